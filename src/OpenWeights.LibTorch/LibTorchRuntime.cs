@@ -1,0 +1,37 @@
+using OpenWeights.LibTorch.Native;
+
+namespace OpenWeights.LibTorch;
+
+/// <summary>What an installed libtorch can tell of itself and TorchSharp's API has no member for.</summary>
+public static unsafe class LibTorchRuntime
+{
+    /// <summary>The version of the libtorch that this was built against, such as 1.13.1.</summary>
+    public static string Version => NativeMethods.Version();
+
+    /// <summary>libtorch's own description of how it was built and how it runs in parallel, in lines.</summary>
+    public static string Description => NativeMethods.Describe();
+
+    /// <summary>The BLAS that was loaded ahead of libtorch because its threads are OpenMP's, if one was.</summary>
+    public static string? PreloadedBlas => NativeLoader.PreloadedBlas;
+
+    /// <summary>The value of OPENBLAS_CORETYPE that was taken back so that BLAS picks its kernels for this processor, if there was one.</summary>
+    public static string? ClearedCoreType => NativeLoader.ClearedCoreType;
+
+    /// <summary>Whether this libtorch has the operator, such as "aten::scaled_dot_product_attention".</summary>
+    /// <param name="name">The operator's name with its overload after a dot, if it has one.</param>
+    public static bool HasOperator(string name) => Op.Exists(name);
+
+    /// <summary>The bytes of large CPU tensors: in use now, the most in use at once, and kept for reuse.</summary>
+    public static (long Live, long Peak, long Cached) CpuMemory
+    {
+        get
+        {
+            long live, peak, cached;
+            NativeMethods.owt_cpu_memory(&live, &peak, &cached);
+            return (live, peak, cached);
+        }
+    }
+
+    /// <summary>Lets the peak of <see cref="CpuMemory"/> start again from what is in use now.</summary>
+    public static void ResetCpuPeak() => NativeMethods.owt_reset_cpu_peak();
+}

@@ -1,0 +1,125 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+
+namespace OpenWeights.LibTorch.Native;
+
+/// <summary>
+/// Loads the native part, and before it what decides how fast libtorch is: a BLAS whose threads are OpenMP's, like libtorch's own
+/// (two kinds of threads fight for the cores), with the kernels it picks for this processor.
+/// </summary>
+internal static partial class NativeLoader
+{
+    private const int RtldNow = 2;
+    private const int RtldGlobal = 0x100;
+    private static readonly Lock s_gate = new();
+    private static nint s_library;
+
+    /// <summary>The BLAS that was loaded ahead of libtorch, if one was.</summary>
+    internal static string? PreloadedBlas { get; private set; }
+
+    /// <summary>A kernel choice that the environment preset and that was taken back, if there was one.</summary>
+    internal static string? ClearedCoreType { get; private set; }
+
+    internal static void Load()
+    {
+        lock (s_gate)
+        {
+            if (s_library != 0)
+            {
+                return;
+            }
+
+            var path = Find();
+            if (OperatingSystem.IsLinux())
+            {
+                ClearCoreType();
+                PreloadBlas(path);
+            }
+
+            s_library = Open(path);
+            NativeLibrary.SetDllImportResolver(typeof(NativeLoader).Assembly, Resolve);
+        }
+
+        Initialize();
+    }
+
+    private static void Initialize()
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            NativeMethods.owt_use_pooled_memory();
+        }
+
+        // libtorch may start at one thread; a number that the user chose stays.
+        if (Environment.GetEnvironmentVariable("OMP_NUM_THREADS") is null or "")
+        {
+            _ = NativeMethods.owt_set_threads(Environment.ProcessorCount);
+        }
+    }
+
+    private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? search) => name == NativeMethods.Library ? s_library : 0;
+
+    private static string Find()
+    {
+        var file = OperatingSystem.IsMacOS() ? "libOpenWeightsTorch.dylib" : "libOpenWeightsTorch.so";
+        foreach (var folder in new[] { AppContext.BaseDirectory, Path.GetDirectoryName(typeof(NativeLoader).Assembly.Location) })
+        {
+            if (!string.IsNullOrEmpty(folder) && File.Exists(Path.Combine(folder, file)))
+            {
+                return Path.Combine(folder, file);
+            }
+        }
+
+        throw new DllNotFoundException(
+            $"{file} is not beside the program in {AppContext.BaseDirectory}. It is built with the program when TorchRuntime is system: build again with -p:TorchRuntime=system.");
+    }
+
+    private static nint Open(string path)
+    {
+        try
+        {
+            return NativeLibrary.Load(path);
+        }
+        catch (DllNotFoundException e)
+        {
+            throw new DllNotFoundException(
+                $"{path} could not be loaded ({e.Message.Split('\n')[0]}). The libtorch it was built against may be gone or of another version: delete the folder artifacts/native and build again.", e);
+        }
+    }
+
+    // The runtime's own Environment does not reach native code, so the C library's environment is changed.
+    private static void ClearCoreType()
+    {
+        const string name = "OPENBLAS_CORETYPE";
+        if (Environment.GetEnvironmentVariable(name) is { Length: > 0 } preset)
+        {
+            _ = unsetenv(name);
+            ClearedCoreType = preset;
+        }
+    }
+
+    // Only for the distribution's libtorch, which calls whichever BLAS the process has: the first one loaded for all wins.
+    private static void PreloadBlas(string library)
+    {
+        var libtorch = library + ".libtorch";
+        var folder = File.Exists(libtorch) ? File.ReadAllText(libtorch).Trim() : "/usr/lib/" + Triplet;
+        if (!folder.StartsWith("/usr/lib", StringComparison.Ordinal))
+        {
+            return;
+        }
+
+        var blas = Path.Combine(folder, "openblas-openmp", "libopenblas.so.0");
+        if (File.Exists(blas) && dlopen(blas, RtldNow | RtldGlobal) != 0)
+        {
+            PreloadedBlas = blas;
+        }
+    }
+
+    private static string Triplet => RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? "aarch64-linux-gnu" : "x86_64-linux-gnu";
+
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int unsetenv(string name);
+
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial nint dlopen(string path, int flags);
+}

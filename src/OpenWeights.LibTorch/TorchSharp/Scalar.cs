@@ -1,0 +1,51 @@
+using OpenWeights.LibTorch.Native;
+
+namespace TorchSharp;
+
+/// <summary>A number that takes part in tensor arithmetic without deciding its type.</summary>
+public sealed class Scalar : IDisposable
+{
+    internal Scalar(ValueKind kind, long bits)
+    {
+        Kind = kind;
+        Bits = bits;
+    }
+
+    internal ValueKind Kind { get; }
+
+    internal long Bits { get; }
+
+    public torch.ScalarType Type => Kind switch
+    {
+        ValueKind.Double => torch.ScalarType.Float64,
+        ValueKind.Bool => torch.ScalarType.Bool,
+        _ => torch.ScalarType.Int64,
+    };
+
+    public static implicit operator Scalar(byte value) => new(ValueKind.Int, value);
+
+    public static implicit operator Scalar(sbyte value) => new(ValueKind.Int, value);
+
+    public static implicit operator Scalar(short value) => new(ValueKind.Int, value);
+
+    public static implicit operator Scalar(int value) => new(ValueKind.Int, value);
+
+    public static implicit operator Scalar(long value) => new(ValueKind.Int, value);
+
+    public static implicit operator Scalar(Half value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits((double)value));
+
+    public static implicit operator Scalar(float value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits(value));
+
+    public static implicit operator Scalar(double value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits(value));
+
+    public static implicit operator Scalar(bool value) => new(ValueKind.Bool, value ? 1 : 0);
+
+    /// <summary>Nothing native is held here; in TorchSharp a scalar is native, so it is disposed there.</summary>
+    public void Dispose()
+    {
+    }
+
+    internal double AsDouble() => Kind == ValueKind.Double ? BitConverter.Int64BitsToDouble(Bits) : Bits;
+
+    internal long AsInt64() => Kind == ValueKind.Double ? (long)BitConverter.Int64BitsToDouble(Bits) : Bits;
+}

@@ -1,0 +1,120 @@
+using OpenWeights.LibTorch.Native;
+
+namespace TorchSharp;
+
+public static partial class torch
+{
+    /// <summary>A tensor of libtorch. It is native memory: dispose it, or make it inside a dispose scope.</summary>
+    public partial class Tensor : IDisposable
+    {
+        private static long s_totalCount;
+        private static long s_peakCount;
+        private nint _handle;
+
+        internal Tensor(nint handle, bool register = true)
+        {
+            _handle = handle;
+            var total = Interlocked.Increment(ref s_totalCount);
+            if (total > Volatile.Read(ref s_peakCount))
+            {
+                Volatile.Write(ref s_peakCount, total);
+            }
+
+            if (register)
+            {
+                OwningDisposeScope = DisposeScopeManager.Thread.Register(this);
+            }
+        }
+
+        ~Tensor() => Dispose(false);
+
+        public static long TotalCount => Interlocked.Read(ref s_totalCount);
+
+        public static long PeakCount => Interlocked.Read(ref s_peakCount);
+
+        public bool IsInvalid => _handle == 0;
+
+        public nint Handle
+        {
+            get
+            {
+                if (_handle == 0)
+                {
+                    throw new InvalidOperationException("Tensor invalid -- empty handle.");
+                }
+
+                return _handle;
+            }
+        }
+
+        internal DisposeScope? OwningDisposeScope { get; set; }
+
+        public void Dispose()
+        {
+            Dispose(true);
+            GC.SuppressFinalize(this);
+        }
+
+        protected virtual void Dispose(bool disposing)
+        {
+            var handle = Interlocked.Exchange(ref _handle, 0);
+            if (handle == 0)
+            {
+                return;
+            }
+
+            DisposeScopeManager.Thread.CountDisposal(OwningDisposeScope);
+            OwningDisposeScope?.Forget(this);
+            OwningDisposeScope = null;
+            _ = Interlocked.Decrement(ref s_totalCount);
+            NativeMethods.owt_release(handle);
+        }
+
+        public Tensor MoveToOuterDisposeScope()
+        {
+            _ = OwningDisposeScope?.MoveToOuter(this);
+            return this;
+        }
+
+        public Tensor MoveToOtherDisposeScope(DisposeScope other)
+        {
+            ArgumentNullException.ThrowIfNull(other);
+            if (OwningDisposeScope is null)
+            {
+                other.Attach(this);
+            }
+            else
+            {
+                _ = OwningDisposeScope.MoveToOther(other, this);
+            }
+
+            return this;
+        }
+
+        public Tensor DetachFromDisposeScope()
+        {
+            _ = OwningDisposeScope?.Detach(this);
+            return this;
+        }
+
+        /// <summary>Takes the native tensor out of this wrapper, which is empty afterwards.</summary>
+        internal nint TakeHandle(out DisposeScope? scope)
+        {
+            scope = OwningDisposeScope;
+            scope?.Forget(this);
+            OwningDisposeScope = null;
+            var handle = Handle;
+            _handle = 0;
+            _ = Interlocked.Decrement(ref s_totalCount);
+            GC.SuppressFinalize(this);
+            return handle;
+        }
+
+        /// <summary>An owned handle of the same native tensor, for the graph to take over.</summary>
+        internal nint RetainHandle()
+        {
+            NativeMethods.owt_retain(Handle);
+            return _handle;
+        }
+    }
+}

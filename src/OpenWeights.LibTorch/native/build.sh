@@ -1,0 +1,90 @@
+#!/bin/sh
+# Builds the native part of OpenWeights.LibTorch against an installed libtorch.
+#
+#   build.sh OUTPUT [LIBTORCH]
+#
+# OUTPUT is the library to write. LIBTORCH is the root of a libtorch (an unpacked archive, or the folder
+# `torch` of a PyTorch installation); without it, the environment's LIBTORCH and then the usual places are
+# looked at. The folder that the library was built against is written beside it, as OUTPUT.libtorch.
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+output=${1:?usage: build.sh OUTPUT [LIBTORCH]}
+wanted=${2:-${LIBTORCH:-}}
+
+fail() {
+    echo "build.sh: error: $*" >&2
+    exit 1
+}
+
+# Prints "root include library-folder" of a libtorch below the folder given, if there is one.
+look() {
+    for include in "$1/include" "$1/usr/include"; do
+        [ -f "$include/torch/version.h" ] || [ -f "$include/torch/csrc/api/include/torch/version.h" ] || continue
+        for libraries in "$1/lib" "$1/lib64" "$1/lib/$(uname -m)-linux-gnu" "$1/usr/lib/$(uname -m)-linux-gnu"; do
+            if [ -e "$libraries/libtorch_cpu.so" ] || [ -e "$libraries/libtorch_cpu.dylib" ]; then
+                printf '%s\n%s\n%s\n' "$1" "$include" "$libraries"
+                return 0
+            fi
+        done
+    done
+    return 1
+}
+
+usual_places() {
+    printf '%s\n' /usr/local/libtorch /opt/libtorch "$HOME/libtorch"
+    for root in ${VIRTUAL_ENV:+"$VIRTUAL_ENV"} ${CONDA_PREFIX:+"$CONDA_PREFIX"} /usr/local "$HOME/.local"; do
+        printf '%s\n' "$root"/lib/python3*/site-packages/torch "$root"/lib/python3*/dist-packages/torch
+    done
+    printf '%s\n' /usr /usr/local
+}
+
+found=
+if [ -n "$wanted" ]; then
+    found=$(look "$wanted") || fail "there is no libtorch (include/torch and lib/libtorch_cpu) in $wanted, which LIBTORCH names."
+else
+    while IFS= read -r place; do
+        found=$(look "$place") && break
+    done <<PLACES
+$(usual_places)
+PLACES
+    [ -n "$found" ] || fail "no libtorch was found. On Debian and Ubuntu: sudo apt-get install libtorch-dev. Elsewhere unpack libtorch or install PyTorch, and set LIBTORCH to its folder."
+fi
+root=$(printf '%s\n' "$found" | sed -n 1p)
+include=$(printf '%s\n' "$found" | sed -n 2p)
+libraries=$(printf '%s\n' "$found" | sed -n 3p)
+
+compiler=${CXX:-}
+for candidate in g++ clang++ c++; do
+    [ -n "$compiler" ] || ! command -v "$candidate" >/dev/null 2>&1 || compiler=$candidate
+done
+[ -n "$compiler" ] || fail "no C++ compiler was found. On Debian and Ubuntu: sudo apt-get install g++. Elsewhere install one, or set CXX to it."
+
+# PyTorch's own packages of some ages keep the older ABI of the C++ library; their names tell.
+abi=
+if [ -e "$libraries/libc10.so" ] && command -v nm >/dev/null 2>&1 && ! nm -D --defined-only "$libraries/libc10.so" 2>/dev/null | grep -q '__cxx11'; then
+    abi=-D_GLIBCXX_USE_CXX11_ABI=0
+fi
+
+cuda=
+if [ -e "$libraries/libtorch_cuda.so" ]; then
+    cuda='-Wl,--no-as-needed -ltorch_cuda -lc10_cuda'
+fi
+
+mkdir -p "$(dirname -- "$output")"
+temporary=$output.$$.tmp
+log=$output.$$.log
+trap 'rm -f "$temporary" "$log"' EXIT
+for standard in c++17 c++20; do
+    # shellcheck disable=SC2086 # the options are lists of words
+    if "$compiler" -std=$standard -O2 -fPIC -shared -fvisibility=hidden $abi \
+        -I"$include" -I"$include/torch/csrc/api/include" "$here/openweights_torch.cpp" -o "$temporary" \
+        -L"$libraries" -Wl,-rpath,"$libraries" $cuda -ltorch -ltorch_cpu -lc10 >"$log" 2>&1; then
+        printf '%s\n' "$libraries" >"$output.libtorch"
+        mv -f "$temporary" "$output"
+        echo "built $(basename -- "$output") with $compiler against the libtorch in $root"
+        exit 0
+    fi
+done
+cat "$log" >&2
+fail "$compiler could not build openweights_torch.cpp against the libtorch in $root (see above)."

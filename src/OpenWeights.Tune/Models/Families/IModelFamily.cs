@@ -1,0 +1,15 @@
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>A family of open-weight models: how its config.json reads in the decoder's terms.</summary>
+public interface IModelFamily
+{
+    /// <summary>The model_type of its config.json.</summary>
+    string ModelType { get; }
+
+    /// <summary>The class name that transformers writes into architectures.</summary>
+    string Architecture { get; }
+
+    /// <summary>The decoder that the config asks for.</summary>
+    /// <exception cref="InvalidDataException">A setting is missing, wrong or asks for what the family's maths here lacks.</exception>
+    DecoderConfig Read(ConfigReader config);
+}

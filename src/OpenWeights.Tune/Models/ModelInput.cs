@@ -1,0 +1,42 @@
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Models;
+
+/// <summary>A batch as the decoder reads it. The caller owns its tensors.</summary>
+public sealed class ModelInput
+{
+    /// <summary>Token ids, [batch, tokens], int64.</summary>
+    public required Tensor InputIds { get; init; }
+
+    /// <summary>Positions, [batch, tokens], int64; they restart at each packed document and count only real tokens after left padding.</summary>
+    public required Tensor PositionIds { get; init; }
+
+    /// <summary>The largest position.</summary>
+    public required long LongestPosition { get; init; }
+
+    /// <summary>
+    /// The document of each key, [batch, keys], int64, with 0 for padding; null where each row is one document, padded at its end at
+    /// most (then causal attention alone keeps padding out of sight).
+    /// </summary>
+    public Tensor? Documents { get; init; }
+
+    /// <summary>Keys and values of earlier tokens, or null.</summary>
+    public KeyValueCache? Cache { get; init; }
+
+    /// <summary>Whether one token is read at the end of a cache in which nothing is padding.</summary>
+    internal bool IsSingleStep => Cache is not null && Documents is null && InputIds.size(1) == 1;
+
+    /// <summary>Rows of one document each, padded at their ends at most.</summary>
+    /// <param name="inputIds">[batch, tokens], int64.</param>
+    public static ModelInput Rows(Tensor inputIds)
+    {
+        ArgumentNullException.ThrowIfNull(inputIds);
+        var tokens = inputIds.size(1);
+        return new ModelInput
+        {
+            InputIds = inputIds,
+            PositionIds = arange(tokens, int64, inputIds.device).unsqueeze(0),
+            LongestPosition = tokens - 1,
+        };
+    }
+}

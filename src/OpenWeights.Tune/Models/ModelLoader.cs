@@ -1,0 +1,51 @@
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Models;
+
+/// <summary>Builds a model from a Hugging Face folder.</summary>
+public static class ModelLoader
+{
+    /// <summary>Reads the config, checks all weights against it, and reads them into place.</summary>
+    /// <param name="path">The model's folder.</param>
+    /// <param name="dtype">The dtype to compute in; where null, the checkpoint's (see <see cref="StoredDType"/>).</param>
+    /// <param name="device">Where the model is to lie.</param>
+    /// <exception cref="InvalidDataException">The config or a tensor is wrong or missing; the message lists all of them.</exception>
+    /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
+    public static LoadedModel Load(string path, ScalarType? dtype, Device device)
+    {
+        var folder = ModelFolder.Open(path);
+        var config = ReadConfig(folder);
+        using var weights = folder.OpenWeights();
+        WeightCheck.Run(weights, config);
+        using var nothing = no_grad();
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, dtype ?? ComputeDType(weights, device), device)));
+    }
+
+    /// <summary>The decoder that a folder's config.json asks for.</summary>
+    /// <exception cref="InvalidDataException">The family or a setting is not known or wrong.</exception>
+    public static DecoderConfig ReadConfig(ModelFolder folder)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        return FamilyRegistry.Read(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
+    }
+
+    /// <summary>The dtype that most bytes of a checkpoint are stored in.</summary>
+    public static ScalarType StoredDType(ITensorSource weights)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        return weights.Tensors.GroupBy(TensorFiles.ToTorch).MaxBy(static g => g.Sum(static t => t.ByteLength))?.Key ?? float32;
+    }
+
+    /// <summary>Float16 is a storage format on a CPU: most of libtorch's CPU kernels have no float16, so it is computed in float32 there.</summary>
+    private static ScalarType ComputeDType(ITensorSource weights, Device device) => StoredDType(weights) switch
+    {
+        ScalarType.Float16 when device.type == TorchSharp.DeviceType.CPU => float32,
+        ScalarType.Float16 => float16,
+        ScalarType.BFloat16 => bfloat16,
+        _ => float32,
+    };
+}

@@ -1,0 +1,92 @@
+using OpenWeights.Formats.Safetensors;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Torch;
+
+/// <summary>Tensors from and to safetensors files, byte for byte.</summary>
+public static class TensorFiles
+{
+    // A span of bytes reaches 2 GiB, so a large tensor goes in parts of this many elements.
+    private const long PartElements = 1 << 27;
+
+    /// <summary>A tensor of a file, copied from the mapped file straight into its memory; it is in the caller's dispose scope.</summary>
+    /// <param name="source">The file or checkpoint.</param>
+    /// <param name="name">The tensor's name.</param>
+    /// <param name="dtype">The dtype it is wanted in; the file's, where null.</param>
+    /// <param name="device">Where it is wanted; the CPU, where null.</param>
+    /// <exception cref="InvalidDataException">There is no such tensor, or torch has no such element type.</exception>
+    public static Tensor Read(ITensorSource source, string name, ScalarType? dtype = null, Device? device = null)
+    {
+        var entry = source.GetTensor(name);
+        using var scope = NewDisposeScope();
+        var read = empty([.. entry.Shape], ToTorch(entry));
+        var flat = read.view(-1);
+        for (long start = 0; start < entry.ElementCount; start += PartElements)
+        {
+            var part = flat.narrow(0, start, Math.Min(PartElements, entry.ElementCount - start));
+            source.CopyTo(name, start * part.element_size(), part.bytes);
+        }
+
+        return read.to(dtype ?? read.dtype, device ?? CPU).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>A tensor to be written to a file, in its own dtype or another. It must live until the file is written.</summary>
+    /// <param name="name">The name in the file.</param>
+    /// <param name="tensor">The tensor, on any device.</param>
+    /// <param name="dtype">The dtype in the file; the tensor's, where null.</param>
+    public static TensorToWrite ToWrite(string name, Tensor tensor, ScalarType? dtype = null)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        var type = dtype ?? tensor.dtype;
+        return new TensorToWrite(name, ToFile(type), tensor.shape, stream => Write(stream, tensor, type));
+    }
+
+    /// <summary>The torch dtype of a file's element type.</summary>
+    /// <exception cref="InvalidDataException">torch has no such element type.</exception>
+    public static ScalarType ToTorch(TensorEntry entry)
+    {
+        ArgumentNullException.ThrowIfNull(entry);
+        return entry.DType switch
+        {
+            DType.BOOL => ScalarType.Bool,
+            DType.U8 => ScalarType.Byte,
+            DType.I8 => ScalarType.Int8,
+            DType.I16 => ScalarType.Int16,
+            DType.I32 => ScalarType.Int32,
+            DType.I64 => ScalarType.Int64,
+            DType.F16 => ScalarType.Float16,
+            DType.BF16 => ScalarType.BFloat16,
+            DType.F32 => ScalarType.Float32,
+            DType.F64 => ScalarType.Float64,
+            _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot be computed with; convert the model to BF16, F16 or F32 first."),
+        };
+    }
+
+    private static DType ToFile(ScalarType type) => type switch
+    {
+        ScalarType.Bool => DType.BOOL,
+        ScalarType.Byte => DType.U8,
+        ScalarType.Int8 => DType.I8,
+        ScalarType.Int16 => DType.I16,
+        ScalarType.Int32 => DType.I32,
+        ScalarType.Int64 => DType.I64,
+        ScalarType.Float16 => DType.F16,
+        ScalarType.BFloat16 => DType.BF16,
+        ScalarType.Float32 => DType.F32,
+        ScalarType.Float64 => DType.F64,
+        _ => throw new NotSupportedException($"a safetensors file cannot hold {type}"),
+    };
+
+    private static void Write(Stream stream, Tensor tensor, ScalarType type)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var flat = tensor.detach().contiguous().view(-1);
+        for (long start = 0; start < flat.numel(); start += PartElements)
+        {
+            using var inner = NewDisposeScope();
+            var part = flat.narrow(0, start, Math.Min(PartElements, flat.numel() - start)).to(type, CPU);
+            stream.Write(part.bytes);
+        }
+    }
+}

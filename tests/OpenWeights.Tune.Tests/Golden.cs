@@ -1,0 +1,48 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Torch;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests;
+
+/// <summary>One case of the reference's answers: its folder, its numbers and its tensors.</summary>
+internal sealed class Golden : IDisposable
+{
+    internal Golden(string name)
+    {
+        Folder = SharedFiles.Require("goldens", "reference", name);
+        Json = JsonNode.Parse(File.ReadAllText(Path.Combine(Folder, "golden.json")))!.AsObject();
+        Tensors = SafetensorsFile.Open(Path.Combine(Folder, "golden.safetensors"));
+    }
+
+    internal string Folder { get; }
+
+    internal JsonObject Json { get; }
+
+    internal SafetensorsFile Tensors { get; }
+
+    public void Dispose() => Tensors.Dispose();
+
+    internal Tensor Tensor(string name) => TensorFiles.Read(Tensors, name);
+
+    internal static Tensor Ids(JsonNode rows)
+    {
+        var lists = rows.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<long>()).ToArray()).ToArray();
+        return tensor([.. lists.SelectMany(static l => l)], [lists.Length, lists[0].Length]);
+    }
+
+    /// <summary>The largest absolute difference, where a mask of [batch, tokens] is not zero.</summary>
+    internal static double LargestDifference(Tensor actual, Tensor expected, Tensor? mask = null)
+    {
+        using var scope = NewDisposeScope();
+        var difference = actual.to(float64).sub(expected.to(float64)).abs();
+        if (mask is not null)
+        {
+            difference = difference.mul(mask.unsqueeze(-1).to(float64));
+        }
+
+        return difference.max().ToDouble();
+    }
+}
