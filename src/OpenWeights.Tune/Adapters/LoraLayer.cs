@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -51,7 +52,7 @@ public sealed class LoraLayer : ILinearAdapter, IDisposable
         }
 
         var update = nn.functional.linear(nn.functional.linear(states, A), B).mul(_scale);
-        return output.add(update).to(output.dtype).MoveToOuterDisposeScope();
+        return output.Plus(update).to(output.dtype).MoveToOuterDisposeScope();
     }
 
     /// <summary>The update of the weight, s B A, [out, in], in float32.</summary>

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
 
@@ -17,30 +18,31 @@ internal sealed class CheckpointedLayer : SingleTensorFunction<CheckpointedLayer
         ctx.save_for_backward([states]);
         ctx.save_data("layer", layer);
         ctx.save_data("context", context);
-        using var random = get_rng_state();
-        ctx.save_data("random", random.bytes.ToArray());
+        ctx.save_data("random", RandomState.Note(states.device));
         return layer.forward(states, context);
     }
 
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
     {
         var (layer, context) = ((DecoderLayer)ctx.get_data("layer"), (AttentionContext)ctx.get_data("context"));
-        using var scope = NewDisposeScope();
-        using var before = get_rng_state();
-        using var random = tensor((byte[])ctx.get_data("random"));
-        set_rng_state(random);
+        var after = RandomState.Note(grad_output.device);
+        ((RandomState)ctx.get_data("random")).Restore();
         try
         {
-            using var recorded = enable_grad();
-            var states = ctx.get_saved_variables()[0].detach().requires_grad_();
-            BackwardOf(layer.forward(states, context), grad_output);
-            return [scope.MoveToOuter(states.grad!), null!, null!];
+            return BackwardResults.Keep(ctx, InputGradient(ctx, layer, context, grad_output), null, null);
         }
         finally
         {
-            set_rng_state(before);
+            after.Restore();
         }
     }
 
-    private static void BackwardOf(Tensor output, Tensor gradient) => autograd.backward([output], [gradient]);
+    private static Tensor InputGradient(AutogradContext ctx, DecoderLayer layer, AttentionContext context, Tensor gradient)
+    {
+        using var scope = NewDisposeScope();
+        using var recorded = enable_grad();
+        var states = ctx.get_saved_variables()[0].detach().requires_grad_();
+        autograd.backward([layer.forward(states, context)], [gradient]);
+        return scope.Detach(states.grad!);
+    }
 }

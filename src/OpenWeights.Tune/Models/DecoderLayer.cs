@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Torch;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
 
@@ -42,7 +43,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
     {
         ArgumentNullException.ThrowIfNull(input1);
         using var scope = NewDisposeScope();
-        var states = input1.add(_attention.call(_inputNorm.call(input1), input2));
-        return states.add(_feedForward.call(_postAttentionNorm.call(states))).MoveToOuterDisposeScope();
+        var states = input1.Plus(_attention.call(_inputNorm.call(input1), input2));
+        return states.Plus(_feedForward.call(_postAttentionNorm.call(states))).MoveToOuterDisposeScope();
     }
 }

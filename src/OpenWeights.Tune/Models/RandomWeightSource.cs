@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -38,7 +39,7 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
         weight = initial switch
         {
             InitialWeight.Normal => weight.normal_(0, _range, _generator),
-            InitialWeight.Ones => weight.fill_(1.0),
+            InitialWeight.Ones => weight.fill_(Scalars.One),
             _ => weight.zero_(),
         };
         var parameter = new Parameter(weight.to(_dtype, _device), requires_grad: false);

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using TorchSharp.Utils;
@@ -30,7 +31,7 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>
         ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
         var states = input.to(float32);
-        var inverse = states.mul(states).mean([-1], keepdim: true).add_(_epsilon).rsqrt_();
+        var inverse = states.mul(states).mean([-1], keepdim: true).add_(_epsilon, Scalars.One).rsqrt_();
         return states.mul(inverse).to(input.dtype).mul(_weight).MoveToOuterDisposeScope();
     }
 

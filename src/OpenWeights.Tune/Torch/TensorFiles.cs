@@ -41,6 +41,18 @@ public static class TensorFiles
         return new TensorToWrite(name, ToFile(type), tensor.shape, stream => Write(stream, tensor, type));
     }
 
+    /// <summary>A tensor to be written to a file that is made when its turn comes, so that only one is in memory.</summary>
+    /// <param name="name">The name in the file.</param>
+    /// <param name="dtype">The dtype in the file.</param>
+    /// <param name="shape">The tensor's shape.</param>
+    /// <param name="make">Makes the tensor, in the dispose scope that is open then.</param>
+    public static TensorToWrite ToWrite(string name, ScalarType dtype, IReadOnlyList<long> shape, Func<Tensor> make) => new(name, ToFile(dtype), shape, stream =>
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        Write(stream, make(), dtype);
+    });
+
     /// <summary>The torch dtype of a file's element type.</summary>
     /// <exception cref="InvalidDataException">torch has no such element type.</exception>
     public static ScalarType ToTorch(TensorEntry entry)

@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>A family of open-weight models: how its config.json reads in the decoder's terms.</summary>
@@ -12,4 +14,8 @@ public interface IModelFamily
     /// <summary>The decoder that the config asks for.</summary>
     /// <exception cref="InvalidDataException">A setting is missing, wrong or asks for what the family's maths here lacks.</exception>
     DecoderConfig Read(ConfigReader config);
+
+    /// <summary>The config.json of a new model of the family.</summary>
+    /// <param name="shape">Its sizes.</param>
+    JsonObject NewConfig(ModelShape shape);
 }

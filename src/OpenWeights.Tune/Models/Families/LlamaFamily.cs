@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Llama 1 to 3.3 (Touvron et al., 2023): pre-norm, rotary embedding, grouped queries, SwiGLU.</summary>
@@ -41,6 +43,39 @@ public sealed class LlamaFamily : IModelFamily
             AttentionOutputBias = config.Flag("attention_bias"),
             FeedForwardBias = config.Flag("mlp_bias"),
             InitializerRange = config.Number("initializer_range", 0.02),
+        };
+    }
+
+    /// <inheritdoc/>
+    public JsonObject NewConfig(ModelShape shape)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        return new JsonObject
+        {
+            ["architectures"] = new JsonArray(Architecture),
+            ["attention_bias"] = false,
+            ["attention_dropout"] = 0.0,
+            ["bos_token_id"] = shape.BosToken,
+            ["eos_token_id"] = shape.EosToken,
+            ["head_dim"] = shape.HiddenSize / shape.Heads,
+            ["hidden_act"] = "silu",
+            ["hidden_size"] = shape.HiddenSize,
+            ["initializer_range"] = 0.02,
+            ["intermediate_size"] = shape.IntermediateSize,
+            ["max_position_embeddings"] = shape.MaxPositions,
+            ["mlp_bias"] = false,
+            ["model_type"] = ModelType,
+            ["num_attention_heads"] = shape.Heads,
+            ["num_hidden_layers"] = shape.Layers,
+            ["num_key_value_heads"] = shape.KeyValueHeads,
+            ["pretraining_tp"] = 1,
+            ["rms_norm_eps"] = 1e-5,
+            ["rope_scaling"] = null,
+            ["rope_theta"] = shape.RopeTheta,
+            ["tie_word_embeddings"] = shape.TiedEmbeddings,
+            ["torch_dtype"] = "float32",
+            ["use_cache"] = true,
+            ["vocab_size"] = shape.VocabularySize,
         };
     }
 }

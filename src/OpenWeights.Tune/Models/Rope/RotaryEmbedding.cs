@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Rope;
@@ -32,7 +34,8 @@ public sealed class RotaryEmbedding
         var (cos, sin) = (angles.cos(), angles.sin());
         if (scale != 1)
         {
-            (cos, sin) = (cos.mul(scale), sin.mul(scale));
+            using Scalar factor = scale;
+            (cos, sin) = (cos.mul(factor), sin.mul(factor));
         }
 
         return (cos.to(dtype).MoveToOuterDisposeScope(), sin.to(dtype).MoveToOuterDisposeScope());
@@ -48,7 +51,7 @@ public sealed class RotaryEmbedding
         using var scope = NewDisposeScope();
         var halves = states.chunk(2, -1);
         var first = halves[0].mul(cos).sub(halves[1].mul(sin));
-        var second = halves[1].mul(cos).add(halves[0].mul(sin));
+        var second = halves[1].mul(cos).Plus(halves[0].mul(sin));
         return cat([first, second], -1).MoveToOuterDisposeScope();
     }
 }

@@ -1,0 +1,137 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Files;
+using OpenWeights.Formats.Json;
+using OpenWeights.Formats.Safetensors;
+
+namespace OpenWeights.Formats.HuggingFace;
+
+/// <summary>A Hugging Face model folder: its config, what goes with it, and its weights, which are opened only when asked for.</summary>
+public sealed class ModelFolder
+{
+    /// <summary>The name of the file that makes a folder a model's.</summary>
+    public const string ConfigName = "config.json";
+
+    private const string GenerationConfigName = "generation_config.json";
+    private const string EosKey = "eos_token_id";
+
+    private static readonly string[] TokenizerNames =
+    [
+        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "tekken.json", "spiece.model",
+        "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    ];
+
+    private static readonly string[] LicenseStarts = ["license", "licence", "notice", "copying", "use_policy", "acceptable_use"];
+
+    private ModelFolder(string path)
+    {
+        FolderPath = path;
+        Config = JsonFile.ReadObject(Path.Combine(path, ConfigName));
+        var generationPath = Path.Combine(path, GenerationConfigName);
+        GenerationConfig = File.Exists(generationPath) ? JsonFile.ReadObject(generationPath) : null;
+        EosTokenIds = TokenIds.Read(GenerationConfig, EosKey, generationPath)
+            ?? TokenIds.Read(Config, EosKey, Path.Combine(path, ConfigName))
+            ?? [];
+        TokenizerFiles = [.. TokenizerNames.Where(name => File.Exists(Path.Combine(path, name))), .. ExtraTemplates(path)];
+        LicenseFiles = [.. Names(path).Where(IsLicense)];
+    }
+
+    /// <summary>The folder, as it was given.</summary>
+    public string FolderPath { get; }
+
+    /// <summary>config.json, its keys in the file's order. It is this folder's one copy: clone it to change it.</summary>
+    public JsonObject Config { get; }
+
+    /// <summary>generation_config.json; null where there is none.</summary>
+    public JsonObject? GenerationConfig { get; }
+
+    /// <summary>The ids that end a text: generation_config.json's <c>eos_token_id</c>, or config.json's where that has none; one
+    /// number or an array in the file. Empty where the model declares none.</summary>
+    public IReadOnlyList<int> EosTokenIds { get; }
+
+    /// <summary>The names, relative to the folder, of the tokenizer and chat template files that are there.</summary>
+    public IReadOnlyList<string> TokenizerFiles { get; }
+
+    /// <summary>The names of the licence, notice and use-policy files that are there.</summary>
+    public IReadOnlyList<string> LicenseFiles { get; }
+
+    /// <summary>Opens a model folder: reads the configs and looks which files are there. The weights are not looked at.</summary>
+    /// <param name="path">The folder.</param>
+    /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
+    /// <exception cref="FileNotFoundException">The folder has no config.json.</exception>
+    /// <exception cref="InvalidDataException">The folder is an adapter's, a file was given, or a config is invalid (the message
+    /// gives line and column).</exception>
+    public static ModelFolder Open(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        if (File.Exists(path))
+        {
+            throw new InvalidDataException($"{path} is a file; give the model's folder, which holds {ConfigName} and the weights");
+        }
+
+        if (!Directory.Exists(path))
+        {
+            throw new DirectoryNotFoundException($"{path} does not exist; check the path or download the model");
+        }
+
+        if (AdapterFolder.IsAdapter(path))
+        {
+            throw new InvalidDataException($"{path} is an adapter; give its base with --model and it with --adapter");
+        }
+
+        return File.Exists(Path.Combine(path, ConfigName))
+            ? new ModelFolder(path)
+            : throw new FileNotFoundException(
+                $"{path} has no {ConfigName}, so it is not a model folder; check the path or download the model whole",
+                Path.Combine(path, ConfigName));
+    }
+
+    /// <summary>Whether a folder is a model's: it has config.json and is not an adapter's.</summary>
+    /// <param name="path">The folder.</param>
+    public static bool IsModel(string path) => File.Exists(Path.Combine(path, ConfigName)) && !AdapterFolder.IsAdapter(path);
+
+    /// <summary>Opens the weights.</summary>
+    /// <returns>The weights; dispose them.</returns>
+    /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open"/>.</exception>
+    /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open"/>.</exception>
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath);
+
+    /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
+    /// generation_config.json, licences.</summary>
+    /// <param name="destination">An existing folder; files of the same names are replaced.</param>
+    /// <returns>The names that were copied, relative to the folder.</returns>
+    /// <exception cref="IOException">A file could not be read or written; the message names it.</exception>
+    /// <exception cref="UnauthorizedAccessException">A file may not be read, or the folder may not be written to.</exception>
+    public IReadOnlyList<string> CopyCompanions(string destination)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(destination);
+        string[] generation = GenerationConfig is null ? [] : [GenerationConfigName];
+        string[] names = [.. TokenizerFiles, .. generation, .. LicenseFiles];
+        foreach (var name in names)
+        {
+            var target = Path.Combine(destination, name);
+            if (Path.GetDirectoryName(name) is { Length: > 0 })
+            {
+                Directory.CreateDirectory(Path.GetDirectoryName(target)!);
+            }
+
+            AtomicFile.Copy(Path.Combine(FolderPath, name), target);
+        }
+
+        return names;
+    }
+
+    private static bool IsLicense(string name) => LicenseStarts.Any(start => name.StartsWith(start, StringComparison.OrdinalIgnoreCase));
+
+    /// <summary>Templates beside the main one, which transformers keeps in a folder of their own.</summary>
+    private static IEnumerable<string> ExtraTemplates(string path)
+    {
+        const string folder = "additional_chat_templates";
+        var full = Path.Combine(path, folder);
+        return Directory.Exists(full)
+            ? Names(full).Where(name => name.EndsWith(".jinja", StringComparison.Ordinal)).Select(name => Path.Combine(folder, name))
+            : [];
+    }
+
+    private static IEnumerable<string> Names(string folder) =>
+        Directory.EnumerateFiles(folder).Select(file => Path.GetFileName(file)).Order(StringComparer.Ordinal);
+}

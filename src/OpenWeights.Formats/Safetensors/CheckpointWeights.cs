@@ -1,0 +1,171 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace OpenWeights.Formats.Safetensors;
+
+/// <summary>
+/// The weights of a model folder as one list of tensors: <c>model.safetensors</c>, or all shards that
+/// <c>model.safetensors.index.json</c> names. Where both are there the single file is taken, as transformers does.
+/// </summary>
+public sealed class CheckpointWeights : ITensorSource, IDisposable
+{
+    private readonly List<SafetensorsFile> files;
+    private readonly Dictionary<string, (SafetensorsFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
+    private readonly List<TensorEntry> tensors = [];
+
+    private CheckpointWeights(string folder, List<SafetensorsFile> files, CheckpointIndex? index)
+    {
+        Location = folder;
+        this.files = files;
+        UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
+        var hidden = UnindexedTensors.ToHashSet(StringComparer.Ordinal);
+        foreach (var file in files)
+        {
+            foreach (var entry in file.Tensors.Where(entry => !hidden.Contains(entry.Name)))
+            {
+                byName.Add(entry.Name, (file, entry));
+                tensors.Add(entry);
+            }
+        }
+    }
+
+    /// <summary>The folder, as it was given.</summary>
+    public string Location { get; }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<TensorEntry> Tensors => tensors;
+
+    /// <summary>The files that hold the weights, in order.</summary>
+    public IReadOnlyList<string> FilePaths => [.. files.Select(file => file.Location)];
+
+    /// <summary>The bytes of all tensors together.</summary>
+    public long ByteLength => tensors.Sum(tensor => tensor.ByteLength);
+
+    /// <summary>Names of tensors that lie in a shard but that the index does not name. They are no part of <see cref="Tensors"/>;
+    /// worth a warning.</summary>
+    public IReadOnlyList<string> UnindexedTensors { get; }
+
+    /// <summary>Opens the weights of a folder and checks every file's header, and the shards against their index.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <returns>The open weights; dispose them.</returns>
+    /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
+    /// <exception cref="FileNotFoundException">The folder has no weights that can be read (the message says what it has instead),
+    /// or shards are missing.</exception>
+    /// <exception cref="InvalidDataException">A file is damaged, or shards and index do not agree; the message names files and
+    /// tensors.</exception>
+    public static CheckpointWeights Open(string folder)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        if (!Directory.Exists(folder))
+        {
+            throw new DirectoryNotFoundException($"{folder} is not a folder; give a model's folder");
+        }
+
+        if (File.Exists(Path.Combine(folder, CheckpointNames.Single)))
+        {
+            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null);
+        }
+
+        var indexPath = Path.Combine(folder, CheckpointNames.Index);
+        return File.Exists(indexPath) ? OpenSharded(folder, CheckpointIndex.Read(indexPath)) : throw NoWeights.In(folder);
+    }
+
+    /// <summary>Whether a folder has weights that <see cref="Open"/> takes; nothing is read.</summary>
+    /// <param name="folder">The folder.</param>
+    public static bool ExistIn(string folder) =>
+        File.Exists(Path.Combine(folder, CheckpointNames.Single)) || File.Exists(Path.Combine(folder, CheckpointNames.Index));
+
+    /// <inheritdoc/>
+    public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
+    {
+        var found = byName.TryGetValue(name, out var held);
+        entry = held.Entry;
+        return found;
+    }
+
+    /// <inheritdoc/>
+    public void CopyTo(string name, long offset, Span<byte> destination) => FileOf(name).CopyTo(name, offset, destination);
+
+    /// <inheritdoc/>
+    public TensorBytes Borrow(string name) => FileOf(name).Borrow(name);
+
+    /// <summary>Closes all files; see <see cref="SafetensorsFile.Dispose"/>.</summary>
+    public void Dispose() => files.ForEach(file => file.Dispose());
+
+    private SafetensorsFile FileOf(string name)
+    {
+        _ = this.GetTensor(name);
+        return byName[name].File;
+    }
+
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index)
+    {
+        var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
+        if (missing.Count > 0)
+        {
+            throw new FileNotFoundException(
+                $"{folder} lacks {missing.Count} of the {index.Shards.Count} shards that {CheckpointNames.Index} names: "
+                    + $"{Wording.List(missing)}; download them",
+                Path.Combine(folder, missing[0]));
+        }
+
+        var files = OpenAll(folder, index.Shards);
+        try
+        {
+            return new CheckpointWeights(folder, files, index);
+        }
+        catch
+        {
+            files.ForEach(file => file.Dispose());
+            throw;
+        }
+    }
+
+    private static List<SafetensorsFile> OpenAll(string folder, IReadOnlyList<string> names)
+    {
+        var files = new List<SafetensorsFile>();
+        try
+        {
+            foreach (var name in names)
+            {
+                files.Add(SafetensorsFile.Open(Path.Combine(folder, name)));
+            }
+
+            return files;
+        }
+        catch
+        {
+            files.ForEach(file => file.Dispose());
+            throw;
+        }
+    }
+
+    /// <summary>Refuses shards that disagree with their index, all faults at once; gives the tensors that the index does not
+    /// know.</summary>
+    private static List<string> CheckAgainstIndex(CheckpointIndex index, List<SafetensorsFile> files)
+    {
+        var holders = files
+            .SelectMany(file => file.Tensors.Select(tensor => (tensor.Name, Shard: Path.GetFileName(file.Location))))
+            .ToLookup(held => held.Name, held => held.Shard, StringComparer.Ordinal);
+        var problems = holders
+            .Where(held => held.Count() > 1)
+            .Select(held => $"{Wording.Quote(held.Key)} is in {string.Join(" and in ", held)}")
+            .ToList();
+        foreach (var (tensor, shard) in index.ShardOf)
+        {
+            var held = holders[tensor].ToList();
+            if (held.Count == 0)
+            {
+                problems.Add($"{Wording.Quote(tensor)} is not in {shard}, nor in any other shard");
+            }
+            else if (!held.Contains(shard))
+            {
+                problems.Add($"{Wording.Quote(tensor)} is in {held[0]} and not in {shard}");
+            }
+        }
+
+        return problems.Count == 0
+            ? [.. holders.Select(held => held.Key).Where(name => !index.ShardOf.ContainsKey(name))]
+            : throw new InvalidDataException($"{index.Path} does not agree with its shards: {Wording.List(problems)}; "
+                + "download index and shards again, all from one revision");
+    }
+}

@@ -1,0 +1,132 @@
+using System.Diagnostics.CodeAnalysis;
+using System.IO.MemoryMappedFiles;
+using Microsoft.Win32.SafeHandles;
+
+namespace OpenWeights.Formats.Safetensors;
+
+/// <summary>
+/// A safetensors file (<see href="https://github.com/huggingface/safetensors#format"/>), opened for reading. The header is checked
+/// completely on opening; the tensors' bytes are read when they are asked for.
+/// </summary>
+/// <remarks>
+/// Any number of threads and processes may read one file. It is opened read-only and shared; nothing here changes it.
+/// <see cref="CopyTo"/> reads from the file straight into the destination; <see cref="Borrow"/> lends the mapped bytes. Both run at
+/// the speed of the disk or of memory, and neither leaves the tensor in this process's memory a second time.
+/// </remarks>
+public sealed class SafetensorsFile : ITensorSource, IDisposable
+{
+    private readonly SafeFileHandle file;
+    private readonly long fileLength;
+    private readonly Dictionary<string, TensorEntry> byName;
+    private readonly Lock mappingLock = new();
+    private MemoryMappedFile? mappedFile;
+    private MemoryMappedViewAccessor? mapping;
+
+    private SafetensorsFile(string path, SafeFileHandle file)
+    {
+        this.file = file;
+        Location = path;
+        var header = SafetensorsHeader.Read(path, file);
+        fileLength = header.FileLength;
+        Metadata = header.Metadata;
+        Tensors = header.Tensors;
+        byName = Tensors.ToDictionary(tensor => tensor.Name, StringComparer.Ordinal);
+    }
+
+    /// <summary>The file's path, as it was given.</summary>
+    public string Location { get; }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<TensorEntry> Tensors { get; }
+
+    /// <summary>The texts under <c>__metadata__</c>, in the file's order; null where the file has none.</summary>
+    public IReadOnlyDictionary<string, string>? Metadata { get; }
+
+    /// <summary>Opens a file and checks its header, the tensors' places and the file's length.</summary>
+    /// <param name="path">The file.</param>
+    /// <returns>The open file; dispose it.</returns>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="InvalidDataException">It is not a whole, valid safetensors file; the message names file and tensor and says
+    /// what to do.</exception>
+    /// <exception cref="IOException">The disk failed, or another program has the file locked.</exception>
+    /// <exception cref="UnauthorizedAccessException">The file may not be read.</exception>
+    public static SafetensorsFile Open(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        if (Directory.Exists(path))
+        {
+            throw new InvalidDataException($"{path} is a folder; give the .safetensors file in it");
+        }
+
+        if (!File.Exists(path))
+        {
+            throw new FileNotFoundException($"{path} does not exist; check the path or download the file", path);
+        }
+
+        var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
+        try
+        {
+            return new SafetensorsFile(path, file);
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry) => byName.TryGetValue(name, out entry);
+
+    /// <inheritdoc/>
+    public void CopyTo(string name, long offset, Span<byte> destination)
+    {
+        ObjectDisposedException.ThrowIf(file.IsClosed, this);
+        var entry = this.GetTensor(name);
+        if (offset < 0 || offset > entry.ByteLength - destination.Length)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(offset), Wording.OutOfRange(destination.Length, offset, entry.ByteLength, name));
+        }
+
+        if (PositionedRead.Fill(file, destination, entry.FileOffset + offset) < destination.Length)
+        {
+            throw BecameShorter(name);
+        }
+    }
+
+    /// <inheritdoc/>
+    public TensorBytes Borrow(string name)
+    {
+        lock (mappingLock)
+        {
+            ObjectDisposedException.ThrowIf(file.IsClosed, this);
+            var entry = this.GetTensor(name);
+            if (RandomAccess.GetLength(file) < fileLength)
+            {
+                throw BecameShorter(name);
+            }
+
+            mappedFile ??= MemoryMappedFile.CreateFromFile(
+                file, mapName: null, capacity: 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
+            mapping ??= mappedFile.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
+            return new TensorBytes(mapping, entry);
+        }
+    }
+
+    /// <summary>Closes the file. Bytes that are still lent stay valid until they are given back; every other access is refused from
+    /// now on.</summary>
+    public void Dispose()
+    {
+        lock (mappingLock)
+        {
+            mapping?.Dispose();
+            mappedFile?.Dispose();
+            file.Dispose();
+        }
+    }
+
+    private InvalidDataException BecameShorter(string tensor) => new(
+        $"{Location}: the file has become shorter since it was opened, and the tensor {Wording.Quote(tensor)} cannot be read; "
+        + Wording.DamagedAdvice);
+}

@@ -1,0 +1,58 @@
+using System.Globalization;
+using System.Text;
+
+namespace OpenWeights.Formats;
+
+/// <summary>How names, counts and lists read inside an error's sentence.</summary>
+internal static class Wording
+{
+    private const int LongestName = 200;
+    private const int MostListed = 8;
+
+    /// <summary>What to do about a file whose bytes are not what they should be.</summary>
+    public const string DamagedAdvice = "the file is damaged: download or copy it again";
+
+    /// <summary>A name in quotes; control characters are spelled out and a very long name is shortened, since it may come from a
+    /// damaged file.</summary>
+    public static string Quote(string name)
+    {
+        var text = new StringBuilder("\"");
+        foreach (var rune in name.EnumerateRunes())
+        {
+            if (text.Length > LongestName)
+            {
+                return text.Append(CultureInfo.InvariantCulture, $"…\" ({name.Length} characters)").ToString();
+            }
+
+            text.Append(Rune.IsControl(rune) ? $"\\u{rune.Value:x4}" : rune.ToString());
+        }
+
+        return text.Append('"').ToString();
+    }
+
+    /// <summary>Why a part of a tensor cannot be given.</summary>
+    public static string OutOfRange(long length, long offset, long tensorLength, string tensor) =>
+        $"{length} bytes from {offset} on do not lie within the {tensorLength} bytes of {Quote(tensor)}";
+
+    /// <summary>A shape as it stands in a header: <c>[512,64]</c>.</summary>
+    public static string Shape(IReadOnlyList<long> shape) =>
+        shape.Count <= LongestName
+            ? $"[{string.Join(',', shape)}]"
+            : $"[{string.Join(',', shape.Take(MostListed))},…] ({shape.Count} dimensions)";
+
+    /// <summary>A list of names in which only the first few are spelled out.</summary>
+    public static string List(IReadOnlyCollection<string> names)
+    {
+        var listed = string.Join(", ", names.Take(MostListed));
+        return names.Count > MostListed ? $"{listed} and {names.Count - MostListed} more" : listed;
+    }
+
+    /// <summary>A number of bytes, exact below 1 MiB and in MiB or GiB above.</summary>
+    public static string Bytes(long count) => count switch
+    {
+        1 => "1 byte",
+        < 1L << 20 => string.Create(CultureInfo.InvariantCulture, $"{count} bytes"),
+        < 1L << 30 => string.Create(CultureInfo.InvariantCulture, $"{count / (double)(1L << 20):0.0} MiB"),
+        _ => string.Create(CultureInfo.InvariantCulture, $"{count / (double)(1L << 30):0.0} GiB"),
+    };
+}

@@ -1,0 +1,57 @@
+using System.CommandLine;
+using OpenWeights.Tune.Cli.Commands;
+
+namespace OpenWeights.Tune.Cli;
+
+/// <summary>The commands, a line for each.</summary>
+internal static class CommandLine
+{
+    internal static readonly Option<bool> Verbose = new("--verbose") { Description = "Show where an error came from.", Recursive = true };
+
+    /// <summary>Runs the program and gives its exit code.</summary>
+    internal static int Run(string[] arguments)
+    {
+        var result = Root().Parse(arguments);
+        if (result.Errors.Count > 0)
+        {
+            foreach (var error in result.Errors)
+            {
+                Console.Error.WriteLine($"error: {error.Message}");
+            }
+
+            var command = result.CommandResult.Command is RootCommand ? "" : $" {result.CommandResult.Command.Name}";
+            Console.Error.WriteLine($"Run `owt{command} --help` to see what is possible.");
+            return ExitCode.Usage;
+        }
+
+        using var signals = new Signals();
+        return Failures.Report(
+            () => result.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }),
+            result.GetValue(Verbose));
+    }
+
+    private static RootCommand Root()
+    {
+        var root = new RootCommand("Fine-tunes open-weight language models: a YAML file in, an adapter or a model out.");
+        root.Options.Add(Verbose);
+        foreach (var command in new[]
+        {
+            TrainCommand.Create(),
+            ValidateCommand.Create(),
+            GenerateCommand.Create(),
+            ScoreCommand.Create(),
+            EvaluateCommand.Create(),
+            TokenizeCommand.Create(),
+            RenderCommand.Create(),
+            ExportCommand.Create(),
+            InspectCommand.Create(),
+            // InitCommand.Create(),
+            DoctorCommand.Create(),
+        })
+        {
+            root.Subcommands.Add(command);
+        }
+
+        return root;
+    }
+}

@@ -1,0 +1,51 @@
+using System.CommandLine;
+using System.Numerics;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>Options that several commands share, so that they read the same everywhere.</summary>
+internal static class CommonOptions
+{
+    internal static Option<string> Model() => new("--model") { Description = "The folder of the base model.", HelpName = "DIR", Required = true };
+
+    internal static Option<string?> Adapter() => new("--adapter") { Description = "The folder of an adapter, as PEFT writes it.", HelpName = "DIR" };
+
+    internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
+
+    internal static Option<string> Device()
+    {
+        var option = new Option<string>("--device") { Description = "Where to run: auto, cpu, cuda or cuda:N.", DefaultValueFactory = static _ => "auto" };
+        option.Validators.Add(static result =>
+        {
+            var name = result.GetValueOrDefault<string>();
+            if (name is not ("auto" or "cpu" or "cuda") && !(name?.StartsWith("cuda:", StringComparison.Ordinal) == true && int.TryParse(name.AsSpan(5), out _)))
+            {
+                result.AddError($"--device '{name}' is not possible; possible are auto, cpu, cuda and cuda:N.");
+            }
+        });
+        return option;
+    }
+
+    /// <summary>A number within bounds.</summary>
+    internal static Option<T> Number<T>(string name, string description, T fallback, T least, T? most = null)
+        where T : struct, INumber<T>
+    {
+        var option = new Option<T>(name) { Description = description, DefaultValueFactory = _ => fallback };
+        option.Validators.Add(result =>
+        {
+            var value = result.GetValueOrDefault<T>();
+            if (value < least || value > (most ?? value) || T.IsNaN(value))
+            {
+                result.AddError(most is { } bound ? $"{name} must be from {least} to {bound}." : $"{name} must be at least {least}.");
+            }
+        });
+        return option;
+    }
+
+    internal static Option<string> DType()
+    {
+        var option = new Option<string>("--dtype") { Description = "The dtype to compute in: auto (the checkpoint's), float32, bfloat16 or float16.", DefaultValueFactory = static _ => "auto" };
+        _ = option.AcceptOnlyFromAmong("auto", "float32", "bfloat16", "float16");
+        return option;
+    }
+}

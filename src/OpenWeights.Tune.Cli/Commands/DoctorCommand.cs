@@ -1,0 +1,69 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt doctor.</summary>
+internal static class DoctorCommand
+{
+    internal static Command Create()
+    {
+        var command = new Command("doctor", "Tells what torch runs on here, how fast it is, and what would make it faster.");
+        command.SetAction(static _ => Run());
+        return command;
+    }
+
+    private static int Run()
+    {
+        Devices.UseAllCores();
+        var supplier = TorchSupplier.Current;
+        Console.Out.WriteLine($"torch       {supplier.Name}, {supplier.Version}");
+        Console.Out.WriteLine($".NET        {RuntimeInformation.FrameworkDescription} on {RuntimeInformation.OSDescription}, {RuntimeInformation.ProcessArchitecture}");
+        Console.Out.WriteLine($"cores       {Environment.ProcessorCount}, of which torch uses {get_num_threads()}");
+        Console.Out.WriteLine($"memory      {Amount.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)}");
+        Console.Out.WriteLine($"GPUs        {(cuda.is_available() ? cuda.device_count() : 0)}");
+        foreach (var (name, type) in new[] { ("float32", float32), ("bfloat16", bfloat16) })
+        {
+            Console.Out.WriteLine($"matmul      {name}: {Amount.Count((long)(MatrixRate(type) / 1e9))} GFLOP/s on the CPU");
+        }
+
+        foreach (var line in supplier.Description)
+        {
+            Console.Out.WriteLine($"            {line}");
+        }
+
+        foreach (var note in supplier.Notes)
+        {
+            Console.Out.WriteLine($"note        {note}");
+        }
+
+        if (get_num_threads() < Environment.ProcessorCount)
+        {
+            Console.Out.WriteLine($"advice      OMP_NUM_THREADS holds torch to {get_num_threads()} of {Environment.ProcessorCount} cores; unset it to use all.");
+        }
+
+        return ExitCode.Success;
+    }
+
+    // The median of a few products of square matrices, as floating-point operations per second.
+    private static double MatrixRate(ScalarType type)
+    {
+        const int size = 1024;
+        using var scope = NewDisposeScope();
+        var (a, b) = (randn([size, size]).to(type), randn([size, size]).to(type));
+        var rates = new List<double>();
+        for (var i = 0; i < 9; i++)
+        {
+            var started = Stopwatch.GetTimestamp();
+            using var product = a.mm(b);
+            rates.Add(2.0 * size * size * size / Stopwatch.GetElapsedTime(started).TotalSeconds);
+        }
+
+        rates.Sort();
+        return rates[rates.Count / 2];
+    }
+}

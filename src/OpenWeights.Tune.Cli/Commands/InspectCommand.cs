@@ -1,0 +1,191 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Models;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt inspect.</summary>
+internal static class InspectCommand
+{
+    private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, a safetensors file, or a tokenizer file.", HelpName = "PATH" };
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
+    internal static Command Create()
+    {
+        var command = new Command("inspect", "Tells what a folder or file is, and what is in it.") { s_path, s_json };
+        command.SetAction(Run);
+        return command;
+    }
+
+    private static int Run(ParseResult arguments)
+    {
+        var path = arguments.GetValue(s_path)!;
+        if (!Path.Exists(path))
+        {
+            throw new FileNotFoundException($"{path}: there is no such file or folder.", path);
+        }
+
+        var found = Describe(path);
+        if (arguments.GetValue(s_json))
+        {
+            JsonLines.Write(found);
+            return ExitCode.Success;
+        }
+
+        foreach (var (key, value) in found)
+        {
+            Print(key, value);
+        }
+
+        return ExitCode.Success;
+    }
+
+    private static void Print(string key, JsonNode? value)
+    {
+        if (value is JsonArray list && list.Any(static i => i is JsonObject))
+        {
+            Console.Out.WriteLine($"{key}:");
+            foreach (var item in list)
+            {
+                Console.Out.WriteLine($"  {string.Join("  ", item!.AsObject().Select(static p => Text(p.Value)))}");
+            }
+        }
+        else if (value is not null)
+        {
+            Console.Out.WriteLine($"{key,-18} {Text(value)}");
+        }
+    }
+
+    private static string Text(JsonNode? value) => value switch
+    {
+        null => "",
+        JsonArray list when list.All(static i => i is JsonValue v && v.GetValueKind() == System.Text.Json.JsonValueKind.Number) => $"[{string.Join(", ", list.Select(static i => i!.ToString()))}]",
+        JsonArray list => string.Join(", ", list.Select(Text)),
+        _ => value.ToString(),
+    };
+
+    private static JsonObject Describe(string path)
+    {
+        if (File.Exists(path))
+        {
+            return path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase) ? Safetensors(path) : TokenizerFile(path);
+        }
+
+        if (File.Exists(Path.Combine(path, "manifest.json")) && File.Exists(Path.Combine(path, "metrics.jsonl")))
+        {
+            return RunFolder(path);
+        }
+
+        return AdapterFolder.IsAdapter(path) ? Adapter(path) : ModelFolder.IsModel(path) ? Model(path) : TokenizerFile(path);
+    }
+
+    private static JsonObject Model(string path)
+    {
+        var folder = ModelFolder.Open(path);
+        var config = ModelLoader.ReadConfig(folder);
+        using var weights = folder.OpenWeights();
+        return new JsonObject
+        {
+            ["kind"] = "model",
+            ["family"] = config.ModelType,
+            ["parameters"] = weights.Tensors.Sum(static t => t.ElementCount),
+            ["dtype"] = ModelLoader.StoredDType(weights).ToString().ToLowerInvariant(),
+            ["bytes"] = weights.ByteLength,
+            ["hidden_size"] = config.HiddenSize,
+            ["layers"] = config.LayerCount,
+            ["heads"] = config.HeadCount,
+            ["kv_heads"] = config.KeyValueHeadCount,
+            ["head_dim"] = config.HeadDimension,
+            ["intermediate_size"] = config.IntermediateSize,
+            ["vocab_size"] = config.VocabularySize,
+            ["max_positions"] = config.MaxPositions,
+            ["tied_embeddings"] = config.TiedEmbeddings,
+            ["tokenizer_files"] = Names(folder.TokenizerFiles),
+            ["license_files"] = Names(folder.LicenseFiles),
+            ["tensors"] = Tensors(weights.Tensors),
+        };
+    }
+
+    private static JsonObject Adapter(string path)
+    {
+        var folder = AdapterFolder.Open(path);
+        using var weights = folder.OpenWeights();
+        JsonNode? Setting(string key) => folder.Config[key]?.DeepClone();
+        return new JsonObject
+        {
+            ["kind"] = "adapter",
+            ["type"] = Setting("peft_type"),
+            ["r"] = Setting("r"),
+            ["lora_alpha"] = Setting("lora_alpha"),
+            ["lora_dropout"] = Setting("lora_dropout"),
+            ["use_rslora"] = Setting("use_rslora"),
+            ["use_dora"] = Setting("use_dora"),
+            ["target_modules"] = Setting("target_modules"),
+            ["base_model"] = Setting("base_model_name_or_path"),
+            ["parameters"] = weights.Tensors.Sum(static t => t.ElementCount),
+            ["tensors"] = Tensors(weights.Tensors),
+        };
+    }
+
+    private static JsonObject Safetensors(string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        return new JsonObject
+        {
+            ["kind"] = "safetensors",
+            ["parameters"] = file.Tensors.Sum(static t => t.ElementCount),
+            ["metadata"] = file.Metadata is { } metadata ? string.Join(", ", metadata.Select(static p => $"{p.Key}={p.Value}")) : null,
+            ["tensors"] = Tensors(file.Tensors),
+        };
+    }
+
+    private static JsonObject TokenizerFile(string path)
+    {
+        var tokenizer = Tokenizer.Load(path);
+        JsonNode? Token(int? id) => id is { } known ? $"{tokenizer.IdToToken(known)} ({known})" : null;
+        return new JsonObject
+        {
+            ["kind"] = "tokenizer",
+            ["vocabulary"] = tokenizer.VocabularySize,
+            ["bos_token"] = Token(tokenizer.BosToken),
+            ["eos_token"] = Token(tokenizer.EosToken),
+            ["pad_token"] = Token(tokenizer.PadToken),
+            ["unk_token"] = Token(tokenizer.UnknownToken),
+            ["chat_template"] = tokenizer.ChatTemplateText is not null,
+        };
+    }
+
+    private static JsonObject RunFolder(string path)
+    {
+        var manifest = JsonNode.Parse(File.ReadAllText(Path.Combine(path, "manifest.json")))!.AsObject();
+        var lines = File.ReadLines(Path.Combine(path, "metrics.jsonl")).Select(static l => JsonNode.Parse(l)!.AsObject()).ToList();
+        var last = lines.LastOrDefault(static l => l.ContainsKey("loss"));
+        return new JsonObject
+        {
+            ["kind"] = "run",
+            ["started"] = manifest["started"]?.DeepClone(),
+            ["command"] = manifest["command"]?.DeepClone(),
+            ["steps"] = last?["step"]?.DeepClone(),
+            ["loss"] = last?["loss"]?.DeepClone(),
+            ["eval_loss"] = lines.LastOrDefault(static l => l.ContainsKey("eval_loss"))?["eval_loss"]?.DeepClone(),
+            ["checkpoints"] = Names(Directory.Exists(Path.Combine(path, "checkpoints")) ? Directory.GetDirectories(Path.Combine(path, "checkpoints")).Select(Path.GetFileName).Order()! : []),
+            ["result"] = Directory.Exists(Path.Combine(path, "adapter")) ? "adapter" : Directory.Exists(Path.Combine(path, "model")) ? "model" : null,
+        };
+    }
+
+    private static JsonArray Names(IEnumerable<string?> names) => new([.. names.Select(static n => (JsonNode?)n)]);
+
+    private static JsonArray Tensors(IReadOnlyList<TensorEntry> tensors) => new(
+    [
+        .. tensors.Select(static t => (JsonNode)new JsonObject
+        {
+            ["name"] = t.Name,
+            ["dtype"] = t.DType.ToString(),
+            ["shape"] = new JsonArray([.. t.Shape.Select(static s => (JsonNode)s)]),
+        }),
+    ]);
+}

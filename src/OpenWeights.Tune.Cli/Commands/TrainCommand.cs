@@ -1,0 +1,61 @@
+using System.CommandLine;
+using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Training;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt train.</summary>
+internal static class TrainCommand
+{
+    private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
+    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
+    private static readonly Option<bool> s_resume = new("--resume") { Description = "Go on from the newest whole checkpoint of the run's folder." };
+    private static readonly Option<bool> s_overwrite = new("--overwrite") { Description = "Start over where the run's folder holds an unfinished run." };
+    private static readonly Option<bool> s_dryRun = new("--dry-run") { Description = "Check everything, print the plan and some rows, and train nothing." };
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
+    internal static Command Create()
+    {
+        var command = new Command("train", "Trains as a YAML file says.") { s_config, s_overrides, s_resume, s_overwrite, s_dryRun, s_json };
+        command.SetAction(Run);
+        return command;
+    }
+
+    private static int Run(ParseResult arguments)
+    {
+        var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var console = new RunConsole(arguments.GetValue(s_json));
+        if (arguments.GetValue(s_dryRun))
+        {
+            return DryRun(config, console);
+        }
+
+        var result = console.Show(() =>
+        {
+            using var run = TrainingRun.Prepare(config, console);
+            return run.Run(arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), Environment.CommandLine, Signals.Stop);
+        });
+        if (result is null)
+        {
+            Console.Error.WriteLine($"stopped; go on with --resume. The checkpoints are in {Path.Combine(config.OutputDir, "checkpoints")}.");
+            return ExitCode.Stopped;
+        }
+
+        console.Finish(result);
+        return ExitCode.Success;
+    }
+
+    private static int DryRun(RunConfig config, RunConsole console)
+    {
+        using var run = TrainingRun.Prepare(config, console);
+        foreach (var line in PlanText.Lines(run.Plan))
+        {
+            Console.Out.WriteLine(line);
+        }
+
+        var tokenizer = run.Plan.Train.Formats.All(static f => f.EndsWith(": tokenized", StringComparison.Ordinal)) ? null : run.RowTokenizer.Tokenizer;
+        RowPreview.Write(Console.Out, run.Rows, tokenizer, 3);
+        return ExitCode.Success;
+    }
+}

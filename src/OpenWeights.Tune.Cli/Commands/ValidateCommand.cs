@@ -1,0 +1,55 @@
+using System.CommandLine;
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt validate.</summary>
+internal static class ValidateCommand
+{
+    private static readonly Argument<string?> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml", Arity = ArgumentArity.ZeroOrOne };
+    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
+
+    private static readonly Option<bool> s_schema = new("--schema") { Description = "Print the JSON schema of such files instead, for editors." };
+
+    internal static Command Create()
+    {
+        var command = new Command("validate", "Tells everything that is wrong with a YAML file.") { s_config, s_overrides, s_schema };
+        command.Validators.Add(static result =>
+        {
+            if (result.GetValue(s_config) is null && !result.GetValue(s_schema))
+            {
+                result.AddError("give a CONFIG.yaml, or --schema.");
+            }
+        });
+        command.SetAction(Run);
+        return command;
+    }
+
+    private static int Run(ParseResult arguments)
+    {
+        if (arguments.GetValue(s_schema))
+        {
+            Console.Out.Write(ConfigSchema.Write());
+            return ExitCode.Success;
+        }
+
+        var path = arguments.GetValue(s_config)!;
+        var config = RunConfigFile.Read(path, arguments.GetValue(s_overrides) ?? []);
+        var missing = config.Data.Train.Concat(config.Data.Eval).Select(static s => s.Path).Where(static p => !File.Exists(p))
+            .Concat(Directory.Exists(config.Model.Path) ? [] : [config.Model.Path])
+            .Concat(config.Adapter?.Path is { } adapter && !Directory.Exists(adapter) ? [adapter] : [])
+            .ToList();
+        foreach (var file in missing)
+        {
+            Console.Error.WriteLine($"error: {path}: {file} is not there.");
+        }
+
+        if (missing.Count > 0)
+        {
+            return ExitCode.BadFiles;
+        }
+
+        Console.Out.WriteLine($"{path}: nothing is wrong with it.");
+        return ExitCode.Success;
+    }
+}

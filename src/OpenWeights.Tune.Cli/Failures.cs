@@ -1,0 +1,70 @@
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using OpenWeights.Tokenizers.Templates;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Training;
+
+namespace OpenWeights.Tune.Cli;
+
+/// <summary>Turns exceptions into a sentence on stderr and an exit code.</summary>
+internal static class Failures
+{
+    internal static int Report(Func<int> work, bool verbose)
+    {
+        try
+        {
+            return work();
+        }
+        catch (ConfigException e)
+        {
+            foreach (var problem in e.Problems)
+            {
+                Console.Error.WriteLine($"error: {problem}");
+            }
+
+            Trace(e, verbose);
+            return ExitCode.Usage;
+        }
+        catch (OperationCanceledException)
+        {
+            return ExitCode.Stopped;
+        }
+#pragma warning disable CA1031 // the last resort of a program: whatever happened becomes a sentence and an exit code
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            Console.Error.WriteLine($"error: {Sentence(e)}");
+            Trace(e, verbose);
+            return Code(e);
+        }
+    }
+
+    private static int Code(Exception e) => e switch
+    {
+        InvalidDataException or FileNotFoundException or DirectoryNotFoundException or JsonException or ChatTemplateException => ExitCode.BadFiles,
+        _ => ExitCode.Failed,
+    };
+
+    private static string Sentence(Exception e) => e switch
+    {
+        OutOfMemoryException => "out of memory. Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+        ExternalException when IsOutOfMemory(e.Message) =>
+            $"{FirstLine(e.Message)} Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+        ExternalException => $"torch: {FirstLine(e.Message)}",
+        InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
+        _ => $"{e.GetType().Name}: {e.Message} (this is a fault of the program; --verbose shows where)",
+    };
+
+    private static bool IsOutOfMemory(string message) =>
+        message.Contains("out of memory", StringComparison.OrdinalIgnoreCase) || message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase);
+
+    private static string FirstLine(string text) => text.Split('\n')[0].TrimEnd('.') + ".";
+
+    private static void Trace(Exception e, bool verbose)
+    {
+        if (verbose)
+        {
+            Console.Error.WriteLine(e);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+using OpenWeights.Tune.Generation;
+
+namespace OpenWeights.Tune.Cli.Output;
+
+/// <summary>Answers before and after training, side by side.</summary>
+internal static class AnswerText
+{
+    private const int Samples = 3;
+
+    internal static void Write(TextWriter output, IReadOnlyList<Answer>? before, IReadOnlyList<Answer> after)
+    {
+        output.WriteLine($"On {after.Count} eval rows that were not trained on:");
+        output.WriteLine($"  exactly right before training: {(before is null ? "not measured in this part of the run" : Share(before))}");
+        output.WriteLine($"  exactly right after training:  {Share(after)}");
+        for (var i = 0; i < Math.Min(Samples, after.Count); i++)
+        {
+            // Spread over the rows, so that the samples are not all of one kind.
+            var at = i * after.Count / Samples;
+            output.WriteLine();
+            output.WriteLine($"  prompt:   {Line(after[at].Prompt)}");
+            output.WriteLine($"  expected: {Line(after[at].Expected)}");
+            output.WriteLine($"  before:   {(before is null ? "-" : Line(before[at].Given))}");
+            output.WriteLine($"  after:    {Line(after[at].Given)}");
+        }
+
+        output.WriteLine();
+    }
+
+    private static string Share(IReadOnlyList<Answer> answers)
+    {
+        var exact = answers.Count(static a => a.IsExact);
+        return $"{exact} of {answers.Count} ({Amount.Percent((double)exact / answers.Count)})";
+    }
+
+    private static string Line(string text)
+    {
+        var line = text.Trim().Replace("\n", "\\n", StringComparison.Ordinal);
+        return line.Length <= 100 ? line : line[..100] + "...";
+    }
+}

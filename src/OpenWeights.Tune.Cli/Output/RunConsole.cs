@@ -1,0 +1,149 @@
+using System.Diagnostics;
+using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Training;
+using Spectre.Console;
+
+namespace OpenWeights.Tune.Cli.Output;
+
+/// <summary>Shows a run: a live line on a terminal, plain lines elsewhere. Progress goes to stderr, results to stdout.</summary>
+internal sealed class RunConsole : IRunListener
+{
+    private static readonly TimeSpan s_between = TimeSpan.FromSeconds(2);
+    private readonly IAnsiConsole? _terminal;
+    private readonly bool _json;
+    private readonly long _started = Stopwatch.GetTimestamp();
+    private readonly Dictionary<string, IReadOnlyList<Answer>> _answers = [];
+    private ProgressContext? _progress;
+    private ProgressTask? _task;
+    private long _firstStep = -1;
+    private long _trainingSince;
+    private long _lastLine;
+
+    internal RunConsole(bool json)
+    {
+        _json = json;
+        if (!Console.IsErrorRedirected && !json)
+        {
+            _terminal = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
+        }
+    }
+
+    /// <summary>Does a run's work, with the live line around it on a terminal.</summary>
+    internal T Show<T>(Func<T> work)
+    {
+        if (_terminal is null)
+        {
+            return work();
+        }
+
+        return _terminal.Progress()
+            .AutoClear(true)
+            .Columns(new SpinnerColumn(), new ProgressBarColumn(), new PercentageColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
+            .Start(context =>
+            {
+                _progress = context;
+                return work();
+            });
+    }
+
+    public void Warn(string message) => Line($"warning: {message}");
+
+    public void Stage(string what) => Line($"{what} ...");
+
+    public void Planned(RunPlan plan)
+    {
+        foreach (var line in PlanText.Lines(plan))
+        {
+            Line(line);
+        }
+
+        _trainingSince = Stopwatch.GetTimestamp();
+        _task = _progress?.AddTask("training", maxValue: plan.TotalSteps);
+        if (_task is not null)
+        {
+            _task.Value = plan.StepsDone;
+        }
+    }
+
+    public void Stepped(StepMetrics metrics, long totalSteps)
+    {
+        if (_json)
+        {
+            JsonLines.Write(metrics);
+        }
+
+        if (_firstStep < 0)
+        {
+            (_firstStep, _trainingSince) = (metrics.Step, Stopwatch.GetTimestamp());
+        }
+
+        var text = $"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  "
+            + $"norm {Amount.Number(metrics.GradNorm, "F2")}  {Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {Left(metrics.Step, totalSteps)}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
+        if (_task is not null)
+        {
+            _task.Value = metrics.Step;
+            _task.Description = Markup.Escape(text);
+        }
+        else if (_terminal is null && (metrics.Step == 1 || metrics.Step == totalSteps || Stopwatch.GetElapsedTime(_lastLine) > s_between))
+        {
+            _lastLine = Stopwatch.GetTimestamp();
+            Line(text);
+        }
+    }
+
+    public void Evaluated(EvaluationMetrics metrics)
+    {
+        if (_json)
+        {
+            JsonLines.Write(metrics);
+        }
+
+        Line($"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  perplexity {Amount.Number(metrics.Perplexity, "F2")}  token accuracy {Amount.Percent(metrics.TokenAccuracy)}");
+    }
+
+    public void Checkpointed(long step) => Line($"step {step}  checkpoint written");
+
+    public void Answered(string when, IReadOnlyList<Answer> answers)
+    {
+        _answers[when] = answers;
+        Line($"{when}: {answers.Count(static a => a.IsExact)} of {answers.Count} eval answers are exactly right");
+    }
+
+    /// <summary>What came of the run, on stdout.</summary>
+    internal void Finish(string result)
+    {
+        if (_json)
+        {
+            JsonLines.Write(new { result, exact_match = _answers.ToDictionary(static a => a.Key.Replace(' ', '_'), static a => Exact(a.Value)) });
+            return;
+        }
+
+        if (_answers.TryGetValue("after training", out var after))
+        {
+            var before = _answers.GetValueOrDefault("before training");
+            AnswerText.Write(Console.Out, before, after);
+        }
+
+        Console.Out.WriteLine($"{(result.EndsWith("adapter", StringComparison.Ordinal) ? "adapter" : "model")} written to {result} after {Amount.Time(Stopwatch.GetElapsedTime(_started))}");
+    }
+
+    private static double Exact(IReadOnlyList<Answer> answers) => (double)answers.Count(static a => a.IsExact) / answers.Count;
+
+    private string Left(long step, long total)
+    {
+        var done = step - _firstStep;
+        return done <= 0 ? "" : $"{Amount.Time(Stopwatch.GetElapsedTime(_trainingSince) / done * (total - step))} left";
+    }
+
+    private void Line(string text)
+    {
+        if (_terminal is not null)
+        {
+            _terminal.WriteLine(text);
+        }
+        else
+        {
+            Console.Error.WriteLine(text);
+        }
+    }
+}

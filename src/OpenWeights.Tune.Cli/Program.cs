@@ -1,0 +1,3 @@
+using OpenWeights.Tune.Cli;
+
+return CommandLine.Run(args);

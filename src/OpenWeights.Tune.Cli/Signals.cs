@@ -1,0 +1,37 @@
+using System.Runtime.InteropServices;
+
+namespace OpenWeights.Tune.Cli;
+
+/// <summary>Ctrl-C and SIGTERM: once asks the work to finish what it is at and save, twice means now.</summary>
+internal sealed class Signals : IDisposable
+{
+    private static readonly CancellationTokenSource s_stop = new();
+    private readonly PosixSignalRegistration[] _registrations;
+    private int _received;
+
+    internal Signals() => _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle)];
+
+    /// <summary>Is cancelled by the first signal.</summary>
+    internal static CancellationToken Stop => s_stop.Token;
+
+    public void Dispose()
+    {
+        foreach (var registration in _registrations)
+        {
+            registration.Dispose();
+        }
+    }
+
+    private void Handle(PosixSignalContext context)
+    {
+        context.Cancel = true;
+        if (Interlocked.Increment(ref _received) > 1)
+        {
+            Console.Error.WriteLine("stopped at once; the last checkpoint stays.");
+            Environment.Exit(ExitCode.Stopped);
+        }
+
+        Console.Error.WriteLine("stopping after this step and saving; once more stops at once.");
+        s_stop.Cancel();
+    }
+}

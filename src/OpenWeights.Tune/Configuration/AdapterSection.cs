@@ -1,0 +1,61 @@
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>The adapter of a run, under PEFT's names.</summary>
+public sealed record AdapterSection
+{
+    /// <summary>The kind of adapter.</summary>
+    [Setting("The kind of adapter.", OneOf = ["lora"])]
+    public string Type { get; init; } = "lora";
+
+    /// <summary>An adapter to go on from.</summary>
+    [Setting("A PEFT folder to go on from; its settings then hold, and those here are left out of account.")]
+    public string? Path { get; init; }
+
+    /// <summary>The rank.</summary>
+    [Setting("The rank of the update.", Key = "r", Min = 1)]
+    public int Rank { get; init; } = 16;
+
+    /// <summary>lora_alpha.</summary>
+    [Setting("The update counts lora_alpha / r.", Min = 0)]
+    public double LoraAlpha { get; init; } = 32;
+
+    /// <summary>lora_dropout.</summary>
+    [Setting("The share of the adapter's inputs that training leaves out at random.", Min = 0, Max = 0.999)]
+    public double LoraDropout { get; init; }
+
+    /// <summary>target_modules.</summary>
+    [Setting("The layers to adapt: all-linear, a list of names, or a regular expression of whole names.")]
+    public TextOrList TargetModules { get; init; } = new(["all-linear"], IsList: false);
+
+    /// <summary>exclude_modules.</summary>
+    [Setting("Layers that are left out again: a list of names, or a regular expression.")]
+    public TextOrList? ExcludeModules { get; init; }
+
+    /// <summary>bias.</summary>
+    [Setting("Which biases are trained along.", OneOf = ["none"])]
+    public string Bias { get; init; } = "none";
+
+    /// <summary>use_rslora.</summary>
+    [Setting("Whether the update counts lora_alpha / sqrt(r) instead (rank-stabilised LoRA).")]
+    public bool UseRslora { get; init; }
+
+    /// <summary>use_dora.</summary>
+    [Setting("Weight-decomposed LoRA; not in this version, so false.")]
+    public bool UseDora { get; init; }
+
+    /// <summary>init_lora_weights.</summary>
+    [Setting("How the adapter starts: true for PEFT's start, in which it changes nothing.")]
+    public bool InitLoraWeights { get; init; } = true;
+
+    /// <summary>modules_to_save.</summary>
+    [Setting("Modules that are trained whole beside the adapter; not in this version, so empty.")]
+    public IReadOnlyList<string> ModulesToSave { get; init; } = [];
+
+    /// <summary>rank_pattern.</summary>
+    [Setting("Ranks of single layers, by name or pattern.")]
+    public IReadOnlyDictionary<string, int> RankPattern { get; init; } = new Dictionary<string, int>();
+
+    /// <summary>alpha_pattern.</summary>
+    [Setting("Alphas of single layers, by name or pattern.")]
+    public IReadOnlyDictionary<string, double> AlphaPattern { get; init; } = new Dictionary<string, double>();
+}

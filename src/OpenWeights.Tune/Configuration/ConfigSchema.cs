@@ -1,0 +1,109 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>The JSON schema of train.yaml, for editors that check and complete while one types.</summary>
+public static class ConfigSchema
+{
+    /// <summary>The schema's text (JSON Schema, draft 2020-12).</summary>
+    public static string Write()
+    {
+        var schema = Section(typeof(RunConfig), new RunConfig());
+        var root = new JsonObject
+        {
+            ["$schema"] = "https://json-schema.org/draft/2020-12/schema",
+            ["title"] = "A run of OpenWeights.Tune",
+        };
+        foreach (var (key, value) in schema.ToList())
+        {
+            schema.Remove(key);
+            root[key] = value;
+        }
+
+        return PythonJson.Serialize(root, indent: 2, sortKeys: false, ensureAscii: false) + "\n";
+    }
+
+    private static JsonObject Section(Type type, object? defaults)
+    {
+        var properties = new JsonObject();
+        var required = new JsonArray();
+        foreach (var setting in SettingInfo.Of(type))
+        {
+            var value = Value(setting.Property.PropertyType, setting.Setting, defaults is null ? null : setting.Property.GetValue(defaults));
+            value["description"] = setting.Setting.Description;
+            properties[setting.Key] = value;
+            if (setting.Setting.Required)
+            {
+                required.Add(setting.Key);
+            }
+        }
+
+        var section = new JsonObject { ["type"] = "object", ["additionalProperties"] = false, ["properties"] = properties };
+        if (required.Count > 0)
+        {
+            section["required"] = required;
+        }
+
+        return section;
+    }
+
+    private static JsonObject Value(Type type, SettingAttribute setting, object? fallback)
+    {
+        var wanted = Nullable.GetUnderlyingType(type) ?? type;
+        if (SettingInfo.IsSection(wanted) && wanted != typeof(TextOrList))
+        {
+            return Section(wanted, fallback ?? Activator.CreateInstance(wanted));
+        }
+
+        var value = wanted == typeof(TextOrList) ? Texts()
+            : wanted != typeof(string) && wanted.IsGenericType ? Collection(wanted, setting)
+            : Scalar(wanted, setting);
+        if (fallback is bool or int or long or double or string { Length: > 0 })
+        {
+            value["default"] = JsonValue.Create(fallback);
+        }
+
+        return value;
+    }
+
+    private static JsonObject Texts() => new()
+    {
+        ["anyOf"] = new JsonArray(
+            new JsonObject { ["type"] = "string" },
+            new JsonObject { ["type"] = "array", ["items"] = new JsonObject { ["type"] = "string" } }),
+    };
+
+    private static JsonObject Collection(Type type, SettingAttribute setting)
+    {
+        var arguments = type.GetGenericArguments();
+        return arguments.Length == 2
+            ? new JsonObject { ["type"] = "object", ["additionalProperties"] = Value(arguments[1], setting, null) }
+            : new JsonObject { ["type"] = "array", ["items"] = Value(arguments[0], setting, null) };
+    }
+
+    private static JsonObject Scalar(Type type, SettingAttribute setting)
+    {
+        var value = new JsonObject { ["type"] = type == typeof(bool) ? "boolean" : type == typeof(string) ? "string" : type == typeof(double) ? "number" : "integer" };
+        if (setting.OneOf.Length > 0)
+        {
+            value["enum"] = new JsonArray([.. setting.OneOf.Select(static o => (JsonNode)o)]);
+        }
+
+        if (type != typeof(string) && type != typeof(bool))
+        {
+            Bound(value, "minimum", setting.Min);
+            Bound(value, "maximum", setting.Max);
+        }
+
+        return value;
+    }
+
+    private static void Bound(JsonObject value, string key, double bound)
+    {
+        if (double.IsFinite(bound))
+        {
+            value[key] = bound == Math.Floor(bound) ? JsonValue.Create((long)bound) : JsonValue.Create(bound);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+using System.Collections;
+using System.Globalization;
+using YamlDotNet.Core;
+using YamlDotNet.RepresentationModel;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>Writes a config as YAML with every default in it.</summary>
+public static class ConfigWriter
+{
+    /// <summary>The YAML text of a config.</summary>
+    public static string Write(RunConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return Value(config);
+    }
+
+    /// <summary>The YAML text of a section or a value.</summary>
+    internal static string Value(object value)
+    {
+        using var text = new StringWriter(CultureInfo.InvariantCulture) { NewLine = "\n" };
+        new YamlStream(new YamlDocument(Node(value))).Save(text, assignAnchors: false);
+        return text.ToString().Replace("\n...\n", "\n", StringComparison.Ordinal);
+    }
+
+    private static YamlNode Node(object? value) => value switch
+    {
+        null => Plain("null"),
+        bool flag => Plain(flag ? "true" : "false"),
+        double number => Plain(number.ToString("R", CultureInfo.InvariantCulture)),
+        int or long => Plain(Convert.ToString(value, CultureInfo.InvariantCulture)!),
+        string text => Text(text),
+        TextOrList { IsList: false } single => Text(single.Values[0]),
+        TextOrList list => Node(list.Values),
+        IDictionary map => new YamlMappingNode(map.Keys.Cast<string>().Select(k => KeyValuePair.Create((YamlNode)Text(k), Node(map[k])))),
+        IEnumerable list => new YamlSequenceNode(list.Cast<object>().Select(Node)),
+        _ => new YamlMappingNode(SettingInfo.Of(value.GetType()).Select(s => KeyValuePair.Create((YamlNode)Plain(s.Key), Node(s.Property.GetValue(value))))),
+    };
+
+    private static YamlScalarNode Plain(string text) => new(text) { Style = ScalarStyle.Plain };
+
+    // Quoted wherever a reader could take it for something else.
+    private static YamlScalarNode Text(string text) =>
+        new(text) { Style = text.Length > 0 && text.All(static c => char.IsAsciiLetter(c) || c is '_' or '-') && text is not ("null" or "true" or "false" or "yes" or "no" or "on" or "off") ? ScalarStyle.Plain : ScalarStyle.DoubleQuoted };
+}

@@ -1,0 +1,125 @@
+using System.Globalization;
+using YamlDotNet.Core;
+using YamlDotNet.RepresentationModel;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>The nodes of a YAML file with the overrides of a command line put into them, and where each came from.</summary>
+internal sealed class YamlSource
+{
+    private readonly string _path;
+    private readonly Dictionary<YamlNode, string> _overrides = new(ReferenceEqualityComparer.Instance);
+
+    private YamlSource(string path, YamlMappingNode root)
+    {
+        _path = path;
+        Root = root;
+    }
+
+    internal YamlMappingNode Root { get; }
+
+    /// <summary>Reads a file.</summary>
+    /// <exception cref="ConfigException">The file is no YAML, or not a mapping.</exception>
+    internal static YamlSource Read(string path, string text)
+    {
+        var root = Parse(path, text);
+        return root switch
+        {
+            null => new YamlSource(path, []),
+            YamlMappingNode mapping => new YamlSource(path, mapping),
+            _ => throw new ConfigException([new ConfigProblem($"{path}:1:1", "", "the file must be a list of settings, such as `output_dir: runs/mine`.")]),
+        };
+    }
+
+    /// <summary>Puts a setting of the command line, such as training.max_steps=10, in the place of the file's.</summary>
+    /// <returns>What is wrong with it, or null.</returns>
+    internal ConfigProblem? Override(string assignment)
+    {
+        const string place = "command line";
+        var equals = assignment.IndexOf('=', StringComparison.Ordinal);
+        if (equals <= 0)
+        {
+            return new ConfigProblem(place, "", $"'{assignment}' is no setting; write it as key=value, such as training.max_steps=10.");
+        }
+
+        var (key, text) = (assignment[..equals], assignment[(equals + 1)..]);
+        YamlNode value;
+        try
+        {
+            value = Parse(place, text) ?? new YamlScalarNode("") { Style = ScalarStyle.Plain };
+        }
+        catch (ConfigException e)
+        {
+            return new ConfigProblem(place, key, e.Problems[0].Message);
+        }
+
+        Mark(value, place);
+        return Put(key, value);
+    }
+
+    /// <summary>Where a node stands.</summary>
+    internal string PlaceOf(YamlNode node) => _overrides.TryGetValue(node, out var place)
+        ? place
+        : string.Create(CultureInfo.InvariantCulture, $"{_path}:{node.Start.Line}:{node.Start.Column}");
+
+    private static YamlNode? Parse(string path, string text)
+    {
+        try
+        {
+            var stream = new YamlStream();
+            stream.Load(new StringReader(text));
+            return stream.Documents.Count == 0 ? null : stream.Documents[0].RootNode;
+        }
+        catch (YamlException e)
+        {
+            var message = e.InnerException?.Message ?? e.Message;
+            throw new ConfigException([new ConfigProblem(
+                string.Create(CultureInfo.InvariantCulture, $"{path}:{e.Start.Line}:{e.Start.Column}"), "", $"this is no valid YAML: {message}")]);
+        }
+    }
+
+    private ConfigProblem? Put(string key, YamlNode value)
+    {
+        YamlNode at = Root;
+        var parts = key.Split('.');
+        for (var i = 0; i < parts.Length; i++)
+        {
+            var last = i == parts.Length - 1;
+            switch (at)
+            {
+                case YamlMappingNode mapping:
+                    var name = new YamlScalarNode(parts[i]);
+                    if (last)
+                    {
+                        _ = mapping.Children.Remove(name);
+                        Mark(name, "command line");
+                        mapping.Add(name, value);
+                    }
+                    else if (!mapping.Children.TryGetValue(name, out at!) || at is not (YamlMappingNode or YamlSequenceNode))
+                    {
+                        _ = mapping.Children.Remove(name);
+                        mapping.Add(name, at = new YamlMappingNode());
+                        Mark(name, "command line");
+                        Mark(at, "command line");
+                    }
+
+                    break;
+                case YamlSequenceNode list when int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < list.Children.Count:
+                    at = last ? list.Children[index] = value : list.Children[index];
+                    break;
+                default:
+                    return new ConfigProblem("command line", key, $"'{parts[i]}' names no entry of a list there; entries are counted from 0.");
+            }
+        }
+
+        return null;
+    }
+
+    private void Mark(YamlNode node, string place)
+    {
+        foreach (var inner in node.AllNodes)
+        {
+            _overrides[inner] = place;
+        }
+    }
+}

@@ -1,0 +1,40 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Tune.Data;
+
+/// <summary>A row of a data file as it was read, with where it stands.</summary>
+/// <param name="Json">The row.</param>
+/// <param name="Place">The file and the line (or, in a JSON array, the row's number).</param>
+public sealed record DataRow(JsonObject Json, string Place)
+{
+    /// <summary>An error about the row.</summary>
+    public InvalidDataException Error(string problem) => new($"{Place}: {problem}");
+
+    /// <summary>A text of the row.</summary>
+    /// <exception cref="InvalidDataException">It is missing or no text.</exception>
+    public string Text(string key) => Json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.String
+        ? value.GetValue<string>()
+        : throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a text." : $"\"{key}\" is missing.");
+
+    /// <summary>Whole numbers of the row.</summary>
+    /// <exception cref="InvalidDataException">They are missing or no list of whole numbers.</exception>
+    public int[] Ints(string key)
+    {
+        if (Json[key] is not JsonArray array)
+        {
+            throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a list of whole numbers." : $"\"{key}\" is missing.");
+        }
+
+        var numbers = new int[array.Count];
+        for (var i = 0; i < numbers.Length; i++)
+        {
+            if (array[i] is not JsonValue value || !value.TryGetValue(out numbers[i]))
+            {
+                throw Error($"\"{key}\" holds {array[i]?.ToJsonString() ?? "null"} at place {i}, which is no whole number.");
+            }
+        }
+
+        return numbers;
+    }
+}

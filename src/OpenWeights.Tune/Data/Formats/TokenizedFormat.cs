@@ -1,0 +1,32 @@
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Tune.Data.Formats;
+
+/// <summary>Rows that are tokens already: {"input_ids": [...], "labels": [...]}, labels unshifted and -100 where nothing is trained.</summary>
+public sealed class TokenizedFormat : IRowFormat
+{
+    /// <inheritdoc/>
+    public string Name => "tokenized";
+
+    /// <inheritdoc/>
+    public bool Recognizes(JsonObject row) => row?.ContainsKey("input_ids") == true;
+
+    /// <inheritdoc/>
+    public TokenRow Read(DataRow row, RowTokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(row);
+        var ids = row.Ints("input_ids");
+        var labels = row.Json.ContainsKey("labels") ? row.Ints("labels") : ids;
+        if (labels.Length != ids.Length)
+        {
+            throw row.Error($"\"labels\" has {labels.Length} entries and \"input_ids\" has {ids.Length}; they must be as many.");
+        }
+
+        if (Array.FindIndex(labels, static l => l is < 0 and not TokenRow.Ignored) is >= 0 and var at)
+        {
+            throw row.Error($"\"labels\" holds {labels[at]} at place {at}; a label is a token id, or -100 where nothing is trained.");
+        }
+
+        return new TokenRow(ids, labels, row.Place);
+    }
+}

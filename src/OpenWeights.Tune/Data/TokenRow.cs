@@ -1,0 +1,35 @@
+namespace OpenWeights.Tune.Data;
+
+/// <summary>A row as the model reads it: one document, or several packed behind each other that do not see each other.</summary>
+/// <param name="Ids">Token ids.</param>
+/// <param name="Labels">The token at each place where it is trained, and <see cref="Ignored"/> elsewhere; not shifted.</param>
+/// <param name="Documents">The lengths of the packed documents, in order; they add up to the row's length.</param>
+/// <param name="Source">Where the row comes from, for messages: the file and the row's number in it.</param>
+public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string Source)
+{
+    /// <summary>The label of a token that is not trained.</summary>
+    public const int Ignored = -100;
+
+    /// <summary>A row of one document.</summary>
+    public TokenRow(int[] ids, int[] labels, string source)
+        : this(ids, labels, [ids.Length], source)
+    {
+    }
+
+    /// <summary>The number of tokens that are predicted: labels that are trained and stand behind another token of their document.</summary>
+    public int CountTargets()
+    {
+        var (count, start) = (0, 0);
+        foreach (var length in Documents)
+        {
+            for (var i = start + 1; i < start + length; i++)
+            {
+                count += Labels[i] == Ignored ? 0 : 1;
+            }
+
+            start += length;
+        }
+
+        return count;
+    }
+}

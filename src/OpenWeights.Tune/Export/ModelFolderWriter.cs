@@ -1,0 +1,37 @@
+using OpenWeights.Formats.Files;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Export;
+
+/// <summary>Writes Hugging Face model folders.</summary>
+public static class ModelFolderWriter
+{
+    /// <summary>Writes a model that is in memory, with the companions of the folder that it came from.</summary>
+    /// <param name="loaded">The model.</param>
+    /// <param name="folder">The folder; it is made where it is missing.</param>
+    /// <exception cref="IOException">The folder cannot be written.</exception>
+    public static void Write(LoadedModel loaded, string folder)
+    {
+        ArgumentNullException.ThrowIfNull(loaded);
+        _ = Directory.CreateDirectory(folder);
+        _ = CheckpointWriter.Write(folder, [.. loaded.Model.named_parameters().Select(static p => TensorFiles.ToWrite(p.name, p.parameter))]);
+        WriteCompanions(loaded.Folder, folder, loaded.Model.DType);
+    }
+
+    /// <summary>Writes config.json in the dtype of the weights, and carries the tokenizer's and the other files along unchanged.</summary>
+    /// <param name="source">The folder that the model came from.</param>
+    /// <param name="folder">The folder that is written.</param>
+    /// <param name="dtype">The dtype of the weights that were written.</param>
+    internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype)
+    {
+        var config = source.Config.DeepClone().AsObject();
+        config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
+        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), PythonJson.Serialize(config, indent: 2, sortKeys: false) + "\n");
+        _ = source.CopyCompanions(folder);
+    }
+}

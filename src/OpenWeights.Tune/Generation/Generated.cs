@@ -1,0 +1,6 @@
+namespace OpenWeights.Tune.Generation;
+
+/// <summary>What was generated after a prompt.</summary>
+/// <param name="OutputIds">The new tokens; an end token that ended them is among them.</param>
+/// <param name="FinishReason">stop for an end token or a stop text, length for the limit.</param>
+public sealed record Generated(IReadOnlyList<int> OutputIds, string FinishReason);

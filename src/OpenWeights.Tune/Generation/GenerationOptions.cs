@@ -1,0 +1,23 @@
+namespace OpenWeights.Tune.Generation;
+
+/// <summary>How text is generated.</summary>
+public sealed record GenerationOptions
+{
+    /// <summary>The most tokens to generate.</summary>
+    public int MaxNewTokens { get; init; } = 128;
+
+    /// <summary>What scores are divided by before drawing; 0 always takes the best.</summary>
+    public double Temperature { get; init; }
+
+    /// <summary>Only the likeliest tokens that together have this probability are drawn from; 1 for all.</summary>
+    public double TopP { get; init; } = 1;
+
+    /// <summary>Only this many of the likeliest tokens are drawn from; 0 for all.</summary>
+    public int TopK { get; init; }
+
+    /// <summary>The seed of what is drawn.</summary>
+    public long Seed { get; init; } = 42;
+
+    /// <summary>Tokens that end a text.</summary>
+    public IReadOnlyList<int> EndTokens { get; init; } = [];
+}

@@ -1,0 +1,74 @@
+using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Formats;
+using OpenWeights.Tune.Models;
+
+namespace OpenWeights.Tune.Generation;
+
+/// <summary>Prompts of eval rows with the answers that the rows give, to compare a model's own answers with.</summary>
+public sealed class QuestionSet
+{
+    private const int BatchSize = 32;
+    private readonly List<(int[] Prompt, string PromptText, string Answer)> _questions = [];
+    private readonly Tokenizer _tokenizer;
+    private readonly IReadOnlyList<int> _endTokens;
+
+    private QuestionSet(Tokenizer tokenizer, IReadOnlyList<int> endTokens)
+    {
+        _tokenizer = tokenizer;
+        _endTokens = endTokens;
+    }
+
+    /// <summary>The first rows of data sets that have a prompt.</summary>
+    /// <param name="sources">The files.</param>
+    /// <param name="rows">Makes token rows of texts.</param>
+    /// <param name="count">How many at most.</param>
+    /// <param name="endTokens">Tokens that end an answer.</param>
+    public static QuestionSet Read(IReadOnlyList<DataSource> sources, RowTokenizer rows, int count, IReadOnlyList<int> endTokens)
+    {
+        ArgumentNullException.ThrowIfNull(sources);
+        ArgumentNullException.ThrowIfNull(rows);
+        var set = new QuestionSet(rows.Tokenizer, endTokens);
+        foreach (var source in sources)
+        {
+            IRowFormat? format = null;
+            foreach (var row in DataFile.Read(source.Path).Take(Math.Min(source.Limit ?? int.MaxValue, count - set._questions.Count)))
+            {
+                format ??= RowFormats.Find(source.Format, row);
+                if (format.Question(row, rows) is { } question)
+                {
+                    set._questions.Add(question);
+                }
+            }
+        }
+
+        return set;
+    }
+
+    /// <summary>The number of questions.</summary>
+    public int Count => _questions.Count;
+
+    /// <summary>The model's greedy answers.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="maxNewTokens">The longest answer.</param>
+    /// <param name="stop">Stops between tokens.</param>
+    public IReadOnlyList<Answer> Ask(CausalLanguageModel model, int maxNewTokens, CancellationToken stop)
+    {
+        var generator = new TextGenerator(model, new GenerationOptions { MaxNewTokens = maxNewTokens, EndTokens = _endTokens });
+        var answers = new Answer[_questions.Count];
+
+        // Prompts of like lengths together need the least padding.
+        foreach (var chunk in Enumerable.Range(0, _questions.Count).OrderBy(i => _questions[i].Prompt.Length).Chunk(BatchSize))
+        {
+            var made = generator.Continue([.. chunk.Select(i => _questions[i].Prompt)], stop: stop);
+            foreach (var (i, generated) in chunk.Zip(made))
+            {
+                var (_, prompt, expected) = _questions[i];
+                answers[i] = new Answer(prompt, expected, _tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true));
+            }
+        }
+
+        return answers;
+    }
+}

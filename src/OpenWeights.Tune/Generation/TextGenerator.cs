@@ -1,0 +1,132 @@
+using System.Runtime.InteropServices;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Generation;
+
+/// <summary>Continues prompts token by token, with a key/value cache.</summary>
+public sealed class TextGenerator
+{
+    private readonly CausalLanguageModel _model;
+    private readonly GenerationOptions _options;
+
+    /// <summary>A generator.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="options">How text is generated.</param>
+    public TextGenerator(CausalLanguageModel model, GenerationOptions options)
+    {
+        _model = model;
+        _options = options;
+    }
+
+    /// <summary>Continues prompts side by side, shorter ones padded at their left.</summary>
+    /// <param name="prompts">The prompts' token ids; none is empty.</param>
+    /// <param name="accept">Is told of each new token, with its prompt's number, and says whether that text goes on; null for always.</param>
+    /// <param name="stop">Stops between tokens.</param>
+    /// <exception cref="ArgumentException">A prompt is empty.</exception>
+    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    public IReadOnlyList<Generated> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompts);
+        if (prompts.Any(static p => p.Length == 0))
+        {
+            throw new ArgumentException("a prompt has no tokens; the model needs at least one to go on from.", nameof(prompts));
+        }
+
+        using var nothing = no_grad();
+        using var cache = new KeyValueCache();
+        var texts = prompts.Select((_, i) => new Text(new TokenSampler(_options, i))).ToList();
+        var width = prompts.Max(static p => p.Length);
+        var padding = prompts.Select(p => width - p.Length).ToArray();
+        var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
+        for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
+        {
+            stop.ThrowIfCancellationRequested();
+            var scores = Scores(next, padding, cache);
+            for (var i = 0; i < texts.Count; i++)
+            {
+                var token = texts[i].Open ? texts[i].Take(scores[i], _options) : 0;
+                if (texts[i].Open && accept?.Invoke(i, token) == false)
+                {
+                    texts[i].Close("stop");
+                }
+
+                next[i] = [token];
+            }
+        }
+
+        return [.. texts.Select(static t => new Generated(t.Ids, t.Reason))];
+    }
+
+    // The scores of the next token of each text.
+    private float[][] Scores(int[][] next, int[] padding, KeyValueCache cache)
+    {
+        using var scope = NewDisposeScope();
+        var (batch, tokens, past) = (next.Length, next[0].Length, cache.Length);
+        var ids = tensor([.. next.SelectMany(static n => n).Select(static i => (long)i)], [batch, tokens], device: _model.Device);
+        var hidden = _model.call(new ModelInput
+        {
+            InputIds = ids,
+            PositionIds = Positions(padding, past, tokens),
+            LongestPosition = past + tokens - 1 - padding.Min(),
+            Documents = padding.All(static p => p == 0) ? null : Documents(padding, past + tokens),
+            Cache = cache,
+        });
+        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).cpu().contiguous();
+        var all = MemoryMarshal.Cast<byte, float>(scores.bytes);
+        var rows = new float[batch][];
+        for (var i = 0; i < batch; i++)
+        {
+            rows[i] = all.Slice(i * (all.Length / batch), all.Length / batch).ToArray();
+        }
+
+        return rows;
+    }
+
+    private Tensor Positions(int[] padding, int past, int tokens)
+    {
+        var positions = new long[padding.Length * tokens];
+        for (var i = 0; i < positions.Length; i++)
+        {
+            positions[i] = Math.Max(0, past + (i % tokens) - padding[i / tokens]);
+        }
+
+        return tensor(positions, [padding.Length, tokens], device: _model.Device);
+    }
+
+    private Tensor Documents(int[] padding, int keys)
+    {
+        var documents = new long[padding.Length * keys];
+        for (var i = 0; i < documents.Length; i++)
+        {
+            documents[i] = i % keys < padding[i / keys] ? 0 : 1;
+        }
+
+        return tensor(documents, [padding.Length, keys], device: _model.Device);
+    }
+
+    private sealed class Text(TokenSampler sampler)
+    {
+        private readonly List<int> _ids = [];
+
+        internal bool Open { get; private set; } = true;
+
+        internal string Reason { get; private set; } = "length";
+
+        internal IReadOnlyList<int> Ids => _ids;
+
+        internal int Take(ReadOnlySpan<float> scores, GenerationOptions options)
+        {
+            var token = sampler.Next(scores);
+            _ids.Add(token);
+            if (options.EndTokens.Contains(token))
+            {
+                Close("stop");
+            }
+
+            return token;
+        }
+
+        internal void Close(string reason) => (Open, Reason) = (false, reason);
+    }
+}

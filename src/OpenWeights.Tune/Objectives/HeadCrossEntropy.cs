@@ -1,0 +1,92 @@
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+using static TorchSharp.torch.autograd;
+
+namespace OpenWeights.Tune.Objectives;
+
+/// <summary>
+/// Output head and cross entropy in one, a few rows at a time: the scores of a chunk are turned into their gradient where they lie, so
+/// that never more than a chunk of [rows, vocabulary] exists (the idea of Liger Kernel's fused linear cross entropy).
+/// </summary>
+internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
+{
+    private const long ChunkScores = 1 << 24;
+
+    public override string Name => nameof(HeadCrossEntropy);
+
+    /// <summary>The summed cross entropy, a float32 scalar.</summary>
+    /// <param name="hidden">[rows, hidden].</param>
+    /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
+    /// <param name="targets">[rows], int64.</param>
+    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets) => apply(hidden, weight, targets);
+
+    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    {
+        var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
+        using var scope = NewDisposeScope();
+        var (rows, chunk) = (hidden.size(0), Math.Max(16, ChunkScores / weight.size(0)));
+        var loss = zeros([], float32, hidden.device);
+        var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
+
+        // Several chunks add up in float32 whatever the weight's dtype.
+        var gradWeight = weight.requires_grad ? weight.zeros_like(float32) : null;
+        for (long start = 0; start < rows; start += chunk)
+        {
+            using var inner = NewDisposeScope();
+            var count = Math.Min(chunk, rows - start);
+            var states = hidden.narrow(0, start, count);
+            var wanted = targets.narrow(0, start, count).unsqueeze(1);
+            var scores = nn.functional.linear(states, weight).to(float32);
+            var normalizer = scores.logsumexp(1, keepdim: true);
+            _ = loss.PlusInPlace(normalizer.sub(scores.gather(1, wanted)).sum());
+            if (gradHidden is null && gradWeight is null)
+            {
+                continue;
+            }
+
+            // d loss / d scores = softmax - onehot
+            var gradScores = scores.sub_(normalizer).exp_();
+            _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).neg_());
+            gradScores = gradScores.to(weight.dtype);
+            _ = gradHidden?.narrow(0, start, count).copy_(gradScores.mm(weight));
+            _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
+        }
+
+        ctx.save_data("gradients", new Gradients(gradHidden?.DetachFromDisposeScope(), gradWeight?.to(weight.dtype).DetachFromDisposeScope()));
+        return loss.MoveToOuterDisposeScope();
+    }
+
+    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    {
+        var (hidden, weight) = ((Gradients)ctx.get_data("gradients")).Take(grad_output);
+        return BackwardResults.Keep(ctx, hidden, weight, null);
+    }
+
+    /// <summary>The gradients, ready since forward. They are scaled where they lie and given away once, so that nothing is held twice.</summary>
+    private sealed class Gradients(Tensor? hidden, Tensor? weight)
+    {
+        private bool _taken;
+
+        internal (Tensor? Hidden, Tensor? Weight) Take(Tensor scale)
+        {
+            if (_taken)
+            {
+                throw new InvalidOperationException("the loss's gradients were already given away: this graph goes backward once");
+            }
+
+            _taken = true;
+            return (Scaled(hidden, scale), Scaled(weight, scale));
+        }
+
+        private static Tensor? Scaled(Tensor? gradient, Tensor scale)
+        {
+            if (gradient is null)
+            {
+                return null;
+            }
+
+            using var factor = scale.to(gradient.dtype);
+            return gradient.mul_(factor);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Objectives;
+
+/// <summary>What training minimises.</summary>
+public interface IObjective
+{
+    /// <summary>The name in the config.</summary>
+    string Name { get; }
+
+    /// <summary>
+    /// The loss summed over the batch's targets, a float32 scalar with a graph. The loop divides by the targets of the whole step.
+    /// </summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="batch">A batch with at least one target.</param>
+    Tensor LossSum(CausalLanguageModel model, TokenBatch batch);
+}

@@ -1,0 +1,38 @@
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Models;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Objectives;
+
+/// <summary>How well a model predicts given tokens, without gradients and a few rows of scores at a time.</summary>
+public static class TokenScores
+{
+    private const long ChunkScores = 1 << 24;
+
+    /// <summary>The summed cross entropy of a batch's targets, and how many of them were the model's first choice.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="batch">The batch.</param>
+    public static (double LossSum, long Correct) Of(CausalLanguageModel model, TokenBatch batch)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(batch);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var hidden = model.call(batch.Input);
+        var predicting = hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources);
+        var (loss, correct) = (0.0, 0L);
+        var chunk = Math.Max(16, ChunkScores / model.Config.VocabularySize);
+        for (long start = 0; start < batch.TargetCount; start += chunk)
+        {
+            using var inner = NewDisposeScope();
+            var count = Math.Min(chunk, batch.TargetCount - start);
+            var targets = batch.Targets.narrow(0, start, count);
+            var scores = model.Logits(predicting.narrow(0, start, count));
+            loss += nn.functional.cross_entropy(scores, targets, reduction: nn.Reduction.Sum).ToDouble();
+            correct += scores.argmax(1).eq(targets).sum().ToInt64();
+        }
+
+        return (loss, correct);
+    }
+}

@@ -1,0 +1,51 @@
+using System.Globalization;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Torch;
+
+/// <summary>Devices and threads as a config or a command line names them.</summary>
+public static class Devices
+{
+    /// <summary>The device of a name: auto (a GPU where there is one), cpu, cuda or cuda:N.</summary>
+    /// <exception cref="InvalidDataException">There is no such device here.</exception>
+    public static Device Find(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        var gpus = name == "cpu" ? 0 : cuda.is_available() ? cuda.device_count() : 0;
+        if (name == "auto")
+        {
+            return gpus > 0 ? device(DeviceType.CUDA, 0) : CPU;
+        }
+
+        if (name == "cpu")
+        {
+            return CPU;
+        }
+
+        var index = name == "cuda" ? 0 : int.Parse(name.AsSpan("cuda:".Length), NumberStyles.None, CultureInfo.InvariantCulture);
+        return index < gpus
+            ? device(DeviceType.CUDA, index)
+            : throw new InvalidDataException(gpus == 0
+                ? $"{name}: torch sees no GPU here; use the device cpu, or a torch runtime with CUDA (see `owt doctor`)."
+                : $"{name}: torch sees {gpus} GPUs, counted from cuda:0.");
+    }
+
+    /// <summary>The dtype of a name, or null for auto.</summary>
+    public static ScalarType? DType(string name) => name switch
+    {
+        "float32" => float32,
+        "bfloat16" => bfloat16,
+        "float16" => float16,
+        _ => null,
+    };
+
+    /// <summary>Lets torch use every core, unless OMP_NUM_THREADS says otherwise; libtorch may start at one.</summary>
+    public static void UseAllCores()
+    {
+        if (string.IsNullOrEmpty(Environment.GetEnvironmentVariable("OMP_NUM_THREADS")) && get_num_threads() < Environment.ProcessorCount)
+        {
+            set_num_threads(Environment.ProcessorCount);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Optimizers;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>Training of all weights of a model.</summary>
+public sealed class FullTraining : ITrainedModel
+{
+    private readonly LoadedModel _loaded;
+
+    /// <summary>Training of a model.</summary>
+    /// <param name="loaded">The model; it becomes this object's to dispose.</param>
+    /// <param name="decayNormsAndBiases">Whether weight decay applies to norms and biases too.</param>
+    public FullTraining(LoadedModel loaded, bool decayNormsAndBiases)
+    {
+        ArgumentNullException.ThrowIfNull(loaded);
+        _loaded = loaded;
+        foreach (var parameter in loaded.Model.parameters())
+        {
+            parameter.requires_grad = true;
+        }
+
+        Parameters =
+        [
+            .. loaded.Model.named_parameters().Select(p => new TrainedParameter(p.name, p.parameter, decayNormsAndBiases || p.parameter.ndim > 1)),
+        ];
+    }
+
+    /// <inheritdoc/>
+    public CausalLanguageModel Model => _loaded.Model;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<TrainedParameter> Parameters { get; }
+
+    /// <inheritdoc/>
+    public string ResultName => "model";
+
+    /// <inheritdoc/>
+    public bool Training
+    {
+        set => _loaded.Model.train(value);
+    }
+
+    /// <inheritdoc/>
+    public void Save(string folder) => ModelFolderWriter.Write(_loaded, folder);
+
+    /// <inheritdoc/>
+    public void Restore(string folder)
+    {
+        using var weights = CheckpointWeights.Open(folder);
+        using var nothing = no_grad();
+        foreach (var trained in Parameters)
+        {
+            using var scope = NewDisposeScope();
+            _ = trained.Parameter.copy_(TensorFiles.Read(weights, trained.Name));
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _loaded.Dispose();
+}

@@ -1,0 +1,17 @@
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training.Optimizers;
+
+/// <summary>Changes parameters by their gradients. It holds state for what is trained alone.</summary>
+public interface IOptimizer : IDisposable
+{
+    /// <summary>The number of steps taken.</summary>
+    long StepCount { get; set; }
+
+    /// <summary>The state by name, for checkpoints; the tensors stay the optimizer's.</summary>
+    IReadOnlyList<(string Name, Tensor State)> State { get; }
+
+    /// <summary>One step with the gradients that the parameters have.</summary>
+    /// <param name="learningRate">The rate of this step.</param>
+    void Step(double learningRate);
+}

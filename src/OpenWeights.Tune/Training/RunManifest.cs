@@ -1,0 +1,65 @@
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Files;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Torch;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>manifest.json: what made a run.</summary>
+internal static class RunManifest
+{
+    // Larger weight files are told apart by their headers and sizes: hashing them whole would delay a run by minutes.
+    private const long WholeFileBytes = 2L << 30;
+
+    /// <summary>Writes the manifest.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="config">The config with every default.</param>
+    /// <param name="model">The base model's folder.</param>
+    /// <param name="command">The command that started the run.</param>
+    internal static void Write(string path, RunConfig config, ModelFolder model, string command)
+    {
+        using var weights = model.OpenWeights();
+        var manifest = new JsonObject
+        {
+            ["started"] = DateTimeOffset.Now.ToString("o"),
+            ["command"] = command,
+            ["seed"] = config.Seed,
+            ["version"] = typeof(RunManifest).Assembly.GetName().Version?.ToString(),
+            ["torch_runtime"] = TorchSupplier.Current.Name,
+            ["torch_version"] = TorchSupplier.Current.Version,
+            ["torch_threads"] = TorchSharp.torch.get_num_threads(),
+            ["dotnet"] = RuntimeInformation.FrameworkDescription,
+            ["os"] = RuntimeInformation.OSDescription,
+            ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
+            ["model"] = Hashes([Path.Combine(model.FolderPath, ModelFolder.ConfigName), .. weights.FilePaths]),
+            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Select(static s => s.Path).Distinct()]),
+            ["config"] = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(ConfigWriter.Write(config)))),
+        };
+        AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
+    }
+
+    private static JsonObject Hashes(IEnumerable<string> paths)
+    {
+        var hashes = new JsonObject();
+        foreach (var path in paths)
+        {
+            using var stream = File.OpenRead(path);
+            hashes[path] = stream.Length <= WholeFileBytes
+                ? "sha256:" + Convert.ToHexStringLower(SHA256.HashData(stream))
+                : $"sha256 of the first MiB:{FirstMebibyte(stream)}, {stream.Length} bytes";
+        }
+
+        return hashes;
+    }
+
+    private static string FirstMebibyte(FileStream stream)
+    {
+        var start = new byte[1 << 20];
+        stream.ReadExactly(start);
+        return Convert.ToHexStringLower(SHA256.HashData(start));
+    }
+}

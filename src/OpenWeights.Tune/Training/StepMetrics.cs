@@ -1,0 +1,47 @@
+using System.Text.Json.Serialization;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>What a step did; a line of metrics.jsonl.</summary>
+public sealed record StepMetrics
+{
+    /// <summary>The step, from 1: the number of steps done.</summary>
+    [JsonPropertyName("step")]
+    public required long Step { get; init; }
+
+    /// <summary>How often all rows were gone through, as a fraction.</summary>
+    [JsonPropertyName("epoch")]
+    public required double Epoch { get; init; }
+
+    /// <summary>The cross entropy per target token of the step, before its update.</summary>
+    [JsonPropertyName("loss")]
+    public required double Loss { get; init; }
+
+    /// <summary>The learning rate of the step.</summary>
+    [JsonPropertyName("learning_rate")]
+    public required double LearningRate { get; init; }
+
+    /// <summary>The norm of all gradients before clipping.</summary>
+    [JsonPropertyName("grad_norm")]
+    public required double GradNorm { get; init; }
+
+    /// <summary>The step's tokens, without padding.</summary>
+    [JsonPropertyName("tokens")]
+    public required long Tokens { get; init; }
+
+    /// <summary>The step's predicted tokens.</summary>
+    [JsonPropertyName("target_tokens")]
+    public required long TargetTokens { get; init; }
+
+    /// <summary>Tokens per second of this step.</summary>
+    [JsonPropertyName("tokens_per_second")]
+    public required double TokensPerSecond { get; init; }
+
+    /// <summary>The step's seconds.</summary>
+    [JsonPropertyName("seconds")]
+    public required double Seconds { get; init; }
+
+    /// <summary>The most memory the process has held so far.</summary>
+    [JsonPropertyName("peak_memory_bytes")]
+    public required long PeakMemoryBytes { get; init; }
+}

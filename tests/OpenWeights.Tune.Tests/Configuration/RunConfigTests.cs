@@ -1,0 +1,125 @@
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Tests.Configuration;
+
+/// <summary>train.yaml: every problem at once, each with its place.</summary>
+public sealed class RunConfigTests
+{
+    private const string Smallest = """
+        output_dir: runs/x
+        model: { path: base }
+        data: { train: [ { path: rows.jsonl } ] }
+        """;
+
+    [Test]
+    public void Every_problem_is_told_at_once_with_line_column_and_the_nearest_key()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", """
+            output_dir: runs/x
+            modle: { path: base }
+            data:
+              train: [ { path: rows.jsonl, limit: many } ]
+              max_length: 1
+            training:
+              learning_rat: 1
+              max_steps: 2.5
+              lr_scheduler: cosin
+              betas: [0.9]
+            """);
+        var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(path, []))!.Problems.Select(static p => p.ToString()).ToList();
+        Assert.That(problems, Has.One.Contains($"{path}:2:1: modle").And.One.Contains("did you mean model?"));
+        Assert.That(problems, Has.One.Contains("model: this setting is missing"));
+        Assert.That(problems, Has.One.Contains($"{path}:4:39: data.train.0.limit: a whole number is wanted, not 'many'"));
+        Assert.That(problems, Has.One.Contains("data.max_length: 1 is out of range; it must be at least 2"));
+        Assert.That(problems, Has.One.Contains("training.learning_rat").And.One.Contains("did you mean learning_rate?"));
+        Assert.That(problems, Has.One.Contains("training.max_steps: a whole number is wanted, not '2.5'"));
+        Assert.That(problems, Has.One.Contains("Did you mean cosine?"));
+        Assert.That(problems, Has.One.Contains("training.betas: two numbers are wanted"));
+    }
+
+    [Test]
+    public void Settings_of_the_command_line_replace_the_files()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Smallest);
+        var config = RunConfigFile.Read(path, ["training.max_steps=10", "data.train.0.limit=3", "adapter.target_modules=[q_proj, v_proj]", "adapter.r=4", "model.dtype=bfloat16"]);
+        Assert.That(config.Training.MaxSteps, Is.EqualTo(10));
+        Assert.That(config.Data.Train[0].Limit, Is.EqualTo(3));
+        Assert.That(config.Adapter!.TargetModules.Values, Is.EqualTo(new[] { "q_proj", "v_proj" }));
+        Assert.That(config.Adapter.Rank, Is.EqualTo(4));
+        Assert.That(config.Model.Dtype, Is.EqualTo("bfloat16"));
+    }
+
+    [Test]
+    public void A_wrong_setting_of_the_command_line_is_told_as_such()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Smallest);
+        Assert.That(() => RunConfigFile.Read(path, ["training.max_step=10"]), Throws.InstanceOf<ConfigException>().With.Message.Contains("command line: training.max_step").And.Message.Contains("max_steps"));
+        Assert.That(() => RunConfigFile.Read(path, ["no equals sign"]), Throws.InstanceOf<ConfigException>().With.Message.Contains("key=value"));
+    }
+
+    [Test]
+    public void Broken_YAML_is_told_with_its_place()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", "model: { path: [\nseed: 1\n");
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains($"{path}:").And.Message.Contains("no valid YAML"));
+    }
+
+    [TestCase("quantization: { type: nf4 }", "quantization")]
+    [TestCase("adapter: { use_dora: true }", "adapter.use_dora")]
+    [TestCase("adapter: { modules_to_save: [lm_head] }", "adapter.modules_to_save")]
+    [TestCase("objective: { type: dpo }", "objective.type")]
+    public void What_this_version_does_not_implement_is_refused_by_name(string setting, string key)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Smallest + "\n" + setting);
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(key));
+    }
+
+    [Test]
+    public void A_config_that_is_written_out_reads_back_the_same()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Smallest + """
+
+            adapter: { target_modules: ".*\\.(q|v)_proj", rank_pattern: { q_proj: 4 }, alpha_pattern: { "yes": 1.5 } }
+            training: { learning_rate: 1.0e-5, max_steps: 7 }
+            """);
+        var config = RunConfigFile.Read(path, []);
+        var written = folder.Write("written.yaml", ConfigWriter.Write(config));
+        Assert.That(ConfigWriter.Write(RunConfigFile.Read(written, [])), Is.EqualTo(ConfigWriter.Write(config)));
+        Assert.That(RunConfigFile.Read(written, []).Adapter!.RankPattern["q_proj"], Is.EqualTo(4));
+    }
+
+    [Test]
+    public void Inputs_are_looked_for_beside_the_config()
+    {
+        using var folder = new TemporaryFolder();
+        folder.Write("base/config.json", "{}");
+        var config = RunConfigFile.Read(folder.Write("train.yaml", Smallest), []);
+        Assert.That(config.Model.Path, Is.EqualTo(folder.At("base")));
+    }
+
+    [Test]
+    public void Every_config_that_is_shipped_is_valid()
+    {
+        var files = Directory.GetFiles(Path.Combine(SharedFiles.Root, "configs"), "*.yaml");
+        Assert.That(files, Is.Not.Empty);
+        foreach (var file in files)
+        {
+            Assert.That(() => RunConfigFile.Read(file, []), Throws.Nothing, file);
+        }
+    }
+
+    [Test]
+    public void The_schema_that_is_shipped_is_the_programs()
+    {
+        var path = Path.Combine(SharedFiles.Root, "configs", "train.schema.json");
+        Assert.That(File.ReadAllText(path), Is.EqualTo(ConfigSchema.Write()), "write it again with: owt validate --schema > configs/train.schema.json");
+    }
+}

@@ -1,0 +1,103 @@
+using NUnit.Framework;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Training;
+
+/// <summary>Twenty steps with accumulation, warm-up, cosine and clipping, against transformers and PEFT.</summary>
+public sealed class ReferenceTrajectoryTests
+{
+    [TestCase("train_full")]
+    [TestCase("train_full_decay_groups")]
+    [TestCase("train_lora")]
+    [TestCase("train_rslora")]
+    public void Losses_rates_norms_and_final_weights_are_the_references(string name)
+    {
+        using var golden = new Golden(name);
+        using var folder = new TemporaryFolder();
+        var listener = new SilentListener();
+        var lora = golden.Json["mode"]!.ToString() != "full";
+        string result;
+        using (var run = TrainingRun.Prepare(Config(golden, folder, lora), listener))
+        {
+            result = run.Run(resume: false, overwrite: false, "test", CancellationToken.None)!;
+        }
+
+        foreach (var (expected, actual) in golden.Json["log"]!.AsArray().Zip(listener.Steps))
+        {
+            var loss = expected!["loss"]!.GetValue<double>();
+            var norm = expected["grad_norm"]!.GetValue<double>();
+            Assert.That(actual.Loss, Is.EqualTo(loss).Within(1e-5 * loss), $"loss of step {actual.Step}");
+            Assert.That(actual.GradNorm, Is.EqualTo(norm).Within(1e-5 * norm), $"norm of step {actual.Step}");
+            Assert.That(actual.LearningRate, Is.EqualTo(expected["lr"]!.GetValue<double>()).Within(1e-12), $"rate of step {actual.Step}");
+            Assert.That(actual.TargetTokens, Is.EqualTo(expected["num_target_tokens"]!.GetValue<long>()));
+        }
+
+        Assert.That(listener.Steps, Has.Count.EqualTo(20));
+        using var final = SafetensorsFile.Open(Path.Combine(golden.Folder, "final.safetensors"));
+        using var weights = lora ? (IDisposable)AdapterFolder.Open(result).OpenWeights() : ModelFolder.Open(result).OpenWeights();
+        foreach (var entry in ((ITensorSource)weights).Tensors)
+        {
+            using var scope = NewDisposeScope();
+            var expected = TensorFiles.Read(final, FinalName(final, entry.Name));
+            Assert.That(Golden.LargestDifference(TensorFiles.Read((ITensorSource)weights, entry.Name), expected), Is.LessThan(1e-5), entry.Name);
+        }
+    }
+
+    // The reference keeps PEFT's live names, which have the adapter's name in them.
+    private static string FinalName(SafetensorsFile final, string name) =>
+        final.TryGetTensor(name, out _) ? name : name.Replace(".weight", ".default.weight", StringComparison.Ordinal);
+
+    private static RunConfig Config(Golden golden, TemporaryFolder folder, bool lora)
+    {
+        var hyper = golden.Json["hyper"]!;
+        double Number(string key) => hyper[key]!.GetValue<double>();
+        return new RunConfig
+        {
+            OutputDir = folder.At("run"),
+            Model = new ModelSection { Path = Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), Dtype = "float32", Device = "cpu" },
+            Adapter = lora ? new AdapterSection { Path = InitialAdapter(golden, folder) } : null,
+            Data = new DataSection { Train = [new DataSource { Path = Rows(golden, folder) }], Packing = false, Shuffle = false },
+            Training = new TrainingSection
+            {
+                MaxSteps = 20,
+                MicroBatchSize = 2,
+                GradientAccumulationSteps = (int)Number("gradient_accumulation"),
+                LearningRate = Number("lr"),
+                WarmupSteps = (long)Number("warmup_steps"),
+                WeightDecay = Number("weight_decay"),
+                Betas = [Number("beta1"), Number("beta2")],
+                MaxGradNorm = Number("grad_clip"),
+                DecayNormsAndBiases = !golden.Json["case"]!.ToString().Contains("decay_groups", StringComparison.Ordinal),
+            },
+        };
+    }
+
+    private static string Rows(Golden golden, TemporaryFolder folder)
+    {
+        using var batches = SafetensorsFile.Open(Path.Combine(golden.Folder, "batches.safetensors"));
+        using var scope = NewDisposeScope();
+        long[] Values(string name) => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, long>(TensorFiles.Read(batches, name).bytes).ToArray();
+        var (ids, labels, mask) = (Values("input_ids"), Values("labels"), Values("attention_mask"));
+        var tokens = (int)batches.GetTensor("input_ids").Shape[^1];
+        var lines = Enumerable.Range(0, ids.Length / tokens).Select(row =>
+        {
+            var real = Enumerable.Range(row * tokens, tokens).Where(i => mask[i] != 0).ToList();
+            return $$"""{"input_ids": [{{string.Join(",", real.Select(i => ids[i]))}}], "labels": [{{string.Join(",", real.Select(i => labels[i]))}}]}""";
+        });
+        return folder.Write("rows.jsonl", string.Join('\n', lines));
+    }
+
+    private static string InitialAdapter(Golden golden, TemporaryFolder folder)
+    {
+        var trained = AdapterFolder.Open(Path.Combine(golden.Folder, "adapter"));
+        using var initial = SafetensorsFile.Open(Path.Combine(golden.Folder, "initial.safetensors"));
+        using var names = trained.OpenWeights();
+        AdapterFolder.Write(folder.At("initial"), trained.Config, [.. names.Tensors.Select(t => TensorToWrite.FromSource(initial, FinalName(initial, t.Name), t.Name))]);
+        return folder.At("initial");
+    }
+}

@@ -1,0 +1,135 @@
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Training;
+
+namespace OpenWeights.Tune.Tests.Training;
+
+/// <summary>A run that is stopped and goes on is the run that was never stopped, bit for bit.</summary>
+public sealed class ResumeTests
+{
+    [TestCase(true)]
+    [TestCase(false)]
+    public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter)
+    {
+        using var folder = new TemporaryFolder();
+        var straight = Config(folder, "straight", adapter);
+        Assert.That(Run(straight, new SilentListener(), resume: false), Is.Not.Null);
+
+        using var stop = new CancellationTokenSource();
+        var stopped = Config(folder, "stopped", adapter);
+        Assert.That(Run(stopped, new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null, "stopped in the middle of an epoch");
+        Assert.That(Directory.Exists(folder.At("stopped", "checkpoints", "step-00000005")), "stopping leaves a checkpoint");
+        var listener = new SilentListener();
+        Assert.That(Run(stopped, listener, resume: true), Is.Not.Null);
+        Assert.That(listener.Steps[0].Step, Is.EqualTo(6));
+
+        var (name, file) = adapter ? ("adapter", "adapter_model.safetensors") : ("model", "model.safetensors");
+        Assert.That(File.ReadAllBytes(folder.At("stopped", name, file)), Is.EqualTo(File.ReadAllBytes(folder.At("straight", name, file))));
+        Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
+    }
+
+    [Test]
+    public void A_damaged_checkpoint_is_passed_over_for_the_one_before()
+    {
+        using var folder = new TemporaryFolder();
+        using var stop = new CancellationTokenSource();
+        var config = Config(folder, "run", adapter: true) with { Checkpoint = new CheckpointSection { EverySteps = 3, Keep = 3 } };
+        Assert.That(Run(config, new SilentListener { OnStep = s => StopAt(s, 7, stop) }, resume: false, stop.Token), Is.Null);
+        var weights = folder.At("run", "checkpoints", "step-00000007", "weights", "adapter_model.safetensors");
+        var bytes = File.ReadAllBytes(weights);
+        bytes[^5] ^= 1;
+        File.WriteAllBytes(weights, bytes);
+
+        var listener = new SilentListener();
+        Assert.That(Run(config, listener, resume: true), Is.Not.Null);
+        Assert.That(listener.Warnings, Has.One.Contains("step-00000007").And.One.Contains("adapter_model.safetensors"));
+        Assert.That(listener.Steps[0].Step, Is.EqualTo(7), "from the checkpoint of step 6");
+        Assert.That(Numbers(folder.At("run", "metrics.jsonl")).Count, Is.EqualTo(10), "the line of step 7 is not there twice");
+    }
+
+    [Test]
+    public void Another_learning_rate_is_refused_and_named()
+    {
+        using var folder = new TemporaryFolder();
+        using var stop = new CancellationTokenSource();
+        var config = Config(folder, "run", adapter: true);
+        _ = Run(config, new SilentListener { OnStep = s => StopAt(s, 2, stop) }, resume: false, stop.Token);
+        var other = config with { Training = config.Training with { LearningRate = 1 } };
+        Assert.That(() => Run(other, new SilentListener(), resume: true), Throws.InstanceOf<ConfigException>().With.Message.Contains("training.learning_rate"));
+    }
+
+    [Test]
+    public void A_second_run_does_not_replace_an_unfinished_one_unasked()
+    {
+        using var folder = new TemporaryFolder();
+        using var stop = new CancellationTokenSource();
+        var config = Config(folder, "run", adapter: true);
+        _ = Run(config, new SilentListener { OnStep = s => StopAt(s, 2, stop) }, resume: false, stop.Token);
+        Assert.That(() => Run(config, new SilentListener(), resume: false), Throws.InstanceOf<ConfigException>().With.Message.Contains("--resume"));
+    }
+
+    [Test]
+    public void Two_runs_into_one_folder_at_once_are_refused()
+    {
+        using var folder = new TemporaryFolder();
+        using var first = RunFolder.Take(folder.At("run"));
+        Assert.That(() => RunFolder.Take(folder.At("run")), Throws.InstanceOf<IOException>().With.Message.Contains("another run"));
+    }
+
+    [Test]
+    public void Checkpoints_beyond_the_number_kept_are_removed()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder, "run", adapter: true) with { Checkpoint = new CheckpointSection { EverySteps = 2, Keep = 2 } };
+        _ = Run(config, new SilentListener(), resume: false);
+        Assert.That(Directory.GetDirectories(folder.At("run", "checkpoints")).Select(Path.GetFileName).Order(), Is.EqualTo(new[] { "step-00000008", "step-00000010" }));
+    }
+
+    private static void StopAt(StepMetrics step, long at, CancellationTokenSource stop)
+    {
+        if (step.Step == at)
+        {
+            stop.Cancel();
+        }
+    }
+
+    // A line's numbers but for those that the clock and the machine decide.
+    private static List<string> Numbers(string path) =>
+    [
+        .. File.ReadLines(path).Select(static line =>
+        {
+            var json = JsonNode.Parse(line)!.AsObject();
+            foreach (var key in new[] { "seconds", "tokens_per_second", "peak_memory_bytes" })
+            {
+                json.Remove(key);
+            }
+
+            return json.ToJsonString();
+        }),
+    ];
+
+    private static string? Run(RunConfig config, SilentListener listener, bool resume, CancellationToken stop = default)
+    {
+        using var run = TrainingRun.Prepare(config, listener);
+        return run.Run(resume, overwrite: false, "test", stop);
+    }
+
+    private static RunConfig Config(TemporaryFolder folder, string name, bool adapter)
+    {
+        if (!Directory.Exists(folder.At("model")))
+        {
+            TinyModel.Write(folder);
+            TinyModel.WriteRows(folder, 13);
+        }
+
+        return new RunConfig
+        {
+            OutputDir = folder.At(name),
+            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Adapter = adapter ? new AdapterSection { Rank = 4, LoraAlpha = 8, LoraDropout = 0.1 } : null,
+            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
+            Training = new TrainingSection { MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },
+        };
+    }
+}
