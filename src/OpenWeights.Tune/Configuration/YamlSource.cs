@@ -76,6 +76,11 @@ internal sealed class YamlSource
             throw new ConfigException([new ConfigProblem(
                 string.Create(CultureInfo.InvariantCulture, $"{path}:{e.Start.Line}:{e.Start.Column}"), "", $"this is no valid YAML: {message}")]);
         }
+        catch (InvalidOperationException)
+        {
+            // YamlDotNet's scanner ends so on some unclosed brackets, and does not tell where.
+            throw new ConfigException([new ConfigProblem($"{path}:1:1", "", "this is no valid YAML; is a bracket or a quote left open?")]);
+        }
     }
 
     private ConfigProblem? Put(string key, YamlNode value)

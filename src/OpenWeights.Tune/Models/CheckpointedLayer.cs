@@ -12,24 +12,26 @@ internal sealed class CheckpointedLayer : SingleTensorFunction<CheckpointedLayer
 {
     public override string Name => nameof(CheckpointedLayer);
 
+    /// <summary>The layer's output; what the layers share is saved with the graph, since it must outlive the forward pass.</summary>
+    internal static Tensor Run(Tensor states, DecoderLayer layer, AttentionContext context) => apply(states, layer, context.Cos, context.Sin, context.Mask!);
+
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
-        var (states, layer, context) = ((Tensor)vars[0], (DecoderLayer)vars[1], (AttentionContext)vars[2]);
-        ctx.save_for_backward([states]);
+        var (states, layer) = ((Tensor)vars[0], (DecoderLayer)vars[1]);
+        var (cos, sin, mask) = ((Tensor)vars[2], (Tensor)vars[3], (Tensor?)vars[4]);
+        ctx.save_for_backward([states, cos, sin, mask!]);
         ctx.save_data("layer", layer);
-        ctx.save_data("context", context);
         ctx.save_data("random", RandomState.Note(states.device));
-        return layer.forward(states, context);
+        return layer.forward(states, new AttentionContext { Cos = cos, Sin = sin, Mask = mask });
     }
 
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
     {
-        var (layer, context) = ((DecoderLayer)ctx.get_data("layer"), (AttentionContext)ctx.get_data("context"));
         var after = RandomState.Note(grad_output.device);
         ((RandomState)ctx.get_data("random")).Restore();
         try
         {
-            return BackwardResults.Keep(ctx, InputGradient(ctx, layer, context, grad_output), null, null);
+            return BackwardResults.Keep(ctx, InputGradient(ctx, grad_output), null, null, null, null);
         }
         finally
         {
@@ -37,12 +39,14 @@ internal sealed class CheckpointedLayer : SingleTensorFunction<CheckpointedLayer
         }
     }
 
-    private static Tensor InputGradient(AutogradContext ctx, DecoderLayer layer, AttentionContext context, Tensor gradient)
+    private static Tensor InputGradient(AutogradContext ctx, Tensor gradient)
     {
         using var scope = NewDisposeScope();
         using var recorded = enable_grad();
-        var states = ctx.get_saved_variables()[0].detach().requires_grad_();
-        autograd.backward([layer.forward(states, context)], [gradient]);
+        var saved = ctx.get_saved_variables();
+        var states = saved[0].detach().requires_grad_();
+        var context = new AttentionContext { Cos = saved[1], Sin = saved[2], Mask = saved[3] };
+        autograd.backward([((DecoderLayer)ctx.get_data("layer")).forward(states, context)], [gradient]);
         return scope.Detach(states.grad!);
     }
 }

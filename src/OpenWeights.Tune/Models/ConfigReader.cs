@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Models.Rope;
@@ -104,7 +105,8 @@ public sealed class ConfigReader
     private double Number(JsonObject json, string key, double? fallback) => json[key] switch
     {
         null => fallback ?? throw Error(key, "this setting is missing; a number is wanted."),
-        JsonValue value when value.GetValueKind() == JsonValueKind.Number => value.GetValue<double>(),
+        // By its text: a number that was read holds a double, one that a program made may hold anything.
+        JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
         var other => throw Error(key, $"a number is wanted, not {other.ToJsonString()}."),
     };
 }

@@ -61,18 +61,10 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         foreach (var layer in _layers)
         {
-            states = checkpointing ? CheckpointedLayer.apply(states, layer, context) : layer.call(states, context);
+            states = checkpointing ? CheckpointedLayer.Run(states, layer, context) : layer.call(states, context);
         }
 
         input.Cache?.Advance();
-        if (checkpointing)
-        {
-            // Layers that run again in backward still need what they share.
-            _ = scope.MoveToOuter(cos);
-            _ = scope.MoveToOuter(sin);
-            _ = context.Mask is null ? null : scope.MoveToOuter(context.Mask);
-        }
-
         return _norm.call(states).MoveToOuterDisposeScope();
     }
 }
