@@ -45,7 +45,7 @@ internal static class CommandLine
             RenderCommand.Create(),
             ExportCommand.Create(),
             InspectCommand.Create(),
-            // InitCommand.Create(),
+            InitCommand.Create(),
             DoctorCommand.Create(),
         })
         {

@@ -1,3 +1,4 @@
+using OpenWeights.Testing;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;

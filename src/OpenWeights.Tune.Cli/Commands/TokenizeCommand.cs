@@ -24,14 +24,13 @@ internal static class TokenizeCommand
         foreach (var text in Texts(arguments.GetValue(s_input)!))
         {
             var ids = tokenizer.Encode(text, addSpecialTokens: false);
-            var withSpecial = tokenizer.Encode(text, addSpecialTokens: true);
             JsonLines.Write(new
             {
                 ids,
-                ids_with_special = withSpecial,
+                ids_with_special = tokenizer.Encode(text, addSpecialTokens: true),
                 tokens = ids.Select(tokenizer.IdToToken),
-                decoded = tokenizer.Decode(withSpecial.AsSpan(), skipSpecialTokens: false),
-                decoded_skip_special = tokenizer.Decode(withSpecial.AsSpan(), skipSpecialTokens: true),
+                decoded = tokenizer.Decode(ids.AsSpan(), skipSpecialTokens: false),
+                decoded_skip_special = tokenizer.Decode(ids.AsSpan(), skipSpecialTokens: true),
             });
         }
 

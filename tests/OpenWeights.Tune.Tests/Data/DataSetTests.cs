@@ -1,3 +1,4 @@
+using OpenWeights.Testing;
 using NUnit.Framework;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;

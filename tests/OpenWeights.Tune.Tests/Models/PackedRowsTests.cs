@@ -1,3 +1,4 @@
+using OpenWeights.Testing;
 using NUnit.Framework;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;

@@ -1,3 +1,4 @@
+using OpenWeights.Testing;
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;

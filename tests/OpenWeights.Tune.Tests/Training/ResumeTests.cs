@@ -1,3 +1,4 @@
+using OpenWeights.Testing;
 using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Tune.Configuration;

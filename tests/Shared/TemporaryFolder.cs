@@ -1,4 +1,4 @@
-namespace OpenWeights.Tune.Tests;
+namespace OpenWeights.Testing;
 
 /// <summary>A folder of its own for a test, with a space in its name, gone afterwards.</summary>
 internal sealed class TemporaryFolder : IDisposable

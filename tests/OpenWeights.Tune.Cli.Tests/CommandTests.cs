@@ -1,0 +1,148 @@
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Testing;
+
+namespace OpenWeights.Tune.Cli.Tests;
+
+/// <summary>The other commands, from the outside.</summary>
+public sealed class CommandTests
+{
+    [Test]
+    public void A_wrong_command_ends_with_1_and_help_is_offered()
+    {
+        var owt = Owt.Run(".", 1, "trian");
+        Assert.That(owt.Error, Does.Contain("trian").And.Contains("--help"));
+        Assert.That(Owt.Run(".", 1, "generate", "--model", "x", "--prompt", "y", "--top-p", "2").Error, Does.Contain("--top-p must be from"));
+    }
+
+    [Test]
+    public void Every_command_has_help()
+    {
+        var help = Owt.Run(".", 0, "--help").Output;
+        foreach (var command in new[] { "train", "validate", "generate", "score", "evaluate", "tokenize", "render", "export", "inspect", "init", "doctor" })
+        {
+            Assert.That(help, Does.Contain($"  {command}"));
+            Assert.That(Owt.Run(".", 0, command, "--help").Output, Does.Contain("Usage"), command);
+        }
+    }
+
+    [Test]
+    public void A_missing_model_ends_with_2()
+    {
+        var owt = Owt.Run(".", 2, "generate", "--model", "no-such-folder", "--prompt", "x");
+        Assert.That(owt.Error, Does.Contain("no-such-folder"));
+    }
+
+    [Test]
+    public void Greedy_text_is_the_reference_story()
+    {
+        var model = SharedFiles.Require("fixtures", "weights", "stories260K-hf");
+        var expected = File.ReadAllText(SharedFiles.Require("fixtures", "weights", "stories260K", "expected-greedy-200.txt"));
+        var json = Owt.Run(".", 0, "generate", "--model", model, "--prompt", "", "--max-new-tokens", "200", "--json").Json[0];
+        Assert.That(json["text"]!.ToString(), Is.EqualTo(expected));
+        Assert.That(json["input_ids"]!.ToJsonString(), Is.EqualTo("[1]"));
+        Assert.That(json["finish_reason"]!.ToString(), Is.EqualTo("length"));
+        var stopped = Owt.Run(".", 0, "generate", "--model", model, "--prompt", "", "--max-new-tokens", "200", "--stop", " Lily").Output;
+        Assert.That(stopped, Is.EqualTo("Once upon a time, there was a little girl named\n"));
+    }
+
+    [Test]
+    public void Scores_and_logits_are_the_references()
+    {
+        var golden = SharedFiles.Require("goldens", "reference", "llama");
+        var run = JsonNode.Parse(File.ReadAllText(Path.Combine(golden, "golden.json")))!["runs"]!["full"]!;
+        using var work = new TemporaryFolder();
+        var rows = run["input_ids"]!.AsArray();
+        File.WriteAllLines(work.At("input.jsonl"), rows.Select(static r => $"{{\"input_ids\": {r!.ToJsonString()}}}"));
+        var lines = Owt.Run(work.Root, 0, "score", "--model", golden, "--input", "input.jsonl", "--logits", "logits.safetensors").Json;
+        using var expected = SafetensorsFile.Open(Path.Combine(golden, "golden.safetensors"));
+        using var actual = SafetensorsFile.Open(work.At("logits.safetensors"));
+        var reference = Floats(expected.ReadBytes("full.logits"));
+        var logits = Floats(actual.ReadBytes("0")).Concat(Floats(actual.ReadBytes("1"))).ToArray();
+        Assert.That(logits, Is.EqualTo(reference).Within(3e-5f));
+
+        var (tokens, vocabulary) = (rows[0]!.AsArray().Count, reference.Length / 2 / rows[0]!.AsArray().Count);
+        var logprobs = lines[1]["logprobs"]!.AsArray();
+        Assert.That(logprobs[0], Is.Null);
+        for (var i = 1; i < tokens; i++)
+        {
+            var scores = reference.AsSpan((tokens + i - 1) * vocabulary, vocabulary).ToArray();
+            var logSum = Math.Log(scores.Sum(static s => Math.Exp(s)));
+            Assert.That(logprobs[i]!.GetValue<double>(), Is.EqualTo(scores[rows[1]![i]!.GetValue<int>()] - logSum).Within(1e-4));
+        }
+
+        Assert.That(lines[1]["sum_logprob"]!.GetValue<double>(), Is.EqualTo(logprobs.Skip(1).Sum(static l => l!.GetValue<double>())).Within(1e-9));
+    }
+
+    [Test]
+    public void An_exported_merged_model_gives_PEFTs_merged_logits()
+    {
+        var golden = SharedFiles.Require("goldens", "reference", "lora_all_linear");
+        var json = JsonNode.Parse(File.ReadAllText(Path.Combine(golden, "golden.json")))!;
+        using var work = new TemporaryFolder();
+        var export = Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", Path.Combine(golden, json["base"]!.ToString()), "--adapter", golden, "--output", "merged", "--max-shard-size", "100KB");
+        Assert.That(export.Output, Does.Contain("read back and run"));
+        Assert.That(File.Exists(work.At("merged", "model.safetensors.index.json")), "sharded");
+        File.WriteAllLines(work.At("input.jsonl"), json["runs"]!["full"]!["input_ids"]!.AsArray().Select(static r => $"{{\"input_ids\": {r!.ToJsonString()}}}"));
+        Owt.Run(work.Root, 0, "score", "--model", "merged", "--input", "input.jsonl", "--logits", "logits.safetensors");
+        using var expected = SafetensorsFile.Open(Path.Combine(golden, "golden.safetensors"));
+        using var actual = SafetensorsFile.Open(work.At("logits.safetensors"));
+        var logits = Floats(actual.ReadBytes("0")).Concat(Floats(actual.ReadBytes("1"))).ToArray();
+        Assert.That(logits, Is.EqualTo(Floats(expected.ReadBytes("merged.logits"))).Within(3e-5f));
+    }
+
+    [Test]
+    public void An_exported_adapter_is_read_back_and_is_the_same()
+    {
+        var golden = SharedFiles.Require("goldens", "reference", "lora_qv");
+        using var work = new TemporaryFolder();
+        Owt.Run(work.Root, 0, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter");
+        Assert.That(File.ReadAllBytes(work.At("adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(Path.Combine(golden, "adapter_model.safetensors"))));
+        Assert.That(Owt.Run(work.Root, 3, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter").Error, Does.Contain("exists already"));
+    }
+
+    [Test]
+    public void Tokens_are_Hugging_Faces()
+    {
+        var golden = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "tokenizer", "tinyllama-1.1b-chat__tokenizer.json")))!["cases"]!.AsArray();
+        using var work = new TemporaryFolder();
+        File.WriteAllText(work.At("texts.json"), new JsonArray([.. golden.Select(static c => (JsonNode)c!["text"]!.GetValue<string>())]).ToJsonString());
+        var lines = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", SharedFiles.Require("fixtures", "tokenizers", "tinyllama-1.1b-chat"), "--input", "texts.json").Json;
+        foreach (var (expected, actual) in golden.Zip(lines))
+        {
+            foreach (var key in new[] { "ids", "ids_with_special", "decoded", "decoded_skip_special" })
+            {
+                Assert.That(actual[key]!.ToJsonString(), Is.EqualTo(expected![key]!.ToJsonString()), $"{key} of {expected["text"]!.ToJsonString()}");
+            }
+        }
+    }
+
+    [Test]
+    public void A_model_from_scratch_can_be_inspected_and_talked_to_through_its_template()
+    {
+        using var work = new TemporaryFolder();
+        File.WriteAllText(work.At("texts.jsonl"), "{\"text\": \"one two three, two three four, three four five\"}\n");
+        Owt.Run(work.Root, 0, "init", "--vocab-size", "270", "--tokenizer-data", "texts.jsonl", "--output", "new model");
+        var model = Owt.Run(work.Root, 0, "inspect", "new model", "--json").Json[0];
+        Assert.That((model["kind"]!.ToString(), model["vocab_size"]!.GetValue<int>()), Is.EqualTo(("model", 270)));
+        File.WriteAllText(work.At("messages.json"), "[{\"role\": \"user\", \"content\": \"two three\"}]");
+        var json = Owt.Run(work.Root, 0, "generate", "--model", "new model", "--messages", "messages.json", "--max-new-tokens", "3", "--json").Json[0];
+        File.WriteAllText(work.At("cases.json"), "[{\"name\": \"a\", \"messages\": [{\"role\": \"user\", \"content\": \"two three\"}], \"add_generation_prompt\": true}]");
+        var rendered = Owt.Run(work.Root, 0, "render", "--tokenizer", "new model", "--input", "cases.json").Json[0]["rendered"]!.ToString();
+        Assert.That(rendered, Is.EqualTo("<|im_start|>user\ntwo three<|im_end|>\n<|im_start|>assistant\n"));
+        File.WriteAllText(work.At("texts.json"), new JsonArray(rendered).ToJsonString());
+        var tokens = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", "new model", "--input", "texts.json").Json[0];
+        Assert.That(json["input_ids"]!.ToJsonString(), Is.EqualTo(tokens["ids"]!.ToJsonString()));
+        Assert.That(Owt.Run(work.Root, 3, "init", "--output", "new model").Error, Does.Contain("exists already"));
+    }
+
+    [Test]
+    public void The_doctor_tells_torch_threads_and_rates()
+    {
+        var text = Owt.Run(".", 0, "doctor").Output;
+        Assert.That(text, Does.Contain("torch ").And.Contains("cores ").And.Contains("GFLOP/s"));
+    }
+
+    private static float[] Floats(byte[] bytes) => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(bytes).ToArray();
+}

@@ -1,0 +1,95 @@
+using System.Diagnostics;
+using System.Text;
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+
+namespace OpenWeights.Tune.Cli.Tests;
+
+/// <summary>The program itself, as a process of its own.</summary>
+internal sealed class Owt
+{
+    private readonly StringBuilder _output = new();
+    private readonly StringBuilder _error = new();
+    private readonly Process _process;
+
+    private Owt(string folder, IEnumerable<string> arguments)
+    {
+        var start = new ProcessStartInfo("dotnet") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "owt.dll"));
+        foreach (var argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        _process = new Process { StartInfo = start };
+        _process.OutputDataReceived += (_, e) => Add(_output, e.Data);
+        _process.ErrorDataReceived += (_, e) => Add(_error, e.Data);
+        _process.Start();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    internal int Id => _process.Id;
+
+    internal string Output => Text(_output);
+
+    internal string Error => Text(_error);
+
+    internal IReadOnlyList<JsonObject> Json => [.. Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(static l => JsonNode.Parse(l)!.AsObject())];
+
+    internal static Owt Start(string folder, params string[] arguments) => new(folder, arguments);
+
+    /// <summary>Runs the program to its end and checks its exit code.</summary>
+    internal static Owt Run(string folder, int expectedExitCode, params string[] arguments)
+    {
+        var owt = new Owt(folder, arguments);
+        Assert.That(owt.WaitForExit(), Is.EqualTo(expectedExitCode), $"owt {string.Join(' ', arguments)}\n{owt.Output}\n{owt.Error}");
+        return owt;
+    }
+
+    internal int WaitForExit()
+    {
+        Assert.That(_process.WaitForExit(TimeSpan.FromMinutes(3)), $"the program came to no end\n{Error}");
+        _process.WaitForExit();
+        return _process.ExitCode;
+    }
+
+    /// <summary>Waits until a line of stderr contains a text.</summary>
+    internal void WaitForError(string text)
+    {
+        var watch = Stopwatch.StartNew();
+        while (!Error.Contains(text, StringComparison.Ordinal))
+        {
+            Assert.That(watch.Elapsed, Is.LessThan(TimeSpan.FromMinutes(2)), $"'{text}' did not come\n{Error}");
+            Assert.That(_process.HasExited, Is.False, $"the program ended before '{text}' came\n{Error}");
+            Thread.Sleep(20);
+        }
+    }
+
+    internal void Kill() => _process.Kill();
+
+    internal void Signal(string name)
+    {
+        using var kill = Process.Start("kill", ["-s", name, Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
+        kill.WaitForExit();
+    }
+
+    private static void Add(StringBuilder text, string? line)
+    {
+        if (line is not null)
+        {
+            lock (text)
+            {
+                _ = text.Append(line).Append('\n');
+            }
+        }
+    }
+
+    private static string Text(StringBuilder text)
+    {
+        lock (text)
+        {
+            return text.ToString();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+
+namespace OpenWeights.Tune.Cli.Tests;
+
+/// <summary>owt train, from the outside.</summary>
+public sealed class TrainTests
+{
+    [Test]
+    public void A_run_writes_the_folder_that_scripts_rely_on()
+    {
+        using var work = new Workspace();
+        var owt = Owt.Run(work.Root, 0, "train", "train.yaml");
+        Assert.That(owt.Output, Does.Contain(work.At("run", "adapter")));
+        Assert.That(owt.Error, Does.Contain("step 12/12"));
+        Assert.That(owt.Output, Does.Not.Contain("step "), "progress is on stderr");
+        Assert.That(Directory.GetFileSystemEntries(work.At("run")).Select(Path.GetFileName), Is.SupersetOf(new[] { "config.yaml", "manifest.json", "metrics.jsonl", "checkpoints", "adapter" }));
+        var steps = File.ReadLines(work.At("run", "metrics.jsonl")).Select(static l => JsonNode.Parse(l)!.AsObject()).ToList();
+        Assert.That(steps, Has.Count.EqualTo(12));
+        Assert.That(steps[0].Select(static p => p.Key), Is.SupersetOf(new[] { "step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "target_tokens", "tokens_per_second", "seconds", "peak_memory_bytes" }));
+        Assert.That(steps[0]["learning_rate"]!.GetValue<double>(), Is.Zero, "warm-up begins at 0");
+        Assert.That(File.ReadAllText(work.At("run", "config.yaml")), Does.Contain("max_grad_norm: 1").And.Contains("r: 4"));
+    }
+
+    [Test]
+    public void A_dry_run_shows_the_plan_and_rows_and_writes_nothing()
+    {
+        using var work = new Workspace();
+        var owt = Owt.Run(work.Root, 0, "train", "train.yaml", "--dry-run");
+        Assert.That(owt.Output, Does.Contain("30 rows").And.Contains("memory").And.Contains("rows.jsonl:1"));
+        Assert.That(Directory.Exists(work.At("run")), Is.False);
+    }
+
+    [Test]
+    public void A_mistyped_key_ends_with_1_and_its_line()
+    {
+        using var work = new Workspace();
+        var yaml = work.Write("typo.yaml", File.ReadAllText(work.At("train.yaml")).Replace("lora_alpha", "lora_alhpa", StringComparison.Ordinal));
+        var owt = Owt.Run(work.Root, 1, "train", yaml);
+        Assert.That(owt.Error, Does.Contain("typo.yaml:4:").And.Contains("did you mean lora_alpha?"));
+        Assert.That(owt.Error, Does.Not.Contain("   at "), "no stack trace");
+        Assert.That(Owt.Run(work.Root, 1, "validate", yaml).Error, Does.Contain("did you mean lora_alpha?"));
+    }
+
+    [Test]
+    public void A_model_file_with_one_byte_missing_ends_with_2_and_names_file_and_tensor()
+    {
+        using var work = new Workspace();
+        var path = work.At("model", "model.safetensors");
+        File.WriteAllBytes(path, File.ReadAllBytes(path)[..^1]);
+        var owt = Owt.Run(work.Root, 2, "train", "train.yaml");
+        Assert.That(owt.Error, Does.Contain("model.safetensors").And.Contains("model.norm.weight"));
+    }
+
+    [Test]
+    public void Ctrl_C_finishes_the_step_saves_ends_with_130_and_the_run_goes_on_as_if_nothing_had_been()
+    {
+        using var work = new Workspace("max_steps: 400, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-3");
+        Owt.Run(work.Root, 0, "train", "train.yaml", "output_dir=straight", "training.max_steps=400");
+        var stopped = Owt.Start(work.Root, "train", "train.yaml", "checkpoint.every_steps=0");
+        stopped.WaitForError("step 1/400");
+        stopped.Signal("INT");
+        Assert.That(stopped.WaitForExit(), Is.EqualTo(130), stopped.Error);
+        Assert.That(Directory.GetDirectories(work.At("run", "checkpoints")), Has.Length.EqualTo(1));
+        Owt.Run(work.Root, 0, "train", "train.yaml", "checkpoint.every_steps=0", "--resume");
+        Assert.That(File.ReadAllBytes(work.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(work.At("straight", "adapter", "adapter_model.safetensors"))));
+    }
+
+    [Test]
+    public void A_killed_run_goes_on_from_a_whole_checkpoint_to_the_same_end()
+    {
+        using var work = new Workspace("max_steps: 200, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-3");
+        Owt.Run(work.Root, 0, "train", "train.yaml", "output_dir=straight");
+        var random = new Random(9);
+        for (var i = 0; i < 4; i++)
+        {
+            var killed = Owt.Start(work.Root, "train", "train.yaml", "--resume", "checkpoint.every_steps=3");
+            killed.WaitForError("checkpoint written");
+            Thread.Sleep(random.Next(150));
+            killed.Kill();
+            killed.WaitForExit();
+        }
+
+        Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "checkpoint.every_steps=3");
+        Assert.That(File.ReadAllBytes(work.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(work.At("straight", "adapter", "adapter_model.safetensors"))));
+        Assert.That(File.ReadLines(work.At("run", "metrics.jsonl")).Select(static l => JsonNode.Parse(l)!["step"]!.GetValue<int>()), Is.EqualTo(Enumerable.Range(1, 200)));
+    }
+
+    [Test]
+    public void A_base_model_is_not_changed_by_a_run()
+    {
+        using var work = new Workspace();
+        var before = File.ReadAllBytes(work.At("model", "model.safetensors"));
+        Owt.Run(work.Root, 0, "train", "train.yaml");
+        Assert.That(File.ReadAllBytes(work.At("model", "model.safetensors")), Is.EqualTo(before));
+    }
+
+    [Test]
+    public void Training_lowers_the_loss_that_evaluate_measures()
+    {
+        using var work = new Workspace("max_steps: 60, micro_batch_size: 6, warmup_steps: 2, learning_rate: 2.0e-2");
+        Owt.Run(work.Root, 0, "train", "train.yaml");
+        double Loss(params string[] more) => Owt.Run(work.Root, 0, ["evaluate", "--model", "model", "--data", "rows.jsonl", "--json", .. more]).Json[0]["loss"]!.GetValue<double>();
+        Assert.That(Loss("--adapter", "run/adapter"), Is.LessThan(Loss() - 0.05));
+    }
+}
