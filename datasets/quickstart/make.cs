@@ -14,7 +14,7 @@ var folder = args.Length == 1 ? args[0] : throw new ArgumentException("give the 
 Directory.CreateDirectory(folder);
 var random = new Numbers(2026);
 
-// The base learns numbers, months, days and years one by one, and never a whole date in digits.
+// The base learns numbers, months, days and years one by one, and dashes between numbers, and never sees a whole date in digits.
 var lessons = new Func<(string, string)>[]
 {
     () => Pick(random.Below(1000), n => ($"Write {Words.Cardinal(n)} in digits.", Text(n))),
@@ -31,6 +31,7 @@ var lessons = new Func<(string, string)>[]
     () => Pick(random.Date(), d => ($"Which year is in {Words.Date(d, random.Below(3))}?", Text(d.Year))),
     () => Pick(random.Date(), d => ($"Which month is in {Words.Date(d, random.Below(3))}?", d.Month.ToString("D2", CultureInfo.InvariantCulture))),
     () => Pick(random.Date(), d => ($"Which day is in {Words.Date(d, random.Below(3))}?", d.Day.ToString("D2", CultureInfo.InvariantCulture))),
+    () => Pick((random.Below(100), random.Below(100)), n => ($"Join {n.Item1} and {n.Item2} with a dash.", $"{n.Item1}-{n.Item2}")),
     () => Pick(random.Date(), d => ($"Repeat {Words.Date(d, random.Below(3))}.", Words.Date(d, 0))),
 };
 Write(Path.Combine(folder, "base.jsonl"), Enumerable.Range(0, 60_000).Select(i => lessons[i % lessons.Length]()));

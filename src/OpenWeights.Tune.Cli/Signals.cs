@@ -31,7 +31,8 @@ internal sealed class Signals : IDisposable
             Environment.Exit(ExitCode.Stopped);
         }
 
-        Console.Error.WriteLine("stopping after this step and saving; once more stops at once.");
+        // On a terminal the live line stands where this would go.
+        Console.Error.WriteLine($"{(Console.IsErrorRedirected ? "" : "\n")}stopping after this step and saving; once more stops at once.");
         s_stop.Cancel();
     }
 }

@@ -51,7 +51,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var layer = rows * (long)tokens * (perToken + scores);
         var boundary = rows * (long)tokens * config.HiddenSize * size;
         var layers = checkpointing ? layer + (config.LayerCount * boundary) : config.LayerCount * layer;
-        var head = (2L << 24) * 4;
+        var head = 2 * 4 * Math.Min(rows * (long)tokens * config.VocabularySize, 1L << 24);
         return layers + head;
     }
 }
