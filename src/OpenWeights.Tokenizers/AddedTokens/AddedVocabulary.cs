@@ -1,0 +1,54 @@
+namespace OpenWeights.Tokenizers;
+
+/// <summary>The tokens of a tokenizer beside its model's.</summary>
+internal sealed class AddedVocabulary
+{
+    private readonly Dictionary<string, AddedToken> _byContent = new(StringComparer.Ordinal);
+    private readonly Dictionary<int, Entry> _byId = [];
+    private readonly HashSet<string> _specialContents = new(StringComparer.Ordinal);
+
+    public AddedVocabulary(IEnumerable<AddedToken> tokens, NormalizerChain normalizers)
+    {
+        foreach (var token in tokens)
+        {
+            var form = token.Normalized ? normalizers.Apply(token.Content) : token.Content;
+            _byContent[token.Content] = token;
+            _byId[token.Id] = new Entry(token, form);
+            if (token.Special)
+            {
+                _ = _specialContents.Add(token.Content);
+            }
+
+            Size = Math.Max(Size, token.Id + 1);
+        }
+
+        InText = new AddedTokenMatcher(Matchable(normalized: false));
+        InNormalized = new AddedTokenMatcher(Matchable(normalized: true));
+    }
+
+    private readonly record struct Entry(AddedToken Token, string Form);
+
+    /// <summary>Finds the tokens that the text is searched for as it is.</summary>
+    public AddedTokenMatcher InText { get; }
+
+    /// <summary>Finds the tokens that the normalized text is searched for.</summary>
+    public AddedTokenMatcher InNormalized { get; }
+
+    /// <summary>The largest id plus one.</summary>
+    public int Size { get; }
+
+    /// <summary>The token with a text, or null.</summary>
+    public AddedToken? Find(string content) => _byContent.GetValueOrDefault(content);
+
+    /// <summary>The token with an id, or null.</summary>
+    public AddedToken? Find(int id) => _byId.TryGetValue(id, out var entry) ? entry.Token : null;
+
+    /// <summary>What the decoder gets for an id: the normalized form of a token that is looked for in that form; null where the id is not an added token's.</summary>
+    public string? DecodedForm(int id) => _byId.TryGetValue(id, out var entry) ? entry.Form : null;
+
+    /// <summary>Whether decoding without special tokens leaves out what the decoder would get.</summary>
+    public bool IsLeftOut(string decodedForm) => _specialContents.Contains(decodedForm);
+
+    private IEnumerable<(string Pattern, AddedToken Token)> Matchable(bool normalized) =>
+        _byId.OrderBy(e => e.Key).Where(e => e.Value.Token.Normalized == normalized).Select(e => (e.Value.Form, e.Value.Token));
+}

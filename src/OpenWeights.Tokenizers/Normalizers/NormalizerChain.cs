@@ -1,0 +1,41 @@
+namespace OpenWeights.Tokenizers;
+
+/// <summary>A tokenizer's normalizers, one after the other.</summary>
+internal sealed class NormalizerChain(IReadOnlyList<Normalizer> steps)
+{
+    /// <summary>Rewrites the text into <see cref="EncodeState.Front"/>.</summary>
+    /// <returns>False where the text stays as it is, and nothing was written.</returns>
+    public bool Apply(in SourceText source, EncodeState state, bool aligned)
+    {
+        var written = false;
+        foreach (var step in steps)
+        {
+            if (step.Leaves(written ? state.Front.Chars : source.Chars))
+            {
+                continue;
+            }
+
+            state.Back.Clear(aligned);
+            if (written)
+            {
+                step.Write(state.Front.AsSource(), state.Back);
+            }
+            else
+            {
+                step.Write(source, state.Back);
+            }
+
+            state.Swap();
+            written = true;
+        }
+
+        return written;
+    }
+
+    /// <summary>Rewrites a text that stands alone.</summary>
+    public string Apply(string text)
+    {
+        var state = new EncodeState();
+        return Apply(new SourceText(text, default, default, 0), state, aligned: false) ? state.Front.Chars.ToString() : text;
+    }
+}

@@ -1,0 +1,32 @@
+namespace OpenWeights.Tokenizers.Templates;
+
+/// <summary>A rendered conversation, with what each message contributed and what the assistant has to produce.</summary>
+public sealed class RenderedChat
+{
+    internal RenderedChat(string text, IReadOnlyList<ChatSpan> messageSpans, IReadOnlyList<ChatSpan> assistantSpans, IReadOnlyList<string> warnings)
+    {
+        Text = text;
+        MessageSpans = messageSpans;
+        AssistantSpans = assistantSpans;
+        Warnings = warnings;
+    }
+
+    /// <summary>The text, exactly as <see cref="ChatTemplate.Render"/> gives it.</summary>
+    public string Text { get; }
+
+    /// <summary>
+    /// What each message's turn wrote, headers and ends of turn included, in the order of the text. A message may have several
+    /// stretches or none; text of the template that belongs to no message is in none.
+    /// </summary>
+    public IReadOnlyList<ChatSpan> MessageSpans { get; }
+
+    /// <summary>
+    /// What the assistant itself has to produce when the model is served: of each assistant turn the text behind the generation prompt,
+    /// through the end-of-turn token and not further (white space that the template writes behind that token is not produced). In the
+    /// order of the text, without overlaps. A template's own <c>{% generation %}</c> blocks are taken exactly as they are.
+    /// </summary>
+    public IReadOnlyList<ChatSpan> AssistantSpans { get; }
+
+    /// <summary>Sentences about the template that whoever trains on this text should see once; usually none.</summary>
+    public IReadOnlyList<string> Warnings { get; }
+}

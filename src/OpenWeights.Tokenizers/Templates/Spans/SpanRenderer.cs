@@ -1,0 +1,100 @@
+namespace OpenWeights.Tokenizers.Templates.Spans;
+
+/// <summary>Renders a conversation and tells which of its characters are whose.</summary>
+internal static class SpanRenderer
+{
+    public static RenderedChat Render(
+        ChatTemplate template, PromptRenderer prompts, ChatTemplateInput input, IReadOnlyCollection<string> assistantRoles)
+    {
+        var text = new TracedText(prompts.Conversation(withPrompt: false, isTraced: true));
+        List<ChatSpan> assistant;
+        IReadOnlyList<string> warnings = [];
+        if (template.HasGenerationBlocks)
+        {
+            assistant = GenerationSpans(text);
+        }
+        else
+        {
+            var finder = new AssistantSpanFinder(prompts, text, input.SpecialTokens.GetValueOrDefault("eos_token") ?? string.Empty);
+            assistant = finder.Find(assistantRoles);
+            warnings = finder.Warnings;
+        }
+
+        if (!input.AddGenerationPrompt)
+        {
+            return new RenderedChat(text.Text, MessageSpans(text), assistant, warnings);
+        }
+
+        // The spans are those of the finished conversation; the prompt behind it is nobody's.
+        var prompted = new TracedText(prompts.Conversation(withPrompt: true, isTraced: true));
+        var last = assistant.Count == 0 ? 0 : assistant[^1].End;
+        return prompted.Text.AsSpan().StartsWith(text.Text.AsSpan(0, last))
+            ? new RenderedChat(prompted.Text, MessageSpans(prompted), assistant, warnings)
+            : throw RegionFinder.Refusal("the template writes the conversation differently before a generation prompt");
+    }
+
+    /// <summary>The stretches that generation blocks wrote, cut where the message changes.</summary>
+    private static List<ChatSpan> GenerationSpans(TracedText text)
+    {
+        var spans = new List<ChatSpan>();
+        var end = -1;
+        foreach (var (from, to, mark) in text.Marks(0, text.Text.Length))
+        {
+            if (!mark.Generated)
+            {
+                continue;
+            }
+
+            var turn = mark.Turn != 0 ? mark.Turn : mark.Owner;
+            var message = turn == 0 ? -1 : text.MembersOf(turn)[0];
+            if (spans.Count > 0 && end == from && (message < 0 || spans[^1].MessageIndex == message))
+            {
+                spans[^1] = spans[^1] with { Length = to - spans[^1].Start };
+            }
+            else
+            {
+                spans.Add(new ChatSpan(message, from, to - from));
+            }
+
+            end = to;
+        }
+
+        return spans;
+    }
+
+    /// <summary>What each message's turn wrote; a merged turn parts where the next message's text begins.</summary>
+    private static List<ChatSpan> MessageSpans(TracedText text)
+    {
+        var spans = new List<ChatSpan>();
+        foreach (var segment in text.Segments)
+        {
+            if (segment.Turn == 0)
+            {
+                continue;
+            }
+
+            var members = text.MembersOf(segment.Turn);
+            var (message, start) = (members[0], segment.Start);
+            foreach (var part in text.Content(segment.Start, segment.End))
+            {
+                if (part.Message != message && members.Contains(part.Message))
+                {
+                    Add(message, start, part.Start);
+                    (message, start) = (part.Message, part.Start);
+                }
+            }
+
+            Add(message, start, segment.End);
+        }
+
+        return spans;
+
+        void Add(int message, int start, int end)
+        {
+            if (end > start)
+            {
+                spans.Add(new ChatSpan(message, start, end - start));
+            }
+        }
+    }
+}

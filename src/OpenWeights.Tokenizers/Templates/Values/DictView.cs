@@ -1,0 +1,29 @@
+namespace OpenWeights.Tokenizers.Templates.Values;
+
+internal enum DictViewKind
+{
+    Keys,
+    Values,
+    Items,
+}
+
+/// <summary>What <c>dict.keys()</c>, <c>values()</c> and <c>items()</c> answer.</summary>
+internal sealed class DictView(PyDict dict, DictViewKind kind)
+{
+    public PyDict Dict { get; } = dict;
+
+    public DictViewKind Kind { get; } = kind;
+
+    public IEnumerable<object?> Items()
+    {
+        foreach (var entry in Dict.Entries)
+        {
+            yield return Kind switch
+            {
+                DictViewKind.Keys => entry.Key,
+                DictViewKind.Values => entry.Value,
+                _ => new PyTuple([entry.Key, entry.Value]),
+            };
+        }
+    }
+}

@@ -1,0 +1,157 @@
+namespace OpenWeights.Tokenizers.Templates.Values;
+
+/// <summary>
+/// A Python string: indexed by code point, perhaps marked as safe HTML (markupsafe's Markup), and, while a render is traced,
+/// with the origin of each of its characters.
+/// </summary>
+internal sealed class PyString(string value, MarkRun[]? runs = null, bool isMarkup = false)
+{
+    public static readonly PyString Empty = new(string.Empty);
+
+    private int length = -1;
+
+    /// <summary>The characters, as UTF-16.</summary>
+    public string Value { get; } = value;
+
+    /// <summary>The origin of the characters, covering all of <see cref="Value"/>; null where it is not known.</summary>
+    public MarkRun[]? Runs { get; } = runs;
+
+    public bool IsMarkup { get; } = isMarkup;
+
+    /// <summary>The number of code points; a lone surrogate counts as one.</summary>
+    public int Length => length >= 0 ? length : length = CountCodePoints(Value);
+
+    /// <summary>Whether code points and UTF-16 units coincide.</summary>
+    public bool IsSimple => Length == Value.Length;
+
+    public static PyString Of(string value) => value.Length == 0 ? Empty : new PyString(value);
+
+    public static PyString OfChar(char c) => new(c.ToString());
+
+    public PyString AsMarkup() => IsMarkup ? this : new PyString(Value, Runs, isMarkup: true);
+
+    public PyString AsPlain() => IsMarkup ? new PyString(Value, Runs) : this;
+
+    /// <summary>The text of another string that was made from this one in a way that lost the positions of characters.</summary>
+    public PyString Derive(string text)
+    {
+        if (Runs is null || text.Length == 0)
+        {
+            return new PyString(text, null, IsMarkup);
+        }
+
+        var mark = Runs[0].Mark;
+        foreach (var run in Runs)
+        {
+            if (run.Mark.Kind == MarkKind.Content)
+            {
+                mark = run.Mark;
+                break;
+            }
+        }
+
+        return new PyString(text, [new MarkRun(text.Length, mark)], IsMarkup);
+    }
+
+    /// <summary>Equally long text whose characters come from the same places, such as a change of case.</summary>
+    public PyString Recast(string text) => text.Length == Value.Length ? new PyString(text, Runs, IsMarkup) : Derive(text);
+
+    /// <summary>A part, by UTF-16 units.</summary>
+    public PyString Slice(int start, int end)
+    {
+        if (start >= end)
+        {
+            return IsMarkup ? Empty.AsMarkup() : Empty;
+        }
+
+        return start == 0 && end == Value.Length ? this : new PyString(Value[start..end], CutRuns(start, end), IsMarkup);
+    }
+
+    /// <summary>The UTF-16 position of a code point.</summary>
+    public int ToUnit(int codePoint)
+    {
+        if (IsSimple)
+        {
+            return codePoint;
+        }
+
+        var unit = 0;
+        for (var i = 0; i < codePoint; i++)
+        {
+            unit += WidthAt(Value, unit);
+        }
+
+        return unit;
+    }
+
+    /// <summary>The code point that begins at a UTF-16 position.</summary>
+    public int ToCodePoint(int unit) => IsSimple ? unit : CountCodePoints(Value.AsSpan(0, unit));
+
+    /// <summary>The number of UTF-16 units (1 or 2) of the code point at a position.</summary>
+    public static int WidthAt(ReadOnlySpan<char> text, int unit) =>
+        char.IsHighSurrogate(text[unit]) && unit + 1 < text.Length && char.IsLowSurrogate(text[unit + 1]) ? 2 : 1;
+
+    /// <summary>The code points, one string each.</summary>
+    public IEnumerable<PyString> CodePoints()
+    {
+        for (var unit = 0; unit < Value.Length;)
+        {
+            var next = unit + WidthAt(Value, unit);
+            yield return Slice(unit, next);
+            unit = next;
+        }
+    }
+
+    /// <summary>The mark of the character at a UTF-16 position.</summary>
+    public Mark MarkAt(int unit) => Runs is null ? default : Runs[RunAt(unit)].Mark;
+
+    /// <summary>The index of the run that holds a UTF-16 position.</summary>
+    public int RunAt(int unit)
+    {
+        var (low, high) = (0, Runs!.Length - 1);
+        while (low < high)
+        {
+            var middle = (low + high) / 2;
+            (low, high) = Runs[middle].End > unit ? (low, middle) : (middle + 1, high);
+        }
+
+        return low;
+    }
+
+    public override string ToString() => Value;
+
+    private MarkRun[]? CutRuns(int start, int end)
+    {
+        if (Runs is null)
+        {
+            return null;
+        }
+
+        var (first, last) = (RunAt(start), RunAt(end - 1));
+        var cut = new MarkRun[last - first + 1];
+        for (var i = first; i <= last; i++)
+        {
+            cut[i - first] = new MarkRun(Math.Min(Runs[i].End, end) - start, Runs[i].Mark);
+        }
+
+        return cut;
+    }
+
+    private static int CountCodePoints(ReadOnlySpan<char> text)
+    {
+        var count = text.Length;
+        for (var i = text.IndexOfAnyInRange('\uD800', '\uDBFF'); i >= 0 && i + 1 < text.Length;)
+        {
+            if (char.IsLowSurrogate(text[i + 1]) && char.IsHighSurrogate(text[i]))
+            {
+                count--;
+                i++;
+            }
+
+            var next = text[(i + 1)..].IndexOfAnyInRange('\uD800', '\uDBFF');
+            i = next < 0 ? text.Length : i + 1 + next;
+        }
+
+        return count;
+    }
+}

@@ -1,0 +1,262 @@
+using System.Buffers;
+using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
+
+namespace OpenWeights.Tokenizers;
+
+/// <summary>
+/// A tokenizer of a language model: text to ids and back, exactly as the library that the model was trained with does it
+/// (Hugging Face tokenizers for tokenizer.json, SentencePiece, tiktoken).
+/// </summary>
+/// <remarks>
+/// Safe for use by several threads at once. Unpaired surrogates in a text count as U+FFFD, as they do once a text is written as
+/// UTF-8. The <c>truncation</c> and <c>padding</c> of a tokenizer.json are not applied.
+/// </remarks>
+public sealed class Tokenizer
+{
+    private readonly TokenModel _model;
+    private readonly AddedVocabulary _added;
+    private readonly EncodePipeline _pipeline;
+    private readonly PostProcessor _postProcessor;
+    private readonly IReadOnlyList<TokenDecoder> _decoders;
+    private readonly ConcurrentBag<EncodeState> _states = [];
+    private readonly TokenizerSettings _settings;
+
+    internal Tokenizer(TokenizerParts parts, TokenizerSettings settings)
+    {
+        _model = parts.Model;
+        _added = new AddedVocabulary(parts.AddedTokens, parts.Normalizers);
+        _pipeline = new EncodePipeline(parts, _added);
+        _postProcessor = parts.PostProcessor;
+        _decoders = parts.Decoders ?? [new JoinWithSpaces()];
+        _settings = settings;
+        VocabularySize = Math.Max(_model.Vocabulary.Size, _added.Size);
+        BosToken = IdOf(settings.BosToken);
+        EosToken = IdOf(settings.EosToken);
+        PadToken = IdOf(settings.PadToken);
+        UnknownToken = IdOf(settings.UnknownToken);
+    }
+
+    /// <summary>The largest id plus one. A model's embedding may have more rows than that.</summary>
+    public int VocabularySize { get; }
+
+    /// <summary>The id of the configured <c>bos_token</c>, or null.</summary>
+    public int? BosToken { get; }
+
+    /// <summary>The id of the configured <c>eos_token</c>, or null.</summary>
+    public int? EosToken { get; }
+
+    /// <summary>The id of the configured <c>pad_token</c>, or null.</summary>
+    public int? PadToken { get; }
+
+    /// <summary>The id of the configured <c>unk_token</c>, or null.</summary>
+    public int? UnknownToken { get; }
+
+    /// <summary>The chat template (Jinja) that lies beside or in the tokenizer's files; of several the one named "default"; or null.</summary>
+    public string? ChatTemplateText => _settings.ChatTemplates.GetValueOrDefault("default");
+
+    /// <summary>All chat templates by name. A single one is named "default".</summary>
+    public IReadOnlyDictionary<string, string> ChatTemplates => _settings.ChatTemplates;
+
+    /// <summary>Special tokens by their names in tokenizer_config.json and special_tokens_map.json (<c>bos_token</c>, <c>eos_token</c>, ...).</summary>
+    public IReadOnlyDictionary<string, string> SpecialTokens => _settings.SpecialTokens;
+
+    /// <summary>
+    /// Loads a tokenizer: a folder (its tokenizer.json, else tokenizer.model, else vocab.json with merges.txt), or one of these files.
+    /// tokenizer_config.json, special_tokens_map.json and chat templates beside it are read where they are present.
+    /// </summary>
+    /// <param name="folderOrFile">The folder or the file.</param>
+    /// <exception cref="FileNotFoundException">There is no such file, or no tokenizer in the folder.</exception>
+    /// <exception cref="InvalidDataException">A file is malformed or wants something that is not supported; the message names the file and the key.</exception>
+    public static Tokenizer Load(string folderOrFile) => TokenizerLoader.Load(folderOrFile);
+
+    /// <summary>Encodes a text.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addSpecialTokens">Whether to add what the tokenizer puts around a text, such as BOS. Text rendered from a chat template has them already.</param>
+    /// <returns>The ids.</returns>
+    public int[] Encode(ReadOnlySpan<char> text, bool addSpecialTokens)
+    {
+        var state = Rent();
+        EncodeText(text, state, withRanges: false);
+        var ids = new int[CountWith(state.Output.Count, addSpecialTokens)];
+        Assemble(state.Output.Ids, addSpecialTokens, ids);
+        Return(state, text.Length);
+        return ids;
+    }
+
+    /// <inheritdoc cref="Encode(ReadOnlySpan{char}, bool)"/>
+    public int[] Encode(string text, bool addSpecialTokens)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return Encode(text.AsSpan(), addSpecialTokens);
+    }
+
+    /// <summary>Encodes a text and appends its ids to a list.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
+    /// <param name="destination">The list.</param>
+    public void Encode(ReadOnlySpan<char> text, bool addSpecialTokens, List<int> destination)
+    {
+        ArgumentNullException.ThrowIfNull(destination);
+        var state = Rent();
+        EncodeText(text, state, withRanges: false);
+        var before = destination.Count;
+        CollectionsMarshal.SetCount(destination, before + CountWith(state.Output.Count, addSpecialTokens));
+        Assemble(state.Output.Ids, addSpecialTokens, CollectionsMarshal.AsSpan(destination)[before..]);
+        Return(state, text.Length);
+    }
+
+    /// <summary>Encodes a text and writes its ids to a buffer.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
+    /// <param name="destination">The buffer.</param>
+    public void Encode(ReadOnlySpan<char> text, bool addSpecialTokens, IBufferWriter<int> destination)
+    {
+        ArgumentNullException.ThrowIfNull(destination);
+        var state = Rent();
+        EncodeText(text, state, withRanges: false);
+        var count = CountWith(state.Output.Count, addSpecialTokens);
+        Assemble(state.Output.Ids, addSpecialTokens, destination.GetSpan(count));
+        destination.Advance(count);
+        Return(state, text.Length);
+    }
+
+    /// <summary>Encodes a text and says which characters each token stands for.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
+    /// <param name="trimOffsets">
+    /// Whether to leave white space at the edges of a token out of its range where the tokenizer's <c>trim_offsets</c> says so, as
+    /// Hugging Face does. By default a range is everything that the token stands for. Characters that became one token share it;
+    /// tokens that are parts of one character (its bytes) have the whole character each.
+    /// </param>
+    /// <returns>The tokens with their ranges in the text, in UTF-16 units.</returns>
+    public IReadOnlyList<TokenSpan> EncodeWithOffsets(ReadOnlySpan<char> text, bool addSpecialTokens, bool trimOffsets = false)
+    {
+        var state = Rent();
+        EncodeText(text, state, withRanges: true);
+        var own = new TokenSpan[state.Output.Count];
+        for (var i = 0; i < own.Length; i++)
+        {
+            own[i] = new TokenSpan(state.Output.Ids[i], state.Output.Starts[i], state.Output.Ends[i]);
+            if (trimOffsets && _postProcessor.Trim is { } trim)
+            {
+                own[i] = trim.Apply(IdToToken(own[i].Id) ?? "", own[i], i == 0);
+            }
+        }
+
+        var all = new TokenSpan[CountWith(own.Length, addSpecialTokens)];
+        var at = 0;
+        foreach (var piece in _postProcessor.Pieces)
+        {
+            if (piece is null)
+            {
+                own.CopyTo(all, at);
+                at += own.Length;
+            }
+            else if (addSpecialTokens)
+            {
+                all[at++] = new TokenSpan(piece.Value, 0, 0);
+            }
+        }
+
+        Return(state, text.Length);
+        return all;
+    }
+
+    /// <inheritdoc cref="EncodeWithOffsets(ReadOnlySpan{char}, bool, bool)"/>
+    public IReadOnlyList<TokenSpan> EncodeWithOffsets(string text, bool addSpecialTokens, bool trimOffsets = false)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return EncodeWithOffsets(text.AsSpan(), addSpecialTokens, trimOffsets);
+    }
+
+    /// <summary>Encodes many texts, on all processors.</summary>
+    /// <param name="texts">The texts.</param>
+    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
+    /// <returns>The ids of each text, in the texts' order.</returns>
+    public IReadOnlyList<int[]> EncodeBatch(IReadOnlyList<string> texts, bool addSpecialTokens)
+    {
+        ArgumentNullException.ThrowIfNull(texts);
+        var ids = new int[texts.Count][];
+        _ = Parallel.For(0, texts.Count, i => ids[i] = Encode(texts[i], addSpecialTokens));
+        return ids;
+    }
+
+    /// <summary>Decodes tokens.</summary>
+    /// <param name="ids">Their ids. An id that no token has adds nothing.</param>
+    /// <param name="skipSpecialTokens">Whether to leave special tokens out.</param>
+    /// <returns>The text. Bytes that are no UTF-8 become U+FFFD.</returns>
+    public string Decode(ReadOnlySpan<int> ids, bool skipSpecialTokens)
+    {
+        var decoder = CreateStreamingDecoder(skipSpecialTokens);
+        foreach (var id in ids)
+        {
+            decoder.Push(id);
+        }
+
+        return decoder.Finish();
+    }
+
+    /// <inheritdoc cref="Decode(ReadOnlySpan{int}, bool)"/>
+    public string Decode(IEnumerable<int> ids, bool skipSpecialTokens) => Decode(ids.ToArray().AsSpan(), skipSpecialTokens);
+
+    /// <summary>Begins to decode tokens as they come.</summary>
+    /// <param name="skipSpecialTokens">Whether to leave special tokens out.</param>
+    public StreamingDecoder CreateStreamingDecoder(bool skipSpecialTokens) => new(this, _decoders, skipSpecialTokens);
+
+    /// <summary>The id of a token as the vocabulary spells it (<c>Ġthe</c>, <c>▁the</c>), or null.</summary>
+    public int? TokenToId(string token)
+    {
+        ArgumentNullException.ThrowIfNull(token);
+        return _added.Find(token)?.Id ?? (_model.Vocabulary.Find(token) is >= 0 and var id ? id : null);
+    }
+
+    /// <summary>The token with an id, as the vocabulary spells it, or null.</summary>
+    public string? IdToToken(int id) => _added.Find(id)?.Content ?? _model.Vocabulary.Token(id);
+
+    /// <summary>Whether decoding without special tokens leaves the token out.</summary>
+    public bool IsSpecial(int id) => _added.Find(id)?.Special ?? false;
+
+    /// <summary>What the decoders get for an id; null for nothing.</summary>
+    internal string? DecodedForm(int id, bool skipSpecialTokens)
+    {
+        var token = _added.DecodedForm(id) ?? _model.Vocabulary.Token(id);
+        return token is null || (skipSpecialTokens && _added.IsLeftOut(token)) ? null : token;
+    }
+
+    private void EncodeText(ReadOnlySpan<char> text, EncodeState state, bool withRanges)
+    {
+        state.Output.Clear(withRanges);
+        _pipeline.Encode(WellFormedText.Of(text), state);
+    }
+
+    private int CountWith(int tokens, bool addSpecialTokens) =>
+        (tokens * _postProcessor.TextCount) + (addSpecialTokens ? _postProcessor.Pieces.Count - _postProcessor.TextCount : 0);
+
+    private void Assemble(ReadOnlySpan<int> ids, bool addSpecialTokens, Span<int> destination)
+    {
+        var at = 0;
+        foreach (var piece in _postProcessor.Pieces)
+        {
+            if (piece is null)
+            {
+                ids.CopyTo(destination[at..]);
+                at += ids.Length;
+            }
+            else if (addSpecialTokens)
+            {
+                destination[at++] = piece.Value;
+            }
+        }
+    }
+
+    private EncodeState Rent() => _states.TryTake(out var state) ? state : new EncodeState();
+
+    private void Return(EncodeState state, int inputLength)
+    {
+        state.Trim(inputLength);
+        _states.Add(state);
+    }
+
+    private int? IdOf(string? token) => token is null ? null : TokenToId(token);
+}

@@ -1,0 +1,45 @@
+using System.Text.Json;
+
+using NUnit.Framework;
+
+using OpenWeights.Testing;
+
+namespace OpenWeights.Tokenizers.Tests;
+
+/// <summary>Hugging Face's own answers for real tokenizers.</summary>
+public sealed class HuggingFaceGoldenTests
+{
+    private static readonly string[] s_files =
+    [
+        "llama-3__tokenizer.json", "minimind__tokenizer.json", "mistral-7b-v0.1__tokenizer.json", "olmo__allenai_dolma2.json",
+        "olmo__allenai_gpt-neox-olmo-dolma-v1_5.json", "phi-2__tokenizer.json", "phi-3-mini__tokenizer.json", "qwen3__tokenizer.json",
+        "small__tiny_bpe_tokenizer.json", "t5-small__tokenizer.json", "tinyllama-1.1b-chat__tokenizer.json",
+    ];
+
+    [TestCaseSource(nameof(s_files))]
+    public void Ids_and_decoded_texts_equal_the_references(string golden)
+    {
+        using var document = JsonDocument.Parse(File.ReadAllBytes(SharedFiles.Require("goldens", "tokenizer", golden)));
+        var tokenizer = Tokenizer.Load(SharedFiles.Require(document.RootElement.GetProperty("tokenizer").GetString()!.Split('/')));
+        var differences = new List<string>();
+        var cases = document.RootElement.GetProperty("cases").EnumerateArray().Select(GoldenCase.Read).ToArray();
+        foreach (var golden1 in cases)
+        {
+            golden1.Compare(tokenizer, decodesWithSpecial: false, differences);
+        }
+
+        GoldenCase.ExpectNone(differences);
+        Assert.That(cases, Has.Length.EqualTo(335));
+    }
+
+    [TestCaseSource(nameof(s_files))]
+    public void A_streamed_decoding_is_the_whole_one_and_never_ends_amid_a_character(string golden)
+    {
+        using var document = JsonDocument.Parse(File.ReadAllBytes(SharedFiles.Require("goldens", "tokenizer", golden)));
+        var tokenizer = Tokenizer.Load(SharedFiles.Require(document.RootElement.GetProperty("tokenizer").GetString()!.Split('/')));
+        foreach (var golden1 in document.RootElement.GetProperty("cases").EnumerateArray().Select(GoldenCase.Read))
+        {
+            StreamingDecoderTests.ExpectSame(tokenizer, golden1.IdsWithSpecial);
+        }
+    }
+}
