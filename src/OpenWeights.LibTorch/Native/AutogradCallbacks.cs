@@ -1,22 +1,36 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using System.Text;
 
 namespace OpenWeights.LibTorch.Native;
 
 /// <summary>
-/// What libtorch's graph calls when it reaches a function written in C#. An exception inside is kept and thrown again where backward
-/// was called, instead of crossing native frames.
+/// What libtorch's graph calls when it reaches a function written in C#. An exception inside is kept, and thrown again where backward
+/// was called, instead of crossing native frames: its number travels in the text of the native error, through whichever thread.
 /// </summary>
 internal static unsafe class AutogradCallbacks
 {
-    private static Exception? s_failure;
+    private const string Mark = "exception in a C# backward: ";
+
+    private static readonly ConcurrentDictionary<long, ExceptionDispatchInfo> s_failures = new();
+    private static long s_lastFailure;
 
     internal static delegate* unmanaged<nint, nint*, long, nint*, long, int> Run => &RunBackward;
 
     internal static delegate* unmanaged<nint, void> Release => &ReleaseContext;
 
-    /// <summary>The exception that a C# backward threw since the last call, if one did.</summary>
-    internal static Exception? TakeFailure() => Interlocked.Exchange(ref s_failure, null);
+    /// <summary>Throws the exception of a C# backward that a native error tells of, if it tells of one.</summary>
+    internal static void Rethrow(string error)
+    {
+        if (error.StartsWith(Mark, StringComparison.Ordinal)
+            && long.TryParse(error.AsSpan(Mark.Length), NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            && s_failures.TryRemove(number, out var failure))
+        {
+            failure.Throw();
+        }
+    }
 
     [UnmanagedCallersOnly]
     private static int RunBackward(nint context, nint* gradients, long count, nint* results, long resultCount)
@@ -31,8 +45,9 @@ internal static unsafe class AutogradCallbacks
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            _ = Interlocked.Exchange(ref s_failure, e);
-            fixed (byte* text = Encoding.UTF8.GetBytes(e.Message + '\0'))
+            var number = Interlocked.Increment(ref s_lastFailure);
+            s_failures[number] = ExceptionDispatchInfo.Capture(e);
+            fixed (byte* text = Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{Mark}{number}\0")))
             {
                 NativeMethods.owt_set_error(text);
             }

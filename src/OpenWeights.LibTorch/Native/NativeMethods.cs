@@ -163,7 +163,13 @@ internal static unsafe partial class NativeMethods
     {
         if (status != 0)
         {
-            throw AutogradCallbacks.TakeFailure() ?? new ExternalException(LastError());
+            Throw(LastError());
         }
+    }
+
+    private static void Throw(string error)
+    {
+        AutogradCallbacks.Rethrow(error);
+        throw new ExternalException(error);
     }
 }

@@ -1,5 +1,4 @@
-using System.Collections.Concurrent;
-using System.Runtime.InteropServices;
+using System.Runtime.CompilerServices;
 using TorchSharp;
 
 namespace OpenWeights.LibTorch.Native;
@@ -8,10 +7,13 @@ namespace OpenWeights.LibTorch.Native;
 /// Runs an operator by its name ("aten::add.Tensor"). Names are literals, so the cache compares references; a name that is not
 /// interned only finds its operator again.
 /// </summary>
+[SkipLocalsInit]
 internal static unsafe class Op
 {
     private const int MaxResults = 8;
-    private static readonly ConcurrentDictionary<string, nint> s_found = new(ReferenceEqualityComparer.Instance);
+    private const int ScratchLength = 32;
+    private const int Places = 1024;
+    private static readonly Entry?[] s_found = new Entry?[Places];
 
     /// <summary>Whether this libtorch has the operator.</summary>
     internal static bool Exists(string name) => Find(name) != 0;
@@ -76,11 +78,20 @@ internal static unsafe class Op
         return new Scalar(result.Kind, result.Bits);
     }
 
-    private static nint Find(string name) => s_found.GetOrAdd(name, static full =>
+    // Found operators lie where the hash of the name's reference says; two names in one place only push each other out.
+    private static nint Find(string name)
     {
-        var dot = full.IndexOf('.', StringComparison.Ordinal);
-        return dot < 0 ? NativeMethods.owt_find(full, "") : NativeMethods.owt_find(full[..dot], full[(dot + 1)..]);
-    });
+        ref var place = ref s_found[RuntimeHelpers.GetHashCode(name) % Places];
+        var entry = place;
+        if (!ReferenceEquals(entry?.Name, name))
+        {
+            var dot = name.IndexOf('.', StringComparison.Ordinal);
+            var found = dot < 0 ? NativeMethods.owt_find(name, "") : NativeMethods.owt_find(name[..dot], name[(dot + 1)..]);
+            place = entry = new Entry(name, found);
+        }
+
+        return entry!.Operator;
+    }
 
     private static int Call(string name, ReadOnlySpan<Arg> arguments, NativeValue* results, int expected)
     {
@@ -91,96 +102,38 @@ internal static unsafe class Op
         }
 
         var values = stackalloc NativeValue[arguments.Length];
-        var pins = new Pins(arguments);
+        var scratch = stackalloc long[ScratchLength];
+        var room = new Scratch(scratch, ScratchLength);
+        for (var i = 0; i < arguments.Length; i++)
+        {
+            values[i] = room.Place(arguments[i]);
+        }
+
+        var given = stackalloc NativeValue[MaxResults];
+        var count = MaxResults;
         try
         {
-            pins.Fill(arguments, values);
-            var given = stackalloc NativeValue[MaxResults];
-            var count = MaxResults;
             NativeMethods.Check(NativeMethods.owt_call(found, values, arguments.Length, given, &count));
-            for (var i = 0; i < expected && i < count; i++)
-            {
-                results[i] = given[i];
-            }
-
-            for (var i = expected; i < count; i++)
-            {
-                Discard(given[i]);
-            }
-
-            return count;
         }
         finally
         {
-            pins.Release();
+            room.Free();
         }
+
+        for (var i = 0; i < count; i++)
+        {
+            if (i < expected)
+            {
+                results[i] = given[i];
+            }
+            else if (given[i] is { Kind: ValueKind.Tensor, Bits: not 0 })
+            {
+                NativeMethods.owt_release((nint)given[i].Bits);
+            }
+        }
+
+        return count;
     }
 
-    private static void Discard(in NativeValue value)
-    {
-        if (value.Kind == ValueKind.Tensor && value.Bits != 0)
-        {
-            NativeMethods.owt_release((nint)value.Bits);
-        }
-    }
-
-    /// <summary>Keeps the arrays among the arguments in place during the call.</summary>
-    private struct Pins
-    {
-        private readonly GCHandle[]? _handles;
-        private readonly object?[]? _kept;
-
-        internal Pins(ReadOnlySpan<Arg> arguments)
-        {
-            foreach (ref readonly var argument in arguments)
-            {
-                if (argument.Kind is ValueKind.Ints or ValueKind.Tensors or ValueKind.String)
-                {
-                    _handles = new GCHandle[arguments.Length];
-                    _kept = new object?[arguments.Length];
-                    return;
-                }
-            }
-        }
-
-        internal readonly void Fill(ReadOnlySpan<Arg> arguments, NativeValue* values)
-        {
-            for (var i = 0; i < arguments.Length; i++)
-            {
-                ref readonly var argument = ref arguments[i];
-                values[i] = new NativeValue { Kind = argument.Kind, Aux = argument.Aux, Bits = argument.Bits };
-                if (argument.Kind is not (ValueKind.Ints or ValueKind.Tensors or ValueKind.String))
-                {
-                    continue;
-                }
-
-                var array = (Array)argument.Reference!;
-                if (array is torch.Tensor?[] tensors)
-                {
-                    _kept![i] = tensors;
-                    array = Array.ConvertAll(tensors, static t => t?.Handle ?? 0);
-                }
-
-                _handles![i] = GCHandle.Alloc(array, GCHandleType.Pinned);
-                values[i].Bits = _handles[i].AddrOfPinnedObject();
-                values[i].Count = array.Length;
-            }
-        }
-
-        internal readonly void Release()
-        {
-            if (_handles is null)
-            {
-                return;
-            }
-
-            foreach (var handle in _handles)
-            {
-                if (handle.IsAllocated)
-                {
-                    handle.Free();
-                }
-            }
-        }
-    }
+    private sealed record Entry(string Name, nint Operator);
 }

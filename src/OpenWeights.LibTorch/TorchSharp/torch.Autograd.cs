@@ -48,7 +48,7 @@ public static partial class torch
             GC.KeepAlive(outputs);
             GC.KeepAlive(inputs);
             GC.KeepAlive(grad_outputs);
-            return Array.ConvertAll(found, static handle => handle == 0 ? null! : new Tensor(handle));
+            return Array.ConvertAll(found, static handle => new Tensor(handle));
         }
 
         internal static nint[] Handles(IList<Tensor>? tensors)

@@ -39,10 +39,11 @@ public static partial class torch
                 using (no_grad())
                 {
                     outputs = Instance.Forward(context, vars);
+
+                    // An output that is an input would become its own ancestor.
+                    outputs = [.. outputs.Select(o => inputs.Any(i => i.Handle == o.Handle) ? o.alias() : o)];
                 }
 
-                // An output that is an input would become its own ancestor.
-                outputs = [.. outputs.Select(o => inputs.Any(i => i.Handle == o.Handle) ? o.alias() : o)];
                 if (recorded)
                 {
                     new Node(context, slots, outputs).Record(inputs);
@@ -97,9 +98,9 @@ public static partial class torch
                     var given = new List<Tensor>(gradients.Length);
                     for (var i = 0; i < gradients.Length; i++)
                     {
-                        given.Add(gradients[i] != 0 ? new Tensor(gradients[i])
-                            : context.MaterializeGrads ? zeros(_outputs[i].Shape, _outputs[i].DType, _outputs[i].Device)
-                            : null!);
+                        given.Add(gradients[i] == 0 && context.MaterializeGrads
+                            ? zeros(_outputs[i].Shape, _outputs[i].DType, _outputs[i].Device)
+                            : new Tensor(gradients[i]));
                     }
 
                     var found = Instance.Backward(context, given);
@@ -111,15 +112,18 @@ public static partial class torch
 
                     for (var i = 0; i < found.Count; i++)
                     {
-                        var defined = found[i] is { IsInvalid: false };
-                        if (i < slots.Length && slots[i] >= 0)
-                        {
-                            results[slots[i]] = defined ? found[i].RetainHandle() : 0;
-                        }
-                        else if (defined)
+                        if ((i >= slots.Length || slots[i] < 0) && found[i] is { IsInvalid: false })
                         {
                             throw new NotImplementedException(
                                 $"Function {Instance.Name} returned a gradient that is defined at position {i + 1}, but the corresponding forward input was not a Tensor");
+                        }
+                    }
+
+                    for (var i = 0; i < slots.Length; i++)
+                    {
+                        if (slots[i] >= 0 && found[i] is { IsInvalid: false } gradient)
+                        {
+                            results[slots[i]] = gradient.RetainHandle();
                         }
                     }
                 }

@@ -81,7 +81,8 @@ public static partial class torch
 
         ~Generator() => Dispose(false);
 
-        public static Generator Default { get; } = new();
+        /// <summary>The generator of the CPU, as a new wrapper: disposing one leaves the generator alone.</summary>
+        public static Generator Default => new();
 
         public Device device { get; }
 

@@ -12,11 +12,15 @@ public static partial class torch
 
         public Tensor add(Scalar scalar) => Op.Tensor("aten::add.Scalar", this, scalar);
 
+        public Tensor add(Scalar scalar, Scalar alpha) => Op.Tensor("aten::add.Scalar", this, scalar, alpha);
+
         public Tensor add_(Tensor target) => Op.InPlace("aten::add_.Tensor", this, target);
 
         public Tensor add_(Tensor target, Scalar alpha) => Op.InPlace("aten::add_.Tensor", this, target, alpha);
 
         public Tensor add_(Scalar scalar) => Op.InPlace("aten::add_.Scalar", this, scalar);
+
+        public Tensor add_(Scalar scalar, Scalar alpha) => Op.InPlace("aten::add_.Scalar", this, scalar, alpha);
 
         public Tensor sub(Tensor target) => Op.Tensor("aten::sub.Tensor", this, target);
 
@@ -129,9 +133,6 @@ public static partial class torch
         public Tensor addmm(Tensor mat1, Tensor mat2, float beta = 1, float alpha = 1) => Op.Tensor("aten::addmm", this, mat1, mat2, (double)beta, (double)alpha);
 
         public Tensor addmm_(Tensor mat1, Tensor mat2, float beta = 1, float alpha = 1) => Op.InPlace("aten::addmm_", this, mat1, mat2, (double)beta, (double)alpha);
-
-        public Tensor baddbmm(Tensor batch1, Tensor batch2, float beta = 1, float alpha = 1) =>
-            Op.Tensor("aten::baddbmm", this, batch1, batch2, (double)beta, (double)alpha);
 
         private static Arg Rounding(RoundingMode mode) => mode switch
         {

@@ -7,7 +7,7 @@ public static partial class torch
 {
     public unsafe partial class Tensor
     {
-        public long[] shape => Sizes(Info());
+        public long[] shape => Sizes();
 
         public long ndim => Info().Dimensions;
 
@@ -36,12 +36,16 @@ public static partial class torch
 
         public bool is_meta => device_type == DeviceType.META;
 
-        public bool is_leaf => NativeMethods.owt_is_leaf(Handle) != 0;
+        public bool is_leaf => Asked(NativeMethods.owt_is_leaf(Handle));
 
         public bool requires_grad
         {
-            get => NativeMethods.owt_requires_grad(Handle) != 0;
-            set => NativeMethods.Check(NativeMethods.owt_set_requires_grad(Handle, value ? 1 : 0));
+            get => Asked(NativeMethods.owt_requires_grad(Handle));
+            set
+            {
+                NativeMethods.Check(NativeMethods.owt_set_requires_grad(Handle, value ? 1 : 0));
+                GC.KeepAlive(this);
+            }
         }
 
         /// <summary>The gradient, as a new wrapper at each reading, or null.</summary>
@@ -51,6 +55,7 @@ public static partial class torch
             {
                 nint found;
                 NativeMethods.Check(NativeMethods.owt_grad(Handle, &found));
+                GC.KeepAlive(this);
                 return found == 0 ? null : new Tensor(found);
             }
 
@@ -58,6 +63,7 @@ public static partial class torch
             {
                 NativeMethods.Check(NativeMethods.owt_set_grad(Handle, value?.Handle ?? 0));
                 GC.KeepAlive(value);
+                GC.KeepAlive(this);
             }
         }
 
@@ -90,19 +96,21 @@ public static partial class torch
 
         public long storage_offset() => Info().StorageOffset;
 
-        public long[] size() => Sizes(Info());
+        public long[] size() => Sizes();
 
-        public long size(int dim) => At(Sizes(Info()), dim);
+        public long size(int dim) => At(Sizes(), dim);
 
         public long[] stride()
         {
             var info = Info();
-            return new Span<long>(info.Strides, (int)info.Dimensions).ToArray();
+            var strides = new Span<long>(info.Strides, (int)info.Dimensions).ToArray();
+            GC.KeepAlive(this);
+            return strides;
         }
 
         public long stride(int dim) => At(stride(), dim);
 
-        public bool is_contiguous() => NativeMethods.owt_is_contiguous(Handle) != 0;
+        public bool is_contiguous() => Asked(NativeMethods.owt_is_contiguous(Handle));
 
         public bool is_cpu() => device_type == DeviceType.CPU;
 
@@ -133,8 +141,10 @@ public static partial class torch
                 throw new ArgumentException($"{typeof(T).Name} is not compatible with {dtype}");
             }
 
-            using var here = to(CPU, copy: true);
-            return *(T*)here.Data();
+            using var here = device_type == DeviceType.CPU ? null : cpu();
+            var value = *(T*)(here ?? this).Data();
+            GC.KeepAlive(this);
+            return value;
         }
 
         public void ReadBytesFromStream(Stream stream, int bufferSize = 1024)
@@ -151,6 +161,8 @@ public static partial class torch
                 target += part;
                 left -= part;
             }
+
+            GC.KeepAlive(this);
         }
 
         public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"[{string.Join('x', shape)}], type = {dtype}, device = {device}");
@@ -169,7 +181,20 @@ public static partial class torch
             _ => false,
         };
 
-        private static long[] Sizes(in NativeTensorInfo info) => new Span<long>(info.Sizes, (int)info.Dimensions).ToArray();
+        private long[] Sizes()
+        {
+            var info = Info();
+            var sizes = new Span<long>(info.Sizes, (int)info.Dimensions).ToArray();
+            GC.KeepAlive(this);
+            return sizes;
+        }
+
+        // A wrapper that is not kept alive may be finalized, and its tensor freed, while native code still looks at it.
+        private bool Asked(int answer)
+        {
+            GC.KeepAlive(this);
+            return answer != 0;
+        }
 
         private static long At(long[] values, int dim) => values[dim < 0 ? dim + values.Length : dim];
 
@@ -177,6 +202,7 @@ public static partial class torch
         {
             NativeTensorInfo info;
             NativeMethods.Check(NativeMethods.owt_info_of(Handle, &info));
+            GC.KeepAlive(this);
             return info;
         }
 
@@ -184,6 +210,7 @@ public static partial class torch
         {
             nint data;
             NativeMethods.Check(NativeMethods.owt_data(Handle, &data));
+            GC.KeepAlive(this);
             return data;
         }
 
@@ -191,15 +218,15 @@ public static partial class torch
         {
             if (!is_contiguous())
             {
-                throw new NotImplementedException("Bytes() called on non-contiguous tensor.");
+                throw new InvalidOperationException("Bytes() called on non-contiguous tensor.");
             }
 
             if ((DeviceType)info.DeviceType != DeviceType.CPU)
             {
-                throw new NotImplementedException("Bytes() called on non-CPU tensor.");
+                throw new InvalidOperationException("Reading data from non-CPU memory is not supported. Move or copy the tensor to the cpu before reading.");
             }
 
-            return bytes <= int.MaxValue ? (int)bytes : throw new NotImplementedException("Tensor is too large to view as a span of bytes.");
+            return bytes <= int.MaxValue ? (int)bytes : throw new ArgumentException("Span only supports up to int.MaxValue elements.");
         }
     }
 }

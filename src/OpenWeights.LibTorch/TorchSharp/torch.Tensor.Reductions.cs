@@ -12,6 +12,8 @@ public static partial class torch
 
         public Tensor sum(long[] dim, bool keepdim = false, ScalarType? type = null) => Op.Tensor("aten::sum.dim_IntList", this, dim, keepdim, type);
 
+        public Tensor sum(ReadOnlySpan<long> dim, bool keepdim = false, ScalarType? type = null) => Op.Tensor("aten::sum.dim_IntList", this, dim, keepdim, type);
+
         public Tensor mean() => Op.Tensor("aten::mean", this);
 
         public Tensor mean(long[] dimensions, bool keepdim = false, ScalarType? type = null) => Op.Tensor("aten::mean.dim", this, dimensions, keepdim, type);

@@ -73,6 +73,8 @@ public static partial class torch
 
         public Tensor[] split(long[] sizes, long dim = 0) => Op.Tensors("aten::split_with_sizes", this, sizes, dim);
 
+        public Tensor[] split(ReadOnlySpan<long> sizes, long dim = 0) => Op.Tensors("aten::split_with_sizes", this, sizes, dim);
+
         public Tensor[] chunk(long chunks, long dim = 0) => Op.Tensors("aten::chunk", this, chunks, dim);
 
         public Tensor[] unbind(long dimension = 0) => Op.Tensors("aten::unbind.int", this, dimension);

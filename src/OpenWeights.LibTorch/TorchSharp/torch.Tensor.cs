@@ -14,6 +14,13 @@ public static partial class torch
         internal Tensor(nint handle, bool register = true)
         {
             _handle = handle;
+            if (handle == 0)
+            {
+                // The undefined tensor: a gradient that there is none of. It owns nothing.
+                GC.SuppressFinalize(this);
+                return;
+            }
+
             var total = Interlocked.Increment(ref s_totalCount);
             if (total > Volatile.Read(ref s_peakCount))
             {
@@ -48,6 +55,13 @@ public static partial class torch
         }
 
         internal DisposeScope? OwningDisposeScope { get; set; }
+
+        /// <summary>Whether the shapes and all the values are equal.</summary>
+        public bool Equals(Tensor target) => Op.Scalar("aten::equal", this, target).ToBoolean();
+
+        public override bool Equals(object? obj) => obj is Tensor other && Equals(other);
+
+        public override int GetHashCode() => base.GetHashCode();
 
         public void Dispose()
         {

@@ -38,6 +38,8 @@ public static partial class torch
 
     public static Tensor cat(Tensor[] tensors, long dim = 0) => Op.Tensor("aten::cat", tensors, dim);
 
+    public static Tensor cat(ReadOnlySpan<Tensor> tensors, long dim = 0) => cat(tensors.ToArray(), dim);
+
     public static Tensor stack(IEnumerable<Tensor> tensors, long dim = 0) => Op.Tensor("aten::stack", (Tensor[])[.. tensors], dim);
 
     public static Tensor where(Tensor condition, Tensor x, Tensor y) => Op.Tensor("aten::where.self", condition, x, y);

@@ -200,7 +200,7 @@ public static partial class torch
                 {
                     foreach (var field in type.GetFields(BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.DeclaredOnly))
                     {
-                        RegisterField(field.GetCustomAttribute<ComponentNameAttribute>()?.Name ?? field.Name, field.GetValue(this));
+                        RegisterField(field.GetCustomAttribute<ComponentNameAttribute>()?.Name is { Length: > 0 } given ? given : field.Name, field.GetValue(this));
                     }
                 }
             }

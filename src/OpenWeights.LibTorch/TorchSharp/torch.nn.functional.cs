@@ -72,7 +72,9 @@ public static partial class torch
                     scores = mask.dtype == ScalarType.Bool ? scores.masked_fill(mask.logical_not(), double.NegativeInfinity) : scores + mask;
                 }
 
-                var weights = scores.softmax(-1);
+                // As the operator does it: scores of low precision are turned into weights in float32.
+                var low = query.dtype is ScalarType.BFloat16 or ScalarType.Float16;
+                var weights = low ? scores.softmax(-1, ScalarType.Float32).to(query.dtype) : scores.softmax(-1);
                 return dropout(weights, p, p > 0).matmul(value).MoveToOuterDisposeScope();
             }
         }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the native part of OpenWeights.LibTorch against an installed libtorch.
 #
-#   build.sh OUTPUT [LIBTORCH]
+#   build.sh OUTPUT [LIBTORCH]     builds
+#   build.sh --find [LIBTORCH]     only prints where the libtorch is, or says that there is none
 #
 # OUTPUT is the library to write. LIBTORCH is the root of a libtorch (an unpacked archive, or the folder
 # `torch` of a PyTorch installation); without it, the environment's LIBTORCH and then the usual places are
@@ -53,6 +54,10 @@ fi
 root=$(printf '%s\n' "$found" | sed -n 1p)
 include=$(printf '%s\n' "$found" | sed -n 2p)
 libraries=$(printf '%s\n' "$found" | sed -n 3p)
+if [ "$output" = --find ]; then
+    echo "$root"
+    exit 0
+fi
 
 compiler=${CXX:-}
 for candidate in g++ clang++ c++; do

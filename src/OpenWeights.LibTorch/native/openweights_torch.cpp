@@ -22,18 +22,21 @@
 #include <torch/cuda.h>
 #include <torch/version.h>
 
+#ifdef __linux__
 #include <malloc.h>
+#endif
 #include <sys/mman.h>
 
-#include <atomic>
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #define OWT_API extern "C" __attribute__((visibility("default")))
@@ -215,6 +218,7 @@ OWT_API int owt_call(void* found, const owt_value* arguments, int32_t count, owt
   return guarded([&] {
     const auto& op = *static_cast<Operator*>(found);
     const auto& parameters = op.handle.schema().arguments();
+    TORCH_CHECK(count <= static_cast<int32_t>(parameters.size()), op.handle.schema().name(), " takes ", parameters.size(), " arguments, not ", count);
     torch::jit::Stack stack;
     stack.reserve(parameters.size());
     for (int32_t i = 0; i < count; i++) {
@@ -521,68 +525,81 @@ OWT_API void owt_set_tf32(int32_t allow) {
 // ---------------------------------------------------------------------------------------------------
 // CPU memory
 //
-// A training step asks for the same large blocks again and again. glibc gives blocks above 32 MiB back to
-// the system at once (no setting raises that) and trims its heap, and the next step faults every page in
-// again. So large blocks are kept here and handed out again; small ones stay with malloc, told not to trim.
+// A training step asks for the same large blocks again and again, or for blocks that are a little larger or
+// smaller where batches differ in length. glibc gives much of that back to the system, and the next step faults
+// every page in again. So large blocks are cut from chunks that stay here: a free block is cut to the size
+// wanted, and joins its free neighbours when it comes back. Small blocks stay with malloc, told not to trim.
 
 namespace {
 
 constexpr size_t kLarge = size_t(1) << 18;
+constexpr size_t kPage = 4096;
+constexpr size_t kHugePage = size_t(1) << 21;
+constexpr size_t kChunk = size_t(64) << 20;
 
 class BlockPool {
  public:
+  // The smallest free block that holds the size, what is left over of it staying free.
   void* take(size_t size) {
-    size = (size + 4095) & ~size_t(4095);
+    size = round_up(size, kPage);
     std::lock_guard<std::mutex> lock(mutex_);
-    auto found = free_.lower_bound(size);
-    void* block;
-    if (found != free_.end() && found->first <= size + size / 8) {
-      size = found->first;
-      block = found->second->second;
-      oldest_first_.erase(found->second);
-      free_.erase(found);
-      cached_ -= size;
-    } else {
-      shrink(size);
-      block = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (block == MAP_FAILED) {
-        drop_all();
-        block = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      }
-      TORCH_CHECK(block != MAP_FAILED, "out of memory: the system refused ", size, " bytes (", live_, " bytes are in use by tensors)");
-#ifdef MADV_HUGEPAGE
-      if (size >= (size_t(4) << 20)) {
-        madvise(block, size, MADV_HUGEPAGE);
-      }
-#endif
+    auto found = free_.lower_bound({size, nullptr});
+    if (found == free_.end()) {
+      grow(size);
+      found = free_.lower_bound({size, nullptr});
     }
-    sizes_.emplace(block, size);
-    live_ += size;
+    char* at = found->second;
+    free_.erase(found);
+    Block& block = blocks_.find(at)->second;
+    if (block.size - size >= kLarge) {
+      insert(at + size, {block.chunk, block.size - size, true});
+      block.size = size;
+    }
+    block.free = false;
+    Chunk& chunk = *block.chunk;
+    chunk.blocks_in_use++;
+    size_t end = static_cast<size_t>(at - chunk.base) + block.size;
+    if (end > chunk.touched) {
+      held_ += end - chunk.touched;
+      chunk.touched = end;
+    }
+    live_ += block.size;
     peak_ = std::max(peak_, live_);
-    return block;
+    return at;
   }
 
-  // False where the block is not the pool's.
-  bool put(void* block) {
+  void put(void* given) {
     std::lock_guard<std::mutex> lock(mutex_);
-    auto known = sizes_.find(block);
-    if (known == sizes_.end()) {
-      return false;
+    auto at = blocks_.find(static_cast<char*>(given));
+    Chunk& chunk = *at->second.chunk;
+    chunk.last_use = ++clock_;
+    chunk.blocks_in_use--;
+    live_ -= at->second.size;
+    at->second.free = true;
+    auto next = std::next(at);
+    if (next != blocks_.end() && next->second.free && next->second.chunk == &chunk) {
+      free_.erase({next->second.size, next->first});
+      at->second.size += next->second.size;
+      blocks_.erase(next);
     }
-    size_t size = known->second;
-    sizes_.erase(known);
-    live_ -= size;
-    cached_ += size;
-    oldest_first_.emplace_back(size, block);
-    free_.emplace(size, std::prev(oldest_first_.end()));
-    return true;
+    if (at != blocks_.begin()) {
+      auto previous = std::prev(at);
+      if (previous->second.free && previous->second.chunk == &chunk) {
+        free_.erase({previous->second.size, previous->first});
+        previous->second.size += at->second.size;
+        blocks_.erase(at);
+        at = previous;
+      }
+    }
+    free_.emplace(at->second.size, at->first);
   }
 
+  // Cached are the pages that were in use once and have not gone back to the system.
   void statistics(int64_t* live, int64_t* peak, int64_t* cached) {
     std::lock_guard<std::mutex> lock(mutex_);
     *live = static_cast<int64_t>(live_);
     *peak = static_cast<int64_t>(peak_);
-    *cached = static_cast<int64_t>(cached_);
+    *cached = static_cast<int64_t>(held_ - live_);
   }
 
   void reset_peak() {
@@ -591,42 +608,83 @@ class BlockPool {
   }
 
  private:
-  using Age = std::list<std::pair<size_t, void*>>;
+  struct Chunk {
+    void* mapping;
+    size_t mapped;
+    char* base;
+    size_t touched;  // bytes from the base on that may lie in memory
+    size_t blocks_in_use;
+    uint64_t last_use;
+  };
 
-  // Before new memory is asked for: unused blocks go back, the longest unused first, until what the process
-  // holds stays within an eighth of the most that was ever in use at once.
-  void shrink(size_t wanted) {
-    size_t most = std::max(peak_, live_ + wanted);
-    while (!oldest_first_.empty() && live_ + cached_ + wanted > most + most / 8) {
-      drop_oldest();
+  struct Block {
+    Chunk* chunk;
+    size_t size;
+    bool free;
+  };
+
+  static size_t round_up(size_t size, size_t unit) { return (size + unit - 1) & ~(unit - 1); }
+
+  void insert(char* at, Block block) {
+    blocks_.emplace(at, block);
+    free_.emplace(block.size, at);
+  }
+
+  // Asks the system for a chunk. Chunks that nobody uses go back first, the longest unused first, until what is
+  // held stays within an eighth of the most that was ever in use at once. Pages that nobody touches cost nothing,
+  // so a chunk is larger than what is asked for: few chunks leave few gaps.
+  void grow(size_t size) {
+    size_t most = std::max(peak_, live_ + size);
+    while (held_ + size > most + most / 8 && drop_oldest()) {
+    }
+    if (!map_chunk(std::max({size, kChunk, held_ / 4})) && !map_chunk(size)) {
+      while (drop_oldest()) {
+      }
+      TORCH_CHECK(map_chunk(size), "out of memory: the system refused ", size, " bytes (", live_, " bytes are in use by tensors)");
     }
   }
 
-  void drop_all() {
-    while (!oldest_first_.empty()) {
-      drop_oldest();
+  bool map_chunk(size_t size) {
+    size = round_up(size, kHugePage);
+    size_t mapped = size + kHugePage;
+    void* mapping = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED) {
+      return false;
     }
+    auto base = reinterpret_cast<char*>(round_up(reinterpret_cast<uintptr_t>(mapping), kHugePage));
+#ifdef MADV_HUGEPAGE
+    madvise(base, size, MADV_HUGEPAGE);
+#endif
+    chunks_.push_back({mapping, mapped, base, 0, 0, ++clock_});
+    insert(base, {&chunks_.back(), size, true});
+    return true;
   }
 
-  void drop_oldest() {
-    auto oldest = oldest_first_.begin();
-    auto range = free_.equal_range(oldest->first);
-    for (auto i = range.first; i != range.second; ++i) {
-      if (i->second == oldest) {
-        free_.erase(i);
-        break;
+  bool drop_oldest() {
+    auto oldest = chunks_.end();
+    for (auto i = chunks_.begin(); i != chunks_.end(); ++i) {
+      if (i->blocks_in_use == 0 && (oldest == chunks_.end() || i->last_use < oldest->last_use)) {
+        oldest = i;
       }
     }
-    munmap(oldest->second, oldest->first);
-    cached_ -= oldest->first;
-    oldest_first_.erase(oldest);
+    if (oldest == chunks_.end()) {
+      return false;
+    }
+    auto block = blocks_.find(oldest->base);
+    free_.erase({block->second.size, block->first});
+    blocks_.erase(block);
+    held_ -= oldest->touched;
+    munmap(oldest->mapping, oldest->mapped);
+    chunks_.erase(oldest);
+    return true;
   }
 
   std::mutex mutex_;
-  std::unordered_map<void*, size_t> sizes_;
-  Age oldest_first_;
-  std::multimap<size_t, Age::iterator> free_;
-  size_t live_ = 0, peak_ = 0, cached_ = 0;
+  std::list<Chunk> chunks_;
+  std::map<char*, Block> blocks_;
+  std::set<std::pair<size_t, char*>> free_;
+  size_t live_ = 0, peak_ = 0, held_ = 0;
+  uint64_t clock_ = 0;
 };
 
 BlockPool& pool() {
@@ -634,21 +692,36 @@ BlockPool& pool() {
   return *instance;
 }
 
+// Small blocks come from malloc, which keeps the last ones freed at hand (posix_memalign does not). The place
+// that malloc gave stands before the block; a small block never begins on a page, as those of the pool do.
+constexpr uintptr_t kAlignment = 64;
+
+void* take_small(size_t size) {
+  void* place = std::malloc(size + 2 * kAlignment);
+  TORCH_CHECK(place != nullptr, "out of memory: ", size, " bytes were refused");
+  auto block = (reinterpret_cast<uintptr_t>(place) + kAlignment) & ~(kAlignment - 1);
+  if (block % kPage == 0) {
+    block += kAlignment;
+  }
+  reinterpret_cast<void**>(block)[-1] = place;
+  return reinterpret_cast<void*>(block);
+}
+
 void release_block(void* block) {
-  if (block != nullptr && !pool().put(block)) {
-    std::free(block);
+  if (block == nullptr) {
+    return;
+  }
+  if (reinterpret_cast<uintptr_t>(block) % kPage == 0) {
+    pool().put(block);
+  } else {
+    std::free(static_cast<void**>(block)[-1]);
   }
 }
 
 // Both forms of allocate: libtorch 2.3 dropped the const, and added copy_data.
 struct PooledAllocator final : public c10::Allocator {
   static c10::DataPtr make(size_t size) {
-    void* block = nullptr;
-    if (size >= kLarge) {
-      block = pool().take(size);
-    } else if (size > 0) {
-      TORCH_CHECK(posix_memalign(&block, 64, size) == 0, "out of memory: ", size, " bytes were refused");
-    }
+    void* block = size == 0 ? nullptr : size < kLarge ? take_small(size) : pool().take(size);
     return {block, block, &release_block, c10::Device(c10::kCPU)};
   }
 
