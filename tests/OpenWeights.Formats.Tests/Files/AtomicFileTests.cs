@@ -1,6 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Formats.Files;
-using OpenWeights.Formats.Tests.Support;
+using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.Files;
 

@@ -2,7 +2,6 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
-using OpenWeights.Formats.Tests.Support;
 using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.HuggingFace;

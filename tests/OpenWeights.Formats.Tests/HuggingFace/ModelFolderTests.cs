@@ -1,7 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
-using OpenWeights.Formats.Tests.Support;
 using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.HuggingFace;

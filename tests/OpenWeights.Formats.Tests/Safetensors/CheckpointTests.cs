@@ -1,6 +1,5 @@
 using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
-using OpenWeights.Formats.Tests.Support;
 using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.Safetensors;

@@ -3,6 +3,7 @@ using System.Text;
 using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Formats.Tests.Support;
+using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.Safetensors;
 
