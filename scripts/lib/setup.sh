@@ -19,14 +19,14 @@ require_dotnet() {
         fail "the .NET SDK 10 is not installed. See https://dotnet.microsoft.com/download, or on Debian and Ubuntu: sudo apt-get install dotnet-sdk-10.0"
 }
 
-# Runs a command as root, or says the one line to run.
-as_root() {
+# How commands are run as root: empty for root itself, else sudo where it asks for no password; without either, says the one line to run.
+root_prefix() {
     if [ "$(id -u)" = 0 ]; then
-        "$@"
+        return 0
     elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-        sudo "$@"
+        echo sudo
     else
-        fail "this needs root. Run this one line, then start again: sudo $*"
+        fail "this needs root. Run this one line, then start again: sudo apt-get update && sudo apt-get install -y --no-install-recommends$(printf ' %s' $1)"
     fi
 }
 
@@ -44,11 +44,12 @@ install_libtorch() {
         [ -n "$blas" ] || [ -n "${LIBTORCH:-}" ] || wanted="$wanted libopenblas0-openmp"
         [ -n "$wanted" ] || return 0
         say "installing with apt-get:$(printf ' %s' $wanted) (about 500 MB with what they need)"
-        # shellcheck disable=SC2086 # a list of package names
-        if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >"$root/artifacts/apt.log" 2>&1; then
-            as_root apt-get update -qq >>"$root/artifacts/apt.log" 2>&1 || true
-            # shellcheck disable=SC2086
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >>"$root/artifacts/apt.log" 2>&1 ||
+        as_root=$(root_prefix "$wanted") || exit 1
+        install="$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted"
+        # shellcheck disable=SC2086 # lists of words
+        if ! $install >"$root/artifacts/apt.log" 2>&1; then
+            $as_root apt-get update -qq >>"$root/artifacts/apt.log" 2>&1 || say "apt-get update failed; see artifacts/apt.log"
+            $install >>"$root/artifacts/apt.log" 2>&1 ||
                 fail "apt-get could not install$(printf ' %s' $wanted); the last lines of artifacts/apt.log: $(tail -n 3 "$root/artifacts/apt.log")"
         fi
     elif [ -n "$wanted" ]; then
