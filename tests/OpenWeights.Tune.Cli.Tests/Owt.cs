@@ -70,7 +70,8 @@ internal sealed class Owt
 
     internal void Signal(string name)
     {
-        using var kill = Process.Start("kill", ["-s", name, Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
+        // The shell's own kill: a small machine may have no program of that name.
+        using var kill = Process.Start("sh", ["-c", string.Create(System.Globalization.CultureInfo.InvariantCulture, $"kill -s {name} {Id}")]);
         kill.WaitForExit();
     }
 
