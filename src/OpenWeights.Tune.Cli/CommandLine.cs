@@ -46,6 +46,7 @@ internal static class CommandLine
             ExportCommand.Create(),
             InspectCommand.Create(),
             InitCommand.Create(),
+            BenchCommand.Create(),
             DoctorCommand.Create(),
         })
         {

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Diagnostics;
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Torch;
@@ -28,7 +27,7 @@ internal static class DoctorCommand
         Console.Out.WriteLine($"GPUs        {(cuda.is_available() ? cuda.device_count() : 0)}");
         foreach (var (name, type) in new[] { ("float32", float32), ("bfloat16", bfloat16) })
         {
-            Console.Out.WriteLine($"matmul      {name}: {Amount.Count((long)(MatrixRate(type) / 1e9))} GFLOP/s on the CPU");
+            Console.Out.WriteLine($"matmul      {name}: {Amount.Count((long)(MatrixRate.Measure(type, CPU) / 1e9))} GFLOP/s on the CPU");
         }
 
         foreach (var line in supplier.Description)
@@ -47,23 +46,5 @@ internal static class DoctorCommand
         }
 
         return ExitCode.Success;
-    }
-
-    // The median of a few products of square matrices, as floating-point operations per second.
-    private static double MatrixRate(ScalarType type)
-    {
-        const int size = 1024;
-        using var scope = NewDisposeScope();
-        var (a, b) = (randn([size, size]).to(type), randn([size, size]).to(type));
-        var rates = new List<double>();
-        for (var i = 0; i < 9; i++)
-        {
-            var started = Stopwatch.GetTimestamp();
-            using var product = a.mm(b);
-            rates.Add(2.0 * size * size * size / Stopwatch.GetElapsedTime(started).TotalSeconds);
-        }
-
-        rates.Sort();
-        return rates[rates.Count / 2];
     }
 }

@@ -40,6 +40,16 @@ public static class Devices
         _ => null,
     };
 
+    /// <summary>Waits until a GPU has done what it was given; the CPU always has.</summary>
+    public static void Wait(Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (device.type == DeviceType.CUDA)
+        {
+            cuda.synchronize(device);
+        }
+    }
+
     /// <summary>Lets torch use every core, unless OMP_NUM_THREADS says otherwise; libtorch may start at one.</summary>
     public static void UseAllCores()
     {

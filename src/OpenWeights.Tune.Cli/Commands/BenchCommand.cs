@@ -1,0 +1,77 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Benchmarks;
+using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt bench.</summary>
+internal static class BenchCommand
+{
+    private static readonly Option<int> s_hidden = CommonOptions.Number("--hidden-size", "Width of the residual stream.", 512, 1);
+    private static readonly Option<int> s_layers = CommonOptions.Number("--layers", "Number of layers.", 8, 1);
+    private static readonly Option<int> s_heads = CommonOptions.Number("--heads", "Number of query heads.", 8, 1);
+    private static readonly Option<int> s_keyValueHeads = CommonOptions.Number("--kv-heads", "Number of key/value heads.", 4, 1);
+    private static readonly Option<int> s_intermediate = CommonOptions.Number("--intermediate-size", "Width of the feed-forward's inner layer.", 1376, 1);
+    private static readonly Option<int> s_vocabulary = CommonOptions.Number("--vocab-size", "Number of tokens.", 32000, 2);
+    private static readonly Option<int> s_length = CommonOptions.Number("--seq-len", "Tokens of a row.", 512, 2);
+    private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Rows of a step.", 4, 1);
+    private static readonly Option<int> s_rank = CommonOptions.Number("--rank", "The adapter's rank.", 16, 1);
+    private static readonly Option<int> s_steps = CommonOptions.Number("--steps", "Steps that are measured, after two that are not.", 8, 1);
+    private static readonly Option<bool> s_checkpointing = new("--checkpointing") { Description = "Compute layers again in backward instead of keeping their activations." };
+    private static readonly Option<string> s_mode = new("--mode") { Description = "Train all weights (full) or an adapter on all linear layers (lora).", DefaultValueFactory = static _ => "lora" };
+    private static readonly Option<string> s_dtype = new("--dtype") { Description = "The dtype of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string> s_device = CommonOptions.Device();
+
+    internal static Command Create()
+    {
+        _ = s_mode.AcceptOnlyFromAmong("full", "lora");
+        _ = s_dtype.AcceptOnlyFromAmong("float32", "bfloat16");
+        var train = new Command("train", "Times a training step of a Llama with random weights on random tokens; prints JSON.")
+        {
+            s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device,
+        };
+        train.SetAction(RunTraining);
+        return new Command("bench", "Measures how fast this machine trains.") { train };
+    }
+
+    private static int RunTraining(ParseResult arguments)
+    {
+        Devices.UseAllCores();
+        var length = arguments.GetValue(s_length);
+        var result = TrainingBenchmark.Run(new TrainingBenchmarkOptions
+        {
+            Shape = new ModelShape
+            {
+                HiddenSize = arguments.GetValue(s_hidden),
+                Layers = arguments.GetValue(s_layers),
+                Heads = arguments.GetValue(s_heads),
+                KeyValueHeads = arguments.GetValue(s_keyValueHeads),
+                IntermediateSize = arguments.GetValue(s_intermediate),
+                VocabularySize = arguments.GetValue(s_vocabulary),
+                MaxPositions = length,
+                TiedEmbeddings = false,
+            },
+            RowLength = length,
+            BatchSize = arguments.GetValue(s_batch),
+            Rank = arguments.GetValue(s_mode) == "lora" ? arguments.GetValue(s_rank) : null,
+            DType = Devices.DType(arguments.GetValue(s_dtype)!) ?? float32,
+            Device = Devices.Find(arguments.GetValue(s_device)!),
+            ActivationCheckpointing = arguments.GetValue(s_checkpointing),
+            Steps = arguments.GetValue(s_steps),
+        });
+        JsonLines.Write(new JsonObject
+        {
+            ["tokens_per_second"] = Math.Round(result.TokensPerSecond, 1),
+            ["peak_memory_bytes"] = result.PeakMemoryBytes,
+            ["loss"] = result.Loss,
+            ["step_seconds"] = result.StepSeconds,
+            ["matrix_rate_gflops"] = Math.Round(result.MatrixRate / 1e9, 1),
+            ["utilization"] = Math.Round(result.Utilization, 4),
+        });
+        return ExitCode.Success;
+    }
+}

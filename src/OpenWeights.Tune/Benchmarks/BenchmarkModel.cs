@@ -1,0 +1,51 @@
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Optimizers;
+
+namespace OpenWeights.Tune.Benchmarks;
+
+/// <summary>A model that is trained and thrown away.</summary>
+internal sealed class BenchmarkModel : ITrainedModel
+{
+    private readonly LoraAdapter? _adapter;
+
+    internal BenchmarkModel(CausalLanguageModel model, int? rank)
+    {
+        Model = model;
+        _adapter = rank is { } r ? LoraAdapter.Create(model, new LoraConfig { Rank = r, Alpha = 2 * r }, seed: 42) : null;
+        if (_adapter is null)
+        {
+            foreach (var parameter in model.parameters())
+            {
+                parameter.requires_grad = true;
+            }
+        }
+
+        Parameters = _adapter is null
+            ? [.. model.named_parameters().Select(static p => new TrainedParameter(p.name, p.parameter, Decays: p.parameter.ndim > 1))]
+            : [.. _adapter.Parameters.Select(static p => new TrainedParameter(p.Name, p.Parameter, Decays: true))];
+    }
+
+    public CausalLanguageModel Model { get; }
+
+    public IReadOnlyList<TrainedParameter> Parameters { get; }
+
+    public string ResultName => throw Nothing();
+
+    public bool Training
+    {
+        set
+        {
+            // Nothing here has dropout.
+        }
+    }
+
+    public void Save(string folder) => throw Nothing();
+
+    public void Restore(string folder) => throw Nothing();
+
+    public void Dispose() => _adapter?.Dispose();
+
+    private static NotSupportedException Nothing() => new("a benchmark's model is neither kept nor resumed");
+}

@@ -1,0 +1,90 @@
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training;
+
+namespace OpenWeights.Tune.Benchmarks;
+
+/// <summary>Times the trainer's own step, optimizer included, on random weights and tokens.</summary>
+public static class TrainingBenchmark
+{
+    private const long Seed = 42;
+
+    /// <summary>Runs the benchmark.</summary>
+    /// <param name="options">What to run.</param>
+    /// <exception cref="InvalidDataException">The sizes do not go together.</exception>
+    public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        var rate = MatrixRate.Measure(options.DType, options.Device);
+        using var model = RandomModel(options);
+        using var trained = new BenchmarkModel(model, options.Rank);
+        var config = new RunConfig
+        {
+            Seed = Seed,
+            Training = new TrainingSection
+            {
+                MicroBatchSize = options.BatchSize,
+                LrScheduler = "constant",
+                WarmupSteps = 0,
+                LearningRate = 1e-4,
+                ActivationCheckpointing = options.ActivationCheckpointing,
+            },
+        };
+        var total = options.WarmupSteps + options.Steps;
+        var rows = new RunRows(RandomRows(options, total * options.BatchSize), shuffle: false, Seed, options.BatchSize, accumulation: 1);
+        using var trainer = new Trainer(trained, new SupervisedObjective(), rows, config, total);
+        var (seconds, loss) = (new List<double>(), 0.0);
+        for (var i = 0; i < total; i++)
+        {
+            var step = trainer.Step();
+            loss = step.Loss;
+            if (i >= options.WarmupSteps)
+            {
+                seconds.Add(step.Seconds);
+            }
+        }
+
+        seconds.Sort();
+        var median = seconds[seconds.Count / 2];
+        var tokens = options.BatchSize * options.RowLength / median;
+        return new TrainingBenchmarkResult(tokens, ProcessMemory.Peak, loss, median, rate, tokens * OperationsPerToken(trained, options) / rate);
+    }
+
+    private static CausalLanguageModel RandomModel(TrainingBenchmarkOptions options)
+    {
+        var json = FamilyRegistry.Find("llama", "the benchmark").NewConfig(options.Shape);
+        var config = FamilyRegistry.Read(json, "the benchmark's sizes");
+        using var source = new RandomWeightSource(Seed, config.InitializerRange, options.DType, options.Device);
+        return new CausalLanguageModel(config, source);
+    }
+
+    private static List<TokenRow> RandomRows(TrainingBenchmarkOptions options, int count)
+    {
+        var random = new Random((int)Seed);
+        return
+        [
+            .. Enumerable.Range(0, count).Select(i =>
+            {
+                var ids = new int[options.RowLength];
+                for (var t = 0; t < ids.Length; t++)
+                {
+                    ids[t] = random.Next(options.Shape.VocabularySize);
+                }
+
+                return new TokenRow(ids, ids, $"random row {i + 1}");
+            }),
+        ];
+    }
+
+    private static double OperationsPerToken(BenchmarkModel trained, TrainingBenchmarkOptions options)
+    {
+        var model = trained.Model;
+        var matrices = model.LinearLayers.Sum(static l => l.Layer.Weight.numel()) + (model.Config.TiedEmbeddings ? model.Head.Weight.numel() : 0);
+        var attention = 12.0 * options.RowLength * model.Config.HeadCount * model.Config.HeadDimension * model.Config.LayerCount;
+        return (options.Rank is null ? 6.0 * matrices : (4.0 * matrices) + (6.0 * trained.Parameters.Sum(static p => p.Parameter.numel()))) + attention;
+    }
+}
