@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
+using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers;
 
@@ -54,6 +55,10 @@ public sealed class Tokenizer
 
     /// <summary>The chat template (Jinja) that lies beside or in the tokenizer's files; of several the one named "default"; or null.</summary>
     public string? ChatTemplateText => _settings.ChatTemplates.GetValueOrDefault("default");
+
+    /// <summary>The chat template for a conversation, chosen as transformers does: with tools the one named "tool_use" if there is one, else <see cref="ChatTemplateText"/>.</summary>
+    /// <param name="withTools">Whether the conversation has a list of tools.</param>
+    public string? ChatTemplateFor(bool withTools) => ChatTemplateFiles.Choose(_settings.ChatTemplates, withTools);
 
     /// <summary>All chat templates by name. A single one is named "default".</summary>
     public IReadOnlyDictionary<string, string> ChatTemplates => _settings.ChatTemplates;

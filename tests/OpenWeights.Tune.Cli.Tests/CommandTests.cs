@@ -119,6 +119,45 @@ public sealed class CommandTests
     }
 
     [Test]
+    public void A_text_with_half_a_character_is_answered_and_offsets_count_characters()
+    {
+        using var work = new TemporaryFolder();
+        File.WriteAllText(work.At("texts.json"), """["a\\ud83d\ud83d", "\ud83d\udc4d b"]""");
+        var lines = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", SharedFiles.Require("fixtures", "tokenizers", "qwen3", "tokenizer.json"), "--input", "texts.json", "--offsets").Json;
+        Assert.That(lines[0]["decoded"]!.ToString(), Is.EqualTo("a\\ud83d\ufffd"));
+        Assert.That(lines[1]["decoded"]!.ToString(), Is.EqualTo("\U0001F44D b"));
+        Assert.That(lines[1]["offsets"]!.AsArray()[^1]!.ToJsonString(), Is.EqualTo("[1,3]"));
+    }
+
+    [TestCase("tokenizers__qwen2.5__tokenizer_config.json", "--tokenizer", "tokenizers/qwen2.5")]
+    [TestCase("tokenizers__qwen2.5__tokenizer_config.json", "--tokenizer", "tokenizers/qwen2.5/tokenizer_config.json")]
+    [TestCase("other__gpt-oss.json", "--template", "chat-templates/other/gpt-oss.jinja")]
+    public void Conversations_are_rendered_as_jinja2_renders_them(string golden, string option, string path)
+    {
+        var expected = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "chat", golden)))!.AsObject();
+        string[] tokens = option == "--template" ? ["--bos", expected["bos_token"]!.ToString(), "--eos", expected["eos_token"]!.ToString()] : [];
+        using var work = new TemporaryFolder();
+        var lines = Owt.Run(work.Root, 0, ["render", option, SharedFiles.Require(["fixtures", .. path.Split('/')]), "--input", SharedFiles.Require("goldens", "chat", "cases.json"), "--now", expected["now"]!.ToString(), .. tokens]).Json;
+        Assert.That(lines, Has.Count.EqualTo(expected["results"]!.AsArray().Count));
+        foreach (var (result, line) in expected["results"]!.AsArray().Zip(lines))
+        {
+            Assert.That(line["name"]!.ToString(), Is.EqualTo(result!["name"]!.ToString()));
+            Assert.That((line["rendered"] ?? line["error"])!.ToString(), Is.EqualTo((result["rendered"] ?? result["error"])!.ToString()), line["name"]!.ToString());
+        }
+    }
+
+    [Test]
+    public void A_malformed_template_is_an_error_of_every_case_and_of_the_command()
+    {
+        using var work = new TemporaryFolder();
+        File.WriteAllText(work.At("bad.jinja"), "{% if %}");
+        File.WriteAllText(work.At("cases.json"), """[{"name": "a", "messages": []}]""");
+        var run = Owt.Run(work.Root, 2, "render", "--template", "bad.jinja", "--input", "cases.json");
+        Assert.That(run.Json.Single()["error"]!.ToString(), Is.EqualTo("Expected an expression, got 'end of statement block'"));
+        Assert.That(run.Error, Does.Contain("bad.jinja, line 1"));
+    }
+
+    [Test]
     public void A_model_from_scratch_can_be_inspected_and_talked_to_through_its_template()
     {
         using var work = new TemporaryFolder();

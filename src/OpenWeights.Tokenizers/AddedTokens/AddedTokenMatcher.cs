@@ -9,7 +9,7 @@ internal sealed class AddedTokenMatcher
     private readonly List<AddedToken?> _tokens = [null];
     private readonly SearchValues<char> _firstCharacters;
 
-    /// <param name="patterns">What to look for, and the token that it means. Of equal patterns the first counts.</param>
+    /// <param name="patterns">What to look for, and the token that it means. Of equal patterns the last counts.</param>
     public AddedTokenMatcher(IEnumerable<(string Pattern, AddedToken Token)> patterns)
     {
         foreach (var (pattern, token) in patterns)
@@ -64,8 +64,7 @@ internal sealed class AddedTokenMatcher
                     continue;
                 }
 
-                var begin = token.StripLeft ? Math.Max(_start, WordCharacters.StartOfTrailingSpace(_text[..from])) : from;
-                var end = token.StripRight ? to + WordCharacters.EndOfLeadingSpace(_text[to..]) : to;
+                var (begin, end) = Stripped(token, from, to);
                 var before = new Part(_start, begin, null);
                 var part = new Part(begin, end, token);
                 _start = end;
@@ -88,6 +87,19 @@ internal sealed class AddedTokenMatcher
             Current = new Part(_start, _text.Length, null);
             _start = _text.Length;
             return Current.Start < Current.End;
+        }
+
+        /// <summary>A token's range with the white space that it strips. White space that an earlier token took along is not gone through again.</summary>
+        private readonly (int Begin, int End) Stripped(AddedToken token, int from, int to)
+        {
+            var begin = token.StripLeft ? _start + WordCharacters.StartOfTrailingSpace(_text[Math.Min(_start, from)..from]) : from;
+            if (token.StripRight)
+            {
+                to = Math.Max(to, _start);
+                to += WordCharacters.EndOfLeadingSpace(_text[to..]);
+            }
+
+            return (begin, to);
         }
     }
 
@@ -153,7 +165,7 @@ internal sealed class AddedTokenMatcher
             node = next;
         }
 
-        _tokens[node] ??= token;
+        _tokens[node] = token;
     }
 
     private static long Edge(int node, char character) => ((long)node << 16) | character;

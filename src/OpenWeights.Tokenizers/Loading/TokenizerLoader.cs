@@ -5,6 +5,8 @@ namespace OpenWeights.Tokenizers;
 /// <summary>Finds out what kind of tokenizer a folder or file holds, and reads it.</summary>
 internal static class TokenizerLoader
 {
+    private static readonly string[] s_files = ["tokenizer.json", "tokenizer.model", "vocab.json"];
+
     /// <summary>Loads a tokenizer.</summary>
     public static Tokenizer Load(string path)
     {
@@ -45,17 +47,12 @@ internal static class TokenizerLoader
         return text.StartsWith("{"u8);
     }
 
-    private static string FindIn(string folder)
-    {
-        foreach (var name in new[] { "tokenizer.json", "tokenizer.model", "vocab.json" })
-        {
-            var file = Path.Combine(folder, name);
-            if (File.Exists(file))
-            {
-                return file;
-            }
-        }
+    /// <summary>Whether a folder holds a tokenizer.</summary>
+    public static bool HasTokenizer(string folder) => Find(folder) is not null;
 
-        throw new FileNotFoundException($"{folder}: the folder has no tokenizer: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt.", folder);
-    }
+    private static string FindIn(string folder) =>
+        Find(folder) ?? throw new FileNotFoundException($"{folder}: the folder has no tokenizer: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt.", folder);
+
+    private static string? Find(string folder) =>
+        s_files.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
 }

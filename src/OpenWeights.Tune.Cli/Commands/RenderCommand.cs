@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using OpenWeights.Tokenizers;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Cli.Output;
 
@@ -13,10 +12,13 @@ internal static class RenderCommand
 {
     private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "The folder or file whose chat template is used.", HelpName = "DIR_OR_FILE" };
     private static readonly Option<string?> s_template = new("--template") { Description = "A file with a chat template.", HelpName = "FILE.jinja" };
-    private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases: {\"name\", \"messages\", \"tools\", \"add_generation_prompt\", ...}.", HelpName = "CASES.json", Required = true };
+    private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}. All else, such as \"enable_thinking\" or \"bos_token\", is a variable of the template, also inside \"kwargs\".", HelpName = "CASES.json", Required = true };
     private static readonly Option<string?> s_now = new("--now") { Description = "The time that templates are told, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
     private static readonly Option<string?> s_bos = new("--bos") { Description = "The token that begins a text.", HelpName = "T" };
     private static readonly Option<string?> s_eos = new("--eos") { Description = "The token that ends a text.", HelpName = "T" };
+
+    private static readonly string[] s_own = ["name", "messages", "tools", "documents", "add_generation_prompt"];
+    private static readonly string[] s_kwargs = ["kwargs", "chat_template_kwargs"];
 
     internal static Command Create()
     {
@@ -39,81 +41,87 @@ internal static class RenderCommand
 
     private static int Run(ParseResult arguments)
     {
-        var specials = new Dictionary<string, string>();
-        var template = Template(arguments, specials);
+        var source = Source(arguments);
+        var cases = JsonFile.ReadList(arguments.GetValue(s_input)!, static item => item is JsonObject o && o["messages"] is JsonArray, "a JSON list of cases, {\"messages\": [...]},");
+        var now = arguments.GetValue(s_now) is { } time ? DateTimeOffset.Parse(time, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal) : (DateTimeOffset?)null;
+        var templates = new Dictionary<string, ChatTemplate>();
+        ChatTemplateException? malformed = null;
+        foreach (var one in cases.Select(static c => c.AsObject()))
+        {
+            var name = one["name"]?.ToString();
+            var text = source.TextFor(one["tools"] is not null);
+            try
+            {
+                if (!templates.TryGetValue(text, out var template))
+                {
+                    templates.Add(text, template = ChatTemplate.Parse(text, source.Name));
+                }
+
+                JsonLines.Write(new { name, rendered = template.Render(Input(one, source.SpecialTokens, now)) });
+            }
+            catch (ChatTemplateException e)
+            {
+                malformed = e.Kind == ChatTemplateErrorKind.Syntax ? e : malformed;
+                JsonLines.Write(new { name, error = e.Reason });
+            }
+        }
+
+        return malformed is null ? ExitCode.Success : throw malformed;
+    }
+
+    private static ChatTemplateInput Input(JsonObject one, IReadOnlyDictionary<string, string> specials, DateTimeOffset? now) => new()
+    {
+        Messages = one["messages"]!.AsArray(),
+        Tools = one["tools"],
+        Documents = one["documents"],
+        AddGenerationPrompt = one["add_generation_prompt"] is { } prompt && prompt.GetValueKind() == JsonValueKind.True,
+        SpecialTokens = specials,
+        Variables = Variables(one),
+        Now = now,
+    };
+
+    /// <summary>Everything else of a case, and what its <c>kwargs</c> (transformers' <c>chat_template_kwargs</c>) hold.</summary>
+    private static JsonObject Variables(JsonObject one)
+    {
+        var variables = new JsonObject();
+        var own = one.Where(static p => !s_own.Contains(p.Key) && !s_kwargs.Contains(p.Key));
+        var kwargs = s_kwargs.Select(key => one[key]).OfType<JsonObject>().SelectMany(static o => o);
+        foreach (var (name, value) in own.Concat(kwargs))
+        {
+            variables[name] = value?.DeepClone();
+        }
+
+        return variables;
+    }
+
+    private static TemplateSource Source(ParseResult arguments)
+    {
+        var source = arguments.GetValue(s_template) is { } file ? OfFile(file) : OfTokenizer(arguments.GetValue(s_tokenizer)!);
         foreach (var (name, option) in new[] { ("bos_token", s_bos), ("eos_token", s_eos) })
         {
             if (arguments.GetValue(option) is { } token)
             {
-                specials[name] = token;
+                source.SpecialTokens[name] = token;
             }
         }
 
-        foreach (var one in Cases(arguments.GetValue(s_input)!))
-        {
-            Render(template, one, specials, arguments.GetValue(s_now));
-        }
-
-        return ExitCode.Success;
+        return source;
     }
 
-    private static void Render(ChatTemplate template, JsonObject one, IReadOnlyDictionary<string, string> specials, string? now)
+    private static TemplateSource OfFile(string file)
     {
-        string[] own = ["name", "messages", "tools", "documents", "add_generation_prompt"];
-        var name = one["name"]?.ToString();
-        try
-        {
-            var rendered = template.Render(new ChatTemplateInput
-            {
-                Messages = one["messages"] as JsonArray ?? [],
-                Tools = one["tools"],
-                Documents = one["documents"],
-                AddGenerationPrompt = one["add_generation_prompt"]?.GetValue<bool>() ?? false,
-                SpecialTokens = specials,
-                Variables = new JsonObject(one.Where(p => !own.Contains(p.Key)).Select(static p => KeyValuePair.Create(p.Key, p.Value?.DeepClone()))),
-                Now = now is null ? null : DateTimeOffset.Parse(now, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal),
-            });
-            JsonLines.Write(new { name, rendered });
-        }
-        catch (ChatTemplateException e)
-        {
-            JsonLines.Write(new { name, error = e.Reason });
-        }
+        var text = File.Exists(file) ? File.ReadAllText(file) : throw new FileNotFoundException($"{file}: there is no such file.", file);
+        return new TemplateSource(file, [], _ => text);
     }
 
-    private static ChatTemplate Template(ParseResult arguments, Dictionary<string, string> specials)
+    private static TemplateSource OfTokenizer(string path)
     {
-        if (arguments.GetValue(s_template) is { } file)
-        {
-            return File.Exists(file) ? ChatTemplate.Parse(File.ReadAllText(file), file) : throw new FileNotFoundException($"{file}: there is no such file.", file);
-        }
-
-        var folder = arguments.GetValue(s_tokenizer)!;
-        var tokenizer = Tokenizer.Load(folder);
-        foreach (var (name, token) in tokenizer.SpecialTokens)
-        {
-            specials[name] = token;
-        }
-
-        return ChatTemplate.Parse(tokenizer.ChatTemplateText ?? throw new InvalidDataException($"{folder} has no chat template."), folder);
+        var files = ChatTemplateFiles.Load(path);
+        return new TemplateSource(
+            path,
+            new Dictionary<string, string>(files.SpecialTokens),
+            withTools => files.TextFor(withTools) ?? throw new InvalidDataException($"{path} has no chat template."));
     }
 
-    private static IEnumerable<JsonObject> Cases(string path)
-    {
-        if (!File.Exists(path))
-        {
-            throw new FileNotFoundException($"{path}: there is no such file.", path);
-        }
-
-        try
-        {
-            return JsonNode.Parse(File.ReadAllText(path)) is JsonArray cases && cases.All(static c => c is JsonObject)
-                ? cases.Select(static c => c!.AsObject())
-                : throw new InvalidDataException($"{path}: a JSON list of cases is wanted, such as [{{\"messages\": [...]}}].");
-        }
-        catch (JsonException e)
-        {
-            throw new InvalidDataException($"{path}: this is no valid JSON: {e.Message}", e);
-        }
-    }
+    private sealed record TemplateSource(string Name, Dictionary<string, string> SpecialTokens, Func<bool, string> TextFor);
 }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
 
@@ -11,9 +12,11 @@ internal static class TokenizeCommand
     private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "The tokenizer's folder or file.", HelpName = "DIR_OR_FILE", Required = true };
     private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of texts.", HelpName = "FILE.json", Required = true };
 
+    private static readonly Option<bool> s_offsets = new("--offsets") { Description = "Adds \"offsets\": where each token of \"ids\" begins and ends in the text, in characters (Unicode code points)." };
+
     internal static Command Create()
     {
-        var command = new Command("tokenize", "Shows the tokens of texts, and the texts of these tokens.") { s_tokenizer, s_input };
+        var command = new Command("tokenize", "Shows the tokens of texts, and the texts of these tokens.") { s_tokenizer, s_input, s_offsets };
         command.SetAction(Run);
         return command;
     }
@@ -21,36 +24,39 @@ internal static class TokenizeCommand
     private static int Run(ParseResult arguments)
     {
         var tokenizer = Tokenizer.Load(arguments.GetValue(s_tokenizer)!);
-        foreach (var text in Texts(arguments.GetValue(s_input)!))
+        var texts = JsonFile.ReadList(arguments.GetValue(s_input)!, static item => item?.GetValueKind() == JsonValueKind.String, "a JSON list of texts");
+        foreach (var text in texts.Select(static item => item.GetValue<string>()))
         {
             var ids = tokenizer.Encode(text, addSpecialTokens: false);
-            JsonLines.Write(new
-            {
+            JsonLines.Write(new Line(
                 ids,
-                ids_with_special = tokenizer.Encode(text, addSpecialTokens: true),
-                tokens = ids.Select(tokenizer.IdToToken),
-                decoded = tokenizer.Decode(ids.AsSpan(), skipSpecialTokens: false),
-                decoded_skip_special = tokenizer.Decode(ids.AsSpan(), skipSpecialTokens: true),
-            });
+                tokenizer.Encode(text, addSpecialTokens: true),
+                ids.Select(tokenizer.IdToToken),
+                tokenizer.Decode(ids.AsSpan(), skipSpecialTokens: false),
+                tokenizer.Decode(ids.AsSpan(), skipSpecialTokens: true),
+                arguments.GetValue(s_offsets) ? Offsets(tokenizer, text) : null));
         }
 
         return ExitCode.Success;
     }
 
-    private static string[] Texts(string path)
+    private static IEnumerable<int[]> Offsets(Tokenizer tokenizer, string text)
     {
-        if (!File.Exists(path))
+        var before = new int[text.Length + 1];
+        for (var i = 0; i < text.Length; i++)
         {
-            throw new FileNotFoundException($"{path}: there is no such file.", path);
+            before[i + 1] = before[i] + (i > 0 && char.IsSurrogatePair(text[i - 1], text[i]) ? 0 : 1);
         }
 
-        try
-        {
-            return JsonSerializer.Deserialize<string[]>(File.ReadAllText(path)) ?? throw new InvalidDataException($"{path}: a JSON list of texts is wanted.");
-        }
-        catch (JsonException e)
-        {
-            throw new InvalidDataException($"{path}: a JSON list of texts is wanted ({e.Message})", e);
-        }
+        // A place between the halves of a pair cannot be: a token that is a part of a character has all of it.
+        return tokenizer.EncodeWithOffsets(text, addSpecialTokens: false).Select(span => new[] { before[span.Start], before[span.End] });
     }
+
+    private sealed record Line(
+        [property: JsonPropertyName("ids")] int[] Ids,
+        [property: JsonPropertyName("ids_with_special")] int[] IdsWithSpecial,
+        [property: JsonPropertyName("tokens")] IEnumerable<string?> Tokens,
+        [property: JsonPropertyName("decoded")] string Decoded,
+        [property: JsonPropertyName("decoded_skip_special")] string DecodedSkipSpecial,
+        [property: JsonPropertyName("offsets"), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IEnumerable<int[]>? Offsets);
 }

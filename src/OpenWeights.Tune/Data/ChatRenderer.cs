@@ -8,6 +8,7 @@ namespace OpenWeights.Tune.Data;
 public sealed class ChatRenderer
 {
     private readonly ChatTemplate _template;
+    private readonly ChatTemplate _templateWithTools;
     private readonly IReadOnlyDictionary<string, string> _specialTokens;
     private readonly HashSet<string> _warnings = [];
 
@@ -17,7 +18,11 @@ public sealed class ChatRenderer
     public ChatRenderer(Tokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
-        _template = ChatTemplate.Parse(tokenizer.ChatTemplateText ?? throw new ArgumentException("the tokenizer has no chat template", nameof(tokenizer)), "the chat template");
+        var text = tokenizer.ChatTemplateText ?? throw new ArgumentException("the tokenizer has no chat template", nameof(tokenizer));
+        _template = ChatTemplate.Parse(text, "the chat template");
+        _templateWithTools = tokenizer.ChatTemplateFor(withTools: true) is { } other && other != text
+            ? ChatTemplate.Parse(other, "the chat template tool_use")
+            : _template;
         _specialTokens = tokenizer.SpecialTokens;
     }
 
@@ -29,7 +34,7 @@ public sealed class ChatRenderer
     /// <param name="tools">The tools that the assistant may call, or null.</param>
     /// <param name="addGenerationPrompt">Whether the text ends with the beginning of the assistant's next turn.</param>
     /// <exception cref="ChatTemplateException">The template refuses the messages.</exception>
-    public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) => _template.Render(Input(messages, tools, addGenerationPrompt));
+    public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) => TemplateFor(tools).Render(Input(messages, tools, addGenerationPrompt));
 
     /// <summary>The text of a chat, and which of its characters the assistant wrote: its turns with their ends, without what begins them.</summary>
     /// <param name="messages">The messages.</param>
@@ -38,7 +43,7 @@ public sealed class ChatRenderer
     /// <exception cref="ChatTemplateException">The template refuses the messages, or does not tell what the assistant wrote.</exception>
     public (string Text, IReadOnlyList<Range> Assistant) RenderWithAssistant(JsonArray messages, JsonNode? tools, bool lastTurnAlone)
     {
-        var rendered = _template.RenderWithSpans(Input(messages, tools, addGenerationPrompt: false));
+        var rendered = TemplateFor(tools).RenderWithSpans(Input(messages, tools, addGenerationPrompt: false));
         foreach (var warning in rendered.Warnings)
         {
             _ = _warnings.Add(warning);
@@ -53,6 +58,8 @@ public sealed class ChatRenderer
 
         return (rendered.Text, [.. spans.Select(static s => s.Start..s.End)]);
     }
+
+    private ChatTemplate TemplateFor(JsonNode? tools) => tools is null ? _template : _templateWithTools;
 
     private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) =>
         new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens };
