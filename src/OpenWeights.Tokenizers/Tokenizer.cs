@@ -13,7 +13,7 @@ namespace OpenWeights.Tokenizers;
 /// Safe for use by several threads at once. Unpaired surrogates in a text count as U+FFFD, as they do once a text is written as
 /// UTF-8. The <c>truncation</c> and <c>padding</c> of a tokenizer.json are not applied.
 /// </remarks>
-public sealed class Tokenizer
+public sealed class Tokenizer : ITokenizer
 {
     private readonly TokenModel _model;
     private readonly AddedVocabulary _added;

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Cli.Output;
 /// <summary>Rows as the model sees them, what is trained between brackets.</summary>
 internal static class RowPreview
 {
-    internal static void Write(TextWriter output, IReadOnlyList<TokenRow> rows, Tokenizer? tokenizer, int count)
+    internal static void Write(TextWriter output, IReadOnlyList<TokenRow> rows, ITokenizer? tokenizer, int count)
     {
         output.WriteLine("rows as the model reads them; what is trained stands in [brackets]:");
         foreach (var row in rows.Take(count))
@@ -17,7 +17,7 @@ internal static class RowPreview
         }
     }
 
-    private static string Text(TokenRow row, Tokenizer? tokenizer)
+    private static string Text(TokenRow row, ITokenizer? tokenizer)
     {
         var text = new StringBuilder();
         for (var start = 0; start < row.Ids.Length;)
@@ -29,7 +29,7 @@ internal static class RowPreview
                 end++;
             }
 
-            var part = tokenizer is null ? string.Join(' ', row.Ids[start..end]) : tokenizer.Decode(row.Ids.AsSpan(start, end - start), skipSpecialTokens: false);
+            var part = tokenizer is null ? string.Join(' ', row.Ids[start..end]) : tokenizer.Decode(row.Ids.Skip(start).Take(end - start), skipSpecialTokens: false);
             _ = text.Append(trained ? "[" : "").Append(part).Append(trained ? "]" : "");
             start = end;
         }

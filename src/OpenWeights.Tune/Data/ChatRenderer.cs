@@ -15,7 +15,7 @@ public sealed class ChatRenderer
     /// <summary>A renderer of a tokenizer's template.</summary>
     /// <param name="tokenizer">The tokenizer; it has a template.</param>
     /// <exception cref="ChatTemplateException">The template is not well-formed.</exception>
-    public ChatRenderer(Tokenizer tokenizer)
+    public ChatRenderer(ITokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         var text = tokenizer.ChatTemplateText ?? throw new ArgumentException("the tokenizer has no chat template", nameof(tokenizer));

@@ -5,15 +5,26 @@ namespace OpenWeights.Tune.Data;
 /// <summary>Makes token rows of texts: what is trained is said in characters and carried over to the tokens.</summary>
 public sealed class RowTokenizer
 {
-    private readonly Lazy<Tokenizer> _tokenizer;
+    private readonly Lazy<ITokenizer> _tokenizer;
     private readonly Lazy<ChatRenderer?> _chat;
 
     /// <summary>A maker of rows.</summary>
     /// <param name="folder">The model's folder. Its tokenizer is read when the first text comes; rows of token ids need none.</param>
     /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
     public RowTokenizer(string folder, string trainOn)
+        : this(new Lazy<ITokenizer>(() => OpenWeights.Tokenizers.Tokenizer.Load(folder)), trainOn)
     {
-        _tokenizer = new Lazy<Tokenizer>(() => Tokenizer.Load(folder));
+    }
+
+    /// <summary>A maker of rows with a tokenizer that is loaded already, or is another library's.</summary>
+    /// <param name="tokenizer">The tokenizer.</param>
+    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
+    public RowTokenizer(ITokenizer tokenizer, string trainOn)
+        : this(new Lazy<ITokenizer>(tokenizer), trainOn) => ArgumentNullException.ThrowIfNull(tokenizer);
+
+    private RowTokenizer(Lazy<ITokenizer> tokenizer, string trainOn)
+    {
+        _tokenizer = tokenizer;
         _chat = new Lazy<ChatRenderer?>(() => Tokenizer.ChatTemplateText is null ? null : new ChatRenderer(Tokenizer));
         TrainsAll = trainOn == "all";
         TrainsLastTurnAlone = trainOn == "completion";
@@ -22,7 +33,7 @@ public sealed class RowTokenizer
     /// <summary>The model's tokenizer.</summary>
     /// <exception cref="IOException">The folder has none.</exception>
     /// <exception cref="InvalidDataException">It cannot be read.</exception>
-    public Tokenizer Tokenizer => _tokenizer.Value;
+    public ITokenizer Tokenizer => _tokenizer.Value;
 
     /// <summary>The model's chat template, or null where it has none.</summary>
     public ChatRenderer? Chat => _chat.Value;

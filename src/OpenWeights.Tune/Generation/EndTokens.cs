@@ -9,7 +9,7 @@ public static class EndTokens
     /// <summary>Those that the model's configs declare and the tokenizer's own.</summary>
     /// <param name="folder">The model's folder.</param>
     /// <param name="tokenizer">Its tokenizer.</param>
-    public static IReadOnlyList<int> Of(ModelFolder folder, Tokenizer tokenizer)
+    public static IReadOnlyList<int> Of(ModelFolder folder, ITokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(tokenizer);

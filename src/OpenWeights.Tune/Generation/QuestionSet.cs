@@ -11,10 +11,10 @@ public sealed class QuestionSet
 {
     private const int BatchSize = 32;
     private readonly List<(int[] Prompt, string PromptText, string Answer)> _questions = [];
-    private readonly Tokenizer _tokenizer;
+    private readonly ITokenizer _tokenizer;
     private readonly IReadOnlyList<int> _endTokens;
 
-    private QuestionSet(Tokenizer tokenizer, IReadOnlyList<int> endTokens)
+    private QuestionSet(ITokenizer tokenizer, IReadOnlyList<int> endTokens)
     {
         _tokenizer = tokenizer;
         _endTokens = endTokens;

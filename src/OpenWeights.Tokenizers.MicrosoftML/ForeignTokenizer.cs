@@ -1,0 +1,95 @@
+namespace OpenWeights.Tokenizers.MicrosoftML;
+
+/// <summary>A tokenizer of Microsoft.ML.Tokenizers as this library's data pipeline knows tokenizers.</summary>
+/// <remarks>
+/// Their tokenizers do not tell which of their tokens are special nor how they spell BOS, so that is said in
+/// <see cref="ForeignTokenizerOptions"/>.
+/// </remarks>
+public sealed class ForeignTokenizer : ITokenizer
+{
+    private readonly Microsoft.ML.Tokenizers.Tokenizer _tokenizer;
+    private readonly ForeignTokenizerOptions _options;
+
+    /// <summary>A face for a tokenizer.</summary>
+    /// <param name="tokenizer">The tokenizer.</param>
+    /// <param name="options">What it does not tell of itself.</param>
+    public ForeignTokenizer(Microsoft.ML.Tokenizers.Tokenizer tokenizer, ForeignTokenizerOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        ArgumentNullException.ThrowIfNull(options);
+        _tokenizer = tokenizer;
+        _options = options;
+    }
+
+    /// <inheritdoc/>
+    public int? BosToken => _options.BosToken;
+
+    /// <inheritdoc/>
+    public int? EosToken => _options.EosToken;
+
+    /// <inheritdoc/>
+    public string? ChatTemplateText => _options.ChatTemplateText;
+
+    /// <inheritdoc/>
+    public IReadOnlyDictionary<string, string> SpecialTokens => _options.SpecialTokens;
+
+    /// <inheritdoc/>
+    public string? ChatTemplateFor(bool withTools) => ChatTemplateText;
+
+    /// <inheritdoc/>
+    public int[] Encode(string text, bool addSpecialTokens) =>
+        [.. Framed(_tokenizer.EncodeToTokens(text, out _).Select(static token => new TokenSpan(token.Id, token.Offset.Start.Value, token.Offset.End.Value)), addSpecialTokens).Select(static span => span.Id)];
+
+    /// <inheritdoc/>
+    /// <exception cref="NotSupportedException">The tokenizer normalized the text, so that its ranges are not the text's.</exception>
+    public IReadOnlyList<TokenSpan> EncodeWithOffsets(string text, bool addSpecialTokens, bool trimOffsets = false)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        var tokens = _tokenizer.EncodeToTokens(text, out var normalized);
+        var shift = Shift(text, normalized);
+        int At(Index index) => Math.Clamp(index.Value - shift, 0, text.Length);
+        return Framed(tokens.Select(token => new TokenSpan(token.Id, At(token.Offset.Start), At(token.Offset.End))), addSpecialTokens);
+    }
+
+    /// <inheritdoc/>
+    public string Decode(IEnumerable<int> ids, bool skipSpecialTokens) =>
+        _tokenizer.Decode(skipSpecialTokens ? ids.Where(id => !IsSpecial(id)) : ids);
+
+    /// <summary>By how many characters the normalized text is ahead of the text: SentencePiece writes blanks as ▁, and one before the text.</summary>
+    private static int Shift(string text, string? normalized)
+    {
+        var spelled = normalized?.Replace('▁', ' ') ?? text;
+        var given = text.Replace('▁', ' ');
+        return spelled == given ? 0 : spelled.Length == given.Length + 1 && spelled[0] == ' ' && spelled.EndsWith(given, StringComparison.Ordinal) ? 1
+            : throw new NotSupportedException("The tokenizer normalizes this text, so its tokens' ranges are not those of the text; load the tokenizer's files with Tokenizer.Load instead.");
+    }
+
+    private bool IsSpecial(int id) => id == BosToken || id == EosToken || _options.SpecialIds.Contains(id);
+
+    /// <summary>The tokens with BOS and EOS as asked for, each at most once, whatever the tokenizer adds by itself.</summary>
+    private List<TokenSpan> Framed(IEnumerable<TokenSpan> tokens, bool addSpecialTokens)
+    {
+        var all = tokens.ToList();
+        if (all.Count > 0 && all[0].Id == BosToken && all[0].Start == all[0].End)
+        {
+            all.RemoveAt(0);
+        }
+
+        if (all.Count > 0 && all[^1].Id == EosToken && all[^1].Start == all[^1].End)
+        {
+            all.RemoveAt(all.Count - 1);
+        }
+
+        if (addSpecialTokens && _options.AddsBos && BosToken is { } bos)
+        {
+            all.Insert(0, new TokenSpan(bos, 0, 0));
+        }
+
+        if (addSpecialTokens && _options.AddsEos && EosToken is { } eos)
+        {
+            all.Add(new TokenSpan(eos, 0, 0));
+        }
+
+        return all;
+    }
+}

@@ -1,0 +1,42 @@
+namespace OpenWeights.Tokenizers;
+
+/// <summary>
+/// What making token rows for training needs of a tokenizer. <see cref="Tokenizer"/> is the one; a tokenizer of another library joins by
+/// an implementation of this.
+/// </summary>
+public interface ITokenizer
+{
+    /// <summary>The id of the token that begins a text, or null.</summary>
+    int? BosToken { get; }
+
+    /// <summary>The id of the token that ends a text, or null.</summary>
+    int? EosToken { get; }
+
+    /// <summary>The chat template (Jinja), or null.</summary>
+    string? ChatTemplateText { get; }
+
+    /// <summary>Special tokens by the names that chat templates have for them (<c>bos_token</c>, <c>eos_token</c>, ...).</summary>
+    IReadOnlyDictionary<string, string> SpecialTokens { get; }
+
+    /// <summary>The chat template for a conversation; null for none.</summary>
+    /// <param name="withTools">Whether the conversation has a list of tools.</param>
+    string? ChatTemplateFor(bool withTools);
+
+    /// <summary>Encodes a text.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addSpecialTokens">Whether to add what the tokenizer puts around a text, such as BOS.</param>
+    /// <returns>The ids.</returns>
+    int[] Encode(string text, bool addSpecialTokens);
+
+    /// <summary>Encodes a text and says which characters each token stands for.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addSpecialTokens">As in <see cref="Encode"/>.</param>
+    /// <param name="trimOffsets">Whether a token's range leaves out white space at its edges, if the tokenizer knows of such a thing.</param>
+    /// <returns>The tokens with their ranges in UTF-16 units; those that are added have an empty range.</returns>
+    IReadOnlyList<TokenSpan> EncodeWithOffsets(string text, bool addSpecialTokens, bool trimOffsets = false);
+
+    /// <summary>Decodes tokens.</summary>
+    /// <param name="ids">Their ids.</param>
+    /// <param name="skipSpecialTokens">Whether to leave special tokens out.</param>
+    string Decode(IEnumerable<int> ids, bool skipSpecialTokens);
+}
