@@ -46,6 +46,48 @@ public sealed class RobustnessTests
         Assert.That(tokenizer.Decode(ids.AsSpan(), skipSpecialTokens: false), Is.Not.Empty);
     }
 
+    /// <summary>As in Hugging Face's tokenizers 0.23.2, which gives the later of added tokens that the normalizer makes equal.</summary>
+    [Test]
+    public void Of_added_tokens_that_are_one_once_normalized_the_last_is_found()
+    {
+        var json = SmallTokenizers.Json("bytes");
+        json["normalizer"] = System.Text.Json.Nodes.JsonNode.Parse("""{"type": "Lowercase"}""");
+        AddTokens(json, "<One>", "<ONE>");
+        var tokenizer = SmallTokenizers.Load(json);
+        Assert.That(tokenizer.Encode("<one>", addSpecialTokens: false), Is.EqualTo(new[] { tokenizer.TokenToId("<ONE>")!.Value }));
+    }
+
+    /// <summary>A fraction of a second; going through the same white space for every token would take minutes.</summary>
+    [Test]
+    [MaxTime(60_000)]
+    public void Tokens_of_white_space_that_strip_white_space_take_linear_time()
+    {
+        var json = SmallTokenizers.Json("bytes");
+        AddTokens(json, "\n");
+        var added = json["added_tokens"]!.AsArray()[^1]!;
+        (added["lstrip"], added["rstrip"], added["normalized"]) = (true, true, false);
+        var ids = SmallTokenizers.Load(json).Encode(new string('\n', 1_000_000), addSpecialTokens: false);
+        Assert.That(ids, Is.EqualTo(new[] { added["id"]!.GetValue<int>() }));
+    }
+
+    private static void AddTokens(System.Text.Json.Nodes.JsonObject json, params string[] contents)
+    {
+        var size = SmallTokenizers.Load(json).VocabularySize;
+        foreach (var content in contents)
+        {
+            json["added_tokens"]!.AsArray().Add(new System.Text.Json.Nodes.JsonObject
+            {
+                ["id"] = size++,
+                ["content"] = content,
+                ["single_word"] = false,
+                ["lstrip"] = false,
+                ["rstrip"] = false,
+                ["normalized"] = true,
+                ["special"] = false,
+            });
+        }
+    }
+
     [Test]
     [MaxTime(60_000)]
     public void A_general_expression_takes_linear_time_on_a_long_run_of_spaces()

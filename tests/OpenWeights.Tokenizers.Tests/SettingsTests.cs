@@ -1,5 +1,7 @@
 using NUnit.Framework;
 
+using OpenWeights.Tokenizers.Templates;
+
 namespace OpenWeights.Tokenizers.Tests;
 
 /// <summary>What lies beside a tokenizer.</summary>
@@ -47,6 +49,22 @@ public sealed class SettingsTests
         _ = folder.Write("tokenizer_config.json", """{"chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]}""");
         var tokenizer = Tokenizer.Load(folder.Path);
         Assert.That((tokenizer.ChatTemplateText, tokenizer.ChatTemplates["tool_use"]), Is.EqualTo(("D", "T")));
+        Assert.That((tokenizer.ChatTemplateFor(withTools: false), tokenizer.ChatTemplateFor(withTools: true)), Is.EqualTo(("D", "T")));
+    }
+
+    [Test]
+    public void A_template_is_found_in_a_folder_or_file_without_a_tokenizer()
+    {
+        using var folder = new TestFolder();
+        var config = folder.Write("tokenizer_config.json", """{"chat_template": "T", "eos_token": {"content": "</s>"}}""");
+        foreach (var path in new[] { folder.Path, config })
+        {
+            var files = ChatTemplateFiles.Load(path);
+            Assert.That((files.TextFor(withTools: false), files.SpecialTokens["eos_token"]), Is.EqualTo(("T", "</s>")));
+        }
+
+        File.Delete(config);
+        Assert.That(() => ChatTemplateFiles.Load(folder.Path), Throws.TypeOf<FileNotFoundException>().With.Message.Contains("no tokenizer"));
     }
 
     [Test]
