@@ -14,6 +14,7 @@ internal sealed class ModelSession : IDisposable
     internal ModelSession(string model, string? adapter, string dtype, string device)
     {
         Devices.UseAllCores();
+        model = ModelPath.Resolve(model);
         Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device));
         _adapter = adapter is null ? null : PeftFolder.Load(Loaded.Model, adapter, static warning => Console.Error.WriteLine($"warning: {warning}"));
         _tokenizer = new Lazy<Tokenizer>(() => Tokenizer.Load(model));

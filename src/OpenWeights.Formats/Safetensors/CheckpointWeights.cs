@@ -1,18 +1,19 @@
 using System.Diagnostics.CodeAnalysis;
+using OpenWeights.Formats.Gguf;
 
 namespace OpenWeights.Formats.Safetensors;
 
 /// <summary>
 /// The weights of a model folder as one list of tensors: <c>model.safetensors</c>, or all shards that
-/// <c>model.safetensors.index.json</c> names. Where both are there the single file is taken, as transformers does.
+/// <c>model.safetensors.index.json</c> names, or a GGUF file that the folder stands for (<see cref="GgufFolder"/>). Where both of the first are there the single file is taken, as transformers does.
 /// </summary>
 public sealed class CheckpointWeights : ITensorSource, IDisposable
 {
-    private readonly List<SafetensorsFile> files;
-    private readonly Dictionary<string, (SafetensorsFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
+    private readonly List<IWeightFile> files;
+    private readonly Dictionary<string, (IWeightFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
     private readonly List<TensorEntry> tensors = [];
 
-    private CheckpointWeights(string folder, List<SafetensorsFile> files, CheckpointIndex? index)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index)
     {
         Location = folder;
         this.files = files;
@@ -66,13 +67,19 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         }
 
         var indexPath = Path.Combine(folder, CheckpointNames.Index);
-        return File.Exists(indexPath) ? OpenSharded(folder, CheckpointIndex.Read(indexPath)) : throw NoWeights.In(folder);
+        if (File.Exists(indexPath))
+        {
+            return OpenSharded(folder, CheckpointIndex.Read(indexPath));
+        }
+
+        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null) : throw NoWeights.In(folder);
     }
 
     /// <summary>Whether a folder has weights that <see cref="Open"/> takes; nothing is read.</summary>
     /// <param name="folder">The folder.</param>
     public static bool ExistIn(string folder) =>
-        File.Exists(Path.Combine(folder, CheckpointNames.Single)) || File.Exists(Path.Combine(folder, CheckpointNames.Index));
+        File.Exists(Path.Combine(folder, CheckpointNames.Single)) || File.Exists(Path.Combine(folder, CheckpointNames.Index))
+        || File.Exists(Path.Combine(folder, GgufFolder.PointerName));
 
     /// <inheritdoc/>
     public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
@@ -91,7 +98,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <summary>Closes all files; see <see cref="SafetensorsFile.Dispose"/>.</summary>
     public void Dispose() => files.ForEach(file => file.Dispose());
 
-    private SafetensorsFile FileOf(string name)
+    private IWeightFile FileOf(string name)
     {
         _ = this.GetTensor(name);
         return byName[name].File;
@@ -120,9 +127,9 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         }
     }
 
-    private static List<SafetensorsFile> OpenAll(string folder, IReadOnlyList<string> names)
+    private static List<IWeightFile> OpenAll(string folder, IReadOnlyList<string> names)
     {
-        var files = new List<SafetensorsFile>();
+        var files = new List<IWeightFile>();
         try
         {
             foreach (var name in names)
@@ -141,7 +148,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
     /// <summary>Refuses shards that disagree with their index, all faults at once; gives the tensors that the index does not
     /// know.</summary>
-    private static List<string> CheckAgainstIndex(CheckpointIndex index, List<SafetensorsFile> files)
+    private static List<string> CheckAgainstIndex(CheckpointIndex index, List<IWeightFile> files)
     {
         var holders = files
             .SelectMany(file => file.Tensors.Select(tensor => (tensor.Name, Shard: Path.GetFileName(file.Location))))

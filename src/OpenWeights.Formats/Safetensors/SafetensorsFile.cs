@@ -13,7 +13,7 @@ namespace OpenWeights.Formats.Safetensors;
 /// <see cref="CopyTo"/> reads from the file straight into the destination; <see cref="Borrow"/> lends the mapped bytes. Both run at
 /// the speed of the disk or of memory, and neither leaves the tensor in this process's memory a second time.
 /// </remarks>
-public sealed class SafetensorsFile : ITensorSource, IDisposable
+public sealed class SafetensorsFile : IWeightFile
 {
     private readonly SafeFileHandle file;
     private readonly long fileLength;

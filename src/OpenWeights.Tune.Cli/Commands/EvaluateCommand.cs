@@ -33,7 +33,7 @@ internal static class EvaluateCommand
         var rows = DataSet.Read(
             [new DataSource { Path = arguments.GetValue(s_data)! }],
             section,
-            new RowTokenizer(arguments.GetValue(s_model)!, arguments.GetValue(s_trainOn)!),
+            new RowTokenizer(session.Loaded.Folder.FolderPath, arguments.GetValue(s_trainOn)!),
             session.Model.Config.VocabularySize,
             pack: false);
         var metrics = Evaluator.Run(session.Model, rows.Rows, arguments.GetValue(s_batch), 0, Signals.Stop);

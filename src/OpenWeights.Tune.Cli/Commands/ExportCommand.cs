@@ -1,32 +1,27 @@
 using System.CommandLine;
 using System.Globalization;
-using OpenWeights.Formats.Files;
-using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
-using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Export;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Torch;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>owt export.</summary>
 internal static class ExportCommand
 {
-    private static readonly Option<string> s_format = new("--format") { Description = "peft: an adapter folder; merged: a model folder with the adapter merged in.", Required = true };
+    private static readonly Option<string> s_format = new("--format") { Description = "peft: an adapter folder; merged: a model folder with the adapter merged in; gguf: that model as one file for llama.cpp; gguf-lora: the adapter alone for llama.cpp.", Required = true };
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string> s_adapter = new("--adapter") { Description = "The folder of the adapter.", HelpName = "DIR", Required = true };
-    private static readonly Option<string> s_output = new("--output") { Description = "The folder to write; it must not exist.", HelpName = "PATH", Required = true };
-    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16 for all weights; left out, the base's own." };
+    private static readonly Option<string?> s_adapter = new("--adapter") { Description = "The folder of the adapter. merged and gguf also write a base without one.", HelpName = "DIR" };
+    private static readonly Option<string> s_output = new("--output") { Description = "The folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
+    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m or q6_k. Left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: the largest weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
+    private static readonly Option<bool?> s_verify = new("--verify") { Description = "Read what was written again and run it beside the trained model; left out, only for models below 4 GB." };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     internal static Command Create()
     {
-        _ = s_format.AcceptOnlyFromAmong("peft", "merged");
-        _ = s_dtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
+        _ = s_format.AcceptOnlyFromAmong("peft", "merged", "gguf", "gguf-lora");
+        _ = s_dtype.AcceptOnlyFromAmong([.. GgufPreset.Names]);
         s_maxShardSize.Validators.Add(static result =>
         {
             if (Size(result.GetValueOrDefault<string>()!) is null)
@@ -34,7 +29,23 @@ internal static class ExportCommand
                 result.AddError("--max-shard-size must be a size such as 5GB or 500MB.");
             }
         });
-        var command = new Command("export", "Writes a trained adapter for use elsewhere, and checks what it wrote.") { s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_device };
+        var command = new Command("export", "Writes a trained adapter, or the model with it, for use elsewhere, and checks what it wrote.")
+        {
+            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_verify, s_device,
+        };
+        command.Validators.Add(static result =>
+        {
+            var format = result.GetValue(s_format);
+            if (format is "peft" or "gguf-lora" && result.GetValue(s_adapter) is null)
+            {
+                result.AddError($"--format {format} wants --adapter.");
+            }
+
+            if (result.GetValue(s_dtype) is { } dtype && (format is "peft" or "gguf-lora" || (format == "merged" && dtype is not ("f32" or "f16" or "bf16"))))
+            {
+                result.AddError($"--dtype {dtype} is not possible with --format {format}.");
+            }
+        });
         command.SetAction(Run);
         return command;
     }
@@ -48,49 +59,24 @@ internal static class ExportCommand
         }
 
         Devices.UseAllCores();
-        using var loaded = ModelLoader.Load(arguments.GetValue(s_model)!, null, Devices.Find(arguments.GetValue(s_device)!));
-        using var adapter = PeftFolder.Load(loaded.Model, arguments.GetValue(s_adapter)!, static warning => Console.Error.WriteLine($"warning: {warning}"));
-        if (arguments.GetValue(s_format) == "peft")
+        var work = new ExportWork(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!);
+        switch (arguments.GetValue(s_format))
         {
-            Peft(loaded, adapter, output);
-        }
-        else
-        {
-            Merged(loaded, adapter, output, arguments);
+            case "peft":
+                work.Peft();
+                break;
+            case "merged":
+                work.Merged(arguments.GetValue(s_dtype), Size(arguments.GetValue(s_maxShardSize)!) ?? CheckpointWriter.DefaultShardBytes);
+                break;
+            case "gguf":
+                work.Gguf(arguments.GetValue(s_dtype));
+                break;
+            default:
+                work.GgufLora();
+                break;
         }
 
         return ExitCode.Success;
-    }
-
-    private static void Peft(LoadedModel loaded, LoraAdapter adapter, string output)
-    {
-        AtomicFolder.Write(output, work => PeftFolder.Save(adapter, work, loaded.Folder.FolderPath));
-        using var written = AdapterFolder.Open(output).OpenWeights();
-        using var scope = NewDisposeScope();
-        foreach (var (name, parameter) in adapter.Parameters)
-        {
-            if (!TensorFiles.Read(written, $"base_model.model.{name}").eq(parameter.cpu()).all().item<bool>())
-            {
-                throw new IOException($"{output}: tensor {name} reads back otherwise than it was written; is the disk sound?");
-            }
-        }
-
-        Console.Out.WriteLine($"adapter written to {output}; all {adapter.Parameters.Count} tensors read back the same");
-    }
-
-    private static void Merged(LoadedModel loaded, LoraAdapter adapter, string output, ParseResult arguments)
-    {
-        TorchSharp.torch.ScalarType? dtype = arguments.GetValue(s_dtype) switch
-        {
-            "f32" => float32,
-            "f16" => float16,
-            "bf16" => bfloat16,
-            _ => null,
-        };
-        MergedExport.Write(loaded, adapter, output, dtype, Size(arguments.GetValue(s_maxShardSize)!) ?? CheckpointWriter.DefaultShardBytes);
-        var (difference, largest) = MergedExport.Verify(loaded, output);
-        Console.Out.WriteLine($"model written to {output}");
-        Console.Out.WriteLine($"read back and run: its logits differ from base and adapter's by at most {Amount.Number(difference, "0.0e0")} (the largest logit is {Amount.Number(largest, "F1")})");
     }
 
     private static long? Size(string text)

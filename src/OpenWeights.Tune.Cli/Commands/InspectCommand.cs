@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tokenizers;
@@ -11,7 +12,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>owt inspect.</summary>
 internal static class InspectCommand
 {
-    private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, a safetensors file, or a tokenizer file.", HelpName = "PATH" };
+    private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, a safetensors, GGUF or tokenizer file.", HelpName = "PATH" };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
@@ -72,7 +73,9 @@ internal static class InspectCommand
     {
         if (File.Exists(path))
         {
-            return path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase) ? Safetensors(path) : TokenizerFile(path);
+            return GgufFile.IsGguf(path) ? GgufInspection.Describe(path)
+                : path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase) ? Safetensors(path)
+                : TokenizerFile(path);
         }
 
         if (File.Exists(Path.Combine(path, "manifest.json")) && File.Exists(Path.Combine(path, "metrics.jsonl")))

@@ -25,6 +25,22 @@ public static class ModelLoader
         return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, dtype ?? ComputeDType(weights, device), device)));
     }
 
+    /// <summary>A model without its weights, after a check of the checkpoint against the config: the layers and their shapes, in hardly any memory.</summary>
+    /// <param name="path">The model's folder.</param>
+    /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
+    public static LoadedModel Outline(string path)
+    {
+        var folder = ModelFolder.Open(path);
+        var config = ReadConfig(folder);
+        using (var weights = folder.OpenWeights())
+        {
+            WeightCheck.Run(weights, config);
+        }
+
+        using var nothing = no_grad();
+        return new LoadedModel(folder, new CausalLanguageModel(config, new OutlineWeightSource()));
+    }
+
     /// <summary>The decoder that a folder's config.json asks for.</summary>
     /// <exception cref="InvalidDataException">The family or a setting is not known or wrong.</exception>
     public static DecoderConfig ReadConfig(ModelFolder folder)

@@ -27,6 +27,7 @@ public sealed class TrainingRun : IDisposable
     private readonly ModelFolder _modelFolder;
     private readonly DataSet _train;
     private readonly DataSet? _eval;
+    private readonly string _modelPath;
     private readonly Trainer _trainer;
     private readonly RunRows _rows;
 
@@ -36,10 +37,11 @@ public sealed class TrainingRun : IDisposable
         _listener = listener;
         Devices.UseAllCores();
         var device = Devices.Find(config.Model.Device);
-        _modelFolder = ModelFolder.Open(config.Model.Path);
+        _modelPath = ModelPath.Resolve(config.Model.Path);
+        _modelFolder = ModelFolder.Open(_modelPath);
         var decoder = ModelLoader.ReadConfig(_modelFolder);
         listener.Stage("reading the data");
-        _rowTokenizer = new RowTokenizer(config.Model.Path, config.Data.TrainOn);
+        _rowTokenizer = new RowTokenizer(_modelPath, config.Data.TrainOn);
         _train = DataSet.Read(config.Data.Train, config.Data, _rowTokenizer, decoder.VocabularySize, pack: true);
         _eval = config.Data.Eval.Count == 0 ? null : DataSet.Read(config.Data.Eval, config.Data, _rowTokenizer, decoder.VocabularySize, pack: false);
         foreach (var warning in _rowTokenizer.ChatWarnings)
@@ -131,7 +133,7 @@ public sealed class TrainingRun : IDisposable
 
     private ITrainedModel Load(Device device)
     {
-        var loaded = ModelLoader.Load(_config.Model.Path, Devices.DType(_config.Model.Dtype), device);
+        var loaded = ModelLoader.Load(_modelPath, Devices.DType(_config.Model.Dtype), device);
         if (_config.Adapter is not { } section)
         {
             return new FullTraining(loaded, _config.Training.DecayNormsAndBiases);

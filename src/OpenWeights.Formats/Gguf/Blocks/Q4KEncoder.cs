@@ -1,0 +1,183 @@
+using System.Buffers.Binary;
+
+namespace OpenWeights.Formats.Gguf.Blocks;
+
+/// <summary>ggml's <c>quantize_row_q4_K_ref</c>: 256 values in 8 groups, whose scale and minimum are searched for the least weighted error.</summary>
+internal static class Q4KEncoder
+{
+    private const int GroupLength = 32;
+    private const int Groups = 8;
+    private const int Levels = 15;
+    private const int Steps = 20;
+
+    public static void Encode(ReadOnlySpan<float> values, Span<byte> block)
+    {
+        Span<float> scales = stackalloc float[Groups];
+        Span<float> minima = stackalloc float[Groups];
+        Span<byte> levels = stackalloc byte[values.Length];
+        var (largestScale, largestMinimum) = (0f, 0f);
+        for (var group = 0; group < Groups; group++)
+        {
+            scales[group] = FindScale(values.Slice(group * GroupLength, GroupLength), levels.Slice(group * GroupLength, GroupLength), out minima[group]);
+            largestScale = scales[group] > largestScale ? scales[group] : largestScale;
+            largestMinimum = minima[group] > largestMinimum ? minima[group] : largestMinimum;
+        }
+
+        var (scale, minimum) = ((Half)(largestScale / 63f), (Half)(largestMinimum / 63f));
+        BinaryPrimitives.WriteHalfLittleEndian(block, scale);
+        BinaryPrimitives.WriteHalfLittleEndian(block[2..], minimum);
+        PackScales(scales, minima, largestScale, largestMinimum, block.Slice(4, 12));
+        for (var group = 0; group < Groups; group++)
+        {
+            var (s, m) = KScales.Unpack(block.Slice(4, 12), group);
+            Requantise(values.Slice(group * GroupLength, GroupLength), (float)scale * s, (float)minimum * m, levels.Slice(group * GroupLength, GroupLength));
+        }
+
+        for (var i = 0; i < 128; i++)
+        {
+            var at = (i / 32 * 64) + (i % 32);
+            block[16 + i] = (byte)(levels[at] | (levels[at + 32] << 4));
+        }
+    }
+
+    private static void PackScales(ReadOnlySpan<float> scales, ReadOnlySpan<float> minima, float largestScale, float largestMinimum, Span<byte> packed)
+    {
+        packed.Clear();
+        var inverseScale = largestScale > 0 ? 63f / largestScale : 0f;
+        var inverseMinimum = largestMinimum > 0 ? 63f / largestMinimum : 0f;
+        for (var group = 0; group < Groups; group++)
+        {
+            var scale = Math.Min((byte)63, (byte)Rounding.Nearest(inverseScale * scales[group]));
+            var minimum = Math.Min((byte)63, (byte)Rounding.Nearest(inverseMinimum * minima[group]));
+            if (group < 4)
+            {
+                packed[group] = scale;
+                packed[group + 4] = minimum;
+            }
+            else
+            {
+                packed[group + 4] = (byte)((scale & 15) | ((minimum & 15) << 4));
+                packed[group - 4] |= (byte)((scale >> 4) << 6);
+                packed[group] |= (byte)((minimum >> 4) << 6);
+            }
+        }
+    }
+
+    private static void Requantise(ReadOnlySpan<float> values, float scale, float minimum, Span<byte> levels)
+    {
+        if (scale == 0)
+        {
+            return;
+        }
+
+        for (var i = 0; i < values.Length; i++)
+        {
+            levels[i] = (byte)Math.Clamp(Rounding.Nearest((values[i] + minimum) / scale), 0, Levels);
+        }
+    }
+
+    /// <summary>ggml's <c>make_qkx2_quants</c> with 20 steps of 0.1 from -1.</summary>
+    private static float FindScale(ReadOnlySpan<float> values, Span<byte> levels, out float minimum)
+    {
+        Span<float> weights = stackalloc float[GroupLength];
+        Weigh(values, weights);
+        var (least, most, weight, weighted) = (values[0], values[0], weights[0], weights[0] * values[0]);
+        for (var i = 1; i < values.Length; i++)
+        {
+            least = values[i] < least ? values[i] : least;
+            most = values[i] > most ? values[i] : most;
+            weight += weights[i];
+            weighted += weights[i] * values[i];
+        }
+
+        least = least > 0 ? 0 : least;
+        minimum = -least;
+        if (most == least)
+        {
+            levels.Clear();
+            return 0;
+        }
+
+        var range = most - least;
+        var scale = 1 / (Levels / range);
+        Quantise(values, Levels / range, least, levels);
+        var bestError = Error(values, weights, levels, scale, least);
+        var bestLeast = least;
+        Span<byte> tried = stackalloc byte[GroupLength];
+        for (var step = 0; step <= Steps; step++)
+        {
+            Quantise(values, (-1f + (0.1f * step) + Levels) / range, least, tried);
+            var (newScale, newLeast) = Solve(values, weights, tried, weight, weighted);
+            if (float.IsNaN(newScale))
+            {
+                continue;
+            }
+
+            var error = Error(values, weights, tried, newScale, newLeast);
+            if (error < bestError)
+            {
+                tried.CopyTo(levels);
+                (bestError, scale, bestLeast) = (error, newScale, newLeast);
+            }
+        }
+
+        minimum = -bestLeast;
+        return scale;
+    }
+
+    private static void Weigh(ReadOnlySpan<float> values, Span<float> weights)
+    {
+        var squares = 0f;
+        foreach (var value in values)
+        {
+            squares += value * value;
+        }
+
+        var mean = MathF.Sqrt(squares / GroupLength);
+        for (var i = 0; i < values.Length; i++)
+        {
+            weights[i] = mean + Math.Abs(values[i]);
+        }
+    }
+
+    private static void Quantise(ReadOnlySpan<float> values, float inverse, float least, Span<byte> levels)
+    {
+        for (var i = 0; i < values.Length; i++)
+        {
+            levels[i] = (byte)Math.Clamp(Rounding.Nearest(inverse * (values[i] - least)), 0, Levels);
+        }
+    }
+
+    private static float Error(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, ReadOnlySpan<byte> levels, float scale, float least)
+    {
+        var error = 0f;
+        for (var i = 0; i < values.Length; i++)
+        {
+            var difference = (scale * levels[i]) + least - values[i];
+            error += weights[i] * (difference * difference);
+        }
+
+        return error;
+    }
+
+    /// <summary>The scale and minimum of least squares for given levels; not-a-number where there are none.</summary>
+    private static (float Scale, float Least) Solve(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, ReadOnlySpan<byte> levels, float weight, float weighted)
+    {
+        var (sum, squares, products) = (0f, 0f, 0f);
+        for (var i = 0; i < values.Length; i++)
+        {
+            sum += weights[i] * levels[i];
+            squares += weights[i] * levels[i] * levels[i];
+            products += weights[i] * levels[i] * values[i];
+        }
+
+        var determinant = (weight * squares) - (sum * sum);
+        if (!(determinant > 0))
+        {
+            return (float.NaN, 0);
+        }
+
+        var least = ((squares * weighted) - (sum * products)) / determinant;
+        return least > 0 ? (products / squares, 0) : (((weight * products) - (weighted * sum)) / determinant, least);
+    }
+}

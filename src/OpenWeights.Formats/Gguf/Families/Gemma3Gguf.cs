@@ -1,0 +1,53 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>Gemma 3's text model: norms of queries and keys, two rotary bases, five local layers to a global one.</summary>
+public sealed class Gemma3Gguf : Gemma2Gguf
+{
+    /// <inheritdoc/>
+    public override string ModelType => "gemma3_text";
+
+    /// <inheritdoc/>
+    public override string ClassName => "Gemma3ForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "gemma3";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
+        [.. base.Modules, ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        WriteCommonSettings(config, metadata);
+        RequireUsualScale(config);
+        if (config.Has("sliding_window_pattern") && config.Int("sliding_window_pattern") != 6)
+        {
+            throw config.Error("sliding_window_pattern", "llama.cpp knows only every sixth layer to be global.");
+        }
+
+        if (config.Has("final_logit_softcapping") || config.Has("attn_logit_softcapping"))
+        {
+            throw config.Error("final_logit_softcapping", "llama.cpp does not cap Gemma 3's scores.");
+        }
+
+        metadata.Add("gemma3.attention.sliding_window", (uint)config.Int("sliding_window", 4096));
+        metadata.Add("gemma3.rope.freq_base_swa", (float)config.Number("rope_local_base_freq", 10000));
+    }
+
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var config = base.ReadSettings(file);
+        _ = config.Remove("attn_logit_softcapping");
+        _ = config.Remove("final_logit_softcapping");
+        config["sliding_window"] = file.Metadata.Int("gemma3.attention.sliding_window") ?? 4096;
+        config["sliding_window_pattern"] = 6;
+        config["rope_local_base_freq"] = Round(file.Metadata.Number("gemma3.rope.freq_base_swa") ?? 10000);
+        return config;
+    }
+}

@@ -1,0 +1,23 @@
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>Gemma 1.</summary>
+public class GemmaGguf : GgufFamily
+{
+    /// <inheritdoc/>
+    public override string ModelType => "gemma";
+
+    /// <inheritdoc/>
+    public override string ClassName => "GemmaForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "gemma";
+
+    /// <inheritdoc/>
+    public override float NormOffset => 1;
+
+    /// <inheritdoc/>
+    public override bool TiedByDefault => true;
+
+    /// <inheritdoc/>
+    public override string Activation => "gelu_pytorch_tanh";
+}

@@ -1,0 +1,26 @@
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>The families that can be said in GGUF. A new one is a new file and a line here.</summary>
+public static class GgufFamilies
+{
+    private static readonly GgufFamily[] All = [new LlamaGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen3Gguf(), new GemmaGguf(), new Gemma2Gguf(), new Gemma3Gguf()];
+
+    /// <summary>The family of Hugging Face's model_type.</summary>
+    /// <param name="modelType">The model_type.</param>
+    /// <param name="location">The config.json, for messages.</param>
+    /// <exception cref="InvalidDataException">It is none of these.</exception>
+    public static GgufFamily OfModelType(string? modelType, string location) =>
+        Array.Find(All, family => family.ModelType == modelType)
+        ?? throw new InvalidDataException($"{location}: model_type: '{modelType}' cannot be written as GGUF; {string.Join(", ", All.Select(static f => f.ModelType))} can. Export a merged folder instead.");
+
+    /// <summary>The family of GGUF's general.architecture.</summary>
+    /// <param name="file">The file.</param>
+    /// <exception cref="InvalidDataException">It is none of these.</exception>
+    public static GgufFamily Of(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var architecture = file.Metadata.Text("general.architecture");
+        return Array.Find(All, family => family.Architecture == architecture)
+            ?? throw file.Metadata.Error("general.architecture", $"'{architecture}' cannot be read; {string.Join(", ", All.Select(static f => f.Architecture).Distinct())} can.");
+    }
+}

@@ -1,0 +1,30 @@
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>Qwen 3 (dense).</summary>
+public sealed class Qwen3Gguf : GgufFamily
+{
+    /// <inheritdoc/>
+    public override string ModelType => "qwen3";
+
+    /// <inheritdoc/>
+    public override string ClassName => "Qwen3ForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "qwen3";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
+        [.. base.Modules, ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        base.WriteSettings(config, metadata);
+        if (config.Flag("use_sliding_window"))
+        {
+            throw config.Error("use_sliding_window", "llama.cpp has no sliding window for Qwen 3, so the file would mean another model.");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Files;
+using OpenWeights.Formats.Gguf.Families;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf;
+
+/// <summary>
+/// A GGUF file as a model folder: its settings and its tokenizer are written, as Hugging Face's small files, into a folder of the
+/// user's cache, with a pointer to the file, whose weights stay where they are.
+/// </summary>
+public static class GgufFolder
+{
+    /// <summary>The name of the file that says where a folder's weights are.</summary>
+    public const string PointerName = "gguf.json";
+
+    private const string Version = "1";
+
+    private static readonly string[] EndNames = ["eos", "eot", "eom"];
+
+    /// <summary>Writes the folder, unless it is there.</summary>
+    /// <param name="path">The GGUF file.</param>
+    /// <returns>The folder.</returns>
+    /// <exception cref="InvalidDataException">The file's model or tokenizer cannot be read.</exception>
+    /// <exception cref="IOException">The folder cannot be written.</exception>
+    public static string Unpack(string path)
+    {
+        var info = new FileInfo(Path.GetFullPath(path));
+        var key = string.Create(CultureInfo.InvariantCulture, $"{Version}\n{info.FullName}\n{info.Length}\n{info.LastWriteTimeUtc.Ticks}");
+        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)))[..12];
+        var folder = Path.Combine(CacheRoot(), "gguf", $"{Path.GetFileNameWithoutExtension(path)}-{hash}");
+        if (File.Exists(Path.Combine(folder, PointerName)))
+        {
+            return folder;
+        }
+
+        AtomicFolder.Write(folder, work => Unpack(path, work), replace: true);
+        return folder;
+    }
+
+    /// <summary>Writes the files into a folder.</summary>
+    /// <param name="path">The GGUF file.</param>
+    /// <param name="folder">The folder, which exists.</param>
+    /// <exception cref="InvalidDataException">The file's model or tokenizer cannot be read.</exception>
+    public static void Unpack(string path, string folder)
+    {
+        using var file = GgufFile.Open(path);
+        Write(file, GgufFamilies.Of(file).ReadSettings(file), Path.GetFullPath(path), folder);
+    }
+
+    /// <summary>The file that a folder points to; null where it does not.</summary>
+    /// <param name="folder">The folder.</param>
+    public static string? Target(string folder)
+    {
+        var pointer = Path.Combine(folder, PointerName);
+        return File.Exists(pointer) ? JsonFile.ReadObject(pointer)["file"]?.GetValue<string>() : null;
+    }
+
+    private static void Write(GgufFile file, JsonObject config, string path, string folder)
+    {
+        void Save(string name, JsonObject json) => AtomicFile.WriteText(Path.Combine(folder, name), PythonJson.Serialize(json, indent: 2, sortKeys: false) + "\n");
+        var metadata = file.Metadata;
+        config["bos_token_id"] = metadata.Int("tokenizer.ggml.bos_token_id");
+        config["eos_token_id"] = metadata.Int("tokenizer.ggml.eos_token_id");
+        Save(ModelFolder.ConfigName, config);
+        int[] ends = [.. EndNames.Select(name => metadata.Int($"tokenizer.ggml.{name}_token_id")).OfType<int>().Distinct()];
+        if (ends.Length > 0)
+        {
+            Save("generation_config.json", new JsonObject { ["bos_token_id"] = metadata.Int("tokenizer.ggml.bos_token_id"), ["eos_token_id"] = new JsonArray([.. ends.Select(static e => (JsonNode)e)]) });
+        }
+
+        GgufTokenizer.Write(metadata, folder);
+        Save(PointerName, new JsonObject { ["file"] = path });
+    }
+
+    private static string CacheRoot()
+    {
+        var cache = Environment.GetEnvironmentVariable("XDG_CACHE_HOME");
+        var root = !string.IsNullOrEmpty(cache) ? cache
+            : OperatingSystem.IsWindows() ? Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData)
+            : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
+        return Path.Combine(root, "openweights-tune");
+    }
+}

@@ -1,0 +1,150 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.InteropServices;
+using OpenWeights.Formats.Gguf.Families;
+using OpenWeights.Formats.Safetensors;
+
+namespace OpenWeights.Formats.Gguf;
+
+/// <summary>
+/// The weights of a GGUF file as a checkpoint of its family has them: Hugging Face's names, rows in their order, norms without their
+/// shift. Half-precision tensors stay so; quantised ones are float32.
+/// </summary>
+public sealed class GgufWeights : IWeightFile
+{
+    private readonly GgufFile file;
+    private readonly GgufFamily family;
+    private readonly int heads;
+    private readonly int keyValueHeads;
+    private readonly Dictionary<string, (TensorEntry Entry, GgufTensorInfo Tensor)> byName = new(StringComparer.Ordinal);
+
+    private GgufWeights(GgufFile file)
+    {
+        this.file = file;
+        family = GgufFamilies.Of(file);
+        heads = file.Metadata.Int($"{family.Architecture}.attention.head_count") ?? 1;
+        keyValueHeads = file.Metadata.Int($"{family.Architecture}.attention.head_count_kv") ?? heads;
+        foreach (var tensor in file.Tensors.Where(static t => t.Name != RopeScaling.FactorsName))
+        {
+            if (!family.TryToHuggingFace(tensor.Name, out var name))
+            {
+                throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no tensor {Wording.Quote(tensor.Name)} that is known here.");
+            }
+
+            var type = tensor.Type switch
+            {
+                GgufType.F16 => DType.F16,
+                GgufType.BF16 => DType.BF16,
+                _ => DType.F32,
+            };
+            byName.Add(name, (new TensorEntry(name, type, tensor.Shape, tensor.ElementCount * type.BitSize() / 8, file.Location, tensor.FileOffset), tensor));
+        }
+
+        Tensors = [.. byName.Values.Select(static pair => pair.Entry)];
+    }
+
+    /// <inheritdoc/>
+    public string Location => file.Location;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<TensorEntry> Tensors { get; }
+
+    /// <summary>Opens a file.</summary>
+    /// <param name="path">The file.</param>
+    /// <returns>The weights; dispose them.</returns>
+    /// <exception cref="InvalidDataException">It is no GGUF file of a family that is known here.</exception>
+    public static GgufWeights Open(string path)
+    {
+        var file = GgufFile.Open(path);
+        try
+        {
+            return new GgufWeights(file);
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
+    {
+        var found = byName.TryGetValue(name, out var pair);
+        entry = pair.Entry;
+        return found;
+    }
+
+    /// <inheritdoc/>
+    public void CopyTo(string name, long offset, Span<byte> destination)
+    {
+        var entry = this.GetTensor(name);
+        if (offset < 0 || offset > entry.ByteLength - destination.Length)
+        {
+            throw new ArgumentOutOfRangeException(nameof(offset), Wording.OutOfRange(destination.Length, offset, entry.ByteLength, name));
+        }
+
+        // A vector whose elements trade places is a matrix of one column.
+        var tensor = byName[name].Tensor;
+        var rowLength = tensor.Shape.Count == 1 ? 1 : tensor.RowLength;
+        var size = entry.DType.BitSize() / 8;
+        var (rowBytes, rows) = (checked((int)(rowLength * size)), tensor.ElementCount / rowLength);
+        var row = new byte[rowBytes];
+        for (var done = 0; done < destination.Length;)
+        {
+            var (number, within) = Math.DivRem(offset + done, rowBytes);
+            var count = (int)Math.Min(rowBytes - within, destination.Length - done);
+            ReadRow(tensor, entry.DType, StoredRow(tensor.Name, number, rows), rowLength, row);
+            row.AsSpan((int)within, count).CopyTo(destination[done..]);
+            done += count;
+        }
+    }
+
+    /// <summary>Nothing is mapped here: see <see cref="CopyTo"/>.</summary>
+    /// <param name="name">The tensor.</param>
+    /// <exception cref="NotSupportedException">Always.</exception>
+    public TensorBytes Borrow(string name) => throw new NotSupportedException($"{Location} is a GGUF file, whose tensors are not stored as they are used; copy them");
+
+    /// <summary>Closes the file.</summary>
+    public void Dispose() => file.Dispose();
+
+    /// <summary>The row of the file that holds a row of the checkpoint: pairs go back to halves.</summary>
+    private long StoredRow(string name, long row, long rows)
+    {
+        var paired = family.PairedHeads(name, heads, keyValueHeads);
+        if (paired == 0)
+        {
+            return row;
+        }
+
+        var (head, inner) = Math.DivRem(row, rows / paired);
+        var half = rows / paired / 2;
+        return (head * half * 2) + (inner % half * 2) + (inner / half);
+    }
+
+    private void ReadRow(GgufTensorInfo tensor, DType type, long row, long rowLength, Span<byte> destination)
+    {
+        if (type != DType.F32)
+        {
+            file.ReadBytes(tensor, row * destination.Length, destination);
+            return;
+        }
+
+        var values = MemoryMarshal.Cast<byte, float>(destination);
+        if (rowLength == 1)
+        {
+            file.ReadBytes(tensor, row * sizeof(float), destination);
+        }
+        else
+        {
+            file.ReadRows(tensor, row, values);
+        }
+
+        if (family.NormOffset != 0 && GgufFamily.IsNorm(tensor.Name))
+        {
+            foreach (ref var value in values)
+            {
+                value -= family.NormOffset;
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Formats.Gguf;
+
+/// <summary>
+/// The ways of splitting text before byte-level merging that have a name in llama.cpp
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>), as tokenizer.json says them.
+/// </summary>
+public static class SplitPatterns
+{
+    /// <summary>Llama 3's pattern: numbers in groups of three.</summary>
+    public const string Llama3 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+    /// <summary>Qwen 2's pattern: each digit alone.</summary>
+    public const string Qwen2 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+    /// <summary>Mistral's Tekken pattern: words end where capitals begin.</summary>
+    public const string Tekken = @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+    /// <summary>Whether a named way takes a whole piece that is a token as it is, without merging.</summary>
+    /// <param name="name">llama.cpp's name.</param>
+    public static bool IgnoresMerges(string name) => name is "llama-bpe" or "llama3" or "llama-v3" or "tekken";
+
+    /// <summary>A tokenizer.json's pre_tokenizer for a name of llama.cpp; null where it is not known here.</summary>
+    /// <param name="name">llama.cpp's name.</param>
+    public static JsonObject? PreTokenizer(string name) => name switch
+    {
+        "gpt-2" or "phi-2" or "olmo" => Bytes(usePattern: true),
+        "smollm" => Sequence(new JsonObject { ["type"] = "Digits", ["individual_digits"] = true }, Bytes(usePattern: true)),
+        "llama-bpe" or "llama3" or "llama-v3" or "dbrx" or "smaug-bpe" => Sequence(Split(Llama3), Bytes(usePattern: false)),
+        "qwen2" or "deepseek-r1-qwen" or "stablelm2" => Sequence(Split(Qwen2), Bytes(usePattern: false)),
+        "tekken" => Sequence(Split(Tekken), Bytes(usePattern: false)),
+        _ => null,
+    };
+
+    /// <summary>A byte-level step.</summary>
+    /// <param name="usePattern">Whether it splits by GPT-2's pattern too.</param>
+    internal static JsonObject Bytes(bool usePattern) => new() { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = true, ["use_regex"] = usePattern };
+
+    private static JsonObject Split(string pattern) => new()
+    {
+        ["type"] = "Split",
+        ["pattern"] = new JsonObject { ["Regex"] = pattern },
+        ["behavior"] = "Isolated",
+        ["invert"] = false,
+    };
+
+    private static JsonObject Sequence(params JsonNode[] steps) => new() { ["type"] = "Sequence", ["pretokenizers"] = new JsonArray(steps) };
+}

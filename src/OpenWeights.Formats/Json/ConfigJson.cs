@@ -1,0 +1,65 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Formats.Json;
+
+/// <summary>Settings out of a JSON object, with errors that name file and key.</summary>
+public sealed class ConfigJson
+{
+    private readonly JsonObject json;
+    private readonly string path;
+
+    /// <summary>A reader of an object.</summary>
+    /// <param name="json">The object.</param>
+    /// <param name="path">The file, for messages.</param>
+    public ConfigJson(JsonObject json, string path)
+    {
+        this.json = json;
+        this.path = path;
+    }
+
+    /// <summary>An error about a key.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="problem">What is wrong.</param>
+    public InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
+
+    /// <summary>Whether a key is there and not null.</summary>
+    /// <param name="key">The key.</param>
+    public bool Has(string key) => json[key] is not null;
+
+    /// <summary>A number.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="fallback">What counts where there is none; null where there must be one.</param>
+    /// <exception cref="InvalidDataException">It is missing or something else.</exception>
+    public double Number(string key, double? fallback = null) => json[key] switch
+    {
+        null => fallback ?? throw Error(key, "this setting is missing; a number is wanted."),
+        JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
+        var other => throw Error(key, $"a number is wanted, not {other.ToJsonString()}."),
+    };
+
+    /// <summary>A whole number above zero.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="fallback">What counts where there is none; null where there must be one.</param>
+    /// <exception cref="InvalidDataException">It is missing or something else.</exception>
+    public int Int(string key, int? fallback = null)
+    {
+        var value = Number(key, fallback);
+        return value is >= 1 and <= int.MaxValue && value == Math.Floor(value)
+            ? (int)value
+            : throw Error(key, string.Create(CultureInfo.InvariantCulture, $"a whole number above zero is wanted, not {value}."));
+    }
+
+    /// <summary>True or false; false where there is none.</summary>
+    /// <param name="key">The key.</param>
+    public bool Flag(string key) => json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.True;
+
+    /// <summary>A text; null where there is none.</summary>
+    /// <param name="key">The key.</param>
+    public string? Text(string key) => json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
+
+    /// <summary>An object within; null where there is none.</summary>
+    /// <param name="key">The key.</param>
+    public ConfigJson? Object(string key) => json[key] is JsonObject inner ? new ConfigJson(inner, path) : null;
+}

@@ -1,0 +1,100 @@
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.Gguf.Families;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+using OpenWeights.Tune.Adapters;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Export.Gguf;
+
+/// <summary>Writes a LoRA adapter as a GGUF file that llama.cpp puts on a GGUF of its base
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_lora_to_gguf.py"/>).</summary>
+public static class GgufLoraExport
+{
+    /// <summary>Writes the file whole, or not at all. A and B are written in float32.</summary>
+    /// <param name="folder">The base model.</param>
+    /// <param name="adapter">The adapter.</param>
+    /// <param name="path">The file.</param>
+    /// <exception cref="InvalidDataException">llama.cpp cannot say the adapter.</exception>
+    /// <exception cref="IOException">The file cannot be written.</exception>
+    public static void Write(ModelFolder folder, LoraAdapter adapter, string path)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(adapter);
+        var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
+        var config = new ConfigJson(folder.Config, configPath);
+        var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
+        if (adapter.Layers.FirstOrDefault(static l => l.Module == "lm_head") is not null)
+        {
+            throw new InvalidDataException("the adapter changes the output head, which llama.cpp's LoRA files cannot say for every model; export --format gguf, which merges it.");
+        }
+
+        // The reader scales by alpha / r; a layer with another scale than that has the difference folded into B.
+        var alpha = adapter.Layers[0].Scale * adapter.Layers[0].A.size(0);
+        var metadata = new GgufMetadata(path)
+        {
+            { "general.architecture", family.Architecture },
+            { "general.type", "adapter" },
+            { "adapter.type", "lora" },
+            { "general.name", "LoRA adapter" },
+            { "general.file_type", 0u },
+            { "general.quantization_version", 2u },
+            { "adapter.lora.alpha", (float)alpha },
+        };
+        var tensors = adapter.Layers.SelectMany(layer => Tensors(layer, config, family, alpha)).ToList();
+        GgufWriter.Write(path, metadata, tensors);
+    }
+
+    /// <summary>Reads a written file again and compares every tensor with the adapter's.</summary>
+    /// <param name="folder">The base model.</param>
+    /// <param name="adapter">The adapter.</param>
+    /// <param name="path">The file.</param>
+    /// <returns>The number of tensors.</returns>
+    /// <exception cref="IOException">A tensor is not what was written.</exception>
+    public static int RequireSame(ModelFolder folder, LoraAdapter adapter, string path)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(adapter);
+        var config = new ConfigJson(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
+        var family = GgufFamilies.OfModelType(config.Text("model_type"), path);
+        var alpha = adapter.Layers[0].Scale * adapter.Layers[0].A.size(0);
+        using var file = GgufFile.Open(path);
+        var expected = adapter.Layers.SelectMany(layer => Tensors(layer, config, family, alpha)).ToList();
+        foreach (var tensor in expected)
+        {
+            using var bytes = new MemoryStream();
+            tensor.WriteTo(bytes);
+            var written = new byte[file.GetTensor(tensor.Info.Name).ByteLength];
+            file.ReadBytes(file.GetTensor(tensor.Info.Name), 0, written);
+            if (!written.AsSpan().SequenceEqual(bytes.ToArray()))
+            {
+                throw new IOException($"{path}: tensor {tensor.Info.Name} reads back otherwise than it was written; is the disk sound?");
+            }
+        }
+
+        return file.Tensors.Count == expected.Count ? expected.Count : throw new IOException($"{path}: it has {file.Tensors.Count} tensors and not {expected.Count}; is the disk sound?");
+    }
+
+    private static IEnumerable<GgufTensorToWrite> Tensors(LoraLayer layer, ConfigJson config, GgufFamily family, double alpha)
+    {
+        if (!family.TryToGguf($"{layer.Module}.weight", out var name))
+        {
+            throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} has no place for an update of {layer.Module}; export --format gguf, which merges it.");
+        }
+
+        var heads = config.Int("num_attention_heads");
+        var ratio = layer.Scale / (alpha / layer.A.size(0));
+        yield return Tensor($"{name}.lora_a", layer.A, new TensorRows(layer.A.shape, GgufType.F32), 1);
+        var rows = new TensorRows(layer.B.shape, GgufType.F32) { PairedHeads = family.PairedHeads(name, heads, config.Int("num_key_value_heads", heads)) };
+        yield return Tensor($"{name}.lora_b", layer.B, rows, ratio);
+    }
+
+    private static GgufTensorToWrite Tensor(string name, Tensor tensor, TensorRows rows, double factor) => new(name, GgufType.F32, tensor.shape, stream =>
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        using TorchSharp.Scalar scale = factor;
+        var values = tensor.detach().to(float32, CPU).contiguous();
+        rows.Write(stream, Math.Abs(factor - 1) < 1e-12 ? values : values.mul(scale));
+    });
+}

@@ -1,0 +1,110 @@
+using System.Runtime.InteropServices;
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.Gguf.Blocks;
+using OpenWeights.Formats.Safetensors;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Export.Gguf;
+
+/// <summary>Writes a matrix some rows at a time: as float32, rearranged and shifted as its family wants, then encoded.</summary>
+internal sealed class TensorRows
+{
+    private const long ChunkElements = 1 << 22;
+
+    private readonly long _rows;
+    private readonly int _rowLength;
+    private readonly GgufType _type;
+
+    internal TensorRows(IReadOnlyList<long> shape, GgufType type)
+    {
+        _rowLength = checked((int)(shape.Count == 1 ? 1 : shape[^1]));
+        _rows = shape.Count == 1 ? shape[0] : shape.Take(shape.Count - 1).Aggregate(1L, static (product, size) => product * size);
+        _type = type;
+    }
+
+    /// <summary>The number of heads whose rows go from halves to adjacent pairs; 0 for none.</summary>
+    internal int PairedHeads { get; init; }
+
+    /// <summary>What is added to every value.</summary>
+    internal float Offset { get; init; }
+
+    /// <summary>Writes a checkpoint's tensor.</summary>
+    internal void Write(Stream stream, ITensorSource source, TensorEntry entry)
+    {
+        var type = entry.DType switch
+        {
+            DType.F32 => GgufType.F32,
+            DType.F16 => GgufType.F16,
+            DType.BF16 => GgufType.BF16,
+            _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot go into GGUF; convert the model to BF16, F16 or F32 first."),
+        };
+        Write(stream, (firstRow, values) =>
+        {
+            var bytes = new byte[type.Bytes(values.Length)];
+            source.CopyTo(entry.Name, type.Bytes(firstRow * _rowLength), bytes);
+            BlockDecoder.Decode(type, bytes, values);
+        });
+    }
+
+    /// <summary>Writes a float32 tensor on the CPU.</summary>
+    internal void Write(Stream stream, Tensor tensor) => Write(stream, (firstRow, values) =>
+    {
+        using var scope = NewDisposeScope();
+        var part = tensor.view(_rows, _rowLength).narrow(0, firstRow, values.Length / _rowLength).contiguous();
+        MemoryMarshal.Cast<byte, float>(part.bytes).CopyTo(values);
+    });
+
+    private void Write(Stream stream, FillRows fill)
+    {
+        // A head's rows stay in one chunk.
+        var unit = PairedHeads > 0 ? _rows / PairedHeads : 1;
+        var chunk = Math.Max(unit, ChunkElements / _rowLength / unit * unit);
+        for (long row = 0; row < _rows; row += chunk)
+        {
+            var count = (int)Math.Min(chunk, _rows - row);
+            var values = new float[count * _rowLength];
+            fill(row, values);
+            if (PairedHeads > 0)
+            {
+                values = Pair(values, (int)unit);
+            }
+
+            if (Offset != 0)
+            {
+                values = Array.ConvertAll(values, v => v + Offset);
+            }
+
+            stream.Write(Encode(values, count));
+        }
+    }
+
+    private float[] Pair(float[] values, int headRows)
+    {
+        var paired = new float[values.Length];
+        for (var row = 0; row < values.Length / _rowLength; row++)
+        {
+            var (head, inner) = (row / headRows, row % headRows);
+            var from = (head * headRows) + (inner % 2 * headRows / 2) + (inner / 2);
+            values.AsSpan(from * _rowLength, _rowLength).CopyTo(paired.AsSpan(row * _rowLength));
+        }
+
+        return paired;
+    }
+
+    private byte[] Encode(float[] values, int rows)
+    {
+        if (_rowLength == 1)
+        {
+            var single = new byte[_type.Bytes(values.Length)];
+            BlockEncoder.Encode(_type, values, single);
+            return single;
+        }
+
+        var rowBytes = (int)_type.Bytes(_rowLength);
+        var bytes = new byte[rows * rowBytes];
+        _ = Parallel.For(0, rows, row => BlockEncoder.Encode(_type, values.AsSpan(row * _rowLength, _rowLength), bytes.AsSpan(row * rowBytes, rowBytes)));
+        return bytes;
+    }
+
+    private delegate void FillRows(long firstRow, Span<float> values);
+}

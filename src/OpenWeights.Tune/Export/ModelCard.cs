@@ -1,0 +1,82 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Tune.Export;
+
+/// <summary>Model cards: the README.md of a model folder, with the Hub's settings between its first two lines of dashes.</summary>
+public static class ModelCard
+{
+    internal const string Name = "README.md";
+    private const string RunConfigName = "config.yaml";
+
+    /// <summary>A card for a model that was made of a base and an adapter.</summary>
+    /// <param name="base">The base model.</param>
+    /// <param name="baseName">How the base was named: its path, or its name on the Hub.</param>
+    /// <param name="adapterFolder">The adapter's folder; that of a run tells of its data and settings. Null for none.</param>
+    public static string Write(ModelFolder @base, string baseName, string? adapterFolder)
+    {
+        ArgumentNullException.ThrowIfNull(@base);
+        var card = new StringBuilder("---\n");
+        var license = LicenseOf(@base.FolderPath);
+        if (license is not null)
+        {
+            _ = card.Append(CultureInfo.InvariantCulture, $"license: {license}\n");
+        }
+
+        _ = card.Append(CultureInfo.InvariantCulture, $"base_model: {PythonJson.Serialize(JsonValue.Create(baseName), indent: null)}\nlibrary_name: transformers\n---\n\n");
+        _ = card.Append(CultureInfo.InvariantCulture, $"# Model card\n\nMade with OpenWeights.Tune from the base model `{baseName}`");
+        _ = card.Append(adapterFolder is null ? ".\n" : ", with an adapter that was trained on it merged into its weights.\n");
+        var licenses = @base.LicenseFiles.Count > 0 ? $"; its text is in {string.Join(", ", @base.LicenseFiles)}" : "";
+        _ = card.Append(license is null && licenses.Length == 0
+            ? "\n## Licence\n\nThe base model's folder names no licence. The base's terms hold for this model too: look them up before you pass it on.\n"
+            : string.Create(CultureInfo.InvariantCulture, $"\n## Licence\n\nThe base model's{(license is null ? "" : $", {license}")}{licenses}. Its terms hold for this model too.\n"));
+        if (adapterFolder is not null)
+        {
+            AppendAdapter(card, adapterFolder);
+        }
+
+        return card.ToString();
+    }
+
+    /// <summary>The license that a model folder's card names; null for none.</summary>
+    internal static string? LicenseOf(string folder)
+    {
+        var path = Path.Combine(folder, Name);
+        if (!File.Exists(path))
+        {
+            return null;
+        }
+
+        var lines = File.ReadLines(path).Take(200).ToList();
+        if (lines.Count == 0 || lines[0].TrimEnd() != "---")
+        {
+            return null;
+        }
+
+        const string key = "license:";
+        return lines.Skip(1).TakeWhile(static l => l.TrimEnd() != "---")
+            .FirstOrDefault(static l => l.StartsWith(key, StringComparison.Ordinal))?[key.Length..].Trim().Trim('"', '\'') is { Length: > 0 } license ? license : null;
+    }
+
+    private static void AppendAdapter(StringBuilder card, string adapterFolder)
+    {
+        var config = AdapterFolder.Open(adapterFolder).Config;
+        _ = card.Append("\n## Adapter\n\n");
+        foreach (var key in new[] { "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules" })
+        {
+            if (config[key] is { } value)
+            {
+                _ = card.Append(CultureInfo.InvariantCulture, $"- {key}: {value.ToJsonString()}\n");
+            }
+        }
+
+        var run = Path.Combine(Path.GetFullPath(adapterFolder), "..", RunConfigName);
+        if (File.Exists(run))
+        {
+            _ = card.Append("\n## Data and settings\n\nThe run's config, with every default:\n\n```yaml\n").Append(File.ReadAllText(run).TrimEnd()).Append("\n```\n");
+        }
+    }
+}
