@@ -62,4 +62,7 @@ public sealed class ConfigJson
     /// <summary>An object within; null where there is none.</summary>
     /// <param name="key">The key.</param>
     public ConfigJson? Object(string key) => json[key] is JsonObject inner ? new ConfigJson(inner, path) : null;
+
+    /// <summary>The object as JSON.</summary>
+    public override string ToString() => json.ToJsonString();
 }

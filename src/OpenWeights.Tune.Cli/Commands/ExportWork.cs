@@ -52,7 +52,10 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
         };
         WithOutline((folder, adapter) => MergedExport.Write(folder, adapter, output, dtype, maxShardBytes, ModelCard.Write(folder, model, adapterPath)));
         Console.Out.WriteLine($"model written to {output}");
-        Verify(output);
+        if (MayVerify())
+        {
+            Verify(output);
+        }
     }
 
     internal void Gguf(string? dtypeName)
@@ -60,6 +63,11 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
         var preset = dtypeName is null ? GgufExport.OwnPreset(ModelFolder.Open(_modelPath)) : GgufPreset.Of(dtypeName);
         WithOutline((folder, adapter) => GgufExport.Write(folder, adapter, output, preset));
         Console.Out.WriteLine($"model written to {output} ({preset.Name}, {Amount.Bytes(new FileInfo(output).Length)})");
+        if (!MayVerify())
+        {
+            return;
+        }
+
         var unpacked = Directory.CreateTempSubdirectory("owt verify ").FullName;
         try
         {
@@ -99,18 +107,23 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
 
     private bool MayVerify()
     {
+        if (verify is { } wanted)
+        {
+            return wanted;
+        }
+
         using var weights = ModelFolder.Open(_modelPath).OpenWeights();
-        return verify ?? weights.ByteLength < SmallModelBytes;
+        if (weights.ByteLength < SmallModelBytes)
+        {
+            return true;
+        }
+
+        Console.Out.WriteLine("not read back: the model is large; --verify does it");
+        return false;
     }
 
     private void Verify(string folder)
     {
-        if (!MayVerify())
-        {
-            Console.Out.WriteLine("not read back: the model is large; --verify does it");
-            return;
-        }
-
         using var original = ModelLoader.Load(_modelPath, null, Devices.Find(device));
         using var adapter = adapterPath is null ? null : Adapter(original);
         var found = ExportVerification.Of(original.Model, folder);

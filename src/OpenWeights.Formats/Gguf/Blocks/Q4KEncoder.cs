@@ -98,15 +98,15 @@ internal static class Q4KEncoder
             return 0;
         }
 
-        var range = most - least;
-        var scale = 1 / (Levels / range);
-        Quantise(values, Levels / range, least, levels);
+        var inverse = Levels / (most - least);
+        var scale = 1 / inverse;
+        Quantise(values, inverse, least, levels);
         var bestError = Error(values, weights, levels, scale, least);
-        var bestLeast = least;
         Span<byte> tried = stackalloc byte[GroupLength];
         for (var step = 0; step <= Steps; step++)
         {
-            Quantise(values, (-1f + (0.1f * step) + Levels) / range, least, tried);
+            // As in ggml, a better minimum is where the next steps start from.
+            Quantise(values, (-1f + (0.1f * step) + Levels) / (most - least), least, tried);
             var (newScale, newLeast) = Solve(values, weights, tried, weight, weighted);
             if (float.IsNaN(newScale))
             {
@@ -117,11 +117,11 @@ internal static class Q4KEncoder
             if (error < bestError)
             {
                 tried.CopyTo(levels);
-                (bestError, scale, bestLeast) = (error, newScale, newLeast);
+                (bestError, scale, least) = (error, newScale, newLeast);
             }
         }
 
-        minimum = -bestLeast;
+        minimum = -least;
         return scale;
     }
 

@@ -9,6 +9,8 @@ public static class RopeScaling
     /// <summary>The tensor of what frequencies are divided by.</summary>
     public const string FactorsName = "rope_freqs.weight";
 
+    private const string RuleKey = "openweights.rope_scaling";
+
     /// <summary>The base of the rotary frequencies.</summary>
     /// <param name="config">The config.json.</param>
     internal static double Theta(ConfigJson config) => Scaling(config)?.Number("rope_theta", config.Number("rope_theta", 10000)) ?? config.Number("rope_theta", 10000);
@@ -19,7 +21,11 @@ public static class RopeScaling
         var scaling = Scaling(config);
         switch (Kind(scaling))
         {
-            case "default" or "llama3":
+            case "default":
+                break;
+            case "llama3":
+                // llama.cpp takes the divisors alone; the rule that they came from is for our own reader.
+                metadata.Add(RuleKey, scaling!.ToString());
                 break;
             case "linear":
                 metadata.Add($"{architecture}.rope.scaling.type", "linear");
@@ -89,34 +95,28 @@ public static class RopeScaling
     }
 
     /// <summary>
-    /// A file has only the divisors. All that were published are of one rule with low 1, high 4 and a context of 8192, and differ in
-    /// the factor, which is the largest divisor; that the rule gives the same divisors is checked.
+    /// A file of another program has only the divisors. All that were published are of one rule with low 1, high 4 and a context of
+    /// 8192, and differ in the factor, which is the largest divisor. Whichever rule is taken must give the same divisors.
     /// </summary>
     private static JsonObject Llama3(GgufMetadata metadata, string architecture, GgufFile file)
     {
         var tensor = file.GetTensor(FactorsName);
         var divisors = new float[tensor.ElementCount];
         file.ReadRows(tensor, 0, divisors);
-        foreach (var context in new[] { 8192, metadata.Int($"{architecture}.rope.scaling.original_context_length") ?? 8192 })
-        {
-            var scaling = new JsonObject
+        var rule = metadata.Text(RuleKey) is { } text
+            ? JsonNode.Parse(text)!.AsObject()
+            : new JsonObject
             {
                 ["rope_type"] = "llama3",
                 ["factor"] = Math.Round(divisors.Max(), 4),
                 ["low_freq_factor"] = 1.0,
                 ["high_freq_factor"] = 4.0,
-                ["original_max_position_embeddings"] = context,
+                ["original_max_position_embeddings"] = 8192,
             };
-            var config = new ConfigJson(
-                new JsonObject { ["rope_theta"] = metadata.Number($"{architecture}.rope.freq_base") ?? 10000, ["rope_scaling"] = scaling.DeepClone() }, file.Location);
-            var made = Factors(config, divisors.Length * 2)!;
-            if (divisors.Zip(made).All(static pair => Math.Abs(pair.First - pair.Second) <= 1e-4f * pair.First))
-            {
-                return scaling;
-            }
-        }
-
-        throw new InvalidDataException($"{file.Location}: the rotary divisors in {FactorsName} are not those of Llama 3's rule with its usual settings, and cannot be read.");
+        var config = new ConfigJson(new JsonObject { ["rope_theta"] = metadata.Number($"{architecture}.rope.freq_base") ?? 10000, ["rope_scaling"] = rule.DeepClone() }, file.Location);
+        return divisors.Zip(Factors(config, divisors.Length * 2)!).All(static pair => Math.Abs(pair.First - pair.Second) <= 1e-4f * pair.First)
+            ? rule
+            : throw new InvalidDataException($"{file.Location}: the rotary divisors in {FactorsName} are not those of Llama 3's rule with its usual settings, and cannot be read.");
     }
 
     private static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") ?? config.Object("rope_scaling");

@@ -9,7 +9,7 @@ const {getLlama, LlamaLogLevel} = await import(pathToFileURL(createRequire(`${fo
 const llama = await getLlama({gpu: false, build: "never", skipDownload: true, maxThreads: 2, logLevel: LlamaLogLevel.error, progressLogs: false});
 
 async function context(model, request) {
-    return await model.createContext({contextSize: 256, batchSize: 256, threads: 2, flashAttention: false, lora: request.lora});
+    return await model.createContext({contextSize: 256, batchSize: 256, threads: 2, flashAttention: false, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32", lora: request.lora});
 }
 
 async function logits(model, request) {
