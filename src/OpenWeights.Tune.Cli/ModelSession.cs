@@ -1,5 +1,6 @@
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 
@@ -14,7 +15,7 @@ internal sealed class ModelSession : IDisposable
     internal ModelSession(string model, string? adapter, string dtype, string device)
     {
         Devices.UseAllCores();
-        model = ModelPath.Resolve(model);
+        model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device));
         _adapter = adapter is null ? null : PeftFolder.Load(Loaded.Model, adapter, static warning => Console.Error.WriteLine($"warning: {warning}"));
         _tokenizer = new Lazy<Tokenizer>(() => Tokenizer.Load(model));

@@ -14,6 +14,9 @@ internal sealed class Signals : IDisposable
     /// <summary>Is cancelled by the first signal.</summary>
     internal static CancellationToken Stop => s_stop.Token;
 
+    /// <summary>Takes Ctrl-C for itself, where it gives true; null for nobody.</summary>
+    internal static Func<bool>? Interrupted { get; set; }
+
     public void Dispose()
     {
         foreach (var registration in _registrations)
@@ -25,6 +28,11 @@ internal sealed class Signals : IDisposable
     private void Handle(PosixSignalContext context)
     {
         context.Cancel = true;
+        if (context.Signal == PosixSignal.SIGINT && Interrupted?.Invoke() == true)
+        {
+            return;
+        }
+
         if (Interlocked.Increment(ref _received) > 1)
         {
             Console.Error.WriteLine("stopped at once; the last checkpoint stays.");

@@ -15,7 +15,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal sealed class ExportWork(string model, string? adapterPath, string output, bool? verify, string device)
 {
     private const long SmallModelBytes = 4L << 30;
-    private readonly string _modelPath = ModelPath.Resolve(model);
+    private readonly string _modelPath = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
 
     internal void Peft()
     {

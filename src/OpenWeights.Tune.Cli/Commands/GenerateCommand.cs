@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Data;
@@ -11,27 +12,20 @@ internal static class GenerateCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string?> s_adapter = CommonOptions.Adapter();
-    private static readonly Option<string?> s_prompt = new("--prompt") { Description = "The text to go on from.", HelpName = "TEXT" };
+    private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "The text to go on from; several are continued side by side.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A JSON file with a list of messages, put through the model's chat template.", HelpName = "FILE" };
-    private static readonly Option<int> s_maxNewTokens = CommonOptions.Number("--max-new-tokens", "The most tokens to generate.", 128, 1);
-    private static readonly Option<double> s_temperature = CommonOptions.Number("--temperature", "0 always takes the likeliest token.", 0.0, 0.0);
-    private static readonly Option<double> s_topP = CommonOptions.Number("--top-p", "Draw only from the likeliest tokens that together have this probability.", 1.0, 1e-9, 1.0);
-    private static readonly Option<int> s_topK = CommonOptions.Number("--top-k", "Draw only from this many of the likeliest tokens; 0 for all.", 0, 0);
-    private static readonly Option<long> s_seed = new("--seed") { Description = "The seed of what is drawn.", DefaultValueFactory = static _ => 42 };
-    private static readonly Option<string[]> s_stop = new("--stop") { Description = "A text that ends the answer; may be given several times.", HelpName = "TEXT" };
+    private static readonly SamplingOptions s_sampling = new(128, 0);
     private static readonly Option<bool> s_json = CommonOptions.Json();
     private static readonly Option<string> s_device = CommonOptions.Device();
     private static readonly Option<string> s_dtype = CommonOptions.DType();
 
     internal static Command Create()
     {
-        var command = new Command("generate", "Continues a text, or answers messages.")
-        {
-            s_model, s_adapter, s_prompt, s_messages, s_maxNewTokens, s_temperature, s_topP, s_topK, s_seed, s_stop, s_json, s_device, s_dtype,
-        };
+        var command = new Command("generate", "Continues texts, or answers messages.") { s_model, s_adapter, s_prompt, s_messages, s_json, s_device, s_dtype };
+        s_sampling.AddTo(command);
         command.Validators.Add(static result =>
         {
-            if (result.GetValue(s_prompt) is null == result.GetValue(s_messages) is null)
+            if (result.GetValue(s_prompt) is null or [] == result.GetValue(s_messages) is null)
             {
                 result.AddError("give one of --prompt and --messages.");
             }
@@ -43,39 +37,40 @@ internal static class GenerateCommand
     private static int Run(ParseResult arguments)
     {
         using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter), arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!);
-        var prompt = Prompt(arguments, session);
+        var prompts = Prompts(arguments, session);
         var json = arguments.GetValue(s_json);
-        var stops = new StopTexts(arguments.GetValue(s_stop) ?? [], json ? null : Console.Out);
-        var decoder = session.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
-        var generator = new TextGenerator(session.Model, new GenerationOptions
+
+        // Of several texts at a time only the first could be shown as it comes, so all are shown at the end.
+        var live = !json && prompts.Count == 1;
+        var stops = prompts.Select(_ => new StopTexts(s_sampling.Stops(arguments), live ? Console.Out : null)).ToList();
+        var decoders = prompts.Select(_ => session.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true)).ToList();
+        var generator = new TextGenerator(session.Model, s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer)));
+        var started = Stopwatch.GetTimestamp();
+        var generated = generator.Continue(prompts, (i, token) => stops[i].Add(decoders[i].Add(token)), Signals.Stop);
+        var seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
+        for (var i = 0; i < prompts.Count; i++)
         {
-            MaxNewTokens = arguments.GetValue(s_maxNewTokens),
-            Temperature = arguments.GetValue(s_temperature),
-            TopP = arguments.GetValue(s_topP),
-            TopK = arguments.GetValue(s_topK),
-            Seed = arguments.GetValue(s_seed),
-            EndTokens = EndTokens.Of(session.Loaded.Folder, session.Tokenizer),
-        });
-        var generated = generator.Continue([prompt], (_, token) => stops.Add(decoder.Add(token)), Signals.Stop)[0];
-        stops.Finish(decoder.Finish());
-        if (json)
-        {
-            JsonLines.Write(new { input_ids = prompt, output_ids = generated.OutputIds, text = stops.Text, finish_reason = stops.Found ? "stop" : generated.FinishReason });
-        }
-        else
-        {
-            Console.Out.WriteLine();
+            stops[i].Finish(decoders[i].Finish());
+            if (json)
+            {
+                JsonLines.Write(new { input_ids = prompts[i], output_ids = generated[i].OutputIds, text = stops[i].Text, finish_reason = stops[i].Found ? "stop" : generated[i].FinishReason });
+            }
+            else
+            {
+                Console.Out.WriteLine(live ? "" : stops[i].Text);
+            }
         }
 
+        var tokens = generated.Sum(static g => g.OutputIds.Count);
+        Console.Error.WriteLine($"{Amount.Count(tokens)} tokens in {Amount.Number(seconds, "F1")} s, {Amount.Number(tokens / Math.Max(seconds, 1e-9), "F1")} tokens/s");
         return ExitCode.Success;
     }
 
-    private static int[] Prompt(ParseResult arguments, ModelSession session)
+    private static List<int[]> Prompts(ParseResult arguments, ModelSession session)
     {
-        if (arguments.GetValue(s_prompt) is { } text)
+        if (arguments.GetValue(s_prompt) is { Length: > 0 } texts)
         {
-            var ids = session.Tokenizer.Encode(text, addSpecialTokens: true);
-            return ids.Length > 0 && ids[^1] == session.Tokenizer.EosToken ? ids[..^1] : ids;
+            return [.. texts.Select(text => Prompt(text, session))];
         }
 
         var path = arguments.GetValue(s_messages)!;
@@ -87,6 +82,12 @@ internal static class GenerateCommand
         var messages = JsonNode.Parse(File.ReadAllText(path)) as JsonArray ?? throw new InvalidDataException($"{path}: a JSON list of messages is wanted, such as [{{\"role\": \"user\", \"content\": \"Hello\"}}].");
         return session.Tokenizer.ChatTemplateText is null
             ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template; use --prompt.")
-            : session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false);
+            : [session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false)];
+    }
+
+    private static int[] Prompt(string text, ModelSession session)
+    {
+        var ids = session.Tokenizer.Encode(text, addSpecialTokens: true);
+        return ids.Length > 0 && ids[^1] == session.Tokenizer.EosToken ? ids[..^1] : ids;
     }
 }

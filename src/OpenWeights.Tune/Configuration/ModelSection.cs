@@ -3,8 +3,8 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>The base model of a run.</summary>
 public sealed record ModelSection
 {
-    /// <summary>The model's folder.</summary>
-    [Setting("The folder of the base model: config.json, safetensors weights and tokenizer files.", Required = true)]
+    /// <summary>The model's folder, GGUF file, or name on the Hub.</summary>
+    [Setting("The base model: a folder with config.json, safetensors weights and tokenizer files; a GGUF file; or ORG/NAME on the Hugging Face Hub.", Required = true)]
     public string Path { get; init; } = "";
 
     /// <summary>The dtype to compute in.</summary>

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Configuration;
 
@@ -88,7 +89,7 @@ public static class RunConfigFile
         return config with
         {
             OutputDir = Path.GetFullPath(config.OutputDir),
-            Model = config.Model with { Path = Input(config.Model.Path) },
+            Model = config.Model with { Path = ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(Path.GetFullPath(config.Model.Path, folder)) ? config.Model.Path : Input(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
             Data = config.Data with { Train = Sources(config.Data.Train), Eval = Sources(config.Data.Eval) },
         };

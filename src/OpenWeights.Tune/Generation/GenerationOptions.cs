@@ -15,6 +15,13 @@ public sealed record GenerationOptions
     /// <summary>Only this many of the likeliest tokens are drawn from; 0 for all.</summary>
     public int TopK { get; init; }
 
+    /// <summary>Only tokens that are at least this share as likely as the likeliest are drawn from (Nguyen et al., 2024); 0 for all.</summary>
+    public double MinP { get; init; }
+
+    /// <summary>What the scores of tokens that are in the prompt or the text already are divided by, or multiplied where they are below zero
+    /// (Keskar et al., 2019, as transformers has it); 1 for nothing.</summary>
+    public double RepetitionPenalty { get; init; } = 1;
+
     /// <summary>The seed of what is drawn.</summary>
     public long Seed { get; init; } = 42;
 

@@ -35,7 +35,7 @@ public sealed class TextGenerator
 
         using var nothing = no_grad();
         using var cache = new KeyValueCache();
-        var texts = prompts.Select((_, i) => new Text(new TokenSampler(_options, i))).ToList();
+        var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
         var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
@@ -115,7 +115,7 @@ public sealed class TextGenerator
 
         internal IReadOnlyList<int> Ids => _ids;
 
-        internal int Take(ReadOnlySpan<float> scores, GenerationOptions options)
+        internal int Take(Span<float> scores, GenerationOptions options)
         {
             var token = sampler.Next(scores);
             _ids.Add(token);

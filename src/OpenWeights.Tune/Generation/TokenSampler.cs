@@ -1,11 +1,35 @@
 namespace OpenWeights.Tune.Generation;
 
 /// <summary>Chooses the next token from scores. One sampler serves one text, so that its numbers do not depend on what else is generated.</summary>
-internal sealed class TokenSampler(GenerationOptions options, int text)
+internal sealed class TokenSampler(GenerationOptions options, int text, IEnumerable<int> prompt)
 {
+    private readonly HashSet<int> _seen = [.. prompt];
     private ulong _state = unchecked(((ulong)options.Seed * 0x9E3779B97F4A7C15) + ((ulong)text * 0xD1342543DE82EF95));
 
-    internal int Next(ReadOnlySpan<float> scores)
+    /// <summary>The next token.</summary>
+    /// <param name="scores">Its scores, which are changed.</param>
+    internal int Next(Span<float> scores)
+    {
+        Penalise(scores);
+        var token = Choose(scores);
+        _ = _seen.Add(token);
+        return token;
+    }
+
+    private void Penalise(Span<float> scores)
+    {
+        if (options.RepetitionPenalty == 1)
+        {
+            return;
+        }
+
+        foreach (var token in _seen)
+        {
+            scores[token] = (float)(scores[token] < 0 ? scores[token] * options.RepetitionPenalty : scores[token] / options.RepetitionPenalty);
+        }
+    }
+
+    private int Choose(ReadOnlySpan<float> scores)
     {
         if (options.Temperature == 0)
         {
@@ -22,11 +46,17 @@ internal sealed class TokenSampler(GenerationOptions options, int text)
         }
 
         var count = order.Length;
-        if (options.TopK > 0 || options.TopP < 1)
+        if (options.TopK > 0 || options.TopP < 1 || options.MinP > 0)
         {
             Array.Sort(order, (a, b) => weights[a] != weights[b] ? weights[b].CompareTo(weights[a]) : a.CompareTo(b));
             count = options.TopK > 0 ? Math.Min(options.TopK, count) : count;
             count = Nucleus(order.AsSpan(0, count), weights);
+
+            // The likeliest token's weight is 1.
+            while (count > 1 && weights[order[count - 1]] < options.MinP)
+            {
+                count--;
+            }
         }
 
         return Draw(order.AsSpan(0, count), weights);

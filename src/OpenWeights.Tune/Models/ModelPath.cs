@@ -1,16 +1,67 @@
 using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.Hub;
+using OpenWeights.Formats.HuggingFace;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>What people give as a model: a folder, or a GGUF file, which is read as a folder.</summary>
+/// <summary>What people give as a model: a folder, a GGUF file, which is read as a folder, or a name on the Hugging Face Hub.</summary>
 public static class ModelPath
 {
-    /// <summary>The folder to read a model from.</summary>
-    /// <param name="model">A folder or a GGUF file.</param>
-    /// <exception cref="InvalidDataException">The GGUF file cannot be read.</exception>
-    public static string Resolve(string model)
+    private const string MainRevision = "main";
+
+    /// <summary>Whether a text names a model on the Hub: ORG/NAME, or ORG/NAME@REVISION, and nothing of that name is here.</summary>
+    /// <param name="model">The text.</param>
+    public static bool IsOnHub(string model)
     {
         ArgumentNullException.ThrowIfNull(model);
-        return File.Exists(model) && GgufFile.IsGguf(model) ? GgufFolder.Unpack(model) : model;
+        return !Path.Exists(model) && HubName.IsName(Split(model).Name);
+    }
+
+    /// <summary>The folder to read a model from. One of the Hub is fetched, unless a whole copy of it is here.</summary>
+    /// <param name="model">A folder, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached.</exception>
+    public static string Resolve(string model, IHubListener? listener = null, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        if (!IsOnHub(model))
+        {
+            return File.Exists(model) && GgufFile.IsGguf(model) ? GgufFolder.Unpack(model) : model;
+        }
+
+        var settings = HubSettings.FromEnvironment();
+        var (name, revision) = Split(model);
+        if (HubDownload.Find(settings, name, revision) is { } here && IsWhole(here))
+        {
+            return here;
+        }
+
+        try
+        {
+            return HubDownload.Fetch(settings, name, revision, HubFilter.Model, listener, stop).GetAwaiter().GetResult();
+        }
+        catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
+        {
+            throw new InvalidDataException($"there is no folder {model} here, and as a model on the Hub: {error.Message}", error);
+        }
+    }
+
+    private static (string Name, string Revision) Split(string model) =>
+        model.IndexOf('@', StringComparison.Ordinal) is > 0 and var at ? (model[..at], model[(at + 1)..]) : (model, MainRevision);
+
+    // A copy that another program began, or that has other files, is completed.
+    private static bool IsWhole(string folder)
+    {
+        try
+        {
+            using var weights = ModelFolder.Open(folder).OpenWeights();
+            return true;
+        }
+        catch (Exception error) when (error is IOException or InvalidDataException)
+        {
+            return false;
+        }
     }
 }

@@ -1,0 +1,79 @@
+using OpenWeights.Formats.Files;
+
+namespace OpenWeights.Formats.Hub;
+
+/// <summary>One repository in the hub's cache, laid out as huggingface_hub does, so that Python's tools and this one share a copy: blobs by
+/// hash, refs from names to commits, and snapshots of links (<see href="https://huggingface.co/docs/huggingface_hub/guides/manage-cache"/>).</summary>
+internal sealed class HubCache(string cacheFolder, string name)
+{
+    private readonly string root = Path.Combine(cacheFolder, "models--" + name.Replace("/", "--", StringComparison.Ordinal));
+
+    public string Snapshot(string commit) => Path.Combine(root, "snapshots", commit);
+
+    public string Blob(string hash) => Path.Combine(root, "blobs", hash);
+
+    /// <summary>The commit that a revision's name stood for when it was last fetched; the revision itself where it is a fetched commit.</summary>
+    public string? Commit(string revision)
+    {
+        var reference = Path.Combine(root, "refs", revision.Replace('/', Path.DirectorySeparatorChar));
+        var commit = File.Exists(reference) ? File.ReadAllText(reference).Trim() : revision;
+        return commit.All(char.IsAsciiLetterOrDigit) && Directory.Exists(Snapshot(commit)) ? commit : null;
+    }
+
+    public void WriteReference(string revision, string commit)
+    {
+        if (revision == commit)
+        {
+            return;
+        }
+
+        var path = Path.Combine(root, "refs", HubName.RequireInside(revision).Replace('/', Path.DirectorySeparatorChar));
+        _ = Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        AtomicFile.WriteText(path, commit);
+    }
+
+    public void MakeFolders()
+    {
+        _ = Directory.CreateDirectory(Path.Combine(root, "blobs"));
+        _ = Directory.CreateDirectory(Path.Combine(root, "snapshots"));
+    }
+
+    /// <summary>Puts a blob under its name into a snapshot: a relative link, or a copy where links may not be made.</summary>
+    public void Link(string commit, HubFile file)
+    {
+        var path = Path.Combine(Snapshot(commit), file.Path.Replace('/', Path.DirectorySeparatorChar));
+        if (File.Exists(path))
+        {
+            return;
+        }
+
+        _ = Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        File.Delete(path);
+        try
+        {
+            _ = File.CreateSymbolicLink(path, Path.GetRelativePath(Path.GetDirectoryName(path)!, Blob(file.Hash)));
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or PlatformNotSupportedException && !File.Exists(path))
+        {
+            AtomicFile.Copy(Blob(file.Hash), path);
+        }
+    }
+
+    /// <summary>Waits until no other program fetches the same blob. huggingface_hub locks the same file.</summary>
+    public async Task<IDisposable> Lock(string hash, CancellationToken stop)
+    {
+        var folder = Path.Combine(cacheFolder, ".locks", Path.GetFileName(root));
+        _ = Directory.CreateDirectory(folder);
+        while (true)
+        {
+            try
+            {
+                return new FileStream(Path.Combine(folder, hash + ".lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (IOException)
+            {
+                await Task.Delay(200, stop).ConfigureAwait(false);
+            }
+        }
+    }
+}

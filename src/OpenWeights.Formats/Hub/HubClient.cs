@@ -1,0 +1,199 @@
+using System.Net.Http.Headers;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Hub;
+
+/// <summary>Asks the Hub. Redirects are followed without the token to other servers; what may pass is tried again.</summary>
+internal sealed class HubClient : IDisposable
+{
+    private const int MostRedirects = 10;
+    private const int MostWaitSeconds = 300;
+
+    private readonly HttpClient http = new(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectTimeout = TimeSpan.FromSeconds(20) }) { Timeout = Timeout.InfiniteTimeSpan };
+    private readonly HubSettings settings;
+
+    public HubClient(HubSettings settings)
+    {
+        this.settings = settings;
+        http.DefaultRequestHeaders.UserAgent.ParseAdd("openweights-tune/0.1");
+    }
+
+    public async Task<HubRevision> Find(string name, string revision, CancellationToken stop)
+    {
+        var address = new Uri(settings.Endpoint, $"/api/models/{name}/revision/{Uri.EscapeDataString(revision)}?blobs=true");
+        return await Try(name, async () =>
+        {
+            using var response = await Send(name, address, null, stop).ConfigureAwait(false);
+            var json = JsonFile.ParseObject(await ReadAll(response, stop).ConfigureAwait(false), address.ToString());
+            return Read(name, json, address);
+        }, stop).ConfigureAwait(false);
+    }
+
+    /// <summary>Does something, again where a failure may pass.</summary>
+    public async Task<T> Try<T>(string what, Func<Task<T>> work, CancellationToken stop)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            TimeSpan? asked = null;
+            try
+            {
+                return await work().ConfigureAwait(false);
+            }
+            catch (HubBusyException busy) when (attempt < settings.Attempts)
+            {
+                asked = busy.RetryAfter;
+            }
+            catch (Exception error) when (error is HttpRequestException or HttpIOException or IOException or TimeoutException && error is not HubBusyException && attempt < settings.Attempts)
+            {
+                // A cut or a stall: the next try may go through.
+            }
+            catch (HttpRequestException error)
+            {
+                throw new IOException($"{what}: {settings.Endpoint} cannot be reached ({error.Message.TrimEnd('.')}); check the connection and HTTPS_PROXY, or set HF_ENDPOINT", error);
+            }
+
+            var wait = settings.FirstWait * Math.Pow(2, attempt - 1);
+            await Task.Delay(asked is { } least && least > wait ? least : wait, stop).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Asks for an address, or for a range of it, and gives the answer when its head has come.</summary>
+    public async Task<HttpResponseMessage> Send(string name, Uri address, RangeHeaderValue? range, CancellationToken stop)
+    {
+        for (var redirects = 0; redirects < MostRedirects; redirects++)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, address);
+            request.Headers.Range = range;
+            if (settings.Token is { } token && address.Host == settings.Endpoint.Host && address.Port == settings.Endpoint.Port)
+            {
+                request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
+            }
+
+            using var stall = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            stall.CancelAfter(settings.StallTimeout);
+            HttpResponseMessage response;
+            try
+            {
+                response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stall.Token).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+            {
+                throw new TimeoutException($"{address} did not answer within {settings.StallTimeout.TotalSeconds:F0} s");
+            }
+
+            if ((int)response.StatusCode is 301 or 302 or 303 or 307 or 308 && response.Headers.Location is { } location)
+            {
+                address = new Uri(address, location);
+                response.Dispose();
+                continue;
+            }
+
+            if (!response.IsSuccessStatusCode)
+            {
+                using (response)
+                {
+                    throw Refusal(name, response);
+                }
+            }
+
+            return response;
+        }
+
+        throw new InvalidDataException($"{name}: the server sends from one address to the next without end; check HF_ENDPOINT");
+    }
+
+    /// <summary>Reads on, and gives up when nothing comes for too long.</summary>
+    public async Task<int> ReadSome(Stream stream, Memory<byte> buffer, CancellationToken stop)
+    {
+        using var stall = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        stall.CancelAfter(settings.StallTimeout);
+        try
+        {
+            return await stream.ReadAsync(buffer, stall.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+        {
+            throw new TimeoutException($"nothing came for {settings.StallTimeout.TotalSeconds:F0} s");
+        }
+    }
+
+    public void Dispose() => http.Dispose();
+
+    private async Task<byte[]> ReadAll(HttpResponseMessage response, CancellationToken stop)
+    {
+        using var all = new MemoryStream();
+        var stream = await response.Content.ReadAsStreamAsync(stop).ConfigureAwait(false);
+        await using (stream.ConfigureAwait(false))
+        {
+            var buffer = new byte[1 << 16];
+            for (int count; (count = await ReadSome(stream, buffer, stop).ConfigureAwait(false)) > 0;)
+            {
+                all.Write(buffer, 0, count);
+            }
+        }
+
+        return all.ToArray();
+    }
+
+    private Exception Refusal(string name, HttpResponseMessage response)
+    {
+        var code = response.Headers.TryGetValues("X-Error-Code", out var codes) ? codes.First() : "";
+        var page = $"{settings.Endpoint.ToString().TrimEnd('/')}/{name}";
+        var login = settings.Token is null
+            ? "set HF_TOKEN to an access token (https://huggingface.co/settings/tokens)"
+            : "the token that is set does not open it";
+        return (int)response.StatusCode switch
+        {
+            401 or 403 when code == "GatedRepo" => new UnauthorizedAccessException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
+            404 when code == "RevisionNotFound" => new InvalidDataException($"{name} has no such revision; see {page}/commits for those it has"),
+            404 when code == "EntryNotFound" => new InvalidDataException($"{name}: a file of the listing is not there any more; try again"),
+            401 or 403 or 404 => new UnauthorizedAccessException($"there is no model {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
+            429 or 408 or >= 500 => new HubBusyException($"{name}: the server answers {(int)response.StatusCode} ({response.ReasonPhrase}) again and again; try later", Wait(response)),
+            var status => new InvalidDataException($"{name}: the server refuses with {status} ({response.ReasonPhrase})"),
+        };
+    }
+
+    private static TimeSpan? Wait(HttpResponseMessage response)
+    {
+        var wait = response.Headers.RetryAfter switch
+        {
+            { Delta: { } delta } => delta,
+            { Date: { } date } => date - DateTimeOffset.UtcNow,
+            _ => (TimeSpan?)null,
+        };
+        return wait is { TotalSeconds: > MostWaitSeconds } ? TimeSpan.FromSeconds(MostWaitSeconds) : wait;
+    }
+
+    private static HubRevision Read(string name, JsonObject json, Uri address)
+    {
+        try
+        {
+            var commit = json["sha"]!.GetValue<string>();
+            var files = json["siblings"]!.AsArray().Select(static node => ReadFile(node!)).ToList();
+            return commit.All(char.IsAsciiLetterOrDigit)
+                ? new HubRevision(name, commit, License(json), files)
+                : throw new InvalidDataException($"{address}: the commit {Wording.Quote(commit)} is none");
+        }
+        catch (Exception error) when (error is NullReferenceException or InvalidOperationException or FormatException or JsonException)
+        {
+            throw new InvalidDataException($"{address} does not answer as the Hub does; check HF_ENDPOINT", error);
+        }
+    }
+
+    private static HubFile ReadFile(JsonNode node)
+    {
+        var path = HubName.RequireInside(node["rfilename"]!.GetValue<string>());
+        var large = node["lfs"];
+        var hash = (large?["sha256"] ?? node["blobId"])!.GetValue<string>();
+        return hash.Length is 40 or 64 && hash.All(char.IsAsciiHexDigitLower)
+            ? new HubFile(path, (large?["size"] ?? node["size"])!.GetValue<long>(), hash, large is not null)
+            : throw new InvalidDataException($"the Hub's listing gives {Wording.Quote(path)} the hash {Wording.Quote(hash)}, which is none");
+    }
+
+    private static string? License(JsonObject json) =>
+        json["cardData"] is JsonObject card
+            ? card["license_name"]?.ToString() ?? card["license"]?.ToString()
+            : (json["tags"] as JsonArray)?.Select(static tag => tag?.ToString()).FirstOrDefault(static tag => tag?.StartsWith("license:", StringComparison.Ordinal) == true)?["license:".Length..];
+}

@@ -1,0 +1,265 @@
+using System.Diagnostics;
+using System.Text;
+using System.Text.Json.Nodes;
+using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Models;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>A conversation: what is typed goes to the model with all that was said before, and lines that begin with a slash are orders.</summary>
+internal sealed class ChatLoop
+{
+    private const string Block = "\"\"\"";
+
+    private const string Help = """
+        /reset           forget what was said
+        /system TEXT     tell the model something first, and begin anew; without TEXT nothing
+        /adapter NAME    answer with this adapter; without NAME tells which there are; none for the base alone
+        /help            this
+        /quit            end, as the end of input does
+        A line that ends with \ goes on in the next. Lines between two lines of three quotes are one message.
+        Ctrl-C stops an answer; twice without an answer between them ends.
+        """;
+
+    private readonly CausalLanguageModel _model;
+    private readonly Tokenizer _tokenizer;
+    private readonly IReadOnlyDictionary<string, LoraAdapter> _adapters;
+    private readonly GenerationOptions _options;
+    private readonly IReadOnlyList<string> _stops;
+    private readonly TextReader _input;
+    private readonly TextWriter _output;
+    private readonly TextWriter _notes;
+    private readonly ChatRenderer _renderer;
+    private readonly JsonArray _messages = [];
+    private CancellationTokenSource? _answer;
+    private string? _system;
+    private bool _warned;
+
+    /// <summary>A conversation.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="tokenizer">Its tokenizer.</param>
+    /// <param name="adapters">Adapters on it by name; the first is put on.</param>
+    /// <param name="options">How answers are generated.</param>
+    /// <param name="stops">Texts that end an answer.</param>
+    /// <param name="input">What is typed.</param>
+    /// <param name="output">Gets the answers.</param>
+    /// <param name="notes">Gets everything else.</param>
+    /// <exception cref="InvalidDataException">The model has no chat template.</exception>
+    internal ChatLoop(
+        CausalLanguageModel model, Tokenizer tokenizer, IReadOnlyDictionary<string, LoraAdapter> adapters, GenerationOptions options,
+        IReadOnlyList<string> stops, TextReader input, TextWriter output, TextWriter notes)
+    {
+        _model = model;
+        _tokenizer = tokenizer;
+        _adapters = adapters;
+        _options = options;
+        _stops = stops;
+        _input = input;
+        _output = output;
+        _notes = notes;
+        _renderer = tokenizer.ChatTemplateText is null
+            ? throw new InvalidDataException("the model has no chat template, so it is not made for chats; use generate --prompt.")
+            : new ChatRenderer(tokenizer);
+        UseAdapter(adapters.Keys.FirstOrDefault());
+    }
+
+    /// <summary>Ctrl-C: stops the answer that is under way; without one, asks first and ends the second time.</summary>
+    /// <returns>Whether that was all that was to be done.</returns>
+    internal bool Interrupt()
+    {
+        if (_answer is { } answer)
+        {
+            answer.Cancel();
+            return true;
+        }
+
+        if (_warned)
+        {
+            return false;
+        }
+
+        _warned = true;
+        _notes.WriteLine("\nCtrl-C once more, or /quit, ends.");
+        return true;
+    }
+
+    /// <summary>Begins anew with a system message; null or nothing for none.</summary>
+    internal void UseSystem(string? text)
+    {
+        _system = string.IsNullOrWhiteSpace(text) ? null : text;
+        Reset();
+    }
+
+    /// <summary>Talks until the input ends.</summary>
+    internal void Run()
+    {
+        while (Read() is { } text && Take(text))
+        {
+        }
+    }
+
+    private bool Take(string text)
+    {
+        var space = text.IndexOf(' ', StringComparison.Ordinal);
+        var (order, rest) = space < 0 ? (text, "") : (text[..space], text[(space + 1)..].Trim());
+        switch (order)
+        {
+            case "/quit" or "/exit":
+                return false;
+            case "/help":
+                _notes.WriteLine(Help);
+                break;
+            case "/reset":
+                Reset();
+                _notes.WriteLine("forgotten.");
+                break;
+            case "/system":
+                UseSystem(rest);
+                _notes.WriteLine(_system is null ? "no system message; begun anew." : "system message set; begun anew.");
+                break;
+            case "/adapter":
+                ChangeAdapter(rest);
+                break;
+            case ['/', _, ..] when char.IsAsciiLetter(order[1]) && order.Skip(1).All(char.IsAsciiLetter):
+                _notes.WriteLine($"{order} is not known; /help tells what is.");
+                break;
+            default:
+                Answer(text);
+                break;
+        }
+
+        return true;
+    }
+
+    private void Reset()
+    {
+        _messages.Clear();
+        if (_system is not null)
+        {
+            _messages.Add(Message("system", _system));
+        }
+    }
+
+    private void ChangeAdapter(string name)
+    {
+        if (name.Length == 0)
+        {
+            _notes.WriteLine(_adapters.Count == 0 ? "there are no adapters; start with --adapter NAME=DIR." : $"adapters: {string.Join(", ", _adapters.Select(static a => a.Value.Enabled ? a.Key + " (on)" : a.Key))}");
+        }
+        else if (name == "none" || _adapters.ContainsKey(name))
+        {
+            UseAdapter(name);
+            _notes.WriteLine(name == "none" ? "the base alone answers." : $"{name} answers.");
+        }
+        else
+        {
+            _notes.WriteLine($"there is no adapter {name}; there are {string.Join(", ", _adapters.Keys.Append("none"))}.");
+        }
+    }
+
+    // Two adapters may share layers, so all go off before one goes on.
+    private void UseAdapter(string? name)
+    {
+        foreach (var adapter in _adapters.Values)
+        {
+            adapter.Enabled = false;
+        }
+
+        if (name is not null && _adapters.TryGetValue(name, out var chosen))
+        {
+            chosen.Enabled = true;
+        }
+    }
+
+    private void Answer(string text)
+    {
+        _messages.Add(Message("user", text));
+        var prompt = _tokenizer.Encode(_renderer.Render(_messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false);
+        var room = _model.Config.MaxPositions - prompt.Length;
+        if (room < 1)
+        {
+            _messages.RemoveAt(_messages.Count - 1);
+            _notes.WriteLine($"the conversation has {prompt.Length} tokens and the model room for {_model.Config.MaxPositions}; /reset, or say it shorter.");
+            return;
+        }
+
+        var stops = new StopTexts(_stops, _output);
+        var decoder = _tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
+        var (count, started) = (0, Stopwatch.GetTimestamp());
+        using var answer = CancellationTokenSource.CreateLinkedTokenSource(Signals.Stop);
+        (_answer, _warned) = (answer, false);
+        var generator = new TextGenerator(_model, _options with { MaxNewTokens = Math.Min(_options.MaxNewTokens, room) });
+        var ended = "";
+        try
+        {
+            _ = generator.Continue([prompt], (_, token) =>
+            {
+                count++;
+                return stops.Add(decoder.Add(token));
+            }, answer.Token);
+        }
+        catch (OperationCanceledException) when (!Signals.Stop.IsCancellationRequested)
+        {
+            ended = ", stopped";
+        }
+        finally
+        {
+            _answer = null;
+        }
+
+        stops.Finish(decoder.Finish());
+        _output.WriteLine();
+        _messages.Add(Message("assistant", stops.Text));
+        var seconds = Math.Max(Stopwatch.GetElapsedTime(started).TotalSeconds, 1e-9);
+        _notes.WriteLine($"({count} tokens, {Amount.Number(count / seconds, "F1")} tokens/s{ended})");
+    }
+
+    /// <summary>A message, of one line or several; null at the end of the input.</summary>
+    private string? Read()
+    {
+        while (true)
+        {
+            _notes.Write("> ");
+            _notes.Flush();
+            if (_input.ReadLine() is not { } line)
+            {
+                return null;
+            }
+
+            var text = line.Trim() == Block ? ReadBlock() : ReadContinued(line);
+            if (text.Trim().Length > 0)
+            {
+                return text;
+            }
+        }
+    }
+
+    private string ReadContinued(string line)
+    {
+        var text = new StringBuilder();
+        while (line.EndsWith('\\') && _input.ReadLine() is { } next)
+        {
+            _ = text.Append(line, 0, line.Length - 1).Append('\n');
+            line = next;
+        }
+
+        return text.Append(line).ToString();
+    }
+
+    private string ReadBlock()
+    {
+        var lines = new List<string>();
+        while (_input.ReadLine() is { } line && line.Trim() != Block)
+        {
+            lines.Add(line);
+        }
+
+        return string.Join('\n', lines);
+    }
+
+    private static JsonObject Message(string role, string content) => new() { ["role"] = role, ["content"] = content };
+}

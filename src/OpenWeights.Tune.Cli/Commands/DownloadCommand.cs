@@ -1,0 +1,35 @@
+using System.CommandLine;
+using OpenWeights.Formats.Hub;
+using OpenWeights.Tune.Cli.Output;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt download.</summary>
+internal static class DownloadCommand
+{
+    private static readonly Argument<string> s_name = new("name") { Description = "The model's name on the Hugging Face Hub.", HelpName = "ORG/NAME" };
+    private static readonly Option<string> s_revision = new("--revision") { Description = "A branch, tag or commit.", DefaultValueFactory = static _ => "main" };
+    private static readonly Option<string[]> s_include = new("--include") { Description = "Fetch the files that match this pattern; may be given several times. Left out: what a model needs here (settings, safetensors, tokenizer, licence).", HelpName = "PATTERN" };
+    private static readonly Option<string[]> s_exclude = new("--exclude") { Description = "But not those that match this one.", HelpName = "PATTERN" };
+
+    internal static Command Create()
+    {
+        var command = new Command("download", "Fetches a model from the Hugging Face Hub into the hub's own cache, and prints its folder.") { s_name, s_revision, s_include, s_exclude };
+        command.SetAction(Run);
+        return command;
+    }
+
+    private static int Run(ParseResult arguments)
+    {
+        var include = arguments.GetValue(s_include) is { Length: > 0 } patterns ? patterns : null;
+        var folder = HubDownload.Fetch(
+            HubSettings.FromEnvironment(),
+            arguments.GetValue(s_name)!,
+            arguments.GetValue(s_revision)!,
+            new HubFilter(include, arguments.GetValue(s_exclude) ?? []),
+            new DownloadConsole(),
+            Signals.Stop).GetAwaiter().GetResult();
+        Console.Out.WriteLine(folder);
+        return ExitCode.Success;
+    }
+}
