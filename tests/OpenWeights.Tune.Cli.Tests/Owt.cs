@@ -8,6 +8,9 @@ namespace OpenWeights.Tune.Cli.Tests;
 /// <summary>The program itself, as a process of its own.</summary>
 internal sealed class Owt
 {
+    // What the program keeps for its user, it keeps for the tests here.
+    private static readonly string s_cache = Path.Combine(AppContext.BaseDirectory, "cache");
+
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _error = new();
     private readonly Process _process;
@@ -15,6 +18,7 @@ internal sealed class Owt
     private Owt(string folder, IEnumerable<string> arguments)
     {
         var start = new ProcessStartInfo("dotnet") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["XDG_CACHE_HOME"] = s_cache;
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "owt.dll"));
         foreach (var argument in arguments)
         {

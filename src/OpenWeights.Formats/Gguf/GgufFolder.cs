@@ -64,13 +64,13 @@ public static class GgufFolder
     {
         void Save(string name, JsonObject json) => AtomicFile.WriteText(Path.Combine(folder, name), PythonJson.Serialize(json, indent: 2, sortKeys: false) + "\n");
         var metadata = file.Metadata;
-        config["bos_token_id"] = metadata.Int("tokenizer.ggml.bos_token_id");
-        config["eos_token_id"] = metadata.Int("tokenizer.ggml.eos_token_id");
+        config["bos_token_id"] = GgufTokenizer.Id(metadata, "bos");
+        config["eos_token_id"] = GgufTokenizer.Id(metadata, "eos");
         Save(ModelFolder.ConfigName, config);
-        int[] ends = [.. EndNames.Select(name => metadata.Int($"tokenizer.ggml.{name}_token_id")).OfType<int>().Distinct()];
+        int[] ends = [.. EndNames.Select(name => GgufTokenizer.Id(metadata, name)).OfType<int>().Distinct()];
         if (ends.Length > 0)
         {
-            Save("generation_config.json", new JsonObject { ["bos_token_id"] = metadata.Int("tokenizer.ggml.bos_token_id"), ["eos_token_id"] = new JsonArray([.. ends.Select(static e => (JsonNode)e)]) });
+            Save("generation_config.json", new JsonObject { ["bos_token_id"] = GgufTokenizer.Id(metadata, "bos"), ["eos_token_id"] = new JsonArray([.. ends.Select(static e => (JsonNode)e)]) });
         }
 
         GgufTokenizer.Write(metadata, folder);

@@ -44,9 +44,13 @@ internal static class GgufTokenizer
         AtomicFile.WriteText(Path.Combine(folder, "tokenizer_config.json"), PythonJson.Serialize(Settings(metadata, tokens, model), indent: 2, sortKeys: false) + "\n");
     }
 
+    /// <summary>The id of a special token; null for none, which some programs write as the largest number.</summary>
+    internal static int? Id(GgufMetadata metadata, string name) =>
+        metadata.Number($"tokenizer.ggml.{name}_token_id") is >= 0 and < int.MaxValue and var id ? (int)id : null;
+
     private static JsonObject Settings(GgufMetadata metadata, IReadOnlyList<string> tokens, string model)
     {
-        JsonNode? Token(string name) => metadata.Int($"tokenizer.ggml.{name}_token_id") is >= 0 and var id && id < tokens.Count ? tokens[id] : null;
+        JsonNode? Token(string name) => Id(metadata, name) is { } id && id < tokens.Count ? tokens[id] : null;
         var settings = new JsonObject
         {
             ["add_bos_token"] = metadata.Flag("tokenizer.ggml.add_bos_token") ?? (model == "llama"),
@@ -92,7 +96,8 @@ internal static class GgufTokenizer
                     ["special"] = types[id] == Control,
                 });
             }
-            else if (types[id] != Unused)
+
+            if (types[id] != Unused)
             {
                 vocabulary[tokens[id]] = id;
             }
@@ -127,8 +132,8 @@ internal static class GgufTokenizer
     /// <summary>What stands before and after a text.</summary>
     private static JsonObject Around(GgufMetadata metadata, IReadOnlyList<string> tokens)
     {
-        int? Id(string name) => metadata.Flag($"tokenizer.ggml.add_{name}_token") == true ? metadata.Int($"tokenizer.ggml.{name}_token_id") : null;
-        var (bos, eos) = (Id("bos"), Id("eos"));
+        int? Added(string name) => metadata.Flag($"tokenizer.ggml.add_{name}_token") == true && Id(metadata, name) is { } id && id < tokens.Count ? id : null;
+        var (bos, eos) = (Added("bos"), Added("eos"));
         if (bos is null && eos is null)
         {
             return SplitPatterns.Bytes(usePattern: true);

@@ -32,7 +32,7 @@ internal static class SentencePieceFile
             Field(file, 1, Piece(tokens[id], scores[id], types[id] == Unused ? Control : types[id]));
         }
 
-        Field(file, 2, Trainer(metadata));
+        Field(file, 2, Trainer(metadata, count));
         Field(file, 3, Normalizer(metadata));
         return file.ToArray();
     }
@@ -49,13 +49,13 @@ internal static class SentencePieceFile
         return piece.ToArray();
     }
 
-    private static byte[] Trainer(GgufMetadata metadata)
+    private static byte[] Trainer(GgufMetadata metadata, int tokens)
     {
         using var trainer = new MemoryStream();
         Field(trainer, 3, Bpe);
         foreach (var (field, name) in new[] { (40, "unknown"), (41, "bos"), (42, "eos"), (43, "padding") })
         {
-            Field(trainer, field, metadata.Int($"tokenizer.ggml.{name}_token_id") ?? -1);
+            Field(trainer, field, GgufTokenizer.Id(metadata, name) is { } id && id < tokens ? id : -1);
         }
 
         return trainer.ToArray();

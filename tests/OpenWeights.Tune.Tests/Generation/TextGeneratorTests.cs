@@ -106,4 +106,29 @@ public sealed class TextGeneratorTests
         Assert.That(Draw(3), Is.EqualTo(first));
         Assert.That(Draw(4), Is.Not.EqualTo(first));
     }
+
+    [Test]
+    public void Min_p_draws_only_from_tokens_near_the_likeliest()
+    {
+        var sampler = new TokenSampler(new GenerationOptions { Temperature = 1, MinP = 0.3, Seed = 5 }, 0, []);
+        var drawn = new HashSet<int>();
+        for (var i = 0; i < 400; i++)
+        {
+            // Shares of the likeliest: 0.1, 1, 0.29, 0.31.
+            _ = drawn.Add(sampler.Next([MathF.Log(0.1f), 0, MathF.Log(0.29f), MathF.Log(0.31f)]));
+        }
+
+        Assert.That(drawn, Is.EquivalentTo(new[] { 1, 3 }));
+    }
+
+    [Test]
+    public void A_repetition_penalty_divides_the_scores_of_what_came_and_multiplies_those_below_zero()
+    {
+        // Token 0 is in the prompt: 3 becomes 1.5, and 2 wins; then 2 becomes 1, and token 0 wins.
+        var sampler = new TokenSampler(new GenerationOptions { RepetitionPenalty = 2 }, 0, [0]);
+        Assert.That(sampler.Next([3f, 2f, 0.5f]), Is.EqualTo(1));
+        Assert.That(sampler.Next([3f, 2f, 0.5f]), Is.Zero);
+        var below = new TokenSampler(new GenerationOptions { RepetitionPenalty = 2 }, 0, [0]);
+        Assert.That(below.Next([-1f, -1.5f]), Is.EqualTo(1), "-1 becomes -2");
+    }
 }

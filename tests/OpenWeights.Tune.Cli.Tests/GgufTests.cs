@@ -1,0 +1,90 @@
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Testing;
+
+namespace OpenWeights.Tune.Cli.Tests;
+
+/// <summary>GGUF files and model cards, from the outside.</summary>
+public sealed class GgufTests
+{
+    private static readonly string s_base = Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base");
+
+    [Test]
+    public void A_GGUF_file_is_written_checked_and_a_model_like_any_other()
+    {
+        using var work = new TemporaryFolder();
+        var export = Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", s_base, "--dtype", "f32", "--output", "base.gguf");
+        Assert.That(export.Output, Does.Contain("by at most 0.0e0").And.Contains("64 of 64"));
+        var inspected = Owt.Run(work.Root, 0, "inspect", "base.gguf", "--json").Json[0];
+        Assert.That((inspected["kind"]!.ToString(), inspected["general.architecture"]!.ToString()), Is.EqualTo(("gguf", "llama")));
+
+        string[] sample = ["--prompt", "January", "--prompt", "five", "--max-new-tokens", "8", "--json"];
+        var expected = Owt.Run(work.Root, 0, ["generate", "--model", s_base, .. sample]);
+        var actual = Owt.Run(work.Root, 0, ["generate", "--model", "base.gguf", .. sample]);
+        Assert.That(expected.Json, Has.Count.EqualTo(2));
+        Assert.That(actual.Output, Is.EqualTo(expected.Output));
+        Assert.That(actual.Error, Does.Contain("tokens/s"));
+    }
+
+    [Test]
+    public void An_adapter_is_trained_on_a_GGUF_base_and_merged_into_a_folder_with_a_card()
+    {
+        using var work = new TemporaryFolder();
+        Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", s_base, "--dtype", "q8_0", "--verify", "false", "--output", "base.gguf");
+        work.Write("rows.jsonl", "{\"text\": \"January 5\"}\n{\"text\": \"May 7\"}\n");
+        work.Write("train.yaml", """
+            output_dir: run
+            model: { path: base.gguf, device: cpu }
+            adapter: { r: 4, lora_alpha: 8 }
+            data: { train: [ { path: rows.jsonl } ], packing: false, max_length: 64 }
+            training: { max_steps: 2, micro_batch_size: 1, learning_rate: 1.0e-2, warmup_steps: 0 }
+            """);
+        Owt.Run(work.Root, 0, "train", "train.yaml");
+        Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", "base.gguf", "--adapter", "run/adapter", "--output", "merged");
+        var card = File.ReadAllText(work.At("merged", "README.md"));
+        Assert.That(card, Does.StartWith("---\nbase_model: \"base.gguf\"").And.Contains("lora_alpha: 8").And.Contains("max_steps: 2").And.Contains("names no licence"));
+        var lora = Owt.Run(work.Root, 0, "export", "--format", "gguf-lora", "--model", "base.gguf", "--adapter", "run/adapter", "--output", "lora.gguf").Output;
+        Assert.That(lora, Does.Contain("read back the same"));
+    }
+
+    [Test]
+    public void What_does_not_go_together_is_said()
+    {
+        Assert.That(Owt.Run(".", 1, "export", "--format", "peft", "--model", "m", "--output", "o").Error, Does.Contain("--adapter"));
+        Assert.That(Owt.Run(".", 1, "export", "--format", "merged", "--dtype", "q8_0", "--model", "m", "--output", "o").Error, Does.Contain("q8_0"));
+        Assert.That(Owt.Run(".", 1, "export", "--format", "gguf", "--dtype", "q3_k", "--model", "m", "--output", "o").Error, Does.Contain("q4_k_m"));
+    }
+
+    [Test]
+    public void A_model_that_is_neither_here_nor_to_be_had_is_explained()
+    {
+        using var work = new TemporaryFolder();
+        Environment.SetEnvironmentVariable("HF_HUB_OFFLINE", "1");
+        try
+        {
+            var error = Owt.Run(work.Root, 2, "generate", "--model", "no-such-org/no-such-model", "--prompt", "x").Error;
+            Assert.That(error, Does.Contain("there is no folder").And.Contains("HF_HUB_OFFLINE"));
+        }
+        finally
+        {
+            Environment.SetEnvironmentVariable("HF_HUB_OFFLINE", null);
+        }
+    }
+
+    [Test]
+    public void Every_tensor_of_a_folder_without_an_adapter_stays_as_it_is()
+    {
+        using var work = new TemporaryFolder();
+        Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", s_base, "--output", "copy", "--max-shard-size", "500KB");
+        using var expected = CheckpointWeights.Open(s_base);
+        using var actual = CheckpointWeights.Open(work["copy"]);
+        Assert.That(actual.FilePaths, Has.Count.GreaterThan(1));
+        foreach (var tensor in expected.Tensors)
+        {
+            Assert.That(actual.ReadBytes(tensor.Name).AsSpan().SequenceEqual(expected.ReadBytes(tensor.Name)), tensor.Name);
+        }
+
+        Assert.That(JsonNode.Parse(File.ReadAllText(work.At("copy", "tokenizer.json")))!.ToJsonString(), Is.EqualTo(JsonNode.Parse(File.ReadAllText(Path.Combine(s_base, "tokenizer.json")))!.ToJsonString()));
+    }
+}
