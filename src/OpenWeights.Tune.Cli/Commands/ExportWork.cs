@@ -6,6 +6,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -21,7 +22,7 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
     {
         using var outline = ModelLoader.Outline(_modelPath);
         using var adapter = Adapter(outline);
-        AtomicFolder.Write(output, work => PeftFolder.Save(adapter, work, outline.Folder.FolderPath));
+        AtomicFolder.Write(output, work => PeftFolder.Save(adapter, work, ModelPath.NameOf(outline.Folder.FolderPath)));
         var folder = AdapterFolder.Open(output);
         using var written = folder.OpenWeights();
         using var scope = NewDisposeScope();
@@ -112,7 +113,14 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
             return wanted;
         }
 
-        using var weights = ModelFolder.Open(_modelPath).OpenWeights();
+        var folder = ModelFolder.Open(_modelPath);
+        if (!FamilyRegistry.All.Any(family => family.ModelType == folder.Config["model_type"]?.ToString()))
+        {
+            Console.Out.WriteLine("not read back: this version does not run models of this family");
+            return false;
+        }
+
+        using var weights = folder.OpenWeights();
         if (weights.ByteLength < SmallModelBytes)
         {
             return true;

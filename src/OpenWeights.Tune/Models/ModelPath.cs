@@ -48,6 +48,18 @@ public static class ModelPath
         }
     }
 
+    /// <summary>How the world knows a model that was read from a folder: its name on the Hub for one of the hub's cache, the file for a
+    /// GGUF file, else the folder.</summary>
+    /// <param name="folder">The folder.</param>
+    public static string NameOf(string folder)
+    {
+        const string prefix = "models--";
+        var parts = Path.GetFullPath(folder).Split(Path.DirectorySeparatorChar);
+        return parts is [.., var repository, "snapshots", _] && repository.StartsWith(prefix, StringComparison.Ordinal)
+            ? repository[prefix.Length..].Replace("--", "/", StringComparison.Ordinal)
+            : GgufFolder.Target(folder) ?? folder;
+    }
+
     private static (string Name, string Revision) Split(string model) =>
         model.IndexOf('@', StringComparison.Ordinal) is > 0 and var at ? (model[..at], model[(at + 1)..]) : (model, MainRevision);
 

@@ -40,7 +40,7 @@ public sealed class AdapterTraining : ITrainedModel
     }
 
     /// <inheritdoc/>
-    public void Save(string folder) => PeftFolder.Save(_adapter, folder, _base.Folder.FolderPath);
+    public void Save(string folder) => PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath));
 
     /// <inheritdoc/>
     public void Restore(string folder)

@@ -86,6 +86,17 @@ public sealed class GgufModelTests
     }
 
     [Test]
+    public void A_model_is_named_as_the_world_knows_it()
+    {
+        using var work = new TemporaryFolder();
+        var snapshot = work.At("hub", "models--org--tiny-model", "snapshots", "0123abcd");
+        Assert.That(ModelPath.NameOf(snapshot), Is.EqualTo("org/tiny-model"));
+        Assert.That(ModelPath.NameOf(work.Root), Is.EqualTo(work.Root));
+        var file = SharedFiles.Require("fixtures", "weights", "stories260K", "stories260K.gguf");
+        Assert.That(ModelPath.NameOf(Unpack(work, file)), Is.EqualTo(file));
+    }
+
+    [Test]
     public void The_mixed_preset_gives_more_bits_where_llama_cpps_quantiser_does()
     {
         var preset = GgufPreset.Of("q4_k_m");
