@@ -36,7 +36,16 @@ internal static class ChatCommand
             var options = s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer));
             var chat = new ChatLoop(session.Model, session.Tokenizer, adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
             chat.UseSystem(arguments.GetValue(s_system));
-            Signals.Interrupted = chat.Interrupt;
+            Signals.Interrupted = () =>
+            {
+                // Nothing is under way that would have to be saved, and the input cannot be woken.
+                if (!chat.Interrupt())
+                {
+                    Environment.Exit(ExitCode.Stopped);
+                }
+
+                return true;
+            };
             chat.Run();
         }
         finally
