@@ -10,7 +10,8 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class GenerateCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string?> s_adapter = CommonOptions.Adapter();
+    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
+    private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string?> s_prompt = new("--prompt") { Description = "The text to go on from.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A JSON file with a list of messages, put through the model's chat template.", HelpName = "FILE" };
     private static readonly Option<int> s_maxNewTokens = CommonOptions.Number("--max-new-tokens", "The most tokens to generate.", 128, 1);
@@ -27,7 +28,7 @@ internal static class GenerateCommand
     {
         var command = new Command("generate", "Continues a text, or answers messages.")
         {
-            s_model, s_adapter, s_prompt, s_messages, s_maxNewTokens, s_temperature, s_topP, s_topK, s_seed, s_stop, s_json, s_device, s_dtype,
+            s_model, s_adapter, s_prompt, s_messages, s_maxNewTokens, s_temperature, s_topP, s_topK, s_seed, s_stop, s_json, s_device, s_dtype, s_quantization,
         };
         command.Validators.Add(static result =>
         {
@@ -42,7 +43,7 @@ internal static class GenerateCommand
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter), arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!);
+        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
         var prompt = Prompt(arguments, session);
         var json = arguments.GetValue(s_json);
         var stops = new StopTexts(arguments.GetValue(s_stop) ?? [], json ? null : Console.Out);

@@ -2,7 +2,6 @@ using System.Text.Json;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
-using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Generation;
@@ -50,7 +49,7 @@ public sealed class TrainingRun : IDisposable
         _rows = new RunRows(_train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps);
         var total = config.Training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(config.Training.Epochs * _rows.StepsPerEpoch));
         listener.Stage("reading the model");
-        _trained = Load(device);
+        _trained = TrainedModel.Load(config, device, listener.Warn);
         _trainer = new Trainer(_trained, new SupervisedObjective(), _rows, config, total);
     }
 
@@ -77,7 +76,7 @@ public sealed class TrainingRun : IDisposable
     {
         Config = _config,
         ModelType = _trained.Model.Config.ModelType,
-        BaseParameters = _trained.Model.parameters().Sum(static p => p.numel()),
+        BaseParameters = _trained.Model.ParameterCount,
         TrainedParameters = _trained.Parameters.Sum(static p => p.Parameter.numel()),
         DType = _trained.Model.DType.ToString().ToLowerInvariant(),
         Device = _trained.Model.Device.ToString(),
@@ -127,34 +126,6 @@ public sealed class TrainingRun : IDisposable
     {
         _trainer.Dispose();
         _trained.Dispose();
-    }
-
-    private ITrainedModel Load(Device device)
-    {
-        var loaded = ModelLoader.Load(_config.Model.Path, Devices.DType(_config.Model.Dtype), device);
-        if (_config.Adapter is not { } section)
-        {
-            return new FullTraining(loaded, _config.Training.DecayNormsAndBiases);
-        }
-
-        if (section.Path is not null)
-        {
-            return new AdapterTraining(loaded, PeftFolder.Load(loaded.Model, section.Path, _listener.Warn));
-        }
-
-        TargetModules Targets(TextOrList value) => value.IsList ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
-        var lora = new LoraConfig
-        {
-            Rank = section.Rank,
-            Alpha = section.LoraAlpha,
-            Dropout = section.LoraDropout,
-            Targets = Targets(section.TargetModules),
-            Excluded = section.ExcludeModules is { } excluded ? Targets(excluded) : null,
-            UseRslora = section.UseRslora,
-            RankPattern = section.RankPattern,
-            AlphaPattern = section.AlphaPattern,
-        };
-        return new AdapterTraining(loaded, LoraAdapter.Create(loaded.Model, lora, _config.Seed));
     }
 
     private void Begin(RunFolder folder, bool resume, bool overwrite, string command)

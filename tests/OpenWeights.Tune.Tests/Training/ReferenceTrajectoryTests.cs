@@ -16,6 +16,7 @@ public sealed class ReferenceTrajectoryTests
     [TestCase("train_full_decay_groups")]
     [TestCase("train_lora")]
     [TestCase("train_rslora")]
+    [TestCase("train_dora")]
     public void Losses_rates_norms_and_final_weights_are_the_references(string name)
     {
         using var golden = new Golden(name);
@@ -51,7 +52,8 @@ public sealed class ReferenceTrajectoryTests
 
     // The reference keeps PEFT's live names, which have the adapter's name in them.
     private static string FinalName(SafetensorsFile final, string name) =>
-        final.TryGetTensor(name, out _) ? name : name.Replace(".weight", ".default.weight", StringComparison.Ordinal);
+        final.TryGetTensor(name, out _) ? name : final.TryGetTensor(name + ".default.weight", out _) ? name + ".default.weight"
+        : name.Replace(".weight", ".default.weight", StringComparison.Ordinal);
 
     private static RunConfig Config(Golden golden, TemporaryFolder folder, bool lora)
     {
