@@ -35,14 +35,14 @@ internal sealed class DynamicCode
         for (var i = 0; i < MaxExponentBits; i++)
         {
             var parts = 1 << i;
-            var power = Math.Pow(10, i - (MaxExponentBits - 1));
+            var power = (float)Math.Pow(10, i - (MaxExponentBits - 1));
             for (var k = 0; k < parts; k++)
             {
-                // linspace(0.1, 1, parts + 1) and the means of neighbours, in float32 as there
-                float Boundary(int at) => (float)(at <= parts / 2 ? 0.1f + ((1f - 0.1f) / parts * at) : 1f - ((1f - 0.1f) / parts * (parts - at)));
+                // linspace(0.1, 1, parts + 1) and the means of neighbours, in float32 as there: torch counts from the nearer end.
+                float Boundary(int at) => at < (parts + 1) / 2 ? 0.1f + ((1f - 0.1f) / parts * at) : 1f - ((1f - 0.1f) / parts * (parts - at));
                 var mean = (Boundary(k) + Boundary(k + 1)) / 2f;
-                levels.Add((float)(power * mean));
-                levels.Add((float)(-power * mean));
+                levels.Add(power * mean);
+                levels.Add(-power * mean);
             }
         }
 

@@ -68,6 +68,9 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Rows as the model will read them.</summary>
     public IReadOnlyList<TokenRow> Rows => _train.Rows;
 
+    /// <summary>The model, with its adapter on.</summary>
+    public CausalLanguageModel Model => _trained.Model;
+
     /// <summary>Makes token rows of texts, and holds the tokenizer.</summary>
     public RowTokenizer RowTokenizer => _rowTokenizer;
 
