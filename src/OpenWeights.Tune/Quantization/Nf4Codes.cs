@@ -23,9 +23,9 @@ internal sealed class Nf4Codes
         var middles = Levels.Zip(Levels.Skip(1), static (low, high) => (low + high) / 2).ToArray();
         Middles = scope.Detach(tensor(middles, device: device));
 
-        // The two values of every byte: a look-up of pairs needs no shifting and half the indices.
+        // The two values of every byte: a look-up of pairs needs no shifting and half the indices; as complex numbers torch copies a pair at once.
         var pairs = Enumerable.Range(0, 256).SelectMany(static b => new[] { Levels[b >> 4], Levels[b & 15] }).ToArray();
-        _pairs = scope.Detach(tensor(pairs, [256, 2], device: device));
+        _pairs = scope.Detach(tensor(pairs, [256, 2], device: device).view_as_complex());
     }
 
     /// <summary>Halfway between neighbouring levels, [15]; what lies on one of them goes to the lower level.</summary>
@@ -34,5 +34,5 @@ internal sealed class Nf4Codes
     internal static Nf4Codes Of(Device device) => s_found.GetOrAdd(device.ToString(), static (_, d) => new Nf4Codes(d), device);
 
     /// <summary>The levels of packed codes: [n] bytes to [2 n] float32.</summary>
-    internal Tensor Values(Tensor codes) => _pairs.index_select(0, codes.to(ScalarType.Int32)).view(-1);
+    internal Tensor Values(Tensor codes) => _pairs.index_select(0, codes.to(ScalarType.Int32)).view_as_real().view(-1);
 }
