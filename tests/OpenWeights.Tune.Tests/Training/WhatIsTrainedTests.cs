@@ -42,6 +42,37 @@ public sealed class WhatIsTrainedTests
         }
     }
 
+    [TestCaseSource(nameof(s_adapters))]
+    public void A_run_that_is_stopped_goes_on_to_the_same_bytes(AdapterSection adapter)
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 12);
+        string? Run(string name, bool resume, CancellationTokenSource? stop)
+        {
+            var config = Config(folder, adapter, null, new TrainingSection { MaxSteps = 4, LearningRate = 1e-2, WarmupSteps = 0 }) with { OutputDir = folder.At(name) };
+            using var run = TrainingRun.Prepare(config, new SilentListener { OnStep = s => StopAfter(s, stop) });
+            return run.Run(resume, overwrite: false, "test", stop?.Token ?? CancellationToken.None);
+        }
+
+        var straight = Run("straight", resume: false, null)!;
+        using var stop = new CancellationTokenSource();
+        Assert.That(Run("stopped", resume: false, stop), Is.Null);
+        var stopped = Run("stopped", resume: true, null)!;
+        foreach (var file in new[] { "adapter_model.safetensors", "adapter_config.json" })
+        {
+            Assert.That(File.ReadAllBytes(Path.Combine(stopped, file)), Is.EqualTo(File.ReadAllBytes(Path.Combine(straight, file))), file);
+        }
+
+        static void StopAfter(StepMetrics step, CancellationTokenSource? stop)
+        {
+            if (step.Step == 2)
+            {
+                stop?.Cancel();
+            }
+        }
+    }
+
     [TestCase("all", 1, "model.layers.1.,model.norm,lm_head")]
     [TestCase("norms_and_biases", 0, "layernorm,model.norm")]
     [TestCase("norms_and_biases", 1, "model.layers.1.input_layernorm,model.layers.1.post_attention_layernorm,model.norm")]
