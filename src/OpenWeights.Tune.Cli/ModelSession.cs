@@ -20,11 +20,6 @@ internal sealed class ModelSession : IDisposable
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
         foreach (var choice in choices)
         {
-            if (Adapters.Names.Contains(choice.Folder))
-            {
-                throw new ArgumentException($"--adapter {choice.Folder} is given twice; give it once with the sum of its weights.");
-            }
-
             _ = Adapters.Load(choice.Folder, choice.Folder, static warning => Console.Error.WriteLine($"warning: {warning}"));
         }
 

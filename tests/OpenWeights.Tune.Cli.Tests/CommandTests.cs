@@ -116,6 +116,7 @@ public sealed class CommandTests
         Assert.That(Sum(["--model", "merged"]), Is.EqualTo(together).Within(1e-4));
         Assert.That(Sum(["--model", reference, "--adapter", a]), Is.Not.EqualTo(together).Within(1e-2));
         Assert.That(Owt.Run(work.Root, 1, ["export", "--format", "peft", "--model", reference, .. mix, "--output", "adapter"]).Error, Does.Contain("one adapter"));
+        Assert.That(Owt.Run(work.Root, 1, "score", "--model", reference, "--adapter", a, "--adapter", $"{a}=2", "--input", "input.jsonl").Error, Does.Contain("given twice"));
 
         double Sum(string[] arguments) => Owt.Run(work.Root, 0, ["score", .. arguments, "--input", "input.jsonl"]).Json[0]["sum_logprob"]!.GetValue<double>();
     }

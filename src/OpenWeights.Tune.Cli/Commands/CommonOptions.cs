@@ -8,7 +8,19 @@ internal static class CommonOptions
 {
     internal static Option<string> Model() => new("--model") { Description = "The folder of the base model.", HelpName = "DIR", Required = true };
 
-    internal static Option<string[]> Adapters() => new("--adapter") { Description = "The folder of an adapter, as PEFT writes it; DIR=0.7 takes so much of it, and several are added up.", HelpName = "DIR" };
+    internal static Option<string[]> Adapters(string description = "The folder of an adapter, as PEFT writes it; DIR=0.7 takes so much of it, and several are added up.")
+    {
+        var option = new Option<string[]>("--adapter") { Description = description, HelpName = "DIR" };
+        option.Validators.Add(static result =>
+        {
+            var folders = (result.GetValueOrDefault<string[]>() ?? []).Select(static t => AdapterChoice.Parse(t).Folder).ToList();
+            if (folders.Count != folders.Distinct().Count())
+            {
+                result.AddError("--adapter: the same folder is given twice; give it once with the sum of its weights.");
+            }
+        });
+        return option;
+    }
 
     internal static Option<string?> Quantization()
     {

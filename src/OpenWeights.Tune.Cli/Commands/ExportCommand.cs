@@ -16,7 +16,7 @@ internal static class ExportCommand
 {
     private static readonly Option<string> s_format = new("--format") { Description = "peft: an adapter folder; merged: a model folder with the adapter merged in.", Required = true };
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string[]> s_adapter = new("--adapter") { Description = "The folder of the adapter; merged: DIR=0.7 takes so much of it, and several are added up.", HelpName = "DIR", Required = true };
+    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("The folder of the adapter; merged: DIR=0.7 takes so much of it, and several are added up.");
     private static readonly Option<string> s_output = new("--output") { Description = "The folder to write; it must not exist.", HelpName = "PATH", Required = true };
     private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16 for all weights; left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: the largest weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
@@ -27,6 +27,7 @@ internal static class ExportCommand
     {
         _ = s_format.AcceptOnlyFromAmong("peft", "merged");
         _ = s_dtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
+        s_adapter.Required = true;
         _ = s_quantization.AcceptOnlyFromAmong("none", "nf4", "int8");
         s_maxShardSize.Validators.Add(static result =>
         {

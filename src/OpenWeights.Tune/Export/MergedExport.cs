@@ -35,6 +35,18 @@ public static class MergedExport
         return plan.Unties;
     }
 
+    /// <summary>As the other, with one adapter.</summary>
+    /// <param name="base">The base model, loaded.</param>
+    /// <param name="adapter">The adapter on it.</param>
+    /// <param name="folder">The folder, which must not exist.</param>
+    /// <param name="dtype">The dtype to write; the base's own for each tensor, where null.</param>
+    /// <param name="maxShardBytes">The largest weight file.</param>
+    public static bool Write(LoadedModel @base, LoraAdapter adapter, string folder, ScalarType? dtype, long maxShardBytes)
+    {
+        using var one = new AdapterMix([(adapter, 1)]);
+        return Write(@base, one, folder, dtype, maxShardBytes);
+    }
+
     /// <summary>How far the logits of a merged folder are from those of base and adapters, over a sample of tokens.</summary>
     /// <param name="base">The base model with its adapters on.</param>
     /// <param name="folder">The merged model.</param>

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
@@ -141,6 +142,37 @@ public sealed class ReferenceAdapterTests
         using var scope = NewDisposeScope();
         var ids = Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!);
         Assert.That(Golden.LargestDifference(merged.Model.Logits(merged.Model.call(ModelInput.Rows(ids))), golden.Tensor("merged.logits")), Is.LessThan(3e-5));
+    }
+
+    // As PEFT writes them after embeddings were changed without being named, and where the base under an update was another.
+    [TestCase("lora_qv", "model.embed_tokens.weight", "model.embed_tokens.weight")]
+    [TestCase("lora_qv", "lm_head.weight", "lm_head.weight")]
+    [TestCase("lora_embedding", "model.embed_tokens.base_layer.weight", "model.embed_tokens.weight")]
+    [TestCase("lora_embedding", "lm_head.base_layer.weight", "lm_head.weight")]
+    public void Whole_embeddings_in_the_file_stand_in_the_place_of_the_bases(string name, string held, string changed)
+    {
+        using var golden = new Golden(name);
+        using var loaded = Base(golden);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        using var work = new TemporaryFolder();
+        using var file = SafetensorsFile.Open(Path.Combine(golden.Folder, "adapter_model.safetensors"));
+        using var weights = loaded.Folder.OpenWeights();
+        var other = TensorFiles.Read(weights, changed).neg();
+        var key = "base_model.model." + held;
+        var tensors = file.Tensors.Where(t => t.Name != key).Select(t => TensorToWrite.FromSource(file, t.Name)).Append(TensorFiles.ToWrite(key, other));
+        AdapterFolder.Write(work.At("adapter"), AdapterFolder.Open(golden.Folder).Config, [.. tensors]);
+        using var adapter = PeftFolder.Load(loaded.Model, work.At("adapter"));
+        PeftFolder.Save(adapter, work.At("again"), null);
+        Assert.That(File.ReadAllBytes(work.At("again", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(work.At("adapter", "adapter_model.safetensors"))));
+        var ids = ModelInput.Rows(Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!));
+        var actual = loaded.Model.Logits(loaded.Model.call(ids));
+        MergedExport.Write(loaded, adapter, work.At("merged"), null, long.MaxValue);
+        Assert.That(MergedExport.Verify(loaded, work.At("merged")).Difference, Is.LessThan(3e-5));
+        adapter.Enabled = false;
+        using var plain = PeftFolder.Load(loaded.Model, golden.Folder);
+        _ = loaded.Model.named_parameters().Single(p => p.name == changed).parameter.copy_(other);
+        Assert.That(Golden.LargestDifference(actual, loaded.Model.Logits(loaded.Model.call(ids))), Is.LessThan(3e-5));
     }
 
     [Test]

@@ -89,6 +89,20 @@ public sealed class QuantizedModelTests
         Assert.That(After(), Is.EqualTo(first));
     }
 
+    [Test]
+    public void Steps_leave_no_tensor_behind()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 12);
+        var counts = new List<long>();
+        foreach (var checkpointing in new[] { false, true })
+        {
+            _ = Run(folder, $"run{checkpointing}", new AdapterSection { Rank = 4, UseDora = true, LoraDropout = 0.1, ModulesToSave = ["lm_head"] }, new QuantizationSection(), "model", checkpointing, counts.Add);
+            Assert.That(counts[^1], Is.LessThanOrEqualTo(counts[^3]));
+        }
+    }
+
     // The same model with the values that quantisation leaves, written in full by merging nothing into it.
     private static void WriteValues(TemporaryFolder folder, string kind)
     {
@@ -97,9 +111,9 @@ public sealed class QuantizedModelTests
         _ = MergedExport.Write(loaded, nothing, folder.At("values"), null, long.MaxValue);
     }
 
-    private static List<StepMetrics> Run(TemporaryFolder folder, string name, AdapterSection adapter, QuantizationSection? quantization, string model, bool checkpointing)
+    private static List<StepMetrics> Run(TemporaryFolder folder, string name, AdapterSection adapter, QuantizationSection? quantization, string model, bool checkpointing, Action<long>? count = null)
     {
-        var listener = new SilentListener();
+        var listener = new SilentListener { OnStep = _ => count?.Invoke(Tensor.TotalCount) };
         var config = new RunConfig
         {
             OutputDir = folder.At(name),
