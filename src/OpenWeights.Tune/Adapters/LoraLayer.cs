@@ -56,9 +56,6 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     /// <summary>The share of inputs left out in training.</summary>
     public double Dropout { get; }
 
-    /// <summary>Whether the update started from the weight's singular vectors (PiSSA).</summary>
-    public bool StartsFromWeight => _start is not null;
-
     /// <inheritdoc/>
     public override IEnumerable<(string Name, Parameter Parameter)> Parameters
     {

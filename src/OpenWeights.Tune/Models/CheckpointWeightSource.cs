@@ -25,6 +25,6 @@ internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarTyp
 
         // As the checkpoint stores it: only one layer at a time is here in full.
         using var weight = TensorFiles.Read(checkpoint, name, device: device);
-        return quantization.Quantize(weight, dtype);
+        return quantization.Quantize(weight);
     }
 }

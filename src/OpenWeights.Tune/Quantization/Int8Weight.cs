@@ -12,8 +12,8 @@ public sealed class Int8Weight : QuantizedWeight
     private readonly Tensor _codes;
     private readonly Tensor _scales;
 
-    private Int8Weight(Tensor codes, Tensor scales, ScalarType dtype)
-        : base(codes.size(0), codes.size(1), dtype, grain: 1)
+    private Int8Weight(Tensor codes, Tensor scales)
+        : base(codes.size(0), codes.size(1), grain: 1)
     {
         _codes = codes;
         _scales = scales;
@@ -24,14 +24,13 @@ public sealed class Int8Weight : QuantizedWeight
 
     /// <summary>Quantises a weight.</summary>
     /// <param name="weight">[out, in].</param>
-    /// <param name="dtype">The dtype that is computed in later.</param>
-    public static Int8Weight Of(Tensor weight, ScalarType dtype)
+    public static Int8Weight Of(Tensor weight)
     {
         ArgumentNullException.ThrowIfNull(weight);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var quantized = new Int8Weight(
-            scope.Detach(empty(weight.shape, ScalarType.Int8, weight.device)), scope.Detach(empty([weight.size(0), 1], float32, weight.device)), dtype);
+            scope.Detach(empty(weight.shape, ScalarType.Int8, weight.device)), scope.Detach(empty([weight.size(0), 1], float32, weight.device)));
         foreach (var (start, count) in quantized.Parts())
         {
             using var inner = NewDisposeScope();

@@ -25,8 +25,8 @@ public sealed class Nf4Weight : QuantizedWeight
     private readonly Tensor? _scaleCodes;
     private readonly Tensor? _mean;
 
-    private Nf4Weight(long outFeatures, long inFeatures, ScalarType dtype, int blockSize, Tensor codes, Tensor scales, Tensor? scaleCodes, Tensor? mean)
-        : base(outFeatures, inFeatures, dtype, blockSize)
+    private Nf4Weight(long outFeatures, long inFeatures, int blockSize, Tensor codes, Tensor scales, Tensor? scaleCodes, Tensor? mean)
+        : base(outFeatures, inFeatures, blockSize)
     {
         _blockSize = blockSize;
         _codes = codes;
@@ -38,18 +38,14 @@ public sealed class Nf4Weight : QuantizedWeight
     /// <summary>Two codes a byte, [blocks x block size / 2], uint8.</summary>
     public Tensor Codes => _codes;
 
-    /// <summary>The scales in 8 bits, [blocks], uint8; null without double quantisation.</summary>
-    public Tensor? ScaleCodes => _scaleCodes;
-
     /// <inheritdoc/>
     public override long ByteLength => _codes.numel() + (4 * _scales.numel()) + (_scaleCodes?.numel() ?? 0) + (_mean is null ? 0 : 4);
 
     /// <summary>Quantises a weight.</summary>
     /// <param name="weight">[out, in].</param>
-    /// <param name="dtype">The dtype that is computed in later.</param>
     /// <param name="blockSize">How many weights share a scale: a power of two from 32 to 4096.</param>
     /// <param name="doubleQuantization">Whether the scales are quantised too.</param>
-    public static Nf4Weight Of(Tensor weight, ScalarType dtype, int blockSize, bool doubleQuantization)
+    public static Nf4Weight Of(Tensor weight, int blockSize, bool doubleQuantization)
     {
         ArgumentNullException.ThrowIfNull(weight);
         if (blockSize is < 32 or > 4096 || !int.IsPow2(blockSize))
@@ -81,7 +77,7 @@ public sealed class Nf4Weight : QuantizedWeight
         }
 
         return new Nf4Weight(
-            weight.size(0), weight.size(1), dtype, blockSize, scope.Detach(codes), scope.Detach(scales), scaleCodes?.DetachFromDisposeScope(), mean?.DetachFromDisposeScope());
+            weight.size(0), weight.size(1), blockSize, scope.Detach(codes), scope.Detach(scales), scaleCodes?.DetachFromDisposeScope(), mean?.DetachFromDisposeScope());
     }
 
     /// <inheritdoc/>

@@ -21,7 +21,6 @@ public sealed record QuantizationSettings(QuantizationKind Kind, int BlockSize =
 
     /// <summary>Quantises a weight, a part at a time.</summary>
     /// <param name="weight">[out, in], of any floating-point dtype.</param>
-    /// <param name="dtype">The dtype that is computed in later.</param>
-    public QuantizedWeight Quantize(Tensor weight, ScalarType dtype) =>
-        Kind == QuantizationKind.Int8 ? Int8Weight.Of(weight, dtype) : Nf4Weight.Of(weight, dtype, BlockSize, DoubleQuantization);
+    public QuantizedWeight Quantize(Tensor weight) =>
+        Kind == QuantizationKind.Int8 ? Int8Weight.Of(weight) : Nf4Weight.Of(weight, BlockSize, DoubleQuantization);
 }

@@ -8,11 +8,10 @@ public abstract class QuantizedWeight : IDisposable
     // Values that are made at once: 16 MiB as float32.
     private const long PartElements = 1 << 22;
 
-    private protected QuantizedWeight(long outFeatures, long inFeatures, ScalarType dtype, long grain)
+    private protected QuantizedWeight(long outFeatures, long inFeatures, long grain)
     {
         OutFeatures = outFeatures;
         InFeatures = inFeatures;
-        DType = dtype;
         var step = grain / (long)System.Numerics.BigInteger.GreatestCommonDivisor(grain, inFeatures);
         PartRows = Math.Max(step, PartElements / inFeatures / step * step);
     }
@@ -22,9 +21,6 @@ public abstract class QuantizedWeight : IDisposable
 
     /// <summary>Width of the input.</summary>
     public long InFeatures { get; }
-
-    /// <summary>The dtype that is computed in.</summary>
-    public ScalarType DType { get; }
 
     /// <summary>The number of weights.</summary>
     public long Count => OutFeatures * InFeatures;

@@ -24,7 +24,7 @@ public sealed class Nf4Tests
         using var scope = NewDisposeScope();
         _ = manual_seed(5);
         var weight = randn([rows, columns]).mul((Scalar)0.05);
-        using var quantized = Nf4Weight.Of(weight, float32, block, doubled);
+        using var quantized = Nf4Weight.Of(weight, block, doubled);
         var w = Values(weight);
         var actual = Values(quantized.Rows(0, rows, float32));
         var codes = quantized.Codes.bytes.ToArray();
@@ -75,7 +75,7 @@ public sealed class Nf4Tests
     public void The_scales_of_a_large_layer_cost_little()
     {
         using var scope = NewDisposeScope();
-        using var quantized = Nf4Weight.Of(randn([1024, 2048]), bfloat16, 64, doubleQuantization: true);
+        using var quantized = Nf4Weight.Of(randn([1024, 2048]), 64, doubleQuantization: true);
         Assert.That((double)quantized.ByteLength / quantized.Count, Is.LessThan(0.517).And.GreaterThan(0.5));
     }
 
@@ -87,7 +87,7 @@ public sealed class Nf4Tests
     {
         using var scope = NewDisposeScope();
         _ = manual_seed(5);
-        using var quantized = new QuantizationSettings(kind).Quantize(randn([output, input]), float32);
+        using var quantized = new QuantizationSettings(kind).Quantize(randn([output, input]));
         var values = quantized.Parts().Select(p => quantized.Rows(p.Start, p.Count, float32)).ToArray();
         var dense = cat(values).requires_grad_(false);
         Assert.That(dense.shape, Is.EqualTo(new long[] { output, input }));
@@ -104,7 +104,7 @@ public sealed class Nf4Tests
     {
         using var scope = NewDisposeScope();
         var weight = randn([50, 300]);
-        using var quantized = Int8Weight.Of(weight, float32);
+        using var quantized = Int8Weight.Of(weight);
         var step = weight.abs().amax(1).div((Scalar)127.0).unsqueeze(1);
         Assert.That(quantized.Rows(0, 50, float32).sub(weight).abs().div(step).max().ToDouble(), Is.LessThan(0.5001));
         Assert.That((double)quantized.ByteLength / quantized.Count, Is.LessThan(1.02));
