@@ -73,18 +73,23 @@ public sealed class ChatLoopTests
     [Test]
     public void An_adapter_changes_the_answer_and_goes_off_again()
     {
-        using var adapter = LoraAdapter.Create(_loaded.Model, new LoraConfig { Rank = 4, Alpha = 8, Targets = TargetModules.AllLinear }, 1);
-        using (no_grad())
+        using var work = new TemporaryFolder();
+        using (var adapter = LoraAdapter.Create(_loaded.Model, new LoraConfig { Rank = 4, Alpha = 8, Targets = TargetModules.AllLinear }, 1))
         {
+            using var nothing = no_grad();
             foreach (var layer in adapter.Layers)
             {
                 _ = layer.B.normal_(0, 0.3);
             }
+
+            PeftFolder.Save(adapter, work["loud"], null);
         }
 
-        Talk("five\n/reset\n/adapter none\nfive\n/reset\n/adapter loud\nfive\n/adapter\n/adapter other\n", ("loud", adapter));
+        using var adapters = new AdapterSet(_loaded.Model);
+        _ = adapters.Load("loud", work["loud"]);
+        Talk("five\n/reset\n/adapter none\nfive\n/reset\n/adapter loud\nfive\n/adapter\n/adapter other\n", adapters);
         var answers = _output.ToString().Split(Environment.NewLine);
-        adapter.Enabled = false;
+        adapters.Use();
         Assert.That(answers[1], Is.EqualTo(Answer("<|im_start|>user\nfive<|im_end|>\n<|im_start|>assistant\n")), "without it the base answers");
         Assert.That((answers[0], answers[2]), Is.EqualTo((answers[2], answers[0])).And.Not.EqualTo((answers[1], answers[1])));
         Assert.That(_notes.ToString(), Does.Contain("loud (on)").And.Contains("there is no adapter other"));
@@ -94,8 +99,9 @@ public sealed class ChatLoopTests
     public void Ctrl_C_stops_an_answer_and_the_conversation_goes_on()
     {
         ChatLoop? chat = null;
+        using var adapters = new AdapterSet(_loaded.Model);
         using var output = new InterruptingWriter(() => chat!.Interrupt());
-        chat = new ChatLoop(_loaded.Model, _tokenizer, new Dictionary<string, LoraAdapter>(), new GenerationOptions { MaxNewTokens = 60 }, [], new StringReader("five\n/reset\nsix\n"), output, _notes);
+        chat = new ChatLoop(_loaded.Model, _tokenizer, adapters, new GenerationOptions { MaxNewTokens = 60 }, [], new StringReader("five\n/reset\nsix\n"), output, _notes);
         chat.Run();
         Assert.That(_notes.ToString(), Does.Contain("stopped"));
         Assert.That(_notes.ToString().Split("tokens/s"), Has.Length.EqualTo(3), "two answers were begun");
@@ -111,10 +117,11 @@ public sealed class ChatLoopTests
         Assert.That(_output.ToString(), Is.Empty);
     }
 
-    private void Talk(string typed, params (string Name, LoraAdapter Adapter)[] adapters)
+    private void Talk(string typed, AdapterSet? adapters = null)
     {
+        using var none = new AdapterSet(_loaded.Model);
         var chat = new ChatLoop(
-            _loaded.Model, _tokenizer, adapters.ToDictionary(static a => a.Name, static a => a.Adapter), new GenerationOptions { MaxNewTokens = 12, EndTokens = [2] },
+            _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, EndTokens = [2] },
             [], new StringReader(typed), _output, _notes);
         chat.Run();
     }

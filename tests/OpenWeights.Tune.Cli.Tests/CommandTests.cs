@@ -103,6 +103,49 @@ public sealed class CommandTests
     }
 
     [Test]
+    public void Several_adapters_are_added_up_by_their_weights()
+    {
+        var reference = SharedFiles.Require("goldens", "reference", "llama");
+        var (a, b) = (SharedFiles.Require("goldens", "reference", "lora_qv"), SharedFiles.Require("goldens", "reference", "lora_dora"));
+        using var work = new TemporaryFolder();
+        File.WriteAllText(work.At("input.jsonl"), "{\"input_ids\": [1, 50, 7, 200, 31]}\n");
+        string[] mix = ["--adapter", $"{a}=0.7", "--adapter", $"{b}=0.3"];
+        var export = Owt.Run(work.Root, 0, ["export", "--format", "merged", "--model", reference, .. mix, "--output", "merged"]);
+        Assert.That(export.Output, Does.Contain("nats a token"));
+        var together = Sum(["--model", reference, .. mix]);
+        Assert.That(Sum(["--model", "merged"]), Is.EqualTo(together).Within(1e-4));
+        Assert.That(Sum(["--model", reference, "--adapter", a]), Is.Not.EqualTo(together).Within(1e-2));
+        Assert.That(Owt.Run(work.Root, 1, ["export", "--format", "peft", "--model", reference, .. mix, "--output", "adapter"]).Error, Does.Contain("one adapter"));
+        Assert.That(Owt.Run(work.Root, 1, "score", "--model", reference, "--adapter", a, "--adapter", $"{a}=2", "--input", "input.jsonl").Error, Does.Contain("given twice"));
+
+        double Sum(string[] arguments) => Owt.Run(work.Root, 0, ["score", .. arguments, "--input", "input.jsonl"]).Json[0]["sum_logprob"]!.GetValue<double>();
+    }
+
+    [Test]
+    public void A_quantised_base_scores_like_itself_and_merges_into_its_own_values()
+    {
+        var model = SharedFiles.Require("fixtures", "weights", "stories260K-hf");
+        using var work = new TemporaryFolder();
+        File.WriteAllText(work.At("input.jsonl"), "{\"text\": \"Once upon a time, there was a little girl named Lily.\"}\n");
+        double Sum(params string[] arguments) => Owt.Run(work.Root, 0, ["score", "--model", model, "--input", "input.jsonl", .. arguments]).Json[0]["sum_logprob"]!.GetValue<double>();
+        var plain = Sum();
+        Assert.That(Sum("--quantization", "int8"), Is.EqualTo(plain).Within(0.3).And.Not.EqualTo(plain));
+        Assert.That(Sum("--quantization", "nf4"), Is.EqualTo(plain).Within(5).And.Not.EqualTo(plain));
+    }
+
+    [Test]
+    public void An_adapter_is_described_with_what_servers_do_not_take()
+    {
+        var dora = Owt.Run(".", 0, "inspect", SharedFiles.Require("goldens", "reference", "lora_dora")).Output;
+        Assert.That(dora, Does.Contain("use_dora").And.Contains("8 (21 modules)").And.Contains("../llama").And.Contains("warning            use_dora: neither vLLM nor llama.cpp"));
+        var saved = Owt.Run(".", 0, "inspect", "--json", SharedFiles.Require("goldens", "reference", "lora_modules_to_save")).Json[0];
+        Assert.That(saved["warnings"]!.AsArray().Single()!.ToString(), Does.StartWith("modules_to_save"));
+        Assert.That(saved["parameters"]!.GetValue<long>(), Is.EqualTo(38144), "PEFT's own count");
+        Assert.That(Owt.Run(".", 0, "inspect", "--json", SharedFiles.Require("goldens", "reference", "lora_qv")).Json[0]["warnings"]!.AsArray(), Is.Empty);
+        Assert.That(Owt.Run(".", 0, "inspect", "--json", SharedFiles.Require("goldens", "reference", "lora_rslora")).Json[0]["warnings"]!.ToJsonString(), Does.Contain("llama.cpp"));
+    }
+
+    [Test]
     public void Tokens_are_Hugging_Faces()
     {
         var golden = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "tokenizer", "tinyllama-1.1b-chat__tokenizer.json")))!["cases"]!.AsArray();

@@ -10,20 +10,28 @@ namespace OpenWeights.Tune.Tests;
 /// <summary>One case of the reference's answers: its folder, its numbers and its tensors.</summary>
 internal sealed class Golden : IDisposable
 {
+    private readonly Lazy<SafetensorsFile> _tensors;
+
     internal Golden(string name)
     {
         Folder = SharedFiles.Require("goldens", "reference", name);
         Json = JsonNode.Parse(File.ReadAllText(Path.Combine(Folder, "golden.json")))!.AsObject();
-        Tensors = SafetensorsFile.Open(Path.Combine(Folder, "golden.safetensors"));
+        _tensors = new Lazy<SafetensorsFile>(() => SafetensorsFile.Open(Path.Combine(Folder, "golden.safetensors")));
     }
 
     internal string Folder { get; }
 
     internal JsonObject Json { get; }
 
-    internal SafetensorsFile Tensors { get; }
+    internal SafetensorsFile Tensors => _tensors.Value;
 
-    public void Dispose() => Tensors.Dispose();
+    public void Dispose()
+    {
+        if (_tensors.IsValueCreated)
+        {
+            _tensors.Value.Dispose();
+        }
+    }
 
     internal Tensor Tensor(string name) => TensorFiles.Read(Tensors, name);
 

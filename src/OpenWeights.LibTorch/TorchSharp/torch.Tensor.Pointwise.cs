@@ -92,6 +92,9 @@ public static partial class torch
 
         public Tensor gelu() => Op.Tensor("aten::gelu", this);
 
+        public Tensor bucketize(Tensor boundaries, bool outInt32 = false, bool right = false) =>
+            Op.Tensor("aten::bucketize.Tensor", this, boundaries, outInt32, right);
+
         public Tensor round(long decimals = 0) => Op.Tensor("aten::round.decimals", this, decimals);
 
         public Tensor clamp(Scalar? min = null, Scalar? max = null) => Op.Tensor("aten::clamp", this, min, max);

@@ -36,6 +36,10 @@ public static partial class torch
 
         public Tensor detach() => Op.Tensor("aten::detach", this);
 
+        public Tensor view_as_complex() => Op.Tensor("aten::view_as_complex", this);
+
+        public Tensor view_as_real() => Op.Tensor("aten::view_as_real", this);
+
         public Tensor alias() => Op.Tensor("aten::alias", this);
 
         public Tensor narrow(long dim, long start, long length) => Op.Tensor("aten::narrow", this, dim, start, length);

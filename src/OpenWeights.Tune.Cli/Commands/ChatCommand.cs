@@ -1,5 +1,4 @@
 using System.CommandLine;
-using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -11,12 +10,21 @@ internal static class ChatCommand
     private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "The folder of an adapter, or NAME=DIR; of several the first is on, and /adapter NAME changes to another.", HelpName = "[NAME=]DIR" };
     private static readonly Option<string?> s_system = new("--system") { Description = "What the model is told first.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(512, 0.7);
+    private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string> s_device = CommonOptions.Device();
     private static readonly Option<string> s_dtype = CommonOptions.DType();
 
     internal static Command Create()
     {
-        var command = new Command("chat", "Talks with a model in the terminal. /help tells what can be typed.") { s_model, s_adapters, s_system, s_device, s_dtype };
+        s_adapters.Validators.Add(static result =>
+        {
+            var names = (result.GetValueOrDefault<string[]>() ?? []).Select(static t => Named(t).Name).ToList();
+            if (names.GroupBy(static n => n).FirstOrDefault(static g => g.Count() > 1 || g.Key == ChatLoop.None) is { } wrong)
+            {
+                result.AddError($"--adapter: {(wrong.Key == ChatLoop.None ? "'none' is the base alone" : $"two adapters are named {wrong.Key}")}; name them with NAME=DIR.");
+            }
+        });
+        var command = new Command("chat", "Talks with a model in the terminal. /help tells what can be typed.") { s_model, s_adapters, s_system, s_device, s_dtype, s_quantization };
         s_sampling.AddTo(command);
         command.SetAction(Run);
         return command;
@@ -24,17 +32,16 @@ internal static class ChatCommand
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, null, arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!);
-        var adapters = new Dictionary<string, LoraAdapter>(StringComparer.Ordinal);
+        using var session = new ModelSession(arguments.GetValue(s_model)!, [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
+        foreach (var (name, folder) in (arguments.GetValue(s_adapters) ?? []).Select(Named))
+        {
+            _ = session.Adapters.Load(name, folder, static warning => Console.Error.WriteLine($"warning: {warning}"));
+        }
+
         try
         {
-            foreach (var (name, folder) in (arguments.GetValue(s_adapters) ?? []).Select(Named))
-            {
-                adapters.Add(name, PeftFolder.Load(session.Model, folder, static warning => Console.Error.WriteLine($"warning: {warning}")));
-            }
-
             var options = s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer));
-            var chat = new ChatLoop(session.Model, session.Tokenizer, adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
+            var chat = new ChatLoop(session.Model, session.Tokenizer, session.Adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
             chat.UseSystem(arguments.GetValue(s_system));
             Signals.Interrupted = () =>
             {
@@ -51,10 +58,6 @@ internal static class ChatCommand
         finally
         {
             Signals.Interrupted = null;
-            foreach (var adapter in adapters.Values)
-            {
-                adapter.Dispose();
-            }
         }
 
         return ExitCode.Success;

@@ -13,6 +13,9 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>A conversation: what is typed goes to the model with all that was said before, and lines that begin with a slash are orders.</summary>
 internal sealed class ChatLoop
 {
+    /// <summary>What is typed in an adapter's place for the base alone.</summary>
+    internal const string None = "none";
+
     private const string Block = "\"\"\"";
 
     private const string Help = """
@@ -27,7 +30,7 @@ internal sealed class ChatLoop
 
     private readonly CausalLanguageModel _model;
     private readonly Tokenizer _tokenizer;
-    private readonly IReadOnlyDictionary<string, LoraAdapter> _adapters;
+    private readonly AdapterSet _adapters;
     private readonly GenerationOptions _options;
     private readonly IReadOnlyList<string> _stops;
     private readonly TextReader _input;
@@ -36,6 +39,7 @@ internal sealed class ChatLoop
     private readonly ChatRenderer _renderer;
     private readonly JsonArray _messages = [];
     private CancellationTokenSource? _answer;
+    private string? _adapter;
     private string? _system;
     private bool _warned;
 
@@ -50,7 +54,7 @@ internal sealed class ChatLoop
     /// <param name="notes">Gets everything else.</param>
     /// <exception cref="InvalidDataException">The model has no chat template.</exception>
     internal ChatLoop(
-        CausalLanguageModel model, Tokenizer tokenizer, IReadOnlyDictionary<string, LoraAdapter> adapters, GenerationOptions options,
+        CausalLanguageModel model, Tokenizer tokenizer, AdapterSet adapters, GenerationOptions options,
         IReadOnlyList<string> stops, TextReader input, TextWriter output, TextWriter notes)
     {
         _model = model;
@@ -64,7 +68,7 @@ internal sealed class ChatLoop
         _renderer = tokenizer.ChatTemplateText is null
             ? throw new InvalidDataException("the model has no chat template, so it is not made for chats; use generate --prompt.")
             : new ChatRenderer(tokenizer);
-        UseAdapter(adapters.Keys.FirstOrDefault());
+        UseAdapter(adapters.Names.FirstOrDefault());
     }
 
     /// <summary>Ctrl-C: stops the answer that is under way; without one, asks first and ends the second time.</summary>
@@ -148,31 +152,23 @@ internal sealed class ChatLoop
     {
         if (name.Length == 0)
         {
-            _notes.WriteLine(_adapters.Count == 0 ? "there are no adapters; start with --adapter NAME=DIR." : $"adapters: {string.Join(", ", _adapters.Select(static a => a.Value.Enabled ? a.Key + " (on)" : a.Key))}");
+            _notes.WriteLine(_adapters.Names.Count == 0 ? "there are no adapters; start with --adapter NAME=DIR." : $"adapters: {string.Join(", ", _adapters.Names.Select(n => n == _adapter ? n + " (on)" : n))}");
         }
-        else if (name == "none" || _adapters.ContainsKey(name))
+        else if (name == None || _adapters.Names.Contains(name))
         {
-            UseAdapter(name);
-            _notes.WriteLine(name == "none" ? "the base alone answers." : $"{name} answers.");
+            UseAdapter(name == None ? null : name);
+            _notes.WriteLine(name == None ? "the base alone answers." : $"{name} answers.");
         }
         else
         {
-            _notes.WriteLine($"there is no adapter {name}; there are {string.Join(", ", _adapters.Keys.Append("none"))}.");
+            _notes.WriteLine($"there is no adapter {name}; there are {string.Join(", ", _adapters.Names.Append(None))}.");
         }
     }
 
-    // Two adapters may share layers, so all go off before one goes on.
     private void UseAdapter(string? name)
     {
-        foreach (var adapter in _adapters.Values)
-        {
-            adapter.Enabled = false;
-        }
-
-        if (name is not null && _adapters.TryGetValue(name, out var chosen))
-        {
-            chosen.Enabled = true;
-        }
+        _adapters.Use(name is null ? [] : [(name, 1)]);
+        _adapter = name;
     }
 
     private void Answer(string text)

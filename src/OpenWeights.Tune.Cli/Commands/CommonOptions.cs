@@ -8,7 +8,26 @@ internal static class CommonOptions
 {
     internal static Option<string> Model() => new("--model") { Description = "The folder of the base model.", HelpName = "DIR", Required = true };
 
-    internal static Option<string?> Adapter() => new("--adapter") { Description = "The folder of an adapter, as PEFT writes it.", HelpName = "DIR" };
+    internal static Option<string[]> Adapters(string description = "The folder of an adapter, as PEFT writes it; DIR=0.7 takes so much of it, and several are added up.")
+    {
+        var option = new Option<string[]>("--adapter") { Description = description, HelpName = "DIR" };
+        option.Validators.Add(static result =>
+        {
+            var folders = (result.GetValueOrDefault<string[]>() ?? []).Select(static t => AdapterChoice.Parse(t).Folder).ToList();
+            if (folders.Count != folders.Distinct().Count())
+            {
+                result.AddError("--adapter: the same folder is given twice; give it once with the sum of its weights.");
+            }
+        });
+        return option;
+    }
+
+    internal static Option<string?> Quantization()
+    {
+        var option = new Option<string?>("--quantization") { Description = "Hold the linear layers in few bits while running: none, nf4 or int8; as an adapter was trained, so it works best." };
+        _ = option.AcceptOnlyFromAmong("none", "nf4", "int8");
+        return option;
+    }
 
     internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
 

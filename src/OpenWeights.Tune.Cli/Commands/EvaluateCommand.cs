@@ -10,7 +10,8 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class EvaluateCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string?> s_adapter = CommonOptions.Adapter();
+    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
+    private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string> s_data = new("--data") { Description = "The rows to measure on.", HelpName = "FILE", Required = true };
     private static readonly Option<string> s_trainOn = new("--train-on") { Description = "Which tokens count: assistant, completion or all.", DefaultValueFactory = static _ => "assistant" };
     private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Rows at once.", 4, 1);
@@ -21,14 +22,14 @@ internal static class EvaluateCommand
     internal static Command Create()
     {
         _ = s_trainOn.AcceptOnlyFromAmong("assistant", "completion", "all");
-        var command = new Command("evaluate", "Gives loss, perplexity and token accuracy on rows.") { s_model, s_adapter, s_data, s_trainOn, s_batch, s_json, s_device, s_dtype };
+        var command = new Command("evaluate", "Gives loss, perplexity and token accuracy on rows.") { s_model, s_adapter, s_data, s_trainOn, s_batch, s_json, s_device, s_dtype, s_quantization };
         command.SetAction(Run);
         return command;
     }
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter), arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!);
+        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
         var section = new DataSection { MaxLength = session.Model.Config.MaxPositions };
         var rows = DataSet.Read(
             [new DataSource { Path = arguments.GetValue(s_data)! }],

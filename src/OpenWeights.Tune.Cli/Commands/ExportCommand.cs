@@ -11,10 +11,11 @@ internal static class ExportCommand
 {
     private static readonly Option<string> s_format = new("--format") { Description = "peft: an adapter folder; merged: a model folder with the adapter merged in; gguf: that model as one file for llama.cpp; gguf-lora: the adapter alone for llama.cpp.", Required = true };
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string?> s_adapter = new("--adapter") { Description = "The folder of the adapter. merged and gguf also write a base without one.", HelpName = "DIR" };
+    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("The folder of the adapter; merged and gguf: DIR=0.7 takes so much of it, several are added up, and without one the base is written.");
     private static readonly Option<string> s_output = new("--output") { Description = "The folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
     private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m or q6_k. Left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: the largest weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
+    private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged and gguf: none, nf4 or int8; the base's linear layers as they are after that quantisation, which is what an adapter trained so has seen." };
     private static readonly Option<bool?> s_verify = new("--verify") { Description = "Read what was written again and run it beside the trained model; left out, only for models below 4 GB." };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
@@ -22,6 +23,7 @@ internal static class ExportCommand
     {
         _ = s_format.AcceptOnlyFromAmong("peft", "merged", "gguf", "gguf-lora");
         _ = s_dtype.AcceptOnlyFromAmong([.. GgufPreset.Names]);
+        _ = s_quantization.AcceptOnlyFromAmong("none", "nf4", "int8");
         s_maxShardSize.Validators.Add(static result =>
         {
             if (Size(result.GetValueOrDefault<string>()!) is null)
@@ -31,21 +33,9 @@ internal static class ExportCommand
         });
         var command = new Command("export", "Writes a trained adapter, or the model with it, for use elsewhere, and checks what it wrote.")
         {
-            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_verify, s_device,
+            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_verify, s_device,
         };
-        command.Validators.Add(static result =>
-        {
-            var format = result.GetValue(s_format);
-            if (format is "peft" or "gguf-lora" && result.GetValue(s_adapter) is null)
-            {
-                result.AddError($"--format {format} wants --adapter.");
-            }
-
-            if (result.GetValue(s_dtype) is { } dtype && (format is "peft" or "gguf-lora" || (format == "merged" && dtype is not ("f32" or "f16" or "bf16"))))
-            {
-                result.AddError($"--dtype {dtype} is not possible with --format {format}.");
-            }
-        });
+        command.Validators.Add(Check);
         command.SetAction(Run);
         return command;
     }
@@ -59,7 +49,7 @@ internal static class ExportCommand
         }
 
         Devices.UseAllCores();
-        var work = new ExportWork(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!);
+        using var work = new ExportWork(arguments.GetValue(s_model)!, [.. Adapters(arguments.GetValue(s_adapter))], arguments.GetValue(s_quantization), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!);
         switch (arguments.GetValue(s_format))
         {
             case "peft":
@@ -77,6 +67,34 @@ internal static class ExportCommand
         }
 
         return ExitCode.Success;
+    }
+
+    private static IEnumerable<AdapterChoice> Adapters(string[]? given) => (given ?? []).Select(AdapterChoice.Parse);
+
+    private static void Check(System.CommandLine.Parsing.CommandResult result)
+    {
+        var format = result.GetValue(s_format);
+        var adapters = Adapters(result.GetValue(s_adapter)).ToList();
+        var wholeModel = format is "merged" or "gguf";
+        if (!wholeModel && adapters.Count == 0)
+        {
+            result.AddError($"--format {format} wants --adapter.");
+        }
+
+        if (!wholeModel && adapters is not ([] or [{ Weight: 1 }]))
+        {
+            result.AddError($"--format {format} writes one adapter as it is; a combination can be merged (--format merged or gguf).");
+        }
+
+        if (!wholeModel && result.GetValue(s_quantization) is not (null or "none"))
+        {
+            result.AddError($"--quantization says what an adapter is merged into; --format {format} merges none.");
+        }
+
+        if (result.GetValue(s_dtype) is { } dtype && (!wholeModel || (format == "merged" && dtype is not ("f32" or "f16" or "bf16"))))
+        {
+            result.AddError($"--dtype {dtype} is not possible with --format {format}.");
+        }
     }
 
     private static long? Size(string text)

@@ -7,39 +7,60 @@ using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>Writes an export, checks it, and says what it found.</summary>
-internal sealed class ExportWork(string model, string? adapterPath, string output, bool? verify, string device)
+internal sealed class ExportWork : IDisposable
 {
     private const long SmallModelBytes = 4L << 30;
-    private readonly string _modelPath = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
+    private readonly string _model;
+    private readonly string _modelPath;
+    private readonly IReadOnlyList<AdapterChoice> _choices;
+    private readonly string? _quantization;
+    private readonly string _output;
+    private readonly bool? _verify;
+    private readonly string _device;
+    private LoadedModel? _base;
+    private AdapterSet? _adapters;
+    private bool _isOutline;
+
+    internal ExportWork(string model, IReadOnlyList<AdapterChoice> adapters, string? quantization, string output, bool? verify, string device)
+    {
+        _model = model;
+        _modelPath = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
+        _choices = adapters;
+        _quantization = quantization is "none" ? null : quantization;
+        _output = output;
+        _verify = verify;
+        _device = device;
+    }
 
     internal void Peft()
     {
-        using var outline = ModelLoader.Outline(_modelPath);
-        using var adapter = Adapter(outline);
-        AtomicFolder.Write(output, work => PeftFolder.Save(adapter, work, ModelPath.NameOf(outline.Folder.FolderPath)));
-        var folder = AdapterFolder.Open(output);
+        OpenBase();
+        var adapter = Single();
+        AtomicFolder.Write(_output, work => PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath)));
+        var folder = AdapterFolder.Open(_output);
         using var written = folder.OpenWeights();
         using var scope = NewDisposeScope();
-        foreach (var (name, parameter) in adapter.Parameters)
+        var tensors = PeftFolder.Tensors(adapter);
+        foreach (var (name, tensor) in tensors)
         {
-            if (!TensorFiles.Read(written, $"base_model.model.{name}").eq(parameter.cpu()).all().item<bool>())
+            if (!TensorFiles.Read(written, $"base_model.model.{name}").eq(tensor.cpu()).all().item<bool>())
             {
-                throw new IOException($"{output}: tensor {name} reads back otherwise than it was written; is the disk sound?");
+                throw new IOException($"{_output}: tensor {name} reads back otherwise than it was written; is the disk sound?");
             }
         }
 
-        foreach (var warning in PeftLint.Check(folder.Config))
+        Console.Out.WriteLine($"adapter written to {_output}; all {tensors.Count} tensors read back the same");
+        foreach (var warning in AdapterLimits.Of(folder.Config, written))
         {
             Console.Error.WriteLine($"warning: {warning}");
         }
-
-        Console.Out.WriteLine($"adapter written to {output}; all {adapter.Parameters.Count} tensors read back the same");
     }
 
     internal void Merged(string? dtypeName, long maxShardBytes)
@@ -51,19 +72,45 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
             "bf16" => bfloat16,
             _ => null,
         };
-        WithOutline((folder, adapter) => MergedExport.Write(folder, adapter, output, dtype, maxShardBytes, ModelCard.Write(folder, model, adapterPath)));
-        Console.Out.WriteLine($"model written to {output}");
+        var folder = ModelFolder.Open(_modelPath);
+        var card = ModelCard.Write(folder, _model, [.. _choices.Select(static c => (c.Folder, c.Weight))]);
+        var unties = false;
+        if (IsPlainCopy)
+        {
+            MergedExport.Write(folder, _output, dtype, maxShardBytes, card);
+        }
+        else
+        {
+            OpenBase();
+            using var none = new AdapterMix([]);
+            unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card);
+        }
+
+        Console.Out.WriteLine($"model written to {_output}");
+        Tell(unties, "both are written, and config.json says tie_word_embeddings: false");
         if (MayVerify())
         {
-            Verify(output);
+            Verify(_output);
         }
     }
 
     internal void Gguf(string? dtypeName)
     {
-        var preset = dtypeName is null ? GgufExport.OwnPreset(ModelFolder.Open(_modelPath)) : GgufPreset.Of(dtypeName);
-        WithOutline((folder, adapter) => GgufExport.Write(folder, adapter, output, preset));
-        Console.Out.WriteLine($"model written to {output} ({preset.Name}, {Amount.Bytes(new FileInfo(output).Length)})");
+        var folder = ModelFolder.Open(_modelPath);
+        var preset = dtypeName is null ? GgufExport.OwnPreset(folder) : GgufPreset.Of(dtypeName);
+        var unties = false;
+        if (IsPlainCopy)
+        {
+            _ = GgufExport.Write(folder, null, _output, preset);
+        }
+        else
+        {
+            OpenBase();
+            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model);
+        }
+
+        Console.Out.WriteLine($"model written to {_output} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
+        Tell(unties, "both are written");
         if (!MayVerify())
         {
             return;
@@ -72,7 +119,7 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
         var unpacked = Directory.CreateTempSubdirectory("owt verify ").FullName;
         try
         {
-            GgufFolder.Unpack(output, unpacked);
+            GgufFolder.Unpack(_output, unpacked);
             Verify(unpacked);
         }
         finally
@@ -83,32 +130,61 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
 
     internal void GgufLora()
     {
-        using var outline = ModelLoader.Outline(_modelPath);
-        using var adapter = Adapter(outline);
-        GgufLoraExport.Write(outline.Folder, adapter, output);
-        var tensors = GgufLoraExport.RequireSame(outline.Folder, adapter, output);
-        Console.Out.WriteLine($"adapter written to {output}; all {tensors} tensors read back the same");
+        OpenBase();
+        var adapter = Single();
+        GgufLoraExport.Write(_base!.Folder, adapter, _output);
+        var tensors = GgufLoraExport.RequireSame(_base.Folder, adapter, _output);
+        Console.Out.WriteLine($"adapter written to {_output}; all {tensors} tensors read back the same");
+    }
+
+    public void Dispose()
+    {
+        _adapters?.Dispose();
+        _base?.Dispose();
     }
 
     // Without an adapter the decoder is not needed, so a base of a family that only llama.cpp runs can be written too.
-    private void WithOutline(Action<ModelFolder, LoraAdapter?> write)
-    {
-        if (adapterPath is null)
-        {
-            write(ModelFolder.Open(_modelPath), null);
-            return;
-        }
+    private bool IsPlainCopy => _choices.Count == 0 && _quantization is null;
 
-        using var outline = ModelLoader.Outline(_modelPath);
-        using var adapter = Adapter(outline);
-        write(outline.Folder, adapter);
+    // An outline is enough for most adapters, and then a tensor at a time is in memory.
+    private void OpenBase()
+    {
+        _isOutline = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
+        Use(_isOutline ? ModelLoader.Outline(_modelPath) : Load(), static warning => Console.Error.WriteLine($"warning: {warning}"));
     }
 
-    private LoraAdapter Adapter(LoadedModel on) => PeftFolder.Load(on.Model, adapterPath!, static warning => Console.Error.WriteLine($"warning: {warning}"));
+    private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization));
+
+    private void Use(LoadedModel loaded, Action<string>? warn)
+    {
+        _base = loaded;
+        _adapters = new AdapterSet(loaded.Model);
+        foreach (var choice in _choices)
+        {
+            _ = _adapters.Load(choice.Folder, choice.Folder, warn);
+        }
+
+        _adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);
+    }
+
+    private LoraAdapter Single() => _adapters![_choices[0].Folder];
+
+    private void Tell(bool unties, string how)
+    {
+        if (unties)
+        {
+            Console.Out.WriteLine($"embedding and output head were one weight and now differ: {how}");
+        }
+
+        if (_quantization is not null)
+        {
+            Console.Out.WriteLine($"the base's linear layers are the values that {_quantization} leaves of them, as the adapter saw them in training, and not the original weights; without --quantization it is merged into the originals");
+        }
+    }
 
     private bool MayVerify()
     {
-        if (verify is { } wanted)
+        if (_verify is { } wanted)
         {
             return wanted;
         }
@@ -132,11 +208,18 @@ internal sealed class ExportWork(string model, string? adapterPath, string outpu
 
     private void Verify(string folder)
     {
-        using var original = ModelLoader.Load(_modelPath, null, Devices.Find(device));
-        using var adapter = adapterPath is null ? null : Adapter(original);
-        var found = ExportVerification.Of(original.Model, folder);
+        if (_base is null || _isOutline)
+        {
+            // An outline computes nothing.
+            Dispose();
+            Use(Load(), warn: null);
+            _isOutline = false;
+        }
+
+        var found = MergedExport.Verify(_base!, folder);
         Console.Out.WriteLine(
-            $"read back and run: its logits differ from {(adapterPath is null ? "the base's" : "base and adapter's")} by at most {Amount.Number(found.Difference, "0.0e0")} "
-            + $"(the largest logit is {Amount.Number(found.Largest, "F1")}); the likeliest token is the same at {found.Agreeing} of {found.Positions} positions");
+            $"read back and run: its logits differ from {(_choices.Count == 0 ? "the base's" : "base and adapter's")} by at most {Amount.Number(found.Difference, "0.0e0")} "
+            + $"(the largest logit is {Amount.Number(found.Largest, "F1")}); divergence of its next-token probabilities {Amount.Number(found.Divergence, "0.0e0")} nats a token; "
+            + $"the likeliest token is the same at {found.Agreeing} of {found.Positions} positions");
     }
 }

@@ -11,7 +11,8 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class GenerateCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string?> s_adapter = CommonOptions.Adapter();
+    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
+    private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "The text to go on from; several are continued side by side.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A JSON file with a list of messages, put through the model's chat template.", HelpName = "FILE" };
     private static readonly SamplingOptions s_sampling = new(128, 0);
@@ -21,7 +22,7 @@ internal static class GenerateCommand
 
     internal static Command Create()
     {
-        var command = new Command("generate", "Continues texts, or answers messages.") { s_model, s_adapter, s_prompt, s_messages, s_json, s_device, s_dtype };
+        var command = new Command("generate", "Continues texts, or answers messages.") { s_model, s_adapter, s_prompt, s_messages, s_json, s_device, s_dtype, s_quantization };
         s_sampling.AddTo(command);
         command.Validators.Add(static result =>
         {
@@ -36,7 +37,7 @@ internal static class GenerateCommand
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter), arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!);
+        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
         var prompts = Prompts(arguments, session);
         var json = arguments.GetValue(s_json);
 

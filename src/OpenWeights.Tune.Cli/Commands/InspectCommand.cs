@@ -4,6 +4,7 @@ using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Models;
 
@@ -14,6 +15,12 @@ internal static class InspectCommand
 {
     private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, a safetensors, GGUF or tokenizer file.", HelpName = "PATH" };
     private static readonly Option<bool> s_json = CommonOptions.Json();
+
+    private static readonly string[] s_adapterSettings =
+    [
+        "target_modules", "exclude_modules", "layers_to_transform", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "lora_dropout",
+        "use_rslora", "use_dora", "bias", "lora_bias", "modules_to_save", "init_lora_weights",
+    ];
 
     internal static Command Create()
     {
@@ -39,6 +46,12 @@ internal static class InspectCommand
 
         foreach (var (key, value) in found)
         {
+            if (key == "warnings")
+            {
+                value!.AsArray().ToList().ForEach(static w => Console.Out.WriteLine($"{"warning",-18} {w}"));
+                continue;
+            }
+
             Print(key, value);
         }
 
@@ -117,21 +130,20 @@ internal static class InspectCommand
     {
         var folder = AdapterFolder.Open(path);
         using var weights = folder.OpenWeights();
-        JsonNode? Setting(string key) => folder.Config[key]?.DeepClone();
-        return new JsonObject
+        JsonNode? Setting(string key) => folder.Config[key] is { } value && value.ToJsonString() is not ("{}" or "[]" or "false") ? value.DeepClone() : null;
+        var description = new JsonObject { ["kind"] = "adapter", ["type"] = Setting("peft_type"), ["base_model"] = Setting("base_model_name_or_path") };
+        foreach (var key in s_adapterSettings)
         {
-            ["kind"] = "adapter",
-            ["type"] = Setting("peft_type"),
-            ["r"] = Setting("r"),
-            ["lora_alpha"] = Setting("lora_alpha"),
-            ["lora_dropout"] = Setting("lora_dropout"),
-            ["use_rslora"] = Setting("use_rslora"),
-            ["use_dora"] = Setting("use_dora"),
-            ["target_modules"] = Setting("target_modules"),
-            ["base_model"] = Setting("base_model_name_or_path"),
-            ["parameters"] = weights.Tensors.Sum(static t => t.ElementCount),
-            ["tensors"] = Tensors(weights.Tensors),
-        };
+            description[key] = Setting(key);
+        }
+
+        var ranks = weights.Tensors.Where(static t => t.Name.EndsWith(".lora_A.weight", StringComparison.Ordinal) || t.Name.EndsWith(".lora_embedding_A", StringComparison.Ordinal)).ToList();
+        description["ranks"] = string.Join(", ", ranks.GroupBy(static t => t.Shape[0]).OrderBy(static g => g.Key).Select(static g => $"{g.Key} ({g.Count()} modules)"));
+        description["parameters"] = weights.Tensors.Sum(static t => t.Name.Contains(".base_layer.weight", StringComparison.Ordinal) ? 0 : t.ElementCount);
+        description["bytes"] = weights.Tensors.Sum(static t => t.ByteLength);
+        description["warnings"] = new JsonArray([.. AdapterLimits.Of(folder.Config, weights).Select(static w => (JsonNode)w)]);
+        description["tensors"] = Tensors(weights.Tensors);
+        return description;
     }
 
     private static JsonObject Safetensors(string path)

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -36,7 +37,7 @@ internal static class ValidateCommand
         var path = arguments.GetValue(s_config)!;
         var config = RunConfigFile.Read(path, arguments.GetValue(s_overrides) ?? []);
         var missing = config.Data.Train.Concat(config.Data.Eval).Select(static s => s.Path).Where(static p => !File.Exists(p))
-            .Concat(Directory.Exists(config.Model.Path) ? [] : [config.Model.Path])
+            .Concat(Path.Exists(config.Model.Path) || ModelPath.IsOnHub(config.Model.Path) ? [] : [config.Model.Path])
             .Concat(config.Adapter?.Path is { } adapter && !Directory.Exists(adapter) ? [adapter] : [])
             .ToList();
         foreach (var file in missing)

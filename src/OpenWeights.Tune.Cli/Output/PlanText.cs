@@ -9,10 +9,10 @@ internal static class PlanText
     internal static IEnumerable<string> Lines(RunPlan plan)
     {
         var config = plan.Config;
-        yield return $"model     {config.Model.Path} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}, {plan.Device})";
+        yield return $"model     {config.Model.Path} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}{(config.Quantization is { } quantization ? $", linear layers held in {quantization.Type}" : "")}, {plan.Device})";
         yield return config.Adapter is { } adapter
-            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter (r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}{(adapter.Path is null ? "" : $", going on from {adapter.Path}")})"
-            : $"training  all {Amount.Count(plan.TrainedParameters)} parameters";
+            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is null ? $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}" : $"going on from {adapter.Path}")})"
+            : $"training  {(plan.TrainedParameters == plan.BaseParameters ? "all " : "")}{Amount.Count(plan.TrainedParameters)} parameters";
         foreach (var line in Data("data", plan.Train, config.Data.Packing, config.Data.MaxLength))
         {
             yield return line;

@@ -1,102 +1,184 @@
+using System.Text.Json.Nodes;
 using OpenWeights.Tune.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>A LoRA adapter over a model: one low-rank update for each layer that its settings name.</summary>
+/// <summary>A LoRA adapter over a model: low-rank updates of the modules that its settings name, and whatever is trained whole beside them.</summary>
 public sealed class LoraAdapter : IDisposable
 {
-    private readonly List<(LinearLayer Target, LoraLayer Lora)> _layers;
+    private readonly List<AdapterPart> _parts;
 
-    private LoraAdapter(LoraConfig config, List<(LinearLayer Target, LoraLayer Lora)> layers)
+    private LoraAdapter(LoraConfig config, List<AdapterPart> parts)
     {
         Config = config;
-        _layers = layers;
+        _parts = parts;
     }
 
     /// <summary>The settings.</summary>
     public LoraConfig Config { get; }
 
-    /// <summary>The updates, in the model's order.</summary>
-    public IReadOnlyList<LoraLayer> Layers => [.. _layers.Select(static l => l.Lora)];
+    /// <summary>What the adapter does, module by module, in the model's order.</summary>
+    public IReadOnlyList<AdapterPart> Parts => _parts;
+
+    /// <summary>The updates of linear layers, in the model's order.</summary>
+    public IReadOnlyList<LoraLayer> Layers => [.. _parts.OfType<LoraLayer>()];
 
     /// <summary>The adapter's parameters by PEFT's names without its prefix, such as model.layers.0.self_attn.q_proj.lora_A.weight.</summary>
-    public IReadOnlyList<(string Name, Parameter Parameter)> Parameters =>
-        [.. _layers.SelectMany(static l => new[] { ($"{l.Lora.Module}.lora_A.weight", l.Lora.A), ($"{l.Lora.Module}.lora_B.weight", l.Lora.B) })];
+    public IReadOnlyList<(string Name, Parameter Parameter)> Parameters => [.. _parts.SelectMany(static p => p.Parameters)];
+
+    /// <summary>The base's tensors that merging changes.</summary>
+    public IReadOnlySet<string> ChangedTensors => _parts.SelectMany(static p => p.ChangedTensors).ToHashSet();
 
     /// <summary>Whether the model computes with the adapter; off, it is the base model again.</summary>
     public bool Enabled
     {
-        get => _layers.TrueForAll(static l => l.Target.Adapter == l.Lora);
-        set => _layers.ForEach(l => l.Target.Adapter = value ? l.Lora : null);
+        get => _parts.TrueForAll(static p => p.Enabled);
+        set => _parts.ForEach(p => p.Enabled = value);
     }
 
     /// <summary>Whether dropout is on.</summary>
     public bool Training
     {
-        set => _layers.ForEach(l => l.Lora.Training = value);
+        set => _parts.ForEach(p => p.Training = value);
     }
 
-    /// <summary>
-    /// Puts a fresh adapter on a model, as PEFT starts one: A uniform within 1 / sqrt(in) (Kaiming with a = sqrt 5), B zero, both float32.
-    /// </summary>
+    /// <summary>adapter_config.json as it was read; null for a fresh adapter.</summary>
+    internal JsonObject? Source { get; init; }
+
+    /// <summary>Whether a file of this adapter holds the base's weights of adapted embeddings and heads, as PEFT's do.</summary>
+    internal bool SavesAdaptedEmbeddings { get; init; } = true;
+
+    /// <summary>Puts a fresh adapter on a model, as PEFT starts one; apart from magnitudes and PiSSA's parts its weights are float32 random numbers and zeros.</summary>
     /// <param name="model">The base model; its own weights stay as they are.</param>
     /// <param name="config">The settings.</param>
-    /// <param name="seed">The seed of A's numbers.</param>
-    /// <exception cref="InvalidDataException">The settings name no layer of the model.</exception>
+    /// <param name="seed">The seed of the random numbers.</param>
+    /// <exception cref="InvalidDataException">The settings name no layer of the model, or ask for what cannot be.</exception>
     public static LoraAdapter Create(CausalLanguageModel model, LoraConfig config, long seed)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
+        AdapterTargets.RequireNames(model, config);
         using var generator = new Generator((ulong)seed);
-        return Attach(model, config, (module, layer, rank) =>
-        {
-            using var scope = NewDisposeScope();
-            var bound = 1 / Math.Sqrt(layer.InFeatures);
-            return (
-                scope.Detach(empty([rank, layer.InFeatures], float32).uniform_(-bound, bound, generator).to(float32, model.Device)),
-                scope.Detach(zeros([layer.OutFeatures, rank], float32, model.Device)));
-        });
+        return Attach(model, config, new FreshWeights(model, config, generator));
     }
 
     /// <summary>Puts an adapter on a model whose weights come from elsewhere.</summary>
     /// <param name="model">The base model.</param>
     /// <param name="config">The settings.</param>
-    /// <param name="weights">A [rank, in] and B [out, rank] of a layer; they become the adapter's.</param>
-    /// <exception cref="InvalidDataException">The settings name no layer of the model.</exception>
-    internal static LoraAdapter Attach(CausalLanguageModel model, LoraConfig config, Func<string, LinearLayer, int, (Tensor A, Tensor B)> weights)
+    /// <param name="weights">Where they come from.</param>
+    /// <param name="source">The config file that the settings were read from, or null.</param>
+    /// <param name="savesAdaptedEmbeddings">Whether its file holds adapted embeddings whole.</param>
+    /// <exception cref="InvalidDataException">The settings name no layer of the model, or ask for what cannot be.</exception>
+    internal static LoraAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
     {
-        var layers = new List<(LinearLayer, LoraLayer)>();
-        foreach (var (name, layer) in Select(model, config))
+        var parts = new List<AdapterPart>();
+        try
         {
-            var (a, b) = weights(name, layer, config.RankOf(name));
-            layers.Add((layer, new LoraLayer(name, new Parameter(a), new Parameter(b), config.ScaleOf(name), config.Dropout)));
+            foreach (var (name, module) in AdapterTargets.Of(model, config))
+            {
+                parts.AddRange(PartsOf(name, module, config, weights));
+            }
+        }
+        catch
+        {
+            parts.ForEach(static p => p.Dispose());
+            throw;
         }
 
-        return new LoraAdapter(config, layers) { Enabled = true };
+        return new LoraAdapter(config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, Enabled = true };
     }
 
-    /// <summary>The layers that the settings name.</summary>
-    /// <exception cref="InvalidDataException">There are none; the message lists what is there.</exception>
-    internal static IReadOnlyList<(string Name, LinearLayer Layer)> Select(CausalLanguageModel model, LoraConfig config)
+    /// <summary>A tensor of the base with the adapter merged in.</summary>
+    /// <param name="tensor">The base's name, such as model.layers.0.self_attn.q_proj.weight.</param>
+    /// <param name="weight">The base's values, float32.</param>
+    /// <returns>New values, in the dispose scope that is open.</returns>
+    public Tensor Merged(string tensor, Tensor weight)
     {
-        var chosen = model.LinearLayers.Where(l => config.Targets.Matches(l.Name) && config.Excluded?.Matches(l.Name) != true).ToList();
-        if (chosen.Count > 0)
+        ArgumentNullException.ThrowIfNull(weight);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var merged = weight.alias();
+        foreach (var part in _parts.Where(p => p.ChangedTensors.Contains(tensor)))
         {
-            return chosen;
+            merged = part.Merged(tensor, merged);
         }
 
-        var there = model.LinearLayers.Select(static l => l.Name[(l.Name.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal);
-        var asked = config.Targets.Pattern ?? string.Join(", ", config.Targets.Names ?? ["all-linear"]);
-        throw new InvalidDataException($"target_modules ({asked}) names no layer of the model; its linear layers are {string.Join(", ", there)}.");
+        return merged.MoveToOuterDisposeScope();
     }
 
     /// <summary>Takes the adapter off the model and frees it.</summary>
     public void Dispose()
     {
-        Enabled = false;
-        _layers.ForEach(static l => l.Lora.Dispose());
-        _layers.Clear();
+        foreach (var part in _parts)
+        {
+            if (part.Enabled)
+            {
+                part.Enabled = false;
+            }
+
+            part.Dispose();
+        }
+
+        _parts.Clear();
+    }
+
+    // A module's whole weights come before its update, which is added to them.
+    private static IEnumerable<AdapterPart> PartsOf(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
+    {
+        var slots = ((IWeighted)module).Slots;
+        if (config.SavesWhole(name))
+        {
+            foreach (var slot in slots)
+            {
+                var file = $"{name}.{slot.Name}";
+                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true);
+            }
+
+            yield break;
+        }
+
+        var adapted = AdapterTargets.IsAdapted((name, module), config);
+        if (AdapterTargets.IsEmbedding(name))
+        {
+            var file = adapted ? $"{name}.base_layer.weight" : $"{name}.weight";
+            if (weights.Frozen(file, slots[0]) is { } frozen)
+            {
+                yield return new ReplacedWeight(name, slots[0], frozen, file, inFile: !adapted);
+            }
+        }
+
+        if (config.Bias == BiasTraining.All || (config.Bias == BiasTraining.LoraOnly && adapted))
+        {
+            foreach (var slot in slots.Where(static s => s.Name == "bias"))
+            {
+                var file = adapted ? $"{name}.base_layer.bias" : $"{name}.bias";
+                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true);
+            }
+        }
+
+        if (adapted)
+        {
+            yield return Update(name, module, config, weights);
+        }
+    }
+
+    private static AdapterPart Update(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
+    {
+        var rank = config.RankOf(name);
+        if (module is LinearLayer linear)
+        {
+            return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(name), config.Dropout);
+        }
+
+        if (config.UseDora || config.Start == LoraStart.Pissa || config.LoraBias)
+        {
+            throw new InvalidDataException($"{name}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights pissa here; leave it out of target_modules, or train it whole with modules_to_save.");
+        }
+
+        var embedding = (TokenEmbedding)module;
+        var (a, b) = weights.Embedding(name, embedding, rank);
+        return new EmbeddingLora(name, embedding, new Parameter(a), new Parameter(b), config.ScaleOf(name));
     }
 }

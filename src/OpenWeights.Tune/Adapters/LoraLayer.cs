@@ -6,23 +6,37 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>A low-rank update of a linear layer: s B A x (Hu et al., 2021), computed in the adapter's float32.</summary>
-public sealed class LoraLayer : ILinearAdapter, IDisposable
+/// <summary>
+/// A low-rank update of a linear layer, computed in the adapter's float32: s B A x (LoRA; Hu et al., 2021); with a magnitude for each
+/// output the direction of W + s B A at that magnitude (DoRA; Liu et al., 2024); with a start from the weight's own singular vectors
+/// s (B A - B0 A0) x (PiSSA; Meng et al., 2024), so that the base stays as it is.
+/// </summary>
+public sealed class LoraLayer : AdapterPart, ILinearAdapter
 {
-    private readonly Scalar _scale;
+    // Rows of the weight whose norms are computed at once, in elements.
+    private const long PartElements = 1 << 22;
 
-    internal LoraLayer(string module, Parameter a, Parameter b, double scale, double dropout)
+    private readonly Scalar _scale;
+    private readonly (Tensor A, Tensor B)? _start;
+    private bool _training;
+    private Tensor? _norms;
+
+    internal LoraLayer(string module, LinearLayer target, LoraWeights weights, double scale, double dropout)
+        : base(module)
     {
-        Module = module;
-        A = a;
-        B = b;
+        Target = target;
+        A = new Parameter(weights.A);
+        B = new Parameter(weights.B);
+        OutputBias = weights.OutputBias is null ? null : new Parameter(weights.OutputBias);
+        Magnitude = weights.Magnitude is null ? null : new Parameter(weights.Magnitude);
+        _start = weights.Start;
         Scale = scale;
         _scale = scale;
         Dropout = dropout;
     }
 
-    /// <summary>The adapted layer's name.</summary>
-    public string Module { get; }
+    /// <summary>The adapted layer.</summary>
+    public LinearLayer Target { get; }
 
     /// <summary>The down projection, [rank, in].</summary>
     public Parameter A { get; }
@@ -30,43 +44,208 @@ public sealed class LoraLayer : ILinearAdapter, IDisposable
     /// <summary>The up projection, [out, rank].</summary>
     public Parameter B { get; }
 
+    /// <summary>lora_bias: what is added to B A x, [out]; null for nothing.</summary>
+    public Parameter? OutputBias { get; }
+
+    /// <summary>DoRA's magnitude of each output, [out]; null for LoRA.</summary>
+    public Parameter? Magnitude { get; }
+
+    /// <summary>Whether the update counts from a start of its own, s (B A - B0 A0).</summary>
+    public bool HasStart => _start is not null;
+
     /// <summary>What the update counts, s.</summary>
     public double Scale { get; }
 
     /// <summary>The share of inputs left out in training.</summary>
     public double Dropout { get; }
 
-    /// <summary>Whether dropout is on.</summary>
-    public bool Training { get; set; }
+    /// <inheritdoc/>
+    public override IEnumerable<(string Name, Parameter Parameter)> Parameters
+    {
+        get
+        {
+            yield return ($"{Module}.lora_A.weight", A);
+            yield return ($"{Module}.lora_B.weight", B);
+            if (OutputBias is not null)
+            {
+                yield return ($"{Module}.lora_B.bias", OutputBias);
+            }
+
+            if (Magnitude is not null)
+            {
+                yield return ($"{Module}.lora_magnitude_vector", Magnitude);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override IEnumerable<string> ChangedTensors => OutputBias is null ? [$"{Module}.weight"] : [$"{Module}.weight", $"{Module}.bias"];
+
+    /// <inheritdoc/>
+    internal override bool Enabled
+    {
+        get => Target.Adapter == this;
+        set => Target.Adapter = value ? this : null;
+    }
+
+    /// <inheritdoc/>
+    internal override bool Training
+    {
+        set
+        {
+            _training = value;
+            ForgetNorms();
+        }
+    }
 
     /// <inheritdoc/>
     public Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
+        ArgumentNullException.ThrowIfNull(layer);
         ArgumentNullException.ThrowIfNull(input);
         ArgumentNullException.ThrowIfNull(output);
         using var scope = NewDisposeScope();
         var states = input.to(A.dtype);
-        if (Training && Dropout > 0)
+        var dropped = _training && Dropout > 0 ? nn.functional.dropout(states, Dropout, training: true) : states;
+        var update = nn.functional.linear(nn.functional.linear(dropped, A), B, OutputBias).mul(_scale);
+        if (_start is { } start)
         {
-            states = nn.functional.dropout(states, Dropout, training: true);
+            update = update.sub(nn.functional.linear(nn.functional.linear(states, start.A), start.B).mul(_scale));
         }
 
-        var update = nn.functional.linear(nn.functional.linear(states, A), B).mul(_scale);
-        return output.Plus(update).to(output.dtype).MoveToOuterDisposeScope();
+        if (Magnitude is null)
+        {
+            return output.Plus(update).to(output.dtype).MoveToOuterDisposeScope();
+        }
+
+        // (m/n - 1) W x + (m/n) s B A x on top of W x + b, with the norm n as a constant (section 4.3 of the paper).
+        var weightPart = !ReferenceEquals(dropped, states) ? layer.Plain(dropped.to(input.dtype), null)
+            : layer.Bias is { } bias ? output.sub(bias)
+            : output;
+        var ratio = Magnitude.div(Norms(layer));
+        return output.sub(weightPart).Plus(ratio.mul(update.Plus(weightPart))).to(output.dtype).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The update of the weight, s B A, [out, in], in float32.</summary>
+    /// <summary>The change of the weight without DoRA's magnitude, s B A or s (B A - B0 A0), [out, in], in float32.</summary>
     public Tensor Delta()
     {
+        using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        return B.to(float32).mm(A.to(float32)).mul(_scale).MoveToOuterDisposeScope();
+        var product = B.mm(A);
+        if (_start is { } start)
+        {
+            product = product.sub(start.B.mm(start.A));
+        }
+
+        return product.mul(_scale).MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>
-    public void Dispose()
+    public override Tensor Merged(string tensor, Tensor weight)
     {
+        ArgumentNullException.ThrowIfNull(weight);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        if (OutputBias is not null && tensor == $"{Module}.bias")
+        {
+            return weight.Plus(OutputBias.to(weight.device).mul(_scale)).MoveToOuterDisposeScope();
+        }
+
+        var merged = weight.Plus(Delta().to(weight.device));
+        if (Magnitude is not null)
+        {
+            merged = merged.mul(Magnitude.to(weight.device).div(merged.norm(1)).unsqueeze(1));
+        }
+
+        return merged.MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>A start from the weight is written as PEFT converts it: [A; A0] and [B, -B0], a LoRA of twice the rank for the plain base.</remarks>
+    internal override IEnumerable<(string Name, Tensor Tensor)> FileTensors()
+    {
+        using var nothing = no_grad();
+        return _start is not { } start ? base.FileTensors() :
+        [
+            .. Parameters.Select(p => (p.Name, ReferenceEquals(p.Parameter, A) ? cat([A, start.A])
+                : ReferenceEquals(p.Parameter, B) ? cat([B, start.B.neg()], 1)
+                : (Tensor)p.Parameter)),
+        ];
+    }
+
+    /// <inheritdoc/>
+    internal override void Restore(Func<string, Tensor> read)
+    {
+        ForgetNorms();
+        if (_start is not { } start)
+        {
+            base.Restore(read);
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        var rank = A.size(0);
+        var (a, b) = (read($"{Module}.lora_A.weight"), read($"{Module}.lora_B.weight"));
+        _ = A.copy_(a.narrow(0, 0, rank));
+        _ = start.A.copy_(a.narrow(0, rank, rank));
+        _ = B.copy_(b.narrow(1, 0, rank));
+        _ = start.B.copy_(b.narrow(1, rank, rank).neg());
+    }
+
+    /// <summary>The norm of each row of W + s B A, [out], a constant for gradients.</summary>
+    /// <param name="layer">The layer with W.</param>
+    /// <param name="a">A.</param>
+    /// <param name="b">B.</param>
+    /// <param name="scale">s.</param>
+    internal static Tensor RowNorms(LinearLayer layer, Tensor a, Tensor b, Scalar scale)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var norms = empty([layer.OutFeatures], float32, a.device);
+        var most = layer.Quantized?.PartRows ?? Math.Max(1, PartElements / layer.InFeatures);
+        for (long start = 0; start < layer.OutFeatures; start += most)
+        {
+            using var inner = NewDisposeScope();
+            var count = Math.Min(most, layer.OutFeatures - start);
+            var rows = layer.DenseRows(start, count).add(b.narrow(0, start, count).mm(a), scale);
+            _ = norms.narrow(0, start, count).copy_(rows.norm(1));
+        }
+
+        return norms.MoveToOuterDisposeScope();
+    }
+
+    private protected override void Dispose(bool disposing)
+    {
+        if (!disposing)
+        {
+            return;
+        }
+
         A.Dispose();
         B.Dispose();
+        OutputBias?.Dispose();
+        Magnitude?.Dispose();
+        _start?.A.Dispose();
+        _start?.B.Dispose();
         _scale.Dispose();
+        ForgetNorms();
+    }
+
+    // While nothing is trained the norms stay the same, and generation would otherwise compute them for each token.
+    private Tensor Norms(LinearLayer layer)
+    {
+        if (_training || is_grad_enabled())
+        {
+            ForgetNorms();
+            return RowNorms(layer, A, B, _scale);
+        }
+
+        return _norms ??= RowNorms(layer, A, B, _scale).DetachFromDisposeScope();
+    }
+
+    private void ForgetNorms()
+    {
+        _norms?.Dispose();
+        _norms = null;
     }
 }

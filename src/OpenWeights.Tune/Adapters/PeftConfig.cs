@@ -11,18 +11,13 @@ internal static class PeftConfig
         "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_type", "task_type", "peft_version", "init_lora_weights",
         "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "runtime_config", "qalora_group_size", "ensure_weight_tying",
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
+        "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern",
     ];
 
     // What changes the maths, with the values that mean that it is not used.
     private static readonly Dictionary<string, string[]> s_unused = new()
     {
-        ["bias"] = ["\"none\""],
-        ["use_dora"] = ["false", "null"],
-        ["lora_bias"] = ["false", "null"],
         ["fan_in_fan_out"] = ["false", "null"],
-        ["modules_to_save"] = ["null", "[]"],
-        ["layers_to_transform"] = ["null"],
-        ["layers_pattern"] = ["null", "[]"],
         ["layer_replication"] = ["null"],
         ["trainable_token_indices"] = ["null"],
         ["target_parameters"] = ["null", "[]"],
@@ -64,6 +59,15 @@ internal static class PeftConfig
                 Targets = Targets(json["target_modules"]) ?? throw Error("target_modules", "it is missing."),
                 Excluded = Targets(json["exclude_modules"]),
                 UseRslora = json["use_rslora"]?.GetValue<bool>() ?? false,
+                LayersToTransform = Numbers(json["layers_to_transform"]),
+                LayersPattern = Texts(json["layers_pattern"]),
+                ModulesToSave = Texts(json["modules_to_save"]),
+                Bias = Bias(json["bias"]?.GetValue<string>()) ?? throw Error("bias", $"'{json["bias"]}' is not known; none, all and lora_only are."),
+                LoraBias = json["lora_bias"]?.GetValue<bool>() ?? false,
+                UseDora = json["use_dora"]?.GetValue<bool>() ?? false,
+                Start = Start(json["init_lora_weights"]) ?? throw Error(
+                    "init_lora_weights",
+                    $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be done again here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which makes a plain LoRA of it."),
                 RankPattern = json["rank_pattern"] is JsonObject ranks ? ranks.ToDictionary(static p => p.Key, static p => p.Value!.GetValue<int>()) : new Dictionary<string, int>(),
                 AlphaPattern = json["alpha_pattern"] is JsonObject alphas ? alphas.ToDictionary(static p => p.Key, static p => p.Value!.GetValue<double>()) : new Dictionary<string, double>(),
             };
@@ -74,23 +78,45 @@ internal static class PeftConfig
         }
     }
 
-    /// <summary>The settings as PEFT writes them. all-linear is written as the names that it stands for.</summary>
-    internal static JsonObject Write(LoraConfig config, IEnumerable<string> modules, string? baseModel) => new()
+    /// <summary>
+    /// The settings as PEFT writes them, in an adapter's own file where it has one. all-linear is written as the names that it stands for, and
+    /// an adapter that started from the weight (PiSSA) as the plain LoRA of twice the rank that its tensors are written as.
+    /// </summary>
+    internal static JsonObject Write(LoraConfig config, IEnumerable<string> modules, string? baseModel, JsonObject? source)
+    {
+        var json = source?.DeepClone().AsObject() ?? Fresh(config, modules);
+        json["base_model_name_or_path"] = json["base_model_name_or_path"]?.DeepClone() ?? baseModel;
+        json["inference_mode"] = true;
+        if (config.Start == LoraStart.Pissa)
+        {
+            // rsLoRA counts alpha / sqrt(r), so sqrt(2) keeps it.
+            var factor = config.UseRslora ? Math.Sqrt(2) : 2;
+            json["init_lora_weights"] = true;
+            json["r"] = 2 * config.Rank;
+            json["lora_alpha"] = Number(factor * config.Alpha);
+            json["rank_pattern"] = new JsonObject(config.RankPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)(2 * p.Value))));
+            json["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(p => KeyValuePair.Create(p.Key, (JsonNode?)Number(factor * p.Value))));
+        }
+
+        return json;
+    }
+
+    private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules) => new()
     {
         ["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value)))),
         ["auto_mapping"] = null,
-        ["base_model_name_or_path"] = baseModel,
-        ["bias"] = "none",
+        ["base_model_name_or_path"] = null,
+        ["bias"] = Text(config.Bias),
         ["exclude_modules"] = Node(config.Excluded),
         ["fan_in_fan_out"] = false,
         ["inference_mode"] = true,
-        ["init_lora_weights"] = true,
-        ["layers_pattern"] = null,
-        ["layers_to_transform"] = null,
+        ["init_lora_weights"] = config.Start == LoraStart.Gaussian ? "gaussian" : true,
+        ["layers_pattern"] = config.LayersPattern.Count == 0 ? null : Names(config.LayersPattern),
+        ["layers_to_transform"] = config.LayersToTransform.Count == 0 ? null : new JsonArray([.. config.LayersToTransform.Select(static l => (JsonNode)l)]),
         ["lora_alpha"] = Number(config.Alpha),
-        ["lora_bias"] = false,
+        ["lora_bias"] = config.LoraBias,
         ["lora_dropout"] = config.Dropout,
-        ["modules_to_save"] = null,
+        ["modules_to_save"] = config.ModulesToSave.Count == 0 ? null : Names(config.ModulesToSave),
         ["peft_type"] = "LORA",
         ["peft_version"] = "0.14.0",
         ["r"] = config.Rank,
@@ -98,9 +124,49 @@ internal static class PeftConfig
         ["revision"] = null,
         ["target_modules"] = Node(config.Targets) ?? Leaves(modules),
         ["task_type"] = "CAUSAL_LM",
-        ["use_dora"] = false,
+        ["use_dora"] = config.UseDora,
         ["use_rslora"] = config.UseRslora,
     };
+
+    private static BiasTraining? Bias(string? text) => text switch
+    {
+        null or "none" => BiasTraining.None,
+        "all" => BiasTraining.All,
+        "lora_only" => BiasTraining.LoraOnly,
+        _ => null,
+    };
+
+    private static string Text(BiasTraining bias) => bias switch
+    {
+        BiasTraining.All => "all",
+        BiasTraining.LoraOnly => "lora_only",
+        _ => "none",
+    };
+
+    // Null for the starts that change the base: olora, corda, loftq, lora_ga and pissa with a randomised decomposition.
+    private static LoraStart? Start(JsonNode? node) => node?.ToString() switch
+    {
+        null or "true" or "false" or "eva" or "orthogonal" => LoraStart.Kaiming,
+        "gaussian" => LoraStart.Gaussian,
+        "pissa" => LoraStart.Pissa,
+        _ => null,
+    };
+
+    private static int[] Numbers(JsonNode? node) => node switch
+    {
+        null => [],
+        JsonArray list => [.. list.Select(static n => n!.GetValue<int>())],
+        _ => [node.GetValue<int>()],
+    };
+
+    private static string[] Texts(JsonNode? node) => node switch
+    {
+        null => [],
+        JsonArray list => [.. list.Select(static n => n!.GetValue<string>())],
+        _ => node.GetValue<string>() is { Length: > 0 } text ? [text] : [],
+    };
+
+    private static JsonArray Names(IEnumerable<string> names) => new([.. names.Select(static n => (JsonNode)n)]);
 
     private static TargetModules? Targets(JsonNode? node) => node switch
     {

@@ -1,5 +1,4 @@
 using OpenWeights.Formats.HuggingFace;
-using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -9,12 +8,13 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>LoRA adapters from and to the folders that PEFT reads and writes.</summary>
 public static class PeftFolder
 {
-    private const string Prefix = "base_model.model.";
+    /// <summary>What PEFT puts before the names of the base's modules.</summary>
+    internal const string Prefix = "base_model.model.";
 
     /// <summary>Reads an adapter and puts it on a model.</summary>
     /// <param name="model">The adapter's base.</param>
     /// <param name="path">The adapter's folder.</param>
-    /// <param name="warn">Is told of settings that are not known; null for nobody.</param>
+    /// <param name="warn">Is told of settings that are not known, and of what the file lacks; null for nobody.</param>
     /// <exception cref="InvalidDataException">The adapter is of another kind, or does not fit the model; all tensors that do not fit are listed.</exception>
     public static LoraAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null)
     {
@@ -28,57 +28,74 @@ public static class PeftFolder
         }
 
         using var weights = folder.OpenWeights();
-        Check(model, config, weights);
-        return LoraAdapter.Attach(model, config, (module, _, _) =>
-        {
-            using var scope = NewDisposeScope();
-            return (
-                scope.Detach(TensorFiles.Read(weights, $"{Prefix}{module}.lora_A.weight", float32, model.Device)),
-                scope.Detach(TensorFiles.Read(weights, $"{Prefix}{module}.lora_B.weight", float32, model.Device)));
-        });
+        PeftFileCheck.Run(model, config, weights, warn);
+        var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
+        return LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), folder.Config.DeepClone().AsObject(), savesEmbeddings);
     }
 
-    /// <summary>Writes an adapter's two files into a folder.</summary>
+    /// <summary>Whether an adapter can only be read, merged and written beside its base's values, and not on an outline
+    /// (<see cref="ModelLoader.Outline"/>): it starts from them, goes on from them, or holds them.</summary>
+    /// <param name="path">The adapter's folder.</param>
+    /// <exception cref="InvalidDataException">The adapter is of another kind.</exception>
+    public static bool NeedsBaseValues(string path)
+    {
+        var folder = AdapterFolder.Open(path);
+        var config = PeftConfig.Read(folder.Config, Path.Combine(path, AdapterFolder.ConfigName), out _);
+        using var weights = folder.OpenWeights();
+        return config.Start == LoraStart.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
+            || weights.Tensors.Any(static t => t.Name.Split('.').Any(AdapterTargets.IsEmbedding));
+    }
+
+    /// <summary>Writes an adapter's two files into a folder. What was read from a folder is written with that folder's settings.</summary>
     /// <param name="adapter">The adapter.</param>
     /// <param name="path">The folder; it is made where it is missing.</param>
-    /// <param name="baseModel">What the file names as the base model: its folder or its name on the Hub.</param>
+    /// <param name="baseModel">What the file names as the base model, its folder or its name on the Hub, where the adapter does not know one.</param>
     /// <exception cref="IOException">The folder cannot be written.</exception>
     public static void Save(LoraAdapter adapter, string path, string? baseModel)
     {
         ArgumentNullException.ThrowIfNull(adapter);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
         AdapterFolder.Write(
             path,
-            PeftConfig.Write(adapter.Config, adapter.Layers.Select(static l => l.Module), baseModel),
-            [.. adapter.Parameters.Select(static p => TensorFiles.ToWrite(Prefix + p.Name, p.Parameter))]);
+            PeftConfig.Write(adapter.Config, adapter.Parts.Where(static p => p is LoraLayer or EmbeddingLora).Select(static p => p.Module), baseModel, adapter.Source),
+            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))]);
     }
 
-    private static void Check(CausalLanguageModel model, LoraConfig config, SafetensorsFile weights)
+    /// <summary>Reads back what <see cref="Save"/> wrote of the same adapter, into its parameters.</summary>
+    /// <param name="adapter">The adapter.</param>
+    /// <param name="path">The folder.</param>
+    /// <exception cref="InvalidDataException">The folder holds another adapter.</exception>
+    public static void Restore(LoraAdapter adapter, string path)
     {
-        var wanted = new Dictionary<string, long[]>();
-        foreach (var (name, layer) in LoraAdapter.Select(model, config))
+        ArgumentNullException.ThrowIfNull(adapter);
+        using var weights = AdapterFolder.Open(path).OpenWeights();
+        using var nothing = no_grad();
+        foreach (var part in adapter.Parts)
         {
-            long rank = config.RankOf(name);
-            wanted[$"{Prefix}{name}.lora_A.weight"] = [rank, layer.InFeatures];
-            wanted[$"{Prefix}{name}.lora_B.weight"] = [layer.OutFeatures, rank];
-        }
-
-        var problems = new List<string>();
-        foreach (var (name, shape) in wanted)
-        {
-            if (!weights.TryGetTensor(name, out var entry))
-            {
-                problems.Add($"missing: {name} [{string.Join(", ", shape)}]");
-            }
-            else if (!entry.Shape.SequenceEqual(shape))
-            {
-                problems.Add($"misshapen: {name} is [{string.Join(", ", entry.Shape)}], the base model and r ask for [{string.Join(", ", shape)}]");
-            }
-        }
-
-        problems.AddRange(weights.Tensors.Where(t => !wanted.ContainsKey(t.Name)).Select(static t => $"not asked for: {t.Name}"));
-        if (problems.Count > 0)
-        {
-            throw new InvalidDataException($"{weights.Location}: the adapter does not fit this base model ({problems.Count} tensors):\n  {string.Join("\n  ", problems.Take(20))}");
+            part.Restore(name => TensorFiles.Read(weights, Prefix + name));
         }
     }
+
+    /// <summary>What a folder holds of an adapter, by names without PEFT's prefix; tensors that are made for it are in the dispose scope that is open.</summary>
+    public static IReadOnlyList<(string Name, Tensor Tensor)> Tensors(LoraAdapter adapter)
+    {
+        ArgumentNullException.ThrowIfNull(adapter);
+        var tensors = adapter.Parts.SelectMany(static p => p.FileTensors()).ToList();
+        if (adapter.SavesAdaptedEmbeddings)
+        {
+            tensors.AddRange(adapter.Parts.Where(static p => AdapterTargets.IsEmbedding(p.Module)).Select(static p => (Part: p, Weight: Weight(p)))
+                .Where(static p => p.Weight is not null).Select(static p => ($"{p.Part.Module}.base_layer.weight", p.Weight!)));
+        }
+
+        return tensors;
+    }
+
+    // The weight that an update of an embedding or head stands on.
+    private static Tensor? Weight(AdapterPart part) => part switch
+    {
+        EmbeddingLora embedding => embedding.Target.Weight,
+        LoraLayer layer => layer.Target.Weight,
+        _ => null,
+    };
 }

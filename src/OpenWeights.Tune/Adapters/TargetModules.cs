@@ -5,7 +5,8 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>Which layers an adapter works on, by PEFT's rules: names, a regular expression, or all linear layers but the output head.</summary>
 public sealed class TargetModules
 {
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
+    /// <summary>How long a pattern may take.</summary>
+    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
     private TargetModules(IReadOnlyList<string>? names, string? pattern)
     {
@@ -39,7 +40,7 @@ public sealed class TargetModules
             return Names.Any(name => module == name || module.EndsWith("." + name, StringComparison.Ordinal));
         }
 
-        return Pattern is null ? module != "lm_head" : Regex.IsMatch(module, $@"\A(?:{Pattern})\z", RegexOptions.None, s_patience);
+        return Pattern is null ? module != "lm_head" : Regex.IsMatch(module, $@"\A(?:{Pattern})\z", RegexOptions.None, Patience);
     }
 
     /// <summary>The value of the first key that names a layer: PEFT matches `(.*\.)?(key)$` from the name's start.</summary>
@@ -47,7 +48,7 @@ public sealed class TargetModules
     {
         foreach (var (key, found) in patterns)
         {
-            if (Regex.IsMatch(module, $@"\A(?:.*\.)?(?:{key})\z", RegexOptions.None, s_patience))
+            if (Regex.IsMatch(module, $@"\A(?:.*\.)?(?:{key})\z", RegexOptions.None, Patience))
             {
                 value = found;
                 return true;

@@ -32,7 +32,7 @@ public sealed record AdapterSection
     public TextOrList? ExcludeModules { get; init; }
 
     /// <summary>bias.</summary>
-    [Setting("Which biases are trained along.", OneOf = ["none"])]
+    [Setting("Which biases of the base are trained along: none, all, or lora_only for those of the adapted layers.", OneOf = ["none", "all", "lora_only"])]
     public string Bias { get; init; } = "none";
 
     /// <summary>use_rslora.</summary>
@@ -40,16 +40,36 @@ public sealed record AdapterSection
     public bool UseRslora { get; init; }
 
     /// <summary>use_dora.</summary>
-    [Setting("Weight-decomposed LoRA; not in this version, so false.")]
+    [Setting("Whether each output has a trained magnitude of its own (weight-decomposed LoRA).")]
     public bool UseDora { get; init; }
 
     /// <summary>init_lora_weights.</summary>
-    [Setting("How the adapter starts: true for PEFT's start, in which it changes nothing.")]
-    public bool InitLoraWeights { get; init; } = true;
+    [Setting("How the adapter starts, always changing nothing: true (A random, B zero), gaussian (A normal), or pissa (from the weights' largest singular values).", OneOf = ["true", "gaussian", "pissa"])]
+    public string InitLoraWeights { get; init; } = "true";
 
     /// <summary>modules_to_save.</summary>
-    [Setting("Modules that are trained whole beside the adapter; not in this version, so empty.")]
+    [Setting("Modules that are trained whole beside the adapter, such as lm_head and embed_tokens.")]
     public IReadOnlyList<string> ModulesToSave { get; init; } = [];
+
+    /// <summary>layers_to_transform.</summary>
+    [Setting("The only layers to adapt, by number from 0; empty for all.", Min = 0)]
+    public IReadOnlyList<int> LayersToTransform { get; init; } = [];
+
+    /// <summary>layers_pattern.</summary>
+    [Setting("The name of the list that layers_to_transform counts in, such as layers, where there are several.")]
+    public TextOrList? LayersPattern { get; init; }
+
+    /// <summary>lora_bias.</summary>
+    [Setting("Whether B has a bias of its own.")]
+    public bool LoraBias { get; init; }
+
+    /// <summary>loraplus_lr_ratio.</summary>
+    [Setting("LoRA+: how many times faster than A the matrices B and one-dimensional parameters learn.", Min = 0)]
+    public double LoraplusLrRatio { get; init; } = 1;
+
+    /// <summary>loraplus_lr_embedding.</summary>
+    [Setting("LoRA+: the learning rate of updates of embeddings, where loraplus_lr_ratio is not 1.", Min = 0)]
+    public double LoraplusLrEmbedding { get; init; } = 1e-6;
 
     /// <summary>rank_pattern.</summary>
     [Setting("Ranks of single layers, by name or pattern.")]

@@ -88,6 +88,12 @@ public static class ConfigSchema
         if (setting.OneOf.Length > 0)
         {
             value["enum"] = new JsonArray([.. setting.OneOf.Select(static o => (JsonNode)o)]);
+            if (setting.OneOf.Contains("true"))
+            {
+                // In YAML an unquoted true is a truth value.
+                value["enum"]!.AsArray().Insert(0, true);
+                _ = value.Remove("type");
+            }
         }
 
         if (type != typeof(string) && type != typeof(bool))

@@ -20,7 +20,7 @@ public sealed record RunConfig
     public AdapterSection? Adapter { get; init; }
 
     /// <summary>Quantisation of the base; null for none.</summary>
-    [Setting("Quantisation of the frozen base; not in this version, so left out.")]
+    [Setting("Quantisation of the frozen base under an adapter; left out, it is held in model.dtype.")]
     public QuantizationSection? Quantization { get; init; }
 
     /// <summary>What is trained on.</summary>

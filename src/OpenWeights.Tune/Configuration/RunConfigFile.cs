@@ -45,9 +45,17 @@ public static class RunConfigFile
             yield return ("data.train", "at least one data set is wanted, such as `train: [ { path: rows.jsonl } ]`.");
         }
 
-        if (config.Quantization is not null)
+        if (config.Quantization is { } quantization)
         {
-            yield return ("quantization", "this version cannot quantise the base; leave the section out.");
+            if (config.Adapter is null)
+            {
+                yield return ("quantization", "a quantised base cannot be trained itself; add an adapter section, or leave quantization out.");
+            }
+
+            if (!int.IsPow2(quantization.BlockSize))
+            {
+                yield return ("quantization.block_size", $"{quantization.BlockSize} is no power of two; 64 is usual.");
+            }
         }
 
         if (config.Model.Device is not ("auto" or "cpu" or "cuda") && !Regex.IsMatch(config.Model.Device, @"\Acuda:\d+\z"))
@@ -60,19 +68,32 @@ public static class RunConfigFile
             yield break;
         }
 
-        if (adapter.UseDora)
+        foreach (var problem in AdapterRules(config, adapter))
         {
-            yield return ("adapter.use_dora", "this version has no DoRA; leave it false.");
+            yield return problem;
+        }
+    }
+
+    private static IEnumerable<(string Key, string Message)> AdapterRules(RunConfig config, AdapterSection adapter)
+    {
+        if (config.Training.Trainable != "all" || config.Training.FirstTrainedLayer > 0)
+        {
+            yield return ("adapter", "training.trainable and training.first_trained_layer choose among the model's own weights; with an adapter use target_modules, layers_to_transform and bias.");
         }
 
-        if (!adapter.InitLoraWeights)
+        if (adapter.UseDora && (adapter.InitLoraWeights == "pissa" || adapter.LoraBias))
         {
-            yield return ("adapter.init_lora_weights", "this version starts adapters as PEFT's true does; leave it true.");
+            yield return ("adapter.use_dora", "DoRA goes with neither init_lora_weights pissa nor lora_bias; choose one of them.");
         }
 
-        if (adapter.ModulesToSave.Count > 0)
+        if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsList: false } pattern && pattern.Values[0] != "all-linear")
         {
-            yield return ("adapter.modules_to_save", "this version trains no whole modules beside an adapter; leave it empty.");
+            yield return ("adapter.layers_to_transform", "with a pattern in target_modules the pattern chooses the layers; give a list of names, or leave layers_to_transform out.");
+        }
+
+        if (adapter.LayersPattern is not null && adapter.LayersToTransform.Count == 0)
+        {
+            yield return ("adapter.layers_pattern", "it says where layers_to_transform counts, which is empty.");
         }
     }
 

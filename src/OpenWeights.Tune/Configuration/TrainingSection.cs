@@ -55,6 +55,14 @@ public sealed record TrainingSection
     [Setting("The largest norm of all gradients together; 0 for no limit.", Min = 0)]
     public double MaxGradNorm { get; init; } = 1.0;
 
+    /// <summary>Which weights are trained.</summary>
+    [Setting("Without an adapter: which weights are trained, all or only norms_and_biases.", OneOf = ["all", "norms_and_biases"])]
+    public string Trainable { get; init; } = "all";
+
+    /// <summary>The first layer that is trained.</summary>
+    [Setting("Without an adapter: the first decoder layer that is trained, from 0; above 0 the layers before it and the embedding stay as they are.", Min = 0)]
+    public int FirstTrainedLayer { get; init; }
+
     /// <summary>Activation checkpointing.</summary>
     [Setting("Whether backward computes activations again instead of keeping them: less memory, about a third more time.")]
     public bool ActivationCheckpointing { get; init; }

@@ -8,49 +8,100 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export;
 
-/// <summary>Writes a base model with an adapter merged into it: W + s B A in float32, rounded once to the dtype that is written.</summary>
+/// <summary>
+/// Writes a base model with adapters merged into it: in float32, rounded once to the dtype that is written. Where the base is held
+/// quantised, its quantised values are merged into, since they are what the adapters were trained on; else the checkpoint's are, a
+/// tensor at a time, so that the base may be an outline (<see cref="ModelLoader.Outline"/>).
+/// </summary>
 public static class MergedExport
 {
-    /// <summary>
-    /// Writes the merged model whole, or not at all, a tensor at a time. Weights that the adapter does not touch are the base's, byte
-    /// for byte, unless another dtype is asked for.
-    /// </summary>
+    /// <summary>Writes the merged model whole, or not at all. Weights that the adapter does not touch are the base's, byte for byte, unless another dtype is asked for.</summary>
     /// <param name="base">The base model.</param>
-    /// <param name="adapter">The adapter; null writes the base as it is.</param>
+    /// <param name="adapters">The adapters on it, and how much of each is merged.</param>
+    /// <param name="folder">The folder, which must not exist.</param>
+    /// <param name="dtype">The dtype to write; the base's own for each tensor, where null.</param>
+    /// <param name="maxShardBytes">The largest weight file.</param>
+    /// <param name="card">The model's card (README.md); null for none.</param>
+    /// <returns>Whether embedding and head, one weight in the base, became two, and the config says so (tie_word_embeddings).</returns>
+    /// <exception cref="InvalidDataException">An adapter trained a bias for a layer that has none.</exception>
+    /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
+    public static bool Write(LoadedModel @base, AdapterMix adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
+    {
+        ArgumentNullException.ThrowIfNull(@base);
+        ArgumentNullException.ThrowIfNull(adapters);
+        using var weights = @base.Folder.OpenWeights();
+        var plan = new MergePlan(weights, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
+        Write(@base.Folder, weights, plan, folder, dtype, maxShardBytes, card);
+        return plan.Unties;
+    }
+
+    /// <summary>As the other, with one adapter.</summary>
+    /// <param name="base">The base model.</param>
+    /// <param name="adapter">The adapter on it.</param>
+    /// <param name="folder">The folder, which must not exist.</param>
+    /// <param name="dtype">The dtype to write; the base's own for each tensor, where null.</param>
+    /// <param name="maxShardBytes">The largest weight file.</param>
+    public static bool Write(LoadedModel @base, LoraAdapter adapter, string folder, ScalarType? dtype, long maxShardBytes)
+    {
+        using var one = new AdapterMix([(adapter, 1)]);
+        return Write(@base, one, folder, dtype, maxShardBytes);
+    }
+
+    /// <summary>Writes a model as it is, of whatever family: with another dtype, or other weight files.</summary>
+    /// <param name="base">The model.</param>
     /// <param name="folder">The folder, which must not exist.</param>
     /// <param name="dtype">The dtype to write; the base's own for each tensor, where null.</param>
     /// <param name="maxShardBytes">The largest weight file.</param>
     /// <param name="card">The model's card (README.md); null for none.</param>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
-    public static void Write(ModelFolder @base, LoraAdapter? adapter, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
+    public static void Write(ModelFolder @base, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
     {
         ArgumentNullException.ThrowIfNull(@base);
-        var updates = adapter?.Layers.ToDictionary(static l => $"{l.Module}.weight") ?? [];
         using var weights = @base.OpenWeights();
+        using var none = new AdapterMix([]);
+        Write(@base, weights, new MergePlan(weights, tied: false, none, null), folder, dtype, maxShardBytes, card);
+    }
+
+    /// <summary>How far the logits of a written model are from those of base and adapters, over a sample of tokens.</summary>
+    /// <param name="base">The base model with its adapters on.</param>
+    /// <param name="folder">The written model.</param>
+    public static MergeDifference Verify(LoadedModel @base, string folder)
+    {
+        ArgumentNullException.ThrowIfNull(@base);
+        using var merged = ModelLoader.Load(folder, @base.Model.DType, @base.Model.Device);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var tokens = Math.Min(64, @base.Model.Config.MaxPositions);
+        var ids = new long[tokens];
+        for (var i = 0; i < ids.Length; i++)
+        {
+            // Any tokens will do, as long as they are many different ones.
+            ids[i] = (i * 7919L) % @base.Model.Config.VocabularySize;
+        }
+
+        var input = ModelInput.Rows(tensor(ids, [1, tokens], device: @base.Model.Device));
+        var expected = @base.Model.Logits(@base.Model.call(input));
+        var actual = merged.Model.Logits(merged.Model.call(input));
+        return MergeDifference.Of(expected, actual);
+    }
+
+    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, string folder, ScalarType? dtype, long maxShardBytes, string? card) =>
         AtomicFolder.Write(folder, work =>
         {
-            _ = CheckpointWriter.Write(work, [.. weights.Tensors.Select(t => Tensor(weights, t, updates.GetValueOrDefault(t.Name), dtype))], maxShardBytes);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights));
+            _ = CheckpointWriter.Write(work, [.. plan.Tensors.Select(t => Tensor(weights, plan, t.Name, t.Source, dtype))], maxShardBytes);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), plan.Unties ? ("tie_word_embeddings", false) : null);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);
             }
         });
-    }
 
-    private static TensorToWrite Tensor(CheckpointWeights weights, TensorEntry entry, LoraLayer? update, ScalarType? dtype)
+    private static TensorToWrite Tensor(CheckpointWeights weights, MergePlan plan, string name, TensorEntry source, ScalarType? dtype)
     {
-        var stored = TensorFiles.ToTorch(entry);
+        var stored = TensorFiles.ToTorch(source);
         var written = dtype is { } wanted && stored is ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 ? wanted : stored;
-        if (update is null && written == stored)
-        {
-            return TensorToWrite.FromSource(weights, entry.Name);
-        }
-
-        return TensorFiles.ToWrite(entry.Name, written, entry.Shape, () =>
-        {
-            var weight = TensorFiles.Read(weights, entry.Name, float32);
-            return update is null ? weight : weight.Plus(update.Delta().cpu());
-        });
+        return plan.IsAsStored(name) && written == stored && name == source.Name
+            ? TensorToWrite.FromSource(weights, name)
+            : TensorFiles.ToWrite(name, written, source.Shape, () => plan.Values(name, source));
     }
 }

@@ -12,13 +12,14 @@ public static class ModelCard
     internal const string Name = "README.md";
     private const string RunConfigName = "config.yaml";
 
-    /// <summary>A card for a model that was made of a base and an adapter.</summary>
+    /// <summary>A card for a model that was made of a base and adapters.</summary>
     /// <param name="base">The base model.</param>
     /// <param name="baseName">How the base was named: its path, or its name on the Hub.</param>
-    /// <param name="adapterFolder">The adapter's folder; that of a run tells of its data and settings. Null for none.</param>
-    public static string Write(ModelFolder @base, string baseName, string? adapterFolder)
+    /// <param name="adapters">The adapters' folders, and how much of each was merged; the folder of a run tells of its data and settings.</param>
+    public static string Write(ModelFolder @base, string baseName, IReadOnlyList<(string Folder, double Weight)> adapters)
     {
         ArgumentNullException.ThrowIfNull(@base);
+        ArgumentNullException.ThrowIfNull(adapters);
         var card = new StringBuilder("---\n");
         var license = LicenseOf(@base.FolderPath);
         if (license is not null)
@@ -28,14 +29,19 @@ public static class ModelCard
 
         _ = card.Append(CultureInfo.InvariantCulture, $"base_model: {PythonJson.Serialize(JsonValue.Create(baseName), indent: null)}\nlibrary_name: transformers\n---\n\n");
         _ = card.Append(CultureInfo.InvariantCulture, $"# Model card\n\nMade with OpenWeights.Tune from the base model `{baseName}`");
-        _ = card.Append(adapterFolder is null ? ".\n" : ", with an adapter that was trained on it merged into its weights.\n");
+        _ = card.Append(adapters.Count switch
+        {
+            0 => ".\n",
+            1 => ", with an adapter that was trained on it merged into its weights.\n",
+            _ => ", with adapters that were trained on it merged into its weights.\n",
+        });
         var licenses = @base.LicenseFiles.Count > 0 ? $"; its text is in {string.Join(", ", @base.LicenseFiles)}" : "";
         _ = card.Append(license is null && licenses.Length == 0
             ? "\n## Licence\n\nThe base model's folder names no licence. The base's terms hold for this model too: look them up before you pass it on.\n"
             : string.Create(CultureInfo.InvariantCulture, $"\n## Licence\n\nThe base model's{(license is null ? "" : $", {license}")}{licenses}. Its terms hold for this model too.\n"));
-        if (adapterFolder is not null)
+        foreach (var (folder, weight) in adapters)
         {
-            AppendAdapter(card, adapterFolder);
+            AppendAdapter(card, folder, weight);
         }
 
         return card.ToString();
@@ -61,10 +67,15 @@ public static class ModelCard
             .FirstOrDefault(static l => l.StartsWith(key, StringComparison.Ordinal))?[key.Length..].Trim().Trim('"', '\'') is { Length: > 0 } license ? license : null;
     }
 
-    private static void AppendAdapter(StringBuilder card, string adapterFolder)
+    private static void AppendAdapter(StringBuilder card, string adapterFolder, double weight)
     {
         var config = AdapterFolder.Open(adapterFolder).Config;
         _ = card.Append("\n## Adapter\n\n");
+        if (weight != 1)
+        {
+            _ = card.Append(CultureInfo.InvariantCulture, $"- merged in by its weight of {weight}\n");
+        }
+
         foreach (var key in new[] { "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules" })
         {
             if (config[key] is { } value)

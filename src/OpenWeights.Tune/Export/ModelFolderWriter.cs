@@ -27,10 +27,16 @@ public static class ModelFolderWriter
     /// <param name="source">The folder that the model came from.</param>
     /// <param name="folder">The folder that is written.</param>
     /// <param name="dtype">The dtype of the weights that were written.</param>
-    internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype)
+    /// <param name="change">A setting of the config that is another now, or null.</param>
+    internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype, (string Key, bool Value)? change = null)
     {
         var config = source.Config.DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
+        if (change is { } setting)
+        {
+            config[setting.Key] = setting.Value;
+        }
+
         AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), PythonJson.Serialize(config, indent: 2, sortKeys: false) + "\n");
         _ = source.CopyCompanions(folder);
     }

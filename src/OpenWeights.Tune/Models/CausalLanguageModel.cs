@@ -50,6 +50,19 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <summary>Every linear layer by its name, such as model.layers.0.self_attn.q_proj; lm_head is among them where it is not tied.</summary>
     public IReadOnlyList<(string Name, LinearLayer Layer)> LinearLayers { get; }
 
+    /// <summary>
+    /// The modules that an adapter may name, by the names that the reference gives them: as <see cref="LinearLayers"/>, the token embedding,
+    /// the norms, and lm_head also where it is tied.
+    /// </summary>
+    public IReadOnlyList<(string Name, nn.Module Module)> AdaptableModules =>
+        [.. named_modules().Where(static m => m.module is IWeighted), .. _tiedHead.Select(static h => ("lm_head", (nn.Module)h))];
+
+    /// <summary>The number of parameters, those in quantised form included.</summary>
+    public long ParameterCount => parameters().Sum(static p => p.numel()) + LinearLayers.Sum(static l => l.Layer.Quantized?.Count ?? 0);
+
+    /// <summary>The bytes of all parameters as they are held.</summary>
+    public long ParameterBytes => parameters().Sum(static p => p.numel() * p.element_size()) + LinearLayers.Sum(static l => l.Layer.Quantized?.ByteLength ?? 0);
+
     /// <summary>The device of the weights.</summary>
     public Device Device => _stack.Embedding.Weight.device;
 

@@ -1,30 +1,46 @@
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Quantization;
+using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>y = x Wᵀ + b, and what an adapter adds to it.</summary>
-public sealed class LinearLayer : nn.Module<Tensor, Tensor>
+/// <summary>y = x Wᵀ + b, and what an adapter makes of it. W may be held quantised.</summary>
+public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
 {
     [ComponentName(Name = "weight")]
-    private readonly Parameter _weight;
+    private readonly Parameter? _weight;
 
     [ComponentName(Name = "bias")]
     private readonly Parameter? _bias;
+
+    private readonly WeightSlot _weightSlot;
+    private readonly WeightSlot? _biasSlot;
 
     /// <summary>A layer around weights that are already there.</summary>
     /// <param name="weight">[out, in].</param>
     /// <param name="bias">[out], or null.</param>
     public LinearLayer(Parameter weight, Parameter? bias)
+        : this(weight, null, bias, weight?.size(0) ?? 0, weight?.size(-1) ?? 0) => ArgumentNullException.ThrowIfNull(weight);
+
+    /// <summary>A layer whose weight is held quantised; it becomes the layer's to dispose.</summary>
+    /// <param name="weight">[out, in].</param>
+    /// <param name="bias">[out], or null.</param>
+    public LinearLayer(QuantizedWeight weight, Parameter? bias)
+        : this(null, weight, bias, weight?.OutFeatures ?? 0, weight?.InFeatures ?? 0) => ArgumentNullException.ThrowIfNull(weight);
+
+    private LinearLayer(Parameter? weight, QuantizedWeight? quantized, Parameter? bias, long outFeatures, long inFeatures)
         : base(nameof(LinearLayer))
     {
-        ArgumentNullException.ThrowIfNull(weight);
         _weight = weight;
         _bias = bias;
-        OutFeatures = weight.size(0);
-        InFeatures = weight.size(-1);
+        Quantized = quantized;
+        OutFeatures = outFeatures;
+        InFeatures = inFeatures;
+        _weightSlot = new WeightSlot("weight", _weight);
+        _biasSlot = _bias is null ? null : new WeightSlot("bias", _bias);
         RegisterComponents();
     }
 
@@ -34,13 +50,20 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>
     /// <summary>Width of the input.</summary>
     public long InFeatures { get; }
 
-    /// <summary>The weight, [out, in].</summary>
-    public Parameter Weight => _weight;
+    /// <summary>The weight that is computed with, [out, in].</summary>
+    /// <exception cref="InvalidOperationException">The weight is held quantised; <see cref="DenseRows"/> gives its values.</exception>
+    public Parameter Weight => _weightSlot.Current ?? throw new InvalidOperationException("the layer's weight is held quantised");
 
-    /// <summary>The bias, [out], or null.</summary>
-    public Parameter? Bias => _bias;
+    /// <summary>The weight where it is held quantised, else null.</summary>
+    public QuantizedWeight? Quantized { get; }
 
-    /// <summary>What is added to the layer's output; null where nothing is.</summary>
+    /// <summary>The bias that is computed with, [out], or null.</summary>
+    public Parameter? Bias => _biasSlot?.Current;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<WeightSlot> Slots => _biasSlot is null ? [_weightSlot] : [_weightSlot, _biasSlot];
+
+    /// <summary>What changes the layer's output; null where nothing does.</summary>
     public ILinearAdapter? Adapter { get; set; }
 
     /// <summary>Takes a layer's weight and, where it has one, bias from a source.</summary>
@@ -52,8 +75,9 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>
     public static LinearLayer Take(IWeightSource weights, string name, Dimension output, Dimension input, bool hasBias)
     {
         ArgumentNullException.ThrowIfNull(weights);
-        var weight = weights.Take($"{name}.weight", InitialWeight.Normal, output, input);
-        return new LinearLayer(weight, hasBias ? weights.Take($"{name}.bias", InitialWeight.Zeros, output) : null);
+        var quantized = weights.TakeQuantized($"{name}.weight", output, input);
+        var weight = quantized is null ? weights.Take($"{name}.weight", InitialWeight.Normal, output, input) : null;
+        return new LinearLayer(weight, quantized, hasBias ? weights.Take($"{name}.bias", InitialWeight.Zeros, output) : null, output.Size, input.Size);
     }
 
     /// <inheritdoc/>
@@ -61,10 +85,46 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>
     {
         if (Adapter is null)
         {
-            return nn.functional.linear(input, _weight, _bias);
+            return Plain(input, Bias);
         }
 
         using var scope = NewDisposeScope();
-        return Adapter.Apply(this, input, nn.functional.linear(input, _weight, _bias)).MoveToOuterDisposeScope();
+        return Adapter.Apply(this, input, Plain(input, Bias)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The output without an adapter.</summary>
+    /// <param name="input">[..., in].</param>
+    /// <param name="bias">What is added, [out], or null.</param>
+    internal Tensor Plain(Tensor input, Tensor? bias)
+    {
+        if (_weightSlot.Current is { } weight)
+        {
+            return nn.functional.linear(input, weight, bias);
+        }
+
+        using var scope = NewDisposeScope();
+        var product = QuantizedProduct.Run(input, Quantized!);
+        return (bias is null ? product : product.Plus(bias)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Rows of the weight that is computed with, [count, in], as float32 numbers of their own or a view.</summary>
+    /// <param name="start">The first row.</param>
+    /// <param name="count">The number of rows.</param>
+    public Tensor DenseRows(long start, long count)
+    {
+        using var scope = NewDisposeScope();
+        var rows = _weightSlot.Current is { } weight ? weight.detach().narrow(0, start, count).to(float32) : Quantized!.Rows(start, count, float32);
+        return rows.MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            Quantized?.Dispose();
+        }
+
+        base.Dispose(disposing);
     }
 }

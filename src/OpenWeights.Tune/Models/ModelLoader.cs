@@ -1,6 +1,7 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -13,16 +14,17 @@ public static class ModelLoader
     /// <param name="path">The model's folder.</param>
     /// <param name="dtype">The dtype to compute in; where null, the checkpoint's (see <see cref="StoredDType"/>).</param>
     /// <param name="device">Where the model is to lie.</param>
+    /// <param name="quantization">How linear layers below the head are held quantised; null for not. Each is quantised as it is read.</param>
     /// <exception cref="InvalidDataException">The config or a tensor is wrong or missing; the message lists all of them.</exception>
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
-    public static LoadedModel Load(string path, ScalarType? dtype, Device device)
+    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null)
     {
         var folder = ModelFolder.Open(path);
         var config = ReadConfig(folder);
         using var weights = folder.OpenWeights();
         WeightCheck.Run(weights, config);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, dtype ?? ComputeDType(weights, device), device)));
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, dtype ?? ComputeDType(weights, device), device, quantization)));
     }
 
     /// <summary>A model without its weights, after a check of the checkpoint against the config: the layers and their shapes, in hardly any memory.</summary>

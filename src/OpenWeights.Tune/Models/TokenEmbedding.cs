@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Adapters;
 using TorchSharp.Modules;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
@@ -5,10 +6,12 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>Token ids to vectors. Its weight is one parameter, so a tied output head is the same tensor.</summary>
-public sealed class TokenEmbedding : nn.Module<Tensor, Tensor>
+public sealed class TokenEmbedding : nn.Module<Tensor, Tensor>, IWeighted
 {
     [ComponentName(Name = "weight")]
     private readonly Parameter _weight;
+
+    private readonly WeightSlot _slot;
 
     /// <summary>An embedding around its weight.</summary>
     /// <param name="weight">[vocabulary, hidden].</param>
@@ -16,17 +19,27 @@ public sealed class TokenEmbedding : nn.Module<Tensor, Tensor>
         : base(nameof(TokenEmbedding))
     {
         _weight = weight;
+        _slot = new WeightSlot("weight", weight);
         RegisterComponents();
     }
 
     /// <summary>The weight, [vocabulary, hidden].</summary>
-    public Parameter Weight => _weight;
+    public Parameter Weight => _slot.Current!;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<WeightSlot> Slots => [_slot];
+
+    /// <summary>What changes the embedding's output; null where nothing does.</summary>
+    public IEmbeddingAdapter? Adapter { get; set; }
 
     /// <summary>[batch, tokens] int64 to [batch, tokens, hidden].</summary>
     public override Tensor forward(Tensor input)
     {
         ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
-        return _weight.index_select(0, input.reshape(-1)).view(input.size(0), input.size(1), _weight.size(1)).MoveToOuterDisposeScope();
+        var ids = input.reshape(-1);
+        var states = Weight.index_select(0, ids);
+        states = Adapter?.Apply(this, ids, states) ?? states;
+        return states.view(input.size(0), input.size(1), _weight.size(1)).MoveToOuterDisposeScope();
     }
 }

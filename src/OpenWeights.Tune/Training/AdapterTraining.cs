@@ -1,9 +1,6 @@
-using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Optimizers;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
@@ -16,12 +13,20 @@ public sealed class AdapterTraining : ITrainedModel
     /// <summary>Training of an adapter.</summary>
     /// <param name="base">The base; it becomes this object's to dispose.</param>
     /// <param name="adapter">The adapter, on the base; likewise.</param>
-    public AdapterTraining(LoadedModel @base, LoraAdapter adapter)
+    /// <param name="rates">How its parameters' learning rates differ; null for not at all.</param>
+    /// <param name="decayNormsAndBiases">Whether weight decay applies to norms and biases that are trained along too.</param>
+    public AdapterTraining(LoadedModel @base, LoraAdapter adapter, LoraPlusRates? rates = null, bool decayNormsAndBiases = true)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         _base = @base;
         _adapter = adapter;
-        Parameters = [.. adapter.Parameters.Select(static p => new TrainedParameter(p.Name, p.Parameter, Decays: true))];
+        Parameters =
+        [
+            .. from part in adapter.Parts
+               from parameter in part.Parameters
+               let decays = decayNormsAndBiases || part is not ReplacedWeight || parameter.Parameter.ndim > 1
+               select new TrainedParameter(parameter.Name, parameter.Parameter, decays, rates?.Factor(part, parameter.Name, parameter.Parameter) ?? 1),
+        ];
     }
 
     /// <inheritdoc/>
@@ -43,16 +48,7 @@ public sealed class AdapterTraining : ITrainedModel
     public void Save(string folder) => PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath));
 
     /// <inheritdoc/>
-    public void Restore(string folder)
-    {
-        using var weights = AdapterFolder.Open(folder).OpenWeights();
-        using var nothing = no_grad();
-        foreach (var (name, parameter) in _adapter.Parameters)
-        {
-            using var scope = NewDisposeScope();
-            _ = parameter.copy_(TensorFiles.Read(weights, $"base_model.model.{name}"));
-        }
-    }
+    public void Restore(string folder) => PeftFolder.Restore(_adapter, folder);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Training of all weights of a model.</summary>
+/// <summary>Training of the weights of a model: all of them, or some.</summary>
 public sealed class FullTraining : ITrainedModel
 {
     private readonly LoadedModel _loaded;
@@ -15,19 +15,21 @@ public sealed class FullTraining : ITrainedModel
     /// <summary>Training of a model.</summary>
     /// <param name="loaded">The model; it becomes this object's to dispose.</param>
     /// <param name="decayNormsAndBiases">Whether weight decay applies to norms and biases too.</param>
-    public FullTraining(LoadedModel loaded, bool decayNormsAndBiases)
+    /// <param name="trains">Which weights are trained; null for all. The others ask for no gradient and have no optimizer state.</param>
+    public FullTraining(LoadedModel loaded, bool decayNormsAndBiases, TrainedWeights? trains = null)
     {
         ArgumentNullException.ThrowIfNull(loaded);
         _loaded = loaded;
-        foreach (var parameter in loaded.Model.parameters())
-        {
-            parameter.requires_grad = true;
-        }
-
         Parameters =
         [
-            .. loaded.Model.named_parameters().Select(p => new TrainedParameter(p.name, p.parameter, decayNormsAndBiases || p.parameter.ndim > 1)),
+            .. from weight in loaded.Model.named_parameters()
+               where trains?.Includes(weight.name, weight.parameter.ndim) ?? true
+               select new TrainedParameter(weight.name, weight.parameter, decayNormsAndBiases || weight.parameter.ndim > 1),
         ];
+        foreach (var trained in Parameters)
+        {
+            trained.Parameter.requires_grad = true;
+        }
     }
 
     /// <inheritdoc/>

@@ -23,7 +23,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     {
         ArgumentNullException.ThrowIfNull(trained);
         var model = trained.Model;
-        var weights = model.parameters().Sum(static p => p.numel() * p.element_size());
+        var weights = model.ParameterBytes;
         var trainedCount = trained.Parameters.Sum(static p => p.Parameter.numel());
         var lowPrecision = trained.Parameters.Any(static p => p.Parameter.dtype != float32);
         var own = trained.ResultName == "adapter" ? trained.Parameters.Sum(static p => p.Parameter.numel() * p.Parameter.element_size()) : 0;

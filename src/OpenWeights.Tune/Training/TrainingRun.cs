@@ -2,7 +2,6 @@ using System.Text.Json;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
-using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Generation;
@@ -27,7 +26,6 @@ public sealed class TrainingRun : IDisposable
     private readonly ModelFolder _modelFolder;
     private readonly DataSet _train;
     private readonly DataSet? _eval;
-    private readonly string _modelPath;
     private readonly Trainer _trainer;
     private readonly RunRows _rows;
 
@@ -37,11 +35,11 @@ public sealed class TrainingRun : IDisposable
         _listener = listener;
         Devices.UseAllCores();
         var device = Devices.Find(config.Model.Device);
-        _modelPath = ModelPath.Resolve(config.Model.Path);
-        _modelFolder = ModelFolder.Open(_modelPath);
+        var modelPath = ModelPath.Resolve(config.Model.Path);
+        _modelFolder = ModelFolder.Open(modelPath);
         var decoder = ModelLoader.ReadConfig(_modelFolder);
         listener.Stage("reading the data");
-        _rowTokenizer = new RowTokenizer(_modelPath, config.Data.TrainOn);
+        _rowTokenizer = new RowTokenizer(modelPath, config.Data.TrainOn);
         _train = DataSet.Read(config.Data.Train, config.Data, _rowTokenizer, decoder.VocabularySize, pack: true);
         _eval = config.Data.Eval.Count == 0 ? null : DataSet.Read(config.Data.Eval, config.Data, _rowTokenizer, decoder.VocabularySize, pack: false);
         foreach (var warning in _rowTokenizer.ChatWarnings)
@@ -52,7 +50,7 @@ public sealed class TrainingRun : IDisposable
         _rows = new RunRows(_train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps);
         var total = config.Training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(config.Training.Epochs * _rows.StepsPerEpoch));
         listener.Stage("reading the model");
-        _trained = Load(device);
+        _trained = TrainedModel.Load(config, modelPath, device, listener.Warn);
         _trainer = new Trainer(_trained, new SupervisedObjective(), _rows, config, total);
     }
 
@@ -71,6 +69,9 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Rows as the model will read them.</summary>
     public IReadOnlyList<TokenRow> Rows => _train.Rows;
 
+    /// <summary>The model, with its adapter on.</summary>
+    public CausalLanguageModel Model => _trained.Model;
+
     /// <summary>Makes token rows of texts, and holds the tokenizer.</summary>
     public RowTokenizer RowTokenizer => _rowTokenizer;
 
@@ -79,7 +80,7 @@ public sealed class TrainingRun : IDisposable
     {
         Config = _config,
         ModelType = _trained.Model.Config.ModelType,
-        BaseParameters = _trained.Model.parameters().Sum(static p => p.numel()),
+        BaseParameters = _trained.Model.ParameterCount,
         TrainedParameters = _trained.Parameters.Sum(static p => p.Parameter.numel()),
         DType = _trained.Model.DType.ToString().ToLowerInvariant(),
         Device = _trained.Model.Device.ToString(),
@@ -129,34 +130,6 @@ public sealed class TrainingRun : IDisposable
     {
         _trainer.Dispose();
         _trained.Dispose();
-    }
-
-    private ITrainedModel Load(Device device)
-    {
-        var loaded = ModelLoader.Load(_modelPath, Devices.DType(_config.Model.Dtype), device);
-        if (_config.Adapter is not { } section)
-        {
-            return new FullTraining(loaded, _config.Training.DecayNormsAndBiases);
-        }
-
-        if (section.Path is not null)
-        {
-            return new AdapterTraining(loaded, PeftFolder.Load(loaded.Model, section.Path, _listener.Warn));
-        }
-
-        TargetModules Targets(TextOrList value) => value.IsList ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
-        var lora = new LoraConfig
-        {
-            Rank = section.Rank,
-            Alpha = section.LoraAlpha,
-            Dropout = section.LoraDropout,
-            Targets = Targets(section.TargetModules),
-            Excluded = section.ExcludeModules is { } excluded ? Targets(excluded) : null,
-            UseRslora = section.UseRslora,
-            RankPattern = section.RankPattern,
-            AlphaPattern = section.AlphaPattern,
-        };
-        return new AdapterTraining(loaded, LoraAdapter.Create(loaded.Model, lora, _config.Seed));
     }
 
     private void Begin(RunFolder folder, bool resume, bool overwrite, string command)

@@ -34,6 +34,24 @@ public sealed class IndexingTests
     }
 
     [Test]
+    public void Values_are_put_between_the_bounds_that_they_lie_between()
+    {
+        var bounds = tensor(new float[] { 0, 1, 2 });
+        var values = tensor(new float[] { -1, 0, 0.5f, 2, 3 });
+        Assert.That(values.bucketize(bounds).Values(), Is.EqualTo(new double[] { 0, 0, 1, 2, 3 }));
+        Assert.That(values.bucketize(bounds, right: true).Values(), Is.EqualTo(new double[] { 0, 1, 1, 3, 3 }));
+        Assert.That(values.bucketize(bounds, outInt32: true).dtype, Is.EqualTo(ScalarType.Int32));
+    }
+
+    [Test]
+    public void Pairs_of_numbers_are_complex_numbers_and_back()
+    {
+        var complex = _table.view(6, 2).view_as_complex();
+        Assert.That((complex.dtype, complex.numel()), Is.EqualTo((ScalarType.ComplexFloat32, 6L)));
+        Assert.That(complex.index_select(0, Numbers(5, 0)).view_as_real().Values(), Is.EqualTo(new double[] { 10, 11, 0, 1 }));
+    }
+
+    [Test]
     public void Rows_are_written_by_their_numbers()
     {
         var rows = ones(2, 4);

@@ -70,9 +70,6 @@ public sealed class RunConfigTests
         Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains($"{path}:").And.Message.Contains("no valid YAML"));
     }
 
-    [TestCase("quantization: { type: nf4 }", "quantization")]
-    [TestCase("adapter: { use_dora: true }", "adapter.use_dora")]
-    [TestCase("adapter: { modules_to_save: [lm_head] }", "adapter.modules_to_save")]
     [TestCase("objective: { type: dpo }", "objective.type")]
     public void What_this_version_does_not_implement_is_refused_by_name(string setting, string key)
     {
@@ -81,13 +78,27 @@ public sealed class RunConfigTests
         Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(key));
     }
 
+    [TestCase("quantization: { type: nf4 }", "quantization: a quantised base cannot be trained itself")]
+    [TestCase("adapter: {}\nquantization: { block_size: 96 }", "quantization.block_size: 96 is no power of two")]
+    [TestCase("adapter: { use_dora: true, init_lora_weights: pissa }", "adapter.use_dora")]
+    [TestCase("adapter: { target_modules: .*q_proj, layers_to_transform: [1] }", "adapter.layers_to_transform")]
+    [TestCase("adapter: { layers_pattern: layers }", "adapter.layers_pattern")]
+    [TestCase("adapter: { init_lora_weights: olora }", "adapter.init_lora_weights: 'olora' is not possible; possible are true, gaussian, pissa")]
+    [TestCase("adapter: {}\ntraining: { trainable: norms_and_biases }", "adapter: training.trainable")]
+    public void Settings_that_do_not_go_together_are_refused_by_name(string settings, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Smallest + "\n" + settings);
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(told));
+    }
+
     [Test]
     public void A_config_that_is_written_out_reads_back_the_same()
     {
         using var folder = new TemporaryFolder();
         var path = folder.Write("train.yaml", Smallest + """
 
-            adapter: { target_modules: ".*\\.(q|v)_proj", rank_pattern: { q_proj: 4 }, alpha_pattern: { "yes": 1.5 } }
+            adapter: { target_modules: ".*\\.(q|v)_proj", rank_pattern: { q_proj: 4 }, alpha_pattern: { "yes": 1.5 }, init_lora_weights: true, modules_to_save: [lm_head] }
             training: { learning_rate: 1.0e-5, max_steps: 7 }
             """);
         var config = RunConfigFile.Read(path, []);

@@ -35,7 +35,7 @@ public sealed class GgufModelTests
     {
         using var work = new TemporaryFolder();
         var source = SharedFiles.Require("goldens", "reference", name);
-        GgufExport.Write(ModelFolder.Open(source), null, work["model.gguf"], GgufPreset.Of("f32"));
+        _ = GgufExport.Write(ModelFolder.Open(source), null, work["model.gguf"], GgufPreset.Of("f32"));
         using var golden = new Golden(name);
         var ids = Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!);
         Assert.That(LargestDifference(source, Unpack(work, work["model.gguf"]), ids), Is.Zero);
@@ -51,7 +51,7 @@ public sealed class GgufModelTests
     {
         using var work = new TemporaryFolder();
         var source = SharedFiles.Require("fixtures", "weights", "stories260K-hf");
-        GgufExport.Write(ModelFolder.Open(source), null, work["model.gguf"], GgufPreset.Of(dtype));
+        _ = GgufExport.Write(ModelFolder.Open(source), null, work["model.gguf"], GgufPreset.Of(dtype));
         Assert.That(new FileInfo(work["model.gguf"]).Length, Is.LessThan(600_000));
         Assert.That(LargestDifference(source, Unpack(work, work["model.gguf"]), arange(3, 100, int64).view(1, -1)), Is.InRange(1e-6, within));
     }
@@ -62,7 +62,7 @@ public sealed class GgufModelTests
     {
         using var work = new TemporaryFolder();
         var source = name == "stories" ? SharedFiles.Require("fixtures", "weights", "stories260K-hf") : Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base");
-        GgufExport.Write(ModelFolder.Open(source), null, work["model.gguf"], GgufPreset.Of("f16"));
+        _ = GgufExport.Write(ModelFolder.Open(source), null, work["model.gguf"], GgufPreset.Of("f16"));
         var (expected, actual) = (Tokenizer.Load(source), Tokenizer.Load(Unpack(work, work["model.gguf"])));
         foreach (var text in new[] { "Once upon a time", " two  spaces", "line\n\nline", "grün 🦙 42", "<|im_start|>user\nhi<|im_end|>", "</s>x", "\t" })
         {

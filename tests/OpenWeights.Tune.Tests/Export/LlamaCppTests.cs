@@ -178,7 +178,8 @@ public sealed class LlamaCppTests
     private string Write(string folder, LoraAdapter? adapter, string dtype, string? name = null)
     {
         var path = _work[$"{name ?? Path.GetFileName(folder)} {dtype}.gguf"];
-        GgufExport.Write(ModelFolder.Open(folder), adapter, path, GgufPreset.Of(dtype));
+        using var mix = adapter is null ? null : new AdapterMix([(adapter, 1)]);
+        _ = GgufExport.Write(ModelFolder.Open(folder), mix, path, GgufPreset.Of(dtype));
         return path;
     }
 

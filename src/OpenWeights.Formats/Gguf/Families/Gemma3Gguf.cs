@@ -7,6 +7,9 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class Gemma3Gguf : Gemma2Gguf
 {
     /// <inheritdoc/>
+    public override bool HasHead => true;
+
+    /// <inheritdoc/>
     public override string ModelType => "gemma3_text";
 
     /// <inheritdoc/>

@@ -19,5 +19,8 @@ public class GemmaGguf : GgufFamily
     public override bool TiedByDefault => true;
 
     /// <inheritdoc/>
+    public override bool HasHead => false;
+
+    /// <inheritdoc/>
     public override string Activation => "gelu_pytorch_tanh";
 }

@@ -37,6 +37,9 @@ public abstract class GgufFamily
     /// <summary>Whether the output head is the embedding where config.json does not say.</summary>
     public virtual bool TiedByDefault => false;
 
+    /// <summary>Whether the output head can be another weight than the embedding.</summary>
+    public virtual bool HasHead => true;
+
     /// <summary>A layer's modules, by Hugging Face's and GGUF's names.</summary>
     public virtual IReadOnlyList<(string HuggingFace, string Gguf)> Modules { get; } =
     [

@@ -24,6 +24,7 @@ public static class GgufLoraExport
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.Config, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
+        RequirePlain(adapter);
         if (adapter.Layers.FirstOrDefault(static l => l.Module == "lm_head") is not null)
         {
             throw new InvalidDataException("the adapter changes the output head, which llama.cpp's LoRA files cannot say for every model; export --format gguf, which merges it.");
@@ -73,6 +74,28 @@ public static class GgufLoraExport
         }
 
         return file.Tensors.Count == expected.Count ? expected.Count : throw new IOException($"{path}: it has {file.Tensors.Count} tensors and not {expected.Count}; is the disk sound?");
+    }
+
+    // Whatever else an adapter may have, llama.cpp would leave out without a word.
+    private static void RequirePlain(LoraAdapter adapter)
+    {
+        foreach (var part in adapter.Parts)
+        {
+            var more = part switch
+            {
+                LoraLayer { Magnitude: not null } => "has a magnitude for each output (use_dora)",
+                LoraLayer { OutputBias: not null } => "has a bias of its own (lora_bias)",
+                LoraLayer { HasStart: true } => "starts from the base's singular vectors (init_lora_weights pissa; --format peft writes it as a plain LoRA)",
+                LoraLayer => null,
+                EmbeddingLora => "is an update of an embedding",
+                ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
+                _ => "is a whole weight (modules_to_save, or an embedding that the file holds)",
+            };
+            if (more is not null)
+            {
+                throw new InvalidDataException($"llama.cpp's LoRA files hold low-rank updates of linear layers alone, and the adapter's part for {part.Module} {more}; export --format gguf, which merges it.");
+            }
+        }
     }
 
     private static IEnumerable<GgufTensorToWrite> Tensors(LoraLayer layer, ConfigJson config, GgufFamily family, double alpha)

@@ -45,15 +45,19 @@ public sealed class AdamW : IOptimizer
     {
         StepCount++;
         using var nothing = no_grad();
-        using Scalar decay = 1 - (learningRate * _weightDecay);
         using Scalar root = Math.Sqrt(1 - Math.Pow(_beta2, StepCount));
-        using Scalar size = -learningRate / (1 - Math.Pow(_beta1, StepCount));
-        foreach (var moments in _moments)
+        foreach (var group in _moments.GroupBy(static m => m.Trained.RateFactor))
         {
-            using var scope = NewDisposeScope();
-            if (moments.Trained.Parameter.grad is { } gradient)
+            var rate = learningRate * group.Key;
+            using Scalar decay = 1 - (rate * _weightDecay);
+            using Scalar size = -rate / (1 - Math.Pow(_beta1, StepCount));
+            foreach (var moments in group)
             {
-                Update(moments, gradient.to(float32), decay, root, size);
+                using var scope = NewDisposeScope();
+                if (moments.Trained.Parameter.grad is { } gradient)
+                {
+                    Update(moments, gradient.to(float32), decay, root, size);
+                }
             }
         }
     }

@@ -6,4 +6,5 @@ namespace OpenWeights.Tune.Training.Optimizers;
 /// <param name="Name">Its name in checkpoints.</param>
 /// <param name="Parameter">The parameter.</param>
 /// <param name="Decays">Whether weight decay applies to it.</param>
-public sealed record TrainedParameter(string Name, Parameter Parameter, bool Decays);
+/// <param name="RateFactor">What its learning rate is multiplied by (LoRA+).</param>
+public sealed record TrainedParameter(string Name, Parameter Parameter, bool Decays, double RateFactor = 1);

@@ -1,0 +1,61 @@
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Adapters;
+
+/// <summary>The weights of an adapter that PEFT, or this program, wrote; the file was checked against the model.</summary>
+internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, SafetensorsFile file) : IAdapterWeights
+{
+    public LoraWeights Linear(string module, LinearLayer layer, int rank) => new(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
+    {
+        OutputBias = config.LoraBias ? Read($"{module}.lora_B.bias") : null,
+        Magnitude = config.UseDora ? Read($"{module}.lora_magnitude_vector") : null,
+        Start = config.Start == LoraStart.Pissa ? Start(module, layer, rank) : null,
+    };
+
+    public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank) => (Read($"{module}.lora_embedding_A"), Read($"{module}.lora_embedding_B"));
+
+    // PEFT trains the biases of lora_only and leaves them out of its file: then the base's are gone on from.
+    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot) =>
+        file.TryGetTensor(PeftFolder.Prefix + fileName, out _)
+            ? Parameter(TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own?.dtype ?? model.DType, model.Device), trained: true)
+            : Parameter(slot.Own!.detach().clone(), trained: true);
+
+    public Parameter? Frozen(string fileName, WeightSlot slot)
+    {
+        if (!file.TryGetTensor(PeftFolder.Prefix + fileName, out _))
+        {
+            return null;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var value = TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own!.dtype, model.Device);
+        return value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
+    }
+
+    private Tensor Read(string name)
+    {
+        using var scope = NewDisposeScope();
+        return scope.Detach(TensorFiles.Read(file, PeftFolder.Prefix + name, float32, model.Device));
+    }
+
+    // The file was trained on the weight less what the same decomposition gives; only the product B0 A0 counts, whose sign is no matter.
+    private (Tensor A, Tensor B) Start(string module, LinearLayer layer, int rank)
+    {
+        var weights = FreshWeights.Pissa(module, layer, rank, config.ScaleOf(module));
+        weights.A.Dispose();
+        weights.B.Dispose();
+        return weights.Start!.Value;
+    }
+
+    private static Parameter Parameter(Tensor value, bool trained)
+    {
+        var parameter = new Parameter(value, trained);
+        _ = parameter.DetachFromDisposeScope();
+        return parameter;
+    }
+}

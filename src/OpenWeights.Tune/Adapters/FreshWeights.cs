@@ -1,0 +1,68 @@
+using OpenWeights.Tune.Models;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Adapters;
+
+/// <summary>The weights that an adapter starts training with, as PEFT's.</summary>
+internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config, Generator generator) : IAdapterWeights
+{
+    public LoraWeights Linear(string module, LinearLayer layer, int rank)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        if (config.Start == LoraStart.Pissa)
+        {
+            return Pissa(module, layer, rank, config.ScaleOf(module));
+        }
+
+        var bound = 1 / Math.Sqrt(layer.InFeatures);
+        var random = empty([rank, layer.InFeatures], float32);
+        random = config.Start == LoraStart.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
+        var (a, b) = (random.to(float32, model.Device), zeros([layer.OutFeatures, rank], float32, model.Device));
+        using Scalar scale = config.ScaleOf(module);
+        return new LoraWeights(scope.Detach(a), scope.Detach(b))
+        {
+            OutputBias = config.LoraBias ? scope.Detach(zeros([layer.OutFeatures], float32, model.Device)) : null,
+            Magnitude = config.UseDora ? LoraLayer.RowNorms(layer, a, b, scale).DetachFromDisposeScope() : null,
+        };
+    }
+
+    public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank)
+    {
+        using var scope = NewDisposeScope();
+        var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, generator).to(float32, model.Device);
+        return (scope.Detach(zeros([rank, layer.Weight.size(0)], float32, model.Device)), scope.Detach(b));
+    }
+
+    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var value = slot.Own is { } own ? own.detach().clone() : ((LinearLayer)module).DenseRows(0, ((LinearLayer)module).OutFeatures).to(model.DType);
+        var parameter = new Parameter(value);
+        _ = parameter.DetachFromDisposeScope();
+        return parameter;
+    }
+
+    public Parameter? Frozen(string fileName, WeightSlot slot) => null;
+
+    /// <summary>A = sqrt(S) Vᵀ and B = U sqrt(S) of the largest singular values S / s of the weight (Meng et al., 2024; PEFT's pissa_init), which it starts less.</summary>
+    internal static LoraWeights Pissa(string module, LinearLayer layer, int rank, double scale)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        if (rank > Math.Min(layer.InFeatures, layer.OutFeatures))
+        {
+            throw new InvalidDataException($"init_lora_weights pissa: rank {rank} is more than {module} ([{layer.OutFeatures}, {layer.InFeatures}]) has singular values; lower r or give its rank in rank_pattern.");
+        }
+
+        using Scalar inverse = 1 / scale;
+        var (u, s, vh) = linalg.svd(layer.DenseRows(0, layer.OutFeatures), fullMatrices: false);
+        var root = s.narrow(0, 0, rank).mul(inverse).sqrt();
+        var a = vh.narrow(0, 0, rank).mul(root.unsqueeze(1)).contiguous();
+        var b = u.narrow(1, 0, rank).mul(root).contiguous();
+        return new LoraWeights(scope.Detach(a), scope.Detach(b)) { Start = (scope.Detach(a.clone()), scope.Detach(b.clone())) };
+    }
+}

@@ -1,0 +1,124 @@
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Adapters;
+
+/// <summary>Compares an adapter's file with what its settings and the base ask for, before any tensor is read.</summary>
+internal sealed class PeftFileCheck
+{
+    private const int MostListed = 20;
+    private readonly Dictionary<string, long[]> _wanted = [];
+    private readonly Dictionary<string, long[]> _possible = [];
+    private readonly List<string> _biases = [];
+
+    private PeftFileCheck(CausalLanguageModel model, LoraConfig config)
+    {
+        foreach (var (name, module) in AdapterTargets.Of(model, config))
+        {
+            Add(name, module, config);
+        }
+    }
+
+    /// <summary>Throws one exception that names every tensor that is missing, misshapen or not asked for.</summary>
+    internal static void Run(CausalLanguageModel model, LoraConfig config, SafetensorsFile file, Action<string>? warn)
+    {
+        var check = new PeftFileCheck(model, config);
+        var problems = new List<string>();
+        foreach (var (name, shape) in check._wanted)
+        {
+            if (!file.TryGetTensor(PeftFolder.Prefix + name, out _))
+            {
+                problems.Add($"missing: {PeftFolder.Prefix}{name} {Sizes(shape)}");
+            }
+        }
+
+        foreach (var entry in file.Tensors)
+        {
+            var name = entry.Name.StartsWith(PeftFolder.Prefix, StringComparison.Ordinal) ? entry.Name[PeftFolder.Prefix.Length..] : entry.Name;
+            if (!check._wanted.TryGetValue(name, out var shape) && !check._possible.TryGetValue(name, out shape))
+            {
+                problems.Add($"not asked for: {entry.Name}");
+            }
+            else if (!entry.Shape.SequenceEqual(shape))
+            {
+                var resized = AdapterTargets.IsEmbedding(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
+                problems.Add($"misshapen: {entry.Name} is {Sizes(entry.Shape)}, the base model and the adapter's settings ask for {Sizes(shape)}"
+                    + (resized ? " (was the vocabulary resized? Then give a base whose embeddings have that size)" : ""));
+            }
+        }
+
+        if (problems.Count > 0)
+        {
+            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model ({problems.Count} tensors):\n  {string.Join("\n  ", problems.Take(MostListed))}");
+        }
+
+        if (check._biases.Count > 0 && !check._biases.Any(b => file.TryGetTensor(PeftFolder.Prefix + b, out _)))
+        {
+            warn?.Invoke($"{file.Location}: the settings say that biases were trained, but the file holds none (PEFT leaves those of lora_only out when it saves); the base's are used.");
+        }
+    }
+
+    private void Add(string name, nn.Module module, LoraConfig config)
+    {
+        var slots = ((IWeighted)module).Slots;
+        if (config.SavesWhole(name))
+        {
+            foreach (var slot in slots)
+            {
+                _wanted[$"{name}.{slot.Name}"] = Shape(module, slot);
+            }
+
+            return;
+        }
+
+        var adapted = AdapterTargets.IsAdapted((name, module), config);
+        if (AdapterTargets.IsEmbedding(name))
+        {
+            _possible[adapted ? $"{name}.base_layer.weight" : $"{name}.weight"] = Shape(module, slots[0]);
+        }
+
+        if (config.Bias == BiasTraining.All || (config.Bias == BiasTraining.LoraOnly && adapted))
+        {
+            foreach (var slot in slots.Where(static s => s.Name == "bias"))
+            {
+                var bias = adapted ? $"{name}.base_layer.bias" : $"{name}.bias";
+                _possible[bias] = Shape(module, slot);
+                _biases.Add(bias);
+            }
+        }
+
+        if (adapted)
+        {
+            AddUpdate(name, module, config);
+        }
+    }
+
+    private void AddUpdate(string name, nn.Module module, LoraConfig config)
+    {
+        long rank = config.RankOf(name);
+        if (module is not LinearLayer layer)
+        {
+            var weight = ((TokenEmbedding)module).Weight;
+            _wanted[$"{name}.lora_embedding_A"] = [rank, weight.size(0)];
+            _wanted[$"{name}.lora_embedding_B"] = [weight.size(1), rank];
+            return;
+        }
+
+        _wanted[$"{name}.lora_A.weight"] = [rank, layer.InFeatures];
+        _wanted[$"{name}.lora_B.weight"] = [layer.OutFeatures, rank];
+        if (config.LoraBias)
+        {
+            _wanted[$"{name}.lora_B.bias"] = [layer.OutFeatures];
+        }
+
+        if (config.UseDora)
+        {
+            _wanted[$"{name}.lora_magnitude_vector"] = [layer.OutFeatures];
+        }
+    }
+
+    private static long[] Shape(nn.Module module, WeightSlot slot) => slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
+
+    private static string Sizes(IEnumerable<long> shape) => $"[{string.Join(", ", shape)}]";
+}

@@ -1,0 +1,67 @@
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Export;
+
+/// <summary>What each tensor of a merged model is made of.</summary>
+internal sealed class MergePlan
+{
+    internal const string Embedding = "model.embed_tokens.weight";
+    internal const string Head = "lm_head.weight";
+    private readonly CheckpointWeights _weights;
+    private readonly AdapterMix _adapters;
+    private readonly Dictionary<string, LinearLayer> _quantized;
+    private readonly bool _tied;
+
+    /// <summary>A plan.</summary>
+    /// <param name="weights">The base's weights.</param>
+    /// <param name="tied">Whether embedding and head are one weight in the base.</param>
+    /// <param name="adapters">What is merged in.</param>
+    /// <param name="model">The base, whose values count where it holds them quantised; null where it does not.</param>
+    /// <exception cref="InvalidDataException">An adapter changes what the base does not have.</exception>
+    internal MergePlan(CheckpointWeights weights, bool tied, AdapterMix adapters, CausalLanguageModel? model)
+    {
+        (_weights, _tied, _adapters) = (weights, tied, adapters);
+        _quantized = model?.LinearLayers.Where(static l => l.Layer.Quantized is not null).ToDictionary(static l => $"{l.Name}.weight", static l => l.Layer) ?? [];
+        Unties = tied && adapters.ChangedTensors.Any(static t => t is Embedding or Head);
+        var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == Head)).Order(StringComparer.Ordinal).ToList();
+        if (missing.Count > 0)
+        {
+            throw new InvalidDataException($"the adapter changes {missing[0]}{(missing.Count > 1 ? $" and {missing.Count - 1} more tensors" : "")}, which the base model does not have; such an adapter (lora_bias) cannot be merged.");
+        }
+    }
+
+    /// <summary>Whether embedding and head, one weight in the base, are two in the merged model.</summary>
+    internal bool Unties { get; }
+
+    /// <summary>The merged model's tensors: their names, and what the base has for each.</summary>
+    internal IReadOnlyList<(string Name, TensorEntry Source)> Tensors
+    {
+        get
+        {
+            // A tied checkpoint may hold a copy of the head all the same.
+            var tensors = _weights.Tensors.Where(t => !(_tied && t.Name == Head)).Select(static t => (t.Name, t)).ToList();
+            if (Unties)
+            {
+                tensors.Add((Head, _weights.GetTensor(Embedding)));
+            }
+
+            return tensors;
+        }
+    }
+
+    /// <summary>Whether a tensor's values are those that the base's files hold for it.</summary>
+    internal bool IsAsStored(string name) => !_adapters.ChangedTensors.Contains(name) && !_quantized.ContainsKey(name);
+
+    /// <summary>A tensor's values, float32, on the CPU, in the dispose scope that is open.</summary>
+    internal Tensor Values(string name, TensorEntry source)
+    {
+        var weight = _quantized.GetValueOrDefault(name) is { Quantized: { } quantized } layer
+            ? quantized.Rows(0, layer.OutFeatures, float32).cpu()
+            : TensorFiles.Read(_weights, source.Name, float32);
+        return _adapters.ChangedTensors.Contains(name) ? _adapters.Merged(name, weight) : weight;
+    }
+}

@@ -1,0 +1,74 @@
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+using static TorchSharp.torch.autograd;
+
+namespace OpenWeights.Tune.Quantization;
+
+/// <summary>x Wᵀ with a quantised W, whose values are made a few rows at a time, in forward and again in backward, and never kept.</summary>
+internal sealed class QuantizedProduct : SingleTensorFunction<QuantizedProduct>
+{
+    public override string Name => nameof(QuantizedProduct);
+
+    /// <summary>The product.</summary>
+    /// <param name="input">[..., in].</param>
+    /// <param name="weight">[out, in].</param>
+    internal static Tensor Run(Tensor input, QuantizedWeight weight) => is_grad_enabled() && input.requires_grad ? apply(input, weight) : Forward(input, weight);
+
+    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    {
+        ctx.save_data("weight", vars[1]);
+        return Forward((Tensor)vars[0], (QuantizedWeight)vars[1]);
+    }
+
+    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>
+        BackwardResults.Keep(ctx, InputGradient(grad_output, (QuantizedWeight)ctx.get_data("weight")), null);
+
+    private static Tensor Forward(Tensor input, QuantizedWeight weight)
+    {
+        using var scope = NewDisposeScope();
+        var rows = input.reshape(-1, weight.InFeatures);
+        if (weight.PartRows >= weight.OutFeatures)
+        {
+            return Shaped(nn.functional.linear(rows, weight.Rows(0, weight.OutFeatures, input.dtype)), input, weight.OutFeatures).MoveToOuterDisposeScope();
+        }
+
+        var output = empty([rows.size(0), weight.OutFeatures], input.dtype, input.device);
+        foreach (var (start, count) in weight.Parts())
+        {
+            using var inner = NewDisposeScope();
+            _ = output.narrow(1, start, count).copy_(nn.functional.linear(rows, weight.Rows(start, count, input.dtype)));
+        }
+
+        return Shaped(output, input, weight.OutFeatures).MoveToOuterDisposeScope();
+    }
+
+    private static Tensor InputGradient(Tensor gradient, QuantizedWeight weight)
+    {
+        using var scope = NewDisposeScope();
+        var rows = gradient.reshape(-1, weight.OutFeatures);
+        Tensor? sum = null;
+        foreach (var (start, count) in weight.Parts())
+        {
+            using var inner = NewDisposeScope();
+            var part = rows.narrow(1, start, count).mm(weight.Rows(start, count, gradient.dtype));
+            if (weight.PartRows >= weight.OutFeatures)
+            {
+                sum = inner.MoveToOuter(part);
+            }
+            else
+            {
+                // Several parts add up in float32 whatever the dtype.
+                sum = sum is null ? inner.MoveToOuter(part.to(float32, copy: true)) : sum.PlusInPlace(part.to(float32));
+            }
+        }
+
+        return scope.Detach(Shaped(sum!.to(gradient.dtype), gradient, weight.InFeatures));
+    }
+
+    private static Tensor Shaped(Tensor rows, Tensor like, long features)
+    {
+        var shape = like.shape;
+        shape[^1] = features;
+        return rows.view(shape);
+    }
+}

@@ -1,0 +1,81 @@
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Quantization;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>Reads the model of a run and puts on it what the config says is trained.</summary>
+internal static class TrainedModel
+{
+    /// <summary>The model of a run.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="modelPath">The base model's folder, which config.Model.Path may only name.</param>
+    /// <param name="device">Where the model is to lie.</param>
+    /// <param name="warn">Is told of what an adapter's file lacks.</param>
+    /// <exception cref="InvalidDataException">The model or the adapter is wrong, or they do not fit each other.</exception>
+    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
+    {
+        var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
+        var training = config.Training;
+        if (config.Adapter is not { } section)
+        {
+            return Full(loaded, training);
+        }
+
+        var adapter = section.Path is null
+            ? LoraAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            : PeftFolder.Load(loaded.Model, section.Path, warn);
+        var rates = section.LoraplusLrRatio == 1 ? null : new LoraPlusRates(section.LoraplusLrRatio, section.LoraplusLrEmbedding, training.LearningRate);
+        return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases);
+    }
+
+    private static FullTraining Full(LoadedModel loaded, TrainingSection training)
+    {
+        var some = training.Trainable != "all" || training.FirstTrainedLayer > 0;
+        if (training.FirstTrainedLayer >= loaded.Model.Config.LayerCount)
+        {
+            throw new InvalidDataException($"training.first_trained_layer is {training.FirstTrainedLayer}, but the model's {loaded.Model.Config.LayerCount} layers are counted from 0.");
+        }
+
+        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null);
+    }
+
+    private static QuantizationSettings? Quantization(QuantizationSection? section) => section is null ? null
+        : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
+
+    private static LoraConfig Settings(AdapterSection section)
+    {
+        static TargetModules Targets(TextOrList value) => value.IsList ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
+        return new LoraConfig
+        {
+            Rank = section.Rank,
+            Alpha = section.LoraAlpha,
+            Dropout = section.LoraDropout,
+            Targets = Targets(section.TargetModules),
+            Excluded = section.ExcludeModules is { } excluded ? Targets(excluded) : null,
+            LayersToTransform = section.LayersToTransform,
+            LayersPattern = section.LayersPattern?.Values ?? [],
+            ModulesToSave = section.ModulesToSave,
+            Bias = section.Bias switch
+            {
+                "all" => BiasTraining.All,
+                "lora_only" => BiasTraining.LoraOnly,
+                _ => BiasTraining.None,
+            },
+            LoraBias = section.LoraBias,
+            UseDora = section.UseDora,
+            UseRslora = section.UseRslora,
+            Start = section.InitLoraWeights switch
+            {
+                "gaussian" => LoraStart.Gaussian,
+                "pissa" => LoraStart.Pissa,
+                _ => LoraStart.Kaiming,
+            },
+            RankPattern = section.RankPattern,
+            AlphaPattern = section.AlphaPattern,
+        };
+    }
+}
