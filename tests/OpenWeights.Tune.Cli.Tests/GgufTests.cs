@@ -48,9 +48,50 @@ public sealed class GgufTests
         Assert.That(lora, Does.Contain("read back the same"));
     }
 
+    // PEFT's own file of lora_only lacks the biases that it trained; the base's are used, and stay what they are.
+    [Test]
+    public void What_an_adapters_file_leaves_to_the_base_is_the_bases()
+    {
+        using var work = new TemporaryFolder();
+        var (model, adapter) = (SharedFiles.Require("goldens", "reference", "llama_bias"), SharedFiles.Require("goldens", "reference", "lora_bias_lora_only"));
+        Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", model, "--adapter", adapter, "--output", "merged");
+        using var expected = CheckpointWeights.Open(model);
+        using var actual = CheckpointWeights.Open(work["merged"]);
+        foreach (var tensor in expected.Tensors.Where(static t => t.Name.EndsWith(".bias", StringComparison.Ordinal)))
+        {
+            Assert.That(actual.ReadBytes(tensor.Name).AsSpan().SequenceEqual(expected.ReadBytes(tensor.Name)), tensor.Name);
+        }
+    }
+
+    [TestCase("lora_embedding")]
+    [TestCase("lora_modules_to_save")]
+    [TestCase("lora_dora")]
+    public void Whatever_an_adapters_file_holds_is_exported_to_the_last_byte(string name)
+    {
+        using var work = new TemporaryFolder();
+        var (model, adapter) = (SharedFiles.Require("goldens", "reference", "llama"), SharedFiles.Require("goldens", "reference", name));
+        Owt.Run(work.Root, 0, "export", "--format", "peft", "--model", model, "--adapter", adapter, "--output", "again");
+        Assert.That(File.ReadAllBytes(work.At("again", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(Path.Combine(adapter, "adapter_model.safetensors"))));
+        Assert.That(Owt.Run(work.Root, 2, "export", "--format", "gguf-lora", "--model", model, "--adapter", adapter, "--output", "lora.gguf").Error, Does.Contain("low-rank updates"));
+        Assert.That(File.Exists(work.At("lora.gguf")), Is.False);
+    }
+
+    [Test]
+    public void A_quantised_base_and_a_combination_go_into_GGUF()
+    {
+        using var work = new TemporaryFolder();
+        var model = SharedFiles.Require("goldens", "reference", "llama");
+        string[] mix = ["--adapter", $"{SharedFiles.Require("goldens", "reference", "lora_qv")}=0.7", "--adapter", $"{SharedFiles.Require("goldens", "reference", "lora_dora")}=0.3"];
+        var export = Owt.Run(work.Root, 0, ["export", "--format", "gguf", "--model", model, .. mix, "--quantization", "nf4", "--output", "merged.gguf"]);
+        Assert.That(export.Output, Does.Contain("nf4 leaves").And.Match(@"by at most \d\.\de-[5-9]"));
+    }
+
     [Test]
     public void What_does_not_go_together_is_said()
     {
+        Assert.That(Owt.Run(".", 1, "export", "--format", "gguf-lora", "--adapter", "a=0.5", "--model", "m", "--output", "o").Error, Does.Contain("one adapter"));
+        Assert.That(Owt.Run(".", 1, "export", "--format", "peft", "--adapter", "a", "--quantization", "nf4", "--model", "m", "--output", "o").Error, Does.Contain("--quantization"));
+        Assert.That(Owt.Run(".", 1, "chat", "--adapter", "x/a", "--adapter", "y/a", "--model", "m").Error, Does.Contain("NAME=DIR"));
         Assert.That(Owt.Run(".", 1, "export", "--format", "peft", "--model", "m", "--output", "o").Error, Does.Contain("--adapter"));
         Assert.That(Owt.Run(".", 1, "export", "--format", "merged", "--dtype", "q8_0", "--model", "m", "--output", "o").Error, Does.Contain("q8_0"));
         Assert.That(Owt.Run(".", 1, "export", "--format", "gguf", "--dtype", "q3_k", "--model", "m", "--output", "o").Error, Does.Contain("q4_k_m"));
