@@ -43,14 +43,21 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var size = model.Stack.Embedding.Weight.element_size();
         long heads = (long)config.HeadCount * config.HeadDimension;
         long keys = (long)config.KeyValueHeadCount * config.HeadDimension;
-        var norms = 2L * 4 * 2 * config.HiddenSize;
-        var linear = (6L * config.HiddenSize) + (6 * heads) + (4 * keys) + (4L * config.IntermediateSize);
-        var lowRank = adapter ? 4L * ((3 * config.HiddenSize) + config.IntermediateSize + heads) * (size == 4 ? 0 : 1) : 0;
-        var perToken = norms + (linear * size) + lowRank;
-        var scores = 2L * size * config.HeadCount * tokens;
-        var layer = rows * (long)tokens * (perToken + scores);
-        var boundary = rows * (long)tokens * config.HiddenSize * size;
-        var layers = checkpointing ? layer + (config.LayerCount * boundary) : config.LayerCount * layer;
+        var scores = (config.ScoreSoftCap is null ? 2L : 5L) * size * config.HeadCount * tokens;
+        var places = rows * (long)tokens;
+        long Layer(int i)
+        {
+            var inner = config.ActiveIntermediateSize(i);
+            var norms = (config.NormPlacement == NormPlacement.BeforeAndAfter ? 4L : 2L) * 4 * 2 * config.HiddenSize;
+            var linear = (6L * config.HiddenSize) + (6 * heads) + (4 * keys) + (4 * inner);
+            var routed = config.Layer(i).Mixture is { } mixture ? 3L * mixture.ExpertsPerToken * config.HiddenSize : 0;
+            var lowRank = adapter ? 4L * ((3 * config.HiddenSize) + inner + heads) * (size == 4 ? 0 : 1) : 0;
+            return places * (norms + ((linear + routed) * size) + lowRank + scores);
+        }
+
+        var each = Enumerable.Range(0, config.LayerCount).Select(Layer).ToList();
+        var boundary = places * config.HiddenSize * size;
+        var layers = checkpointing ? each.Max() + (config.LayerCount * boundary) : each.Sum();
         var head = 2 * 4 * Math.Min(rows * (long)tokens * config.VocabularySize, 1L << 24);
         return layers + head;
     }

@@ -9,21 +9,30 @@ namespace OpenWeights.Tune.Tests.Objectives;
 public sealed class HeadCrossEntropyTests
 {
     // A vocabulary so large that the rows need several chunks.
-    [TestCase(40, 8, 11)]
-    [TestCase(70, 4, 600_000)]
-    public void Loss_and_gradients_are_those_of_plain_operators(int rows, int hidden, int vocabulary)
+    [TestCase(40, 8, 11, 1, null)]
+    [TestCase(70, 4, 600_000, 1, null)]
+    [TestCase(40, 8, 11, 0.125, null)]
+    [TestCase(40, 8, 11, 1, 0.7)]
+    [TestCase(40, 8, 11, 3, 2.0)]
+    public void Loss_and_gradients_are_those_of_plain_operators(int rows, int hidden, int vocabulary, double multiplier, double? softCap)
     {
         using var scope = NewDisposeScope();
         manual_seed(1);
         var states = randn([rows, hidden]).requires_grad_();
         var weight = randn([vocabulary, hidden]).mul(0.3.ToScalar()).detach().requires_grad_();
         var targets = randint(0, vocabulary, [rows]);
-        var loss = HeadCrossEntropy.Sum(states, weight, targets);
+        var loss = HeadCrossEntropy.Sum(states, weight, targets, multiplier, softCap);
         using Scalar third = 1.0 / 3;
         loss.mul(third).backward();
 
         var (states64, weight64) = (states.detach().to(float64).requires_grad_(), weight.detach().to(float64).requires_grad_());
-        var plain = nn.functional.cross_entropy(nn.functional.linear(states64, weight64), targets, reduction: nn.Reduction.Sum);
+        var logits = nn.functional.linear(states64, weight64).mul(multiplier.ToScalar());
+        if (softCap is { } cap)
+        {
+            logits = logits.div(cap.ToScalar()).tanh().mul(cap.ToScalar());
+        }
+
+        var plain = nn.functional.cross_entropy(logits, targets, reduction: nn.Reduction.Sum);
         plain.mul(third).backward();
         Assert.That(loss.ToDouble(), Is.EqualTo(plain.ToDouble()).Within(1e-6 * plain.ToDouble()));
         Assert.That(Golden.LargestDifference(states.grad!, states64.grad!), Is.LessThan(1e-6));
