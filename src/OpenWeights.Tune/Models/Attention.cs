@@ -88,7 +88,7 @@ public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
             (key, value) = input2.Cache.Append(_layer, key, value, input2.SlidingWindow);
         }
 
-        var mixed = _scores.Mix(query, Repeat(key), Repeat(value), input2);
+        var mixed = _scores.Mix(query, key, value, input2);
         return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, _heads * _headDimension)).MoveToOuterDisposeScope();
     }
 
@@ -122,17 +122,5 @@ public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
 
         var split = states.reshape(states.size(0), states.size(1), heads, _headDimension);
         return (norm is not null && !_normsAllHeads ? norm.call(split) : split).transpose(1, 2);
-    }
-
-    /// <summary>Each key/value head once for every query head that looks at it.</summary>
-    private Tensor Repeat(Tensor states)
-    {
-        if (_heads == _keyValueHeads)
-        {
-            return states;
-        }
-
-        var (batch, tokens) = (states.size(0), states.size(2));
-        return states.unsqueeze(2).expand(batch, _keyValueHeads, _heads / _keyValueHeads, tokens, _headDimension).reshape(batch, _heads, tokens, _headDimension);
     }
 }

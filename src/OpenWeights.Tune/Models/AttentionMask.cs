@@ -11,16 +11,15 @@ internal static class AttentionMask
     /// </summary>
     /// <param name="input">The batch.</param>
     /// <param name="window">How many tokens a token may look back at, itself included; null for all.</param>
-    /// <param name="spelledOut">Whether plain causal attention is to be written as a mask too.</param>
     /// <returns>[batch or 1, 1, queries, keys], bool, or null. The keys are those of <see cref="FirstKey"/> on.</returns>
-    internal static Tensor? For(ModelInput input, int? window, bool spelledOut)
+    internal static Tensor? For(ModelInput input, int? window)
     {
         var queries = input.InputIds.size(1);
         var past = input.Cache?.Length ?? 0;
         var first = FirstKey(input, window);
         if (input.Documents is null)
         {
-            var plain = past == 0 && !spelledOut && (window is null || window >= queries);
+            var plain = past == 0 && (window is null || window >= queries);
             return plain || input.IsSingleStep ? null : Band(queries, past, first, window, input.InputIds.device);
         }
 

@@ -36,7 +36,7 @@ internal sealed class LayerContexts(DecoderConfig config, ModelInput input, Scal
     private Tensor? Mask(int? window)
     {
         var same = _made.FindIndex(m => m.Layer.SlidingWindow == window);
-        return same >= 0 ? _made[same].Context.Mask : AttentionMask.For(input, window, spelledOut: config.ScoreSoftCap is not null);
+        return same >= 0 ? _made[same].Context.Mask : AttentionMask.For(input, window);
     }
 
     private (Tensor Cos, Tensor Sin) Tables(RopeConfig rope)
