@@ -41,6 +41,6 @@ public sealed class FeedForward : nn.Module<Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         var parts = _gateAndUp.Length == 1 ? _gateAndUp[0].call(input).chunk(2, -1) : [.. _gateAndUp.Select(layer => layer.call(input))];
-        return _down[0].call(_activation.Apply(parts[0]).mul(parts[1])).MoveToOuterDisposeScope();
+        return _down[0].call(GatedActivation.Of(parts[0], parts[1], _activation)).MoveToOuterDisposeScope();
     }
 }

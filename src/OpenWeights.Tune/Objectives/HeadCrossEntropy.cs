@@ -11,7 +11,12 @@ namespace OpenWeights.Tune.Objectives;
 /// </summary>
 internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 {
-    private const long ChunkScores = 1 << 24;
+    // The scores of a chunk; more of them where each chunk's gradient is added to a whole weight's.
+    private const long ChunkScores = 1 << 22;
+    private const long ChunkScoresOfTrainedHead = 1 << 24;
+
+    // Fewer rows would read the head's weight too often for what is computed with it.
+    private const long LeastRows = 128;
 
     public override string Name => nameof(HeadCrossEntropy);
 
@@ -29,7 +34,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
         var (multiplier, softCap) = ((double, double?))vars[3];
         using var scope = NewDisposeScope();
-        var (rows, chunk) = (hidden.size(0), Math.Max(16, ChunkScores / weight.size(0)));
+        var (rows, chunk) = (hidden.size(0), Math.Max(LeastRows, (weight.requires_grad ? ChunkScoresOfTrainedHead : ChunkScores) / weight.size(0)));
         var loss = zeros([], float32, hidden.device);
         var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
 
