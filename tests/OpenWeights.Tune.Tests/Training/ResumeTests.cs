@@ -9,16 +9,21 @@ namespace OpenWeights.Tune.Tests.Training;
 /// <summary>A run that is stopped and goes on is the run that was never stopped, bit for bit.</summary>
 public sealed class ResumeTests
 {
-    [TestCase(true)]
-    [TestCase(false)]
-    public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter)
+    [TestCase(true, "adamw", false)]
+    [TestCase(false, "adamw", false)]
+    [TestCase(true, "adamw", true)]
+    [TestCase(false, "adamw_8bit", false)]
+    [TestCase(true, "sgd", false)]
+    [TestCase(true, "lion", false)]
+    [TestCase(false, "adafactor", true)]
+    public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter, string optimizer, bool packing)
     {
         using var folder = new TemporaryFolder();
-        var straight = Config(folder, "straight", adapter);
+        var straight = Config(folder, "straight", adapter, optimizer, packing);
         Assert.That(Run(straight, new SilentListener(), resume: false), Is.Not.Null);
 
         using var stop = new CancellationTokenSource();
-        var stopped = Config(folder, "stopped", adapter);
+        var stopped = Config(folder, "stopped", adapter, optimizer, packing);
         Assert.That(Run(stopped, new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null, "stopped in the middle of an epoch");
         Assert.That(Directory.Exists(folder.At("stopped", "checkpoints", "step-00000005")), "stopping leaves a checkpoint");
         var listener = new SilentListener();
@@ -116,7 +121,7 @@ public sealed class ResumeTests
         return run.Run(resume, overwrite: false, "test", stop);
     }
 
-    private static RunConfig Config(TemporaryFolder folder, string name, bool adapter)
+    private static RunConfig Config(TemporaryFolder folder, string name, bool adapter, string optimizer = "adamw", bool packing = false)
     {
         if (!Directory.Exists(folder.At("model")))
         {
@@ -129,8 +134,8 @@ public sealed class ResumeTests
             OutputDir = folder.At(name),
             Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
             Adapter = adapter ? new AdapterSection { Rank = 4, LoraAlpha = 8, LoraDropout = 0.1 } : null,
-            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
-            Training = new TrainingSection { MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },
+            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = packing, MaxLength = packing ? 32 : 2048 },
+            Training = new TrainingSection { Optimizer = optimizer, Momentum = 0.9, MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },
         };
     }
 }
