@@ -35,6 +35,27 @@ public sealed class ResumeTests
         Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
     }
 
+    [TestCase(true, false)]
+    [TestCase(false, true)]
+    public void So_do_DoRA_and_QLoRA(bool dora, bool quantized)
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Named(string name)
+        {
+            var config = Config(folder, name, adapter: true);
+            return config with { Adapter = config.Adapter! with { UseDora = dora }, Quantization = quantized ? new QuantizationSection { BlockSize = 32 } : null };
+        }
+
+        Assert.That(Run(Named("straight"), new SilentListener(), resume: false), Is.Not.Null);
+        using var stop = new CancellationTokenSource();
+        Assert.That(Run(Named("stopped"), new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null);
+        Assert.That(Run(Named("stopped"), new SilentListener(), resume: true), Is.Not.Null);
+        Assert.That(
+            File.ReadAllBytes(folder.At("stopped", "adapter", "adapter_model.safetensors")),
+            Is.EqualTo(File.ReadAllBytes(folder.At("straight", "adapter", "adapter_model.safetensors"))));
+        Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
+    }
+
     [Test]
     public void A_damaged_checkpoint_is_passed_over_for_the_one_before()
     {
