@@ -38,6 +38,7 @@ internal static class CommandLine
         {
             TrainCommand.Create(),
             ValidateCommand.Create(),
+            EstimateCommand.Create(),
             GenerateCommand.Create(),
             ScoreCommand.Create(),
             EvaluateCommand.Create(),

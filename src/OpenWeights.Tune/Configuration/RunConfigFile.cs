@@ -44,6 +44,11 @@ public static class RunConfigFile
             yield return ("data.train", "at least one data set is wanted, such as `train: [ { path: rows.jsonl } ]`.");
         }
 
+        if ((config.Evaluation.EarlyStoppingPatience > 0 || config.Evaluation.KeepBest) && config.Data.Eval.Count == 0)
+        {
+            yield return ("evaluation", "early_stopping_patience and keep_best go by the eval loss; give data.eval.");
+        }
+
         if (config.Quantization is { } quantization)
         {
             if (config.Adapter is null)

@@ -49,6 +49,16 @@ public sealed class QuestionSet
     /// <summary>The number of questions.</summary>
     public int Count => _questions.Count;
 
+    /// <summary>Some of the questions, spread over all.</summary>
+    /// <param name="count">How many at most.</param>
+    public QuestionSet Take(int count)
+    {
+        var taken = new QuestionSet(_tokenizer, _endTokens);
+        count = Math.Min(count, Count);
+        taken._questions.AddRange(Enumerable.Range(0, count).Select(i => _questions[(int)((long)i * Count / count)]));
+        return taken;
+    }
+
     /// <summary>The model's greedy answers.</summary>
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="maxNewTokens">The longest answer.</param>

@@ -29,12 +29,15 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double multiplier = 1, double? softCap = null) =>
         apply(hidden, weight, targets, (multiplier, softCap));
 
+    /// <summary>How many rows of scores are there at once.</summary>
+    internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary);
+
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
         var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
         var (multiplier, softCap) = ((double, double?))vars[3];
         using var scope = NewDisposeScope();
-        var (rows, chunk) = (hidden.size(0), Math.Max(LeastRows, (weight.requires_grad ? ChunkScoresOfTrainedHead : ChunkScores) / weight.size(0)));
+        var (rows, chunk) = (hidden.size(0), RowsOfChunk(weight.size(0), weight.requires_grad));
         var loss = zeros([], float32, hidden.device);
         var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
 

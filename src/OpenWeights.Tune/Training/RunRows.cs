@@ -28,6 +28,9 @@ public sealed class RunRows
     /// <summary>Steps of an epoch; the last one of each may have fewer rows.</summary>
     public long StepsPerEpoch { get; }
 
+    /// <summary>The largest micro-batch that could come: that of the longest rows.</summary>
+    public IReadOnlyList<TokenRow> Longest() => [.. _rows.OrderByDescending(static r => r.Ids.Length).Take(_microBatch)];
+
     /// <summary>The micro-batches of a step, from 0.</summary>
     public IReadOnlyList<IReadOnlyList<TokenRow>> Of(long step)
     {
