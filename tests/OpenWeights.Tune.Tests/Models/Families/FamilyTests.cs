@@ -202,9 +202,9 @@ public sealed class FamilyTests(string name)
     {
         using var folder = new TemporaryFolder();
         using var training = new FullTraining(ModelLoader.Load(FamilyCases.Write(folder, name), float32, CPU), decayNormsAndBiases: false);
-        var estimate = MemoryEstimate.Of(training, rows: 2, tokens: 32, checkpointing: false);
+        var estimate = MemoryEstimate.Of(training, rows: 2, tokens: 32, optimizerBytes: 0, accumulates: false, checkpointing: false);
         Assert.That(estimate.Weights, Is.EqualTo(4 * training.Model.parameters().Sum(static p => p.numel())));
-        Assert.That(estimate.Activations, Is.GreaterThan(MemoryEstimate.Of(training, rows: 2, tokens: 32, checkpointing: true).Activations));
+        Assert.That(estimate.Activations, Is.GreaterThan(MemoryEstimate.Of(training, rows: 2, tokens: 32, optimizerBytes: 0, accumulates: false, checkpointing: true).Activations));
     }
 
     private static Tensor Alone(CausalLanguageModel model, int[] ids) =>
