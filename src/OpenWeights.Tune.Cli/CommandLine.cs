@@ -38,6 +38,7 @@ internal static class CommandLine
         {
             TrainCommand.Create(),
             ValidateCommand.Create(),
+            DataCommand.Create(),
             GenerateCommand.Create(),
             ScoreCommand.Create(),
             EvaluateCommand.Create(),
