@@ -52,13 +52,10 @@ internal sealed unsafe class DuckDb
     /// <summary>Whether DuckDB's library is there.</summary>
     internal static bool IsThere => s_library.Value is not null;
 
-    /// <summary>Where scripts/duckdb puts the library.</summary>
-    internal static string OwnFolder => Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.DoNotVerify), "openweights-tune", "duckdb");
-
     /// <summary>The library.</summary>
     /// <exception cref="InvalidDataException">It is not installed.</exception>
     internal static DuckDb Get(string wantedFor) => s_library.Value ?? throw new InvalidDataException(
-        $"{wantedFor} needs DuckDB's library, which is not installed: run scripts/duckdb once, or unpack libduckdb of duckdb.org and name its file in {Variable}. Or write the rows as JSON lines or CSV.");
+        $"{wantedFor} needs DuckDB's library, which is not installed: unpack libduckdb of duckdb.org and name its file in {Variable}. Or write the rows as JSON lines or CSV.");
 
     private static DuckDb? Find()
     {
@@ -71,7 +68,7 @@ internal sealed unsafe class DuckDb
                 : throw new InvalidDataException($"{Variable} names {named}, and DuckDB's library cannot be loaded from there.");
         }
 
-        foreach (var place in new[] { Path.Combine(AppContext.BaseDirectory, file), Path.Combine(OwnFolder, file), file })
+        foreach (var place in new[] { Path.Combine(AppContext.BaseDirectory, file), file })
         {
             if (NativeLibrary.TryLoad(place, out var handle))
             {
