@@ -39,6 +39,7 @@ internal static class CommandLine
             TrainCommand.Create(),
             ValidateCommand.Create(),
             EstimateCommand.Create(),
+            DataCommand.Create(),
             GenerateCommand.Create(),
             ScoreCommand.Create(),
             EvaluateCommand.Create(),

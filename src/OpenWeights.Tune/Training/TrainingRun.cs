@@ -44,14 +44,15 @@ public sealed class TrainingRun : IDisposable
         var decoder = ModelLoader.ReadConfig(_modelFolder);
         listener.Stage("reading the data");
         _rowTokenizer = new RowTokenizer(config.Model.Path, config.Data.TrainOn);
-        _train = DataSet.Read(config.Data.Train, config.Data, _rowTokenizer, decoder.VocabularySize, pack: true);
-        _eval = config.Data.Eval.Count == 0 ? null : DataSet.Read(config.Data.Eval, config.Data, _rowTokenizer, decoder.VocabularySize, pack: false);
-        foreach (var warning in _rowTokenizer.ChatWarnings)
+        var data = RunData.Read(config.Data, _rowTokenizer, decoder.VocabularySize, config.Seed);
+        (_train, _eval) = (data.Train, data.Eval);
+        foreach (var warning in data.Warnings)
         {
             listener.Warn(warning);
         }
 
-        _rows = new RunRows(_train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps);
+        _rows = new RunRows(
+            _train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packing);
         var total = config.Training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(config.Training.Epochs * _rows.StepsPerEpoch));
         listener.Stage("reading the model");
         _trained = TrainedModel.Load(config, device, listener.Warn);
@@ -91,13 +92,14 @@ public sealed class TrainingRun : IDisposable
         Device = _trained.Model.Device.ToString(),
         Train = _train.Report,
         Eval = _eval?.Report,
+        Padding = _rows.Padding(),
         StepsPerEpoch = _rows.StepsPerEpoch,
         TotalSteps = _trainer.TotalSteps,
         StepsDone = _trainer.StepsDone,
         Memory = MemoryEstimate.Of(
             _trained,
             _config.Training.MicroBatchSize,
-            _train.Rows.Max(static r => r.Ids.Length),
+            _train.LongestRow,
             _trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()),
             _config.Training.GradientAccumulationSteps > 1,
             _config.Training.ActivationCheckpointing),

@@ -128,7 +128,7 @@ internal static class RunReport
             (0, 0) => "",
             var (dropped, truncated) => string.Create(CultureInfo.InvariantCulture, $", {dropped:N0} dropped, {truncated:N0} cut"),
         };
-        return string.Create(CultureInfo.InvariantCulture, $"<div>{Html(name)}: {report.Rows:N0} rows, {report.Tokens:N0} tokens, {report.TargetTokens:N0} of them trained, the longest row {report.Longest:N0}{cut}. <span class=\"soft\">{Html(string.Join("; ", report.Formats))}</span></div>\n");
+        return string.Create(CultureInfo.InvariantCulture, $"<div>{Html(name)}: {report.Rows:N0} rows, {report.Tokens:N0} tokens, {report.TargetTokens:N0} of them trained, the longest row {report.Longest:N0}{cut}. <span class=\"soft\">{Html(string.Join("; ", report.Files.Select(static f => $"{Path.GetFileName(f.Path)}: {f.Format}")))}</span></div>\n");
     }
 
     private static string Folded(string name, string text) => $"<details><summary>{Html(name)}</summary><pre>{Html(text)}</pre></details>\n";
