@@ -38,6 +38,8 @@ internal static class CommandLine
         {
             TrainCommand.Create(),
             ValidateCommand.Create(),
+            EstimateCommand.Create(),
+            DataCommand.Create(),
             GenerateCommand.Create(),
             ChatCommand.Create(),
             ScoreCommand.Create(),

@@ -20,7 +20,7 @@ public sealed class CommandTests
     public void Every_command_has_help()
     {
         var help = Owt.Run(".", 0, "--help").Output;
-        foreach (var command in new[] { "train", "validate", "generate", "chat", "download", "score", "evaluate", "tokenize", "render", "export", "inspect", "init", "doctor" })
+        foreach (var command in new[] { "train", "validate", "data", "generate", "chat", "download", "score", "evaluate", "tokenize", "render", "export", "inspect", "init", "doctor" })
         {
             Assert.That(help, Does.Contain($"  {command}"));
             Assert.That(Owt.Run(".", 0, command, "--help").Output, Does.Contain("Usage"), command);

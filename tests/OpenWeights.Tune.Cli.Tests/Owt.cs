@@ -15,10 +15,16 @@ internal sealed class Owt
     private readonly StringBuilder _error = new();
     private readonly Process _process;
 
-    private Owt(string folder, IEnumerable<string> arguments)
+    private Owt(string folder, IEnumerable<string> arguments, string? shell = null)
     {
-        var start = new ProcessStartInfo("dotnet") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(shell is null ? "dotnet" : "sh") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["XDG_CACHE_HOME"] = s_cache;
+        if (shell is not null)
+        {
+            // "$@" in the shell's line is the program with its arguments.
+            new[] { "-c", shell, "sh", "dotnet" }.ToList().ForEach(start.ArgumentList.Add);
+        }
+
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "owt.dll"));
         foreach (var argument in arguments)
         {
@@ -51,6 +57,14 @@ internal sealed class Owt
         return owt;
     }
 
+    /// <summary>Runs the program to its end from a shell that first does something else, such as setting a limit.</summary>
+    internal static Owt RunInShell(string folder, string shell, int expectedExitCode, params string[] arguments)
+    {
+        var owt = new Owt(folder, arguments, shell);
+        Assert.That(owt.WaitForExit(), Is.EqualTo(expectedExitCode), $"{owt.Output}\n{owt.Error}");
+        return owt;
+    }
+
     internal int WaitForExit()
     {
         Assert.That(_process.WaitForExit(TimeSpan.FromMinutes(3)), $"the program came to no end\n{Error}");
@@ -67,6 +81,16 @@ internal sealed class Owt
             Assert.That(watch.Elapsed, Is.LessThan(TimeSpan.FromMinutes(2)), $"'{text}' did not come\n{Error}");
             Assert.That(_process.HasExited, Is.False, $"the program ended before '{text}' came\n{Error}");
             Thread.Sleep(20);
+        }
+    }
+
+    /// <summary>Waits until a line of stderr contains a text, or the program has ended.</summary>
+    internal void WaitForEnd(string text)
+    {
+        for (var watch = Stopwatch.StartNew(); !_process.HasExited && !Error.Contains(text, StringComparison.Ordinal);)
+        {
+            Assert.That(watch.Elapsed, Is.LessThan(TimeSpan.FromMinutes(2)), $"'{text}' did not come\n{Error}");
+            Thread.Sleep(5);
         }
     }
 

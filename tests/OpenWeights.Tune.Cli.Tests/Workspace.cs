@@ -5,16 +5,16 @@ internal sealed class Workspace : IDisposable
 {
     internal const int Vocabulary = 300;
 
-    internal Workspace(string training = "max_steps: 12, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-2")
+    internal Workspace(string training = "max_steps: 12, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-2", int rows = 30, string dropout = "0.1")
     {
         var random = new Random(5);
         string Row() => $"{{\"input_ids\": [{string.Join(", ", Enumerable.Range(0, random.Next(5, 15)).Select(_ => random.Next(Vocabulary)))}]}}";
-        Write("rows.jsonl", string.Join('\n', Enumerable.Range(0, 30).Select(_ => Row())));
+        Write("rows.jsonl", string.Join('\n', Enumerable.Range(0, rows).Select(_ => Row())));
         Write("train.yaml", $$"""
             seed: 3
             output_dir: run
             model: { path: model, device: cpu }
-            adapter: { r: 4, lora_alpha: 8, lora_dropout: 0.1 }
+            adapter: { r: 4, lora_alpha: 8, lora_dropout: {{dropout}} }
             data: { train: [ { path: rows.jsonl } ], packing: false }
             training: { {{training}} }
             checkpoint: { every_steps: 4, keep: 2 }

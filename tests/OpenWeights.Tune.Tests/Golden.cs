@@ -19,7 +19,13 @@ internal sealed class Golden : IDisposable
         _tensors = new Lazy<SafetensorsFile>(() => SafetensorsFile.Open(Path.Combine(Folder, "golden.safetensors")));
     }
 
+    internal string Name => Path.GetFileName(Folder);
+
     internal string Folder { get; }
+
+    /// <summary>The runs that have inputs of their own.</summary>
+    internal IEnumerable<(string Name, JsonNode Run)> Runs =>
+        Json["runs"]!.AsObject().Where(static r => r.Value!["input_ids"] is not null).Select(static r => (r.Key, r.Value!));
 
     internal JsonObject Json { get; }
 

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
 
@@ -11,6 +12,8 @@ internal sealed class SilentListener : IRunListener
     internal List<StepMetrics> Steps { get; } = [];
 
     internal List<EvaluationMetrics> Evaluations { get; } = [];
+
+    internal List<AnswerScores> Scores { get; } = [];
 
     internal List<long> Checkpoints { get; } = [];
 
@@ -37,7 +40,5 @@ internal sealed class SilentListener : IRunListener
 
     public void Checkpointed(long step) => Checkpoints.Add(step);
 
-    public void Answered(string when, IReadOnlyList<Answer> answers)
-    {
-    }
+    public void Answered(AnswerScores scores, IReadOnlyList<Answer> answers) => Scores.Add(scores);
 }

@@ -62,6 +62,10 @@ public static partial class torch
 
         public Tensor silu_() => Op.InPlace("aten::silu_", this);
 
+        public Tensor log2() => Op.Tensor("aten::log2", this);
+
+        public Tensor exp2() => Op.Tensor("aten::exp2", this);
+
         public Tensor erf() => Op.Tensor("aten::erf", this);
 
         public Tensor floor() => Op.Tensor("aten::floor", this);

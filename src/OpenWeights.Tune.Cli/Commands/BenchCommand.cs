@@ -24,6 +24,9 @@ internal static class BenchCommand
     private static readonly Option<bool> s_checkpointing = new("--checkpointing") { Description = "Compute layers again in backward instead of keeping their activations." };
     private static readonly Option<string> s_mode = new("--mode") { Description = "Train all weights (full) or an adapter on all linear layers (lora).", DefaultValueFactory = static _ => "lora" };
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "The dtype of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string> s_stored = new("--stored") { Description = "The dtype of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
+    private static readonly Option<int> s_megabytes = CommonOptions.Number("--megabytes", "The checkpoint's size in MiB.", 1024, 1);
+    private static readonly Option<string> s_folder = new("--folder") { Description = "The folder that the checkpoint is written to, and removed from again.", HelpName = "DIR", DefaultValueFactory = static _ => "bench-load" };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     internal static Command Create()
@@ -35,7 +38,28 @@ internal static class BenchCommand
             s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device,
         };
         train.SetAction(RunTraining);
-        return new Command("bench", "Measures how fast this machine trains.") { train };
+        _ = s_stored.AcceptOnlyFromAmong("float32", "bfloat16", "float16");
+        var load = new Command("load", "Times loading a checkpoint with random weights against reading its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device };
+        load.SetAction(RunLoading);
+        return new Command("bench", "Measures how fast this machine trains and loads.") { train, load };
+    }
+
+    private static int RunLoading(ParseResult arguments)
+    {
+        Devices.UseAllCores();
+        var stored = Devices.DType(arguments.GetValue(s_stored)!) ?? bfloat16;
+        var computed = arguments.GetResult(s_dtype) is { Implicit: false } ? Devices.DType(arguments.GetValue(s_dtype)!) ?? stored : stored;
+        var result = LoadingBenchmark.Run(
+            arguments.GetValue(s_megabytes) * (1L << 20), stored, computed, Devices.Find(arguments.GetValue(s_device)!), Path.GetFullPath(arguments.GetValue(s_folder)!));
+        JsonLines.Write(new JsonObject
+        {
+            ["file_bytes"] = result.FileBytes,
+            ["read_seconds"] = Math.Round(result.ReadSeconds, 4),
+            ["load_seconds"] = Math.Round(result.LoadSeconds, 4),
+            ["ratio"] = Math.Round(result.Ratio, 3),
+            ["peak_memory_bytes"] = result.PeakMemoryBytes,
+        });
+        return ExitCode.Success;
     }
 
     private static int RunTraining(ParseResult arguments)

@@ -49,13 +49,14 @@ internal static class TrainCommand
     private static int DryRun(RunConfig config, RunConsole console)
     {
         using var run = TrainingRun.Prepare(config, console);
-        foreach (var line in PlanText.Lines(run.Plan))
+        var plan = run.Plan;
+        foreach (var line in PlanText.Lines(plan))
         {
             Console.Out.WriteLine(line);
         }
 
-        var tokenizer = run.Plan.Train.Formats.All(static f => f.EndsWith(": tokenized", StringComparison.Ordinal)) ? null : run.RowTokenizer.Tokenizer;
-        RowPreview.Write(Console.Out, run.Rows, tokenizer, 3);
+        var tokenizer = plan.Train.IsTokenized ? null : run.RowTokenizer.Tokenizer as OpenWeights.Tokenizers.Tokenizer;
+        new RowPreview(Console.Out, tokenizer, RowPreview.HasColour).Write(run.Rows, 3);
         return ExitCode.Success;
     }
 }

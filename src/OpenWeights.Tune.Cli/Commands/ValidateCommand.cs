@@ -1,5 +1,8 @@
 using System.CommandLine;
+using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -36,7 +39,7 @@ internal static class ValidateCommand
 
         var path = arguments.GetValue(s_config)!;
         var config = RunConfigFile.Read(path, arguments.GetValue(s_overrides) ?? []);
-        var missing = config.Data.Train.Concat(config.Data.Eval).Select(static s => s.Path).Where(static p => !File.Exists(p))
+        var missing = config.Data.Train.Concat(config.Data.Eval).Select(static s => s.Path).Where(static p => p.Length > 0 && !DataPaths.HasWildcard(p) && !Path.Exists(p))
             .Concat(Path.Exists(config.Model.Path) || ModelPath.IsOnHub(config.Model.Path) ? [] : [config.Model.Path])
             .Concat(config.Adapter?.Path is { } adapter && !Directory.Exists(adapter) ? [adapter] : [])
             .ToList();
@@ -50,7 +53,37 @@ internal static class ValidateCommand
             return ExitCode.BadFiles;
         }
 
+        return Data(path, config);
+    }
+
+    // All rows go through everything that a run would do to them. Bad ones are skipped here, so that the first does not hide the others.
+    private static int Data(string path, RunConfig config)
+    {
+        var (data, _) = DataCommand.Read(config with { Data = config.Data with { BadRows = "skip" } }, preferences: false);
+        var reports = new[] { data.Train.Report, data.Eval?.Report }.OfType<DataReport>().ToList();
+        if (config.Data.BadRows == "error" && reports.Sum(static r => r.BadRows) is > 0 and var bad)
+        {
+            foreach (var example in reports.SelectMany(static r => r.BadExamples))
+            {
+                Console.Error.WriteLine($"error: {example}");
+            }
+
+            Console.Error.WriteLine($"error: {bad} bad {(bad == 1 ? "row" : "rows")} in all; mend them, or set data.bad_rows to skip.");
+            return ExitCode.BadFiles;
+        }
+
+        foreach (var warning in data.Warnings)
+        {
+            Console.Error.WriteLine($"warning: {warning}");
+        }
+
         Console.Out.WriteLine($"{path}: nothing is wrong with it.");
+        foreach (var line in DataText.Lines("data", data.Train.Report, config.Data.MaxLength)
+            .Concat(data.Eval is { } eval ? DataText.Lines("eval", eval.Report, config.Data.MaxLength) : []))
+        {
+            Console.Out.WriteLine(line);
+        }
+
         return ExitCode.Success;
     }
 }

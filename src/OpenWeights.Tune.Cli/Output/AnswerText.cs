@@ -32,7 +32,7 @@ internal static class AnswerText
         return $"{exact} of {answers.Count} ({Amount.Percent((double)exact / answers.Count)})";
     }
 
-    private static string Line(string text)
+    internal static string Line(string text)
     {
         var line = text.Trim().Replace("\n", "\\n", StringComparison.Ordinal);
         return line.Length <= 100 ? line : line[..100] + "...";

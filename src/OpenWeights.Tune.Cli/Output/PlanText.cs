@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Output;
@@ -13,47 +12,28 @@ internal static class PlanText
         yield return config.Adapter is { } adapter
             ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is null ? $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}" : $"going on from {adapter.Path}")})"
             : $"training  {(plan.TrainedParameters == plan.BaseParameters ? "all " : "")}{Amount.Count(plan.TrainedParameters)} parameters";
-        foreach (var line in Data("data", plan.Train, config.Data.Packing, config.Data.MaxLength))
+        foreach (var line in DataText.Lines("data", plan.Train, config.Data.MaxLength))
         {
             yield return line;
         }
 
-        foreach (var line in plan.Eval is null ? [] : Data("eval", plan.Eval, packing: false, config.Data.MaxLength))
+        foreach (var line in plan.Eval is null ? [] : DataText.Lines("eval", plan.Eval, config.Data.MaxLength))
         {
             yield return line;
+        }
+
+        if (!config.Data.Packing)
+        {
+            yield return $"          {Amount.Percent(plan.Padding)} of the batches is padding";
         }
 
         yield return $"steps     {Amount.Count(plan.TotalSteps)}{(plan.StepsDone > 0 ? $", of which {plan.StepsDone} are done" : "")} ({Amount.Count(plan.StepsPerEpoch)} an epoch, {config.Training.MicroBatchSize} x {config.Training.GradientAccumulationSteps} rows each)";
         var memory = plan.Memory;
-        yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}";
+        yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
         yield return $"folder    {config.OutputDir}";
         if (config.Training.WarmupSteps >= plan.TotalSteps)
         {
             yield return $"warning: training.warmup_steps ({config.Training.WarmupSteps}) reaches to the end of the run; the learning rate never gets to {Amount.Number(config.Training.LearningRate, "0.##e0")}.";
-        }
-    }
-
-    private static IEnumerable<string> Data(string name, DataReport report, bool packing, int maxLength)
-    {
-        foreach (var format in report.Formats)
-        {
-            yield return $"{name,-9} {format}";
-        }
-
-        yield return $"          {Amount.Count(report.Rows)} rows, {Amount.Count(report.Tokens)} tokens, {Amount.Count(report.TargetTokens)} of them trained, the longest row {report.Longest}";
-        if (report.Dropped > 0)
-        {
-            yield return $"          {Amount.Count(report.Dropped)} rows dropped because they were longer than {maxLength} tokens";
-        }
-
-        if (report.Truncated > 0)
-        {
-            yield return $"          {Amount.Count(report.Truncated)} rows cut to {maxLength} tokens, {Amount.Count(report.TruncatedTokens)} tokens lost";
-        }
-
-        if (packing)
-        {
-            yield return $"          packed into {Amount.Count(report.PackedRows)} rows of {maxLength}, {Amount.Percent(report.Efficiency)} full";
         }
     }
 }

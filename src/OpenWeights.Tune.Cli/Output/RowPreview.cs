@@ -4,36 +4,70 @@ using OpenWeights.Tune.Data;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Rows as the model sees them, what is trained between brackets.</summary>
-internal static class RowPreview
+/// <summary>Rows as the model sees them, special tokens too; what is trained is green on a terminal and between brackets elsewhere.</summary>
+/// <param name="output">Where they are written.</param>
+/// <param name="tokenizer">Gives tokens their texts; null writes their ids.</param>
+/// <param name="inColour">Whether trained tokens are coloured.</param>
+internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool inColour)
 {
-    internal static void Write(TextWriter output, IReadOnlyList<TokenRow> rows, ITokenizer? tokenizer, int count)
+    private const int MostDocuments = 8;
+    private readonly (string Begin, string End) _mark = inColour ? ("\u001b[32m", "\u001b[0m") : ("[", "]");
+
+    /// <summary>Whether stdout shows colours.</summary>
+    internal static bool HasColour => !Console.IsOutputRedirected && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"));
+
+    internal void Write(IReadOnlyList<TokenRow> rows, int count)
     {
-        output.WriteLine("rows as the model reads them; what is trained stands in [brackets]:");
+        output.WriteLine($"rows as the model reads them; what is trained {(inColour ? "is " + _mark.Begin + "green" + _mark.End : "stands in [brackets]")}:");
         foreach (var row in rows.Take(count))
         {
-            output.WriteLine($"  {row.Source} ({row.Ids.Length} tokens, {row.CountTargets()} trained)");
-            output.WriteLine($"    {Text(row, tokenizer)}");
+            Write(row);
         }
     }
 
-    private static string Text(TokenRow row, ITokenizer? tokenizer)
+    internal void Write(TokenRow row)
+    {
+        if (row.Documents.Length == 1)
+        {
+            output.WriteLine($"  {row.Source} ({row.Ids.Length} tokens, {row.CountTargets()} trained{Role(row.Role)})");
+            output.WriteLine($"    {Text(row, 0, row.Ids.Length)}");
+            return;
+        }
+
+        output.WriteLine($"  {row.Documents.Length} rows packed into one ({row.Ids.Length} tokens, {row.CountTargets()} trained); they do not see each other:");
+        var (start, sources) = (0, row.Source.Split("; "));
+        for (var i = 0; i < Math.Min(row.Documents.Length, MostDocuments); i++)
+        {
+            output.WriteLine($"    {(sources.Length == row.Documents.Length ? sources[i] : $"row {i + 1}")} ({row.Documents[i]} tokens)");
+            output.WriteLine($"      {Text(row, start, row.Documents[i])}");
+            start += row.Documents[i];
+        }
+
+        if (row.Documents.Length > MostDocuments)
+        {
+            output.WriteLine($"    ... and {row.Documents.Length - MostDocuments} more");
+        }
+    }
+
+    /// <summary>The text of a part of a row, each token's as the decoder gives it where the token stands.</summary>
+    internal string Text(TokenRow row, int start, int length)
     {
         var text = new StringBuilder();
-        for (var start = 0; start < row.Ids.Length;)
+        var decoder = tokenizer?.CreateStreamingDecoder(skipSpecialTokens: false);
+        var trained = false;
+        for (var i = start; i < start + length; i++)
         {
-            var trained = row.Labels[start] != TokenRow.Ignored;
-            var end = start;
-            while (end < row.Ids.Length && (row.Labels[end] != TokenRow.Ignored) == trained)
+            if ((row.Labels[i] != TokenRow.Ignored) != trained)
             {
-                end++;
+                trained = !trained;
+                _ = text.Append(trained ? _mark.Begin : _mark.End);
             }
 
-            var part = tokenizer is null ? string.Join(' ', row.Ids[start..end]) : tokenizer.Decode(row.Ids.Skip(start).Take(end - start), skipSpecialTokens: false);
-            _ = text.Append(trained ? "[" : "").Append(part).Append(trained ? "]" : "");
-            start = end;
+            _ = text.Append(decoder?.Add(row.Ids[i]) ?? $"{row.Ids[i]} ");
         }
 
-        return text.Replace("\n", "\\n").ToString();
+        return text.Append(decoder?.Finish()).Append(trained ? _mark.End : "").Replace("\r", "\\r").Replace("\n", "\\n").ToString();
     }
+
+    private static string Role(RowRole role) => role == RowRole.Plain ? "" : $", {role.ToString().ToLowerInvariant()}";
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
 using Spectre.Console;
@@ -103,10 +104,24 @@ internal sealed class RunConsole : IRunListener
 
     public void Checkpointed(long step) => Line($"step {step}  checkpoint written");
 
-    public void Answered(string when, IReadOnlyList<Answer> answers)
+    public void Answered(AnswerScores scores, IReadOnlyList<Answer> answers)
     {
-        _answers[when] = answers;
-        Line($"{when}: {answers.Count(static a => a.IsExact)} of {answers.Count} eval answers are exactly right");
+        if (_json)
+        {
+            JsonLines.Write(scores);
+        }
+
+        if (scores.When is "before training" or "after training")
+        {
+            _answers[scores.When] = answers;
+            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} eval answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}");
+            return;
+        }
+
+        foreach (var answer in answers)
+        {
+            Line($"  {AnswerText.Line(answer.Prompt)} -> {AnswerText.Line(answer.Given)}{(answer.IsExact ? "" : $"  (expected {AnswerText.Line(answer.Expected)})")}");
+        }
     }
 
     /// <summary>What came of the run, on stdout.</summary>

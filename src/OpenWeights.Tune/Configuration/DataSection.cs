@@ -11,13 +11,25 @@ public sealed record DataSection
     [Setting("The data sets to evaluate on, never trained on.")]
     public IReadOnlyList<DataSource> Eval { get; init; } = [];
 
+    /// <summary>The share of the training rows that is held back.</summary>
+    [Setting("The share of the training rows that is held back to evaluate on; rows that are the same stay on one side.", Min = 0, Max = 0.9)]
+    public double EvalFraction { get; init; }
+
     /// <summary>The longest row.</summary>
     [Setting("The longest row, in tokens.", Min = 2)]
     public int MaxLength { get; init; } = 2048;
 
     /// <summary>What happens to longer rows.</summary>
-    [Setting("What happens to a row that is longer than max_length.", OneOf = ["error", "drop", "truncate"])]
+    [Setting("What happens to a row that is longer than max_length: truncate cuts behind a whole turn where it can, split makes several rows of a plain text.", OneOf = ["error", "drop", "truncate", "split"])]
     public string OverLength { get; init; } = "error";
+
+    /// <summary>What happens to rows that cannot be read.</summary>
+    [Setting("What happens to a row that cannot be read: error stops the run, skip counts it and goes on.", OneOf = ["error", "skip"])]
+    public string BadRows { get; init; } = "error";
+
+    /// <summary>What happens to rows without a trained token.</summary>
+    [Setting("What happens to a row in which nothing is trained: error stops the run, drop counts it and goes on.", OneOf = ["error", "drop"])]
+    public string UntrainedRows { get; init; } = "error";
 
     /// <summary>Whether short rows share one.</summary>
     [Setting("Whether short rows are packed into rows of max_length, in which they do not see each other.")]
@@ -27,7 +39,19 @@ public sealed record DataSection
     [Setting("Whether rows come in a random order, another one in each epoch.")]
     public bool Shuffle { get; init; } = true;
 
+    /// <summary>Whether rows of like lengths come together.</summary>
+    [Setting("Whether rows of like lengths come together where nothing is packed: less padding, and an order that is a little less random.")]
+    public bool GroupByLength { get; init; }
+
     /// <summary>What is trained.</summary>
-    [Setting("Which tokens are trained: the assistant's turns of a chat, the completion of a prompt, or all.", OneOf = ["assistant", "completion", "all"])]
+    [Setting("Which tokens are trained: the assistant's turns of a chat, the completion of a prompt (of a chat its last turn), or all.", OneOf = ["assistant", "completion", "all"])]
     public string TrainOn { get; init; } = "assistant";
+
+    /// <summary>Whether token rows are kept for other runs.</summary>
+    [Setting("Whether token rows are kept on the disk for other runs; auto keeps those of data sets from 8 MiB.", OneOf = ["auto", "on", "off"])]
+    public string Cache { get; init; } = "auto";
+
+    /// <summary>Where token rows are kept.</summary>
+    [Setting("The folder that token rows are kept in; left out, openweights-tune in the user's cache folder.")]
+    public string? CacheDir { get; init; }
 }

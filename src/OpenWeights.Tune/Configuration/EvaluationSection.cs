@@ -11,6 +11,22 @@ public sealed record EvaluationSection
     [Setting("How many eval rows with a prompt are answered before and after training, and compared exactly; 0 for none.", Min = 0)]
     public int GenerateRows { get; init; }
 
+    /// <summary>How many answers are generated at each evaluation.</summary>
+    [Setting("How many of those rows are answered at each evaluation too, so that one sees the model learn.", Min = 0)]
+    public int Samples { get; init; } = 3;
+
+    /// <summary>Whether the best weights are kept.</summary>
+    [Setting("Whether the weights with the least eval loss are kept in the run's folder as best, beside the last ones.")]
+    public bool KeepBest { get; init; }
+
+    /// <summary>Evaluations without improvement.</summary>
+    [Setting("The run ends after this many evaluations without a lower eval loss; 0 for never.", Min = 0)]
+    public int EarlyStoppingPatience { get; init; }
+
+    /// <summary>What counts as lower.</summary>
+    [Setting("How much lower an eval loss must be to count.", Min = 0)]
+    public double EarlyStoppingMinDelta { get; init; }
+
     /// <summary>The longest answer.</summary>
     [Setting("The longest such answer, in tokens.", Min = 1)]
     public int MaxNewTokens { get; init; } = 64;

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Configuration;
@@ -43,6 +44,16 @@ public static class RunConfigFile
         if (config.Data.Train.Count == 0)
         {
             yield return ("data.train", "at least one data set is wanted, such as `train: [ { path: rows.jsonl } ]`.");
+        }
+
+        if ((config.Evaluation.EarlyStoppingPatience > 0 || config.Evaluation.KeepBest) && config.Data.Eval.Count == 0 && config.Data.EvalFraction == 0)
+        {
+            yield return ("evaluation", "early_stopping_patience and keep_best go by the eval loss; give data.eval or data.eval_fraction.");
+        }
+
+        foreach (var problem in DataRules.Of(config.Data))
+        {
+            yield return problem;
         }
 
         if (config.Quantization is { } quantization)
@@ -102,8 +113,27 @@ public static class RunConfigFile
     {
         string Input(string path)
         {
+            if (path.Length == 0)
+            {
+                return path;
+            }
+
             var beside = Path.GetFullPath(path, folder);
-            return Path.Exists(beside) ? beside : Path.GetFullPath(path);
+            return Path.Exists(beside) || IsPatternOf(beside) ? beside : Path.GetFullPath(path);
+        }
+
+        static bool IsPatternOf(string path)
+        {
+            while (DataPaths.HasWildcard(path))
+            {
+                path = Path.GetDirectoryName(path) ?? ".";
+                if (!DataPaths.HasWildcard(path))
+                {
+                    return Directory.Exists(path);
+                }
+            }
+
+            return false;
         }
 
         IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => s with { Path = Input(s.Path) })];
@@ -112,7 +142,12 @@ public static class RunConfigFile
             OutputDir = Path.GetFullPath(config.OutputDir),
             Model = config.Model with { Path = ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(Path.GetFullPath(config.Model.Path, folder)) ? config.Model.Path : Input(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
-            Data = config.Data with { Train = Sources(config.Data.Train), Eval = Sources(config.Data.Eval) },
+            Data = config.Data with
+            {
+                Train = Sources(config.Data.Train),
+                Eval = Sources(config.Data.Eval),
+                CacheDir = config.Data.CacheDir is { } cache ? Path.GetFullPath(cache) : null,
+            },
         };
     }
 }

@@ -24,15 +24,31 @@ public sealed record TrainingSection
     public double LearningRate { get; init; } = 2e-4;
 
     /// <summary>The schedule.</summary>
-    [Setting("How the learning rate goes on after warm-up.", OneOf = ["constant", "linear", "cosine"])]
+    [Setting("How the learning rate goes on after warm-up.", OneOf = ["constant", "linear", "cosine", "polynomial", "warmup_stable_decay", "inverse_sqrt"])]
     public string LrScheduler { get; init; } = "cosine";
+
+    /// <summary>The least learning rate.</summary>
+    [Setting("The learning rate that the schedule ends at, as a share of learning_rate.", Min = 0, Max = 1)]
+    public double MinLrRatio { get; init; }
+
+    /// <summary>Cycles of the cosine.</summary>
+    [Setting("How often the cosine goes down, each time from the top.", Min = 1)]
+    public int LrCycles { get; init; } = 1;
+
+    /// <summary>The power of the polynomial schedule.</summary>
+    [Setting("The power of the polynomial schedule; 1 is linear.", Min = 0)]
+    public double LrPower { get; init; } = 1;
+
+    /// <summary>Steps of decay.</summary>
+    [Setting("Steps in which warmup_stable_decay goes down at the end; left out, a tenth of the run.", Min = 1)]
+    public long? LrDecaySteps { get; init; }
 
     /// <summary>Steps of warm-up.</summary>
     [Setting("Steps in which the learning rate rises from 0.", Min = 0)]
     public long WarmupSteps { get; init; } = 10;
 
     /// <summary>The optimizer.</summary>
-    [Setting("The optimizer.", OneOf = ["adamw"])]
+    [Setting("The optimizer; adamw_8bit keeps its state in a quarter of the memory, adafactor in next to none.", OneOf = ["adamw", "adamw_8bit", "sgd", "lion", "adafactor"])]
     public string Optimizer { get; init; } = "adamw";
 
     /// <summary>Weight decay.</summary>
@@ -44,12 +60,20 @@ public sealed record TrainingSection
     public bool DecayNormsAndBiases { get; init; }
 
     /// <summary>AdamW's betas.</summary>
-    [Setting("The decay of AdamW's means of gradients and of squared gradients.", Min = 0, Max = 0.9999999)]
+    [Setting("The decay of AdamW's means of gradients and of squared gradients; Lion's two decays.", Min = 0, Max = 0.9999999)]
     public IReadOnlyList<double> Betas { get; init; } = [0.9, 0.95];
 
     /// <summary>AdamW's epsilon.</summary>
     [Setting("What keeps AdamW's denominator from being zero.", Min = 0)]
     public double Eps { get; init; } = 1e-8;
+
+    /// <summary>SGD's momentum.</summary>
+    [Setting("How much of the step before goes on in sgd; 0 for none.", Min = 0, Max = 0.9999999)]
+    public double Momentum { get; init; }
+
+    /// <summary>How trained parameters of lower precision are kept.</summary>
+    [Setting("How trained bfloat16 weights take small updates: a float32 copy, or rounding up and down at random without one.", OneOf = ["master_weights", "stochastic_rounding"])]
+    public string LowPrecision { get; init; } = "master_weights";
 
     /// <summary>The largest norm of gradients.</summary>
     [Setting("The largest norm of all gradients together; 0 for no limit.", Min = 0)]
@@ -66,4 +90,12 @@ public sealed record TrainingSection
     /// <summary>Activation checkpointing.</summary>
     [Setting("Whether backward computes activations again instead of keeping them: less memory, about a third more time.")]
     public bool ActivationCheckpointing { get; init; }
+
+    /// <summary>What happens at a loss or a gradient that is not finite.</summary>
+    [Setting("What happens where a loss or a gradient is not finite: the run stops, or the step is skipped and counted.", OneOf = ["stop", "skip"])]
+    public string NonFinite { get; init; } = "stop";
+
+    /// <summary>Whether the longest rows go through first.</summary>
+    [Setting("Whether the longest rows go through the model once before training, so that a run that does not fit fails at once.")]
+    public bool WorstBatchFirst { get; init; }
 }

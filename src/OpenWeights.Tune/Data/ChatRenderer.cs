@@ -1,16 +1,17 @@
+using System.Collections.Concurrent;
 using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>Puts chats through a model's own chat template.</summary>
+/// <summary>Puts chats through a model's own chat template; several threads may do so at once.</summary>
 public sealed class ChatRenderer
 {
     private readonly ChatTemplate _template;
     private readonly ChatTemplate _templateWithTools;
     private readonly IReadOnlyDictionary<string, string> _specialTokens;
-    private readonly HashSet<string> _warnings = [];
+    private readonly ConcurrentDictionary<string, bool> _warnings = [];
 
     /// <summary>A renderer of a tokenizer's template.</summary>
     /// <param name="tokenizer">The tokenizer; it has a template.</param>
@@ -27,7 +28,7 @@ public sealed class ChatRenderer
     }
 
     /// <summary>What whoever trains on the rendered chats should know of the template.</summary>
-    public IReadOnlyCollection<string> Warnings => _warnings;
+    public IReadOnlyCollection<string> Warnings => [.. _warnings.Keys.Order(StringComparer.Ordinal)];
 
     /// <summary>The text of a chat.</summary>
     /// <param name="messages">The messages.</param>
@@ -36,27 +37,51 @@ public sealed class ChatRenderer
     /// <exception cref="ChatTemplateException">The template refuses the messages.</exception>
     public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) => TemplateFor(tools).Render(Input(messages, tools, addGenerationPrompt));
 
-    /// <summary>The text of a chat, and which of its characters the assistant wrote: its turns with their ends, without what begins them.</summary>
+    /// <summary>The text of a chat, and which of its characters are trained: of the assistant's turns what it wrote and their ends, without what begins them.</summary>
     /// <param name="messages">The messages.</param>
     /// <param name="tools">The tools that the assistant may call, or null.</param>
-    /// <param name="lastTurnAlone">Whether only the last of the assistant's turns is wanted.</param>
+    /// <param name="turns">Which turns are trained.</param>
     /// <exception cref="ChatTemplateException">The template refuses the messages, or does not tell what the assistant wrote.</exception>
-    public (string Text, IReadOnlyList<Range> Assistant) RenderWithAssistant(JsonArray messages, JsonNode? tools, bool lastTurnAlone)
+    public ChatForTraining RenderForTraining(JsonArray messages, JsonNode? tools, TrainedTurns turns)
     {
+        ArgumentNullException.ThrowIfNull(messages);
+        ArgumentNullException.ThrowIfNull(turns);
         var rendered = TemplateFor(tools).RenderWithSpans(Input(messages, tools, addGenerationPrompt: false));
         foreach (var warning in rendered.Warnings)
         {
-            _ = _warnings.Add(warning);
+            _ = _warnings.TryAdd(warning, true);
         }
 
-        var spans = rendered.AssistantSpans;
-        if (lastTurnAlone && spans.Count > 0)
+        var last = rendered.AssistantSpans.Count == 0 ? -1 : rendered.AssistantSpans.Max(static s => s.MessageIndex);
+        var trained = turns.All
+            ? Without(rendered.Text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)))
+            : [.. rendered.AssistantSpans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).Select(static s => s.Start..s.End)];
+        var ends = rendered.MessageSpans.Where(s => IsAssistant(messages, s.MessageIndex)).GroupBy(static s => s.MessageIndex).Select(static g => g.Max(static s => s.End)).Order();
+        return new ChatForTraining(rendered.Text, trained, [.. ends]);
+    }
+
+    private static bool IsAssistant(JsonArray messages, int index) => index >= 0 && messages[index]!["role"]!.GetValue<string>() == "assistant";
+
+    // What is left of a text of some length.
+    private static List<Range> Without(int length, IEnumerable<ChatSpan> spans)
+    {
+        var (left, at) = (new List<Range>(), 0);
+        foreach (var span in spans.OrderBy(static s => s.Start))
         {
-            var last = spans.Max(static s => s.MessageIndex);
-            spans = [.. spans.Where(s => s.MessageIndex == last)];
+            if (span.Start > at)
+            {
+                left.Add(at..span.Start);
+            }
+
+            at = Math.Max(at, span.End);
         }
 
-        return (rendered.Text, [.. spans.Select(static s => s.Start..s.End)]);
+        if (at < length)
+        {
+            left.Add(at..length);
+        }
+
+        return left;
     }
 
     private ChatTemplate TemplateFor(JsonNode? tools) => tools is null ? _template : _templateWithTools;

@@ -1,106 +1,131 @@
-using System.Text;
-using System.Text.Json;
-using System.Text.Json.Nodes;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Data.Formats;
+using OpenWeights.Tune.Data.Sql;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>Reads rows of a JSON lines file, or of a JSON array of objects.</summary>
+/// <summary>Reads rows of data files: JSON lines, JSON arrays of objects, CSV, TSV, Parquet and plain text, also compressed.</summary>
 public static class DataFile
 {
-    private static readonly UTF8Encoding s_strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
-
-    /// <summary>The rows, one after another.</summary>
-    /// <param name="path">The file.</param>
+    /// <summary>The rows of a file, of a folder's files, or of the files that a pattern names, one after another.</summary>
+    /// <param name="path">The file, folder or pattern.</param>
     /// <exception cref="FileNotFoundException">There is no such file.</exception>
     /// <exception cref="InvalidDataException">A row cannot be read; the message names the line.</exception>
-    public static IEnumerable<DataRow> Read(string path)
-    {
-        if (!File.Exists(path))
-        {
-            throw new FileNotFoundException(Directory.Exists(path) ? $"{path} is a folder; name a data file in it." : $"{path}: there is no such data file.", path);
-        }
+    public static IEnumerable<DataRow> Read(string path) => Read(new DataSource { Path = path });
 
-        return StartsAsArray(path) ? ReadArray(path) : ReadLines(path);
+    /// <summary>The rows of a data set as they stand in its files, one after another.</summary>
+    /// <param name="source">The data set; its fields and roles are not applied.</param>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="InvalidDataException">A row cannot be read; the message names the line.</exception>
+    public static IEnumerable<DataRow> Read(DataSource source)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        return Files(source).SelectMany(f => Rows(f, source)).Select(static r => r.Parse());
     }
 
-    private static bool StartsAsArray(string path)
+    /// <summary>The rows of a data set under the names that formats look for, without those that cannot be read: whoever asks has been told of them.</summary>
+    internal static IEnumerable<DataRow> ReadGood(DataSource source)
     {
-        using var reader = new StreamReader(path);
-        int c;
-        do
+        var fields = new FieldMap(source);
+        foreach (var raw in Files(source).SelectMany(f => Rows(f, source)))
         {
-            c = reader.Read();
-        }
-        while (c >= 0 && char.IsWhiteSpace((char)c));
-        return c == '[';
-    }
-
-    private static IEnumerable<DataRow> ReadLines(string path)
-    {
-        using var reader = new StreamReader(path, s_strict);
-        for (var line = 1; ; line++)
-        {
-            var place = $"{path}:{line}";
-            if (NextLine(reader, place) is not { } text)
+            DataRow row;
+            try
             {
-                yield break;
+                row = fields.Apply(raw.Parse());
+            }
+            catch (InvalidDataException)
+            {
+                continue;
             }
 
-            if (!string.IsNullOrWhiteSpace(text))
+            yield return row;
+        }
+    }
+
+    /// <summary>What a data set is read from: its files, or a query.</summary>
+    internal static IReadOnlyList<string> Files(DataSource source) => source.Query is not null ? [source.Path.Length > 0 ? source.Path : "query"] : DataPaths.Expand(source.Path);
+
+    /// <summary>The rows of one of a data set's files, not yet understood.</summary>
+    internal static IEnumerable<RawRow> Rows(string path, DataSource source)
+    {
+        if (source.Query is { } query)
+        {
+            return SqlRows.Read(query, source.Path.Length == 0 ? null : source.Path);
+        }
+
+        return Path.GetExtension(Decompression.NameWithin(path)).ToLowerInvariant() switch
+        {
+            ".csv" => Opened(path, s => TableReader.Read(s, path, ',')),
+            ".tsv" or ".tab" => Opened(path, s => TableReader.Read(s, path, '\t')),
+            ".txt" or ".text" or ".md" => source.TextBy == "line" ? Opened(path, s => Lines(s, path, static b => new TextContent(b))) : [Document(path)],
+            ".parquet" or ".parq" => SqlRows.ReadParquet(path),
+            ".jsonl" or ".ndjson" => Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
+            _ => Json(path),
+        };
+    }
+
+    private static IEnumerable<RawRow> Json(string path)
+    {
+        var start = FirstByte(path);
+        return start switch
+        {
+            '[' => Opened(path, s => new JsonArrayReader(s, path).Read().Select(e => new RawRow(new RowPlace(path, e.Number, RowUnit.Row), new JsonContent(e.Bytes, "this row")))),
+            '{' or -1 => Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
+            'P' when Path.GetExtension(path) is not ".json" => SqlRows.ReadParquet(path),
+            _ => throw new InvalidDataException($"{path}: this is no JSON; known are .jsonl, .json, .csv, .tsv, .parquet and .txt, also with .gz or .zst."),
+        };
+    }
+
+    private static int FirstByte(string path)
+    {
+        using var stream = Decompression.Open(path);
+        var start = new byte[4096];
+        for (var at = -1; ;)
+        {
+            var count = stream.Read(start);
+            if (count == 0)
             {
-                yield return new DataRow(Parse(text, place), place);
+                return -1;
+            }
+
+            at = at < 0 ? Utf8Start.Skip(start.AsSpan(0, count), path) : 0;
+            var found = start.AsSpan(at, count - at).IndexOfAnyExcept(" \t\r\n"u8);
+            if (found >= 0)
+            {
+                return start[at + found];
             }
         }
     }
 
-    private static string? NextLine(StreamReader reader, string place)
+    private static IEnumerable<RawRow> Opened(string path, Func<Stream, IEnumerable<RawRow>> read)
     {
-        try
+        using var stream = Decompression.Open(path);
+        foreach (var row in read(stream))
         {
-            return reader.ReadLine();
-        }
-        catch (DecoderFallbackException e)
-        {
-            throw new InvalidDataException($"{place}: at this line or shortly behind it the file is not valid UTF-8; save it as UTF-8.", e);
+            yield return row;
         }
     }
 
-    private static JsonObject Parse(string text, string place)
+    private static IEnumerable<RawRow> Lines(Stream stream, string path, Func<byte[], IRawContent> content) =>
+        LineReader.Read(stream, path).Select(l => new RawRow(new RowPlace(path, l.Number, RowUnit.Line), content(l.Bytes)));
+
+    private static RawRow Document(string path)
     {
-        JsonNode? node;
-        try
+        using var stream = Decompression.Open(path);
+        using var whole = new MemoryStream();
+        var buffer = new byte[1 << 16];
+        for (int count; (count = stream.Read(buffer)) > 0;)
         {
-            node = JsonNode.Parse(text);
-
-            // Parsing is lazy about repeated names; asking counts them.
-            _ = (node as JsonObject)?.Count;
-        }
-        catch (Exception e) when (e is JsonException or ArgumentException)
-        {
-            throw new InvalidDataException($"{place}: this line is no valid JSON: {Reason(e)}", e);
+            whole.Write(buffer, 0, count);
+            if (whole.Length > LineReader.LongestRow)
+            {
+                throw new InvalidDataException($"{path}: this document is larger than {LineReader.LongestRow >> 20} MiB; set text_by to line, or split the file.");
+            }
         }
 
-        return node as JsonObject ?? throw new InvalidDataException($"{place}: a row must be an object such as {{\"prompt\": ..., \"completion\": ...}}.");
+        var bytes = whole.ToArray();
+        return new RawRow(new RowPlace(path, 1, RowUnit.File), new TextContent(bytes[Utf8Start.Skip(bytes, path)..]));
     }
-
-    private static IEnumerable<DataRow> ReadArray(string path)
-    {
-        JsonArray rows;
-        try
-        {
-            rows = (JsonArray)JsonNode.Parse(File.ReadAllText(path, s_strict))!;
-        }
-        catch (Exception e) when (e is JsonException or DecoderFallbackException)
-        {
-            throw new InvalidDataException($"{path}: the file starts as a JSON array and is no valid one: {Reason(e)}", e);
-        }
-
-        for (var i = 0; i < rows.Count; i++)
-        {
-            var place = $"{path}, row {i + 1}";
-            yield return new DataRow(rows[i] as JsonObject ?? throw new InvalidDataException($"{place}: a row must be an object."), place);
-        }
-    }
-
-    private static string Reason(Exception e) => e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.') + ".";
 }

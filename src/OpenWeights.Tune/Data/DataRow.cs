@@ -17,11 +17,31 @@ public sealed record DataRow(JsonObject Json, string Place)
         ? value.GetValue<string>()
         : throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a text." : $"\"{key}\" is missing.");
 
+    /// <summary>Whether the row has something under a name.</summary>
+    public bool Has(string key) => Json[key] is not null;
+
+    /// <summary>JSON that stands in a text of the row, as tables and some data sets have it.</summary>
+    /// <param name="what">What messages call the text.</param>
+    /// <param name="text">The text.</param>
+    /// <exception cref="InvalidDataException">It is no JSON.</exception>
+    public JsonNode? Nested(string what, string text)
+    {
+        try
+        {
+            return JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false });
+        }
+        catch (JsonException e)
+        {
+            throw new InvalidDataException($"{Place}: {what} must be JSON, and is '{(text.Length > 60 ? text[..60] + "..." : text)}'.", e);
+        }
+    }
+
     /// <summary>Whole numbers of the row.</summary>
     /// <exception cref="InvalidDataException">They are missing or no list of whole numbers.</exception>
     public int[] Ints(string key)
     {
-        if (Json[key] is not JsonArray array)
+        var node = Json[key] is JsonValue text && text.GetValueKind() == JsonValueKind.String ? Nested($"\"{key}\"", text.GetValue<string>()) : Json[key];
+        if (node is not JsonArray array)
         {
             throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a list of whole numbers." : $"\"{key}\" is missing.");
         }

@@ -10,14 +10,24 @@ public static class Packer
     public static IReadOnlyList<TokenRow> Pack(IReadOnlyList<TokenRow> rows, int length)
     {
         ArgumentNullException.ThrowIfNull(rows);
-        var bins = new List<List<TokenRow>>();
+        return [.. Bins([.. rows.Select(static r => r.Ids.Length)], length).Select(bin => Join([.. bin.Select(i => rows[i])]))];
+    }
+
+    /// <summary>Which rows share a packed row, told from their lengths alone.</summary>
+    /// <param name="lengths">The rows' lengths, in tokens.</param>
+    /// <param name="length">The length of a packed row, in tokens.</param>
+    /// <returns>Of each packed row its rows by number.</returns>
+    public static int[][] Bins(IReadOnlyList<int> lengths, int length)
+    {
+        ArgumentNullException.ThrowIfNull(lengths);
+        var bins = new List<List<int>>();
 
         // Open bins by the room they have left; the queue keeps the oldest first, so that the result is the same everywhere.
         var open = new SortedDictionary<int, Queue<int>>();
         var rooms = new SortedSet<int>();
-        foreach (var row in rows.OrderByDescending(static r => r.Ids.Length))
+        foreach (var row in Enumerable.Range(0, lengths.Count).OrderByDescending(i => lengths[i]))
         {
-            var need = row.Ids.Length;
+            var need = lengths[row];
             var room = rooms.GetViewBetween(Math.Min(need, length), length).Min;
             int bin;
             if (room >= need && open.TryGetValue(room, out var queue))
@@ -48,10 +58,11 @@ public static class Packer
             }
         }
 
-        return [.. bins.Select(Join)];
+        return [.. bins.Select(static b => b.ToArray())];
     }
 
-    private static TokenRow Join(List<TokenRow> rows) => new(
+    /// <summary>Rows of one document each behind one another in one row.</summary>
+    internal static TokenRow Join(IReadOnlyList<TokenRow> rows) => new(
         [.. rows.SelectMany(static r => r.Ids)],
         [.. rows.SelectMany(static r => r.Labels)],
         [.. rows.Select(static r => r.Ids.Length)],

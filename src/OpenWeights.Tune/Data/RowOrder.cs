@@ -3,6 +3,9 @@ namespace OpenWeights.Tune.Data;
 /// <summary>The order of rows as a pure function of seed, epoch and position, the same on every machine and version of .NET.</summary>
 public static class RowOrder
 {
+    private const int Window = 2048;
+    private const int Block = 64;
+
     /// <summary>The rows of an epoch by number.</summary>
     /// <param name="count">The number of rows.</param>
     /// <param name="shuffle">Whether the order is random; else it is the data's.</param>
@@ -27,6 +30,34 @@ public static class RowOrder
         }
 
         return order;
+    }
+
+    /// <summary>
+    /// Puts rows of like lengths together: each window of the order is sorted by length and cut into blocks, and the blocks come in a
+    /// random order. It depends on nothing but the order, the lengths, the seed and the epoch; batches whose size divides a block's are even.
+    /// </summary>
+    /// <param name="order">The rows of an epoch by number; changed in place.</param>
+    /// <param name="lengthOf">A row's tokens, by number.</param>
+    /// <param name="seed">The run's seed.</param>
+    /// <param name="epoch">The epoch, from 0.</param>
+    public static void GroupByLength(int[] order, Func<int, int> lengthOf, long seed, long epoch)
+    {
+        ArgumentNullException.ThrowIfNull(order);
+        for (var start = 0; start < order.Length; start += Window)
+        {
+            var sorted = order.AsSpan(start, Math.Min(Window, order.Length - start)).ToArray().OrderBy(lengthOf).ToArray();
+
+            // The last block may be short: it stays the last, so that all others begin where batches do.
+            var blocks = Of(sorted.Length / Block, shuffle: true, seed ^ (start + 1), epoch);
+            var at = start;
+            foreach (var block in blocks)
+            {
+                sorted.AsSpan(block * Block, Block).CopyTo(order.AsSpan(at));
+                at += Block;
+            }
+
+            sorted.AsSpan(blocks.Length * Block).CopyTo(order.AsSpan(at));
+        }
     }
 
     // SplitMix64 (Steele, Lea and Flood, 2014).

@@ -12,7 +12,7 @@ public sealed class RowTokenizer
     /// <param name="folder">The model's folder. Its tokenizer is read when the first text comes; rows of token ids need none.</param>
     /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
     public RowTokenizer(string folder, string trainOn)
-        : this(new Lazy<ITokenizer>(() => OpenWeights.Tokenizers.Tokenizer.Load(folder)), trainOn)
+        : this(new Lazy<ITokenizer>(() => OpenWeights.Tokenizers.Tokenizer.Load(folder)), trainOn, folder)
     {
     }
 
@@ -20,15 +20,25 @@ public sealed class RowTokenizer
     /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
     public RowTokenizer(ITokenizer tokenizer, string trainOn)
-        : this(new Lazy<ITokenizer>(tokenizer), trainOn) => ArgumentNullException.ThrowIfNull(tokenizer);
+        : this(new Lazy<ITokenizer>(tokenizer), trainOn, null) => ArgumentNullException.ThrowIfNull(tokenizer);
 
-    private RowTokenizer(Lazy<ITokenizer> tokenizer, string trainOn)
+    private RowTokenizer(Lazy<ITokenizer> tokenizer, string trainOn, string? folder)
     {
         _tokenizer = tokenizer;
         _chat = new Lazy<ChatRenderer?>(() => Tokenizer.ChatTemplateText is null ? null : new ChatRenderer(Tokenizer));
+        (Folder, TrainOn) = (folder, trainOn);
         TrainsAll = trainOn == "all";
         TrainsLastTurnAlone = trainOn == "completion";
     }
+
+    /// <summary>The model's folder, or null where the tokenizer came from elsewhere.</summary>
+    public string? Folder { get; }
+
+    /// <summary>What is trained: data.train_on.</summary>
+    public string TrainOn { get; }
+
+    /// <summary>Whether the model's folder has a tokenizer; rows of token ids need none.</summary>
+    public bool HasTokenizer => Folder is null || File.Exists(Path.Combine(Folder, "tokenizer.json")) || File.Exists(Path.Combine(Folder, "tokenizer.model")) || File.Exists(Path.Combine(Folder, "vocab.json"));
 
     /// <summary>The model's tokenizer.</summary>
     /// <exception cref="IOException">The folder has none.</exception>
@@ -55,31 +65,52 @@ public sealed class RowTokenizer
     {
         ArgumentNullException.ThrowIfNull(text);
         var spans = Tokenizer.EncodeWithOffsets(text, addSpecialTokens: true);
-        var ids = spans.Select(static s => s.Id).ToList();
-        var labels = spans.Select(s => TrainsAll || (s.End > trainedFrom && s.End > s.Start) ? s.Id : TokenRow.Ignored).ToList();
-        if (Tokenizer.EosToken is { } end && (ids.Count == 0 || ids[^1] != end))
+        var end = Tokenizer.EosToken;
+        var ends = spans.Count > 0 && spans[^1].Id == end;
+        var length = spans.Count + (ends || end is null ? 0 : 1);
+        var (ids, labels) = (new int[length], new int[length]);
+        for (var i = 0; i < spans.Count; i++)
         {
-            ids.Add(end);
-            labels.Add(end);
-        }
-        else if (ids.Count > 0 && ids[^1] == Tokenizer.EosToken)
-        {
-            labels[^1] = ids[^1];
+            var span = spans[i];
+            ids[i] = span.Id;
+            labels[i] = TrainsAll || (span.End > trainedFrom && span.End > span.Start) ? span.Id : TokenRow.Ignored;
         }
 
-        return new TokenRow([.. ids], [.. labels], place);
+        if (end is { } id)
+        {
+            ids[^1] = labels[^1] = id;
+        }
+
+        return new TokenRow(ids, labels, place);
     }
 
-    /// <summary>A row of text that a chat template rendered: no specials are added, since the template wrote them.</summary>
-    /// <param name="text">The rendered text.</param>
-    /// <param name="trained">The characters that are trained, as ranges.</param>
+    /// <summary>A row of a chat that a template rendered: no specials are added, since the template wrote them.</summary>
+    /// <param name="chat">The rendered chat.</param>
     /// <param name="place">Where the chat comes from.</param>
-    public TokenRow Rendered(string text, IReadOnlyList<Range> trained, string place)
+    public TokenRow Rendered(ChatForTraining chat, string place)
     {
-        ArgumentNullException.ThrowIfNull(text);
-        ArgumentNullException.ThrowIfNull(trained);
-        var spans = Tokenizer.EncodeWithOffsets(text, addSpecialTokens: false);
-        bool IsTrained(TokenSpan s) => TrainsAll || trained.Any(r => s.Start < r.End.Value && s.End > r.Start.Value);
-        return new TokenRow([.. spans.Select(static s => s.Id)], [.. spans.Select(s => IsTrained(s) ? s.Id : TokenRow.Ignored)], place);
+        ArgumentNullException.ThrowIfNull(chat);
+        var spans = Tokenizer.EncodeWithOffsets(chat.Text, addSpecialTokens: false);
+        var (ids, labels, ends) = (new int[spans.Count], new int[spans.Count], new List<int>(chat.TurnEnds.Count));
+        var (range, turn) = (0, 0);
+        for (var i = 0; i < ids.Length; i++)
+        {
+            // Both tokens and ranges go forward through the text.
+            var span = spans[i];
+            while (range < chat.Trained.Count && chat.Trained[range].End.Value <= span.Start)
+            {
+                range++;
+            }
+
+            for (; turn < chat.TurnEnds.Count && chat.TurnEnds[turn] < span.End; turn++)
+            {
+                ends.Add(i);
+            }
+
+            ids[i] = span.Id;
+            labels[i] = range < chat.Trained.Count && chat.Trained[range].Start.Value < span.End ? span.Id : TokenRow.Ignored;
+        }
+
+        return new TokenRow(ids, labels, place) { TurnEnds = [.. ends.Where(static e => e > 0)] };
     }
 }

@@ -6,8 +6,9 @@ namespace OpenWeights.Tune.Data;
 /// <summary>Rows side by side, filled up to the longest, with what is to be predicted from where. Its tensors are in the caller's dispose scope.</summary>
 public sealed class TokenBatch
 {
-    private TokenBatch(ModelInput input, Tensor sources, Tensor targets, int tokens)
+    private TokenBatch(ModelInput input, Tensor sources, Tensor targets, Tensor? realTokens, int tokens)
     {
+        RealTokens = realTokens;
         Input = input;
         Sources = sources;
         Targets = targets;
@@ -22,6 +23,9 @@ public sealed class TokenBatch
 
     /// <summary>The token ids to predict, [targets], int64.</summary>
     public Tensor Targets { get; }
+
+    /// <summary>True for tokens that are not padding, [rows, tokens]; null where there is none.</summary>
+    public Tensor? RealTokens { get; }
 
     /// <summary>The number of tokens that are not padding.</summary>
     public int TokenCount { get; }
@@ -40,6 +44,7 @@ public sealed class TokenBatch
         var ids = new long[height * width];
         var positions = new long[height * width];
         var documents = new long[height * width];
+        var lengths = new long[height * width];
         var (sources, targets) = (new List<long>(), new List<long>());
         Array.Fill(ids, padId);
         for (var r = 0; r < height; r++)
@@ -52,7 +57,7 @@ public sealed class TokenBatch
                 for (var i = 0; i < length; i++)
                 {
                     var place = at + start + i;
-                    (ids[place], positions[place], documents[place]) = (row.Ids[start + i], i, document);
+                    (ids[place], positions[place], documents[place], lengths[place]) = (row.Ids[start + i], i, document, length);
                     if (i > 0 && row.Labels[start + i] != TokenRow.Ignored)
                     {
                         sources.Add(place - 1);
@@ -73,8 +78,11 @@ public sealed class TokenBatch
                 PositionIds = OnDevice(positions, height, width),
                 LongestPosition = positions.Max(),
                 Documents = OnDevice(documents, height, width),
+                DocumentLengths = lengths,
             }
             : ModelInput.Rows(OnDevice(ids, height, width));
-        return new TokenBatch(input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), rows.Sum(static r => r.Ids.Length));
+        var tokens = rows.Sum(static r => r.Ids.Length);
+        var real = tokens == ids.Length ? null : tensor(Array.ConvertAll(documents, static d => d > 0), [height, width], device: device);
+        return new TokenBatch(input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), real, tokens);
     }
 }

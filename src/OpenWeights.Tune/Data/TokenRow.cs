@@ -10,6 +10,12 @@ public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string S
     /// <summary>The label of a token that is not trained.</summary>
     public const int Ignored = -100;
 
+    /// <summary>The places behind whole turns of a chat, where it may be cut; empty where there are none.</summary>
+    public int[] TurnEnds { get; init; } = [];
+
+    /// <summary>What the row is for.</summary>
+    public RowRole Role { get; init; }
+
     /// <summary>A row of one document.</summary>
     public TokenRow(int[] ids, int[] labels, string source)
         : this(ids, labels, [ids.Length], source)

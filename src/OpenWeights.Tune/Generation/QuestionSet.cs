@@ -1,4 +1,5 @@
 using OpenWeights.Tokenizers;
+using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Formats;
@@ -33,10 +34,10 @@ public sealed class QuestionSet
         foreach (var source in sources)
         {
             IRowFormat? format = null;
-            foreach (var row in DataFile.Read(source.Path).Take(Math.Min(source.Limit ?? int.MaxValue, count - set._questions.Count)))
+            foreach (var row in DataFile.ReadGood(source).Take(Math.Min(source.Limit ?? int.MaxValue, count - set._questions.Count)))
             {
                 format ??= RowFormats.Find(source.Format, row);
-                if (format.Question(row, rows) is { } question)
+                if (Question(format, row, rows) is { } question)
                 {
                     set._questions.Add(question);
                 }
@@ -46,8 +47,31 @@ public sealed class QuestionSet
         return set;
     }
 
+    // A row that cannot be read was refused, or counted and left out, when the rows to evaluate on were made.
+    private static (int[] Prompt, string PromptText, string Answer)? Question(IRowFormat format, DataRow row, RowTokenizer rows)
+    {
+        try
+        {
+            return format.Question(row, rows);
+        }
+        catch (Exception e) when (e is InvalidDataException or ChatTemplateException or InvalidOperationException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>The number of questions.</summary>
     public int Count => _questions.Count;
+
+    /// <summary>Some of the questions, spread over all.</summary>
+    /// <param name="count">How many at most.</param>
+    public QuestionSet Take(int count)
+    {
+        var taken = new QuestionSet(_tokenizer, _endTokens);
+        count = Math.Min(count, Count);
+        taken._questions.AddRange(Enumerable.Range(0, count).Select(i => _questions[(int)((long)i * Count / count)]));
+        return taken;
+    }
 
     /// <summary>The model's greedy answers.</summary>
     /// <param name="model">The model, with its adapter.</param>

@@ -34,25 +34,44 @@ public sealed class TextGenerator
         }
 
         using var nothing = no_grad();
-        using var cache = new KeyValueCache();
+        var cache = new KeyValueCache();
         var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
         var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
-        for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
+        var read = Array.ConvertAll(next, static _ => new List<int>());
+        try
         {
-            stop.ThrowIfCancellationRequested();
-            var scores = Scores(next, padding, cache);
-            for (var i = 0; i < texts.Count; i++)
+            for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
             {
-                var token = texts[i].Open ? texts[i].Take(scores[i], _options) : 0;
-                if (texts[i].Open && accept?.Invoke(i, token) == false)
+                stop.ThrowIfCancellationRequested();
+                for (var i = 0; i < read.Length; i++)
                 {
-                    texts[i].Close("stop");
+                    read[i].AddRange(next[i]);
                 }
 
-                next[i] = [token];
+                if (!_model.Stack.Continues(cache, read[0].Count - 1 - padding.Min()))
+                {
+                    cache.Dispose();
+                    (cache, next) = (new KeyValueCache(), Array.ConvertAll(read, static r => r.ToArray()));
+                }
+
+                var scores = Scores(next, padding, cache);
+                for (var i = 0; i < texts.Count; i++)
+                {
+                    var token = texts[i].Open ? texts[i].Take(scores[i], _options) : 0;
+                    if (texts[i].Open && accept?.Invoke(i, token) == false)
+                    {
+                        texts[i].Close("stop");
+                    }
+
+                    next[i] = [token];
+                }
             }
+        }
+        finally
+        {
+            cache.Dispose();
         }
 
         return [.. texts.Select(static t => new Generated(t.Ids, t.Reason))];

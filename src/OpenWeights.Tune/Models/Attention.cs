@@ -8,21 +8,32 @@ namespace OpenWeights.Tune.Models;
 public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
 {
     [ComponentName(Name = "q_proj")]
-    private readonly LinearLayer _query;
+    private readonly LinearLayer? _query;
 
     [ComponentName(Name = "k_proj")]
-    private readonly LinearLayer _key;
+    private readonly LinearLayer? _key;
 
     [ComponentName(Name = "v_proj")]
-    private readonly LinearLayer _value;
+    private readonly LinearLayer? _value;
+
+    [ComponentName(Name = "qkv_proj")]
+    private readonly LinearLayer? _fused;
 
     [ComponentName(Name = "o_proj")]
     private readonly LinearLayer _output;
+
+    [ComponentName(Name = "q_norm")]
+    private readonly RmsNorm? _queryNorm;
+
+    [ComponentName(Name = "k_norm")]
+    private readonly RmsNorm? _keyNorm;
 
     private readonly int _layer;
     private readonly int _heads;
     private readonly int _keyValueHeads;
     private readonly int _headDimension;
+    private readonly bool _normsAllHeads;
+    private readonly ScaledScores _scores;
 
     /// <summary>The attention of a layer.</summary>
     /// <param name="config">The decoder's settings.</param>
@@ -34,13 +45,31 @@ public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
     {
         ArgumentNullException.ThrowIfNull(config);
         (_layer, _heads, _keyValueHeads, _headDimension) = (layer, config.HeadCount, config.KeyValueHeadCount, config.HeadDimension);
+        _normsAllHeads = config.QueryKeyNorm == QueryKeyNorm.AllHeads;
+        _scores = new ScaledScores(config);
         var hidden = new Dimension("hidden_size", config.HiddenSize);
         var queries = new Dimension("num_attention_heads x head_dim", (long)_heads * _headDimension);
         var keys = new Dimension("num_key_value_heads x head_dim", (long)_keyValueHeads * _headDimension);
-        _query = LinearLayer.Take(weights, $"{name}.q_proj", queries, hidden, config.QueryKeyValueBias);
-        _key = LinearLayer.Take(weights, $"{name}.k_proj", keys, hidden, config.QueryKeyValueBias);
-        _value = LinearLayer.Take(weights, $"{name}.v_proj", keys, hidden, config.QueryKeyValueBias);
+        if (config.FusedProjections)
+        {
+            var all = new Dimension("(num_attention_heads + 2 num_key_value_heads) x head_dim", queries.Size + (2 * keys.Size));
+            _fused = LinearLayer.Take(weights, $"{name}.qkv_proj", all, hidden, config.QueryKeyValueBias);
+        }
+        else
+        {
+            _query = LinearLayer.Take(weights, $"{name}.q_proj", queries, hidden, config.QueryKeyValueBias);
+            _key = LinearLayer.Take(weights, $"{name}.k_proj", keys, hidden, config.QueryKeyValueBias);
+            _value = LinearLayer.Take(weights, $"{name}.v_proj", keys, hidden, config.QueryKeyValueBias);
+        }
+
         _output = LinearLayer.Take(weights, $"{name}.o_proj", hidden, queries, config.AttentionOutputBias);
+        if (config.QueryKeyNorm != QueryKeyNorm.None)
+        {
+            var head = new Dimension("head_dim", _headDimension);
+            _queryNorm = RmsNorm.Take(weights, $"{name}.q_norm", _normsAllHeads ? queries : head, config);
+            _keyNorm = RmsNorm.Take(weights, $"{name}.k_norm", _normsAllHeads ? keys : head, config);
+        }
+
         RegisterComponents();
     }
 
@@ -51,30 +80,47 @@ public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
         ArgumentNullException.ThrowIfNull(input2);
         using var scope = NewDisposeScope();
         var (batch, tokens) = (input1.size(0), input1.size(1));
-        var query = RotaryEmbedding.Rotate(Heads(_query.call(input1), _heads), input2.Cos, input2.Sin);
-        var key = RotaryEmbedding.Rotate(Heads(_key.call(input1), _keyValueHeads), input2.Cos, input2.Sin);
-        var value = Heads(_value.call(input1), _keyValueHeads);
+        var (query, key, value) = Project(input1);
+        query = RotaryEmbedding.Rotate(query, input2.Cos, input2.Sin);
+        key = RotaryEmbedding.Rotate(key, input2.Cos, input2.Sin);
         if (input2.Cache is not null)
         {
-            (key, value) = input2.Cache.Append(_layer, key, value);
+            (key, value) = input2.Cache.Append(_layer, key, value, input2.SlidingWindow);
         }
 
-        var causal = input2.Mask is null && !input2.LooksAtAll;
-        var mixed = nn.functional.scaled_dot_product_attention(query, Repeat(key), Repeat(value), input2.Mask, 0, causal);
+        var mixed = _scores.Mix(query, key, value, input2);
         return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, _heads * _headDimension)).MoveToOuterDisposeScope();
     }
 
-    private Tensor Heads(Tensor states, int heads) => states.view(states.size(0), states.size(1), heads, _headDimension).transpose(1, 2);
-
-    /// <summary>Each key/value head once for every query head that looks at it.</summary>
-    private Tensor Repeat(Tensor states)
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
     {
-        if (_heads == _keyValueHeads)
+        if (disposing)
         {
-            return states;
+            _scores.Dispose();
         }
 
-        var (batch, tokens) = (states.size(0), states.size(2));
-        return states.unsqueeze(2).expand(batch, _keyValueHeads, _heads / _keyValueHeads, tokens, _headDimension).reshape(batch, _heads, tokens, _headDimension);
+        base.Dispose(disposing);
+    }
+
+    // Queries, keys and values by head, [batch, heads, tokens, head_dim], in the caller's dispose scope.
+    private (Tensor Query, Tensor Key, Tensor Value) Project(Tensor states)
+    {
+        long keys = (long)_keyValueHeads * _headDimension;
+        var parts = _fused is null
+            ? [_query!.call(states), _key!.call(states), _value!.call(states)]
+            : _fused.call(states).split([(long)_heads * _headDimension, keys, keys], -1);
+        return (Heads(parts[0], _heads, _queryNorm), Heads(parts[1], _keyValueHeads, _keyNorm), Heads(parts[2], _keyValueHeads, null));
+    }
+
+    private Tensor Heads(Tensor states, int heads, RmsNorm? norm)
+    {
+        if (norm is not null && _normsAllHeads)
+        {
+            states = norm.call(states);
+        }
+
+        var split = states.reshape(states.size(0), states.size(1), heads, _headDimension);
+        return (norm is not null && !_normsAllHeads ? norm.call(split) : split).transpose(1, 2);
     }
 }

@@ -2,14 +2,14 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>What all layers of one forward pass share: rotary tables, who may look at whom, and the cache.</summary>
+/// <summary>What a layer's attention needs to know of a forward pass: rotary tables, who may look at whom, and the cache.</summary>
 public sealed class AttentionContext
 {
-    /// <summary>Rotary cosines, [batch or 1, 1, tokens, rotated dimensions / 2].</summary>
-    public required Tensor Cos { get; init; }
+    /// <summary>Rotary cosines, [batch or 1, 1, tokens, rotated dimensions / 2]; null where the layer has no positions.</summary>
+    public Tensor? Cos { get; init; }
 
     /// <summary>Rotary sines, of the same shape.</summary>
-    public required Tensor Sin { get; init; }
+    public Tensor? Sin { get; init; }
 
     /// <summary>True where a query (row) may look at a key (column), [batch or 1, 1, queries, keys]; null for plain causal attention.</summary>
     public Tensor? Mask { get; init; }
@@ -17,6 +17,12 @@ public sealed class AttentionContext
     /// <summary>Whether one query stands at the end of all keys, so that it may look at every one.</summary>
     public bool LooksAtAll { get; init; }
 
+    /// <summary>How many tokens a token may look back at, itself included: what the cache keeps; null for all.</summary>
+    public int? SlidingWindow { get; init; }
+
     /// <summary>Keys and values of earlier tokens, or null.</summary>
     public KeyValueCache? Cache { get; init; }
+
+    /// <summary>Where routers note their scores, or null.</summary>
+    public RouterRecord? Routers { get; init; }
 }

@@ -2,35 +2,49 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>Who may look at whom, made once for a batch and shared by all heads and layers.</summary>
+/// <summary>Who may look at whom, made once for a batch and shared by all heads and by all layers that look equally far.</summary>
 internal static class AttentionMask
 {
     /// <summary>
-    /// True where a query may look at a key: not at a later token, not at another document, not at padding. Null where plain causal
-    /// attention (or, for a single token after a cache, all keys) is meant.
+    /// True where a query may look at a key: not at a later token, not at another document, not at padding, not at one that lies a whole
+    /// window or more back. Null where plain causal attention (or, for a single token after a cache, all keys) is meant.
     /// </summary>
-    /// <returns>[batch or 1, 1, queries, keys], bool, or null.</returns>
-    internal static Tensor? For(ModelInput input)
+    /// <param name="input">The batch.</param>
+    /// <param name="window">How many tokens a token may look back at, itself included; null for all.</param>
+    /// <returns>[batch or 1, 1, queries, keys], bool, or null. The keys are those of <see cref="FirstKey"/> on.</returns>
+    internal static Tensor? For(ModelInput input, int? window)
     {
         var queries = input.InputIds.size(1);
         var past = input.Cache?.Length ?? 0;
+        var first = FirstKey(input, window);
         if (input.Documents is null)
         {
-            return past == 0 || queries == 1 ? null : Causal(queries, past, input.InputIds.device);
+            var plain = past == 0 && (window is null || window >= queries);
+            return plain || input.IsSingleStep ? null : Band(queries, past, first, window, input.InputIds.device);
         }
 
         using var scope = NewDisposeScope();
-        var keys = input.Documents;
-        var own = keys.narrow(1, past, queries);
+        var own = input.Documents.narrow(1, past, queries);
+        var keys = input.Documents.narrow(1, first, past + queries - first);
         var same = own.unsqueeze(2).eq(keys.unsqueeze(1)).unsqueeze(1);
 
         // A row of padding would look at nothing, and its softmax would be 0/0: padding looks at padding, and nobody else does.
-        return same.logical_and(Causal(queries, past, keys.device)).MoveToOuterDisposeScope();
+        return same.logical_and(Band(queries, past, first, window, keys.device)).MoveToOuterDisposeScope();
     }
 
-    private static Tensor Causal(long queries, long past, Device device)
+    /// <summary>The first key that a batch's first token can see, and so the first that the cache still holds.</summary>
+    internal static int FirstKey(ModelInput input, int? window) => Math.Max(0, (input.Cache?.Length ?? 0) - (window ?? int.MaxValue) + 1);
+
+    // Keys up to the query itself, and not a whole window back.
+    private static Tensor Band(long queries, int past, int first, int? window, Device device)
     {
         using var scope = NewDisposeScope();
-        return ones([queries, past + queries], @bool, device).tril(past).unsqueeze(0).unsqueeze(0).MoveToOuterDisposeScope();
+        var visible = ones([queries, past + queries - first], @bool, device).tril(past - first);
+        if (window is { } width)
+        {
+            visible = visible.triu(past - first - width + 1);
+        }
+
+        return visible.unsqueeze(0).unsqueeze(0).MoveToOuterDisposeScope();
     }
 }

@@ -1,3 +1,4 @@
+using TorchSharp;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
 
@@ -77,6 +78,20 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     public Tensor Logits(Tensor hidden)
     {
         using var scope = NewDisposeScope();
-        return Head.call(hidden).to(float32).MoveToOuterDisposeScope();
+        var logits = Head.call(hidden).to(float32);
+        if (Config.LogitMultiplier != 1)
+        {
+            using Scalar multiplier = Config.LogitMultiplier;
+            logits = logits.mul(multiplier);
+        }
+
+        if (Config.LogitSoftCap is { } limit)
+        {
+            using Scalar inverse = 1 / limit;
+            using Scalar cap = limit;
+            logits = logits.mul(inverse).tanh().mul(cap);
+        }
+
+        return logits.MoveToOuterDisposeScope();
     }
 }

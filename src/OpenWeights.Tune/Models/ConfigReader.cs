@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using OpenWeights.Tune.Models.Rope;
 
 namespace OpenWeights.Tune.Models;
 
@@ -10,6 +9,7 @@ public sealed class ConfigReader
 {
     private readonly JsonObject _json;
     private readonly string _path;
+    private readonly HashSet<string> _read = [];
 
     /// <summary>A reader of one config.json.</summary>
     /// <param name="json">The file's object.</param>
@@ -24,7 +24,10 @@ public sealed class ConfigReader
     public InvalidDataException Error(string key, string problem) => new($"{_path}: {key}: {problem}");
 
     /// <summary>Whether the setting is there and not null.</summary>
-    public bool Has(string key) => _json[key] is not null;
+    public bool Has(string key) => Node(key) is not null;
+
+    /// <summary>Whether the setting is there, null or not.</summary>
+    public bool Mentions(string key) => _json.ContainsKey(key);
 
     /// <summary>A whole number above zero that must be there, unless there is a fallback.</summary>
     public int Int(string key, int? fallback = null)
@@ -35,11 +38,27 @@ public sealed class ConfigReader
             : throw Error(key, FormattableString.Invariant($"a whole number above zero is wanted, not {value}."));
     }
 
+    /// <summary>A whole number above zero, or null where the setting is null; the fallback where it is not there.</summary>
+    public int? OptionalInt(string key, int? fallback = null) => Has(key) ? Int(key) : Mentions(key) ? null : fallback;
+
     /// <summary>A number that must be there, unless there is a fallback.</summary>
-    public double Number(string key, double? fallback = null) => Number(_json, key, fallback);
+    public double Number(string key, double? fallback = null) => Number(Node(key), key, fallback);
+
+    /// <summary>A number above zero, or null where the setting is null; the fallback where it is not there.</summary>
+    public double? OptionalNumber(string key, double? fallback = null)
+    {
+        var value = Has(key) ? Number(key) : Mentions(key) ? null : fallback;
+        return value is null or > 0 ? value : throw Error(key, FormattableString.Invariant($"a number above zero is wanted, not {value}."));
+    }
+
+    /// <summary>A list of whole numbers, or null.</summary>
+    public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();
+
+    /// <summary>A list of texts, or null.</summary>
+    public IReadOnlyList<string>? Texts(string key) => List(key)?.Select(n => n?.ToString() ?? throw Error(key, "a list of texts is wanted; one of them is null.")).ToList();
 
     /// <summary>true or false.</summary>
-    public bool Flag(string key, bool fallback = false) => _json[key] switch
+    public bool Flag(string key, bool fallback = false) => Node(key) switch
     {
         null => fallback,
         JsonValue value when value.GetValueKind() is JsonValueKind.True or JsonValueKind.False => value.GetValue<bool>(),
@@ -47,7 +66,7 @@ public sealed class ConfigReader
     };
 
     /// <summary>A text.</summary>
-    public string? Text(string key) => _json[key] switch
+    public string? Text(string key) => Node(key) switch
     {
         null => null,
         JsonValue value when value.GetValueKind() == JsonValueKind.String => value.GetValue<string>(),
@@ -63,50 +82,45 @@ public sealed class ConfigReader
         }
     }
 
-    /// <summary>rope_theta with rope_scaling, or transformers 5's rope_parameters.</summary>
-    public RopeConfig Rope(int maxPositions)
+    /// <summary>An object, or null.</summary>
+    public JsonObject? Object(string key) => Node(key) switch
     {
-        var key = Has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-        var theta = Number("rope_theta", 10000);
-        if (_json[key] is not { } node)
-        {
-            return new RopeConfig { Theta = theta, OriginalMaxPositions = maxPositions };
-        }
+        null => null,
+        JsonObject value => value,
+        var other => throw Error(key, $"an object or null is wanted, not {other.ToJsonString()}."),
+    };
 
-        if (node is not JsonObject scaling)
+    /// <summary>Refuses settings that nothing has read and that are not known to be without effect on what the model computes.</summary>
+    /// <exception cref="InvalidDataException">There are such settings; the message names all of them.</exception>
+    public void RefuseUnread()
+    {
+        var unread = _json.Where(p => !_read.Contains(p.Key) && !HarmlessSettings.Contains(p.Key, p.Value)).Select(static p => $"{p.Key} ({p.Value!.ToJsonString()})").ToList();
+        if (unread.Count > 0)
         {
-            throw Error(key, $"an object or null is wanted, not {node.ToJsonString()}.");
+            throw new InvalidDataException(
+                $"{_path}: {string.Join(", ", unread)}: not known to this family, and might change what the model computes; remove what has no effect from config.json.");
         }
-
-        var type = (scaling["rope_type"] ?? scaling["type"])?.ToString() ?? "default";
-        var kind = type switch
-        {
-            "default" => RopeKind.Default,
-            "linear" => RopeKind.Linear,
-            "dynamic" => RopeKind.Dynamic,
-            "llama3" => RopeKind.Llama3,
-            "yarn" => RopeKind.Yarn,
-            _ => throw Error(key, $"rope type '{type}' is not known; known are default, linear, dynamic, llama3 and yarn."),
-        };
-        return new RopeConfig
-        {
-            Kind = kind,
-            Theta = Number(scaling, "rope_theta", theta),
-            Factor = kind == RopeKind.Default ? 1 : Number(scaling, "factor", null),
-            OriginalMaxPositions = kind == RopeKind.Dynamic ? maxPositions : Number(scaling, "original_max_position_embeddings", maxPositions),
-            LowFrequencyFactor = Number(scaling, "low_freq_factor", 1),
-            HighFrequencyFactor = Number(scaling, "high_freq_factor", 4),
-            BetaFast = Number(scaling, "beta_fast", 32),
-            BetaSlow = Number(scaling, "beta_slow", 1),
-            AttentionFactor = scaling["attention_factor"] is null ? null : Number(scaling, "attention_factor", null),
-        };
     }
 
-    private double Number(JsonObject json, string key, double? fallback) => json[key] switch
+    /// <summary>A number inside an object of the config.</summary>
+    internal double Number(JsonNode? node, string key, double? fallback) => node switch
     {
         null => fallback ?? throw Error(key, "this setting is missing; a number is wanted."),
         // By its text: a number that was read holds a double, one that a program made may hold anything.
         JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
         var other => throw Error(key, $"a number is wanted, not {other.ToJsonString()}."),
     };
+
+    private JsonArray? List(string key) => Node(key) switch
+    {
+        null => null,
+        JsonArray list => list,
+        var other => throw Error(key, $"a list or null is wanted, not {other.ToJsonString()}."),
+    };
+
+    private JsonNode? Node(string key)
+    {
+        _ = _read.Add(key);
+        return _json[key];
+    }
 }

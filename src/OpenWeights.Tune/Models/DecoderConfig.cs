@@ -38,11 +38,32 @@ public sealed record DecoderConfig
     /// <summary>What keeps the root mean square from being zero.</summary>
     public required double NormEpsilon { get; init; }
 
-    /// <summary>Rotary position embedding.</summary>
+    /// <summary>Rotary position embedding of the layers that look at the whole context.</summary>
     public required RopeConfig Rope { get; init; }
+
+    /// <summary>What may differ from layer to layer, one entry each; empty where all layers are alike.</summary>
+    public IReadOnlyList<LayerConfig> Layers { get; init; } = [];
+
+    /// <summary>Where layers normalise.</summary>
+    public NormPlacement NormPlacement { get; init; } = NormPlacement.Before;
+
+    /// <summary>Whether a norm's scale is one plus its weight (Gemma).</summary>
+    public bool NormAddsOne { get; init; }
+
+    /// <summary>Whether a norm's scale is applied before the result is rounded to the model's dtype, and not after.</summary>
+    public bool NormScalesBeforeRounding { get; init; }
+
+    /// <summary>Whether queries and keys are normalised.</summary>
+    public QueryKeyNorm QueryKeyNorm { get; init; } = QueryKeyNorm.None;
+
+    /// <summary>The activation of feed-forwards.</summary>
+    public Activation Activation { get; init; } = Activation.Silu;
 
     /// <summary>Whether the output head is the embedding's weight.</summary>
     public bool TiedEmbeddings { get; init; }
+
+    /// <summary>Whether query, key and value are one projection, qkv_proj, and gate and up are one, gate_up_proj (Phi-3).</summary>
+    public bool FusedProjections { get; init; }
 
     /// <summary>Whether query, key and value projections have a bias.</summary>
     public bool QueryKeyValueBias { get; init; }
@@ -56,6 +77,43 @@ public sealed record DecoderConfig
     /// <summary>The standard deviation that weights trained from scratch start with.</summary>
     public double InitializerRange { get; init; } = 0.02;
 
+    /// <summary>What attention scores are multiplied by; null for 1 / sqrt(head_dim).</summary>
+    public double? ScoreMultiplier { get; init; }
+
+    /// <summary>What attention scores are kept within, by c tanh(x / c); null for no limit.</summary>
+    public double? ScoreSoftCap { get; init; }
+
+    /// <summary>What embeddings are multiplied by.</summary>
+    public double EmbeddingMultiplier { get; init; } = 1;
+
+    /// <summary>Whether <see cref="EmbeddingMultiplier"/> is first rounded to the model's dtype (Gemma).</summary>
+    public bool RoundsEmbeddingMultiplier { get; init; }
+
+    /// <summary>What a block's output is multiplied by before it is added to the residual stream.</summary>
+    public double ResidualMultiplier { get; init; } = 1;
+
+    /// <summary>What logits are multiplied by.</summary>
+    public double LogitMultiplier { get; init; } = 1;
+
+    /// <summary>What logits are kept within, by c tanh(x / c); null for no limit.</summary>
+    public double? LogitSoftCap { get; init; }
+
+    /// <summary>What the routers' balance loss counts in training; 0 where it is off.</summary>
+    public double RouterLossWeight { get; init; }
+
     /// <summary>What attention scores are multiplied by.</summary>
-    public double AttentionScale => 1 / Math.Sqrt(HeadDimension);
+    public double AttentionScale => ScoreMultiplier ?? (1 / Math.Sqrt(HeadDimension));
+
+    /// <summary>The settings of a layer.</summary>
+    /// <param name="layer">The layer's number.</param>
+    public LayerConfig Layer(int layer) => Layers.Count > 0 ? Layers[layer] : new LayerConfig { Rope = Rope };
+
+    /// <summary>A record for the routers' scores of a training pass; null where no balance loss is wanted of them.</summary>
+    internal RouterRecord? NewRouterRecord() => RouterLossWeight > 0 && Layers.FirstOrDefault(static l => l.Mixture is not null)?.Mixture is { } mixture ? new RouterRecord(mixture.ExpertsPerToken) : null;
+
+    /// <summary>The widths of a layer's feed-forwards that a token goes through, added up.</summary>
+    /// <param name="layer">The layer's number.</param>
+    public long ActiveIntermediateSize(int layer) => Layer(layer).Mixture is { } mixture
+        ? (mixture.ExpertsPerToken * mixture.IntermediateSize.Size) + (mixture.SharedIntermediateSize?.Size ?? 0)
+        : IntermediateSize;
 }

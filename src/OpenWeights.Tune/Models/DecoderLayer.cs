@@ -1,14 +1,14 @@
-using OpenWeights.Tune.Torch;
+using TorchSharp;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>A layer: attention and feed-forward, each behind its norm and added to the residual stream.</summary>
+/// <summary>A layer: attention and feed-forward, each with its norms, added to the residual stream.</summary>
 public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
 {
     [ComponentName(Name = "input_layernorm")]
-    private readonly RmsNorm _inputNorm;
+    private readonly RmsNorm? _inputNorm;
 
     [ComponentName(Name = "self_attn")]
     private readonly Attention _attention;
@@ -16,8 +16,17 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
     [ComponentName(Name = "post_attention_layernorm")]
     private readonly RmsNorm _postAttentionNorm;
 
-    [ComponentName(Name = "mlp")]
-    private readonly FeedForward _feedForward;
+    [ComponentName(Name = "pre_feedforward_layernorm")]
+    private readonly RmsNorm? _preFeedForwardNorm;
+
+    [ComponentName(Name = "post_feedforward_layernorm")]
+    private readonly RmsNorm? _postFeedForwardNorm;
+
+    // Named by the checkpoint, so not fields that would be registered by a name of their own.
+    private readonly (FeedForward? Plain, MixtureOfExperts? Mixture) _feedForward;
+    private readonly bool _before;
+    private readonly bool _after;
+    private readonly Scalar _residual;
 
     /// <summary>A layer of the decoder.</summary>
     /// <param name="config">The decoder's settings.</param>
@@ -30,12 +39,29 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(weights);
         var hidden = new Dimension("hidden_size", config.HiddenSize);
-        RmsNorm Norm(string norm) => new(weights.Take($"{name}.{norm}.weight", InitialWeight.Ones, hidden), config.NormEpsilon);
-        _inputNorm = Norm("input_layernorm");
+        RmsNorm Norm(string norm) => RmsNorm.Take(weights, $"{name}.{norm}", hidden, config);
+        _before = config.NormPlacement != NormPlacement.After;
+        _after = config.NormPlacement != NormPlacement.Before;
+        _residual = config.ResidualMultiplier;
+        _inputNorm = _before ? Norm("input_layernorm") : null;
         _attention = new Attention(config, weights, $"{name}.self_attn", layer);
+
+        // Llama calls the norm before the feed-forward what later families call the one after attention.
         _postAttentionNorm = Norm("post_attention_layernorm");
-        _feedForward = new FeedForward(config, weights, $"{name}.mlp");
+        _preFeedForwardNorm = _before && _after ? Norm("pre_feedforward_layernorm") : null;
+        _postFeedForwardNorm = _after ? Norm("post_feedforward_layernorm") : null;
         RegisterComponents();
+        if (config.Layer(layer).Mixture is { } mixture)
+        {
+            _feedForward.Mixture = new MixtureOfExperts(config, mixture, weights, $"{name}.{mixture.ModuleName}");
+            register_module(mixture.ModuleName, _feedForward.Mixture);
+        }
+        else
+        {
+            var inner = new Dimension("intermediate_size", config.IntermediateSize);
+            _feedForward.Plain = new FeedForward(config, weights, $"{name}.mlp", inner, FeedForwardNames.Usual);
+            register_module("mlp", _feedForward.Plain);
+        }
     }
 
     /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
@@ -43,7 +69,21 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
     {
         ArgumentNullException.ThrowIfNull(input1);
         using var scope = NewDisposeScope();
-        var states = input1.Plus(_attention.call(_inputNorm.call(input1), input2));
-        return states.Plus(_feedForward.call(_postAttentionNorm.call(states))).MoveToOuterDisposeScope();
+        var attended = _attention.call(_inputNorm?.call(input1) ?? input1, input2);
+        var states = input1.add(_after ? _postAttentionNorm.call(attended) : attended, _residual);
+        var read = !_before ? states : (_preFeedForwardNorm ?? _postAttentionNorm).call(states);
+        var fed = _feedForward.Plain?.call(read) ?? _feedForward.Mixture!.call(read, input2);
+        return states.add(_postFeedForwardNorm?.call(fed) ?? fed, _residual).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _residual.Dispose();
+        }
+
+        base.Dispose(disposing);
     }
 }

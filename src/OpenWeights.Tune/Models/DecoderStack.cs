@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Models.Rope;
+using TorchSharp;
 using TorchSharp.Modules;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
@@ -17,7 +17,8 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     [ComponentName(Name = "norm")]
     private readonly RmsNorm _norm;
 
-    private readonly RotaryEmbedding _rotary;
+    private readonly DecoderConfig _config;
+    private readonly LayerConfig[] _settings;
 
     /// <summary>The stack that a config asks for.</summary>
     /// <param name="config">The decoder's settings.</param>
@@ -29,12 +30,13 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(weights);
         var hidden = new Dimension("hidden_size", config.HiddenSize);
+        _config = config;
+        _settings = [.. Enumerable.Range(0, config.LayerCount).Select(config.Layer)];
         _embedding = new TokenEmbedding(weights.Take(
             $"{name}.embed_tokens.weight", InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
         _layers = new ModuleList<DecoderLayer>(
             [.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config, weights, $"{name}.layers.{i}", i))]);
-        _norm = new RmsNorm(weights.Take($"{name}.norm.weight", InitialWeight.Ones, hidden), config.NormEpsilon);
-        _rotary = new RotaryEmbedding(config.Rope, config.HeadDimension);
+        _norm = RmsNorm.Take(weights, $"{name}.norm", hidden, config);
         RegisterComponents();
     }
 
@@ -45,13 +47,18 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     public bool ActivationCheckpointing { get; set; }
 
     /// <summary>Token ids to hidden states after the last norm, [batch, tokens, hidden].</summary>
+    /// <exception cref="InvalidOperationException">The text does not go on from its cache: see <see cref="Continues"/>.</exception>
     public override Tensor forward(ModelInput input)
     {
         ArgumentNullException.ThrowIfNull(input);
+        if (input.Cache is { } cache && !Continues(cache, input.LongestPosition))
+        {
+            throw new InvalidOperationException("the cache holds keys that a text of this length would have turned differently; read the text anew with an empty cache.");
+        }
+
         using var scope = NewDisposeScope();
-        var states = _embedding.call(input.InputIds);
-        var (cos, sin) = _rotary.Tables(input.PositionIds, input.LongestPosition + 1, states.dtype);
-        var context = new AttentionContext { Cos = cos, Sin = sin, Mask = AttentionMask.For(input), LooksAtAll = input.IsSingleStep, Cache = input.Cache };
+        var states = Embed(input.InputIds);
+        var contexts = new LayerContexts(_config, input, states.dtype);
         var checkpointing = ActivationCheckpointing && is_grad_enabled() && input.Cache is null;
         if (checkpointing && !states.requires_grad)
         {
@@ -59,12 +66,43 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             states = states.detach().requires_grad_();
         }
 
-        foreach (var layer in _layers)
+        for (var i = 0; i < _settings.Length; i++)
         {
+            var (layer, context) = (_layers[i], contexts.Of(_settings[i]));
             states = checkpointing ? CheckpointedLayer.Run(states, layer, context) : layer.call(states, context);
         }
 
-        input.Cache?.Advance();
+        input.Cache?.Advance(input.LongestPosition);
         return _norm.call(states).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// Whether a text up to a position may go on from a cache. Where rotary frequencies depend on the text's length, all that was read
+    /// before they changed would come out differently now, so the text has to be read anew.
+    /// </summary>
+    /// <param name="cache">The cache.</param>
+    /// <param name="longestPosition">The largest position of the text that goes on.</param>
+    public bool Continues(KeyValueCache cache, long longestPosition)
+    {
+        ArgumentNullException.ThrowIfNull(cache);
+        return cache.Length == 0 || Array.TrueForAll(_settings, s => s.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
+    }
+
+    private Tensor Embed(Tensor ids)
+    {
+        var states = _embedding.call(ids);
+        if (_config.EmbeddingMultiplier == 1)
+        {
+            return states;
+        }
+
+        using Scalar multiplier = _config.EmbeddingMultiplier;
+        if (!_config.RoundsEmbeddingMultiplier)
+        {
+            return states.mul(multiplier);
+        }
+
+        using var scope = NewDisposeScope();
+        return states.mul(ones([1], float32, states.device).mul(multiplier).to(states.dtype)).MoveToOuterDisposeScope();
     }
 }

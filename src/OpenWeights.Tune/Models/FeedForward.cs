@@ -1,40 +1,46 @@
-using TorchSharp.Utils;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>The gated feed-forward of a layer: down(act(gate(x)) · up(x)) (SwiGLU; Shazeer, 2020).</summary>
+/// <summary>The gated feed-forward of a layer: down(act(gate(x)) · up(x)) (Shazeer, 2020).</summary>
 public sealed class FeedForward : nn.Module<Tensor, Tensor>
 {
-    [ComponentName(Name = "gate_proj")]
-    private readonly LinearLayer _gate;
+    // Registered by the checkpoint's names, which differ among families, so not fields that would be registered by their own.
+    private readonly LinearLayer[] _gateAndUp;
+    private readonly LinearLayer[] _down;
+    private readonly Activation _activation;
 
-    [ComponentName(Name = "up_proj")]
-    private readonly LinearLayer _up;
-
-    [ComponentName(Name = "down_proj")]
-    private readonly LinearLayer _down;
-
-    /// <summary>The feed-forward of a layer.</summary>
+    /// <summary>A feed-forward.</summary>
     /// <param name="config">The decoder's settings.</param>
     /// <param name="weights">Where weights come from.</param>
     /// <param name="name">The module's name in the checkpoint.</param>
-    public FeedForward(DecoderConfig config, IWeightSource weights, string name)
+    /// <param name="inner">Width of the inner layer.</param>
+    /// <param name="names">What the checkpoint calls the layers.</param>
+    public FeedForward(DecoderConfig config, IWeightSource weights, string name, Dimension inner, FeedForwardNames names)
         : base(nameof(FeedForward))
     {
         ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(names);
         var hidden = new Dimension("hidden_size", config.HiddenSize);
-        var inner = new Dimension("intermediate_size", config.IntermediateSize);
-        _gate = LinearLayer.Take(weights, $"{name}.gate_proj", inner, hidden, config.FeedForwardBias);
-        _up = LinearLayer.Take(weights, $"{name}.up_proj", inner, hidden, config.FeedForwardBias);
-        _down = LinearLayer.Take(weights, $"{name}.down_proj", hidden, inner, config.FeedForwardBias);
-        RegisterComponents();
+        _activation = config.Activation;
+        _gateAndUp = config.FusedProjections
+            ? [Layer("gate_up_proj", new Dimension($"2 x {inner.Setting}", 2 * inner.Size), hidden)]
+            : [Layer(names.Gate, inner, hidden), Layer(names.Up, inner, hidden)];
+        _down = [Layer(names.Down, hidden, inner)];
+
+        LinearLayer Layer(string layer, Dimension output, Dimension input)
+        {
+            var taken = LinearLayer.Take(weights, $"{name}.{layer}", output, input, config.FeedForwardBias);
+            register_module(layer, taken);
+            return taken;
+        }
     }
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
     {
         using var scope = NewDisposeScope();
-        return _down.call(nn.functional.silu(_gate.call(input)).mul(_up.call(input))).MoveToOuterDisposeScope();
+        var parts = _gateAndUp.Length == 1 ? _gateAndUp[0].call(input).chunk(2, -1) : [.. _gateAndUp.Select(layer => layer.call(input))];
+        return _down[0].call(GatedActivation.Of(parts[0], parts[1], _activation)).MoveToOuterDisposeScope();
     }
 }

@@ -1,44 +1,64 @@
+using System.Numerics;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>Keys and values of the tokens that were already read, per layer, in buffers that grow by doubling.</summary>
+/// <summary>
+/// Keys and values of the tokens that were already read, per layer, in buffers that grow by doubling. A layer with a sliding window keeps
+/// only what its next token can still see.
+/// </summary>
 public sealed class KeyValueCache : IDisposable
 {
-    private readonly Dictionary<int, (Tensor Keys, Tensor Values)> _layers = [];
+    private const int SmallestBuffer = 64;
+
+    private readonly Dictionary<int, Buffer> _layers = [];
     private int _reading;
 
-    /// <summary>The number of tokens held.</summary>
+    /// <summary>The number of tokens that were read.</summary>
     public int Length { get; private set; }
+
+    /// <summary>The largest position that was read; -1 before the first.</summary>
+    public long LongestPosition { get; private set; } = -1;
+
+    /// <summary>The bytes that all layers hold.</summary>
+    public long ByteLength => _layers.Values.Sum(static b => 2 * b.Keys.numel() * b.Keys.element_size());
 
     /// <summary>Adds a layer's keys and values for the tokens being read.</summary>
     /// <param name="layer">The layer's number.</param>
-    /// <param name="keys">[batch, key/value heads, tokens, head_dim], already rotated.</param>
+    /// <param name="keys">[batch, key/value heads, tokens, head_dim].</param>
     /// <param name="values">Of the same shape.</param>
-    /// <returns>All keys and values up to the last of these tokens, as views that live as long as the caller's dispose scope.</returns>
-    public (Tensor Keys, Tensor Values) Append(int layer, Tensor keys, Tensor values)
+    /// <param name="window">How many tokens a token may look back at, itself included; null for all.</param>
+    /// <returns>
+    /// The keys and values that these tokens can see, up to the last of them, as views that live as long as the caller's dispose scope.
+    /// </returns>
+    public (Tensor Keys, Tensor Values) Append(int layer, Tensor keys, Tensor values, int? window = null)
     {
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
         var tokens = (int)keys.size(2);
         _reading = tokens;
-        if (!_layers.TryGetValue(layer, out var held) || held.Keys.size(2) < Length + tokens)
+        var kept = Math.Min(Length, (window ?? int.MaxValue) - 1);
+        if (!_layers.TryGetValue(layer, out var held) || !held.Fits(kept + tokens, tokens, window is not null))
         {
-            held = Grow(layer, keys, values, Length + tokens);
+            held = _layers[layer] = Buffer.Make(keys, values, held, kept, kept + tokens);
         }
 
+        held.Start = held.End - kept;
         using (NewDisposeScope())
         {
-            _ = held.Keys.narrow(2, Length, tokens).copy_(keys);
-            _ = held.Values.narrow(2, Length, tokens).copy_(values);
+            _ = held.Keys.narrow(2, held.End, tokens).copy_(keys);
+            _ = held.Values.narrow(2, held.End, tokens).copy_(values);
         }
 
-        return (held.Keys.narrow(2, 0, Length + tokens), held.Values.narrow(2, 0, Length + tokens));
+        held.End += tokens;
+        return (held.Keys.narrow(2, held.Start, kept + tokens), held.Values.narrow(2, held.Start, kept + tokens));
     }
 
     /// <summary>Counts the tokens that every layer has added.</summary>
-    public void Advance()
+    /// <param name="longestPosition">The largest position among them.</param>
+    public void Advance(long longestPosition)
     {
+        LongestPosition = longestPosition;
         Length += _reading;
         _reading = 0;
     }
@@ -46,34 +66,55 @@ public sealed class KeyValueCache : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var (keys, values) in _layers.Values)
+        foreach (var buffer in _layers.Values)
         {
-            keys.Dispose();
-            values.Dispose();
+            buffer.Dispose();
         }
 
         _layers.Clear();
     }
 
-    private (Tensor Keys, Tensor Values) Grow(int layer, Tensor keys, Tensor values, int needed)
+    /// <summary>Room for keys and values, of which those from Start to End are held.</summary>
+    private sealed class Buffer(Tensor keys, Tensor values) : IDisposable
     {
-        var capacity = Math.Max(64, (long)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)needed));
-        var grown = (Enlarge(keys, capacity), Enlarge(values, capacity));
-        if (_layers.Remove(layer, out var old))
+        internal Tensor Keys => keys;
+
+        internal Tensor Values => values;
+
+        internal int Start { get; set; }
+
+        internal int End { get; set; }
+
+        // A window moves on through its buffer, and to a new one when it has reached the end, or when the buffer was made for a long
+        // prompt and most of it will never be looked at again.
+        internal bool Fits(int needed, int tokens, bool windowed) =>
+            End + tokens <= keys.size(2) && (!windowed || keys.size(2) <= Math.Max(SmallestBuffer, 4L * needed));
+
+        internal static Buffer Make(Tensor keys, Tensor values, Buffer? old, int kept, int needed)
         {
-            using (NewDisposeScope())
+            var capacity = Math.Max(SmallestBuffer, (long)BitOperations.RoundUpToPowerOf2((uint)needed));
+            var made = new Buffer(Enlarge(keys, capacity), Enlarge(values, capacity)) { End = kept };
+            if (old is not null)
             {
-                _ = grown.Item1.narrow(2, 0, Length).copy_(old.Keys.narrow(2, 0, Length));
-                _ = grown.Item2.narrow(2, 0, Length).copy_(old.Values.narrow(2, 0, Length));
+                using (NewDisposeScope())
+                {
+                    _ = made.Keys.narrow(2, 0, kept).copy_(old.Keys.narrow(2, old.End - kept, kept));
+                    _ = made.Values.narrow(2, 0, kept).copy_(old.Values.narrow(2, old.End - kept, kept));
+                }
+
+                old.Dispose();
             }
 
-            old.Keys.Dispose();
-            old.Values.Dispose();
+            return made;
         }
 
-        return _layers[layer] = grown;
-    }
+        public void Dispose()
+        {
+            keys.Dispose();
+            values.Dispose();
+        }
 
-    private static Tensor Enlarge(Tensor like, long capacity) =>
-        empty([like.size(0), like.size(1), capacity, like.size(3)], like.dtype, like.device).DetachFromDisposeScope();
+        private static Tensor Enlarge(Tensor like, long capacity) =>
+            empty([like.size(0), like.size(1), capacity, like.size(3)], like.dtype, like.device).DetachFromDisposeScope();
+    }
 }

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>A batch as the decoder reads it. The caller owns its tensors.</summary>
-public sealed class ModelInput
+public sealed record ModelInput
 {
     /// <summary>Token ids, [batch, tokens], int64.</summary>
     public required Tensor InputIds { get; init; }
@@ -20,8 +20,17 @@ public sealed class ModelInput
     /// </summary>
     public Tensor? Documents { get; init; }
 
+    /// <summary>
+    /// The length of the document of each token, row by row, where documents are packed: rotary frequencies that depend on the length then
+    /// do so document by document. Null where the longest position holds for the whole batch, as the reference takes it.
+    /// </summary>
+    public IReadOnlyList<long>? DocumentLengths { get; init; }
+
     /// <summary>Keys and values of earlier tokens, or null.</summary>
     public KeyValueCache? Cache { get; init; }
+
+    /// <summary>Where routers note their scores, or null.</summary>
+    public RouterRecord? Routers { get; init; }
 
     /// <summary>Whether one token is read at the end of a cache in which nothing is padding.</summary>
     internal bool IsSingleStep => Cache is not null && Documents is null && InputIds.size(1) == 1;

@@ -18,6 +18,12 @@ public sealed record ModelShape
     /// <summary>Number of key/value heads.</summary>
     public int KeyValueHeads { get; init; } = 2;
 
+    /// <summary>Number of experts of a mixture, in families that have them.</summary>
+    public int Experts { get; init; } = 4;
+
+    /// <summary>How many experts read a token.</summary>
+    public int ExpertsPerToken { get; init; } = 2;
+
     /// <summary>Number of tokens.</summary>
     public int VocabularySize { get; init; } = 512;
 

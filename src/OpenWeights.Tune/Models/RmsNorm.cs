@@ -14,17 +14,34 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
 
     private readonly WeightSlot _slot;
     private readonly Scalar _epsilon;
+    private readonly bool _addsOne;
+    private readonly bool _scalesBeforeRounding;
 
     /// <summary>A norm around its weight.</summary>
     /// <param name="weight">The scale, [features].</param>
-    /// <param name="epsilon">What keeps the root mean square from being zero.</param>
-    public RmsNorm(Parameter weight, double epsilon)
+    /// <param name="config">How norms compute.</param>
+    public RmsNorm(Parameter weight, DecoderConfig config)
         : base(nameof(RmsNorm))
     {
+        ArgumentNullException.ThrowIfNull(config);
         _weight = weight;
         _slot = new WeightSlot("weight", _weight);
-        _epsilon = epsilon;
+        _epsilon = config.NormEpsilon;
+        _addsOne = config.NormAddsOne;
+        _scalesBeforeRounding = config.NormScalesBeforeRounding;
         RegisterComponents();
+    }
+
+    /// <summary>Takes a norm's weight from a source.</summary>
+    /// <param name="weights">Where weights come from.</param>
+    /// <param name="name">The norm's name, without .weight.</param>
+    /// <param name="features">The width of what is normalised.</param>
+    /// <param name="config">How norms compute.</param>
+    public static RmsNorm Take(IWeightSource weights, string name, Dimension features, DecoderConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        ArgumentNullException.ThrowIfNull(config);
+        return new RmsNorm(weights.Take($"{name}.weight", config.NormAddsOne ? InitialWeight.Zeros : InitialWeight.Ones, features), config);
     }
 
     /// <inheritdoc/>
@@ -37,7 +54,14 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
         using var scope = NewDisposeScope();
         var states = input.to(float32);
         var inverse = states.mul(states).mean([-1], keepdim: true).add_(_epsilon, Scalars.One).rsqrt_();
-        return states.mul(inverse).to(input.dtype).mul(_slot.Current!).MoveToOuterDisposeScope();
+        var scaled = states.mul(inverse);
+        if (!_scalesBeforeRounding)
+        {
+            return scaled.to(input.dtype).mul(_slot.Current!).MoveToOuterDisposeScope();
+        }
+
+        var scale = _slot.Current!.to(float32);
+        return scaled.mul(_addsOne ? scale.add(Scalars.One, Scalars.One) : scale).to(input.dtype).MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
 
@@ -10,7 +11,12 @@ namespace OpenWeights.Tune.Objectives;
 /// </summary>
 internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 {
-    private const long ChunkScores = 1 << 24;
+    // The scores of a chunk; more of them where each chunk's gradient is added to a whole weight's.
+    private const long ChunkScores = 1 << 22;
+    private const long ChunkScoresOfTrainedHead = 1 << 24;
+
+    // Fewer rows would read the head's weight too often for what is computed with it.
+    private const long LeastRows = 128;
 
     public override string Name => nameof(HeadCrossEntropy);
 
@@ -18,13 +24,20 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     /// <param name="hidden">[rows, hidden].</param>
     /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
     /// <param name="targets">[rows], int64.</param>
-    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets) => apply(hidden, weight, targets);
+    /// <param name="multiplier">What logits are multiplied by.</param>
+    /// <param name="softCap">What they are then kept within, by c tanh(x / c); null for no limit.</param>
+    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double multiplier = 1, double? softCap = null) =>
+        apply(hidden, weight, targets, (multiplier, softCap));
+
+    /// <summary>How many rows of scores are there at once.</summary>
+    internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary);
 
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
         var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
+        var (multiplier, softCap) = ((double, double?))vars[3];
         using var scope = NewDisposeScope();
-        var (rows, chunk) = (hidden.size(0), Math.Max(16, ChunkScores / weight.size(0)));
+        var (rows, chunk) = (hidden.size(0), RowsOfChunk(weight.size(0), weight.requires_grad));
         var loss = zeros([], float32, hidden.device);
         var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
 
@@ -37,6 +50,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
             var states = hidden.narrow(0, start, count);
             var wanted = targets.narrow(0, start, count).unsqueeze(1);
             var scores = nn.functional.linear(states, weight).to(float32);
+            var slope = Shape(scores, multiplier, softCap);
             var normalizer = scores.logsumexp(1, keepdim: true);
             _ = loss.PlusInPlace(normalizer.sub(scores.gather(1, wanted)).sum());
             if (gradHidden is null && gradWeight is null)
@@ -47,6 +61,11 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
             // d loss / d scores = softmax - onehot
             var gradScores = scores.sub_(normalizer).exp_();
             _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).neg_());
+            if (slope is not null)
+            {
+                gradScores = gradScores.mul_(slope);
+            }
+
             gradScores = gradScores.to(weight.dtype);
             _ = gradHidden?.narrow(0, start, count).copy_(gradScores.mm(weight));
             _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
@@ -59,7 +78,24 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
     {
         var (hidden, weight) = ((Gradients)ctx.get_data("gradients")).Take(grad_output);
-        return BackwardResults.Keep(ctx, hidden, weight, null);
+        return BackwardResults.Keep(ctx, hidden, weight, null, null);
+    }
+
+    // Scales and limits scores where they lie, and gives the slope of that: c tanh(m x / c) has m (1 - tanh²). Null where nothing is done.
+    private static Tensor? Shape(Tensor scores, double multiplier, double? softCap)
+    {
+        using Scalar factor = multiplier;
+        if (softCap is not { } limit)
+        {
+            return multiplier == 1 ? null : full([1], factor, float32, scores.mul_(factor).device);
+        }
+
+        using Scalar inner = multiplier / limit;
+        using Scalar cap = limit;
+        _ = scores.mul_(inner).tanh_();
+        var slope = scores.mul(scores).neg_().add_(Scalars.One, Scalars.One).mul_(factor);
+        _ = scores.mul_(cap);
+        return slope;
     }
 
     /// <summary>The gradients, ready since forward. They are scaled where they lie and given away once, so that nothing is held twice.</summary>

@@ -1,12 +1,22 @@
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives;
 
-/// <summary>Supervised fine-tuning: cross entropy of the targets. Only hidden states that predict one reach the output head.</summary>
-public sealed class SupervisedObjective : IObjective
+/// <summary>
+/// Supervised fine-tuning: cross entropy of the targets. Only hidden states that predict one reach the output head. Mixtures of experts
+/// whose config asks for it (output_router_logits) add their routers' balance loss.
+/// </summary>
+/// <param name="settings">Label smoothing and z-loss; null for neither.</param>
+public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IObjective
 {
+    private readonly double _smoothing = settings?.LabelSmoothing ?? 0;
+    private readonly double _zLoss = settings?.ZLoss ?? 0;
+
     /// <inheritdoc/>
     public string Name => "sft";
 
@@ -16,11 +26,44 @@ public sealed class SupervisedObjective : IObjective
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(batch);
         using var scope = NewDisposeScope();
-        var hidden = model.call(batch.Input);
+        var routers = is_grad_enabled() ? model.Config.NewRouterRecord() : null;
+        var hidden = model.call(batch.Input with { Routers = routers });
         var predicting = hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources);
-        var head = model.Head;
-        return (head.Adapter is null && head.Bias is null
-            ? HeadCrossEntropy.Sum(predicting, head.Weight, batch.Targets)
-            : nn.functional.cross_entropy(model.Logits(predicting), batch.Targets, reduction: nn.Reduction.Sum)).MoveToOuterDisposeScope();
+        var loss = HeadLoss(model, predicting, batch.Targets);
+        if (routers is not null)
+        {
+            // The loop divides by the targets of the step, so the balance loss of a micro-batch counts as its share of them.
+            using Scalar weight = model.Config.RouterLossWeight * batch.TargetCount;
+            loss = loss.add(routers.BalanceLoss(batch.RealTokens), weight);
+        }
+
+        return loss.MoveToOuterDisposeScope();
+    }
+
+    private Tensor HeadLoss(CausalLanguageModel model, Tensor predicting, Tensor targets)
+    {
+        var (head, config) = (model.Head, model.Config);
+        var regularized = _smoothing != 0 || _zLoss != 0;
+        if (head.Adapter is not null || head.Bias is not null || (regularized && (config.LogitMultiplier != 1 || config.LogitSoftCap is not null)))
+        {
+            return OfLogits(model.Logits(predicting), targets);
+        }
+
+        return regularized
+            ? RegularizedHeadLoss.Sum(predicting, head.Weight, targets, _smoothing, _zLoss)
+            : HeadCrossEntropy.Sum(predicting, head.Weight, targets, config.LogitMultiplier, config.LogitSoftCap);
+    }
+
+    // A head that is more than its weight goes through the plain operators.
+    private Tensor OfLogits(Tensor logits, Tensor targets)
+    {
+        var loss = nn.functional.cross_entropy(logits, targets, reduction: nn.Reduction.Sum, label_smoothing: _smoothing);
+        if (_zLoss == 0)
+        {
+            return loss;
+        }
+
+        using Scalar z = _zLoss;
+        return loss.Plus(logits.logsumexp(1).square().sum().mul(z));
     }
 }

@@ -1,4 +1,6 @@
+using System.Runtime.ExceptionServices;
 using OpenWeights.Formats.Safetensors;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
@@ -8,6 +10,12 @@ public static class TensorFiles
 {
     // A span of bytes reaches 2 GiB, so a large tensor goes in parts of this many elements.
     private const long PartElements = 1 << 27;
+
+    // Parts of a tensor that is read are small enough to be shared out among threads: what takes the time is not the disk's cache, but
+    // the system's handing out of fresh memory, page by page.
+    private const long ReadPartBytes = 16 << 20;
+
+    private const long ConvertedElements = 1 << 25;
 
     /// <summary>A tensor of a file, copied from the mapped file straight into its memory; it is in the caller's dispose scope.</summary>
     /// <param name="source">The file or checkpoint.</param>
@@ -19,15 +27,27 @@ public static class TensorFiles
     {
         var entry = source.GetTensor(name);
         using var scope = NewDisposeScope();
-        var read = empty([.. entry.Shape], ToTorch(entry));
-        var flat = read.view(-1);
-        for (long start = 0; start < entry.ElementCount; start += PartElements)
+        var stored = ToTorch(entry);
+        var result = empty([.. entry.Shape], dtype ?? stored, device ?? CPU);
+        if (result.dtype == stored && result.device.type == DeviceType.CPU)
         {
-            var part = flat.narrow(0, start, Math.Min(PartElements, entry.ElementCount - start));
-            source.CopyTo(name, start * part.element_size(), part.bytes);
+            Fill(result.view(-1), source, name, 0);
+            return result.MoveToOuterDisposeScope();
         }
 
-        return read.to(dtype ?? read.dtype, device ?? CPU).MoveToOuterDisposeScope();
+        // What has to be converted or sent to a GPU goes through a buffer of a few parts.
+        using var nothing = no_grad();
+        var (flat, count) = (result.view(-1), Math.Min(entry.ElementCount, ConvertedElements));
+        var buffer = empty([count], stored);
+        for (long start = 0; start < entry.ElementCount; start += count)
+        {
+            using var inner = NewDisposeScope();
+            var part = buffer.narrow(0, 0, Math.Min(count, entry.ElementCount - start));
+            Fill(part, source, name, start * part.element_size());
+            _ = flat.narrow(0, start, part.numel()).copy_(part);
+        }
+
+        return result.MoveToOuterDisposeScope();
     }
 
     /// <summary>A tensor to be written to a file, in its own dtype or another. It must live until the file is written.</summary>
@@ -72,6 +92,34 @@ public static class TensorFiles
             DType.F64 => ScalarType.Float64,
             _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot be computed with; convert the model to BF16, F16 or F32 first."),
         };
+    }
+
+    private static void Fill(Tensor flat, ITensorSource source, string name, long offset)
+    {
+        var (elements, size) = (flat.numel(), flat.element_size());
+        var step = ReadPartBytes / size;
+        void Part(long i)
+        {
+            using var scope = NewDisposeScope();
+            var part = flat.narrow(0, i * step, Math.Min(step, elements - (i * step)));
+            source.CopyTo(name, offset + (i * ReadPartBytes), part.bytes);
+        }
+
+        var parts = (elements + step - 1) / step;
+        if (parts == 1)
+        {
+            Part(0);
+            return;
+        }
+
+        try
+        {
+            _ = Parallel.For(0, parts, Part);
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Capture(e.InnerExceptions[0]).Throw();
+        }
     }
 
     private static DType ToFile(ScalarType type) => type switch

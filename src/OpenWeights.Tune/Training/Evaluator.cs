@@ -22,11 +22,11 @@ public static class Evaluator
         var (loss, correct, targets) = (0.0, 0L, 0L);
 
         // Rows of like lengths together waste the least on padding; the sums do not depend on the order.
-        foreach (var chunk in rows.OrderBy(static r => r.Ids.Length).Chunk(batchSize))
+        foreach (var chunk in Enumerable.Range(0, rows.Count).OrderBy(i => IRowList.LengthOf(rows, i)).Chunk(batchSize))
         {
             stop.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
-            var batch = TokenBatch.Of(chunk, padId: 0, model.Device);
+            var batch = TokenBatch.Of([.. chunk.Select(i => rows[i])], padId: 0, model.Device);
             var (batchLoss, batchCorrect) = TokenScores.Of(model, batch);
             loss += batchLoss;
             correct += batchCorrect;

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Training;
@@ -24,7 +25,7 @@ public interface IRunListener
     void Checkpointed(long step);
 
     /// <summary>The eval rows were answered.</summary>
-    /// <param name="when">"before training" or "after training".</param>
+    /// <param name="scores">When, and how near the answers are.</param>
     /// <param name="answers">The answers.</param>
-    void Answered(string when, IReadOnlyList<Answer> answers);
+    void Answered(AnswerScores scores, IReadOnlyList<Answer> answers);
 }

@@ -1,5 +1,5 @@
 using OpenWeights.Tune.Models;
-using static TorchSharp.torch;
+using OpenWeights.Tune.Objectives;
 
 namespace OpenWeights.Tune.Training;
 
@@ -9,49 +9,61 @@ namespace OpenWeights.Tune.Training;
 /// <param name="Gradients">Gradients of what is trained.</param>
 /// <param name="Optimizer">The optimizer's state.</param>
 /// <param name="Activations">What one micro-batch keeps for its backward: an estimate.</param>
-public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations)
+/// <param name="Program">The program itself with torch, before anything is loaded.</param>
+/// <param name="Overlap">Gradients that come only as activations go, so that they add nothing to the most that is held.</param>
+public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
 {
-    /// <summary>All of it.</summary>
-    public long Total => Weights + Adapter + Gradients + Optimizer + Activations;
+    // .NET, libtorch and BLAS with their buffers, as measured on a process that has run one small step.
+    private const long ProgramBytes = 230L << 20;
+
+    /// <summary>The most that is held at once.</summary>
+    public long Total => Weights + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
 
     /// <summary>Counts a run's memory.</summary>
     /// <param name="trained">The model and what of it is trained.</param>
     /// <param name="rows">Rows of a micro-batch.</param>
     /// <param name="tokens">Tokens of a row.</param>
+    /// <param name="optimizerBytes">What the optimizer's state takes.</param>
+    /// <param name="accumulates">Whether several micro-batches make a step.</param>
     /// <param name="checkpointing">Whether activations inside layers are computed again.</param>
-    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, bool checkpointing)
+    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, bool checkpointing)
     {
         ArgumentNullException.ThrowIfNull(trained);
         var model = trained.Model;
         var weights = model.ParameterBytes;
-        var trainedCount = trained.Parameters.Sum(static p => p.Parameter.numel());
-        var lowPrecision = trained.Parameters.Any(static p => p.Parameter.dtype != float32);
-        var own = trained.ResultName == "adapter" ? trained.Parameters.Sum(static p => p.Parameter.numel() * p.Parameter.element_size()) : 0;
-        return new MemoryEstimate(
-            weights,
-            own,
-            trained.Parameters.Sum(static p => p.Parameter.numel() * p.Parameter.element_size()),
-            trainedCount * (lowPrecision ? 12 : 8),
-            ActivationBytes(model, trained.ResultName == "adapter", rows, tokens, checkpointing));
+        var adapter = trained.ResultName == "adapter";
+        var gradients = trained.Parameters.Sum(static p => p.Parameter.numel() * p.Parameter.element_size());
+        var activations = ActivationBytes(model, adapter, rows, tokens, checkpointing);
+
+        // The head's gradient is there before the first layer lets go of its activations; the others come afterwards.
+        var first = adapter ? 0 : model.Head.Weight.numel() * 4;
+        var overlap = checkpointing || accumulates ? 0 : Math.Min(Math.Max(0, gradients - first), activations);
+        return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes, overlap);
     }
 
-    // What the operators of a layer save for backward, counted per token in elements of the model's dtype, and attention's weights per
-    // pair of tokens; norms save float32.
+    // What the operators of a layer save for backward, counted per token: ten times the residual's width where the layer's own weights are
+    // frozen, fourteen where norms keep their inputs for their gradients too, and the gated feed-forward's three; attention keeps no
+    // scores. With checkpointing one layer's worth is alive at a time, with the gradients of its largest parts.
     private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, bool checkpointing)
     {
         var config = model.Config;
         var size = model.Stack.Embedding.Weight.element_size();
-        long heads = (long)config.HeadCount * config.HeadDimension;
-        long keys = (long)config.KeyValueHeadCount * config.HeadDimension;
-        var norms = 2L * 4 * 2 * config.HiddenSize;
-        var linear = (6L * config.HiddenSize) + (6 * heads) + (4 * keys) + (4L * config.IntermediateSize);
-        var lowRank = adapter ? 4L * ((3 * config.HiddenSize) + config.IntermediateSize + heads) * (size == 4 ? 0 : 1) : 0;
-        var perToken = norms + (linear * size) + lowRank;
-        var scores = 2L * size * config.HeadCount * tokens;
-        var layer = rows * (long)tokens * (perToken + scores);
-        var boundary = rows * (long)tokens * config.HiddenSize * size;
-        var layers = checkpointing ? layer + (config.LayerCount * boundary) : config.LayerCount * layer;
-        var head = 2 * 4 * Math.Min(rows * (long)tokens * config.VocabularySize, 1L << 24);
-        return layers + head;
+        var width = Math.Max(config.HiddenSize, (long)config.HeadCount * config.HeadDimension);
+        var count = rows * (long)tokens;
+        long Layer(int i)
+        {
+            var inner = config.ActiveIntermediateSize(i);
+            var norms = config.NormPlacement == NormPlacement.BeforeAndAfter ? 4L * config.HiddenSize : 0;
+            var routed = config.Layer(i).Mixture is { } mixture ? 3L * mixture.ExpertsPerToken * config.HiddenSize : 0;
+            var lowRank = adapter && size < 4 ? 4L * ((4 * width) + inner) : 0;
+            return count * (((((adapter ? 10 : 14) * width) + norms + (3L * inner) + routed) * size) + lowRank);
+        }
+
+        var layers = Enumerable.Range(0, config.LayerCount).Select(Layer).ToList();
+        var passing = count * 4L * config.IntermediateSize * size;
+        var head = 2 * 4 * Math.Min(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
+        return checkpointing
+            ? (config.LayerCount * count * config.HiddenSize * size) + Math.Max(layers.Max() + passing, head)
+            : layers.Sum() + Math.Max(passing, head);
     }
 }

@@ -53,7 +53,7 @@ internal static class ResumeCheck
             }
             else if (value is not null)
             {
-                settings[prefix] = ConfigWriter.Value(value);
+                settings[prefix] = ConfigWriter.Value(value).Trim();
             }
         }
 

@@ -28,6 +28,15 @@ public sealed class RunFolder : IDisposable
     /// <summary>Metrics, a line for each step.</summary>
     public string MetricsPath => Path.Combine(FolderPath, "metrics.jsonl");
 
+    /// <summary>Answers while training.</summary>
+    public string SamplesPath => Path.Combine(FolderPath, "samples.jsonl");
+
+    /// <summary>The page that people look at.</summary>
+    public string ReportPath => Path.Combine(FolderPath, "report.html");
+
+    /// <summary>The weights with the least eval loss.</summary>
+    public string BestPath => Path.Combine(FolderPath, "best");
+
     /// <summary>What made the run.</summary>
     public string ManifestPath => Path.Combine(FolderPath, "manifest.json");
 
@@ -36,15 +45,19 @@ public sealed class RunFolder : IDisposable
     /// <exception cref="IOException">Another run writes the folder, or it cannot be made.</exception>
     public static RunFolder Take(string path)
     {
-        _ = Directory.CreateDirectory(path);
         var name = Path.Combine(path, ".lock");
         try
         {
+            _ = Directory.CreateDirectory(path);
             return new RunFolder(path, new FileStream(name, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose));
         }
         catch (IOException e) when (File.Exists(name))
         {
             throw new IOException($"{path}: another run is writing this folder; wait for it, or give another output_dir.", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new IOException($"{path}: this folder cannot be made or written to ({e.Message.TrimEnd('.')}); give another output_dir.", e);
         }
     }
 
@@ -70,15 +83,20 @@ public sealed class RunFolder : IDisposable
             warn($"{FolderPath} holds an earlier run, which this one replaces.");
         }
 
-        foreach (var name in new[] { "adapter", "model", "checkpoints" })
+        foreach (var name in new[] { "adapter", "model", "best", "checkpoints" })
         {
             if (Directory.Exists(Path.Combine(FolderPath, name)))
             {
                 Directory.Delete(Path.Combine(FolderPath, name), recursive: true);
             }
         }
+    }
 
+    /// <summary>Removes what killed runs left half-written.</summary>
+    public void Clean()
+    {
         _ = Leftovers.Clean(FolderPath);
+        Checkpoints.Clean();
     }
 
     /// <summary>Lets go of the folder.</summary>

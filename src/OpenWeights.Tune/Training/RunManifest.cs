@@ -5,6 +5,7 @@ using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Training;
@@ -36,7 +37,7 @@ internal static class RunManifest
             ["os"] = RuntimeInformation.OSDescription,
             ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
             ["model"] = Hashes([Path.Combine(model.FolderPath, ModelFolder.ConfigName), .. weights.FilePaths]),
-            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Select(static s => s.Path).Distinct()]),
+            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(static s => DataPaths.Expand(s.Path)).Distinct()]),
             ["config"] = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(ConfigWriter.Write(config)))),
         };
         AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");

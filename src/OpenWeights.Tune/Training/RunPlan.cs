@@ -30,6 +30,9 @@ public sealed record RunPlan
     /// <summary>What became of the eval data, or null.</summary>
     public required DataReport? Eval { get; init; }
 
+    /// <summary>The share of the first epoch's batches that is padding.</summary>
+    public required double Padding { get; init; }
+
     /// <summary>Steps of an epoch.</summary>
     public required long StepsPerEpoch { get; init; }
 

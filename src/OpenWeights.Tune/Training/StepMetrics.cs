@@ -15,6 +15,7 @@ public sealed record StepMetrics
 
     /// <summary>The cross entropy per target token of the step, before its update.</summary>
     [JsonPropertyName("loss")]
+    [JsonConverter(typeof(FiniteOrNullConverter))]
     public required double Loss { get; init; }
 
     /// <summary>The learning rate of the step.</summary>
@@ -23,6 +24,7 @@ public sealed record StepMetrics
 
     /// <summary>The norm of all gradients before clipping.</summary>
     [JsonPropertyName("grad_norm")]
+    [JsonConverter(typeof(FiniteOrNullConverter))]
     public required double GradNorm { get; init; }
 
     /// <summary>The step's tokens, without padding.</summary>
@@ -44,4 +46,19 @@ public sealed record StepMetrics
     /// <summary>The most memory the process has held so far.</summary>
     [JsonPropertyName("peak_memory_bytes")]
     public required long PeakMemoryBytes { get; init; }
+
+    /// <summary>Whether the step was left out because its loss or a gradient was not finite.</summary>
+    [JsonPropertyName("skipped")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool Skipped { get; init; }
+
+    /// <summary>Whether the loss stands out from those before it.</summary>
+    [JsonPropertyName("spike")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool Spike { get; init; }
+
+    /// <summary>The rows of a step that was skipped or whose loss stands out.</summary>
+    [JsonPropertyName("rows")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Rows { get; init; }
 }

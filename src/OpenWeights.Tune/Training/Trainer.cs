@@ -17,6 +17,7 @@ public sealed class Trainer : IDisposable
     private readonly IObjective _objective;
     private readonly RunRows _rows;
     private readonly RunConfig _config;
+    private readonly SpikeDetector _spikes = new();
 
     /// <summary>A trainer.</summary>
     /// <param name="trained">The model and what of it is trained.</param>
@@ -29,23 +30,48 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
-        var training = config.Training;
-        Optimizer = new AdamW(trained.Parameters, training.Betas[0], training.Betas[1], training.Eps, training.WeightDecay);
-        trained.Model.Stack.ActivationCheckpointing = training.ActivationCheckpointing;
+        Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training);
+        trained.Model.Stack.ActivationCheckpointing = config.Training.ActivationCheckpointing;
     }
 
     /// <summary>The steps of the run.</summary>
     public long TotalSteps { get; }
 
-    /// <summary>The optimizer; its step count is the number of steps done.</summary>
+    /// <summary>The number of steps done, those that were skipped among them. It alone says which rows come next.</summary>
+    public long StepsDone { get; private set; }
+
+    /// <summary>The optimizer; its step count is the number of steps that changed the weights.</summary>
     public IOptimizer Optimizer { get; }
 
+    /// <summary>Where the trainer stands; evaluations are not its matter.</summary>
+    public TrainerState State
+    {
+        get => new() { Step = StepsDone, TotalSteps = TotalSteps, Updates = Optimizer.StepCount, RecentLosses = _spikes.Losses };
+        set
+        {
+            ArgumentNullException.ThrowIfNull(value);
+            (StepsDone, Optimizer.StepCount, _spikes.Losses) = (value.Step, value.Updates, value.RecentLosses);
+        }
+    }
+
+    /// <summary>The longest rows go through forward and backward once, and change nothing.</summary>
+    /// <exception cref="System.Runtime.InteropServices.ExternalException">They do not fit into memory.</exception>
+    public void Rehearse()
+    {
+        var batch = _rows.Longest();
+        RandomState.Seed(_config.Seed, _trained.Model.Device);
+        _trained.Training = true;
+        _ = Accumulate([batch], Math.Max(1, batch.Sum(static r => (long)r.CountTargets())));
+        _trained.Training = false;
+        Gradients.Drop(_trained.Parameters);
+    }
+
     /// <summary>One optimizer step.</summary>
-    /// <exception cref="TrainingFailedException">The loss or a gradient is not a finite number.</exception>
+    /// <exception cref="TrainingFailedException">The loss or a gradient is not a finite number, and the config says to stop then.</exception>
     public StepMetrics Step()
     {
         var started = Stopwatch.GetTimestamp();
-        var step = Optimizer.StepCount;
+        var step = StepsDone;
         var batches = _rows.Of(step);
         var targets = batches.Sum(static b => b.Sum(static r => (long)r.CountTargets()));
 
@@ -54,13 +80,23 @@ public sealed class Trainer : IDisposable
         _trained.Training = true;
         var loss = Accumulate(batches, targets) / targets;
         _trained.Training = false;
-        RequireFinite(loss, "loss", step, batches);
-        var norm = Gradients.Clip(_trained.Parameters, _config.Training.MaxGradNorm);
-        RequireFinite(norm, "gradient norm", step, batches);
-        var rate = RateSchedules.Rate(_config.Training.LrScheduler, _config.Training.LearningRate, step, _config.Training.WarmupSteps, TotalSteps);
-        Optimizer.Step(rate);
-        Gradients.Drop(_trained.Parameters);
+        var norm = double.IsFinite(loss) ? Gradients.Clip(_trained.Parameters, _config.Training.MaxGradNorm) : double.NaN;
+        var finite = double.IsFinite(norm);
+        if (!finite && _config.Training.NonFinite == "stop")
+        {
+            throw Failure(loss, norm, step, batches);
+        }
 
+        var training = _config.Training;
+        var rate = RateSchedules.Rate(training.LrScheduler, training.LearningRate, step, RateSettings.Of(training, TotalSteps));
+        if (finite)
+        {
+            Optimizer.Step(rate);
+        }
+
+        Gradients.Drop(_trained.Parameters);
+        StepsDone++;
+        var spike = finite && _spikes.Sees(loss);
         var seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
         var tokens = batches.Sum(static b => b.Sum(static r => (long)r.Ids.Length));
         return new StepMetrics
@@ -75,6 +111,9 @@ public sealed class Trainer : IDisposable
             TokensPerSecond = tokens / seconds,
             Seconds = seconds,
             PeakMemoryBytes = ProcessMemory.Peak,
+            Skipped = !finite,
+            Spike = spike,
+            Rows = !finite || spike ? Names(batches) : null,
         };
     }
 
@@ -103,14 +142,17 @@ public sealed class Trainer : IDisposable
         return total;
     }
 
-    private static void RequireFinite(double value, string what, long step, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
+    private static TrainingFailedException Failure(double loss, double norm, long step, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
     {
-        if (!double.IsFinite(value))
-        {
-            var rows = batches.SelectMany(static b => b).Select(static r => r.Source).ToList();
-            throw new TrainingFailedException(
-                $"the {what} of step {step + 1} is {value}; the step was not taken. Its rows: {string.Join(", ", rows.Take(8))}{(rows.Count > 8 ? ", ..." : "")}. "
-                + "Try a lower training.learning_rate, a lower training.max_grad_norm, or model.dtype float32.");
-        }
+        var (what, value) = double.IsFinite(loss) ? ("gradient norm", norm) : ("loss", loss);
+        return new TrainingFailedException(
+            $"the {what} of step {step + 1} is {value}; the step was not taken. Its rows: {Names(batches)}. "
+            + "Try a lower training.learning_rate, a lower training.max_grad_norm, or model.dtype float32; training.non_finite: skip leaves such steps out.");
+    }
+
+    private static string Names(IReadOnlyList<IReadOnlyList<TokenRow>> batches)
+    {
+        var rows = batches.SelectMany(static b => b).Select(static r => r.Source).ToList();
+        return $"{string.Join(", ", rows.Take(8))}{(rows.Count > 8 ? ", ..." : "")}";
     }
 }

@@ -1,13 +1,16 @@
+using System.Globalization;
 using System.Text.Json;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Recording;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
@@ -28,6 +31,8 @@ public sealed class TrainingRun : IDisposable
     private readonly DataSet? _eval;
     private readonly Trainer _trainer;
     private readonly RunRows _rows;
+    private readonly BestTracker _best;
+    private long _evaluatedStep;
 
     private TrainingRun(RunConfig config, IRunListener listener)
     {
@@ -40,18 +45,20 @@ public sealed class TrainingRun : IDisposable
         var decoder = ModelLoader.ReadConfig(_modelFolder);
         listener.Stage("reading the data");
         _rowTokenizer = new RowTokenizer(modelPath, config.Data.TrainOn);
-        _train = DataSet.Read(config.Data.Train, config.Data, _rowTokenizer, decoder.VocabularySize, pack: true);
-        _eval = config.Data.Eval.Count == 0 ? null : DataSet.Read(config.Data.Eval, config.Data, _rowTokenizer, decoder.VocabularySize, pack: false);
-        foreach (var warning in _rowTokenizer.ChatWarnings)
+        var data = RunData.Read(config.Data, _rowTokenizer, decoder.VocabularySize, config.Seed);
+        (_train, _eval) = (data.Train, data.Eval);
+        foreach (var warning in data.Warnings)
         {
             listener.Warn(warning);
         }
 
-        _rows = new RunRows(_train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps);
+        _rows = new RunRows(
+            _train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packing);
         var total = config.Training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(config.Training.Epochs * _rows.StepsPerEpoch));
         listener.Stage("reading the model");
         _trained = TrainedModel.Load(config, modelPath, device, listener.Warn);
-        _trainer = new Trainer(_trained, new SupervisedObjective(), _rows, config, total);
+        _best = new BestTracker(config.Evaluation.EarlyStoppingMinDelta);
+        _trainer = new Trainer(_trained, new SupervisedObjective(config.Objective), _rows, config, total);
     }
 
     /// <summary>Reads and checks everything that a run needs, and trains nothing.</summary>
@@ -86,11 +93,17 @@ public sealed class TrainingRun : IDisposable
         Device = _trained.Model.Device.ToString(),
         Train = _train.Report,
         Eval = _eval?.Report,
+        Padding = _rows.Padding(),
         StepsPerEpoch = _rows.StepsPerEpoch,
         TotalSteps = _trainer.TotalSteps,
-        StepsDone = _trainer.Optimizer.StepCount,
+        StepsDone = _trainer.StepsDone,
         Memory = MemoryEstimate.Of(
-            _trained, _config.Training.MicroBatchSize, _train.Rows.Max(static r => r.Ids.Length), _config.Training.ActivationCheckpointing),
+            _trained,
+            _config.Training.MicroBatchSize,
+            _train.LongestRow,
+            _trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()),
+            _config.Training.GradientAccumulationSteps > 1,
+            _config.Training.ActivationCheckpointing),
     };
 
     /// <summary>Trains to the end, or until it is told to stop: then the step is finished and a checkpoint written.</summary>
@@ -108,20 +121,22 @@ public sealed class TrainingRun : IDisposable
         Begin(folder, resume, overwrite, command);
         _listener.Planned(Plan);
         var questions = Questions();
-        if (_trainer.Optimizer.StepCount == 0)
+        using var recorder = new RunRecorder(folder, Plan);
+        if (_trainer.StepsDone == 0)
         {
-            Ask(questions, "before training", stop);
+            Ask(recorder, questions, "before training", stop);
         }
 
-        using var metrics = new MetricsFile(folder.MetricsPath, _trainer.Optimizer.StepCount);
-        if (!Loop(folder, metrics, stop))
+        if (!Loop(folder, recorder, questions, stop))
         {
+            recorder.Report($"stopped after {_trainer.StepsDone} steps");
             return null;
         }
 
-        Ask(questions, "after training", stop);
+        Ask(recorder, questions, "after training", stop);
         var result = folder.ResultPath(_trained.ResultName);
         AtomicFolder.Write(result, _trained.Save, replace: true);
+        recorder.Report(_trainer.StepsDone < _trainer.TotalSteps ? $"stopped early after {_trainer.StepsDone} steps" : "finished");
         return result;
     }
 
@@ -134,7 +149,7 @@ public sealed class TrainingRun : IDisposable
 
     private void Begin(RunFolder folder, bool resume, bool overwrite, string command)
     {
-        folder.Checkpoints.Clean();
+        folder.Clean();
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
@@ -155,14 +170,26 @@ public sealed class TrainingRun : IDisposable
     }
 
     // False where the run was stopped.
-    private bool Loop(RunFolder folder, MetricsFile metrics, CancellationToken stop)
+    private bool Loop(RunFolder folder, RunRecorder recorder, QuestionSet? questions, CancellationToken stop)
     {
-        var saved = _trainer.Optimizer.StepCount;
-        while (_trainer.Optimizer.StepCount < _trainer.TotalSteps)
+        var saved = _trainer.StepsDone;
+        if (_config.Training.WorstBatchFirst && saved < _trainer.TotalSteps)
+        {
+            _listener.Stage("trying the longest rows");
+            _trainer.Rehearse();
+        }
+
+        // A run that was stopped right before an evaluation makes up for it.
+        if (saved > 0 && _evaluatedStep < saved && EvaluationIsDue(saved))
+        {
+            Evaluate(folder, recorder, questions, stop);
+        }
+
+        while (_trainer.StepsDone < _trainer.TotalSteps && !StopsEarly())
         {
             if (stop.IsCancellationRequested)
             {
-                if (_trainer.Optimizer.StepCount > saved || saved == 0)
+                if (_trainer.StepsDone > saved || saved == 0)
                 {
                     Save(folder);
                 }
@@ -170,38 +197,85 @@ public sealed class TrainingRun : IDisposable
                 return false;
             }
 
-            var step = _trainer.Step();
-            metrics.Add(step);
-            _listener.Stepped(step, _trainer.TotalSteps);
-            var last = step.Step == _trainer.TotalSteps;
-            if (_eval is not null && !stop.IsCancellationRequested && (last || Due(step.Step, _config.Evaluation.EverySteps)))
+            var step = Step(recorder);
+            if (!stop.IsCancellationRequested && EvaluationIsDue(step))
             {
-                var evaluation = Evaluator.Run(_trained.Model, _eval.Rows, _config.Training.MicroBatchSize, step.Step, CancellationToken.None);
-                metrics.Add(evaluation);
-                _listener.Evaluated(evaluation);
+                Evaluate(folder, recorder, questions, stop);
             }
 
-            if (Due(step.Step, _config.Checkpoint.EverySteps) || (last && _config.Checkpoint.EverySteps > 0))
+            var last = step == _trainer.TotalSteps || StopsEarly();
+            if (Due(step, _config.Checkpoint.EverySteps) || (last && _config.Checkpoint.EverySteps > 0))
             {
                 Save(folder);
-                saved = step.Step;
+                recorder.Report($"running, {step} steps done");
+                saved = step;
             }
         }
 
         return true;
     }
 
+    private long Step(RunRecorder recorder)
+    {
+        var step = _trainer.Step();
+        recorder.Add(step);
+        _listener.Stepped(step, _trainer.TotalSteps);
+        if (step.Skipped)
+        {
+            _listener.Warn($"step {step.Step} was left out: its loss is {step.Loss}, the norm of its gradients {step.GradNorm}. Its rows: {step.Rows}.");
+        }
+        else if (step.Spike)
+        {
+            _listener.Warn($"the loss of step {step.Step} stands out: {step.Loss:F4}. Its rows: {step.Rows}.");
+        }
+
+        return step.Step;
+    }
+
+    private bool EvaluationIsDue(long step) => _eval is not null && (step == _trainer.TotalSteps || Due(step, _config.Evaluation.EverySteps));
+
+    private bool StopsEarly() => _config.Evaluation.EarlyStoppingPatience > 0 && _best.WithoutImprovement >= _config.Evaluation.EarlyStoppingPatience;
+
+    private void Evaluate(RunFolder folder, RunRecorder recorder, QuestionSet? questions, CancellationToken stop)
+    {
+        var step = _trainer.StepsDone;
+        var evaluation = Evaluator.Run(_trained.Model, _eval!.Rows, _config.Training.MicroBatchSize, step, CancellationToken.None);
+        recorder.Add(evaluation);
+        _listener.Evaluated(evaluation);
+        _evaluatedStep = step;
+        if (_best.Sees(step, evaluation.Loss) && _config.Evaluation.KeepBest)
+        {
+            AtomicFolder.Write(folder.BestPath, _trained.Save, replace: true);
+        }
+
+        if (StopsEarly())
+        {
+            _listener.Warn($"the eval loss has not fallen in {_best.WithoutImprovement} evaluations; the run ends here. It was least at step {_best.Step}, {_best.Loss:F4}.");
+        }
+        else if (step < _trainer.TotalSteps)
+        {
+            Ask(recorder, questions?.Take(_config.Evaluation.Samples), string.Create(CultureInfo.InvariantCulture, $"step {step}"), stop);
+        }
+    }
+
     private static bool Due(long step, long every) => every > 0 && step % every == 0;
 
     private void Save(RunFolder folder)
     {
-        var step = _trainer.Optimizer.StepCount;
+        var step = _trainer.StepsDone;
         folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path =>
         {
             _trained.Save(Path.Combine(path, WeightsName));
             SafetensorsWriter.Write(
                 Path.Combine(path, OptimizerName), [.. _trainer.Optimizer.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
-            AtomicFile.WriteText(Path.Combine(path, StateName), JsonSerializer.Serialize(new { step, total_steps = _trainer.TotalSteps }));
+            var state = _trainer.State with
+            {
+                EvaluatedStep = _evaluatedStep,
+                BestLoss = _best.Loss,
+                BestStep = _best.Step,
+                EvaluationsWithoutImprovement = _best.WithoutImprovement,
+            };
+            AtomicFile.WriteText(Path.Combine(path, StateName), JsonSerializer.Serialize(state));
         });
         _listener.Checkpointed(step);
     }
@@ -217,19 +291,24 @@ public sealed class TrainingRun : IDisposable
             _ = state.copy_(TensorFiles.Read(weights, name));
         }
 
-        using var json = JsonDocument.Parse(File.ReadAllText(Path.Combine(checkpoint, StateName)));
-        _trainer.Optimizer.StepCount = json.RootElement.GetProperty("step").GetInt64();
+        var reached = JsonSerializer.Deserialize<TrainerState>(File.ReadAllText(Path.Combine(checkpoint, StateName)))!;
+        _trainer.State = reached;
+        _evaluatedStep = reached.EvaluatedStep;
+        _best.Restore(reached);
     }
 
     private QuestionSet? Questions() => _config.Evaluation.GenerateRows == 0 || _config.Data.Eval.Count == 0
         ? null
         : QuestionSet.Read(_config.Data.Eval, _rowTokenizer, _config.Evaluation.GenerateRows, EndTokens.Of(_modelFolder, _rowTokenizer.Tokenizer));
 
-    private void Ask(QuestionSet? questions, string when, CancellationToken stop)
+    private void Ask(RunRecorder recorder, QuestionSet? questions, string when, CancellationToken stop)
     {
         if (questions is { Count: > 0 } && !stop.IsCancellationRequested)
         {
-            _listener.Answered(when, questions.Ask(_trained.Model, _config.Evaluation.MaxNewTokens, CancellationToken.None));
+            var answers = questions.Ask(_trained.Model, _config.Evaluation.MaxNewTokens, CancellationToken.None);
+            var scores = AnswerScores.Of(_trainer.StepsDone, when, answers);
+            recorder.Add(scores, answers);
+            _listener.Answered(scores, answers);
         }
     }
 }

@@ -24,6 +24,14 @@ public sealed class ArithmeticTests
     }
 
     [Test]
+    public void Powers_and_logarithms_of_two()
+    {
+        using var scope = NewDisposeScope();
+        Assert.That(tensor([1f, 8f, 0.25f]).log2().eq(tensor([0f, 3f, -2f])).all().ToBoolean());
+        Assert.That(tensor([0f, 3f, -133f]).exp2().eq(tensor([1f, 8f, MathF.ScaleB(1, -133)])).all().ToBoolean());
+    }
+
+    [Test]
     public void Operators_take_tensors_and_numbers_on_either_side()
     {
         var y = tensor(new float[] { 2, 2, 8 });

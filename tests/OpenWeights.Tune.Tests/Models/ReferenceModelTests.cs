@@ -1,6 +1,10 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -10,7 +14,10 @@ namespace OpenWeights.Tune.Tests.Models;
 public sealed class ReferenceModelTests
 {
     private static readonly string[] s_cases =
-        ["llama", "llama_mha", "llama_tied", "llama_bias", "llama_head_dim", "llama_rope_llama3", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_yarn", "llama_rope_yarn_noorig"];
+    [
+        "llama", "llama_mha", "llama_tied", "llama_bias", "llama_head_dim", "llama_rope_llama3", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_yarn",
+        "llama_rope_yarn_noorig", "mistral_head_dim", "mistral_sliding", "qwen2", "qwen2_tied", "qwen3", "gemma", "gemma2", "phi3", "phi3_sliding", "mixtral",
+    ];
 
     [TestCaseSource(nameof(s_cases))]
     public void Logits_are_the_references(string name)
@@ -19,11 +26,12 @@ public sealed class ReferenceModelTests
         using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
         using var scope = NewDisposeScope();
         using var nothing = no_grad();
-        foreach (var (run, node) in golden.Json["runs"]!.AsObject())
+        foreach (var (run, node) in golden.Runs)
         {
             var mask = Golden.Ids(node!["attention_mask"]!);
             var logits = loaded.Model.Logits(loaded.Model.call(Input(node)));
-            Assert.That(Golden.LargestDifference(logits, golden.Tensor($"{run}.logits"), mask), Is.LessThan(3e-5), run);
+            var difference = Golden.LargestDifference(logits, golden.Tensor($"{run}.logits"), mask);
+            Assert.That(difference, Is.LessThan(3e-5), run);
         }
     }
 
@@ -32,12 +40,8 @@ public sealed class ReferenceModelTests
     {
         using var golden = new Golden(name);
         using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
-        foreach (var parameter in loaded.Model.parameters())
-        {
-            parameter.requires_grad = true;
-        }
-
-        foreach (var (run, node) in golden.Json["runs"]!.AsObject())
+        TrainAll(loaded);
+        foreach (var (run, node) in golden.Runs)
         {
             using var scope = NewDisposeScope();
             loaded.Model.zero_grad();
@@ -48,22 +52,101 @@ public sealed class ReferenceModelTests
                 logits.narrow(1, 0, tokens - 1).reshape(-1, logits.size(2)), labels.narrow(1, 1, tokens - 1).reshape(-1));
             Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5).Percent.Or.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5), run);
             loss.backward();
-            if (node["grad_norms"] is not JsonObject norms)
-            {
-                continue;
-            }
+            CompareGradients(golden, loaded, run, node["grad_norms"]!.AsObject());
+        }
+    }
 
-            foreach (var (parameter, norm) in norms)
+    [TestCaseSource(nameof(s_cases))]
+    public void Greedy_tokens_are_the_references(string name)
+    {
+        using var golden = new Golden(name);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
+        var expected = golden.Json["generate"]!;
+        int[] Ints(string key) => [.. expected[key]![0]!.AsArray().Select(static v => v!.GetValue<int>())];
+        var generated = new TextGenerator(loaded.Model, new GenerationOptions { MaxNewTokens = 16 }).Continue([Ints("prompt")])[0];
+        Assert.That(generated.OutputIds, Is.EqualTo(Ints("output")));
+    }
+
+    [TestCaseSource(nameof(s_cases))]
+    public void Supervised_losses_and_gradients_are_the_references(string name)
+    {
+        using var golden = new Golden(name);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
+        TrainAll(loaded);
+        foreach (var (run, node) in golden.Runs.Where(static r => r.Name != "left_padded"))
+        {
+            foreach (var checkpointing in new[] { false, true })
             {
-                var gradient = loaded.Model.named_parameters().Single(p => p.name == parameter).parameter.grad!;
-                var expected = norm!.GetValue<double>();
-                Assert.That(gradient.to(float64).norm().ToDouble(), Is.EqualTo(expected).Within(1e-5 * expected), $"{run} {parameter}");
-                if (golden.Tensors.TryGetTensor($"{run}.grad.{parameter}", out _))
-                {
-                    Assert.That(Golden.LargestDifference(gradient, golden.Tensor($"{run}.grad.{parameter}")), Is.LessThan(1e-5 * Math.Max(1, expected)), $"{run} {parameter}");
-                }
+                using var scope = NewDisposeScope();
+                loaded.Model.zero_grad();
+                loaded.Model.Stack.ActivationCheckpointing = checkpointing;
+                var batch = Batch(node);
+                using Scalar share = 1.0 / batch.TargetCount;
+                var loss = new SupervisedObjective().LossSum(loaded.Model, batch).mul(share);
+                loss.backward();
+                Assert.That(batch.TargetCount, Is.EqualTo(node["num_target_tokens"]!.GetValue<int>()));
+                Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5), run);
+                CompareGradients(golden, loaded, run, node["grad_norms"]!.AsObject());
             }
         }
+    }
+
+    [TestCase(false)]
+    [TestCase(true)]
+    public void The_routers_balance_loss_is_the_references(bool checkpointing)
+    {
+        using var golden = new Golden("mixtral");
+        using var folder = new TemporaryFolder();
+        foreach (var file in new[] { "config.json", "model.safetensors" })
+        {
+            File.Copy(Path.Combine(golden.Folder, file), folder.At(file));
+        }
+
+        File.WriteAllText(folder.At("config.json"), File.ReadAllText(folder.At("config.json")).Replace("\"output_router_logits\": false", "\"output_router_logits\": true", StringComparison.Ordinal));
+        using var loaded = ModelLoader.Load(folder.Root, float32, CPU);
+        TrainAll(loaded);
+        loaded.Model.Stack.ActivationCheckpointing = checkpointing;
+        using var scope = NewDisposeScope();
+        var batch = Batch(golden.Json["runs"]!["full"]!);
+        using Scalar share = 1.0 / batch.TargetCount;
+        var loss = new SupervisedObjective().LossSum(loaded.Model, batch).mul(share);
+        loss.backward();
+        var expected = golden.Json["runs"]!["full_with_aux"]!;
+        Assert.That(loss.ToDouble(), Is.EqualTo(expected["loss"]!.GetValue<double>()).Within(1e-5));
+        CompareGradients(golden, loaded, "full_with_aux", expected["grad_norms"]!.AsObject());
+    }
+
+    private static void TrainAll(LoadedModel loaded)
+    {
+        foreach (var parameter in loaded.Model.parameters())
+        {
+            parameter.requires_grad = true;
+        }
+    }
+
+    private static void CompareGradients(Golden golden, LoadedModel loaded, string run, JsonObject norms)
+    {
+        var parameters = loaded.Model.named_parameters().ToDictionary(static p => p.name, static p => p.parameter);
+        Assert.That(parameters.Keys, Is.EquivalentTo(norms.Select(static n => n.Key)));
+        foreach (var (parameter, norm) in norms)
+        {
+            var gradient = parameters[parameter].grad!;
+            var expected = norm!.GetValue<double>();
+            var actual = gradient.to(float64).norm().ToDouble();
+            Assert.That(actual, Is.EqualTo(expected).Within(1e-5 * expected), $"{run} {parameter}");
+            if (golden.Tensors.TryGetTensor($"{run}.grad.{parameter}", out _))
+            {
+                var difference = Golden.LargestDifference(gradient, golden.Tensor($"{run}.grad.{parameter}"));
+                Assert.That(difference, Is.LessThan(1e-5 * Math.Max(1, expected)), $"{run} {parameter}");
+            }
+        }
+    }
+
+    private static TokenBatch Batch(JsonNode node)
+    {
+        static int[][] Rows(JsonNode rows) => [.. rows.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<int>()).ToArray())];
+        var (ids, labels, mask) = (Rows(node["input_ids"]!), Rows(node["labels"]!), Rows(node["attention_mask"]!));
+        return TokenBatch.Of([.. ids.Select((row, i) => new TokenRow(row[..mask[i].Sum()], labels[i][..mask[i].Sum()], "golden"))], padId: 0, CPU);
     }
 
     private static ModelInput Input(JsonNode node)

@@ -9,16 +9,21 @@ namespace OpenWeights.Tune.Tests.Training;
 /// <summary>A run that is stopped and goes on is the run that was never stopped, bit for bit.</summary>
 public sealed class ResumeTests
 {
-    [TestCase(true)]
-    [TestCase(false)]
-    public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter)
+    [TestCase(true, "adamw", false)]
+    [TestCase(false, "adamw", false)]
+    [TestCase(true, "adamw", true)]
+    [TestCase(false, "adamw_8bit", false)]
+    [TestCase(true, "sgd", false)]
+    [TestCase(true, "lion", false)]
+    [TestCase(false, "adafactor", true)]
+    public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter, string optimizer, bool packing)
     {
         using var folder = new TemporaryFolder();
-        var straight = Config(folder, "straight", adapter);
+        var straight = Config(folder, "straight", adapter, optimizer, packing);
         Assert.That(Run(straight, new SilentListener(), resume: false), Is.Not.Null);
 
         using var stop = new CancellationTokenSource();
-        var stopped = Config(folder, "stopped", adapter);
+        var stopped = Config(folder, "stopped", adapter, optimizer, packing);
         Assert.That(Run(stopped, new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null, "stopped in the middle of an epoch");
         Assert.That(Directory.Exists(folder.At("stopped", "checkpoints", "step-00000005")), "stopping leaves a checkpoint");
         var listener = new SilentListener();
@@ -27,6 +32,27 @@ public sealed class ResumeTests
 
         var (name, file) = adapter ? ("adapter", "adapter_model.safetensors") : ("model", "model.safetensors");
         Assert.That(File.ReadAllBytes(folder.At("stopped", name, file)), Is.EqualTo(File.ReadAllBytes(folder.At("straight", name, file))));
+        Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
+    }
+
+    [TestCase(true, false)]
+    [TestCase(false, true)]
+    public void So_do_DoRA_and_QLoRA(bool dora, bool quantized)
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Named(string name)
+        {
+            var config = Config(folder, name, adapter: true);
+            return config with { Adapter = config.Adapter! with { UseDora = dora }, Quantization = quantized ? new QuantizationSection { BlockSize = 32 } : null };
+        }
+
+        Assert.That(Run(Named("straight"), new SilentListener(), resume: false), Is.Not.Null);
+        using var stop = new CancellationTokenSource();
+        Assert.That(Run(Named("stopped"), new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null);
+        Assert.That(Run(Named("stopped"), new SilentListener(), resume: true), Is.Not.Null);
+        Assert.That(
+            File.ReadAllBytes(folder.At("stopped", "adapter", "adapter_model.safetensors")),
+            Is.EqualTo(File.ReadAllBytes(folder.At("straight", "adapter", "adapter_model.safetensors"))));
         Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
     }
 
@@ -116,7 +142,7 @@ public sealed class ResumeTests
         return run.Run(resume, overwrite: false, "test", stop);
     }
 
-    private static RunConfig Config(TemporaryFolder folder, string name, bool adapter)
+    private static RunConfig Config(TemporaryFolder folder, string name, bool adapter, string optimizer = "adamw", bool packing = false)
     {
         if (!Directory.Exists(folder.At("model")))
         {
@@ -129,8 +155,8 @@ public sealed class ResumeTests
             OutputDir = folder.At(name),
             Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
             Adapter = adapter ? new AdapterSection { Rank = 4, LoraAlpha = 8, LoraDropout = 0.1 } : null,
-            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
-            Training = new TrainingSection { MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },
+            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = packing, MaxLength = packing ? 32 : 2048 },
+            Training = new TrainingSection { Optimizer = optimizer, Momentum = 0.9, MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },
         };
     }
 }

@@ -113,8 +113,8 @@ public sealed class WhatIsTrainedTests
         using var scope = NewDisposeScope();
         Parameter Make() => new(ones([3], float32));
         var (plain, fast, reference) = (Make(), Make(), Make());
-        using var together = new AdamW([new TrainedParameter("a", plain, true), new TrainedParameter("b", fast, true, RateFactor: 16)], 0.9, 0.95, 1e-8, 0.01);
-        using var alone = new AdamW([new TrainedParameter("b", reference, true)], 0.9, 0.95, 1e-8, 0.01);
+        using var together = new AdamW([new TrainedParameter("a", plain, true), new TrainedParameter("b", fast, true, RateFactor: 16)], new AdamSettings(0.9, 0.95, 1e-8, 0.01));
+        using var alone = new AdamW([new TrainedParameter("b", reference, true)], new AdamSettings(0.9, 0.95, 1e-8, 0.01));
         for (var i = 1; i < 4; i++)
         {
             foreach (var parameter in new[] { plain, fast, reference })

@@ -11,9 +11,9 @@ public interface IRowFormat
     /// <summary>Whether a row looks like this format.</summary>
     bool Recognizes(JsonObject row);
 
-    /// <summary>The row in tokens, with what is trained.</summary>
+    /// <summary>The row in tokens, with what is trained; of a preference several.</summary>
     /// <exception cref="InvalidDataException">The row lacks something; the message names its place.</exception>
-    TokenRow Read(DataRow row, RowTokenizer tokenizer);
+    IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer);
 
     /// <summary>The prompt that the row's answer follows, and that answer, or null where the format has no such thing.</summary>
     (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer) => null;

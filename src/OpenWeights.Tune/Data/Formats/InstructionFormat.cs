@@ -3,8 +3,8 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
-/// Alpaca's rows: {"instruction": "...", "input": "...", "output": "..."}. They are put as a chat of one question and answer where the
-/// model has a chat template, and in Alpaca's own words where it has none.
+/// Alpaca's rows: {"instruction": "...", "input": "...", "output": "..."}, or {"question": "...", "answer": "..."}. They are put as a chat
+/// of one question and answer where the model has a chat template, and in Alpaca's own words where it has none.
 /// </summary>
 public sealed class InstructionFormat : IRowFormat
 {
@@ -15,10 +15,10 @@ public sealed class InstructionFormat : IRowFormat
     public string Name => "instruction";
 
     /// <inheritdoc/>
-    public bool Recognizes(JsonObject row) => row?.ContainsKey("instruction") == true && row.ContainsKey("output");
+    public bool Recognizes(JsonObject row) => row is not null && ((row["instruction"] is not null && row["output"] is not null) || (row["question"] is not null && row["answer"] is not null));
 
     /// <inheritdoc/>
-    public TokenRow Read(DataRow row, RowTokenizer tokenizer)
+    public IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         return tokenizer.Chat is null ? _completion.Read(AsCompletion(row), tokenizer) : _chat.Read(AsChat(row), tokenizer);
@@ -31,24 +31,40 @@ public sealed class InstructionFormat : IRowFormat
         return tokenizer.Chat is null ? _completion.Question(AsCompletion(row), tokenizer) : _chat.Question(AsChat(row), tokenizer);
     }
 
-    private static (string Instruction, string Input, string Output) Parts(DataRow row) =>
-        (row.Text("instruction"), row.Json["input"] is null ? "" : row.Text("input"), row.Text("output"));
+    /// <summary>What the instruction asks, as the message of a user.</summary>
+    internal static string AsQuestion(DataRow row)
+    {
+        var (instruction, input) = Parts(row);
+        return input.Length == 0 ? instruction : $"{instruction}\n\n{input}";
+    }
+
+    /// <summary>The prompt of Stanford Alpaca's training, word for word.</summary>
+    internal static string AsPrompt(DataRow row)
+    {
+        var (instruction, input) = Parts(row);
+        return input.Length == 0
+            ? $"Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+            : $"Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n";
+    }
+
+    private static (string Instruction, string Input) Parts(DataRow row)
+    {
+        var instruction = row.Text(row.Has("instruction") || !row.Has("question") ? "instruction" : "question");
+        return string.IsNullOrWhiteSpace(instruction) ? throw row.Error("the instruction is empty.") : (instruction, row.Has("input") ? row.Text("input") : "");
+    }
+
+    private static string Output(DataRow row)
+    {
+        var output = row.Text(row.Has("output") || !row.Has("answer") ? "output" : "answer");
+        return string.IsNullOrWhiteSpace(output) ? throw row.Error("the output is empty.") : output;
+    }
 
     private static DataRow AsChat(DataRow row)
     {
-        var (instruction, input, output) = Parts(row);
-        var question = new JsonObject { ["role"] = "user", ["content"] = input.Length == 0 ? instruction : $"{instruction}\n\n{input}" };
-        var answer = new JsonObject { ["role"] = "assistant", ["content"] = output };
-        return row with { Json = new JsonObject { ["messages"] = new JsonArray(question, answer) } };
+        var question = new JsonObject { ["role"] = "user", ["content"] = AsQuestion(row) };
+        var answer = new JsonObject { ["role"] = "assistant", ["content"] = Output(row) };
+        return row with { Json = new JsonObject { ["messages"] = new JsonArray(question, answer), ["system"] = row.Json["system"]?.DeepClone() } };
     }
 
-    // The prompt of Stanford Alpaca's training, word for word.
-    private static DataRow AsCompletion(DataRow row)
-    {
-        var (instruction, input, output) = Parts(row);
-        var prompt = input.Length == 0
-            ? $"Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
-            : $"Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n";
-        return row with { Json = new JsonObject { ["prompt"] = prompt, ["completion"] = output } };
-    }
+    private static DataRow AsCompletion(DataRow row) => row with { Json = new JsonObject { ["prompt"] = AsPrompt(row), ["completion"] = Output(row) } };
 }

@@ -9,13 +9,13 @@ public sealed class TextFormat : IRowFormat
     public string Name => "text";
 
     /// <inheritdoc/>
-    public bool Recognizes(JsonObject row) => row?.ContainsKey("text") == true;
+    public bool Recognizes(JsonObject row) => row?["text"] is not null;
 
     /// <inheritdoc/>
-    public TokenRow Read(DataRow row, RowTokenizer tokenizer)
+    public IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(row);
         ArgumentNullException.ThrowIfNull(tokenizer);
-        return tokenizer.Plain(row.Text("text"), 0, row.Place);
+        return row.Text("text") is { Length: > 0 } text ? [tokenizer.Plain(text, 0, row.Place)] : throw row.Error("\"text\" is empty.");
     }
 }

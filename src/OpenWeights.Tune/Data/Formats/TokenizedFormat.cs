@@ -9,14 +9,19 @@ public sealed class TokenizedFormat : IRowFormat
     public string Name => "tokenized";
 
     /// <inheritdoc/>
-    public bool Recognizes(JsonObject row) => row?.ContainsKey("input_ids") == true;
+    public bool Recognizes(JsonObject row) => row?["input_ids"] is not null;
 
     /// <inheritdoc/>
-    public TokenRow Read(DataRow row, RowTokenizer tokenizer)
+    public IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(row);
         var ids = row.Ints("input_ids");
-        var labels = row.Json.ContainsKey("labels") ? row.Ints("labels") : ids;
+        var labels = row.Has("labels") ? row.Ints("labels") : ids;
+        if (ids.Length == 0)
+        {
+            throw row.Error("\"input_ids\" is empty.");
+        }
+
         if (labels.Length != ids.Length)
         {
             throw row.Error($"\"labels\" has {labels.Length} entries and \"input_ids\" has {ids.Length}; they must be as many.");
@@ -27,6 +32,6 @@ public sealed class TokenizedFormat : IRowFormat
             throw row.Error($"\"labels\" holds {labels[at]} at place {at}; a label is a token id, or -100 where nothing is trained.");
         }
 
-        return new TokenRow(ids, labels, row.Place);
+        return [new TokenRow(ids, labels, row.Place)];
     }
 }

@@ -8,6 +8,19 @@ public static class FamilyRegistry
     private static readonly IModelFamily[] s_families =
     [
         new LlamaFamily(),
+        new MistralFamily(),
+        new MixtralFamily(),
+        new Qwen2Family(),
+        new Qwen2MoeFamily(),
+        new Qwen3Family(),
+        new Qwen3MoeFamily(),
+        new GemmaFamily(),
+        new Gemma2Family(),
+        new Gemma3TextFamily(),
+        new Phi3Family(),
+        new GraniteFamily(),
+        new Olmo2Family(),
+        new SmolLm3Family(),
     ];
 
     /// <summary>The families, in the order of the registry.</summary>
@@ -25,6 +38,8 @@ public static class FamilyRegistry
     public static DecoderConfig Read(JsonObject config, string path)
     {
         var reader = new ConfigReader(config, path);
-        return Find(reader.Text("model_type"), path).Read(reader);
+        var decoder = Find(reader.Text("model_type"), path).Read(reader);
+        reader.RefuseUnread();
+        return decoder;
     }
 }

@@ -27,6 +27,32 @@ public sealed record RopeConfig
     /// <summary>YaRN: rotations below which a dimension is divided by the whole factor.</summary>
     public double BetaSlow { get; init; } = 1;
 
-    /// <summary>YaRN: what cos and sin are multiplied by; null for 0.1 ln(factor) + 1.</summary>
+    /// <summary>YaRN: whether the bounds between the two are rounded to whole dimensions.</summary>
+    public bool Truncate { get; init; } = true;
+
+    /// <summary>
+    /// YaRN and LongRoPE: what cos and sin are multiplied by; null for 0.1 ln(factor) + 1 (YaRN) or sqrt(1 + ln(factor) / ln(original
+    /// context)) (LongRoPE).
+    /// </summary>
     public double? AttentionFactor { get; init; }
+
+    /// <summary>LongRoPE: what each pair's wavelength is multiplied by within the original context.</summary>
+    public IReadOnlyList<double> ShortFactors { get; init; } = [];
+
+    /// <summary>LongRoPE: the same beyond it.</summary>
+    public IReadOnlyList<double> LongFactors { get; init; } = [];
+
+    /// <summary>The share of a head's dimensions that are rotated, from its first on.</summary>
+    public double RotatedShare { get; init; } = 1;
+
+    /// <summary>Whether the frequencies depend on how long the text is.</summary>
+    public bool DependsOnLength => Kind is RopeKind.Dynamic or RopeKind.LongRope;
+
+    /// <summary>Whether texts of two lengths, in tokens, have the same frequencies.</summary>
+    public bool AreSame(long length, long otherLength) => Kind switch
+    {
+        RopeKind.Dynamic => Math.Max(length, OriginalMaxPositions) == Math.Max(otherLength, OriginalMaxPositions),
+        RopeKind.LongRope => length > OriginalMaxPositions == otherLength > OriginalMaxPositions,
+        _ => true,
+    };
 }

@@ -9,7 +9,7 @@ public static class RopeFrequencies
     /// <summary>The frequency of each rotated pair of dimensions, and what cos and sin are multiplied by.</summary>
     /// <param name="rope">The rotary settings.</param>
     /// <param name="dimensions">The number of rotated dimensions of a head (even).</param>
-    /// <param name="sequenceLength">The largest position plus one; only dynamic scaling looks at it.</param>
+    /// <param name="sequenceLength">The largest position plus one; only dynamic scaling and LongRoPE look at it.</param>
     public static (float[] Frequencies, double Scale) Compute(RopeConfig rope, int dimensions, long sequenceLength)
     {
         ArgumentNullException.ThrowIfNull(rope);
@@ -31,11 +31,22 @@ public static class RopeFrequencies
             case RopeKind.Yarn:
                 Yarn(rope, dimensions, frequencies);
                 break;
+            case RopeKind.LongRope:
+                var factors = sequenceLength > rope.OriginalMaxPositions ? rope.LongFactors : rope.ShortFactors;
+                frequencies = [.. frequencies.Zip(factors, static (f, factor) => f / factor)];
+                break;
         }
 
-        var scale = rope.Kind == RopeKind.Yarn ? rope.AttentionFactor ?? (rope.Factor <= 1 ? 1 : (0.1 * Math.Log(rope.Factor)) + 1) : 1;
-        return (Array.ConvertAll(frequencies, static f => (float)f), scale);
+        return (Array.ConvertAll(frequencies, static f => (float)f), rope.AttentionFactor ?? DefaultScale(rope));
     }
+
+    private static double DefaultScale(RopeConfig rope) => rope.Kind switch
+    {
+        _ when rope.Factor <= 1 => 1,
+        RopeKind.Yarn => (0.1 * Math.Log(rope.Factor)) + 1,
+        RopeKind.LongRope => Math.Sqrt(1 + (Math.Log(rope.Factor) / Math.Log(rope.OriginalMaxPositions))),
+        _ => 1,
+    };
 
     private static double DynamicTheta(RopeConfig rope, int dimensions, long sequenceLength)
     {
@@ -67,8 +78,13 @@ public static class RopeFrequencies
         double Dimension(double rotations) =>
             dimensions * Math.Log(rope.OriginalMaxPositions / (rotations * 2 * Math.PI)) / (2 * Math.Log(rope.Theta));
 
-        var low = Math.Max(Math.Floor(Dimension(rope.BetaFast)), 0);
-        var high = Math.Min(Math.Ceiling(Dimension(rope.BetaSlow)), dimensions - 1);
+        var (low, high) = (Dimension(rope.BetaFast), Dimension(rope.BetaSlow));
+        if (rope.Truncate)
+        {
+            (low, high) = (Math.Floor(low), Math.Ceiling(high));
+        }
+
+        (low, high) = (Math.Max(low, 0), Math.Min(high, dimensions - 1));
         if (low == high)
         {
             high += 0.001;

@@ -17,4 +17,7 @@ public enum RopeKind
 
     /// <summary>YaRN (Peng et al., 2023): blended by dimension, and attention scaled.</summary>
     Yarn,
+
+    /// <summary>LongRoPE (Ding et al., 2024): each pair of dimensions has its own two factors, for texts within and beyond the trained context.</summary>
+    LongRope,
 }

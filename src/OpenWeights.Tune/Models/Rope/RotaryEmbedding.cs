@@ -13,23 +13,28 @@ public sealed class RotaryEmbedding
 
     /// <summary>Rotary embedding over the first dimensions of a head.</summary>
     /// <param name="rope">The rotary settings.</param>
-    /// <param name="dimensions">The number of rotated dimensions of a head.</param>
-    public RotaryEmbedding(RopeConfig rope, int dimensions)
+    /// <param name="headDimension">Width of a head; <see cref="RopeConfig.RotatedShare"/> of it is rotated.</param>
+    public RotaryEmbedding(RopeConfig rope, int headDimension)
     {
+        ArgumentNullException.ThrowIfNull(rope);
         _rope = rope;
-        _dimensions = dimensions;
+        _dimensions = (int)(headDimension * rope.RotatedShare);
     }
 
-    /// <summary>The tables for a batch, computed in float32, shared by all its layers.</summary>
+    /// <summary>The tables for a batch, computed in float32.</summary>
     /// <param name="positions">Positions, [batch, tokens], int64.</param>
     /// <param name="longest">The largest position plus one.</param>
+    /// <param name="lengths">The length of the text that each token belongs to, row by row, where they are not all taken to be the longest.</param>
     /// <param name="dtype">The dtype of the queries and keys.</param>
     /// <returns>Cosines and sines, each [batch, 1, tokens, rotated dimensions / 2].</returns>
-    public (Tensor Cos, Tensor Sin) Tables(Tensor positions, long longest, ScalarType dtype)
+    public (Tensor Cos, Tensor Sin) Tables(Tensor positions, long longest, IReadOnlyList<long>? lengths, ScalarType dtype)
     {
+        ArgumentNullException.ThrowIfNull(positions);
         using var scope = NewDisposeScope();
         var (values, scale) = RopeFrequencies.Compute(_rope, _dimensions, longest);
-        var frequencies = tensor(values, [values.Length], device: positions.device);
+        var frequencies = lengths is null || !_rope.DependsOnLength
+            ? tensor(values, [values.Length], device: positions.device)
+            : PerToken(lengths, positions);
         var angles = positions.to(float32).unsqueeze(-1).mul(frequencies).unsqueeze(1);
         var (cos, sin) = (angles.cos(), angles.sin());
         if (scale != 1)
@@ -43,15 +48,32 @@ public sealed class RotaryEmbedding
 
     /// <summary>Rotates one of queries or keys.</summary>
     /// <param name="states">[batch, heads, tokens, head_dim].</param>
-    /// <param name="cos">From <see cref="Tables"/>.</param>
+    /// <param name="cos">From <see cref="Tables"/>; null to leave the states as they are.</param>
     /// <param name="sin">From <see cref="Tables"/>.</param>
-    public static Tensor Rotate(Tensor states, Tensor cos, Tensor sin)
+    public static Tensor Rotate(Tensor states, Tensor? cos, Tensor? sin)
     {
         ArgumentNullException.ThrowIfNull(states);
+        if (cos is null || sin is null)
+        {
+            return states;
+        }
+
         using var scope = NewDisposeScope();
-        var halves = states.chunk(2, -1);
-        var first = halves[0].mul(cos).sub(halves[1].mul(sin));
-        var second = halves[1].mul(cos).Plus(halves[0].mul(sin));
-        return cat([first, second], -1).MoveToOuterDisposeScope();
+        var (half, width) = (cos.size(-1), states.size(-1));
+        var (left, right) = (states.narrow(-1, 0, half), states.narrow(-1, half, half));
+        var first = left.mul(cos).sub(right.mul(sin));
+        var second = right.mul(cos).Plus(left.mul(sin));
+        return (2 * half == width ? cat([first, second], -1) : cat([first, second, states.narrow(-1, 2 * half, width - (2 * half))], -1)).MoveToOuterDisposeScope();
+    }
+
+    // [batch, tokens, rotated dimensions / 2]: a row of frequencies for each length that there is, and each token's pick of them.
+    private Tensor PerToken(IReadOnlyList<long> lengths, Tensor positions)
+    {
+        var distinct = lengths.Distinct().ToList();
+        var rows = distinct.SelectMany(length => RopeFrequencies.Compute(_rope, _dimensions, length).Frequencies).ToArray();
+        var places = distinct.Select(static (length, i) => (length, i)).ToDictionary(static p => p.length, static p => (long)p.i);
+        var table = tensor(rows, [distinct.Count, _dimensions / 2], device: positions.device);
+        var picks = tensor([.. lengths.Select(l => places[l])], [lengths.Count], device: positions.device);
+        return table.index_select(0, picks).view(positions.size(0), positions.size(1), -1);
     }
 }

@@ -7,5 +7,5 @@ public sealed class ConstantSchedule : IRateSchedule
     public string Name => "constant";
 
     /// <inheritdoc/>
-    public double Factor(double progress) => 1;
+    public double Factor(long step, RateSettings settings) => 1;
 }

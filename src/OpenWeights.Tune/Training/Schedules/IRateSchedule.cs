@@ -7,6 +7,7 @@ public interface IRateSchedule
     string Name { get; }
 
     /// <summary>What the learning rate is multiplied by after warm-up.</summary>
-    /// <param name="progress">How much of the steps after warm-up is done, from 0 to 1.</param>
-    double Factor(double progress);
+    /// <param name="step">The step, from 0, at or after the end of warm-up.</param>
+    /// <param name="settings">What the schedule is made of.</param>
+    double Factor(long step, RateSettings settings);
 }

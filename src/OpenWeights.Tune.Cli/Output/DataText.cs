@@ -1,0 +1,107 @@
+using OpenWeights.Tune.Data;
+
+namespace OpenWeights.Tune.Cli.Output;
+
+/// <summary>What became of data in lines.</summary>
+internal static class DataText
+{
+    private const int MostFiles = 20;
+    private const int HistogramRows = 12;
+    private const int HistogramWidth = 40;
+
+    internal static IEnumerable<string> Lines(string name, DataReport report, int maxLength)
+    {
+        foreach (var file in report.Files.Take(MostFiles))
+        {
+            yield return $"{name,-9} {file.Path}: {file.Format}, {Amount.Count(file.Rows)} rows";
+        }
+
+        if (report.Files.Count > MostFiles)
+        {
+            yield return $"          ... and {report.Files.Count - MostFiles} more files";
+        }
+
+        yield return $"          {Amount.Count(report.Rows)} rows, {Amount.Count(report.Tokens)} tokens, {Amount.Count(report.TargetTokens)} of them trained, the longest row {report.Longest}";
+        foreach (var line in Changes(report, maxLength))
+        {
+            yield return "          " + line;
+        }
+
+        if (report.IsPacked)
+        {
+            yield return $"          packed into {Amount.Count(report.PackedRows)} rows of {maxLength}, {Amount.Percent(report.Efficiency)} full";
+        }
+
+        foreach (var cached in report.Cached)
+        {
+            yield return $"          token rows {cached}";
+        }
+    }
+
+    /// <summary>The rows' lengths as bars.</summary>
+    internal static IEnumerable<string> Histogram(IRowList rows)
+    {
+        var lengths = Enumerable.Range(0, rows.Count).Select(rows.LengthOf).ToList();
+        var width = Math.Max(1, (lengths.Max() + HistogramRows) / HistogramRows);
+        var counts = new int[(lengths.Max() / width) + 1];
+        lengths.ForEach(l => counts[l / width]++);
+        yield return $"lengths in tokens, of {Amount.Count(lengths.Count)} rows:";
+        for (var i = 0; i < counts.Length; i++)
+        {
+            var bar = new string('#', (int)Math.Ceiling(counts[i] * (double)HistogramWidth / counts.Max()));
+            yield return $"  {i * width,7} to {((i + 1) * width) - 1,7}  {Amount.Count(counts[i]),9}  {bar}".TrimEnd();
+        }
+    }
+
+    /// <summary>The longest and the shortest rows.</summary>
+    internal static IEnumerable<string> Extremes(IRowList rows, int count)
+    {
+        var order = Enumerable.Range(0, rows.Count).OrderByDescending(rows.LengthOf).ToList();
+        string Line(int row) => $"{rows.LengthOf(row),9} tokens  {rows[row].Source}";
+        return [$"longest:", .. order.Take(count).Select(Line), "shortest:", .. order.AsEnumerable().Reverse().Take(count).Select(Line)];
+    }
+
+    private static IEnumerable<string> Changes(DataReport report, int maxLength)
+    {
+        string Rows(long count) => $"{Amount.Count(count)} {(count == 1 ? "row" : "rows")}";
+        if (report.BadRows > 0)
+        {
+            yield return $"{Rows(report.BadRows)} skipped because they could not be read, such as {report.BadExamples[0]}";
+        }
+
+        if (report.Dropped > 0)
+        {
+            yield return $"{Rows(report.Dropped)} dropped because they were longer than {maxLength} tokens";
+        }
+
+        if (report.Truncated > 0)
+        {
+            yield return $"{Rows(report.Truncated)} cut to {maxLength} tokens or to a whole turn, {Amount.Count(report.TruncatedTokens)} tokens lost";
+        }
+
+        if (report.Split > 0)
+        {
+            yield return $"{Rows(report.Split)} longer than {maxLength} tokens split into several";
+        }
+
+        if (report.Untrained > 0)
+        {
+            yield return $"{Rows(report.Untrained)} dropped because nothing in them is trained";
+        }
+
+        if (report.Duplicates > 0)
+        {
+            yield return $"{Rows(report.Duplicates)} the same as one before";
+        }
+
+        if (report.Leaked > 0)
+        {
+            yield return $"{Rows(report.Leaked)} also among those to train on";
+        }
+
+        if (report.Used != report.Rows)
+        {
+            yield return $"{Rows(report.Used)} in an epoch";
+        }
+    }
+}

@@ -1,0 +1,110 @@
+using System.Diagnostics;
+using OpenWeights.Formats.Files;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Benchmarks;
+
+/// <summary>Times loading a checkpoint against reading its files, both from a warm page cache.</summary>
+public static class LoadingBenchmark
+{
+    private const int Rounds = 5;
+    private const int Block = 1 << 20;
+
+    /// <summary>Writes a Llama of about the given size, reads its files and loads it a few times each, and removes it.</summary>
+    /// <param name="bytes">The size of its weights.</param>
+    /// <param name="stored">The dtype that they are stored in.</param>
+    /// <param name="computed">The dtype that they are loaded as.</param>
+    /// <param name="device">Where they are loaded to.</param>
+    /// <param name="folder">The folder to make; it must not exist.</param>
+    /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
+    public static LoadingBenchmarkResult Run(long bytes, ScalarType stored, ScalarType computed, Device device, string folder)
+    {
+        if (Path.Exists(folder))
+        {
+            throw new IOException($"{folder} exists already; give another folder, or remove it.");
+        }
+
+        try
+        {
+            var size = Write(bytes, stored, folder);
+            var files = Directory.GetFiles(folder, "*.safetensors");
+            _ = ReadAll(files);
+            var read = Fastest(() => ReadAll(files));
+            var before = ProcessMemory.Peak;
+            var load = Fastest(() => ModelLoader.Load(folder, computed, device).Dispose());
+            return new LoadingBenchmarkResult(size, read, load, ProcessMemory.Peak - before);
+        }
+        finally
+        {
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        }
+    }
+
+    private static double Fastest(Action work) => Enumerable.Range(0, Rounds).Min(_ =>
+    {
+        var clock = Stopwatch.StartNew();
+        work();
+        return clock.Elapsed.TotalSeconds;
+    });
+
+    private static long ReadAll(IEnumerable<string> files)
+    {
+        var (buffer, total) = (new byte[Block], 0L);
+        foreach (var file in files)
+        {
+            using var handle = File.OpenHandle(file, options: FileOptions.SequentialScan);
+            int count;
+            for (long at = 0; (count = RandomAccess.Read(handle, buffer, at)) > 0; at += count)
+            {
+                total += count;
+            }
+        }
+
+        return total;
+    }
+
+    // Any bytes will do: what is measured is how they come in.
+    private static long Write(long bytes, ScalarType stored, string folder)
+    {
+        var family = new LlamaFamily();
+        var width = bytes < 1L << 28 ? 256 : 2048;
+        var shape = new ModelShape { HiddenSize = width, IntermediateSize = 3 * width, Heads = width / 128, KeyValueHeads = 2, VocabularySize = 16 * width, TiedEmbeddings = false };
+        long Elements(int layers) => Weights(shape with { Layers = layers }).Sum(static w => w.Shape.Aggregate(1L, static (product, size) => product * size));
+        using var unit = empty([1], stored);
+        var each = Elements(2) - Elements(1);
+        var layers = Math.Max(1, (int)Math.Round((((double)bytes / unit.element_size()) - Elements(1)) / each) + 1);
+        var block = new byte[Block];
+        new Random(1).NextBytes(block);
+        _ = Directory.CreateDirectory(folder);
+        var json = family.NewConfig(shape with { Layers = layers });
+        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), PythonJson.Serialize(json, indent: 2));
+        _ = CheckpointWriter.Write(folder, [.. Weights(shape with { Layers = layers }).Select(w => new TensorToWrite(w.Name, ToFile(stored), w.Shape, stream =>
+        {
+            var left = w.Shape.Aggregate(unit.element_size(), static (product, size) => product * size);
+            for (; left > 0; left -= Block)
+            {
+                stream.Write(block, 0, (int)Math.Min(left, Block));
+            }
+        }))]);
+        return Directory.GetFiles(folder, "*.safetensors").Sum(static f => new FileInfo(f).Length);
+
+        IEnumerable<(string Name, long[] Shape)> Weights(ModelShape sizes) =>
+            WeightList.Of(FamilyRegistry.Read(family.NewConfig(sizes), "the benchmark's sizes")).Select(static w => (w.Key, w.Value.Select(static d => d.Size).ToArray()));
+    }
+
+    private static DType ToFile(ScalarType type) => type switch
+    {
+        ScalarType.BFloat16 => DType.BF16,
+        ScalarType.Float16 => DType.F16,
+        _ => DType.F32,
+    };
+}

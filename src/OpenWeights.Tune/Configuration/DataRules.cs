@@ -1,0 +1,46 @@
+using System.Globalization;
+using OpenWeights.Tune.Data.Formats;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>What one setting of the data section alone cannot tell.</summary>
+internal static class DataRules
+{
+    /// <summary>The problems, each with its key.</summary>
+    internal static IEnumerable<(string Key, string Message)> Of(DataSection data) =>
+        Sources("data.train", data.Train).Concat(Sources("data.eval", data.Eval)).Concat(Weights(data.Train)).Concat(
+            data.EvalFraction > 0 && data.Eval.Count > 0
+                ? [("data.eval_fraction", "give data.eval or data.eval_fraction, not both.")]
+                : Enumerable.Empty<(string, string)>());
+
+    private static IEnumerable<(string Key, string Message)> Sources(string list, IReadOnlyList<DataSource> sources)
+    {
+        for (var i = 0; i < sources.Count; i++)
+        {
+            var (source, key) = (sources[i], string.Create(CultureInfo.InvariantCulture, $"{list}.{i}"));
+            if (source.Path.Length == 0 && string.IsNullOrWhiteSpace(source.Query))
+            {
+                yield return (key + ".path", "this setting is missing: a file, a folder, a pattern, or a query.");
+            }
+
+            foreach (var field in source.Fields.Keys.Where(static f => !FieldMap.Known.Contains(f)))
+            {
+                var nearest = Spelling.Nearest(field, FieldMap.Known);
+                yield return ($"{key}.fields.{field}", $"there is no such field; {(nearest is null ? "" : $"did you mean {nearest}? ")}Known are {string.Join(", ", FieldMap.Known)}.");
+            }
+
+            foreach (var role in source.Roles.Keys.Where(static r => !FieldMap.Roles.Contains(r)))
+            {
+                yield return ($"{key}.roles.{role}", $"there is no such role; known are {string.Join(", ", FieldMap.Roles)}.");
+            }
+        }
+    }
+
+    private static IEnumerable<(string Key, string Message)> Weights(IReadOnlyList<DataSource> sources)
+    {
+        if (sources.Count > 0 && sources.All(static s => s.Weight == 0))
+        {
+            yield return ("data.train", "every weight is 0; no row would be left.");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+using System.Text;
+using System.Text.RegularExpressions;
+
+namespace OpenWeights.Tune.Data.Files;
+
+/// <summary>Files, folders and patterns to the files that they mean.</summary>
+public static class DataPaths
+{
+    private static readonly string[] s_endings = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md"];
+
+    /// <summary>The files of a path, in the order of their names, so that a run is the same everywhere.</summary>
+    /// <param name="path">A file; a folder, whose data files are meant, those of its folders too; or a pattern with *, ? and ** (any folders).</param>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="InvalidDataException">The folder or the pattern has no data file.</exception>
+    public static IReadOnlyList<string> Expand(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        if (File.Exists(path))
+        {
+            return [path];
+        }
+
+        if (Directory.Exists(path))
+        {
+            var files = Sorted(path, f => s_endings.Contains(Path.GetExtension(Decompression.NameWithin(f)), StringComparer.OrdinalIgnoreCase));
+            return files.Count > 0 ? files : throw new InvalidDataException($"{path}: there is no data file in this folder ({string.Join(", ", s_endings)}, also with .gz or .zst).");
+        }
+
+        if (!HasWildcard(path))
+        {
+            throw new FileNotFoundException($"{path}: there is no such data file.", path);
+        }
+
+        var fixedPart = path;
+        while (HasWildcard(fixedPart))
+        {
+            fixedPart = Path.GetDirectoryName(fixedPart) is { Length: > 0 } above ? above : ".";
+        }
+
+        var pattern = Pattern(Path.GetFullPath(path));
+        var found = Directory.Exists(fixedPart) ? Sorted(Path.GetFullPath(fixedPart), pattern.IsMatch) : [];
+        return found.Count > 0 ? found : throw new InvalidDataException($"{path}: no file's name is like this pattern.");
+    }
+
+    /// <summary>Whether a path is a pattern.</summary>
+    public static bool HasWildcard(string path) => path.AsSpan().ContainsAny('*', '?');
+
+    private static List<string> Sorted(string folder, Func<string, bool> wanted) =>
+    [
+        .. Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories)
+            .Where(f => !Path.GetFileName(f).StartsWith('.') && wanted(f))
+            .Order(StringComparer.Ordinal),
+    ];
+
+    private static Regex Pattern(string path)
+    {
+        var text = new StringBuilder(@"\A");
+        for (var i = 0; i < path.Length; i++)
+        {
+            if (path.AsSpan(i).StartsWith("**/"))
+            {
+                _ = text.Append("(?:.*/)?");
+                i += 2;
+            }
+            else
+            {
+                _ = path[i] switch
+                {
+                    '*' when path.AsSpan(i).StartsWith("**") => text.Append(".*"),
+                    '*' => text.Append(@"[^/\\]*"),
+                    '?' => text.Append(@"[^/\\]"),
+                    var c => text.Append(Regex.Escape(c.ToString())),
+                };
+                i += path.AsSpan(i).StartsWith("**") ? 1 : 0;
+            }
+        }
+
+        return new Regex(text.Append(@"\z").ToString(), RegexOptions.CultureInvariant | RegexOptions.NonBacktracking);
+    }
+}

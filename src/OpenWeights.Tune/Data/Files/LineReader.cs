@@ -1,0 +1,70 @@
+namespace OpenWeights.Tune.Data.Files;
+
+/// <summary>Cuts a stream of UTF-8 into lines, in the memory of the longest one.</summary>
+internal static class LineReader
+{
+    // A row far beyond any context is no row; without a bound a file without line ends would fill the memory.
+    internal const int LongestRow = 256 << 20;
+
+    /// <summary>The lines without their ends (LF, CR LF), with their numbers from 1. Lines of white space alone are left out.</summary>
+    /// <exception cref="InvalidDataException">A line is too long, or the file is UTF-16.</exception>
+    internal static IEnumerable<(long Number, byte[] Bytes)> Read(Stream stream, string path)
+    {
+        var buffer = new byte[1 << 18];
+        var (start, end, number) = (0, 0, 0L);
+        for (var atEnd = false; !atEnd;)
+        {
+            if (end == buffer.Length)
+            {
+                (start, end) = MakeRoom(ref buffer, start, end, $"{path}:{number + 1}");
+            }
+
+            var count = stream.Read(buffer, end, buffer.Length - end);
+            atEnd = count == 0;
+            var search = end;
+            end += count;
+            if (number == 0 && start == 0)
+            {
+                start = Utf8Start.Skip(buffer.AsSpan(0, end), path);
+                search = Math.Max(search, start);
+            }
+
+            for (int found; (found = Array.IndexOf(buffer, (byte)'\n', search, end - search)) >= 0; search = start = found + 1)
+            {
+                number++;
+                if (Trimmed(buffer, start, found) is { } line)
+                {
+                    yield return (number, line);
+                }
+            }
+        }
+
+        if (end > start && Trimmed(buffer, start, end) is { } last)
+        {
+            yield return (number + 1, last);
+        }
+    }
+
+    private static byte[]? Trimmed(byte[] buffer, int start, int end)
+    {
+        var line = buffer.AsSpan(start, end - start);
+        return line.IndexOfAnyExcept(" \t\r"u8) < 0 ? null : line[^1] == '\r' ? line[..^1].ToArray() : line.ToArray();
+    }
+
+    private static (int Start, int End) MakeRoom(ref byte[] buffer, int start, int end, string place)
+    {
+        if (start > 0)
+        {
+            Buffer.BlockCopy(buffer, start, buffer, 0, end - start);
+            return (0, end - start);
+        }
+
+        if (buffer.Length >= LongestRow)
+        {
+            throw new InvalidDataException($"{place}: this line is longer than {LongestRow >> 20} MiB; is this a file of rows, one a line?");
+        }
+
+        Array.Resize(ref buffer, buffer.Length * 2);
+        return (start, end);
+    }
+}

@@ -1,0 +1,93 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Data.Formats;
+
+/// <summary>Gives the fields and roles of a data set the names that the formats look for.</summary>
+internal sealed class FieldMap(DataSource source)
+{
+    /// <summary>The fields that can be named.</summary>
+    internal static readonly string[] Known =
+        ["messages", "role", "content", "tools", "system", "instruction", "input", "output", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
+
+    /// <summary>The roles that can be named.</summary>
+    internal static readonly string[] Roles = ["system", "user", "assistant", "tool"];
+
+    private static readonly string[] s_lists = ["messages", "conversations", "prompt", "chosen", "rejected"];
+    private readonly Dictionary<string, string> _roles = source.Roles.ToDictionary(static r => r.Value, static r => r.Key);
+
+    /// <summary>The row under the names that the formats look for.</summary>
+    /// <exception cref="InvalidDataException">A named field is not there.</exception>
+    internal DataRow Apply(DataRow row)
+    {
+        if (source.Fields.Count == 0 && _roles.Count == 0)
+        {
+            return row;
+        }
+
+        var named = new JsonObject();
+        foreach (var (field, name) in source.Fields.Where(static f => f.Key is not ("role" or "content")))
+        {
+            named[field] = Find(row, field, name)?.DeepClone();
+        }
+
+        // Once fields are named, the others are not guessed at, apart from those that go with any format.
+        foreach (var (key, value) in row.Json)
+        {
+            if (!named.ContainsKey(key) && (named.Count == 0 || key is "tools" or "system"))
+            {
+                named[key] = value?.DeepClone();
+            }
+        }
+
+        foreach (var key in s_lists)
+        {
+            foreach (var message in (named[key] as JsonArray)?.OfType<JsonObject>() ?? [])
+            {
+                Rename(message);
+            }
+        }
+
+        return row with { Json = named };
+    }
+
+    private static JsonNode? Find(DataRow row, string field, string name)
+    {
+        if (row.Json.TryGetPropertyValue(name, out var whole))
+        {
+            return whole;
+        }
+
+        JsonNode? node = row.Json;
+        foreach (var part in name.Split('.'))
+        {
+            node = node switch
+            {
+                JsonObject map when map.TryGetPropertyValue(part, out var value) => value,
+                JsonArray list when int.TryParse(part, out var at) && at >= 0 && at < list.Count => list[at],
+                _ => throw row.Error($"the config says that {field} is \"{name}\", and this row has no \"{name}\"; it has {string.Join(", ", row.Json.Select(static p => p.Key).Take(20))}."),
+            };
+        }
+
+        return node;
+    }
+
+    private void Rename(JsonObject message)
+    {
+        foreach (var field in (string[])["role", "content"])
+        {
+            if (source.Fields.TryGetValue(field, out var name) && name != field && message.TryGetPropertyValue(name, out var value))
+            {
+                _ = message.Remove(name);
+                message[field] = value?.DeepClone();
+            }
+        }
+
+        var key = message.ContainsKey("role") ? "role" : "from";
+        if (message[key] is JsonValue role && role.GetValueKind() == JsonValueKind.String && _roles.TryGetValue(role.GetValue<string>(), out var known))
+        {
+            message[key] = known;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Tune.Data.Formats;
+
+/// <summary>
+/// What people preferred: a chosen and a rejected answer, or one answer with a label (KTO). The answers are texts behind a "prompt" or an
+/// "instruction", messages behind a "prompt", "messages" or "conversations", or whole chats. Of each the answer alone is trained.
+/// </summary>
+public sealed class PreferenceFormat : IRowFormat
+{
+    private static readonly string[] s_labels = ["label", "kto_tag"];
+
+    /// <inheritdoc/>
+    public string Name => "preference";
+
+    /// <inheritdoc/>
+    public bool Recognizes(JsonObject row) => row is not null && (Pair(row) is not null || (Label(row) is not null && (ChatFormat.List(row) is not null || (row["prompt"] is not null && row["completion"] is not null))));
+
+    /// <inheritdoc/>
+    public IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(row);
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        if (Pair(row.Json) is not var (chosen, rejected))
+        {
+            return [Labelled(row, tokenizer)];
+        }
+
+        return
+        [
+            Answer(row, tokenizer, chosen) with { Role = RowRole.Chosen },
+            Answer(row, tokenizer, rejected) with { Role = RowRole.Rejected },
+        ];
+    }
+
+    private static (JsonNode Chosen, JsonNode Rejected)? Pair(JsonObject row) =>
+        row["chosen"] is { } chosen && row["rejected"] is { } rejected ? (chosen, rejected)
+        : row["chosen_messages"] is { } first && row["rejected_messages"] is { } second ? (first, second)
+        : null;
+
+    private static JsonNode? Label(JsonObject row) => s_labels.Select(l => row[l]).FirstOrDefault(static l => l is not null);
+
+    private static TokenRow Labelled(DataRow row, RowTokenizer tokenizer)
+    {
+        var label = Label(row.Json) ?? throw row.Error("a preference has \"chosen\" and \"rejected\", or \"label\"; this row has neither.");
+        var desired = label.GetValueKind() switch
+        {
+            JsonValueKind.True => true,
+            JsonValueKind.False => false,
+            _ => label.ToString().ToLowerInvariant() switch
+            {
+                "1" or "true" => true,
+                "0" or "false" or "-1" => false,
+                var other => throw row.Error($"\"label\" is '{other}'; it must be true or false."),
+            },
+        };
+        var answer = ChatFormat.List(row.Json) is { } messages ? Whole(row, tokenizer, messages) : Answer(row, tokenizer, row.Json["completion"] ?? throw row.Error("\"completion\" is missing."));
+        return answer with { Role = desired ? RowRole.Desired : RowRole.Undesired };
+    }
+
+    private static TokenRow Answer(DataRow row, RowTokenizer tokenizer, JsonNode answer)
+    {
+        if (answer is JsonArray or JsonObject)
+        {
+            return Whole(row, tokenizer, answer);
+        }
+
+        if (answer.GetValueKind() != JsonValueKind.String || string.IsNullOrWhiteSpace(answer.GetValue<string>()))
+        {
+            throw row.Error("an answer must be a text that is not empty, or messages.");
+        }
+
+        var text = answer.GetValue<string>();
+        JsonNode Reply() => new JsonObject { ["role"] = "assistant", ["content"] = text };
+        if (ChatFormat.List(row.Json) is { } messages)
+        {
+            return ChatFormat.Answer(row, tokenizer, messages, Reply());
+        }
+
+        if (row.Json["prompt"] is JsonArray prompt)
+        {
+            return ChatFormat.Answer(row, tokenizer, prompt, Reply());
+        }
+
+        if (row.Has("prompt"))
+        {
+            return tokenizer.Plain(row.Text("prompt") + text, row.Text("prompt").Length, row.Place);
+        }
+
+        if (tokenizer.Chat is null)
+        {
+            var asked = InstructionFormat.AsPrompt(row);
+            return tokenizer.Plain(asked + text, asked.Length, row.Place);
+        }
+
+        return ChatFormat.Answer(row, tokenizer, new JsonObject { ["role"] = "user", ["content"] = InstructionFormat.AsQuestion(row) }, Reply());
+    }
+
+    private static TokenRow Whole(DataRow row, RowTokenizer tokenizer, JsonNode answer)
+    {
+        var before = ReferenceEquals(answer, ChatFormat.List(row.Json)) ? null : ChatFormat.List(row.Json) ?? row.Json["prompt"] as JsonArray;
+        if (before is null && row.Json["prompt"] is JsonValue && answer is JsonObject or JsonArray { Count: 1 })
+        {
+            before = new JsonArray(new JsonObject { ["role"] = "user", ["content"] = row.Text("prompt") });
+        }
+
+        return ChatFormat.Answer(row, tokenizer, before, answer);
+    }
+}

@@ -1,0 +1,169 @@
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Store;
+
+namespace OpenWeights.Tune.Data;
+
+/// <summary>What data.over_length and data.untrained_rows do to rows.</summary>
+internal sealed class LengthLimit(DataSection config)
+{
+    private const int ExamplesTold = 5;
+    private readonly List<(string Place, int Length)> _worst = [];
+    private readonly List<string> _untrainedPlaces = [];
+    private int _tooLong;
+    private int _rows;
+
+    /// <summary>Rows left out.</summary>
+    internal int Dropped { get; private set; }
+
+    /// <summary>Rows cut.</summary>
+    internal int Truncated { get; private set; }
+
+    /// <summary>Tokens cut away.</summary>
+    internal long TruncatedTokens { get; private set; }
+
+    /// <summary>Rows made several of.</summary>
+    internal int Split { get; private set; }
+
+    /// <summary>Rows left out because nothing of them is trained.</summary>
+    internal int Untrained { get; private set; }
+
+    /// <summary>The rows of a store within the limits.</summary>
+    internal List<RowView> Apply(TokenStore store)
+    {
+        var kept = new List<RowView>(store.Count);
+        for (int row = 0, together; row < store.Count; row += together)
+        {
+            // Of a pair both answers stay, or none.
+            (together, var before) = (store.Entry(row).Role == RowRole.Chosen ? 2 : 1, kept.Count);
+            for (var i = row; i < row + together; i++)
+            {
+                _rows++;
+                Add(kept, store, i);
+            }
+
+            if (together == 2 && kept.Count != before + 2)
+            {
+                kept.RemoveRange(before, kept.Count - before);
+            }
+        }
+
+        return kept;
+    }
+
+    /// <summary>Refuses what the config does not let pass.</summary>
+    /// <exception cref="InvalidDataException">Rows are too long, or nothing of them is trained, and that is an error; or no row is left.</exception>
+    internal void Require()
+    {
+        if (config.OverLength == "error" && _tooLong > 0)
+        {
+            var worst = _worst.OrderByDescending(static w => w.Length).Take(ExamplesTold).Select(static w => $"{w.Place} ({w.Length})");
+            throw new InvalidDataException(
+                $"{_tooLong} of {_rows} rows are longer than data.max_length ({config.MaxLength} tokens): {string.Join(", ", worst)}{(_tooLong > ExamplesTold ? ", ..." : "")}. "
+                + "Raise data.max_length, or set data.over_length to drop, truncate, or split (plain text).");
+        }
+
+        if (_rows > 0 && Dropped == _rows)
+        {
+            throw new InvalidDataException($"all {_rows} rows are longer than data.max_length ({config.MaxLength}) and would be dropped; raise it or set data.over_length to truncate.");
+        }
+
+        if (Untrained > 0 && (config.UntrainedRows == "error" || Untrained + Dropped >= _rows))
+        {
+            throw new InvalidDataException(
+                $"{(Untrained + Dropped >= _rows ? "all " : "")}{Untrained} of {_rows} rows have no token to train: {string.Join(", ", _untrainedPlaces)}{(Untrained > ExamplesTold ? ", ..." : "")}. "
+                + "Is there an answer in each, and does data.train_on name it? (Truncating may have cut it away.)"
+                + (config.UntrainedRows == "error" ? " data.untrained_rows: drop leaves such rows out." : ""));
+        }
+    }
+
+    private void Add(List<RowView> kept, TokenStore store, int row)
+    {
+        ref readonly var entry = ref store.Entry(row);
+        if (entry.Tokens <= config.MaxLength)
+        {
+            AddTrained(kept, new RowView(store, row, 0, entry.Tokens));
+            return;
+        }
+
+        _tooLong++;
+        switch (config.OverLength)
+        {
+            case "drop":
+                Dropped++;
+                break;
+            case "truncate":
+                var length = CutAt(store, row);
+                Truncated++;
+                TruncatedTokens += entry.Tokens - length;
+                AddTrained(kept, new RowView(store, row, 0, length));
+                break;
+            case "split":
+                Divide(kept, store, row);
+                break;
+            default:
+                Remember(store.Place(row), entry.Tokens);
+                break;
+        }
+    }
+
+    private void AddTrained(List<RowView> kept, RowView view)
+    {
+        if (view.Targets > 0)
+        {
+            kept.Add(view);
+            return;
+        }
+
+        Untrained++;
+        if (_untrainedPlaces.Count < ExamplesTold)
+        {
+            _untrainedPlaces.Add(view.Store.Place(view.Row));
+        }
+    }
+
+    // Behind the last whole turn that fits, where something is trained up to there; else in the middle of a turn.
+    private int CutAt(TokenStore store, int row)
+    {
+        var ends = store.TurnEnds(row);
+        for (var i = ends.Length - 1; i >= 0; i--)
+        {
+            if (ends[i] <= config.MaxLength && store.Targets(row, 0, ends[i]) > 0)
+            {
+                return ends[i];
+            }
+        }
+
+        return config.MaxLength;
+    }
+
+    // The last token of a part is the first of the next, so that every token but the very first is predicted once.
+    private void Divide(List<RowView> kept, TokenStore store, int row)
+    {
+        ref readonly var entry = ref store.Entry(row);
+        var format = store.Facts.Files[entry.File].Format;
+        if (format is not ("text" or "tokenized"))
+        {
+            throw new InvalidDataException($"{store.Place(row)}: data.over_length is split, and this is a row of the format {format}, which makes no sense in parts; set drop or truncate.");
+        }
+
+        Split++;
+        for (var start = 0; start < entry.Tokens - 1; start += config.MaxLength - 1)
+        {
+            var part = new RowView(store, row, start, Math.Min(config.MaxLength, entry.Tokens - start));
+            if (part.Targets > 0)
+            {
+                kept.Add(part);
+            }
+        }
+    }
+
+    private void Remember(string place, int length)
+    {
+        _worst.Add((place, length));
+        if (_worst.Count > 1000)
+        {
+            _worst.Sort(static (a, b) => b.Length.CompareTo(a.Length));
+            _worst.RemoveRange(ExamplesTold, _worst.Count - ExamplesTold);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+
+namespace OpenWeights.Tune.Data.Store;
+
+/// <summary>Hashes of rows: those of rows with the same tokens and labels are the same, on every machine.</summary>
+internal static class RowHash
+{
+    internal static ulong Of(ReadOnlySpan<int> ids, ReadOnlySpan<int> labels)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hash.AppendData(MemoryMarshal.AsBytes(ids));
+        hash.AppendData(MemoryMarshal.AsBytes(labels));
+        Span<byte> result = stackalloc byte[SHA256.HashSizeInBytes];
+        _ = hash.GetHashAndReset(result);
+        return MemoryMarshal.Read<ulong>(result);
+    }
+
+    /// <summary>A hash of a hash and a seed, to draw by.</summary>
+    internal static ulong Mix(ulong hash, long seed)
+    {
+        var z = hash + ((ulong)seed * 0x9E3779B97F4A7C15) + 0x9E3779B97F4A7C15;
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+        return z ^ (z >> 31);
+    }
+}

@@ -1,0 +1,52 @@
+using System.Text.Json.Serialization;
+using OpenWeights.Tune.Generation;
+
+namespace OpenWeights.Tune.Evaluation;
+
+/// <summary>How near answers are to those that the rows give; a line of metrics.jsonl.</summary>
+public sealed record AnswerScores
+{
+    /// <summary>The number of steps done.</summary>
+    [JsonPropertyName("step")]
+    public required long Step { get; init; }
+
+    /// <summary>"before training", "after training", or "step N".</summary>
+    [JsonPropertyName("when")]
+    public required string When { get; init; }
+
+    /// <summary>The number of answers.</summary>
+    [JsonPropertyName("eval_answers")]
+    public required int Answers { get; init; }
+
+    /// <summary>The share of answers that are the row's, but for white space around them.</summary>
+    [JsonPropertyName("eval_exact_match")]
+    public required double ExactMatch { get; init; }
+
+    /// <summary>chrF over all answers, from 0 to 100.</summary>
+    [JsonPropertyName("eval_chrf")]
+    public required double ChrF { get; init; }
+
+    /// <summary>BLEU over all answers, from 0 to 100.</summary>
+    [JsonPropertyName("eval_bleu")]
+    public required double Bleu { get; init; }
+
+    /// <summary>Scores answers.</summary>
+    /// <param name="step">The number of steps done.</param>
+    /// <param name="when">When they were given.</param>
+    /// <param name="answers">At least one answer.</param>
+    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers)
+    {
+        ArgumentNullException.ThrowIfNull(answers);
+        IReadOnlyList<string> given = [.. answers.Select(static a => a.Given.Trim())];
+        IReadOnlyList<string> expected = [.. answers.Select(static a => a.Expected.Trim())];
+        return new AnswerScores
+        {
+            Step = step,
+            When = when,
+            Answers = answers.Count,
+            ExactMatch = (double)answers.Count(static a => a.IsExact) / answers.Count,
+            ChrF = Evaluation.ChrF.Score(given, expected),
+            Bleu = Evaluation.Bleu.Score(given, expected),
+        };
+    }
+}

@@ -1,0 +1,87 @@
+using System.Text.RegularExpressions;
+
+namespace OpenWeights.Tune.Evaluation;
+
+/// <summary>
+/// BLEU of a corpus (Papineni et al., 2002) with sacreBLEU's defaults (Post, 2018): words as mteval-v13a cuts them, runs of up to four,
+/// exponential smoothing, one reference each (signature nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp).
+/// </summary>
+public static partial class Bleu
+{
+    private const int LongestRun = 4;
+
+    /// <summary>The score of texts, from 0 to 100.</summary>
+    /// <param name="given">The texts to judge.</param>
+    /// <param name="expected">A reference for each.</param>
+    /// <exception cref="ArgumentException">The numbers of texts differ.</exception>
+    public static double Score(IReadOnlyList<string> given, IReadOnlyList<string> expected)
+    {
+        ArgumentNullException.ThrowIfNull(given);
+        ArgumentNullException.ThrowIfNull(expected);
+        if (given.Count != expected.Count)
+        {
+            throw new ArgumentException($"{given.Count} texts and {expected.Count} references: one for each is wanted.");
+        }
+
+        var (shared, all) = (new long[LongestRun], new long[LongestRun]);
+        var (givenWords, expectedWords) = (0L, 0L);
+        for (var i = 0; i < given.Count; i++)
+        {
+            var (text, reference) = (Words(given[i]), Words(expected[i]));
+            givenWords += text.Length;
+            expectedWords += reference.Length;
+            for (var n = 1; n <= LongestRun; n++)
+            {
+                shared[n - 1] += NGrams.Shared(NGrams.Count(text, n), NGrams.Count(reference, n));
+                all[n - 1] += Math.Max(0, text.Length - n + 1);
+            }
+        }
+
+        return Score(shared, all, givenWords, expectedWords);
+    }
+
+    /// <summary>The words of a text as mteval-v13a cuts them.</summary>
+    /// <param name="text">The text.</param>
+    public static string[] Words(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        text = text.TrimEnd().Replace("<skipped>", "", StringComparison.Ordinal).Replace("-\n", "", StringComparison.Ordinal).Replace('\n', ' ');
+        text = text.Replace("&quot;", "\"", StringComparison.Ordinal).Replace("&amp;", "&", StringComparison.Ordinal)
+            .Replace("&lt;", "<", StringComparison.Ordinal).Replace("&gt;", ">", StringComparison.Ordinal);
+        text = Punctuation().Replace($" {text} ", " $1 ");
+        text = MarkAfterNoDigit().Replace(text, "$1 $2 ");
+        text = MarkBeforeNoDigit().Replace(text, " $1 $2");
+        text = DashAfterDigit().Replace(text, "$1 $2 ");
+        return text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+    }
+
+    private static double Score(long[] shared, long[] all, long givenWords, long expectedWords)
+    {
+        if (shared.All(static s => s == 0) || all[^1] == 0)
+        {
+            return 0;
+        }
+
+        // A length of runs without a match counts as half a match, the next as a quarter, ... (Chen and Cherry, 2014, method 3)
+        var (logs, smoothing) = (0.0, 1.0);
+        for (var n = 0; n < LongestRun; n++)
+        {
+            logs += shared[n] > 0 ? Math.Log((double)shared[n] / all[n]) : Math.Log(1 / ((smoothing *= 2) * all[n]));
+        }
+
+        var brevity = givenWords < expectedWords ? Math.Exp(1 - ((double)expectedWords / givenWords)) : 1;
+        return 100 * brevity * Math.Exp(logs / LongestRun);
+    }
+
+    [GeneratedRegex(@"([\{-\~\[-\` -\&\(-\+\:-\@\/])")]
+    private static partial Regex Punctuation();
+
+    [GeneratedRegex(@"([^0-9])([\.,])")]
+    private static partial Regex MarkAfterNoDigit();
+
+    [GeneratedRegex(@"([\.,])([^0-9])")]
+    private static partial Regex MarkBeforeNoDigit();
+
+    [GeneratedRegex("([0-9])(-)")]
+    private static partial Regex DashAfterDigit();
+}

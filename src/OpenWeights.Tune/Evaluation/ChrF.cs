@@ -1,0 +1,50 @@
+namespace OpenWeights.Tune.Evaluation;
+
+/// <summary>
+/// chrF of a corpus (Popović, 2015) with sacreBLEU's defaults: runs of one to six characters without white space, recall counting twice as
+/// much as precision, orders that a text is too short for left out (signature nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no).
+/// </summary>
+public static class ChrF
+{
+    private const int LongestRun = 6;
+    private const double Beta = 2;
+
+    /// <summary>The score of texts, from 0 to 100.</summary>
+    /// <param name="given">The texts to judge.</param>
+    /// <param name="expected">A reference for each.</param>
+    /// <exception cref="ArgumentException">The numbers of texts differ.</exception>
+    public static double Score(IReadOnlyList<string> given, IReadOnlyList<string> expected)
+    {
+        ArgumentNullException.ThrowIfNull(given);
+        ArgumentNullException.ThrowIfNull(expected);
+        if (given.Count != expected.Count)
+        {
+            throw new ArgumentException($"{given.Count} texts and {expected.Count} references: one for each is wanted.");
+        }
+
+        var (inGiven, inExpected, shared) = (new long[LongestRun], new long[LongestRun], new long[LongestRun]);
+        for (var i = 0; i < given.Count; i++)
+        {
+            var (text, reference) = (Characters(given[i]), Characters(expected[i]));
+            for (var n = 1; n <= LongestRun; n++)
+            {
+                // Runs count only where the reference is long enough to have any.
+                inGiven[n - 1] += reference.Length >= n ? Math.Max(0, text.Length - n + 1) : 0;
+                inExpected[n - 1] += Math.Max(0, reference.Length - n + 1);
+                shared[n - 1] += NGrams.Shared(NGrams.Count(text, n), NGrams.Count(reference, n));
+            }
+        }
+
+        var orders = Enumerable.Range(0, LongestRun).Where(n => inGiven[n] > 0 && inExpected[n] > 0).ToList();
+        if (orders.Count == 0)
+        {
+            return 0;
+        }
+
+        var precision = orders.Average(n => (double)shared[n] / inGiven[n]);
+        var recall = orders.Average(n => (double)shared[n] / inExpected[n]);
+        return precision + recall == 0 ? 0 : 100 * (1 + (Beta * Beta)) * precision * recall / ((Beta * Beta * precision) + recall);
+    }
+
+    private static string[] Characters(string text) => [.. text.EnumerateRunes().Where(static r => !System.Text.Rune.IsWhiteSpace(r)).Select(static r => r.ToString())];
+}

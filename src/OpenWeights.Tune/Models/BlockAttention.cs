@@ -1,0 +1,216 @@
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+using static TorchSharp.torch.autograd;
+
+namespace OpenWeights.Tune.Models;
+
+/// <summary>
+/// Causal attention, a block of queries at a time. Scores are made where they fit into the processor's cache, keys that no query of a
+/// block can see are left out, key/value heads are not repeated for their queries, and backward makes the scores again instead of keeping
+/// them (the idea of FlashAttention; Dao et al., 2022). Softmax and sums are float32 whatever the dtype of the model.
+/// </summary>
+internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
+{
+    // Queries of a block, and the most scores that are there at once: 2 MiB of them.
+    private const long BlockQueries = 128;
+    private const long BlockScores = 1 << 19;
+
+    public override string Name => nameof(BlockAttention);
+
+    /// <summary>Values, mixed by where each query looks.</summary>
+    /// <param name="query">[batch, heads, queries, head_dim].</param>
+    /// <param name="key">[batch, key/value heads, keys, head_dim]; the last query stands at the last key.</param>
+    /// <param name="value">Of the key's shape.</param>
+    /// <param name="mask">True where a query may look at a key, [batch or 1, 1, queries, keys], nowhere ahead; null for plain causal attention.</param>
+    /// <param name="settings">How scores are made.</param>
+    /// <returns>[batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</returns>
+    internal static Tensor Mix(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings) =>
+        is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad)
+            ? apply(query, key, value, mask!, settings)
+            : Forward(query, key, value, mask, settings);
+
+    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    {
+        var (query, key, value, mask, settings) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2], (Tensor?)vars[3], (BlockAttentionSettings)vars[4]);
+        ctx.save_for_backward([query, key, value, mask!]);
+        ctx.save_data("settings", settings);
+        return Forward(query, key, value, mask, settings);
+    }
+
+    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    {
+        var (query, key, value) = InputGradients(ctx.get_saved_variables(), (BlockAttentionSettings)ctx.get_data("settings"), grad_output);
+        return BackwardResults.Keep(ctx, query, key, value, null, null);
+    }
+
+    private static (Tensor Query, Tensor Key, Tensor Value) InputGradients(List<Tensor> saved, BlockAttentionSettings settings, Tensor gradient)
+    {
+        using var scope = NewDisposeScope();
+        var plan = new Plan(saved[0], saved[1], saved[2], saved[3], settings);
+        var gradQuery = empty_like(saved[0]);
+        var gradKey = zeros(plan.Key.shape, float32, plan.Key.device);
+        var gradValue = gradKey.zeros_like();
+        var byHead = plan.Split(gradQuery);
+        var given = plan.Split(gradient);
+        foreach (var block in plan.Blocks())
+        {
+            Backward(plan, block, given, (byHead, gradKey, gradValue));
+        }
+
+        Tensor Result(Tensor sum, Tensor like) => scope.Detach(sum.view(like.shape).to(like.dtype));
+        return (scope.Detach(gradQuery), Result(gradKey, saved[1]), Result(gradValue, saved[2]));
+    }
+
+    private static Tensor Forward(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)
+    {
+        using var scope = NewDisposeScope();
+        var plan = new Plan(query, key, value, mask, settings);
+        var mixed = empty([query.size(0), query.size(2), query.size(1), query.size(3)], query.dtype, query.device).transpose(1, 2);
+        var byHead = plan.Split(mixed);
+        foreach (var block in plan.Blocks())
+        {
+            using var inner = NewDisposeScope();
+            var (scores, _) = Scores(plan, block, plan.Queries(block), keepsLimited: false);
+            var part = scores.softmax(-1).to(query.dtype).bmm(block.Of(plan.Value));
+            _ = block.Of(byHead).copy_(part.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
+        }
+
+        return mixed.MoveToOuterDisposeScope();
+    }
+
+    private static void Backward(Plan plan, Block block, Tensor given, (Tensor Query, Tensor Key, Tensor Value) gradients)
+    {
+        using var inner = NewDisposeScope();
+        var queries = plan.Queries(block);
+        var (scores, limited) = Scores(plan, block, queries, keepsLimited: true);
+        var weights = scores.softmax(-1);
+        var gradient = block.Of(given).reshape(queries.shape);
+        _ = block.Of(gradients.Value).PlusInPlace(weights.to(queries.dtype).transpose(1, 2).bmm(gradient).to(float32));
+
+        // d softmax: p (dp - sum of p dp); d of the limit: 1 - tanh².
+        var gradScores = gradient.bmm(block.Of(plan.Value).transpose(1, 2)).to(float32);
+        using (var weighted = gradScores.mul(weights))
+        {
+            gradScores = gradScores.sub_(weighted.sum(-1, keepdim: true)).mul_(weights);
+        }
+
+        if (limited is not null)
+        {
+            gradScores = gradScores.mul_(limited.mul_(limited).neg_().add_(Scalars.One, Scalars.One));
+        }
+
+        gradScores = gradScores.to(queries.dtype);
+        _ = block.Of(gradients.Key).PlusInPlace(gradScores.transpose(1, 2).bmm(queries).to(float32));
+        var gradQuery = gradScores.bmm(block.Of(plan.Key)).mul_(plan.Settings.Scale);
+        _ = block.Of(gradients.Query).copy_(gradQuery.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
+    }
+
+    // Scores of a block in float32, [rows, group x queries, keys], with -infinity where a query may not look; and the tanh behind a limit.
+    private static (Tensor Scores, Tensor? Limited) Scores(Plan plan, Block block, Tensor queries, bool keepsLimited)
+    {
+        var scores = queries.bmm(block.Of(plan.Key).transpose(1, 2)).to(float32);
+        Tensor? limited = null;
+        if (plan.Settings is { InverseCap: { } inverse, Cap: { } cap })
+        {
+            scores = scores.mul_(inverse).tanh_();
+            limited = keepsLimited ? scores.clone() : null;
+            scores = scores.mul_(cap);
+        }
+
+        var byQuery = scores.view(block.Batches, -1, block.Count, block.Keys);
+        if (plan.Hidden is not null)
+        {
+            _ = byQuery.masked_fill_(block.OfMask(plan.Hidden), plan.Settings.Nowhere);
+        }
+        else if (block.Count > 1)
+        {
+            _ = byQuery.narrow(3, block.Keys - block.Count, block.Count).masked_fill_(plan.Ahead(block.Count), plan.Settings.Nowhere);
+        }
+
+        return (scores, limited);
+    }
+
+    /// <summary>What all blocks of a call share. Its tensors are in the dispose scope that it was made in.</summary>
+    private sealed class Plan
+    {
+        private readonly Tensor _query;
+        private readonly long _keyValueHeads;
+        private Tensor? _ahead;
+
+        internal Plan(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)
+        {
+            _keyValueHeads = key.size(1);
+            Group = query.size(1) / _keyValueHeads;
+            _query = Split(query);
+            Key = key.reshape(-1, key.size(2), key.size(3));
+            Value = value.reshape(-1, value.size(2), value.size(3));
+            Hidden = mask?.logical_not();
+            Settings = settings;
+        }
+
+        internal long Group { get; }
+
+        /// <summary>[batch x key/value heads, keys, head_dim].</summary>
+        internal Tensor Key { get; }
+
+        /// <summary>[batch x key/value heads, keys, head_dim].</summary>
+        internal Tensor Value { get; }
+
+        /// <summary>True where a query may not look, [batch or 1, 1, queries, keys]; null for plain causal attention.</summary>
+        internal Tensor? Hidden { get; }
+
+        internal BlockAttentionSettings Settings { get; }
+
+        /// <summary>Query heads by their key/value head: a view, [batch, key/value heads, group, queries, head_dim].</summary>
+        internal Tensor Split(Tensor states) => states.unflatten(1, [_keyValueHeads, Group]);
+
+        /// <summary>A block's queries, scaled, [rows, group x queries, head_dim].</summary>
+        internal Tensor Queries(Block block) => block.Of(_query).mul(Settings.Scale).reshape(block.Batches * block.Heads, Group * block.Count, -1);
+
+        /// <summary>True above the diagonal.</summary>
+        internal Tensor Ahead(long count)
+        {
+            if (_ahead is null || _ahead.size(0) != count)
+            {
+                _ahead = ones([count, count], @bool, Key.device).triu(1);
+                _ = CurrentDisposeScope!.MoveToOuter(_ahead);
+            }
+
+            return _ahead;
+        }
+
+        internal IEnumerable<Block> Blocks()
+        {
+            var (batch, queries, keys) = (_query.size(0), _query.size(3), Key.size(1));
+            for (long start = 0; start < queries; start += BlockQueries)
+            {
+                var count = Math.Min(BlockQueries, queries - start);
+                var end = start + count + keys - queries;
+                var first = Settings.Window is { } window ? Math.Max(0, end - count - window + 1) : 0;
+                var heads = Math.Max(1, BlockScores / (Group * count * (end - first)));
+                var (batches, some) = heads >= _keyValueHeads ? (Math.Min(batch, heads / _keyValueHeads), _keyValueHeads) : (1, heads);
+                for (long b = 0; b < batch; b += batches)
+                {
+                    for (long h = 0; h < _keyValueHeads; h += some)
+                    {
+                        yield return new Block(b, Math.Min(batches, batch - b), h, Math.Min(some, _keyValueHeads - h), start, count, first, end - first, _keyValueHeads);
+                    }
+                }
+            }
+        }
+    }
+
+    /// <summary>Some queries of some heads of some rows of the batch, with the keys that they can see.</summary>
+    private readonly record struct Block(
+        long Batch, long Batches, long Head, long Heads, long Start, long Count, long FirstKey, long Keys, long KeyValueHeads)
+    {
+        /// <summary>The block's part of [batch, key/value heads, group, queries, head_dim], or of [batch x key/value heads, keys, head_dim].</summary>
+        internal Tensor Of(Tensor states) => states.ndim == 5
+            ? states.narrow(0, Batch, Batches).narrow(1, Head, Heads).narrow(3, Start, Count)
+            : states.narrow(0, (Batch * KeyValueHeads) + Head, Batches * Heads).narrow(1, FirstKey, Keys);
+
+        /// <summary>The block's part of a mask.</summary>
+        internal Tensor OfMask(Tensor mask) =>
+            (mask.size(0) == 1 ? mask : mask.narrow(0, Batch, Batches)).narrow(2, Start, Count).narrow(3, FirstKey, Keys);
+    }
+}

@@ -1,0 +1,99 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Models.Rope;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>The settings that all families share, read from a config.json and written to one.</summary>
+internal static class CommonSettings
+{
+    private static readonly Dictionary<string, Activation> s_activations = new()
+    {
+        ["silu"] = Activation.Silu,
+        ["swish"] = Activation.Silu,
+        ["gelu"] = Activation.Gelu,
+        ["gelu_pytorch_tanh"] = Activation.GeluTanh,
+    };
+
+    /// <summary>The decoder that the shared settings ask for; the family changes what differs.</summary>
+    internal static DecoderConfig Common(this ConfigReader config, string modelType, FamilyDefaults defaults)
+    {
+        config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "dropout of attention weights is not implemented; set it to 0.0.");
+        var hidden = config.Int("hidden_size");
+        var heads = config.Int("num_attention_heads");
+        var keyValueHeads = config.OptionalInt("num_key_value_heads", defaults.KeyValueHeads) ?? heads;
+        config.Require("num_key_value_heads", heads % keyValueHeads == 0, $"{keyValueHeads} does not divide num_attention_heads, which is {heads}.");
+        var headDimension = config.OptionalInt("head_dim", defaults.HeadDimension);
+        config.Require("hidden_size", headDimension is not null || hidden % heads == 0, $"{hidden} is not a multiple of num_attention_heads, which is {heads}.");
+        var width = headDimension ?? (hidden / heads);
+        config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding wants pairs.");
+        var maxPositions = config.Int("max_position_embeddings", defaults.MaxPositions);
+        var attentionBias = defaults.AttentionBias is { } usual && config.Flag("attention_bias", usual);
+        return new DecoderConfig
+        {
+            ModelType = modelType,
+            HiddenSize = hidden,
+            IntermediateSize = config.Int("intermediate_size"),
+            LayerCount = config.Int("num_hidden_layers"),
+            HeadCount = heads,
+            KeyValueHeadCount = keyValueHeads,
+            HeadDimension = width,
+            VocabularySize = config.Int("vocab_size"),
+            MaxPositions = maxPositions,
+            NormEpsilon = config.Number("rms_norm_eps", defaults.NormEpsilon),
+            Rope = config.Rope(maxPositions, width, defaults.RopeTheta, defaults.PartialRotation, defaults.RopeLayerType, defaults.OriginalMaxPositions),
+            TiedEmbeddings = config.Flag("tie_word_embeddings", defaults.TiedEmbeddings),
+            QueryKeyValueBias = attentionBias,
+            AttentionOutputBias = attentionBias,
+            InitializerRange = config.Number("initializer_range", 0.02),
+            Activation = config.ActivationOf(defaults),
+        };
+    }
+
+    /// <summary>The config.json of a new model: what all families have, and what one adds.</summary>
+    /// <param name="family">The family.</param>
+    /// <param name="shape">The sizes.</param>
+    /// <param name="more">Settings of the family's own; null takes one out.</param>
+    internal static JsonObject NewConfig(IModelFamily family, ModelShape shape, params ReadOnlySpan<(string Key, JsonNode? Value)> more)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        var settings = new SortedDictionary<string, JsonNode?>(StringComparer.Ordinal)
+        {
+            ["architectures"] = new JsonArray(family.Architecture),
+            ["attention_dropout"] = 0.0,
+            ["bos_token_id"] = shape.BosToken,
+            ["eos_token_id"] = shape.EosToken,
+            ["head_dim"] = shape.HiddenSize / shape.Heads,
+            ["hidden_act"] = "silu",
+            ["hidden_size"] = shape.HiddenSize,
+            ["initializer_range"] = 0.02,
+            ["intermediate_size"] = shape.IntermediateSize,
+            ["max_position_embeddings"] = shape.MaxPositions,
+            ["model_type"] = family.ModelType,
+            ["num_attention_heads"] = shape.Heads,
+            ["num_hidden_layers"] = shape.Layers,
+            ["num_key_value_heads"] = shape.KeyValueHeads,
+            ["rms_norm_eps"] = 1e-5,
+            ["rope_scaling"] = null,
+            ["rope_theta"] = shape.RopeTheta,
+            ["tie_word_embeddings"] = shape.TiedEmbeddings,
+            ["torch_dtype"] = "float32",
+            ["use_cache"] = true,
+            ["vocab_size"] = shape.VocabularySize,
+        };
+        foreach (var (key, value) in more)
+        {
+            settings[key] = value;
+        }
+
+        return new JsonObject(settings);
+    }
+
+    private static Activation ActivationOf(this ConfigReader config, FamilyDefaults defaults)
+    {
+        var name = config.Text(defaults.ActivationSetting) ?? defaults.Activation;
+        var known = s_activations.Where(a => (a.Value == Activation.Silu) == (s_activations[defaults.Activation] == Activation.Silu)).ToDictionary();
+        return known.TryGetValue(name, out var activation)
+            ? activation
+            : throw config.Error(defaults.ActivationSetting, $"activation '{name}' is not known to this family; {string.Join(", ", known.Keys)} are.");
+    }
+}

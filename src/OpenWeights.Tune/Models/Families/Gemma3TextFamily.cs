@@ -1,0 +1,51 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Models.Rope;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>
+/// Gemma 3's text models (Gemma Team, 2025): Gemma 2 with normalised queries and keys in place of limited scores, five layers with a
+/// sliding window for each without, and rotary frequencies of their own for the windowed ones.
+/// </summary>
+public sealed class Gemma3TextFamily : IModelFamily
+{
+    private static readonly FamilyDefaults s_defaults = new()
+    {
+        KeyValueHeads = 4,
+        HeadDimension = 256,
+        MaxPositions = 131072,
+        RopeTheta = 1e6,
+        TiedEmbeddings = true,
+        AttentionBias = false,
+        ActivationSetting = "hidden_activation",
+        Activation = "gelu_pytorch_tanh",
+    };
+
+    /// <inheritdoc/>
+    public string ModelType => "gemma3_text";
+
+    /// <inheritdoc/>
+    public string Architecture => "Gemma3ForCausalLM";
+
+    /// <inheritdoc/>
+    public DecoderConfig Read(ConfigReader config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var decoder = config.Common(ModelType, s_defaults).AsGemma(config).WithGemmaScores(config, scoreCap: null, logitCap: null) with { QueryKeyNorm = QueryKeyNorm.PerHead };
+        var pattern = config.Int("sliding_window_pattern", (int)config.Number("_sliding_window_pattern", 6));
+        var slides = LayerTypes.Read(config, decoder.LayerCount, i => (i + 1) % pattern != 0);
+        var local = config.Object("rope_parameters")?[LayerTypes.Sliding] is JsonObject
+            ? config.Rope(decoder.MaxPositions, decoder.HeadDimension, layerType: LayerTypes.Sliding)
+            : new RopeConfig { Theta = config.Number("rope_local_base_freq", 10000), OriginalMaxPositions = decoder.MaxPositions };
+        var windowed = decoder.WithWindows(config.Int("sliding_window", 4096), slides);
+        return windowed with { Layers = [.. windowed.Layers.Select((layer, i) => layer with { Rope = slides[i] ? local : decoder.Rope })] };
+    }
+
+    /// <inheritdoc/>
+    public JsonObject NewConfig(ModelShape shape)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        return GemmaSettings.NewConfig(
+            this, shape, ("query_pre_attn_scalar", shape.HiddenSize / shape.Heads), ("rope_local_base_freq", 10000.0), ("rope_theta", 1e6), ("sliding_window", 512), ("sliding_window_pattern", 6));
+    }
+}

@@ -1,0 +1,45 @@
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>What the families of Gemma share.</summary>
+internal static class GemmaSettings
+{
+    /// <summary>Norms that add one to their weight, and embeddings times sqrt(hidden_size).</summary>
+    internal static DecoderConfig AsGemma(this DecoderConfig decoder, ConfigReader config)
+    {
+        // The first configs named gelu where the approximation was meant. The setting that counts came later; this one only may agree.
+        var older = config.Text("hidden_act");
+        config.Require(
+            "hidden_act", config.Has("hidden_activation") || older is null or "gelu" or "gelu_pytorch_tanh", $"activation '{older}' is not known to this family; gelu_pytorch_tanh is.");
+        return decoder with
+        {
+            NormAddsOne = true,
+            NormScalesBeforeRounding = true,
+            EmbeddingMultiplier = Math.Sqrt(decoder.HiddenSize),
+            RoundsEmbeddingMultiplier = true,
+        };
+    }
+
+    /// <summary>Norms on both sides of each block, and the scales and limits of scores and logits (Gemma 2 and 3).</summary>
+    internal static DecoderConfig WithGemmaScores(this DecoderConfig decoder, ConfigReader config, double? scoreCap, double? logitCap)
+    {
+        var scalar = config.OptionalNumber("query_pre_attn_scalar", 256) ?? throw config.Error("query_pre_attn_scalar", "a number is wanted, not null.");
+        return decoder with
+        {
+            NormPlacement = NormPlacement.BeforeAndAfter,
+            ScoreMultiplier = 1 / Math.Sqrt(scalar),
+            ScoreSoftCap = config.OptionalNumber("attn_logit_softcapping", scoreCap),
+            LogitSoftCap = config.OptionalNumber("final_logit_softcapping", logitCap),
+        };
+    }
+
+    /// <summary>The config.json of a new model.</summary>
+    internal static JsonObject NewConfig(IModelFamily family, ModelShape shape, params ReadOnlySpan<(string Key, JsonNode? Value)> more)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        var json = CommonSettings.NewConfig(family, shape, [("attention_bias", false), ("hidden_activation", "gelu_pytorch_tanh"), .. more]);
+        _ = json.Remove("hidden_act");
+        return json;
+    }
+}

@@ -1,0 +1,40 @@
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>Granite 3 (IBM, 2024): Llama with multipliers on embeddings, scores, residuals and logits.</summary>
+public sealed class GraniteFamily : IModelFamily
+{
+    private static readonly FamilyDefaults s_defaults = new() { AttentionBias = false };
+
+    /// <inheritdoc/>
+    public string ModelType => "granite";
+
+    /// <inheritdoc/>
+    public string Architecture => "GraniteForCausalLM";
+
+    /// <inheritdoc/>
+    public DecoderConfig Read(ConfigReader config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var divisor = config.Number("logits_scaling", 1);
+        config.Require("logits_scaling", divisor != 0, "logits are divided by it; it cannot be 0.");
+        return config.Common(ModelType, s_defaults) with
+        {
+            FeedForwardBias = config.Flag("mlp_bias"),
+            EmbeddingMultiplier = config.Number("embedding_multiplier", 1),
+            ScoreMultiplier = config.Number("attention_multiplier", 1),
+            ResidualMultiplier = config.Number("residual_multiplier", 1),
+            LogitMultiplier = 1 / divisor,
+        };
+    }
+
+    /// <inheritdoc/>
+    public JsonObject NewConfig(ModelShape shape)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        return CommonSettings.NewConfig(
+            this, shape, ("attention_bias", false), ("attention_multiplier", 1.0 / (shape.HiddenSize / shape.Heads)), ("embedding_multiplier", 12.0),
+            ("logits_scaling", 8.0), ("mlp_bias", false), ("residual_multiplier", 0.22));
+    }
+}

@@ -1,0 +1,41 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Models.Rope;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>
+/// Phi-3, Phi-3.5, Phi-4 and Phi-4-mini (Abdin et al., 2024): fused projections, LongRoPE, and in Phi-4-mini rotation of a part of each head.
+/// </summary>
+public sealed class Phi3Family : IModelFamily
+{
+    private static readonly FamilyDefaults s_defaults = new() { MaxPositions = 4096, NormEpsilon = 1e-5, PartialRotation = true, OriginalMaxPositions = 4096 };
+
+    /// <inheritdoc/>
+    public string ModelType => "phi3";
+
+    /// <inheritdoc/>
+    public string Architecture => "Phi3ForCausalLM";
+
+    /// <inheritdoc/>
+    public DecoderConfig Read(ConfigReader config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        foreach (var dropout in new[] { "resid_pdrop", "embd_pdrop" })
+        {
+            config.Require(dropout, config.Number(dropout, 0) == 0, "dropout is not implemented; set it to 0.0.");
+        }
+
+        var decoder = config.Common(ModelType, s_defaults) with { FusedProjections = true };
+        config.Require("rope_scaling", decoder.Rope.Kind is RopeKind.Default or RopeKind.LongRope, "this family knows the rope types default and longrope.");
+        return decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true));
+    }
+
+    /// <inheritdoc/>
+    public JsonObject NewConfig(ModelShape shape)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        var json = CommonSettings.NewConfig(this, shape, ("original_max_position_embeddings", shape.MaxPositions), ("partial_rotary_factor", 1.0), ("sliding_window", null));
+        _ = json.Remove("head_dim");
+        return json;
+    }
+}

@@ -1,0 +1,50 @@
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>What the families of Qwen share.</summary>
+internal static class QwenSettings
+{
+    /// <summary>
+    /// Windows for the layers from max_window_layers on, where use_sliding_window is set; the settings stand in the configs of models
+    /// that use none.
+    /// </summary>
+    internal static DecoderConfig WithQwenWindows(this DecoderConfig decoder, ConfigReader config, int window, int firstLayer)
+    {
+        var size = config.OptionalInt("sliding_window", window);
+        var first = (int)config.Number("max_window_layers", firstLayer);
+        var slides = LayerTypes.Read(config, decoder.LayerCount, i => i >= first);
+        return decoder.WithWindows(config.Flag("use_sliding_window") ? size : null, slides);
+    }
+
+    /// <summary>Mixtures of experts for every decoder_sparse_step-th layer that mlp_only_layers does not name.</summary>
+    internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, int experts, int perToken, int inner, int? shared)
+    {
+        var plain = config.Ints("mlp_only_layers") ?? [];
+        var step = config.Int("decoder_sparse_step", 1);
+        var mixture = new MixtureConfig
+        {
+            ExpertCount = config.Int("num_experts", config.OptionalInt("num_local_experts", experts)),
+            ExpertCountSetting = "num_experts",
+            ExpertsPerToken = config.Int("num_experts_per_tok", perToken),
+            IntermediateSize = new Dimension("moe_intermediate_size", config.Int("moe_intermediate_size", inner)),
+            NormalizesWeights = config.Flag("norm_topk_prob"),
+            SharedIntermediateSize = shared is null ? null : new Dimension("shared_expert_intermediate_size", config.Int("shared_expert_intermediate_size", shared)),
+        };
+        config.RequireExperts(mixture, "num_experts_per_tok");
+        return decoder with
+        {
+            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => decoder.Layer(i) with { Mixture = !plain.Contains(i) && (i + 1) % step == 0 ? mixture : null })],
+            RouterLossWeight = config.RouterLossWeight(),
+        };
+    }
+
+    /// <summary>What the routers' balance loss counts: router_aux_loss_coef where output_router_logits asks for it.</summary>
+    internal static double RouterLossWeight(this ConfigReader config)
+    {
+        var weight = config.Number("router_aux_loss_coef", 0.001);
+        return config.Flag("output_router_logits") ? weight : 0;
+    }
+
+    /// <summary>Refuses more experts per token than there are.</summary>
+    internal static void RequireExperts(this ConfigReader config, MixtureConfig mixture, string setting) =>
+        config.Require(setting, mixture.ExpertsPerToken <= mixture.ExpertCount, $"{mixture.ExpertsPerToken} is more than {mixture.ExpertCountSetting}, which is {mixture.ExpertCount}.");
+}

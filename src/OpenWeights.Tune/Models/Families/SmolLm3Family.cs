@@ -1,0 +1,40 @@
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>SmolLM3 (Hugging Face, 2025): Llama without positions in every fourth layer (NoPE; Yang et al., 2025).</summary>
+public sealed class SmolLm3Family : IModelFamily
+{
+    private static readonly FamilyDefaults s_defaults = new() { KeyValueHeads = 4, MaxPositions = 32768, RopeTheta = 2e6, TiedEmbeddings = true, AttentionBias = false };
+
+    /// <inheritdoc/>
+    public string ModelType => "smollm3";
+
+    /// <inheritdoc/>
+    public string Architecture => "SmolLM3ForCausalLM";
+
+    /// <inheritdoc/>
+    public DecoderConfig Read(ConfigReader config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var decoder = config.Common(ModelType, s_defaults) with { FeedForwardBias = config.Flag("mlp_bias") };
+
+        // Its published config has Qwen's setting, which its class does not look at.
+        _ = config.Has("max_window_layers");
+        var interval = config.Int("no_rope_layer_interval", 4);
+        var listed = config.Ints("no_rope_layers");
+        config.Require("no_rope_layers", listed is null || listed.Count >= decoder.LayerCount, $"it lists {listed?.Count} layers; num_hidden_layers is {decoder.LayerCount}.");
+        bool Rotates(int layer) => listed is null ? (layer + 1) % interval != 0 : listed[layer] != 0;
+        var slides = LayerTypes.Read(config, decoder.LayerCount, i => !Rotates(i));
+        var window = config.OptionalInt("sliding_window");
+        var windowed = decoder.WithWindows(config.Flag("use_sliding_window") ? window : null, slides);
+        return windowed with
+        {
+            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => windowed.Layer(i) with { Rope = Rotates(i) ? decoder.Rope : null })],
+        };
+    }
+
+    /// <inheritdoc/>
+    public JsonObject NewConfig(ModelShape shape) =>
+        CommonSettings.NewConfig(this, shape, ("attention_bias", false), ("mlp_bias", false), ("no_rope_layer_interval", 4), ("use_sliding_window", false));
+}

@@ -1,0 +1,51 @@
+using OpenWeights.Tune.Models.Rope;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Models;
+
+/// <summary>The rotary tables and masks of one forward pass, each made once for all layers that share its settings.</summary>
+internal sealed class LayerContexts(DecoderConfig config, ModelInput input, ScalarType dtype)
+{
+    private readonly Dictionary<RopeConfig, (Tensor Cos, Tensor Sin)> _tables = new(ReferenceEqualityComparer.Instance);
+    private readonly List<(LayerConfig Layer, AttentionContext Context)> _made = [];
+
+    /// <summary>What a layer needs; its tensors are in the caller's dispose scope.</summary>
+    internal AttentionContext Of(LayerConfig layer)
+    {
+        var same = _made.Find(m => ReferenceEquals(m.Layer.Rope, layer.Rope) && m.Layer.SlidingWindow == layer.SlidingWindow).Context;
+        if (same is not null)
+        {
+            return same;
+        }
+
+        var (cos, sin) = layer.Rope is null ? default : Tables(layer.Rope);
+        var context = new AttentionContext
+        {
+            Cos = cos,
+            Sin = sin,
+            Mask = Mask(layer.SlidingWindow),
+            LooksAtAll = input.IsSingleStep,
+            SlidingWindow = layer.SlidingWindow,
+            Cache = input.Cache,
+            Routers = input.Routers,
+        };
+        _made.Add((layer, context));
+        return context;
+    }
+
+    private Tensor? Mask(int? window)
+    {
+        var same = _made.FindIndex(m => m.Layer.SlidingWindow == window);
+        return same >= 0 ? _made[same].Context.Mask : AttentionMask.For(input, window);
+    }
+
+    private (Tensor Cos, Tensor Sin) Tables(RopeConfig rope)
+    {
+        if (!_tables.TryGetValue(rope, out var made))
+        {
+            made = _tables[rope] = new RotaryEmbedding(rope, config.HeadDimension).Tables(input.PositionIds, input.LongestPosition + 1, input.DocumentLengths, dtype);
+        }
+
+        return made;
+    }
+}

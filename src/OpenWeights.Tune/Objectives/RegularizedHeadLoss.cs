@@ -1,0 +1,83 @@
+using OpenWeights.Tune.Torch;
+using TorchSharp;
+using static TorchSharp.torch;
+using static TorchSharp.torch.autograd;
+
+namespace OpenWeights.Tune.Objectives;
+
+/// <summary>
+/// As <see cref="HeadCrossEntropy"/>, with label smoothing (Szegedy et al., 2016, PyTorch's cross_entropy: a share of each target is spread over
+/// the vocabulary) and z-loss (Chowdhery et al., 2022: the squared logarithm of the softmax's denominator).
+/// </summary>
+internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHeadLoss>
+{
+    private const long ChunkScores = 1 << 24;
+
+    public override string Name => nameof(RegularizedHeadLoss);
+
+    /// <summary>The summed loss, a float32 scalar.</summary>
+    /// <param name="hidden">[rows, hidden].</param>
+    /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
+    /// <param name="targets">[rows], int64.</param>
+    /// <param name="smoothing">The share of a target that is spread over the vocabulary.</param>
+    /// <param name="zLoss">The weight of the z-loss.</param>
+    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double smoothing, double zLoss) => apply(hidden, weight, targets, smoothing, zLoss);
+
+    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    {
+        var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
+        var (smoothing, zLoss) = ((double)vars[3], (double)vars[4]);
+        using var scope = NewDisposeScope();
+        using Scalar certain = 1 - smoothing;
+        using Scalar spread = -smoothing / weight.size(0);
+        using Scalar share = smoothing / weight.size(0);
+        using Scalar z = zLoss;
+        using Scalar slope = 2 * zLoss;
+        var (rows, chunk) = (hidden.size(0), Math.Max(16, ChunkScores / weight.size(0)));
+        var loss = zeros([], float32, hidden.device);
+        var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
+        var gradWeight = weight.requires_grad ? weight.zeros_like(float32) : null;
+        for (long start = 0; start < rows; start += chunk)
+        {
+            using var inner = NewDisposeScope();
+            var count = Math.Min(chunk, rows - start);
+            var states = hidden.narrow(0, start, count);
+            var wanted = targets.narrow(0, start, count).unsqueeze(1);
+            var scores = nn.functional.linear(states, weight).to(float32);
+            var normalizer = scores.logsumexp(1, keepdim: true);
+
+            // lse - (1 - e) score of the target - e x mean of scores + z lse²
+            _ = loss.PlusInPlace(normalizer.sub(scores.gather(1, wanted).mul(certain)).sum()).PlusInPlace(scores.sum().mul(spread)).PlusInPlace(normalizer.square().sum().mul(z));
+            if (gradHidden is null && gradWeight is null)
+            {
+                continue;
+            }
+
+            // d loss / d scores = softmax (1 + 2 z lse) - (1 - e) onehot - e / vocabulary
+            var gradScores = scores.sub_(normalizer).exp_().mul_(normalizer.mul(slope).add_(Scalars.One, Scalars.One)).sub_(share);
+            _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).mul_(certain).neg_());
+            gradScores = gradScores.to(weight.dtype);
+            _ = gradHidden?.narrow(0, start, count).copy_(gradScores.mm(weight));
+            _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
+        }
+
+        ctx.save_data("hidden", gradHidden?.DetachFromDisposeScope()!);
+        ctx.save_data("weight", gradWeight?.to(weight.dtype).DetachFromDisposeScope()!);
+        return loss.MoveToOuterDisposeScope();
+    }
+
+    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>
+        BackwardResults.Keep(ctx, Scaled((Tensor?)ctx.get_data("hidden"), grad_output), Scaled((Tensor?)ctx.get_data("weight"), grad_output), null, null, null);
+
+    // Where it lies: this graph goes backward once.
+    private static Tensor? Scaled(Tensor? gradient, Tensor scale)
+    {
+        if (gradient is null)
+        {
+            return null;
+        }
+
+        using var factor = scale.to(gradient.dtype);
+        return gradient.mul_(factor);
+    }
+}

@@ -1,0 +1,39 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training.Optimizers;
+
+/// <summary>Lion (Chen et al., 2023, algorithm 2): steps of the rate's size in the sign of a mean of gradients, with decoupled weight decay.</summary>
+public sealed class Lion : ParameterOptimizer
+{
+    private readonly double _weightDecay;
+    private readonly Scalar _decay1;
+    private readonly Scalar _rest1;
+    private readonly Scalar _decay2;
+    private readonly Scalar _rest2;
+
+    /// <summary>An optimizer over parameters.</summary>
+    /// <param name="parameters">What is trained.</param>
+    /// <param name="beta1">How much of the mean goes into the step's sign.</param>
+    /// <param name="beta2">The decay of the mean.</param>
+    /// <param name="weightDecay">The decay of weights per unit of learning rate.</param>
+    /// <param name="rounding">How parameters of lower precision are kept.</param>
+    public Lion(IEnumerable<TrainedParameter> parameters, double beta1, double beta2, double weightDecay, LowPrecision rounding = LowPrecision.MasterWeights)
+        : base(parameters, rounding, static p => [("exp_avg", p.Parameter.zeros_like(float32))])
+    {
+        _weightDecay = weightDecay;
+        (_decay1, _rest1, _decay2, _rest2) = (Keep(beta1), Keep(1 - beta1), Keep(beta2), Keep(1 - beta2));
+    }
+
+    /// <inheritdoc/>
+    protected override void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        ArgumentNullException.ThrowIfNull(weight);
+        using Scalar size = -rate;
+        Decay(slot, weight, rate, _weightDecay);
+        var direction = slot[0].mul(_decay1).add_(gradient, _rest1).sign();
+        _ = weight.add_(direction, size);
+        _ = slot[0].mul_(_decay2).add_(gradient, _rest2);
+    }
+}

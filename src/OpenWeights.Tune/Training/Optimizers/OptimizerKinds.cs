@@ -1,0 +1,31 @@
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Training.Optimizers;
+
+/// <summary>The optimizers by their names in the config. A new one is a new file and a line here.</summary>
+public static class OptimizerKinds
+{
+    private static readonly Dictionary<string, Func<IReadOnlyList<TrainedParameter>, TrainingSection, LowPrecision, IOptimizer>> s_kinds = new()
+    {
+        ["adamw"] = static (parameters, settings, rounding) => new AdamW(parameters, Adam(settings), rounding),
+        ["adamw_8bit"] = static (parameters, settings, rounding) => new AdamW8Bit(parameters, Adam(settings), rounding),
+        ["sgd"] = static (parameters, settings, rounding) => new Sgd(parameters, settings.Momentum, settings.WeightDecay, rounding),
+        ["lion"] = static (parameters, settings, rounding) => new Lion(parameters, settings.Betas[0], settings.Betas[1], settings.WeightDecay, rounding),
+        ["adafactor"] = static (parameters, settings, rounding) => new Adafactor(parameters, settings.WeightDecay, rounding),
+    };
+
+    /// <summary>The names that a config may give.</summary>
+    public static IReadOnlyList<string> Names { get; } = [.. s_kinds.Keys];
+
+    /// <summary>The optimizer that the settings name.</summary>
+    /// <param name="parameters">What is trained.</param>
+    /// <param name="settings">The settings of the loop.</param>
+    public static IOptimizer Create(IReadOnlyList<TrainedParameter> parameters, TrainingSection settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        var rounding = settings.LowPrecision == "stochastic_rounding" ? LowPrecision.StochasticRounding : LowPrecision.MasterWeights;
+        return s_kinds[settings.Optimizer](parameters, settings, rounding);
+    }
+
+    private static AdamSettings Adam(TrainingSection settings) => new(settings.Betas[0], settings.Betas[1], settings.Eps, settings.WeightDecay);
+}

@@ -1,0 +1,122 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training.Optimizers;
+
+/// <summary>
+/// What optimizers share: they step in float32, one parameter after the other. A parameter of lower precision has a float32 master copy, or
+/// is rounded at random so that small updates count on average.
+/// </summary>
+public abstract class ParameterOptimizer : IOptimizer
+{
+    private readonly List<ParameterSlot> _slots;
+    private readonly List<Scalar> _scalars = [];
+
+    /// <summary>An optimizer over parameters.</summary>
+    /// <param name="parameters">What is trained.</param>
+    /// <param name="rounding">How parameters of lower precision are kept.</param>
+    /// <param name="states">Makes the state of a parameter.</param>
+    /// <exception cref="NotSupportedException">Random rounding is asked for and a parameter is neither float32 nor bfloat16.</exception>
+    protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, LowPrecision rounding, Func<TrainedParameter, IEnumerable<(string Name, Tensor Tensor)>> states)
+    {
+        ArgumentNullException.ThrowIfNull(parameters);
+        ArgumentNullException.ThrowIfNull(states);
+        using var nothing = no_grad();
+        _slots = [];
+        foreach (var trained in parameters)
+        {
+            if (rounding == LowPrecision.StochasticRounding && trained.Parameter.dtype is not (ScalarType.Float32 or ScalarType.BFloat16))
+            {
+                throw new NotSupportedException($"stochastic rounding is for bfloat16, and {trained.Name} is {trained.Parameter.dtype}; set training.low_precision to master_weights.");
+            }
+
+            using var scope = NewDisposeScope();
+            _slots.Add(new ParameterSlot(trained, rounding == LowPrecision.MasterWeights, states(trained)));
+        }
+    }
+
+    /// <inheritdoc/>
+    public long StepCount { get; set; }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<(string Name, Tensor State)> State => [.. _slots.SelectMany(static s => s.Named)];
+
+    /// <inheritdoc/>
+    public void Step(double learningRate)
+    {
+        StepCount++;
+        using var nothing = no_grad();
+        foreach (var slot in _slots)
+        {
+            using var scope = NewDisposeScope();
+            var parameter = slot.Trained.Parameter;
+            if (parameter.grad is not { } gradient)
+            {
+                continue;
+            }
+
+            var weight = slot.Master ?? (parameter.dtype == float32 ? parameter : parameter.to(float32));
+            Update(slot, weight, gradient.to(float32), learningRate * slot.Trained.RateFactor);
+            if (slot.Master is not null)
+            {
+                _ = parameter.copy_(weight);
+            }
+            else if (parameter.dtype != float32)
+            {
+                _ = parameter.copy_(StochasticRounding.ToBFloat16(weight));
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Frees the state.</summary>
+    /// <param name="disposing">Whether it was asked for.</param>
+    protected virtual void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _slots.ForEach(static s => s.Dispose());
+            _slots.Clear();
+            _scalars.ForEach(static s => s.Dispose());
+            _scalars.Clear();
+        }
+    }
+
+    /// <summary>Changes a weight by its gradient, in place.</summary>
+    /// <param name="slot">The parameter and its state.</param>
+    /// <param name="weight">The weight, float32.</param>
+    /// <param name="gradient">Its gradient, float32; it may be changed only where it is a copy.</param>
+    /// <param name="rate">The learning rate of this step for this parameter.</param>
+    protected abstract void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate);
+
+    /// <summary>A number that lives as long as the optimizer.</summary>
+    /// <param name="value">The number.</param>
+    protected Scalar Keep(double value)
+    {
+        Scalar scalar = value;
+        _scalars.Add(scalar);
+        return scalar;
+    }
+
+    /// <summary>weight *= 1 - rate x decay, where the parameter decays.</summary>
+    /// <param name="slot">The parameter.</param>
+    /// <param name="weight">The weight.</param>
+    /// <param name="rate">The learning rate.</param>
+    /// <param name="weightDecay">The decay per unit of learning rate.</param>
+    protected static void Decay(ParameterSlot slot, Tensor weight, double rate, double weightDecay)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        ArgumentNullException.ThrowIfNull(weight);
+        if (slot.Trained.Decays && weightDecay != 0)
+        {
+            using Scalar factor = 1 - (rate * weightDecay);
+            _ = weight.mul_(factor);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+using OpenWeights.Tune.Torch;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training.Optimizers;
+
+/// <summary>Stochastic gradient descent with momentum, as torch.optim.SGD: weight decay is added to the gradient, and momentum sums gradients.</summary>
+public sealed class Sgd : ParameterOptimizer
+{
+    private readonly double _momentum;
+    private readonly Scalar _keep;
+    private readonly double _weightDecay;
+
+    /// <summary>An optimizer over parameters.</summary>
+    /// <param name="parameters">What is trained.</param>
+    /// <param name="momentum">How much of the step before goes on; 0 for plain descent, which has no state.</param>
+    /// <param name="weightDecay">The share of the weight that is added to its gradient.</param>
+    /// <param name="rounding">How parameters of lower precision are kept.</param>
+    public Sgd(IEnumerable<TrainedParameter> parameters, double momentum, double weightDecay, LowPrecision rounding = LowPrecision.MasterWeights)
+        : base(parameters, rounding, p => momentum == 0 ? [] : [("momentum_buffer", p.Parameter.zeros_like(float32))])
+    {
+        (_momentum, _weightDecay, _keep) = (momentum, weightDecay, Keep(momentum));
+    }
+
+    /// <inheritdoc/>
+    protected override void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        ArgumentNullException.ThrowIfNull(weight);
+        ArgumentNullException.ThrowIfNull(gradient);
+        using Scalar decay = _weightDecay;
+        using Scalar size = -rate;
+        var step = slot.Trained.Decays && _weightDecay != 0 ? gradient.add(weight, decay) : gradient;
+        if (_momentum != 0)
+        {
+            step = slot[0].mul_(_keep).PlusInPlace(step);
+        }
+
+        _ = weight.add_(step, size);
+    }
+}

@@ -1,0 +1,61 @@
+using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Generation;
+
+namespace OpenWeights.Tune.Training.Recording;
+
+/// <summary>Writes down what a run does: metrics.jsonl, samples.jsonl, TensorBoard's events, and report.html.</summary>
+public sealed class RunRecorder : IDisposable
+{
+    private readonly RunFolder _folder;
+    private readonly RunPlan _plan;
+    private readonly LinesFile _metrics;
+    private readonly LinesFile _samples;
+    private readonly EventFile _events;
+
+    /// <summary>Opens the files of a run.</summary>
+    /// <param name="folder">The run's folder.</param>
+    /// <param name="plan">What the run will do.</param>
+    /// <exception cref="IOException">A file cannot be written.</exception>
+    public RunRecorder(RunFolder folder, RunPlan plan)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(plan);
+        (_folder, _plan) = (folder, plan);
+        _metrics = new LinesFile(folder.MetricsPath, plan.StepsDone);
+        _samples = new LinesFile(folder.SamplesPath, plan.StepsDone);
+        _events = new EventFile(folder.FolderPath, _metrics.Lines);
+    }
+
+    /// <summary>A step is done.</summary>
+    public void Add(StepMetrics metrics) => _events.Add(_metrics.Add(metrics));
+
+    /// <summary>An evaluation is done.</summary>
+    public void Add(EvaluationMetrics metrics) => _events.Add(_metrics.Add(metrics));
+
+    /// <summary>Eval rows were answered.</summary>
+    /// <param name="scores">How near the answers are.</param>
+    /// <param name="answers">The answers.</param>
+    public void Add(AnswerScores scores, IReadOnlyList<Answer> answers)
+    {
+        ArgumentNullException.ThrowIfNull(scores);
+        ArgumentNullException.ThrowIfNull(answers);
+        _events.Add(_metrics.Add(scores));
+        foreach (var answer in answers)
+        {
+            _ = _samples.Add(new Sample { Step = scores.Step, When = scores.When, Prompt = answer.Prompt, Expected = answer.Expected, Given = answer.Given });
+        }
+    }
+
+    /// <summary>Writes the page that people look at.</summary>
+    /// <param name="state">How the run stands, such as "finished".</param>
+    public void Report(string state) =>
+        RunReport.Write(_folder.ReportPath, new ReportContent(_plan, state, _metrics.Lines, _samples.Lines, File.ReadAllText(_folder.ConfigPath), File.ReadAllText(_folder.ManifestPath)));
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _events.Dispose();
+        _samples.Dispose();
+        _metrics.Dispose();
+    }
+}

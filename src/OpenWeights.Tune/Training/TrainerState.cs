@@ -1,0 +1,39 @@
+using System.Text.Json.Serialization;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>Where a run stands, beside its weights and the optimizer's tensors: state.json of a checkpoint.</summary>
+public sealed record TrainerState
+{
+    /// <summary>Steps done, those that were skipped among them.</summary>
+    [JsonPropertyName("step")]
+    public required long Step { get; init; }
+
+    /// <summary>Steps of the run.</summary>
+    [JsonPropertyName("total_steps")]
+    public required long TotalSteps { get; init; }
+
+    /// <summary>Steps that changed the weights.</summary>
+    [JsonPropertyName("updates")]
+    public required long Updates { get; init; }
+
+    /// <summary>The losses that the next one is compared with.</summary>
+    [JsonPropertyName("recent_losses")]
+    public IReadOnlyList<double> RecentLosses { get; init; } = [];
+
+    /// <summary>The last step that was followed by an evaluation.</summary>
+    [JsonPropertyName("evaluated_step")]
+    public long EvaluatedStep { get; init; }
+
+    /// <summary>The least eval loss so far, or null.</summary>
+    [JsonPropertyName("best_loss")]
+    public double? BestLoss { get; init; }
+
+    /// <summary>The step of the least eval loss.</summary>
+    [JsonPropertyName("best_step")]
+    public long BestStep { get; init; }
+
+    /// <summary>Evaluations since then.</summary>
+    [JsonPropertyName("evaluations_without_improvement")]
+    public int EvaluationsWithoutImprovement { get; init; }
+}
