@@ -151,7 +151,7 @@ public sealed class FamilyTests(string name)
 
         PeftFolder.Save(adapter, folder.At("adapter"), path);
         MergedExport.Write(loaded, adapter, folder.At("merged"), dtype: null, maxShardBytes: 1L << 30);
-        var (difference, largest, _) = MergedExport.Verify(loaded, folder.At("merged"));
+        var (difference, largest, _, _, _) = MergedExport.Verify(loaded, folder.At("merged"));
         Assert.That(difference, Is.LessThan(1e-4 * largest));
         using var before = CheckpointWeights.Open(path);
         using var after = CheckpointWeights.Open(folder.At("merged"));
