@@ -34,11 +34,13 @@ public sealed class FailingDiskTests
     [Test]
     public void Rows_that_do_not_fit_into_memory_are_answered_with_what_to_change()
     {
-        // A process of 6 GiB of addresses, and a row whose attention wants more than that at once.
+        // A process of 6 GiB of addresses, and rows whose layers keep more than that.
         using var work = new Workspace();
-        work.Write("rows.jsonl", $"{{\"input_ids\": [{string.Join(',', Enumerable.Range(0, 30_000).Select(static i => i % 300))}]}}");
+        var row = $"{{\"input_ids\": [{string.Join(',', Enumerable.Range(0, 500).Select(static i => i % 300))}]}}\n";
+        work.Write("rows.jsonl", string.Concat(Enumerable.Repeat(row, 4_000)));
         var owt = Owt.RunInShell(
-            work.Root, "export DOTNET_GCHeapHardLimit=0x10000000; ulimit -v 6291456; exec \"$@\"", 3, "train", "train.yaml", "data.max_length=40000", "training.worst_batch_first=true");
+            work.Root, "export DOTNET_GCHeapHardLimit=0x10000000; ulimit -v 6291456; exec \"$@\"", 3,
+            "train", "train.yaml", "data.cache=off", "training.micro_batch_size=4000", "training.worst_batch_first=true");
         Assert.That(owt.Error, Does.Contain("training.micro_batch_size").And.Contain("data.max_length").And.Contain("training.activation_checkpointing"));
     }
 

@@ -79,7 +79,7 @@ public sealed class AdamW8Bit : ParameterOptimizer
         var count = values.numel();
         var code = DynamicCode.Of(signed, values.device);
         var blocks = Padded(values).view(-1, BlockSize);
-        _ = scales.copy_(blocks.abs().amax([1]));
+        _ = scales.copy_(blocks.abs().amax(1));
         var found = blocks.div(scales.clamp_min(s_least).unsqueeze(1)).bucketize(code.Middles, outInt32: true);
         if (signed)
         {
