@@ -5,8 +5,9 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Training;
 using OpenWeights.Tune.Training.Optimizers;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
+using AdamW = OpenWeights.Tune.Training.Optimizers.AdamW;
+using Parameter = TorchSharp.Modules.Parameter;
 
 namespace OpenWeights.Tune.Tests.Training;
 
