@@ -4,18 +4,18 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>
-/// The 8-bit dynamic code of bitsandbytes (create_dynamic_map; Dettmers, 2015), on a device: a sign, an exponent from 1e-6 to 1 of varying
-/// length, and in the bits that are left an even split of 0.1 to 1.
+/// The 8-bit dynamic code of bitsandbytes (create_dynamic_map; Dettmers et al., 2022): exponents from 1e-6 to 1, and in the bits
+/// that an exponent leaves an even split of 0.1 to 1; with a sign, or without one and twice as fine.
 /// </summary>
 internal sealed class DynamicCode
 {
-    private const int MaxExponentBits = 7;
-    private static readonly ConcurrentDictionary<string, DynamicCode> s_found = new();
+    private const int ExponentBits = 7;
+    private static readonly ConcurrentDictionary<(string, bool), DynamicCode> s_found = new();
 
-    private DynamicCode(Device device)
+    private DynamicCode(bool signed, Device device)
     {
         using var scope = NewDisposeScope();
-        var levels = Levels();
+        var levels = Levels(signed);
         Values = scope.Detach(tensor(levels, device: device));
         Middles = scope.Detach(tensor(levels.Zip(levels.Skip(1), static (low, high) => (low + high) / 2).ToArray(), device: device));
     }
@@ -26,23 +26,27 @@ internal sealed class DynamicCode
     /// <summary>Halfway between neighbouring levels, [255].</summary>
     internal Tensor Middles { get; }
 
-    internal static DynamicCode Of(Device device) => s_found.GetOrAdd(device.ToString(), static (_, d) => new DynamicCode(d), device);
+    internal static DynamicCode Of(bool signed, Device device) => s_found.GetOrAdd((device.ToString(), signed), static (key, d) => new DynamicCode(key.Item2, d), device);
 
-    /// <summary>The levels: 127 of each sign, 0 and 1.</summary>
-    internal static float[] Levels()
+    /// <summary>The levels of a code: 0, 1, and means of neighbouring boundaries.</summary>
+    internal static float[] Levels(bool signed)
     {
         var levels = new List<float> { 0, 1 };
-        for (var i = 0; i < MaxExponentBits; i++)
+        for (var i = 0; i < ExponentBits; i++)
         {
-            var parts = 1 << i;
-            var power = (float)Math.Pow(10, i - (MaxExponentBits - 1));
+            var parts = 1 << (signed ? i : i + 1);
+            var power = Math.Pow(10, i - (ExponentBits - 1));
             for (var k = 0; k < parts; k++)
             {
-                // linspace(0.1, 1, parts + 1) and the means of neighbours, in float32 as there: torch counts from the nearer end.
-                float Boundary(int at) => at < (parts + 1) / 2 ? 0.1f + ((1f - 0.1f) / parts * at) : 1f - ((1f - 0.1f) / parts * (parts - at));
-                var mean = (Boundary(k) + Boundary(k + 1)) / 2f;
-                levels.Add(power * mean);
-                levels.Add(-power * mean);
+                // torch.linspace(0.1, 1, parts + 1) counts from the nearer end, in float32; so do the means of neighbours.
+                var step = (1f - 0.1f) / parts;
+                float Boundary(int at) => at < (parts + 1) / 2 ? 0.1f + (step * at) : 1f - (step * (parts - at));
+                var level = (float)(power * ((Boundary(k) + Boundary(k + 1)) / 2f));
+                levels.Add(level);
+                if (signed)
+                {
+                    levels.Add(-level);
+                }
             }
         }
 

@@ -114,7 +114,7 @@ public sealed class Nf4Weight : QuantizedWeight
         var mean = scales.mean();
         var centred = Padded(scales.sub(mean), ScaleBlock).view(-1, ScaleBlock);
         var largest = centred.abs().amax(1);
-        var found = centred.mul(largest.clamp_min(s_least).reciprocal().unsqueeze(1)).bucketize(DynamicCode.Of(scales.device).Middles, outInt32: true);
+        var found = centred.mul(largest.clamp_min(s_least).reciprocal().unsqueeze(1)).bucketize(DynamicCode.Of(signed: true, scales.device).Middles, outInt32: true);
         return (found.view(-1).narrow(0, 0, scales.numel()).to(uint8), largest, mean);
     }
 
@@ -130,7 +130,7 @@ public sealed class Nf4Weight : QuantizedWeight
         var group = first / ScaleBlock;
         var end = Math.Min(_scaleCodes.numel(), (first + blocks + ScaleBlock - 1) / ScaleBlock * ScaleBlock);
         var codes = _scaleCodes.narrow(0, group * ScaleBlock, end - (group * ScaleBlock)).to(ScalarType.Int32);
-        var values = Padded(DynamicCode.Of(codes.device).Values.index_select(0, codes), ScaleBlock).view(-1, ScaleBlock);
+        var values = Padded(DynamicCode.Of(signed: true, codes.device).Values.index_select(0, codes), ScaleBlock).view(-1, ScaleBlock);
         _ = values.mul_(_scales.narrow(0, group, values.size(0)).unsqueeze(1));
         return values.view(-1).narrow(0, first - (group * ScaleBlock), blocks).add(_mean!, Scalars.One);
     }

@@ -53,7 +53,7 @@ public sealed class Nf4Tests
     [Test]
     public void The_code_of_scales_is_bitsandbytes_dynamic_map()
     {
-        var levels = DynamicCode.Levels();
+        var levels = DynamicCode.Levels(signed: true);
         Assert.That(levels, Has.Length.EqualTo(256).And.Ordered);
         Assert.That(levels.Distinct().Count(), Is.EqualTo(256));
         Assert.That((levels[0], levels[^2], levels[^1]), Is.EqualTo((-0.99296875f, 0.99296875f, 1f)));
@@ -114,7 +114,7 @@ public sealed class Nf4Tests
     private static double[] DoubleQuantised(double[] scales)
     {
         var mean = scales.Average();
-        var levels = DynamicCode.Levels();
+        var levels = DynamicCode.Levels(signed: true);
         return
         [
             .. scales.Chunk(256).SelectMany(chunk =>

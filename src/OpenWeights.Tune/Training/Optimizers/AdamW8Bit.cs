@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;

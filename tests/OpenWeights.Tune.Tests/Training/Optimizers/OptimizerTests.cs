@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using NUnit.Framework;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Training.Optimizers;
 using TorchSharp;
 using TorchSharp.Modules;
