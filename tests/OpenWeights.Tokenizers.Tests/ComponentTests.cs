@@ -39,17 +39,20 @@ public sealed class ComponentTests
         GoldenCase.ExpectNone(differences);
     }
 
-    [TestCaseSource(nameof(Cases))]
-    public void Ranges_equal_the_references_or_hold_them(JsonObject component)
+    // Where characters vanish without a token, the reference's ranges are off by them.
+    private static IEnumerable<TestCaseData> CasesWithRanges() => Cases().Where(static test =>
     {
+        var component = (JsonObject)test.Arguments[0]!;
         var name = component["name"]!.GetValue<string>();
         var isWithoutBytes = component["base"]!.GetValue<string>() == "bytes" && component["change"]!["pre_tokenizer"] is { } step
             && !step.ToJsonString().Contains("ByteLevel", StringComparison.Ordinal);
-        if (isWithoutBytes || name.Contains("unk_token", StringComparison.Ordinal) || name.Contains("suffix", StringComparison.Ordinal))
-        {
-            Assert.Pass("Where characters vanish without a token, the reference's ranges are off by them.");
-        }
+        return !isWithoutBytes && !name.Contains("unk_token", StringComparison.Ordinal) && !name.Contains("suffix", StringComparison.Ordinal);
+    });
 
+    [TestCaseSource(nameof(CasesWithRanges))]
+    public void Ranges_equal_the_references_or_hold_them(JsonObject component)
+    {
+        var name = component["name"]!.GetValue<string>();
         var tokenizer = SmallTokenizers.Load(SmallTokenizers.Changed(component["base"]!.GetValue<string>(), component["change"]!.AsObject()));
         var differences = new List<string>();
         foreach (var answer in component["answers"]!.AsArray().Where(a => a!["offsets"] is not null))
