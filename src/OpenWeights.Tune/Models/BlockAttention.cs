@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
@@ -70,8 +71,8 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         foreach (var block in plan.Blocks())
         {
             using var inner = NewDisposeScope();
-            var (scores, _) = Scores(plan, block, plan.Queries(block), keepsLimited: false);
-            var part = scores.softmax(-1).to(query.dtype).bmm(block.Of(plan.Value));
+            var (weights, _) = Weights(plan, block, plan.Queries(block), keepsLimited: false);
+            var part = weights.to(query.dtype).bmm(block.Of(plan.Value));
             _ = block.Of(byHead).copy_(part.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
         }
 
@@ -82,15 +83,19 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
     {
         using var inner = NewDisposeScope();
         var queries = plan.Queries(block);
-        var (scores, limited) = Scores(plan, block, queries, keepsLimited: true);
-        var weights = scores.softmax(-1);
+        var (weights, limited) = Weights(plan, block, queries, keepsLimited: true);
         var gradient = block.Of(given).reshape(queries.shape);
         _ = block.Of(gradients.Value).PlusInPlace(weights.to(queries.dtype).transpose(1, 2).bmm(gradient).to(float32));
 
         // d softmax: p (dp - sum of p dp); d of the limit: 1 - tanh².
         var gradScores = gradient.bmm(block.Of(plan.Value).transpose(1, 2)).to(float32);
-        using (var weighted = gradScores.mul(weights))
+        if (CpuKernel.Serves(gradScores, weights))
         {
+            SoftmaxKernel.Backward(weights, gradScores);
+        }
+        else
+        {
+            using var weighted = gradScores.mul(weights);
             gradScores = gradScores.sub_(weighted.sum(-1, keepdim: true)).mul_(weights);
         }
 
@@ -105,8 +110,8 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         _ = block.Of(gradients.Query).copy_(gradQuery.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
     }
 
-    // Scores of a block in float32, [rows, group x queries, keys], with -infinity where a query may not look; and the tanh behind a limit.
-    private static (Tensor Scores, Tensor? Limited) Scores(Plan plan, Block block, Tensor queries, bool keepsLimited)
+    // How a block's queries weigh its keys, in float32, [rows, group x queries, keys], and the tanh behind a limit of their scores.
+    private static (Tensor Weights, Tensor? Limited) Weights(Plan plan, Block block, Tensor queries, bool keepsLimited)
     {
         var scores = queries.bmm(block.Of(plan.Key).transpose(1, 2)).to(float32);
         Tensor? limited = null;
@@ -122,12 +127,19 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         {
             _ = byQuery.masked_fill_(block.OfMask(plan.Hidden), plan.Settings.Nowhere);
         }
-        else if (block.Count > 1)
+
+        if (CpuKernel.Serves(scores))
+        {
+            SoftmaxKernel.Causal(scores, block.Count, plan.Hidden is null ? block.Count - 1 : 0);
+            return (scores, limited);
+        }
+
+        if (plan.Hidden is null && block.Count > 1)
         {
             _ = byQuery.narrow(3, block.Keys - block.Count, block.Count).masked_fill_(plan.Ahead(block.Count), plan.Settings.Nowhere);
         }
 
-        return (scores, limited);
+        return (scores.softmax(-1), limited);
     }
 
     /// <summary>What all blocks of a call share. Its tensors are in the dispose scope that it was made in.</summary>

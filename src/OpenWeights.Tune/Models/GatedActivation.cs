@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
@@ -11,41 +12,52 @@ internal sealed class GatedActivation : SingleTensorFunction<GatedActivation>
 
     /// <summary>act(gate) · up, elementwise.</summary>
     internal static Tensor Of(Tensor gate, Tensor up, Activation activation) =>
-        is_grad_enabled() && (gate.requires_grad || up.requires_grad) ? apply(gate, up, activation) : Forward(gate, up, activation);
+        is_grad_enabled() && (gate.requires_grad || up.requires_grad) ? apply(gate, up, activation) : Product(gate, up, activation);
 
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
         var (gate, up, activation) = ((Tensor)vars[0], (Tensor)vars[1], (Activation)vars[2]);
         ctx.save_for_backward([gate, up]);
         ctx.save_data("activation", activation);
-        return Forward(gate, up, activation);
+        return Product(gate, up, activation);
     }
 
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
     {
-        var (gate, up) = InputGradients(ctx.get_saved_variables(), (Activation)ctx.get_data("activation"), grad_output);
+        var saved = ctx.get_saved_variables();
+        var (gate, up) = InputGradients(saved[0], saved[1], (Activation)ctx.get_data("activation"), grad_output);
         return BackwardResults.Keep(ctx, gate, up, null);
     }
 
-    private static Tensor Forward(Tensor gate, Tensor up, Activation activation)
+    /// <summary>The product, without a graph.</summary>
+    internal static Tensor Product(Tensor gate, Tensor up, Activation activation)
     {
         using var scope = NewDisposeScope();
-        return activation.Apply(gate).mul(up).MoveToOuterDisposeScope();
+        return (GateKernel.Serves(gate, up, activation) ? GateKernel.Forward(gate, up, activation) : activation.Apply(gate).mul(up)).MoveToOuterDisposeScope();
     }
 
-    private static (Tensor Gate, Tensor Up) InputGradients(List<Tensor> saved, Activation activation, Tensor gradient)
+    /// <summary>The gradients of gate and up, in no dispose scope.</summary>
+    internal static (Tensor Gate, Tensor Up) InputGradients(Tensor gate, Tensor up, Activation activation, Tensor gradient)
     {
         using var scope = NewDisposeScope();
+        var (gradGate, gradUp) = GateKernel.Serves(gate, up, activation)
+            ? GateKernel.Backward(gate, up, gradient.contiguous(), activation)
+            : Composed(gate, up, activation, gradient);
+        return (scope.Detach(gradGate), scope.Detach(gradUp));
+    }
+
+    private static (Tensor Gate, Tensor Up) Composed(Tensor gate, Tensor up, Activation activation, Tensor gradient)
+    {
         using var recorded = enable_grad();
-        var gate = saved[0].detach().requires_grad_();
-        var active = activation.Apply(gate);
+        var leaf = gate.detach().requires_grad_();
+        var active = activation.Apply(leaf);
         Tensor gradUp, gradActive;
         using (no_grad())
         {
-            (gradUp, gradActive) = (gradient.mul(active), gradient.mul(saved[1]));
+            (gradUp, gradActive) = (gradient.mul(active), gradient.mul(up));
         }
 
         autograd.backward([active], [gradActive]);
-        return (scope.Detach(gate.grad!), scope.Detach(gradUp));
+        return (leaf.grad!, gradUp);
     }
 }

@@ -14,8 +14,7 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
 
     private readonly WeightSlot _slot;
     private readonly Scalar _epsilon;
-    private readonly bool _addsOne;
-    private readonly bool _scalesBeforeRounding;
+    private readonly NormSettings _settings;
 
     /// <summary>A norm around its weight.</summary>
     /// <param name="weight">The scale, [features].</param>
@@ -27,8 +26,7 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
         _weight = weight;
         _slot = new WeightSlot("weight", _weight);
         _epsilon = config.NormEpsilon;
-        _addsOne = config.NormAddsOne;
-        _scalesBeforeRounding = config.NormScalesBeforeRounding;
+        _settings = new NormSettings(config.NormEpsilon, config.NormAddsOne, config.NormScalesBeforeRounding);
         RegisterComponents();
     }
 
@@ -51,17 +49,22 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
     public override Tensor forward(Tensor input)
     {
         ArgumentNullException.ThrowIfNull(input);
+        if (FusedRmsNorm.Serves(input, _slot.Current!))
+        {
+            return FusedRmsNorm.Of(input, _slot.Current!, _settings);
+        }
+
         using var scope = NewDisposeScope();
         var states = input.to(float32);
         var inverse = states.mul(states).mean([-1], keepdim: true).add_(_epsilon, Scalars.One).rsqrt_();
         var scaled = states.mul(inverse);
-        if (!_scalesBeforeRounding)
+        if (!_settings.ScalesBeforeRounding)
         {
             return scaled.to(input.dtype).mul(_slot.Current!).MoveToOuterDisposeScope();
         }
 
         var scale = _slot.Current!.to(float32);
-        return scaled.mul(_addsOne ? scale.add(Scalars.One, Scalars.One) : scale).to(input.dtype).MoveToOuterDisposeScope();
+        return scaled.mul(_settings.AddsOne ? scale.add(Scalars.One, Scalars.One) : scale).to(input.dtype).MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>

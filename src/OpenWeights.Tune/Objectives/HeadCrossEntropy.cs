@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -48,27 +49,24 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, rows - start);
             var states = hidden.narrow(0, start, count);
-            var wanted = targets.narrow(0, start, count).unsqueeze(1);
             var scores = nn.functional.linear(states, weight).to(float32);
             var slope = Shape(scores, multiplier, softCap);
-            var normalizer = scores.logsumexp(1, keepdim: true);
-            _ = loss.PlusInPlace(normalizer.sub(scores.gather(1, wanted)).sum());
-            if (gradHidden is null && gradWeight is null)
+            var (sum, gradScores) = Losses(scores, targets.narrow(0, start, count), gradHidden is not null || gradWeight is not null);
+            _ = loss.PlusInPlace(sum);
+            if (gradScores is null)
             {
                 continue;
             }
 
-            // d loss / d scores = softmax - onehot
-            var gradScores = scores.sub_(normalizer).exp_();
-            _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).neg_());
             if (slope is not null)
             {
                 gradScores = gradScores.mul_(slope);
             }
 
+            // Products are written where they belong, without a tensor between.
             gradScores = gradScores.to(weight.dtype);
-            _ = gradHidden?.narrow(0, start, count).copy_(gradScores.mm(weight));
-            _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
+            _ = gradHidden?.narrow(0, start, count).addmm_(gradScores, weight, beta: 0);
+            _ = weight.dtype == float32 ? gradWeight?.addmm_(gradScores.t(), states) : gradWeight?.PlusInPlace(gradScores.t().mm(states));
         }
 
         ctx.save_data("gradients", new Gradients(gradHidden?.DetachFromDisposeScope(), gradWeight?.to(weight.dtype).DetachFromDisposeScope()));
@@ -79,6 +77,28 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     {
         var (hidden, weight) = ((Gradients)ctx.get_data("gradients")).Take(grad_output);
         return BackwardResults.Keep(ctx, hidden, weight, null, null);
+    }
+
+    // The summed loss of some rows of scores, float32, and the scores' gradient where they lie: softmax - onehot. In the caller's dispose scope.
+    private static (Tensor Sum, Tensor? Gradient) Losses(Tensor scores, Tensor targets, bool wantsGradient)
+    {
+        if (CpuKernel.Serves(scores))
+        {
+            using Scalar loss = SoftmaxKernel.CrossEntropy(scores, targets, wantsGradient);
+            return (full([], loss, float32, scores.device), wantsGradient ? scores : null);
+        }
+
+        using var scope = NewDisposeScope();
+        var wanted = targets.unsqueeze(1);
+        var normalizer = scores.logsumexp(1, keepdim: true);
+        var sum = normalizer.sub(scores.gather(1, wanted)).sum().MoveToOuterDisposeScope();
+        if (!wantsGradient)
+        {
+            return (sum, null);
+        }
+
+        _ = scores.sub_(normalizer).exp_().scatter_add_(1, wanted, ones([scores.size(0), 1], float32, scores.device).neg_());
+        return (sum, scores);
     }
 
     // Scales and limits scores where they lie, and gives the slope of that: c tanh(m x / c) has m (1 - tanh²). Null where nothing is done.

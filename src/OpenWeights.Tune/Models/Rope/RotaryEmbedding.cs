@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -56,6 +57,11 @@ public sealed class RotaryEmbedding
         if (cos is null || sin is null)
         {
             return states;
+        }
+
+        if (RotaryKernel.Serves(states, cos, sin))
+        {
+            return FusedRotation.Of(states, cos, sin);
         }
 
         using var scope = NewDisposeScope();

@@ -1,0 +1,150 @@
+using System.Runtime.Intrinsics;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Kernels;
+
+/// <summary>Root mean square normalisation in one pass over its rows, and its gradients from the input and each row's factor.</summary>
+internal static unsafe class RmsNormKernel
+{
+    /// <summary>Normalises rows.</summary>
+    /// <param name="input">[..., features], in one piece.</param>
+    /// <param name="scale">What features are multiplied by, [features], float32.</param>
+    /// <param name="epsilon">What is added to the mean square.</param>
+    /// <param name="rounds">Whether the normalised row is rounded to its dtype before it is scaled.</param>
+    /// <returns>The output, of the input's shape, and each row's factor, [rows], float32.</returns>
+    internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor scale, float epsilon, bool rounds)
+    {
+        var factors = empty([input.numel() / input.size(-1)], float32, input.device);
+        var features = (nint)input.size(-1);
+        var (x, f) = ((nint)CpuKernel.Pointer(input), (nint)CpuKernel.Pointer(factors));
+        var half = input.dtype == ScalarType.BFloat16;
+        CpuKernel.Run(factors.numel(), features, (first, last) =>
+        {
+            if (half)
+            {
+                Factors<BFloat16Elements>(x, (float*)f, features, epsilon, first, last);
+            }
+            else
+            {
+                Factors<Float32Elements>(x, (float*)f, features, epsilon, first, last);
+            }
+        });
+        GC.KeepAlive(input);
+        return (Again(input, scale, factors, rounds), factors);
+    }
+
+    /// <summary>Makes the output from each row's factor.</summary>
+    internal static Tensor Again(Tensor input, Tensor scale, Tensor factors, bool rounds)
+    {
+        var output = empty(input.shape, input.dtype, input.device);
+        var features = (nint)input.size(-1);
+        var (x, s, y, f) = ((nint)CpuKernel.Pointer(input), (nint)CpuKernel.Pointer(scale), (nint)CpuKernel.Pointer(output), (nint)CpuKernel.Pointer(factors));
+        var half = input.dtype == ScalarType.BFloat16;
+        CpuKernel.Run(factors.numel(), features, (first, last) =>
+        {
+            for (var row = first; row < last; row++)
+            {
+                if (half)
+                {
+                    Scale<BFloat16Elements>(x, (float*)s, y, ((float*)f)[row], row, features, rounds);
+                }
+                else
+                {
+                    Scale<Float32Elements>(x, (float*)s, y, ((float*)f)[row], row, features, false);
+                }
+            }
+        });
+        GC.KeepAlive((input, scale, factors));
+        return output;
+    }
+
+    /// <summary>The gradients: f (s g - x f² mean(s g x)) for the input, the sum over rows of g x f for the scale.</summary>
+    /// <param name="input">As in forward.</param>
+    /// <param name="scale">As in forward.</param>
+    /// <param name="factors">From forward.</param>
+    /// <param name="gradient">The output's gradient, of the input's shape and dtype, in one piece.</param>
+    /// <param name="wantsScale">Whether the scale's gradient is wanted.</param>
+    /// <returns>The input's gradient, and the scale's, [features], float32.</returns>
+    internal static (Tensor Input, Tensor? Scale) Backward(Tensor input, Tensor scale, Tensor factors, Tensor gradient, bool wantsScale)
+    {
+        var (rows, features) = (factors.numel(), (nint)input.size(-1));
+        var parts = CpuKernel.Parts(rows, features);
+        var result = empty(input.shape, input.dtype, input.device);
+        var sums = wantsScale ? zeros([parts, features], float32, input.device) : null;
+        var pointers = new Pointers(
+            (nint)CpuKernel.Pointer(input), (nint)CpuKernel.Pointer(gradient), (nint)CpuKernel.Pointer(result), (nint)CpuKernel.Pointer(scale), sums is null ? 0 : (nint)CpuKernel.Pointer(sums));
+        var f = (nint)CpuKernel.Pointer(factors);
+        var half = input.dtype == ScalarType.BFloat16;
+        CpuKernel.RunParts(parts, part =>
+        {
+            var own = pointers with { Sums = pointers.Sums == 0 ? 0 : pointers.Sums + (part * features * sizeof(float)) };
+            for (var row = rows * part / parts; row < rows * (part + 1) / parts; row++)
+            {
+                if (half)
+                {
+                    Backward<BFloat16Elements>(own, ((float*)f)[row], row, features);
+                }
+                else
+                {
+                    Backward<Float32Elements>(own, ((float*)f)[row], row, features);
+                }
+            }
+        });
+        GC.KeepAlive((input, scale, factors, gradient));
+        return (result, sums?.sum([0]));
+    }
+
+    private static void Factors<T>(nint x, float* factors, nint features, float epsilon, long first, long last)
+        where T : struct, IElements
+    {
+        for (var row = first; row < last; row++)
+        {
+            var states = Lanes.Row<T>(x, row * features);
+            var sum = Vector256<float>.Zero;
+            for (nint i = 0; i < features; i += Lanes.Width)
+            {
+                var state = Lanes.Read<T>(states, i, features);
+                sum += state * state;
+            }
+
+            factors[row] = 1 / MathF.Sqrt((Vector256.Sum(sum) / features) + epsilon);
+        }
+    }
+
+    private static void Scale<T>(nint x, float* scale, nint y, float factor, long row, nint features, bool rounds)
+        where T : struct, IElements
+    {
+        var (states, output) = ((nint)Lanes.Row<T>(x, row * features), (nint)Lanes.Row<T>(y, row * features));
+        for (nint i = 0; i < features; i += Lanes.Width)
+        {
+            var scaled = Lanes.Read<T>((void*)states, i, features) * factor;
+            Lanes.Write<T>((void*)output, i, features, (rounds ? T.Round(scaled) : scaled) * Lanes.Read<Float32Elements>(scale, i, features));
+        }
+    }
+
+    private static void Backward<T>(in Pointers p, float factor, long row, nint features)
+        where T : struct, IElements
+    {
+        var (x, g, dx) = ((nint)Lanes.Row<T>(p.States, row * features), (nint)Lanes.Row<T>(p.Gradient, row * features), (nint)Lanes.Row<T>(p.Result, row * features));
+        var scale = (float*)p.Scale;
+        var sums = (float*)p.Sums;
+        var dot = Vector256<float>.Zero;
+        for (nint i = 0; i < features; i += Lanes.Width)
+        {
+            dot += Lanes.Read<T>((void*)g, i, features) * Lanes.Read<Float32Elements>(scale, i, features) * Lanes.Read<T>((void*)x, i, features);
+        }
+
+        var share = Vector256.Sum(dot) / features * factor * factor;
+        for (nint i = 0; i < features; i += Lanes.Width)
+        {
+            var (gradient, state) = (Lanes.Read<T>((void*)g, i, features), Lanes.Read<T>((void*)x, i, features));
+            Lanes.Write<T>((void*)dx, i, features, ((gradient * Lanes.Read<Float32Elements>(scale, i, features)) - (state * share)) * factor);
+            if (sums is not null)
+            {
+                Lanes.Write<Float32Elements>(sums, i, features, Lanes.Read<Float32Elements>(sums, i, features) + (gradient * state * factor));
+            }
+        }
+    }
+
+    private readonly record struct Pointers(nint States, nint Gradient, nint Result, nint Scale, nint Sums);
+}
