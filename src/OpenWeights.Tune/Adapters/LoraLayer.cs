@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -49,6 +50,10 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
 
     /// <summary>DoRA's magnitude of each output, [out]; null for LoRA.</summary>
     public Parameter? Magnitude { get; }
+
+    /// <summary>The update where it is all that the adapter does now: no magnitude, no start or bias of its own, nothing left out of the input.</summary>
+    internal LowRankUpdate? PlainUpdate =>
+        Magnitude is null && _start is null && OutputBias is null && A.dtype == float32 && !(_training && Dropout > 0) ? new LowRankUpdate(A, B, (float)Scale) : null;
 
     /// <summary>Whether the update counts from a start of its own, s (B A - B0 A0).</summary>
     public bool HasStart => _start is not null;

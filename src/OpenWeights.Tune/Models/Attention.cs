@@ -78,17 +78,26 @@ public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
     {
         ArgumentNullException.ThrowIfNull(input1);
         ArgumentNullException.ThrowIfNull(input2);
+        return Run(input1, null, input2);
+    }
+
+    /// <summary>The attention of states.</summary>
+    /// <param name="states">[batch, tokens, hidden].</param>
+    /// <param name="norm">What normalises them first, or null.</param>
+    /// <param name="context">Who may look at whom.</param>
+    internal Tensor Run(Tensor states, RmsNorm? norm, AttentionContext context)
+    {
         using var scope = NewDisposeScope();
-        var (batch, tokens) = (input1.size(0), input1.size(1));
-        var (query, key, value) = Project(input1);
-        query = RotaryEmbedding.Rotate(query, input2.Cos, input2.Sin);
-        key = RotaryEmbedding.Rotate(key, input2.Cos, input2.Sin);
-        if (input2.Cache is not null)
+        var (batch, tokens) = (states.size(0), states.size(1));
+        var (query, key, value) = Project(states, norm);
+        query = RotaryEmbedding.Rotate(query, context.Cos, context.Sin);
+        key = RotaryEmbedding.Rotate(key, context.Cos, context.Sin);
+        if (context.Cache is not null)
         {
-            (key, value) = input2.Cache.Append(_layer, key, value, input2.SlidingWindow);
+            (key, value) = context.Cache.Append(_layer, key, value, context.SlidingWindow);
         }
 
-        var mixed = _scores.Mix(query, key, value, input2);
+        var mixed = _scores.Mix(query, key, value, context);
         return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, _heads * _headDimension)).MoveToOuterDisposeScope();
     }
 
@@ -104,12 +113,12 @@ public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
     }
 
     // Queries, keys and values by head, [batch, heads, tokens, head_dim], in the caller's dispose scope.
-    private (Tensor Query, Tensor Key, Tensor Value) Project(Tensor states)
+    private (Tensor Query, Tensor Key, Tensor Value) Project(Tensor states, RmsNorm? norm)
     {
         long keys = (long)_keyValueHeads * _headDimension;
-        var parts = _fused is null
-            ? [_query!.call(states), _key!.call(states), _value!.call(states)]
-            : _fused.call(states).split([(long)_heads * _headDimension, keys, keys], -1);
+        IReadOnlyList<Tensor> parts = _fused is null
+            ? LinearLayer.Outputs(states, norm, _query!, _key!, _value!)
+            : LinearLayer.Outputs(states, norm, _fused)[0].split([(long)_heads * _headDimension, keys, keys], -1);
         return (Heads(parts[0], _heads, _queryNorm), Heads(parts[1], _keyValueHeads, _keyNorm), Heads(parts[2], _keyValueHeads, null));
     }
 

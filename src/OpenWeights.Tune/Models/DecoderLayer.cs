@@ -68,11 +68,12 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
     public override Tensor forward(Tensor input1, AttentionContext input2)
     {
         ArgumentNullException.ThrowIfNull(input1);
+        ArgumentNullException.ThrowIfNull(input2);
         using var scope = NewDisposeScope();
-        var attended = _attention.call(_inputNorm?.call(input1) ?? input1, input2);
+        var attended = _attention.Run(input1, _inputNorm, input2);
         var states = input1.add(_after ? _postAttentionNorm.call(attended) : attended, _residual);
-        var read = !_before ? states : (_preFeedForwardNorm ?? _postAttentionNorm).call(states);
-        var fed = _feedForward.Plain?.call(read) ?? _feedForward.Mixture!.call(read, input2);
+        var norm = !_before ? null : _preFeedForwardNorm ?? _postAttentionNorm;
+        var fed = _feedForward.Plain?.Run(states, norm) ?? _feedForward.Mixture!.call(norm?.call(states) ?? states, input2);
         return states.add(_postFeedForwardNorm?.call(fed) ?? fed, _residual).MoveToOuterDisposeScope();
     }
 

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Models.Projections;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -37,10 +38,23 @@ public sealed class FeedForward : nn.Module<Tensor, Tensor>
     }
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor input)
+    public override Tensor forward(Tensor input) => Run(input, null);
+
+    /// <summary>The feed-forward of states.</summary>
+    /// <param name="states">[..., hidden].</param>
+    /// <param name="norm">What normalises them first, or null.</param>
+    internal Tensor Run(Tensor states, RmsNorm? norm)
     {
         using var scope = NewDisposeScope();
-        var parts = _gateAndUp.Length == 1 ? _gateAndUp[0].call(input).chunk(2, -1) : [.. _gateAndUp.Select(layer => layer.call(input))];
-        return _down[0].call(GatedActivation.Of(parts[0], parts[1], _activation)).MoveToOuterDisposeScope();
+        var parts = LinearLayer.Outputs(states, norm, _gateAndUp);
+        if (parts.Count == 1)
+        {
+            parts = [.. parts[0].chunk(2, -1)];
+        }
+
+        var output = ProjectionGroup.Serves(_down[0])
+            ? ProjectionGroup.Run(new GatedInput(parts[0], parts[1], _activation), _down)[0]
+            : _down[0].call(GatedActivation.Of(parts[0], parts[1], _activation));
+        return output.MoveToOuterDisposeScope();
     }
 }

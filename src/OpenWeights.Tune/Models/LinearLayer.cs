@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
@@ -80,9 +81,29 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         return new LinearLayer(weight, quantized, hasBias ? weights.Take($"{name}.bias", InitialWeight.Zeros, output) : null, output.Size, input.Size);
     }
 
+    /// <summary>What several layers make of the same states, each [..., out], in the caller's dispose scope.</summary>
+    /// <param name="states">[..., in].</param>
+    /// <param name="norm">What normalises the states first, or null.</param>
+    /// <param name="layers">The layers.</param>
+    internal static List<Tensor> Outputs(Tensor states, RmsNorm? norm, params LinearLayer[] layers)
+    {
+        if (ProjectionGroup.Serves(layers))
+        {
+            return ProjectionGroup.Run(norm?.Before(states) ?? new PlainInput(states), layers);
+        }
+
+        var input = norm?.call(states) ?? states;
+        return [.. layers.Select(layer => layer.call(input))];
+    }
+
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
     {
+        if (Projection.Serves(this))
+        {
+            return ProjectionGroup.Run(new PlainInput(input), this)[0];
+        }
+
         if (Adapter is null)
         {
             return Plain(input, Bias);

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -44,6 +45,11 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
 
     /// <inheritdoc/>
     public IReadOnlyList<WeightSlot> Slots => [_slot];
+
+    /// <summary>What layers read after the norm: states that are normalised again in backward where that can be done, else kept.</summary>
+    /// <param name="states">[..., features].</param>
+    internal LayerInput Before(Tensor states) =>
+        FusedRmsNorm.Serves(states, _slot.Current!) ? new NormedInput(states, _slot.Current!, _settings) : new PlainInput(call(states));
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)

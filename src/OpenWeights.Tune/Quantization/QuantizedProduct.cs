@@ -23,7 +23,8 @@ internal sealed class QuantizedProduct : SingleTensorFunction<QuantizedProduct>
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>
         BackwardResults.Keep(ctx, InputGradient(grad_output, (QuantizedWeight)ctx.get_data("weight")), null);
 
-    private static Tensor Forward(Tensor input, QuantizedWeight weight)
+    /// <summary>The product without a graph.</summary>
+    internal static Tensor Forward(Tensor input, QuantizedWeight weight)
     {
         using var scope = NewDisposeScope();
         var rows = input.reshape(-1, weight.InFeatures);
@@ -42,7 +43,8 @@ internal sealed class QuantizedProduct : SingleTensorFunction<QuantizedProduct>
         return Shaped(output, input, weight.OutFeatures).MoveToOuterDisposeScope();
     }
 
-    private static Tensor InputGradient(Tensor gradient, QuantizedWeight weight)
+    /// <summary>The input's gradient, in the caller's dispose scope.</summary>
+    internal static Tensor Backward(Tensor gradient, QuantizedWeight weight)
     {
         using var scope = NewDisposeScope();
         var rows = gradient.reshape(-1, weight.OutFeatures);
@@ -62,7 +64,13 @@ internal sealed class QuantizedProduct : SingleTensorFunction<QuantizedProduct>
             }
         }
 
-        return scope.Detach(Shaped(sum!.to(gradient.dtype), gradient, weight.InFeatures));
+        return Shaped(sum!.to(gradient.dtype), gradient, weight.InFeatures).MoveToOuterDisposeScope();
+    }
+
+    private static Tensor InputGradient(Tensor gradient, QuantizedWeight weight)
+    {
+        using var scope = NewDisposeScope();
+        return scope.Detach(Backward(gradient, weight));
     }
 
     private static Tensor Shaped(Tensor rows, Tensor like, long features)

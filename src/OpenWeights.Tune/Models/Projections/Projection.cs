@@ -1,0 +1,141 @@
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Quantization;
+using OpenWeights.Tune.Torch;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Models.Projections;
+
+/// <summary>A linear layer's part in a <see cref="ProjectionGroup"/>: y = x Wᵀ + b + s B A x, and its gradients.</summary>
+internal sealed class Projection
+{
+    // Rows of an update in float32 that are there at once beside a result of another dtype, in elements.
+    private const long BlockElements = 1 << 17;
+
+    private readonly Parameter? _weight;
+    private readonly QuantizedWeight? _quantized;
+    private readonly Parameter? _bias;
+
+    internal Projection(LinearLayer layer)
+    {
+        _quantized = layer.Quantized;
+        _weight = _quantized is null ? layer.Weight : null;
+        _bias = layer.Bias;
+        Update = (layer.Adapter as LoraLayer)?.PlainUpdate;
+    }
+
+    /// <summary>The low-rank update, or null.</summary>
+    internal LowRankUpdate? Update { get; }
+
+    /// <summary>Whether anything of the layer is trained.</summary>
+    internal bool IsTrained => Parameters.Any(static p => p?.requires_grad == true);
+
+    /// <summary>Whether backward needs the layer's input: for gradients of W or A.</summary>
+    internal bool NeedsInput => _weight?.requires_grad == true || Update?.A.requires_grad == true;
+
+    /// <summary>What may get gradients: W, b, and where there is an update A and B.</summary>
+    internal IEnumerable<Tensor> Parameters => Update is null ? [_weight!, _bias!] : [_weight!, _bias!, Update.A, Update.B];
+
+    /// <summary>Whether a layer's adapter, if it has one, adds a low-rank update and does nothing else.</summary>
+    internal static bool Serves(LinearLayer layer) => layer.Adapter is null || (layer.Adapter as LoraLayer)?.PlainUpdate is not null;
+
+    /// <summary>The output and, where there is an update, A x in float32. In the caller's dispose scope.</summary>
+    /// <param name="input">[..., in].</param>
+    internal (Tensor Output, Tensor? Inner) Forward(Tensor input)
+    {
+        using var scope = NewDisposeScope();
+        var features = input.size(-1);
+        var dtype = ProductPrecision.Of(input);
+        var states = input.reshape(-1, features).to(dtype);
+        var output = Product(states, dtype);
+        Tensor? inner = null;
+        if (Update is { } update)
+        {
+            inner = empty([states.size(0), update.A.size(0)], float32, states.device);
+            AddUpdate(states, output, inner, update);
+        }
+
+        var shaped = output.to(input.dtype).view([.. input.shape[..^1], output.size(1)]);
+        return (shaped.MoveToOuterDisposeScope(), inner?.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>The gradients of <see cref="Parameters"/>, null where none is wanted; in the caller's dispose scope.</summary>
+    /// <param name="given">The output's gradient, [..., out].</param>
+    /// <param name="input">The input, [..., in]; null where <see cref="NeedsInput"/> is false.</param>
+    /// <param name="inner">A x, from forward.</param>
+    /// <param name="sum">What the input's gradient is added to; null where it is not wanted.</param>
+    internal IReadOnlyList<Tensor?> Backward(Tensor given, Tensor? input, Tensor? inner, InputGradient? sum)
+    {
+        using var scope = NewDisposeScope();
+        var dtype = ProductPrecision.Of(given);
+        var gradient = given.reshape(-1, given.size(-1)).to(dtype);
+        var states = input?.reshape(-1, input.size(-1)).to(dtype);
+        if (sum is not null)
+        {
+            if (_quantized is not null)
+            {
+                sum.Add(QuantizedProduct.Backward(gradient, _quantized));
+            }
+            else
+            {
+                sum.AddProduct(gradient, _weight!.detach().to(dtype));
+            }
+        }
+
+        var weight = _weight?.requires_grad == true ? gradient.t().mm(states!).to(_weight.dtype) : null;
+        var bias = _bias?.requires_grad == true ? given.reshape(-1, given.size(-1)).sum([0]) : null;
+        Tensor?[] ofUpdate = Update is { } update ? UpdateGradients(gradient.to(float32), states, inner!, update, sum) : [];
+        return [weight?.MoveToOuterDisposeScope(), bias?.MoveToOuterDisposeScope(), .. ofUpdate.Select(static g => g?.MoveToOuterDisposeScope())];
+    }
+
+    // The gradients of A and B; and what the input gets through them.
+    private static Tensor?[] UpdateGradients(Tensor gradient, Tensor? states, Tensor inner, LowRankUpdate update, InputGradient? sum)
+    {
+        using var scope = NewDisposeScope();
+        var b = update.B.requires_grad ? Scaled(gradient.t().mm(inner), update.Scale) : null;
+        var ofInner = Scaled(gradient.mm(update.B.detach()), update.Scale);
+        var a = update.A.requires_grad ? ofInner.t().mm(states!.to(float32)) : null;
+        sum?.AddProduct(ofInner, update.A.detach());
+        return [a?.MoveToOuterDisposeScope(), b?.MoveToOuterDisposeScope()];
+    }
+
+    private static Tensor Scaled(Tensor product, float scale)
+    {
+        using TorchSharp.Scalar factor = scale;
+        return scale == 1 ? product : product.mul_(factor);
+    }
+
+    // x Wᵀ + b in a dtype, a tensor of its own.
+    private Tensor Product(Tensor states, ScalarType dtype)
+    {
+        if (_quantized is null)
+        {
+            return nn.functional.linear(states, _weight!.detach().to(dtype), _bias?.detach().to(dtype));
+        }
+
+        var product = QuantizedProduct.Forward(states, _quantized);
+        return _bias is null ? product : product.PlusInPlace(_bias.detach().to(dtype));
+    }
+
+    private static void AddUpdate(Tensor states, Tensor output, Tensor inner, LowRankUpdate update)
+    {
+        var (a, b) = (update.A.detach().t(), update.B.detach().t());
+        if (output.dtype == float32)
+        {
+            _ = inner.addmm_(states, a, beta: 0);
+            _ = output.addmm_(inner, b, alpha: update.Scale);
+            return;
+        }
+
+        // The sum is made in float32 and rounded once, a few rows at a time.
+        var rows = states.device.type == TorchSharp.DeviceType.CPU ? Math.Max(1, BlockElements / Math.Max(states.size(1), output.size(1))) : Math.Max(1, states.size(0));
+        for (long start = 0; start < states.size(0); start += rows)
+        {
+            using var scope = NewDisposeScope();
+            var count = Math.Min(rows, states.size(0) - start);
+            var part = inner.narrow(0, start, count).addmm_(states.narrow(0, start, count).to(float32), a, beta: 0);
+            var target = output.narrow(0, start, count);
+            _ = target.copy_(target.to(float32).addmm_(part, b, alpha: update.Scale));
+        }
+    }
+}
