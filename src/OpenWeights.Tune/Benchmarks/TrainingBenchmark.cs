@@ -19,7 +19,6 @@ public static class TrainingBenchmark
     public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        var rate = MatrixRate.Measure(options.DType, options.Device);
         using var model = RandomModel(options);
         using var trained = new BenchmarkModel(model, options.Rank);
         var config = new RunConfig
@@ -37,21 +36,30 @@ public static class TrainingBenchmark
         var total = options.WarmupSteps + options.Steps;
         var rows = new RunRows(RandomRows(options, total * options.BatchSize), shuffle: false, Seed, options.BatchSize, accumulation: 1);
         using var trainer = new Trainer(trained, new SupervisedObjective(), rows, config, total);
-        var (seconds, loss) = (new List<double>(), 0.0);
+        var (seconds, rates, shares, loss) = (new List<double>(), new List<double>(), new List<double>(), 0.0);
+        var operations = OperationsPerToken(trained, options) * options.BatchSize * options.RowLength;
         for (var i = 0; i < total; i++)
         {
             var step = trainer.Step();
             loss = step.Loss;
             if (i >= options.WarmupSteps)
             {
+                // The limit is measured next to each step: a machine that is not alone swings between steps more than between runs.
+                var rate = MatrixRate.Measure(options.DType, options.Device);
                 seconds.Add(step.Seconds);
+                rates.Add(rate);
+                shares.Add(operations / step.Seconds / rate);
             }
         }
 
-        seconds.Sort();
-        var median = seconds[seconds.Count / 2];
-        var tokens = options.BatchSize * options.RowLength / median;
-        return new TrainingBenchmarkResult(tokens, ProcessMemory.Peak, loss, median, rate, tokens * OperationsPerToken(trained, options) / rate);
+        var median = Median(seconds);
+        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, loss, median, Median(rates), Median(shares));
+    }
+
+    private static double Median(List<double> values)
+    {
+        values.Sort();
+        return values[values.Count / 2];
     }
 
     private static CausalLanguageModel RandomModel(TrainingBenchmarkOptions options)

@@ -17,7 +17,7 @@ internal sealed class InputGradient
         }
         else if (left.dtype == float32)
         {
-            _ = _sum.addmm_(left, right);
+            Products.Add(_sum, left, right);
         }
         else
         {

@@ -51,7 +51,7 @@ internal sealed class Projection
         Tensor? inner = null;
         if (Update is { } update)
         {
-            inner = empty([states.size(0), update.A.size(0)], float32, states.device);
+            inner = zeros([states.size(0), update.A.size(0)], float32, states.device);
             AddUpdate(states, output, inner, update);
         }
 
@@ -92,17 +92,11 @@ internal sealed class Projection
     private static Tensor?[] UpdateGradients(Tensor gradient, Tensor? states, Tensor inner, LowRankUpdate update, InputGradient? sum)
     {
         using var scope = NewDisposeScope();
-        var b = update.B.requires_grad ? Scaled(gradient.t().mm(inner), update.Scale) : null;
-        var ofInner = Scaled(gradient.mm(update.B.detach()), update.Scale);
-        var a = update.A.requires_grad ? ofInner.t().mm(states!.to(float32)) : null;
+        var b = update.B.requires_grad ? Products.Of(gradient.t(), inner, update.Scale) : null;
+        var ofInner = Products.Of(gradient, update.B.detach(), update.Scale);
+        var a = update.A.requires_grad ? Products.Of(states!.to(float32).t(), ofInner).t().contiguous() : null;
         sum?.AddProduct(ofInner, update.A.detach());
         return [a?.MoveToOuterDisposeScope(), b?.MoveToOuterDisposeScope()];
-    }
-
-    private static Tensor Scaled(Tensor product, float scale)
-    {
-        using TorchSharp.Scalar factor = scale;
-        return scale == 1 ? product : product.mul_(factor);
     }
 
     // x Wᵀ + b in a dtype, a tensor of its own.
@@ -119,11 +113,11 @@ internal sealed class Projection
 
     private static void AddUpdate(Tensor states, Tensor output, Tensor inner, LowRankUpdate update)
     {
-        var (a, b) = (update.A.detach().t(), update.B.detach().t());
+        var (a, b) = (update.A.detach().t().contiguous(), update.B.detach().t().contiguous());
         if (output.dtype == float32)
         {
-            _ = inner.addmm_(states, a, beta: 0);
-            _ = output.addmm_(inner, b, alpha: update.Scale);
+            Products.Add(inner, states, a);
+            Products.Add(output, inner, b, update.Scale);
             return;
         }
 
@@ -133,9 +127,12 @@ internal sealed class Projection
         {
             using var scope = NewDisposeScope();
             var count = Math.Min(rows, states.size(0) - start);
-            var part = inner.narrow(0, start, count).addmm_(states.narrow(0, start, count).to(float32), a, beta: 0);
+            var part = inner.narrow(0, start, count);
+            Products.Add(part, states.narrow(0, start, count).to(float32), a);
             var target = output.narrow(0, start, count);
-            _ = target.copy_(target.to(float32).addmm_(part, b, alpha: update.Scale));
+            var exact = target.to(float32);
+            Products.Add(exact, part, b, update.Scale);
+            _ = target.copy_(exact);
         }
     }
 }
