@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
@@ -52,7 +53,7 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         var gradKey = zeros(plan.Key.shape, float32, plan.Key.device);
         var gradValue = gradKey.zeros_like();
         var byHead = plan.Split(gradQuery);
-        var given = plan.Split(gradient);
+        var given = plan.Split(gradient.to(plan.Key.dtype));
         foreach (var block in plan.Blocks())
         {
             Backward(plan, block, given, (byHead, gradKey, gradValue));
@@ -72,7 +73,7 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         {
             using var inner = NewDisposeScope();
             var (weights, _) = Weights(plan, block, plan.Queries(block), keepsLimited: false);
-            var part = weights.to(query.dtype).bmm(block.Of(plan.Value));
+            var part = weights.to(plan.Value.dtype).bmm(block.Of(plan.Value));
             _ = block.Of(byHead).copy_(part.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
         }
 
@@ -153,9 +154,10 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         {
             _keyValueHeads = key.size(1);
             Group = query.size(1) / _keyValueHeads;
-            _query = Split(query);
-            Key = key.reshape(-1, key.size(2), key.size(3));
-            Value = value.reshape(-1, value.size(2), value.size(3));
+            var dtype = ProductPrecision.Of(query);
+            _query = Split(query.to(dtype));
+            Key = key.reshape(-1, key.size(2), key.size(3)).to(dtype);
+            Value = value.reshape(-1, value.size(2), value.size(3)).to(dtype);
             Hidden = mask?.logical_not();
             Settings = settings;
         }

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -13,8 +14,11 @@ namespace OpenWeights.Tune.Objectives;
 internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 {
     // The scores of a chunk; more of them where each chunk's gradient is added to a whole weight's.
-    private const long ChunkScores = 1 << 22;
+    private const long ChunkScores = 1 << 23;
     private const long ChunkScoresOfTrainedHead = 1 << 24;
+
+    // How much of a weight is there in another dtype at once.
+    private const long PartElements = 1 << 21;
 
     // Fewer rows would read the head's weight too often for what is computed with it.
     private const long LeastRows = 128;
@@ -44,12 +48,13 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 
         // Several chunks add up in float32 whatever the weight's dtype.
         var gradWeight = weight.requires_grad ? weight.zeros_like(float32) : null;
+        var dtype = ProductPrecision.Of(hidden);
         for (long start = 0; start < rows; start += chunk)
         {
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, rows - start);
-            var states = hidden.narrow(0, start, count);
-            var scores = nn.functional.linear(states, weight).to(float32);
+            var states = hidden.narrow(0, start, count).to(dtype);
+            var scores = Scores(states, weight, dtype);
             var slope = Shape(scores, multiplier, softCap);
             var (sum, gradScores) = Losses(scores, targets.narrow(0, start, count), gradHidden is not null || gradWeight is not null);
             _ = loss.PlusInPlace(sum);
@@ -63,10 +68,9 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
                 gradScores = gradScores.mul_(slope);
             }
 
-            // Products are written where they belong, without a tensor between.
-            gradScores = gradScores.to(weight.dtype);
-            _ = gradHidden?.narrow(0, start, count).addmm_(gradScores, weight, beta: 0);
-            _ = weight.dtype == float32 ? gradWeight?.addmm_(gradScores.t(), states) : gradWeight?.PlusInPlace(gradScores.t().mm(states));
+            gradScores = gradScores.to(dtype);
+            AddHiddenGradient(gradHidden?.narrow(0, start, count), gradScores, weight, dtype);
+            _ = dtype == float32 ? gradWeight?.addmm_(gradScores.t(), states) : gradWeight?.PlusInPlace(gradScores.t().mm(states));
         }
 
         ctx.save_data("gradients", new Gradients(gradHidden?.DetachFromDisposeScope(), gradWeight?.to(weight.dtype).DetachFromDisposeScope()));
@@ -77,6 +81,57 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     {
         var (hidden, weight) = ((Gradients)ctx.get_data("gradients")).Take(grad_output);
         return BackwardResults.Keep(ctx, hidden, weight, null, null);
+    }
+
+    // hidden x weightᵀ in float32. A weight of another dtype than what is computed in is turned into it a part at a time.
+    private static Tensor Scores(Tensor states, Tensor weight, ScalarType dtype)
+    {
+        if (weight.dtype == dtype)
+        {
+            return nn.functional.linear(states, weight).to(float32);
+        }
+
+        var scores = empty([states.size(0), weight.size(0)], dtype, states.device);
+        foreach (var (start, count) in Parts(weight))
+        {
+            using var scope = NewDisposeScope();
+            _ = scores.narrow(1, start, count).addmm_(states, weight.narrow(0, start, count).to(dtype).t(), beta: 0);
+        }
+
+        return scores;
+    }
+
+    private static void AddHiddenGradient(Tensor? target, Tensor gradScores, Tensor weight, ScalarType dtype)
+    {
+        if (target is null)
+        {
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        if (weight.dtype == dtype)
+        {
+            _ = target.addmm_(gradScores, weight, beta: 0);
+            return;
+        }
+
+        var sum = zeros(target.shape, dtype, target.device);
+        foreach (var (start, count) in Parts(weight))
+        {
+            using var inner = NewDisposeScope();
+            _ = sum.addmm_(gradScores.narrow(1, start, count), weight.narrow(0, start, count).to(dtype));
+        }
+
+        _ = target.copy_(sum);
+    }
+
+    private static IEnumerable<(long Start, long Count)> Parts(Tensor weight)
+    {
+        var (rows, most) = (weight.size(0), Math.Max(1, PartElements / weight.size(1)));
+        for (long start = 0; start < rows; start += most)
+        {
+            yield return (start, Math.Min(most, rows - start));
+        }
     }
 
     // The summed loss of some rows of scores, float32, and the scores' gradient where they lie: softmax - onehot. In the caller's dispose scope.

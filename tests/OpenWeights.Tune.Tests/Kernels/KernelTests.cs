@@ -1,0 +1,130 @@
+using NUnit.Framework;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Rope;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Kernels;
+
+/// <summary>Functions written in C# against the composition of torch's operators, widths that fill no whole vector included.</summary>
+public sealed class KernelTests
+{
+    // bfloat16 has 8 bits: one of the last place where a value lies at the border of two, and the gradient takes the value along.
+    private static double Tolerance(ScalarType dtype) => dtype == ScalarType.BFloat16 ? 1.0 / 64 : 2e-6;
+
+    [Test]
+    public void A_norm_and_its_gradients_are_those_of_single_operators(
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(5, 64, 131)] int features, [Values] bool addsOne, [Values] bool early)
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(1);
+        var config = new NormSettings(1e-5, addsOne, early);
+        var (kernel, operators) = Composed.Both(
+            leaves => FusedRmsNorm.Serves(leaves[0], leaves[1]) ? FusedRmsNorm.Of(leaves[0], leaves[1], config) : Plain(leaves[0], leaves[1], config),
+            randn([3, 700, features]).to(dtype),
+            randn([features]).to(dtype));
+        Assert.That(Composed.Difference(kernel, operators), Is.LessThan(Tolerance(dtype) * (dtype == float32 ? 5 : 1)));
+    }
+
+    [Test]
+    public void A_gate_and_its_gradients_are_those_of_single_operators(
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(3, 64, 77)] int width, [Values(Activation.Silu, Activation.GeluTanh)] Activation activation, [Values] bool halves)
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(2);
+        using Scalar wide = 3;
+        var both = randn([2, 600, 2 * width]).mul(wide).to(dtype);
+        var (kernel, operators) = halves
+            ? Composed.Both(leaves => GatedActivation.Of(leaves[0].chunk(2, -1)[0], leaves[0].chunk(2, -1)[1], activation), both)
+            : Composed.Both(leaves => GatedActivation.Of(leaves[0], leaves[1], activation), both.chunk(2, -1)[0].contiguous(), both.chunk(2, -1)[1].contiguous());
+        Assert.That(Composed.Difference(kernel, operators), Is.LessThan(Tolerance(dtype)));
+    }
+
+    [Test]
+    public void Turned_heads_and_their_gradients_are_those_of_single_operators(
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(8, 20, 64)] int width, [Values(1, 0.5)] double share, [Values] bool ownTables)
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(3);
+        var half = (int)(width * share / 2);
+        var angles = randn([ownTables ? 2 : 1, 1, 300, half]);
+        var (cos, sin) = (angles.cos().to(dtype), angles.sin().to(dtype));
+        var (kernel, operators) = Composed.Both(leaves => RotaryEmbedding.Rotate(leaves[0].view(2, 300, 4, width).transpose(1, 2), cos, sin), randn([2, 300, 4 * width]).to(dtype));
+        Assert.That(Composed.Difference(kernel, operators), dtype == float32 ? Is.LessThan(1e-6) : Is.Zero);
+    }
+
+    [TestCase(1, 5)]
+    [TestCase(7, 33)]
+    [TestCase(300, 1000)]
+    public void Cross_entropy_and_its_gradient_are_those_of_float64(int rows, int vocabulary)
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(4);
+        using Scalar wide = 20;
+        var scores = randn([rows, vocabulary]).mul(wide);
+        var targets = randint(0, vocabulary, [rows]);
+        var exact = scores.to(float64);
+        var normalizer = exact.logsumexp(1, keepdim: true);
+        var loss = normalizer.sub(exact.gather(1, targets.unsqueeze(1))).sum().ToDouble();
+        var gradient = exact.sub(normalizer).exp().sub(zeros_like(exact).scatter_(1, targets.unsqueeze(1), ones([rows, 1], float64)));
+        Assert.That(SoftmaxKernel.CrossEntropy(scores.clone(), targets, wantsGradient: false), Is.EqualTo(loss).Within(1e-6).Percent);
+        Assert.That(SoftmaxKernel.CrossEntropy(scores, targets, wantsGradient: true), Is.EqualTo(loss).Within(1e-6).Percent.Or.EqualTo(loss).Within(1e-5));
+        Assert.That(scores.to(float64).sub(gradient).abs().max().ToDouble(), Is.LessThan(1e-6));
+    }
+
+    [TestCase(3, 4, 5)]
+    [TestCase(40, 16, 96)]
+    [TestCase(513, 24, 1100)]
+    [TestCase(70, 64, 700)]
+    public void A_narrow_product_is_that_of_float64_however_its_factor_lies(int rows, int columns, int depth)
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(5);
+        foreach (var left in new[] { randn([rows, depth]), randn([depth, rows]).t() })
+        {
+            var (right, start) = (randn([depth, columns]), randn([rows, columns]));
+            if (System.Runtime.Intrinsics.Vector512.IsHardwareAccelerated && depth >= 2 * columns)
+            {
+                Assert.That(NarrowProduct.Serves(start, left, right));
+            }
+
+            var sum = start.clone();
+            NarrowProduct.Add(sum, left, right, 0.25f);
+            using Scalar scale = 0.25;
+            var exact = start.to(float64).add(left.to(float64).mm(right.to(float64)), scale);
+            Assert.That(sum.to(float64).sub(exact).abs().max().ToDouble(), Is.LessThan(1e-6 * depth));
+        }
+    }
+
+    [Test]
+    public void Numbers_become_bfloat16_as_torch_rounds_them()
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(6);
+        var values = cat([randn([4096]), tensor(new[] { float.NaN, float.PositiveInfinity, float.NegativeInfinity, float.MaxValue, float.Epsilon, -0f, 1.00390625f, 1.01171875f })]);
+
+        // Turned by nothing: what is written is what was read and rounded. Both halves of a head are the same numbers.
+        var heads = values.view(1, 1, -1, 1).expand(1, 1, values.numel(), 2).contiguous();
+        var exact = heads.to(bfloat16);
+        var (cos, sin) = (ones([1, 1, values.numel(), 1], bfloat16), zeros([1, 1, values.numel(), 1], bfloat16));
+        var turned = RotaryKernel.Turn(exact, cos, sin, back: false, byToken: false);
+        var finite = exact.isfinite();
+        Assert.That(turned.masked_select(finite).eq(exact.masked_select(finite)).all().ToBoolean());
+
+        var gated = GateKernel.Forward(exact.view(1, -1), ones_like(exact.view(1, -1)), Activation.Silu).view(-1);
+        var operators = nn.functional.silu(exact.view(-1).to(float32)).to(bfloat16);
+        Assert.That(gated.isnan().eq(operators.isnan()).all().ToBoolean());
+        Assert.That(gated.isinf().eq(operators.isinf()).all().ToBoolean());
+    }
+
+    private static Tensor Plain(Tensor input, Tensor weight, NormSettings settings)
+    {
+        using var epsilon = (Scalar)settings.Epsilon;
+        using Scalar one = 1;
+        var states = input.to(float32);
+        var scaled = states.mul(states.mul(states).mean([-1], keepdim: true).add(epsilon, one).rsqrt());
+        var scale = settings.AddsOne ? weight.to(float32).add(one, one) : weight.to(float32);
+        return settings.ScalesBeforeRounding ? scaled.mul(scale).to(input.dtype) : scaled.to(input.dtype).mul(settings.AddsOne ? scale.to(input.dtype) : weight);
+    }
+}
