@@ -51,7 +51,7 @@ internal sealed class StoreCache
         var files = source.Query is null ? DataFile.Files(source) : [];
         if (source.Query is not null || _tokenizer.Folder is null || _config.Cache == "off" || (_config.Cache == "auto" && files.Sum(static f => new FileInfo(f).Length) < LeastBytes))
         {
-            return (Temporary(source), null);
+            return (Temporary(Tokenizer(source)), null);
         }
 
         var folder = _config.CacheDir ?? DefaultFolder;
@@ -70,11 +70,12 @@ internal sealed class StoreCache
 
     private SourceTokenizer Tokenizer(DataSource source) => new(source, _tokenizer, _vocabularySize, _config.BadRows == "skip");
 
-    private TokenStore Temporary(DataSource source)
+    /// <summary>The token rows of a data set in a file that is gone with the process.</summary>
+    internal static TokenStore Temporary(SourceTokenizer rows)
     {
         var path = Path.Combine(Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.rows");
         using var file = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, 1 << 18, FileOptions.DeleteOnClose);
-        Tokenizer(source).Write(file);
+        rows.Write(file);
         file.Flush();
         return TokenStore.Open(file)!;
     }
