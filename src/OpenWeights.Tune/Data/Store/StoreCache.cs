@@ -17,6 +17,7 @@ internal sealed class StoreCache
     private const string Version = "rows 2";
     private const long LeastBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
+    private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);
     private static readonly string[] s_tokenizerFiles = ["tokenizer*", "*.jinja", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"];
 
     private readonly DataSection _config;
@@ -63,8 +64,16 @@ internal sealed class StoreCache
         }
 
         _ = Directory.CreateDirectory(folder);
-        RemoveOld(folder);
-        AtomicFile.Write(path, stream => Tokenizer(source).Write(stream));
+        RemoveOld(folder, "*.rows", s_unused);
+        try
+        {
+            AtomicFile.Write(path, stream => Tokenizer(source).Write(stream));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException && Existing(path) is not null)
+        {
+            // Another run made the same file meanwhile and has it open; Windows lets nothing be put in the place of such a file.
+        }
+
         return (Existing(path) ?? throw new IOException($"{path}: the token rows that were just written cannot be read."), $"kept in {path}");
     }
 
@@ -73,6 +82,8 @@ internal sealed class StoreCache
     /// <summary>The token rows of a data set in a file that is gone with the process.</summary>
     internal static TokenStore Temporary(SourceTokenizer rows)
     {
+        // Windows may keep a file that was still mapped when it was closed, and every system one of a run that was killed.
+        RemoveOld(Path.GetTempPath(), "owt-*.rows", s_forgotten);
         var path = Path.Combine(Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.rows");
         using var file = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, 1 << 18, FileOptions.DeleteOnClose);
         rows.Write(file);
@@ -126,9 +137,9 @@ internal sealed class StoreCache
     }
 
     // Nobody comes back to rows of data or of a tokenizer that have changed; what was not used for long goes.
-    private static void RemoveOld(string folder)
+    private static void RemoveOld(string folder, string pattern, TimeSpan age)
     {
-        foreach (var file in new DirectoryInfo(folder).EnumerateFiles("*.rows").Where(static f => DateTime.UtcNow - f.LastAccessTimeUtc > s_unused))
+        foreach (var file in new DirectoryInfo(folder).EnumerateFiles(pattern).Where(f => DateTime.UtcNow - f.LastAccessTimeUtc > age && DateTime.UtcNow - f.LastWriteTimeUtc > age))
         {
             try
             {
