@@ -23,7 +23,7 @@ public sealed class FileKindTests
         File.WriteAllBytes(path, Frame(bytes)[..^5]);
         Assert.That(() => Read(path), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("rows.jsonl.zst"));
         File.WriteAllText(path, Lines);
-        Assert.That(() => Read(path), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("rows.jsonl.zst"), "no Zstandard at all");
+        Assert.That(Read(path), Is.EqualTo(new[] { "first", "second é" }), "what a file is, its bytes tell, not its name");
     }
 
     [Test]

@@ -54,7 +54,7 @@ public sealed class SqlTests
     }
 
     [TestCase("SELECT nothing FROM data", "nothing")]
-    [TestCase("SELEKT 1", "SELEKT")]
+    [TestCase("SELEKT 1", "syntax error")]
     [TestCase("SELECT * FROM read_csv('/no/such/file.csv')", "no/such/file.csv")]
     public void A_query_that_is_wrong_is_told_in_DuckDBs_words(string query, string message)
     {

@@ -17,7 +17,7 @@ public sealed class TruncationTests
         var whole = Rows.Text(Rows.Read(path).Train.Rows[0]);
         var ends = Enumerable.Range(0, 3).Select(i => whole.IndexOf($"answer {i} is so long<|im_end|>\n", StringComparison.Ordinal) + $"answer {i} is so long<|im_end|>\n".Length).ToArray();
         Assert.That(ends[2], Is.EqualTo(whole.Length));
-        for (var length = 60; length < whole.Length; length++)
+        for (var length = 61; length < whole.Length; length++)
         {
             var set = Rows.Read(path, section: Rows.Unpacked with { MaxLength = length, OverLength = "truncate", UntrainedRows = "drop" }).Train;
             var expected = length >= ends[1] ? ends[1] : length >= ends[0] ? ends[0] : length;
