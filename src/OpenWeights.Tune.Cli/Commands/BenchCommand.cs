@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Benchmarks;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -27,6 +28,9 @@ internal static class BenchCommand
     private static readonly Option<string> s_stored = new("--stored") { Description = "The dtype of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
     private static readonly Option<int> s_megabytes = CommonOptions.Number("--megabytes", "The checkpoint's size in MiB.", 1024, 1);
     private static readonly Option<string> s_folder = new("--folder") { Description = "The folder that the checkpoint is written to, and removed from again.", HelpName = "DIR", DefaultValueFactory = static _ => "bench-load" };
+    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "The tokenizer's folder or file.", HelpName = "DIR_OR_FILE", Required = true };
+    private static readonly Option<string> s_input = new("--input") { Description = "The file of rows, not compressed.", HelpName = "FILE", Required = true };
+    private static readonly Option<string> s_format = new("--format") { Description = "What a row looks like.", DefaultValueFactory = static _ => "auto" };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     internal static Command Create()
@@ -41,7 +45,10 @@ internal static class BenchCommand
         _ = s_stored.AcceptOnlyFromAmong("float32", "bfloat16", "float16");
         var load = new Command("load", "Times loading a checkpoint with random weights against reading its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device };
         load.SetAction(RunLoading);
-        return new Command("bench", "Measures how fast this machine trains and loads.") { train, load };
+        _ = s_format.AcceptOnlyFromAmong("auto", "chat", "instruction", "completion", "text", "preference", "tokenized");
+        var data = new Command("data", "Times the way from a file to token rows; prints JSON.") { s_tokenizer, s_input, s_format };
+        data.SetAction(RunData);
+        return new Command("bench", "Measures how fast this machine trains, loads weights and makes tokens of text.") { train, load, data };
     }
 
     private static int RunLoading(ParseResult arguments)
@@ -57,6 +64,25 @@ internal static class BenchCommand
             ["read_seconds"] = Math.Round(result.ReadSeconds, 4),
             ["load_seconds"] = Math.Round(result.LoadSeconds, 4),
             ["ratio"] = Math.Round(result.Ratio, 3),
+            ["peak_memory_bytes"] = result.PeakMemoryBytes,
+        });
+        return ExitCode.Success;
+    }
+
+    private static int RunData(ParseResult arguments)
+    {
+        var result = DataBenchmark.Run(
+            arguments.GetValue(s_tokenizer)!, new DataSource { Path = arguments.GetValue(s_input)!, Format = arguments.GetValue(s_format)! }, trainOn: "assistant");
+        JsonLines.Write(new JsonObject
+        {
+            ["megabytes_per_second_per_core"] = Math.Round(result.BytesPerProcessorSecond / 1e6, 2),
+            ["megabytes_per_second"] = Math.Round(result.BytesPerSecond / 1e6, 2),
+            ["cores"] = result.Cores,
+            ["file_bytes"] = result.Bytes,
+            ["rows"] = result.Rows,
+            ["tokens"] = result.Tokens,
+            ["seconds"] = Math.Round(result.Seconds, 3),
+            ["processor_seconds"] = Math.Round(result.ProcessorSeconds, 3),
             ["peak_memory_bytes"] = result.PeakMemoryBytes,
         });
         return ExitCode.Success;

@@ -90,6 +90,7 @@ internal static class DataCommand
             duplicates = report.Duplicates,
             longest = report.Longest,
             packed_rows = report.PackedRows,
+            packed_rows_fewest_possible = report.FewestPackedRows,
             packed_efficiency = report.Efficiency,
             eval_rows = data.Eval?.Report.Used ?? 0,
             eval_rows_in_train = data.Eval?.Report.Leaked ?? 0,

@@ -13,23 +13,24 @@ internal static class DataText
     {
         foreach (var file in report.Files.Take(MostFiles))
         {
-            yield return $"{name,-9} {file.Path}: {file.Format}, {Amount.Count(file.Rows)} rows";
+            yield return $"{name,-9} {file.Path}: {file.Format}, {Rows(file.Rows)}";
         }
 
         if (report.Files.Count > MostFiles)
         {
-            yield return $"          ... and {report.Files.Count - MostFiles} more files";
+            yield return $"          ... and {report.Files.Count - MostFiles} more {(report.Files.Count == MostFiles + 1 ? "file" : "files")}";
         }
 
-        yield return $"          {Amount.Count(report.Rows)} rows, {Amount.Count(report.Tokens)} tokens, {Amount.Count(report.TargetTokens)} of them trained, the longest row {report.Longest}";
-        foreach (var line in Changes(report, maxLength))
+        yield return $"          {Rows(report.Rows)}, {Amount.Count(report.Tokens)} tokens, {Amount.Count(report.TargetTokens)} of them trained, the longest row {report.Longest}";
+        foreach (var line in report.Changes(maxLength))
         {
             yield return "          " + line;
         }
 
         if (report.IsPacked)
         {
-            yield return $"          packed into {Amount.Count(report.PackedRows)} rows of {maxLength}, {Amount.Percent(report.Efficiency)} full";
+            var fewest = report.PackedRows == report.FewestPackedRows ? ": fewer rows are not possible" : "";
+            yield return $"          packed into {Rows(report.PackedRows)} of {maxLength}, {Amount.Percent(report.Efficiency)} full{fewest}";
         }
 
         foreach (var cached in report.Cached)
@@ -45,7 +46,7 @@ internal static class DataText
         var width = Math.Max(1, (lengths.Max() + HistogramRows) / HistogramRows);
         var counts = new int[(lengths.Max() / width) + 1];
         lengths.ForEach(l => counts[l / width]++);
-        yield return $"lengths in tokens, of {Amount.Count(lengths.Count)} rows:";
+        yield return $"lengths in tokens, of {Rows(lengths.Count)}:";
         for (var i = 0; i < counts.Length; i++)
         {
             var bar = new string('#', (int)Math.Ceiling(counts[i] * (double)HistogramWidth / counts.Max()));
@@ -61,47 +62,5 @@ internal static class DataText
         return [$"longest:", .. order.Take(count).Select(Line), "shortest:", .. order.AsEnumerable().Reverse().Take(count).Select(Line)];
     }
 
-    private static IEnumerable<string> Changes(DataReport report, int maxLength)
-    {
-        string Rows(long count) => $"{Amount.Count(count)} {(count == 1 ? "row" : "rows")}";
-        if (report.BadRows > 0)
-        {
-            yield return $"{Rows(report.BadRows)} skipped because they could not be read, such as {report.BadExamples[0]}";
-        }
-
-        if (report.Dropped > 0)
-        {
-            yield return $"{Rows(report.Dropped)} dropped because they were longer than {maxLength} tokens";
-        }
-
-        if (report.Truncated > 0)
-        {
-            yield return $"{Rows(report.Truncated)} cut to {maxLength} tokens or to a whole turn, {Amount.Count(report.TruncatedTokens)} tokens lost";
-        }
-
-        if (report.Split > 0)
-        {
-            yield return $"{Rows(report.Split)} longer than {maxLength} tokens split into several";
-        }
-
-        if (report.Untrained > 0)
-        {
-            yield return $"{Rows(report.Untrained)} dropped because nothing in them is trained";
-        }
-
-        if (report.Duplicates > 0)
-        {
-            yield return $"{Rows(report.Duplicates)} the same as one before";
-        }
-
-        if (report.Leaked > 0)
-        {
-            yield return $"{Rows(report.Leaked)} also among those to train on";
-        }
-
-        if (report.Used != report.Rows)
-        {
-            yield return $"{Rows(report.Used)} in an epoch";
-        }
-    }
+    private static string Rows(long count) => $"{Amount.Count(count)} {(count == 1 ? "row" : "rows")}";
 }

@@ -57,6 +57,9 @@ public sealed record DataReport
     /// <summary>Rows after packing; the rows themselves where nothing is packed.</summary>
     public int PackedRows { get; init; }
 
+    /// <summary>The fewest packed rows that the tokens could ever fill; the rows themselves where nothing is packed.</summary>
+    public int FewestPackedRows { get; init; }
+
     /// <summary>The share of packed rows that tokens fill; 1 where nothing is packed.</summary>
     public double Efficiency { get; init; } = 1;
 

@@ -22,6 +22,7 @@ public sealed class DataSet
             TargetTokens = views.Sum(static v => (long)v.Targets),
             IsPacked = bins is not null,
             PackedRows = Rows.Count,
+            FewestPackedRows = packInto is { } most ? (int)((tokens + most - 1) / most) : Rows.Count,
             Efficiency = packInto is { } room ? tokens / ((double)Rows.Count * room) : 1,
         };
     }

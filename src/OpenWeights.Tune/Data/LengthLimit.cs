@@ -28,9 +28,9 @@ internal sealed class LengthLimit(DataSection config)
     internal int Untrained { get; private set; }
 
     /// <summary>The rows of a store within the limits.</summary>
-    internal List<RowView> Apply(TokenStore store)
+    internal RowViews Apply(TokenStore store)
     {
-        var kept = new List<RowView>(store.Count);
+        var kept = new RowViews(store);
         for (int row = 0, together; row < store.Count; row += together)
         {
             // Of a pair both answers stay, or none.
@@ -43,7 +43,7 @@ internal sealed class LengthLimit(DataSection config)
 
             if (together == 2 && kept.Count != before + 2)
             {
-                kept.RemoveRange(before, kept.Count - before);
+                kept.CutTo(before);
             }
         }
 
@@ -58,7 +58,7 @@ internal sealed class LengthLimit(DataSection config)
         {
             var worst = _worst.OrderByDescending(static w => w.Length).Take(ExamplesTold).Select(static w => $"{w.Place} ({w.Length})");
             throw new InvalidDataException(
-                $"{_tooLong} of {_rows} rows are longer than data.max_length ({config.MaxLength} tokens): {string.Join(", ", worst)}{(_tooLong > ExamplesTold ? ", ..." : "")}. "
+                $"{_tooLong} of {_rows} {(_rows == 1 ? "row is" : _tooLong == 1 ? "rows is" : "rows are")} longer than data.max_length ({config.MaxLength} tokens): {string.Join(", ", worst)}{(_tooLong > ExamplesTold ? ", ..." : "")}. "
                 + "Raise data.max_length, or set data.over_length to drop, truncate, or split (plain text).");
         }
 
@@ -70,13 +70,13 @@ internal sealed class LengthLimit(DataSection config)
         if (Untrained > 0 && (config.UntrainedRows == "error" || Untrained + Dropped >= _rows))
         {
             throw new InvalidDataException(
-                $"{(Untrained + Dropped >= _rows ? "all " : "")}{Untrained} of {_rows} rows have no token to train: {string.Join(", ", _untrainedPlaces)}{(Untrained > ExamplesTold ? ", ..." : "")}. "
+                $"{(Untrained + Dropped >= _rows ? "all " : "")}{Untrained} of {_rows} {(_rows == 1 ? "row has" : Untrained == 1 ? "rows has" : "rows have")} no token to train: {string.Join(", ", _untrainedPlaces)}{(Untrained > ExamplesTold ? ", ..." : "")}. "
                 + "Is there an answer in each, and does data.train_on name it? (Truncating may have cut it away.)"
                 + (config.UntrainedRows == "error" ? " data.untrained_rows: drop leaves such rows out." : ""));
         }
     }
 
-    private void Add(List<RowView> kept, TokenStore store, int row)
+    private void Add(RowViews kept, TokenStore store, int row)
     {
         ref readonly var entry = ref store.Entry(row);
         if (entry.Tokens <= config.MaxLength)
@@ -106,7 +106,7 @@ internal sealed class LengthLimit(DataSection config)
         }
     }
 
-    private void AddTrained(List<RowView> kept, RowView view)
+    private void AddTrained(RowViews kept, RowView view)
     {
         if (view.Targets > 0)
         {
@@ -137,7 +137,7 @@ internal sealed class LengthLimit(DataSection config)
     }
 
     // The last token of a part is the first of the next, so that every token but the very first is predicted once.
-    private void Divide(List<RowView> kept, TokenStore store, int row)
+    private void Divide(RowViews kept, TokenStore store, int row)
     {
         ref readonly var entry = ref store.Entry(row);
         var format = store.Facts.Files[entry.File].Format;

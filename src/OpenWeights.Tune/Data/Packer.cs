@@ -6,7 +6,7 @@ public static class Packer
     /// <summary>Best fit, longest rows first: each row goes where it leaves the least room.</summary>
     /// <param name="rows">Rows of one document each.</param>
     /// <param name="length">The length of a packed row, in tokens.</param>
-    /// <returns>Packed rows, each document with its labels, in the order in which they were opened.</returns>
+    /// <returns>Packed rows, each document with its labels, in the order of their first rows.</returns>
     public static IReadOnlyList<TokenRow> Pack(IReadOnlyList<TokenRow> rows, int length)
     {
         ArgumentNullException.ThrowIfNull(rows);
@@ -16,7 +16,7 @@ public static class Packer
     /// <summary>Which rows share a packed row, told from their lengths alone.</summary>
     /// <param name="lengths">The rows' lengths, in tokens.</param>
     /// <param name="length">The length of a packed row, in tokens.</param>
-    /// <returns>Of each packed row its rows by number.</returns>
+    /// <returns>Of each packed row its rows by number, the packed rows in the order of their first ones.</returns>
     public static int[][] Bins(IReadOnlyList<int> lengths, int length)
     {
         ArgumentNullException.ThrowIfNull(lengths);
@@ -58,7 +58,8 @@ public static class Packer
             }
         }
 
-        return [.. bins.Select(static b => b.ToArray())];
+        // In the order of the data, as far as there still is one.
+        return [.. bins.OrderBy(static b => b.Min()).Select(static b => b.ToArray())];
     }
 
     /// <summary>Rows of one document each behind one another in one row.</summary>

@@ -54,7 +54,8 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
         }
 
         var eval = SourceRows.Read(config.Eval, config, cache, preferences);
-        var known = train.Hashes.ToHashSet();
-        return new RunData(trained, new DataSet(eval.Weighted(seed), null, eval.Report with { Leaked = eval.Hashes.Count(known.Contains) }));
+        ulong[] known = [.. train.Hashes];
+        Array.Sort(known);
+        return new RunData(trained, new DataSet(eval.Weighted(seed), null, eval.Report with { Leaked = eval.Hashes.Count(h => Array.BinarySearch(known, h) >= 0) }));
     }
 }

@@ -6,9 +6,9 @@ namespace OpenWeights.Tune.Data;
 /// <summary>The rows of data sets within the limits, each data set's for itself: what a run's rows are chosen from.</summary>
 internal sealed class SourceRows
 {
-    private readonly IReadOnlyList<(DataSource Source, List<RowView> Rows)> _sources;
+    private readonly IReadOnlyList<(DataSource Source, RowViews Rows)> _sources;
 
-    private SourceRows(IReadOnlyList<(DataSource Source, List<RowView> Rows)> sources, DataReport report)
+    private SourceRows(IReadOnlyList<(DataSource Source, RowViews Rows)> sources, DataReport report)
     {
         _sources = sources;
         Report = report with { Duplicates = CountDuplicates([.. Hashes]) };
@@ -28,7 +28,7 @@ internal sealed class SourceRows
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     internal static SourceRows Read(IReadOnlyList<DataSource> sources, DataSection config, StoreCache cache, bool preferences)
     {
-        var (read, stores, cached, limit) = (new List<(DataSource, List<RowView>)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config));
+        var (read, stores, cached, limit) = (new List<(DataSource, RowViews)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config));
         foreach (var source in sources)
         {
             var (store, where) = cache.Get(source);
@@ -60,30 +60,10 @@ internal sealed class SourceRows
         });
     }
 
-    /// <summary>The rows in the order of the data, each data set's as often as its weight and repeat say.</summary>
-    internal IReadOnlyList<RowView> Weighted(long seed)
-    {
-        var all = new List<RowView>();
-        for (var s = 0; s < _sources.Count; s++)
-        {
-            var (source, rows) = _sources[s];
-            var times = source.Weight * source.Repeat;
-            var whole = (int)Math.Floor(times);
-            for (var i = 0; i < whole; i++)
-            {
-                all.AddRange(rows);
-            }
-
-            var rest = (int)Math.Round((times - whole) * rows.Count);
-            if (rest > 0)
-            {
-                var chosen = Enumerable.Range(0, rows.Count).OrderBy(i => RowHash.Mix(((ulong)s << 40) + (ulong)i, seed)).Take(rest).Order();
-                all.AddRange(chosen.Select(i => rows[i]));
-            }
-        }
-
-        return all.Count > 0 ? all : throw new InvalidDataException("the weights of data.train leave no row; raise them.");
-    }
+    /// <summary>The rows of an epoch: each data set's as often as its weight and repeat say, evenly mixed.</summary>
+    /// <exception cref="InvalidDataException">The weights leave no row.</exception>
+    internal IReadOnlyList<RowView> Weighted(long seed) =>
+        RowMix.Weighted(_sources, seed) is { Count: > 0 } rows ? rows : throw new InvalidDataException("the weights of data.train leave no row; raise them.");
 
     /// <summary>Divides the rows in two by their hashes, so that rows that are the same stay together.</summary>
     /// <param name="fraction">The share of the rows that the second part has at least.</param>
@@ -100,8 +80,8 @@ internal sealed class SourceRows
         }
 
         bool IsEval(RowView row) => RowHash.Mix(row.Hash, seed) <= last;
-        var train = _sources.Select(s => (s.Source, s.Rows.Where(r => !IsEval(r)).ToList())).ToList();
-        return (new SourceRows(train, Report) { Report = Report }, [.. _sources.SelectMany(static s => s.Rows).Where(IsEval)]);
+        var train = _sources.Select(s => (s.Source, s.Rows.Where(r => !IsEval(r)))).ToList();
+        return (new SourceRows(train, Report) { Report = Report }, RowMix.InTurn([.. _sources.Select(s => s.Rows.Where(IsEval))]));
     }
 
     private static void RequirePlain(TokenStore store)

@@ -3,6 +3,7 @@ using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Store;
 
 namespace OpenWeights.Tune.Tests.Data;
 
@@ -123,6 +124,26 @@ public sealed class DataFileTests
         Check("kept");
         File.AppendAllText(folder.At("rows.jsonl"), "{\"input_ids\": [1, 2]}\n");
         Assert.That(Read(folder, section).Train.Rows, Has.Count.EqualTo(51), "other data, another cache");
+    }
+
+    [Test]
+    public void A_cache_file_that_is_cut_off_anywhere_is_not_read()
+    {
+        using var folder = new TemporaryFolder();
+        var section = new DataSection { Train = [new DataSource { Path = TinyModel.WriteRows(folder, 5000) }], Packing = false, Cache = "on", CacheDir = folder.At("cache") };
+        var rows = Read(folder, section).Train.Rows;
+        Assert.That(Directory.GetFiles(folder.At("cache")).Select(static f => Path.GetExtension(f)), Is.EqualTo(new[] { ".rows" }), "nothing is left beside it");
+        var bytes = File.ReadAllBytes(Directory.GetFiles(folder.At("cache")).Single());
+        var random = new Random(6);
+        foreach (var length in Enumerable.Range(0, 60).Select(i => i < 20 ? bytes.Length - 1 - (i * 7) : random.Next(bytes.Length)))
+        {
+            using var part = File.Create(folder.At("part"));
+            part.Write(bytes, 0, length);
+            part.Flush();
+            Assert.That(TokenStore.Open(part), Is.Null, $"{length} of {bytes.Length} bytes");
+        }
+
+        Assert.That(rows.Select(static r => r.Ids), Is.EqualTo(DataFile.Read(folder.At("rows.jsonl")).Select(static r => r.Ints("input_ids"))), "more than one block of the index");
     }
 
     [Test]

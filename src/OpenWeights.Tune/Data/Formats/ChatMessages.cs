@@ -186,6 +186,8 @@ internal sealed class ChatMessages
         return null;
     }
 
+    // What no chat can mean. Two turns of one role in a row are for the template to take or to refuse in its own words: some join them,
+    // some write both, some insist on turns that alternate.
     private void CheckOrder()
     {
         if (_messages.Count == 0)
@@ -200,8 +202,8 @@ internal sealed class ChatMessages
             var problem = role switch
             {
                 "system" or "developer" => i == 0 ? null : "comes behind others; it must be the first",
-                "user" => before == "user" ? "follows another of the user" : null,
-                "assistant" => before is "user" or "tool" or "ipython" ? null : before == "assistant" ? "follows another of the assistant" : "follows no message of the user",
+                "user" => null,
+                "assistant" => before is "" or "system" or "developer" ? "answers no message of the user" : null,
                 _ => before is "assistant" or "tool" or "ipython" ? null : "answers no call of the assistant",
             };
             if (problem is not null)

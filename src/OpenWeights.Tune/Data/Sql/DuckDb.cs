@@ -55,7 +55,7 @@ internal sealed unsafe class DuckDb
     /// <summary>The library.</summary>
     /// <exception cref="InvalidDataException">It is not installed.</exception>
     internal static DuckDb Get(string wantedFor) => s_library.Value ?? throw new InvalidDataException(
-        $"{wantedFor} needs DuckDB's library, which is not installed: unpack libduckdb of duckdb.org and name its file in {Variable}. Or write the rows as JSON lines or CSV.");
+        $"{wantedFor} needs DuckDB's library, which is not installed: run scripts/duckdb once (24 MB), or unpack libduckdb of duckdb.org and name its file in {Variable}. Or write the rows as JSON lines or CSV.");
 
     private static DuckDb? Find()
     {
@@ -68,11 +68,25 @@ internal sealed unsafe class DuckDb
                 : throw new InvalidDataException($"{Variable} names {named}, and DuckDB's library cannot be loaded from there.");
         }
 
-        foreach (var place in new[] { Path.Combine(AppContext.BaseDirectory, file), file })
+        foreach (var place in new[] { Path.Combine(AppContext.BaseDirectory, file), FetchedInto(file), file })
         {
-            if (NativeLibrary.TryLoad(place, out var handle))
+            if (place is not null && NativeLibrary.TryLoad(place, out var handle))
             {
                 return new DuckDb(handle);
+            }
+        }
+
+        return null;
+    }
+
+    // Where scripts/duckdb puts it, for a program that runs out of a checkout.
+    private static string? FetchedInto(string file)
+    {
+        for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        {
+            if (File.Exists(Path.Combine(folder.FullName, "OpenWeights.Tune.sln")))
+            {
+                return Path.Combine(folder.FullName, "artifacts", "duckdb", file);
             }
         }
 

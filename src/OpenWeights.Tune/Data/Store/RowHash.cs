@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 
@@ -8,11 +9,12 @@ internal static class RowHash
 {
     internal static ulong Of(ReadOnlySpan<int> ids, ReadOnlySpan<int> labels)
     {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData(MemoryMarshal.AsBytes(ids));
-        hash.AppendData(MemoryMarshal.AsBytes(labels));
+        var both = ArrayPool<int>.Shared.Rent(ids.Length + labels.Length);
+        ids.CopyTo(both);
+        labels.CopyTo(both.AsSpan(ids.Length));
         Span<byte> result = stackalloc byte[SHA256.HashSizeInBytes];
-        _ = hash.GetHashAndReset(result);
+        _ = SHA256.HashData(MemoryMarshal.AsBytes(both.AsSpan(0, ids.Length + labels.Length)), result);
+        ArrayPool<int>.Shared.Return(both);
         return MemoryMarshal.Read<ulong>(result);
     }
 

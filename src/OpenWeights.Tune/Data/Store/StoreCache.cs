@@ -14,9 +14,10 @@ namespace OpenWeights.Tune.Data.Store;
 internal sealed class StoreCache
 {
     // Raised whenever the same files would give other rows or another layout.
-    private const string Version = "rows 1";
+    private const string Version = "rows 2";
     private const long LeastBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
+    private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);
     private static readonly string[] s_tokenizerFiles = ["tokenizer*", "*.jinja", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"];
 
     private readonly DataSection _config;
@@ -51,7 +52,7 @@ internal sealed class StoreCache
         var files = source.Query is null ? DataFile.Files(source) : [];
         if (source.Query is not null || _tokenizer.Folder is null || _config.Cache == "off" || (_config.Cache == "auto" && files.Sum(static f => new FileInfo(f).Length) < LeastBytes))
         {
-            return (Temporary(source), null);
+            return (Temporary(Tokenizer(source)), null);
         }
 
         var folder = _config.CacheDir ?? DefaultFolder;
@@ -63,18 +64,29 @@ internal sealed class StoreCache
         }
 
         _ = Directory.CreateDirectory(folder);
-        RemoveOld(folder);
-        AtomicFile.Write(path, stream => Tokenizer(source).Write(stream));
+        RemoveOld(folder, "*.rows", s_unused);
+        try
+        {
+            AtomicFile.Write(path, stream => Tokenizer(source).Write(stream));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException && Existing(path) is not null)
+        {
+            // Another run made the same file meanwhile and has it open; Windows lets nothing be put in the place of such a file.
+        }
+
         return (Existing(path) ?? throw new IOException($"{path}: the token rows that were just written cannot be read."), $"kept in {path}");
     }
 
     private SourceTokenizer Tokenizer(DataSource source) => new(source, _tokenizer, _vocabularySize, _config.BadRows == "skip");
 
-    private TokenStore Temporary(DataSource source)
+    /// <summary>The token rows of a data set in a file that is gone with the process.</summary>
+    internal static TokenStore Temporary(SourceTokenizer rows)
     {
+        // Windows may keep a file that was still mapped when it was closed, and every system one of a run that was killed.
+        RemoveOld(Path.GetTempPath(), "owt-*.rows", s_forgotten);
         var path = Path.Combine(Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.rows");
         using var file = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, 1 << 18, FileOptions.DeleteOnClose);
-        Tokenizer(source).Write(file);
+        rows.Write(file);
         file.Flush();
         return TokenStore.Open(file)!;
     }
@@ -125,9 +137,9 @@ internal sealed class StoreCache
     }
 
     // Nobody comes back to rows of data or of a tokenizer that have changed; what was not used for long goes.
-    private static void RemoveOld(string folder)
+    private static void RemoveOld(string folder, string pattern, TimeSpan age)
     {
-        foreach (var file in new DirectoryInfo(folder).EnumerateFiles("*.rows").Where(static f => DateTime.UtcNow - f.LastAccessTimeUtc > s_unused))
+        foreach (var file in new DirectoryInfo(folder).EnumerateFiles(pattern).Where(f => DateTime.UtcNow - f.LastAccessTimeUtc > age && DateTime.UtcNow - f.LastWriteTimeUtc > age))
         {
             try
             {

@@ -11,12 +11,12 @@ internal sealed unsafe class TokenStore
 {
     private readonly SafeMemoryMappedViewHandle _view;
     private readonly byte* _start;
-    private readonly StoredRow* _index;
+    private readonly long* _blocks;
 
-    private TokenStore(SafeMemoryMappedViewHandle view, byte* start, long index, int count, StoreFacts facts)
+    private TokenStore(SafeMemoryMappedViewHandle view, byte* start, long blocks, int count, StoreFacts facts)
     {
         _start = start;
-        _index = (StoredRow*)(start + index);
+        _blocks = (long*)(start + blocks);
         (_view, Count, Facts) = (view, count, facts);
     }
 
@@ -52,7 +52,7 @@ internal sealed unsafe class TokenStore
         var factsLength = BinaryPrimitives.ReadInt64LittleEndian(trailer[24..]);
         var isWhole = trailer[32..].SequenceEqual(TokenStoreWriter.Magic)
             && new ReadOnlySpan<byte>(start, 8).SequenceEqual(TokenStoreWriter.Magic)
-            && index >= 8 && count is >= 0 and <= int.MaxValue && facts == index + (count * sizeof(StoredRow)) && factsLength is > 0 and <= int.MaxValue
+            && index >= 8 && count is >= 0 and <= int.MaxValue && facts == index + (((count / TokenStoreWriter.BlockRows) + 1) * sizeof(long)) && factsLength is > 0 and <= int.MaxValue
             && facts + factsLength + TokenStoreWriter.TrailerLength == length;
         if (!isWhole)
         {
@@ -69,7 +69,7 @@ internal sealed unsafe class TokenStore
     internal ref readonly StoredRow Entry(int row)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)row, (uint)Count);
-        return ref _index[row];
+        return ref ((StoredRow*)(_start + _blocks[row / TokenStoreWriter.BlockRows]))[row % TokenStoreWriter.BlockRows];
     }
 
     /// <summary>Where a row comes from, as messages write it.</summary>

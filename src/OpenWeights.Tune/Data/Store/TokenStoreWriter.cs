@@ -4,21 +4,28 @@ using System.Text.Json;
 
 namespace OpenWeights.Tune.Data.Store;
 
-/// <summary>Writes token rows one behind the other, then their index, what else is known, and where those lie.</summary>
+/// <summary>
+/// Writes token rows one behind the other, behind each block of them what the index says of these, and at the end where those blocks and
+/// what else is known lie. Nothing that grows with the rows is held in memory.
+/// </summary>
 /// <param name="stream">Is only written forward.</param>
 internal sealed class TokenStoreWriter(Stream stream)
 {
     /// <summary>The file's first and last bytes: the version of the layout is in them.</summary>
-    internal static ReadOnlySpan<byte> Magic => "OWTROWS1"u8;
+    internal static ReadOnlySpan<byte> Magic => "OWTROWS2"u8;
 
-    /// <summary>Index offset, rows, facts offset, facts length, magic.</summary>
+    /// <summary>The rows of a block of the index.</summary>
+    internal const int BlockRows = 1 << 12;
+
+    /// <summary>Offset of the list of index blocks, rows, facts offset, facts length, magic.</summary>
     internal const int TrailerLength = 40;
 
-    private readonly List<StoredRow> _index = [];
+    private readonly List<StoredRow> _block = new(BlockRows);
+    private readonly List<long> _blocks = [];
     private long _position;
 
     /// <summary>The number of rows so far.</summary>
-    internal int Count => _index.Count;
+    internal int Count { get; private set; }
 
     /// <summary>The tokens so far.</summary>
     internal long Tokens { get; private set; }
@@ -32,7 +39,7 @@ internal sealed class TokenStoreWriter(Stream stream)
         }
 
         var ranges = Ranges(row);
-        _index.Add(new StoredRow
+        _block.Add(new StoredRow
         {
             Offset = _position,
             Number = number,
@@ -48,6 +55,11 @@ internal sealed class TokenStoreWriter(Stream stream)
         Write(MemoryMarshal.AsBytes(ranges is null ? row.Labels : CollectionsMarshal.AsSpan(ranges)));
         Write(MemoryMarshal.AsBytes<int>(row.TurnEnds));
         Tokens += row.Ids.Length;
+        Count = checked(Count + 1);
+        if (_block.Count == BlockRows)
+        {
+            EndBlock();
+        }
     }
 
     /// <summary>Writes the index and the rest.</summary>
@@ -58,20 +70,28 @@ internal sealed class TokenStoreWriter(Stream stream)
             Write(Magic);
         }
 
-        // The index is read in place, so it begins at a multiple of eight.
-        Write(stackalloc byte[(int)((8 - (_position % 8)) % 8)]);
+        EndBlock();
         var index = _position;
-        Write(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(_index)));
+        Write(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(_blocks)));
         var factsAt = _position;
         var json = JsonSerializer.SerializeToUtf8Bytes(facts);
         Write(json);
         Span<byte> trailer = stackalloc byte[TrailerLength];
         BinaryPrimitives.WriteInt64LittleEndian(trailer, index);
-        BinaryPrimitives.WriteInt64LittleEndian(trailer[8..], _index.Count);
+        BinaryPrimitives.WriteInt64LittleEndian(trailer[8..], Count);
         BinaryPrimitives.WriteInt64LittleEndian(trailer[16..], factsAt);
         BinaryPrimitives.WriteInt64LittleEndian(trailer[24..], json.Length);
         Magic.CopyTo(trailer[32..]);
         Write(trailer);
+    }
+
+    private void EndBlock()
+    {
+        // The index is read in place, so it begins at a multiple of eight.
+        Write(stackalloc byte[(int)((8 - (_position % 8)) % 8)]);
+        _blocks.Add(_position);
+        Write(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(_block)));
+        _block.Clear();
     }
 
     // Starts and ends of what is trained; null where a label is not its token.

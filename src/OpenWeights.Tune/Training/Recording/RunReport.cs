@@ -39,7 +39,7 @@ internal static class RunReport
         page.Append(CultureInfo.InvariantCulture, $"<div class=\"soft\">{Html(content.State)} · {Html(Path.GetFileName(Path.TrimEndingDirectorySeparator(plan.Config.Model.Path)))} ({Html(plan.ModelType)}, {plan.BaseParameters:N0} parameters) · {(plan.Config.Adapter is { } adapter ? $"{Html(adapter.Type)} of rank {adapter.Rank}, " : "all weights, ")}{plan.TrainedParameters:N0} trained · {Html(plan.DType)} on {Html(plan.Device)}</div>\n");
         page.Append("<div class=\"tiles\">").AppendJoin("", Tiles(content)).Append("</div>\n<div class=\"charts\">").AppendJoin("\n", Charts(content)).Append("</div>\n");
         page.Append(Samples(content.Samples));
-        page.Append("<h2>Data</h2>\n").Append(Data("train", plan.Train)).Append(plan.Eval is null ? "" : Data("eval", plan.Eval));
+        page.Append("<h2>Data</h2>\n").Append(Data("train", plan.Train, plan.Config.Data.MaxLength)).Append(plan.Eval is null ? "" : Data("eval", plan.Eval, plan.Config.Data.MaxLength));
         page.Append("<h2>What made the run</h2>\n").Append(Folded("Config", content.Config)).Append(Folded("Environment", content.Manifest));
         return page.Append("</main>\n</body>\n</html>\n").ToString();
     }
@@ -121,14 +121,10 @@ internal static class RunReport
         return table.Append("</table></div>\n").ToString();
     }
 
-    private static string Data(string name, DataReport report)
+    private static string Data(string name, DataReport report, int maxLength)
     {
-        var cut = (report.Dropped, report.Truncated) switch
-        {
-            (0, 0) => "",
-            var (dropped, truncated) => string.Create(CultureInfo.InvariantCulture, $", {dropped:N0} dropped, {truncated:N0} cut"),
-        };
-        return string.Create(CultureInfo.InvariantCulture, $"<div>{Html(name)}: {report.Rows:N0} rows, {report.Tokens:N0} tokens, {report.TargetTokens:N0} of them trained, the longest row {report.Longest:N0}{cut}. <span class=\"soft\">{Html(string.Join("; ", report.Files.Select(static f => $"{Path.GetFileName(f.Path)}: {f.Format}")))}</span></div>\n");
+        var changes = string.Concat(report.Changes(maxLength).Select(static c => $"; {c}"));
+        return string.Create(CultureInfo.InvariantCulture, $"<div>{Html(name)}: {report.Rows:N0} rows, {report.Tokens:N0} tokens, {report.TargetTokens:N0} of them trained, the longest row {report.Longest:N0}{Html(changes)}. <span class=\"soft\">{Html(string.Join("; ", report.Files.Select(static f => $"{Path.GetFileName(f.Path)}: {f.Format}")))}</span></div>\n");
     }
 
     private static string Folded(string name, string text) => $"<details><summary>{Html(name)}</summary><pre>{Html(text)}</pre></details>\n";

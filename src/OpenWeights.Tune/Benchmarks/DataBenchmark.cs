@@ -1,0 +1,31 @@
+using System.Diagnostics;
+using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Torch;
+
+namespace OpenWeights.Tune.Benchmarks;
+
+/// <summary>Times the way from a file to token rows as a run goes it: read, understood, put through the chat template, tokenised, written.</summary>
+public static class DataBenchmark
+{
+    /// <summary>Makes token rows of a file once, in a process that has not done so before: what the compiler takes counts.</summary>
+    /// <param name="tokenizer">The tokenizer's folder or file.</param>
+    /// <param name="source">The data set, a file that is not compressed.</param>
+    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
+    /// <exception cref="InvalidDataException">A row cannot be read, or there are none.</exception>
+    /// <exception cref="IOException">A file is missing.</exception>
+    public static DataBenchmarkResult Run(string tokenizer, DataSource source, string trainOn)
+    {
+        var bytes = DataFile.Files(source).Sum(static f => new FileInfo(f).Length);
+        var rows = new RowTokenizer(Tokenizer.Load(tokenizer), trainOn);
+        using var process = Process.GetCurrentProcess();
+        var (clock, processor) = (Stopwatch.StartNew(), process.TotalProcessorTime);
+        var store = StoreCache.Temporary(new SourceTokenizer(source, rows, int.MaxValue, skipBad: false));
+        process.Refresh();
+        var used = (process.TotalProcessorTime - processor).TotalSeconds;
+        return new DataBenchmarkResult(
+            bytes, store.Facts.Files.Sum(static f => f.Rows), store.Facts.Tokens, Environment.ProcessorCount, clock.Elapsed.TotalSeconds, used, ProcessMemory.Peak);
+    }
+}

@@ -1,0 +1,100 @@
+using System.Buffers.Binary;
+using System.Text;
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+
+namespace OpenWeights.Tune.Tests.Data;
+
+/// <summary>Files that are compressed, and files that are not what they should be.</summary>
+public sealed class FileKindTests
+{
+    private const string Lines = "{\"text\": \"first\"}\n{\"text\": \"second é\"}\n";
+
+    [Test]
+    public void Zstandard_gives_the_rows_of_the_file_in_it_over_blocks_and_frames()
+    {
+        using var folder = new TemporaryFolder();
+        var bytes = Encoding.UTF8.GetBytes(Lines);
+        var path = folder.At("rows.jsonl.zst");
+        File.WriteAllBytes(path, [.. Frame(bytes[..7], bytes[7..25]), .. Frame(bytes[25..])]);
+        Assert.That(Read(path), Is.EqualTo(new[] { "first", "second é" }));
+        File.WriteAllBytes(path, Frame(bytes)[..^5]);
+        Assert.That(() => Read(path), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("rows.jsonl.zst"));
+        File.WriteAllText(path, Lines);
+        Assert.That(Read(path), Is.EqualTo(new[] { "first", "second é" }), "what a file is, its bytes tell, not its name");
+    }
+
+    [Test]
+    public void A_text_is_one_row_or_a_row_for_each_line()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("text.txt", "one\ntwo\n\nthree");
+        Assert.That(DataFile.Read(path).Single().Text("text"), Is.EqualTo("one\ntwo\n\nthree"));
+        Assert.That(DataFile.Read(new DataSource { Path = path, TextBy = "line" }).Select(static r => r.Text("text")), Is.EqualTo(new[] { "one", "two", "three" }));
+    }
+
+    [TestCase("rows.csv", "prompt,completion\na,", "\n", ":2: \"completion\" is not valid UTF-8")]
+    [TestCase("rows.txt", "text ", "", ": this text is not valid UTF-8")]
+    [TestCase("rows.jsonl", "{\"text\": \"", "\"}\n", ":1: this line is not valid UTF-8")]
+    public void Bytes_that_are_no_UTF8_are_told(string name, string before, string behind, string message)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.At(name);
+        File.WriteAllBytes(path, [.. Encoding.UTF8.GetBytes(before), 0xc3, 0x28, .. Encoding.UTF8.GetBytes(behind)]);
+        Assert.That(() => Rows.Read(path), Throws.InstanceOf<InvalidDataException>().With.Message.StartsWith(path + message));
+    }
+
+    [Test]
+    public void A_million_columns_are_refused_in_a_sentence()
+    {
+        using var folder = new TemporaryFolder();
+        var names = Enumerable.Range(0, 1_000_000).Select(static i => $"c{i}").ToList();
+        var table = folder.Write("rows.csv", string.Join(',', names) + "\n");
+        Assert.That(() => Rows.Read(table), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("1000000 columns").And.Message.Length.LessThan(400));
+        var row = folder.Write("rows.jsonl", $"{{{string.Join(',', names.Select(static n => $"\"{n}\":1"))}}}\n");
+        Assert.That(() => Rows.Read(row), Throws.InstanceOf<InvalidDataException>().With.Message.StartsWith(row + ":1: ").And.Message.Length.LessThan(1000));
+    }
+
+    [Test]
+    public void Every_data_set_among_the_fixtures_is_read_or_refused_in_a_sentence()
+    {
+        var read = 0;
+        foreach (var path in Directory.EnumerateFiles(SharedFiles.Require("fixtures", "datasets"), "*", SearchOption.AllDirectories))
+        {
+            try
+            {
+                var rows = Rows.Read(path, section: Rows.Unpacked with { MaxLength = 1 << 22 }).Train.Rows;
+                Assert.That(rows.All(static r => r.CountTargets() > 0), path);
+                read++;
+            }
+            catch (InvalidDataException e)
+            {
+                Assert.That(e.Message, Does.StartWith(path));
+            }
+        }
+
+        // Self-instruct keeps its answers within a list, which the setting fields leads to; ChatML writes no tool calls.
+        Assert.That(read, Is.GreaterThanOrEqualTo(13));
+        var path2 = SharedFiles.Require("fixtures", "datasets", "self-instruct-seed-tasks.jsonl");
+        var source = new DataSource { Path = path2, Fields = new Dictionary<string, string> { ["instruction"] = "instruction", ["input"] = "instances.0.input", ["output"] = "instances.0.output" } };
+        Assert.That(Rows.Read(path2, section: new DataSection { Train = [source], MaxLength = 1 << 22, Packing = false }).Train.Rows, Has.Count.EqualTo(175));
+    }
+
+    // A frame of raw blocks by hand (RFC 8878): one segment, the content's size in one byte, of each block its size and whether it is the last.
+    private static byte[] Frame(params byte[][] blocks)
+    {
+        var frame = new List<byte> { 0x28, 0xb5, 0x2f, 0xfd, 0x20, (byte)blocks.Sum(static b => b.Length) };
+        for (var i = 0; i < blocks.Length; i++)
+        {
+            var header = new byte[4];
+            BinaryPrimitives.WriteInt32LittleEndian(header, (blocks[i].Length << 3) | (i == blocks.Length - 1 ? 1 : 0));
+            frame.AddRange([.. header[..3], .. blocks[i]]);
+        }
+
+        return [.. frame];
+    }
+
+    private static string[] Read(string path) => [.. DataFile.Read(path).Select(static r => r.Text("text"))];
+}
