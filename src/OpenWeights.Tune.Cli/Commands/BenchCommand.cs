@@ -93,6 +93,7 @@ internal static class BenchCommand
             ["peak_memory_bytes"] = result.PeakMemoryBytes,
             ["loss"] = result.Loss,
             ["step_seconds"] = result.StepSeconds,
+            ["update_seconds"] = result.UpdateSeconds,
             ["matrix_rate_gflops"] = Math.Round(result.MatrixRate / 1e9, 1),
             ["utilization"] = Math.Round(result.Utilization, 4),
         });

@@ -80,7 +80,8 @@ public sealed class Trainer : IDisposable
         _trained.Training = true;
         var loss = Accumulate(batches, targets) / targets;
         _trained.Training = false;
-        var norm = double.IsFinite(loss) ? Gradients.Clip(_trained.Parameters, _config.Training.MaxGradNorm) : double.NaN;
+        var updating = Stopwatch.GetTimestamp();
+        var norm = double.IsFinite(loss) ? Gradients.Norm(_trained.Parameters) : double.NaN;
         var finite = double.IsFinite(norm);
         if (!finite && _config.Training.NonFinite == "stop")
         {
@@ -91,9 +92,10 @@ public sealed class Trainer : IDisposable
         var rate = RateSchedules.Rate(training.LrScheduler, training.LearningRate, step, RateSettings.Of(training, TotalSteps));
         if (finite)
         {
-            Optimizer.Step(rate);
+            Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm));
         }
 
+        var updated = Stopwatch.GetElapsedTime(updating).TotalSeconds;
         Gradients.Drop(_trained.Parameters);
         StepsDone++;
         var spike = finite && _spikes.Sees(loss);
@@ -110,6 +112,7 @@ public sealed class Trainer : IDisposable
             TargetTokens = targets,
             TokensPerSecond = tokens / seconds,
             Seconds = seconds,
+            UpdateSeconds = updated,
             PeakMemoryBytes = ProcessMemory.Peak,
             Skipped = !finite,
             Spike = spike,

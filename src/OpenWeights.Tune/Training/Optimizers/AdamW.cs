@@ -1,3 +1,4 @@
+using System.Numerics;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -46,5 +47,31 @@ public sealed class AdamW : ParameterOptimizer
         _ = square.mul_(_decay2).addcmul_(gradient, gradient, _rest2);
         var denominator = square.sqrt().div_(root).add_(_epsilon, Scalars.One);
         _ = weight.addcdiv_(mean, denominator, size);
+    }
+
+    private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)
+    {
+        var (first, second) = (1 - Math.Pow(_settings.Beta1, StepCount), Math.Sqrt(1 - Math.Pow(_settings.Beta2, StepCount)));
+        var rule = new Rule(_settings, DecayFactor(slot, rate, _settings.WeightDecay), second, -rate / first);
+        return new RuleUpdate<Rule>(slot, weight, gradient, rule);
+    }
+
+    private readonly struct Rule(AdamSettings settings, double decay, double root, double size) : IUpdateRule
+    {
+        private readonly Vector<float> _decay = new((float)decay);
+        private readonly Vector<float> _decay1 = new((float)settings.Beta1);
+        private readonly Vector<float> _rest1 = new((float)(1 - settings.Beta1));
+        private readonly Vector<float> _decay2 = new((float)settings.Beta2);
+        private readonly Vector<float> _rest2 = new((float)(1 - settings.Beta2));
+        private readonly Vector<float> _root = new((float)root);
+        private readonly Vector<float> _epsilon = new((float)settings.Epsilon);
+        private readonly Vector<float> _size = new((float)size);
+
+        public void Apply(ref Vector<float> weight, Vector<float> gradient, ref Vector<float> first, ref Vector<float> second)
+        {
+            first = (first * _decay1) + (gradient * _rest1);
+            second = (second * _decay2) + (gradient * gradient * _rest2);
+            weight = (weight * _decay) + (_size * first / ((Vector.SquareRoot(second) / _root) + _epsilon));
+        }
     }
 }

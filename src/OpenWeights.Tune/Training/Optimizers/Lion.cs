@@ -1,3 +1,4 @@
+using System.Numerics;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -7,6 +8,8 @@ namespace OpenWeights.Tune.Training.Optimizers;
 public sealed class Lion : ParameterOptimizer
 {
     private readonly double _weightDecay;
+    private readonly double _beta1;
+    private readonly double _beta2;
     private readonly Scalar _decay1;
     private readonly Scalar _rest1;
     private readonly Scalar _decay2;
@@ -21,7 +24,7 @@ public sealed class Lion : ParameterOptimizer
     public Lion(IEnumerable<TrainedParameter> parameters, double beta1, double beta2, double weightDecay, LowPrecision rounding = LowPrecision.MasterWeights)
         : base(parameters, rounding, static p => [("exp_avg", p.Parameter.zeros_like(float32))])
     {
-        _weightDecay = weightDecay;
+        (_weightDecay, _beta1, _beta2) = (weightDecay, beta1, beta2);
         (_decay1, _rest1, _decay2, _rest2) = (Keep(beta1), Keep(1 - beta1), Keep(beta2), Keep(1 - beta2));
     }
 
@@ -35,5 +38,27 @@ public sealed class Lion : ParameterOptimizer
         var direction = slot[0].mul(_decay1).add_(gradient, _rest1).sign();
         _ = weight.add_(direction, size);
         _ = slot[0].mul_(_decay2).add_(gradient, _rest2);
+    }
+
+    private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) =>
+        new RuleUpdate<Rule>(slot, weight, gradient, new Rule(_beta1, _beta2, DecayFactor(slot, rate, _weightDecay), rate));
+
+    private readonly struct Rule(double beta1, double beta2, double decay, double rate) : IUpdateRule
+    {
+        private readonly Vector<float> _decay1 = new((float)beta1);
+        private readonly Vector<float> _rest1 = new((float)(1 - beta1));
+        private readonly Vector<float> _decay2 = new((float)beta2);
+        private readonly Vector<float> _rest2 = new((float)(1 - beta2));
+        private readonly Vector<float> _decay = new((float)decay);
+        private readonly Vector<float> _rate = new((float)rate);
+
+        public void Apply(ref Vector<float> weight, Vector<float> gradient, ref Vector<float> first, ref Vector<float> second)
+        {
+            var mean = (first * _decay1) + (gradient * _rest1);
+            var up = Vector.ConditionalSelect(Vector.LessThan(mean, Vector<float>.Zero), _rate, Vector<float>.Zero);
+            var down = Vector.ConditionalSelect(Vector.GreaterThan(mean, Vector<float>.Zero), _rate, Vector<float>.Zero);
+            weight = (weight * _decay) + up - down;
+            first = (first * _decay2) + (gradient * _rest2);
+        }
     }
 }

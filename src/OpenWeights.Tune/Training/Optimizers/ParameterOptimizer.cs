@@ -41,31 +41,37 @@ public abstract class ParameterOptimizer : IOptimizer
     /// <inheritdoc/>
     public IReadOnlyList<(string Name, Tensor State)> State => [.. _slots.SelectMany(static s => s.Named)];
 
+    /// <summary>Whether parameters on the CPU are stepped in one pass over their memory; tests compare both ways.</summary>
+    internal bool Fuses { get; set; } = true;
+
     /// <inheritdoc/>
-    public void Step(double learningRate)
+    public void Step(double learningRate, double gradientScale = 1)
     {
         StepCount++;
         using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        using Scalar scale = gradientScale;
+        var fused = new List<FusedUpdate>();
         foreach (var slot in _slots)
         {
-            using var scope = NewDisposeScope();
-            var parameter = slot.Trained.Parameter;
-            if (parameter.grad is not { } gradient)
+            if (slot.Trained.Parameter.grad is not { } gradient)
             {
                 continue;
             }
 
-            var weight = slot.Master ?? (parameter.dtype == float32 ? parameter : parameter.to(float32));
-            Update(slot, weight, gradient.to(float32), learningRate * slot.Trained.RateFactor);
-            if (slot.Master is not null)
+            var rate = learningRate * slot.Trained.RateFactor;
+            var weight = slot.Master ?? (slot.Trained.Parameter.dtype == float32 ? slot.Trained.Parameter : null);
+            if (Fuses && weight is not null && FusedUpdate.CanRun(slot, weight, gradient) && Fused(slot, weight, gradient, rate) is { } update)
             {
-                _ = parameter.copy_(weight);
+                fused.Add(update);
+                continue;
             }
-            else if (parameter.dtype != float32)
-            {
-                _ = parameter.copy_(StochasticRounding.ToBFloat16(weight));
-            }
+
+            using var inner = NewDisposeScope();
+            Step(slot, gradientScale == 1 ? gradient.to(float32) : gradient.to(float32).mul_(scale), rate);
         }
+
+        FusedUpdate.Run(fused, (float)gradientScale);
     }
 
     /// <inheritdoc/>
@@ -95,6 +101,13 @@ public abstract class ParameterOptimizer : IOptimizer
     /// <param name="rate">The learning rate of this step for this parameter.</param>
     protected abstract void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate);
 
+    /// <summary>The same change as one pass over memory; null where there is only the composition.</summary>
+    /// <param name="slot">The parameter and its state.</param>
+    /// <param name="weight">The weight, float32.</param>
+    /// <param name="gradient">Its gradient, float32 or bfloat16.</param>
+    /// <param name="rate">The learning rate of this step for this parameter.</param>
+    private protected virtual FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) => null;
+
     /// <summary>A number that lives as long as the optimizer.</summary>
     /// <param name="value">The number.</param>
     protected Scalar Keep(double value)
@@ -103,6 +116,9 @@ public abstract class ParameterOptimizer : IOptimizer
         _scalars.Add(scalar);
         return scalar;
     }
+
+    /// <summary>What a step multiplies a weight by before it changes it: 1 - rate x decay, where the parameter decays.</summary>
+    private protected static double DecayFactor(ParameterSlot slot, double rate, double weightDecay) => slot.Trained.Decays ? 1 - (rate * weightDecay) : 1;
 
     /// <summary>weight *= 1 - rate x decay, where the parameter decays.</summary>
     /// <param name="slot">The parameter.</param>
@@ -113,10 +129,25 @@ public abstract class ParameterOptimizer : IOptimizer
     {
         ArgumentNullException.ThrowIfNull(slot);
         ArgumentNullException.ThrowIfNull(weight);
-        if (slot.Trained.Decays && weightDecay != 0)
+        if (DecayFactor(slot, rate, weightDecay) is var decay && decay != 1)
         {
-            using Scalar factor = 1 - (rate * weightDecay);
+            using Scalar factor = decay;
             _ = weight.mul_(factor);
+        }
+    }
+
+    private void Step(ParameterSlot slot, Tensor gradient, double rate)
+    {
+        var parameter = slot.Trained.Parameter;
+        var weight = slot.Master ?? (parameter.dtype == float32 ? parameter : parameter.to(float32));
+        Update(slot, weight, gradient, rate);
+        if (slot.Master is not null)
+        {
+            _ = parameter.copy_(weight);
+        }
+        else if (parameter.dtype != float32)
+        {
+            _ = parameter.copy_(StochasticRounding.ToBFloat16(weight));
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Numerics;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -37,5 +38,22 @@ public sealed class Sgd : ParameterOptimizer
         }
 
         _ = weight.add_(step, size);
+    }
+
+    private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) =>
+        new RuleUpdate<Rule>(slot, weight, gradient, new Rule(_momentum, slot.Trained.Decays ? _weightDecay : 0, rate));
+
+    private readonly struct Rule(double momentum, double weightDecay, double rate) : IUpdateRule
+    {
+        private readonly Vector<float> _momentum = new((float)momentum);
+        private readonly Vector<float> _weightDecay = new((float)weightDecay);
+        private readonly Vector<float> _rate = new((float)rate);
+
+        public void Apply(ref Vector<float> weight, Vector<float> gradient, ref Vector<float> first, ref Vector<float> second)
+        {
+            // Without momentum there is no state, and this is the gradient itself.
+            first = (first * _momentum) + gradient + (weight * _weightDecay);
+            weight -= first * _rate;
+        }
     }
 }

@@ -1,0 +1,122 @@
+using System.Runtime.InteropServices;
+using NUnit.Framework;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Optimizers;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Training.Optimizers;
+
+/// <summary>Steps in one pass over memory against the same steps composed of torch's operators.</summary>
+public sealed class FusedUpdateTests
+{
+    // Of several parts with an end that fills no vector, of less than a vector, and empty.
+    private static readonly long[][] s_shapes = [[3, CpuMemory.PartLength + 5], [3], [40, 50], [0]];
+
+    [Test]
+    public void A_step_in_one_pass_is_the_composition_of_operators(
+        [Values("adamw", "lion", "sgd")] string name, [Values("float32", "bfloat16")] string dtype, [Values(0.0, 0.8)] double momentum)
+    {
+        using var scope = NewDisposeScope();
+        var (fused, composed) = (Parameters(dtype), Parameters(dtype));
+        using var one = Optimizer(name, fused, momentum, fuses: true);
+        using var other = Optimizer(name, composed, momentum, fuses: false);
+        for (var step = 0; step < 3; step++)
+        {
+            foreach (var (a, b) in fused.Zip(composed))
+            {
+                var gradient = randn(a.Parameter.shape, float32).to(a.Parameter.dtype);
+                (a.Parameter.grad, b.Parameter.grad) = (gradient.clone(), gradient.clone());
+            }
+
+            one.Step(0.01, gradientScale: 0.37);
+            other.Step(0.01, gradientScale: 0.37);
+        }
+
+        // A unit in the last place now and then, where torch's operators round a product and a sum at once; a sign of Lion's may turn on it.
+        foreach (var (a, b) in fused.Zip(composed))
+        {
+            Assert.That(Apart(a.Parameter, b.Parameter, dtype == "float32" ? 1e-6 : 1.0 / 64), Is.LessThanOrEqualTo(name == "lion" ? 3 : 0), a.Name);
+        }
+
+        foreach (var (a, b) in one.State.Zip(other.State))
+        {
+            Assert.That(a.Name, Is.EqualTo(b.Name));
+            Assert.That(Apart(a.State, b.State, 1e-6), Is.LessThanOrEqualTo(name == "lion" && a.Name.EndsWith("master", StringComparison.Ordinal) ? 3 : 0), a.Name);
+        }
+    }
+
+    [Test]
+    public void A_gradient_that_lies_across_is_stepped_all_the_same()
+    {
+        using var scope = NewDisposeScope();
+        var (fused, composed) = (Parameters("float32"), Parameters("float32"));
+        using var one = Optimizer("adamw", [fused[2]], 0, fuses: true);
+        using var other = Optimizer("adamw", [composed[2]], 0, fuses: false);
+        var gradient = randn([50, 40], float32).t();
+        (fused[2].Parameter.grad, composed[2].Parameter.grad) = (gradient, gradient.contiguous());
+        one.Step(0.01);
+        other.Step(0.01);
+        Assert.That(Values(fused[2].Parameter), Is.EqualTo(Values(composed[2].Parameter)));
+    }
+
+    [Test]
+    public void The_norm_of_gradients_is_that_of_float64([Values("float32", "bfloat16")] string dtype)
+    {
+        using var scope = NewDisposeScope();
+        var parameters = Parameters(dtype);
+        var sum = 0.0;
+        foreach (var trained in parameters.Where(static p => p.Name != "p1"))
+        {
+            trained.Parameter.grad = randn(trained.Parameter.shape, float32).to(trained.Parameter.dtype);
+            sum += Values(trained.Parameter.grad!).Sum(static v => v * v);
+        }
+
+        var norm = Gradients.Norm(parameters);
+        Assert.That(norm, Is.EqualTo(Math.Sqrt(sum)).Within(1e-9).Percent);
+        Assert.That(Gradients.Norm(parameters), Is.EqualTo(norm), "whichever threads there are");
+        Assert.That(Gradients.ClipFactor(norm, norm / 2), Is.EqualTo(0.5).Within(1e-6));
+        Assert.That(Gradients.ClipFactor(norm, 2 * norm), Is.EqualTo(1));
+        Assert.That(Gradients.ClipFactor(norm, 0), Is.EqualTo(1), "no limit");
+    }
+
+    [Test]
+    public void Numbers_become_bfloat16_as_in_torch()
+    {
+        using var scope = NewDisposeScope();
+        var numbers = cat([randn([70], float32), tensor(new[] { 0f, -0f, 1f + (1f / 256), 1f + (3f / 256), float.MaxValue, float.NegativeInfinity, 1e-40f })]);
+        var expected = MemoryMarshal.Cast<byte, ushort>(numbers.to(bfloat16).bytes).ToArray();
+        var rounded = new ushort[expected.Length];
+        BFloat16Bits.FromFloat(MemoryMarshal.Cast<byte, float>(numbers.bytes), rounded);
+        Assert.That(rounded, Is.EqualTo(expected));
+        var back = new float[rounded.Length];
+        BFloat16Bits.ToFloat(rounded, back);
+        Assert.That(back.Select(static v => (double)v), Is.EqualTo(Values(numbers.to(bfloat16))));
+        BFloat16Bits.FromFloat([float.NaN], rounded);
+        BFloat16Bits.ToFloat(rounded, back);
+        Assert.That(back[0], Is.NaN);
+    }
+
+    private static List<TrainedParameter> Parameters(string dtype)
+    {
+        _ = manual_seed(6);
+        return [.. s_shapes.Select((shape, i) => new TrainedParameter($"p{i}", new Parameter(randn(shape, float32).to(Devices.DType(dtype)!.Value)), Decays: i != 1, RateFactor: i + 1))];
+    }
+
+    private static ParameterOptimizer Optimizer(string name, List<TrainedParameter> parameters, double momentum, bool fuses)
+    {
+        var optimizer = (ParameterOptimizer)OptimizerKinds.Create(parameters, new TrainingSection { Optimizer = name, Momentum = momentum, WeightDecay = 0.1 });
+        optimizer.Fuses = fuses;
+        return optimizer;
+    }
+
+    private static int Apart(Tensor one, Tensor other, double tolerance) => Values(one).Zip(Values(other)).Count(v => !(Math.Abs(v.First - v.Second) <= tolerance));
+
+    private static double[] Values(Tensor tensor)
+    {
+        using var scope = NewDisposeScope();
+        return [.. MemoryMarshal.Cast<byte, float>(tensor.detach().to(float32, copy: true).contiguous().bytes).ToArray().Select(static v => (double)v)];
+    }
+}
