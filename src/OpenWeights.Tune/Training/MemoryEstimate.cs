@@ -25,8 +25,8 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     /// <param name="tokens">Tokens of a row.</param>
     /// <param name="optimizerBytes">What the optimizer's state takes.</param>
     /// <param name="accumulates">Whether several micro-batches make a step.</param>
-    /// <param name="checkpointing">Whether activations inside layers are computed again.</param>
-    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, bool checkpointing)
+    /// <param name="checkpointing">Which activations inside layers are computed again.</param>
+    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, ActivationCheckpointing checkpointing)
     {
         ArgumentNullException.ThrowIfNull(trained);
         var model = trained.Model;
@@ -37,14 +37,14 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
 
         // The head's gradient is there before the first layer lets go of its activations; the others come afterwards.
         var first = adapter ? 0 : model.Head.Weight.numel() * 4;
-        var overlap = checkpointing || accumulates ? 0 : Math.Min(Math.Max(0, gradients - first), activations);
+        var overlap = checkpointing != ActivationCheckpointing.None || accumulates ? 0 : Math.Min(Math.Max(0, gradients - first), activations);
         return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes, overlap);
     }
 
     // What the operators of a layer save for backward, counted per token: ten times the residual's width where the layer's own weights are
     // frozen, fourteen where norms keep their inputs for their gradients too, and the gated feed-forward's three; attention keeps no
     // scores. With checkpointing one layer's worth is alive at a time, with the gradients of its largest parts.
-    private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, bool checkpointing)
+    private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing)
     {
         var config = model.Config;
         var size = model.Stack.Embedding.Weight.element_size();
@@ -62,8 +62,9 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var layers = Enumerable.Range(0, config.LayerCount).Select(Layer).ToList();
         var passing = count * 4L * config.IntermediateSize * size;
         var head = 2 * 4 * Math.Min(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
-        return checkpointing
-            ? (config.LayerCount * count * config.HiddenSize * size) + Math.Max(layers.Max() + passing, head)
+        var kept = config.HiddenSize + (checkpointing == ActivationCheckpointing.Selective ? (long)config.HeadCount * config.HeadDimension : 0);
+        return checkpointing != ActivationCheckpointing.None
+            ? (config.LayerCount * count * kept * size) + Math.Max(layers.Max() + passing, head)
             : layers.Sum() + Math.Max(passing, head);
     }
 }

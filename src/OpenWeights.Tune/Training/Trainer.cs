@@ -31,7 +31,8 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
         Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training);
-        trained.Model.Stack.ActivationCheckpointing = config.Training.ActivationCheckpointing;
+        trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
+        trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
     }
 
     /// <summary>The steps of the run.</summary>

@@ -21,9 +21,9 @@ public sealed class AdamW : ParameterOptimizer
     /// <summary>An optimizer over parameters.</summary>
     /// <param name="parameters">What is trained.</param>
     /// <param name="settings">Adam's numbers.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    public AdamW(IEnumerable<TrainedParameter> parameters, AdamSettings settings, LowPrecision rounding = LowPrecision.MasterWeights)
-        : base(parameters, rounding, static p => Moments(p))
+    /// <param name="memory">What is held, and where.</param>
+    public AdamW(IEnumerable<TrainedParameter> parameters, AdamSettings settings, OptimizerMemory memory = default)
+        : base(parameters, memory, Moments)
     {
         ArgumentNullException.ThrowIfNull(settings);
         _settings = settings;
@@ -31,8 +31,8 @@ public sealed class AdamW : ParameterOptimizer
         (_decay2, _rest2, _epsilon) = (Keep(settings.Beta2), Keep(1 - settings.Beta2), Keep(settings.Epsilon));
     }
 
-    internal static IEnumerable<(string Name, Tensor Tensor)> Moments(TrainedParameter trained) =>
-        [("exp_avg", trained.Parameter.zeros_like(float32)), ("exp_avg_sq", trained.Parameter.zeros_like(float32))];
+    internal static IEnumerable<(string Name, Tensor Tensor)> Moments(Tensor parameter) =>
+        [("exp_avg", parameter.zeros_like(float32)), ("exp_avg_sq", parameter.zeros_like(float32))];
 
     /// <inheritdoc/>
     protected override void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)

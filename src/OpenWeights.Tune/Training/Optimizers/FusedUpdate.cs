@@ -35,19 +35,18 @@ internal abstract unsafe class FusedUpdate
 
     /// <summary>Whether a parameter, its gradient and state lie so that they can be stepped in one pass.</summary>
     internal static bool CanRun(ParameterSlot slot, Tensor weight, Tensor gradient) =>
-        (slot.Master is null || RoundsItself(slot, weight)) && CpuMemory.Holds(weight) && CpuMemory.Holds(gradient)
-        && (gradient.dtype == float32 || gradient.dtype == bfloat16)
+        weight.dtype == float32 && CpuMemory.Holds(weight) && CpuMemory.Holds(gradient) && (gradient.dtype == float32 || gradient.dtype == bfloat16)
         && Enumerable.Range(0, slot.StateCount).All(i => slot[i].dtype == float32 && slot[i].numel() == weight.numel() && CpuMemory.Holds(slot[i]));
 
     /// <summary>Whether the step writes a bfloat16 parameter too, beside the float32 weights that it is taken on.</summary>
-    private static bool RoundsItself(ParameterSlot slot, Tensor weight) =>
+    internal static bool RoundsItself(ParameterSlot slot, Tensor weight) =>
         ReferenceEquals(weight, slot.Master) && slot.Trained.Parameter.dtype == bfloat16 && CpuMemory.Holds(slot.Trained.Parameter);
 
     /// <summary>Takes steps, shared out among threads.</summary>
     /// <param name="updates">What is stepped.</param>
     /// <param name="gradientScale">What gradients are multiplied by before.</param>
-    internal static void Run(IReadOnlyList<FusedUpdate> updates, float gradientScale) =>
-        CpuMemory.ForParts([.. updates.Select(static u => u.Length)], part => updates[part.Array].Run(part.Start, part.Count, gradientScale));
+    internal static void Run(IReadOnlyList<FusedUpdate> updates, double gradientScale) =>
+        CpuMemory.ForParts([.. updates.Select(static u => u.Length)], part => updates[part.Array].Run(part.Start, part.Count, (float)gradientScale));
 
     private protected abstract void Run(float* weight, float* gradient, float* first, float* second, int count, float gradientScale);
 

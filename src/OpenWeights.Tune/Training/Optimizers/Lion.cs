@@ -20,9 +20,9 @@ public sealed class Lion : ParameterOptimizer
     /// <param name="beta1">How much of the mean goes into the step's sign.</param>
     /// <param name="beta2">The decay of the mean.</param>
     /// <param name="weightDecay">The decay of weights per unit of learning rate.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    public Lion(IEnumerable<TrainedParameter> parameters, double beta1, double beta2, double weightDecay, LowPrecision rounding = LowPrecision.MasterWeights)
-        : base(parameters, rounding, static p => [("exp_avg", p.Parameter.zeros_like(float32))])
+    /// <param name="memory">What is held, and where.</param>
+    public Lion(IEnumerable<TrainedParameter> parameters, double beta1, double beta2, double weightDecay, OptimizerMemory memory = default)
+        : base(parameters, memory, static p => [("exp_avg", p.zeros_like(float32))])
     {
         (_weightDecay, _beta1, _beta2) = (weightDecay, beta1, beta2);
         (_decay1, _rest1, _decay2, _rest2) = (Keep(beta1), Keep(1 - beta1), Keep(beta2), Keep(1 - beta2));

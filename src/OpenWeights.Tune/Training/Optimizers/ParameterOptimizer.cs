@@ -14,10 +14,10 @@ public abstract class ParameterOptimizer : IOptimizer
 
     /// <summary>An optimizer over parameters.</summary>
     /// <param name="parameters">What is trained.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    /// <param name="states">Makes the state of a parameter.</param>
+    /// <param name="memory">What is held, and where.</param>
+    /// <param name="states">Makes the state of a parameter, on the device of the tensor that it is given, which has the parameter's shape.</param>
     /// <exception cref="NotSupportedException">Random rounding is asked for and a parameter is neither float32 nor bfloat16.</exception>
-    protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, LowPrecision rounding, Func<TrainedParameter, IEnumerable<(string Name, Tensor Tensor)>> states)
+    protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, OptimizerMemory memory, Func<Tensor, IEnumerable<(string Name, Tensor Tensor)>> states)
     {
         ArgumentNullException.ThrowIfNull(parameters);
         ArgumentNullException.ThrowIfNull(states);
@@ -25,13 +25,12 @@ public abstract class ParameterOptimizer : IOptimizer
         _slots = [];
         foreach (var trained in parameters)
         {
-            if (rounding == LowPrecision.StochasticRounding && trained.Parameter.dtype is not (ScalarType.Float32 or ScalarType.BFloat16))
+            if (memory.LowPrecision == LowPrecision.StochasticRounding && trained.Parameter.dtype is not (ScalarType.Float32 or ScalarType.BFloat16))
             {
                 throw new NotSupportedException($"stochastic rounding is for bfloat16, and {trained.Name} is {trained.Parameter.dtype}; set training.low_precision to master_weights.");
             }
 
-            using var scope = NewDisposeScope();
-            _slots.Add(new ParameterSlot(trained, rounding == LowPrecision.MasterWeights, states(trained)));
+            _slots.Add(new ParameterSlot(trained, memory, states));
         }
     }
 
@@ -50,28 +49,21 @@ public abstract class ParameterOptimizer : IOptimizer
         StepCount++;
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        using Scalar scale = gradientScale;
-        var fused = new List<FusedUpdate>();
-        foreach (var slot in _slots)
+        var together = new List<FusedUpdate>();
+        foreach (var slot in _slots.Where(static s => s.Trained.Parameter.grad is not null))
         {
-            if (slot.Trained.Parameter.grad is not { } gradient)
-            {
-                continue;
-            }
-
             var rate = learningRate * slot.Trained.RateFactor;
-            var weight = slot.Master ?? (slot.Trained.Parameter.dtype == float32 ? slot.Trained.Parameter : null);
-            if (Fuses && weight is not null && FusedUpdate.CanRun(slot, weight, gradient) && Fused(slot, weight, gradient, rate) is { } update)
+            if (InPlace(slot, rate) is { } update)
             {
-                fused.Add(update);
-                continue;
+                together.Add(update);
             }
-
-            using var inner = NewDisposeScope();
-            Step(slot, gradientScale == 1 ? gradient.to(float32) : gradient.to(float32).mul_(scale), rate);
+            else
+            {
+                Step(slot, rate, gradientScale);
+            }
         }
 
-        FusedUpdate.Run(fused, (float)gradientScale);
+        FusedUpdate.Run(together, gradientScale);
     }
 
     /// <inheritdoc/>
@@ -136,18 +128,38 @@ public abstract class ParameterOptimizer : IOptimizer
         }
     }
 
-    private void Step(ParameterSlot slot, Tensor gradient, double rate)
+    // A step that changes the parameter where it lies, to be taken with others; null where there is none.
+    private FusedUpdate? InPlace(ParameterSlot slot, double rate)
     {
         var parameter = slot.Trained.Parameter;
-        var weight = slot.Master ?? (parameter.dtype == float32 ? parameter : parameter.to(float32));
-        Update(slot, weight, gradient, rate);
-        if (slot.Master is not null)
+        var weight = slot.Master ?? parameter;
+        return Fuses && !slot.IsAway && (slot.Master is null || FusedUpdate.RoundsItself(slot, weight)) && FusedUpdate.CanRun(slot, weight, parameter.grad!)
+            ? Fused(slot, weight, parameter.grad!, rate)
+            : null;
+    }
+
+    private void Step(ParameterSlot slot, double rate, double gradientScale)
+    {
+        using var scope = NewDisposeScope();
+        var parameter = slot.Trained.Parameter;
+        var isWeight = slot.Master is null && parameter.dtype == float32 && !slot.IsAway;
+        var (weight, gradient) = (isWeight ? parameter : slot.Master ?? Home(slot, parameter), Home(slot, parameter.grad!));
+        if (Fuses && FusedUpdate.CanRun(slot, weight, gradient) && Fused(slot, weight, gradient, rate) is { } update)
         {
-            _ = parameter.copy_(weight);
+            FusedUpdate.Run([update], gradientScale);
         }
-        else if (parameter.dtype != float32)
+        else
         {
-            _ = parameter.copy_(StochasticRounding.ToBFloat16(weight));
+            using Scalar scale = gradientScale;
+            Update(slot, weight, gradientScale == 1 ? gradient : gradient.mul_(scale), rate);
+        }
+
+        if (!isWeight)
+        {
+            _ = parameter.copy_(slot.Master is not null || parameter.dtype == float32 ? weight : StochasticRounding.ToBFloat16(weight));
         }
     }
+
+    // As float32, where the state is.
+    private static Tensor Home(ParameterSlot slot, Tensor tensor) => slot.IsAway ? tensor.to(float32, CPU) : tensor.to(float32);
 }

@@ -16,9 +16,9 @@ public sealed class Sgd : ParameterOptimizer
     /// <param name="parameters">What is trained.</param>
     /// <param name="momentum">How much of the step before goes on; 0 for plain descent, which has no state.</param>
     /// <param name="weightDecay">The share of the weight that is added to its gradient.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    public Sgd(IEnumerable<TrainedParameter> parameters, double momentum, double weightDecay, LowPrecision rounding = LowPrecision.MasterWeights)
-        : base(parameters, rounding, p => momentum == 0 ? [] : [("momentum_buffer", p.Parameter.zeros_like(float32))])
+    /// <param name="memory">What is held, and where.</param>
+    public Sgd(IEnumerable<TrainedParameter> parameters, double momentum, double weightDecay, OptimizerMemory memory = default)
+        : base(parameters, memory, p => momentum == 0 ? [] : [("momentum_buffer", p.zeros_like(float32))])
     {
         (_momentum, _weightDecay, _keep) = (momentum, weightDecay, Keep(momentum));
     }
