@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Training.Optimizers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -20,8 +21,8 @@ public static class Gradients
             return 0;
         }
 
-        return gradients.TrueForAll(SquareSum.CanRun)
-            ? Math.Sqrt(SquareSum.Of(gradients))
+        return gradients.TrueForAll(CpuKernel.Serves)
+            ? Math.Sqrt(SquareSumKernel.Of(gradients))
             : stack(gradients.Select(static g => g.to(float32).norm())).norm().ToDouble();
     }
 

@@ -1,4 +1,4 @@
-using System.Numerics;
+using System.Runtime.Intrinsics;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -53,25 +53,25 @@ public sealed class AdamW : ParameterOptimizer
     {
         var (first, second) = (1 - Math.Pow(_settings.Beta1, StepCount), Math.Sqrt(1 - Math.Pow(_settings.Beta2, StepCount)));
         var rule = new Rule(_settings, DecayFactor(slot, rate, _settings.WeightDecay), second, -rate / first);
-        return new RuleUpdate<Rule>(slot, weight, gradient, rule);
+        return FusedUpdate.Of(slot, weight, gradient, rule);
     }
 
     private readonly struct Rule(AdamSettings settings, double decay, double root, double size) : IUpdateRule
     {
-        private readonly Vector<float> _decay = new((float)decay);
-        private readonly Vector<float> _decay1 = new((float)settings.Beta1);
-        private readonly Vector<float> _rest1 = new((float)(1 - settings.Beta1));
-        private readonly Vector<float> _decay2 = new((float)settings.Beta2);
-        private readonly Vector<float> _rest2 = new((float)(1 - settings.Beta2));
-        private readonly Vector<float> _root = new((float)root);
-        private readonly Vector<float> _epsilon = new((float)settings.Epsilon);
-        private readonly Vector<float> _size = new((float)size);
+        private readonly Vector256<float> _decay = Vector256.Create((float)decay);
+        private readonly Vector256<float> _decay1 = Vector256.Create((float)settings.Beta1);
+        private readonly Vector256<float> _rest1 = Vector256.Create((float)(1 - settings.Beta1));
+        private readonly Vector256<float> _decay2 = Vector256.Create((float)settings.Beta2);
+        private readonly Vector256<float> _rest2 = Vector256.Create((float)(1 - settings.Beta2));
+        private readonly Vector256<float> _root = Vector256.Create((float)root);
+        private readonly Vector256<float> _epsilon = Vector256.Create((float)settings.Epsilon);
+        private readonly Vector256<float> _size = Vector256.Create((float)size);
 
-        public void Apply(ref Vector<float> weight, Vector<float> gradient, ref Vector<float> first, ref Vector<float> second)
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
         {
             first = (first * _decay1) + (gradient * _rest1);
             second = (second * _decay2) + (gradient * gradient * _rest2);
-            weight = (weight * _decay) + (_size * first / ((Vector.SquareRoot(second) / _root) + _epsilon));
+            weight = (weight * _decay) + (_size * first / ((Vector256.Sqrt(second) / _root) + _epsilon));
         }
     }
 }

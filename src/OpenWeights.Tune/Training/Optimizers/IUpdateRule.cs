@@ -1,4 +1,4 @@
-using System.Numerics;
+using System.Runtime.Intrinsics;
 
 namespace OpenWeights.Tune.Training.Optimizers;
 
@@ -10,5 +10,5 @@ internal interface IUpdateRule
     /// <param name="gradient">Their gradients.</param>
     /// <param name="first">The first state; what is written counts only where the optimizer has one.</param>
     /// <param name="second">The second state, likewise.</param>
-    void Apply(ref Vector<float> weight, Vector<float> gradient, ref Vector<float> first, ref Vector<float> second);
+    void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second);
 }

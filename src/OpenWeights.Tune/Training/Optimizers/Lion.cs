@@ -1,4 +1,4 @@
-using System.Numerics;
+using System.Runtime.Intrinsics;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -41,22 +41,22 @@ public sealed class Lion : ParameterOptimizer
     }
 
     private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) =>
-        new RuleUpdate<Rule>(slot, weight, gradient, new Rule(_beta1, _beta2, DecayFactor(slot, rate, _weightDecay), rate));
+        FusedUpdate.Of(slot, weight, gradient, new Rule(_beta1, _beta2, DecayFactor(slot, rate, _weightDecay), rate));
 
     private readonly struct Rule(double beta1, double beta2, double decay, double rate) : IUpdateRule
     {
-        private readonly Vector<float> _decay1 = new((float)beta1);
-        private readonly Vector<float> _rest1 = new((float)(1 - beta1));
-        private readonly Vector<float> _decay2 = new((float)beta2);
-        private readonly Vector<float> _rest2 = new((float)(1 - beta2));
-        private readonly Vector<float> _decay = new((float)decay);
-        private readonly Vector<float> _rate = new((float)rate);
+        private readonly Vector256<float> _decay1 = Vector256.Create((float)beta1);
+        private readonly Vector256<float> _rest1 = Vector256.Create((float)(1 - beta1));
+        private readonly Vector256<float> _decay2 = Vector256.Create((float)beta2);
+        private readonly Vector256<float> _rest2 = Vector256.Create((float)(1 - beta2));
+        private readonly Vector256<float> _decay = Vector256.Create((float)decay);
+        private readonly Vector256<float> _rate = Vector256.Create((float)rate);
 
-        public void Apply(ref Vector<float> weight, Vector<float> gradient, ref Vector<float> first, ref Vector<float> second)
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
         {
             var mean = (first * _decay1) + (gradient * _rest1);
-            var up = Vector.ConditionalSelect(Vector.LessThan(mean, Vector<float>.Zero), _rate, Vector<float>.Zero);
-            var down = Vector.ConditionalSelect(Vector.GreaterThan(mean, Vector<float>.Zero), _rate, Vector<float>.Zero);
+            var up = Vector256.ConditionalSelect(Vector256.LessThan(mean, Vector256<float>.Zero), _rate, Vector256<float>.Zero);
+            var down = Vector256.ConditionalSelect(Vector256.GreaterThan(mean, Vector256<float>.Zero), _rate, Vector256<float>.Zero);
             weight = (weight * _decay) + up - down;
             first = (first * _decay2) + (gradient * _rest2);
         }

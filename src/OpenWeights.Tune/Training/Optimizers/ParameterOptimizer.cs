@@ -40,9 +40,6 @@ public abstract class ParameterOptimizer : IOptimizer
     /// <inheritdoc/>
     public IReadOnlyList<(string Name, Tensor State)> State => [.. _slots.SelectMany(static s => s.Named)];
 
-    /// <summary>Whether parameters on the CPU are stepped in one pass over their memory; tests compare both ways.</summary>
-    internal bool Fuses { get; set; } = true;
-
     /// <inheritdoc/>
     public void Step(double learningRate, double gradientScale = 1)
     {
@@ -93,7 +90,7 @@ public abstract class ParameterOptimizer : IOptimizer
     /// <param name="rate">The learning rate of this step for this parameter.</param>
     protected abstract void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate);
 
-    /// <summary>The same change as one pass over memory; null where there is only the composition.</summary>
+    /// <summary>The same change as one pass over memory; null where it has to be composed.</summary>
     /// <param name="slot">The parameter and its state.</param>
     /// <param name="weight">The weight, float32.</param>
     /// <param name="gradient">Its gradient, float32 or bfloat16.</param>
@@ -133,9 +130,7 @@ public abstract class ParameterOptimizer : IOptimizer
     {
         var parameter = slot.Trained.Parameter;
         var weight = slot.Master ?? parameter;
-        return Fuses && !slot.IsAway && (slot.Master is null || FusedUpdate.RoundsItself(slot, weight)) && FusedUpdate.CanRun(slot, weight, parameter.grad!)
-            ? Fused(slot, weight, parameter.grad!, rate)
-            : null;
+        return !slot.IsAway && (slot.Master is null || FusedUpdate.RoundsItself(slot, weight)) ? Fused(slot, weight, parameter.grad!, rate) : null;
     }
 
     private void Step(ParameterSlot slot, double rate, double gradientScale)
@@ -144,7 +139,7 @@ public abstract class ParameterOptimizer : IOptimizer
         var parameter = slot.Trained.Parameter;
         var isWeight = slot.Master is null && parameter.dtype == float32 && !slot.IsAway;
         var (weight, gradient) = (isWeight ? parameter : slot.Master ?? Home(slot, parameter), Home(slot, parameter.grad!));
-        if (Fuses && FusedUpdate.CanRun(slot, weight, gradient) && Fused(slot, weight, gradient, rate) is { } update)
+        if (Fused(slot, weight, gradient, rate) is { } update)
         {
             FusedUpdate.Run([update], gradientScale);
         }

@@ -1,69 +1,48 @@
-using System.Numerics;
-using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using OpenWeights.Tune.Kernels;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Optimizers;
 
 /// <summary>A step by a rule.</summary>
 /// <typeparam name="TRule">The rule.</typeparam>
-internal sealed unsafe class RuleUpdate<TRule>(ParameterSlot slot, Tensor weight, Tensor gradient, TRule rule) : FusedUpdate(slot, weight, gradient)
+/// <typeparam name="TGradient">How gradients lie in memory.</typeparam>
+internal sealed unsafe class RuleUpdate<TRule, TGradient>(ParameterSlot slot, Tensor weight, Tensor gradient, TRule rule) : FusedUpdate(slot, weight, gradient)
     where TRule : struct, IUpdateRule
+    where TGradient : struct, IElements
 {
-    private protected override void Run(float* weight, float* gradient, float* first, float* second, int count, float gradientScale)
+    private protected override void Run(ArrayPart part, float gradientScale)
     {
-        var (own, scale, whole) = (rule, new Vector<float>(gradientScale), count - (count % Vector<float>.Count));
-        for (var i = 0; i < whole; i += Vector<float>.Count)
+        var (own, scale, count) = (rule, Vector256.Create(gradientScale), (nint)part.Count);
+        var weight = Lanes.Row<Float32Elements>(Weight, part.Start);
+        var gradient = Lanes.Row<TGradient>(Gradient, part.Start);
+        var first = Row<Float32Elements>(First, part.Start);
+        var second = Row<Float32Elements>(Second, part.Start);
+        var rounded = Row<BFloat16Elements>(Rounded, part.Start);
+        for (nint i = 0; i < count; i += Lanes.Width)
         {
-            Apply(own, weight + i, gradient + i, first is null ? null : first + i, second is null ? null : second + i, scale);
-        }
-
-        if (whole < count)
-        {
-            Rest(own, weight + whole, gradient + whole, first is null ? null : first + whole, second is null ? null : second + whole, count - whole, scale);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Apply(in TRule rule, float* weight, float* gradient, float* first, float* second, Vector<float> scale)
-    {
-        var weights = Vector.Load(weight);
-        var firsts = first is null ? default : Vector.Load(first);
-        var seconds = second is null ? default : Vector.Load(second);
-        rule.Apply(ref weights, Vector.Load(gradient) * scale, ref firsts, ref seconds);
-        weights.Store(weight);
-        if (first is not null)
-        {
-            firsts.Store(first);
-        }
-
-        if (second is not null)
-        {
-            seconds.Store(second);
-        }
-    }
-
-    // Fewer elements than a vector holds go through a padded one: the same operations, so that it does not matter where an element stands.
-    private static void Rest(in TRule rule, float* weight, float* gradient, float* first, float* second, int count, Vector<float> scale)
-    {
-        var width = Vector<float>.Count;
-        var padded = stackalloc float[4 * width];
-        new Span<float>(padded, 4 * width).Clear();
-        var arrays = stackalloc float*[] { weight, gradient, first, second };
-        for (var a = 0; a < 4; a++)
-        {
-            if (arrays[a] is not null)
+            var weights = Lanes.Read<Float32Elements>(weight, i, count);
+            var firsts = first is null ? default : Lanes.Read<Float32Elements>(first, i, count);
+            var seconds = second is null ? default : Lanes.Read<Float32Elements>(second, i, count);
+            own.Apply(ref weights, Lanes.Read<TGradient>(gradient, i, count) * scale, ref firsts, ref seconds);
+            Lanes.Write<Float32Elements>(weight, i, count, weights);
+            if (first is not null)
             {
-                new ReadOnlySpan<float>(arrays[a], count).CopyTo(new Span<float>(padded + (a * width), width));
+                Lanes.Write<Float32Elements>(first, i, count, firsts);
             }
-        }
 
-        Apply(rule, padded, padded + width, padded + (2 * width), padded + (3 * width), scale);
-        for (var a = 0; a < 4; a++)
-        {
-            if (arrays[a] is not null && a != 1)
+            if (second is not null)
             {
-                new ReadOnlySpan<float>(padded + (a * width), count).CopyTo(new Span<float>(arrays[a], count));
+                Lanes.Write<Float32Elements>(second, i, count, seconds);
+            }
+
+            if (rounded is not null)
+            {
+                Lanes.Write<BFloat16Elements>(rounded, i, count, weights);
             }
         }
     }
+
+    private static void* Row<T>(nint start, long offset)
+        where T : struct, IElements => start == 0 ? null : Lanes.Row<T>(start, offset);
 }

@@ -1,4 +1,4 @@
-using System.Numerics;
+using System.Runtime.Intrinsics;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -41,15 +41,15 @@ public sealed class Sgd : ParameterOptimizer
     }
 
     private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) =>
-        new RuleUpdate<Rule>(slot, weight, gradient, new Rule(_momentum, slot.Trained.Decays ? _weightDecay : 0, rate));
+        FusedUpdate.Of(slot, weight, gradient, new Rule(_momentum, slot.Trained.Decays ? _weightDecay : 0, rate));
 
     private readonly struct Rule(double momentum, double weightDecay, double rate) : IUpdateRule
     {
-        private readonly Vector<float> _momentum = new((float)momentum);
-        private readonly Vector<float> _weightDecay = new((float)weightDecay);
-        private readonly Vector<float> _rate = new((float)rate);
+        private readonly Vector256<float> _momentum = Vector256.Create((float)momentum);
+        private readonly Vector256<float> _weightDecay = Vector256.Create((float)weightDecay);
+        private readonly Vector256<float> _rate = Vector256.Create((float)rate);
 
-        public void Apply(ref Vector<float> weight, Vector<float> gradient, ref Vector<float> first, ref Vector<float> second)
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
         {
             // Without momentum there is no state, and this is the gradient itself.
             first = (first * _momentum) + gradient + (weight * _weightDecay);
