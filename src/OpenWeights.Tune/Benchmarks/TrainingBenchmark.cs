@@ -54,7 +54,9 @@ public static class TrainingBenchmark
         }
 
         var median = Median(seconds);
-        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, loss, median, Median(updates), Median(rates), Median(shares));
+        var estimate = MemoryEstimate.Of(
+            trained, options.BatchSize, options.RowLength, trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), accumulates: false, config.Training.Checkpointing);
+        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares));
     }
 
     private static double Median(List<double> values)

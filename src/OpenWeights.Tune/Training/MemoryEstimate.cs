@@ -41,30 +41,29 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes, overlap);
     }
 
-    // What the operators of a layer save for backward, counted per token: ten times the residual's width where the layer's own weights are
-    // frozen, fourteen where norms keep their inputs for their gradients too, and the gated feed-forward's three; attention keeps no
-    // scores. With checkpointing one layer's worth is alive at a time, with the gradients of its largest parts.
+    // What layers keep, from the first that is trained; and the most that passes by meanwhile: a layer's backward, or the head and its loss.
+    // With checkpointing a layer keeps its input (and what its attention gave), and one layer's worth is alive at a time.
     private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing)
     {
         var config = model.Config;
-        var size = model.Stack.Embedding.Weight.element_size();
-        var width = Math.Max(config.HiddenSize, (long)config.HeadCount * config.HeadDimension);
-        var count = rows * (long)tokens;
-        long Layer(int i)
+        var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
+        var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
+        var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
+        var passing = Math.Max(count * 4L * config.IntermediateSize * size, HeadBytes(model, adapter, count));
+        if (checkpointing == ActivationCheckpointing.None)
         {
-            var inner = config.ActiveIntermediateSize(i);
-            var norms = config.NormPlacement == NormPlacement.BeforeAndAfter ? 4L * config.HiddenSize : 0;
-            var routed = config.Layer(i).Mixture is { } mixture ? 3L * mixture.ExpertsPerToken * config.HiddenSize : 0;
-            var lowRank = adapter && size < 4 ? 4L * ((4 * width) + inner) : 0;
-            return count * (((((adapter ? 10 : 14) * width) + norms + (3L * inner) + routed) * size) + lowRank);
+            return (count * kept.Sum(static l => l.Bytes)) + passing;
         }
 
-        var layers = Enumerable.Range(0, config.LayerCount).Select(Layer).ToList();
-        var passing = count * 4L * config.IntermediateSize * size;
-        var head = 2 * 4 * Math.Min(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
-        var kept = config.HiddenSize + (checkpointing == ActivationCheckpointing.Selective ? (long)config.HeadCount * config.HeadDimension : 0);
-        return checkpointing != ActivationCheckpointing.None
-            ? (config.LayerCount * count * kept * size) + Math.Max(layers.Max() + passing, head)
-            : layers.Sum() + Math.Max(passing, head);
+        var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
+        return Math.Max((count * (ends + layers.Max(static l => l.Bytes) + (4L * config.IntermediateSize * size))), (count * ends) + HeadBytes(model, adapter, count));
+    }
+
+    // The head's scores and their copies, a chunk at a time; the hidden states with their gradient.
+    private static long HeadBytes(CausalLanguageModel model, bool adapter, long count)
+    {
+        var config = model.Config;
+        var chunk = Math.Min(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
+        return (8 * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
     }
 }
