@@ -16,6 +16,9 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     // .NET, libtorch and BLAS with their buffers, as measured on a process that has run one small step.
     private const long ProgramBytes = 230L << 20;
 
+    // Gradients that several layers add up are float32, and so are products where the processor has none of bfloat16.
+    private const long PassingSize = 4;
+
     /// <summary>The most that is held at once.</summary>
     public long Total => Weights + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
 
@@ -49,14 +52,14 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
         var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
         var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
-        var passing = Math.Max(count * 4L * config.IntermediateSize * size, HeadBytes(model, adapter, count));
+        var ofLayer = count * 4L * config.IntermediateSize * PassingSize;
         if (checkpointing == ActivationCheckpointing.None)
         {
-            return (count * kept.Sum(static l => l.Bytes)) + passing;
+            return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, adapter, count));
         }
 
         var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
-        return Math.Max((count * (ends + layers.Max(static l => l.Bytes) + (4L * config.IntermediateSize * size))), (count * ends) + HeadBytes(model, adapter, count));
+        return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, adapter, count));
     }
 
     // The head's scores and their copies, a chunk at a time; the hidden states with their gradient.
