@@ -23,6 +23,19 @@ public sealed class FailingDiskTests
     }
 
     [Test]
+    public void A_file_that_may_not_grow_ends_with_3_and_the_run_goes_on_afterwards()
+    {
+        // A limit of 16 KiB on every file stands in for a full disk where none can be mounted: metrics fit under it, a checkpoint does not.
+        using var work = new Workspace("max_steps: 8, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-2");
+        var owt = Owt.RunInShell(
+            work.Root, "export DOTNET_EnableWriteXorExecute=0; trap '' XFSZ; ulimit -f 32; exec \"$@\"", 3, "train", "train.yaml", "data.cache=off");
+        Assert.That(owt.Error, Does.Contain(work.At("run", "checkpoints")));
+        Assert.That(owt.Error, Does.Not.Contain("   at ").And.Not.Contain("fault of the program"));
+        Assert.That(Directory.GetDirectories(work.At("run", "checkpoints"), "step-*"), Is.Empty, "no half checkpoint");
+        Owt.Run(work.Root, 0, "train", "train.yaml", "--resume");
+    }
+
+    [Test]
     public void A_place_that_cannot_be_written_ends_with_3_and_is_named()
     {
         using var work = new Workspace();

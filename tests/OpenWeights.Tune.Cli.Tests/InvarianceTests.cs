@@ -23,5 +23,6 @@ public sealed class InvarianceTests
         Assert.That(Trajectory("accumulated", "training.micro_batch_size=1", "training.gradient_accumulation_steps=8"), Is.EqualTo(together).Within(3e-6));
         Assert.That(Trajectory("packed", "training.micro_batch_size=8", "data.packing=true", "data.max_length=40"), Is.EqualTo(together).Within(3e-6));
         Assert.That(Trajectory("recomputed", "training.micro_batch_size=8", "training.activation_checkpointing=true"), Is.EqualTo(together), "to the bit");
+        Assert.That(Trajectory("partly", "training.micro_batch_size=8", "training.activation_checkpointing=selective"), Is.EqualTo(together), "to the bit");
     }
 }

@@ -9,19 +9,29 @@ public sealed class KillTests
 {
     private const string Settings = "max_steps: 240, micro_batch_size: 2, gradient_accumulation_steps: 2, warmup_steps: 2, learning_rate: 1.0e-3";
 
-    [Test]
-    public void A_run_that_is_killed_at_random_moments_comes_to_the_same_end()
+    private static readonly string[] s_result = ["adapter", "adapter_model.safetensors"];
+
+    // LoRA with dropout; DoRA on a quantised base, packed; all weights, packed.
+    private static readonly TestCaseData[] s_kinds =
+    [
+        new(4, s_result, Array.Empty<string>()),
+        new(1, s_result, new[] { "adapter.use_dora=true", "quantization.block_size=32", "data.packing=true", "data.max_length=32", "training.max_steps=40" }),
+        new(1, new[] { "model", "model.safetensors" }, new[] { "adapter=null", "data.packing=true", "data.max_length=32", "training.max_steps=40" }),
+    ];
+
+    [TestCaseSource(nameof(s_kinds))]
+    public void A_run_that_is_killed_at_random_moments_comes_to_the_same_end(int few, string[] result, string[] settings)
     {
         // OWT_TEST_KILLS=50 for many; a few otherwise, since each takes a start of the program.
-        var kills = int.Parse(Environment.GetEnvironmentVariable("OWT_TEST_KILLS") ?? "4", CultureInfo.InvariantCulture);
+        var kills = int.Parse(Environment.GetEnvironmentVariable("OWT_TEST_KILLS") ?? $"{few}", CultureInfo.InvariantCulture);
         using var work = new Workspace(Settings);
-        Owt.Run(work.Root, 0, "train", "train.yaml", "output_dir=straight");
+        Owt.Run(work.Root, 0, ["train", "train.yaml", "output_dir=straight", .. settings]);
         var random = new Random(9);
         var seen = new SortedSet<long>();
         for (var i = 0; i < kills; i++)
         {
             // Half of them once a checkpoint was written, so that the run gets on; the others at any moment, of the start and of writing too.
-            var killed = Owt.Start(work.Root, "train", "train.yaml", "--resume", "checkpoint.every_steps=2");
+            var killed = Owt.Start(work.Root, ["train", "train.yaml", "--resume", "checkpoint.every_steps=2", .. settings]);
             if (i % 2 == 0)
             {
                 killed.WaitForEnd("checkpoint written");
@@ -39,8 +49,8 @@ public sealed class KillTests
         }
 
         TestContext.Out.WriteLine($"{kills} kills, checkpoints seen after them at steps {string.Join(", ", seen)}");
-        Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "checkpoint.every_steps=2");
-        Assert.That(File.ReadAllBytes(work.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(work.At("straight", "adapter", "adapter_model.safetensors"))));
+        Owt.Run(work.Root, 0, ["train", "train.yaml", "--resume", "checkpoint.every_steps=2", .. settings]);
+        Assert.That(File.ReadAllBytes(work.At(["run", .. result])), Is.EqualTo(File.ReadAllBytes(work.At(["straight", .. result]))));
         Assert.That(Numbers(work.At("run", "metrics.jsonl")), Is.EqualTo(Numbers(work.At("straight", "metrics.jsonl"))));
         Assert.That(Directory.GetFileSystemEntries(work.At("run"), ".*.tmp*", SearchOption.AllDirectories), Is.Empty, "nothing half-written stays");
     }

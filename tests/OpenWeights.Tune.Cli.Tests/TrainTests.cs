@@ -52,18 +52,57 @@ public sealed class TrainTests
         Assert.That(owt.Error, Does.Contain("model.safetensors").And.Contains("model.norm.weight"));
     }
 
-    [Test]
-    public void Ctrl_C_finishes_the_step_saves_ends_with_130_and_the_run_goes_on_as_if_nothing_had_been()
+    [TestCase("INT")]
+    [TestCase("TERM")]
+    public void A_signal_finishes_the_step_saves_ends_with_130_and_the_run_goes_on_as_if_nothing_had_been(string signal)
     {
-        using var work = new Workspace("max_steps: 400, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-3");
-        Owt.Run(work.Root, 0, "train", "train.yaml", "output_dir=straight", "training.max_steps=400");
+        using var work = new Workspace("max_steps: 120, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-3");
+        Owt.Run(work.Root, 0, "train", "train.yaml", "output_dir=straight");
         var stopped = Owt.Start(work.Root, "train", "train.yaml", "checkpoint.every_steps=0");
-        stopped.WaitForError("step 1/400");
-        stopped.Signal("INT");
+        stopped.WaitForError("step 1/120");
+        stopped.Signal(signal);
         Assert.That(stopped.WaitForExit(), Is.EqualTo(130), stopped.Error);
         Assert.That(Directory.GetDirectories(work.At("run", "checkpoints")), Has.Length.EqualTo(1));
         Owt.Run(work.Root, 0, "train", "train.yaml", "checkpoint.every_steps=0", "--resume");
         Assert.That(File.ReadAllBytes(work.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(work.At("straight", "adapter", "adapter_model.safetensors"))));
+    }
+
+    [Test]
+    public void A_second_signal_stops_at_once()
+    {
+        using var work = new Workspace("max_steps: 4, micro_batch_size: 600, warmup_steps: 2", rows: 2400);
+        var stopped = Owt.Start(work.Root, "train", "train.yaml", "checkpoint.every_steps=0");
+        stopped.WaitForError("step 1/4");
+        stopped.Signal("INT");
+        stopped.WaitForEnd("stopping after this step");
+        stopped.Signal("INT");
+        Assert.That(stopped.WaitForExit(), Is.EqualTo(130), stopped.Error);
+        Assert.That(File.Exists(work.At("run", "adapter")), Is.False);
+    }
+
+    [Test]
+    public void Answers_are_given_and_scored_before_during_and_after_training()
+    {
+        using var work = new Workspace();
+        var rows = Enumerable.Range(0, 12).Select(static i => new JsonObject { ["prompt"] = $"count {i}", ["completion"] = $"one two {i}" }.ToJsonString());
+        work.Write("pairs.jsonl", string.Join('\n', rows));
+        Owt.Run(work.Root, 0, "init", "--hidden-size", "32", "--intermediate-size", "48", "--vocab-size", "280", "--tokenizer-data", "pairs.jsonl", "--output", "speaker");
+        work.Write("pairs.yaml", """
+            output_dir: pairs
+            model: { path: speaker, device: cpu }
+            data: { train: [ { path: pairs.jsonl } ], eval: [ { path: pairs.jsonl, limit: 3 } ] }
+            training: { max_steps: 4, micro_batch_size: 4 }
+            evaluation: { every_steps: 2, generate_rows: 3, samples: 2, max_new_tokens: 4 }
+            """);
+        Owt.Run(work.Root, 0, "train", "pairs.yaml");
+        List<JsonNode> Lines(string file) => [.. File.ReadLines(work.At("pairs", file)).Select(static l => JsonNode.Parse(l)!)];
+        var scores = Lines("metrics.jsonl").Where(static l => l["eval_answers"] is not null).ToList();
+        Assert.That(scores.Select(static s => (s["when"]!.ToString(), s["eval_answers"]!.GetValue<int>())), Is.EqualTo(new[] { ("before training", 3), ("step 2", 2), ("after training", 3) }));
+        Assert.That(scores.All(static s => s["eval_exact_match"] is not null && s["eval_chrf"] is not null && s["eval_bleu"] is not null));
+        var samples = Lines("samples.jsonl");
+        Assert.That(samples.Select(static s => s["when"]!.ToString()).Distinct(), Is.EqualTo(new[] { "before training", "step 2", "after training" }));
+        Assert.That(samples[0]["expected"]!.ToString(), Does.Contain("one two 0"));
+        Assert.That(File.ReadAllText(work.At("pairs", "report.html")), Does.Contain("one two 0"));
     }
 
     [Test]

@@ -125,7 +125,7 @@ public static class AtomicFile
             {
                 file.Dispose();
             }
-            catch (IOException)
+            catch (Exception error) when (WriteFailure.IsFromSystem(error))
             {
                 // A full disk refuses the buffer's rest; what is being thrown already says so.
             }

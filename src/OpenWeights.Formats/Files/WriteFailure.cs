@@ -4,11 +4,16 @@ namespace OpenWeights.Formats.Files;
 internal static class WriteFailure
 {
     /// <summary>Whether the system refused, as against a caller's mistake.</summary>
-    public static bool IsFromSystem(Exception error) => error is IOException or UnauthorizedAccessException;
+    public static bool IsFromSystem(Exception error) => error is IOException or UnauthorizedAccessException || IsTooLarge(error);
 
     /// <summary>The same kind of exception with the path, the system's own reason and what to look at.</summary>
     public static Exception Explain(string path, Exception error)
     {
+        if (IsTooLarge(error))
+        {
+            return new IOException($"cannot write {path}: the file would be larger than its place allows; choose another disk, or raise the limit (ulimit -f)", error);
+        }
+
         var message = $"cannot write {path}: {error.Message.TrimEnd('.')}";
         return error switch
         {
@@ -18,4 +23,7 @@ internal static class WriteFailure
             _ => new IOException(message, error) { HResult = error.HResult },
         };
     }
+
+    // .NET has no IOException for EFBIG, the answer of a FAT disk at 4 GiB and of a limit on files.
+    private static bool IsTooLarge(Exception error) => error is ArgumentOutOfRangeException { ParamName: "value" };
 }

@@ -22,7 +22,11 @@ internal static class BenchCommand
     private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Rows of a step.", 4, 1);
     private static readonly Option<int> s_rank = CommonOptions.Number("--rank", "The adapter's rank.", 16, 1);
     private static readonly Option<int> s_steps = CommonOptions.Number("--steps", "Steps that are measured, after two that are not.", 8, 1);
-    private static readonly Option<bool> s_checkpointing = new("--checkpointing") { Description = "Compute layers again in backward instead of keeping their activations." };
+    private static readonly Option<string?> s_checkpointing = new("--checkpointing")
+    {
+        Description = "Compute layers again in backward instead of keeping their activations: block (also without a value) or selective.",
+        Arity = ArgumentArity.ZeroOrOne,
+    };
     private static readonly Option<string> s_mode = new("--mode") { Description = "Train all weights (full) or an adapter on all linear layers (lora).", DefaultValueFactory = static _ => "lora" };
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "The dtype of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
     private static readonly Option<string> s_stored = new("--stored") { Description = "The dtype of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
@@ -110,15 +114,17 @@ internal static class BenchCommand
             Rank = arguments.GetValue(s_mode) == "lora" ? arguments.GetValue(s_rank) : null,
             DType = Devices.DType(arguments.GetValue(s_dtype)!) ?? float32,
             Device = Devices.Find(arguments.GetValue(s_device)!),
-            ActivationCheckpointing = arguments.GetValue(s_checkpointing),
+            ActivationCheckpointing = arguments.GetResult(s_checkpointing) is null ? "none" : arguments.GetValue(s_checkpointing) ?? "block",
             Steps = arguments.GetValue(s_steps),
         });
         JsonLines.Write(new JsonObject
         {
             ["tokens_per_second"] = Math.Round(result.TokensPerSecond, 1),
             ["peak_memory_bytes"] = result.PeakMemoryBytes,
+            ["estimated_memory_bytes"] = result.EstimatedMemoryBytes,
             ["loss"] = result.Loss,
             ["step_seconds"] = result.StepSeconds,
+            ["update_seconds"] = result.UpdateSeconds,
             ["matrix_rate_gflops"] = Math.Round(result.MatrixRate / 1e9, 1),
             ["utilization"] = Math.Round(result.Utilization, 4),
         });

@@ -31,7 +31,7 @@ internal sealed class BenchmarkModel : ITrainedModel
 
     public IReadOnlyList<TrainedParameter> Parameters { get; }
 
-    public string ResultName => throw Nothing();
+    public string ResultName => _adapter is null ? "model" : "adapter";
 
     public bool Training
     {

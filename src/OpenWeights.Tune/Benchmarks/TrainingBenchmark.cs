@@ -36,7 +36,7 @@ public static class TrainingBenchmark
         var total = options.WarmupSteps + options.Steps;
         var rows = new RunRows(RandomRows(options, total * options.BatchSize), shuffle: false, Seed, options.BatchSize, accumulation: 1);
         using var trainer = new Trainer(trained, new SupervisedObjective(), rows, config, total);
-        var (seconds, rates, shares, loss) = (new List<double>(), new List<double>(), new List<double>(), 0.0);
+        var (seconds, updates, rates, shares, loss) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), 0.0);
         var operations = OperationsPerToken(trained, options) * options.BatchSize * options.RowLength;
         for (var i = 0; i < total; i++)
         {
@@ -47,13 +47,16 @@ public static class TrainingBenchmark
                 // The limit is measured next to each step: a machine that is not alone swings between steps more than between runs.
                 var rate = MatrixRate.Measure(options.DType, options.Device);
                 seconds.Add(step.Seconds);
+                updates.Add(step.UpdateSeconds);
                 rates.Add(rate);
                 shares.Add(operations / step.Seconds / rate);
             }
         }
 
         var median = Median(seconds);
-        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, loss, median, Median(rates), Median(shares));
+        var estimate = MemoryEstimate.Of(
+            trained, options.BatchSize, options.RowLength, trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), accumulates: false, config.Training.Checkpointing);
+        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares));
     }
 
     private static double Median(List<double> values)

@@ -24,8 +24,8 @@ public sealed record TrainingBenchmarkOptions
     /// <summary>Where to train.</summary>
     public Device Device { get; init; } = CPU;
 
-    /// <summary>Whether layers are computed again in backward.</summary>
-    public bool ActivationCheckpointing { get; init; }
+    /// <summary>What of layers is computed again in backward, by its name in a config.</summary>
+    public string ActivationCheckpointing { get; init; } = "none";
 
     /// <summary>The steps that are measured.</summary>
     public int Steps { get; init; } = 8;

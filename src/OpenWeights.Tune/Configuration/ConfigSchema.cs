@@ -88,10 +88,10 @@ public static class ConfigSchema
         if (setting.OneOf.Length > 0)
         {
             value["enum"] = new JsonArray([.. setting.OneOf.Select(static o => (JsonNode)o)]);
-            if (setting.OneOf.Contains("true"))
+            foreach (var text in setting.OneOf.Where(static o => o is "true" or "false").Reverse())
             {
                 // In YAML an unquoted true is a truth value.
-                value["enum"]!.AsArray().Insert(0, true);
+                value["enum"]!.AsArray().Insert(0, text == "true");
                 _ = value.Remove("type");
             }
         }

@@ -51,6 +51,11 @@ public static class RunConfigFile
             yield return ("evaluation", "early_stopping_patience and keep_best go by the eval loss; give data.eval or data.eval_fraction.");
         }
 
+        if (config.Training is { Offload: "activations", Checkpointing: ActivationCheckpointing.None })
+        {
+            yield return ("training.offload", "activations are those that checkpointing keeps; set training.activation_checkpointing to block or selective too.");
+        }
+
         foreach (var problem in DataRules.Of(config.Data))
         {
             yield return problem;

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Models;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The training loop's settings.</summary>
@@ -88,8 +90,24 @@ public sealed record TrainingSection
     public int FirstTrainedLayer { get; init; }
 
     /// <summary>Activation checkpointing.</summary>
-    [Setting("Whether backward computes activations again instead of keeping them: less memory, about a third more time.")]
-    public bool ActivationCheckpointing { get; init; }
+    [Setting(
+        "What backward computes again instead of keeping it: none (or false), block (or true: whole layers, least memory, about a third more time), or selective (layers without their attention, a little more memory, less time).",
+        OneOf = ["none", "block", "selective", "true", "false"])]
+    public string ActivationCheckpointing { get; init; } = "none";
+
+    /// <summary>The same without its other spellings.</summary>
+    public ActivationCheckpointing Checkpointing => ActivationCheckpointing switch
+    {
+        "block" or "true" => Models.ActivationCheckpointing.Block,
+        "selective" => Models.ActivationCheckpointing.Selective,
+        _ => Models.ActivationCheckpointing.None,
+    };
+
+    /// <summary>What waits in the CPU's memory.</summary>
+    [Setting(
+        "What a run on a GPU keeps in the CPU's memory instead: the optimizer's state, which then steps there, or the activations that activation_checkpointing keeps.",
+        OneOf = ["none", "activations", "optimizer"])]
+    public string Offload { get; init; } = "none";
 
     /// <summary>What happens at a loss or a gradient that is not finite.</summary>
     [Setting("What happens where a loss or a gradient is not finite: the run stops, or the step is skipped and counted.", OneOf = ["stop", "skip"])]

@@ -23,6 +23,9 @@ public sealed class AttentionContext
     /// <summary>Keys and values of earlier tokens, or null.</summary>
     public KeyValueCache? Cache { get; init; }
 
+    /// <summary>Where attention notes what it gave, or finds it; null where it is neither kept nor there.</summary>
+    internal KeptAttention? Kept { get; init; }
+
     /// <summary>Where routers note their scores, or null.</summary>
     public RouterRecord? Routers { get; init; }
 }

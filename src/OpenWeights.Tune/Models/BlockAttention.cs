@@ -25,24 +25,33 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
     /// <param name="value">Of the key's shape.</param>
     /// <param name="mask">True where a query may look at a key, [batch or 1, 1, queries, keys], nowhere ahead; null for plain causal attention.</param>
     /// <param name="settings">How scores are made.</param>
+    /// <param name="kept">Where the result is noted, or found where it was computed before; null for neither.</param>
     /// <returns>[batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</returns>
-    internal static Tensor Mix(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings) =>
-        is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad)
-            ? apply(query, key, value, mask!, settings)
-            : Forward(query, key, value, mask, settings);
+    internal static Tensor Mix(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, KeptAttention? kept = null)
+    {
+        if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad))
+        {
+            return apply(query, key, value, mask!, settings, kept!);
+        }
+
+        var mixed = Forward(query, key, value, mask, settings);
+        kept?.Note(mixed);
+        return mixed;
+    }
 
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
-        var (query, key, value, mask, settings) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2], (Tensor?)vars[3], (BlockAttentionSettings)vars[4]);
+        var (query, key, value, mask) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2], (Tensor?)vars[3]);
+        var (settings, kept) = ((BlockAttentionSettings)vars[4], (KeptAttention?)vars[5]);
         ctx.save_for_backward([query, key, value, mask!]);
         ctx.save_data("settings", settings);
-        return Forward(query, key, value, mask, settings);
+        return kept?.Given?.detach() ?? Forward(query, key, value, mask, settings);
     }
 
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
     {
         var (query, key, value) = InputGradients(ctx.get_saved_variables(), (BlockAttentionSettings)ctx.get_data("settings"), grad_output);
-        return BackwardResults.Keep(ctx, query, key, value, null, null);
+        return BackwardResults.Keep(ctx, query, key, value, null, null, null);
     }
 
     private static (Tensor Query, Tensor Key, Tensor Value) InputGradients(List<Tensor> saved, BlockAttentionSettings settings, Tensor gradient)

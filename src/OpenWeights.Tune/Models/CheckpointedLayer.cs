@@ -13,9 +13,14 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
     public override string Name => nameof(CheckpointedLayer);
 
     /// <summary>The layer's output; what the layers share is saved with the graph, since it must outlive the forward pass.</summary>
-    internal static Tensor Run(Tensor states, DecoderLayer layer, AttentionContext context)
+    /// <param name="states">The layer's input.</param>
+    /// <param name="layer">The layer.</param>
+    /// <param name="context">What its attention needs to know.</param>
+    /// <param name="keepsAttention">Whether what its attention gives is kept too.</param>
+    /// <param name="offloads">Whether what is kept waits in the CPU's memory.</param>
+    internal static Tensor Run(Tensor states, DecoderLayer layer, AttentionContext context, bool keepsAttention, bool offloads)
     {
-        var outputs = apply(states, layer, context.Cos!, context.Sin!, context.Mask!, context.Routers!);
+        var outputs = apply(states, context.Cos!, context.Sin!, context.Mask!, new Settings(layer, context.SlidingWindow, context.Routers, keepsAttention, offloads));
         foreach (var scores in outputs.Skip(1))
         {
             context.Routers!.Add(scores);
@@ -26,13 +31,22 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
 
     public override List<Tensor> forward(AutogradContext ctx, params object[] vars)
     {
-        var (states, layer, routers) = ((Tensor)vars[0], (DecoderLayer)vars[1], (RouterRecord?)vars[5]);
-        var (cos, sin, mask) = ((Tensor?)vars[2], (Tensor?)vars[3], (Tensor?)vars[4]);
-        ctx.save_for_backward([states, cos!, sin!, mask!]);
-        ctx.save_data("layer", layer);
+        var (states, cos, sin, mask) = ((Tensor)vars[0], (Tensor?)vars[1], (Tensor?)vars[2], (Tensor?)vars[3]);
+        var settings = (Settings)vars[4];
+        var kept = settings.KeepsAttention ? new KeptAttention(null) : null;
+        ctx.save_data("settings", settings);
         ctx.save_data("random", RandomState.Note(states.device));
-        ctx.save_data("routers", routers!);
-        return Outputs(layer, states, cos, sin, mask, routers);
+        var outputs = settings.Outputs(states, cos, sin, mask, kept);
+
+        // What is saved is taken over only after this has returned, so that it lives on in the caller's dispose scope.
+        var mixed = kept?.Given;
+        if (mixed is not null)
+        {
+            CurrentDisposeScope!.Attach(mixed);
+        }
+
+        ctx.save_for_backward([Waiting(states, settings), cos!, sin!, mask!, mixed is null ? null! : Waiting(mixed, settings)]);
+        return outputs;
     }
 
     public override List<Tensor> backward(AutogradContext ctx, List<Tensor> grad_outputs)
@@ -41,7 +55,7 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
         ((RandomState)ctx.get_data("random")).Restore();
         try
         {
-            return BackwardResults.Keep(ctx, InputGradient(ctx, grad_outputs), null, null, null, null, null);
+            return BackwardResults.Keep(ctx, InputGradient(ctx, grad_outputs), null, null, null, null);
         }
         finally
         {
@@ -53,18 +67,23 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
     {
         using var scope = NewDisposeScope();
         using var recorded = enable_grad();
-        var saved = ctx.get_saved_variables();
-        var states = saved[0].detach().requires_grad_();
-        var outputs = Outputs((DecoderLayer)ctx.get_data("layer"), states, saved[1], saved[2], saved[3], (RouterRecord?)ctx.get_data("routers"));
-        autograd.backward(outputs, gradients);
+        var (saved, device) = (ctx.get_saved_variables(), gradients[0].device);
+        var states = saved[0].to(device).detach().requires_grad_();
+        var kept = saved[4] is { } mixed ? new KeptAttention(mixed.to(device)) : null;
+        autograd.backward(((Settings)ctx.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept), gradients);
         return scope.Detach(states.grad!);
     }
 
-    // The layer's output, and its router's scores where they are wanted and it has one.
-    private static List<Tensor> Outputs(DecoderLayer layer, Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, RouterRecord? routers)
+    private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.cpu() : states;
+
+    private sealed record Settings(DecoderLayer Layer, int? SlidingWindow, RouterRecord? Routers, bool KeepsAttention, bool Offloads)
     {
-        var own = routers?.Another();
-        var output = layer.forward(states, new AttentionContext { Cos = cos, Sin = sin, Mask = mask, Routers = own });
-        return [output, .. own?.Scores ?? []];
+        /// <summary>The layer's output, and its router's scores where they are wanted and it has one.</summary>
+        internal List<Tensor> Outputs(Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, KeptAttention? kept)
+        {
+            var own = Routers?.Another();
+            var context = new AttentionContext { Cos = cos, Sin = sin, Mask = mask, SlidingWindow = SlidingWindow, Kept = kept, Routers = own };
+            return [Layer.forward(states, context), .. own?.Scores ?? []];
+        }
     }
 }

@@ -43,8 +43,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>The token embedding.</summary>
     public TokenEmbedding Embedding => _embedding;
 
-    /// <summary>Whether activations inside layers are computed again in backward instead of being kept (Chen et al., 2016).</summary>
-    public bool ActivationCheckpointing { get; set; }
+    /// <summary>Which activations inside layers are computed again in backward instead of being kept.</summary>
+    public ActivationCheckpointing ActivationCheckpointing { get; set; }
+
+    /// <summary>Whether what is kept of layers that are computed again waits in the CPU's memory.</summary>
+    public bool OffloadsActivations { get; set; }
 
     /// <summary>Token ids to hidden states after the last norm, [batch, tokens, hidden].</summary>
     /// <exception cref="InvalidOperationException">The text does not go on from its cache: see <see cref="Continues"/>.</exception>
@@ -59,7 +62,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         using var scope = NewDisposeScope();
         var states = Embed(input.InputIds);
         var contexts = new LayerContexts(_config, input, states.dtype);
-        var checkpointing = ActivationCheckpointing && is_grad_enabled() && input.Cache is null;
+        var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && is_grad_enabled() && input.Cache is null;
         if (checkpointing && !states.requires_grad)
         {
             // With a frozen embedding nothing before the first layer asks for a gradient; the recomputed layers must be reached all the same.
@@ -69,7 +72,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         for (var i = 0; i < _settings.Length; i++)
         {
             var (layer, context) = (_layers[i], contexts.Of(_settings[i]));
-            states = checkpointing ? CheckpointedLayer.Run(states, layer, context) : layer.call(states, context);
+            states = checkpointing && !IsKept(i, states.device) ? CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations) : layer.call(states, context);
         }
 
         input.Cache?.Advance(input.LongestPosition);
@@ -87,6 +90,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         ArgumentNullException.ThrowIfNull(cache);
         return cache.Length == 0 || Array.TrueForAll(_settings, s => s.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
     }
+
+    // The CPU's attention can go on from what it gave; a GPU's is torch's own, which cannot.
+    private bool KeepsAttention(Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && device.type == DeviceType.CPU;
+
+    private bool IsKept(int layer, Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && !KeepsAttention(device) && layer % 2 == 1;
 
     private Tensor Embed(Tensor ids)
     {

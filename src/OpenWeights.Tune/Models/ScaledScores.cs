@@ -28,7 +28,7 @@ internal sealed class ScaledScores : IDisposable
         // A GPU has fused kernels of its own, none of which limits scores.
         if (query.device.type == DeviceType.CPU || _blocks.Cap is not null)
         {
-            return BlockAttention.Mix(query, key, value, context.Mask, _blocks with { Window = context.SlidingWindow });
+            return BlockAttention.Mix(query, key, value, context.Mask, _blocks with { Window = context.SlidingWindow }, context.Kept);
         }
 
         using var scope = NewDisposeScope();

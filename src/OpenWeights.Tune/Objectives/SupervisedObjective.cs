@@ -46,7 +46,8 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         var regularized = _smoothing != 0 || _zLoss != 0;
         if (head.Adapter is not null || head.Bias is not null || (regularized && (config.LogitMultiplier != 1 || config.LogitSoftCap is not null)))
         {
-            return OfLogits(model.Logits(predicting), targets);
+            return RecomputedHeadLoss.Sum(
+                predicting, targets, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: false), (states, wanted) => OfLogits(model.Logits(states), wanted));
         }
 
         return regularized

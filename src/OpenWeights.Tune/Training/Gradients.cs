@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Training.Optimizers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -7,11 +8,9 @@ namespace OpenWeights.Tune.Training;
 /// <summary>What is done to all gradients together.</summary>
 public static class Gradients
 {
-    /// <summary>The common 2-norm of the gradients, and their scaling so that it is at most <paramref name="maxNorm"/> (as PyTorch's clip_grad_norm_).</summary>
+    /// <summary>The 2-norm of all gradients together.</summary>
     /// <param name="parameters">What is trained.</param>
-    /// <param name="maxNorm">The largest norm; 0 for no limit.</param>
-    /// <returns>The norm before scaling.</returns>
-    public static double Clip(IReadOnlyList<TrainedParameter> parameters, double maxNorm)
+    public static double Norm(IReadOnlyList<TrainedParameter> parameters)
     {
         ArgumentNullException.ThrowIfNull(parameters);
         using var nothing = no_grad();
@@ -22,16 +21,15 @@ public static class Gradients
             return 0;
         }
 
-        var norm = stack(gradients.Select(static g => g.to(float32).norm())).norm().ToDouble();
-        var factor = maxNorm / (norm + 1e-6);
-        if (maxNorm > 0 && factor < 1)
-        {
-            using Scalar scale = factor;
-            gradients.ForEach(g => g.mul_(scale));
-        }
-
-        return norm;
+        return gradients.TrueForAll(CpuKernel.Serves)
+            ? Math.Sqrt(SquareSumKernel.Of(gradients))
+            : stack(gradients.Select(static g => g.to(float32).norm())).norm().ToDouble();
     }
+
+    /// <summary>What gradients of a norm are multiplied by so that it is at most <paramref name="maxNorm"/>, as by PyTorch's clip_grad_norm_.</summary>
+    /// <param name="norm">The norm.</param>
+    /// <param name="maxNorm">The largest norm; 0 for no limit.</param>
+    public static double ClipFactor(double norm, double maxNorm) => maxNorm > 0 ? Math.Min(1, maxNorm / (norm + 1e-6)) : 1;
 
     /// <summary>Drops all gradients, and their memory.</summary>
     public static void Drop(IReadOnlyList<TrainedParameter> parameters)

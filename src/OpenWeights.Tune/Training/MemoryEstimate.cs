@@ -16,6 +16,9 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     // .NET, libtorch and BLAS with their buffers, as measured on a process that has run one small step.
     private const long ProgramBytes = 230L << 20;
 
+    // Gradients that several layers add up are float32, and so are products where the processor has none of bfloat16.
+    private const long PassingSize = 4;
+
     /// <summary>The most that is held at once.</summary>
     public long Total => Weights + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
 
@@ -25,8 +28,8 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     /// <param name="tokens">Tokens of a row.</param>
     /// <param name="optimizerBytes">What the optimizer's state takes.</param>
     /// <param name="accumulates">Whether several micro-batches make a step.</param>
-    /// <param name="checkpointing">Whether activations inside layers are computed again.</param>
-    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, bool checkpointing)
+    /// <param name="checkpointing">Which activations inside layers are computed again.</param>
+    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, ActivationCheckpointing checkpointing)
     {
         ArgumentNullException.ThrowIfNull(trained);
         var model = trained.Model;
@@ -37,33 +40,33 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
 
         // The head's gradient is there before the first layer lets go of its activations; the others come afterwards.
         var first = adapter ? 0 : model.Head.Weight.numel() * 4;
-        var overlap = checkpointing || accumulates ? 0 : Math.Min(Math.Max(0, gradients - first), activations);
+        var overlap = checkpointing != ActivationCheckpointing.None || accumulates ? 0 : Math.Min(Math.Max(0, gradients - first), activations);
         return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes, overlap);
     }
 
-    // What the operators of a layer save for backward, counted per token: ten times the residual's width where the layer's own weights are
-    // frozen, fourteen where norms keep their inputs for their gradients too, and the gated feed-forward's three; attention keeps no
-    // scores. With checkpointing one layer's worth is alive at a time, with the gradients of its largest parts.
-    private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, bool checkpointing)
+    // What layers keep, from the first that is trained; and the most that passes by meanwhile: a layer's backward, or the head and its loss.
+    // With checkpointing a layer keeps its input (and what its attention gave), and one layer's worth is alive at a time.
+    private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing)
     {
         var config = model.Config;
-        var size = model.Stack.Embedding.Weight.element_size();
-        var width = Math.Max(config.HiddenSize, (long)config.HeadCount * config.HeadDimension);
-        var count = rows * (long)tokens;
-        long Layer(int i)
+        var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
+        var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
+        var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
+        var ofLayer = count * 4L * config.IntermediateSize * PassingSize;
+        if (checkpointing == ActivationCheckpointing.None)
         {
-            var inner = config.ActiveIntermediateSize(i);
-            var norms = config.NormPlacement == NormPlacement.BeforeAndAfter ? 4L * config.HiddenSize : 0;
-            var routed = config.Layer(i).Mixture is { } mixture ? 3L * mixture.ExpertsPerToken * config.HiddenSize : 0;
-            var lowRank = adapter && size < 4 ? 4L * ((4 * width) + inner) : 0;
-            return count * (((((adapter ? 10 : 14) * width) + norms + (3L * inner) + routed) * size) + lowRank);
+            return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, adapter, count));
         }
 
-        var layers = Enumerable.Range(0, config.LayerCount).Select(Layer).ToList();
-        var passing = count * 4L * config.IntermediateSize * size;
-        var head = 2 * 4 * Math.Min(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
-        return checkpointing
-            ? (config.LayerCount * count * config.HiddenSize * size) + Math.Max(layers.Max() + passing, head)
-            : layers.Sum() + Math.Max(passing, head);
+        var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
+        return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, adapter, count));
+    }
+
+    // The head's scores and their copies, a chunk at a time; the hidden states with their gradient.
+    private static long HeadBytes(CausalLanguageModel model, bool adapter, long count)
+    {
+        var config = model.Config;
+        var chunk = Math.Min(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
+        return (8 * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
     }
 }

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Training;
 internal static class ResumeCheck
 {
     // Settings that change neither the data's order nor the maths of the steps to come.
-    private static readonly string[] s_free = ["output_dir", "checkpoint", "evaluation", "model.device"];
+    private static readonly string[] s_free = ["output_dir", "checkpoint", "evaluation", "model.device", "training.activation_checkpointing", "training.offload"];
 
     // Settings that change the rest of the run in a way that a user may well want.
     private static readonly string[] s_told = ["training.max_steps", "training.epochs"];

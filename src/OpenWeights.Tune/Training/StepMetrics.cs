@@ -43,6 +43,10 @@ public sealed record StepMetrics
     [JsonPropertyName("seconds")]
     public required double Seconds { get; init; }
 
+    /// <summary>Of these, those of the gradients' norm and the optimizer's step.</summary>
+    [JsonIgnore]
+    public double UpdateSeconds { get; init; }
+
     /// <summary>The most memory the process has held so far.</summary>
     [JsonPropertyName("peak_memory_bytes")]
     public required long PeakMemoryBytes { get; init; }

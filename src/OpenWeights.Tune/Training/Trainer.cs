@@ -31,7 +31,8 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
         Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training);
-        trained.Model.Stack.ActivationCheckpointing = config.Training.ActivationCheckpointing;
+        trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
+        trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
     }
 
     /// <summary>The steps of the run.</summary>
@@ -80,7 +81,8 @@ public sealed class Trainer : IDisposable
         _trained.Training = true;
         var loss = Accumulate(batches, targets) / targets;
         _trained.Training = false;
-        var norm = double.IsFinite(loss) ? Gradients.Clip(_trained.Parameters, _config.Training.MaxGradNorm) : double.NaN;
+        var updating = Stopwatch.GetTimestamp();
+        var norm = double.IsFinite(loss) ? Gradients.Norm(_trained.Parameters) : double.NaN;
         var finite = double.IsFinite(norm);
         if (!finite && _config.Training.NonFinite == "stop")
         {
@@ -91,9 +93,10 @@ public sealed class Trainer : IDisposable
         var rate = RateSchedules.Rate(training.LrScheduler, training.LearningRate, step, RateSettings.Of(training, TotalSteps));
         if (finite)
         {
-            Optimizer.Step(rate);
+            Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm));
         }
 
+        var updated = Stopwatch.GetElapsedTime(updating).TotalSeconds;
         Gradients.Drop(_trained.Parameters);
         StepsDone++;
         var spike = finite && _spikes.Sees(loss);
@@ -110,6 +113,7 @@ public sealed class Trainer : IDisposable
             TargetTokens = targets,
             TokensPerSecond = tokens / seconds,
             Seconds = seconds,
+            UpdateSeconds = updated,
             PeakMemoryBytes = ProcessMemory.Peak,
             Skipped = !finite,
             Spike = spike,

@@ -57,6 +57,11 @@ public sealed class TrainingRun : IDisposable
         var total = config.Training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(config.Training.Epochs * _rows.StepsPerEpoch));
         listener.Stage("reading the model");
         _trained = TrainedModel.Load(config, modelPath, device, listener.Warn);
+        if (config.Training.Offload != "none" && device.type == TorchSharp.DeviceType.CPU)
+        {
+            listener.Warn("training.offload changes nothing in a run on the CPU: everything is in its memory already.");
+        }
+
         _best = new BestTracker(config.Evaluation.EarlyStoppingMinDelta);
         _trainer = new Trainer(_trained, new SupervisedObjective(config.Objective), _rows, config, total);
     }
@@ -103,7 +108,7 @@ public sealed class TrainingRun : IDisposable
             _train.LongestRow,
             _trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()),
             _config.Training.GradientAccumulationSteps > 1,
-            _config.Training.ActivationCheckpointing),
+            _config.Training.Checkpointing),
     };
 
     /// <summary>Trains to the end, or until it is told to stop: then the step is finished and a checkpoint written.</summary>

@@ -75,7 +75,7 @@ public sealed class ReferenceModelTests
         TrainAll(loaded);
         foreach (var (run, node) in golden.Runs.Where(static r => r.Name != "left_padded"))
         {
-            foreach (var checkpointing in new[] { false, true })
+            foreach (var checkpointing in Enum.GetValues<ActivationCheckpointing>())
             {
                 using var scope = NewDisposeScope();
                 loaded.Model.zero_grad();
@@ -91,9 +91,8 @@ public sealed class ReferenceModelTests
         }
     }
 
-    [TestCase(false)]
-    [TestCase(true)]
-    public void The_routers_balance_loss_is_the_references(bool checkpointing)
+    [Test]
+    public void The_routers_balance_loss_is_the_references([Values] ActivationCheckpointing checkpointing)
     {
         using var golden = new Golden("mixtral");
         using var folder = new TemporaryFolder();

@@ -50,6 +50,42 @@ public sealed class HeadCrossEntropyTests
         Assert.That(states.grad, Is.Not.Null);
     }
 
+    [TestCase(true)]
+    [TestCase(false)]
+    public void A_head_that_is_more_than_a_weight_goes_in_chunks_to_the_same_numbers(bool trainsWhatIsBefore)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(4);
+        var (states, targets) = (randn([50, 12]), randint(0, 20, [50]));
+        var factors = new[] { randn([3, 12]), randn([20, 3]), randn([20]) }.Select(static f => f.requires_grad_()).ToList();
+        Tensor Loss(Tensor hidden, Tensor wanted)
+        {
+            var low = nn.functional.linear(nn.functional.dropout(hidden, 0.3, training: true), factors[0]);
+            return nn.functional.cross_entropy(nn.functional.linear(low, factors[1], factors[2]), wanted, reduction: nn.Reduction.Sum);
+        }
+
+        (double Loss, List<Tensor> Gradients) Run(Func<Tensor, Tensor> loss)
+        {
+            manual_seed(5);
+            var leaf = trainsWhatIsBefore ? states.detach().clone().requires_grad_() : states.detach();
+            var sum = loss(leaf);
+            using Scalar third = 1.0 / 3;
+            sum.mul(third).backward();
+            List<Tensor> gradients = [.. factors.Select(static f => f.grad!.clone())];
+            factors.ForEach(static f => f.grad = null);
+            return (sum.ToDouble(), leaf.grad is { } before ? [before, .. gradients] : gradients);
+        }
+
+        var plain = Run(leaf => cat([.. Enumerable.Range(0, 4).Select(i => Loss(leaf.narrow(0, i * 16, Math.Min(16, 50 - (i * 16))), targets.narrow(0, i * 16, Math.Min(16, 50 - (i * 16)))).unsqueeze(0))]).sum());
+        var chunked = Run(leaf => RecomputedHeadLoss.Sum(leaf, targets, 16, Loss));
+        Assert.That(chunked.Loss, Is.EqualTo(plain.Loss).Within(1e-5));
+        Assert.That(chunked.Gradients, Has.Count.EqualTo(trainsWhatIsBefore ? 4 : 3));
+        foreach (var (a, b) in chunked.Gradients.Zip(plain.Gradients))
+        {
+            Assert.That(Golden.LargestDifference(a, b), Is.LessThan(1e-5));
+        }
+    }
+
     [TestCase(0.1, 0.0)]
     [TestCase(0.0, 0.01)]
     [TestCase(0.2, 0.003)]

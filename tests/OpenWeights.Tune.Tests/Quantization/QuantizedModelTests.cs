@@ -26,8 +26,8 @@ public sealed class QuantizedModelTests
         TinyModel.WriteRows(folder, 12);
         WriteValues(folder, kind);
         var section = new AdapterSection { Rank = 4, UseDora = dora, InitLoraWeights = start, ModulesToSave = ["norm"] };
-        var quantized = Run(folder, "quantized", section, new QuantizationSection { Type = kind }, "model", checkpointing: true);
-        var dense = Run(folder, "dense", section, null, "values", checkpointing: false);
+        var quantized = Run(folder, "quantized", section, new QuantizationSection { Type = kind }, "model", checkpointing: "block");
+        var dense = Run(folder, "dense", section, null, "values", checkpointing: "none");
         Assert.That(quantized.Select(static s => s.Loss), Is.EqualTo(dense.Select(static s => s.Loss)).Within(1e-5));
         Assert.That(quantized.Select(static s => s.GradNorm), Is.EqualTo(dense.Select(static s => s.GradNorm)).Within(1e-3).Percent);
         Assert.That(quantized[^1].Loss, Is.LessThan(quantized[0].Loss));
@@ -96,7 +96,7 @@ public sealed class QuantizedModelTests
         TinyModel.Write(folder);
         TinyModel.WriteRows(folder, 12);
         var counts = new List<long>();
-        foreach (var checkpointing in new[] { false, true })
+        foreach (var checkpointing in new[] { "none", "block", "selective" })
         {
             _ = Run(folder, $"run{checkpointing}", new AdapterSection { Rank = 4, UseDora = true, LoraDropout = 0.1, ModulesToSave = ["lm_head"] }, new QuantizationSection(), "model", checkpointing, counts.Add);
             Assert.That(counts[^1], Is.LessThanOrEqualTo(counts[^3]));
@@ -111,7 +111,7 @@ public sealed class QuantizedModelTests
         _ = MergedExport.Write(loaded, nothing, folder.At("values"), null, long.MaxValue);
     }
 
-    private static List<StepMetrics> Run(TemporaryFolder folder, string name, AdapterSection adapter, QuantizationSection? quantization, string model, bool checkpointing, Action<long>? count = null)
+    private static List<StepMetrics> Run(TemporaryFolder folder, string name, AdapterSection adapter, QuantizationSection? quantization, string model, string checkpointing, Action<long>? count = null)
     {
         var listener = new SilentListener { OnStep = _ => count?.Invoke(Tensor.TotalCount) };
         var config = new RunConfig

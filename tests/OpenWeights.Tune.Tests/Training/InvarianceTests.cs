@@ -32,15 +32,17 @@ public sealed class InvarianceTests
         Assert.That(packed, Is.EqualTo(unpacked).Within(2e-6));
     }
 
-    [Test]
-    public void Activation_checkpointing_changes_no_number()
+    [TestCase("block", "none")]
+    [TestCase("selective", "none")]
+    [TestCase("selective", "activations")]
+    public void Activation_checkpointing_changes_no_number(string checkpointing, string offload)
     {
         using var folder = new TemporaryFolder();
         var kept = Losses(folder, "kept", static c => c with { Adapter = c.Adapter! with { LoraDropout = 0.2 } });
-        var recomputed = Losses(folder, "recomputed", static c => c with
+        var recomputed = Losses(folder, "recomputed", c => c with
         {
             Adapter = c.Adapter! with { LoraDropout = 0.2 },
-            Training = c.Training with { ActivationCheckpointing = true },
+            Training = c.Training with { ActivationCheckpointing = checkpointing, Offload = offload },
         });
         Assert.That(recomputed, Is.EqualTo(kept));
     }
@@ -54,12 +56,13 @@ public sealed class InvarianceTests
         Assert.That(Losses(folder, "third", static c => c with { Seed = 6 }), Is.Not.EqualTo(first));
     }
 
-    [Test]
-    public void Full_training_checkpointed_and_not_is_the_same()
+    [TestCase("block")]
+    [TestCase("selective")]
+    public void Full_training_checkpointed_and_not_is_the_same(string checkpointing)
     {
         using var folder = new TemporaryFolder();
         var kept = Losses(folder, "kept", static c => c with { Adapter = null });
-        var recomputed = Losses(folder, "recomputed", static c => c with { Adapter = null, Training = c.Training with { ActivationCheckpointing = true } });
+        var recomputed = Losses(folder, "recomputed", c => c with { Adapter = null, Training = c.Training with { ActivationCheckpointing = checkpointing } });
         Assert.That(recomputed, Is.EqualTo(kept));
     }
 

@@ -18,9 +18,9 @@ public sealed class Adafactor : ParameterOptimizer
     /// <summary>An optimizer over parameters.</summary>
     /// <param name="parameters">What is trained.</param>
     /// <param name="weightDecay">The decay of weights per unit of learning rate.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    public Adafactor(IEnumerable<TrainedParameter> parameters, double weightDecay, LowPrecision rounding = LowPrecision.MasterWeights)
-        : base(parameters, rounding, static p => States(p.Parameter)) => _weightDecay = weightDecay;
+    /// <param name="memory">What is held, and where.</param>
+    public Adafactor(IEnumerable<TrainedParameter> parameters, double weightDecay, OptimizerMemory memory = default)
+        : base(parameters, memory, States) => _weightDecay = weightDecay;
 
     /// <inheritdoc/>
     protected override void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)

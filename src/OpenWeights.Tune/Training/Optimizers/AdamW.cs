@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -20,9 +21,9 @@ public sealed class AdamW : ParameterOptimizer
     /// <summary>An optimizer over parameters.</summary>
     /// <param name="parameters">What is trained.</param>
     /// <param name="settings">Adam's numbers.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    public AdamW(IEnumerable<TrainedParameter> parameters, AdamSettings settings, LowPrecision rounding = LowPrecision.MasterWeights)
-        : base(parameters, rounding, static p => Moments(p))
+    /// <param name="memory">What is held, and where.</param>
+    public AdamW(IEnumerable<TrainedParameter> parameters, AdamSettings settings, OptimizerMemory memory = default)
+        : base(parameters, memory, Moments)
     {
         ArgumentNullException.ThrowIfNull(settings);
         _settings = settings;
@@ -30,8 +31,8 @@ public sealed class AdamW : ParameterOptimizer
         (_decay2, _rest2, _epsilon) = (Keep(settings.Beta2), Keep(1 - settings.Beta2), Keep(settings.Epsilon));
     }
 
-    internal static IEnumerable<(string Name, Tensor Tensor)> Moments(TrainedParameter trained) =>
-        [("exp_avg", trained.Parameter.zeros_like(float32)), ("exp_avg_sq", trained.Parameter.zeros_like(float32))];
+    internal static IEnumerable<(string Name, Tensor Tensor)> Moments(Tensor parameter) =>
+        [("exp_avg", parameter.zeros_like(float32)), ("exp_avg_sq", parameter.zeros_like(float32))];
 
     /// <inheritdoc/>
     protected override void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)
@@ -46,5 +47,31 @@ public sealed class AdamW : ParameterOptimizer
         _ = square.mul_(_decay2).addcmul_(gradient, gradient, _rest2);
         var denominator = square.sqrt().div_(root).add_(_epsilon, Scalars.One);
         _ = weight.addcdiv_(mean, denominator, size);
+    }
+
+    private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)
+    {
+        var (first, second) = (1 - Math.Pow(_settings.Beta1, StepCount), Math.Sqrt(1 - Math.Pow(_settings.Beta2, StepCount)));
+        var rule = new Rule(_settings, DecayFactor(slot, rate, _settings.WeightDecay), second, -rate / first);
+        return FusedUpdate.Of(slot, weight, gradient, rule);
+    }
+
+    private readonly struct Rule(AdamSettings settings, double decay, double root, double size) : IUpdateRule
+    {
+        private readonly Vector256<float> _decay = Vector256.Create((float)decay);
+        private readonly Vector256<float> _decay1 = Vector256.Create((float)settings.Beta1);
+        private readonly Vector256<float> _rest1 = Vector256.Create((float)(1 - settings.Beta1));
+        private readonly Vector256<float> _decay2 = Vector256.Create((float)settings.Beta2);
+        private readonly Vector256<float> _rest2 = Vector256.Create((float)(1 - settings.Beta2));
+        private readonly Vector256<float> _root = Vector256.Create((float)root);
+        private readonly Vector256<float> _epsilon = Vector256.Create((float)settings.Epsilon);
+        private readonly Vector256<float> _size = Vector256.Create((float)size);
+
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
+        {
+            first = (first * _decay1) + (gradient * _rest1);
+            second = (second * _decay2) + (gradient * gradient * _rest2);
+            weight = (weight * _decay) + (_size * first / ((Vector256.Sqrt(second) / _root) + _epsilon));
+        }
     }
 }

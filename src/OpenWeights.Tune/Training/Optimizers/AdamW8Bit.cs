@@ -27,9 +27,9 @@ public sealed class AdamW8Bit : ParameterOptimizer
     /// <summary>An optimizer over parameters.</summary>
     /// <param name="parameters">What is trained.</param>
     /// <param name="settings">Adam's numbers.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    public AdamW8Bit(IEnumerable<TrainedParameter> parameters, AdamSettings settings, LowPrecision rounding = LowPrecision.MasterWeights)
-        : base(parameters, rounding, static p => p.Parameter.numel() < LeastElements ? AdamW.Moments(p) : Codes(p.Parameter))
+    /// <param name="memory">What is held, and where.</param>
+    public AdamW8Bit(IEnumerable<TrainedParameter> parameters, AdamSettings settings, OptimizerMemory memory = default)
+        : base(parameters, memory, static p => p.numel() < LeastElements ? AdamW.Moments(p) : Codes(p))
     {
         ArgumentNullException.ThrowIfNull(settings);
         _settings = settings;

@@ -11,7 +11,8 @@ public interface IOptimizer : IDisposable
     /// <summary>The state by name, for checkpoints; the tensors stay the optimizer's.</summary>
     IReadOnlyList<(string Name, Tensor State)> State { get; }
 
-    /// <summary>One step with the gradients that the parameters have.</summary>
+    /// <summary>One step with the gradients that the parameters have; they may be changed.</summary>
     /// <param name="learningRate">The rate of this step.</param>
-    void Step(double learningRate);
+    /// <param name="gradientScale">What gradients are multiplied by before, for clipping.</param>
+    void Step(double learningRate, double gradientScale = 1);
 }

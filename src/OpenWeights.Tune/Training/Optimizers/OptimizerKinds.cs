@@ -5,13 +5,13 @@ namespace OpenWeights.Tune.Training.Optimizers;
 /// <summary>The optimizers by their names in the config. A new one is a new file and a line here.</summary>
 public static class OptimizerKinds
 {
-    private static readonly Dictionary<string, Func<IReadOnlyList<TrainedParameter>, TrainingSection, LowPrecision, IOptimizer>> s_kinds = new()
+    private static readonly Dictionary<string, Func<IReadOnlyList<TrainedParameter>, TrainingSection, OptimizerMemory, IOptimizer>> s_kinds = new()
     {
-        ["adamw"] = static (parameters, settings, rounding) => new AdamW(parameters, Adam(settings), rounding),
-        ["adamw_8bit"] = static (parameters, settings, rounding) => new AdamW8Bit(parameters, Adam(settings), rounding),
-        ["sgd"] = static (parameters, settings, rounding) => new Sgd(parameters, settings.Momentum, settings.WeightDecay, rounding),
-        ["lion"] = static (parameters, settings, rounding) => new Lion(parameters, settings.Betas[0], settings.Betas[1], settings.WeightDecay, rounding),
-        ["adafactor"] = static (parameters, settings, rounding) => new Adafactor(parameters, settings.WeightDecay, rounding),
+        ["adamw"] = static (parameters, settings, memory) => new AdamW(parameters, Adam(settings), memory),
+        ["adamw_8bit"] = static (parameters, settings, memory) => new AdamW8Bit(parameters, Adam(settings), memory),
+        ["sgd"] = static (parameters, settings, memory) => new Sgd(parameters, settings.Momentum, settings.WeightDecay, memory),
+        ["lion"] = static (parameters, settings, memory) => new Lion(parameters, settings.Betas[0], settings.Betas[1], settings.WeightDecay, memory),
+        ["adafactor"] = static (parameters, settings, memory) => new Adafactor(parameters, settings.WeightDecay, memory),
     };
 
     /// <summary>The names that a config may give.</summary>
@@ -24,7 +24,7 @@ public static class OptimizerKinds
     {
         ArgumentNullException.ThrowIfNull(settings);
         var rounding = settings.LowPrecision == "stochastic_rounding" ? LowPrecision.StochasticRounding : LowPrecision.MasterWeights;
-        return s_kinds[settings.Optimizer](parameters, settings, rounding);
+        return s_kinds[settings.Optimizer](parameters, settings, new OptimizerMemory(rounding, settings.Offload == "optimizer"));
     }
 
     private static AdamSettings Adam(TrainingSection settings) => new(settings.Betas[0], settings.Betas[1], settings.Eps, settings.WeightDecay);

@@ -14,10 +14,10 @@ public abstract class ParameterOptimizer : IOptimizer
 
     /// <summary>An optimizer over parameters.</summary>
     /// <param name="parameters">What is trained.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    /// <param name="states">Makes the state of a parameter.</param>
+    /// <param name="memory">What is held, and where.</param>
+    /// <param name="states">Makes the state of a parameter, on the device of the tensor that it is given, which has the parameter's shape.</param>
     /// <exception cref="NotSupportedException">Random rounding is asked for and a parameter is neither float32 nor bfloat16.</exception>
-    protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, LowPrecision rounding, Func<TrainedParameter, IEnumerable<(string Name, Tensor Tensor)>> states)
+    protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, OptimizerMemory memory, Func<Tensor, IEnumerable<(string Name, Tensor Tensor)>> states)
     {
         ArgumentNullException.ThrowIfNull(parameters);
         ArgumentNullException.ThrowIfNull(states);
@@ -25,13 +25,12 @@ public abstract class ParameterOptimizer : IOptimizer
         _slots = [];
         foreach (var trained in parameters)
         {
-            if (rounding == LowPrecision.StochasticRounding && trained.Parameter.dtype is not (ScalarType.Float32 or ScalarType.BFloat16))
+            if (memory.LowPrecision == LowPrecision.StochasticRounding && trained.Parameter.dtype is not (ScalarType.Float32 or ScalarType.BFloat16))
             {
                 throw new NotSupportedException($"stochastic rounding is for bfloat16, and {trained.Name} is {trained.Parameter.dtype}; set training.low_precision to master_weights.");
             }
 
-            using var scope = NewDisposeScope();
-            _slots.Add(new ParameterSlot(trained, rounding == LowPrecision.MasterWeights, states(trained)));
+            _slots.Add(new ParameterSlot(trained, memory, states));
         }
     }
 
@@ -42,30 +41,26 @@ public abstract class ParameterOptimizer : IOptimizer
     public IReadOnlyList<(string Name, Tensor State)> State => [.. _slots.SelectMany(static s => s.Named)];
 
     /// <inheritdoc/>
-    public void Step(double learningRate)
+    public void Step(double learningRate, double gradientScale = 1)
     {
         StepCount++;
         using var nothing = no_grad();
-        foreach (var slot in _slots)
+        using var scope = NewDisposeScope();
+        var together = new List<FusedUpdate>();
+        foreach (var slot in _slots.Where(static s => s.Trained.Parameter.grad is not null))
         {
-            using var scope = NewDisposeScope();
-            var parameter = slot.Trained.Parameter;
-            if (parameter.grad is not { } gradient)
+            var rate = learningRate * slot.Trained.RateFactor;
+            if (InPlace(slot, rate) is { } update)
             {
-                continue;
+                together.Add(update);
             }
-
-            var weight = slot.Master ?? (parameter.dtype == float32 ? parameter : parameter.to(float32));
-            Update(slot, weight, gradient.to(float32), learningRate * slot.Trained.RateFactor);
-            if (slot.Master is not null)
+            else
             {
-                _ = parameter.copy_(weight);
-            }
-            else if (parameter.dtype != float32)
-            {
-                _ = parameter.copy_(StochasticRounding.ToBFloat16(weight));
+                Step(slot, rate, gradientScale);
             }
         }
+
+        FusedUpdate.Run(together, gradientScale);
     }
 
     /// <inheritdoc/>
@@ -95,6 +90,13 @@ public abstract class ParameterOptimizer : IOptimizer
     /// <param name="rate">The learning rate of this step for this parameter.</param>
     protected abstract void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate);
 
+    /// <summary>The same change as one pass over memory; null where it has to be composed.</summary>
+    /// <param name="slot">The parameter and its state.</param>
+    /// <param name="weight">The weight, float32.</param>
+    /// <param name="gradient">Its gradient, float32 or bfloat16.</param>
+    /// <param name="rate">The learning rate of this step for this parameter.</param>
+    private protected virtual FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) => null;
+
     /// <summary>A number that lives as long as the optimizer.</summary>
     /// <param name="value">The number.</param>
     protected Scalar Keep(double value)
@@ -103,6 +105,9 @@ public abstract class ParameterOptimizer : IOptimizer
         _scalars.Add(scalar);
         return scalar;
     }
+
+    /// <summary>What a step multiplies a weight by before it changes it: 1 - rate x decay, where the parameter decays.</summary>
+    private protected static double DecayFactor(ParameterSlot slot, double rate, double weightDecay) => slot.Trained.Decays ? 1 - (rate * weightDecay) : 1;
 
     /// <summary>weight *= 1 - rate x decay, where the parameter decays.</summary>
     /// <param name="slot">The parameter.</param>
@@ -113,10 +118,43 @@ public abstract class ParameterOptimizer : IOptimizer
     {
         ArgumentNullException.ThrowIfNull(slot);
         ArgumentNullException.ThrowIfNull(weight);
-        if (slot.Trained.Decays && weightDecay != 0)
+        if (DecayFactor(slot, rate, weightDecay) is var decay && decay != 1)
         {
-            using Scalar factor = 1 - (rate * weightDecay);
+            using Scalar factor = decay;
             _ = weight.mul_(factor);
         }
     }
+
+    // A step that changes the parameter where it lies, to be taken with others; null where there is none.
+    private FusedUpdate? InPlace(ParameterSlot slot, double rate)
+    {
+        var parameter = slot.Trained.Parameter;
+        var weight = slot.Master ?? parameter;
+        return !slot.IsAway && (slot.Master is null || FusedUpdate.RoundsItself(slot, weight)) ? Fused(slot, weight, parameter.grad!, rate) : null;
+    }
+
+    private void Step(ParameterSlot slot, double rate, double gradientScale)
+    {
+        using var scope = NewDisposeScope();
+        var parameter = slot.Trained.Parameter;
+        var isWeight = slot.Master is null && parameter.dtype == float32 && !slot.IsAway;
+        var (weight, gradient) = (isWeight ? parameter : slot.Master ?? Home(slot, parameter), Home(slot, parameter.grad!));
+        if (Fused(slot, weight, gradient, rate) is { } update)
+        {
+            FusedUpdate.Run([update], gradientScale);
+        }
+        else
+        {
+            using Scalar scale = gradientScale;
+            Update(slot, weight, gradientScale == 1 ? gradient : gradient.mul_(scale), rate);
+        }
+
+        if (!isWeight)
+        {
+            _ = parameter.copy_(slot.Master is not null || parameter.dtype == float32 ? weight : StochasticRounding.ToBFloat16(weight));
+        }
+    }
+
+    // As float32, where the state is.
+    private static Tensor Home(ParameterSlot slot, Tensor tensor) => slot.IsAway ? tensor.to(float32, CPU) : tensor.to(float32);
 }

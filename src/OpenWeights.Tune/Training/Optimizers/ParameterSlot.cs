@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Optimizers;
@@ -7,15 +8,23 @@ public sealed class ParameterSlot : IDisposable
 {
     private readonly (string Name, Tensor Tensor)[] _states;
 
-    internal ParameterSlot(TrainedParameter trained, bool keepsMaster, IEnumerable<(string Name, Tensor Tensor)> states)
+    internal ParameterSlot(TrainedParameter trained, OptimizerMemory memory, Func<Tensor, IEnumerable<(string Name, Tensor Tensor)>> states)
     {
+        using var scope = NewDisposeScope();
         Trained = trained;
-        _states = [.. states.Select(static s => (s.Name, s.Tensor.DetachFromDisposeScope()))];
-        Master = keepsMaster && trained.Parameter.dtype != float32 ? trained.Parameter.detach().to(float32, copy: true).DetachFromDisposeScope() : null;
+        var parameter = trained.Parameter;
+        IsAway = memory.OnCpu && parameter.device_type != DeviceType.CPU;
+        var device = IsAway ? CPU : parameter.device;
+        var like = IsAway ? empty(parameter.shape, parameter.dtype, CPU) : parameter;
+        _states = [.. states(like).Select(static s => (s.Name, s.Tensor.DetachFromDisposeScope()))];
+        Master = memory.LowPrecision == LowPrecision.MasterWeights && parameter.dtype != float32 ? parameter.detach().to(float32, device, copy: true).DetachFromDisposeScope() : null;
     }
 
     /// <summary>The parameter.</summary>
     public TrainedParameter Trained { get; }
+
+    /// <summary>Whether state and steps are on the CPU and the parameter is not.</summary>
+    public bool IsAway { get; }
 
     /// <summary>The float32 copy that the steps are taken on, or null where the parameter itself is stepped.</summary>
     public Tensor? Master { get; }

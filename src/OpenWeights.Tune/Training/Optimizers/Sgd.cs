@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -15,9 +16,9 @@ public sealed class Sgd : ParameterOptimizer
     /// <param name="parameters">What is trained.</param>
     /// <param name="momentum">How much of the step before goes on; 0 for plain descent, which has no state.</param>
     /// <param name="weightDecay">The share of the weight that is added to its gradient.</param>
-    /// <param name="rounding">How parameters of lower precision are kept.</param>
-    public Sgd(IEnumerable<TrainedParameter> parameters, double momentum, double weightDecay, LowPrecision rounding = LowPrecision.MasterWeights)
-        : base(parameters, rounding, p => momentum == 0 ? [] : [("momentum_buffer", p.Parameter.zeros_like(float32))])
+    /// <param name="memory">What is held, and where.</param>
+    public Sgd(IEnumerable<TrainedParameter> parameters, double momentum, double weightDecay, OptimizerMemory memory = default)
+        : base(parameters, memory, p => momentum == 0 ? [] : [("momentum_buffer", p.zeros_like(float32))])
     {
         (_momentum, _weightDecay, _keep) = (momentum, weightDecay, Keep(momentum));
     }
@@ -37,5 +38,22 @@ public sealed class Sgd : ParameterOptimizer
         }
 
         _ = weight.add_(step, size);
+    }
+
+    private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) =>
+        FusedUpdate.Of(slot, weight, gradient, new Rule(_momentum, slot.Trained.Decays ? _weightDecay : 0, rate));
+
+    private readonly struct Rule(double momentum, double weightDecay, double rate) : IUpdateRule
+    {
+        private readonly Vector256<float> _momentum = Vector256.Create((float)momentum);
+        private readonly Vector256<float> _weightDecay = Vector256.Create((float)weightDecay);
+        private readonly Vector256<float> _rate = Vector256.Create((float)rate);
+
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
+        {
+            // Without momentum there is no state, and this is the gradient itself.
+            first = (first * _momentum) + gradient + (weight * _weightDecay);
+            weight -= first * _rate;
+        }
     }
 }
