@@ -94,9 +94,10 @@ public sealed class LlamaCppFamilyTests
     {
         var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6 }, seed: 5);
         using var nothing = no_grad();
+        using var generator = new Generator(3);
         foreach (var layer in adapter.Layers)
         {
-            _ = layer.B.normal_(0, 0.2);
+            _ = layer.B.normal_(0, 0.2, generator);
         }
 
         return adapter;
