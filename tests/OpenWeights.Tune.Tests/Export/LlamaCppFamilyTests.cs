@@ -92,7 +92,7 @@ public sealed class LlamaCppFamilyTests
 
     private static LoraAdapter Adapter(LoadedModel loaded)
     {
-        var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6 }, seed: 5);
+        var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model) }, seed: 5);
         using var nothing = no_grad();
         using var generator = new Generator(3);
         foreach (var layer in adapter.Layers)
@@ -102,6 +102,11 @@ public sealed class LlamaCppFamilyTests
 
         return adapter;
     }
+
+    // All linear layers, and with Llama, whose head is a weight of its own, that too.
+    private static TargetModules Targets(CausalLanguageModel model) => model.Config.ModelType == "llama"
+        ? TargetModules.Of([.. model.LinearLayers.Select(static l => l.Name)])
+        : TargetModules.AllLinear;
 
     private static IEnumerable<double[]> Probabilities(double[][] logits) => logits.Select(static row =>
     {
