@@ -11,8 +11,8 @@ const model = await llama.loadModel({modelPath: path, gpuLayers: 0, useMmap: fal
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
 // The seconds until all texts have had each of their tokens.
-async function times(context, batch) {
-    const sequences = Array.from({length: batch}, () => context.getSequence());
+async function times(sequences) {
+    for (const sequence of sequences) await sequence.clearHistory();
     const start = performance.now();
     const all = await Promise.all(sequences.map(async (sequence, text) => {
         const ids = Array.from({length: prompt}, (_, i) => 3 + (text * 7919 + i * 104729) % 250);
@@ -23,15 +23,15 @@ async function times(context, batch) {
         }
         return own;
     }));
-    for (const sequence of sequences) sequence.dispose();
     return Array.from({length: Math.min(...all.map((own) => own.length))}, (_, i) => Math.max(...all.map((own) => own[i])));
 }
 
 for (const batch of batches) {
     const context = await model.createContext({contextSize: prompt + made + 8, sequences: batch, batchSize: Math.max(512, batch), threads, flashAttention: false});
+    const sequences = Array.from({length: batch}, () => context.getSequence());
     const [reading, steps] = [[], []];
     for (let i = 0; i <= 3; i++) {
-        const found = await times(context, batch);
+        const found = await times(sequences);
         if (i > 0) {
             reading.push(found[0]);
             steps.push(...found.slice(1).map((time, j) => time - found[j]));

@@ -24,7 +24,7 @@ internal static class BenchGenerateCommand
         _ = s_dtype.AcceptOnlyFromAmong("float32", "bfloat16");
         s_batches.Validators.Add(static result =>
         {
-            if ((result.GetValueOrDefault<int[]>() ?? []).Any(static b => b < 1))
+            if (CommonOptions.AreNumbers<int>(result) && (result.GetValueOrDefault<int[]>() ?? []).Any(static b => b < 1))
             {
                 result.AddError("--batch-size must be at least 1.");
             }
