@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using OpenWeights.Tune.Cli.Commands;
 
 namespace OpenWeights.Tune.Cli;
@@ -19,8 +20,7 @@ internal static class CommandLine
                 Console.Error.WriteLine($"error: {error.Message}");
             }
 
-            var command = result.CommandResult.Command is RootCommand ? "" : $" {result.CommandResult.Command.Name}";
-            Console.Error.WriteLine($"Run `owt{command} --help` to see what is possible.");
+            Console.Error.WriteLine($"Run `owt{Path(result.CommandResult)} --help` to see what is possible.");
             return ExitCode.Usage;
         }
 
@@ -29,6 +29,10 @@ internal static class CommandLine
             () => result.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }),
             result.GetValue(Verbose));
     }
+
+    // The names of the commands that were given, outermost first.
+    private static string Path(CommandResult given) =>
+        given.Command is RootCommand ? "" : (given.Parent is CommandResult outer ? Path(outer) : "") + $" {given.Command.Name}";
 
     private static RootCommand Root()
     {

@@ -101,7 +101,7 @@ public sealed class ChatLoopTests
         ChatLoop? chat = null;
         using var adapters = new AdapterSet(_loaded.Model);
         using var output = new InterruptingWriter(() => chat!.Interrupt());
-        chat = new ChatLoop(_loaded.Model, _tokenizer, adapters, new GenerationOptions { MaxNewTokens = 60 }, [], new StringReader("five\n/reset\nsix\n"), output, _notes);
+        using var talk = chat = new ChatLoop(_loaded.Model, _tokenizer, adapters, new GenerationOptions { MaxNewTokens = 60 }, [], new StringReader("five\n/reset\nsix\n"), output, _notes);
         chat.Run();
         Assert.That(_notes.ToString(), Does.Contain("stopped"));
         Assert.That(_notes.ToString().Split("tokens/s"), Has.Length.EqualTo(3), "two answers were begun");
@@ -120,7 +120,7 @@ public sealed class ChatLoopTests
     private void Talk(string typed, AdapterSet? adapters = null)
     {
         using var none = new AdapterSet(_loaded.Model);
-        var chat = new ChatLoop(
+        using var chat = new ChatLoop(
             _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, EndTokens = [2] },
             [], new StringReader(typed), _output, _notes);
         chat.Run();

@@ -14,6 +14,7 @@ public sealed class CommandTests
         var owt = Owt.Run(".", 1, "trian");
         Assert.That(owt.Error, Does.Contain("trian").And.Contains("--help"));
         Assert.That(Owt.Run(".", 1, "generate", "--model", "x", "--prompt", "y", "--top-p", "2").Error, Does.Contain("--top-p must be from"));
+        Assert.That(Owt.Run(".", 1, "bench", "train", "--rank", "x").Error, Does.Contain("--rank: 'x' is no whole number").And.Contains("`owt bench train --help`"));
     }
 
     [Test]
@@ -25,6 +26,15 @@ public sealed class CommandTests
             Assert.That(help, Does.Contain($"  {command}"));
             Assert.That(Owt.Run(".", 0, command, "--help").Output, Does.Contain("Usage"), command);
         }
+    }
+
+    [Test]
+    public void Generation_is_measured_at_each_batch_size()
+    {
+        string[] shape = ["--hidden-size", "32", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--intermediate-size", "48", "--vocab-size", "64"];
+        var lines = Owt.Run(".", 0, ["bench", "generate", .. shape, "--prompt-len", "12", "--new-tokens", "4", "--steps", "1", "--batch-size", "1", "3", "--json"]).Json;
+        Assert.That(lines.Select(static l => l["batch_size"]!.GetValue<int>()), Is.EqualTo(new[] { 1, 3 }));
+        Assert.That(lines.SelectMany(static l => new[] { l["prompt_tokens_per_second"]!, l["decode_tokens_per_second"]! }).Select(static v => v.GetValue<double>()), Is.All.Positive);
     }
 
     [Test]

@@ -49,6 +49,8 @@ internal sealed class Owt
 
     internal static Owt Start(string folder, params string[] arguments) => new(folder, arguments);
 
+    internal static Owt StartInShell(string folder, string shell, params string[] arguments) => new(folder, arguments, shell);
+
     /// <summary>Runs the program to its end and checks its exit code.</summary>
     internal static Owt Run(string folder, int expectedExitCode, params string[] arguments)
     {

@@ -21,10 +21,21 @@ internal static class LlamaCpp
         get
         {
             Require();
-            var folder = Path.Combine(Folder, "node_modules", "@node-llama-cpp", Platform, "bins", Platform);
-            return Directory.EnumerateFiles(folder, "libggml-base.*").First();
+            return Directory.EnumerateFiles(Libraries, "libggml-base.*").First();
         }
     }
+
+    /// <summary>llama.cpp's library, which has its quantiser of whole files.</summary>
+    public static string LlamaLibrary
+    {
+        get
+        {
+            Require();
+            return Directory.EnumerateFiles(Libraries, "libllama.*").First();
+        }
+    }
+
+    private static string Libraries => Path.Combine(Folder, "node_modules", "@node-llama-cpp", Platform, "bins", Platform);
 
     /// <summary>Asks llama.cpp about files; see llama-cpp.mjs for what a request and an answer hold.</summary>
     public static IReadOnlyList<JsonObject> Ask(IEnumerable<JsonObject> requests)
@@ -32,9 +43,10 @@ internal static class LlamaCpp
         Require();
         using var work = new TemporaryFolder();
         var list = new JsonArray([.. requests]);
-        var (exit, output, error) = Run("node", SharedFiles.Root, Path.Combine(SharedFiles.Root, "tests", "Shared", "llama-cpp.mjs"), Folder, work.Write("requests.json", list.ToJsonString()));
-        var answers = output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(static l => l.StartsWith('{')).Select(static l => JsonNode.Parse(l)!.AsObject()).ToList();
+        var script = Path.Combine(SharedFiles.Root, "tests", "Shared", "llama-cpp.mjs");
+        var (exit, _, error) = Run("node", SharedFiles.Root, script, Folder, work.Write("requests.json", list.ToJsonString()), work["answers.json"]);
         Assert.That(exit, Is.Zero, error);
+        var answers = File.ReadLines(work["answers.json"]).Select(static l => JsonNode.Parse(l)!.AsObject()).ToList();
         Assert.That(answers, Has.Count.EqualTo(list.Count), error);
         foreach (var answer in answers)
         {

@@ -1,15 +1,16 @@
 // Asks llama.cpp (npm node-llama-cpp) about GGUF files. Input: a JSON file with a list of {model, lora, ids, greedy, texts}.
-// Output: a JSON line for each: {logits: [[...]] after each of ids, greedy: [ids], tokens: [[ids] of each text]}.
-import {readFileSync} from "node:fs";
+// Writes a file with a JSON line for each: {logits: [[...]] after each of ids, greedy: [ids], tokens: [[ids] of each text]}.
+import {readFileSync, writeFileSync} from "node:fs";
 import {createRequire} from "node:module";
 import {pathToFileURL} from "node:url";
 
-const [folder, requestPath] = process.argv.slice(2);
+const [folder, requestPath, answerPath] = process.argv.slice(2);
 const {getLlama, LlamaLogLevel} = await import(pathToFileURL(createRequire(`${folder}/package.json`).resolve("node-llama-cpp")));
-const llama = await getLlama({gpu: false, build: "never", skipDownload: true, maxThreads: 2, logLevel: LlamaLogLevel.error, progressLogs: false});
+// One thread: the models are small, and threads that wait for each other are slow where others want the processor too.
+const llama = await getLlama({gpu: false, build: "never", skipDownload: true, maxThreads: 1, logLevel: LlamaLogLevel.error, progressLogs: false});
 
 async function context(model, request) {
-    return await model.createContext({contextSize: 256, batchSize: 256, threads: 2, flashAttention: false, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32", lora: request.lora});
+    return await model.createContext({contextSize: 256, batchSize: 256, threads: 1, flashAttention: false, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32", lora: request.lora});
 }
 
 async function logits(model, request) {
@@ -31,6 +32,7 @@ async function greedy(model, request) {
     return ids;
 }
 
+const answers = [];
 for (const request of JSON.parse(readFileSync(requestPath, "utf8"))) {
     try {
         const model = await llama.loadModel({modelPath: request.model, gpuLayers: 0, useMmap: false});
@@ -39,10 +41,11 @@ for (const request of JSON.parse(readFileSync(requestPath, "utf8"))) {
             greedy: request.greedy ? await greedy(model, request) : null,
             tokens: request.texts ? request.texts.map((text) => [...model.tokenize(text, true)]) : null
         };
-        console.log(JSON.stringify(answer));
+        answers.push(JSON.stringify(answer));
         await model.dispose();
     } catch (error) {
-        console.log(JSON.stringify({error: String(error)}));
+        answers.push(JSON.stringify({error: String(error)}));
     }
 }
+writeFileSync(answerPath, answers.join("\n"));
 process.exit(0);

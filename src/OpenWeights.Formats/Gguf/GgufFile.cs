@@ -181,8 +181,8 @@ public sealed class GgufFile : IDisposable
     {
         if (!Enum.IsDefined(tensor.Type))
         {
-            throw new InvalidDataException($"{Location}: the tensor {Wording.Quote(tensor.Name)} has ggml type {(int)tensor.Type}, which cannot be read here; "
-                + $"known are {string.Join(", ", Enum.GetNames<GgufType>())}");
+            throw new InvalidDataException($"{Location}: the tensor {Wording.Quote(tensor.Name)} has the type {tensor.Type.ForeignName()}, which cannot be read here; "
+                + $"take a file of the model in one of {string.Join(", ", Enum.GetNames<GgufType>())}");
         }
 
         long? length = null;

@@ -39,6 +39,17 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
         values.Add(KeyValuePair.Create(key, value));
     }
 
+    /// <summary>Adds all keys of another list.</summary>
+    /// <param name="other">The list.</param>
+    public void AddAll(GgufMetadata other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        foreach (var (key, value) in other)
+        {
+            Add(key, value);
+        }
+    }
+
     /// <summary>Whether there is a key.</summary>
     /// <param name="key">The key.</param>
     public bool Contains(string key) => byKey.ContainsKey(key);

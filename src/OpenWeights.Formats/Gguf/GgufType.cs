@@ -25,6 +25,12 @@ public enum GgufType
     /// <summary>8 bits and a scale for 32 values.</summary>
     Q8_0 = 8,
 
+    /// <summary>2 bits for 256 values, each 16 of them with a 4-bit scale and minimum.</summary>
+    Q2_K = 10,
+
+    /// <summary>3 bits for 256 values, each 16 of them with a 6-bit scale.</summary>
+    Q3_K = 11,
+
     /// <summary>4 bits for 256 values, each 32 of them with a 6-bit scale and minimum.</summary>
     Q4_K = 12,
 

@@ -15,7 +15,7 @@ public sealed class GgufWeights : IWeightFile
     private readonly GgufFamily family;
     private readonly int heads;
     private readonly int keyValueHeads;
-    private readonly Dictionary<string, (TensorEntry Entry, GgufTensorInfo Tensor)> byName = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (TensorEntry Entry, GgufTensorInfo Tensor, long FirstRow)> byName = new(StringComparer.Ordinal);
 
     private GgufWeights(GgufFile file)
     {
@@ -23,23 +23,17 @@ public sealed class GgufWeights : IWeightFile
         family = GgufFamilies.Of(file);
         heads = file.Metadata.Int($"{family.Architecture}.attention.head_count") ?? 1;
         keyValueHeads = file.Metadata.Int($"{family.Architecture}.attention.head_count_kv") ?? heads;
-        foreach (var tensor in file.Tensors.Where(static t => t.Name != RopeScaling.FactorsName))
+        foreach (var tensor in file.Tensors.Where(static t => !RopeScaling.IsTable(t.Name)))
         {
             if (!family.TryToHuggingFace(tensor.Name, out var name))
             {
                 throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no tensor {Wording.Quote(tensor.Name)} that is known here.");
             }
 
-            var type = tensor.Type switch
-            {
-                GgufType.F16 => DType.F16,
-                GgufType.BF16 => DType.BF16,
-                _ => DType.F32,
-            };
-            byName.Add(name, (new TensorEntry(name, type, tensor.Shape, tensor.ElementCount * type.BitSize() / 8, file.Location, tensor.FileOffset), tensor));
+            Add(tensor, name);
         }
 
-        Tensors = [.. byName.Values.Select(static pair => pair.Entry)];
+        Tensors = [.. byName.Values.Select(static found => found.Entry)];
     }
 
     /// <inheritdoc/>
@@ -69,9 +63,9 @@ public sealed class GgufWeights : IWeightFile
     /// <inheritdoc/>
     public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
     {
-        var found = byName.TryGetValue(name, out var pair);
-        entry = pair.Entry;
-        return found;
+        var isThere = byName.TryGetValue(name, out var found);
+        entry = found.Entry;
+        return isThere;
     }
 
     /// <inheritdoc/>
@@ -84,16 +78,16 @@ public sealed class GgufWeights : IWeightFile
         }
 
         // A vector whose elements trade places is a matrix of one column.
-        var tensor = byName[name].Tensor;
+        var (_, tensor, firstRow) = byName[name];
         var rowLength = tensor.Shape.Count == 1 ? 1 : tensor.RowLength;
         var size = entry.DType.BitSize() / 8;
-        var (rowBytes, rows) = (checked((int)(rowLength * size)), tensor.ElementCount / rowLength);
+        var (rowBytes, rows) = (checked((int)(rowLength * size)), entry.ByteLength / (rowLength * size));
         var row = new byte[rowBytes];
         for (var done = 0; done < destination.Length;)
         {
             var (number, within) = Math.DivRem(offset + done, rowBytes);
             var count = (int)Math.Min(rowBytes - within, destination.Length - done);
-            ReadRow(tensor, entry.DType, StoredRow(tensor.Name, number, rows), rowLength, row);
+            ReadRow(tensor, entry.DType, firstRow + StoredRow(tensor.Name, number, rows), rowLength, row);
             row.AsSpan((int)within, count).CopyTo(destination[done..]);
             done += count;
         }
@@ -106,6 +100,32 @@ public sealed class GgufWeights : IWeightFile
 
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();
+
+    // A tensor that holds the matrices of experts is as many tensors of a checkpoint.
+    private void Add(GgufTensorInfo tensor, string name)
+    {
+        var type = tensor.Type switch
+        {
+            GgufType.F16 => DType.F16,
+            GgufType.BF16 => DType.BF16,
+            _ => DType.F32,
+        };
+        var isStack = name.Contains('*', StringComparison.Ordinal);
+        if (tensor.Shape.Count > 2 != isStack)
+        {
+            throw new InvalidDataException($"{file.Location}: the tensor {tensor} is {(isStack ? "no stack of" : "not one")} matrices; {Wording.DamagedAdvice}");
+        }
+
+        // A matrix of one row has lost that dimension.
+        IReadOnlyList<long> shape = isStack ? [.. tensor.Shape.Skip(1)] : tensor.Shape.Count == 1 && GgufFamily.IsRouter(tensor.Name) ? [1, tensor.Shape[0]] : tensor.Shape;
+        var count = isStack ? tensor.Shape[0] : 1;
+        for (var i = 0; i < count; i++)
+        {
+            var own = isStack ? GgufPlace.OfExpert(name, i) : name;
+            var entry = new TensorEntry(own, type, shape, checked(shape.Aggregate(1L, static (product, size) => product * size) * type.BitSize() / 8), file.Location, tensor.FileOffset);
+            byName.Add(own, (entry, tensor, isStack ? i * shape[0] : 0));
+        }
+    }
 
     /// <summary>The row of the file that holds a row of the checkpoint: pairs go back to halves.</summary>
     private long StoredRow(string name, long row, long rows)

@@ -59,6 +59,19 @@ public sealed class ConfigJson
     /// <param name="key">The key.</param>
     public string? Text(string key) => json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
 
+    /// <summary>A list of texts; null where there is none.</summary>
+    /// <param name="key">The key.</param>
+    public IReadOnlyList<string>? Texts(string key) => json[key] is JsonArray list ? [.. list.Select(static item => item?.ToString() ?? "")] : null;
+
+    /// <summary>A list of numbers; null where there is none.</summary>
+    /// <param name="key">The key.</param>
+    /// <exception cref="InvalidDataException">Something in it is no number.</exception>
+    public IReadOnlyList<double>? Numbers(string key) => json[key] is JsonArray list ? [.. list.Select(item => new ConfigJson(new JsonObject { [key] = item?.DeepClone() }, path).Number(key))] : null;
+
+    /// <summary>Whether a key is there and says null.</summary>
+    /// <param name="key">The key.</param>
+    public bool IsNull(string key) => json.TryGetPropertyValue(key, out var value) && value is null;
+
     /// <summary>An object within; null where there is none.</summary>
     /// <param name="key">The key.</param>
     public ConfigJson? Object(string key) => json[key] is JsonObject inner ? new ConfigJson(inner, path) : null;

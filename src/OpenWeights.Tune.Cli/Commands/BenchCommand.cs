@@ -37,23 +37,41 @@ internal static class BenchCommand
     private static readonly Option<string> s_format = new("--format") { Description = "What a row looks like.", DefaultValueFactory = static _ => "auto" };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
+    /// <summary>All of them print JSON anyway; the option is there as everywhere.</summary>
+    internal static Option<bool> Json { get; } = new("--json") { Description = "Print JSON, as without it." };
+
+    /// <summary>The sizes of a model with random weights.</summary>
+    internal static List<Option> ShapeOptions => [s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary];
+
     internal static Command Create()
     {
         _ = s_mode.AcceptOnlyFromAmong("full", "lora");
         _ = s_dtype.AcceptOnlyFromAmong("float32", "bfloat16");
         var train = new Command("train", "Times a training step of a Llama with random weights on random tokens; prints JSON.")
         {
-            s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device,
+            s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device, Json,
         };
         train.SetAction(RunTraining);
         _ = s_stored.AcceptOnlyFromAmong("float32", "bfloat16", "float16");
-        var load = new Command("load", "Times loading a checkpoint with random weights against reading its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device };
+        var load = new Command("load", "Times loading a checkpoint with random weights against reading its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device, Json };
         load.SetAction(RunLoading);
         _ = s_format.AcceptOnlyFromAmong("auto", "chat", "instruction", "completion", "text", "preference", "tokenized");
-        var data = new Command("data", "Times the way from a file to token rows; prints JSON.") { s_tokenizer, s_input, s_format };
+        var data = new Command("data", "Times the way from a file to token rows; prints JSON.") { s_tokenizer, s_input, s_format, Json };
         data.SetAction(RunData);
-        return new Command("bench", "Measures how fast this machine trains, loads weights and makes tokens of text.") { train, load, data };
+        return new Command("bench", "Measures how fast this machine trains, generates, loads weights and makes tokens of text.") { train, BenchGenerateCommand.Create(), load, data };
     }
+
+    internal static ModelShape Shape(ParseResult arguments, int maxPositions) => new()
+    {
+        HiddenSize = arguments.GetValue(s_hidden),
+        Layers = arguments.GetValue(s_layers),
+        Heads = arguments.GetValue(s_heads),
+        KeyValueHeads = arguments.GetValue(s_keyValueHeads),
+        IntermediateSize = arguments.GetValue(s_intermediate),
+        VocabularySize = arguments.GetValue(s_vocabulary),
+        MaxPositions = maxPositions,
+        TiedEmbeddings = false,
+    };
 
     private static int RunLoading(ParseResult arguments)
     {
@@ -98,17 +116,7 @@ internal static class BenchCommand
         var length = arguments.GetValue(s_length);
         var result = TrainingBenchmark.Run(new TrainingBenchmarkOptions
         {
-            Shape = new ModelShape
-            {
-                HiddenSize = arguments.GetValue(s_hidden),
-                Layers = arguments.GetValue(s_layers),
-                Heads = arguments.GetValue(s_heads),
-                KeyValueHeads = arguments.GetValue(s_keyValueHeads),
-                IntermediateSize = arguments.GetValue(s_intermediate),
-                VocabularySize = arguments.GetValue(s_vocabulary),
-                MaxPositions = length,
-                TiedEmbeddings = false,
-            },
+            Shape = Shape(arguments, length),
             RowLength = length,
             BatchSize = arguments.GetValue(s_batch),
             Rank = arguments.GetValue(s_mode) == "lora" ? arguments.GetValue(s_rank) : null,

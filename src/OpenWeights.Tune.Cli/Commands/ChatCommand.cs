@@ -41,7 +41,7 @@ internal static class ChatCommand
         try
         {
             var options = s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer));
-            var chat = new ChatLoop(session.Model, session.Tokenizer, session.Adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
+            using var chat = new ChatLoop(session.Model, session.Tokenizer, session.Adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
             chat.UseSystem(arguments.GetValue(s_system));
             Signals.Interrupted = () =>
             {

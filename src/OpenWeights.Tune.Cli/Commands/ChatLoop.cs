@@ -11,7 +11,7 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>A conversation: what is typed goes to the model with all that was said before, and lines that begin with a slash are orders.</summary>
-internal sealed class ChatLoop
+internal sealed class ChatLoop : IDisposable
 {
     /// <summary>What is typed in an adapter's place for the base alone.</summary>
     internal const string None = "none";
@@ -38,6 +38,7 @@ internal sealed class ChatLoop
     private readonly TextWriter _notes;
     private readonly ChatRenderer _renderer;
     private readonly JsonArray _messages = [];
+    private readonly TextMemory _memory = new();
     private CancellationTokenSource? _answer;
     private string? _adapter;
     private string? _system;
@@ -139,8 +140,12 @@ internal sealed class ChatLoop
         return true;
     }
 
+    /// <summary>Frees what was remembered of the conversation.</summary>
+    public void Dispose() => _memory.Dispose();
+
     private void Reset()
     {
+        _memory.Clear();
         _messages.Clear();
         if (_system is not null)
         {
@@ -167,6 +172,8 @@ internal sealed class ChatLoop
 
     private void UseAdapter(string? name)
     {
+        // Another adapter would have read the conversation otherwise.
+        _memory.Clear();
         _adapters.Use(name is null ? [] : [(name, 1)]);
         _adapter = name;
     }
@@ -192,7 +199,7 @@ internal sealed class ChatLoop
         var ended = "";
         try
         {
-            _ = generator.Continue([prompt], (_, token) =>
+            _ = generator.Continue(prompt, _memory, token =>
             {
                 count++;
                 return stops.Add(decoder.Add(token));

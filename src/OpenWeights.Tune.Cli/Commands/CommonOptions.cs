@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
 using System.Numerics;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -52,6 +54,11 @@ internal static class CommonOptions
         var option = new Option<T>(name) { Description = description, DefaultValueFactory = _ => fallback };
         option.Validators.Add(result =>
         {
+            if (!AreNumbers<T>(result))
+            {
+                return;
+            }
+
             var value = result.GetValueOrDefault<T>();
             if (value < least || value > (most ?? value) || T.IsNaN(value))
             {
@@ -59,6 +66,19 @@ internal static class CommonOptions
             }
         });
         return option;
+    }
+
+    /// <summary>Whether what was given are numbers, which the parser asks for only after the validators; it says what is wrong.</summary>
+    internal static bool AreNumbers<T>(OptionResult result)
+        where T : struct, INumber<T>
+    {
+        if (result.Tokens.FirstOrDefault(static token => !T.TryParse(token.Value, CultureInfo.InvariantCulture, out _)) is not { } wrong)
+        {
+            return true;
+        }
+
+        result.AddError($"{result.Option.Name}: '{wrong.Value}' is no {(T.IsInteger(T.One / (T.One + T.One)) ? "whole number" : "number")}.");
+        return false;
     }
 
     internal static Option<string> DType()

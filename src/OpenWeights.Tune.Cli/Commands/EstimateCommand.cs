@@ -1,6 +1,7 @@
 using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -22,6 +23,7 @@ internal static class EstimateCommand
     private static int Run(ParseResult arguments)
     {
         var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         using var run = TrainingRun.Prepare(config, new RunConsole(json: true));
         var memory = run.Plan.Memory;
         if (arguments.GetValue(s_json))

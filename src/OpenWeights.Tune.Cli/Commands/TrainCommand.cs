@@ -1,6 +1,7 @@
 using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -26,6 +27,7 @@ internal static class TrainCommand
     {
         var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         var console = new RunConsole(arguments.GetValue(s_json));
+        _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         if (arguments.GetValue(s_dryRun))
         {
             return DryRun(config, console);

@@ -53,6 +53,13 @@ internal static class ValidateCommand
             return ExitCode.BadFiles;
         }
 
+        if (ModelPath.WouldDownload(config.Model.Path))
+        {
+            Console.Error.WriteLine($"{path}: there is no folder {config.Model.Path} here, so it is taken for a model on the Hugging Face Hub, which training would download (owt download does it before).");
+            Console.Out.WriteLine($"{path}: nothing is wrong with its settings. Its rows are not checked, since that takes the model's tokenizer.");
+            return ExitCode.Success;
+        }
+
         return Data(path, config);
     }
 

@@ -1,7 +1,5 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
@@ -19,7 +17,7 @@ public static class TrainingBenchmark
     public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        using var model = RandomModel(options);
+        using var model = GenerationBenchmark.RandomModel(options.Shape, options.DType, options.Device);
         using var trained = new BenchmarkModel(model, options.Rank);
         var config = new RunConfig
         {
@@ -63,14 +61,6 @@ public static class TrainingBenchmark
     {
         values.Sort();
         return values[values.Count / 2];
-    }
-
-    private static CausalLanguageModel RandomModel(TrainingBenchmarkOptions options)
-    {
-        var json = FamilyRegistry.Find("llama", "the benchmark").NewConfig(options.Shape);
-        var config = FamilyRegistry.Read(json, "the benchmark's sizes");
-        using var source = new RandomWeightSource(Seed, config.InitializerRange, options.DType, options.Device);
-        return new CausalLanguageModel(config, source);
     }
 
     private static List<TokenRow> RandomRows(TrainingBenchmarkOptions options, int count)

@@ -21,7 +21,7 @@ public static class ModelCard
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
         var card = new StringBuilder("---\n");
-        var license = LicenseOf(@base.FolderPath);
+        var license = CardSettings.Read(@base.FolderPath).Text("license");
         if (license is not null)
         {
             _ = card.Append(CultureInfo.InvariantCulture, $"license: {license}\n");
@@ -45,26 +45,6 @@ public static class ModelCard
         }
 
         return card.ToString();
-    }
-
-    /// <summary>The license that a model folder's card names; null for none.</summary>
-    internal static string? LicenseOf(string folder)
-    {
-        var path = Path.Combine(folder, Name);
-        if (!File.Exists(path))
-        {
-            return null;
-        }
-
-        var lines = File.ReadLines(path).Take(200).ToList();
-        if (lines.Count == 0 || lines[0].TrimEnd() != "---")
-        {
-            return null;
-        }
-
-        const string key = "license:";
-        return lines.Skip(1).TakeWhile(static l => l.TrimEnd() != "---")
-            .FirstOrDefault(static l => l.StartsWith(key, StringComparison.Ordinal))?[key.Length..].Trim().Trim('"', '\'') is { Length: > 0 } license ? license : null;
     }
 
     private static void AppendAdapter(StringBuilder card, string adapterFolder, double weight)

@@ -27,6 +27,26 @@ public sealed class TextGenerator
     /// <exception cref="OperationCanceledException">It was stopped.</exception>
     public IReadOnlyList<Generated> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
     {
+        using var memory = new TextMemory();
+        return Continue(prompts, memory, accept, stop);
+    }
+
+    /// <summary>Continues a prompt, of which only what comes after the text that was read last is read now, as far as they are the same.</summary>
+    /// <param name="prompt">The prompt's token ids.</param>
+    /// <param name="memory">What was read last with the same model and adapter; it remembers this text.</param>
+    /// <param name="accept">Is told of each new token, and says whether the text goes on; null for always.</param>
+    /// <param name="stop">Stops between tokens.</param>
+    /// <exception cref="ArgumentException">The prompt is empty.</exception>
+    /// <exception cref="OperationCanceledException">It was stopped; what was read is remembered all the same.</exception>
+    public Generated Continue(int[] prompt, TextMemory memory, Func<int, bool>? accept = null, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        ArgumentNullException.ThrowIfNull(memory);
+        return Continue([prompt], memory, accept is null ? null : (_, token) => accept(token), stop)[0];
+    }
+
+    private List<Generated> Continue(IReadOnlyList<int[]> prompts, TextMemory memory, Func<int, int, bool>? accept, CancellationToken stop)
+    {
         ArgumentNullException.ThrowIfNull(prompts);
         if (prompts.Any(static p => p.Length == 0))
         {
@@ -34,12 +54,14 @@ public sealed class TextGenerator
         }
 
         using var nothing = no_grad();
-        var cache = new KeyValueCache();
+        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0]) : (new KeyValueCache(), 0);
         var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
         var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
-        var read = Array.ConvertAll(next, static _ => new List<int>());
+        var read = Array.ConvertAll(next, n => new List<int>(n.Take(known)));
+        next[0] = next[0][known..];
+        var isWhole = true;
         try
         {
             for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
@@ -56,7 +78,9 @@ public sealed class TextGenerator
                     (cache, next) = (new KeyValueCache(), Array.ConvertAll(read, static r => r.ToArray()));
                 }
 
+                isWhole = false;
                 var scores = Scores(next, padding, cache);
+                isWhole = true;
                 for (var i = 0; i < texts.Count; i++)
                 {
                     var token = texts[i].Open ? texts[i].Take(scores[i], _options) : 0;
@@ -71,7 +95,7 @@ public sealed class TextGenerator
         }
         finally
         {
-            cache.Dispose();
+            memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null);
         }
 
         return [.. texts.Select(static t => new Generated(t.Ids, t.Reason))];

@@ -41,6 +41,7 @@ public sealed class KeyValueCache : IDisposable
         if (!_layers.TryGetValue(layer, out var held) || !held.Fits(kept + tokens, tokens, window is not null))
         {
             held = _layers[layer] = Buffer.Make(keys, values, held, kept, kept + tokens);
+            (held.FirstToken, held.Window) = (Length - kept, window);
         }
 
         held.Start = held.End - kept;
@@ -52,6 +53,32 @@ public sealed class KeyValueCache : IDisposable
 
         held.End += tokens;
         return (held.Keys.narrow(2, held.Start, kept + tokens), held.Values.narrow(2, held.Start, kept + tokens));
+    }
+
+    /// <summary>
+    /// Forgets all but the first tokens, so that another text that begins with them can go on. The largest position stays what it was: what
+    /// is held was turned for a text of that length.
+    /// </summary>
+    /// <param name="length">How many tokens to keep.</param>
+    /// <returns>Whether it could: a layer with a sliding window may have let go of what the next token would have to see.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">So many tokens were not read.</exception>
+    public bool Truncate(int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
+        if (_layers.Values.Any(buffer => length - Math.Min(length, (buffer.Window ?? int.MaxValue) - 1) < buffer.FirstToken))
+        {
+            return false;
+        }
+
+        foreach (var buffer in _layers.Values)
+        {
+            buffer.End = length - buffer.FirstToken;
+            buffer.Start = Math.Min(buffer.Start, buffer.End);
+        }
+
+        Length = length;
+        return true;
     }
 
     /// <summary>Counts the tokens that every layer has added.</summary>
@@ -84,6 +111,11 @@ public sealed class KeyValueCache : IDisposable
         internal int Start { get; set; }
 
         internal int End { get; set; }
+
+        /// <summary>The number of the token that lies at the buffer's beginning.</summary>
+        internal int FirstToken { get; set; }
+
+        internal int? Window { get; set; }
 
         // A window moves on through its buffer, and to a new one when it has reached the end, or when the buffer was made for a long
         // prompt and most of it will never be looked at again.

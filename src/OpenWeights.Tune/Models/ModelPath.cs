@@ -17,6 +17,19 @@ public static class ModelPath
         return !Path.Exists(model) && HubName.IsName(Split(model).Name);
     }
 
+    /// <summary>Whether a model is on the Hub and no whole copy of it is here, so that reading it would download it.</summary>
+    /// <param name="model">The text.</param>
+    public static bool WouldDownload(string model)
+    {
+        if (!IsOnHub(model))
+        {
+            return false;
+        }
+
+        var (name, revision) = Split(model);
+        return HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is not { } here || !IsWhole(here);
+    }
+
     /// <summary>The folder to read a model from. One of the Hub is fetched, unless a whole copy of it is here.</summary>
     /// <param name="model">A folder, a GGUF file, or a name on the Hub.</param>
     /// <param name="listener">Is told of a download; null for nobody.</param>

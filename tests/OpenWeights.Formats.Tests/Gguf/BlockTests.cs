@@ -13,8 +13,10 @@ public sealed unsafe class BlockTests
 
     [TestCase(GgufType.Q4_0, "q4_0")]
     [TestCase(GgufType.Q5_0, "q5_0")]
+    [TestCase(GgufType.Q5_1, "q5_1")]
     [TestCase(GgufType.Q8_0, "q8_0")]
     [TestCase(GgufType.Q4_K, "q4_K")]
+    [TestCase(GgufType.Q5_K, "q5_K")]
     [TestCase(GgufType.Q6_K, "q6_K")]
     public void Quantised_blocks_are_ggmls_bit_for_bit(GgufType type, string name)
     {
@@ -39,6 +41,8 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.Q5_0, "dequantize_row_q5_0")]
     [TestCase(GgufType.Q5_1, "dequantize_row_q5_1")]
     [TestCase(GgufType.Q8_0, "dequantize_row_q8_0")]
+    [TestCase(GgufType.Q2_K, "dequantize_row_q2_K")]
+    [TestCase(GgufType.Q3_K, "dequantize_row_q3_K")]
     [TestCase(GgufType.Q4_K, "dequantize_row_q4_K")]
     [TestCase(GgufType.Q5_K, "dequantize_row_q5_K")]
     [TestCase(GgufType.Q6_K, "dequantize_row_q6_K")]
@@ -87,7 +91,9 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.Q4_0, 0.1)]
     [TestCase(GgufType.Q5_0, 0.05)]
     [TestCase(GgufType.Q8_0, 0.006)]
+    [TestCase(GgufType.Q5_1, 0.05)]
     [TestCase(GgufType.Q4_K, 0.08)]
+    [TestCase(GgufType.Q5_K, 0.04)]
     [TestCase(GgufType.Q6_K, 0.02)]
     public void A_quantised_row_comes_back_about_as_it_was(GgufType type, double relativeError)
     {

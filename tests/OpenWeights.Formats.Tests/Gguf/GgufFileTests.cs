@@ -92,6 +92,20 @@ public sealed class GgufFileTests
         }
     }
 
+    [TestCase(20, "IQ4_NL")]
+    [TestCase(39, "MXFP4")]
+    [TestCase(77, "77")]
+    public void A_type_that_cannot_be_read_is_named(int type, string name)
+    {
+        using var work = new TemporaryFolder();
+        var tensor = new GgufTensorToWrite("t.weight", GgufType.F32, [2, 2], static s => s.Write(new byte[16]));
+        GgufWriter.Write(work["x.gguf"], new GgufMetadata("new"), [tensor]);
+        var bytes = File.ReadAllBytes(work["x.gguf"]);
+        bytes[bytes.AsSpan().IndexOf("t.weight"u8) + "t.weight".Length + 4 + 8 + 8] = (byte)type;
+        File.WriteAllBytes(work["x.gguf"], bytes);
+        Assert.That(() => GgufFile.Open(work["x.gguf"]), Throws.InstanceOf<InvalidDataException>().With.Message.Contains($"type {name}, which").And.Message.Contains("Q4_K"));
+    }
+
     [Test]
     public void Something_else_is_told_from_a_GGUF_file()
     {

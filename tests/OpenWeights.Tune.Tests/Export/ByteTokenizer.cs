@@ -16,6 +16,13 @@ internal static class ByteTokenizer
             File.WriteAllBytes(Path.Combine(folder, name), File.ReadAllBytes(Path.Combine(source, name)));
         }
 
+        Write(folder);
+        return folder;
+    }
+
+    /// <summary>Writes the tokenizer into a folder.</summary>
+    internal static void Write(string folder)
+    {
         var vocabulary = new JsonObject();
         foreach (var character in Characters())
         {
@@ -34,7 +41,6 @@ internal static class ByteTokenizer
             ["model"] = new JsonObject { ["type"] = "BPE", ["vocab"] = vocabulary, ["merges"] = new JsonArray() },
         };
         File.WriteAllText(Path.Combine(folder, "tokenizer.json"), tokenizer.ToJsonString());
-        return folder;
     }
 
     // GPT-2's letters for bytes: printable ones for themselves, others from U+0100 on.

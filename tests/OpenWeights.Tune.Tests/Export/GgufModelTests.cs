@@ -100,7 +100,7 @@ public sealed class GgufModelTests
     public void The_mixed_preset_gives_more_bits_where_llama_cpps_quantiser_does()
     {
         var preset = GgufPreset.Of("q4_k_m");
-        GgufType Of(string name, long rowLength = 512) => preset.TypeOf(name, [512, rowLength], layers: 16, tied: false);
+        GgufType Of(string name, long rowLength = 512) => preset.TypeOf(name, [512, rowLength], new GgufModelFacts(16, Tied: false));
         Assert.That(Enumerable.Range(0, 16).Where(i => Of($"blk.{i}.attn_v.weight") == GgufType.Q6_K), Is.EqualTo(new[] { 0, 1, 4, 7, 10, 13, 14, 15 }));
         Assert.That((Of("blk.0.attn_q.weight"), Of("output.weight"), Of("token_embd.weight")), Is.EqualTo((GgufType.Q4_K, GgufType.Q6_K, GgufType.Q4_K)));
         Assert.That((Of("blk.0.attn_q.weight", 576), Of("blk.0.ffn_down.weight", 576), Of("blk.0.attn_q.weight", 100)), Is.EqualTo((GgufType.Q5_0, GgufType.Q8_0, GgufType.F16)));

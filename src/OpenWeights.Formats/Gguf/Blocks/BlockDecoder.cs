@@ -51,6 +51,12 @@ public static class BlockDecoder
             case GgufType.Q5_1:
                 DecodeNibbles(block[8..], BinaryPrimitives.ReadUInt32LittleEndian(block[4..]), HalfAt(block, 0), 0, HalfAt(block, 2), values);
                 break;
+            case GgufType.Q2_K:
+                DecodeQ2K(block, values);
+                break;
+            case GgufType.Q3_K:
+                DecodeQ3K(block, values);
+                break;
             case GgufType.Q4_K:
                 DecodeQ4K(block, values);
                 break;
@@ -100,6 +106,32 @@ public static class BlockDecoder
             var high = (nibbles[i] >> 4) | (int)(((fifthBits >> (i + 16)) & 1) << 4);
             values[i] = ((low - zero) * scale) + minimum;
             values[i + 16] = ((high - zero) * scale) + minimum;
+        }
+    }
+
+    private static void DecodeQ2K(ReadOnlySpan<byte> block, Span<float> values)
+    {
+        var (scale, minimum) = (HalfAt(block, 80), HalfAt(block, 82));
+        for (var at = 0; at < values.Length; at++)
+        {
+            var packed = block[at / 16];
+            var level = (block[16 + (at / 128 * 32) + (at % 32)] >> (at % 128 / 32 * 2)) & 3;
+            values[at] = (scale * (packed & 15) * level) - (minimum * (packed >> 4));
+        }
+    }
+
+    private static void DecodeQ3K(ReadOnlySpan<byte> block, Span<float> values)
+    {
+        var scale = HalfAt(block, 108);
+        var packed = block.Slice(96, 12);
+        for (var at = 0; at < values.Length; at++)
+        {
+            var group = at / 16;
+            var low = group < 8 ? packed[group] & 15 : packed[group - 8] >> 4;
+            var high = (packed[8 + (group % 4)] >> (group / 4 * 2)) & 3;
+            var level = (block[32 + (at / 128 * 32) + (at % 32)] >> (at % 128 / 32 * 2)) & 3;
+            var third = (block[at % 32] >> (at / 32)) & 1;
+            values[at] = scale * ((low | (high << 4)) - 32) * (level - (third == 0 ? 4 : 0));
         }
     }
 

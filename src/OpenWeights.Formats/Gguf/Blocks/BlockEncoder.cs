@@ -12,7 +12,8 @@ public static class BlockEncoder
     /// <summary>Whether values can be written in this type (others can only be read).</summary>
     /// <param name="type">The type.</param>
     public static bool Supports(GgufType type) =>
-        type is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0 or GgufType.Q4_0 or GgufType.Q5_0 or GgufType.Q4_K or GgufType.Q6_K;
+        type is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0 or GgufType.Q4_0 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q4_K or GgufType.Q5_K
+            or GgufType.Q6_K;
 
     /// <summary>Encodes whole blocks.</summary>
     /// <param name="type">The type.</param>
@@ -59,8 +60,14 @@ public static class BlockEncoder
             case GgufType.Q5_0:
                 EncodeQ5(values, block);
                 break;
+            case GgufType.Q5_1:
+                EncodeQ5WithMinimum(values, block);
+                break;
             case GgufType.Q4_K:
-                Q4KEncoder.Encode(values, block);
+                GroupEncoder.Q4K.Encode(values, block);
+                break;
+            case GgufType.Q5_K:
+                GroupEncoder.Q5K.Encode(values, block);
                 break;
             case GgufType.Q6_K:
                 Q6KEncoder.Encode(values, block);
@@ -121,16 +128,48 @@ public static class BlockEncoder
         var scale = SignedLargest(values) / -16;
         var inverse = scale != 0 ? 1 / scale : 0;
         BinaryPrimitives.WriteHalfLittleEndian(block, (Half)scale);
+        Span<byte> levels = stackalloc byte[values.Length];
+        for (var i = 0; i < values.Length; i++)
+        {
+            levels[i] = (byte)Math.Min(31, (int)((values[i] * inverse) + 16.5f));
+        }
+
+        PackFiveBits(levels, block[2..]);
+    }
+
+    private static void EncodeQ5WithMinimum(ReadOnlySpan<float> values, Span<byte> block)
+    {
+        var (least, most) = (float.MaxValue, -float.MaxValue);
+        foreach (var value in values)
+        {
+            least = value < least ? value : least;
+            most = value > most ? value : most;
+        }
+
+        var scale = (most - least) / 31;
+        var inverse = scale != 0 ? 1 / scale : 0;
+        BinaryPrimitives.WriteHalfLittleEndian(block, (Half)scale);
+        BinaryPrimitives.WriteHalfLittleEndian(block[2..], (Half)least);
+        Span<byte> levels = stackalloc byte[values.Length];
+        for (var i = 0; i < values.Length; i++)
+        {
+            levels[i] = (byte)(((values[i] - least) * inverse) + 0.5f);
+        }
+
+        PackFiveBits(levels, block[4..]);
+    }
+
+    /// <summary>The fifth bits of 32 levels, and then their lower four bits, two in a byte.</summary>
+    private static void PackFiveBits(ReadOnlySpan<byte> levels, Span<byte> packed)
+    {
         var fifthBits = 0u;
         for (var i = 0; i < 16; i++)
         {
-            var low = (uint)Math.Min(31, (int)((values[i] * inverse) + 16.5f));
-            var high = (uint)Math.Min(31, (int)((values[i + 16] * inverse) + 16.5f));
-            block[6 + i] = (byte)((low & 15) | ((high & 15) << 4));
-            fifthBits |= ((low >> 4) << i) | ((high >> 4) << (i + 16));
+            packed[4 + i] = (byte)((levels[i] & 15) | ((levels[i + 16] & 15) << 4));
+            fifthBits |= ((uint)(levels[i] >> 4) << i) | ((uint)(levels[i + 16] >> 4) << (i + 16));
         }
 
-        BinaryPrimitives.WriteUInt32LittleEndian(block[2..], fifthBits);
+        BinaryPrimitives.WriteUInt32LittleEndian(packed, fifthBits);
     }
 
     /// <summary>The value of the largest magnitude, the first of equal ones, with its sign.</summary>

@@ -25,10 +25,22 @@ public class Gemma2Gguf : GemmaGguf
     ];
 
     /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 4, HeadLength = 256, MaxPositions = 8192, TiedEmbeddings = true };
+
+    /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         WriteCommonSettings(config, metadata);
-        RequireUsualScale(config);
+        RequireScale(config, layersOf27Billion: 46);
+        RequireLayerTypes(config, static layer => layer % 2 == 0);
+        foreach (var key in new[] { "attn_logit_softcapping", "final_logit_softcapping", "sliding_window" })
+        {
+            if (config.IsNull(key))
+            {
+                throw config.Error(key, "llama.cpp has no Gemma 2 without it, so the file would mean another model.");
+            }
+        }
+
         metadata.Add($"{Architecture}.attn_logit_softcapping", (float)config.Number("attn_logit_softcapping", 50));
         metadata.Add($"{Architecture}.final_logit_softcapping", (float)config.Number("final_logit_softcapping", 30));
         metadata.Add($"{Architecture}.attention.sliding_window", (uint)config.Int("sliding_window", 4096));
@@ -42,16 +54,33 @@ public class Gemma2Gguf : GemmaGguf
         config["attn_logit_softcapping"] = file.Metadata.Number("gemma2.attn_logit_softcapping");
         config["final_logit_softcapping"] = file.Metadata.Number("gemma2.final_logit_softcapping");
         config["sliding_window"] = file.Metadata.Int("gemma2.attention.sliding_window") ?? 4096;
-        config["query_pre_attn_scalar"] = config["head_dim"]!.DeepClone();
+        config["query_pre_attn_scalar"] = Scalar(config, layersOf27Billion: 46);
         return config;
     }
 
-    /// <summary>llama.cpp scales queries by the head's width and knows no other scale (but for the 27B models, by their number of layers).</summary>
-    internal static void RequireUsualScale(ConfigJson config)
+    /// <summary>Refuses a scale of the queries that llama.cpp does not know.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <param name="layersOf27Billion">The number of layers by which llama.cpp knows the model of 27 billion parameters.</param>
+    protected void RequireScale(ConfigJson config, int layersOf27Billion)
     {
-        if (config.Number("query_pre_attn_scalar", HeadLength(config)) != HeadLength(config))
+        ArgumentNullException.ThrowIfNull(config);
+        var wanted = Scalar(config.Int("num_hidden_layers"), config.Int("hidden_size"), config.Int("num_attention_heads"), HeadLength(config), layersOf27Billion);
+        if (config.Number("query_pre_attn_scalar", 256) != wanted)
         {
-            throw config.Error("query_pre_attn_scalar", $"llama.cpp knows only the head's width here, which is {HeadLength(config)}; the file would mean another model.");
+            throw config.Error("query_pre_attn_scalar", $"llama.cpp takes it to be {wanted} here; the file would mean another model.");
         }
     }
+
+    /// <summary>The scale of the queries that llama.cpp takes for a model.</summary>
+    /// <param name="config">The config.json that was made of a file's keys.</param>
+    /// <param name="layersOf27Billion">As there.</param>
+    protected static int Scalar(JsonObject config, int layersOf27Billion)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        int Int(string key) => config[key]!.GetValue<int>();
+        return Scalar(Int("num_hidden_layers"), Int("hidden_size"), Int("num_attention_heads"), Int("head_dim"), layersOf27Billion);
+    }
+
+    // The head's width, but for the models of 27 billion parameters.
+    private static int Scalar(int layers, int hidden, int heads, int headLength, int layersOf27Billion) => layers == layersOf27Billion ? hidden / heads : headLength;
 }

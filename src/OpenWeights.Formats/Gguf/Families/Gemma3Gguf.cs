@@ -23,11 +23,15 @@ public sealed class Gemma3Gguf : Gemma2Gguf
         [.. base.Modules, ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
 
     /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 4, HeadLength = 256, MaxPositions = 131072, RopeTheta = 1e6, TiedEmbeddings = true };
+
+    /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         WriteCommonSettings(config, metadata);
-        RequireUsualScale(config);
-        if (config.Has("sliding_window_pattern") && config.Int("sliding_window_pattern") != 6)
+        RequireScale(config, layersOf27Billion: 62);
+        RequireLayerTypes(config, static layer => (layer + 1) % 6 != 0);
+        if (config.Texts("layer_types") is null && config.Int("sliding_window_pattern", config.Int("_sliding_window_pattern", 6)) != 6)
         {
             throw config.Error("sliding_window_pattern", "llama.cpp knows only every sixth layer to be global.");
         }
@@ -38,7 +42,7 @@ public sealed class Gemma3Gguf : Gemma2Gguf
         }
 
         metadata.Add("gemma3.attention.sliding_window", (uint)config.Int("sliding_window", 4096));
-        metadata.Add("gemma3.rope.freq_base_swa", (float)config.Number("rope_local_base_freq", 10000));
+        metadata.Add("gemma3.rope.freq_base_swa", (float)(config.Object("rope_parameters")?.Object("sliding_attention")?.Number("rope_theta") ?? config.Number("rope_local_base_freq", 10000)));
     }
 
     /// <inheritdoc/>
@@ -48,6 +52,7 @@ public sealed class Gemma3Gguf : Gemma2Gguf
         var config = base.ReadSettings(file);
         _ = config.Remove("attn_logit_softcapping");
         _ = config.Remove("final_logit_softcapping");
+        config["query_pre_attn_scalar"] = Scalar(config, layersOf27Billion: 62);
         config["sliding_window"] = file.Metadata.Int("gemma3.attention.sliding_window") ?? 4096;
         config["sliding_window_pattern"] = 6;
         config["rope_local_base_freq"] = Round(file.Metadata.Number("gemma3.rope.freq_base_swa") ?? 10000);

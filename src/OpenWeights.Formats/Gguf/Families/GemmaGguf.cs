@@ -16,7 +16,7 @@ public class GemmaGguf : GgufFamily
     public override float NormOffset => 1;
 
     /// <inheritdoc/>
-    public override bool TiedByDefault => true;
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 16, HeadLength = 256, MaxPositions = 8192, TiedEmbeddings = true };
 
     /// <inheritdoc/>
     public override bool HasHead => false;

@@ -3,7 +3,12 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// <summary>The families that can be said in GGUF. A new one is a new file and a line here.</summary>
 public static class GgufFamilies
 {
-    private static readonly GgufFamily[] All = [new LlamaGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen3Gguf(), new GemmaGguf(), new Gemma2Gguf(), new Gemma3Gguf()];
+    private static readonly GgufFamily[] All =
+    [
+        // Of those that share an architecture the first counts that a file is of.
+        new MixtralGguf(), new LlamaGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen2MoeGguf(), new Qwen3Gguf(), new Qwen3MoeGguf(), new GemmaGguf(),
+        new Gemma2Gguf(), new Gemma3Gguf(), new Phi3Gguf(), new GraniteGguf(), new Olmo2Gguf(), new SmolLm3Gguf(),
+    ];
 
     /// <summary>The family of Hugging Face's model_type.</summary>
     /// <param name="modelType">The model_type.</param>
@@ -20,7 +25,7 @@ public static class GgufFamilies
     {
         ArgumentNullException.ThrowIfNull(file);
         var architecture = file.Metadata.Text("general.architecture");
-        return Array.Find(All, family => family.Architecture == architecture)
+        return Array.Find(All, family => family.Architecture == architecture && family.IsOf(file))
             ?? throw file.Metadata.Error("general.architecture", $"'{architecture}' cannot be read; {string.Join(", ", All.Select(static f => f.Architecture).Distinct())} can.");
     }
 }

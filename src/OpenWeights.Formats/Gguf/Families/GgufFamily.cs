@@ -34,13 +34,16 @@ public abstract class GgufFamily
     /// <summary>The activation of the feed-forward, as config.json names it.</summary>
     public virtual string Activation => "silu";
 
-    /// <summary>Whether the output head is the embedding where config.json does not say.</summary>
-    public virtual bool TiedByDefault => false;
+    /// <summary>What settings are that config.json does not have.</summary>
+    public virtual GgufDefaults Defaults { get; } = new();
 
     /// <summary>Whether the output head can be another weight than the embedding.</summary>
     public virtual bool HasHead => true;
 
-    /// <summary>A layer's modules, by Hugging Face's and GGUF's names.</summary>
+    /// <summary>Whether llama.cpp wants an output head in the file also where it is the embedding.</summary>
+    public virtual bool WantsHead => false;
+
+    /// <summary>A layer's modules, by Hugging Face's and GGUF's names; a * stands for the numbers of experts, whose matrices GGUF stacks.</summary>
     public virtual IReadOnlyList<(string HuggingFace, string Gguf)> Modules { get; } =
     [
         ("input_layernorm", "attn_norm"),
@@ -54,17 +57,19 @@ public abstract class GgufFamily
         ("mlp.down_proj", "ffn_down"),
     ];
 
-    /// <summary>The name in GGUF of a checkpoint's tensor.</summary>
+    /// <summary>The place in GGUF of a checkpoint's tensor.</summary>
     /// <param name="name">Hugging Face's name.</param>
-    /// <param name="gguf">GGUF's, where there is one.</param>
-    public bool TryToGguf(string name, [NotNullWhen(true)] out string? gguf)
+    /// <param name="place">The place, where there is one.</param>
+    public bool TryToGguf(string name, out GgufPlace place)
     {
         ArgumentNullException.ThrowIfNull(name);
-        gguf = Outer.FirstOrDefault(pair => pair.HuggingFace == name).Gguf ?? Inner(name, LayerPrefix, BlockPrefix, static m => m.HuggingFace, static m => m.Gguf);
+        var (pattern, expert) = GgufPlace.Split(name);
+        var gguf = Outer.FirstOrDefault(pair => pair.HuggingFace == name).Gguf ?? Inner(pattern, LayerPrefix, BlockPrefix, static m => m.HuggingFace, static m => m.Gguf);
+        place = new GgufPlace(gguf ?? "", expert);
         return gguf is not null;
     }
 
-    /// <summary>The checkpoint's name of a tensor in GGUF.</summary>
+    /// <summary>The checkpoint's name of a tensor in GGUF, with a * for the number of the expert where it holds those of several.</summary>
     /// <param name="name">GGUF's name.</param>
     /// <param name="huggingFace">Hugging Face's, where there is one.</param>
     public bool TryToHuggingFace(string name, [NotNullWhen(true)] out string? huggingFace)
@@ -73,6 +78,14 @@ public abstract class GgufFamily
         huggingFace = Outer.FirstOrDefault(pair => pair.Gguf == name).HuggingFace ?? Inner(name, BlockPrefix, LayerPrefix, static m => m.Gguf, static m => m.HuggingFace);
         return huggingFace is not null;
     }
+
+    /// <summary>Whether a file that has the family's architecture is of this family, where several share one.</summary>
+    /// <param name="file">The file.</param>
+    public virtual bool IsOf(GgufFile file) => true;
+
+    /// <summary>Whether llama.cpp's quantiser takes a model for one of 70 billion parameters, and gives its values of attention more bits.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public virtual bool IsOf70Billion(ConfigJson config) => false;
 
     /// <summary>The number of heads whose rows are paired in a tensor of GGUF's name; 0 where rows stay as they are.</summary>
     /// <param name="gguf">The name.</param>
@@ -95,6 +108,14 @@ public abstract class GgufFamily
         return gguf.EndsWith("_norm.weight", StringComparison.Ordinal);
     }
 
+    /// <summary>Whether a tensor of GGUF's name is a router's weight, which llama.cpp wants in float32.</summary>
+    /// <param name="gguf">The name.</param>
+    public static bool IsRouter(string gguf)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        return gguf.Contains(".ffn_gate_inp", StringComparison.Ordinal);
+    }
+
     /// <summary>Writes the family's keys.</summary>
     /// <param name="config">The model's config.json.</param>
     /// <param name="metadata">Where to write.</param>
@@ -104,24 +125,88 @@ public abstract class GgufFamily
     /// <summary>Writes the keys that all families have.</summary>
     /// <param name="config">The model's config.json.</param>
     /// <param name="metadata">Where to write.</param>
-    protected void WriteCommonSettings(ConfigJson config, GgufMetadata metadata)
+    /// <param name="longestContext">The longest context, in tokens, where it is less than config.json's.</param>
+    /// <exception cref="InvalidDataException">GGUF cannot say what the config asks for.</exception>
+    protected void WriteCommonSettings(ConfigJson config, GgufMetadata metadata, int longestContext = int.MaxValue)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(metadata);
+        RequireActivation(config);
         void Add(string key, object value) => metadata.Add($"{Architecture}.{key}", value);
-        var heads = config.Int("num_attention_heads");
         var headLength = HeadLength(config);
-        Add("context_length", (uint)config.Int("max_position_embeddings", 2048));
+        Add("context_length", (uint)Math.Min(longestContext, config.Int("max_position_embeddings", Defaults.MaxPositions)));
         Add("embedding_length", (uint)config.Int("hidden_size"));
         Add("block_count", (uint)config.Int("num_hidden_layers"));
         Add("feed_forward_length", (uint)config.Int("intermediate_size"));
-        Add("attention.head_count", (uint)heads);
-        Add("attention.head_count_kv", (uint)config.Int("num_key_value_heads", heads));
-        Add("attention.layer_norm_rms_epsilon", (float)config.Number("rms_norm_eps", 1e-6));
+        Add("attention.head_count", (uint)config.Int("num_attention_heads"));
+        Add("attention.head_count_kv", (uint)KeyValueHeads(config));
+        Add("attention.layer_norm_rms_epsilon", (float)config.Number("rms_norm_eps", Defaults.NormEpsilon));
         Add("attention.key_length", (uint)headLength);
         Add("attention.value_length", (uint)headLength);
-        Add("rope.freq_base", (float)RopeScaling.Theta(config));
-        RopeScaling.Write(config, metadata, Architecture);
+        Add("rope.freq_base", (float)RopeScaling.Theta(config, Defaults.RopeTheta));
+        RopeScaling.Write(config, metadata, Architecture, config.Int("max_position_embeddings", Defaults.MaxPositions));
+    }
+
+    /// <summary>Refuses a sliding window, which llama.cpp does not have for the architecture.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <exception cref="InvalidDataException">The config asks for one.</exception>
+    protected static void RefuseWindows(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        if (config.Flag("use_sliding_window"))
+        {
+            throw config.Error("use_sliding_window", "llama.cpp has no sliding window for this family, so the file would mean another model.");
+        }
+    }
+
+    /// <summary>Refuses biases that llama.cpp does not have for the architecture.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <param name="keys">The settings that ask for them.</param>
+    /// <exception cref="InvalidDataException">One of them does.</exception>
+    protected static void RefuseBiases(ConfigJson config, params ReadOnlySpan<string> keys)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        foreach (var key in keys)
+        {
+            if (config.Flag(key))
+            {
+                throw config.Error(key, "llama.cpp has no such biases for this family, so the file would mean another model.");
+            }
+        }
+    }
+
+    /// <summary>Refuses heads that are not as wide together as hidden_size, where llama.cpp wants that.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <exception cref="InvalidDataException">They are not.</exception>
+    protected void RequireUsualHeads(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        if (HeadLength(config) * config.Int("num_attention_heads") != config.Int("hidden_size"))
+        {
+            throw config.Error("head_dim", "llama.cpp wants this family's heads to be as wide together as hidden_size.");
+        }
+    }
+
+    /// <summary>Refuses layer_types that llama.cpp, which knows one arrangement alone, would not follow.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <param name="slides">Which layers have a window in llama.cpp.</param>
+    /// <exception cref="InvalidDataException">The config has others.</exception>
+    protected static void RequireLayerTypes(ConfigJson config, Func<int, bool> slides)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        if (config.Texts("layer_types") is { } types && types.Where((type, layer) => type == "sliding_attention" != slides(layer)).Any())
+        {
+            throw config.Error("layer_types", "llama.cpp knows only the usual arrangement of layers with a sliding window, so the file would mean another model.");
+        }
+    }
+
+    private void RequireActivation(ConfigJson config)
+    {
+        var setting = Activation == "silu" ? "hidden_act" : "hidden_activation";
+        if (config.Text(setting) is { } given && given != Activation && !(given == "swish" && Activation == "silu"))
+        {
+            throw config.Error(setting, $"llama.cpp computes {Activation} for this family and not {given}, so the file would mean another model.");
+        }
     }
 
     /// <summary>Makes a config.json of the family's keys.</summary>
@@ -157,14 +242,34 @@ public abstract class GgufFamily
 
     /// <summary>The width of a head.</summary>
     /// <param name="config">The model's config.json.</param>
-    public static int HeadLength(ConfigJson config)
+    public int HeadLength(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Int("head_dim", config.Int("hidden_size") / config.Int("num_attention_heads"));
+        return config.Int("head_dim", Defaults.HeadLength ?? (config.Int("hidden_size") / config.Int("num_attention_heads")));
+    }
+
+    /// <summary>The number of key/value heads.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public int KeyValueHeads(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("num_key_value_heads", Defaults.KeyValueHeads ?? config.Int("num_attention_heads"));
+    }
+
+    /// <summary>The number of experts of a layer; 0 where the family has none.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public virtual int Experts(ConfigJson config) => 0;
+
+    /// <summary>What the rotary frequencies of each pair of a head's dimensions are divided by, as tensors of their own.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public IReadOnlyList<(string Name, float[] Divisors)> RotaryTensors(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return RopeScaling.Tensors(config, HeadLength(config), Defaults.RopeTheta);
     }
 
     /// <summary>A number that was stored in single precision, as short as it was written.</summary>
-    protected static double Round(double value) =>
+    internal static double Round(double value) =>
         double.Parse(((float)value).ToString(System.Globalization.CultureInfo.InvariantCulture), System.Globalization.CultureInfo.InvariantCulture);
 
     private string? Inner(string name, string from, string to, Func<(string HuggingFace, string Gguf), string> ours, Func<(string HuggingFace, string Gguf), string> theirs)

@@ -22,27 +22,29 @@ public sealed class LlamaGguf : GgufFamily
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         base.WriteSettings(config, metadata);
-        WriteLlamaSettings(config, metadata);
+        WriteLlamaSettings(config, metadata, this);
     }
 
     /// <inheritdoc/>
     public override JsonObject ReadSettings(GgufFile file)
     {
         ArgumentNullException.ThrowIfNull(file);
-        if (file.Metadata.Int("llama.expert_count") > 0)
-        {
-            throw file.Metadata.Error("llama.expert_count", "models of experts cannot be read from GGUF.");
-        }
-
         var config = base.ReadSettings(file);
         config["mlp_bias"] = file.Contains("blk.0.ffn_up.bias");
         return config;
     }
 
-    /// <summary>The keys that llama.cpp's architecture llama has beyond the common ones.</summary>
-    internal static void WriteLlamaSettings(ConfigJson config, GgufMetadata metadata)
+    /// <inheritdoc/>
+    public override bool IsOf70Billion(ConfigJson config) => HasEightyGroupedLayers(config, this);
+
+    /// <summary>llama.cpp's sign of Llama 2 and 3 of 70 billion parameters.</summary>
+    internal static bool HasEightyGroupedLayers(ConfigJson config, GgufFamily family) =>
+        config.Int("num_hidden_layers") == 80 && family.KeyValueHeads(config) != config.Int("num_attention_heads");
+
+    /// <summary>The keys that llama.cpp's architecture llama, and those that were made after it, have beyond the common ones.</summary>
+    internal static void WriteLlamaSettings(ConfigJson config, GgufMetadata metadata, GgufFamily family)
     {
-        metadata.Add("llama.vocab_size", (uint)config.Int("vocab_size"));
-        metadata.Add("llama.rope.dimension_count", (uint)HeadLength(config));
+        metadata.Add($"{family.Architecture}.vocab_size", (uint)config.Int("vocab_size"));
+        metadata.Add($"{family.Architecture}.rope.dimension_count", (uint)family.HeadLength(config));
     }
 }

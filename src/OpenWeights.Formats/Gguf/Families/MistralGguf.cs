@@ -18,14 +18,25 @@ public sealed class MistralGguf : GgufFamily
     public override bool PairsRotaryRows => true;
 
     /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 8, MaxPositions = 4096 * 32 };
+
+    /// <inheritdoc/>
+    public override bool IsOf70Billion(ConfigJson config) => LlamaGguf.HasEightyGroupedLayers(config, this);
+
+    /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         base.WriteSettings(config, metadata);
-        if (config.Has("sliding_window") && config.Number("sliding_window") < config.Int("max_position_embeddings"))
+        RefuseWindow(config, Defaults.MaxPositions, config.IsNull("sliding_window") ? null : 4096);
+        LlamaGguf.WriteLlamaSettings(config, metadata, this);
+    }
+
+    /// <summary>Refuses a window that is less than the context.</summary>
+    internal static void RefuseWindow(ConfigJson config, int usualPositions, int? usualWindow)
+    {
+        if ((config.Has("sliding_window") || usualWindow is not null) && config.Number("sliding_window", usualWindow) < config.Int("max_position_embeddings", usualPositions))
         {
             throw config.Error("sliding_window", "llama.cpp has no sliding window for Mistral, so the file would mean another model; set it to null if you mean full attention.");
         }
-
-        LlamaGguf.WriteLlamaSettings(config, metadata);
     }
 }

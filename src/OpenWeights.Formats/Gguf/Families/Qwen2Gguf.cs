@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -15,17 +16,30 @@ public sealed class Qwen2Gguf : GgufFamily
     public override string Architecture => "qwen2";
 
     /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 32, MaxPositions = 32768 };
+
+    /// <inheritdoc/>
+    public override bool IsOf70Billion(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("num_hidden_layers") == 80;
+    }
+
+    /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         base.WriteSettings(config, metadata);
-        if (config.Flag("use_sliding_window"))
-        {
-            throw config.Error("use_sliding_window", "llama.cpp has no sliding window for Qwen 2, so the file would mean another model.");
-        }
+        RefuseWindows(config);
+        RequireUsualHeads(config);
+    }
 
-        if (HeadLength(config) * config.Int("num_attention_heads") != config.Int("hidden_size"))
-        {
-            throw config.Error("head_dim", "llama.cpp wants Qwen 2's heads to be as wide together as hidden_size.");
-        }
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        var config = base.ReadSettings(file);
+
+        // Its biases are always there, and no setting.
+        _ = config.Remove("attention_bias");
+        return config;
     }
 }

@@ -19,12 +19,13 @@ public sealed class Qwen3Gguf : GgufFamily
         [.. base.Modules, ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
 
     /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 32, HeadLength = 128, MaxPositions = 32768 };
+
+    /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         base.WriteSettings(config, metadata);
-        if (config.Flag("use_sliding_window"))
-        {
-            throw config.Error("use_sliding_window", "llama.cpp has no sliding window for Qwen 3, so the file would mean another model.");
-        }
+        RefuseWindows(config);
+        RefuseBiases(config, "attention_bias");
     }
 }

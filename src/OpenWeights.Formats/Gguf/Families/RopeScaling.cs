@@ -6,19 +6,23 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// <summary>rope_scaling of a config.json (transformers' modeling_rope_utils) as GGUF says it.</summary>
 public static class RopeScaling
 {
-    /// <summary>The tensor of what frequencies are divided by.</summary>
-    public const string FactorsName = "rope_freqs.weight";
-
+    private const string FactorsName = "rope_freqs.weight";
+    private const string LongName = "rope_factors_long.weight";
+    private const string ShortName = "rope_factors_short.weight";
     private const string RuleKey = "openweights.rope_scaling";
 
+    /// <summary>Whether a tensor of GGUF holds what rotary frequencies are divided by, and is no weight.</summary>
+    /// <param name="name">The tensor's name.</param>
+    public static bool IsTable(string name) => name is FactorsName or LongName or ShortName;
+
     /// <summary>The base of the rotary frequencies.</summary>
-    /// <param name="config">The config.json.</param>
-    internal static double Theta(ConfigJson config) => Scaling(config)?.Number("rope_theta", config.Number("rope_theta", 10000)) ?? config.Number("rope_theta", 10000);
+    internal static double Theta(ConfigJson config, double usual) => Scaling(config)?.Number("rope_theta", config.Number("rope_theta", usual)) ?? config.Number("rope_theta", usual);
 
     /// <summary>The keys of a kind of scaling that has keys.</summary>
-    internal static void Write(ConfigJson config, GgufMetadata metadata, string architecture)
+    internal static void Write(ConfigJson config, GgufMetadata metadata, string architecture, int maxPositions)
     {
         var scaling = Scaling(config);
+        void Add(string key, object value) => metadata.Add($"{architecture}.rope.scaling.{key}", value);
         switch (Kind(scaling))
         {
             case "default":
@@ -28,44 +32,37 @@ public static class RopeScaling
                 metadata.Add(RuleKey, scaling!.ToString());
                 break;
             case "linear":
-                metadata.Add($"{architecture}.rope.scaling.type", "linear");
-                metadata.Add($"{architecture}.rope.scaling.factor", (float)scaling!.Number("factor"));
+                Add("type", "linear");
+                Add("factor", (float)scaling!.Number("factor"));
                 break;
-            case "yarn" when !scaling!.Has("attention_factor"):
-                metadata.Add($"{architecture}.rope.scaling.type", "yarn");
-                metadata.Add($"{architecture}.rope.scaling.factor", (float)scaling.Number("factor"));
-                metadata.Add($"{architecture}.rope.scaling.original_context_length", (uint)scaling.Int("original_max_position_embeddings", config.Int("max_position_embeddings")));
-                metadata.Add($"{architecture}.rope.scaling.yarn_beta_fast", (float)scaling.Number("beta_fast", 32));
-                metadata.Add($"{architecture}.rope.scaling.yarn_beta_slow", (float)scaling.Number("beta_slow", 1));
+            case "yarn" when IsUsualYarn(scaling!):
+                Add("type", "yarn");
+                Add("factor", (float)scaling!.Number("factor"));
+                Add("original_context_length", (uint)scaling.Int("original_max_position_embeddings", maxPositions));
+                Add("yarn_beta_fast", (float)scaling.Number("beta_fast", 32));
+                Add("yarn_beta_slow", (float)scaling.Number("beta_slow", 1));
+                break;
+            case "longrope" when architecture == "phi3":
+                var original = OriginalContext(config, scaling!);
+                Add("original_context_length", (uint)original);
+                Add("attn_factor", (float)scaling!.Number("attention_factor", LongRopeScale((double)maxPositions / original, original)));
                 break;
             case var kind:
                 throw config.Error("rope_scaling", $"GGUF cannot say rotary scaling of type '{kind}' with these settings; export a merged folder instead.");
         }
     }
 
-    /// <summary>What Llama 3 divides each frequency by; null for other kinds.</summary>
-    /// <param name="config">The config.json.</param>
-    /// <param name="headLength">The width of a head.</param>
-    public static float[]? Factors(ConfigJson config, int headLength)
+    /// <summary>Tensors of what the frequencies of each pair of dimensions are divided by, for the kinds that have them.</summary>
+    internal static IReadOnlyList<(string Name, float[] Divisors)> Tensors(ConfigJson config, int headLength, double usualTheta)
     {
         var scaling = Scaling(config);
-        if (Kind(scaling) != "llama3")
+        float[] List(string key) => [.. (scaling!.Numbers(key) ?? throw config.Error("rope_scaling", $"longrope wants {key}.")).Select(static n => (float)n)];
+        return Kind(scaling) switch
         {
-            return null;
-        }
-
-        var (factor, low, high) = (scaling!.Number("factor"), scaling.Number("low_freq_factor", 1), scaling.Number("high_freq_factor", 4));
-        var context = scaling.Number("original_max_position_embeddings", 8192);
-        var theta = Theta(config);
-        var factors = new float[headLength / 2];
-        for (var i = 0; i < factors.Length; i++)
-        {
-            var wavelength = 2 * Math.PI * Math.Pow(theta, 2.0 * i / headLength);
-            var smooth = ((context / wavelength) - low) / (high - low);
-            factors[i] = (float)(wavelength < context / high ? 1 : wavelength > context / low ? factor : 1 / (((1 - smooth) / factor) + smooth));
-        }
-
-        return factors;
+            "llama3" => [(FactorsName, Llama3Divisors(scaling!, Theta(config, usualTheta), headLength))],
+            "longrope" => [(LongName, List("long_factor")), (ShortName, List("short_factor"))],
+            _ => [],
+        };
     }
 
     /// <summary>A config.json's rope_scaling of a file's keys; null for none.</summary>
@@ -77,6 +74,11 @@ public static class RopeScaling
         }
 
         var key = $"{architecture}.rope.scaling";
+        if (file.Contains(LongName))
+        {
+            return LongRope(metadata, key, file);
+        }
+
         var type = metadata.Text($"{key}.type") ?? "none";
         return type switch
         {
@@ -94,15 +96,35 @@ public static class RopeScaling
         };
     }
 
+    // llama.cpp computes the factor of attention itself, and rounds the bounds to whole dimensions.
+    private static bool IsUsualYarn(ConfigJson scaling) =>
+        !scaling.Has("attention_factor") && !(scaling.Number("mscale", 0) != 0 && scaling.Number("mscale_all_dim", 0) != 0) && (!scaling.Has("truncate") || scaling.Flag("truncate"));
+
+    private static int OriginalContext(ConfigJson config, ConfigJson scaling) =>
+        scaling.Has("original_max_position_embeddings") ? scaling.Int("original_max_position_embeddings") : config.Int("original_max_position_embeddings", 4096);
+
+    private static double LongRopeScale(double factor, int original) => factor <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(factor) / Math.Log(original)));
+
+    private static JsonObject LongRope(GgufMetadata metadata, string key, GgufFile file)
+    {
+        JsonArray List(string name) => [.. Divisors(file, name).Select(static d => (JsonNode)GgufFamily.Round(d))];
+        return new JsonObject
+        {
+            ["rope_type"] = "longrope",
+            ["attention_factor"] = metadata.Number($"{key}.attn_factor") ?? 1,
+            ["original_max_position_embeddings"] = metadata.Int($"{key}.original_context_length") ?? throw metadata.Error($"{key}.original_context_length", "this key is missing."),
+            ["long_factor"] = List(LongName),
+            ["short_factor"] = List(ShortName),
+        };
+    }
+
     /// <summary>
     /// A file of another program has only the divisors. All that were published are of one rule with low 1, high 4 and a context of
     /// 8192, and differ in the factor, which is the largest divisor. Whichever rule is taken must give the same divisors.
     /// </summary>
     private static JsonObject Llama3(GgufMetadata metadata, string architecture, GgufFile file)
     {
-        var tensor = file.GetTensor(FactorsName);
-        var divisors = new float[tensor.ElementCount];
-        file.ReadRows(tensor, 0, divisors);
+        var divisors = Divisors(file, FactorsName);
         var rule = metadata.Text(RuleKey) is { } text
             ? JsonNode.Parse(text)!.AsObject()
             : new JsonObject
@@ -113,13 +135,37 @@ public static class RopeScaling
                 ["high_freq_factor"] = 4.0,
                 ["original_max_position_embeddings"] = 8192,
             };
-        var config = new ConfigJson(new JsonObject { ["rope_theta"] = metadata.Number($"{architecture}.rope.freq_base") ?? 10000, ["rope_scaling"] = rule.DeepClone() }, file.Location);
-        return divisors.Zip(Factors(config, divisors.Length * 2)!).All(static pair => Math.Abs(pair.First - pair.Second) <= 1e-4f * pair.First)
+        var theta = metadata.Number($"{architecture}.rope.freq_base") ?? 10000;
+        return divisors.Zip(Llama3Divisors(new ConfigJson(rule, file.Location), theta, divisors.Length * 2)).All(static pair => Math.Abs(pair.First - pair.Second) <= 1e-4f * pair.First)
             ? rule
             : throw new InvalidDataException($"{file.Location}: the rotary divisors in {FactorsName} are not those of Llama 3's rule with its usual settings, and cannot be read.");
     }
 
-    private static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") ?? config.Object("rope_scaling");
+    private static float[] Llama3Divisors(ConfigJson scaling, double theta, int headLength)
+    {
+        var (factor, low, high) = (scaling.Number("factor"), scaling.Number("low_freq_factor", 1), scaling.Number("high_freq_factor", 4));
+        var context = scaling.Number("original_max_position_embeddings", 8192);
+        var factors = new float[headLength / 2];
+        for (var i = 0; i < factors.Length; i++)
+        {
+            var wavelength = 2 * Math.PI * Math.Pow(theta, 2.0 * i / headLength);
+            var smooth = ((context / wavelength) - low) / (high - low);
+            factors[i] = (float)(wavelength < context / high ? 1 : wavelength > context / low ? factor : 1 / (((1 - smooth) / factor) + smooth));
+        }
 
-    private static string Kind(ConfigJson? scaling) => scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default";
+        return factors;
+    }
+
+    private static float[] Divisors(GgufFile file, string name)
+    {
+        var tensor = file.GetTensor(name);
+        var divisors = new float[tensor.ElementCount];
+        file.ReadRows(tensor, 0, divisors);
+        return divisors;
+    }
+
+    // Where kinds of layers have their own, the full layers' are meant.
+    private static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") is { } parameters ? parameters.Object("full_attention") ?? parameters : config.Object("rope_scaling");
+
+    private static string Kind(ConfigJson? scaling) => (scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default") is var kind && kind == "su" ? "longrope" : kind;
 }

@@ -33,9 +33,15 @@ public static class GgufExport
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
         using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
-        WriteGeneral(folder, family, preset, metadata);
+        var vocabulary = new GgufMetadata(path);
+        VocabularySection.Write(folder, checked((int)weights.GetTensor(MergePlan.Embedding).Shape[0]), vocabulary);
+        metadata.Add("general.architecture", family.Architecture);
+        metadata.Add("general.type", "model");
+        metadata.Add("general.file_type", preset.FileType);
+        metadata.Add("general.quantization_version", 2u);
+        GeneralSection.WriteModel(folder, adapters is not null, Parameters(weights), vocabulary.List<string>("tokenizer.ggml.tokens") ?? [], metadata);
         family.WriteSettings(config, metadata);
-        VocabularySection.Write(folder, checked((int)weights.GetTensor(MergePlan.Embedding).Shape[0]), metadata);
+        metadata.AddAll(vocabulary);
         if (metadata.Text("tokenizer.ggml.model") == "no_vocab" && !metadata.Contains($"{family.Architecture}.vocab_size"))
         {
             metadata.Add($"{family.Architecture}.vocab_size", (uint)config.Int("vocab_size"));
@@ -67,56 +73,69 @@ public static class GgufExport
         });
     }
 
-    private static void WriteGeneral(ModelFolder folder, GgufFamily family, GgufPreset preset, GgufMetadata metadata)
-    {
-        metadata.Add("general.architecture", family.Architecture);
-        metadata.Add("general.type", "model");
-        metadata.Add("general.name", Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder.FolderPath))));
-        if (ModelCard.LicenseOf(folder.FolderPath) is { } license)
-        {
-            metadata.Add("general.license", license);
-        }
-
-        metadata.Add("general.file_type", preset.FileType);
-        metadata.Add("general.quantization_version", 2u);
-    }
+    private static long Parameters(CheckpointWeights weights) => weights.Tensors.Sum(static t => t.Shape.Aggregate(1L, static (product, size) => product * size));
 
     private static IEnumerable<GgufTensorToWrite> Tensors(Source source, GgufPreset preset)
     {
         var (weights, config, family, plan, tied) = source;
-        var (layers, heads) = (config.Int("num_hidden_layers"), config.Int("num_attention_heads"));
-        var keyValueHeads = config.Int("num_key_value_heads", heads);
-        if (RopeScaling.Factors(config, GgufFamily.HeadLength(config)) is { } factors)
+        var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
+        var facts = new GgufModelFacts(config.Int("num_hidden_layers"), tied && !family.WantsHead, family.Experts(config), family.IsOf70Billion(config));
+        foreach (var (name, divisors) in family.RotaryTensors(config))
         {
-            yield return new GgufTensorToWrite(RopeScaling.FactorsName, GgufType.F32, [factors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(factors)));
+            yield return new GgufTensorToWrite(name, GgufType.F32, [divisors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(divisors)));
         }
 
-        foreach (var (tensor, entry) in plan.Tensors)
+        foreach (var (name, parts) in Places(source))
         {
-            if (Array.Exists(s_derived, d => tensor.EndsWith(d, StringComparison.Ordinal)))
-            {
-                continue;
-            }
-
-            if (!family.TryToGguf(tensor, out var name))
-            {
-                throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {family.Architecture} has no place for the tensor {tensor}.");
-            }
-
-            var type = preset.TypeOf(name, entry.Shape, layers, tied);
-            var rows = new TensorRows(entry.Shape, type)
+            var shape = parts[0].Source.Shape;
+            IReadOnlyList<long> whole = parts[0].IsExpert ? [parts.Count, .. shape] : IsVector(name, shape) ? [shape[^1]] : shape;
+            var type = preset.TypeOf(name, whole, facts);
+            var rows = new TensorRows(shape, type)
             {
                 PairedHeads = family.PairedHeads(name, heads, keyValueHeads),
                 Offset = GgufFamily.IsNorm(name) ? family.NormOffset : 0,
             };
-            yield return new GgufTensorToWrite(name, type, entry.Shape, stream => WriteTensor(stream, rows, weights, plan, (tensor, entry)));
+            yield return new GgufTensorToWrite(name, type, whole, stream => parts.ForEach(part => WriteTensor(stream, rows, weights, plan, part)));
         }
     }
 
-    private static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
-        (config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.TiedByDefault) || !weights.TryGetTensor(MergePlan.Head, out _);
+    // The tensors of a checkpoint that make up each tensor of the file: most are one, but experts' matrices are stacked.
+    private static IEnumerable<(string Name, List<Part> Parts)> Places(Source source)
+    {
+        var places = new List<(string Name, int Expert, Part Part)>();
+        foreach (var (tensor, entry) in source.Plan.Tensors.Where(static t => !Array.Exists(s_derived, d => t.Name.EndsWith(d, StringComparison.Ordinal))))
+        {
+            if (!source.Family.TryToGguf(tensor, out var place))
+            {
+                throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {source.Family.Architecture} has no place for the tensor {tensor}.");
+            }
 
-    private static void WriteTensor(Stream stream, TensorRows rows, CheckpointWeights weights, MergePlan plan, (string Name, TensorEntry Source) tensor)
+            places.Add((place.Name, place.Expert ?? 0, new Part(tensor, entry, place.Expert is not null)));
+            if (tensor == MergePlan.Embedding && source.Tied && source.Family.WantsHead)
+            {
+                places.Add(("output.weight", 0, new Part(tensor, entry, IsExpert: false)));
+            }
+        }
+
+        foreach (var place in places.GroupBy(static p => p.Name))
+        {
+            var parts = place.OrderBy(static p => p.Expert).ToList();
+            if (parts.Where(static (p, i) => p.Expert != i).Any() || parts.Exists(p => !p.Part.Source.Shape.SequenceEqual(parts[0].Part.Source.Shape)))
+            {
+                throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the experts of {place.Key} are not one of each number and of one size; is a weight file missing?");
+            }
+
+            yield return (place.Key, [.. parts.Select(static p => p.Part)]);
+        }
+    }
+
+    private static bool IsVector(string name, IReadOnlyList<long> shape) => GgufFamily.IsRouter(name) && shape is [1, _];
+
+    /// <summary>Whether embedding and output head are one weight.</summary>
+    internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
+        (config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Defaults.TiedEmbeddings) || !weights.TryGetTensor(MergePlan.Head, out _);
+
+    private static void WriteTensor(Stream stream, TensorRows rows, CheckpointWeights weights, MergePlan plan, Part tensor)
     {
         if (plan.IsAsStored(tensor.Name))
         {
@@ -130,4 +149,6 @@ public static class GgufExport
     }
 
     private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied);
+
+    private sealed record Part(string Name, TensorEntry Source, bool IsExpert);
 }

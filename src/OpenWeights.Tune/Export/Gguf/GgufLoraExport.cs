@@ -25,9 +25,9 @@ public static class GgufLoraExport
         var config = new ConfigJson(folder.Config, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
         RequirePlain(adapter);
-        if (adapter.Layers.FirstOrDefault(static l => l.Module == "lm_head") is not null)
+        if (adapter.Layers.Any(static l => l.Module == "lm_head") && IsTied(folder, config, family))
         {
-            throw new InvalidDataException("the adapter changes the output head, which llama.cpp's LoRA files cannot say for every model; export --format gguf, which merges it.");
+            throw new InvalidDataException("the adapter changes the output head, which is the embedding in this model, and llama.cpp's LoRA files cannot say that; export --format gguf, which merges it.");
         }
 
         // The reader scales by alpha / r; a layer with another scale than that has the difference folded into B.
@@ -37,12 +37,12 @@ public static class GgufLoraExport
             { "general.architecture", family.Architecture },
             { "general.type", "adapter" },
             { "adapter.type", "lora" },
-            { "general.name", "LoRA adapter" },
             { "general.file_type", 0u },
             { "general.quantization_version", 2u },
             { "adapter.lora.alpha", (float)alpha },
         };
-        var tensors = adapter.Layers.SelectMany(layer => Tensors(layer, config, family, alpha)).ToList();
+        GeneralSection.WriteAdapter(folder, metadata);
+        var tensors = Tensors(adapter, config, family, alpha).ToList();
         GgufWriter.Write(path, metadata, tensors);
     }
 
@@ -60,7 +60,7 @@ public static class GgufLoraExport
         var family = GgufFamilies.OfModelType(config.Text("model_type"), path);
         var alpha = adapter.Layers[0].Scale * adapter.Layers[0].A.size(0);
         using var file = GgufFile.Open(path);
-        var expected = adapter.Layers.SelectMany(layer => Tensors(layer, config, family, alpha)).ToList();
+        var expected = Tensors(adapter, config, family, alpha).ToList();
         foreach (var tensor in expected)
         {
             using var bytes = new MemoryStream();
@@ -74,6 +74,12 @@ public static class GgufLoraExport
         }
 
         return file.Tensors.Count == expected.Count ? expected.Count : throw new IOException($"{path}: it has {file.Tensors.Count} tensors and not {expected.Count}; is the disk sound?");
+    }
+
+    private static bool IsTied(ModelFolder folder, ConfigJson config, GgufFamily family)
+    {
+        using var weights = folder.OpenWeights();
+        return !family.HasHead || GgufExport.IsTied(config, family, weights);
     }
 
     // Whatever else an adapter may have, llama.cpp would leave out without a word.
@@ -98,26 +104,45 @@ public static class GgufLoraExport
         }
     }
 
-    private static IEnumerable<GgufTensorToWrite> Tensors(LoraLayer layer, ConfigJson config, GgufFamily family, double alpha)
+    private static IEnumerable<GgufTensorToWrite> Tensors(LoraAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
-        if (!family.TryToGguf($"{layer.Module}.weight", out var name))
+        var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
+        foreach (var place in adapter.Layers.Select(layer => (Place: PlaceOf(layer, family), Layer: layer)).GroupBy(static p => p.Place.Name))
         {
-            throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} has no place for an update of {layer.Module}; export --format gguf, which merges it.");
+            var layers = place.OrderBy(static p => p.Place.Expert ?? 0).ToList();
+            var isStack = layers[0].Place.Expert is not null;
+            RequireWhole(layers, isStack ? family.Experts(config) : 1);
+            var paired = family.PairedHeads(place.Key, heads, keyValueHeads);
+            yield return Tensor($"{place.Key}.lora_a", isStack, [.. layers.Select(static p => (p.Layer.A, 1.0))], pairedHeads: 0);
+            yield return Tensor($"{place.Key}.lora_b", isStack, [.. layers.Select(p => (p.Layer.B, p.Layer.Scale / (alpha / p.Layer.A.size(0))))], paired);
         }
-
-        var heads = config.Int("num_attention_heads");
-        var ratio = layer.Scale / (alpha / layer.A.size(0));
-        yield return Tensor($"{name}.lora_a", layer.A, new TensorRows(layer.A.shape, GgufType.F32), 1);
-        var rows = new TensorRows(layer.B.shape, GgufType.F32) { PairedHeads = family.PairedHeads(name, heads, config.Int("num_key_value_heads", heads)) };
-        yield return Tensor($"{name}.lora_b", layer.B, rows, ratio);
     }
 
-    private static GgufTensorToWrite Tensor(string name, Tensor tensor, TensorRows rows, double factor) => new(name, GgufType.F32, tensor.shape, stream =>
+    private static GgufPlace PlaceOf(LoraLayer layer, GgufFamily family) => family.TryToGguf($"{layer.Module}.weight", out var place)
+        ? place
+        : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} has no place for an update of {layer.Module}; export --format gguf, which merges it.");
+
+    private static void RequireWhole(List<(GgufPlace Place, LoraLayer Layer)> layers, int count)
     {
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        using TorchSharp.Scalar scale = factor;
-        var values = tensor.detach().to(float32, CPU).contiguous();
-        rows.Write(stream, Math.Abs(factor - 1) < 1e-12 ? values : values.mul(scale));
-    });
+        if (layers.Count != count || layers.Exists(p => p.Layer.A.size(0) != layers[0].Layer.A.size(0)))
+        {
+            throw new InvalidDataException($"llama.cpp's LoRA files hold updates of one rank for all {count} experts of a layer, and the adapter's for {layers[0].Place.Name} are others; export --format gguf, which merges it.");
+        }
+    }
+
+    private static GgufTensorToWrite Tensor(string name, bool isStack, IReadOnlyList<(Tensor Values, double Factor)> parts, int pairedHeads)
+    {
+        var shape = parts[0].Values.shape;
+        return new GgufTensorToWrite(name, GgufType.F32, isStack ? [parts.Count, .. shape] : shape, stream =>
+        {
+            using var nothing = no_grad();
+            foreach (var (tensor, factor) in parts)
+            {
+                using var scope = NewDisposeScope();
+                using TorchSharp.Scalar scale = factor;
+                var values = tensor.detach().to(float32, CPU).contiguous();
+                new TensorRows(shape, GgufType.F32) { PairedHeads = pairedHeads }.Write(stream, Math.Abs(factor - 1) < 1e-12 ? values : values.mul(scale));
+            }
+        });
+    }
 }

@@ -47,37 +47,43 @@ public sealed record GgufPreset
 
     /// <summary>The type of a tensor.</summary>
     /// <param name="name">Its name in GGUF.</param>
-    /// <param name="shape">Its shape.</param>
-    /// <param name="layers">The model's number of layers.</param>
-    /// <param name="tied">Whether the embedding is the output head too.</param>
-    public GgufType TypeOf(string name, IReadOnlyList<long> shape, int layers, bool tied)
+    /// <param name="shape">Its shape there.</param>
+    /// <param name="model">What of the model counts.</param>
+    public GgufType TypeOf(string name, IReadOnlyList<long> shape, GgufModelFacts model)
     {
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(shape);
-        if (shape.Count < 2 || GgufFamily.IsNorm(name))
-        {
-            return GgufType.F32;
-        }
-
-        return Fitting(Wanted(name, shape[^1], layers, tied), shape[^1]);
+        ArgumentNullException.ThrowIfNull(model);
+        return shape.Count < 2 || GgufFamily.IsNorm(name) || GgufFamily.IsRouter(name) ? GgufType.F32 : Fitting(Wanted(name, shape[^1], model), shape[^1]);
     }
 
-    private GgufType Wanted(string name, long rowLength, int layers, bool tied)
+    private GgufType Wanted(string name, long rowLength, GgufModelFacts model)
     {
-        if (Body is not (GgufType.Q4_0 or GgufType.Q4_K))
+        if (Body is not (GgufType.Q4_0 or GgufType.Q4_K or GgufType.Q6_K))
         {
             return Body;
         }
 
-        if (name == "output.weight" || (tied && name == "token_embd.weight"))
+        if (name == "output.weight" || (model.Tied && name == "token_embd.weight"))
         {
             return rowLength % Body.BlockLength() == 0 ? GgufType.Q6_K : GgufType.Q8_0;
         }
 
-        var parts = name.Split('.');
-        return Body == GgufType.Q4_K && parts is ["blk", var layer, "attn_v" or "ffn_down", "weight"] && DeservesMore(int.Parse(layer, System.Globalization.CultureInfo.InvariantCulture), layers)
-            ? GgufType.Q6_K
-            : Body;
+        if (name.Split('.') is not ["blk", var number, var part, "weight"])
+        {
+            return Body;
+        }
+
+        var layer = int.Parse(number, System.Globalization.CultureInfo.InvariantCulture);
+        return part switch
+        {
+            // Of eight experts' models all layers share these, which are small beside the experts.
+            "attn_k" or "attn_v" or "attn_qkv" when model.Experts == 8 => GgufType.Q8_0,
+            "attn_output" when Body == GgufType.Q4_K && model.Experts == 8 => GgufType.Q5_K,
+            "attn_v" or "attn_qkv" or "ffn_down" or "ffn_down_exps" or "ffn_down_shexp" when Body == GgufType.Q4_K && DeservesMore(layer, model.Layers) => GgufType.Q6_K,
+            "attn_v" or "attn_qkv" when Body == GgufType.Q4_K && model.IsOf70Billion => GgufType.Q5_K,
+            _ => Body,
+        };
     }
 
     // llama.cpp's use_more_bits: the first and the last eighth of the layers, and every third between.
@@ -90,6 +96,7 @@ public sealed record GgufPreset
             type = type switch
             {
                 GgufType.Q4_K => GgufType.Q5_0,
+                GgufType.Q5_K => GgufType.Q5_1,
                 GgufType.Q6_K => GgufType.Q8_0,
                 _ => GgufType.F16,
             };

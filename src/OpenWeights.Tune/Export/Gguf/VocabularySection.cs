@@ -65,9 +65,10 @@ internal static class VocabularySection
         var json = Path.Combine(folder.FolderPath, "tokenizer.json");
         if (!File.Exists(json))
         {
-            return File.Exists(sentencePiece)
-                ? SentencePieceSource.Read(sentencePiece, tokenizer)
-                : throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has neither tokenizer.json nor tokenizer.model; save it with a current transformers first.");
+            var words = Path.Combine(folder.FolderPath, "vocab.json");
+            return File.Exists(sentencePiece) ? SentencePieceSource.Read(sentencePiece, tokenizer)
+                : File.Exists(words) ? VocabAndMergesSource.Read(folder, words, tokenizer)
+                : throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt; save it with a current transformers first.");
         }
 
         using var document = JsonDocument.Parse(File.ReadAllBytes(json));

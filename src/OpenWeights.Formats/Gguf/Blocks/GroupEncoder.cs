@@ -2,15 +2,33 @@ using System.Buffers.Binary;
 
 namespace OpenWeights.Formats.Gguf.Blocks;
 
-/// <summary>ggml's <c>quantize_row_q4_K_ref</c>: 256 values in 8 groups, whose scale and minimum are searched for the least weighted error.</summary>
-internal static class Q4KEncoder
+/// <summary>
+/// ggml's <c>quantize_row_q4_K_ref</c> and <c>quantize_row_q5_K_ref</c>: 256 values in 8 groups, whose scale and minimum are searched
+/// for the least weighted error.
+/// </summary>
+internal sealed class GroupEncoder
 {
     private const int GroupLength = 32;
     private const int Groups = 8;
-    private const int Levels = 15;
-    private const int Steps = 20;
 
-    public static void Encode(ReadOnlySpan<float> values, Span<byte> block)
+    /// <summary>Four bits a value.</summary>
+    public static readonly GroupEncoder Q4K = new(levels: 15, firstStep: -1f, steps: 20);
+
+    /// <summary>Five bits a value.</summary>
+    public static readonly GroupEncoder Q5K = new(levels: 31, firstStep: -0.5f, steps: 15);
+
+    private readonly int highest;
+    private readonly float firstStep;
+    private readonly int steps;
+
+    private GroupEncoder(int levels, float firstStep, int steps)
+    {
+        highest = levels;
+        this.firstStep = firstStep;
+        this.steps = steps;
+    }
+
+    public void Encode(ReadOnlySpan<float> values, Span<byte> block)
     {
         Span<float> scales = stackalloc float[Groups];
         Span<float> minima = stackalloc float[Groups];
@@ -33,10 +51,28 @@ internal static class Q4KEncoder
             Requantise(values.Slice(group * GroupLength, GroupLength), (float)scale * s, (float)minimum * m, levels.Slice(group * GroupLength, GroupLength));
         }
 
+        PackLevels(levels, block[16..]);
+    }
+
+    // The fifth bits, a bit of each byte for a group, and then the lower four of two groups in a byte.
+    private void PackLevels(ReadOnlySpan<byte> levels, Span<byte> packed)
+    {
+        if (highest > 15)
+        {
+            var high = packed[..GroupLength];
+            high.Clear();
+            for (var at = 0; at < levels.Length; at++)
+            {
+                high[at % GroupLength] |= (byte)((levels[at] >> 4) << (at / GroupLength));
+            }
+
+            packed = packed[GroupLength..];
+        }
+
         for (var i = 0; i < 128; i++)
         {
             var at = (i / 32 * 64) + (i % 32);
-            block[16 + i] = (byte)(levels[at] | (levels[at + 32] << 4));
+            packed[i] = (byte)((levels[at] & 15) | ((levels[at + 32] & 15) << 4));
         }
     }
 
@@ -63,7 +99,7 @@ internal static class Q4KEncoder
         }
     }
 
-    private static void Requantise(ReadOnlySpan<float> values, float scale, float minimum, Span<byte> levels)
+    private void Requantise(ReadOnlySpan<float> values, float scale, float minimum, Span<byte> levels)
     {
         if (scale == 0)
         {
@@ -72,12 +108,12 @@ internal static class Q4KEncoder
 
         for (var i = 0; i < values.Length; i++)
         {
-            levels[i] = (byte)Math.Clamp(Rounding.Nearest((values[i] + minimum) / scale), 0, Levels);
+            levels[i] = (byte)Math.Clamp(Rounding.Nearest((values[i] + minimum) / scale), 0, highest);
         }
     }
 
-    /// <summary>ggml's <c>make_qkx2_quants</c> with 20 steps of 0.1 from -1.</summary>
-    private static float FindScale(ReadOnlySpan<float> values, Span<byte> levels, out float minimum)
+    /// <summary>ggml's <c>make_qkx2_quants</c> with steps of 0.1.</summary>
+    private float FindScale(ReadOnlySpan<float> values, Span<byte> levels, out float minimum)
     {
         Span<float> weights = stackalloc float[GroupLength];
         Weigh(values, weights);
@@ -98,15 +134,15 @@ internal static class Q4KEncoder
             return 0;
         }
 
-        var inverse = Levels / (most - least);
+        var inverse = highest / (most - least);
         var scale = 1 / inverse;
         Quantise(values, inverse, least, levels);
         var bestError = Error(values, weights, levels, scale, least);
         Span<byte> tried = stackalloc byte[GroupLength];
-        for (var step = 0; step <= Steps; step++)
+        for (var step = 0; step <= steps; step++)
         {
             // As in ggml, a better minimum is where the next steps start from.
-            Quantise(values, (-1f + (0.1f * step) + Levels) / (most - least), least, tried);
+            Quantise(values, (firstStep + (0.1f * step) + highest) / (most - least), least, tried);
             var (newScale, newLeast) = Solve(values, weights, tried, weight, weighted);
             if (float.IsNaN(newScale))
             {
@@ -140,11 +176,11 @@ internal static class Q4KEncoder
         }
     }
 
-    private static void Quantise(ReadOnlySpan<float> values, float inverse, float least, Span<byte> levels)
+    private void Quantise(ReadOnlySpan<float> values, float inverse, float least, Span<byte> levels)
     {
         for (var i = 0; i < values.Length; i++)
         {
-            levels[i] = (byte)Math.Clamp(Rounding.Nearest(inverse * (values[i] - least)), 0, Levels);
+            levels[i] = (byte)Math.Clamp(Rounding.Nearest(inverse * (values[i] - least)), 0, highest);
         }
     }
 

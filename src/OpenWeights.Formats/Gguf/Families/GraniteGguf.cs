@@ -1,0 +1,50 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>Granite 3: Llama with multipliers on embeddings, scores, residuals and logits.</summary>
+public sealed class GraniteGguf : GgufFamily
+{
+    private static readonly (string HuggingFace, string Gguf)[] Multipliers =
+    [
+        ("attention_multiplier", "attention.scale"), ("embedding_multiplier", "embedding_scale"), ("residual_multiplier", "residual_scale"), ("logits_scaling", "logit_scale"),
+    ];
+
+    /// <inheritdoc/>
+    public override string ModelType => "granite";
+
+    /// <inheritdoc/>
+    public override string ClassName => "GraniteForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "granite";
+
+    /// <inheritdoc/>
+    public override bool PairsRotaryRows => true;
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        base.WriteSettings(config, metadata);
+        LlamaGguf.WriteLlamaSettings(config, metadata, this);
+        foreach (var (key, name) in Multipliers)
+        {
+            metadata.Add($"granite.{name}", (float)config.Number(key, 1));
+        }
+    }
+
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var config = base.ReadSettings(file);
+        foreach (var (key, name) in Multipliers)
+        {
+            config[key] = Round(file.Metadata.Number($"granite.{name}") ?? 1);
+        }
+
+        config["mlp_bias"] = file.Contains("blk.0.ffn_up.bias");
+        return config;
+    }
+}

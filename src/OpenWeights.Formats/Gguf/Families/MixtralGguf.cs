@@ -1,0 +1,68 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>Mixtral, which llama.cpp runs as llama with experts.</summary>
+public sealed class MixtralGguf : GgufFamily
+{
+    /// <inheritdoc/>
+    public override string ModelType => "mixtral";
+
+    /// <inheritdoc/>
+    public override string ClassName => "MixtralForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "llama";
+
+    /// <inheritdoc/>
+    public override bool PairsRotaryRows => true;
+
+    /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 8, MaxPositions = 4096 * 32, NormEpsilon = 1e-5, RopeTheta = 1e6 };
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
+    [
+        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        ("block_sparse_moe.gate", "ffn_gate_inp"),
+        ("block_sparse_moe.experts.*.w1", "ffn_gate_exps"),
+        ("block_sparse_moe.experts.*.w2", "ffn_down_exps"),
+        ("block_sparse_moe.experts.*.w3", "ffn_up_exps"),
+    ];
+
+    /// <inheritdoc/>
+    public override bool IsOf(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        return file.Metadata.Int("llama.expert_count") > 0;
+    }
+
+    /// <inheritdoc/>
+    public override int Experts(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("num_local_experts", 8);
+    }
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        base.WriteSettings(config, metadata);
+        MistralGguf.RefuseWindow(config, Defaults.MaxPositions, usualWindow: null);
+        LlamaGguf.WriteLlamaSettings(config, metadata, this);
+        metadata.Add("llama.expert_count", (uint)Experts(config));
+        metadata.Add("llama.expert_used_count", (uint)config.Int("num_experts_per_tok", 2));
+    }
+
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var config = base.ReadSettings(file);
+        config["num_local_experts"] = file.Metadata.Int("llama.expert_count");
+        config["num_experts_per_tok"] = file.Metadata.Int("llama.expert_used_count") ?? 2;
+        config["sliding_window"] = null;
+        return config;
+    }
+}

@@ -1,0 +1,40 @@
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>OLMo 2: norms behind each part, and over all heads of queries and keys.</summary>
+public sealed class Olmo2Gguf : GgufFamily
+{
+    /// <inheritdoc/>
+    public override string ModelType => "olmo2";
+
+    /// <inheritdoc/>
+    public override string ClassName => "Olmo2ForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "olmo2";
+
+    /// <inheritdoc/>
+    public override bool WantsHead => true;
+
+    /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { NormEpsilon = 1e-5 };
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
+    [
+        .. base.Modules.Where(static m => m.HuggingFace is not ("input_layernorm" or "post_attention_layernorm")),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
+        ("post_attention_layernorm", "post_attention_norm"),
+        ("post_feedforward_layernorm", "post_ffw_norm"),
+    ];
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        base.WriteSettings(config, metadata);
+        RequireUsualHeads(config);
+        RefuseBiases(config, "attention_bias");
+    }
+}

@@ -1,0 +1,67 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>
+/// Phi-3 to Phi-4-mini: fused projections, LongRoPE, rotation of a part of each head. llama.cpp looks at all tokens where a model has a
+/// sliding window, so that the file says a context of no more tokens than the window, within which both are the same.
+/// </summary>
+public sealed class Phi3Gguf : GgufFamily
+{
+    /// <inheritdoc/>
+    public override string ModelType => "phi3";
+
+    /// <inheritdoc/>
+    public override string ClassName => "Phi3ForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "phi3";
+
+    /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { MaxPositions = 4096, NormEpsilon = 1e-5 };
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules { get; } =
+    [
+        ("input_layernorm", "attn_norm"),
+        ("self_attn.qkv_proj", "attn_qkv"),
+        ("self_attn.o_proj", "attn_output"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("mlp.gate_up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ];
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(metadata);
+        var window = config.Has("sliding_window") ? config.Int("sliding_window") : int.MaxValue;
+        WriteCommonSettings(config, metadata, window);
+        RequireUsualHeads(config);
+        metadata.Add("phi3.rope.dimension_count", (uint)RotatedLength(config));
+
+        // Zero tells llama.cpp that there is none; without the key it would take the model for the first Phi-3.
+        metadata.Add("phi3.attention.sliding_window", window == int.MaxValue ? 0u : (uint)window);
+    }
+
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var config = base.ReadSettings(file);
+        var headLength = config["head_dim"]!.GetValue<int>();
+        config["partial_rotary_factor"] = (double)(file.Metadata.Int("phi3.rope.dimension_count") ?? headLength) / headLength;
+        config["sliding_window"] = file.Metadata.Int("phi3.attention.sliding_window") is > 0 and var window ? window : null;
+        _ = config.Remove("head_dim");
+        _ = config.Remove("attention_bias");
+        return config;
+    }
+
+    private int RotatedLength(ConfigJson config)
+    {
+        var scaling = config.Object("rope_parameters") ?? config.Object("rope_scaling");
+        return (int)(HeadLength(config) * (scaling?.Number("partial_rotary_factor", config.Number("partial_rotary_factor", 1)) ?? config.Number("partial_rotary_factor", 1)));
+    }
+}

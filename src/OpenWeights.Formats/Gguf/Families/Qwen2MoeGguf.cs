@@ -1,0 +1,110 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>Qwen 1.5 and 2 with experts, one of which reads every token behind a gate.</summary>
+public class Qwen2MoeGguf : GgufFamily
+{
+    /// <inheritdoc/>
+    public override string ModelType => "qwen2_moe";
+
+    /// <inheritdoc/>
+    public override string ClassName => "Qwen2MoeForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "qwen2moe";
+
+    /// <inheritdoc/>
+    public override bool WantsHead => true;
+
+    /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 16, MaxPositions = 32768 };
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
+    [
+        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        ("mlp.gate", "ffn_gate_inp"),
+        ("mlp.experts.*.gate_proj", "ffn_gate_exps"),
+        ("mlp.experts.*.down_proj", "ffn_down_exps"),
+        ("mlp.experts.*.up_proj", "ffn_up_exps"),
+        ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+        ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+        ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+        ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ];
+
+    /// <summary>num_experts where config.json has none.</summary>
+    protected virtual int UsualExperts => 60;
+
+    /// <summary>Whether llama.cpp divides the chosen experts' weights by their sum.</summary>
+    protected virtual bool NormalizesWeights => false;
+
+    /// <inheritdoc/>
+    public override int Experts(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("num_experts", config.Int("num_local_experts", UsualExperts));
+    }
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        base.WriteSettings(config, metadata);
+        RequireUsualHeads(config);
+        WriteExperts(config, metadata, perToken: 4, inner: 1408);
+        metadata.Add("qwen2moe.expert_shared_feed_forward_length", (uint)config.Int("shared_expert_intermediate_size", 5632));
+    }
+
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var config = base.ReadSettings(file);
+        int Int(string key) => file.Metadata.Int($"{Architecture}.{key}") ?? throw file.Metadata.Error($"{Architecture}.{key}", "this key is missing.");
+        config["num_experts"] = Int("expert_count");
+        config["num_experts_per_tok"] = Int("expert_used_count");
+        config["moe_intermediate_size"] = file.GetTensor("blk.0.ffn_gate_exps.weight").Shape[1];
+        config["norm_topk_prob"] = NormalizesWeights;
+        ReadOwnSettings(file, config);
+        return config;
+    }
+
+    /// <summary>Adds what the family's config.json has of its own.</summary>
+    /// <param name="file">The GGUF file.</param>
+    /// <param name="config">Where to add.</param>
+    protected virtual void ReadOwnSettings(GgufFile file, JsonObject config)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        ArgumentNullException.ThrowIfNull(config);
+        config["qkv_bias"] = file.Contains("blk.0.attn_q.bias");
+        config["shared_expert_intermediate_size"] = file.GetTensor("blk.0.ffn_gate_shexp.weight").Shape[0];
+        _ = config.Remove("attention_bias");
+    }
+
+    /// <summary>Writes the keys of the mixtures.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <param name="metadata">Where to write.</param>
+    /// <param name="perToken">num_experts_per_tok where the config has none.</param>
+    /// <param name="inner">moe_intermediate_size where the config has none.</param>
+    protected void WriteExperts(ConfigJson config, GgufMetadata metadata, int perToken, int inner)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(metadata);
+        RefuseWindows(config);
+        if (config.Numbers("mlp_only_layers") is { Count: > 0 } || config.Int("decoder_sparse_step", 1) != 1)
+        {
+            throw config.Error("mlp_only_layers", "llama.cpp wants a mixture of experts in every layer.");
+        }
+
+        if (config.Flag("norm_topk_prob") != NormalizesWeights)
+        {
+            throw config.Error("norm_topk_prob", $"llama.cpp takes it to be {(NormalizesWeights ? "true" : "false")} for this family; the file would mean another model.");
+        }
+
+        metadata.Add($"{Architecture}.expert_count", (uint)Experts(config));
+        metadata.Add($"{Architecture}.expert_used_count", (uint)config.Int("num_experts_per_tok", perToken));
+        metadata.Add($"{Architecture}.expert_feed_forward_length", (uint)config.Int("moe_intermediate_size", inner));
+    }
+}

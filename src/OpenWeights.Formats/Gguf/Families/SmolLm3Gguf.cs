@@ -1,0 +1,51 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>SmolLM 3: Llama without positions in every fourth layer.</summary>
+public sealed class SmolLm3Gguf : GgufFamily
+{
+    private const int Interval = 4;
+
+    /// <inheritdoc/>
+    public override string ModelType => "smollm3";
+
+    /// <inheritdoc/>
+    public override string ClassName => "SmolLM3ForCausalLM";
+
+    /// <inheritdoc/>
+    public override string Architecture => "smollm3";
+
+    /// <inheritdoc/>
+    public override bool PairsRotaryRows => true;
+
+    /// <inheritdoc/>
+    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 4, MaxPositions = 32768, RopeTheta = 2e6, TiedEmbeddings = true };
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        base.WriteSettings(config, metadata);
+        LlamaGguf.WriteLlamaSettings(config, metadata, this);
+        RefuseWindows(config);
+        RequireUsualHeads(config);
+        RefuseBiases(config, "attention_bias", "mlp_bias");
+        var usual = config.Numbers("no_rope_layers") is { } listed
+            ? listed.Take(config.Int("num_hidden_layers")).Select(static (rotates, layer) => rotates != 0 == ((layer + 1) % Interval != 0)).All(static same => same)
+            : config.Int("no_rope_layer_interval", Interval) == Interval;
+        if (!usual)
+        {
+            throw config.Error("no_rope_layers", "llama.cpp leaves positions out in every fourth layer and nowhere else, so the file would mean another model.");
+        }
+    }
+
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        var config = base.ReadSettings(file);
+        config["no_rope_layer_interval"] = Interval;
+        config["use_sliding_window"] = false;
+        return config;
+    }
+}

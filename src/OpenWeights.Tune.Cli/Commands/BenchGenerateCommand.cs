@@ -1,0 +1,67 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Benchmarks;
+using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt bench generate.</summary>
+internal static class BenchGenerateCommand
+{
+    private static readonly Option<string?> s_model = new("--model") { Description = "The folder of a model, or a GGUF file, in place of random weights.", HelpName = "DIR" };
+    private static readonly Option<int> s_prompt = CommonOptions.Number("--prompt-len", "Tokens of a prompt.", 256, 1);
+    private static readonly Option<int> s_new = CommonOptions.Number("--new-tokens", "Tokens that are generated after each prompt.", 64, 2);
+    private static readonly Option<int[]> s_batches = new("--batch-size") { Description = "Texts side by side; several are measured one after the other.", DefaultValueFactory = static _ => [1, 8], AllowMultipleArgumentsPerToken = true };
+    private static readonly Option<int> s_repetitions = CommonOptions.Number("--steps", "How often it is measured, after once that is not.", 3, 1);
+    private static readonly Option<string> s_dtype = new("--dtype") { Description = "The dtype of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string> s_device = CommonOptions.Device();
+
+    internal static Command Create()
+    {
+        _ = s_dtype.AcceptOnlyFromAmong("float32", "bfloat16");
+        s_batches.Validators.Add(static result =>
+        {
+            if (CommonOptions.AreNumbers<int>(result) && (result.GetValueOrDefault<int[]>() ?? []).Any(static b => b < 1))
+            {
+                result.AddError("--batch-size must be at least 1.");
+            }
+        });
+        var command = new Command("generate", "Times reading prompts and generating tokens with a Llama of random weights, or with a model; prints JSON, a line for each batch size.") { s_model };
+        BenchCommand.ShapeOptions.ForEach(command.Options.Add);
+        foreach (var option in new Option[] { s_prompt, s_new, s_batches, s_repetitions, s_dtype, s_device, BenchCommand.Json })
+        {
+            command.Options.Add(option);
+        }
+
+        command.SetAction(Run);
+        return command;
+    }
+
+    private static int Run(ParseResult arguments)
+    {
+        Devices.UseAllCores();
+        var (prompt, made) = (arguments.GetValue(s_prompt), arguments.GetValue(s_new));
+        var (dtype, device) = (Devices.DType(arguments.GetValue(s_dtype)!) ?? float32, Devices.Find(arguments.GetValue(s_device)!));
+        using var loaded = arguments.GetValue(s_model) is { } path ? ModelLoader.Load(ModelPath.Resolve(path, new DownloadConsole(), Signals.Stop), dtype, device) : null;
+        using var random = loaded is null ? GenerationBenchmark.RandomModel(BenchCommand.Shape(arguments, prompt + made), dtype, device) : null;
+        foreach (var batch in arguments.GetValue(s_batches)!)
+        {
+            var options = new GenerationBenchmarkOptions { BatchSize = batch, PromptLength = prompt, NewTokens = made, Repetitions = arguments.GetValue(s_repetitions) };
+            var result = GenerationBenchmark.Run(loaded?.Model ?? random!, options);
+            JsonLines.Write(new JsonObject
+            {
+                ["batch_size"] = batch,
+                ["prompt_tokens_per_second"] = Math.Round(result.PromptTokensPerSecond, 1),
+                ["decode_tokens_per_second"] = Math.Round(result.DecodeTokensPerSecond, 1),
+                ["prompt_seconds"] = Math.Round(result.PromptSeconds, 5),
+                ["step_seconds"] = Math.Round(result.StepSeconds, 6),
+                ["peak_memory_bytes"] = result.PeakMemoryBytes,
+            });
+        }
+
+        return ExitCode.Success;
+    }
+}

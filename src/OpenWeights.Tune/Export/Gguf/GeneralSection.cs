@@ -1,0 +1,140 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+using OpenWeights.Tune.Models;
+
+namespace OpenWeights.Tune.Export.Gguf;
+
+/// <summary>What a file is and comes from, as llama.cpp's converter writes it
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/metadata.py"/>).</summary>
+internal static partial class GeneralSection
+{
+    private static readonly string[] s_phi3Tokens = ["</s>", "<unk>", "<s>", "<|endoftext|>"];
+    private const string Hub = "https://huggingface.co/";
+
+    /// <summary>Writes a model's keys.</summary>
+    /// <param name="folder">The base model.</param>
+    /// <param name="isMerged">Whether adapters are merged into it, so that it is what the file was made from.</param>
+    /// <param name="parameters">The number of parameters.</param>
+    /// <param name="tokens">The texts of the tokens.</param>
+    /// <param name="metadata">Where to write.</param>
+    internal static void WriteModel(ModelFolder folder, bool isMerged, long parameters, IReadOnlyList<string> tokens, GgufMetadata metadata)
+    {
+        var card = CardSettings.Read(folder.FolderPath);
+        var (organization, name) = Split(ModelPath.NameOf(folder.FolderPath));
+        metadata.Add("general.name", Harmless(Title(card.Text("model_name") ?? name), tokens));
+        AddText(metadata, "general.organization", organization is null ? null : Title(organization));
+        metadata.Add("general.size_label", SizeLabel(parameters));
+        AddText(metadata, "general.license", card.Text("license"));
+        AddText(metadata, "general.license.name", card.Text("license_name"));
+        AddText(metadata, "general.license.link", card.Text("license_link"));
+        WriteSources(metadata, "base_model", isMerged ? [ModelPath.NameOf(folder.FolderPath)] : card.List("base_model"));
+        WriteSources(metadata, "dataset", card.List("datasets"));
+        AddTexts(metadata, "general.tags", [.. card.List("tags"), .. card.List("pipeline_tag")]);
+        AddTexts(metadata, "general.languages", card.List("language"));
+        WriteSampling(folder, metadata);
+    }
+
+    /// <summary>Writes an adapter's keys.</summary>
+    /// <param name="folder">The model that it is for.</param>
+    /// <param name="metadata">Where to write.</param>
+    internal static void WriteAdapter(ModelFolder folder, GgufMetadata metadata)
+    {
+        metadata.Add("general.name", "LoRA adapter");
+        AddText(metadata, "general.license", CardSettings.Read(folder.FolderPath).Text("license"));
+        WriteSources(metadata, "base_model", [ModelPath.NameOf(folder.FolderPath)]);
+    }
+
+    // llama.cpp looks for Phi-3's special tokens in models of such a name, and loads none that lacks them.
+    private static string Harmless(string name, IReadOnlyList<string> tokens) => s_phi3Tokens.All(tokens.Contains)
+        ? name
+        : Phi3Pattern().Replace(name, "Phi_3");
+
+    // How the model's authors sample it, which llama.cpp takes where nothing else is said.
+    private static void WriteSampling(ModelFolder folder, GgufMetadata metadata)
+    {
+        var settings = new ConfigJson(folder.GenerationConfig ?? [], Path.Combine(folder.FolderPath, "generation_config.json"));
+        foreach (var (key, name) in new[] { ("top_p", "top_p"), ("min_p", "min_p"), ("temperature", "temp") })
+        {
+            if (settings.Has(key))
+            {
+                metadata.Add($"general.sampling.{name}", (float)settings.Number(key));
+            }
+        }
+
+        if (settings.Has("top_k"))
+        {
+            metadata.Add("general.sampling.top_k", (int)settings.Number("top_k"));
+        }
+    }
+
+    private static void WriteSources(GgufMetadata metadata, string kind, IReadOnlyList<string> names)
+    {
+        if (names.Count == 0)
+        {
+            return;
+        }
+
+        metadata.Add($"general.{kind}.count", (uint)names.Count);
+        for (var i = 0; i < names.Count; i++)
+        {
+            var isAddress = names[i].Contains("://", StringComparison.Ordinal);
+            var onHub = !isAddress ? names[i] : names[i].StartsWith(Hub, StringComparison.Ordinal) ? names[i][Hub.Length..] : null;
+            var (organization, name) = onHub is null ? (null, null) : Split(onHub);
+            AddText(metadata, $"general.{kind}.{i}.name", name is null ? null : Title(name));
+            AddText(metadata, $"general.{kind}.{i}.organization", organization is null ? null : Title(organization));
+            AddText(metadata, $"general.{kind}.{i}.repo_url", isAddress ? names[i] : organization is null ? null : $"{Hub}{names[i]}");
+        }
+    }
+
+    private static void AddText(GgufMetadata metadata, string key, string? text)
+    {
+        if (text is not null)
+        {
+            metadata.Add(key, text);
+        }
+    }
+
+    private static void AddTexts(GgufMetadata metadata, string key, IReadOnlyList<string> texts)
+    {
+        if (texts.Count > 0)
+        {
+            metadata.Add(key, texts.ToArray());
+        }
+    }
+
+    // ORG/NAME of the Hub, or the last part of a path.
+    private static (string? Organization, string Name) Split(string model) => HubNamePattern().IsMatch(model) && !Path.Exists(model)
+        ? (model[..model.IndexOf('/', StringComparison.Ordinal)], model[(model.IndexOf('/', StringComparison.Ordinal) + 1)..])
+        : (null, Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model))));
+
+    /// <summary>A name in words, each of them beginning with a capital letter but for versions and those that have some already.</summary>
+    private static string Title(string name) => string.Join(' ', name.Replace('-', ' ').Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(static word =>
+        word.Any(char.IsUpper) || !word.Any(char.IsLower) || VersionPattern().IsMatch(word) ? word : CultureInfo.InvariantCulture.TextInfo.ToTitleCase(word)));
+
+    /// <summary>A number of parameters in two digits or more, such as 135M.</summary>
+    internal static string SizeLabel(long parameters)
+    {
+        var (unit, letter) = parameters switch
+        {
+            > 1_000_000_000_000 => (1e12, "T"),
+            > 1_000_000_000 => (1e9, "B"),
+            > 1_000_000 => (1e6, "M"),
+            _ => (1e3, "K"),
+        };
+        var scaled = parameters / unit;
+        var digits = Math.Round(scaled).ToString(CultureInfo.InvariantCulture).TrimStart('0').Length;
+        return scaled.ToString(digits >= 2 ? "F0" : $"F{2 - digits}", CultureInfo.InvariantCulture) + letter;
+    }
+
+    [GeneratedRegex("phi-?3", RegexOptions.IgnoreCase)]
+    private static partial Regex Phi3Pattern();
+
+    [GeneratedRegex(@"^[\w][\w.-]*/[\w][\w.-]*$")]
+    private static partial Regex HubNamePattern();
+
+    [GeneratedRegex(@"^(v\d+(\.\d+)*|\d.*)$")]
+    private static partial Regex VersionPattern();
+}

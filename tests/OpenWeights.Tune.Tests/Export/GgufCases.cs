@@ -1,0 +1,94 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Json;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Tests.Models.Families;
+using OpenWeights.Tune.Torch;
+
+namespace OpenWeights.Tune.Tests.Export;
+
+/// <summary>A small model of every family as llama.cpp knows it, with what sets the family apart turned on and weights that leave nothing out.</summary>
+internal static class GgufCases
+{
+    private const string Common =
+        """
+        "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "vocab_size": 256, "tie_word_embeddings": false
+        """;
+
+    private const string Factors = """ "short_factor": [1.0, 1.1, 1.3], "long_factor": [1.0, 2.5, 7.0] """;
+
+    private static readonly Dictionary<string, string> s_configs = new()
+    {
+        ["llama"] = """ "model_type": "llama", "attention_bias": true, "mlp_bias": true, "head_dim": 16 """,
+        ["mistral"] = """ "model_type": "mistral", "sliding_window": null, "head_dim": 16 """,
+        ["mixtral"] = """ "model_type": "mixtral", "num_local_experts": 5, "num_experts_per_tok": 2 """,
+        ["qwen2"] = """ "model_type": "qwen2", "tie_word_embeddings": true """,
+        ["qwen2_moe"] =
+            """
+            "model_type": "qwen2_moe", "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 96, "norm_topk_prob": false, "tie_word_embeddings": true
+            """,
+        ["qwen3"] = """ "model_type": "qwen3", "head_dim": 16 """,
+        ["qwen3_moe"] =
+            """
+            "model_type": "qwen3_moe", "head_dim": 16, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": true
+            """,
+        ["gemma"] = """ "model_type": "gemma", "head_dim": 16, "hidden_act": "gelu", "tie_word_embeddings": true """,
+        ["gemma2"] =
+            """
+            "model_type": "gemma2", "head_dim": 16, "sliding_window": 6, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0, "tie_word_embeddings": true, "num_hidden_layers": 4
+            """,
+        ["gemma3_text"] =
+            """
+            "model_type": "gemma3_text", "head_dim": 16, "sliding_window": 6, "query_pre_attn_scalar": 16, "rope_theta": 5000.0,
+            "rope_local_base_freq": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "num_hidden_layers": 7
+            """,
+        ["phi3"] = """ "model_type": "phi3", "sliding_window": 40, "num_key_value_heads": null """,
+        ["phi3_longrope"] =
+            $$"""
+            "model_type": "phi3", "partial_rotary_factor": 0.75, "max_position_embeddings": 1024, "original_max_position_embeddings": 512,
+            "rope_scaling": {"type": "longrope", {{Factors}}}
+            """,
+        ["phi3_long"] =
+            $$"""
+            "model_type": "phi3", "partial_rotary_factor": 0.75, "max_position_embeddings": 1024, "original_max_position_embeddings": 8,
+            "rope_scaling": {"rope_type": "longrope", {{Factors}}}
+            """,
+        ["granite"] =
+            """
+            "model_type": "granite", "embedding_multiplier": 3.0, "logits_scaling": 1.7, "residual_multiplier": 0.4, "attention_multiplier": 0.3,
+            "mlp_bias": true, "attention_bias": true, "tie_word_embeddings": true
+            """,
+        ["olmo2"] = """ "model_type": "olmo2", "tie_word_embeddings": true """,
+        ["smollm3"] = """ "model_type": "smollm3", "num_hidden_layers": 5, "rope_theta": 2000.0 """,
+    };
+
+    internal static IEnumerable<string> Names => s_configs.Keys;
+
+    /// <summary>Writes the model's folder, with a tokenizer of bytes, and gives its path.</summary>
+    internal static string Write(TemporaryFolder work, string name, params ReadOnlySpan<(string Key, JsonNode? Value)> changes)
+    {
+        var config = JsonNode.Parse($"{{{Common}}}")!.AsObject();
+        foreach (var (key, value) in JsonNode.Parse($"{{{s_configs[name]}}}")!.AsObject())
+        {
+            config[key] = value?.DeepClone();
+        }
+
+        foreach (var (key, value) in changes)
+        {
+            config[key] = value?.DeepClone();
+        }
+
+        using var weights = new VariedWeightSource(11);
+        using var model = new CausalLanguageModel(FamilyRegistry.Read(config, name), weights);
+        var folder = work.Folder(name);
+        _ = CheckpointWriter.Write(folder, [.. model.named_parameters().Select(static p => TensorFiles.ToWrite(p.name, p.parameter))]);
+        File.WriteAllText(Path.Combine(folder, "config.json"), PythonJson.Serialize(config));
+        ByteTokenizer.Write(folder);
+        return folder;
+    }
+}

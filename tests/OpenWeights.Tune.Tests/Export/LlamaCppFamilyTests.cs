@@ -1,0 +1,127 @@
+using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Export.Gguf;
+using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Export;
+
+/// <summary>Every family that llama.cpp knows: its files, with and without LoRA, are read by llama.cpp and by this library alike.</summary>
+public sealed class LlamaCppFamilyTests
+{
+    private const int Greedy = 12;
+    private static readonly int[] s_prompt = [.. Enumerable.Range(0, 24).Select(static i => (7 + (i * 37)) % 256)];
+    private readonly Dictionary<string, JsonObject> _answers = [];
+    private readonly Dictionary<string, (double[][] Logits, int[] Greedy)> _ours = [];
+    private TemporaryFolder _work = null!;
+
+    [OneTimeSetUp]
+    public void Ask()
+    {
+        _ = LlamaCpp.GgmlLibrary;
+        _work = new TemporaryFolder();
+        var requests = new Dictionary<string, JsonObject>();
+        foreach (var name in GgufCases.Names)
+        {
+            var folder = GgufCases.Write(_work, name);
+            var file = _work[$"{name}.gguf"];
+            _ = GgufExport.Write(ModelFolder.Open(folder), null, file, GgufPreset.Of("f32"));
+            using var loaded = ModelLoader.Load(folder, float32, CPU);
+            Add(name, loaded, file, null);
+            using var adapter = Adapter(loaded);
+            GgufLoraExport.Write(loaded.Folder, adapter, _work[$"{name}.lora.gguf"]);
+            Add($"{name} with LoRA", loaded, file, _work[$"{name}.lora.gguf"]);
+        }
+
+        foreach (var (name, answer) in requests.Keys.Zip(LlamaCpp.Ask(requests.Values)))
+        {
+            _answers[name] = answer;
+        }
+
+        void Add(string name, LoadedModel loaded, string file, string? lora)
+        {
+            requests[name] = new JsonObject
+            {
+                ["model"] = file,
+                ["lora"] = lora,
+                ["ids"] = new JsonArray([.. s_prompt.Select(static i => (JsonNode)i)]),
+                ["greedy"] = Greedy,
+            };
+            var options = new GenerationOptions { MaxNewTokens = Greedy };
+            _ours[name] = (Logits(loaded.Model), [.. new TextGenerator(loaded.Model, options).Continue([s_prompt])[0].OutputIds]);
+        }
+    }
+
+    [OneTimeTearDown]
+    public void Clean() => _work?.Dispose();
+
+    private static IEnumerable<string> Cases => GgufCases.Names.SelectMany(static name => new[] { name, $"{name} with LoRA" });
+
+    [TestCaseSource(nameof(Cases))]
+    public void A_model_has_our_logits_and_says_what_ours_says_in_llama_cpp(string name)
+    {
+        var (expected, greedy) = _ours[name];
+        var actual = _answers[name]["logits"]!.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<double>()).ToArray()).ToArray();
+        var largest = expected.Max(static r => r.Max(Math.Abs));
+        var difference = expected.Zip(actual).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second)));
+        TestContext.Out.WriteLine($"{name}: {difference:0.0e0} of {largest:F1}");
+
+        // llama.cpp tabulates Gemma's activation in half precision.
+        Assert.That(actual, Has.Length.EqualTo(s_prompt.Length));
+        Assert.That(difference, Is.LessThan((name.StartsWith("gemma", StringComparison.Ordinal) ? 2e-3 : 2e-5) * largest));
+        Assert.That(Probabilities(expected).Zip(Probabilities(actual)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second))), Is.LessThan(1e-3));
+        var answered = _answers[name]["greedy"]!.AsArray().Select(static i => i!.GetValue<int>()).ToArray();
+        Assert.That(answered, Is.EqualTo(greedy.Take(answered.Length)));
+    }
+
+    [TestCaseSource(typeof(GgufCases), nameof(GgufCases.Names))]
+    public void A_model_is_read_back_with_the_same_logits(string name)
+    {
+        var folder = _work.Folder($"{name} unpacked");
+        GgufFolder.Unpack(_work[$"{name}.gguf"], folder);
+        using var loaded = ModelLoader.Load(folder, float32, CPU);
+        var difference = _ours[name].Logits.Zip(Logits(loaded.Model)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second)));
+        Assert.That(difference, Is.LessThan(1e-5));
+    }
+
+    private static LoraAdapter Adapter(LoadedModel loaded)
+    {
+        var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model) }, seed: 5);
+        using var nothing = no_grad();
+        using var generator = new Generator(3);
+        foreach (var layer in adapter.Layers)
+        {
+            _ = layer.B.normal_(0, 0.2, generator);
+        }
+
+        return adapter;
+    }
+
+    // All linear layers, and with Llama, whose head is a weight of its own, that too.
+    private static TargetModules Targets(CausalLanguageModel model) => model.Config.ModelType == "llama"
+        ? TargetModules.Of([.. model.LinearLayers.Select(static l => l.Name)])
+        : TargetModules.AllLinear;
+
+    private static IEnumerable<double[]> Probabilities(double[][] logits) => logits.Select(static row =>
+    {
+        var largest = row.Max();
+        var exponentials = row.Select(v => Math.Exp(v - largest)).ToArray();
+        var sum = exponentials.Sum();
+        return exponentials.Select(e => e / sum).ToArray();
+    });
+
+    private static double[][] Logits(CausalLanguageModel model)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var ids = tensor(Array.ConvertAll(s_prompt, static i => (long)i), [1, s_prompt.Length]);
+        var logits = model.Logits(model.call(ModelInput.Rows(ids))).squeeze(0).to(float64).contiguous();
+        return [.. MemoryMarshal.Cast<byte, double>(logits.bytes).ToArray().Chunk(256)];
+    }
+}
