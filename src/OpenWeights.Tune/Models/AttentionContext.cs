@@ -26,6 +26,9 @@ public sealed class AttentionContext
     /// <summary>Where attention notes what it gave, or finds it; null where it is neither kept nor there.</summary>
     internal KeptAttention? Kept { get; init; }
 
+    /// <summary>Whether a layer runs for its gradients alone, so that its last product, which only its output needs, is left out.</summary>
+    internal bool OnlyForGradients { get; init; }
+
     /// <summary>Where routers note their scores, or null.</summary>
     public RouterRecord? Routers { get; init; }
 }

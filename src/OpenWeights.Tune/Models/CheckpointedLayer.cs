@@ -36,7 +36,7 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
         var kept = settings.KeepsAttention ? new KeptAttention(null) : null;
         ctx.save_data("settings", settings);
         ctx.save_data("random", RandomState.Note(states.device));
-        var outputs = settings.Outputs(states, cos, sin, mask, kept);
+        var outputs = settings.Outputs(states, cos, sin, mask, kept, again: false);
 
         // What is saved is taken over only after this has returned, so that it lives on in the caller's dispose scope.
         var mixed = kept?.Given;
@@ -70,7 +70,7 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
         var (saved, device) = (ctx.get_saved_variables(), gradients[0].device);
         var states = saved[0].to(device).detach().requires_grad_();
         var kept = saved[4] is { } mixed ? new KeptAttention(mixed.to(device)) : null;
-        autograd.backward(((Settings)ctx.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept), gradients);
+        autograd.backward(((Settings)ctx.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept, again: true), gradients);
         return scope.Detach(states.grad!);
     }
 
@@ -79,10 +79,10 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
     private sealed record Settings(DecoderLayer Layer, int? SlidingWindow, RouterRecord? Routers, bool KeepsAttention, bool Offloads)
     {
         /// <summary>The layer's output, and its router's scores where they are wanted and it has one.</summary>
-        internal List<Tensor> Outputs(Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, KeptAttention? kept)
+        internal List<Tensor> Outputs(Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, KeptAttention? kept, bool again)
         {
             var own = Routers?.Another();
-            var context = new AttentionContext { Cos = cos, Sin = sin, Mask = mask, SlidingWindow = SlidingWindow, Kept = kept, Routers = own };
+            var context = new AttentionContext { Cos = cos, Sin = sin, Mask = mask, SlidingWindow = SlidingWindow, Kept = kept, OnlyForGradients = again, Routers = own };
             return [Layer.forward(states, context), .. own?.Scores ?? []];
         }
     }

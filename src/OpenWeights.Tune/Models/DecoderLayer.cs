@@ -73,7 +73,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
         var attended = _attention.Run(input1, _inputNorm, input2);
         var states = input1.add(_after ? _postAttentionNorm.call(attended) : attended, _residual);
         var norm = !_before ? null : _preFeedForwardNorm ?? _postAttentionNorm;
-        var fed = _feedForward.Plain?.Run(states, norm) ?? _feedForward.Mixture!.call(norm?.call(states) ?? states, input2);
+        var fed = _feedForward.Plain?.Run(states, norm, wantsValues: !input2.OnlyForGradients || _postFeedForwardNorm is not null) ?? _feedForward.Mixture!.call(norm?.call(states) ?? states, input2);
         return states.add(_postFeedForwardNorm?.call(fed) ?? fed, _residual).MoveToOuterDisposeScope();
     }
 

@@ -38,12 +38,13 @@ public sealed class FeedForward : nn.Module<Tensor, Tensor>
     }
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor input) => Run(input, null);
+    public override Tensor forward(Tensor input) => Run(input, null, wantsValues: true);
 
     /// <summary>The feed-forward of states.</summary>
     /// <param name="states">[..., hidden].</param>
     /// <param name="norm">What normalises them first, or null.</param>
-    internal Tensor Run(Tensor states, RmsNorm? norm)
+    /// <param name="wantsValues">Whether the output's values are wanted, or its graph alone; they may be zeros then.</param>
+    internal Tensor Run(Tensor states, RmsNorm? norm, bool wantsValues)
     {
         using var scope = NewDisposeScope();
         var parts = LinearLayer.Outputs(states, norm, _gateAndUp);
@@ -53,7 +54,7 @@ public sealed class FeedForward : nn.Module<Tensor, Tensor>
         }
 
         var output = ProjectionGroup.Serves(_down[0])
-            ? ProjectionGroup.Run(new GatedInput(parts[0], parts[1], _activation), _down)[0]
+            ? ProjectionGroup.Run(new GatedInput(parts[0], parts[1], _activation), wantsValues, _down)[0]
             : _down[0].call(GatedActivation.Of(parts[0], parts[1], _activation));
         return output.MoveToOuterDisposeScope();
     }

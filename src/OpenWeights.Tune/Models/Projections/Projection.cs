@@ -15,12 +15,14 @@ internal sealed class Projection
     private readonly Parameter? _weight;
     private readonly QuantizedWeight? _quantized;
     private readonly Parameter? _bias;
+    private readonly long _outFeatures;
 
     internal Projection(LinearLayer layer)
     {
         _quantized = layer.Quantized;
         _weight = _quantized is null ? layer.Weight : null;
         _bias = layer.Bias;
+        _outFeatures = layer.OutFeatures;
         Update = (layer.Adapter as LoraLayer)?.PlainUpdate;
     }
 
@@ -39,20 +41,26 @@ internal sealed class Projection
     /// <summary>Whether a layer's adapter, if it has one, adds a low-rank update and does nothing else.</summary>
     internal static bool Serves(LinearLayer layer) => layer.Adapter is null || (layer.Adapter as LoraLayer)?.PlainUpdate is not null;
 
-    /// <summary>The output and, where there is an update, A x in float32. In the caller's dispose scope.</summary>
+    /// <summary>The output and, where there is an update, A x in float32, without a graph. In the caller's dispose scope.</summary>
     /// <param name="input">[..., in].</param>
-    internal (Tensor Output, Tensor? Inner) Forward(Tensor input)
+    /// <param name="wantsValues">Whether the output's values are wanted; they are zeros otherwise.</param>
+    internal (Tensor Output, Tensor? Inner) Forward(Tensor input, bool wantsValues)
     {
+        var dtype = ProductPrecision.Of(input);
+        if (wantsValues && Update is null && _weight is not null && dtype == input.dtype)
+        {
+            return (nn.functional.linear(input, _weight, _bias), null);
+        }
+
         using var scope = NewDisposeScope();
         var features = input.size(-1);
-        var dtype = ProductPrecision.Of(input);
         var states = input.reshape(-1, features).to(dtype);
-        var output = Product(states, dtype);
+        var output = wantsValues ? Product(states, dtype) : zeros([states.size(0), _outFeatures], dtype, states.device);
         Tensor? inner = null;
         if (Update is { } update)
         {
             inner = zeros([states.size(0), update.A.size(0)], float32, states.device);
-            AddUpdate(states, output, inner, update);
+            AddUpdate(states, wantsValues ? output : null, inner, update);
         }
 
         var shaped = output.to(input.dtype).view([.. input.shape[..^1], output.size(1)]);
@@ -111,13 +119,18 @@ internal sealed class Projection
         return _bias is null ? product : product.PlusInPlace(_bias.detach().to(dtype));
     }
 
-    private static void AddUpdate(Tensor states, Tensor output, Tensor inner, LowRankUpdate update)
+    // A x, and the output with s B of it, where one is wanted.
+    private static void AddUpdate(Tensor states, Tensor? output, Tensor inner, LowRankUpdate update)
     {
         var (a, b) = (update.A.detach().t().contiguous(), update.B.detach().t().contiguous());
-        if (output.dtype == float32)
+        if (output is null || output.dtype == float32)
         {
-            Products.Add(inner, states, a);
-            Products.Add(output, inner, b, update.Scale);
+            Products.Add(inner, states.to(float32), a);
+            if (output is not null)
+            {
+                Products.Add(output, inner, b, update.Scale);
+            }
+
             return;
         }
 

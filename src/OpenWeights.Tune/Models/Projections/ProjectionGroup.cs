@@ -27,7 +27,13 @@ internal sealed class ProjectionGroup : MultiTensorFunction<ProjectionGroup>
     }
 
     /// <summary>Each layer's output, [..., out], in the caller's dispose scope.</summary>
-    internal static List<Tensor> Run(LayerInput input, params LinearLayer[] layers)
+    internal static List<Tensor> Run(LayerInput input, params LinearLayer[] layers) => Run(input, wantsValues: true, layers);
+
+    /// <summary>Each layer's output, [..., out], in the caller's dispose scope.</summary>
+    /// <param name="input">What the layers read.</param>
+    /// <param name="wantsValues">Whether the outputs' values are wanted, or their graph alone; they are zeros then.</param>
+    /// <param name="layers">The layers.</param>
+    internal static List<Tensor> Run(LayerInput input, bool wantsValues, params LinearLayer[] layers)
     {
         var projections = Array.ConvertAll(layers, static l => new Projection(l));
         if (!is_grad_enabled() || !(input.Sources.Any(static s => s.requires_grad) || projections.Any(static p => p.IsTrained)))
@@ -35,18 +41,18 @@ internal sealed class ProjectionGroup : MultiTensorFunction<ProjectionGroup>
             using var nothing = no_grad();
             using var scope = NewDisposeScope();
             var made = input.Make().Input;
-            return [.. projections.Select(p => p.Forward(made).Output.MoveToOuterDisposeScope())];
+            return [.. projections.Select(p => p.Forward(made, wantsValues).Output.MoveToOuterDisposeScope())];
         }
 
-        return apply([(input, projections), .. input.Sources, .. projections.SelectMany(static p => p.Parameters)]);
+        return apply([(input, projections, wantsValues), .. input.Sources, .. projections.SelectMany(static p => p.Parameters)]);
     }
 
     public override List<Tensor> forward(AutogradContext ctx, params object[] vars)
     {
-        var (input, projections) = ((LayerInput, Projection[]))vars[0];
+        var (input, projections, wantsValues) = ((LayerInput, Projection[], bool))vars[0];
         using var scope = NewDisposeScope();
         var (made, kept) = input.Make();
-        var products = Array.ConvertAll(projections, p => p.Forward(made));
+        var products = Array.ConvertAll(projections, p => p.Forward(made, wantsValues));
         var sources = input.NeedsSources || projections.Any(static p => p.NeedsInput) ? input.Sources : [];
         var inner = products.Select(static p => p.Inner).OfType<Tensor>().ToArray();
         foreach (var tensor in kept.Concat(inner))
