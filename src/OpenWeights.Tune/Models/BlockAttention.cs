@@ -163,7 +163,7 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         {
             _keyValueHeads = key.size(1);
             Group = query.size(1) / _keyValueHeads;
-            var dtype = ProductPrecision.Of(query);
+            var dtype = ProductPrecision.Of(query, query.size(2));
             _query = Split(query.to(dtype));
             Key = key.reshape(-1, key.size(2), key.size(3)).to(dtype);
             Value = value.reshape(-1, value.size(2), value.size(3)).to(dtype);

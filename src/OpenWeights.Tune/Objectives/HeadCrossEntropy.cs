@@ -48,7 +48,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 
         // Several chunks add up in float32 whatever the weight's dtype.
         var gradWeight = weight.requires_grad ? weight.zeros_like(float32) : null;
-        var dtype = ProductPrecision.Of(hidden);
+        var dtype = ProductPrecision.Of(hidden, rows);
         for (long start = 0; start < rows; start += chunk)
         {
             using var inner = NewDisposeScope();

@@ -46,7 +46,7 @@ internal sealed class Projection
     /// <param name="wantsValues">Whether the output's values are wanted; they are zeros otherwise.</param>
     internal (Tensor Output, Tensor? Inner) Forward(Tensor input, bool wantsValues)
     {
-        var dtype = ProductPrecision.Of(input);
+        var dtype = ProductPrecision.Of(input, input.numel() / input.size(-1));
         if (wantsValues && Update is null && _weight is not null && dtype == input.dtype)
         {
             return (nn.functional.linear(input, _weight, _bias), null);
@@ -75,7 +75,7 @@ internal sealed class Projection
     internal IReadOnlyList<Tensor?> Backward(Tensor given, Tensor? input, Tensor? inner, InputGradient? sum)
     {
         using var scope = NewDisposeScope();
-        var dtype = ProductPrecision.Of(given);
+        var dtype = ProductPrecision.Of(given, given.numel() / given.size(-1));
         var gradient = given.reshape(-1, given.size(-1)).to(dtype);
         var states = input?.reshape(-1, input.size(-1)).to(dtype);
         if (sum is not null)
