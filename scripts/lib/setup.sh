@@ -121,12 +121,33 @@ changed_since() {
         \( -name obj -o -name bin -o -name node_modules \) -prune -o -type f -newer "$1" -print 2>/dev/null | head -n 1)" ]
 }
 
+# Asks once for the compiler that makes owt start faster (ReadyToRun); where the registry has it, each build uses it from then on.
+fetch_ahead_compiler() {
+    probe=$root/artifacts/ahead
+    [ ! -f "$probe/asked" ] || return 0
+    mkdir -p "$probe"
+    cat >"$probe/ahead.csproj" <<'PROJECT'
+<Project Sdk="Microsoft.NET.Sdk">
+  <PropertyGroup>
+    <TargetFramework>net10.0</TargetFramework>
+    <UseCurrentRuntimeIdentifier>true</UseCurrentRuntimeIdentifier>
+    <PublishReadyToRun>true</PublishReadyToRun>
+    <SelfContained>false</SelfContained>
+  </PropertyGroup>
+</Project>
+PROJECT
+    dotnet restore "$probe/ahead.csproj" >"$probe/restore.log" 2>&1 ||
+        say "owt will start more slowly: the registry has no ReadyToRun compiler (see artifacts/ahead/restore.log)"
+    touch "$probe/asked"
+}
+
 # Builds a project or solution in Release if anything changed; prints the build's output only where it fails.
 build() {
     stamp=$root/artifacts/$2.$runtime.stamp
     changed_since "$stamp" || return 0
     mkdir -p "$root/artifacts"
     say "building ..."
+    fetch_ahead_compiler
     touch "$stamp.new"
     dotnet build "$root/$1" -c Release -nologo -clp:NoSummary -v:q "-p:TorchRuntime=$runtime" >"$root/artifacts/build.log" 2>&1 || {
         cat "$root/artifacts/build.log" >&2

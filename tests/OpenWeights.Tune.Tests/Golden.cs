@@ -44,17 +44,17 @@ internal sealed class Golden : IDisposable
     internal static Tensor Ids(JsonNode rows)
     {
         var lists = rows.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<long>()).ToArray()).ToArray();
-        return tensor([.. lists.SelectMany(static l => l)], [lists.Length, lists[0].Length]);
+        return tensor([.. lists.SelectMany(static l => l)], [lists.Length, lists[0].Length]).to(TestDevice.Current);
     }
 
     /// <summary>The largest absolute difference, where a mask of [batch, tokens] is not zero.</summary>
     internal static double LargestDifference(Tensor actual, Tensor expected, Tensor? mask = null)
     {
         using var scope = NewDisposeScope();
-        var difference = actual.to(float64).sub(expected.to(float64)).abs();
+        var difference = actual.cpu().to(float64).sub(expected.cpu().to(float64)).abs();
         if (mask is not null)
         {
-            difference = difference.mul(mask.unsqueeze(-1).to(float64));
+            difference = difference.mul(mask.cpu().unsqueeze(-1).to(float64));
         }
 
         return difference.max().ToDouble();

@@ -23,7 +23,7 @@ public sealed class ReferenceModelTests
     public void Logits_are_the_references(string name)
     {
         using var golden = new Golden(name);
-        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, TestDevice.Current);
         using var scope = NewDisposeScope();
         using var nothing = no_grad();
         foreach (var (run, node) in golden.Runs)
@@ -31,7 +31,7 @@ public sealed class ReferenceModelTests
             var mask = Golden.Ids(node!["attention_mask"]!);
             var logits = loaded.Model.Logits(loaded.Model.call(Input(node)));
             var difference = Golden.LargestDifference(logits, golden.Tensor($"{run}.logits"), mask);
-            Assert.That(difference, Is.LessThan(3e-5), run);
+            Assert.That(difference, Is.LessThan(3e-5 * TestDevice.Slack), run);
         }
     }
 
@@ -39,7 +39,7 @@ public sealed class ReferenceModelTests
     public void Losses_and_gradients_are_the_references(string name)
     {
         using var golden = new Golden(name);
-        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, TestDevice.Current);
         TrainAll(loaded);
         foreach (var (run, node) in golden.Runs)
         {
@@ -50,7 +50,7 @@ public sealed class ReferenceModelTests
             var tokens = labels.size(1);
             var loss = nn.functional.cross_entropy(
                 logits.narrow(1, 0, tokens - 1).reshape(-1, logits.size(2)), labels.narrow(1, 1, tokens - 1).reshape(-1));
-            Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5).Percent.Or.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5), run);
+            Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5).Percent.Or.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5 * TestDevice.Slack), run);
             loss.backward();
             CompareGradients(golden, loaded, run, node["grad_norms"]!.AsObject());
         }
@@ -60,7 +60,7 @@ public sealed class ReferenceModelTests
     public void Greedy_tokens_are_the_references(string name)
     {
         using var golden = new Golden(name);
-        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, TestDevice.Current);
         var expected = golden.Json["generate"]!;
         int[] Ints(string key) => [.. expected[key]![0]!.AsArray().Select(static v => v!.GetValue<int>())];
         var generated = new TextGenerator(loaded.Model, new GenerationOptions { MaxNewTokens = 16 }).Continue([Ints("prompt")])[0];
@@ -71,7 +71,7 @@ public sealed class ReferenceModelTests
     public void Supervised_losses_and_gradients_are_the_references(string name)
     {
         using var golden = new Golden(name);
-        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, TestDevice.Current);
         TrainAll(loaded);
         foreach (var (run, node) in golden.Runs.Where(static r => r.Name != "left_padded"))
         {
@@ -85,7 +85,7 @@ public sealed class ReferenceModelTests
                 var loss = new SupervisedObjective().LossSum(loaded.Model, batch).mul(share);
                 loss.backward();
                 Assert.That(batch.TargetCount, Is.EqualTo(node["num_target_tokens"]!.GetValue<int>()));
-                Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5), run);
+                Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5 * TestDevice.Slack), run);
                 CompareGradients(golden, loaded, run, node["grad_norms"]!.AsObject());
             }
         }
@@ -102,7 +102,7 @@ public sealed class ReferenceModelTests
         }
 
         File.WriteAllText(folder.At("config.json"), File.ReadAllText(folder.At("config.json")).Replace("\"output_router_logits\": false", "\"output_router_logits\": true", StringComparison.Ordinal));
-        using var loaded = ModelLoader.Load(folder.Root, float32, CPU);
+        using var loaded = ModelLoader.Load(folder.Root, float32, TestDevice.Current);
         TrainAll(loaded);
         loaded.Model.Stack.ActivationCheckpointing = checkpointing;
         using var scope = NewDisposeScope();
@@ -111,7 +111,7 @@ public sealed class ReferenceModelTests
         var loss = new SupervisedObjective().LossSum(loaded.Model, batch).mul(share);
         loss.backward();
         var expected = golden.Json["runs"]!["full_with_aux"]!;
-        Assert.That(loss.ToDouble(), Is.EqualTo(expected["loss"]!.GetValue<double>()).Within(1e-5));
+        Assert.That(loss.ToDouble(), Is.EqualTo(expected["loss"]!.GetValue<double>()).Within(1e-5 * TestDevice.Slack));
         CompareGradients(golden, loaded, "full_with_aux", expected["grad_norms"]!.AsObject());
     }
 
@@ -132,11 +132,11 @@ public sealed class ReferenceModelTests
             var gradient = parameters[parameter].grad!;
             var expected = norm!.GetValue<double>();
             var actual = gradient.to(float64).norm().ToDouble();
-            Assert.That(actual, Is.EqualTo(expected).Within(1e-5 * expected), $"{run} {parameter}");
+            Assert.That(actual, Is.EqualTo(expected).Within(1e-5 * expected * TestDevice.Slack), $"{run} {parameter}");
             if (golden.Tensors.TryGetTensor($"{run}.grad.{parameter}", out _))
             {
                 var difference = Golden.LargestDifference(gradient, golden.Tensor($"{run}.grad.{parameter}"));
-                Assert.That(difference, Is.LessThan(1e-5 * Math.Max(1, expected)), $"{run} {parameter}");
+                Assert.That(difference, Is.LessThan(1e-5 * Math.Max(1, expected) * TestDevice.Slack), $"{run} {parameter}");
             }
         }
     }
@@ -145,7 +145,7 @@ public sealed class ReferenceModelTests
     {
         static int[][] Rows(JsonNode rows) => [.. rows.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<int>()).ToArray())];
         var (ids, labels, mask) = (Rows(node["input_ids"]!), Rows(node["labels"]!), Rows(node["attention_mask"]!));
-        return TokenBatch.Of([.. ids.Select((row, i) => new TokenRow(row[..mask[i].Sum()], labels[i][..mask[i].Sum()], "golden"))], padId: 0, CPU);
+        return TokenBatch.Of([.. ids.Select((row, i) => new TokenRow(row[..mask[i].Sum()], labels[i][..mask[i].Sum()], "golden"))], padId: 0, TestDevice.Current);
     }
 
     private static ModelInput Input(JsonNode node)

@@ -35,8 +35,8 @@ public sealed class ReferenceTrajectoryTests
         {
             var loss = expected!["loss"]!.GetValue<double>();
             var norm = expected["grad_norm"]!.GetValue<double>();
-            Assert.That(actual.Loss, Is.EqualTo(loss).Within(1e-5 * loss), $"loss of step {actual.Step}");
-            Assert.That(actual.GradNorm, Is.EqualTo(norm).Within(1e-5 * norm), $"norm of step {actual.Step}");
+            Assert.That(actual.Loss, Is.EqualTo(loss).Within(1e-5 * loss * TestDevice.Slack), $"loss of step {actual.Step}");
+            Assert.That(actual.GradNorm, Is.EqualTo(norm).Within(1e-5 * norm * TestDevice.Slack), $"norm of step {actual.Step}");
             if (expected["lr"] is { } rate)
             {
                 Assert.That(actual.LearningRate, Is.EqualTo(rate.GetValue<double>()).Within(1e-12), $"rate of step {actual.Step}");
@@ -55,7 +55,7 @@ public sealed class ReferenceTrajectoryTests
             var expected = TensorFiles.Read(final, FinalName(final, entry.Name));
             var difference = Golden.LargestDifference(TensorFiles.Read((ITensorSource)weights, entry.Name), expected);
             worst = Math.Max(worst, difference);
-            Assert.That(difference, Is.LessThan(1e-5), entry.Name);
+            Assert.That(difference, Is.LessThan(1e-5 * TestDevice.Slack), entry.Name);
         }
 
         TestContext.Out.WriteLine($"{name}: largest difference of a final weight {worst:0.0e0}");
@@ -73,7 +73,7 @@ public sealed class ReferenceTrajectoryTests
         return new RunConfig
         {
             OutputDir = folder.At("run"),
-            Model = new ModelSection { Path = Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), Dtype = "float32", Device = "cpu" },
+            Model = new ModelSection { Path = Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), Dtype = "float32", Device = TestDevice.Name },
             Adapter = lora ? new AdapterSection { Path = InitialAdapter(golden, folder) } : null,
             Data = new DataSection { Train = [new DataSource { Path = Rows(golden, folder) }], Packing = false, Shuffle = false },
             Training = new TrainingSection

@@ -1,0 +1,62 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Testing;
+
+namespace OpenWeights.Tune.Cli.Tests;
+
+/// <summary>scripts/bench, on a model so small that it takes a second.</summary>
+[Platform(Exclude = "Win")]
+public sealed class BenchScriptTests
+{
+    [Test]
+    public void Its_JSON_has_our_figures_beside_the_peers()
+    {
+        using var folder = new TemporaryFolder();
+        var owt = Program(folder, "owt", $"exec dotnet '{Path.Combine(AppContext.BaseDirectory, "owt.dll")}' \"$@\"");
+        // Stands for a Python with the peer in it: -c asks what it can import, anything else is a run.
+        var peer = Program(folder, "python", """[ "$1" = -c ] || echo '{"tokens_per_second": 0.5, "peak_memory_bytes": 1000000000000, "loss": 1.5, "step_seconds": 32.0}'""");
+        var (code, output, error) = Bench(
+            owt, "--json", "--steps", "1", "--device", "cpu", "--rows", "lora-float32", "--peer", peer, "--",
+            "--hidden-size", "32", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--intermediate-size", "64", "--vocab-size", "100", "--seq-len", "16", "--batch-size", "1");
+        Assert.That(code, Is.Zero, error);
+        var row = JsonNode.Parse(output)!.AsArray().Single()!;
+        var speed = row["owt"]!["tokens_per_second"]!.GetValue<double>();
+        Assert.That(row["run"]!.ToString(), Is.EqualTo("lora-float32"));
+        Assert.That(speed, Is.GreaterThan(0.5));
+        Assert.That(row["speed_ratio"]!.GetValue<double>(), Is.EqualTo(speed / 0.5).Within(0.01));
+        Assert.That(row["memory_ratio"]!.GetValue<double>(), Is.LessThan(0.01));
+    }
+
+    [Test]
+    public void A_run_that_fails_ends_it_with_1_and_leaves_no_figure()
+    {
+        using var folder = new TemporaryFolder();
+        var (code, output, error) = Bench(Program(folder, "owt", "echo 'error: no memory' >&2; exit 1"), "--rows", "full-float32", "--quick", "--json");
+        Assert.That(code, Is.EqualTo(1));
+        Assert.That(error, Does.Contain("no memory"));
+        Assert.That(JsonNode.Parse(output)!.AsArray().Single()!["owt"], Is.Null);
+    }
+
+    private static string Program(TemporaryFolder folder, string name, string body)
+    {
+        var path = folder.Write(name, $"#!/bin/sh\n{body}\n");
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+
+        return path;
+    }
+
+    private static (int Code, string Output, string Error) Bench(string owt, params string[] arguments)
+    {
+        var start = new ProcessStartInfo("sh", [Path.Combine(SharedFiles.Root, "scripts", "bench"), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["OWT"] = owt;
+        using var process = Process.Start(start)!;
+        var error = process.StandardError.ReadToEndAsync();
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return (process.ExitCode, output, error.Result);
+    }
+}

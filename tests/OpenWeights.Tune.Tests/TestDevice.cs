@@ -1,0 +1,15 @@
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests;
+
+/// <summary>Where the comparisons with references run: on the CPU, or on the device that OWT_TEST_DEVICE names (scripts/gpu-check).</summary>
+internal static class TestDevice
+{
+    internal static string Name { get; } = Environment.GetEnvironmentVariable("OWT_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu";
+
+    internal static Device Current => Devices.Find(Name);
+
+    /// <summary>How much further off than on the CPU a result may be: the references ran on a CPU, and a GPU sums in another order.</summary>
+    internal static double Slack => Name == "cpu" ? 1 : 10;
+}
