@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Objectives;
 
 namespace OpenWeights.Tune.Training;
@@ -52,7 +53,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
         var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
         var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
-        var ofLayer = count * 4L * config.IntermediateSize * PassingSize;
+        var ofLayer = (count * 4L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
         if (checkpointing == ActivationCheckpointing.None)
         {
             return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, adapter, count));
@@ -60,6 +61,13 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
 
         var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
         return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, adapter, count));
+    }
+
+    // A layer's weight that is multiplied in another dtype than its own is there in both meanwhile; the head's is turned in small parts.
+    private static long TurnedWeightBytes(CausalLanguageModel model, long count)
+    {
+        var weight = model.Stack.Embedding.Weight;
+        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(static l => l.Name != "lm_head").Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
     }
 
     // The head's scores and their copies, a chunk at a time; the hidden states with their gradient.
