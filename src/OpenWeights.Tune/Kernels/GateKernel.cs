@@ -21,11 +21,11 @@ internal static unsafe class GateKernel
         return output;
     }
 
-    /// <summary>The gradients of gate and up from the product's, which is in one piece; and the product again.</summary>
-    internal static (Tensor Gate, Tensor Up) Backward(Tensor gate, Tensor up, Tensor gradient, Activation activation, Tensor? product = null)
+    /// <summary>The gradients of gate and up from the product's, which is in one piece.</summary>
+    internal static (Tensor Gate, Tensor Up) Backward(Tensor gate, Tensor up, Tensor gradient, Activation activation)
     {
         var (gradGate, gradUp) = (empty(gate.shape, gate.dtype, gate.device), empty(gate.shape, gate.dtype, gate.device));
-        Run(gate, up, gradient, activation, (product, gradGate, gradUp));
+        Run(gate, up, gradient, activation, (null, gradGate, gradUp));
         return (gradGate, gradUp);
     }
 
