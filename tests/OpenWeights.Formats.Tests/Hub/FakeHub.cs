@@ -14,6 +14,9 @@ internal sealed class FakeHub : IDisposable
     private readonly HttpListener _listener = new();
     private readonly int _port;
 
+    /// <summary>The host of large files: another name than the Hub's. A machine may have no "localhost", and only Linux always has more loopback addresses.</summary>
+    internal static string FileHost { get; } = OperatingSystem.IsLinux() ? "127.0.0.2" : "localhost";
+
     internal FakeHub()
     {
         using (var socket = new TcpListener(IPAddress.Loopback, 0))
@@ -23,7 +26,7 @@ internal sealed class FakeHub : IDisposable
         }
 
         _listener.Prefixes.Add($"http://127.0.0.1:{_port}/");
-        _listener.Prefixes.Add($"http://localhost:{_port}/");
+        _listener.Prefixes.Add($"http://{FileHost}:{_port}/");
         _listener.Start();
         _ = Task.Run(Listen);
     }
@@ -129,7 +132,7 @@ internal sealed class FakeHub : IDisposable
         {
             if (content.Length > 100)
             {
-                context.Response.Redirect($"http://localhost:{_port}/cdn/{path[resolve.Length..]}");
+                context.Response.Redirect($"http://{FileHost}:{_port}/cdn/{path[resolve.Length..]}");
                 context.Response.Close();
                 return;
             }

@@ -70,7 +70,7 @@ public sealed class HubDownloadTests
     {
         Fetch(Settings() with { Token = "secret" });
         Assert.That(_hub.Requests.Where(static r => r.Host == "127.0.0.1").Select(static r => r.Authorization), Is.All.EqualTo("Bearer secret"));
-        Assert.That(_hub.Requests.Where(static r => r.Host == "localhost").Select(static r => r.Authorization), Is.All.Null.And.Not.Empty);
+        Assert.That(_hub.Requests.Where(static r => r.Host == FakeHub.FileHost).Select(static r => r.Authorization), Is.All.Null.And.Not.Empty);
     }
 
     [Test]
