@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics.X86;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
@@ -13,6 +14,9 @@ internal static unsafe class CpuKernel
 
     /// <summary>Whether these functions are used where they can be; the tests compare with and without.</summary>
     internal static bool Enabled { get; set; } = true;
+
+    /// <summary>Whether to work on sixteen numbers at once. .NET calls some processors' wide vectors slow which BLAS uses all the time.</summary>
+    internal static bool IsWide { get; set; } = Avx512F.IsSupported && Avx512BW.IsSupported;
 
     /// <summary>Whether a tensor's memory can be worked on as it lies: float32 or bfloat16 in one piece on the CPU.</summary>
     internal static bool Serves(Tensor tensor) => ServesRows(tensor) && tensor.is_contiguous();

@@ -81,7 +81,7 @@ internal static unsafe class GateKernel
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static (Vector256<float> Value, Vector256<float> Slope) Silu(Vector256<float> x)
     {
-        var sigmoid = Vector256<float>.One / (Vector256<float>.One + Vector256.Exp(-x));
+        var sigmoid = Vector256<float>.One / (Vector256<float>.One + VectorFunctions.Exponential<Vectors256, Vector256<float>>(-x));
         return (x * sigmoid, sigmoid * (Vector256<float>.One + (x * (Vector256<float>.One - sigmoid))));
     }
 
@@ -94,7 +94,7 @@ internal static unsafe class GateKernel
         var inner = root * x * (Vector256<float>.One + square);
 
         // (1 + tanh u) / 2 is the logistic function of 2 u.
-        var half = Vector256<float>.One / (Vector256<float>.One + Vector256.Exp(inner * -2));
+        var half = Vector256<float>.One / (Vector256<float>.One + VectorFunctions.Exponential<Vectors256, Vector256<float>>(inner * -2));
         return (x * half, half + (x * half * (Vector256<float>.One - half) * 2 * root * (Vector256<float>.One + (square * 3))));
     }
 

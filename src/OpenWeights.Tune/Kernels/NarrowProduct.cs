@@ -19,7 +19,7 @@ internal static unsafe class NarrowProduct
 
     /// <summary>Whether a product can be computed here: matrices of float32 on the CPU, with few columns and a long sum.</summary>
     internal static bool Serves(Tensor sum, Tensor left, Tensor right) =>
-        Vector512.IsHardwareAccelerated && ServesMatrix(sum) && ServesMatrix(left) && ServesMatrix(right) && sum.stride(1) == 1 && right.stride(1) == 1
+        CpuKernel.IsWide && ServesMatrix(sum) && ServesMatrix(left) && ServesMatrix(right) && sum.stride(1) == 1 && right.stride(1) == 1
         && sum.size(1) <= MostColumns && left.size(1) >= 2 * sum.size(1) && sum.numel() > 0;
 
     /// <summary>sum += scale x left x right.</summary>

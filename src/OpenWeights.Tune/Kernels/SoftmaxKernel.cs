@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using static TorchSharp.torch;
 
@@ -21,8 +20,7 @@ internal static unsafe class SoftmaxKernel
             {
                 var seen = keys - (nint)Math.Max(0, ahead - (row % queries));
                 var start = (float*)p + (row * keys);
-                var sum = Exponentials(start, seen, Largest(start, seen));
-                Scale(start, seen, 1 / sum);
+                Scale(start, seen, 1 / Exponentials(start, seen, Largest(start, seen)));
                 new Span<float>(start + seen, (int)(keys - seen)).Clear();
             }
         });
@@ -40,7 +38,14 @@ internal static unsafe class SoftmaxKernel
         {
             for (var row = first; row < last; row++)
             {
-                Backward((float*)p + (row * keys), (float*)g + (row * keys), keys);
+                if (CpuKernel.IsWide)
+                {
+                    VectorFunctions.SoftmaxGradient<Vectors512, Vector512<float>>((float*)p + (row * keys), (float*)g + (row * keys), keys);
+                }
+                else
+                {
+                    VectorFunctions.SoftmaxGradient<Vectors256, Vector256<float>>((float*)p + (row * keys), (float*)g + (row * keys), keys);
+                }
             }
         });
         GC.KeepAlive((weights, gradient));
@@ -80,85 +85,24 @@ internal static unsafe class SoftmaxKernel
         return Math.Log(sum) + largest - wanted;
     }
 
-    private static void Backward(float* weights, float* gradient, nint count)
-    {
-        var dot = Vector256<float>.Zero;
-        for (nint i = 0; i < count; i += Lanes.Width)
-        {
-            dot += Lanes.Read<Float32Elements>(weights, i, count) * Lanes.Read<Float32Elements>(gradient, i, count);
-        }
-
-        var sum = Vector256.Create(Vector256.Sum(dot));
-        for (nint i = 0; i < count; i += Lanes.Width)
-        {
-            var value = (Lanes.Read<Float32Elements>(gradient, i, count) - sum) * Lanes.Read<Float32Elements>(weights, i, count);
-            Lanes.Write<Float32Elements>(gradient, i, count, value);
-        }
-    }
-
-    private static float Largest(float* row, nint count)
-    {
-        var largest = Vector256.Create(float.NegativeInfinity);
-        nint i = 0;
-        for (; i <= count - Lanes.Width; i += Lanes.Width)
-        {
-            largest = Vector256.Max(largest, Vector256.Load(row + i));
-        }
-
-        var found = float.NegativeInfinity;
-        for (var lane = 0; lane < Lanes.Width; lane++)
-        {
-            found = MathF.Max(found, largest[lane]);
-        }
-
-        for (; i < count; i++)
-        {
-            found = MathF.Max(found, row[i]);
-        }
-
-        return found;
-    }
+    private static float Largest(float* row, nint count) => CpuKernel.IsWide
+        ? VectorFunctions.Largest<Vectors512, Vector512<float>>(row, count)
+        : VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count);
 
     // exp(x - largest) in place, and their sum.
-    private static float Exponentials(float* row, nint count, float largest)
-    {
-        var shift = Vector256.Create(largest);
-        var (even, odd) = (Vector256<float>.Zero, Vector256<float>.Zero);
-        nint i = 0;
-        for (; i <= count - (2 * Lanes.Width); i += 2 * Lanes.Width)
-        {
-            even += Exponential(row + i, shift);
-            odd += Exponential(row + i + Lanes.Width, shift);
-        }
-
-        for (; i <= count - Lanes.Width; i += Lanes.Width)
-        {
-            even += Exponential(row + i, shift);
-        }
-
-        var sum = Vector256.Sum(even + odd);
-        for (; i < count; i++)
-        {
-            row[i] = MathF.Exp(row[i] - largest);
-            sum += row[i];
-        }
-
-        return sum;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<float> Exponential(float* place, Vector256<float> shift)
-    {
-        var value = Vector256.Exp(Vector256.Load(place) - shift);
-        value.Store(place);
-        return value;
-    }
+    private static float Exponentials(float* row, nint count, float largest) => CpuKernel.IsWide
+        ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, largest)
+        : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, largest);
 
     private static void Scale(float* row, nint count, float factor)
     {
-        for (nint i = 0; i < count; i += Lanes.Width)
+        if (CpuKernel.IsWide)
         {
-            Lanes.Write<Float32Elements>(row, i, count, Lanes.Read<Float32Elements>(row, i, count) * factor);
+            VectorFunctions.Scale<Vectors512, Vector512<float>>(row, count, factor);
+        }
+        else
+        {
+            VectorFunctions.Scale<Vectors256, Vector256<float>>(row, count, factor);
         }
     }
 }

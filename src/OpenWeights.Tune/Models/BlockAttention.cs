@@ -1,6 +1,7 @@
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
 
@@ -56,6 +57,11 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
 
     private static (Tensor Query, Tensor Key, Tensor Value) InputGradients(List<Tensor> saved, BlockAttentionSettings settings, Tensor gradient)
     {
+        if (Problem(saved[0], saved[1], saved[2], saved[3], settings) is { } problem)
+        {
+            return AttentionKernel.Backward(problem, gradient.to(saved[0].dtype));
+        }
+
         using var scope = NewDisposeScope();
         var plan = new Plan(saved[0], saved[1], saved[2], saved[3], settings);
         var gradQuery = empty_like(saved[0]);
@@ -72,8 +78,19 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         return (scope.Detach(gradQuery), Result(gradKey, saved[1]), Result(gradValue, saved[2]));
     }
 
+    // What the kernel of CPUs is given; null for what it does not compute.
+    private static AttentionProblem? Problem(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings) =>
+        settings.Cap is null && AttentionKernel.Serves(query, key, value, mask)
+            ? new AttentionProblem(query, key, value, mask, settings.Scale.ToDouble(), settings.Window)
+            : null;
+
     private static Tensor Forward(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)
     {
+        if (Problem(query, key, value, mask, settings) is { } problem)
+        {
+            return AttentionKernel.Forward(problem);
+        }
+
         using var scope = NewDisposeScope();
         var plan = new Plan(query, key, value, mask, settings);
         var mixed = empty([query.size(0), query.size(2), query.size(1), query.size(3)], query.dtype, query.device).transpose(1, 2);

@@ -1,0 +1,141 @@
+using System.Runtime.CompilerServices;
+
+namespace OpenWeights.Tune.Kernels;
+
+/// <summary>Functions of vectors; the standard library's are called for each vector instead of being part of a loop.</summary>
+internal static unsafe class VectorFunctions
+{
+    /// <summary>
+    /// e^x within an ulp: x = n ln 2 + r, and a polynomial of r (the Cephes library's expf; Moshier, 1989). Infinity above what float32 holds,
+    /// zero below; not a number stays so.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static TVector Exponential<TVectors, TVector>(TVector x)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        var within = TVectors.Smaller(TVectors.Create(89), TVectors.Larger(TVectors.Create(-104), x));
+        var power = TVectors.Round(TVectors.Multiply(within, TVectors.Create(1.44269504f)));
+        var rest = TVectors.MultiplyAdd(power, TVectors.Create(-0.693359375f), within);
+        rest = TVectors.MultiplyAdd(power, TVectors.Create(2.12194440e-4f), rest);
+        var sum = TVectors.MultiplyAdd(TVectors.Create(1.9875691500e-4f), rest, TVectors.Create(1.3981999507e-3f));
+        sum = TVectors.MultiplyAdd(sum, rest, TVectors.Create(8.3334519073e-3f));
+        sum = TVectors.MultiplyAdd(sum, rest, TVectors.Create(4.1665795894e-2f));
+        sum = TVectors.MultiplyAdd(sum, rest, TVectors.Create(1.6666665459e-1f));
+        sum = TVectors.MultiplyAdd(sum, rest, TVectors.Create(5.0000001201e-1f));
+        sum = TVectors.MultiplyAdd(sum, TVectors.Multiply(rest, rest), TVectors.Add(rest, TVectors.Create(1)));
+        return TVectors.Scale(sum, power);
+    }
+
+    /// <summary>The largest of some numbers.</summary>
+    internal static float Largest<TVectors, TVector>(float* row, nint count)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        var (largest, i) = (float.NegativeInfinity, (nint)0);
+        if (count >= TVectors.Width)
+        {
+            var found = TVectors.Load(row);
+            for (i = TVectors.Width; i <= count - TVectors.Width; i += TVectors.Width)
+            {
+                found = TVectors.Larger(TVectors.Load(row + i), found);
+            }
+
+            largest = TVectors.Largest(found);
+        }
+
+        for (; i < count; i++)
+        {
+            largest = MathF.Max(largest, row[i]);
+        }
+
+        return largest;
+    }
+
+    /// <summary>exp(x - largest) in place, and the sum.</summary>
+    internal static float Exponentials<TVectors, TVector>(float* row, nint count, float largest)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        var shift = TVectors.Create(largest);
+        var (even, odd, i) = (TVectors.Zero, TVectors.Zero, (nint)0);
+        for (; i <= count - (2 * TVectors.Width); i += 2 * TVectors.Width)
+        {
+            even = TVectors.Add(even, Shifted<TVectors, TVector>(row + i, shift));
+            odd = TVectors.Add(odd, Shifted<TVectors, TVector>(row + i + TVectors.Width, shift));
+        }
+
+        for (; i <= count - TVectors.Width; i += TVectors.Width)
+        {
+            even = TVectors.Add(even, Shifted<TVectors, TVector>(row + i, shift));
+        }
+
+        var sum = TVectors.Sum(TVectors.Add(even, odd));
+        for (; i < count; i++)
+        {
+            row[i] = MathF.Exp(row[i] - largest);
+            sum += row[i];
+        }
+
+        return sum;
+    }
+
+    /// <summary>Multiplies numbers where they lie.</summary>
+    internal static void Scale<TVectors, TVector>(float* row, nint count, float factor)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        var (by, i) = (TVectors.Create(factor), (nint)0);
+        for (; i <= count - TVectors.Width; i += TVectors.Width)
+        {
+            TVectors.Store(row + i, TVectors.Multiply(TVectors.Load(row + i), by));
+        }
+
+        for (; i < count; i++)
+        {
+            row[i] *= factor;
+        }
+    }
+
+    /// <summary>The gradient of a softmax's scores in place of its weights' gradient: p (dp - sum of p dp).</summary>
+    /// <param name="weights">p.</param>
+    /// <param name="gradient">dp.</param>
+    /// <param name="count">How many.</param>
+    internal static void SoftmaxGradient<TVectors, TVector>(float* weights, float* gradient, nint count)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        var (dot, i) = (TVectors.Zero, (nint)0);
+        for (; i <= count - TVectors.Width; i += TVectors.Width)
+        {
+            dot = TVectors.MultiplyAdd(TVectors.Load(weights + i), TVectors.Load(gradient + i), dot);
+        }
+
+        var sum = TVectors.Sum(dot);
+        for (; i < count; i++)
+        {
+            sum += weights[i] * gradient[i];
+        }
+
+        var all = TVectors.Create(sum);
+        for (i = 0; i <= count - TVectors.Width; i += TVectors.Width)
+        {
+            TVectors.Store(gradient + i, TVectors.Multiply(TVectors.Subtract(TVectors.Load(gradient + i), all), TVectors.Load(weights + i)));
+        }
+
+        for (; i < count; i++)
+        {
+            gradient[i] = (gradient[i] - sum) * weights[i];
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static TVector Shifted<TVectors, TVector>(float* place, TVector shift)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        var value = Exponential<TVectors, TVector>(TVectors.Subtract(TVectors.Load(place), shift));
+        TVectors.Store(place, value);
+        return value;
+    }
+}
