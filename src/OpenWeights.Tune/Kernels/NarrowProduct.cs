@@ -1,172 +1,110 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Products with as few columns as an adapter's rank: BLAS packs its factors for large products and spends most of its time on that here.
-/// Tiles of 8 x 16 numbers are kept in registers; float32, on CPUs whose vectors are 512 bits wide.
+/// Products with as few columns as an adapter's rank, in float32: BLAS packs its factors for large products and spends most of its time on
+/// that here.
 /// </summary>
 internal static unsafe class NarrowProduct
 {
-    private const int TileRows = 8;
-    private const int TileColumns = 16;
     private const int MostColumns = 64;
 
-    // The part of the summed dimension whose tile of the second factor stays in the first cache.
-    private const int Depth = 512;
+    // Rows of a product that are added to their sum at once.
+    private const int BlockRows = 256;
 
     /// <summary>Whether a product can be computed here: matrices of float32 on the CPU, with few columns and a long sum.</summary>
     internal static bool Serves(Tensor sum, Tensor left, Tensor right) =>
-        CpuKernel.IsWide && ServesMatrix(sum) && ServesMatrix(left) && ServesMatrix(right) && sum.stride(1) == 1 && right.stride(1) == 1
-        && sum.size(1) <= MostColumns && left.size(1) >= 2 * sum.size(1) && sum.numel() > 0;
+        ServesMatrix(sum) && ServesMatrix(left) && ServesMatrix(right) && sum.stride(1) == 1 && right.stride(1) == 1
+        && sum.size(1) <= MostColumns && left.size(1) >= 2 * sum.size(1) && sum.numel() > 0
+        && (left.stride(1) == 1 || (left.stride(0) == 1 && left.size(0) % Vector512<float>.Count == 0));
 
     /// <summary>sum += scale x left x right.</summary>
     /// <param name="sum">[rows, columns], columns side by side.</param>
-    /// <param name="left">[rows, depth], in any order.</param>
+    /// <param name="left">[rows, depth], either side by side.</param>
     /// <param name="right">[depth, columns], columns side by side.</param>
     /// <param name="scale">The scale.</param>
     internal static void Add(Tensor sum, Tensor left, Tensor right, float scale)
     {
-        var (rows, columns, depth) = (sum.size(0), sum.size(1), left.size(1));
-        var a = new Matrix((nint)CpuKernel.Pointer(left), (nint)left.stride(0), (nint)left.stride(1));
-        var b = new Matrix((nint)CpuKernel.Pointer(right), (nint)right.stride(0), 1);
-        var c = new Matrix((nint)CpuKernel.Pointer(sum), (nint)sum.stride(0), 1);
-        var groups = (rows + TileRows - 1) / TileRows;
-        CpuKernel.Run(groups, TileRows * columns * depth / 16, (first, last) => Add(a, b, c, (first * TileRows, Math.Min(rows, last * TileRows)), (columns, depth), scale));
-        GC.KeepAlive((sum, left, right));
+        if (CpuKernel.IsWide)
+        {
+            Add<Vectors512, Vector512<float>>(sum, left, right, scale);
+        }
+        else
+        {
+            Add<Vectors256, Vector256<float>>(sum, left, right, scale);
+        }
     }
 
     private static bool ServesMatrix(Tensor tensor) => CpuKernel.ServesRows(tensor) && tensor.dtype == ScalarType.Float32 && tensor.ndim == 2;
 
-    private static void Add(in Matrix a, in Matrix b, in Matrix c, (long First, long Last) rows, (long Columns, long Depth) size, float scale)
+    private static void Add<TVectors, TVector>(Tensor sum, Tensor left, Tensor right, float scale)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
     {
-        for (long k = 0; k < size.Depth; k += Depth)
+        using var scope = NewDisposeScope();
+        var (rows, columns, depth) = ((nint)sum.size(0), (nint)sum.size(1), (nint)left.size(1));
+        var across = left.stride(1) != 1;
+        var unit = across ? TileProduct.TileRows : TVectors.Width;
+        var factor = Packed(right, (columns + unit - 1) / unit * unit, scale);
+        var (a, b, c) = ((nint)CpuKernel.Pointer(left), (nint)CpuKernel.Pointer(factor), (nint)CpuKernel.Pointer(sum));
+        var (leftStride, sumStride, whole) = ((nint)Math.Max(left.stride(0), left.stride(1)), (nint)sum.stride(0), (nint)factor.size(1));
+        CpuKernel.Run((rows + BlockRows - 1) / BlockRows, BlockRows * depth, (first, last) =>
         {
-            var part = new Part(a, b, c, k, (int)Math.Min(Depth, size.Depth - k), scale);
-            for (long column = 0; column < size.Columns; column += TileColumns)
+            var (start, end) = ((nint)first * BlockRows, Math.Min(rows, (nint)last * BlockRows));
+            if (!across && whole == columns)
             {
-                Strip(part, rows, (column, (int)Math.Min(TileColumns, size.Columns - column)));
-            }
-        }
-    }
-
-    // The tiles below each other.
-    [SkipLocalsInit]
-    private static void Strip(in Part part, (long First, long Last) rows, (long First, int Width) columns)
-    {
-        var panel = stackalloc float[Depth * TileColumns];
-        var edge = stackalloc float[TileRows * TileColumns];
-        var (a, c) = (part.Left, part.Sum);
-        var right = new Panel((float*)part.Right.Start + (part.Start * part.Right.RowStride) + columns.First, part.Right.RowStride);
-        if (columns.Width < TileColumns)
-        {
-            right = Padded(right, panel, part.Depth, columns.Width);
-        }
-
-        for (var row = rows.First; row < rows.Last; row += TileRows)
-        {
-            var height = (int)Math.Min(TileRows, rows.Last - row);
-            var left = (nint)((float*)a.Start + (row * a.RowStride) + (part.Start * a.ColumnStride));
-            var target = (float*)c.Start + (row * c.RowStride) + columns.First;
-            if (height == TileRows && columns.Width == TileColumns)
-            {
-                Tile((left, a.RowStride, a.ColumnStride), right, ((nint)target, c.RowStride), part.Depth, part.Scale);
-                continue;
+                var target = new TileProduct.Target((float*)c + (start * sumStride), sumStride, adds: true);
+                TileProduct.Run<TVectors, TVector>(new TileProduct.Factor((float*)a + (start * leftStride), leftStride, 1), (float*)b, whole, target, end - start, whole, depth);
+                return;
             }
 
-            Copy(target, c.RowStride, edge, TileColumns, height, columns.Width);
-            EdgeTile((left, a.RowStride, a.ColumnStride), right, edge, (part.Depth, height), part.Scale);
-            Copy(edge, TileColumns, target, c.RowStride, height, columns.Width);
-        }
+            var part = stackalloc float[BlockRows * (MostColumns + TileProduct.TileRows)];
+            for (var row = start; row < end; row += BlockRows)
+            {
+                var count = Math.Min(BlockRows, end - row);
+                if (across)
+                {
+                    // The other way round: the columns of the right factor by those of the left.
+                    var target = new TileProduct.Target(part, BlockRows, adds: false);
+                    TileProduct.Run<TVectors, TVector>(new TileProduct.Factor((float*)b, 1, whole), (float*)a + row, leftStride, target, whole, count, depth);
+                    Add((float*)c + (row * sumStride), sumStride, part, (1, BlockRows), (count, columns));
+                }
+                else
+                {
+                    var target = new TileProduct.Target(part, whole, adds: false);
+                    TileProduct.Run<TVectors, TVector>(new TileProduct.Factor((float*)a + (row * leftStride), leftStride, 1), (float*)b, whole, target, count, whole, depth);
+                    Add((float*)c + (row * sumStride), sumStride, part, (whole, 1), (count, columns));
+                }
+            }
+        });
+        GC.KeepAlive((sum, left, factor));
     }
 
-    private static Panel Padded(Panel right, float* panel, int depth, int width)
+    // The right factor times the scale, with columns of zeros behind it.
+    private static Tensor Packed(Tensor right, long columns, float scale)
     {
-        for (var i = 0; i < depth; i++)
+        if (scale == 1 && columns == right.size(1))
         {
-            for (var j = 0; j < TileColumns; j++)
+            return right;
+        }
+
+        using Scalar factor = scale;
+        var packed = zeros([right.size(0), columns], float32, right.device);
+        _ = packed.narrow(1, 0, right.size(1)).copy_(right).mul_(factor);
+        return packed;
+    }
+
+    private static void Add(float* sum, nint stride, float* part, (nint Row, nint Column) step, (nint Rows, nint Columns) size)
+    {
+        for (nint row = 0; row < size.Rows; row++)
+        {
+            for (nint column = 0; column < size.Columns; column++)
             {
-                panel[(i * TileColumns) + j] = j < width ? right.Start[(i * right.Stride) + j] : 0;
+                sum[(row * stride) + column] += part[(row * step.Row) + (column * step.Column)];
             }
         }
-
-        return new Panel(panel, TileColumns);
-    }
-
-    private static void Copy(float* from, nint fromStride, float* to, nint toStride, int height, int width)
-    {
-        for (var i = 0; i < height; i++)
-        {
-            new ReadOnlySpan<float>(from + (i * fromStride), width).CopyTo(new Span<float>(to + (i * toStride), width));
-        }
-    }
-
-    private static void EdgeTile((nint Start, nint Row, nint Column) left, Panel right, float* target, (int Depth, int Height) size, float scale)
-    {
-        for (var row = 0; row < size.Height; row++)
-        {
-            var from = (float*)left.Start + (row * left.Row);
-            var sum = Vector512<float>.Zero;
-            for (nint i = 0; i < size.Depth; i++)
-            {
-                sum = Vector512.FusedMultiplyAdd(Vector512.Create(from[i * left.Column]), Vector512.Load(right.Start + (i * right.Stride)), sum);
-            }
-
-            var place = target + (row * TileColumns);
-            (Vector512.Load(place) + (sum * scale)).Store(place);
-        }
-    }
-
-    private static void Tile((nint Start, nint Row, nint Column) left, Panel right, (nint Start, nint Stride) target, int depth, float scale)
-    {
-        var (a0, a1) = (left.Start, left.Start + (left.Row * sizeof(float)));
-        var (a2, a3) = (a1 + (left.Row * sizeof(float)), a1 + (2 * left.Row * sizeof(float)));
-        var (a4, a5) = (a3 + (left.Row * sizeof(float)), a3 + (2 * left.Row * sizeof(float)));
-        var (a6, a7) = (a5 + (left.Row * sizeof(float)), a5 + (2 * left.Row * sizeof(float)));
-        var (s0, s1, s2, s3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
-        var (s4, s5, s6, s7) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
-        var b = right.Start;
-        nint at = 0;
-        for (var i = 0; i < depth; i++)
-        {
-            var v = Vector512.Load(b);
-            s0 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a0 + at)), v, s0);
-            s1 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a1 + at)), v, s1);
-            s2 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a2 + at)), v, s2);
-            s3 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a3 + at)), v, s3);
-            s4 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a4 + at)), v, s4);
-            s5 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a5 + at)), v, s5);
-            s6 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a6 + at)), v, s6);
-            s7 = Vector512.FusedMultiplyAdd(Vector512.Create(*((float*)a7 + at)), v, s7);
-            at += left.Column;
-            b += right.Stride;
-        }
-
-        var c = (float*)target.Start;
-        var by = Vector512.Create(scale);
-        Into(c, by, s0);
-        Into(c += target.Stride, by, s1);
-        Into(c += target.Stride, by, s2);
-        Into(c += target.Stride, by, s3);
-        Into(c += target.Stride, by, s4);
-        Into(c += target.Stride, by, s5);
-        Into(c += target.Stride, by, s6);
-        Into(c += target.Stride, by, s7);
-    }
-
-    private static void Into(float* place, Vector512<float> scale, Vector512<float> sum) => Vector512.FusedMultiplyAdd(sum, scale, Vector512.Load(place)).Store(place);
-
-    /// <summary>What the tiles of a part of the summed dimension share.</summary>
-    private readonly record struct Part(Matrix Left, Matrix Right, Matrix Sum, long Start, int Depth, float Scale);
-
-    private readonly record struct Matrix(nint Start, nint RowStride, nint ColumnStride);
-
-    private readonly struct Panel(float* start, nint stride)
-    {
-        internal float* Start => start;
-
-        internal nint Stride => stride;
     }
 }

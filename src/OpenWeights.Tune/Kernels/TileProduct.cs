@@ -11,8 +11,10 @@ internal static unsafe class TileProduct
     /// <summary>Rows of a tile: work that is cut into multiples of them is done fastest.</summary>
     internal const int TileRows = 6;
 
-    // A part of the summed dimension whose columns of the right factor stay in the first cache.
-    private const int Slab = 96;
+    private const int TallRows = 8;
+
+    // Numbers of the right factor, of a part of the summed dimension by the columns of a tile, that stay in the first cache: 24 KiB.
+    private const int SlabNumbers = 96 * 64;
 
     /// <summary>Columns of the widest tile; right factors that lie in strips of so many columns are read fastest.</summary>
     internal static int StripColumns<TVectors, TVector>()
@@ -31,10 +33,11 @@ internal static unsafe class TileProduct
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
     {
-        for (nint first = 0; first < depth; first += Slab)
+        var slab = SlabNumbers / Math.Min(columns, StripColumns<TVectors, TVector>());
+        for (nint first = 0; first < depth; first += slab)
         {
             var part = left with { Start = left.Start + (first * left.ColumnStride) };
-            RunSlab<TVectors, TVector>(part, right + (first * stride), stride, target with { Adds = target.Adds || first > 0 }, rows, columns, Math.Min(Slab, depth - first));
+            RunSlab<TVectors, TVector>(part, right + (first * stride), stride, target with { Adds = target.Adds || first > 0 }, rows, columns, Math.Min(slab, depth - first));
         }
     }
 
@@ -46,8 +49,8 @@ internal static unsafe class TileProduct
         {
             var vectors = (columns - column) / TVectors.Width;
             vectors = vectors >= 4 && TVectors.TileVectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
-            nint row = 0;
-            for (; row <= rows - TileRows; row += TileRows)
+            var (height, row) = (vectors == 1 ? TallRows : TileRows, (nint)0);
+            for (; row <= rows - height; row += height)
             {
                 var (a, c) = (left with { Start = left.Start + (row * left.RowStride) }, target with { Start = target.Start + (row * target.Stride) + column });
                 if (vectors == 4)
@@ -60,7 +63,7 @@ internal static unsafe class TileProduct
                 }
                 else
                 {
-                    Tile1<TVectors, TVector>(a, right + column, stride, c, depth);
+                    Tall<TVectors, TVector>(a, right + column, stride, c, depth);
                 }
             }
 
@@ -261,56 +264,47 @@ internal static unsafe class TileProduct
         Put<TVectors, TVector>(c + width, s51, target.Adds);
     }
 
+    // As many rows as a product's latency takes, of one vector each.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Tile1<TVectors, TVector>(in Factor left, float* right, nint stride, in Target target, nint depth)
+    private static void Tall<TVectors, TVector>(in Factor left, float* right, nint stride, in Target target, nint depth)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
     {
-        var width = TVectors.Width;
         var a0 = left.Start;
         var a1 = a0 + left.RowStride;
         var a2 = a1 + left.RowStride;
         var a3 = a2 + left.RowStride;
         var a4 = a3 + left.RowStride;
         var a5 = a4 + left.RowStride;
-        var s00 = TVectors.Zero;
-        var s10 = TVectors.Zero;
-        var s20 = TVectors.Zero;
-        var s30 = TVectors.Zero;
-        var s40 = TVectors.Zero;
-        var s50 = TVectors.Zero;
+        var a6 = a5 + left.RowStride;
+        var a7 = a6 + left.RowStride;
+        var (s0, s1, s2, s3) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
+        var (s4, s5, s6, s7) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
         nint at = 0;
         for (nint i = 0; i < depth; i++)
         {
-            var b0 = TVectors.Load(right);
-            var a = TVectors.Create(a0[at]);
-            s00 = TVectors.MultiplyAdd(a, b0, s00);
-            a = TVectors.Create(a1[at]);
-            s10 = TVectors.MultiplyAdd(a, b0, s10);
-            a = TVectors.Create(a2[at]);
-            s20 = TVectors.MultiplyAdd(a, b0, s20);
-            a = TVectors.Create(a3[at]);
-            s30 = TVectors.MultiplyAdd(a, b0, s30);
-            a = TVectors.Create(a4[at]);
-            s40 = TVectors.MultiplyAdd(a, b0, s40);
-            a = TVectors.Create(a5[at]);
-            s50 = TVectors.MultiplyAdd(a, b0, s50);
+            var b = TVectors.Load(right);
+            s0 = TVectors.MultiplyAdd(TVectors.Create(a0[at]), b, s0);
+            s1 = TVectors.MultiplyAdd(TVectors.Create(a1[at]), b, s1);
+            s2 = TVectors.MultiplyAdd(TVectors.Create(a2[at]), b, s2);
+            s3 = TVectors.MultiplyAdd(TVectors.Create(a3[at]), b, s3);
+            s4 = TVectors.MultiplyAdd(TVectors.Create(a4[at]), b, s4);
+            s5 = TVectors.MultiplyAdd(TVectors.Create(a5[at]), b, s5);
+            s6 = TVectors.MultiplyAdd(TVectors.Create(a6[at]), b, s6);
+            s7 = TVectors.MultiplyAdd(TVectors.Create(a7[at]), b, s7);
             at += left.ColumnStride;
             right += stride;
         }
 
         var c = target.Start;
-        Put<TVectors, TVector>(c, s00, target.Adds);
-        c += target.Stride;
-        Put<TVectors, TVector>(c, s10, target.Adds);
-        c += target.Stride;
-        Put<TVectors, TVector>(c, s20, target.Adds);
-        c += target.Stride;
-        Put<TVectors, TVector>(c, s30, target.Adds);
-        c += target.Stride;
-        Put<TVectors, TVector>(c, s40, target.Adds);
-        c += target.Stride;
-        Put<TVectors, TVector>(c, s50, target.Adds);
+        Put<TVectors, TVector>(c, s0, target.Adds);
+        Put<TVectors, TVector>(c += target.Stride, s1, target.Adds);
+        Put<TVectors, TVector>(c += target.Stride, s2, target.Adds);
+        Put<TVectors, TVector>(c += target.Stride, s3, target.Adds);
+        Put<TVectors, TVector>(c += target.Stride, s4, target.Adds);
+        Put<TVectors, TVector>(c += target.Stride, s5, target.Adds);
+        Put<TVectors, TVector>(c += target.Stride, s6, target.Adds);
+        Put<TVectors, TVector>(c += target.Stride, s7, target.Adds);
     }
 
     /// <summary>A factor whose elements may lie in any order.</summary>
