@@ -23,6 +23,9 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     // Fewer rows would read the head's weight too often for what is computed with it.
     private const long LeastRows = 128;
 
+    // Rows that kernels take side by side.
+    private const long RowsTogether = 64;
+
     public override string Name => nameof(HeadCrossEntropy);
 
     /// <summary>The summed cross entropy, a float32 scalar.</summary>
@@ -35,7 +38,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         apply(hidden, weight, targets, (multiplier, softCap));
 
     /// <summary>How many rows of scores are there at once.</summary>
-    internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary);
+    internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary / RowsTogether * RowsTogether);
 
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
@@ -53,6 +56,14 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         {
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, rows - start);
+            if (softCap is null && HeadKernel.Serves(hidden, weight, targets))
+            {
+                using Scalar ofChunk = HeadKernel.Run(new HeadChunk(
+                    hidden.narrow(0, start, count), weight, targets.narrow(0, start, count), (float)multiplier, gradHidden?.narrow(0, start, count), gradWeight, start == 0));
+                _ = loss.add_(ofChunk, Scalars.One);
+                continue;
+            }
+
             var states = hidden.narrow(0, start, count).to(dtype);
             var scores = Scores(states, weight, dtype);
             var slope = Shape(scores, multiplier, softCap);

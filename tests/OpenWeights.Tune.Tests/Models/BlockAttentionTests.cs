@@ -1,13 +1,24 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Tests.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Models;
 
 /// <summary>Attention in blocks against the formula, written out in float64 with every score at once.</summary>
-public sealed class BlockAttentionTests
+[TestFixture(true)]
+[TestFixture(false)]
+public sealed class BlockAttentionTests(bool wide)
 {
+    private VectorWidth? _width;
+
+    [SetUp]
+    public void Choose() => _width = new VectorWidth(wide);
+
+    [TearDown]
+    public void Restore() => _width!.Dispose();
+
     // More than one block of queries, a ragged last one, grouped queries, several rows, limited scores, and queries behind a cache.
     [TestCase(1, 1, 1, 1, 1, 8, null)]
     [TestCase(2, 4, 2, 7, 7, 8, null)]
@@ -17,6 +28,10 @@ public sealed class BlockAttentionTests
     [TestCase(2, 4, 1, 200, 200, 8, 2.5)]
     [TestCase(3, 4, 2, 1, 33, 8, null)]
     [TestCase(2, 4, 2, 140, 171, 8, 1.5)]
+    [TestCase(1, 1, 1, 12, 12, 16, null)]
+    [TestCase(2, 4, 2, 150, 171, 80, null)]
+    [TestCase(1, 2, 1, 400, 400, 64, null)]
+    [TestCase(1, 3, 3, 97, 97, 100, null)]
     public void Blocks_give_the_formulas_values_and_gradients(int batch, int heads, int keyValueHeads, int queries, int keys, int width, double? cap) =>
         Compare((batch, heads, keyValueHeads, queries, keys, width), Mask.Causal, window: null, cap);
 

@@ -1,15 +1,29 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Tests.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Objectives;
 
 /// <summary>The fused head and loss against the plain operators in float64.</summary>
-public sealed class HeadCrossEntropyTests
+[TestFixture(true)]
+[TestFixture(false)]
+public sealed class HeadCrossEntropyTests(bool wide)
 {
+    private VectorWidth? _width;
+
+    [SetUp]
+    public void Choose() => _width = new VectorWidth(wide);
+
+    [TearDown]
+    public void Restore() => _width!.Dispose();
+
     // A vocabulary so large that the rows need several chunks.
     [TestCase(40, 8, 11, 1, null)]
+    [TestCase(3, 16, 5, 1, null)]
+    [TestCase(40, 48, 1000, 1, null)]
+    [TestCase(150, 80, 120_000, 0.125, null)]
     [TestCase(70, 4, 600_000, 1, null)]
     [TestCase(40, 8, 11, 0.125, null)]
     [TestCase(40, 8, 11, 1, 0.7)]
@@ -37,6 +51,16 @@ public sealed class HeadCrossEntropyTests
         Assert.That(loss.ToDouble(), Is.EqualTo(plain.ToDouble()).Within(1e-6 * plain.ToDouble()));
         Assert.That(Golden.LargestDifference(states.grad!, states64.grad!), Is.LessThan(1e-6));
         Assert.That(Golden.LargestDifference(weight.grad!, weight64.grad!), Is.LessThan(3e-6));
+    }
+
+    [Test]
+    public void The_kernel_and_the_operators_beside_it_give_the_same_in_bfloat16_too([Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(5);
+        var targets = randint(0, 900, [100]);
+        var (kernel, operators) = Composed.Both(leaves => HeadCrossEntropy.Sum(leaves[0], leaves[1], targets), randn([100, 64]).to(dtype), randn([900, 64]).to(dtype));
+        Assert.That(Composed.Difference(kernel, operators), Is.LessThan(dtype == float32 ? 2e-6 : 1.0 / 64));
     }
 
     [Test]

@@ -10,7 +10,7 @@ internal static class ProductPrecision
     private static readonly bool s_multipliesBFloat16 = !X86Base.IsSupported || HasBFloat16Instructions();
 
     // Fewer rows do not pay for turning the other factor into float32.
-    private const long LeastRows = 32;
+    internal const long LeastRows = 32;
 
     /// <summary>The dtype for products with some states: their own, or float32, of which theirs is a part, where that is faster.</summary>
     /// <param name="states">The states, of any shape.</param>
