@@ -36,6 +36,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -335,14 +336,53 @@ typedef void (*owt_release_fn)(void* context);
 
 namespace {
 
-struct ManagedNode : public torch::autograd::Node {
+// How the graph owns its nodes. This is the way of libtorch up to some 2.x: by shared_ptr.
+template <class Base, class = void>
+struct Owned : public Base {
+  template <class T>
+  using Pointer = std::shared_ptr<T>;
+
+  template <class T, class... Arguments>
+  static Pointer<T> make(Arguments... arguments) {
+    // Found by the argument's namespace, and only here: later libtorches lack this deleter.
+    return Pointer<T>(new T(arguments...), [](Base* node) { deleteNode(node); });
+  }
+
+  Pointer<Base> itself() { return this->shared_from_this(); }
+  virtual void forget() = 0;
+};
+
+// Libtorch 2.13 counts references in the node itself. A saved output points back to its node, weakly, which keeps
+// the node's memory until it lets go of what it saved.
+template <class Base>
+struct Owned<Base, std::enable_if_t<std::is_base_of<c10::intrusive_ptr_target, Base>::value>> : public Base {
+  template <class T>
+  using Pointer = c10::intrusive_ptr<T>;
+
+  template <class T, class... Arguments>
+  static Pointer<T> make(Arguments... arguments) {
+    return c10::make_intrusive<T>(arguments...);
+  }
+
+  Pointer<Base> itself() { return this->getptr(); }
+  virtual void forget() = 0;
+
+  void release_resources() override {
+    forget();
+    Base::release_resources();
+  }
+};
+
+struct ManagedNode : public Owned<torch::autograd::Node> {
   ManagedNode(void* context, owt_backward_fn run, owt_release_fn release) : context_(context), run_(run), release_(release) {}
 
   ~ManagedNode() override { release_(context_); }
 
   std::string name() const override { return "ManagedFunction"; }
 
-  void release_variables() override {
+  void release_variables() override { forget(); }
+
+  void forget() override {
     std::lock_guard<std::mutex> lock(mutex_);
     saved_.clear();
     released_ = true;
@@ -379,7 +419,7 @@ struct ManagedNode : public torch::autograd::Node {
                             "Specify retain_graph=true where it is needed again.");
     variable_list tensors;
     for (auto& variable : saved_) {
-      tensors.push_back(variable.unpack(shared_from_this()));
+      tensors.push_back(variable.unpack(itself()));
     }
     return tensors;
   }
@@ -393,7 +433,7 @@ struct ManagedNode : public torch::autograd::Node {
   bool released_ = false;
 };
 
-using NodePtr = std::shared_ptr<ManagedNode>;
+using NodePtr = ManagedNode::Pointer<ManagedNode>;
 
 }  // namespace
 
@@ -402,7 +442,7 @@ OWT_API void owt_set_error(const char* text) { set_error(text); }
 // Makes a node whose inputs are the given tensors; owned by the caller until owt_node_release.
 OWT_API int owt_node_new(void* context, owt_backward_fn run, owt_release_fn release, void* const* inputs, int64_t count, void** node) {
   return guarded([&] {
-    NodePtr made(new ManagedNode(context, run, release), torch::autograd::deleteNode);
+    auto made = ManagedNode::make<ManagedNode>(context, run, release);
     made->set_next_edges(torch::autograd::collect_next_edges(borrow_all(inputs, count)));
     *node = new NodePtr(std::move(made));
   });
