@@ -15,9 +15,9 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 {
     // The scores of a chunk; more of them where each chunk's gradient is added to a whole weight's.
     private const long ChunkScores = 1 << 23;
-    private const long ChunkScoresOfTrainedHead = 1 << 24;
+    private const long ChunkScoresOfTrainedHead = 3 << 22;
 
-    // How much of a weight is there in another dtype at once.
+    // How much of a weight is there in another dtype at once; and of its gradient in BLAS's own memory, which grows with a product's width.
     private const long PartElements = 1 << 21;
 
     // Fewer rows would read the head's weight too often for what is computed with it.
@@ -34,7 +34,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double multiplier = 1, double? softCap = null) =>
         apply(hidden, weight, targets, (multiplier, softCap));
 
-    /// <summary>How many rows of scores are there at once.</summary>
+    /// <summary>How many rows of scores are there at once, at most.</summary>
     internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary);
 
     public override Tensor forward(AutogradContext ctx, params object[] vars)
@@ -42,7 +42,8 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
         var (multiplier, softCap) = ((double, double?))vars[3];
         using var scope = NewDisposeScope();
-        var (rows, chunk) = (hidden.size(0), RowsOfChunk(weight.size(0), weight.requires_grad));
+        var rows = hidden.size(0);
+        var chunk = EvenChunk(rows, RowsOfChunk(weight.size(0), weight.requires_grad));
         var loss = zeros([], float32, hidden.device);
         var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
 
@@ -70,7 +71,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 
             gradScores = gradScores.to(dtype);
             AddHiddenGradient(gradHidden?.narrow(0, start, count), gradScores, weight, dtype);
-            _ = dtype == float32 ? gradWeight?.addmm_(gradScores.t(), states) : gradWeight?.PlusInPlace(gradScores.t().mm(states));
+            AddWeightGradient(gradWeight, gradScores, states);
         }
 
         ctx.save_data("gradients", new Gradients(gradHidden?.DetachFromDisposeScope(), gradWeight?.to(weight.dtype).DetachFromDisposeScope()));
@@ -99,6 +100,28 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         }
 
         return scores;
+    }
+
+    // The rows of equal chunks, none larger than the most.
+    private static long EvenChunk(long rows, long most)
+    {
+        var chunks = Math.Max(1, (rows + most - 1) / most);
+        return Math.Max(1, (rows + chunks - 1) / chunks);
+    }
+
+    private static void AddWeightGradient(Tensor? target, Tensor gradScores, Tensor states)
+    {
+        if (target is null)
+        {
+            return;
+        }
+
+        foreach (var (start, count) in target.device.type == TorchSharp.DeviceType.CPU ? Parts(target) : [(0, target.size(0))])
+        {
+            using var scope = NewDisposeScope();
+            var (part, scores) = (target.narrow(0, start, count), gradScores.narrow(1, start, count).t());
+            _ = states.dtype == float32 ? part.addmm_(scores, states) : part.PlusInPlace(scores.mm(states));
+        }
     }
 
     private static void AddHiddenGradient(Tensor? target, Tensor gradScores, Tensor weight, ScalarType dtype)
