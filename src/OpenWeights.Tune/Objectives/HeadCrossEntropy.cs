@@ -37,6 +37,13 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     /// <summary>How many rows of scores are there at once, at most.</summary>
     internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary);
 
+    /// <summary>The rows of equal chunks, none larger than the most.</summary>
+    internal static long EvenChunk(long rows, long most)
+    {
+        var chunks = Math.Max(1, (rows + most - 1) / most);
+        return Math.Max(1, (rows + chunks - 1) / chunks);
+    }
+
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
         var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
@@ -100,13 +107,6 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         }
 
         return scores;
-    }
-
-    // The rows of equal chunks, none larger than the most.
-    private static long EvenChunk(long rows, long most)
-    {
-        var chunks = Math.Max(1, (rows + most - 1) / most);
-        return Math.Max(1, (rows + chunks - 1) / chunks);
     }
 
     private static void AddWeightGradient(Tensor? target, Tensor gradScores, Tensor states)
