@@ -49,6 +49,7 @@ internal static partial class NativeLoader
         if (OperatingSystem.IsLinux())
         {
             NativeMethods.owt_use_pooled_memory();
+            NativeMethods.owt_drop_start_pages();
         }
 
         // libtorch may start at one thread; a number that the user chose stays.

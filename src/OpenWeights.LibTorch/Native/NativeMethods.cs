@@ -147,6 +147,9 @@ internal static unsafe partial class NativeMethods
     internal static partial void owt_use_pooled_memory();
 
     [LibraryImport(Library)]
+    internal static partial void owt_drop_start_pages();
+
+    [LibraryImport(Library)]
     internal static partial void owt_cpu_memory(long* live, long* peak, long* cached);
 
     [LibraryImport(Library)]

@@ -23,20 +23,22 @@
 #include <torch/version.h>
 
 #ifdef __linux__
+#include <fcntl.h>
+#include <link.h>
 #include <malloc.h>
 #endif
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -567,71 +569,111 @@ OWT_API void owt_set_tf32(int32_t allow) {
 //
 // A training step asks for the same large blocks again and again, or for blocks that are a little larger or
 // smaller where batches differ in length. glibc gives much of that back to the system, and the next step faults
-// every page in again. So large blocks are cut from chunks that stay here: a free block is cut to the size
-// wanted, and joins its free neighbours when it comes back. Small blocks stay with malloc, told not to trim.
+// every page in again. So large blocks are cut from one range of addresses that stays here, each as low as it
+// fits: what lives long gathers at the bottom, and free blocks join their neighbours. Where gaps make the pages
+// in memory more than the most that was ever in use, those of free blocks go back to the system. Small blocks
+// stay with malloc, told not to trim.
 
 namespace {
 
 constexpr size_t kLarge = size_t(1) << 18;
 constexpr size_t kPage = 4096;
 constexpr size_t kHugePage = size_t(1) << 21;
-constexpr size_t kChunk = size_t(64) << 20;
+constexpr size_t kStep = size_t(64) << 20;
+
+// What may lie in memory beyond the most that was in use at once.
+constexpr size_t kSlack = size_t(8) << 20;
+
+size_t round_down(size_t size, size_t unit) { return size & ~(unit - 1); }
+size_t round_up(size_t size, size_t unit) { return round_down(size + unit - 1, unit); }
+char* round_down(char* at, size_t unit) { return reinterpret_cast<char*>(round_down(reinterpret_cast<size_t>(at), unit)); }
+char* round_up(char* at, size_t unit) { return reinterpret_cast<char*>(round_up(reinterpret_cast<size_t>(at), unit)); }
+
+// The parts of the address space whose pages may lie in memory.
+class ResidentPages {
+ public:
+  size_t total() const { return total_; }
+
+  // How much of a range may lie in memory.
+  size_t within(char* from, char* to) const {
+    size_t sum = 0;
+    for (auto i = first_after(from); i != ranges_.end() && i->first < to; ++i) {
+      sum += static_cast<size_t>(std::min(to, i->second) - std::max(from, i->first));
+    }
+    return sum;
+  }
+
+  void add(char* from, char* to) {
+    auto i = first_after(from);
+    while (i != ranges_.end() && i->first <= to) {
+      from = std::min(from, i->first);
+      to = std::max(to, i->second);
+      total_ -= static_cast<size_t>(i->second - i->first);
+      i = ranges_.erase(i);
+    }
+    ranges_.emplace(from, to);
+    total_ += static_cast<size_t>(to - from);
+  }
+
+  void remove(char* from, char* to) {
+    for (auto i = first_after(from); i != ranges_.end() && i->first < to;) {
+      auto [start, end] = *i;
+      total_ -= static_cast<size_t>(std::min(to, end) - std::max(from, start));
+      i = ranges_.erase(i);
+      if (start < from) {
+        ranges_.emplace(start, from);
+      }
+      if (to < end) {
+        ranges_.emplace(to, end);
+      }
+    }
+  }
+
+ private:
+  using Ranges = std::map<char*, char*>;
+
+  // The first range that ends at or behind a place.
+  Ranges::const_iterator first_after(char* at) const {
+    auto i = ranges_.upper_bound(at);
+    return i != ranges_.begin() && std::prev(i)->second >= at ? std::prev(i) : i;
+  }
+
+  Ranges ranges_;
+  size_t total_ = 0;
+};
 
 class BlockPool {
  public:
-  // The smallest free block that holds the size, what is left over of it staying free.
+  // The lowest free block that holds the size, what is left over of it staying free.
   void* take(size_t size) {
     size = round_up(size, kPage);
     std::lock_guard<std::mutex> lock(mutex_);
-    auto found = free_.lower_bound({size, nullptr});
+    auto found = lowest(size);
     if (found == free_.end()) {
       grow(size);
-      found = free_.lower_bound({size, nullptr});
+      found = lowest(size);
     }
-    char* at = found->second;
+    auto [at, whole] = *found;
     free_.erase(found);
-    Block& block = blocks_.find(at)->second;
-    if (block.size - size >= kLarge) {
-      insert(at + size, {block.chunk, block.size - size, true});
-      block.size = size;
+    if (whole - size >= kLarge) {
+      free_.emplace(at + size, whole - size);
+      whole = size;
     }
-    block.free = false;
-    Chunk& chunk = *block.chunk;
-    chunk.blocks_in_use++;
-    size_t end = static_cast<size_t>(at - chunk.base) + block.size;
-    if (end > chunk.touched) {
-      held_ += end - chunk.touched;
-      chunk.touched = end;
-    }
-    live_ += block.size;
+    used_.emplace(at, whole);
+    live_ += whole;
     peak_ = std::max(peak_, live_);
+    most_ = std::max(most_, live_);
+    touch(at, at + size);
     return at;
   }
 
   void put(void* given) {
     std::lock_guard<std::mutex> lock(mutex_);
-    auto at = blocks_.find(static_cast<char*>(given));
-    Chunk& chunk = *at->second.chunk;
-    chunk.last_use = ++clock_;
-    chunk.blocks_in_use--;
-    live_ -= at->second.size;
-    at->second.free = true;
-    auto next = std::next(at);
-    if (next != blocks_.end() && next->second.free && next->second.chunk == &chunk) {
-      free_.erase({next->second.size, next->first});
-      at->second.size += next->second.size;
-      blocks_.erase(next);
-    }
-    if (at != blocks_.begin()) {
-      auto previous = std::prev(at);
-      if (previous->second.free && previous->second.chunk == &chunk) {
-        free_.erase({previous->second.size, previous->first});
-        previous->second.size += at->second.size;
-        blocks_.erase(at);
-        at = previous;
-      }
-    }
-    free_.emplace(at->second.size, at->first);
+    auto block = used_.find(static_cast<char*>(given));
+    auto [at, size] = *block;
+    used_.erase(block);
+    live_ -= size;
+    add_free(at, size);
   }
 
   // Cached are the pages that were in use once and have not gone back to the system.
@@ -639,7 +681,7 @@ class BlockPool {
     std::lock_guard<std::mutex> lock(mutex_);
     *live = static_cast<int64_t>(live_);
     *peak = static_cast<int64_t>(peak_);
-    *cached = static_cast<int64_t>(held_ - live_);
+    *cached = std::max<int64_t>(0, static_cast<int64_t>(resident_.total()) - *live);
   }
 
   void reset_peak() {
@@ -648,83 +690,85 @@ class BlockPool {
   }
 
  private:
-  struct Chunk {
-    void* mapping;
-    size_t mapped;
-    char* base;
-    size_t touched;  // bytes from the base on that may lie in memory
-    size_t blocks_in_use;
-    uint64_t last_use;
-  };
+  using Blocks = std::map<char*, size_t>;
 
-  struct Block {
-    Chunk* chunk;
-    size_t size;
-    bool free;
-  };
-
-  static size_t round_up(size_t size, size_t unit) { return (size + unit - 1) & ~(unit - 1); }
-
-  void insert(char* at, Block block) {
-    blocks_.emplace(at, block);
-    free_.emplace(block.size, at);
+  Blocks::iterator lowest(size_t size) {
+    return std::find_if(free_.begin(), free_.end(), [size](const auto& block) { return block.second >= size; });
   }
 
-  // Asks the system for a chunk. Chunks that nobody uses go back first, the longest unused first, until what is
-  // held stays within an eighth of the most that was ever in use at once. Pages that nobody touches cost nothing,
-  // so a chunk is larger than what is asked for: few chunks leave few gaps.
+  // Joins a block with the free ones beside it.
+  void add_free(char* at, size_t size) {
+    auto next = free_.lower_bound(at);
+    if (next != free_.end() && next->first == at + size) {
+      size += next->second;
+      next = free_.erase(next);
+    }
+    if (next != free_.begin() && std::prev(next)->first + std::prev(next)->second == at) {
+      std::prev(next)->second += size;
+    } else {
+      free_.emplace(at, size);
+    }
+  }
+
+  // A range is about to lie in memory. Pages of free blocks make room for it where it would be too much, the
+  // highest first, since the lowest are used again soonest.
+  void touch(char* from, char* to) {
+    size_t fresh = static_cast<size_t>(to - from) - resident_.within(from, to);
+    size_t most = most_ + kSlack;
+    for (auto block = free_.rbegin(); block != free_.rend() && fresh > 0 && resident_.total() + fresh > most; ++block) {
+      give_back(round_up(block->first, kHugePage), round_down(block->first + block->second, kHugePage), resident_.total() + fresh - most);
+    }
+    resident_.add(from, to);
+  }
+
+  // Lets pages of a range go, from its end on, until they are as many as are wanted.
+  void give_back(char* from, char* to, size_t wanted) {
+    while (to > from && wanted > 0) {
+      char* start = std::max(from, to - round_up(wanted, kHugePage));
+      size_t there = resident_.within(start, to);
+      if (there > 0 && madvise(start, static_cast<size_t>(to - start), MADV_DONTNEED) == 0) {
+        resident_.remove(start, to);
+        wanted -= std::min(wanted, there);
+      }
+      to = start;
+    }
+  }
+
+  // More of the range becomes usable; where it is full, or the system refused so large a range, another is reserved.
   void grow(size_t size) {
-    size_t most = std::max(peak_, live_ + size);
-    while (held_ + size > most + most / 8 && drop_oldest()) {
+    size_t step = round_up(size, kStep);
+    if (static_cast<size_t>(end_ - opened_) < step && !reserve(step)) {
+      TORCH_CHECK(false, "out of memory: the system refused addresses for ", size, " bytes (", live_, " bytes are in use by tensors)");
     }
-    if (!map_chunk(std::max({size, kChunk, held_ / 4})) && !map_chunk(size)) {
-      while (drop_oldest()) {
-      }
-      TORCH_CHECK(map_chunk(size), "out of memory: the system refused ", size, " bytes (", live_, " bytes are in use by tensors)");
-    }
+    TORCH_CHECK(mprotect(opened_, step, PROT_READ | PROT_WRITE) == 0, "out of memory: the system refused ", size, " bytes (", live_, " bytes are in use by tensors)");
+    add_free(opened_, step);
+    opened_ += step;
   }
 
-  bool map_chunk(size_t size) {
-    size = round_up(size, kHugePage);
-    size_t mapped = size + kHugePage;
-    void* mapping = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapping == MAP_FAILED) {
-      return false;
-    }
-    auto base = reinterpret_cast<char*>(round_up(reinterpret_cast<uintptr_t>(mapping), kHugePage));
+  // Addresses cost nothing until they are used: twice the machine's memory of them, or as much as is allowed.
+  bool reserve(size_t least) {
+    size_t memory = static_cast<size_t>(std::max(0L, sysconf(_SC_PHYS_PAGES))) * kPage;
+    for (size_t size = std::max(least, round_up(2 * memory, kHugePage)); size >= least; size = size == least ? 0 : std::max(least, round_down(size / 2, kHugePage))) {
+      void* mapping = mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (mapping != MAP_FAILED) {
+        opened_ = round_up(static_cast<char*>(mapping), kHugePage);
+        end_ = opened_ + size;
 #ifdef MADV_HUGEPAGE
-    madvise(base, size, MADV_HUGEPAGE);
+        madvise(opened_, size, MADV_HUGEPAGE);
 #endif
-    chunks_.push_back({mapping, mapped, base, 0, 0, ++clock_});
-    insert(base, {&chunks_.back(), size, true});
-    return true;
-  }
-
-  bool drop_oldest() {
-    auto oldest = chunks_.end();
-    for (auto i = chunks_.begin(); i != chunks_.end(); ++i) {
-      if (i->blocks_in_use == 0 && (oldest == chunks_.end() || i->last_use < oldest->last_use)) {
-        oldest = i;
+        return true;
       }
     }
-    if (oldest == chunks_.end()) {
-      return false;
-    }
-    auto block = blocks_.find(oldest->base);
-    free_.erase({block->second.size, block->first});
-    blocks_.erase(block);
-    held_ -= oldest->touched;
-    munmap(oldest->mapping, oldest->mapped);
-    chunks_.erase(oldest);
-    return true;
+    return false;
   }
 
   std::mutex mutex_;
-  std::list<Chunk> chunks_;
-  std::map<char*, Block> blocks_;
-  std::set<std::pair<size_t, char*>> free_;
-  size_t live_ = 0, peak_ = 0, held_ = 0;
-  uint64_t clock_ = 0;
+  Blocks free_;
+  std::unordered_map<char*, size_t> used_;
+  ResidentPages resident_;
+  char* opened_ = nullptr;  // where the range's part that is not usable yet begins
+  char* end_ = nullptr;
+  size_t live_ = 0, peak_ = 0, most_ = 0;
 };
 
 BlockPool& pool() {
@@ -783,6 +827,55 @@ OWT_API void owt_use_pooled_memory() {
   static PooledAllocator allocator;
   c10::SetCPUAllocator(&allocator, 1);
 }
+
+#ifdef __linux__
+namespace {
+
+// Whether all of a range's pages that are in memory are the file's own. A page that was written to since, as runtimes
+// do with their code, is the process's alone and would be lost.
+bool is_all_of_file(int pagemap, size_t start, size_t end) {
+  constexpr uint64_t kPresent = uint64_t(1) << 63, kSwapped = uint64_t(1) << 62, kOfFile = uint64_t(1) << 61;
+  std::vector<uint64_t> pages((end - start) / kPage);
+  auto size = static_cast<ssize_t>(pages.size() * sizeof(uint64_t));
+  if (pread(pagemap, pages.data(), size, static_cast<off_t>(start / kPage * sizeof(uint64_t))) != size) {
+    return false;
+  }
+  return std::all_of(pages.begin(), pages.end(), [](uint64_t page) {
+    return (page & (kPresent | kSwapped)) == 0 || (page & (kPresent | kOfFile)) == (kPresent | kOfFile);
+  });
+}
+
+// A library's segments that may not be written: code, constants, tables of symbols. Not those of the program and of
+// .NET's own libraries, which .NET changes while it runs.
+int drop_read_only_pages(struct dl_phdr_info* library, size_t, void* pagemap) {
+  if (library->dlpi_name == nullptr || library->dlpi_name[0] != '/' || std::strstr(library->dlpi_name, "/libcoreclr") || std::strstr(library->dlpi_name, "/libclr")) {
+    return 0;
+  }
+  for (int i = 0; i < library->dlpi_phnum; i++) {
+    const auto& segment = library->dlpi_phdr[i];
+    size_t start = round_up(library->dlpi_addr + segment.p_vaddr, kPage);
+    size_t end = round_down(library->dlpi_addr + segment.p_vaddr + segment.p_memsz, kPage);
+    if (segment.p_type == PT_LOAD && (segment.p_flags & PF_W) == 0 && start < end && is_all_of_file(*static_cast<int*>(pagemap), start, end)) {
+      madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+// Loading libtorch and the hundreds of libraries that a distribution links it to reads a hundred megabytes of
+// their files once, which count as the process's memory. They are let go of; what runs later is mapped again.
+OWT_API void owt_drop_start_pages() {
+  int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  if (pagemap >= 0) {
+    dl_iterate_phdr(&drop_read_only_pages, &pagemap);
+    close(pagemap);
+  }
+}
+#else
+OWT_API void owt_drop_start_pages() {}
+#endif
 
 OWT_API void owt_cpu_memory(int64_t* live, int64_t* peak, int64_t* cached) { pool().statistics(live, peak, cached); }
 OWT_API void owt_reset_cpu_peak() { pool().reset_peak(); }

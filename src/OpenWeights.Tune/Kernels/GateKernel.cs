@@ -22,9 +22,15 @@ internal static unsafe class GateKernel
     }
 
     /// <summary>The gradients of gate and up from the product's, which is in one piece.</summary>
-    internal static (Tensor Gate, Tensor Up) Backward(Tensor gate, Tensor up, Tensor gradient, Activation activation)
+    /// <param name="gate">Gate.</param>
+    /// <param name="up">Up.</param>
+    /// <param name="gradient">The product's gradient.</param>
+    /// <param name="activation">The activation.</param>
+    /// <param name="overwrites">Whether the gate's gradient is written over the product's, whose dtype is then the gate's.</param>
+    internal static (Tensor Gate, Tensor Up) Backward(Tensor gate, Tensor up, Tensor gradient, Activation activation, bool overwrites = false)
     {
-        var (gradGate, gradUp) = (empty(gate.shape, gate.dtype, gate.device), empty(gate.shape, gate.dtype, gate.device));
+        var gradGate = overwrites ? gradient.alias() : empty(gate.shape, gate.dtype, gate.device);
+        var gradUp = empty(gate.shape, gate.dtype, gate.device);
         Run(gate, up, gradient, activation, (null, gradGate, gradUp));
         return (gradGate, gradUp);
     }
@@ -70,6 +76,7 @@ internal static unsafe class GateKernel
 
             if (r.GradGate != 0)
             {
+                // It is read before the gate's gradient may be written over it.
                 var gradient = Lanes.Read<T>((void*)r.Gradient, i, r.Width);
                 Lanes.Write<T>((void*)r.GradUp, i, r.Width, gradient * active);
                 Lanes.Write<T>((void*)r.GradGate, i, r.Width, T.Round(gradient * up) * slope);

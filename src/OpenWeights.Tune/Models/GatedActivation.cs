@@ -37,11 +37,16 @@ internal sealed class GatedActivation : SingleTensorFunction<GatedActivation>
     }
 
     /// <summary>The gradients of gate and up, in no dispose scope.</summary>
-    internal static (Tensor Gate, Tensor Up) InputGradients(Tensor gate, Tensor up, Activation activation, Tensor gradient)
+    /// <param name="gate">Gate.</param>
+    /// <param name="up">Up.</param>
+    /// <param name="activation">The activation.</param>
+    /// <param name="gradient">The product's gradient.</param>
+    /// <param name="overwrites">Whether the product's gradient is nobody else's and may be written over.</param>
+    internal static (Tensor Gate, Tensor Up) InputGradients(Tensor gate, Tensor up, Activation activation, Tensor gradient, bool overwrites = false)
     {
         using var scope = NewDisposeScope();
         var (gradGate, gradUp) = GateKernel.Serves(gate, up, activation)
-            ? GateKernel.Backward(gate, up, gradient.contiguous(), activation)
+            ? GateKernel.Backward(gate, up, gradient.contiguous(), activation, overwrites && gradient.is_contiguous() && gradient.dtype == gate.dtype)
             : Composed(gate, up, activation, gradient);
         return (scope.Detach(gradGate), scope.Detach(gradUp));
     }

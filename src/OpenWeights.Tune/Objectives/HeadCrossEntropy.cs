@@ -15,16 +15,16 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 {
     // The scores of a chunk; more of them where each chunk's gradient is added to a whole weight's.
     private const long ChunkScores = 1 << 23;
-    private const long ChunkScoresOfTrainedHead = 1 << 24;
+    private const long ChunkScoresOfTrainedHead = 3 << 22;
 
-    // How much of a weight is there in another dtype at once.
+    // How much of a weight is there in another dtype at once; and of its gradient in BLAS's own memory, which grows with a product's width.
     private const long PartElements = 1 << 21;
 
     // Fewer rows would read the head's weight too often for what is computed with it.
     private const long LeastRows = 128;
 
     // Rows that kernels take side by side.
-    private const long RowsTogether = 64;
+    private const long RowsTogether = 16;
 
     public override string Name => nameof(HeadCrossEntropy);
 
@@ -37,15 +37,25 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double multiplier = 1, double? softCap = null) =>
         apply(hidden, weight, targets, (multiplier, softCap));
 
-    /// <summary>How many rows of scores are there at once.</summary>
-    internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary / RowsTogether * RowsTogether);
+    /// <summary>How many rows of scores are there at once, at most.</summary>
+    internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary);
+
+    /// <summary>The rows of chunks that are as equal as whole vectors allow, none larger than the most.</summary>
+    internal static long EvenChunk(long rows, long most)
+    {
+        var chunks = Math.Max(1, (rows + most - 1) / most);
+        var even = Math.Max(1, (rows + chunks - 1) / chunks);
+        var whole = (even + RowsTogether - 1) / RowsTogether * RowsTogether;
+        return whole <= most ? whole : even;
+    }
 
     public override Tensor forward(AutogradContext ctx, params object[] vars)
     {
         var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
         var (multiplier, softCap) = ((double, double?))vars[3];
         using var scope = NewDisposeScope();
-        var (rows, chunk) = (hidden.size(0), RowsOfChunk(weight.size(0), weight.requires_grad));
+        var rows = hidden.size(0);
+        var chunk = EvenChunk(rows, RowsOfChunk(weight.size(0), weight.requires_grad));
         var loss = zeros([], float32, hidden.device);
         var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
 
@@ -81,7 +91,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 
             gradScores = gradScores.to(dtype);
             AddHiddenGradient(gradHidden?.narrow(0, start, count), gradScores, weight, dtype);
-            _ = dtype == float32 ? gradWeight?.addmm_(gradScores.t(), states) : gradWeight?.PlusInPlace(gradScores.t().mm(states));
+            AddWeightGradient(gradWeight, gradScores, states);
         }
 
         ctx.save_data("gradients", new Gradients(gradHidden?.DetachFromDisposeScope(), gradWeight?.to(weight.dtype).DetachFromDisposeScope()));
@@ -110,6 +120,21 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         }
 
         return scores;
+    }
+
+    private static void AddWeightGradient(Tensor? target, Tensor gradScores, Tensor states)
+    {
+        if (target is null)
+        {
+            return;
+        }
+
+        foreach (var (start, count) in target.device.type == TorchSharp.DeviceType.CPU ? Parts(target) : [(0, target.size(0))])
+        {
+            using var scope = NewDisposeScope();
+            var (part, scores) = (target.narrow(0, start, count), gradScores.narrow(1, start, count).t());
+            _ = states.dtype == float32 ? part.addmm_(scores, states) : part.PlusInPlace(scores.mm(states));
+        }
     }
 
     private static void AddHiddenGradient(Tensor? target, Tensor gradScores, Tensor weight, ScalarType dtype)

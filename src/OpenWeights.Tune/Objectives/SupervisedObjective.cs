@@ -27,9 +27,7 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         ArgumentNullException.ThrowIfNull(batch);
         using var scope = NewDisposeScope();
         var routers = is_grad_enabled() ? model.Config.NewRouterRecord() : null;
-        var hidden = model.call(batch.Input with { Routers = routers });
-        var predicting = hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources);
-        var loss = HeadLoss(model, predicting, batch.Targets);
+        var loss = HeadLoss(model, Predicting(model, batch, routers), batch.Targets);
         if (routers is not null)
         {
             // The loop divides by the targets of the step, so the balance loss of a micro-batch counts as its share of them.
@@ -38,6 +36,14 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         }
 
         return loss.MoveToOuterDisposeScope();
+    }
+
+    // The hidden states that predict a target, [targets, hidden]; those of all tokens are gone by then.
+    private static Tensor Predicting(CausalLanguageModel model, TokenBatch batch, RouterRecord? routers)
+    {
+        using var scope = NewDisposeScope();
+        var hidden = model.call(batch.Input with { Routers = routers });
+        return hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources).MoveToOuterDisposeScope();
     }
 
     private Tensor HeadLoss(CausalLanguageModel model, Tensor predicting, Tensor targets)

@@ -15,7 +15,7 @@ namespace OpenWeights.Tune.Training;
 public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
 {
     // .NET, libtorch and BLAS with their buffers, as measured on a process that has run one small step.
-    private const long ProgramBytes = 230L << 20;
+    private const long ProgramBytes = 150L << 20;
 
     // Gradients that several layers add up are float32, and so are products where the processor has none of bfloat16.
     private const long PassingSize = 4;
@@ -39,10 +39,17 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var gradients = trained.Parameters.Sum(static p => p.Parameter.numel() * p.Parameter.element_size());
         var activations = ActivationBytes(model, adapter, rows, tokens, checkpointing);
 
-        // The head's gradient is there before the first layer lets go of its activations; the others come afterwards.
-        var first = adapter ? 0 : model.Head.Weight.numel() * 4;
-        var overlap = checkpointing != ActivationCheckpointing.None || accumulates ? 0 : Math.Min(Math.Max(0, gradients - first), activations);
+        var overlap = accumulates ? 0 : Math.Min(LateGradients(model, adapter, gradients, checkpointing), activations);
         return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes, overlap);
+    }
+
+    // The head's gradient is there before the first layer lets go of its activations; the others come afterwards. Where layers keep next to
+    // nothing it is the embedding's alone that comes when they are gone.
+    private static long LateGradients(CausalLanguageModel model, bool adapter, long gradients, ActivationCheckpointing checkpointing)
+    {
+        var embedding = model.Stack.Embedding.Weight;
+        return checkpointing == ActivationCheckpointing.None ? Math.Max(0, gradients - (adapter ? 0 : model.Head.Weight.numel() * 4))
+            : embedding.requires_grad && !model.Config.TiedEmbeddings ? embedding.numel() * embedding.element_size() : 0;
     }
 
     // What layers keep, from the first that is trained; and the most that passes by meanwhile: a layer's backward, or the head and its loss.
@@ -53,7 +60,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
         var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
         var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
-        var ofLayer = (count * 4L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
+        var ofLayer = (count * 3L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
         if (checkpointing == ActivationCheckpointing.None)
         {
             return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, adapter, count));
@@ -74,7 +81,8 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     private static long HeadBytes(CausalLanguageModel model, bool adapter, long count)
     {
         var config = model.Config;
-        var chunk = Math.Min(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
-        return (8 * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
+        var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
+        var ofScore = ProductPrecision.Of(model.Stack.Embedding.Weight, count) == TorchSharp.torch.float32 ? 4 : 8;
+        return (ofScore * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
     }
 }

@@ -11,7 +11,6 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Recording;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
@@ -289,13 +288,7 @@ public sealed class TrainingRun : IDisposable
     {
         _trained.Restore(Path.Combine(checkpoint, WeightsName));
         using var weights = SafetensorsFile.Open(Path.Combine(checkpoint, OptimizerName));
-        using var nothing = no_grad();
-        foreach (var (name, state) in _trainer.Optimizer.State)
-        {
-            using var scope = NewDisposeScope();
-            _ = state.copy_(TensorFiles.Read(weights, name));
-        }
-
+        _trainer.Optimizer.Restore(name => weights.TryGetTensor(name, out _), name => TensorFiles.Read(weights, name));
         var reached = JsonSerializer.Deserialize<TrainerState>(File.ReadAllText(Path.Combine(checkpoint, StateName)))!;
         _trainer.State = reached;
         _evaluatedStep = reached.EvaluatedStep;

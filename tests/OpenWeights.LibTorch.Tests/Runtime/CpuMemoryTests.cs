@@ -208,6 +208,64 @@ public sealed class CpuMemoryTests
     }
 
     [Test]
+    public void Gaps_between_tensors_do_not_add_to_what_is_held()
+    {
+        LibTorchRuntime.ResetCpuPeak();
+        var (liveBefore, _, cachedBefore) = Memory;
+        for (var round = 0; round < 3; round++)
+        {
+            var many = Enumerable.Range(0, 24).Select(static i => empty([(8 + (i % 3)) * Mebi], dtype: ScalarType.Byte)).ToList();
+            for (var i = 0; i < many.Count; i += 2)
+            {
+                many[i].Dispose();
+            }
+
+            // As large as all gaps together, and fits none of them.
+            using var large = ones([24 * Mebi], dtype: float32);
+            var (live, peak, cached) = Memory;
+            Assert.That(live + cached, Is.LessThanOrEqualTo(Math.Max(liveBefore + cachedBefore, peak) + (32 * Mebi)), $"round {round}");
+            Assert.That(large.sum().ToSingle(), Is.EqualTo(24 * Mebi), "what went back to the system is not what is in use");
+            many.ForEach(static t => t.Dispose());
+        }
+    }
+
+    [Test]
+    public void What_is_in_use_keeps_its_values_while_gaps_go_back()
+    {
+        var random = new Random(5);
+        var held = new List<(Tensor Tensor, byte Mark)>();
+        for (var i = 0; i < 300; i++)
+        {
+            if (held.Count > 10 || (held.Count > 4 && random.Next(2) == 0))
+            {
+                var at = random.Next(held.Count);
+                var (tensor, mark) = held[at];
+                held.RemoveAt(at);
+                Assert.That(tensor.bytes.IndexOfAnyExcept(mark), Is.LessThan(0), $"tensor {i}");
+                tensor.Dispose();
+            }
+            else
+            {
+                var made = empty([random.NextInt64(Mebi, 12 * Mebi)], dtype: ScalarType.Byte);
+                made.bytes.Fill((byte)i);
+                held.Add((made, (byte)i));
+            }
+        }
+
+        held.ForEach(static pair => pair.Tensor.Dispose());
+    }
+
+    [Test]
+    public void Libraries_work_on_after_their_pages_were_let_go_of()
+    {
+        using var scope = NewDisposeScope();
+        var (a, b) = (Meaning.Reading.Mixed(ScalarType.Float32, 64, 64), Meaning.Reading.Mixed(ScalarType.Float32, 64, 64));
+        var before = a.mm(b);
+        Native.NativeMethods.owt_drop_start_pages();
+        Assert.That(a.mm(b).Equals(before));
+    }
+
+    [Test]
     public void A_zeroed_tensor_is_zero_on_used_memory()
     {
         for (var i = 0; i < 4; i++)

@@ -42,6 +42,19 @@ public sealed class KernelTests
     }
 
     [Test]
+    public void A_gates_gradient_is_the_same_where_it_is_written_over_the_products(
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(Activation.Silu, Activation.GeluTanh)] Activation activation)
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(7);
+        var (gate, up, gradient) = (randn([300, 77]).to(dtype), randn([300, 77]).to(dtype), randn([300, 77]).to(dtype));
+        var apart = GateKernel.Backward(gate, up, gradient, activation);
+        var over = GateKernel.Backward(gate, up, gradient, activation, overwrites: true);
+        Assert.That(over.Gate.Equals(apart.Gate) && over.Up.Equals(apart.Up));
+        Assert.That(over.Gate.Equals(gradient), "the product's gradient is gone");
+    }
+
+    [Test]
     public void Turned_heads_and_their_gradients_are_those_of_single_operators(
         [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(8, 20, 64)] int width, [Values(1, 0.5)] double share, [Values] bool ownTables)
     {

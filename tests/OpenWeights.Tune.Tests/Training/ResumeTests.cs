@@ -35,6 +35,25 @@ public sealed class ResumeTests
         Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
     }
 
+    [TestCase("adamw")]
+    [TestCase("adafactor")]
+    public void So_does_a_model_of_bfloat16(string optimizer)
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Named(string name)
+        {
+            var config = Config(folder, name, adapter: false, optimizer);
+            return config with { Model = config.Model with { Dtype = "bfloat16" } };
+        }
+
+        Assert.That(Run(Named("straight"), new SilentListener(), resume: false), Is.Not.Null);
+        using var stop = new CancellationTokenSource();
+        Assert.That(Run(Named("stopped"), new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null);
+        Assert.That(Run(Named("stopped"), new SilentListener(), resume: true), Is.Not.Null);
+        Assert.That(File.ReadAllBytes(folder.At("stopped", "model", "model.safetensors")), Is.EqualTo(File.ReadAllBytes(folder.At("straight", "model", "model.safetensors"))));
+        Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
+    }
+
     [TestCase(true, false)]
     [TestCase(false, true)]
     public void So_do_DoRA_and_QLoRA(bool dora, bool quantized)

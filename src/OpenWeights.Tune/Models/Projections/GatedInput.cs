@@ -18,7 +18,7 @@ internal sealed class GatedInput(Tensor gate, Tensor up, Activation activation) 
 
     internal override IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient)
     {
-        var (gradGate, gradUp) = GatedActivation.InputGradients(sources[0], sources[1], activation, gradient);
+        var (gradGate, gradUp) = GatedActivation.InputGradients(sources[0], sources[1], activation, gradient, overwrites: true);
         return [gradGate, gradUp];
     }
 }

@@ -40,6 +40,11 @@ internal sealed class InputGradient
         }
     }
 
-    /// <summary>The whole, [..., features], of the dtype and the leading dimensions of an output's gradient. In the caller's dispose scope.</summary>
-    internal Tensor Of(Tensor given) => _sum!.to(given.dtype).view([.. given.shape[..^1], _sum.size(1)]);
+    /// <summary>The whole, [..., features], of the dtype and the leading dimensions of an output's gradient; asked for once. In the caller's dispose scope.</summary>
+    internal Tensor Of(Tensor given)
+    {
+        var whole = _sum!.to(given.dtype).view([.. given.shape[..^1], _sum.size(1)]);
+        _sum.Dispose();
+        return whole;
+    }
 }

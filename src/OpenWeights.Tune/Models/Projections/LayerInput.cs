@@ -19,7 +19,7 @@ internal abstract class LayerInput
     /// <summary>The gradient of each source, in no dispose scope; null where none is wanted.</summary>
     /// <param name="sources">The sources, as they were kept.</param>
     /// <param name="kept">What <see cref="Make"/> gave to be kept.</param>
-    /// <param name="gradient">The input's gradient, in one piece.</param>
+    /// <param name="gradient">The input's gradient, in one piece; it is given away, and may be written over.</param>
     internal abstract IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient);
 
     /// <summary>Whether backward needs the sources although no layer asks for its input again.</summary>

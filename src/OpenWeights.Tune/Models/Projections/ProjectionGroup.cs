@@ -88,6 +88,12 @@ internal sealed class ProjectionGroup : MultiTensorFunction<ProjectionGroup>
             parameters.AddRange(found.Select(f => f is null ? null : scope.Detach(f)));
         }
 
+        // What was made again makes room for the gradients of what it was made of.
+        if (input is not null && !sources.Exists(s => ReferenceEquals(s, input)))
+        {
+            input.Dispose();
+        }
+
         var ofSources = saved.WantsInput
             ? saved.Input.Backward(sources, kept, sum.Of(given[0]))
             : [.. saved.Input.Sources.Select(static _ => (Tensor?)null)];

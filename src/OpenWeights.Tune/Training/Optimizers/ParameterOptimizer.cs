@@ -1,11 +1,12 @@
+using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Optimizers;
 
 /// <summary>
-/// What optimizers share: they step in float32, one parameter after the other. A parameter of lower precision has a float32 master copy, or
-/// is rounded at random so that small updates count on average.
+/// What optimizers share: they step in float32, one parameter after the other. A parameter of lower precision has a float32 master copy or,
+/// where it is bfloat16 on the CPU, the lower bits of one; or it is rounded at random so that small updates count on average.
 /// </summary>
 public abstract class ParameterOptimizer : IOptimizer
 {
@@ -39,6 +40,15 @@ public abstract class ParameterOptimizer : IOptimizer
 
     /// <inheritdoc/>
     public IReadOnlyList<(string Name, Tensor State)> State => [.. _slots.SelectMany(static s => s.Named)];
+
+    /// <inheritdoc/>
+    public void Restore(Func<string, bool> has, Func<string, Tensor> read)
+    {
+        ArgumentNullException.ThrowIfNull(has);
+        ArgumentNullException.ThrowIfNull(read);
+        using var nothing = no_grad();
+        _slots.ForEach(slot => slot.Restore(has, read));
+    }
 
     /// <inheritdoc/>
     public void Step(double learningRate, double gradientScale = 1)
@@ -138,7 +148,7 @@ public abstract class ParameterOptimizer : IOptimizer
         using var scope = NewDisposeScope();
         var parameter = slot.Trained.Parameter;
         var isWeight = slot.Master is null && parameter.dtype == float32 && !slot.IsAway;
-        var (weight, gradient) = (isWeight ? parameter : slot.Master ?? Home(slot, parameter), Home(slot, parameter.grad!));
+        var (weight, gradient) = (isWeight ? parameter : Exact(slot), Home(slot, parameter.grad!));
         if (Fused(slot, weight, gradient, rate) is { } update)
         {
             FusedUpdate.Run([update], gradientScale);
@@ -149,11 +159,19 @@ public abstract class ParameterOptimizer : IOptimizer
             Update(slot, weight, gradientScale == 1 ? gradient : gradient.mul_(scale), rate);
         }
 
-        if (!isWeight)
+        if (slot.MasterRest is { } rest)
+        {
+            SplitFloat.Split(weight, parameter, rest);
+        }
+        else if (!isWeight)
         {
             _ = parameter.copy_(slot.Master is not null || parameter.dtype == float32 ? weight : StochasticRounding.ToBFloat16(weight));
         }
     }
+
+    // The float32 numbers that a step is taken on where the parameter does not hold them.
+    private static Tensor Exact(ParameterSlot slot) =>
+        slot.MasterRest is { } rest ? SplitFloat.Merge(slot.Trained.Parameter, rest) : slot.Master ?? Home(slot, slot.Trained.Parameter);
 
     // As float32, where the state is.
     private static Tensor Home(ParameterSlot slot, Tensor tensor) => slot.IsAway ? tensor.to(float32, CPU) : tensor.to(float32);

@@ -14,18 +14,27 @@ internal sealed unsafe class RuleUpdate<TRule, TGradient>(ParameterSlot slot, Te
     private protected override void Run(ArrayPart part, float gradientScale)
     {
         var (own, scale, count) = (rule, Vector256.Create(gradientScale), (nint)part.Count);
-        var weight = Lanes.Row<Float32Elements>(Weight, part.Start);
+        var rest = Row<BFloat16Elements>(Rest, part.Start);
+        var weight = rest is null ? Lanes.Row<Float32Elements>(Weight, part.Start) : Lanes.Row<BFloat16Elements>(Weight, part.Start);
         var gradient = Lanes.Row<TGradient>(Gradient, part.Start);
         var first = Row<Float32Elements>(First, part.Start);
         var second = Row<Float32Elements>(Second, part.Start);
         var rounded = Row<BFloat16Elements>(Rounded, part.Start);
         for (nint i = 0; i < count; i += Lanes.Width)
         {
-            var weights = Lanes.Read<Float32Elements>(weight, i, count);
+            var weights = rest is null ? Lanes.Read<Float32Elements>(weight, i, count) : SplitFloat.Read(weight, rest, i, count);
             var firsts = first is null ? default : Lanes.Read<Float32Elements>(first, i, count);
             var seconds = second is null ? default : Lanes.Read<Float32Elements>(second, i, count);
             own.Apply(ref weights, Lanes.Read<TGradient>(gradient, i, count) * scale, ref firsts, ref seconds);
-            Lanes.Write<Float32Elements>(weight, i, count, weights);
+            if (rest is null)
+            {
+                Lanes.Write<Float32Elements>(weight, i, count, weights);
+            }
+            else
+            {
+                SplitFloat.Write(weight, rest, i, count, weights);
+            }
+
             if (first is not null)
             {
                 Lanes.Write<Float32Elements>(first, i, count, firsts);
