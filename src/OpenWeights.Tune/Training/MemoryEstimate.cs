@@ -15,7 +15,7 @@ namespace OpenWeights.Tune.Training;
 public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
 {
     // .NET, libtorch and BLAS with their buffers, as measured on a process that has run one small step.
-    private const long ProgramBytes = 230L << 20;
+    private const long ProgramBytes = 165L << 20;
 
     // Gradients that several layers add up are float32, and so are products where the processor has none of bfloat16.
     private const long PassingSize = 4;

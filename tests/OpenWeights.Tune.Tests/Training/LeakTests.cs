@@ -102,8 +102,8 @@ public sealed class LeakTests
             Assert.That(late.Tensors, Is.LessThanOrEqualTo(early.Tensors));
             Assert.That(late.NativeBytes, Is.LessThanOrEqualTo(early.NativeBytes));
 
-            // The metrics of each step are kept, a few hundred bytes; code that is compiled again comes on top of what the process holds.
-            Assert.That(late.ManagedBytes - early.ManagedBytes, Is.LessThan(2 << 20));
+            // The listener keeps 900 steps' metrics; code that is compiled again comes on top of what the process holds.
+            Assert.That(late.ManagedBytes - early.ManagedBytes, Is.LessThan(900 * 1000));
             Assert.That(late.ProcessBytes - early.ProcessBytes, Is.LessThan(24 << 20));
         });
     }
