@@ -38,22 +38,6 @@ public sealed class BenchScriptTests
         Assert.That(JsonNode.Parse(output)!.AsArray().Single()!["owt"], Is.Null);
     }
 
-    [Test]
-    [Platform("Linux")]
-    public void A_start_takes_few_seconds_of_a_processor_until_the_run_is_over()
-    {
-        using var folder = new TemporaryFolder();
-        var owt = Program(folder, "owt", $"exec dotnet '{Path.Combine(AppContext.BaseDirectory, "owt.dll")}' \"$@\"");
-        var (code, output, error) = Bench(owt, "--start", "--rounds", "2", "--device", "cpu", "--json");
-        Assert.That(code, Is.Zero, error);
-        var result = JsonNode.Parse(output)!;
-        Assert.That(result["starts"]!.GetValue<int>(), Is.EqualTo(2));
-        Assert.That(result["first_step_seconds"]!.GetValue<double>(), Is.GreaterThan(0.1));
-
-        // About 1.5 where it was compiled ahead, 4 where it was not, and as much again on a busy machine.
-        Assert.That(result["processor_seconds"]!.GetValue<double>(), Is.GreaterThan(0.1).And.LessThan(12));
-    }
-
     private static string Program(TemporaryFolder folder, string name, string body)
     {
         var path = folder.Write(name, $"#!/bin/sh\n{body}\n");
