@@ -17,6 +17,23 @@ public static unsafe class LibTorchRuntime
     /// <summary>The value of OPENBLAS_CORETYPE that was taken back so that BLAS picks its kernels for this processor, if there was one.</summary>
     public static string? ClearedCoreType => NativeLoader.ClearedCoreType;
 
+    /// <summary>The libraries that libtorch names and takes nothing from, and that were therefore not loaded; OWT_WHOLE_LIBTORCH in the environment loads them.</summary>
+    public static IReadOnlyList<string> LeftOut => NativeLoader.LeftOut;
+
+    /// <summary>Begins to load libtorch on another thread, so that it is there when it is first used. A failure is told by that first use.</summary>
+    public static void LoadAhead() => new Thread(static () =>
+    {
+        try
+        {
+            NativeLoader.LoadLibrary();
+        }
+        catch (DllNotFoundException)
+        {
+            // Who uses torch tries again, and is told.
+        }
+    })
+    { IsBackground = true, Name = "libtorch" }.Start();
+
     /// <summary>Whether this libtorch has the operator, such as "aten::scaled_dot_product_attention".</summary>
     /// <param name="name">The operator's name with its overload after a dot, if it has one.</param>
     public static bool HasOperator(string name) => Op.Exists(name);

@@ -20,7 +20,17 @@ internal static partial class NativeLoader
     /// <summary>A kernel choice that the environment preset and that was taken back, if there was one.</summary>
     internal static string? ClearedCoreType { get; private set; }
 
+    /// <summary>The libraries that libtorch names and does not need, and that were therefore not loaded.</summary>
+    internal static IReadOnlyList<string> LeftOut { get; private set; } = [];
+
     internal static void Load()
+    {
+        LoadLibrary();
+        Initialize();
+    }
+
+    /// <summary>The part of <see cref="Load"/> that takes long and may be done by any thread; again it does nothing.</summary>
+    internal static void LoadLibrary()
     {
         lock (s_gate)
         {
@@ -37,13 +47,25 @@ internal static partial class NativeLoader
                 PreloadBlas(path);
             }
 
-            s_library = Open(path);
+            s_library = OpenWithStandIns(path);
             NativeLibrary.SetDllImportResolver(typeof(NativeLoader).Assembly, Resolve);
         }
-
-        Initialize();
     }
 
+    private static nint OpenWithStandIns(string path)
+    {
+        using var standIns = StandIns.Load(path + ".unused");
+        if (standIns.Names.Count == 0 || !NativeLibrary.TryLoad(path, out var library))
+        {
+            standIns.Dispose();
+            return Open(path);
+        }
+
+        LeftOut = standIns.Names;
+        return library;
+    }
+
+    // OpenMP's number of threads is the calling thread's own, so this is done by the thread that computes.
     private static void Initialize()
     {
         if (OperatingSystem.IsLinux())

@@ -6,7 +6,8 @@
 #
 # OUTPUT is the library to write. LIBTORCH is the root of a libtorch (an unpacked archive, or the folder
 # `torch` of a PyTorch installation); without it, the environment's LIBTORCH and then the usual places are
-# looked at. The folder that the library was built against is written beside it, as OUTPUT.libtorch.
+# looked at. The folder that the library was built against is written beside it, as OUTPUT.libtorch, and on Linux
+# the folder OUTPUT.unused has an empty library in the place of each that libtorch names and takes nothing from.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -79,7 +80,67 @@ fi
 mkdir -p "$(dirname -- "$output")"
 temporary=$output.$$.tmp
 log=$output.$$.log
-trap 'rm -f "$temporary" "$log"' EXIT
+work=$output.$$.work
+trap 'rm -rf "$temporary" "$log" "$work"' EXIT
+
+needed() {
+    readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p'
+}
+
+symbols() {
+    nm -D "$1" "$2" | awk '{ sub(/@.*/, "", $NF); print $NF }' | sort -u
+}
+
+# The names of the libraries that libtorch ($1) names, takes no symbol from, and that nothing which stays names: Debian's libtorch_cpu
+# names OpenCV, FFmpeg and more, and with them come 250 libraries. All are in the list of ldd ($work/libraries: name and path).
+find_unused() {
+    symbols --undefined-only "$1" >"$work/wanted"
+    : >"$work/unused"
+    : >"$work/kept"
+    for name in $(needed "$1"); do
+        path=$(awk -v name="$name" '$1 == name { print $2; exit }' "$work/libraries")
+        if [ -z "$path" ] || symbols --defined-only "$path" | comm -12 - "$work/wanted" | grep -q .; then
+            echo "$name" >>"$work/kept"
+        else
+            echo "$name" >>"$work/unused"
+        fi
+    done
+    : >"$work/seen"
+    while [ -s "$work/kept" ]; do
+        sort -u "$work/kept" | comm -23 - "$work/seen" >"$work/next"
+        sort -u "$work/seen" "$work/next" -o "$work/seen"
+        : >"$work/kept"
+        while IFS= read -r name; do
+            path=$(awk -v name="$name" '$1 == name { print $2; exit }' "$work/libraries")
+            [ -z "$path" ] || needed "$path" >>"$work/kept"
+        done <"$work/next"
+        sort -u "$work/kept" | comm -23 - "$work/seen" >"$work/next"
+        cp "$work/next" "$work/kept"
+    done
+    sort -u "$work/unused" | comm -23 - "$work/seen"
+}
+
+# Makes the empty libraries, and keeps them only where everything still finds all its symbols.
+stand_in() {
+    rm -rf "$output.unused"
+    [ "$(uname -s)" = Linux ] || return 0
+    for tool in ldd readelf nm awk comm; do
+        command -v $tool || return 0
+    done
+    mkdir -p "$work/made"
+    ldd "$output" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' >"$work/libraries"
+    torch=$(awk '$1 ~ /^libtorch_cpu\.so/ { print $2; exit }' "$work/libraries")
+    [ -n "$torch" ] || return 0
+    for name in $(find_unused "$torch"); do
+        echo '' | "$compiler" -x c - -shared -nostdlib -Wl,-soname,"$name" -Wl,-z,max-page-size=4096 -o "$work/made/$name" || return 0
+    done
+    [ -n "$(ls "$work/made")" ] || return 0
+    if LD_PRELOAD=$(printf '%s ' "$work"/made/*) ldd -r "$output" 2>&1 | grep -q -e 'undefined symbol' -e 'not found'; then
+        return 0
+    fi
+    mv "$work/made" "$output.unused"
+}
+
 for standard in c++17 c++20; do
     # shellcheck disable=SC2086 # the options are lists of words
     if "$compiler" -std=$standard -O2 -fPIC -shared -fvisibility=hidden $abi \
@@ -87,6 +148,7 @@ for standard in c++17 c++20; do
         -L"$libraries" -Wl,-rpath,"$libraries" $cuda -ltorch -ltorch_cpu -lc10 >"$log" 2>&1; then
         printf '%s\n' "$libraries" >"$output.libtorch"
         mv -f "$temporary" "$output"
+        stand_in >"$log" 2>&1 || true
         echo "built $(basename -- "$output") with $compiler against the libtorch in $root"
         exit 0
     fi

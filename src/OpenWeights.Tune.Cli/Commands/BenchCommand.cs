@@ -84,8 +84,10 @@ internal static class BenchCommand
         {
             ["file_bytes"] = result.FileBytes,
             ["read_seconds"] = Math.Round(result.ReadSeconds, 4),
+            ["fresh_read_seconds"] = Math.Round(result.FreshReadSeconds, 4),
             ["load_seconds"] = Math.Round(result.LoadSeconds, 4),
             ["ratio"] = Math.Round(result.Ratio, 3),
+            ["fresh_ratio"] = Math.Round(result.FreshRatio, 3),
             ["peak_memory_bytes"] = result.PeakMemoryBytes,
         });
         return ExitCode.Success;

@@ -2,6 +2,7 @@ using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -25,6 +26,7 @@ internal static class TrainCommand
 
     private static int Run(ParseResult arguments)
     {
+        TorchSupplier.Current.LoadAhead();
         var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         var console = new RunConsole(arguments.GetValue(s_json));
         _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);

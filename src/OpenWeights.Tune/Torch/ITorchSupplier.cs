@@ -14,4 +14,7 @@ public interface ITorchSupplier
 
     /// <summary>What the setup did, or what the user could do, to make torch faster; empty for nothing.</summary>
     IReadOnlyList<string> Notes { get; }
+
+    /// <summary>Begins to load torch's libraries in the background, where it can: a program that reads files first does not wait for them later.</summary>
+    void LoadAhead();
 }

@@ -13,5 +13,10 @@ internal sealed class PackagedTorch : ITorchSupplier
     public IReadOnlyList<string> Description => [];
 
     public IReadOnlyList<string> Notes => [];
+
+    // The package loads its libraries in a static constructor, on the thread that first uses it.
+    public void LoadAhead()
+    {
+    }
 }
 #endif

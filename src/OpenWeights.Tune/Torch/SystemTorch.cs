@@ -25,8 +25,15 @@ internal sealed class SystemTorch : ITorchSupplier
                 notes.Add($"OPENBLAS_CORETYPE={preset} was set and is left out of account: BLAS picks the kernels for this processor.");
             }
 
+            if (LibTorchRuntime.LeftOut is { Count: > 0 } leftOut)
+            {
+                notes.Add($"{leftOut.Count} libraries that libtorch names and takes nothing from are not loaded ({string.Join(", ", leftOut.Take(3))}, ...); OWT_WHOLE_LIBTORCH=1 loads them.");
+            }
+
             return notes;
         }
     }
+
+    public void LoadAhead() => LibTorchRuntime.LoadAhead();
 }
 #endif

@@ -35,7 +35,13 @@ public static class TensorFiles
             return result.MoveToOuterDisposeScope();
         }
 
-        // What has to be converted or sent to a GPU goes through a buffer of a few parts.
+        if (result.device.type == DeviceType.CPU && WidenedRead.Serves(stored, result.dtype))
+        {
+            WidenedRead.Fill(result, source, entry);
+            return result.MoveToOuterDisposeScope();
+        }
+
+        // What else has to be converted or sent to a GPU goes through a buffer of a few parts.
         using var nothing = no_grad();
         var (flat, count) = (result.view(-1), Math.Min(entry.ElementCount, ConvertedElements));
         var buffer = empty([count], stored);
@@ -98,23 +104,26 @@ public static class TensorFiles
     {
         var (elements, size) = (flat.numel(), flat.element_size());
         var step = ReadPartBytes / size;
-        void Part(long i)
+        InParts((elements + step - 1) / step, i =>
         {
             using var scope = NewDisposeScope();
             var part = flat.narrow(0, i * step, Math.Min(step, elements - (i * step)));
             source.CopyTo(name, offset + (i * ReadPartBytes), part.bytes);
-        }
+        });
+    }
 
-        var parts = (elements + step - 1) / step;
+    /// <summary>Does each of some parts of a tensor, by several threads where there are several parts.</summary>
+    internal static void InParts(long parts, Action<long> work)
+    {
         if (parts == 1)
         {
-            Part(0);
+            work(0);
             return;
         }
 
         try
         {
-            _ = Parallel.For(0, parts, Part);
+            _ = Parallel.For(0, parts, work);
         }
         catch (AggregateException e)
         {

@@ -37,8 +37,9 @@ public sealed class TrainingRun : IDisposable
     {
         _config = config;
         _listener = listener;
-        Devices.UseAllCores();
-        var device = Devices.Find(config.Model.Device);
+
+        // A GPU that is not there is told at once; else torch, which takes a while to load, is first asked when the data is read.
+        var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
         var modelPath = ModelPath.Resolve(config.Model.Path);
         _modelFolder = ModelFolder.Open(modelPath);
         var decoder = ModelLoader.ReadConfig(_modelFolder);
@@ -53,6 +54,8 @@ public sealed class TrainingRun : IDisposable
 
         _rows = new RunRows(
             _train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packing);
+        Devices.UseAllCores();
+        device ??= Devices.Find(config.Model.Device);
         var total = config.Training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(config.Training.Epochs * _rows.StepsPerEpoch));
         listener.Stage("reading the model");
         _trained = TrainedModel.Load(config, modelPath, device, listener.Warn);

@@ -10,7 +10,6 @@ public sealed class LinesFile : IDisposable
 {
     private static readonly JsonSerializerOptions s_readable = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private readonly FileStream _stream;
-    private readonly List<JsonObject> _lines = [];
 
     /// <summary>Opens the file of a run.</summary>
     /// <param name="path">The file.</param>
@@ -23,8 +22,18 @@ public sealed class LinesFile : IDisposable
         _stream.Position = kept;
     }
 
-    /// <summary>All lines of the run so far.</summary>
-    public IReadOnlyList<JsonObject> Lines => _lines;
+    /// <summary>All lines of the run so far. They are read from the file, so that a long run need not hold them in memory.</summary>
+    public IReadOnlyList<JsonObject> Read()
+    {
+        using var reader = new StreamReader(new FileStream(_stream.Name, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+        var lines = new List<JsonObject>();
+        while (reader.ReadLine() is { } line)
+        {
+            lines.Add(JsonNode.Parse(line)!.AsObject());
+        }
+
+        return lines;
+    }
 
     /// <summary>Adds a line.</summary>
     /// <returns>The line as it was written.</returns>
@@ -33,7 +42,6 @@ public sealed class LinesFile : IDisposable
         var line = JsonSerializer.SerializeToNode(content, s_readable)!.AsObject();
         _stream.Write(Encoding.UTF8.GetBytes(line.ToJsonString(s_readable) + "\n"));
         _stream.Flush();
-        _lines.Add(line);
         return line;
     }
 
@@ -41,7 +49,7 @@ public sealed class LinesFile : IDisposable
     public void Dispose() => _stream.Dispose();
 
     // The bytes of whole lines of steps that are done. What is said after training is said again.
-    private long Keep(string path, long stepsDone)
+    private static long Keep(string path, long stepsDone)
     {
         var kept = 0L;
         foreach (var line in File.ReadAllText(path).Split('\n')[..^1])
@@ -53,8 +61,6 @@ public sealed class LinesFile : IDisposable
                 {
                     break;
                 }
-
-                _lines.Add(read);
             }
             catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException)
             {

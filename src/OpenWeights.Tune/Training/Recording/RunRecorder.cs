@@ -23,7 +23,7 @@ public sealed class RunRecorder : IDisposable
         (_folder, _plan) = (folder, plan);
         _metrics = new LinesFile(folder.MetricsPath, plan.StepsDone);
         _samples = new LinesFile(folder.SamplesPath, plan.StepsDone);
-        _events = new EventFile(folder.FolderPath, _metrics.Lines);
+        _events = new EventFile(folder.FolderPath, _metrics.Read());
     }
 
     /// <summary>A step is done.</summary>
@@ -49,7 +49,7 @@ public sealed class RunRecorder : IDisposable
     /// <summary>Writes the page that people look at.</summary>
     /// <param name="state">How the run stands, such as "finished".</param>
     public void Report(string state) =>
-        RunReport.Write(_folder.ReportPath, new ReportContent(_plan, state, _metrics.Lines, _samples.Lines, File.ReadAllText(_folder.ConfigPath), File.ReadAllText(_folder.ManifestPath)));
+        RunReport.Write(_folder.ReportPath, new ReportContent(_plan, state, _metrics.Read(), _samples.Read(), File.ReadAllText(_folder.ConfigPath), File.ReadAllText(_folder.ManifestPath)));
 
     /// <inheritdoc/>
     public void Dispose()

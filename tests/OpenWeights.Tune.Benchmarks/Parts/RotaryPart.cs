@@ -1,0 +1,35 @@
+using OpenWeights.Tune.Models.Rope;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Benchmarks.Parts;
+
+/// <summary>Heads turned by their positions, and the gradient of that.</summary>
+public class RotaryPart : KernelPart
+{
+    private Tensor _states = null!;
+    private Tensor _weight = null!;
+    private Tensor _cos = null!;
+    private Tensor _sin = null!;
+
+    private long Batch => Size(4, 2);
+
+    private long Tokens => Size(512, 20);
+
+    private long Heads => Size(8, 2);
+
+    private long Width => Size(64, 16);
+
+    // Forward and backward read and write the states.
+    internal override double Work => 4.0 * Batch * Tokens * Heads * Width * (DType == float32 ? 4 : 2);
+
+    /// <inheritdoc/>
+    internal override IReadOnlyList<Tensor> Own() => WithGradients(
+        leaves => RotaryEmbedding.Rotate(leaves[0].view(Batch, Tokens, Heads, Width).transpose(1, 2), _cos, _sin), _weight, _states);
+
+    private protected override void Prepare()
+    {
+        var angles = randn([1, 1, Tokens, Width / 2]);
+        (_cos, _sin) = (Keep(angles.cos().to(DType)), Keep(angles.sin().to(DType)));
+        (_states, _weight) = (Random(Batch, Tokens, Heads * Width), Random(Batch, Heads, Tokens, Width));
+    }
+}
