@@ -738,7 +738,7 @@ class BlockPool {
   void grow(size_t size) {
     size_t step = round_up(size, kStep);
     if (static_cast<size_t>(end_ - opened_) < step && !reserve(step)) {
-      TORCH_CHECK(false, "out of memory: the system refused addresses for ", size, " bytes (", live_, " bytes are in use by tensors)");
+      TORCH_CHECK(false, "out of memory: the system refused ", size, " bytes (", live_, " bytes are in use by tensors)");
     }
     TORCH_CHECK(mprotect(opened_, step, PROT_READ | PROT_WRITE) == 0, "out of memory: the system refused ", size, " bytes (", live_, " bytes are in use by tensors)");
     add_free(opened_, step);
