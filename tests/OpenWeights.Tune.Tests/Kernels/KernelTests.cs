@@ -67,6 +67,23 @@ public sealed class KernelTests
         Assert.That(Composed.Difference(kernel, operators), dtype == float32 ? Is.LessThan(1e-6) : Is.Zero);
     }
 
+    [Test]
+    public void A_linear_layers_output_for_few_rows_is_that_of_float64(
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(1, 3, 4)] int rows, [Values(5, 48, 131, 512)] int features, [Values] bool biased)
+    {
+        using var scope = NewDisposeScope();
+        _ = random.manual_seed(5);
+        var (input, weight, bias) = (randn([rows, 1, features]).to(dtype), randn([700, features]).to(dtype), randn([700]).to(dtype));
+        var exact = nn.functional.linear(input.to(float64), weight.to(float64), biased ? bias.to(float64) : null);
+        var found = FewRowsProduct.Linear(input, weight, biased ? bias : null);
+        Assert.Multiple(() =>
+        {
+            Assert.That(FewRowsProduct.Serves(input, weight));
+            Assert.That(found.dtype, Is.EqualTo(dtype));
+            Assert.That(Composed.Difference([found], [exact]), Is.LessThan(Tolerance(dtype)));
+        });
+    }
+
     [TestCase(1, 5)]
     [TestCase(7, 33)]
     [TestCase(300, 1000)]

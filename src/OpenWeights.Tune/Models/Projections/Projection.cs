@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
@@ -49,7 +50,7 @@ internal sealed class Projection
         var dtype = ProductPrecision.Of(input, input.numel() / input.size(-1));
         if (wantsValues && Update is null && _weight is not null && dtype == input.dtype)
         {
-            return (nn.functional.linear(input, _weight, _bias), null);
+            return (FewRowsProduct.Linear(input, _weight, _bias), null);
         }
 
         using var scope = NewDisposeScope();
@@ -112,7 +113,7 @@ internal sealed class Projection
     {
         if (_quantized is null)
         {
-            return nn.functional.linear(states, _weight!.detach().to(dtype), _bias?.detach().to(dtype));
+            return FewRowsProduct.Linear(states, _weight!.detach().to(dtype), _bias?.detach().to(dtype));
         }
 
         var product = QuantizedProduct.Forward(states, _quantized);
