@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace OpenWeights.LibTorch.Native;
 
 /// <summary>
-/// Empty libraries in the place of those that a distribution's libtorch names and takes nothing from (OpenCV, FFmpeg and the 250 libraries
+/// Empty libraries in the place of those that a distribution's libtorch names and takes nothing from (OpenCV and FFmpeg, with the 250 libraries
 /// that come with them on Debian): half of the time that loading takes, and 70 MB. The loader takes a library that is in the process already
 /// for one of the same name. native/build.sh finds out which ones, and proves that nothing lacks a symbol without them.
 /// </summary>
