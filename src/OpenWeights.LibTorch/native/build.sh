@@ -150,7 +150,8 @@ for standard in c++17 c++20; do
         -L"$libraries" -Wl,-rpath,"$libraries" $cuda -ltorch -ltorch_cpu -lc10 >"$log" 2>&1; then
         printf '%s\n' "$libraries" >"$output.libtorch"
         mv -f "$temporary" "$output"
-        stand_in >"$log" 2>&1 || true
+        # They only make loading faster: where they cannot be made, libtorch is loaded with all that it names.
+        stand_in >"$log" 2>&1 || rm -rf "$output.unused"
         echo "built $(basename -- "$output") with $compiler against the libtorch in $root"
         exit 0
     fi
