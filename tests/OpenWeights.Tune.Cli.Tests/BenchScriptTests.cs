@@ -38,6 +38,29 @@ public sealed class BenchScriptTests
         Assert.That(JsonNode.Parse(output)!.AsArray().Single()!["owt"], Is.Null);
     }
 
+    [Test]
+    public void Its_start_is_the_time_until_the_first_step_of_a_real_run()
+    {
+        using var folder = new TemporaryFolder();
+        var owt = Program(folder, "owt", $"exec dotnet '{Path.Combine(AppContext.BaseDirectory, "owt.dll")}' \"$@\"");
+        var watch = Stopwatch.StartNew();
+        var (code, output, error) = Bench(owt, "--start", "--rounds", "1", "--json", "--device", "cpu");
+        Assert.That(code, Is.Zero, error);
+        var figures = JsonNode.Parse(output)!;
+        Assert.That(figures["first_step_seconds"]!.GetValue<double>(), Is.GreaterThan(0.1).And.LessThan(watch.Elapsed.TotalSeconds));
+        Assert.That(figures["processor_seconds"]!.GetValue<double>(), Is.GreaterThan(0.1));
+    }
+
+    [Test]
+    public void A_start_that_never_comes_to_a_step_is_an_error()
+    {
+        using var folder = new TemporaryFolder();
+        var (code, output, error) = Bench(Program(folder, "owt", "[ \"$1\" != train ] || echo 'error: no such model' >&2"), "--start", "--rounds", "1");
+        Assert.That(code, Is.EqualTo(2));
+        Assert.That(error, Does.Contain("error: no such model").And.Contain("did not come to its first step"));
+        Assert.That(output, Is.Empty);
+    }
+
     private static string Program(TemporaryFolder folder, string name, string body)
     {
         var path = folder.Write(name, $"#!/bin/sh\n{body}\n");

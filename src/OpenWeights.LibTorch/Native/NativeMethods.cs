@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace OpenWeights.LibTorch.Native;
 
-/// <summary>The C interface of native/openweights_torch.cpp, in its order.</summary>
+/// <summary>The C interface of native/.</summary>
 internal static unsafe partial class NativeMethods
 {
     internal const string Library = "OpenWeightsTorch";

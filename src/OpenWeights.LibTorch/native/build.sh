@@ -143,11 +143,30 @@ stand_in() {
     mv "$work/made" "$output.unused"
 }
 
-for standard in c++17 c++20; do
+# Compiles every part at once, then links them; $1 is the standard. What the compiler says is in the log.
+compile() {
+    rm -rf "$work/parts"
+    mkdir -p "$work/parts"
+    running=
+    for part in "$here"/*.cpp; do
+        name=$(basename -- "$part" .cpp)
+        # shellcheck disable=SC2086 # the options are lists of words
+        "$compiler" -std="$1" -O2 -fPIC -fvisibility=hidden $abi -I"$include" -I"$include/torch/csrc/api/include" \
+            -c "$part" -o "$work/parts/$name.o" >"$work/parts/$name.log" 2>&1 &
+        running="$running $!"
+    done
+    failed=
+    for process in $running; do
+        wait "$process" || failed=yes
+    done
+    cat "$work"/parts/*.log >"$log"
+    [ -z "$failed" ] || return 1
     # shellcheck disable=SC2086 # the options are lists of words
-    if "$compiler" -std=$standard -O2 -fPIC -shared -fvisibility=hidden $abi \
-        -I"$include" -I"$include/torch/csrc/api/include" "$here/openweights_torch.cpp" -o "$temporary" \
-        -L"$libraries" -Wl,-rpath,"$libraries" $cuda -ltorch -ltorch_cpu -lc10 >"$log" 2>&1; then
+    "$compiler" -shared "$work"/parts/*.o -o "$temporary" -L"$libraries" -Wl,-rpath,"$libraries" $cuda -ltorch -ltorch_cpu -lc10 >>"$log" 2>&1
+}
+
+for standard in c++17 c++20; do
+    if compile $standard; then
         printf '%s\n' "$libraries" >"$output.libtorch"
         mv -f "$temporary" "$output"
         # They only make loading faster: where they cannot be made, libtorch is loaded with all that it names.
@@ -157,4 +176,4 @@ for standard in c++17 c++20; do
     fi
 done
 cat "$log" >&2
-fail "$compiler could not build openweights_torch.cpp against the libtorch in $root (see above)."
+fail "$compiler could not build the native part against the libtorch in $root (see above)."

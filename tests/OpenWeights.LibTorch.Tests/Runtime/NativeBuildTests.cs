@@ -61,7 +61,7 @@ public sealed class NativeBuildTests
     {
         var (status, errors) = Build(new() { ["CXX"] = "false" });
         Assert.That(status, Is.EqualTo(1));
-        Assert.That(errors, Does.Contain("build.sh: error: false could not build openweights_torch.cpp against the libtorch in "));
+        Assert.That(errors, Does.Contain("build.sh: error: false could not build the native part against the libtorch in "));
         Assert.That(Directory.GetFiles(_folder), Is.Empty);
     }
 
