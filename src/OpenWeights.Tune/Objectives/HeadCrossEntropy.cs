@@ -13,9 +13,12 @@ namespace OpenWeights.Tune.Objectives;
 /// </summary>
 internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
 {
-    // The scores of a chunk; more of them where each chunk's gradient is added to a whole weight's.
+    // The scores of a chunk. In the kernel's blocks fewer are as fast; operators read the whole weight for each chunk, and where it is
+    // trained its gradient too; a GPU multiplies some hundreds of rows in the time that it takes to read a weight.
+    private const long ChunkScoresInBlocks = 3 << 21;
     private const long ChunkScores = 1 << 23;
     private const long ChunkScoresOfTrainedHead = 3 << 22;
+    private const long ChunkScoresOnGpu = 1 << 26;
 
     // How much of a weight is there in another dtype at once; and of its gradient in BLAS's own memory, which grows with a product's width.
     private const long PartElements = 1 << 21;
@@ -38,7 +41,14 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         apply(hidden, weight, targets, (multiplier, softCap));
 
     /// <summary>How many rows of scores are there at once, at most.</summary>
-    internal static long RowsOfChunk(long vocabulary, bool trainsHead) => Math.Max(LeastRows, (trainsHead ? ChunkScoresOfTrainedHead : ChunkScores) / vocabulary);
+    /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
+    internal static long RowsOfChunk(Tensor weight)
+    {
+        var scores = weight.device.type != DeviceType.CPU ? ChunkScoresOnGpu
+            : ProductPrecision.Of(weight, LeastRows) == float32 ? ChunkScoresInBlocks
+            : weight.requires_grad ? ChunkScoresOfTrainedHead : ChunkScores;
+        return Math.Max(LeastRows, scores / weight.size(0));
+    }
 
     /// <summary>The rows of chunks that are as equal as whole vectors allow, none larger than the most.</summary>
     internal static long EvenChunk(long rows, long most)
@@ -55,7 +65,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         var (multiplier, softCap) = ((double, double?))vars[3];
         using var scope = NewDisposeScope();
         var rows = hidden.size(0);
-        var chunk = EvenChunk(rows, RowsOfChunk(weight.size(0), weight.requires_grad));
+        var chunk = EvenChunk(rows, RowsOfChunk(weight));
         var loss = zeros([], float32, hidden.device);
         var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
 
@@ -129,7 +139,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
             return;
         }
 
-        foreach (var (start, count) in target.device.type == TorchSharp.DeviceType.CPU ? Parts(target) : [(0, target.size(0))])
+        foreach (var (start, count) in target.device.type == DeviceType.CPU ? Parts(target) : [(0, target.size(0))])
         {
             using var scope = NewDisposeScope();
             var (part, scores) = (target.narrow(0, start, count), gradScores.narrow(1, start, count).t());

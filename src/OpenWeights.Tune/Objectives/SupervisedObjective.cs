@@ -53,7 +53,7 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         if (head.Adapter is not null || head.Bias is not null || (regularized && (config.LogitMultiplier != 1 || config.LogitSoftCap is not null)))
         {
             return RecomputedHeadLoss.Sum(
-                predicting, targets, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: false), (states, wanted) => OfLogits(model.Logits(states), wanted));
+                predicting, targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => OfLogits(model.Logits(states), wanted));
         }
 
         return regularized

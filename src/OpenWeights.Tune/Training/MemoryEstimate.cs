@@ -63,11 +63,11 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var ofLayer = (count * 3L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
         if (checkpointing == ActivationCheckpointing.None)
         {
-            return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, adapter, count));
+            return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
         }
 
         var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
-        return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, adapter, count));
+        return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
     }
 
     // A layer's weight that is multiplied in another dtype than its own is there in both meanwhile; the head's is turned in small parts.
@@ -78,10 +78,10 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     }
 
     // The head's scores and their copies, a chunk at a time; the hidden states with their gradient.
-    private static long HeadBytes(CausalLanguageModel model, bool adapter, long count)
+    private static long HeadBytes(CausalLanguageModel model, long count)
     {
         var config = model.Config;
-        var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(config.VocabularySize, trainsHead: !adapter)) * config.VocabularySize;
+        var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.VocabularySize;
         var ofScore = ProductPrecision.Of(model.Stack.Embedding.Weight, count) == TorchSharp.torch.float32 ? 4 : 8;
         return (ofScore * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
     }
