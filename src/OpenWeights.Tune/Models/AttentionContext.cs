@@ -11,7 +11,10 @@ public sealed class AttentionContext
     /// <summary>Rotary sines, of the same shape.</summary>
     public Tensor? Sin { get; init; }
 
-    /// <summary>True where a query (row) may look at a key (column), [batch or 1, 1, queries, keys]; null for plain causal attention.</summary>
+    /// <summary>
+    /// True where a query (row) may look at a key (column), [batch or 1, 1, queries, keys], or, for the fused kernels of GPUs, 0 there and -inf
+    /// elsewhere; null for plain causal attention.
+    /// </summary>
     public Tensor? Mask { get; init; }
 
     /// <summary>Whether one query stands at the end of all keys, so that it may look at every one.</summary>

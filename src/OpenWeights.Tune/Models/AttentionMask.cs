@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -5,6 +6,9 @@ namespace OpenWeights.Tune.Models;
 /// <summary>Who may look at whom, made once for a batch and shared by all heads and by all layers that look equally far.</summary>
 internal static class AttentionMask
 {
+    // Elements between two rows of a bias are a multiple of this; otherwise torch copies it for each layer.
+    private const long BiasAlignment = 16;
+
     /// <summary>
     /// True where a query may look at a key: not at a later token, not at another document, not at padding, not at one that lies a whole
     /// window or more back. Null where plain causal attention (or, for a single token after a cache, all keys) is meant.
@@ -30,6 +34,21 @@ internal static class AttentionMask
 
         // A row of padding would look at nothing, and its softmax would be 0/0: padding looks at padding, and nobody else does.
         return same.logical_and(Band(queries, past, first, window, keys.device)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// A mask as the fused kernels of GPUs take it: 0 where a query may look, -inf elsewhere. They turn a bool mask into this at each call
+    /// and keep it for their backward, so it is made once for all layers, in rows that begin where those kernels want them to.
+    /// </summary>
+    /// <param name="mask">[batch or 1, 1, queries, keys], bool.</param>
+    /// <param name="dtype">The queries' dtype.</param>
+    internal static Tensor ToBias(Tensor mask, ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        using Scalar nowhere = double.NegativeInfinity;
+        var (keys, shape) = (mask.size(3), mask.shape);
+        var wide = zeros([shape[0], shape[1], shape[2], (keys + BiasAlignment - 1) / BiasAlignment * BiasAlignment], dtype, mask.device);
+        return wide.narrow(3, 0, keys).masked_fill_(mask.logical_not(), nowhere).MoveToOuterDisposeScope();
     }
 
     /// <summary>The first key that a batch's first token can see, and so the first that the cache still holds.</summary>

@@ -36,7 +36,13 @@ internal sealed class LayerContexts(DecoderConfig config, ModelInput input, Scal
     private Tensor? Mask(int? window)
     {
         var same = _made.FindIndex(m => m.Layer.SlidingWindow == window);
-        return same >= 0 ? _made[same].Context.Mask : AttentionMask.For(input, window);
+        return same >= 0 ? _made[same].Context.Mask : MakeMask(window);
+    }
+
+    private Tensor? MakeMask(int? window)
+    {
+        var mask = AttentionMask.For(input, window);
+        return mask is not null && ScaledScores.IsFused(mask.device, config.ScoreSoftCap is not null) ? AttentionMask.ToBias(mask, dtype) : mask;
     }
 
     private (Tensor Cos, Tensor Sin) Tables(RopeConfig rope)

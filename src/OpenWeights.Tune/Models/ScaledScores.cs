@@ -18,6 +18,9 @@ internal sealed class ScaledScores : IDisposable
         _blocks = new BlockAttentionSettings(config.AttentionScale, cap, cap is null ? null : 1 / cap.Value, double.NegativeInfinity, null);
     }
 
+    /// <summary>Whether torch's own attention is used, whose masks <see cref="AttentionMask.ToBias"/> makes: a GPU has fused kernels, none of which limits scores.</summary>
+    internal static bool IsFused(Device device, bool limitsScores) => device.type != DeviceType.CPU && !limitsScores;
+
     /// <summary>Values, mixed by where each query looks, [batch, heads, queries, head_dim].</summary>
     /// <param name="query">[batch, heads, queries, head_dim].</param>
     /// <param name="key">[batch, key/value heads, keys, head_dim].</param>
@@ -25,8 +28,7 @@ internal sealed class ScaledScores : IDisposable
     /// <param name="context">Who may look at whom.</param>
     internal Tensor Mix(Tensor query, Tensor key, Tensor value, AttentionContext context)
     {
-        // A GPU has fused kernels of its own, none of which limits scores.
-        if (query.device.type == DeviceType.CPU || _blocks.Cap is not null)
+        if (!IsFused(query.device, _blocks.Cap is not null))
         {
             return BlockAttention.Mix(query, key, value, context.Mask, _blocks with { Window = context.SlidingWindow }, context.Kept);
         }
