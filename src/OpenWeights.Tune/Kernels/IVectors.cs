@@ -15,6 +15,9 @@ internal unsafe interface IVectors<TVector>
 
     static abstract TVector Load(float* start);
 
+    /// <summary>bfloat16 numbers, as float32.</summary>
+    static abstract TVector LoadHalves(ushort* start);
+
     static abstract void Store(float* start, TVector values);
 
     /// <summary>A number in every place.</summary>

@@ -16,6 +16,9 @@ internal readonly unsafe struct Vectors256 : IVectors<Vector256<float>>
     public static Vector256<float> Load(float* start) => Vector256.Load(start);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadHalves(ushort* start) => (Vector256.WidenLower(Vector128.Load(start).ToVector256Unsafe()) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float* start, Vector256<float> values) => values.Store(start);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -16,6 +16,9 @@ internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
     public static Vector512<float> Load(float* start) => Vector512.Load(start);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadHalves(ushort* start) => (Vector512.WidenLower(Vector256.Load(start).ToVector512Unsafe()) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float* start, Vector512<float> values) => values.Store(start);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -47,6 +47,24 @@ public sealed class RotaryEmbedding
         return (cos.to(dtype).MoveToOuterDisposeScope(), sin.to(dtype).MoveToOuterDisposeScope());
     }
 
+    /// <summary>The number of cosines of a position: half the dimensions that are rotated.</summary>
+    internal int Half => _dimensions / 2;
+
+    /// <summary>What <see cref="Tables"/> holds for one position, in float32.</summary>
+    /// <param name="position">The position.</param>
+    /// <param name="longest">The largest position of the batch plus one.</param>
+    /// <param name="cos">The cosines.</param>
+    /// <param name="sin">The sines.</param>
+    internal void Row(long position, long longest, Span<float> cos, Span<float> sin)
+    {
+        var (frequencies, scale) = RopeFrequencies.Compute(_rope, _dimensions, longest);
+        for (var i = 0; i < frequencies.Length; i++)
+        {
+            var (sine, cosine) = MathF.SinCos(position * frequencies[i]);
+            (cos[i], sin[i]) = (cosine * (float)scale, sine * (float)scale);
+        }
+    }
+
     /// <summary>Rotates one of queries or keys.</summary>
     /// <param name="states">[batch, heads, tokens, head_dim].</param>
     /// <param name="cos">From <see cref="Tables"/>; null to leave the states as they are.</param>
