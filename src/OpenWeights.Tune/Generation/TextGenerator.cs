@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Steps;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Generation;
@@ -61,7 +62,7 @@ public sealed class TextGenerator
         var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
         var read = Array.ConvertAll(next, n => new List<int>(n.Take(known)));
         next[0] = next[0][known..];
-        var (isWhole, step) = (true, _model.Step(prompts.Count));
+        var (isWhole, step) = (true, (ModelStep?)null);
         try
         {
             for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
@@ -79,6 +80,7 @@ public sealed class TextGenerator
                 }
 
                 isWhole = false;
+                step = made == 1 ? _model.Step(prompts.Count) : step;
                 var scores = step is not null && cache.Length > 0 && next[0].Length == 1
                     ? step.Read(Array.ConvertAll(next, static n => n[0]), padding, cache)
                     : Scores(next, padding, cache);

@@ -16,4 +16,7 @@ internal readonly unsafe record struct FloatRows(nint Start, nint Stride, nint C
 
     /// <summary>The rows from a column on.</summary>
     internal FloatRows From(nint column) => this with { Start = Start + (column * sizeof(float)) };
+
+    /// <summary>The rows from one on.</summary>
+    internal FloatRows Down(nint row) => this with { Start = Start + (row * Stride * sizeof(float)), Count = Count - row };
 }

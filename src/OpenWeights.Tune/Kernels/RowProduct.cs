@@ -1,16 +1,18 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// The rows of a matrix, each times the same few rows: what reading one token at a time comes down to. The matrix is read once from memory,
-/// several rows of it at a time. Sums are float32.
+/// The rows of a matrix, each times the same few rows: what reading one token at a time comes down to. The matrix is read once from
+/// beginning to end. Sums are float32.
 /// </summary>
 internal static unsafe class RowProduct
 {
-    // Rows of the matrix that are read side by side; each has a sum of its own.
-    private const nint Together = 4;
+    // Bytes.
+    private const nint CacheLine = 64;
+    private const nint LookAhead = 4096;
 
     /// <summary>output[i, row] = states[i] · matrix[row], for every i and the matrix's rows from a first to before a last.</summary>
     /// <param name="matrix">The matrix.</param>
@@ -66,96 +68,125 @@ internal static unsafe class RowProduct
         where TVector : struct
         where TElements : struct, IElements
     {
-        var row = first;
-        for (; row <= last - Together; row += Together)
+        for (var row = first; row < last; row++)
         {
-            var rows = (void*)matrix.From(row).Start;
-            nint i = 0;
+            var numbers = (void*)matrix.From(row).Start;
+            var (place, i) = (row - first, (nint)0);
+            for (; i <= states.Count - 4; i += 4)
+            {
+                Four<TVectors, TVector, TElements>(numbers, matrix.Depth, states.Down(i), output.Down(i).From(place));
+            }
+
             for (; i <= states.Count - 2; i += 2)
             {
-                Four<TVectors, TVector, TElements>(rows, matrix.Depth, states[i], states[i + 1], output[i] + row - first, output[i + 1] + row - first);
+                Two<TVectors, TVector, TElements>(numbers, matrix.Depth, states.Down(i), output.Down(i).From(place));
             }
 
             if (i < states.Count)
             {
-                Four<TVectors, TVector, TElements>(rows, matrix.Depth, states[i], output[i] + row - first);
-            }
-        }
-
-        for (; row < last; row++)
-        {
-            for (nint i = 0; i < states.Count; i++)
-            {
-                output[i][row - first] = One<TVectors, TVector, TElements>((void*)matrix.From(row).Start, matrix.Depth, states[i]);
+                output[i][place] = One<TVectors, TVector, TElements>(numbers, matrix.Depth, states[i]);
             }
         }
     }
 
-    private static void Four<TVectors, TVector, TElements>(void* rows, nint depth, float* x, float* output)
-        where TVectors : struct, IVectors<TVector>
-        where TVector : struct
-        where TElements : struct, IElements
-    {
-        var (s0, s1, s2, s3) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
-        nint i = 0;
-        for (; i <= depth - TVectors.Width; i += TVectors.Width)
-        {
-            var state = TVectors.Load(x + i);
-            s0 = TVectors.MultiplyAdd(state, Load<TVectors, TVector, TElements>(rows, i), s0);
-            s1 = TVectors.MultiplyAdd(state, Load<TVectors, TVector, TElements>(rows, depth + i), s1);
-            s2 = TVectors.MultiplyAdd(state, Load<TVectors, TVector, TElements>(rows, (2 * depth) + i), s2);
-            s3 = TVectors.MultiplyAdd(state, Load<TVectors, TVector, TElements>(rows, (3 * depth) + i), s3);
-        }
-
-        output[0] = TVectors.Sum(s0) + Rest<TElements>(rows, 0, i, depth, x);
-        output[1] = TVectors.Sum(s1) + Rest<TElements>(rows, depth, i, depth, x);
-        output[2] = TVectors.Sum(s2) + Rest<TElements>(rows, 2 * depth, i, depth, x);
-        output[3] = TVectors.Sum(s3) + Rest<TElements>(rows, 3 * depth, i, depth, x);
-    }
-
-    private static void Four<TVectors, TVector, TElements>(void* rows, nint depth, float* x, float* y, float* ofX, float* ofY)
-        where TVectors : struct, IVectors<TVector>
-        where TVector : struct
-        where TElements : struct, IElements
-    {
-        var (s0, s1, s2, s3) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
-        var (t0, t1, t2, t3) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
-        nint i = 0;
-        for (; i <= depth - TVectors.Width; i += TVectors.Width)
-        {
-            var (first, second) = (TVectors.Load(x + i), TVectors.Load(y + i));
-            var row = Load<TVectors, TVector, TElements>(rows, i);
-            (s0, t0) = (TVectors.MultiplyAdd(first, row, s0), TVectors.MultiplyAdd(second, row, t0));
-            row = Load<TVectors, TVector, TElements>(rows, depth + i);
-            (s1, t1) = (TVectors.MultiplyAdd(first, row, s1), TVectors.MultiplyAdd(second, row, t1));
-            row = Load<TVectors, TVector, TElements>(rows, (2 * depth) + i);
-            (s2, t2) = (TVectors.MultiplyAdd(first, row, s2), TVectors.MultiplyAdd(second, row, t2));
-            row = Load<TVectors, TVector, TElements>(rows, (3 * depth) + i);
-            (s3, t3) = (TVectors.MultiplyAdd(first, row, s3), TVectors.MultiplyAdd(second, row, t3));
-        }
-
-        ofX[0] = TVectors.Sum(s0) + Rest<TElements>(rows, 0, i, depth, x);
-        ofX[1] = TVectors.Sum(s1) + Rest<TElements>(rows, depth, i, depth, x);
-        ofX[2] = TVectors.Sum(s2) + Rest<TElements>(rows, 2 * depth, i, depth, x);
-        ofX[3] = TVectors.Sum(s3) + Rest<TElements>(rows, 3 * depth, i, depth, x);
-        ofY[0] = TVectors.Sum(t0) + Rest<TElements>(rows, 0, i, depth, y);
-        ofY[1] = TVectors.Sum(t1) + Rest<TElements>(rows, depth, i, depth, y);
-        ofY[2] = TVectors.Sum(t2) + Rest<TElements>(rows, 2 * depth, i, depth, y);
-        ofY[3] = TVectors.Sum(t3) + Rest<TElements>(rows, 3 * depth, i, depth, y);
-    }
-
+    // Each has four sums under way, since one alone would wait for itself.
     private static float One<TVectors, TVector, TElements>(void* row, nint depth, float* x)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
         where TElements : struct, IElements
     {
-        var (sum, i) = (TVectors.Zero, (nint)0);
-        for (; i <= depth - TVectors.Width; i += TVectors.Width)
+        var (s0, s1, s2, s3, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
+        for (; i <= depth - (4 * width); i += 4 * width)
         {
-            sum = TVectors.MultiplyAdd(TVectors.Load(x + i), Load<TVectors, TVector, TElements>(row, i), sum);
+            Ahead<TElements>(row, i, 4 * width);
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), Load<TVectors, TVector, TElements>(row, i), s0);
+            s1 = TVectors.MultiplyAdd(TVectors.Load(x + i + width), Load<TVectors, TVector, TElements>(row, i + width), s1);
+            s2 = TVectors.MultiplyAdd(TVectors.Load(x + i + (2 * width)), Load<TVectors, TVector, TElements>(row, i + (2 * width)), s2);
+            s3 = TVectors.MultiplyAdd(TVectors.Load(x + i + (3 * width)), Load<TVectors, TVector, TElements>(row, i + (3 * width)), s3);
         }
 
-        return TVectors.Sum(sum) + Rest<TElements>(row, 0, i, depth, x);
+        for (; i <= depth - width; i += width)
+        {
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), Load<TVectors, TVector, TElements>(row, i), s0);
+        }
+
+        return TVectors.Sum(TVectors.Add(TVectors.Add(s0, s1), TVectors.Add(s2, s3))) + Rest<TElements>(row, i, depth, x);
+    }
+
+    private static void Two<TVectors, TVector, TElements>(void* row, nint depth, in FloatRows states, in FloatRows output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        float* x = states[0], y = states[1];
+        var (s0, s1, t0, t1, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
+        for (; i <= depth - (2 * width); i += 2 * width)
+        {
+            Ahead<TElements>(row, i, 2 * width);
+            var (even, odd) = (Load<TVectors, TVector, TElements>(row, i), Load<TVectors, TVector, TElements>(row, i + width));
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), even, s0);
+            t0 = TVectors.MultiplyAdd(TVectors.Load(y + i), even, t0);
+            s1 = TVectors.MultiplyAdd(TVectors.Load(x + i + width), odd, s1);
+            t1 = TVectors.MultiplyAdd(TVectors.Load(y + i + width), odd, t1);
+        }
+
+        for (; i <= depth - width; i += width)
+        {
+            var numbers = Load<TVectors, TVector, TElements>(row, i);
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), numbers, s0);
+            t0 = TVectors.MultiplyAdd(TVectors.Load(y + i), numbers, t0);
+        }
+
+        *output[0] = TVectors.Sum(TVectors.Add(s0, s1)) + Rest<TElements>(row, i, depth, x);
+        *output[1] = TVectors.Sum(TVectors.Add(t0, t1)) + Rest<TElements>(row, i, depth, y);
+    }
+
+    private static void Four<TVectors, TVector, TElements>(void* row, nint depth, in FloatRows states, in FloatRows output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        float* x0 = states[0], x1 = states[1], x2 = states[2], x3 = states[3];
+        var (s0, s1, s2, s3, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
+        for (; i <= depth - width; i += width)
+        {
+            Ahead<TElements>(row, i, width);
+            var numbers = Load<TVectors, TVector, TElements>(row, i);
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x0 + i), numbers, s0);
+            s1 = TVectors.MultiplyAdd(TVectors.Load(x1 + i), numbers, s1);
+            s2 = TVectors.MultiplyAdd(TVectors.Load(x2 + i), numbers, s2);
+            s3 = TVectors.MultiplyAdd(TVectors.Load(x3 + i), numbers, s3);
+        }
+
+        *output[0] = TVectors.Sum(s0) + Rest<TElements>(row, i, depth, x0);
+        *output[1] = TVectors.Sum(s1) + Rest<TElements>(row, i, depth, x1);
+        *output[2] = TVectors.Sum(s2) + Rest<TElements>(row, i, depth, x2);
+        *output[3] = TVectors.Sum(s3) + Rest<TElements>(row, i, depth, x3);
+    }
+
+    // Asks for the memory that is read a little later: processors look ahead within a page at most.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Ahead<TElements>(void* row, nint index, nint count)
+        where TElements : struct, IElements
+    {
+        if (!Sse.IsSupported)
+        {
+            return;
+        }
+
+        var place = (byte*)row + (index * TElements.Size) + LookAhead;
+        var bytes = count * TElements.Size;
+        Sse.Prefetch0(place);
+        if (bytes > CacheLine)
+        {
+            Sse.Prefetch0(place + CacheLine);
+        }
+
+        if (bytes > 2 * CacheLine)
+        {
+            Sse.Prefetch0(place + (2 * CacheLine));
+            Sse.Prefetch0(place + (3 * CacheLine));
+        }
     }
 
     private static void Mix<TVectors, TVector>(RowMatrix matrix, nint count, float* weights, float* output)
@@ -221,13 +252,13 @@ internal static unsafe class RowProduct
 
     // What no longer fills a vector.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Rest<TElements>(void* rows, nint start, nint done, nint depth, float* x)
+    private static float Rest<TElements>(void* row, nint done, nint depth, float* x)
         where TElements : struct, IElements
     {
         var sum = 0f;
         for (var i = done; i < depth; i++)
         {
-            sum += x[i] * Number<TElements>(rows, start + i);
+            sum += x[i] * Number<TElements>(row, i);
         }
 
         return sum;

@@ -7,8 +7,12 @@ internal static unsafe class RowSoftmax
 {
     /// <summary>exp(x - the largest) in place, and the sum.</summary>
     internal static float Exponentials(float* row, nint count) => CpuKernel.IsWide
-        ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, VectorFunctions.Largest<Vectors512, Vector512<float>>(row, count))
-        : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count));
+        ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, Largest(row, count))
+        : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, Largest(row, count));
+
+    /// <summary>The largest of some numbers.</summary>
+    internal static float Largest(float* row, nint count) =>
+        CpuKernel.IsWide ? VectorFunctions.Largest<Vectors512, Vector512<float>>(row, count) : VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count);
 
     /// <summary>Multiplies numbers where they lie.</summary>
     internal static void Scale(float* row, nint count, float factor)

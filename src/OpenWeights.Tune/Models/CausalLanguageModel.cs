@@ -83,7 +83,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     internal ModelStep? Step(int rows)
     {
         var embedding = _stack.Embedding;
-        if (rows > FewRowsProduct.MostRows || embedding.Adapter is not null || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian)
+        if (rows > ModelStep.MostRows || embedding.Adapter is not null || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian)
         {
             return null;
         }

@@ -47,23 +47,12 @@ public sealed class RotaryEmbedding
         return (cos.to(dtype).MoveToOuterDisposeScope(), sin.to(dtype).MoveToOuterDisposeScope());
     }
 
-    /// <summary>The number of cosines of a position: half the dimensions that are rotated.</summary>
-    internal int Half => _dimensions / 2;
+    /// <summary>Whether <see cref="Frequencies"/> are others for another length.</summary>
+    internal bool DependsOnLength => _rope.DependsOnLength;
 
-    /// <summary>What <see cref="Tables"/> holds for one position, in float32.</summary>
-    /// <param name="position">The position.</param>
-    /// <param name="longest">The largest position of the batch plus one.</param>
-    /// <param name="cos">The cosines.</param>
-    /// <param name="sin">The sines.</param>
-    internal void Row(long position, long longest, Span<float> cos, Span<float> sin)
-    {
-        var (frequencies, scale) = RopeFrequencies.Compute(_rope, _dimensions, longest);
-        for (var i = 0; i < frequencies.Length; i++)
-        {
-            var (sine, cosine) = MathF.SinCos(position * frequencies[i]);
-            (cos[i], sin[i]) = (cosine * (float)scale, sine * (float)scale);
-        }
-    }
+    /// <summary>The frequency of each rotated pair of dimensions, and what cosines and sines are multiplied by.</summary>
+    /// <param name="longest">The largest position plus one.</param>
+    internal (float[] Frequencies, double Scale) Frequencies(long longest) => RopeFrequencies.Compute(_rope, _dimensions, longest);
 
     /// <summary>Rotates one of queries or keys.</summary>
     /// <param name="states">[batch, heads, tokens, head_dim].</param>

@@ -10,6 +10,9 @@ namespace OpenWeights.Tune.Models.Steps;
 /// </summary>
 internal sealed unsafe class ModelStep : IStagedWork
 {
+    /// <summary>Texts that are read at once at most.</summary>
+    internal const int MostRows = 16;
+
     private readonly CausalLanguageModel _model;
     private readonly IReadOnlyList<StepLayer> _layers;
     private readonly StepNorm _norm;

@@ -66,7 +66,7 @@ internal sealed unsafe class StepProduct
     /// <param name="output">All outputs, [rows, columns].</param>
     internal void Run(nint first, nint last, in FloatRows states, in FloatRows inner, in FloatRows output)
     {
-        var updates = stackalloc float[Block * (int)FewRowsProduct.MostRows];
+        var updates = stackalloc float[Rank > 0 ? Block * ModelStep.MostRows : 0];
         var update = new FloatRows((nint)updates, Block, states.Count);
         for (var start = first; start < last; start += Block)
         {

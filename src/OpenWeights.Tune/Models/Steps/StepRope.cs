@@ -11,6 +11,8 @@ internal sealed unsafe class StepRope(RopeConfig rope, int headDimension, nint r
     private readonly RotaryEmbedding _embedding = new(rope, headDimension);
     private readonly StepNumbers _cos = new(rows * headDimension);
     private readonly StepNumbers _sin = new(rows * headDimension);
+    private (float[] Values, double Scale)? _frequencies;
+    private int _turned;
 
     /// <summary>Makes the tables.</summary>
     /// <param name="positions">Each row's position.</param>
@@ -23,16 +25,28 @@ internal sealed unsafe class StepRope(RopeConfig rope, int headDimension, nint r
             longest = Math.Max(longest, position);
         }
 
+        if (_frequencies is null || _embedding.DependsOnLength)
+        {
+            _frequencies = _embedding.Frequencies(longest + 1);
+        }
+
+        var (frequencies, scale) = _frequencies.Value;
+        _turned = frequencies.Length;
         for (var row = 0; row < positions.Length; row++)
         {
-            var (start, count) = (row * headDimension, _embedding.Half);
-            _embedding.Row(positions[row], longest + 1, _cos.Span.Slice(start, count), _sin.Span.Slice(start, count));
-            StepMath.Round(_cos.Start + start, count, half);
-            StepMath.Round(_sin.Start + start, count, half);
+            float* cos = _cos.Start + (row * headDimension), sin = _sin.Start + (row * headDimension);
+            for (var i = 0; i < _turned; i++)
+            {
+                var (sine, cosine) = MathF.SinCos(positions[row] * frequencies[i]);
+                (cos[i], sin[i]) = (cosine * (float)scale, sine * (float)scale);
+            }
+
+            StepMath.Round(cos, _turned, half);
+            StepMath.Round(sin, _turned, half);
         }
     }
 
     /// <summary>Turns a head by its row's position.</summary>
     internal void Turn(nint row, float* head, bool half) =>
-        StepMath.Turn(head, _cos.Start + (row * headDimension), _sin.Start + (row * headDimension), _embedding.Half, half);
+        StepMath.Turn(head, _cos.Start + (row * headDimension), _sin.Start + (row * headDimension), _turned, half);
 }
