@@ -14,6 +14,19 @@ internal static unsafe class RowSoftmax
     internal static float Largest(float* row, nint count) =>
         CpuKernel.IsWide ? VectorFunctions.Largest<Vectors512, Vector512<float>>(row, count) : VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count);
 
+    /// <summary>c tanh(x / c) in place.</summary>
+    internal static void Limit(float* row, nint count, float cap)
+    {
+        if (CpuKernel.IsWide)
+        {
+            VectorFunctions.Limit<Vectors512, Vector512<float>>(row, count, cap);
+        }
+        else
+        {
+            VectorFunctions.Limit<Vectors256, Vector256<float>>(row, count, cap);
+        }
+    }
+
     /// <summary>Multiplies numbers where they lie.</summary>
     internal static void Scale(float* row, nint count, float factor)
     {

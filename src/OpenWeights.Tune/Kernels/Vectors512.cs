@@ -34,6 +34,9 @@ internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
     public static Vector512<float> Multiply(Vector512<float> left, Vector512<float> right) => left * right;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Divide(Vector512<float> left, Vector512<float> right) => left / right;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> MultiplyAdd(Vector512<float> left, Vector512<float> right, Vector512<float> sum) => Vector512.MultiplyAddEstimate(left, right, sum);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -41,6 +44,10 @@ internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Smaller(Vector512<float> left, Vector512<float> right) => Vector512.ConditionalSelect(Vector512.LessThan(left, right), left, right);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> WhereLess(Vector512<float> left, Vector512<float> right, Vector512<float> less, Vector512<float> other) =>
+        Vector512.ConditionalSelect(Vector512.LessThan(left, right), less, other);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Round(Vector512<float> values) => Vector512.Round(values);

@@ -16,7 +16,8 @@ namespace OpenWeights.Tune.Tests.Models;
 [TestFixture(false)]
 public sealed class ModelStepTests(bool wide)
 {
-    private const int Tokens = 80;
+    private const int FewTokens = 30;
+    private const int ManyTokens = 80;
 
     private VectorWidth? _width;
 
@@ -32,7 +33,7 @@ public sealed class ModelStepTests(bool wide)
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(FamilyCases.Write(folder, name), float32, CPU);
         using var adapter = adapted ? Adapt(loaded.Model) : null;
-        foreach (var (steps, operators) in Both(loaded.Model, loaded.Model, [0, 5, 2]))
+        foreach (var (steps, operators) in Both(loaded.Model, loaded.Model, [0, 5, 2], adapted ? FewTokens : ManyTokens))
         {
             using (steps)
             using (operators)
@@ -95,7 +96,7 @@ public sealed class ModelStepTests(bool wide)
     private static double Errors(CausalLanguageModel model, CausalLanguageModel other, bool bySteps)
     {
         var sum = 0.0;
-        foreach (var (found, exact) in Both(model, other, [0, 3], bySteps))
+        foreach (var (found, exact) in Both(model, other, [0, 3], FewTokens, bySteps))
         {
             using (found)
             using (exact)
@@ -108,7 +109,7 @@ public sealed class ModelStepTests(bool wide)
     }
 
     // The scores of each token of some texts: in steps of one model, and by the operators of another. The first tokens of texts are padding.
-    private static IEnumerable<(Tensor Found, Tensor Operators)> Both(CausalLanguageModel model, CausalLanguageModel other, int[] padding, bool bySteps = true)
+    private static IEnumerable<(Tensor Found, Tensor Operators)> Both(CausalLanguageModel model, CausalLanguageModel other, int[] padding, int tokens, bool bySteps = true)
     {
         using var nothing = no_grad();
         using KeyValueCache cache = new(), otherCache = new();
@@ -123,8 +124,8 @@ public sealed class ModelStepTests(bool wide)
             yield break;
         }
 
-        var ids = padding.Select(static (_, row) => Enumerable.Range(0, Tokens).Select(i => ((i * 37) + (row * 11)) % FamilyCases.Vocabulary).ToArray()).ToArray();
-        foreach (var (start, end) in Parts(model))
+        var ids = padding.Select(static (_, row) => Enumerable.Range(0, tokens).Select(i => ((i * 37) + (row * 11)) % FamilyCases.Vocabulary).ToArray()).ToArray();
+        foreach (var (start, end) in Parts(tokens))
         {
             using var scope = NewDisposeScope();
             if (!model.Stack.Continues(cache, end - 1))
@@ -143,10 +144,10 @@ public sealed class ModelStepTests(bool wide)
     }
 
     // A prompt and some more in the midst, and single tokens; past the ends of the caches' first buffers, and of sliding windows.
-    private static IEnumerable<(int Start, int End)> Parts(CausalLanguageModel model)
+    private static IEnumerable<(int Start, int End)> Parts(int tokens)
     {
         yield return (0, 7);
-        for (var i = 7; i < Tokens; i += i == 20 ? 3 : 1)
+        for (var i = 7; i < tokens; i += i == 20 ? 3 : 1)
         {
             yield return (i, i == 20 ? i + 3 : i + 1);
         }

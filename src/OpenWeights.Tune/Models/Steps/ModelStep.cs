@@ -134,7 +134,7 @@ internal sealed unsafe class ModelStep : IStagedWork
 
             if (config.LogitSoftCap is { } limit)
             {
-                StepMath.Limit(scores, last - first, (float)limit);
+                RowSoftmax.Limit(scores, last - first, (float)limit);
             }
         }
     }

@@ -73,7 +73,7 @@ internal sealed unsafe class StepAttention(StepHeads shape, (StepNorm Query, Ste
         RowSoftmax.Scale(scores, count, scale);
         if (cap is { } limit)
         {
-            StepMath.Limit(scores, count, limit);
+            RowSoftmax.Limit(scores, count, limit);
         }
 
         return RowSoftmax.Exponentials(scores, count);

@@ -43,20 +43,6 @@ internal static unsafe class StepMath
         }
     }
 
-    /// <summary>c tanh(x / c) where it lies.</summary>
-    internal static void Limit(float* row, nint count, float cap)
-    {
-        for (nint i = 0; i < count; i += Lanes.Width)
-        {
-            // tanh(u) = 1 - 2 / (e^2u + 1), of which nothing would be left near zero: there its series.
-            var u = Lanes.Read<Float32Elements>(row, i, count) / Vector256.Create(cap);
-            var tanh = Vector256<float>.One - (Vector256.Create(2f) / (VectorFunctions.Exponential<Vectors256, Vector256<float>>(u + u) + Vector256<float>.One));
-            var square = u * u;
-            var series = u * (Vector256<float>.One - (square * (Vector256.Create(1f / 3) - (square * (Vector256.Create(2f / 15) - (square * (17f / 315)))))));
-            Lanes.Write<Float32Elements>(row, i, count, Vector256.ConditionalSelect(Vector256.LessThan(square, Vector256.Create(1f / 64)), series, tanh) * cap);
-        }
-    }
-
     /// <summary>Turns a head by its position where it lies, in halves of what is turned.</summary>
     /// <param name="head">The head.</param>
     /// <param name="cos">The cosines.</param>
