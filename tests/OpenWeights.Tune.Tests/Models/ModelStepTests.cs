@@ -124,7 +124,7 @@ public sealed class ModelStepTests(bool wide)
             yield break;
         }
 
-        var ids = padding.Select(static (_, row) => Enumerable.Range(0, tokens).Select(i => ((i * 37) + (row * 11)) % FamilyCases.Vocabulary).ToArray()).ToArray();
+        var ids = padding.Select((_, row) => Enumerable.Range(0, tokens).Select(i => ((i * 37) + (row * 11)) % FamilyCases.Vocabulary).ToArray()).ToArray();
         foreach (var (start, end) in Parts(tokens))
         {
             using var scope = NewDisposeScope();

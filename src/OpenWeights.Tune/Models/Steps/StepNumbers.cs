@@ -14,7 +14,7 @@ internal sealed unsafe class StepNumbers
     /// <param name="count">How many.</param>
     internal StepNumbers(nint count)
     {
-        _numbers = GC.AllocateArray<float>(checked((int)count + (Line / sizeof(float))), pinned: true);
+        _numbers = GC.AllocateUninitializedArray<float>(checked((int)count + (Line / sizeof(float))), pinned: true);
         _start = (Marshal.UnsafeAddrOfPinnedArrayElement(_numbers, 0) + Line - 1) / Line * Line;
         Count = count;
     }
