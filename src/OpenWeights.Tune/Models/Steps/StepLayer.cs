@@ -1,5 +1,3 @@
-using OpenWeights.Tune.Kernels;
-
 namespace OpenWeights.Tune.Models.Steps;
 
 /// <summary>A layer of a step: what its modules gave of themselves, in stages that threads do together.</summary>
