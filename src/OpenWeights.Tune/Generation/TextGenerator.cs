@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Steps;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Generation;
@@ -61,7 +62,7 @@ public sealed class TextGenerator
         var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
         var read = Array.ConvertAll(next, n => new List<int>(n.Take(known)));
         next[0] = next[0][known..];
-        var isWhole = true;
+        var (isWhole, step) = (true, (ModelStep?)null);
         try
         {
             for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
@@ -79,11 +80,15 @@ public sealed class TextGenerator
                 }
 
                 isWhole = false;
-                var scores = Scores(next, padding, cache);
+                step = made == 1 ? _model.Step(prompts.Count) : step;
+                var scores = step is not null && cache.Length > 0 && next[0].Length == 1
+                    ? step.Read(Array.ConvertAll(next, static n => n[0]), padding, cache)
+                    : Scores(next, padding, cache);
                 isWhole = true;
+                var vocabulary = scores.Length / texts.Count;
                 for (var i = 0; i < texts.Count; i++)
                 {
-                    var token = texts[i].Open ? texts[i].Take(scores[i], _options) : 0;
+                    var token = texts[i].Open ? texts[i].Take(scores.Slice(i * vocabulary, vocabulary), _options) : 0;
                     if (texts[i].Open && accept?.Invoke(i, token) == false)
                     {
                         texts[i].Close("stop");
@@ -101,8 +106,8 @@ public sealed class TextGenerator
         return [.. texts.Select(static t => new Generated(t.Ids, t.Reason))];
     }
 
-    // The scores of the next token of each text.
-    private float[][] Scores(int[][] next, int[] padding, KeyValueCache cache)
+    // The scores of the next token of each text, [texts, vocabulary].
+    private Span<float> Scores(int[][] next, int[] padding, KeyValueCache cache)
     {
         using var scope = NewDisposeScope();
         var (batch, tokens, past) = (next.Length, next[0].Length, cache.Length);
@@ -116,14 +121,7 @@ public sealed class TextGenerator
             Cache = cache,
         });
         var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).cpu().contiguous();
-        var all = MemoryMarshal.Cast<byte, float>(scores.bytes);
-        var rows = new float[batch][];
-        for (var i = 0; i < batch; i++)
-        {
-            rows[i] = all.Slice(i * (all.Length / batch), all.Length / batch).ToArray();
-        }
-
-        return rows;
+        return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();
     }
 
     private Tensor Positions(int[] padding, int past, int tokens)

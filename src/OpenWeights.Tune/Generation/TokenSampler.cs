@@ -1,3 +1,6 @@
+using System.Runtime.InteropServices;
+using OpenWeights.Tune.Kernels;
+
 namespace OpenWeights.Tune.Generation;
 
 /// <summary>Chooses the next token from scores. One sampler serves one text, so that its numbers do not depend on what else is generated.</summary>
@@ -63,8 +66,19 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
     }
 
     // The first of equal scores, as torch's argmax on the CPU gives it.
-    private static int Best(ReadOnlySpan<float> scores)
+    private static unsafe int Best(ReadOnlySpan<float> scores)
     {
+        fixed (float* start = scores)
+        {
+            // Zeros are equal and not the same; what is not a number is not even that.
+            var largest = RowSoftmax.Largest(start, scores.Length);
+            var place = largest == 0 ? -1 : MemoryMarshal.Cast<float, int>(scores).IndexOf(BitConverter.SingleToInt32Bits(largest));
+            if (place >= 0 && !float.IsNaN(largest))
+            {
+                return place;
+            }
+        }
+
         var best = 0;
         for (var i = 1; i < scores.Length; i++)
         {

@@ -28,6 +28,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
     private readonly float* _given;
     private readonly float* _weights;
     private readonly float* _gradScores;
+    private readonly float* _slopes;
     private readonly (nint First, nint End)[] _seen;
     private readonly float[] _factors;
 
@@ -49,6 +50,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         _valueStrips = _given + rows;
         _gradKeys = _valueStrips + states;
         _gradValues = _gradKeys + states;
+        _slopes = _gradValues + states;
     }
 
     /// <summary>Does a part of the queries of a key/value head of a row of the batch.</summary>
@@ -78,7 +80,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
             Scores(block, _query, _keyStrips, _weights);
             for (nint row = 0; row < block.Count; row++)
             {
-                _factors[row] = 1 / Exponentials(head.Batch, block, row);
+                _factors[row] = 1 / Exponentials(head.Batch, block, row, null);
             }
 
             Mix(block, _weights, _rowsOfKeys);
@@ -104,7 +106,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
             Scores(block, _given, _valueStrips, _gradScores);
             for (nint row = 0; row < block.Count; row++)
             {
-                Slope(block, row, 1 / Exponentials(head.Batch, block, row));
+                Slope(block, row, 1 / Exponentials(head.Batch, block, row, _slopes));
             }
 
             AddTransposed(block, _weights, _given, _gradValues);
@@ -182,13 +184,18 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         }
     }
 
-    // The exponentials of a row's scores where they lie, zeros where it may not look, and their sum.
-    private float Exponentials(long batch, in Block block, nint row)
+    // The exponentials of a row's scores where they lie, zeros where it may not look, and their sum; and the derivative of their limit.
+    private float Exponentials(long batch, in Block block, nint row, float* slopes)
     {
         var (first, end) = Visible(block, row);
         var start = _weights + (row * _sizes.Stride);
         new Span<float>(start, (int)first).Clear();
         new Span<float>(start + end, (int)(block.Keys - end)).Clear();
+        if (_problem.Cap is { } cap)
+        {
+            VectorFunctions.Limit<TVectors, TVector>(start + first, end - first, cap, slopes);
+        }
+
         if (_problem.Shown(batch, block.Start + row) is var shown && shown != null)
         {
             Hide(shown + block.First + first, start + first, end - first);
@@ -220,6 +227,11 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         var slope = _gradScores + (row * _sizes.Stride);
         VectorFunctions.Scale<TVectors, TVector>(weights + first, end - first, factor);
         VectorFunctions.SoftmaxGradient<TVectors, TVector>(weights + first, slope + first, end - first);
+        if (_problem.Cap is not null)
+        {
+            VectorFunctions.Multiply<TVectors, TVector>(slope + first, _slopes, end - first);
+        }
+
         new Span<float>(slope, (int)first).Clear();
         new Span<float>(slope + end, (int)(block.Keys - end)).Clear();
     }

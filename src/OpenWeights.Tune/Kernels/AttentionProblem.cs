@@ -14,10 +14,11 @@ internal sealed unsafe class AttentionProblem
     /// <param name="value">Of the key's shape.</param>
     /// <param name="mask">True where a query may look at a key, [batch or 1, 1, queries, keys], nowhere ahead and somewhere for each query; null for plain causal attention.</param>
     /// <param name="scale">What the product of query and key is multiplied by.</param>
+    /// <param name="cap">The limit c of c tanh(score / c), or null.</param>
     /// <param name="window">How many keys a query may look back at, itself included; null for all.</param>
-    internal AttentionProblem(Tensor query, Tensor key, Tensor value, Tensor? mask, double scale, int? window)
+    internal AttentionProblem(Tensor query, Tensor key, Tensor value, Tensor? mask, double scale, double? cap, int? window)
     {
-        (Query, Key, Value, _mask, _window, Scale) = (query, key, value, mask, window, (float)scale);
+        (Query, Key, Value, _mask, _window, Scale, Cap) = (query, key, value, mask, window, (float)scale, (float?)cap);
         (Batch, Heads, Queries, Width) = (query.size(0), query.size(1), (nint)query.size(2), (nint)query.size(3));
         (KeyValueHeads, Keys) = (key.size(1), (nint)key.size(2));
         _shown = mask is null ? 0 : (nint)CpuKernel.Pointer(mask);
@@ -30,6 +31,9 @@ internal sealed unsafe class AttentionProblem
     internal Tensor Value { get; }
 
     internal float Scale { get; }
+
+    /// <summary>What scores are kept within; null for no limit.</summary>
+    internal float? Cap { get; }
 
     internal long Batch { get; }
 

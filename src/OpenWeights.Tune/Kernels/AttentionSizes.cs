@@ -37,5 +37,5 @@ internal sealed class AttentionSizes
     internal nint Stride { get; }
 
     /// <summary>What a thread needs.</summary>
-    internal nint Scratch(bool backward) => backward ? (5 * Keys * Width) + (3 * Rows * Width) + (2 * Rows * Stride) : (2 * Keys * Width) + (2 * Rows * Width) + (Rows * Stride);
+    internal nint Scratch(bool backward) => backward ? (5 * Keys * Width) + (3 * Rows * Width) + (2 * Rows * Stride) + Stride : (2 * Keys * Width) + (2 * Rows * Width) + (Rows * Stride);
 }

@@ -10,7 +10,7 @@ internal static unsafe class GateKernel
 {
     /// <summary>Whether two tensors, which may be halves of one, can be worked on as they lie.</summary>
     internal static bool Serves(Tensor gate, Tensor up, Activation activation) =>
-        activation is Activation.Silu or Activation.GeluTanh && CpuKernel.ServesRows(gate) && CpuKernel.ServesRows(up) && gate.dtype == up.dtype
+        Serves(activation) && CpuKernel.ServesRows(gate) && CpuKernel.ServesRows(up) && gate.dtype == up.dtype
         && CpuKernel.RowStride(gate) is not null && CpuKernel.RowStride(up) is not null;
 
     /// <summary>act(gate) · up, of the shape of either, in one piece.</summary>
@@ -83,6 +83,13 @@ internal static unsafe class GateKernel
             }
         }
     }
+
+    /// <summary>The activation of some numbers, one that <see cref="Serves(Activation)"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Vector256<float> Apply(Vector256<float> x, Activation activation) => (activation == Activation.Silu ? Silu(x) : GeluTanh(x)).Value;
+
+    /// <summary>Whether an activation can be computed here.</summary>
+    internal static bool Serves(Activation activation) => activation is Activation.Silu or Activation.GeluTanh;
 
     // x s(x), and s (1 + x (1 - s)).
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

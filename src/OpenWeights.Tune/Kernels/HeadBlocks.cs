@@ -27,6 +27,9 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
     // [vocabulary, stride]: scores of the rows, then their exponentials, then their gradient.
     private readonly float* _scores;
 
+    // Of the shape of the scores: the derivatives of what limits them; null where nothing does, or no gradient is wanted.
+    private readonly float* _slopes;
+
     // The rows times the multiplier as right factors: [strips of rows, hidden, strip] and [strips of hidden, padded rows, strip].
     private readonly float* _rowStrips;
     private readonly float* _featureStrips;
@@ -56,6 +59,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         _gradWeight = chunk.GradWeight is null ? null : (float*)CpuKernel.Pointer(chunk.GradWeight);
         _targets = (long*)CpuKernel.Pointer(chunk.Targets);
         _scores = Room(_vocabulary * _stride);
+        _slopes = chunk.SoftCap is null || !WantsGradients ? null : Room(_vocabulary * _stride);
         _rowStrips = Room((_padded + _strip) * _features);
         _featureStrips = Room(_padded * (_features + _strip));
         _factors = Room(_blocks * _padded);
@@ -65,6 +69,8 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         _weights = Room(_workers * WeightRoom);
     }
 
+    private bool WantsGradients => _chunk.GradHidden is not null || _chunk.GradWeight is not null;
+
     private nint WeightRoom => (BlockRows + 1) * (_features + _strip);
 
     /// <summary>Does everything, and gives the summed cross entropy.</summary>
@@ -73,7 +79,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         LayOut();
         EachBlock(Score);
         var loss = Combine();
-        if (_chunk.GradHidden is not null || _gradWeight != null)
+        if (WantsGradients)
         {
             EachBlock(AddGradients);
             WriteHiddenGradient();
@@ -145,6 +151,12 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         {
             TileProduct.Run<TVectors, TVector>(
                 new TileProduct.Factor(weight, _features, 1), _rowStrips + (row * _features), _strip, new TileProduct.Target(scores + row, _stride, adds: false), count, Math.Min(_strip, _padded - row), _features);
+        }
+
+        for (nint i = 0; _chunk.SoftCap is not null && i < count; i++)
+        {
+            var slopes = _slopes == null ? null : _slopes + ((first + i) * _stride);
+            VectorFunctions.Limit<TVectors, TVector>(scores + (i * _stride), _padded, _chunk.SoftCap.Value, slopes);
         }
 
         for (nint row = 0; row < _rows; row++)
@@ -238,6 +250,11 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
             {
                 _scores[((nint)_targets[row] * _stride) + row] -= 1;
             }
+        }
+
+        for (nint i = 0; _slopes != null && i < count; i++)
+        {
+            VectorFunctions.Multiply<TVectors, TVector>(scores + (i * _stride), _slopes + ((first + i) * _stride), _padded);
         }
 
         if (_chunk.GradHidden is not null)

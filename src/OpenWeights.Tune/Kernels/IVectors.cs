@@ -15,6 +15,9 @@ internal unsafe interface IVectors<TVector>
 
     static abstract TVector Load(float* start);
 
+    /// <summary>bfloat16 numbers, as float32.</summary>
+    static abstract TVector LoadHalves(ushort* start);
+
     static abstract void Store(float* start, TVector values);
 
     /// <summary>A number in every place.</summary>
@@ -26,6 +29,8 @@ internal unsafe interface IVectors<TVector>
 
     static abstract TVector Multiply(TVector left, TVector right);
 
+    static abstract TVector Divide(TVector left, TVector right);
+
     /// <summary>left · right + sum, rounded once where a processor can.</summary>
     static abstract TVector MultiplyAdd(TVector left, TVector right, TVector sum);
 
@@ -34,6 +39,9 @@ internal unsafe interface IVectors<TVector>
 
     /// <summary>The smaller of each two; the right one where either is not a number.</summary>
     static abstract TVector Smaller(TVector left, TVector right);
+
+    /// <summary>Those of one where left is less than right, and those of another elsewhere.</summary>
+    static abstract TVector WhereLess(TVector left, TVector right, TVector less, TVector other);
 
     /// <summary>The nearest whole numbers.</summary>
     static abstract TVector Round(TVector values);

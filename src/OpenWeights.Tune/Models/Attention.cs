@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Models.Rope;
+using OpenWeights.Tune.Models.Steps;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
 
@@ -99,6 +100,24 @@ public sealed class Attention : nn.Module<Tensor, AttentionContext, Tensor>
 
         var mixed = _scores.Mix(query, key, value, context);
         return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, _heads * _headDimension)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Its part in a step of a few rows; null where a layer of it is computed otherwise.</summary>
+    /// <param name="config">The decoder's settings.</param>
+    /// <param name="rows">How many rows.</param>
+    /// <param name="dtype">The model's dtype.</param>
+    /// <param name="rope">The rotary cosines and sines; null where the layer has no positions.</param>
+    internal (StepProducts Heads, StepAttention Attention, StepProducts Output)? Step(DecoderConfig config, int rows, ScalarType dtype, StepRope? rope)
+    {
+        var heads = _fused is null ? StepProducts.Of(rows, dtype, _query!, _key!, _value!) : StepProducts.Of(rows, dtype, _fused);
+        if (heads is null || StepProducts.Of(rows, dtype, _output) is not { } output)
+        {
+            return null;
+        }
+
+        var shape = new StepHeads(_layer, _heads, _keyValueHeads, _headDimension);
+        (StepNorm, StepNorm, bool)? norms = _queryNorm is null ? null : (_queryNorm.Step(), _keyNorm!.Step(), _normsAllHeads);
+        return (heads, new StepAttention(shape, norms, rope, (float)config.AttentionScale, (float?)config.ScoreSoftCap), output);
     }
 
     /// <inheritdoc/>

@@ -80,8 +80,8 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
 
     // What the kernel of CPUs is given; null for what it does not compute.
     private static AttentionProblem? Problem(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings) =>
-        settings.Cap is null && AttentionKernel.Serves(query, key, value, mask)
-            ? new AttentionProblem(query, key, value, mask, settings.Scale.ToDouble(), settings.Window)
+        AttentionKernel.Serves(query, key, value, mask)
+            ? new AttentionProblem(query, key, value, mask, settings.Scale.ToDouble(), settings.Cap?.ToDouble(), settings.Window)
             : null;
 
     private static Tensor Forward(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)

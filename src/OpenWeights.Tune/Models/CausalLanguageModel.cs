@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Models.Steps;
 using TorchSharp;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
@@ -72,6 +74,22 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
     /// <summary>Token ids to hidden states after the last norm, [batch, tokens, hidden]; <see cref="Logits"/> makes scores of them.</summary>
     public override Tensor forward(ModelInput input) => _stack.call(input);
+
+    /// <summary>
+    /// What reads one token of each of a few texts at once, as long as neither weights nor adapters change; null where that is not to be had:
+    /// for many texts, on another device than the CPU, and for mixtures of experts, quantised weights and adapters that are more than LoRA.
+    /// </summary>
+    /// <param name="rows">How many texts.</param>
+    internal ModelStep? Step(int rows)
+    {
+        var embedding = _stack.Embedding;
+        if (rows > ModelStep.MostRows || embedding.Adapter is not null || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian)
+        {
+            return null;
+        }
+
+        return StepProducts.Of(rows, DType, Head) is { } head && _stack.Step(rows) is { } stack ? new ModelStep(this, rows, stack.Layers, stack.Ropes, stack.Norm, head) : null;
+    }
 
     /// <summary>Scores of the next token, [..., vocabulary], in float32.</summary>
     /// <param name="hidden">Hidden states, [..., hidden].</param>

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Models.Steps;
 using TorchSharp;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
@@ -75,6 +76,34 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
         var norm = !_before ? null : _preFeedForwardNorm ?? _postAttentionNorm;
         var fed = _feedForward.Plain?.Run(states, norm, wantsValues: !input2.OnlyForGradients || _postFeedForwardNorm is not null) ?? _feedForward.Mixture!.call(norm?.call(states) ?? states, input2);
         return states.add(_postFeedForwardNorm?.call(fed) ?? fed, _residual).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Its part in a step of a few rows; null where a part of it is computed otherwise.</summary>
+    /// <param name="config">The decoder's settings.</param>
+    /// <param name="rows">How many rows.</param>
+    /// <param name="dtype">The model's dtype.</param>
+    /// <param name="rope">The rotary cosines and sines; null where the layer has no positions.</param>
+    internal StepLayer? Step(DecoderConfig config, int rows, ScalarType dtype, StepRope? rope)
+    {
+        if (_attention.Step(config, rows, dtype, rope) is not { } attention || _feedForward.Plain?.Step(rows, dtype) is not { } feedForward)
+        {
+            return null;
+        }
+
+        return new StepLayer
+        {
+            Before = _inputNorm?.Step(),
+            Heads = attention.Heads,
+            Attention = attention.Attention,
+            Output = attention.Output,
+            AfterAttention = _after ? _postAttentionNorm.Step() : null,
+            BeforeFeedForward = _before ? (_preFeedForwardNorm ?? _postAttentionNorm).Step() : null,
+            GateAndUp = feedForward.GateAndUp,
+            Down = feedForward.Down,
+            Activation = config.Activation,
+            AfterFeedForward = _postFeedForwardNorm?.Step(),
+            Residual = (float)config.ResidualMultiplier,
+        };
     }
 
     /// <inheritdoc/>

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Models.Rope;
+using OpenWeights.Tune.Models.Steps;
 using TorchSharp;
 using TorchSharp.Modules;
 using TorchSharp.Utils;
@@ -77,6 +79,30 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         input.Cache?.Advance(input.LongestPosition);
         return _norm.call(states).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Its layers' and last norm's parts in a step of a few rows; null where a part is computed otherwise.</summary>
+    /// <param name="rows">How many rows.</param>
+    internal (IReadOnlyList<StepLayer> Layers, IReadOnlyCollection<StepRope> Ropes, StepNorm Norm)? Step(int rows)
+    {
+        var (ropes, layers) = (new Dictionary<RopeConfig, StepRope>(ReferenceEqualityComparer.Instance), new List<StepLayer>());
+        for (var i = 0; i < _settings.Length; i++)
+        {
+            var rope = _settings[i].Rope;
+            if (rope is not null && !ropes.ContainsKey(rope))
+            {
+                ropes[rope] = new StepRope(rope, _config.HeadDimension, rows);
+            }
+
+            if (_layers[i].Step(_config, rows, _embedding.Weight.dtype, rope is null ? null : ropes[rope]) is not { } layer)
+            {
+                return null;
+            }
+
+            layers.Add(layer);
+        }
+
+        return (layers, ropes.Values, _norm.Step());
     }
 
     /// <summary>

@@ -1,4 +1,6 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models.Projections;
+using OpenWeights.Tune.Models.Steps;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -39,6 +41,12 @@ public sealed class FeedForward : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input) => Run(input, null, wantsValues: true);
+
+    /// <summary>Its part in a step of a few rows; null where a layer of it, or the activation, is computed otherwise.</summary>
+    /// <param name="rows">How many rows.</param>
+    /// <param name="dtype">The model's dtype.</param>
+    internal (StepProducts GateAndUp, StepProducts Down)? Step(int rows, ScalarType dtype) =>
+        GateKernel.Serves(_activation) && StepProducts.Of(rows, dtype, _gateAndUp) is { } inner && StepProducts.Of(rows, dtype, _down) is { } down ? (inner, down) : null;
 
     /// <summary>The feed-forward of states.</summary>
     /// <param name="states">[..., hidden].</param>

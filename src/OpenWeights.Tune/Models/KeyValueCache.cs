@@ -1,4 +1,5 @@
 using System.Numerics;
+using OpenWeights.Tune.Kernels;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -36,15 +37,7 @@ public sealed class KeyValueCache : IDisposable
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
         var tokens = (int)keys.size(2);
-        _reading = tokens;
-        var kept = Math.Min(Length, (window ?? int.MaxValue) - 1);
-        if (!_layers.TryGetValue(layer, out var held) || !held.Fits(kept + tokens, tokens, window is not null))
-        {
-            held = _layers[layer] = Buffer.Make(keys, values, held, kept, kept + tokens);
-            (held.FirstToken, held.Window) = (Length - kept, window);
-        }
-
-        held.Start = held.End - kept;
+        var (held, kept) = Room(layer, keys, values, tokens, window);
         using (NewDisposeScope())
         {
             _ = held.Keys.narrow(2, held.End, tokens).copy_(keys);
@@ -53,6 +46,17 @@ public sealed class KeyValueCache : IDisposable
 
         held.End += tokens;
         return (held.Keys.narrow(2, held.Start, kept + tokens), held.Values.narrow(2, held.Start, kept + tokens));
+    }
+
+    /// <summary>Makes room for one more token in a layer that holds some, on the CPU; whoever asks writes its keys and values.</summary>
+    /// <param name="layer">The layer's number.</param>
+    /// <param name="window">As in <see cref="Append"/>.</param>
+    internal CacheSlot Reserve(int layer, int? window)
+    {
+        var before = _layers[layer];
+        var (held, kept) = Room(layer, before.Keys, before.Values, 1, window);
+        held.End++;
+        return new CacheSlot(held.Starts.Keys, held.Starts.Values, (nint)held.Capacity, held.Start, kept);
     }
 
     /// <summary>
@@ -90,6 +94,21 @@ public sealed class KeyValueCache : IDisposable
         _reading = 0;
     }
 
+    // A layer's buffer with room for some tokens more, of which those from its start on can be seen, and how many these are.
+    private (Buffer Held, int Kept) Room(int layer, Tensor keys, Tensor values, int tokens, int? window)
+    {
+        _reading = tokens;
+        var kept = Math.Min(Length, (window ?? int.MaxValue) - 1);
+        if (!_layers.TryGetValue(layer, out var held) || !held.Fits(kept + tokens, tokens, window is not null))
+        {
+            held = _layers[layer] = Buffer.Make(keys, values, held, kept, kept + tokens);
+            (held.FirstToken, held.Window) = (Length - kept, window);
+        }
+
+        held.Start = held.End - kept;
+        return (held, kept);
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -104,9 +123,18 @@ public sealed class KeyValueCache : IDisposable
     /// <summary>Room for keys and values, of which those from Start to End are held.</summary>
     private sealed class Buffer(Tensor keys, Tensor values) : IDisposable
     {
+        private readonly long _capacity = keys.size(2);
+        private (nint Keys, nint Values) _starts;
+
         internal Tensor Keys => keys;
 
         internal Tensor Values => values;
+
+        internal long Capacity => _capacity;
+
+        /// <summary>Where keys and values begin in the CPU's memory.</summary>
+        internal unsafe (nint Keys, nint Values) Starts =>
+            _starts.Keys != 0 ? _starts : _starts = ((nint)CpuKernel.Pointer(keys), (nint)CpuKernel.Pointer(values));
 
         internal int Start { get; set; }
 
@@ -120,7 +148,7 @@ public sealed class KeyValueCache : IDisposable
         // A window moves on through its buffer, and to a new one when it has reached the end, or when the buffer was made for a long
         // prompt and most of it will never be looked at again.
         internal bool Fits(int needed, int tokens, bool windowed) =>
-            End + tokens <= keys.size(2) && (!windowed || keys.size(2) <= Math.Max(SmallestBuffer, 4L * needed));
+            End + tokens <= _capacity && (!windowed || _capacity <= Math.Max(SmallestBuffer, 4L * needed));
 
         internal static Buffer Make(Tensor keys, Tensor values, Buffer? old, int kept, int needed)
         {

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Models.Projections;
+using OpenWeights.Tune.Models.Steps;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -50,6 +51,18 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
     /// <param name="states">[..., features].</param>
     internal LayerInput Before(Tensor states) =>
         FusedRmsNorm.Serves(states, _slot.Current!) ? new NormedInput(states, _slot.Current!, _settings) : new PlainInput(call(states));
+
+    /// <summary>The norm for single rows on the CPU.</summary>
+    internal StepNorm Step()
+    {
+        var scale = StepNumbers.Of(_slot.Current!);
+        for (var i = 0; _settings.AddsOne && i < scale.Count; i++)
+        {
+            scale.Span[i] += 1;
+        }
+
+        return new StepNorm(scale, _settings);
+    }
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)

@@ -76,10 +76,10 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         {
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, rows - start);
-            if (softCap is null && HeadKernel.Serves(hidden, weight, targets))
+            if (HeadKernel.Serves(hidden, weight, targets))
             {
                 using Scalar ofChunk = HeadKernel.Run(new HeadChunk(
-                    hidden.narrow(0, start, count), weight, targets.narrow(0, start, count), (float)multiplier, gradHidden?.narrow(0, start, count), gradWeight, start == 0));
+                    hidden.narrow(0, start, count), weight, targets.narrow(0, start, count), (float)multiplier, (float?)softCap, gradHidden?.narrow(0, start, count), gradWeight, start == 0));
                 _ = loss.add_(ofChunk, Scalars.One);
                 continue;
             }

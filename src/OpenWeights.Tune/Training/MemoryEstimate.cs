@@ -83,6 +83,9 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var config = model.Config;
         var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.VocabularySize;
         var ofScore = ProductPrecision.Of(model.Stack.Embedding.Weight, count) == TorchSharp.torch.float32 ? 4 : 8;
+
+        // Where scores are limited, the derivative of each is kept beside it.
+        chunk *= config.LogitSoftCap is null ? 1 : 2;
         return (ofScore * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
     }
 }

@@ -11,6 +11,7 @@ public sealed class PartTests
     private static readonly Func<Part>[] s_parts =
     [
         static () => new AttentionPart { IsSmall = true },
+        static () => new FewRowsPart { IsSmall = true },
         static () => new GatePart { IsSmall = true },
         static () => new HeadLossPart { IsSmall = true },
         static () => new MatrixProductPart { IsSmall = true },

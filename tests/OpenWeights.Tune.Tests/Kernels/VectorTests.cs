@@ -35,6 +35,27 @@ public sealed unsafe class VectorTests
     }
 
     [Test]
+    public void Hyperbolic_tangents_are_those_of_float64_over_the_whole_range()
+    {
+        Check(Tangent<Vectors256, Vector256<float>>);
+        if (CpuKernel.IsWide)
+        {
+            Check(Tangent<Vectors512, Vector512<float>>);
+        }
+
+        static void Check(Func<float, float> tangent)
+        {
+            for (var x = -12f; x < 12; x += 0.00117f)
+            {
+                Assert.That(tangent(x), Is.EqualTo(Math.Tanh(x)).Within(Math.Abs(x) < 0.24 ? 3e-7 * Math.Abs(x) : 2e-7), $"tanh({x})");
+            }
+
+            Assert.That((tangent(0), tangent(1e-20f), tangent(-3e38f), tangent(float.PositiveInfinity)), Is.EqualTo((0f, 1e-20f, -1f, 1f)));
+            Assert.That(tangent(float.NaN), Is.NaN);
+        }
+    }
+
+    [Test]
     public void Products_of_tiles_are_those_of_float64_for_every_shape_and_order(
         [Values(1, 5, 6, 8, 13, 96)] int rows, [Values(1, 2, 3, 5)] int vectors, [Values(1, 3, 96, 401)] int depth, [Values] bool across, [Values] bool adds)
     {
@@ -74,6 +95,15 @@ public sealed unsafe class VectorTests
                 Assert.That(target[place], Is.EqualTo(sum).Within(5e-7 + (2e-8 * depth)), $"row {row}, column {column}");
             }
         }
+    }
+
+    private static float Tangent<TVectors, TVector>(float x)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        var places = stackalloc float[16];
+        TVectors.Store(places, VectorFunctions.HyperbolicTangent<TVectors, TVector>(TVectors.Create(x)));
+        return places[TVectors.Width - 1];
     }
 
     private static float Of<TVectors, TVector>(float x)

@@ -28,6 +28,8 @@ public sealed class HeadCrossEntropyTests(bool wide)
     [TestCase(40, 8, 11, 0.125, null)]
     [TestCase(40, 8, 11, 1, 0.7)]
     [TestCase(40, 8, 11, 3, 2.0)]
+    [TestCase(70, 48, 1000, 3, 2.0)]
+    [TestCase(150, 16, 120_000, 1, 0.7)]
     public void Loss_and_gradients_are_those_of_plain_operators(int rows, int hidden, int vocabulary, double multiplier, double? softCap)
     {
         using var scope = NewDisposeScope();

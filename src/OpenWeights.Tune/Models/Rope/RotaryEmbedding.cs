@@ -47,6 +47,13 @@ public sealed class RotaryEmbedding
         return (cos.to(dtype).MoveToOuterDisposeScope(), sin.to(dtype).MoveToOuterDisposeScope());
     }
 
+    /// <summary>Whether <see cref="Frequencies"/> are others for another length.</summary>
+    internal bool DependsOnLength => _rope.DependsOnLength;
+
+    /// <summary>The frequency of each rotated pair of dimensions, and what cosines and sines are multiplied by.</summary>
+    /// <param name="longest">The largest position plus one.</param>
+    internal (float[] Frequencies, double Scale) Frequencies(long longest) => RopeFrequencies.Compute(_rope, _dimensions, longest);
+
     /// <summary>Rotates one of queries or keys.</summary>
     /// <param name="states">[batch, heads, tokens, head_dim].</param>
     /// <param name="cos">From <see cref="Tables"/>; null to leave the states as they are.</param>

@@ -1,0 +1,278 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace OpenWeights.Tune.Kernels;
+
+/// <summary>
+/// The rows of a matrix, each times the same few rows: what reading one token at a time comes down to. The matrix is read once from
+/// beginning to end. Sums are float32.
+/// </summary>
+internal static unsafe class RowProduct
+{
+    // Bytes.
+    private const nint CacheLine = 64;
+    private const nint LookAhead = 4096;
+
+    /// <summary>output[i, row] = states[i] · matrix[row], for every i and the matrix's rows from a first to before a last.</summary>
+    /// <param name="matrix">The matrix.</param>
+    /// <param name="first">Its first row.</param>
+    /// <param name="last">The row behind the last.</param>
+    /// <param name="states">The few rows.</param>
+    /// <param name="output">The results, of which the matrix's first row's are the first.</param>
+    internal static void Run(RowMatrix matrix, nint first, nint last, in FloatRows states, in FloatRows output)
+    {
+        if (CpuKernel.IsWide)
+        {
+            Run<Vectors512, Vector512<float>>(matrix, first, last, states, output);
+        }
+        else
+        {
+            Run<Vectors256, Vector256<float>>(matrix, first, last, states, output);
+        }
+    }
+
+    /// <summary>output = the sum over a matrix's rows of weights[row] · matrix[row].</summary>
+    /// <param name="matrix">The matrix.</param>
+    /// <param name="count">How many of its rows.</param>
+    /// <param name="weights">A number for each row.</param>
+    /// <param name="output">The sum.</param>
+    internal static void Mix(RowMatrix matrix, nint count, float* weights, float* output)
+    {
+        if (CpuKernel.IsWide)
+        {
+            Mix<Vectors512, Vector512<float>>(matrix, count, weights, output);
+        }
+        else
+        {
+            Mix<Vectors256, Vector256<float>>(matrix, count, weights, output);
+        }
+    }
+
+    private static void Run<TVectors, TVector>(RowMatrix matrix, nint first, nint last, in FloatRows states, in FloatRows output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        if (matrix.IsHalf)
+        {
+            Run<TVectors, TVector, BFloat16Elements>(matrix, first, last, states, output);
+        }
+        else
+        {
+            Run<TVectors, TVector, Float32Elements>(matrix, first, last, states, output);
+        }
+    }
+
+    private static void Run<TVectors, TVector, TElements>(RowMatrix matrix, nint first, nint last, in FloatRows states, in FloatRows output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        for (var row = first; row < last; row++)
+        {
+            var numbers = (void*)matrix.From(row).Start;
+            var (place, i) = (row - first, (nint)0);
+            for (; i <= states.Count - 4; i += 4)
+            {
+                Four<TVectors, TVector, TElements>(numbers, matrix.Depth, states.Down(i), output.Down(i).From(place));
+            }
+
+            for (; i <= states.Count - 2; i += 2)
+            {
+                Two<TVectors, TVector, TElements>(numbers, matrix.Depth, states.Down(i), output.Down(i).From(place));
+            }
+
+            if (i < states.Count)
+            {
+                output[i][place] = One<TVectors, TVector, TElements>(numbers, matrix.Depth, states[i]);
+            }
+        }
+    }
+
+    // Each has four sums under way, since one alone would wait for itself.
+    private static float One<TVectors, TVector, TElements>(void* row, nint depth, float* x)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        var (s0, s1, s2, s3, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
+        for (; i <= depth - (4 * width); i += 4 * width)
+        {
+            Ahead<TElements>(row, i, 4 * width);
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), Load<TVectors, TVector, TElements>(row, i), s0);
+            s1 = TVectors.MultiplyAdd(TVectors.Load(x + i + width), Load<TVectors, TVector, TElements>(row, i + width), s1);
+            s2 = TVectors.MultiplyAdd(TVectors.Load(x + i + (2 * width)), Load<TVectors, TVector, TElements>(row, i + (2 * width)), s2);
+            s3 = TVectors.MultiplyAdd(TVectors.Load(x + i + (3 * width)), Load<TVectors, TVector, TElements>(row, i + (3 * width)), s3);
+        }
+
+        for (; i <= depth - width; i += width)
+        {
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), Load<TVectors, TVector, TElements>(row, i), s0);
+        }
+
+        return TVectors.Sum(TVectors.Add(TVectors.Add(s0, s1), TVectors.Add(s2, s3))) + Rest<TElements>(row, i, depth, x);
+    }
+
+    private static void Two<TVectors, TVector, TElements>(void* row, nint depth, in FloatRows states, in FloatRows output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        float* x = states[0], y = states[1];
+        var (s0, s1, t0, t1, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
+        for (; i <= depth - (2 * width); i += 2 * width)
+        {
+            Ahead<TElements>(row, i, 2 * width);
+            var (even, odd) = (Load<TVectors, TVector, TElements>(row, i), Load<TVectors, TVector, TElements>(row, i + width));
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), even, s0);
+            t0 = TVectors.MultiplyAdd(TVectors.Load(y + i), even, t0);
+            s1 = TVectors.MultiplyAdd(TVectors.Load(x + i + width), odd, s1);
+            t1 = TVectors.MultiplyAdd(TVectors.Load(y + i + width), odd, t1);
+        }
+
+        for (; i <= depth - width; i += width)
+        {
+            var numbers = Load<TVectors, TVector, TElements>(row, i);
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), numbers, s0);
+            t0 = TVectors.MultiplyAdd(TVectors.Load(y + i), numbers, t0);
+        }
+
+        *output[0] = TVectors.Sum(TVectors.Add(s0, s1)) + Rest<TElements>(row, i, depth, x);
+        *output[1] = TVectors.Sum(TVectors.Add(t0, t1)) + Rest<TElements>(row, i, depth, y);
+    }
+
+    private static void Four<TVectors, TVector, TElements>(void* row, nint depth, in FloatRows states, in FloatRows output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        float* x0 = states[0], x1 = states[1], x2 = states[2], x3 = states[3];
+        var (s0, s1, s2, s3, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
+        for (; i <= depth - width; i += width)
+        {
+            Ahead<TElements>(row, i, width);
+            var numbers = Load<TVectors, TVector, TElements>(row, i);
+            s0 = TVectors.MultiplyAdd(TVectors.Load(x0 + i), numbers, s0);
+            s1 = TVectors.MultiplyAdd(TVectors.Load(x1 + i), numbers, s1);
+            s2 = TVectors.MultiplyAdd(TVectors.Load(x2 + i), numbers, s2);
+            s3 = TVectors.MultiplyAdd(TVectors.Load(x3 + i), numbers, s3);
+        }
+
+        *output[0] = TVectors.Sum(s0) + Rest<TElements>(row, i, depth, x0);
+        *output[1] = TVectors.Sum(s1) + Rest<TElements>(row, i, depth, x1);
+        *output[2] = TVectors.Sum(s2) + Rest<TElements>(row, i, depth, x2);
+        *output[3] = TVectors.Sum(s3) + Rest<TElements>(row, i, depth, x3);
+    }
+
+    // Asks for the memory that is read a little later: processors look ahead within a page at most.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Ahead<TElements>(void* row, nint index, nint count)
+        where TElements : struct, IElements
+    {
+        if (!Sse.IsSupported)
+        {
+            return;
+        }
+
+        var place = (byte*)row + (index * TElements.Size) + LookAhead;
+        var bytes = count * TElements.Size;
+        Sse.Prefetch0(place);
+        if (bytes > CacheLine)
+        {
+            Sse.Prefetch0(place + CacheLine);
+        }
+
+        if (bytes > 2 * CacheLine)
+        {
+            Sse.Prefetch0(place + (2 * CacheLine));
+            Sse.Prefetch0(place + (3 * CacheLine));
+        }
+    }
+
+    private static void Mix<TVectors, TVector>(RowMatrix matrix, nint count, float* weights, float* output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        if (matrix.IsHalf)
+        {
+            Mix<TVectors, TVector, BFloat16Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
+        }
+        else
+        {
+            Mix<TVectors, TVector, Float32Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
+        }
+    }
+
+    private static void Mix<TVectors, TVector, TElements>(void* rows, nint depth, nint count, float* weights, float* output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        nint column = 0;
+        for (; column <= depth - (4 * TVectors.Width); column += 4 * TVectors.Width)
+        {
+            var (s0, s1, s2, s3) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
+            for (nint row = 0; row < count; row++)
+            {
+                var (weight, place) = (TVectors.Create(weights[row]), (row * depth) + column);
+                s0 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place), s0);
+                s1 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + TVectors.Width), s1);
+                s2 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + (2 * TVectors.Width)), s2);
+                s3 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + (3 * TVectors.Width)), s3);
+            }
+
+            TVectors.Store(output + column, s0);
+            TVectors.Store(output + column + TVectors.Width, s1);
+            TVectors.Store(output + column + (2 * TVectors.Width), s2);
+            TVectors.Store(output + column + (3 * TVectors.Width), s3);
+        }
+
+        for (; column <= depth - TVectors.Width; column += TVectors.Width)
+        {
+            var sum = TVectors.Zero;
+            for (nint row = 0; row < count; row++)
+            {
+                sum = TVectors.MultiplyAdd(TVectors.Create(weights[row]), Load<TVectors, TVector, TElements>(rows, (row * depth) + column), sum);
+            }
+
+            TVectors.Store(output + column, sum);
+        }
+
+        for (; column < depth; column++)
+        {
+            var sum = 0f;
+            for (nint row = 0; row < count; row++)
+            {
+                sum += weights[row] * Number<TElements>(rows, (row * depth) + column);
+            }
+
+            output[column] = sum;
+        }
+    }
+
+    // What no longer fills a vector.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Rest<TElements>(void* row, nint done, nint depth, float* x)
+        where TElements : struct, IElements
+    {
+        var sum = 0f;
+        for (var i = done; i < depth; i++)
+        {
+            sum += x[i] * Number<TElements>(row, i);
+        }
+
+        return sum;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static TVector Load<TVectors, TVector, TElements>(void* rows, nint index)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements =>
+        TElements.Size == sizeof(ushort) ? TVectors.LoadHalves((ushort*)rows + index) : TVectors.Load((float*)rows + index);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Number<TElements>(void* rows, nint index)
+        where TElements : struct, IElements =>
+        TElements.Size == sizeof(ushort) ? BitConverter.UInt32BitsToSingle((uint)((ushort*)rows)[index] << 16) : ((float*)rows)[index];
+}

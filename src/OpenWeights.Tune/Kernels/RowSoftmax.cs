@@ -1,0 +1,42 @@
+using System.Runtime.Intrinsics;
+
+namespace OpenWeights.Tune.Kernels;
+
+/// <summary>What makes weights of one row of scores, in vectors of the width that kernels use.</summary>
+internal static unsafe class RowSoftmax
+{
+    /// <summary>exp(x - the largest) in place, and the sum.</summary>
+    internal static float Exponentials(float* row, nint count) => CpuKernel.IsWide
+        ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, Largest(row, count))
+        : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, Largest(row, count));
+
+    /// <summary>The largest of some numbers.</summary>
+    internal static float Largest(float* row, nint count) =>
+        CpuKernel.IsWide ? VectorFunctions.Largest<Vectors512, Vector512<float>>(row, count) : VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count);
+
+    /// <summary>c tanh(x / c) in place.</summary>
+    internal static void Limit(float* row, nint count, float cap)
+    {
+        if (CpuKernel.IsWide)
+        {
+            VectorFunctions.Limit<Vectors512, Vector512<float>>(row, count, cap);
+        }
+        else
+        {
+            VectorFunctions.Limit<Vectors256, Vector256<float>>(row, count, cap);
+        }
+    }
+
+    /// <summary>Multiplies numbers where they lie.</summary>
+    internal static void Scale(float* row, nint count, float factor)
+    {
+        if (CpuKernel.IsWide)
+        {
+            VectorFunctions.Scale<Vectors512, Vector512<float>>(row, count, factor);
+        }
+        else
+        {
+            VectorFunctions.Scale<Vectors256, Vector256<float>>(row, count, factor);
+        }
+    }
+}

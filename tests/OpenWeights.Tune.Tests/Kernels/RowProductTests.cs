@@ -1,0 +1,45 @@
+using NUnit.Framework;
+using OpenWeights.Tune.Kernels;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Kernels;
+
+/// <summary>A matrix' rows times a few rows, and their weighted sum, for each width of vectors against float64.</summary>
+[TestFixture(true)]
+[TestFixture(false)]
+public sealed class RowProductTests(bool wide)
+{
+    private VectorWidth? _width;
+
+    [SetUp]
+    public void Choose() => _width = new VectorWidth(wide);
+
+    [TearDown]
+    public void Restore() => _width!.Dispose();
+
+    [Test]
+    public void Products_are_those_of_float64(
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(1, 2, 3, 4, 7, 8)] int rows, [Values(1, 5, 16, 24, 131, 512)] int depth)
+    {
+        using var scope = NewDisposeScope();
+        _ = manual_seed(rows + depth);
+        var (matrix, states, output) = (randn([37, depth]).to(dtype), randn([rows, depth]), zeros([rows, 40]));
+        var results = FloatRows.Of(output);
+        RowProduct.Run(RowMatrix.Of(matrix), 3, 36, FloatRows.Of(states), results.From(2));
+        var exact = states.to(float64).mm(matrix.to(float64).t().narrow(1, 3, 33));
+        Assert.That(Golden.LargestDifference(output.narrow(1, 2, 33), exact), Is.LessThan(1e-6 * Math.Sqrt(depth)));
+        Assert.That(output.narrow(1, 0, 2).abs().sum().ToDouble() + output.narrow(1, 35, 5).abs().sum().ToDouble(), Is.Zero, "what lies beside it is left alone");
+    }
+
+    [Test]
+    public unsafe void Weighted_sums_are_those_of_float64(
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(1, 33)] int rows, [Values(1, 8, 24, 64, 135)] int depth)
+    {
+        using var scope = NewDisposeScope();
+        _ = manual_seed(rows + depth);
+        var (matrix, weights, output) = (randn([rows, depth]).to(dtype), rand([1, rows]), zeros([1, depth]));
+        RowProduct.Mix(RowMatrix.Of(matrix), rows, FloatRows.Of(weights)[0], FloatRows.Of(output)[0]);
+        Assert.That(Golden.LargestDifference(output, weights.to(float64).mm(matrix.to(float64))), Is.LessThan(1e-5));
+    }
+}
