@@ -137,7 +137,7 @@ public sealed class ReferenceAdapterTests
         var found = MergedExport.Verify(loaded, work.At("merged"));
         Assert.That(found.Difference, Is.LessThan(3e-5));
         Assert.That(found.Divergence, Is.LessThan(1e-9));
-        using var merged = ModelLoader.Load(work.At("merged"), float32, CPU);
+        using var merged = ModelLoader.Load(work.At("merged"), float32, TestDevice.Current);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var ids = Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!);
@@ -188,7 +188,7 @@ public sealed class ReferenceAdapterTests
     private static string Folder(Golden golden) =>
         Directory.Exists(Path.Combine(golden.Folder, "with_biases")) ? Path.Combine(golden.Folder, "with_biases") : golden.Folder;
 
-    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, CPU);
+    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
 
     // The reference keeps PEFT's live names, which have the adapter's name in them.
     private static (string Key, double Value) Reference(JsonObject norms, string parameter)

@@ -39,7 +39,7 @@ public sealed class QuantizedModelTests
     {
         using var folder = new TemporaryFolder();
         TinyModel.Write(folder);
-        using var loaded = ModelLoader.Load(folder.At("model"), float32, CPU, QuantizationSettings.Of(kind));
+        using var loaded = ModelLoader.Load(folder.At("model"), float32, TestDevice.Current, QuantizationSettings.Of(kind));
         using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, UseDora = true }, seed: 1);
         using (no_grad())
         {
@@ -59,8 +59,8 @@ public sealed class QuantizedModelTests
     {
         using var folder = new TemporaryFolder();
         TinyModel.Write(folder, tied: false);
-        using var dense = ModelLoader.Load(folder.At("model"), float32, CPU);
-        using var loaded = ModelLoader.Load(folder.At("model"), float32, CPU, new QuantizationSettings(QuantizationKind.Nf4));
+        using var dense = ModelLoader.Load(folder.At("model"), float32, TestDevice.Current);
+        using var loaded = ModelLoader.Load(folder.At("model"), float32, TestDevice.Current, new QuantizationSettings(QuantizationKind.Nf4));
         Assert.That(loaded.Model.ParameterCount, Is.EqualTo(dense.Model.ParameterCount));
         Assert.That(loaded.Model.Head.Quantized, Is.Null);
         Assert.That(loaded.Model.LinearLayers.Where(static l => l.Name != "lm_head").All(static l => l.Layer.Quantized is not null));
@@ -74,7 +74,7 @@ public sealed class QuantizedModelTests
         TinyModel.Write(folder);
         long After()
         {
-            using (var loaded = ModelLoader.Load(folder.At("model"), bfloat16, CPU, new QuantizationSettings(QuantizationKind.Nf4)))
+            using (var loaded = ModelLoader.Load(folder.At("model"), bfloat16, TestDevice.Current, new QuantizationSettings(QuantizationKind.Nf4)))
             using (var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, UseDora = true }, seed: 1))
             using (no_grad())
             using (NewDisposeScope())
@@ -106,7 +106,7 @@ public sealed class QuantizedModelTests
     // The same model with the values that quantisation leaves, written in full by merging nothing into it.
     private static void WriteValues(TemporaryFolder folder, string kind)
     {
-        using var loaded = ModelLoader.Load(folder.At("model"), float32, CPU, QuantizationSettings.Of(kind));
+        using var loaded = ModelLoader.Load(folder.At("model"), float32, TestDevice.Current, QuantizationSettings.Of(kind));
         using var nothing = new AdapterMix([]);
         _ = MergedExport.Write(loaded, nothing, folder.At("values"), null, long.MaxValue);
     }
@@ -117,7 +117,7 @@ public sealed class QuantizedModelTests
         var config = new RunConfig
         {
             OutputDir = folder.At(name),
-            Model = new ModelSection { Path = folder.At(model), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At(model), Device = TestDevice.Name },
             Adapter = adapter,
             Quantization = quantization,
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64 },

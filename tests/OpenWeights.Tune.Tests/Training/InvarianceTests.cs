@@ -77,7 +77,7 @@ public sealed class InvarianceTests
         var config = change(new RunConfig
         {
             OutputDir = folder.At(name),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = new AdapterSection { Rank = 4, LoraAlpha = 8 },
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
             Training = new TrainingSection { MaxSteps = 6, WarmupSteps = 1, LearningRate = 5e-3 },

@@ -23,7 +23,7 @@ public sealed class LeakTests
         var config = new RunConfig
         {
             OutputDir = folder.At("run"),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = adapter ? new AdapterSection { Rank = 4 } : null,
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64 },
             Training = new TrainingSection { MaxSteps = 40, ActivationCheckpointing = checkpointing },
@@ -44,7 +44,7 @@ public sealed class LeakTests
         var config = new RunConfig
         {
             OutputDir = folder.At("run"),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = new AdapterSection { Rank = 4 },
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }] },
             Training = new TrainingSection { MaxSteps = 3 },
@@ -84,7 +84,7 @@ public sealed class LeakTests
         var config = new RunConfig
         {
             OutputDir = folder.At("run"),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = adapter ? new AdapterSection { Rank = 4 } : null,
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64, Packing = false },
             Training = new TrainingSection { MaxSteps = 1000, MicroBatchSize = 2 },

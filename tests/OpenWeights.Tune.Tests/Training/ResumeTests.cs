@@ -172,7 +172,7 @@ public sealed class ResumeTests
         return new RunConfig
         {
             OutputDir = folder.At(name),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = adapter ? new AdapterSection { Rank = 4, LoraAlpha = 8, LoraDropout = 0.1 } : null,
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = packing, MaxLength = packing ? 32 : 2048 },
             Training = new TrainingSection { Optimizer = optimizer, Momentum = 0.9, MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },

@@ -73,7 +73,7 @@ public sealed class TrainerTests
 
         internal Bench(string nonFinite, int badCall)
         {
-            _trained = new FullTraining(ModelLoader.Load(TinyModel.Write(_folder), float32, CPU), decayNormsAndBiases: false);
+            _trained = new FullTraining(ModelLoader.Load(TinyModel.Write(_folder), float32, TestDevice.Current), decayNormsAndBiases: false);
             var random = new Random(2);
             TokenRow Row(int number)
             {

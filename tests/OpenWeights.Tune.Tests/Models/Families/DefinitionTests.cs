@@ -40,7 +40,7 @@ public sealed class DefinitionTests(string name)
         }
 
         using var scope = NewDisposeScope();
-        new SupervisedObjective().LossSum(model, TokenBatch.Of([new TokenRow(s_text, s_text, "text")], padId: 0, CPU)).backward();
+        new SupervisedObjective().LossSum(model, TokenBatch.Of([new TokenRow(s_text, s_text, "text")], padId: 0, TestDevice.Current)).backward();
         var weights = Weights(model);
         var random = new Random(2);
         var (slope, config) = (0.0, FamilyCases.Config(name));
