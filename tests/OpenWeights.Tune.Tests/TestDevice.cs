@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests;
@@ -7,6 +8,12 @@ namespace OpenWeights.Tune.Tests;
 internal static class TestDevice
 {
     internal static string Name { get; } = Environment.GetEnvironmentVariable("OWT_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu";
+
+    /// <summary>
+    /// Tensors that are alive. A GPU's backward runs on a thread of its own and frees what was made here, so there all threads' tensors
+    /// count; a finalizer may free a forgotten one of them at any time, so the number may fall between two looks.
+    /// </summary>
+    internal static long LiveTensors => Name == "cpu" ? DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount : Tensor.TotalCount;
 
     internal static Device Current => Devices.Find(Name);
 

@@ -564,6 +564,8 @@ void copy(const c10::OperatorHandle& op, Stack* stack) {
     if (waiting) {
       wait_for_device("copy to the device");
     }
+    // The device does one thing after the other: what it was to copy to this memory before is there when it fetches it.
+    arrive();
   } else if (target.device() != kGpu) {
     counts[kCopiesOut]++;
     if (waiting || !PinnedAllocator::holds(target.data_ptr())) {

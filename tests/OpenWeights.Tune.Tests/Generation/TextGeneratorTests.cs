@@ -29,8 +29,8 @@ public sealed class TextGeneratorTests
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         long[] ids = [.. reference["input_ids"]!.AsArray().Select(static i => i!.GetValue<long>())];
-        var scores = loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(tensor(ids, [1, ids.Length])))).squeeze(0).to(float64).log_softmax(-1);
-        var losses = scores.narrow(0, 0, ids.Length - 1).gather(1, tensor(ids[1..], [ids.Length - 1, 1])).neg().contiguous();
+        var scores = loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(tensor(ids, [1, ids.Length], device: TestDevice.Current)))).squeeze(0).to(float64).log_softmax(-1);
+        var losses = scores.narrow(0, 0, ids.Length - 1).gather(1, tensor(ids[1..], [ids.Length - 1, 1], device: TestDevice.Current)).neg().cpu().contiguous();
         var actual = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, double>(losses.bytes).ToArray();
         var expected = reference["nll_next_token"]!.AsArray().Select(static v => v!.GetValue<double>()).ToArray();
         Assert.That(actual, Is.EqualTo(expected).Within(1e-4));

@@ -94,7 +94,7 @@ public sealed class TrainerTests
         internal byte[] Weights()
         {
             using var scope = NewDisposeScope();
-            return [.. _trained.Parameters.SelectMany(static p => p.Parameter.detach().clone().bytes.ToArray())];
+            return [.. _trained.Parameters.SelectMany(static p => p.Parameter.detach().to(CPU, copy: true).bytes.ToArray())];
         }
 
         public void Dispose()

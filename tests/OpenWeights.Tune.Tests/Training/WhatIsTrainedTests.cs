@@ -159,12 +159,14 @@ public sealed class WhatIsTrainedTests
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var (_, parameter) in run.Model.named_parameters())
         {
-            hash.AppendData(parameter.bytes);
+            using var here = parameter.detach().to(CPU, copy: true);
+            hash.AppendData(here.bytes);
         }
 
         foreach (var (_, layer) in run.Model.LinearLayers.Where(static l => l.Layer.Quantized is not null))
         {
-            using var values = layer.Quantized!.Rows(0, layer.OutFeatures, float32);
+            using var scope = NewDisposeScope();
+            var values = layer.Quantized!.Rows(0, layer.OutFeatures, float32).cpu();
             hash.AppendData(values.bytes);
         }
 

@@ -74,8 +74,8 @@ public sealed class FamilyTests(string name)
             var (past, part) = (cache.Length, read - cache.Length);
             var input = new ModelInput
             {
-                InputIds = tensor([.. ids[past..(past + part)].Select(static i => (long)i)], [1, part]),
-                PositionIds = arange(past, past + part, int64).unsqueeze(0),
+                InputIds = tensor([.. ids[past..(past + part)].Select(static i => (long)i)], [1, part], device: TestDevice.Current),
+                PositionIds = arange(past, past + part, int64, TestDevice.Current).unsqueeze(0),
                 LongestPosition = past + part - 1,
                 Cache = cache,
             };
@@ -179,12 +179,12 @@ public sealed class FamilyTests(string name)
                 _ = new TextGenerator(model, new GenerationOptions { MaxNewTokens = 3 }).Continue(s_documents);
             }
 
-            return DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
+            return TestDevice.LiveTensors;
         }
 
         _ = After();
         var first = After();
-        Assert.That(After(), Is.EqualTo(first));
+        Assert.That(After(), Is.LessThanOrEqualTo(first));
     }
 
     [Test]
@@ -211,7 +211,7 @@ public sealed class FamilyTests(string name)
     }
 
     private static Tensor Alone(CausalLanguageModel model, int[] ids) =>
-        model.Logits(model.call(ModelInput.Rows(tensor([.. ids.Select(static i => (long)i)], [1, ids.Length]))));
+        model.Logits(model.call(ModelInput.Rows(tensor([.. ids.Select(static i => (long)i)], [1, ids.Length], device: TestDevice.Current))));
 
     private static void TrainAll(CausalLanguageModel model)
     {
