@@ -11,8 +11,7 @@ internal static unsafe class PretendDevice
     private static delegate* unmanaged<int, long> s_count;
     private static delegate* unmanaged<delegate* unmanaged<byte*, void>, void> s_listen;
     private static delegate* unmanaged<long*, long*, void> s_memory;
-    private static delegate* unmanaged<void> s_resetPeak;
-    private static delegate* unmanaged<long, void> s_setLimit;
+    private static delegate* unmanaged<int> s_isReadable;
 
     /// <summary>What is counted since the start; the order is the native part's.</summary>
     internal enum Counted
@@ -42,20 +41,8 @@ internal static unsafe class PretendDevice
         }
     }
 
-    internal static long MemoryPeak
-    {
-        get
-        {
-            long live, peak;
-            s_memory(&live, &peak);
-            return peak;
-        }
-    }
-
-    internal static void ResetPeak() => s_resetPeak();
-
-    /// <summary>How much memory the device has, in bytes.</summary>
-    internal static void SetLimit(long bytes) => s_setLimit(bytes);
+    /// <summary>Whether the host can read the device's memory.</summary>
+    internal static bool IsReadable => s_isReadable() != 0;
 
     /// <summary>Puts the device into this process, or skips all tests with the reason why there is none.</summary>
     internal static void Load()
@@ -71,8 +58,7 @@ internal static unsafe class PretendDevice
         s_count = (delegate* unmanaged<int, long>)Export("count");
         s_listen = (delegate* unmanaged<delegate* unmanaged<byte*, void>, void>)Export("listen");
         s_memory = (delegate* unmanaged<long*, long*, void>)Export("memory");
-        s_resetPeak = (delegate* unmanaged<void>)Export("reset_peak");
-        s_setLimit = (delegate* unmanaged<long, void>)Export("set_limit");
+        s_isReadable = (delegate* unmanaged<int>)Export("is_readable");
         s_listen(&Heard);
         Assert.That(torch.cuda.is_available() && torch.cuda.device_count() == 1);
     }

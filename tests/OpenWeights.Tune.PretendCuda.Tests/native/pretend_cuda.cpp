@@ -22,6 +22,7 @@
 #include <torch/library.h>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -140,17 +141,7 @@ class DeviceMemory {
     *peak = static_cast<int64_t>(peak_);
   }
 
-  void reset_peak() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    peak_ = live_;
-  }
-
-  void set_limit(size_t limit) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    limit_ = limit;
-  }
-
-  size_t limit() const { return limit_; }
+  const void* base() const { return base_; }
 
  private:
   static constexpr size_t kReserved = size_t(64) << 30;
@@ -264,6 +255,11 @@ void arrive() {
   for (auto& copy : arrived) {
     copy.target.copy_(copy.source);
   }
+}
+
+bool is_late(const at::Tensor& tensor) {
+  std::lock_guard<std::mutex> lock(late_mutex);
+  return std::any_of(late.begin(), late.end(), [&tensor](const Late& copy) { return copy.target.is_alias_of(tensor); });
 }
 
 void wait_for_device(const char* reason) {
@@ -565,7 +561,9 @@ void copy(const c10::OperatorHandle& op, Stack* stack) {
       wait_for_device("copy to the device");
     }
     // The device does one thing after the other: what it was to copy to this memory before is there when it fetches it.
-    arrive();
+    if (is_late(source)) {
+      arrive();
+    }
   } else if (target.device() != kGpu) {
     counts[kCopiesOut]++;
     if (waiting || !PinnedAllocator::holds(target.data_ptr())) {
@@ -688,8 +686,19 @@ PRETEND_API int64_t pretend_cuda_count(int32_t kind) { return kind >= 0 && kind 
 PRETEND_API void pretend_cuda_listen(void (*tell)(const char*)) { listener = tell; }
 
 PRETEND_API void pretend_cuda_memory(int64_t* live, int64_t* peak) { memory().statistics(live, peak); }
-PRETEND_API void pretend_cuda_reset_peak() { memory().reset_peak(); }
-PRETEND_API void pretend_cuda_set_limit(int64_t bytes) { memory().set_limit(static_cast<size_t>(bytes)); }
+
+// Whether the host can read the device's memory right now.
+PRETEND_API int32_t pretend_cuda_is_readable() {
+  int ends[2];
+  if (pipe(ends) != 0) {
+    return -1;
+  }
+  bool readable = write(ends[1], memory().base(), 1) == 1;
+  close(ends[0]);
+  close(ends[1]);
+  return readable;
+}
+
 
 // The names of all operators that the device ran, a line each.
 PRETEND_API const char* pretend_cuda_operators() {
