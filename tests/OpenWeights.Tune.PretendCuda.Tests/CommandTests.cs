@@ -15,9 +15,10 @@ public sealed class CommandTests
     {
         _work = new Workspace("max_steps: 8, micro_batch_size: 2, warmup_steps: 1, learning_rate: 1.0e-2", dropout: "0.0");
 
-        // BLAS comes first, as the program itself would have it.
-        var blas = Directory.GetDirectories("/usr/lib", "*-linux-gnu").Select(static d => Path.Combine(d, "openblas-openmp", "libopenblas.so.0")).FirstOrDefault(File.Exists);
-        Environment.SetEnvironmentVariable("LD_PRELOAD", $"{blas} {PretendDevice.Path}".Trim());
+        // First what the program itself loads ahead of libtorch: BLAS, and what stands in for libraries that nothing is taken from.
+        var blas = Directory.GetDirectories("/usr/lib", "*-linux-gnu").Select(static d => Path.Combine(d, "openblas-openmp", "libopenblas.so.0")).Where(File.Exists);
+        var standIns = Path.Combine(AppContext.BaseDirectory, "libOpenWeightsTorch.so.unused");
+        Environment.SetEnvironmentVariable("LD_PRELOAD", string.Join(' ', [.. blas, .. Directory.Exists(standIns) ? Directory.GetFiles(standIns) : [], PretendDevice.Path]));
         Train("gpu", "model.device=cuda");
     }
 

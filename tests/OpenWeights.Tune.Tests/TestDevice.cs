@@ -7,6 +7,9 @@ namespace OpenWeights.Tune.Tests;
 /// <summary>Where the comparisons with references run: on the CPU, or on the device that OWT_TEST_DEVICE names (scripts/gpu-check).</summary>
 internal static class TestDevice
 {
+    /// <summary>The category of tests that show nothing on a GPU that others do not show there in less time.</summary>
+    internal const string CpuAlone = nameof(CpuAlone);
+
     internal static string Name { get; } = Environment.GetEnvironmentVariable("OWT_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu";
 
     /// <summary>

@@ -32,7 +32,6 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -94,9 +93,11 @@ class DeviceMemory {
       }
       top_ = top;
     }
-    enter();
-    std::memset(at, kUnwritten, size);
-    leave();
+    if (open_ > 0) {
+      std::memset(at, kUnwritten, size);
+    } else {
+      unwritten_.emplace(at, size);
+    }
     return at;
   }
 
@@ -105,6 +106,7 @@ class DeviceMemory {
     auto block = used_.find(static_cast<char*>(given));
     auto [at, size] = *block;
     used_.erase(block);
+    unwritten_.erase(at);
     live_ -= size;
     auto next = free_.lower_bound(at);
     if (next != free_.end() && at + size == next->first) {
@@ -158,6 +160,10 @@ class DeviceMemory {
   void enter() {
     if (open_++ == 0) {
       protect(base_, top_, PROT_READ | PROT_WRITE);
+      for (auto [at, size] : unwritten_) {
+        std::memset(at, kUnwritten, size);
+      }
+      unwritten_.clear();
     }
   }
 
@@ -172,6 +178,7 @@ class DeviceMemory {
   char* top_;  // behind the last byte that was ever in use
   std::map<char*, size_t> free_;
   std::unordered_map<char*, size_t> used_;
+  std::unordered_map<char*, size_t> unwritten_;  // new blocks that still have to be filled with what is no number
   size_t limit_, live_ = 0, peak_ = 0;
   int open_ = 0;
 };
@@ -453,15 +460,32 @@ void each_tensor(IValue& value, F&& body) {
   }
 }
 
-void check(const c10::OperatorHandle& op, const std::string& name, Stack* stack, size_t first) {
+// What is known of an operator, found out once.
+struct Known {
+  explicit Known(const c10::OperatorHandle& op)
+      : name(plain_name(op)), takes_cpu_numbers(::takes_cpu_numbers(name)), waits(::waits(name)), multiplies(::multiplies(name)), draws(op.hasTag(at::Tag::nondeterministic_seeded)) {}
+  std::string name;
+  bool takes_cpu_numbers, waits, multiplies, draws;
+};
+
+std::mutex known_mutex;
+std::map<const c10::FunctionSchema*, Known> known;
+
+const Known& known_of(const c10::OperatorHandle& op) {
+  std::lock_guard<std::mutex> lock(known_mutex);
+  auto found = known.find(&op.schema());
+  return found != known.end() ? found->second : known.emplace(&op.schema(), Known(op)).first->second;
+}
+
+void check(const c10::OperatorHandle& op, const Known& about, Stack* stack, size_t first) {
   const auto& parameters = op.schema().arguments();
   for (size_t i = 0; i < parameters.size(); i++) {
     auto& value = (*stack)[first + i];
     each_tensor(value, [&](const at::Tensor& tensor) {
-      bool is_number = tensor.dim() == 0 && tensor.is_cpu() && takes_cpu_numbers(name);
+      bool is_number = tensor.dim() == 0 && tensor.is_cpu() && about.takes_cpu_numbers;
       TORCH_CHECK(is_number || tensor.device() == kGpu, "Expected all tensors to be on the same device, but found at least two devices, ", kGpu, " and ", tensor.device(),
                   "! (when checking argument for argument ", parameters[i].name(), " in method ", op.schema().operator_name(), ")");
-      TORCH_CHECK(!multiplies(name) || c10::isFloatingType(tensor.scalar_type()), "\"", name, "_cuda\" not implemented for '", tensor.scalar_type(), "'");
+      TORCH_CHECK(!about.multiplies || c10::isFloatingType(tensor.scalar_type()), "\"", about.name, "_cuda\" not implemented for '", tensor.scalar_type(), "'");
       return tensor;
     });
     TORCH_CHECK(!value.isDevice(), "pretend_cuda: ", op.schema().operator_name(), " takes a device, and nobody has taught it to");
@@ -472,20 +496,13 @@ void check(const c10::OperatorHandle& op, const std::string& name, Stack* stack,
   }
 }
 
-std::mutex names_mutex;
-std::set<std::string> names_run;
-
 void run(const c10::OperatorHandle& op, Stack* stack) {
-  auto name = plain_name(op);
+  const auto& about = known_of(op);
   size_t first = stack->size() - op.schema().arguments().size();
   counts[kOperators]++;
-  {
-    std::lock_guard<std::mutex> lock(names_mutex);
-    names_run.insert(toString(op.schema().operator_name()));
-  }
-  check(op, name, stack, first);
-  if (waits(name)) {
-    wait_for_device(name.c_str());
+  check(op, about, stack, first);
+  if (about.waits) {
+    wait_for_device(about.name.c_str());
   }
 
   at::AutoDispatchBelowADInplaceOrView below;
@@ -494,7 +511,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   for (size_t i = first; i < stack->size(); i++) {
     each_tensor((*stack)[i], [&](const at::Tensor& tensor) { return tensor.device() == kGpu ? aliases.of(tensor) : tensor; });
   }
-  if (op.hasTag(at::Tag::nondeterministic_seeded)) {
+  if (about.draws) {
     DrawsFromDevice draws;
     op.callBoxed(stack);
   } else {
@@ -703,10 +720,10 @@ PRETEND_API int32_t pretend_cuda_is_readable() {
 // The names of all operators that the device ran, a line each.
 PRETEND_API const char* pretend_cuda_operators() {
   static thread_local std::string text;
-  std::lock_guard<std::mutex> lock(names_mutex);
+  std::lock_guard<std::mutex> lock(known_mutex);
   text.clear();
-  for (const auto& name : names_run) {
-    text += name + '\n';
+  for (const auto& entry : known) {
+    text += toString(entry.first->operator_name()) + '\n';
   }
   return text.c_str();
 }

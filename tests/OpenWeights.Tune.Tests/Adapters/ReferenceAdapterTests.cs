@@ -67,6 +67,7 @@ public sealed class ReferenceAdapterTests
     }
 
     [TestCaseSource(nameof(Cases))]
+    [Category(TestDevice.CpuAlone)]
     public void Switched_off_the_model_is_the_base_again(string name)
     {
         using var golden = new Golden(name);
@@ -88,6 +89,7 @@ public sealed class ReferenceAdapterTests
     }
 
     [TestCaseSource(nameof(Cases))]
+    [Category(TestDevice.CpuAlone)]
     public void An_adapter_that_is_read_and_written_again_has_the_same_bytes(string name)
     {
         using var golden = new Golden(name);
@@ -105,6 +107,7 @@ public sealed class ReferenceAdapterTests
     }
 
     [TestCaseSource(nameof(Cases))]
+    [Category(TestDevice.CpuAlone)]
     public void The_merged_weights_are_PEFTs(string name)
     {
         using var golden = new Golden(name);

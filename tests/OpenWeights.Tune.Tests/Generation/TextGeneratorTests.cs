@@ -12,6 +12,7 @@ namespace OpenWeights.Tune.Tests.Generation;
 public sealed class TextGeneratorTests
 {
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Stories260K_tells_the_reference_story()
     {
         using var loaded = ModelLoader.Load(SharedFiles.Require("fixtures", "weights", "stories260K-hf"), float32, TestDevice.Current);

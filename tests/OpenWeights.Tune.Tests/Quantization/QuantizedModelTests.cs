@@ -14,11 +14,11 @@ namespace OpenWeights.Tune.Tests.Quantization;
 /// <summary>A base that is held quantised does whatever the same base with the quantised values in full does.</summary>
 public sealed class QuantizedModelTests
 {
-    [TestCase("nf4", false, "true")]
+    [TestCase("nf4", false, "true", Category = TestDevice.CpuAlone)]
     [TestCase("nf4", true, "true")]
-    [TestCase("nf4", false, "pissa")]
+    [TestCase("nf4", false, "pissa", Category = TestDevice.CpuAlone)]
     [TestCase("int8", false, "true")]
-    [TestCase("int8", true, "true")]
+    [TestCase("int8", true, "true", Category = TestDevice.CpuAlone)]
     public void Training_on_it_is_training_on_its_values(string kind, bool dora, string start)
     {
         using var folder = new TemporaryFolder();

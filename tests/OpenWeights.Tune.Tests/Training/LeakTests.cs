@@ -9,9 +9,9 @@ namespace OpenWeights.Tune.Tests.Training;
 /// <summary>Native memory is the program's to free.</summary>
 public sealed class LeakTests
 {
-    [TestCase(true, "none")]
+    [TestCase(true, "none", Category = TestDevice.CpuAlone)]
     [TestCase(true, "block")]
-    [TestCase(true, "selective")]
+    [TestCase(true, "selective", Category = TestDevice.CpuAlone)]
     [TestCase(false, "none")]
     public void Steps_leave_no_tensor_behind(bool adapter, string checkpointing)
     {

@@ -141,6 +141,7 @@ public sealed class FamilyTests(string name)
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void A_merged_folder_has_the_checkpoints_names_and_the_adapters_logits()
     {
         using var folder = new TemporaryFolder();
@@ -166,6 +167,7 @@ public sealed class FamilyTests(string name)
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void A_step_leaves_no_tensor_behind()
     {
         using var model = FamilyCases.Make(name);
@@ -188,6 +190,7 @@ public sealed class FamilyTests(string name)
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Bfloat16_logits_differ_by_less_than_five_percent_of_the_float32_logits_root_mean_square()
     {
         using var folder = new TemporaryFolder();
@@ -201,6 +204,7 @@ public sealed class FamilyTests(string name)
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void The_memory_estimate_counts_the_weights()
     {
         using var folder = new TemporaryFolder();
