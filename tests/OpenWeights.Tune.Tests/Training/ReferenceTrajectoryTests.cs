@@ -14,7 +14,7 @@ public sealed class ReferenceTrajectoryTests
 {
     [TestCase("train_full")]
     [TestCase("train_full_decay_groups", Category = TestDevice.CpuAlone)]
-    [TestCase("train_lora")]
+    [TestCase("train_lora", Category = TestDevice.CpuAlone)]
     [TestCase("train_rslora", Category = TestDevice.CpuAlone)]
     [TestCase("train_dora")]
     [TestCase("train_full_hf_trainer", Category = TestDevice.CpuAlone)]

@@ -11,7 +11,7 @@ public sealed class ResumeTests
 {
     [TestCase(true, "adamw", false, Category = TestDevice.CpuAlone)]
     [TestCase(false, "adamw", false, Category = TestDevice.CpuAlone)]
-    [TestCase(true, "adamw", true)]
+    [TestCase(true, "adamw", true, Category = TestDevice.CpuAlone)]
     [TestCase(false, "adamw_8bit", false)]
     [TestCase(true, "sgd", false, Category = TestDevice.CpuAlone)]
     [TestCase(true, "lion", false, Category = TestDevice.CpuAlone)]

@@ -88,6 +88,7 @@ public sealed class FamilyTests(string name)
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Prompts_padded_at_their_left_go_on_as_each_does_alone()
     {
         using var model = FamilyCases.Make(name);
