@@ -1,8 +1,10 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Tests;
 using OpenWeights.Tune.Training;
+using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.PretendCuda.Tests;
 
@@ -49,17 +51,31 @@ public sealed class StepTests
             Training = new TrainingSection { MaxSteps = 4, MicroBatchSize = 3, GradientAccumulationSteps = 2 },
             Checkpoint = new CheckpointSection { EverySteps = 0 },
         });
-        var unpinned = PretendDevice.Count(PretendDevice.Counted.CopiesInUnpinned);
+        long unpinned;
         using (var run = TrainingRun.Prepare(config, listener))
         {
             unpinned = PretendDevice.Count(PretendDevice.Counted.CopiesInUnpinned);
             _ = run.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+            unpinned = PretendDevice.Count(PretendDevice.Counted.CopiesInUnpinned) - unpinned;
         }
 
         PretendDevice.Waits = null;
+        Assert.That(unpinned, Is.Zero, "all that goes to the device goes from pinned memory");
         foreach (var (step, reasons) in waits.Skip(1))
         {
             Assert.That(reasons, Has.Count.EqualTo(1), $"step {step} waits {reasons.Count} times:\n{string.Join('\n', reasons.Select(Where).GroupBy(static r => r).Select(static g => $"{g.Count()} x {g.Key}"))}");
+        }
+    }
+
+    [Test]
+    public void Products_are_in_TensorFloat32_beside_a_bfloat16_model_alone()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        foreach (var (dtype, allowed) in new[] { (bfloat16, true), (float32, false) })
+        {
+            using var loaded = ModelLoader.Load(folder.At("model"), dtype, CUDA);
+            Assert.That(backends.cuda.matmul.allow_tf32, Is.EqualTo(allowed));
         }
     }
 

@@ -6,7 +6,6 @@ using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Training;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Quantization;
