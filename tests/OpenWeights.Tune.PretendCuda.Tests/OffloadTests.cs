@@ -19,7 +19,17 @@ public sealed class OffloadTests
         TinyModel.WriteRows(folder, 24);
         List<StepMetrics> Steps(string offload, int steps, bool resume)
         {
-            var listener = new SilentListener();
+            using var stop = new CancellationTokenSource();
+            var listener = new SilentListener
+            {
+                OnStep = step =>
+                {
+                    if (step.Step == steps)
+                    {
+                        stop.Cancel();
+                    }
+                },
+            };
             var config = new RunConfig
             {
                 OutputDir = folder.At(offload),
@@ -29,14 +39,6 @@ public sealed class OffloadTests
                 Training = new TrainingSection { MaxSteps = 5, MicroBatchSize = 3, LearningRate = 5e-3, WarmupSteps = 1, Optimizer = optimizer, Offload = offload },
                 Checkpoint = new CheckpointSection { EverySteps = 2 },
                 Evaluation = new EvaluationSection { EverySteps = 2 },
-            };
-            using var stop = new CancellationTokenSource();
-            listener.OnStep = step =>
-            {
-                if (step.Step == steps)
-                {
-                    stop.Cancel();
-                }
             };
             using var run = TrainingRun.Prepare(config, listener);
             _ = run.Run(resume, overwrite: false, "test", stop.Token);
