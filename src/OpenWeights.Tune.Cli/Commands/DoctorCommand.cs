@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -24,10 +25,14 @@ internal static class DoctorCommand
         Console.Out.WriteLine($".NET        {RuntimeInformation.FrameworkDescription} on {RuntimeInformation.OSDescription}, {RuntimeInformation.ProcessArchitecture}");
         Console.Out.WriteLine($"cores       {Environment.ProcessorCount}, of which torch uses {get_num_threads()}");
         Console.Out.WriteLine($"memory      {Amount.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)}");
-        Console.Out.WriteLine($"GPUs        {(cuda.is_available() ? cuda.device_count() : 0)}");
-        foreach (var (name, type) in new[] { ("float32", float32), ("bfloat16", bfloat16) })
+        var gpus = cuda.is_available() ? cuda.device_count() : 0;
+        Console.Out.WriteLine($"GPUs        {gpus}");
+        foreach (var device in Enumerable.Range(0, gpus).Select(static i => new Device(DeviceType.CUDA, i)).Prepend(CPU))
         {
-            Console.Out.WriteLine($"matmul      {name}: {Amount.Count((long)(MatrixRate.Measure(type, CPU) / 1e9))} GFLOP/s on the CPU");
+            foreach (var (name, type) in new[] { ("float32", float32), ("bfloat16", bfloat16) })
+            {
+                Console.Out.WriteLine($"matmul      {name}: {Amount.Count((long)(MatrixRate.Measure(type, device) / 1e9))} GFLOP/s on {(device.type == DeviceType.CPU ? "the CPU" : device.ToString())}");
+            }
         }
 
         foreach (var line in supplier.Description)

@@ -21,6 +21,7 @@ public static class GenerationBenchmark
     {
         var json = FamilyRegistry.Find("llama", "the benchmark").NewConfig(shape);
         var config = FamilyRegistry.Read(json, "the benchmark's sizes");
+        Devices.ChooseProducts(device, dtype);
         using var source = new RandomWeightSource(Seed, config.InitializerRange, dtype, device);
         return new CausalLanguageModel(config, source);
     }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Objectives;
@@ -38,16 +39,21 @@ public static class TrainingBenchmark
         var operations = OperationsPerToken(trained, options) * options.BatchSize * options.RowLength;
         for (var i = 0; i < total; i++)
         {
+            var started = Stopwatch.GetTimestamp();
             var step = trainer.Step();
+
+            // A GPU may still be at the optimizer's part.
+            Devices.Wait(options.Device);
+            var taken = Stopwatch.GetElapsedTime(started).TotalSeconds;
             loss = step.Loss;
             if (i >= options.WarmupSteps)
             {
                 // The limit is measured next to each step: a machine that is not alone swings between steps more than between runs.
                 var rate = MatrixRate.Measure(options.DType, options.Device);
-                seconds.Add(step.Seconds);
+                seconds.Add(taken);
                 updates.Add(step.UpdateSeconds);
                 rates.Add(rate);
-                shares.Add(operations / step.Seconds / rate);
+                shares.Add(operations / taken / rate);
             }
         }
 

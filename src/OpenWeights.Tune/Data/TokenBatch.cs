@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Data;
@@ -70,7 +71,7 @@ public sealed class TokenBatch
         }
 
         var packed = rows.Any(static r => r.Documents.Length > 1);
-        Tensor OnDevice(long[] values, params long[] shape) => tensor(values, shape, device: device);
+        Tensor OnDevice(long[] values, params long[] shape) => Devices.Send(tensor(values, shape), device);
         var input = packed
             ? new ModelInput
             {
@@ -82,7 +83,7 @@ public sealed class TokenBatch
             }
             : ModelInput.Rows(OnDevice(ids, height, width));
         var tokens = rows.Sum(static r => r.Ids.Length);
-        var real = tokens == ids.Length ? null : tensor(Array.ConvertAll(documents, static d => d > 0), [height, width], device: device);
+        var real = tokens == ids.Length ? null : Devices.Send(tensor(Array.ConvertAll(documents, static d => d > 0), [height, width]), device);
         return new TokenBatch(input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), real, tokens);
     }
 }

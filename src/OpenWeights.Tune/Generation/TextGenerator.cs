@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Steps;
+using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Generation;
@@ -111,7 +112,7 @@ public sealed class TextGenerator
     {
         using var scope = NewDisposeScope();
         var (batch, tokens, past) = (next.Length, next[0].Length, cache.Length);
-        var ids = tensor([.. next.SelectMany(static n => n).Select(static i => (long)i)], [batch, tokens], device: _model.Device);
+        var ids = Devices.Send(tensor([.. next.SelectMany(static n => n).Select(static i => (long)i)], [batch, tokens]), _model.Device);
         var hidden = _model.call(new ModelInput
         {
             InputIds = ids,
@@ -132,7 +133,7 @@ public sealed class TextGenerator
             positions[i] = Math.Max(0, past + (i % tokens) - padding[i / tokens]);
         }
 
-        return tensor(positions, [padding.Length, tokens], device: _model.Device);
+        return Devices.Send(tensor(positions, [padding.Length, tokens]), _model.Device);
     }
 
     private Tensor Documents(int[] padding, int keys)
@@ -143,7 +144,7 @@ public sealed class TextGenerator
             documents[i] = i % keys < padding[i / keys] ? 0 : 1;
         }
 
-        return tensor(documents, [padding.Length, keys], device: _model.Device);
+        return Devices.Send(tensor(documents, [padding.Length, keys]), _model.Device);
     }
 
     private sealed class Text(TokenSampler sampler)

@@ -51,7 +51,7 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
 
     public override List<Tensor> backward(AutogradContext ctx, List<Tensor> grad_outputs)
     {
-        var after = RandomState.Note(grad_outputs[0].device);
+        var after = RandomState.BeforeAgain(grad_outputs[0].device);
         ((RandomState)ctx.get_data("random")).Restore();
         try
         {
@@ -59,7 +59,7 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
         }
         finally
         {
-            after.Restore();
+            after?.Restore();
         }
     }
 
@@ -68,13 +68,14 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
         using var scope = NewDisposeScope();
         using var recorded = enable_grad();
         var (saved, device) = (ctx.get_saved_variables(), gradients[0].device);
-        var states = saved[0].to(device).detach().requires_grad_();
-        var kept = saved[4] is { } mixed ? new KeptAttention(mixed.to(device)) : null;
+        var states = saved[0].to(device, non_blocking: true).detach().requires_grad_();
+        var kept = saved[4] is { } mixed ? new KeptAttention(mixed.to(device, non_blocking: true)) : null;
         autograd.backward(((Settings)ctx.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept, again: true), gradients);
         return scope.Detach(states.grad!);
     }
 
-    private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.cpu() : states;
+    // A GPU copies there and back in its own time: what it does comes in the order in which it is asked.
+    private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.to(CPU, non_blocking: true) : states;
 
     private sealed record Settings(DecoderLayer Layer, int? SlidingWindow, RouterRecord? Routers, bool KeepsAttention, bool Offloads)
     {

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Models.Rope;
 using OpenWeights.Tune.Models.Steps;
+using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using TorchSharp.Utils;
@@ -62,9 +63,15 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         using var scope = NewDisposeScope();
+        var draws = is_grad_enabled() && input.Cache is null;
+        if (draws)
+        {
+            RandomState.Begin(input.InputIds.device);
+        }
+
         var states = Embed(input.InputIds);
         var contexts = new LayerContexts(_config, input, states.dtype);
-        var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && is_grad_enabled() && input.Cache is null;
+        var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
         if (checkpointing && !states.requires_grad)
         {
             // With a frozen embedding nothing before the first layer asks for a gradient; the recomputed layers must be reached all the same.
@@ -74,7 +81,18 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         for (var i = 0; i < _settings.Length; i++)
         {
             var (layer, context) = (_layers[i], contexts.Of(_settings[i]));
-            states = checkpointing && !IsKept(i, states.device) ? CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations) : layer.call(states, context);
+            if (checkpointing && !IsKept(i, states.device))
+            {
+                states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);
+                continue;
+            }
+
+            if (draws)
+            {
+                RandomState.Begin(states.device);
+            }
+
+            states = layer.call(states, context);
         }
 
         input.Cache?.Advance(input.LongestPosition);

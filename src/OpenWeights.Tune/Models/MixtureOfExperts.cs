@@ -80,7 +80,7 @@ public sealed class MixtureOfExperts : nn.Module<Tensor, AttentionContext, Tenso
     {
         using var scope = NewDisposeScope();
         var (counts, tokens, places) = Sort(MemoryMarshal.Cast<byte, long>(chosen.cpu().contiguous().bytes));
-        var pieces = states.index_select(0, tensor(tokens, [tokens.Length], device: states.device)).split(counts, 0);
+        var pieces = states.index_select(0, Devices.Send(tensor(tokens, [tokens.Length]), states.device)).split(counts, 0);
         var outputs = new List<Tensor>();
         for (var i = 0; i < counts.Length; i++)
         {
@@ -91,7 +91,7 @@ public sealed class MixtureOfExperts : nn.Module<Tensor, AttentionContext, Tenso
             }
         }
 
-        var back = cat([.. outputs], 0).index_select(0, tensor(places, [places.Length], device: states.device));
+        var back = cat([.. outputs], 0).index_select(0, Devices.Send(tensor(places, [places.Length]), states.device));
         return back.view(states.size(0), _expertsPerToken, states.size(1)).mul(weights.unsqueeze(-1)).sum(1).MoveToOuterDisposeScope();
     }
 

@@ -23,8 +23,10 @@ public static class ModelLoader
         var config = ReadConfig(folder);
         using var weights = folder.OpenWeights();
         WeightCheck.Run(weights, config);
+        var computed = dtype ?? ComputeDType(weights, device);
+        Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, dtype ?? ComputeDType(weights, device), device, quantization)));
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)));
     }
 
     /// <summary>A model without its weights, after a check of the checkpoint against the config: the layers and their shapes, in hardly any memory.</summary>

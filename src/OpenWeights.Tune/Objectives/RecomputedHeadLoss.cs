@@ -44,7 +44,7 @@ internal sealed class RecomputedHeadLoss : SingleTensorFunction<RecomputedHeadLo
 
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
     {
-        var after = RandomState.Note(grad_output.device);
+        var after = RandomState.BeforeAgain(grad_output.device);
         ((RandomState)ctx.get_data("random")).Restore();
         try
         {
@@ -52,7 +52,7 @@ internal sealed class RecomputedHeadLoss : SingleTensorFunction<RecomputedHeadLo
         }
         finally
         {
-            after.Restore();
+            after?.Restore();
         }
     }
 

@@ -50,6 +50,41 @@ public static class Devices
         }
     }
 
+    /// <summary>
+    /// Lets a GPU multiply float32 matrices in TensorFloat-32 beside a model of lower precision, whose own numbers have no more digits, and
+    /// not beside one that is computed in float32.
+    /// </summary>
+    /// <param name="device">The model's device.</param>
+    /// <param name="dtype">The model's dtype.</param>
+    internal static void ChooseProducts(Device device, ScalarType dtype)
+    {
+        if (device.type == DeviceType.CUDA)
+        {
+            backends.cuda.matmul.allow_tf32 = dtype is ScalarType.BFloat16 or ScalarType.Float16;
+        }
+    }
+
+    /// <summary>
+    /// Takes a tensor of the CPU to a device. A GPU fetches it from pinned memory when it comes to that, so the program goes on with what
+    /// else it has for it.
+    /// </summary>
+    /// <param name="values">The tensor, which is given away.</param>
+    /// <param name="device">Where it is wanted.</param>
+    /// <returns>The tensor there, in the caller's dispose scope.</returns>
+    internal static Tensor Send(Tensor values, Device device)
+    {
+        if (device.type == DeviceType.CPU)
+        {
+            return values;
+        }
+
+        using (values)
+        using (var pinned = values.pin_memory())
+        {
+            return pinned.to(device, non_blocking: true);
+        }
+    }
+
     /// <summary>Lets torch use every core, unless OMP_NUM_THREADS says otherwise; libtorch may start at one.</summary>
     public static void UseAllCores()
     {

@@ -40,6 +40,21 @@ internal sealed class RandomState
         return new RandomState(null, seed);
     }
 
+    /// <summary>
+    /// Work begins that is not done again, though other settings might have it done again: it draws the same numbers then. A GPU's work
+    /// always starts from a seed of its own.
+    /// </summary>
+    internal static void Begin(Device device)
+    {
+        if (device.type != DeviceType.CPU)
+        {
+            _ = Note(device);
+        }
+    }
+
+    /// <summary>Notes what is to be gone on from after work was done again; null for a GPU, where whatever comes next has a seed of its own.</summary>
+    internal static RandomState? BeforeAgain(Device device) => device.type == DeviceType.CPU ? Note(device) : null;
+
     /// <summary>Puts the state back, so that the same work draws the same numbers.</summary>
     internal void Restore()
     {

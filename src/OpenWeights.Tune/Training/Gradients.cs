@@ -15,15 +15,18 @@ public static class Gradients
         ArgumentNullException.ThrowIfNull(parameters);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var gradients = parameters.Select(static p => p.Parameter.grad).OfType<Tensor>().ToList();
-        if (gradients.Count == 0)
-        {
-            return 0;
-        }
+        var gradients = Of(parameters);
+        return gradients.TrueForAll(CpuKernel.Serves) ? Math.Sqrt(SquareSumKernel.Of(gradients)) : NormTensor(parameters)?.ToDouble() ?? 0;
+    }
 
-        return gradients.TrueForAll(CpuKernel.Serves)
-            ? Math.Sqrt(SquareSumKernel.Of(gradients))
-            : stack(gradients.Select(static g => g.to(float32).norm())).norm().ToDouble();
+    /// <summary>The 2-norm of all gradients together where they are, a float32 scalar in the caller's dispose scope; null where there is no gradient.</summary>
+    /// <param name="parameters">What is trained.</param>
+    internal static Tensor? NormTensor(IReadOnlyList<TrainedParameter> parameters)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var gradients = Of(parameters);
+        return gradients.Count == 0 ? null : stack(gradients.Select(static g => g.to(float32).norm())).norm().MoveToOuterDisposeScope();
     }
 
     /// <summary>What gradients of a norm are multiplied by so that it is at most <paramref name="maxNorm"/>, as by PyTorch's clip_grad_norm_.</summary>
@@ -40,4 +43,7 @@ public static class Gradients
             trained.Parameter.grad = null;
         }
     }
+
+    // In the caller's dispose scope.
+    private static List<Tensor> Of(IReadOnlyList<TrainedParameter> parameters) => [.. parameters.Select(static p => p.Parameter.grad).OfType<Tensor>()];
 }

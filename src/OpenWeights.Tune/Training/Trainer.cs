@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Objectives;
@@ -56,13 +57,17 @@ public sealed class Trainer : IDisposable
     }
 
     /// <summary>The longest rows go through forward and backward once, and change nothing.</summary>
-    /// <exception cref="System.Runtime.InteropServices.ExternalException">They do not fit into memory.</exception>
+    /// <exception cref="ExternalException">They do not fit into memory.</exception>
     public void Rehearse()
     {
         var batch = _rows.Longest();
         RandomState.Seed(_config.Seed, _trained.Model.Device);
         _trained.Training = true;
-        _ = Accumulate([batch], Math.Max(1, batch.Sum(static r => (long)r.CountTargets())));
+        using (NewDisposeScope())
+        {
+            _ = Total(Accumulate([batch], Math.Max(1, batch.Sum(static r => (long)r.CountTargets()))));
+        }
+
         _trained.Training = false;
         Gradients.Drop(_trained.Parameters);
     }
@@ -79,10 +84,11 @@ public sealed class Trainer : IDisposable
         // Everything random in a step comes from the seed and the step, so that going on from a checkpoint needs no random state.
         RandomState.Seed(unchecked((_config.Seed * 1_000_003) + step), _trained.Model.Device);
         _trained.Training = true;
-        var loss = Accumulate(batches, targets) / targets;
+        using var scope = NewDisposeScope();
+        var losses = Accumulate(batches, targets);
         _trained.Training = false;
         var updating = Stopwatch.GetTimestamp();
-        var norm = double.IsFinite(loss) ? Gradients.Norm(_trained.Parameters) : double.NaN;
+        var (loss, norm) = Measure(losses, targets);
         var finite = double.IsFinite(norm);
         if (!finite && _config.Training.NonFinite == "stop")
         {
@@ -125,10 +131,11 @@ public sealed class Trainer : IDisposable
     public void Dispose() => Optimizer.Dispose();
 
     // The gradient of the step's loss: summed cross entropy over the targets of all micro-batches, divided by their number.
-    private double Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long targets)
+    // The micro-batches' sums are in the caller's dispose scope: a GPU is asked for them when all its work is given out.
+    private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long targets)
     {
         using Scalar share = 1.0 / targets;
-        var total = 0.0;
+        var losses = new List<Tensor>();
         foreach (var rows in batches)
         {
             using var scope = NewDisposeScope();
@@ -140,10 +147,29 @@ public sealed class Trainer : IDisposable
 
             var loss = _objective.LossSum(_trained.Model, batch);
             loss.mul(share).backward();
-            total += loss.ToDouble();
+            losses.Add(loss.detach().MoveToOuterDisposeScope());
         }
 
-        return total;
+        return losses;
+    }
+
+    private static double Total(List<Tensor> losses) => losses.Sum(static l => l.ToDouble());
+
+    // The step's loss and the norm of its gradients. A GPU is waited for here, once.
+    private (double Loss, double Norm) Measure(List<Tensor> losses, long targets)
+    {
+        if (_trained.Model.Device.type == DeviceType.CPU)
+        {
+            var loss = Total(losses) / targets;
+            return (loss, double.IsFinite(loss) ? Gradients.Norm(_trained.Parameters) : double.NaN);
+        }
+
+        using var scope = NewDisposeScope();
+        var norm = Gradients.NormTensor(_trained.Parameters);
+        var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm }]).to(float64).cpu();
+        double[] values = [.. MemoryMarshal.Cast<byte, double>(numbers.bytes)];
+        var total = values[..losses.Count].Sum() / targets;
+        return (total, norm is null ? 0 : double.IsFinite(total) ? values[^1] : double.NaN);
     }
 
     private static TrainingFailedException Failure(double loss, double norm, long step, IReadOnlyList<IReadOnlyList<TokenRow>> batches)

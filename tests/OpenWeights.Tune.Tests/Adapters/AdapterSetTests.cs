@@ -88,7 +88,7 @@ public sealed class AdapterSetTests
     public void An_adapter_over_an_embedding_that_is_also_the_head_merges_into_two_weights()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var config = new LoraConfig { Rank = 2, Targets = TargetModules.Of(["embed_tokens", "q_proj"]) };
@@ -103,7 +103,7 @@ public sealed class AdapterSetTests
         Assert.That(MergedExport.Write(loaded, mix, folder.At("merged"), null, long.MaxValue), "unties");
         Assert.That(File.ReadAllText(folder.At("merged", "config.json")), Does.Contain("\"tie_word_embeddings\": false"));
         Assert.That(MergedExport.Verify(loaded, folder.At("merged")).Difference, Is.LessThan(1e-5));
-        using var merged = ModelLoader.Load(folder.At("merged"), float32, CPU);
+        using var merged = ModelLoader.Load(folder.At("merged"), float32, TestDevice.Current);
         Assert.That(merged.Model.Head.Weight.eq(loaded.Model.Head.Weight).all().item<bool>(), "the head is the base's");
         Assert.That(merged.Model.Stack.Embedding.Weight.eq(merged.Model.Head.Weight).all().item<bool>(), Is.False);
     }
@@ -117,7 +117,7 @@ public sealed class AdapterSetTests
         using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
         using var mix = new AdapterMix([(adapter, 1)]);
         _ = MergedExport.Write(loaded, mix, work.At("merged"), bfloat16, long.MaxValue);
-        using var merged = ModelLoader.Load(work.At("merged"), null, CPU);
+        using var merged = ModelLoader.Load(work.At("merged"), null, TestDevice.Current);
         using var scope = NewDisposeScope();
         Assert.That(merged.Model.DType, Is.EqualTo(bfloat16));
         foreach (var layer in adapter.Layers)
@@ -135,7 +135,7 @@ public sealed class AdapterSetTests
         return layer.B.detach().to(float64).mm(layer.A.detach().to(float64)).mul(scale);
     }
 
-    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, CPU);
+    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
 
     private static Tensor Logits(Golden golden, LoadedModel loaded) => loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!))));
 }

@@ -34,7 +34,7 @@ public sealed class LoraTargetTests
     public void A_target_that_is_not_there_is_refused_with_what_is()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         void Refused(LoraConfig config, string told) =>
             Assert.That(() => LoraAdapter.Create(loaded.Model, config, 1), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(told).And.Message.Contains("down_proj, gate_proj, k_proj"));
         Refused(new LoraConfig { Targets = TargetModules.Of("no_such_.*") }, "no_such_.*");
@@ -49,7 +49,7 @@ public sealed class LoraTargetTests
     public void An_adapter_over_half_precision_is_float32_and_what_is_trained_whole_is_the_bases()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder, tied: false), bfloat16, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder, tied: false), bfloat16, TestDevice.Current);
         var config = new LoraConfig { Rank = 2, UseDora = true, ModulesToSave = ["lm_head"] };
         using var adapter = LoraAdapter.Create(loaded.Model, config, 1);
         Assert.That(adapter.Parameters.Where(static p => p.Name != "lm_head.weight").All(static p => p.Parameter.dtype == float32));
@@ -68,7 +68,7 @@ public sealed class LoraTargetTests
     public void A_tied_head_can_be_adapted_and_trained_whole_by_its_name()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         using (var adapted = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, Targets = TargetModules.Of(["lm_head"]) }, 1))
         {
             Assert.That(adapted.Layers.Single().Target, Is.SameAs(loaded.Model.Head));

@@ -84,7 +84,7 @@ public sealed class PissaTests
     public void With_rank_stabilised_scales_the_written_adapter_is_the_same_too_and_can_be_gone_on_from()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var config = s_config with { Rank = 4, Alpha = 6, UseRslora = true, RankPattern = new Dictionary<string, int> { ["q_proj"] = 2 }, AlphaPattern = new Dictionary<string, double> { ["v_proj"] = 3 } };
@@ -105,7 +105,7 @@ public sealed class PissaTests
         }
     }
 
-    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, CPU);
+    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
 
     private static Tensor Logits(Golden golden, LoadedModel loaded) => loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(Golden.Ids(golden.Json["batch"]!["input_ids"]!))));
 

@@ -67,6 +67,7 @@ public sealed class ReferenceAdapterTests
     }
 
     [TestCaseSource(nameof(Cases))]
+    [Category(TestDevice.CpuAlone)]
     public void Switched_off_the_model_is_the_base_again(string name)
     {
         using var golden = new Golden(name);
@@ -88,6 +89,7 @@ public sealed class ReferenceAdapterTests
     }
 
     [TestCaseSource(nameof(Cases))]
+    [Category(TestDevice.CpuAlone)]
     public void An_adapter_that_is_read_and_written_again_has_the_same_bytes(string name)
     {
         using var golden = new Golden(name);
@@ -105,6 +107,7 @@ public sealed class ReferenceAdapterTests
     }
 
     [TestCaseSource(nameof(Cases))]
+    [Category(TestDevice.CpuAlone)]
     public void The_merged_weights_are_PEFTs(string name)
     {
         using var golden = new Golden(name);
@@ -137,7 +140,7 @@ public sealed class ReferenceAdapterTests
         var found = MergedExport.Verify(loaded, work.At("merged"));
         Assert.That(found.Difference, Is.LessThan(3e-5));
         Assert.That(found.Divergence, Is.LessThan(1e-9));
-        using var merged = ModelLoader.Load(work.At("merged"), float32, CPU);
+        using var merged = ModelLoader.Load(work.At("merged"), float32, TestDevice.Current);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var ids = Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!);
@@ -188,7 +191,7 @@ public sealed class ReferenceAdapterTests
     private static string Folder(Golden golden) =>
         Directory.Exists(Path.Combine(golden.Folder, "with_biases")) ? Path.Combine(golden.Folder, "with_biases") : golden.Folder;
 
-    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, CPU);
+    private static LoadedModel Base(Golden golden) => ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
 
     // The reference keeps PEFT's live names, which have the adapter's name in them.
     private static (string Key, double Value) Reference(JsonObject norms, string parameter)

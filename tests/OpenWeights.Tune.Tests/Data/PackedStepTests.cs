@@ -15,7 +15,7 @@ public sealed class PackedStepTests
     public void The_loss_and_gradients_of_packed_rows_are_those_of_each_row_alone()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         var model = loaded.Model;
         foreach (var (_, parameter) in model.named_parameters())
         {
@@ -33,7 +33,7 @@ public sealed class PackedStepTests
         using var scope = NewDisposeScope();
         double Loss(IReadOnlyList<TokenRow> batch)
         {
-            var loss = new SupervisedObjective().LossSum(model, TokenBatch.Of(batch, padId: 0, CPU));
+            var loss = new SupervisedObjective().LossSum(model, TokenBatch.Of(batch, padId: 0, TestDevice.Current));
             loss.backward();
             return loss.ToDouble();
         }

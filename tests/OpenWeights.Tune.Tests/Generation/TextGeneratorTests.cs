@@ -12,9 +12,10 @@ namespace OpenWeights.Tune.Tests.Generation;
 public sealed class TextGeneratorTests
 {
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Stories260K_tells_the_reference_story()
     {
-        using var loaded = ModelLoader.Load(SharedFiles.Require("fixtures", "weights", "stories260K-hf"), float32, CPU);
+        using var loaded = ModelLoader.Load(SharedFiles.Require("fixtures", "weights", "stories260K-hf"), float32, TestDevice.Current);
         var tokenizer = Tokenizer.Load(loaded.Folder.FolderPath);
         var expected = File.ReadAllText(SharedFiles.Require("fixtures", "weights", "stories260K", "expected-greedy-200.txt"));
         var generated = new TextGenerator(loaded.Model, new GenerationOptions { MaxNewTokens = 200 }).Continue([[tokenizer.BosToken!.Value]])[0];
@@ -24,13 +25,13 @@ public sealed class TextGeneratorTests
     [Test]
     public void Stories260K_has_the_reference_losses()
     {
-        using var loaded = ModelLoader.Load(SharedFiles.Require("fixtures", "weights", "stories260K-hf"), float32, CPU);
+        using var loaded = ModelLoader.Load(SharedFiles.Require("fixtures", "weights", "stories260K-hf"), float32, TestDevice.Current);
         var reference = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("fixtures", "weights", "stories260K", "reference.json")))!;
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         long[] ids = [.. reference["input_ids"]!.AsArray().Select(static i => i!.GetValue<long>())];
-        var scores = loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(tensor(ids, [1, ids.Length])))).squeeze(0).to(float64).log_softmax(-1);
-        var losses = scores.narrow(0, 0, ids.Length - 1).gather(1, tensor(ids[1..], [ids.Length - 1, 1])).neg().contiguous();
+        var scores = loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(tensor(ids, [1, ids.Length], device: TestDevice.Current)))).squeeze(0).to(float64).log_softmax(-1);
+        var losses = scores.narrow(0, 0, ids.Length - 1).gather(1, tensor(ids[1..], [ids.Length - 1, 1], device: TestDevice.Current)).neg().cpu().contiguous();
         var actual = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, double>(losses.bytes).ToArray();
         var expected = reference["nll_next_token"]!.AsArray().Select(static v => v!.GetValue<double>()).ToArray();
         Assert.That(actual, Is.EqualTo(expected).Within(1e-4));
@@ -42,7 +43,7 @@ public sealed class TextGeneratorTests
     public void Greedy_tokens_with_an_adapter_are_the_references(string name)
     {
         using var golden = new Golden(name);
-        using var loaded = ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, CPU);
+        using var loaded = ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
         using var adapter = OpenWeights.Tune.Adapters.PeftFolder.Load(loaded.Model, golden.Folder);
         var expected = golden.Json["generate"]!;
         int[] Ints(string key) => [.. expected[key]![0]!.AsArray().Select(static v => v!.GetValue<int>())];
@@ -54,7 +55,7 @@ public sealed class TextGeneratorTests
     public void Prompts_side_by_side_give_what_each_gives_alone()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         int[][] prompts = [[5, 6, 7, 8, 9, 10, 11], [3], [90, 2, 4]];
         foreach (var options in new[] { new GenerationOptions { MaxNewTokens = 24 }, new GenerationOptions { MaxNewTokens = 24, Temperature = 0.8, TopP = 0.9, TopK = 30, Seed = 9 } })
         {
@@ -73,7 +74,7 @@ public sealed class TextGeneratorTests
     public void An_end_token_ends_a_text_and_is_its_last_token()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         var free = new TextGenerator(loaded.Model, new GenerationOptions { MaxNewTokens = 8 }).Continue([[1, 2]])[0];
         var end = free.OutputIds[3];
         var ended = new TextGenerator(loaded.Model, new GenerationOptions { MaxNewTokens = 8, EndTokens = [end] }).Continue([[1, 2]])[0];
@@ -99,7 +100,7 @@ public sealed class TextGeneratorTests
     public void The_same_seed_draws_the_same_text_and_another_seed_another()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         IReadOnlyList<int> Draw(long seed) => new TextGenerator(loaded.Model, new GenerationOptions { MaxNewTokens = 20, Temperature = 1, Seed = seed }).Continue([[1]])[0].OutputIds;
         var first = Draw(3);
         Assert.That(Draw(3), Is.EqualTo(first));

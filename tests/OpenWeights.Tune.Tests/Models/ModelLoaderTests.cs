@@ -20,7 +20,7 @@ public sealed class ModelLoaderTests
         var path = TinyModel.Write(folder);
         Change(path, static config => config["intermediate_size"] = 50);
         Rewrite(path, static tensors => tensors.Where(static t => t.Name != "model.norm.weight").Append(TensorToWrite.FromBytes("model.extra", DType.F32, [1], new byte[4])));
-        Assert.That(() => ModelLoader.Load(path, null, CPU), Throws.InstanceOf<InvalidDataException>()
+        Assert.That(() => ModelLoader.Load(path, null, TestDevice.Current), Throws.InstanceOf<InvalidDataException>()
             .With.Message.Contains("missing: model.norm.weight [32]")
             .And.Message.Contains("misshapen: model.layers.0.mlp.up_proj.weight is [48, 32], but config.json asks for [50, 32] (intermediate_size is 50)")
             .And.Message.Contains("not asked for: model.extra [1]"));
@@ -38,15 +38,15 @@ public sealed class ModelLoaderTests
         using var folder = new TemporaryFolder();
         var path = TinyModel.Write(folder);
         Change(path, config => config[key] = JsonNode.Parse(value));
-        Assert.That(() => ModelLoader.Load(path, null, CPU), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(message).And.Message.Contains("config.json"));
+        Assert.That(() => ModelLoader.Load(path, null, TestDevice.Current), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(message).And.Message.Contains("config.json"));
     }
 
     [Test]
     public void Bfloat16_logits_are_within_five_percent_of_the_largest_float32_logit()
     {
         using var golden = new Golden("llama");
-        using var full = ModelLoader.Load(golden.Folder, float32, CPU);
-        using var half = ModelLoader.Load(golden.Folder, bfloat16, CPU);
+        using var full = ModelLoader.Load(golden.Folder, float32, TestDevice.Current);
+        using var half = ModelLoader.Load(golden.Folder, bfloat16, TestDevice.Current);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var input = ModelInput.Rows(Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!));
@@ -60,7 +60,7 @@ public sealed class ModelLoaderTests
         using var folder = new TemporaryFolder();
         var path = TinyModel.Write(folder);
         Rewrite(path, static tensors => tensors, float16);
-        using var loaded = ModelLoader.Load(path, null, CPU);
+        using var loaded = ModelLoader.Load(path, null, TestDevice.Current);
         Assert.That(loaded.Model.DType, Is.EqualTo(float32));
     }
 
@@ -68,7 +68,7 @@ public sealed class ModelLoaderTests
     public void An_adapter_over_a_bfloat16_base_stays_float32_and_learns()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), bfloat16, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), bfloat16, TestDevice.Current);
         using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
         using var scope = NewDisposeScope();
         var logits = loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(tensor(new long[] { 1, 2, 3, 4 }, [1, 4]))));
@@ -81,7 +81,7 @@ public sealed class ModelLoaderTests
     public void Targets_that_name_nothing_are_told_with_what_is_there()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder), null, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), null, TestDevice.Current);
         Assert.That(
             () => LoraAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["query"]) }, seed: 1),
             Throws.InstanceOf<InvalidDataException>().With.Message.Contains("query").And.Message.Contains("q_proj"));
@@ -91,7 +91,7 @@ public sealed class ModelLoaderTests
     public void A_new_adapter_changes_nothing_and_starts_within_its_bound()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(TinyModel.Write(folder, tied: false), null, CPU);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder, tied: false), null, TestDevice.Current);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var input = ModelInput.Rows(tensor(new long[] { 5, 6, 7 }, [1, 3]));
@@ -115,8 +115,8 @@ public sealed class ModelLoaderTests
         Directory.CreateDirectory(folder.At("sharded"));
         CheckpointWriter.Write(folder.At("sharded"), [.. whole.Tensors.Select(t => TensorToWrite.FromSource(whole, t.Name))], maxShardBytes: 10_000);
         File.Copy(Path.Combine(path, "config.json"), folder.At("sharded", "config.json"));
-        using var one = ModelLoader.Load(path, null, CPU);
-        using var many = ModelLoader.Load(folder.At("sharded"), null, CPU);
+        using var one = ModelLoader.Load(path, null, TestDevice.Current);
+        using var many = ModelLoader.Load(folder.At("sharded"), null, TestDevice.Current);
         using var scope = NewDisposeScope();
         foreach (var ((name, expected), (_, actual)) in one.Model.named_parameters().Zip(many.Model.named_parameters()))
         {

@@ -20,6 +20,7 @@ public sealed class ReferenceModelTests
     ];
 
     [TestCaseSource(nameof(s_cases))]
+    [Category(TestDevice.CpuAlone)]
     public void Logits_are_the_references(string name)
     {
         using var golden = new Golden(name);

@@ -9,6 +9,7 @@ namespace OpenWeights.Tune.Tests.Training;
 public sealed class InvarianceTests
 {
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Eight_rows_at_once_are_eight_accumulated_single_rows()
     {
         using var folder = new TemporaryFolder();
@@ -48,6 +49,7 @@ public sealed class InvarianceTests
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void The_same_seed_gives_the_same_run_and_another_seed_another()
     {
         using var folder = new TemporaryFolder();
@@ -77,7 +79,7 @@ public sealed class InvarianceTests
         var config = change(new RunConfig
         {
             OutputDir = folder.At(name),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = new AdapterSection { Rank = 4, LoraAlpha = 8 },
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
             Training = new TrainingSection { MaxSteps = 6, WarmupSteps = 1, LearningRate = 5e-3 },

@@ -96,7 +96,7 @@ public sealed class RecordingTests
         return new RunConfig
         {
             OutputDir = folder.At("run"),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = new AdapterSection { Rank = 4, LoraAlpha = 8 },
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Eval = [new DataSource { Path = folder.At("eval.jsonl") }], Packing = false },
             Training = new TrainingSection { MaxSteps = 6, WarmupSteps = 1, LearningRate = 5e-3 },

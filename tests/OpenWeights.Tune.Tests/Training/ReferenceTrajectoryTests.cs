@@ -13,12 +13,12 @@ namespace OpenWeights.Tune.Tests.Training;
 public sealed class ReferenceTrajectoryTests
 {
     [TestCase("train_full")]
-    [TestCase("train_full_decay_groups")]
-    [TestCase("train_lora")]
-    [TestCase("train_rslora")]
+    [TestCase("train_full_decay_groups", Category = TestDevice.CpuAlone)]
+    [TestCase("train_lora", Category = TestDevice.CpuAlone)]
+    [TestCase("train_rslora", Category = TestDevice.CpuAlone)]
     [TestCase("train_dora")]
-    [TestCase("train_full_hf_trainer")]
-    [TestCase("train_lora_hf_trainer")]
+    [TestCase("train_full_hf_trainer", Category = TestDevice.CpuAlone)]
+    [TestCase("train_lora_hf_trainer", Category = TestDevice.CpuAlone)]
     public void Losses_rates_norms_and_final_weights_are_the_references(string name)
     {
         using var golden = new Golden(name);

@@ -9,12 +9,12 @@ namespace OpenWeights.Tune.Tests.Training;
 /// <summary>A run that is stopped and goes on is the run that was never stopped, bit for bit.</summary>
 public sealed class ResumeTests
 {
-    [TestCase(true, "adamw", false)]
-    [TestCase(false, "adamw", false)]
-    [TestCase(true, "adamw", true)]
+    [TestCase(true, "adamw", false, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "adamw", false, Category = TestDevice.CpuAlone)]
+    [TestCase(true, "adamw", true, Category = TestDevice.CpuAlone)]
     [TestCase(false, "adamw_8bit", false)]
-    [TestCase(true, "sgd", false)]
-    [TestCase(true, "lion", false)]
+    [TestCase(true, "sgd", false, Category = TestDevice.CpuAlone)]
+    [TestCase(true, "lion", false, Category = TestDevice.CpuAlone)]
     [TestCase(false, "adafactor", true)]
     public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter, string optimizer, bool packing)
     {
@@ -36,7 +36,7 @@ public sealed class ResumeTests
     }
 
     [TestCase("adamw")]
-    [TestCase("adafactor")]
+    [TestCase("adafactor", Category = TestDevice.CpuAlone)]
     public void So_does_a_model_of_bfloat16(string optimizer)
     {
         using var folder = new TemporaryFolder();
@@ -76,6 +76,7 @@ public sealed class ResumeTests
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void A_damaged_checkpoint_is_passed_over_for_the_one_before()
     {
         using var folder = new TemporaryFolder();
@@ -95,6 +96,7 @@ public sealed class ResumeTests
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Another_learning_rate_is_refused_and_named()
     {
         using var folder = new TemporaryFolder();
@@ -106,6 +108,7 @@ public sealed class ResumeTests
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void A_second_run_does_not_replace_an_unfinished_one_unasked()
     {
         using var folder = new TemporaryFolder();
@@ -116,6 +119,7 @@ public sealed class ResumeTests
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Two_runs_into_one_folder_at_once_are_refused()
     {
         using var folder = new TemporaryFolder();
@@ -124,6 +128,7 @@ public sealed class ResumeTests
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Checkpoints_beyond_the_number_kept_are_removed()
     {
         using var folder = new TemporaryFolder();
@@ -172,7 +177,7 @@ public sealed class ResumeTests
         return new RunConfig
         {
             OutputDir = folder.At(name),
-            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = adapter ? new AdapterSection { Rank = 4, LoraAlpha = 8, LoraDropout = 0.1 } : null,
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = packing, MaxLength = packing ? 32 : 2048 },
             Training = new TrainingSection { Optimizer = optimizer, Momentum = 0.9, MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },

@@ -73,7 +73,7 @@ public sealed class TrainerTests
 
         internal Bench(string nonFinite, int badCall)
         {
-            _trained = new FullTraining(ModelLoader.Load(TinyModel.Write(_folder), float32, CPU), decayNormsAndBiases: false);
+            _trained = new FullTraining(ModelLoader.Load(TinyModel.Write(_folder), float32, TestDevice.Current), decayNormsAndBiases: false);
             var random = new Random(2);
             TokenRow Row(int number)
             {
@@ -94,7 +94,7 @@ public sealed class TrainerTests
         internal byte[] Weights()
         {
             using var scope = NewDisposeScope();
-            return [.. _trained.Parameters.SelectMany(static p => p.Parameter.detach().clone().bytes.ToArray())];
+            return [.. _trained.Parameters.SelectMany(static p => p.Parameter.detach().to(CPU, copy: true).bytes.ToArray())];
         }
 
         public void Dispose()

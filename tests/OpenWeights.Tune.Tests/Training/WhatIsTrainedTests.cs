@@ -135,7 +135,7 @@ public sealed class WhatIsTrainedTests
     public void LoRA_plus_groups_are_PEFTs()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = Tune.Models.ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var loaded = Tune.Models.ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         var config = new Tune.Adapters.LoraConfig { Rank = 2, Targets = Tune.Adapters.TargetModules.Of(["embed_tokens", "q_proj"]), ModulesToSave = ["norm"] };
         var adapter = Tune.Adapters.LoraAdapter.Create(loaded.Model, config, 1);
         using var training = new AdapterTraining(loaded, adapter, new LoraPlusRates(16, 1e-6, 1e-3));
@@ -147,7 +147,7 @@ public sealed class WhatIsTrainedTests
     private static RunConfig Config(TemporaryFolder folder, AdapterSection? adapter, QuantizationSection? quantization, TrainingSection training) => new()
     {
         OutputDir = folder.At("run"),
-        Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+        Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
         Adapter = adapter,
         Quantization = quantization,
         Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64 },
@@ -159,12 +159,14 @@ public sealed class WhatIsTrainedTests
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var (_, parameter) in run.Model.named_parameters())
         {
-            hash.AppendData(parameter.bytes);
+            using var here = parameter.detach().to(CPU, copy: true);
+            hash.AppendData(here.bytes);
         }
 
         foreach (var (_, layer) in run.Model.LinearLayers.Where(static l => l.Layer.Quantized is not null))
         {
-            using var values = layer.Quantized!.Rows(0, layer.OutFeatures, float32);
+            using var scope = NewDisposeScope();
+            var values = layer.Quantized!.Rows(0, layer.OutFeatures, float32).cpu();
             hash.AppendData(values.bytes);
         }
 

@@ -34,7 +34,7 @@ public sealed class RotaryEmbedding
         using var scope = NewDisposeScope();
         var (values, scale) = RopeFrequencies.Compute(_rope, _dimensions, longest);
         var frequencies = lengths is null || !_rope.DependsOnLength
-            ? tensor(values, [values.Length], device: positions.device)
+            ? Devices.Send(tensor(values, [values.Length]), positions.device)
             : PerToken(lengths, positions);
         var angles = positions.to(float32).unsqueeze(-1).mul(frequencies).unsqueeze(1);
         var (cos, sin) = (angles.cos(), angles.sin());
@@ -85,8 +85,8 @@ public sealed class RotaryEmbedding
         var distinct = lengths.Distinct().ToList();
         var rows = distinct.SelectMany(length => RopeFrequencies.Compute(_rope, _dimensions, length).Frequencies).ToArray();
         var places = distinct.Select(static (length, i) => (length, i)).ToDictionary(static p => p.length, static p => (long)p.i);
-        var table = tensor(rows, [distinct.Count, _dimensions / 2], device: positions.device);
-        var picks = tensor([.. lengths.Select(l => places[l])], [lengths.Count], device: positions.device);
+        var table = Devices.Send(tensor(rows, [distinct.Count, _dimensions / 2]), positions.device);
+        var picks = Devices.Send(tensor([.. lengths.Select(l => places[l])], [lengths.Count]), positions.device);
         return table.index_select(0, picks).view(positions.size(0), positions.size(1), -1);
     }
 }

@@ -34,8 +34,12 @@ public sealed class Adafactor : ParameterOptimizer
         var squares = gradient.square().add_(s_floor, Scalars.One);
         var update = slot.StateCount == 2 ? Factored(slot, squares, decay, fresh) : slot[0].mul_(decay).add_(squares, fresh).rsqrt();
         _ = update.mul_(gradient);
-        var rms = update.norm().ToDouble() / Math.Sqrt(update.numel());
-        using Scalar size = -rate / Math.Max(1, rms / ClipThreshold);
+
+
+        // Its root mean square, where it is beyond the threshold; a GPU need not tell it.
+        using Scalar norm = ClipThreshold * Math.Sqrt(update.numel());
+        _ = update.div_(update.norm().div_(norm).clamp_min(Scalars.One));
+        using Scalar size = -rate;
         Decay(slot, weight, rate, _weightDecay);
         _ = weight.add_(update, size);
     }

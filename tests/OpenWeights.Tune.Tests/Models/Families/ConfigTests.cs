@@ -127,7 +127,7 @@ public sealed class ConfigTests
         using var folder = new TemporaryFolder();
         var shape = new ModelShape { HiddenSize = 16, IntermediateSize = 24, Heads = 2, KeyValueHeads = 1, VocabularySize = 30, MaxPositions = 32, TiedEmbeddings = false };
         var count = NewModel.Write(family, shape, seed: 1, float32, folder.At("new"), addTokenizer: null);
-        using var loaded = ModelLoader.Load(folder.At("new"), null, CPU);
+        using var loaded = ModelLoader.Load(folder.At("new"), null, TestDevice.Current);
         Assert.That(loaded.Model.parameters().Sum(static p => p.numel()), Is.EqualTo(count));
         Assert.That(ModelFolder.Open(folder.At("new")).Config["architectures"]![0]!.ToString(), Is.EqualTo(FamilyRegistry.Find(family, "test").Architecture));
         using var nothing = no_grad();

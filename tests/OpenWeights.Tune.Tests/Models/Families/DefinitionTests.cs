@@ -25,7 +25,7 @@ public sealed class DefinitionTests(string name)
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var expected = new Float64Decoder(FamilyCases.Config(name), Weights(model)).Logits(s_text[..tokens]);
-        var actual = model.Logits(model.call(ModelInput.Rows(tensor([.. s_text[..tokens].Select(static i => (long)i)], [1, tokens])))).squeeze(0);
+        var actual = model.Logits(model.call(ModelInput.Rows(tensor([.. s_text[..tokens].Select(static i => (long)i)], [1, tokens], device: TestDevice.Current)))).squeeze(0);
         var wanted = tensor([.. expected.SelectMany(static r => r)], [tokens, FamilyCases.Vocabulary]);
         Assert.That(Golden.LargestDifference(actual, wanted), Is.LessThan(3e-5 * Math.Max(1, wanted.abs().max().ToDouble())));
     }
@@ -40,7 +40,7 @@ public sealed class DefinitionTests(string name)
         }
 
         using var scope = NewDisposeScope();
-        new SupervisedObjective().LossSum(model, TokenBatch.Of([new TokenRow(s_text, s_text, "text")], padId: 0, CPU)).backward();
+        new SupervisedObjective().LossSum(model, TokenBatch.Of([new TokenRow(s_text, s_text, "text")], padId: 0, TestDevice.Current)).backward();
         var weights = Weights(model);
         var random = new Random(2);
         var (slope, config) = (0.0, FamilyCases.Config(name));
@@ -66,6 +66,6 @@ public sealed class DefinitionTests(string name)
     private static double[] Floats(Tensor values)
     {
         using var scope = NewDisposeScope();
-        return Array.ConvertAll(MemoryMarshal.Cast<byte, float>(values.detach().contiguous().bytes).ToArray(), static v => (double)v);
+        return Array.ConvertAll(MemoryMarshal.Cast<byte, float>(values.detach().cpu().contiguous().bytes).ToArray(), static v => (double)v);
     }
 }

@@ -235,7 +235,7 @@ public sealed class OptimizerTests
         internal Run(string name, float[] start, ScalarType dtype, string rounding = "master_weights", double decay = Decay, double factor = 1)
         {
             var shape = start.Length == Rows * Columns ? new long[] { Rows, Columns } : [start.Length];
-            _parameter = new Parameter(tensor(start, shape).to(dtype));
+            _parameter = new Parameter(tensor(start, shape).to(dtype).to(TestDevice.Current));
             var settings = new TrainingSection { Optimizer = name, Betas = [0.9, 0.95], Momentum = 0.8 * (decay == 0 ? 0 : 1), WeightDecay = decay, LowPrecision = rounding };
             Optimizer = OptimizerKinds.Create([new TrainedParameter("w", _parameter, Decays: true, factor)], settings);
         }
@@ -244,14 +244,14 @@ public sealed class OptimizerTests
 
         internal void Step(float[] gradient, double rate)
         {
-            _parameter.grad = tensor(gradient, _parameter.shape).to(_parameter.dtype);
+            _parameter.grad = tensor(gradient, _parameter.shape).to(_parameter.dtype).to(TestDevice.Current);
             Optimizer.Step(rate);
         }
 
         internal double[] Weights()
         {
             using var scope = NewDisposeScope();
-            return [.. MemoryMarshal.Cast<byte, float>(_parameter.detach().to(float32, copy: true).bytes).ToArray().Select(static v => (double)v)];
+            return [.. MemoryMarshal.Cast<byte, float>(_parameter.detach().to(float32, CPU, copy: true).bytes).ToArray().Select(static v => (double)v)];
         }
 
         public void Dispose()
