@@ -35,7 +35,6 @@ public sealed class Adafactor : ParameterOptimizer
         var update = slot.StateCount == 2 ? Factored(slot, squares, decay, fresh) : slot[0].mul_(decay).add_(squares, fresh).rsqrt();
         _ = update.mul_(gradient);
 
-
         // Its root mean square, where it is beyond the threshold; a GPU need not tell it.
         using Scalar norm = ClipThreshold * Math.Sqrt(update.numel());
         _ = update.div_(update.norm().div_(norm).clamp_min(Scalars.One));
