@@ -58,6 +58,7 @@ public sealed class ReferenceModelTests
     }
 
     [TestCaseSource(nameof(s_cases))]
+    [Category(TestDevice.CpuAlone)]
     public void Greedy_tokens_are_the_references(string name)
     {
         using var golden = new Golden(name);

@@ -15,7 +15,7 @@ public sealed class ResumeTests
     [TestCase(false, "adamw_8bit", false)]
     [TestCase(true, "sgd", false, Category = TestDevice.CpuAlone)]
     [TestCase(true, "lion", false, Category = TestDevice.CpuAlone)]
-    [TestCase(false, "adafactor", true)]
+    [TestCase(false, "adafactor", true, Category = TestDevice.CpuAlone)]
     public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter, string optimizer, bool packing)
     {
         using var folder = new TemporaryFolder();

@@ -108,6 +108,7 @@ public sealed class FamilyTests(string name)
     }
 
     [Test]
+    [Category(TestDevice.CpuAlone)]
     public void Layers_computed_again_in_backward_have_the_same_gradients()
     {
         using var model = FamilyCases.Make(name);
