@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json.Nodes;
 using NUnit.Framework;
@@ -6,14 +8,26 @@ using NUnit.Framework;
 namespace OpenWeights.Tune.Cli.Tests;
 
 /// <summary>The program itself, as a process of its own.</summary>
-internal sealed class Owt
+internal sealed partial class Owt
 {
+    private const int Interrupt = 2;
+    private const int Terminate = 15;
+
     // What the program keeps for its user, it keeps for the tests here.
     private static readonly string s_cache = Path.Combine(AppContext.BaseDirectory, "cache");
 
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _error = new();
     private readonly Process _process;
+
+    // A shell that runs the tests behind itself lets them ignore SIGINT, and so would the program, as after nohup.
+    static Owt()
+    {
+        if (OperatingSystem.IsLinux() && (IgnoredSignals() & (1UL << (Interrupt - 1))) != 0)
+        {
+            _ = signal(Interrupt, 0);
+        }
+    }
 
     private Owt(string folder, IEnumerable<string> arguments, string? shell = null)
     {
@@ -38,8 +52,6 @@ internal sealed class Owt
         _process.BeginOutputReadLine();
         _process.BeginErrorReadLine();
     }
-
-    internal int Id => _process.Id;
 
     internal string Output => Text(_output);
 
@@ -82,7 +94,7 @@ internal sealed class Owt
         {
             Assert.That(watch.Elapsed, Is.LessThan(TimeSpan.FromMinutes(2)), $"'{text}' did not come\n{Error}");
             Assert.That(_process.HasExited, Is.False, $"the program ended before '{text}' came\n{Error}");
-            Thread.Sleep(20);
+            Thread.Sleep(5);
         }
     }
 
@@ -98,12 +110,22 @@ internal sealed class Owt
 
     internal void Kill() => _process.Kill();
 
-    internal void Signal(string name)
+    // The system's own call: on a busy machine a run of a second is over before another program has begun.
+    internal void Signal(string name) => Assert.That(kill(_process.Id, name switch { "INT" => Interrupt, "TERM" => Terminate, _ => throw new ArgumentException($"what is SIG{name}?", nameof(name)) }), Is.Zero);
+
+    // A mask, the first signal its lowest bit.
+    private static ulong IgnoredSignals()
     {
-        // The shell's own kill: a small machine may have no program of that name.
-        using var kill = Process.Start("sh", ["-c", string.Create(System.Globalization.CultureInfo.InvariantCulture, $"kill -s {name} {Id}")]);
-        kill.WaitForExit();
+        const string key = "SigIgn:";
+        var line = File.ReadLines("/proc/self/status").First(static l => l.StartsWith(key, StringComparison.Ordinal));
+        return ulong.Parse(line.AsSpan(key.Length).Trim(), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
     }
+
+    [LibraryImport("libc")]
+    private static partial int kill(int process, int signal);
+
+    [LibraryImport("libc")]
+    private static partial nint signal(int number, nint handler);
 
     private static void Add(StringBuilder text, string? line)
     {

@@ -56,10 +56,10 @@ public sealed class TrainTests
     [TestCase("TERM")]
     public void A_signal_finishes_the_step_saves_ends_with_130_and_the_run_goes_on_as_if_nothing_had_been(string signal)
     {
-        using var work = new Workspace("max_steps: 120, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-3");
+        using var work = new Workspace("max_steps: 200, micro_batch_size: 2, warmup_steps: 2, learning_rate: 1.0e-3");
         Owt.Run(work.Root, 0, "train", "train.yaml", "output_dir=straight");
         var stopped = Owt.Start(work.Root, "train", "train.yaml", "checkpoint.every_steps=0");
-        stopped.WaitForError("step 1/120");
+        stopped.WaitForError("step 1/200");
         stopped.Signal(signal);
         Assert.That(stopped.WaitForExit(), Is.EqualTo(130), stopped.Error);
         Assert.That(Directory.GetDirectories(work.At("run", "checkpoints")), Has.Length.EqualTo(1));
