@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
+using OpenWeights.Testing;
 
 namespace OpenWeights.Tune.Cli.Tests;
 
@@ -65,6 +66,21 @@ public sealed class TrainTests
         Assert.That(Directory.GetDirectories(work.At("run", "checkpoints")), Has.Length.EqualTo(1));
         Owt.Run(work.Root, 0, "train", "train.yaml", "checkpoint.every_steps=0", "--resume");
         Assert.That(File.ReadAllBytes(work.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(work.At("straight", "adapter", "adapter_model.safetensors"))));
+    }
+
+    [Test]
+    public void A_measurement_has_nothing_to_save_and_ends_with_130_without_a_result()
+    {
+        using var folder = new TemporaryFolder();
+        var stopped = Owt.Start(
+            folder.Root, "bench", "train", "--hidden-size", "32", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--intermediate-size", "64", "--vocab-size", "100", "--seq-len", "16",
+            "--batch-size", "1", "--steps", "100000");
+
+        // Whenever it comes: from the program's first moments on it is heard.
+        Thread.Sleep(1500);
+        stopped.Signal("TERM");
+        Assert.That(stopped.WaitForExit(), Is.EqualTo(130).Or.EqualTo(143), stopped.Error);
+        Assert.That(stopped.Output, Is.Empty);
     }
 
     [Test]

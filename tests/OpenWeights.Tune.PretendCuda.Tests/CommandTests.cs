@@ -7,6 +7,8 @@ namespace OpenWeights.Tune.PretendCuda.Tests;
 /// <summary>The program itself on the device, as a process of its own that has the device loaded into it.</summary>
 public sealed class CommandTests
 {
+    // LD_PRELOAD knows no way to write a space, which the folder of the tests may have in its name.
+    private readonly string _here = Path.Combine(Path.GetTempPath(), $"owt-pretend-cuda-{Environment.ProcessId}");
     private Workspace _work = null!;
 
     [OneTimeSetUp]
@@ -16,8 +18,9 @@ public sealed class CommandTests
 
         // First what the program itself loads ahead of libtorch: BLAS, and what stands in for libraries that nothing is taken from.
         var blas = Directory.GetDirectories("/usr/lib", "*-linux-gnu").Select(static d => Path.Combine(d, "openblas-openmp", "libopenblas.so.0")).Where(File.Exists);
-        var standIns = Path.Combine(AppContext.BaseDirectory, "libOpenWeightsTorch.so.unused");
-        Environment.SetEnvironmentVariable("LD_PRELOAD", string.Join(' ', [.. blas, .. Directory.Exists(standIns) ? Directory.GetFiles(standIns) : [], PretendDevice.Path]));
+        _ = Directory.CreateSymbolicLink(_here, Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
+        var standIns = Path.Combine(_here, "libOpenWeightsTorch.so.unused");
+        Environment.SetEnvironmentVariable("LD_PRELOAD", string.Join(' ', [.. blas, .. Directory.Exists(standIns) ? Directory.GetFiles(standIns) : [], Path.Combine(_here, Path.GetFileName(PretendDevice.Path))]));
         Train("gpu", "model.device=cuda");
     }
 
@@ -25,6 +28,7 @@ public sealed class CommandTests
     public void Remove()
     {
         Environment.SetEnvironmentVariable("LD_PRELOAD", null);
+        Directory.Delete(_here);
         _work?.Dispose();
     }
 

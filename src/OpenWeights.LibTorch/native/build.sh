@@ -137,7 +137,9 @@ stand_in() {
         echo '' | "$compiler" -x c - -shared -nostdlib -Wl,-soname,"$name" -Wl,-z,max-page-size=4096 -o "$work/made/$name" || return 0
     done
     [ -n "$(ls "$work/made")" ] || return 0
-    if LD_PRELOAD=$(printf '%s ' "$work"/made/*) ldd -r "$output" 2>&1 | grep -q -e 'undefined symbol' -e 'not found'; then
+    # Named from within their folder: LD_PRELOAD knows no way to write a space.
+    built=$(CDPATH='' cd -- "$(dirname -- "$output")" && pwd)/$(basename -- "$output")
+    if (cd "$work/made" && LD_PRELOAD=$(printf './%s ' *) ldd -r "$built") 2>&1 | grep -q -e 'undefined symbol' -e 'not found' -e 'cannot be preloaded'; then
         return 0
     fi
     mv "$work/made" "$output.unused"

@@ -126,7 +126,7 @@ internal static class BenchCommand
             Device = Devices.Find(arguments.GetValue(s_device)!),
             ActivationCheckpointing = arguments.GetResult(s_checkpointing) is null ? "none" : arguments.GetValue(s_checkpointing) ?? "block",
             Steps = arguments.GetValue(s_steps),
-        });
+        }, Signals.Stop);
         JsonLines.Write(new JsonObject
         {
             ["tokens_per_second"] = Math.Round(result.TokensPerSecond, 1),

@@ -14,8 +14,10 @@ public static class TrainingBenchmark
 
     /// <summary>Runs the benchmark.</summary>
     /// <param name="options">What to run.</param>
+    /// <param name="stop">Ends it between two steps, without a result.</param>
     /// <exception cref="InvalidDataException">The sizes do not go together.</exception>
-    public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options)
+    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(options);
         using var model = GenerationBenchmark.RandomModel(options.Shape, options.DType, options.Device);
@@ -39,6 +41,7 @@ public static class TrainingBenchmark
         var operations = OperationsPerToken(trained, options) * options.BatchSize * options.RowLength;
         for (var i = 0; i < total; i++)
         {
+            stop.ThrowIfCancellationRequested();
             var started = Stopwatch.GetTimestamp();
             var step = trainer.Step();
 
