@@ -344,42 +344,27 @@ public sealed class ElfVersionNeeds
 }
 
 /// <summary>
-/// Writes copies of those native libraries that need versions of other libraries without using them, with these needs marked weak
+/// Copies native libraries to where builds take them from. Needs of versions that nothing in a library uses are marked weak in the copy
 /// (VER_FLG_WEAK): a loader whose libraries are older then goes on. The originals stay as they are.
 /// </summary>
 /// <remarks>
 /// It is done for every Linux, not only where this machine's libraries are too old: what is built here may run elsewhere, and a need that
 /// nothing uses is missed nowhere.
 /// </remarks>
-public sealed class MarkIdleNeedsWeak : Task
+public sealed class WriteNativeFiles : Task
 {
-    /// <summary>The native libraries; those that are no ELF files are left alone.</summary>
+    /// <summary>The libraries, each with the place of its copy as Stored.</summary>
     [Required]
     public ITaskItem[] Files { get; set; } = [];
-
-    /// <summary>Where the copies go.</summary>
-    [Required]
-    public string Folder { get; set; } = "";
-
-    /// <summary>The libraries to take in place of their originals: each has the original's metadata and, as Original, its path.</summary>
-    [Output]
-    public ITaskItem[] Copies { get; set; } = [];
 
     /// <inheritdoc/>
     public override bool Execute()
     {
-        var copies = new List<ITaskItem>();
         foreach (var item in Files)
         {
             try
             {
-                if (Copy(item.ItemSpec, Path.Combine(Folder, Path.GetFileName(item.ItemSpec))) is { } copy)
-                {
-                    var taken = new TaskItem(copy);
-                    item.CopyMetadataTo(taken);
-                    taken.SetMetadata("Original", item.ItemSpec);
-                    copies.Add(taken);
-                }
+                Write(item.ItemSpec, item.GetMetadata("Stored"));
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
             {
@@ -387,47 +372,59 @@ public sealed class MarkIdleNeedsWeak : Task
             }
         }
 
-        Copies = copies.ToArray();
         return !Log.HasLoggedErrors;
     }
 
-    private string? Copy(string path, string copy)
+    private void Write(string path, string copy)
     {
-        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read);
-        if (!ElfVersionNeeds.IsKnownKind(file))
+        Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
+        using var turn = Wait($"{copy}.writing");
+        // Another project of the same build may have written it meanwhile.
+        if (File.Exists(copy) && File.GetLastWriteTimeUtc(copy) > _started)
         {
-            return null;
+            return;
         }
 
-        var elf = ElfVersionNeeds.Read(file, path);
-        var idle = elf.Needs.Where(n => n.IsIdle && !n.IsWeak).ToList();
-        if (idle.Count == 0)
+        var fresh = $"{copy}.fresh";
+        using (var from = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read))
+        using (var to = new FileStream(fresh, FileMode.Create, FileAccess.ReadWrite))
         {
-            return null;
-        }
-
-        // Written beside and renamed; other projects of the solution may do the same at the same time.
-        Directory.CreateDirectory(Folder);
-        var fresh = $"{copy}.{Guid.NewGuid():N}";
-        try
-        {
-            using (var to = new FileStream(fresh, FileMode.CreateNew, FileAccess.ReadWrite))
+            from.CopyTo(to, 1 << 20);
+            if (ElfVersionNeeds.IsKnownKind(from))
             {
-                file.Position = 0;
-                file.CopyTo(to);
+                var elf = ElfVersionNeeds.Read(from, path);
                 elf.MarkIdleWeak(to);
-                to.Flush(flushToDisk: true);
+                Log.LogMessage(MessageImportance.Low, "{0}: marked weak: {1}", copy, string.Join(", ", elf.Needs.Where(n => n.IsIdle).Select(n => n.Version)));
             }
 
-            File.Delete(copy);
-            File.Move(fresh, copy);
-        }
-        finally
-        {
-            File.Delete(fresh);
+            to.Flush(flushToDisk: true);
         }
 
-        Log.LogMessage(MessageImportance.Low, "{0}: marked weak, since nothing uses them: {1}", copy, string.Join(", ", idle.Select(n => n.Version)));
-        return copy;
+        if (File.Exists(copy))
+        {
+            File.Replace(fresh, copy, null);
+        }
+        else
+        {
+            File.Move(fresh, copy);
+        }
+    }
+
+    private readonly DateTime _started = DateTime.UtcNow;
+
+    // Holds a file that only one process can hold; it goes with it.
+    private static FileStream Wait(string path)
+    {
+        for (var tries = 0; ; tries++)
+        {
+            try
+            {
+                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose);
+            }
+            catch (IOException) when (tries < 3000)
+            {
+                System.Threading.Thread.Sleep(100);
+            }
+        }
     }
 }
