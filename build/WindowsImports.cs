@@ -24,6 +24,8 @@ public sealed class WindowsLibrary
     private readonly Dictionary<long, byte[]> _blocks = new Dictionary<long, byte[]>();
     private readonly List<(uint Address, uint Size, uint Offset, uint FileSize)> _sections = new List<(uint, uint, uint, uint)>();
     private int _names;
+    private long _start = -1;
+    private byte[] _block = [];
 
     private WindowsLibrary(Stream file, string name)
     {
@@ -176,9 +178,15 @@ public sealed class WindowsLibrary
             throw Damaged("it ends early");
         }
 
-        if (!_blocks.TryGetValue(at / BlockSize, out var block))
+        // Names lie side by side: most bytes are of the block of the byte before.
+        var start = at & -BlockSize;
+        if (start == _start)
         {
-            var start = at / BlockSize * BlockSize;
+            return _block[at - start];
+        }
+
+        if (!_blocks.TryGetValue(start, out var block))
+        {
             block = new byte[Math.Min(BlockSize, _file.Length - start)];
             _file.Position = start;
             for (int read = 0, n; read < block.Length; read += n)
@@ -190,10 +198,11 @@ public sealed class WindowsLibrary
                 }
             }
 
-            _blocks[at / BlockSize] = block;
+            _blocks[start] = block;
         }
 
-        return block[at % BlockSize];
+        (_start, _block) = (start, block);
+        return block[at - start];
     }
 
     private int UInt16(long at)
@@ -213,7 +222,7 @@ public sealed class WindowsLibrary
 }
 
 /// <summary>Checks that the Windows libraries of a build have what they import of each other; Windows itself says only that something is missing.</summary>
-public sealed class CheckWindowsImports : Task
+public sealed class CheckWindowsImports : Microsoft.Build.Utilities.Task
 {
     /// <summary>The native libraries that are loaded together, with the packages that they are of (NuGetPackageId, NuGetPackageVersion).</summary>
     [Required]
