@@ -35,6 +35,7 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
     public static LoadedModel Outline(string path)
     {
+        TorchSupplier.Require();
         var folder = ModelFolder.Open(path);
         var config = ReadConfig(folder);
         using (var weights = folder.OpenWeights())

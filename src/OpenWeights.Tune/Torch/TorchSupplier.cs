@@ -39,10 +39,20 @@ public static class TorchSupplier
         }
     }
 
+    /// <summary>The files of the libraries in this process, .NET's own left out; on systems that do not list them, libtorch's alone.</summary>
+    /// <exception cref="TorchUnavailableException">Torch cannot be loaded.</exception>
+    public static IReadOnlyList<string> Libraries()
+    {
+        Require();
+        var dotnet = Path.GetDirectoryName(typeof(object).Assembly.Location) is { Length: > 0 } folder ? Path.GetFullPath(Path.Combine(folder, "..", "..")) : null;
+        var files = LoadedLibraries.Files().Where(file => dotnet is null || !file.StartsWith(dotnet, StringComparison.Ordinal)).ToList();
+        return files.Count > 0 ? files : Current.Library is { } library ? [library] : [];
+    }
+
     /// <summary>Compares a product of two matrices with the same product in C#; all numbers in it are whole and exact in the dtype.</summary>
     /// <param name="dtype">The dtype of the factors.</param>
     /// <exception cref="TorchUnavailableException">It fails or differs.</exception>
-    internal static void Prove(torch.ScalarType dtype)
+    public static void Prove(torch.ScalarType dtype)
     {
         const int size = 16;
         var (left, right) = (new float[size * size], new float[size * size]);
