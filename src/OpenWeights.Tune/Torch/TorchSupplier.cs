@@ -44,7 +44,8 @@ public static class TorchSupplier
     public static IReadOnlyList<string> Libraries()
     {
         Require();
-        var dotnet = Path.GetDirectoryName(typeof(object).Assembly.Location) is { Length: > 0 } folder ? Path.GetFullPath(Path.Combine(folder, "..", "..")) : null;
+        const string shared = "/shared/Microsoft.NETCore.App/";
+        var dotnet = typeof(object).Assembly.Location is var core && core.IndexOf(shared, StringComparison.Ordinal) is > 0 and var at ? core[..(at + 1)] : null;
         var files = LoadedLibraries.Files().Where(file => dotnet is null || !file.StartsWith(dotnet, StringComparison.Ordinal)).ToList();
         return files.Count > 0 ? files : Current.Library is { } library ? [library] : [];
     }
