@@ -70,7 +70,11 @@ internal static partial class TorchLibraries
         }
 
         // TorchSharp's library names libtorch; that in turn brings the part for CUDA, where there is one.
-        _ = Open(System.IO.Path.Combine(folder, FileName("torch")));
+        var whole = System.IO.Path.Combine(folder, FileName("torch"));
+        if (File.Exists(whole))
+        {
+            _ = Open(whole);
+        }
     }
 
     private static nint Open(string path)
@@ -104,6 +108,7 @@ internal static partial class TorchLibraries
                 $"{FileName("torch_cpu")} is not there for {s_rid} (looked at in {string.Join(", ", Folders())}). Set LIBTORCH to the folder of a libtorch or PyTorch {SupportedLibTorch.Range.First} to {SupportedLibTorch.Range.Last}. {Instead}");
         }
 
+        root = System.IO.Path.GetFullPath(root);
         return new[] { System.IO.Path.Combine(root, "lib"), root, System.IO.Path.Combine(root, "lib64"), System.IO.Path.Combine(root, "lib", $"{(RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? "aarch64" : "x86_64")}-linux-gnu") }
             .Select(static folder => System.IO.Path.Combine(folder, FileName("torch_cpu")))
             .FirstOrDefault(File.Exists)

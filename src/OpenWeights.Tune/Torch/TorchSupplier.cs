@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
@@ -67,7 +68,7 @@ public static class TorchSupplier
         {
             using var scope = torch.NewDisposeScope();
             var (a, b) = (torch.tensor(left, [size, size]), torch.tensor(right, [size, size]));
-            product = a.to(dtype).mm(b.to(dtype)).to(torch.ScalarType.Float32).data<float>().ToArray();
+            product = MemoryMarshal.Cast<byte, float>(a.to(dtype).mm(b.to(dtype)).to(torch.ScalarType.Float32).bytes).ToArray();
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
