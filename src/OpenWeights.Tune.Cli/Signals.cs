@@ -9,7 +9,11 @@ internal sealed class Signals : IDisposable
     private readonly PosixSignalRegistration[] _registrations;
     private int _received;
 
-    internal Signals() => _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle)];
+    internal Signals()
+    {
+        ProcessEnd.RememberTerminal();
+        _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle)];
+    }
 
     /// <summary>Is cancelled by the first signal.</summary>
     internal static CancellationToken Stop => s_stop.Token;
@@ -36,7 +40,7 @@ internal sealed class Signals : IDisposable
         if (Interlocked.Increment(ref _received) > 1)
         {
             Console.Error.WriteLine("stopped at once; the last checkpoint stays.");
-            Environment.Exit(ExitCode.Stopped);
+            ProcessEnd.AtOnce(ExitCode.Stopped);
         }
 
         // On a terminal the live line stands where this would go.
