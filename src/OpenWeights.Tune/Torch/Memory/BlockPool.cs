@@ -31,30 +31,19 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
     private long _end;
     private long _most;
 
-    /// <summary>Bytes in use, the most of them since the last <see cref="ResetPeak"/>, and those that were in use and have not gone back to the system.</summary>
+    /// <summary>Bytes in use, the most of them at once, and those that were in use and have not gone back to the system.</summary>
     internal (long Live, long Peak, long Cached) Statistics
     {
         get
         {
             lock (_gate)
             {
-                return (Live, Peak, Math.Max(0, _resident.Total - Live));
+                return (Live, _most, Math.Max(0, _resident.Total - Live));
             }
         }
     }
 
     private long Live { get; set; }
-
-    private long Peak { get; set; }
-
-    /// <summary>Lets the peak start again from what is in use now.</summary>
-    internal void ResetPeak()
-    {
-        lock (_gate)
-        {
-            Peak = Live;
-        }
-    }
 
     /// <summary>A block, on a page's beginning: the lowest free one that holds the size, what is left over of it staying free. 0 where the system refuses.</summary>
     internal long Take(long size)
@@ -91,7 +80,6 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
 
             _used.Add(start, whole);
             Live += whole;
-            Peak = Math.Max(Peak, Live);
             _most = Math.Max(_most, Live);
             Touch(start, start + size);
             return start;

@@ -15,12 +15,10 @@ internal static unsafe partial class PooledHeap
     private const int TopPad = -2;
 
     private static BlockPool? s_pool;
+    private static bool s_serves;
 
     /// <summary>The bytes of large CPU tensors: in use now, the most in use at once, and kept for reuse. Null where the C library has them.</summary>
-    internal static (long Live, long Peak, long Cached)? Statistics => s_pool?.Statistics;
-
-    /// <summary>Lets the peak start again from what is in use now.</summary>
-    internal static void ResetPeak() => s_pool?.ResetPeak();
+    internal static (long Live, long Peak, long Cached)? Statistics => s_serves ? s_pool?.Statistics : null;
 
     /// <summary>Takes over the memory of a libc10 where this is Linux with the GNU C library; whether it did. Blocks from before stay what they are.</summary>
     /// <param name="c10">libc10's handle.</param>
@@ -42,9 +40,11 @@ internal static unsafe partial class PooledHeap
         _ = mallopt(MmapThreshold, 32 << 20);
         _ = mallopt(TrimThreshold, 1 << 30);
         _ = mallopt(TopPad, 16 << 20);
-        s_pool = new BlockPool(new LinuxPages(), 2 * GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
-        if (!ImportTable.Set(frees, (nint)(delegate* unmanaged<nint, void>)&Free) || !ImportTable.Set(takes, (nint)(delegate* unmanaged<nint*, nuint, nuint, int>)&Take))
+        var pool = s_pool = new BlockPool(new LinuxPages(), 2 * GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+        if (!ImportTable.Set(frees, (nint)(delegate* unmanaged<nint, void>)&Free) || !ImportTable.Set(takes, (nint)(delegate* unmanaged<nint*, nuint, nuint, int>)&Take) || !Serves(c10, pool))
         {
+            // The pool stays for what it may have given out.
+            _ = ImportTable.Set(takes, NativeLibrary.GetExport(libc, "posix_memalign"));
             return false;
         }
 
@@ -54,7 +54,22 @@ internal static unsafe partial class PooledHeap
             _ = ImportTable.Set(takes, NativeLibrary.GetExport(libc, "posix_memalign"));
             _ = ImportTable.Set(frees, NativeLibrary.GetExport(libc, "abs"));
         };
-        return true;
+        return s_serves = true;
+    }
+
+    // Whether libc10's own functions for a CPU's memory, c10::alloc_cpu(unsigned long) and c10::free_cpu(void*), come to the pool.
+    private static bool Serves(nint c10, BlockPool pool)
+    {
+        if (!NativeLibrary.TryGetExport(c10, "_ZN3c109alloc_cpuEm", out var take) || !NativeLibrary.TryGetExport(c10, "_ZN3c108free_cpuEPv", out var free))
+        {
+            return false;
+        }
+
+        const int size = 1 << 20;
+        var block = ((delegate* unmanaged<nuint, nint>)take)(size);
+        var taken = block != 0 && pool.Statistics.Live == size;
+        ((delegate* unmanaged<nint, void>)free)(block);
+        return taken && pool.Statistics.Live == 0;
     }
 
     [UnmanagedCallersOnly]
