@@ -46,7 +46,7 @@ internal abstract class CustomFunction<T> : MultiTensorFunction<T>
         {
             using var scope = NewDisposeScope();
             var arrived = grad_outputs.FindAll(static g => g is { IsInvalid: false });
-            scope.Attach(arrived);
+            arrived.ForEach(scope.Attach);
             if (arrived.Count > 0)
             {
                 var gradients = Backward(ctx, [.. grad_outputs.Select((g, i) => g is { IsInvalid: false } ? g : call.Outputs[i].Zeros())]);

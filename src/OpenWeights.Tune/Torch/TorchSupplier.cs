@@ -66,7 +66,7 @@ public static class TorchSupplier
         {
             using var scope = torch.NewDisposeScope();
             var (a, b) = (torch.tensor(left, [size, size]), torch.tensor(right, [size, size]));
-            product = a.to(dtype).mm(b.to(dtype)).to(torch.ScalarType.Float32).data<float>().ToArray();
+            product = [.. System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(a.to(dtype).mm(b.to(dtype)).to(torch.ScalarType.Float32).bytes)];
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
