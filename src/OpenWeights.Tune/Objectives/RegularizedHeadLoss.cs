@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Objectives;
 /// As <see cref="HeadCrossEntropy"/>, with label smoothing (Szegedy et al., 2016, PyTorch's cross_entropy: a share of each target is spread over
 /// the vocabulary) and z-loss (Chowdhery et al., 2022: the squared logarithm of the softmax's denominator).
 /// </summary>
-internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHeadLoss>
+internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
 {
     private const long ChunkScores = 1 << 24;
 
@@ -17,21 +17,19 @@ internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHead
     // half a million of them lose a part in ten thousand.
     private const long BlockWords = 1 << 15;
 
-    public override string Name => nameof(RegularizedHeadLoss);
-
     /// <summary>The summed loss, a float32 scalar.</summary>
     /// <param name="hidden">[rows, hidden].</param>
     /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
     /// <param name="targets">[rows], int64.</param>
     /// <param name="smoothing">The share of a target that is spread over the vocabulary.</param>
     /// <param name="zLoss">The weight of the z-loss.</param>
-    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double smoothing, double zLoss) => apply(hidden, weight, targets, smoothing, zLoss);
+    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double smoothing, double zLoss) =>
+        Record(hidden, weight, targets, smoothing, zLoss)[0];
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
-        var (smoothing, zLoss) = ((double)vars[3], (double)vars[4]);
-        using var scope = NewDisposeScope();
+        var (hidden, weight, targets) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2]);
+        var (smoothing, zLoss) = ((double)inputs[3], (double)inputs[4]);
         using Scalar certain = 1 - smoothing;
         using Scalar spread = -smoothing / weight.size(0);
         using Scalar share = smoothing / weight.size(0);
@@ -69,9 +67,8 @@ internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHead
             _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
         }
 
-        ctx.save_data("hidden", gradHidden?.DetachFromDisposeScope()!);
-        ctx.save_data("weight", gradWeight?.to(weight.dtype).DetachFromDisposeScope()!);
-        return loss.MoveToOuterDisposeScope();
+        context.save_for_backward([gradHidden!, gradWeight?.to(weight.dtype)!]);
+        return [loss];
     }
 
     private static Tensor SumOverWords(Tensor gradScores, Tensor weight)
@@ -88,18 +85,10 @@ internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHead
         return sum;
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>
-        BackwardResults.Keep(ctx, Scaled((Tensor?)ctx.get_data("hidden"), grad_output), Scaled((Tensor?)ctx.get_data("weight"), grad_output), null, null, null);
-
-    // Where it lies: this graph goes backward once.
-    private static Tensor? Scaled(Tensor? gradient, Tensor scale)
+    // Where they lie: this graph goes backward once.
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        if (gradient is null)
-        {
-            return null;
-        }
-
-        using var factor = scale.to(gradient.dtype);
-        return gradient.mul_(factor);
+        using var factor = gradients[0].to(float32);
+        return [.. context.get_saved_variables().Select(saved => saved?.mul_(factor)), null, null, null];
     }
 }
