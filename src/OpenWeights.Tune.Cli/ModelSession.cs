@@ -17,12 +17,17 @@ internal sealed class ModelSession : IDisposable
         Devices.UseAllCores();
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization));
+        foreach (var warning in Loaded.Warnings)
+        {
+            Warn(warning);
+        }
+
         Adapters = new AdapterSet(Loaded.Model);
         _tokenizer = new Lazy<Tokenizer>(() => Tokenizer.Load(model));
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
         foreach (var choice in choices)
         {
-            _ = Adapters.Load(choice.Folder, choice.Folder, static warning => Console.Error.WriteLine($"warning: {warning}"));
+            _ = Adapters.Load(choice.Folder, choice.Folder, Warn);
         }
 
         Adapters.Use([.. choices.Select(static c => (c.Folder, c.Weight))]);
@@ -35,6 +40,8 @@ internal sealed class ModelSession : IDisposable
     internal CausalLanguageModel Model => Loaded.Model;
 
     internal Tokenizer Tokenizer => _tokenizer.Value;
+
+    private static void Warn(string warning) => Console.Error.WriteLine($"warning: {warning}");
 
     public void Dispose()
     {

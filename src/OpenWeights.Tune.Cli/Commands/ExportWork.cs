@@ -158,6 +158,11 @@ internal sealed class ExportWork : IDisposable
     private void Use(LoadedModel loaded, Action<string>? warn)
     {
         _base = loaded;
+        foreach (var warning in warn is null ? [] : loaded.Warnings)
+        {
+            warn!(warning);
+        }
+
         _adapters = new AdapterSet(loaded.Model);
         foreach (var choice in _choices)
         {

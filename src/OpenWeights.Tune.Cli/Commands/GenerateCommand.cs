@@ -71,24 +71,13 @@ internal static class GenerateCommand
     {
         if (arguments.GetValue(s_prompt) is { Length: > 0 } texts)
         {
-            return [.. texts.Select(text => Prompt(text, session))];
+            return [.. texts.Select(text => session.Tokenizer.EncodePrompt(text))];
         }
 
         var path = arguments.GetValue(s_messages)!;
-        if (!File.Exists(path))
-        {
-            throw new FileNotFoundException($"{path}: there is no such file.", path);
-        }
-
-        var messages = JsonNode.Parse(File.ReadAllText(path)) as JsonArray ?? throw new InvalidDataException($"{path}: a JSON list of messages is wanted, such as [{{\"role\": \"user\", \"content\": \"Hello\"}}].");
+        var messages = new JsonArray([.. JsonFile.ReadList(path, static item => item is JsonObject, "a JSON list of messages, such as [{\"role\": \"user\", \"content\": \"Hello\"}],").Select(static m => m.DeepClone())]);
         return session.Tokenizer.ChatTemplateText is null
             ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template; use --prompt.")
             : [session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false)];
-    }
-
-    private static int[] Prompt(string text, ModelSession session)
-    {
-        var ids = session.Tokenizer.Encode(text, addSpecialTokens: true);
-        return ids.Length > 0 && ids[^1] == session.Tokenizer.EosToken ? ids[..^1] : ids;
     }
 }

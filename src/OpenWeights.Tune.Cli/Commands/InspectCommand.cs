@@ -158,7 +158,7 @@ internal static class InspectCommand
         };
     }
 
-    private static JsonObject TokenizerFile(string path)
+    internal static JsonObject TokenizerFile(string path)
     {
         var tokenizer = Tokenizer.Load(path);
         JsonNode? Token(int? id) => id is { } known ? $"{tokenizer.IdToToken(known)} ({known})" : null;

@@ -38,7 +38,7 @@ internal static class ScoreCommand
         foreach (var row in DataFile.Read(arguments.GetValue(s_input)!))
         {
             Signals.Stop.ThrowIfCancellationRequested();
-            var ids = row.Json.ContainsKey("input_ids") ? row.Ints("input_ids") : session.Tokenizer.Encode(row.Text("text"), addSpecialTokens: true);
+            var ids = row.Json.ContainsKey("input_ids") ? row.Ints("input_ids") : [.. session.Tokenizer.EncodeOnce(row.Text("text")).Select(static s => s.Id)];
             using var scope = NewDisposeScope();
             var logits = Logits(session.Model, ids, row);
             var scores = LogProbabilities(logits, ids);

@@ -29,6 +29,11 @@ public static class PeftFolder
 
         using var weights = folder.OpenWeights();
         PeftFileCheck.Run(model, config, weights, warn);
+        if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{WeightTie.Embedding}.weight", $"{Prefix}{WeightTie.Head}.weight"))
+        {
+            warn?.Invoke($"{weights.Location}: ensure_weight_tying says that embedding and head are one weight, and the file has two that differ; the embedding's is used for both.");
+        }
+
         var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
         return LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), folder.Config.DeepClone().AsObject(), savesEmbeddings);
     }
@@ -96,6 +101,7 @@ public static class PeftFolder
     {
         EmbeddingLora embedding => embedding.Target.Weight,
         LoraLayer layer => layer.Target.Weight,
+        TiedHeadLora head => head.Target.Weight,
         _ => null,
     };
 }

@@ -51,6 +51,10 @@ public sealed record AdapterSection
     [Setting("Modules that are trained whole beside the adapter, such as lm_head and embed_tokens.")]
     public IReadOnlyList<string> ModulesToSave { get; init; } = [];
 
+    /// <summary>ensure_weight_tying.</summary>
+    [Setting("Whether an embedding and an output head that are one weight in the model are adapted, or trained whole, as one; else they become two.")]
+    public bool EnsureWeightTying { get; init; }
+
     /// <summary>layers_to_transform.</summary>
     [Setting("The only layers to adapt, by number from 0; empty for all.", Min = 0)]
     public IReadOnlyList<int> LayersToTransform { get; init; } = [];

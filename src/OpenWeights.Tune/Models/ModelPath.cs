@@ -61,6 +61,16 @@ public static class ModelPath
         }
     }
 
+    /// <summary>The folder or file to read a tokenizer and its chat template from: as <see cref="Resolve"/>, but a GGUF file needs no model that can
+    /// be run here.</summary>
+    /// <param name="tokenizer">A folder, a tokenizer's file, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached.</exception>
+    public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default) =>
+        File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer) : Resolve(tokenizer, listener, stop);
+
     /// <summary>How the world knows a model that was read from a folder: its name on the Hub for one of the hub's cache, the file for a
     /// GGUF file, else the folder.</summary>
     /// <param name="folder">The folder.</param>

@@ -19,6 +19,11 @@ internal static class TrainedModel
     internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
+        foreach (var warning in loaded.Warnings)
+        {
+            warn(warning);
+        }
+
         var training = config.Training;
         if (config.Adapter is not { } section)
         {
@@ -67,6 +72,7 @@ internal static class TrainedModel
             },
             LoraBias = section.LoraBias,
             UseDora = section.UseDora,
+            EnsureWeightTying = section.EnsureWeightTying,
             UseRslora = section.UseRslora,
             Start = section.InitLoraWeights switch
             {

@@ -157,10 +157,12 @@ public sealed class TrainingRun : IDisposable
     private void Begin(RunFolder folder, bool resume, bool overwrite, string command)
     {
         folder.Clean();
+        var goesOn = false;
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
             Restore(newest.Folder);
+            goesOn = true;
         }
         else
         {
@@ -173,7 +175,7 @@ public sealed class TrainingRun : IDisposable
         }
 
         AtomicFile.WriteText(folder.ConfigPath, ConfigWriter.Write(_config));
-        RunManifest.Write(folder.ManifestPath, _config, _modelFolder, command);
+        RunManifest.Write(folder.ManifestPath, _config, _modelFolder, command, goesOn ? _listener.Warn : null);
     }
 
     // False where the run was stopped.
