@@ -11,6 +11,9 @@ public sealed class ModelFolder
     /// <summary>The name of the file that makes a folder a model's.</summary>
     public const string ConfigName = "config.json";
 
+    /// <summary>The name of the folder with chat templates beside the main one.</summary>
+    public const string TemplatesName = "additional_chat_templates";
+
     /// <summary>The name of the file with the settings of generation.</summary>
     public const string GenerationConfigName = "generation_config.json";
 
@@ -128,10 +131,9 @@ public sealed class ModelFolder
     /// <summary>Templates beside the main one, which transformers keeps in a folder of their own.</summary>
     private static IEnumerable<string> ExtraTemplates(string path)
     {
-        const string folder = "additional_chat_templates";
-        var full = Path.Combine(path, folder);
+        var full = Path.Combine(path, TemplatesName);
         return Directory.Exists(full)
-            ? Names(full).Where(name => name.EndsWith(".jinja", StringComparison.Ordinal)).Select(name => Path.Combine(folder, name))
+            ? Names(full).Where(name => name.EndsWith(".jinja", StringComparison.Ordinal)).Select(name => Path.Combine(TemplatesName, name))
             : [];
     }
 

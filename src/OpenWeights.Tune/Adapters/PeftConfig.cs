@@ -82,7 +82,10 @@ internal static class PeftConfig
     internal static JsonObject Write(LoraConfig config, IEnumerable<string> modules, string? baseModel, JsonObject? source)
     {
         var json = source?.DeepClone().AsObject() ?? Fresh(config, modules);
-        json["base_model_name_or_path"] = json["base_model_name_or_path"]?.DeepClone() ?? baseModel;
+        var named = json["base_model_name_or_path"]?.ToString();
+
+        // A place on the machine that an adapter comes from is no name.
+        json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
         json["inference_mode"] = true;
         if (config.Start == LoraStart.Pissa)
         {
@@ -97,6 +100,8 @@ internal static class PeftConfig
 
         return json;
     }
+
+    private static string? LastName(string? path) => path is null ? null : path.Split('/', '\\').LastOrDefault(static p => p.Length > 0);
 
     private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules) => new()
     {

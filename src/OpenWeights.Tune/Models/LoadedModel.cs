@@ -14,7 +14,7 @@ public sealed class LoadedModel : IDisposable
         Folder = folder;
         Model = model;
         Warnings = warnings;
-        _turnEnd = new Lazy<int?>(() => Tokenizer.IsIn(folder.FolderPath) ? EndTokens.OfTemplate(Tokenizer.Load(folder.FolderPath)) : null);
+        _turnEnd = new Lazy<int?>(() => Tokenizer.IsIn(folder.FolderPath) ? EndTokens.OfTemplate(ChatTemplate is { } other ? Tokenizer.Load(folder.FolderPath).WithChatTemplate(other) : Tokenizer.Load(folder.FolderPath)) : null);
     }
 
     /// <summary>The folder with the configs and the tokenizer's files.</summary>
@@ -25,6 +25,9 @@ public sealed class LoadedModel : IDisposable
 
     /// <summary>What is odd about the checkpoint, and how it was read.</summary>
     public IReadOnlyList<string> Warnings { get; }
+
+    /// <summary>The chat template in the place of the folder's, which is saved with what is made of the model; null for the folder's.</summary>
+    public string? ChatTemplate { get; set; }
 
     /// <summary>The token that ends a turn of the assistant in the model's chat template; null where there is none.</summary>
     internal int? TurnEnd => _turnEnd.Value;

@@ -25,7 +25,7 @@ public static class ModelLoader
         var computed = dtype ?? ComputeDType(weights, device);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)), warnings);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
     /// <summary>A model without its weights, after a check of the checkpoint against the config: the layers and their shapes, in hardly any memory.</summary>
@@ -37,7 +37,7 @@ public static class ModelLoader
         using var weights = folder.OpenWeights();
         var config = Check(folder, weights, out var warnings);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new OutlineWeightSource()), warnings);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new OutlineWeightSource()) { SourceFolder = folder.FolderPath, IsOutline = true }, warnings);
     }
 
     /// <summary>The decoder that a folder's config.json asks for.</summary>

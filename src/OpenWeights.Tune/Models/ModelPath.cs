@@ -71,8 +71,8 @@ public static class ModelPath
     public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default) =>
         File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer) : Resolve(tokenizer, listener, stop);
 
-    /// <summary>How the world knows a model that was read from a folder: its name on the Hub for one of the hub's cache, the file for a
-    /// GGUF file, else the folder.</summary>
+    /// <summary>How others may know a model that was read from a folder: its name on the Hub for one of the hub's cache, else the last name of the
+    /// GGUF file or of the folder. What is meant to be shared names no place of this machine.</summary>
     /// <param name="folder">The folder.</param>
     public static string NameOf(string folder)
     {
@@ -80,7 +80,7 @@ public static class ModelPath
         var parts = Path.GetFullPath(folder).Split(Path.DirectorySeparatorChar);
         return parts is [.., var repository, "snapshots", _] && repository.StartsWith(prefix, StringComparison.Ordinal)
             ? repository[prefix.Length..].Replace("--", "/", StringComparison.Ordinal)
-            : GgufFolder.Target(folder) ?? folder;
+            : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(GgufFolder.Target(folder) ?? folder)));
     }
 
     private static (string Name, string Revision) Split(string model) =>

@@ -20,8 +20,9 @@ internal static class VocabularySection
     /// <param name="folder">The model.</param>
     /// <param name="vocabularySize">The rows of its embedding, to which the tokens are filled up.</param>
     /// <param name="metadata">Where to write.</param>
+    /// <param name="chatTemplate">The chat template in the place of the model's; null for that.</param>
     /// <exception cref="InvalidDataException">llama.cpp has no such tokenizer.</exception>
-    internal static void Write(ModelFolder folder, int vocabularySize, GgufMetadata metadata)
+    internal static void Write(ModelFolder folder, int vocabularySize, GgufMetadata metadata, string? chatTemplate)
     {
         if (folder.TokenizerFiles.Count == 0)
         {
@@ -31,6 +32,7 @@ internal static class VocabularySection
         }
 
         var tokenizer = Tokenizer.Load(folder.FolderPath);
+        tokenizer = chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
         if (tokenizer.VocabularySize > vocabularySize)
         {
             throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has {tokenizer.VocabularySize} tokens and the embedding {vocabularySize} rows; llama.cpp wants a row for each token.");
