@@ -422,6 +422,10 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
     [Required]
     public ITaskItem[] Files { get; set; } = [];
 
+    /// <summary>This source file: what was written before it was changed is written again.</summary>
+    [Required]
+    public string Source { get; set; } = "";
+
     /// <summary>Whether the program will run on a system like this one, so that what it misses here is worth a warning.</summary>
     public bool ForThisSystem { get; set; }
 
@@ -448,7 +452,8 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
         Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
         using var turn = Wait($"{copy}.writing");
         // Another project of the same build may have written it meanwhile.
-        if (File.Exists(copy) && File.GetLastWriteTimeUtc(copy) > _started)
+        var written = File.GetLastWriteTimeUtc(copy);
+        if (File.Exists(copy) && written >= File.GetLastWriteTimeUtc(path) && written >= File.GetLastWriteTimeUtc(Source))
         {
             return;
         }
@@ -481,8 +486,6 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
             File.Move(fresh, copy);
         }
     }
-
-    private readonly DateTime _started = DateTime.UtcNow;
 
     // .NET itself has loaded the libraries in question; others are not looked for.
     private static ICollection<string>? SystemOffers(string library)
