@@ -271,7 +271,7 @@ public sealed class ElfVersionNeeds
     {
         if (Has(Tag.AndroidRelocations) || Has(Tag.AndroidRelocationsWithAddend))
         {
-            throw Damaged("its relocations are packed as on Android");
+            throw new InvalidDataException($"{_name} has packed relocations, as on Android, which are not read here.");
         }
 
         // Relocations in DT_RELR name no symbols.
@@ -438,7 +438,7 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
             {
                 Write(item.ItemSpec, item.GetMetadata("Stored"));
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
                 Log.LogError(e.Message);
             }
@@ -465,13 +465,7 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
             from.CopyTo(to, 1 << 20);
             if (ElfVersionNeeds.IsKnownKind(from))
             {
-                var elf = ElfVersionNeeds.Read(from, path);
-                elf.Loosen(to);
-                Log.LogMessage(MessageImportance.Low, "{0}: marked weak: {1}", copy, string.Join(", ", elf.Needs.Where(n => n.IsIdle).Select(n => n.Version)));
-                foreach (var sentence in ForThisSystem ? elf.FindMissing(SystemOffers) : [])
-                {
-                    Log.LogWarning(sentence);
-                }
+                Loosen(from, to, path);
             }
 
             to.Flush(flushToDisk: true);
@@ -484,6 +478,25 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
         else
         {
             File.Move(fresh, copy);
+        }
+    }
+
+    private void Loosen(Stream from, Stream to, string path)
+    {
+        try
+        {
+            var elf = ElfVersionNeeds.Read(from, path);
+            elf.Loosen(to);
+            Log.LogMessage(MessageImportance.Low, "{0}: marked weak: {1}", path, string.Join(", ", elf.Needs.Where(n => n.IsIdle).Select(n => n.Version)));
+            foreach (var sentence in ForThisSystem ? elf.FindMissing(SystemOffers) : [])
+            {
+                Log.LogWarning(sentence);
+            }
+        }
+        catch (InvalidDataException e)
+        {
+            // The loader may know better; it tells as the program starts.
+            Log.LogMessage(MessageImportance.High, "{0} It is taken as it is.", e.Message);
         }
     }
 
