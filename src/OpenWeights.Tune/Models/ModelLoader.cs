@@ -19,6 +19,7 @@ public static class ModelLoader
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
     public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null)
     {
+        TorchSupplier.Require();
         var folder = ModelFolder.Open(path);
         var config = ReadConfig(folder);
         using var weights = folder.OpenWeights();
@@ -34,6 +35,7 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
     public static LoadedModel Outline(string path)
     {
+        TorchSupplier.Require();
         var folder = ModelFolder.Open(path);
         var config = ReadConfig(folder);
         using (var weights = folder.OpenWeights())

@@ -13,6 +13,10 @@ internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHead
 {
     private const long ChunkScores = 1 << 24;
 
+    // Products over more words than this are summed in blocks: MKL adds the terms of a product with eight rows or columns one by one, and
+    // half a million of them lose a part in ten thousand.
+    private const long BlockWords = 1 << 15;
+
     public override string Name => nameof(RegularizedHeadLoss);
 
     /// <summary>The summed loss, a float32 scalar.</summary>
@@ -57,13 +61,31 @@ internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHead
             var gradScores = scores.sub_(normalizer).exp_().mul_(normalizer.mul(slope).add_(Scalars.One, Scalars.One)).sub_(share);
             _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).mul_(certain).neg_());
             gradScores = gradScores.to(weight.dtype);
-            _ = gradHidden?.narrow(0, start, count).copy_(gradScores.mm(weight));
+            if (gradHidden is not null)
+            {
+                _ = gradHidden.narrow(0, start, count).copy_(SumOverWords(gradScores, weight));
+            }
+
             _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
         }
 
         ctx.save_data("hidden", gradHidden?.DetachFromDisposeScope()!);
         ctx.save_data("weight", gradWeight?.to(weight.dtype).DetachFromDisposeScope()!);
         return loss.MoveToOuterDisposeScope();
+    }
+
+    private static Tensor SumOverWords(Tensor gradScores, Tensor weight)
+    {
+        var words = weight.size(0);
+        var sum = zeros([gradScores.size(0), weight.size(1)], float32, weight.device);
+        for (long start = 0; start < words; start += BlockWords)
+        {
+            var count = Math.Min(BlockWords, words - start);
+            using var part = gradScores.narrow(1, start, count).mm(weight.narrow(0, start, count));
+            _ = sum.PlusInPlace(part);
+        }
+
+        return sum;
     }
 
     public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>

@@ -9,9 +9,11 @@ public static class Devices
 {
     /// <summary>The device of a name: auto (a GPU where there is one), cpu, cuda or cuda:N.</summary>
     /// <exception cref="InvalidDataException">There is no such device here.</exception>
+    /// <exception cref="TorchUnavailableException">There is no torch that works here.</exception>
     public static Device Find(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
+        TorchSupplier.Require();
         var gpus = name == "cpu" ? 0 : cuda.is_available() ? cuda.device_count() : 0;
         if (name == "auto")
         {
@@ -34,9 +36,10 @@ public static class Devices
     /// <summary>The dtype of a name, or null for auto.</summary>
     public static ScalarType? DType(string name) => name switch
     {
-        "float32" => float32,
-        "bfloat16" => bfloat16,
-        "float16" => float16,
+        // The members of torch itself would load its libraries.
+        "float32" => ScalarType.Float32,
+        "bfloat16" => ScalarType.BFloat16,
+        "float16" => ScalarType.Float16,
         _ => null,
     };
 
@@ -86,8 +89,10 @@ public static class Devices
     }
 
     /// <summary>Lets torch use every core, unless OMP_NUM_THREADS says otherwise; libtorch may start at one.</summary>
+    /// <exception cref="TorchUnavailableException">There is no torch that works here.</exception>
     public static void UseAllCores()
     {
+        TorchSupplier.Require();
         if (string.IsNullOrEmpty(Environment.GetEnvironmentVariable("OMP_NUM_THREADS")) && get_num_threads() < Environment.ProcessorCount)
         {
             set_num_threads(Environment.ProcessorCount);

@@ -1,3 +1,4 @@
+using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
@@ -29,7 +30,7 @@ internal static class RunManifest
             ["started"] = DateTimeOffset.Now.ToString("o"),
             ["command"] = command,
             ["seed"] = config.Seed,
-            ["version"] = typeof(RunManifest).Assembly.GetName().Version?.ToString(),
+            ["version"] = typeof(RunManifest).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
             ["torch_runtime"] = TorchSupplier.Current.Name,
             ["torch_version"] = TorchSupplier.Current.Version,
             ["torch_threads"] = TorchSharp.torch.get_num_threads(),
