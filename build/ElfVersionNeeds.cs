@@ -271,7 +271,7 @@ public sealed class ElfVersionNeeds
     {
         if (Has(Tag.AndroidRelocations) || Has(Tag.AndroidRelocationsWithAddend))
         {
-            throw Damaged("its relocations are packed as on Android");
+            throw new InvalidDataException($"{_name} has packed relocations, as on Android, which are not read here.");
         }
 
         // Relocations in DT_RELR name no symbols.
@@ -422,6 +422,10 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
     [Required]
     public ITaskItem[] Files { get; set; } = [];
 
+    /// <summary>This source file: what was written before it was changed is written again.</summary>
+    [Required]
+    public string Source { get; set; } = "";
+
     /// <summary>Whether the program will run on a system like this one, so that what it misses here is worth a warning.</summary>
     public bool ForThisSystem { get; set; }
 
@@ -434,7 +438,7 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
             {
                 Write(item.ItemSpec, item.GetMetadata("Stored"));
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
                 Log.LogError(e.Message);
             }
@@ -448,7 +452,8 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
         Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
         using var turn = Wait($"{copy}.writing");
         // Another project of the same build may have written it meanwhile.
-        if (File.Exists(copy) && File.GetLastWriteTimeUtc(copy) > _started)
+        var written = File.GetLastWriteTimeUtc(copy);
+        if (File.Exists(copy) && written >= File.GetLastWriteTimeUtc(path) && written >= File.GetLastWriteTimeUtc(Source))
         {
             return;
         }
@@ -460,13 +465,7 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
             from.CopyTo(to, 1 << 20);
             if (ElfVersionNeeds.IsKnownKind(from))
             {
-                var elf = ElfVersionNeeds.Read(from, path);
-                elf.Loosen(to);
-                Log.LogMessage(MessageImportance.Low, "{0}: marked weak: {1}", copy, string.Join(", ", elf.Needs.Where(n => n.IsIdle).Select(n => n.Version)));
-                foreach (var sentence in ForThisSystem ? elf.FindMissing(SystemOffers) : [])
-                {
-                    Log.LogWarning(sentence);
-                }
+                Loosen(from, to, path);
             }
 
             to.Flush(flushToDisk: true);
@@ -482,7 +481,24 @@ public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
         }
     }
 
-    private readonly DateTime _started = DateTime.UtcNow;
+    private void Loosen(Stream from, Stream to, string path)
+    {
+        try
+        {
+            var elf = ElfVersionNeeds.Read(from, path);
+            elf.Loosen(to);
+            Log.LogMessage(MessageImportance.Low, "{0}: marked weak: {1}", path, string.Join(", ", elf.Needs.Where(n => n.IsIdle).Select(n => n.Version)));
+            foreach (var sentence in ForThisSystem ? elf.FindMissing(SystemOffers) : [])
+            {
+                Log.LogWarning(sentence);
+            }
+        }
+        catch (InvalidDataException e)
+        {
+            // The loader may know better; it tells as the program starts.
+            Log.LogMessage(MessageImportance.High, "{0} It is taken as it is.", e.Message);
+        }
+    }
 
     // .NET itself has loaded the libraries in question; others are not looked for.
     private static ICollection<string>? SystemOffers(string library)

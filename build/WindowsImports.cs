@@ -74,9 +74,10 @@ public sealed class WindowsLibrary
 
     /// <summary>Reads libraries that are loaded together, and finds what some of them want of others that do not have it.</summary>
     /// <param name="paths">The files.</param>
+    /// <param name="found">How many functions they want of each other and have.</param>
     /// <returns>For each pair of libraries that do not fit, the functions that are missing.</returns>
     /// <exception cref="InvalidDataException">One is no such file, or damaged; one sentence says how.</exception>
-    public static IList<(string User, string Library, IList<string> Missing)> FindUnresolved(IEnumerable<string> paths)
+    public static IList<(string User, string Library, IList<string> Missing)> FindUnresolved(IEnumerable<string> paths, out int found)
     {
         var libraries = new SortedDictionary<string, WindowsLibrary>(StringComparer.OrdinalIgnoreCase);
         foreach (var path in paths)
@@ -85,12 +86,22 @@ public sealed class WindowsLibrary
             libraries[Path.GetFileName(path)] = Read(file, path);
         }
 
-        return (from user in libraries
-                from import in user.Value.Imports
-                where libraries.ContainsKey(import.Key)
-                let missing = import.Value.Where(f => !libraries[import.Key].Exports.Contains(f)).ToList()
-                where missing.Count > 0
-                select (user.Key, import.Key, (IList<string>)missing)).ToList();
+        found = 0;
+        var unresolved = new List<(string User, string Library, IList<string> Missing)>();
+        foreach (var user in libraries)
+        {
+            foreach (var import in user.Value.Imports.Where(i => libraries.ContainsKey(i.Key)))
+            {
+                var missing = import.Value.Where(f => !libraries[import.Key].Exports.Contains(f)).ToList();
+                found += import.Value.Count - missing.Count;
+                if (missing.Count > 0)
+                {
+                    unresolved.Add((user.Key, import.Key, missing));
+                }
+            }
+        }
+
+        return unresolved;
     }
 
     private void ReadExports(uint address)
@@ -234,11 +245,17 @@ public sealed class CheckWindowsImports : Microsoft.Build.Utilities.Task
         try
         {
             var package = Files.ToLookup(f => Path.GetFileName(f.ItemSpec), f => $"{f.GetMetadata("NuGetPackageId")} {f.GetMetadata("NuGetPackageVersion")}", StringComparer.OrdinalIgnoreCase);
-            foreach (var (user, library, missing) in WindowsLibrary.FindUnresolved(Files.Select(f => f.ItemSpec)))
+            var unresolved = WindowsLibrary.FindUnresolved(Files.Select(f => f.ItemSpec), out var found);
+            foreach (var (user, library, missing) in unresolved)
             {
                 var count = missing.Count == 1 ? "a function" : $"{missing.Count} functions";
                 Log.LogError($"{user} of {package[user].First()} does not load with {package[library].First()}: {library} has no {count} that it imports ({string.Join(", ", missing.Take(3))}"
                     + $"{(missing.Count > 3 ? ", ..." : "")}); name versions that fit, as with -p:TorchSharpVersion=0.106.0 -p:LibTorchVersion=2.10.0.");
+            }
+
+            if (unresolved.Count == 0)
+            {
+                Log.LogMessage(MessageImportance.High, "{0} libraries for Windows, which have all {1:N0} functions that they import of each other", Files.Length, found);
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)

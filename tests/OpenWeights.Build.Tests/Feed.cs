@@ -53,6 +53,8 @@ internal sealed class Feed(string root)
         File.WriteAllText(Path.Combine(Project, "probe.csproj"), """
             <Project Sdk="Microsoft.NET.Sdk">
               <PropertyGroup><OutputType>Exe</OutputType><UsesTorch>program</UsesTorch><UseAppHost>false</UseAppHost><SelfContained>false</SelfContained></PropertyGroup>
+              <!-- What every project of the checkout refers to is not in the feed; what torch needs is added after this. -->
+              <ItemGroup><PackageReference Remove="@(PackageReference)" /><GlobalPackageReference Remove="@(GlobalPackageReference)" /></ItemGroup>
             </Project>
             """);
         return Tools.Run(Environment.ProcessPath!, Project, [("NUGET_PACKAGES", PackageFolder)],
