@@ -56,6 +56,11 @@ internal static partial class TorchLibraries
 
     private static void LoadLibTorch(string folder)
     {
+        if (OperatingSystem.IsLinux() && Directory.EnumerateFiles(folder, "*.so*").FirstOrDefault(static file => !SharedLibrary.IsWhole(file)) is { } cut)
+        {
+            throw new TorchUnavailableException($"{cut} is cut off. Copy or install it again; a file of the build comes back with the next one, when it is deleted.");
+        }
+
         // Its dependencies come from its own folder, whichever libraries of the same names the system has.
         LibTorch = Open(System.IO.Path.Combine(folder, FileName("torch_cpu")));
         Path = System.IO.Path.Combine(folder, FileName("torch_cpu"));
