@@ -21,14 +21,15 @@ internal static class SharedLibrary
         using var file = File.OpenHandle(path);
         var length = RandomAccess.GetLength(file);
         Span<byte> header = stackalloc byte[HeaderSize];
-        if (RandomAccess.Read(file, header, 0) < HeaderSize)
-        {
-            return false;
-        }
-
-        if (!header.StartsWith("\u007fELF"u8) || header[4] != 2 || header[5] != 1)
+        var read = RandomAccess.Read(file, header, 0);
+        if (!header[..read].StartsWith("\u007fELF"u8) || (read > 5 && (header[4] != 2 || header[5] != 1)))
         {
             return true;
+        }
+
+        if (read < HeaderSize)
+        {
+            return false;
         }
 
         var (start, count) = (BinaryPrimitives.ReadUInt64LittleEndian(header[32..]), BinaryPrimitives.ReadUInt16LittleEndian(header[56..]));

@@ -56,7 +56,7 @@ internal static partial class TorchLibraries
 
     private static void LoadLibTorch(string folder)
     {
-        if (OperatingSystem.IsLinux() && Directory.EnumerateFiles(folder, "*.so*").FirstOrDefault(static file => !SharedLibrary.IsWhole(file)) is { } cut)
+        if (OperatingSystem.IsLinux() && Parts(folder).FirstOrDefault(static file => !SharedLibrary.IsWhole(file)) is { } cut)
         {
             throw new TorchUnavailableException($"{cut} is cut off. Copy or install it again; a file of the build comes back with the next one, when it is deleted.");
         }
@@ -81,6 +81,10 @@ internal static partial class TorchLibraries
             _ = Open(whole);
         }
     }
+
+    // libtorch's own files, and its OpenMP; in a distribution's folder are thousands of others.
+    private static IEnumerable<string> Parts(string folder) =>
+        new[] { "libc10*.so", "libtorch*.so", "libgomp*.so*" }.SelectMany(pattern => Directory.EnumerateFiles(folder, pattern));
 
     private static nint Open(string path)
     {
