@@ -12,6 +12,7 @@ internal static partial class TorchLibraries
 {
     private static readonly Lock s_gate = new();
     private static readonly string s_rid = $"{(OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux")}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}";
+    private static readonly string[] s_parts = ["libc10*.so", "libtorch*.so", "libgomp*.so*"];
     private static volatile bool s_isLoaded;
 
     /// <summary>The version of libtorch, once it is loaded.</summary>
@@ -84,7 +85,7 @@ internal static partial class TorchLibraries
 
     // libtorch's own files, and its OpenMP; in a distribution's folder are thousands of others.
     private static IEnumerable<string> Parts(string folder) =>
-        new[] { "libc10*.so", "libtorch*.so", "libgomp*.so*" }.SelectMany(pattern => Directory.EnumerateFiles(folder, pattern));
+        s_parts.SelectMany(pattern => Directory.EnumerateFiles(folder, pattern));
 
     private static nint Open(string path)
     {
