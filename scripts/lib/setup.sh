@@ -196,6 +196,10 @@ choose_runtime() {
         [ -z "$kept" ] || say "torch runtime $kept no longer works here: $reason"
         find_runtime "$kept"
     fi
+}
+
+# What owt is told of the choice: where its proof is, which it deletes when it cannot load torch, and why it was made (for owt doctor).
+tell_choice() {
     export OWT_PROOF="$root/artifacts/proof.$runtime"
     case $(remembered TorchRuntimeIs) in
     wished) export OWT_CHOSEN="OWT_TORCH asked for it, and it was loaded and multiplied two matrices" ;;

@@ -28,7 +28,7 @@ internal static class DataCommand
     internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, bool preferences)
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
-        var tokenizer = new RowTokenizer(model, config.Data.TrainOn);
+        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, model) : null);
         var vocabulary = ModelLoader.ReadConfig(ModelFolder.Open(model)).VocabularySize;
         return (RunData.Read(config.Data, tokenizer, vocabulary, config.Seed, preferences), tokenizer);
     }

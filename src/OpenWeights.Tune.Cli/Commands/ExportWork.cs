@@ -17,33 +17,40 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal sealed class ExportWork : IDisposable
 {
     private const long SmallModelBytes = 4L << 30;
-    private readonly string _model;
     private readonly string _modelPath;
     private readonly IReadOnlyList<AdapterChoice> _choices;
     private readonly string? _quantization;
     private readonly string _output;
     private readonly bool? _verify;
     private readonly string _device;
+    private readonly bool _anyBase;
     private LoadedModel? _base;
     private AdapterSet? _adapters;
     private bool _isOutline;
 
-    internal ExportWork(string model, IReadOnlyList<AdapterChoice> adapters, string? quantization, string output, bool? verify, string device)
+    internal ExportWork(string model, IReadOnlyList<AdapterChoice> adapters, string? quantization, string output, bool? verify, string device, bool anyBase)
     {
-        _model = model;
         _modelPath = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         _choices = adapters;
         _quantization = quantization is "none" ? null : quantization;
         _output = output;
         _verify = verify;
         _device = device;
+        _anyBase = anyBase;
     }
 
     internal void Peft()
     {
         OpenBase();
         var adapter = Single();
-        AtomicFolder.Write(_output, work => PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath)));
+        AtomicFolder.Write(_output, work =>
+        {
+            PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            if (_base.ChatTemplate is { } template)
+            {
+                AtomicFile.WriteText(Path.Combine(work, "chat_template.jinja"), template);
+            }
+        });
         var folder = AdapterFolder.Open(_output);
         using var written = folder.OpenWeights();
         using var scope = NewDisposeScope();
@@ -73,7 +80,7 @@ internal sealed class ExportWork : IDisposable
             _ => null,
         };
         var folder = ModelFolder.Open(_modelPath);
-        var card = ModelCard.Write(folder, _model, [.. _choices.Select(static c => (c.Folder, c.Weight))]);
+        var card = ModelCard.Write(folder, ModelPath.NameOf(_modelPath), [.. _choices.Select(static c => (c.Folder, c.Weight))]);
         var unties = false;
         if (IsPlainCopy)
         {
@@ -106,7 +113,7 @@ internal sealed class ExportWork : IDisposable
         else
         {
             OpenBase();
-            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model);
+            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, _base.ChatTemplate);
         }
 
         Console.Out.WriteLine($"model written to {_output} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
@@ -150,7 +157,7 @@ internal sealed class ExportWork : IDisposable
     private void OpenBase()
     {
         _isOutline = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
-        Use(_isOutline ? ModelLoader.Outline(_modelPath) : Load(), static warning => Console.Error.WriteLine($"warning: {warning}"));
+        Use(_isOutline ? ModelLoader.Outline(_modelPath) : Load(), ModelSession.Warn);
     }
 
     private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization));
@@ -158,10 +165,16 @@ internal sealed class ExportWork : IDisposable
     private void Use(LoadedModel loaded, Action<string>? warn)
     {
         _base = loaded;
+        foreach (var warning in warn is null ? [] : loaded.Warnings)
+        {
+            warn!(warning);
+        }
+
+        loaded.ChatTemplate = _choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null);
         _adapters = new AdapterSet(loaded.Model);
         foreach (var choice in _choices)
         {
-            _ = _adapters.Load(choice.Folder, choice.Folder, warn);
+            _ = _adapters.Load(choice.Folder, choice.Folder, warn, _anyBase);
         }
 
         _adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);

@@ -25,6 +25,14 @@ public sealed class ChatRenderer
             ? ChatTemplate.Parse(other, "the chat template tool_use")
             : _template;
         _specialTokens = tokenizer.SpecialTokens;
+        foreach (var (name, token) in _specialTokens.Where(s => s.Value.Length > 0 && text.Contains(s.Key, StringComparison.Ordinal)))
+        {
+            // A token of the vocabulary is one token; what is not in it is cut up like any other text.
+            if (tokenizer.EncodeWithOffsets(token, addSpecialTokens: false).Count(static s => s.End > s.Start) > 1)
+            {
+                _ = _warnings.TryAdd($"the chat template writes {name}, \"{token}\", which is not in the tokenizer's vocabulary: it is cut into pieces.", true);
+            }
+        }
     }
 
     /// <summary>What whoever trains on the rendered chats should know of the template.</summary>
@@ -57,7 +65,7 @@ public sealed class ChatRenderer
             ? Without(rendered.Text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)))
             : [.. rendered.AssistantSpans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).Select(static s => s.Start..s.End)];
         var ends = rendered.MessageSpans.Where(s => IsAssistant(messages, s.MessageIndex)).GroupBy(static s => s.MessageIndex).Select(static g => g.Max(static s => s.End)).Order();
-        return new ChatForTraining(rendered.Text, trained, [.. ends]);
+        return new ChatForTraining(rendered.Text, trained, [.. ends]) { Written = rendered.MessageSpans.Select(static s => s.MessageIndex).ToHashSet() };
     }
 
     private static bool IsAssistant(JsonArray messages, int index) => index >= 0 && messages[index]!["role"]!.GetValue<string>() == "assistant";

@@ -17,6 +17,10 @@ public sealed record DataRow(JsonObject Json, string Place)
         ? value.GetValue<string>()
         : throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a text." : $"\"{key}\" is missing.");
 
+    /// <summary>What the row's "system" says, which stands before everything; null where it says nothing.</summary>
+    /// <exception cref="InvalidDataException">It is no text.</exception>
+    internal string? System => Has("system") && Text("system") is { } text && !string.IsNullOrWhiteSpace(text) ? text : null;
+
     /// <summary>Whether the row has something under a name.</summary>
     public bool Has(string key) => Json[key] is not null;
 

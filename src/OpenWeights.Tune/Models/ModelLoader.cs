@@ -21,13 +21,12 @@ public static class ModelLoader
     {
         TorchSupplier.Require();
         var folder = ModelFolder.Open(path);
-        var config = ReadConfig(folder);
         using var weights = folder.OpenWeights();
-        WeightCheck.Run(weights, config);
+        var config = Check(folder, weights, out var warnings);
         var computed = dtype ?? ComputeDType(weights, device);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)));
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
     /// <summary>A model without its weights, after a check of the checkpoint against the config: the layers and their shapes, in hardly any memory.</summary>
@@ -37,14 +36,10 @@ public static class ModelLoader
     {
         TorchSupplier.Require();
         var folder = ModelFolder.Open(path);
-        var config = ReadConfig(folder);
-        using (var weights = folder.OpenWeights())
-        {
-            WeightCheck.Run(weights, config);
-        }
-
+        using var weights = folder.OpenWeights();
+        var config = Check(folder, weights, out var warnings);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new OutlineWeightSource()));
+        return new LoadedModel(folder, new CausalLanguageModel(config, new OutlineWeightSource()) { SourceFolder = folder.FolderPath, IsOutline = true }, warnings);
     }
 
     /// <summary>The decoder that a folder's config.json asks for.</summary>
@@ -53,6 +48,17 @@ public static class ModelLoader
     {
         ArgumentNullException.ThrowIfNull(folder);
         return FamilyRegistry.Read(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
+    }
+
+    // The config as its weights bear it out.
+    private static DecoderConfig Check(ModelFolder folder, CheckpointWeights weights, out IReadOnlyList<string> warnings)
+    {
+        var config = ReadConfig(folder);
+        var untied = config.TiedEmbeddings && HeadTie.IsBroken(weights);
+        warnings = untied ? [$"{folder.FolderPath}: {HeadTie.Warning}"] : [];
+        config = untied ? config with { TiedEmbeddings = false } : config;
+        WeightCheck.Run(weights, config);
+        return config;
     }
 
     /// <summary>The dtype that most bytes of a checkpoint are stored in.</summary>

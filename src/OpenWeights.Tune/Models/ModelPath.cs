@@ -61,8 +61,18 @@ public static class ModelPath
         }
     }
 
-    /// <summary>How the world knows a model that was read from a folder: its name on the Hub for one of the hub's cache, the file for a
-    /// GGUF file, else the folder.</summary>
+    /// <summary>The folder or file to read a tokenizer and its chat template from: as <see cref="Resolve"/>, but a GGUF file needs no model that can
+    /// be run here.</summary>
+    /// <param name="tokenizer">A folder, a tokenizer's file, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached.</exception>
+    public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default) =>
+        File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer) : Resolve(tokenizer, listener, stop);
+
+    /// <summary>How others may know a model that was read from a folder: its name on the Hub for one of the hub's cache, else the last name of the
+    /// GGUF file or of the folder. What is meant to be shared names no place of this machine.</summary>
     /// <param name="folder">The folder.</param>
     public static string NameOf(string folder)
     {
@@ -70,7 +80,7 @@ public static class ModelPath
         var parts = Path.GetFullPath(folder).Split(Path.DirectorySeparatorChar);
         return parts is [.., var repository, "snapshots", _] && repository.StartsWith(prefix, StringComparison.Ordinal)
             ? repository[prefix.Length..].Replace("--", "/", StringComparison.Ordinal)
-            : GgufFolder.Target(folder) ?? folder;
+            : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(GgufFolder.Target(folder) ?? folder)));
     }
 
     private static (string Name, string Revision) Split(string model) =>

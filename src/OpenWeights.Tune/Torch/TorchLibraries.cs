@@ -1,5 +1,6 @@
 #if !TORCH_SYSTEM
 using System.Runtime.InteropServices;
+using OpenWeights.Tune.Torch.Memory;
 using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
@@ -46,6 +47,8 @@ internal static partial class TorchLibraries
                 var folder = System.IO.Path.GetDirectoryName(Find("torch_cpu") ?? FromEnvironment())!;
                 LoadLibTorch(folder);
                 _ = Open(own);
+                _ = PooledHeap.TakeOver(Open(System.IO.Path.Combine(folder, FileName("c10"))));
+                StartPages.Release(folder);
                 s_isLoaded = true;
             }
         }

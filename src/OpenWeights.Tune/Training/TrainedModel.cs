@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -19,6 +20,12 @@ internal static class TrainedModel
     internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
+        loaded.ChatTemplate = config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, modelPath) : null;
+        foreach (var warning in loaded.Warnings)
+        {
+            warn(warning);
+        }
+
         var training = config.Training;
         if (config.Adapter is not { } section)
         {
@@ -27,7 +34,7 @@ internal static class TrainedModel
 
         var adapter = section.Path is null
             ? LoraAdapter.Create(loaded.Model, Settings(section), config.Seed)
-            : PeftFolder.Load(loaded.Model, section.Path, warn);
+            : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase);
         var rates = section.LoraplusLrRatio == 1 ? null : new LoraPlusRates(section.LoraplusLrRatio, section.LoraplusLrEmbedding, training.LearningRate);
         return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases);
     }
@@ -67,6 +74,7 @@ internal static class TrainedModel
             },
             LoraBias = section.LoraBias,
             UseDora = section.UseDora,
+            EnsureWeightTying = section.EnsureWeightTying,
             UseRslora = section.UseRslora,
             Start = section.InitLoraWeights switch
             {

@@ -146,7 +146,7 @@ public sealed class Trainer : IDisposable
             }
 
             var loss = _objective.LossSum(_trained.Model, batch);
-            loss.mul(share).backward();
+            BackwardPass.Run([loss.mul(share)]);
             losses.Add(loss.detach().MoveToOuterDisposeScope());
         }
 

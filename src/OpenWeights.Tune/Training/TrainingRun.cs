@@ -44,12 +44,17 @@ public sealed class TrainingRun : IDisposable
         _modelFolder = ModelFolder.Open(modelPath);
         var decoder = ModelLoader.ReadConfig(_modelFolder);
         listener.Stage("reading the data");
-        _rowTokenizer = new RowTokenizer(modelPath, config.Data.TrainOn);
+        _rowTokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, modelPath) : null);
         var data = RunData.Read(config.Data, _rowTokenizer, decoder.VocabularySize, config.Seed);
         (_train, _eval) = (data.Train, data.Eval);
         foreach (var warning in data.Warnings)
         {
             listener.Warn(warning);
+        }
+
+        if (config.Adapter is not null && !_train.Report.IsTokenized && EndTokens.OfTemplate(_rowTokenizer.Tokenizer) is { } turn && !_modelFolder.EosTokenIds.Contains(turn) && turn != _rowTokenizer.Tokenizer.EosToken)
+        {
+            listener.Warn($"the chat template ends turns with {_rowTokenizer.Tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the configs of the base name as an end of text; here it ends answers all the same, and a merged model says so, but whoever serves the adapter over the base must be told.");
         }
 
         _rows = new RunRows(
@@ -157,10 +162,12 @@ public sealed class TrainingRun : IDisposable
     private void Begin(RunFolder folder, bool resume, bool overwrite, string command)
     {
         folder.Clean();
+        var goesOn = false;
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
             Restore(newest.Folder);
+            goesOn = true;
         }
         else
         {
@@ -173,7 +180,7 @@ public sealed class TrainingRun : IDisposable
         }
 
         AtomicFile.WriteText(folder.ConfigPath, ConfigWriter.Write(_config));
-        RunManifest.Write(folder.ManifestPath, _config, _modelFolder, command);
+        RunManifest.Write(folder.ManifestPath, _config, _modelFolder, command, goesOn ? _listener.Warn : null);
     }
 
     // False where the run was stopped.

@@ -1,7 +1,7 @@
-using System.Runtime.InteropServices;
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Blocks;
+using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.Gguf;
@@ -130,5 +130,9 @@ public sealed unsafe class BlockTests
         return [.. Enumerable.Range(0, count).Select(_ => (float)(deviation * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
     }
 
-    private static nint Function(string name) => NativeLibrary.GetExport(NativeLibrary.Load(LlamaCpp.GgmlLibrary), name);
+    private static nint Function(string name)
+    {
+        RequiredLlamaCpp.Check();
+        return LlamaLibrary.GgmlFunction(name);
+    }
 }

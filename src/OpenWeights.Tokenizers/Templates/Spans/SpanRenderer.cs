@@ -15,7 +15,7 @@ internal static class SpanRenderer
         }
         else
         {
-            var finder = new AssistantSpanFinder(prompts, text, input.SpecialTokens.GetValueOrDefault("eos_token") ?? string.Empty);
+            var finder = new AssistantSpanFinder(prompts, text, Token(input, "bos_token"), Token(input, "eos_token"));
             assistant = finder.Find(assistantRoles);
             warnings = finder.Warnings;
         }
@@ -32,6 +32,8 @@ internal static class SpanRenderer
             ? new RenderedChat(prompted.Text, MessageSpans(prompted), assistant, warnings)
             : throw RegionFinder.Refusal("the template writes the conversation differently before a generation prompt");
     }
+
+    private static string Token(ChatTemplateInput input, string name) => input.SpecialTokens.GetValueOrDefault(name) ?? string.Empty;
 
     /// <summary>The stretches that generation blocks wrote, cut where the message changes.</summary>
     private static List<ChatSpan> GenerationSpans(TracedText text)

@@ -65,11 +65,25 @@ public sealed class ChatFormat : IRowFormat
         {
             var rendered = Template(row, tokenizer).RenderForTraining(chat.Messages, tools, choice);
             ToolCalls.RequireIn(rendered.Text, row, chat.Messages, tools);
+            RequireAll(rendered, row, chat.Messages);
             return tokenizer.Rendered(rendered, row.Place);
         }
         catch (ChatTemplateException e)
         {
             throw new InvalidDataException($"{row.Place}: {e.Message}", e);
+        }
+    }
+
+    // A template may pass over roles that it does not know, or over a system's message that is not the first, without a word.
+    private static void RequireAll(ChatForTraining rendered, DataRow row, JsonArray messages)
+    {
+        for (var i = 0; i < messages.Count; i++)
+        {
+            var (role, content) = (messages[i]!["role"]!.GetValue<string>(), messages[i]!["content"]!.GetValue<string>().Trim());
+            if (role != "assistant" && content.Length > 0 && !rendered.Written.Contains(i) && !rendered.Text.Contains(content, StringComparison.Ordinal))
+            {
+                throw row.Error($"the model's chat template does not write message {i + 1} ({role}), so it would be lost. Use a model (or model.chat_template) whose template does, or write it into another message.");
+            }
         }
     }
 

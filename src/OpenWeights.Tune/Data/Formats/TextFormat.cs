@@ -16,6 +16,11 @@ public sealed class TextFormat : IRowFormat
     {
         ArgumentNullException.ThrowIfNull(row);
         ArgumentNullException.ThrowIfNull(tokenizer);
+        if (row.System is not null)
+        {
+            throw row.Error("\"system\" is not read beside \"text\", all of which is trained as it stands; write it into the text, or give prompt and completion.");
+        }
+
         return row.Text("text") is { Length: > 0 } text ? [tokenizer.Plain(text, 0, row.Place)] : throw row.Error("\"text\" is empty.");
     }
 }

@@ -21,10 +21,11 @@ public static class GgufExport
     /// <param name="path">The file.</param>
     /// <param name="preset">The types of the tensors.</param>
     /// <param name="model">The base, whose values count where it holds them quantised; null where it does not.</param>
+    /// <param name="chatTemplate">The chat template in the place of the base's; null for that.</param>
     /// <returns>Whether embedding and head, one weight in the base, became two.</returns>
     /// <exception cref="InvalidDataException">llama.cpp has no such model or tokenizer; the message says what stands in the way.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
-    public static bool Write(ModelFolder folder, AdapterMix? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null)
+    public static bool Write(ModelFolder folder, AdapterMix? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
@@ -34,7 +35,7 @@ public static class GgufExport
         using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
         var vocabulary = new GgufMetadata(path);
-        VocabularySection.Write(folder, checked((int)weights.GetTensor(MergePlan.Embedding).Shape[0]), vocabulary);
+        VocabularySection.Write(folder, checked((int)weights.GetTensor(MergePlan.Embedding).Shape[0]), vocabulary, chatTemplate);
         metadata.Add("general.architecture", family.Architecture);
         metadata.Add("general.type", "model");
         metadata.Add("general.file_type", preset.FileType);
@@ -133,7 +134,7 @@ public static class GgufExport
 
     /// <summary>Whether embedding and output head are one weight.</summary>
     internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
-        (config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Defaults.TiedEmbeddings) || !weights.TryGetTensor(MergePlan.Head, out _);
+        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Defaults.TiedEmbeddings) && !HeadTie.IsBroken(weights)) || !weights.TryGetTensor(MergePlan.Head, out _);
 
     private static void WriteTensor(Stream stream, TensorRows rows, CheckpointWeights weights, MergePlan plan, Part tensor)
     {
