@@ -82,7 +82,7 @@ still_proven() {
 
 # The first error of a log of dotnet, in one line.
 first_error() {
-    sed -n 's/.*: error \([A-Z]*[0-9]*: .*\)/\1/p; s/^build\.sh: error: //p' "$1" | sed 's/ \[[^]]*\]$//; s/\.$//' | head -n 1
+    sed -n 's/^.*build\.sh *: error *: *//p; s/.*: error \([A-Z]*[0-9]*: .*\)/\1/p' "$1" | sed 's/ \[[^]]*\]$//; s/\.$//' | head -n 1
 }
 
 # Says how much comes from the package registry, where it is not there yet.
@@ -140,7 +140,7 @@ prove() {
     [ -f "$(owt_program "$1")" ] || rm -f "$root/artifacts/owt.$1.stamp"
     if ! try_build "$owt_project" owt; then
         # What does not compile does so under no runtime; a native part that cannot be built is the runtime's.
-        grep -q '^build\.sh: error' "$root/artifacts/build.log" || build_failed
+        grep -q 'build\.sh *: error' "$root/artifacts/build.log" || build_failed
         reason=$(first_error "$root/artifacts/build.log")
         return 1
     fi
@@ -196,6 +196,10 @@ choose_runtime() {
         [ -z "$kept" ] || say "torch runtime $kept no longer works here: $reason"
         find_runtime "$kept"
     fi
+}
+
+# What owt is told of the choice: where its proof is, which it deletes when it cannot load torch, and why it was made (for owt doctor).
+tell_choice() {
     export OWT_PROOF="$root/artifacts/proof.$runtime"
     case $(remembered TorchRuntimeIs) in
     wished) export OWT_CHOSEN="OWT_TORCH asked for it, and it was loaded and multiplied two matrices" ;;

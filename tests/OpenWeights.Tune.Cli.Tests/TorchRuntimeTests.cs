@@ -89,8 +89,16 @@ public sealed class TorchRuntimeTests
         var torch = PyTorch();
         var file = Path.Combine(torch, "lib", "libtorch_cpu.so");
         File.Delete(file);
-        File.WriteAllBytes(file, [0x7f, (byte)'E', (byte)'L', (byte)'F', 2, 1, 1, 0]);
+        File.WriteAllBytes(file, new byte[4096]);
         Refused(torch, "libtorch_cpu.so cannot be loaded");
+        var part = Path.Combine(torch, "lib", "libtorch_cpu.so");
+        File.Delete(part);
+        var whole = File.OpenHandle(Path.Combine(s_package, "libtorch_cpu.so"));
+        var bytes = new byte[1 << 20];
+        _ = RandomAccess.Read(whole, bytes, 0);
+        whole.Dispose();
+        File.WriteAllBytes(part, bytes);
+        Refused(torch, "libtorch_cpu.so is cut off");
         File.Delete(Path.Combine(_program, "libLibTorchSharp.so"));
         Refused(PyTorch(), "TorchSharp's library libLibTorchSharp.so is not there");
     }
