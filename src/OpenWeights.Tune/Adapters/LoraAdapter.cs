@@ -10,8 +10,9 @@ public sealed class LoraAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
 
-    private LoraAdapter(LoraConfig config, List<AdapterPart> parts)
+    private LoraAdapter(CausalLanguageModel @base, LoraConfig config, List<AdapterPart> parts)
     {
+        Base = @base;
         Config = config;
         _parts = parts;
     }
@@ -54,7 +55,7 @@ public sealed class LoraAdapter : IDisposable
     internal BaseFingerprint? Fingerprint { get; set; }
 
     /// <summary>The base.</summary>
-    internal required CausalLanguageModel Base { get; init; }
+    internal CausalLanguageModel Base { get; }
 
     /// <summary>Whether embedding and head, one weight in the base, are changed as one.</summary>
     internal bool KeepsTie { get; init; }
@@ -100,7 +101,7 @@ public sealed class LoraAdapter : IDisposable
             throw;
         }
 
-        return new LoraAdapter(config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Base = model, Enabled = true };
+        return new LoraAdapter(model, config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
     }
 
     /// <summary>A tensor of the base with the adapter merged in.</summary>
