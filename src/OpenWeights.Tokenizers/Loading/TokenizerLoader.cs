@@ -28,7 +28,8 @@ internal static class TokenizerLoader
         {
             if (file.EndsWith(name, StringComparison.Ordinal))
             {
-                return VocabAndMergesLoader.Read(file[..^name.Length] + "vocab.json", file[..^name.Length] + "merges.txt", settings);
+                var (words, known) = VocabAndMergesLoader.Read(file[..^name.Length] + "vocab.json", file[..^name.Length] + "merges.txt", settings);
+                return (words with { PostProcessor = WithEnds(words, known) }, known);
             }
         }
 

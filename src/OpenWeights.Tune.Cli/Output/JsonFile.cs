@@ -27,7 +27,7 @@ internal static partial class JsonFile
         try
         {
             var text = Escapes().Replace(File.ReadAllText(path), static e => e.Groups["lone"].Success ? @"\ufffd" : e.Value);
-            document = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 512 });
+            document = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 512, AllowDuplicateProperties = false });
         }
         catch (JsonException e)
         {

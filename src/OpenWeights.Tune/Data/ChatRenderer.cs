@@ -94,6 +94,21 @@ public sealed class ChatRenderer
 
     private ChatTemplate TemplateFor(JsonNode? tools) => tools is null ? _template : _templateWithTools;
 
-    private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) =>
-        new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens };
+    // A template would write a placeholder, or nothing, for what the model never sees.
+    private static void RequireText(JsonArray messages)
+    {
+        for (var i = 0; i < messages.Count; i++)
+        {
+            if (messages[i]?["content"] is JsonArray parts && parts.OfType<JsonObject>().FirstOrDefault(static p => p["type"]?.ToString() is not (null or "text")) is { } part)
+            {
+                throw new InvalidDataException($"message {i + 1} has a part of type '{part["type"]}'; this version reads text alone.");
+            }
+        }
+    }
+
+    private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt)
+    {
+        RequireText(messages);
+        return new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens };
+    }
 }

@@ -36,7 +36,7 @@ internal sealed class FieldMap(DataSource source)
         // Once fields are named, the others are not guessed at, apart from those that go with any format.
         foreach (var (key, value) in row.Json)
         {
-            if (!named.ContainsKey(key) && (named.Count == 0 || key is "tools" or "system" or "history"))
+            if (!named.ContainsKey(key) && (named.Count == 0 || key is "tools" or "system" or "system_prompt" or "history"))
             {
                 named[key] = value?.DeepClone();
             }

@@ -63,7 +63,7 @@ internal static class RopeReader
             RopeKind.LongRope => LongRope(config, key, scaling, rope, LongFactor(config, key, Value, original is { } length ? maxPositions / length : null), rotated),
             _ => rope with
             {
-                Factor = Value("factor", null),
+                Factor = Value("factor", kind == RopeKind.Yarn && original is { } trained ? maxPositions / trained : null),
                 LowFrequencyFactor = Value("low_freq_factor", 1),
                 HighFrequencyFactor = Value("high_freq_factor", 4),
                 BetaFast = Value("beta_fast", 32),
@@ -122,7 +122,7 @@ internal static class RopeReader
             return value("attention_factor", null);
         }
 
-        var (factor, scale, all) = (value("factor", null), value("mscale", 0), value("mscale_all_dim", 0));
+        var (factor, scale, all) = (value("factor", 1), value("mscale", 0), value("mscale_all_dim", 0));
         double Scale(double weight) => factor <= 1 ? 1 : (0.1 * weight * Math.Log(factor)) + 1;
         return scale != 0 && all != 0 ? Scale(scale) / Scale(all) : null;
     }
