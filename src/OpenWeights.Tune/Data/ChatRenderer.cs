@@ -54,7 +54,8 @@ public sealed class ChatRenderer
     {
         ArgumentNullException.ThrowIfNull(messages);
         ArgumentNullException.ThrowIfNull(turns);
-        var rendered = TemplateFor(tools).RenderWithSpans(Input(messages, tools, addGenerationPrompt: false));
+        var rendered = TemplateFor(tools).RenderWithSpans(
+            Input(messages, tools, addGenerationPrompt: false), turns.All ? [] : null, turns.LastAlone);
         foreach (var warning in rendered.Warnings)
         {
             _ = _warnings.TryAdd(warning, true);

@@ -354,6 +354,27 @@ public sealed class AssistantSpanTests
         Assert.That(chat.Warnings, Has.One.Contains("leaves out"));
     }
 
+    [TestCase("{% for m in messages %}<{{ m.role }}>{{ m.content if m.content is string }}<end>{% endfor %}",
+        """{"role": "assistant", "content": [{"type": "text", "text": "A1"}]}""")]
+    [TestCase("{% for m in messages %}<{{ m.role }}>{{ m.tool_calls[0].function.name if m.tool_calls else m.content }}<end>{% endfor %}",
+        """{"role": "assistant", "content": "A1", "tool_calls": [{"function": {"name": "f"}}]}""")]
+    [TestCase("{% for m in messages %}<{{ m.role }}>{% generation %}{{ m.content if m.content is string }}<end>{% endgeneration %}{% endfor %}",
+        """{"role": "assistant", "content": [{"type": "text", "text": "A1"}]}""")]
+    public void An_answer_that_the_template_leaves_out_is_told(string source, string answer)
+    {
+        var chat = ChatTemplate.Parse(source, "t").RenderWithSpans(Input($$"""[{"role": "user", "content": "U1"}, {{answer}}]"""));
+        Assert.That(chat.Warnings, Has.One.Contains("leaves out"));
+    }
+
+    [Test]
+    public void Reasoning_that_earlier_turns_lose_is_not_told_as_left_out()
+    {
+        const string Template = "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}<end>{% endfor %}";
+        const string Messages = """[{"role": "user", "content": "U1"}, {"role": "assistant", "content": "<think>T1</think>\n\nÄrger, 21 °C."}]""";
+        var chat = ChatTemplate.Parse(Template, "t").RenderWithSpans(Input(Messages));
+        Assert.That(chat.Warnings, Has.None.Contains("leaves out"));
+    }
+
     [Test]
     public void White_space_of_the_message_itself_is_the_models_and_that_of_the_template_is_not()
     {
@@ -417,7 +438,21 @@ public sealed class AssistantSpanTests
             """;
         var error = Assert.Throws<ChatTemplateException>(() => ChatTemplate.Parse(source, "t").RenderWithSpans(Input(messages)))!;
         Assert.That(error.Kind, Is.EqualTo(ChatTemplateErrorKind.Spans));
-        Assert.That(error.Reason, Does.Contain("message 2 (assistant)").And.Contain(reason).And.Contain("{% generation %}").And.Contain("train_on: all"));
+        Assert.That(error.Reason, Does.Contain("message 2 (assistant)").And.Contain(reason).And.Contain("{% generation %}").And.Contain("data.train_on: all").And.Contain("data.train_on: completion"));
+        Assert.That(error.Message, Does.StartWith("t: ").And.Not.Contain(". "), "one sentence, with the template's name");
+        Assert.That(ChatTemplate.Parse(source, "t").RenderWithSpans(Input(messages), []).AssistantSpans, Is.Empty, "what train_on: all asks for");
+    }
+
+    [Test]
+    public void The_last_turn_alone_can_be_told_where_an_earlier_one_cannot()
+    {
+        const string Template = "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}<bot>{% else %}<{{ m.role }}>{% endif %}"
+            + "{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+        var template = ChatTemplate.Parse(Template, "t");
+        var error = Assert.Throws<ChatTemplateException>(() => template.RenderWithSpans(Input(TwoTurns)))!;
+        Assert.That(error.Kind, Is.EqualTo(ChatTemplateErrorKind.Spans));
+        Assert.That(template.RenderWithSpans(Input(TwoTurns), lastTurnAlone: true).Marked(), Is.EqualTo(
+            "<system>S<end><user>U1<end><bot>A1<end><user>U2<end><assistant>⟦A2<end>⟧"));
     }
 
     private static RenderedChat Expect(

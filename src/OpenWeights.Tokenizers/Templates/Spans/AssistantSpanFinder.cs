@@ -26,37 +26,48 @@ internal sealed class AssistantSpanFinder
 
     public IReadOnlyList<string> Warnings => [.. warnings];
 
-    /// <summary>The spans of all messages whose role is an assistant's.</summary>
+    /// <summary>The spans of all messages whose role is an assistant's, or of the last of them that the text has.</summary>
     /// <exception cref="TemplateFailure">It cannot be told for one of them.</exception>
-    public List<ChatSpan> Find(IReadOnlyCollection<string> roles)
+    public List<ChatSpan> Find(IReadOnlyCollection<string> roles, bool lastAlone)
     {
+        var turns = Enumerable.Range(0, prompts.MessageCount).Where(message => IsOf(roles, message)).ToList();
         var spans = new List<ChatSpan>();
         var done = new HashSet<int>();
-        for (var message = 0; message < prompts.MessageCount; message++)
+        foreach (var message in lastAlone ? Enumerable.Reverse(turns) : turns)
         {
-            if (prompts.RoleOf(message) is not { } role || !roles.Contains(role) || done.Contains(message))
+            if (!done.Contains(message))
             {
-                continue;
+                AddSpansOf(spans, done, message, roles, isLast: message == turns[^1]);
             }
 
-            try
+            if (lastAlone && spans.Count > 0)
             {
-                var region = RegionOf(message, roles);
-                NoteLeftOut(message, region);
-                if (region is not null)
-                {
-                    done.UnionWith(region.Members);
-                    AddSpans(spans, region, role);
-                }
-            }
-            catch (TemplateFailure failure)
-            {
-                throw new TemplateFailure(failure.Kind, $"message {message + 1} ({role}): {failure.Message}");
+                break;
             }
         }
 
         return spans;
     }
+
+    private void AddSpansOf(List<ChatSpan> spans, HashSet<int> done, int message, IReadOnlyCollection<string> roles, bool isLast)
+    {
+        try
+        {
+            var region = RegionOf(message, roles);
+            if (region is not null)
+            {
+                done.UnionWith(region.Members);
+                AddSpans(spans, region, prompts.RoleOf(message)!);
+            }
+        }
+        catch (TemplateFailure failure)
+        {
+            var others = failure.Kind == ChatTemplateErrorKind.Spans && !isLast ? " or on the last answer alone (data.train_on: completion)" : "";
+            throw new TemplateFailure(failure.Kind, $"message {message + 1} ({prompts.RoleOf(message)}): {failure.Message}{others}");
+        }
+    }
+
+    private bool IsOf(IReadOnlyCollection<string> roles, int message) => prompts.RoleOf(message) is { } role && roles.Contains(role);
 
     private Region? RegionOf(int message, IReadOnlyCollection<string> roles)
     {
@@ -68,18 +79,9 @@ internal sealed class AssistantSpanFinder
                 : null;
         }
 
-        return Array.TrueForAll(region.Members, member => prompts.RoleOf(member) is { } role && roles.Contains(role))
+        return Array.TrueForAll(region.Members, member => IsOf(roles, member))
             ? region
             : throw RegionFinder.Refusal("the template merges it with messages of other roles");
-    }
-
-    private void NoteLeftOut(int message, Region? region)
-    {
-        var written = region is null ? string.Empty : text.Text[region.Start..region.End];
-        if (region is null || prompts.CalledBy(message).Any(name => !written.Contains(name, StringComparison.Ordinal)))
-        {
-            _ = warnings.Add(SpanWarnings.LeftOut);
-        }
     }
 
     private void AddSpans(List<ChatSpan> spans, Region region, string role)

@@ -65,8 +65,8 @@ internal static class RegionFinder
     /// <summary>A refusal to tell what is the assistant's, with what to do about it.</summary>
     public static TemplateFailure Refusal(string reason) => new(
         ChatTemplateErrorKind.Spans,
-        $"{reason}, so what of the text the assistant produces cannot be told. Put the assistant's text between {{% generation %}} and "
-        + "{% endgeneration %} in the template, or train on the whole text (train_on: all).");
+        $"{reason}, so what of the text the assistant produces cannot be told; put the assistant's text between {{% generation %}} and "
+        + "{% endgeneration %} in the template, or train on the whole text (data.train_on: all)");
 
     public static bool IsBlank(TracedText text, int start, int end) => text.Text.AsSpan(start, end - start).IsWhiteSpace();
 

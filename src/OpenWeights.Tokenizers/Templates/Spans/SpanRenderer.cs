@@ -4,11 +4,11 @@ namespace OpenWeights.Tokenizers.Templates.Spans;
 internal static class SpanRenderer
 {
     public static RenderedChat Render(
-        ChatTemplate template, PromptRenderer prompts, ChatTemplateInput input, IReadOnlyCollection<string> assistantRoles)
+        ChatTemplate template, PromptRenderer prompts, ChatTemplateInput input, IReadOnlyCollection<string> assistantRoles, bool lastTurnAlone)
     {
         var text = new TracedText(prompts.Conversation(withPrompt: false, isTraced: true));
         List<ChatSpan> assistant;
-        IReadOnlyList<string> warnings = [];
+        List<string> warnings = [];
         if (template.HasGenerationBlocks)
         {
             assistant = GenerationSpans(text);
@@ -16,8 +16,13 @@ internal static class SpanRenderer
         else
         {
             var finder = new AssistantSpanFinder(prompts, text, Token(input, "bos_token"), Token(input, "eos_token"));
-            assistant = finder.Find(assistantRoles);
-            warnings = finder.Warnings;
+            assistant = finder.Find(assistantRoles, lastTurnAlone);
+            warnings.AddRange(finder.Warnings);
+        }
+
+        if (LeftOut.IsAny(prompts, text, assistantRoles))
+        {
+            warnings.Add(SpanWarnings.LeftOut);
         }
 
         if (!input.AddGenerationPrompt)

@@ -19,5 +19,6 @@ internal static class SpanWarnings
         + "not teach the model to stop; let the template write it behind the last turn too";
 
     public const string LeftOut =
-        "the template leaves out some assistant messages or their tool calls: what is trained there is not what the data says";
+        "the template leaves out some assistant messages or parts of them (tool calls, text beside tool calls, text that is given as a list "
+        + "of parts): what is trained there is not what the data says";
 }

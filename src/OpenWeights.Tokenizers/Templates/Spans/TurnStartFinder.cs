@@ -192,10 +192,10 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
         }
 
         prompt = prompt?.StartsWith(before, StringComparison.Ordinal) == true ? prompt : before;
-        var lead = Letters(probe.Text.AsSpan(before.Length, plain.ContentStart - before.Length));
-        if (lead.Length == 0
-            ? !RegionFinder.IsBlank(probe, before.Length, plain.ContentStart)
-            : !Letters(prompt.AsSpan(before.Length)).Contains(lead, StringComparison.Ordinal))
+        var lead = probe.Text[before.Length..plain.ContentStart];
+        if (!string.IsNullOrWhiteSpace(lead)
+            && !(text.Text.StartsWith(before + lead, StringComparison.Ordinal)
+                && Letters(lead) is { Length: > 0 } tag && Letters(prompt.AsSpan(before.Length)).Contains(tag, StringComparison.Ordinal)))
         {
             return null;
         }
