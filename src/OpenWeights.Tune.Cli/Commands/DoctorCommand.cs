@@ -24,7 +24,10 @@ internal static class DoctorCommand
         Console.Out.WriteLine($"torch       {supplier.Name}, {supplier.Version}");
         Console.Out.WriteLine($".NET        {RuntimeInformation.FrameworkDescription} on {RuntimeInformation.OSDescription}, {RuntimeInformation.ProcessArchitecture}");
         Console.Out.WriteLine($"cores       {Environment.ProcessorCount}, of which torch uses {get_num_threads()}");
-        Console.Out.WriteLine($"memory      {Amount.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)}");
+        Console.Out.WriteLine($"memory      {Amount.Bytes(MachineMemory.Total)}{(MachineMemory.Free is { } free ? $", {Amount.Bytes(free)} of it free" : "")}");
+        Console.Out.WriteLine(CgroupMemory.Current is { } group
+            ? $"            the control group of this process may hold {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
+            : "            no control group limits it");
         var gpus = cuda.is_available() ? cuda.device_count() : 0;
         Console.Out.WriteLine($"GPUs        {gpus}");
         foreach (var device in Enumerable.Range(0, gpus).Select(static i => new Device(DeviceType.CUDA, i)).Prepend(CPU))

@@ -23,7 +23,7 @@ public static class ModelLoader
         var config = ReadConfig(folder);
         using var weights = folder.OpenWeights();
         WeightCheck.Run(weights, config);
-        var computed = dtype ?? ComputeDType(weights, device);
+        var computed = dtype ?? ComputeDType(StoredDType(weights), device);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
         return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)));
@@ -45,6 +45,41 @@ public static class ModelLoader
         return new LoadedModel(folder, new CausalLanguageModel(config, new OutlineWeightSource()));
     }
 
+    /// <summary>A model without its weights, which need not be there: config.json says all that is counted.</summary>
+    /// <param name="folder">The model's folder.</param>
+    /// <param name="config">The decoder that it asks for.</param>
+    /// <param name="dtype">The dtype that the model would be computed in.</param>
+    /// <param name="device">Where it would lie.</param>
+    /// <param name="quantization">How linear layers below the head would be held quantised; null for not.</param>
+    internal static LoadedModel Shapes(ModelFolder folder, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization)
+    {
+        using var nothing = no_grad();
+        return new LoadedModel(folder, new CausalLanguageModel(config, new OutlineWeightSource(dtype, device, quantization)));
+    }
+
+    /// <summary>The dtype that a model is computed in where nothing is said of it: its weights', or where they are not here config.json's.</summary>
+    /// <param name="folder">The model's folder.</param>
+    /// <param name="device">Where it is to lie.</param>
+    /// <exception cref="InvalidDataException">The weights that are there cannot be read.</exception>
+    internal static ScalarType AutomaticDType(ModelFolder folder, Device device)
+    {
+        CheckpointWeights weights;
+        try
+        {
+            weights = folder.OpenWeights();
+        }
+        catch (FileNotFoundException)
+        {
+            var named = (folder.Config["dtype"] ?? folder.Config["torch_dtype"])?.ToString();
+            return ComputeDType(Devices.DType(named ?? "float32") ?? float32, device);
+        }
+
+        using (weights)
+        {
+            return ComputeDType(StoredDType(weights), device);
+        }
+    }
+
     /// <summary>The decoder that a folder's config.json asks for.</summary>
     /// <exception cref="InvalidDataException">The family or a setting is not known or wrong.</exception>
     public static DecoderConfig ReadConfig(ModelFolder folder)
@@ -61,7 +96,7 @@ public static class ModelLoader
     }
 
     /// <summary>Float16 is a storage format on a CPU: most of libtorch's CPU kernels have no float16, so it is computed in float32 there.</summary>
-    private static ScalarType ComputeDType(ITensorSource weights, Device device) => StoredDType(weights) switch
+    private static ScalarType ComputeDType(ScalarType stored, Device device) => stored switch
     {
         ScalarType.Float16 when device.type == TorchSharp.DeviceType.CPU => float32,
         ScalarType.Float16 => float16,

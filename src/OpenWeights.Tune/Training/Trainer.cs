@@ -72,6 +72,27 @@ public sealed class Trainer : IDisposable
         Gradients.Drop(_trained.Parameters);
     }
 
+    /// <summary>The longest rows go through forward and backward, and the optimizer takes a step that changes no weight: what a run's hardest moment takes.</summary>
+    /// <returns>The seconds of the rows, and those of the optimizer.</returns>
+    /// <exception cref="ExternalException">They do not fit into memory.</exception>
+    internal (double Rows, double Update) Measure()
+    {
+        var started = Stopwatch.GetTimestamp();
+        var batch = _rows.Longest();
+        RandomState.Seed(_config.Seed, _trained.Model.Device);
+        _trained.Training = true;
+        using var scope = NewDisposeScope();
+        var targets = Math.Max(1, batch.Sum(static r => (long)r.CountTargets()));
+        _ = Measure(Accumulate([batch], targets), targets);
+        _trained.Training = false;
+        var rows = Stopwatch.GetElapsedTime(started).TotalSeconds;
+        started = Stopwatch.GetTimestamp();
+        Optimizer.Step(0, 0);
+        Devices.Wait(_trained.Model.Device);
+        Gradients.Drop(_trained.Parameters);
+        return (rows, Stopwatch.GetElapsedTime(started).TotalSeconds);
+    }
+
     /// <summary>One optimizer step.</summary>
     /// <exception cref="TrainingFailedException">The loss or a gradient is not a finite number, and the config says to stop then.</exception>
     public StepMetrics Step()

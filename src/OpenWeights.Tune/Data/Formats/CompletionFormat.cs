@@ -35,7 +35,7 @@ public sealed class CompletionFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(tokenizer);
         if (row.Json["prompt"] is JsonArray)
         {
-            return null;
+            return ChatFormat.Question(row, tokenizer, ChatMessages.Of(row, row.Json["prompt"], row.Json["completion"]).Messages);
         }
 
         var prompt = row.Text("prompt");
