@@ -101,12 +101,12 @@ internal sealed class ExportWork : IDisposable
         var unties = false;
         if (IsPlainCopy)
         {
-            _ = GgufExport.Write(folder, null, _output, preset);
+            _ = GgufExport.Write(folder, null, _output, preset, planned: plan => GgufText.Write(plan, folder));
         }
         else
         {
             OpenBase();
-            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model);
+            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, plan => GgufText.Write(plan, folder));
         }
 
         Console.Out.WriteLine($"model written to {_output} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");

@@ -40,7 +40,7 @@ public sealed class BeforeAndAfterTests
         Assert.That(File.ReadAllText(folder.At("run", "report.html")), Does.Contain("rows that were trained on"));
     }
 
-    [TestCase("""{"text": "counting one two three four five six seven"}""", "counting one two three", " four five six seven")]
+    [TestCase("""{"text": "counting one two three four five six seven"}""", "counting one two", "three four five six seven")]
     [TestCase("""{"input_ids": [64, 65, 66, 67, 68, 69], "labels": [-100, -100, 66, 67, 68, 69]}""", null, null)]
     [TestCase("""{"prompt": [{"role": "user", "content": "hi"}], "completion": [{"role": "assistant", "content": "ho"}]}""", "hi", "ho")]
     [TestCase("""{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}, {"role": "user", "content": "bye"}]}""", "hi", "ho")]
