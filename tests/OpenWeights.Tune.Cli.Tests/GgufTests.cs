@@ -125,6 +125,39 @@ public sealed class GgufTests
         })]);
     }
 
+    [Test]
+    public void What_was_written_answers_beside_base_and_adapter_and_other_prompt_tokens_are_shown()
+    {
+        using var work = new TemporaryFolder();
+        work.Write("rows.jsonl", string.Join('\n', Enumerable.Range(1, 12).Select(static i => $$"""{"prompt": "May {{i}} is ", "completion": "day {{i}}"}""")));
+        work.Write("train.yaml", $$"""
+            output_dir: run
+            model: { path: "{{s_base}}", device: cpu }
+            adapter: { r: 4, lora_alpha: 8 }
+            data: { train: [ { path: rows.jsonl } ], packing: false, max_length: 64, eval_fraction: 0.3 }
+            training: { max_steps: 3, micro_batch_size: 4, learning_rate: 1.0e-2 }
+            evaluation: { generate_rows: 0, max_new_tokens: 8 }
+            """);
+        Owt.Run(work.Root, 0, "train", "train.yaml");
+        string[] model = ["--model", s_base, "--adapter", "run/adapter"];
+        foreach (var (format, more) in new[] { ("merged", Array.Empty<string>()), ("gguf", ["--dtype", "f32"]), ("peft", []) })
+        {
+            var export = Owt.Run(work.Root, 0, ["export", "--format", format, .. model, .. more, "--output", $"out-{format}"]);
+            Assert.That(export.Output, Does.Contain("rows that the run held back"));
+            var losses = System.Text.RegularExpressions.Regex.Matches(export.Output, @"^  (base|base and adapter|what was written) +(\d+\.\d+)  \d+ of \d+$", System.Text.RegularExpressions.RegexOptions.Multiline)
+                .Select(static m => double.Parse(m.Groups[2].Value, System.Globalization.CultureInfo.InvariantCulture)).ToList();
+            Assert.That(losses, Has.Count.EqualTo(3), export.Output);
+            Assert.That(losses[2], Is.EqualTo(losses[1]).Within(2e-4), format);
+            Assert.That(losses[1], Is.LessThan(losses[0] - 0.01), "three steps at a high rate");
+            Assert.That(export.Error, Does.Not.Contain("otherwise").And.Not.Contain("worse"));
+        }
+
+        // Few bits and other rows.
+        var q4 = Owt.Run(work.Root, 0, ["export", "--format", "gguf", .. model, "--dtype", "q4_0", "--data", "rows.jsonl", "--data-rows", "5", "--output", "q4.gguf"]);
+        Assert.That(q4.Output, Does.Contain("compared on 5 rows, rows.jsonl"));
+        Assert.That(Owt.Run(work.Root, 0, ["export", "--format", "merged", .. model, "--data-rows", "0", "--output", "quiet"]).Output, Does.Not.Contain("compared"));
+    }
+
     // PEFT's own file of lora_only lacks the biases that it trained; the base's are used, and stay what they are.
     [Test]
     public void What_an_adapters_file_leaves_to_the_base_is_the_bases()

@@ -72,6 +72,20 @@ public sealed class QuestionSet
         return set;
     }
 
+    /// <summary>The questions of rows that were chosen already.</summary>
+    /// <param name="chosen">The rows, each with its format.</param>
+    /// <param name="rows">Makes token rows of texts.</param>
+    /// <param name="endTokens">Tokens that end an answer.</param>
+    internal static QuestionSet Of(IEnumerable<(IRowFormat Format, DataRow Row)> chosen, RowTokenizer rows, IReadOnlyList<int> endTokens)
+    {
+        var set = new QuestionSet(rows.Tokenizer, endTokens, AskedRows.Eval);
+        set._questions.AddRange(chosen.Select(c => Question(c.Format, c.Row, rows)).OfType<(int[], string, string)>());
+        return set;
+    }
+
+    /// <summary>The token ids of the prompts.</summary>
+    internal IReadOnlyList<int[]> Prompts => [.. _questions.Select(static q => q.Prompt)];
+
     // A row that cannot be read was refused, or counted and left out, when the rows to evaluate on were made.
     private static (int[] Prompt, string PromptText, string Answer)? Question(IRowFormat format, DataRow row, RowTokenizer rows)
     {
