@@ -33,7 +33,7 @@ public sealed class CommandTests
     }
 
     [Test]
-    public void Doctor_counts_the_gpu() => Assert.That(Owt.Run(_work.Root, 0, "doctor").Output, Does.Match(@"GPUs\s+1\b").And.Contain("on cuda:0"));
+    public void Doctor_counts_the_gpu() => Assert.That(Owt.Run(_work.Root, 0, "doctor").Output, Does.Match(@"GPUs\s+1\b").And.Contain("on cuda:0").And.Contain("Pretend GPU, compute capability 8.0"));
 
     [Test]
     public void A_run_on_the_gpu_learns_what_a_run_on_the_cpu_does()

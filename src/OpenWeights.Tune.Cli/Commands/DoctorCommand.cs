@@ -30,6 +30,11 @@ internal static class DoctorCommand
             : "            no control group limits it");
         var gpus = cuda.is_available() ? cuda.device_count() : 0;
         Console.Out.WriteLine($"GPUs        {gpus}");
+        for (var i = 0; i < gpus; i++)
+        {
+            Console.Out.WriteLine($"            {Gpus.Describe(i)}");
+        }
+
         foreach (var device in Enumerable.Range(0, gpus).Select(static i => new Device(DeviceType.CUDA, i)).Prepend(CPU))
         {
             foreach (var (name, type) in new[] { ("float32", float32), ("bfloat16", bfloat16) })

@@ -23,7 +23,7 @@ public static class ModelLoader
         var config = ReadConfig(folder);
         using var weights = folder.OpenWeights();
         WeightCheck.Run(weights, config);
-        var computed = dtype ?? ComputeDType(StoredDType(weights), device);
+        var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
         return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)));
@@ -63,6 +63,7 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">The weights that are there cannot be read.</exception>
     internal static ScalarType AutomaticDType(ModelFolder folder, Device device)
     {
+        var family = folder.Config["model_type"]?.ToString();
         CheckpointWeights weights;
         try
         {
@@ -71,12 +72,12 @@ public static class ModelLoader
         catch (FileNotFoundException)
         {
             var named = (folder.Config["dtype"] ?? folder.Config["torch_dtype"])?.ToString();
-            return ComputeDType(Devices.DType(named ?? "float32") ?? float32, device);
+            return ComputeDType(Devices.DType(named ?? "float32") ?? float32, device, family);
         }
 
         using (weights)
         {
-            return ComputeDType(StoredDType(weights), device);
+            return ComputeDType(StoredDType(weights), device, family);
         }
     }
 
@@ -95,11 +96,18 @@ public static class ModelLoader
         return weights.Tensors.GroupBy(TensorFiles.ToTorch).MaxBy(static g => g.Sum(static t => t.ByteLength))?.Key ?? float32;
     }
 
-    /// <summary>Float16 is a storage format on a CPU: most of libtorch's CPU kernels have no float16, so it is computed in float32 there.</summary>
-    private static ScalarType ComputeDType(ScalarType stored, Device device) => stored switch
+    /// <summary>
+    /// The dtype that stored weights are computed in. Float16 is a storage format on a CPU: most of libtorch's CPU kernels have no float16, so
+    /// it is computed in float32 there. GPUs before Ampere have no bfloat16: there it is float16, or float32 for families that overflow in it.
+    /// </summary>
+    /// <param name="stored">The dtype that they are stored in.</param>
+    /// <param name="device">Where they are to lie.</param>
+    /// <param name="modelType">The family's model_type.</param>
+    internal static ScalarType ComputeDType(ScalarType stored, Device device, string? modelType) => stored switch
     {
         ScalarType.Float16 when device.type == TorchSharp.DeviceType.CPU => float32,
         ScalarType.Float16 => float16,
+        ScalarType.BFloat16 when !Devices.HasBFloat16(device) => FamilyRegistry.All.Any(f => f.ModelType == modelType && f.OverflowsInFloat16) ? float32 : float16,
         ScalarType.BFloat16 => bfloat16,
         _ => float32,
     };

@@ -17,10 +17,13 @@ internal static unsafe class CudaDriver
     /// <param name="TotalBytes">All of its memory.</param>
     internal sealed record Gpu(string Name, int Major, int Minor, long FreeBytes, long TotalBytes);
 
+    /// <summary>What stands in for the driver's library, for tests; 0 for nothing.</summary>
+    internal static nint StandIn { get; set; }
+
     /// <summary>A GPU by its number, as torch counts; null where the driver is not to be found or does not answer.</summary>
     internal static Gpu? Read(int index)
     {
-        if (s_library.Value == 0)
+        if (Library == 0)
         {
             return null;
         }
@@ -43,7 +46,9 @@ internal static unsafe class CudaDriver
             : null;
     }
 
-    private static nint Export(string name) => NativeLibrary.GetExport(s_library.Value, name);
+    private static nint Library => StandIn != 0 ? StandIn : s_library.Value;
+
+    private static nint Export(string name) => NativeLibrary.GetExport(Library, name);
 
     // Whatever stands in for the driver may be in the process already.
     private static nint Find()

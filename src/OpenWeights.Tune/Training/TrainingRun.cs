@@ -257,7 +257,11 @@ public sealed class TrainingRun : IDisposable
         var step = _trainer.Step();
         recorder.Add(step);
         _listener.Stepped(step, _trainer.TotalSteps);
-        if (step.Skipped)
+        if (step.Overflowed)
+        {
+            _listener.Warn($"step {step.Step} was left out: its gradients overflow in float16 at the loss scale {step.LossScale}, which is halved.");
+        }
+        else if (step.Skipped)
         {
             _listener.Warn($"step {step.Step} was left out: its loss is {step.Loss}, the norm of its gradients {step.GradNorm}. Its rows: {step.Rows}.");
         }
