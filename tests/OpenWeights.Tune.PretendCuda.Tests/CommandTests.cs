@@ -79,7 +79,9 @@ public sealed class CommandTests
         Environment.SetEnvironmentVariable("OWT_PRETEND_CUDA_MEMORY", $"{(256 << 10) + (128 << 10)}");
         try
         {
-            var error = Owt.Run(_work.Root, 3, "train", "train.yaml", "model.device=cuda", "output_dir=small", "training.micro_batch_size=16").Error;
+            string[] run = ["train", "train.yaml", "model.device=cuda", "output_dir=small", "training.micro_batch_size=16"];
+            Assert.That(Owt.Run(_work.Root, 1, run).Error, Does.Match("error: .*the memory of cuda:0 .*fits: training.micro_batch_size="), "before anything is lost");
+            var error = Owt.Run(_work.Root, 3, [.. run, "--force"]).Error;
             Assert.That(error.Split('\n'), Has.Exactly(1).StartWith("error: ").And.Exactly(1).StartWith("error: CUDA out of memory").And.Exactly(1).Contains("training.micro_batch_size"), error);
         }
         finally

@@ -176,7 +176,15 @@ void call_widened(const c10::OperatorHandle& op, Stack* stack, size_t first) {
   const auto& parameters = op.schema().arguments();
   bool has_dtype = false;
   for (size_t i = 0; i < parameters.size(); i++) {
-    has_dtype = has_dtype || (parameters[i].name() == "dtype" && !(*stack)[first + i].isNone());
+    auto& value = (*stack)[first + i];
+    has_dtype = has_dtype || (parameters[i].name() == "dtype" && !value.isNone());
+    if (parameters[i].name() == "half_to_float" && value.toBool()) {
+      value = false;
+      has_dtype = true;
+    }
+    if (parameters[i].name() == "input_dtype" && value.toScalarType() == at::kHalf) {
+      value = at::kFloat;
+    }
     each_tensor((*stack)[first + i], [&](const at::Tensor& tensor) {
       if (tensor.scalar_type() != at::kHalf) {
         return tensor;
@@ -205,7 +213,7 @@ void call_widened(const c10::OperatorHandle& op, Stack* stack, size_t first) {
 }
 
 void call(const c10::OperatorHandle& op, Stack* stack, size_t first) {
-  bool is_half = false;
+  bool is_half = op.schema().name() == "aten::_softmax_backward_data" && (*stack)[first + 3].toScalarType() == at::kHalf;
   for (size_t i = first; i < stack->size(); i++) {
     each_tensor((*stack)[i], [&](const at::Tensor& tensor) {
       is_half = is_half || tensor.scalar_type() == at::kHalf;
@@ -219,10 +227,7 @@ void call(const c10::OperatorHandle& op, Stack* stack, size_t first) {
   std::vector<IValue> given(stack->begin() + first, stack->end());
   try {
     op.callBoxed(stack);
-  } catch (const c10::Error& error) {
-    if (std::string(error.what()).find("'Half'") == std::string::npos) {
-      throw;
-    }
+  } catch (const c10::Error&) {
     stack->resize(first);
     stack->insert(stack->end(), given.begin(), given.end());
     call_widened(op, stack, first);

@@ -87,7 +87,8 @@ public sealed class RunMemory
 
     private static string Size(long bytes) => bytes >= 10L << 30
         ? string.Create(CultureInfo.InvariantCulture, $"{bytes / (double)(1 << 30):F1} GiB")
-        : string.Create(CultureInfo.InvariantCulture, $"{bytes >> 20:N0} MiB");
+        : bytes >= 10L << 20 ? string.Create(CultureInfo.InvariantCulture, $"{bytes >> 20:N0} MiB")
+        : string.Create(CultureInfo.InvariantCulture, $"{bytes >> 10:N0} KiB");
 
     /// <summary>The change, if the run fits with it.</summary>
     private MemoryEstimate? Fit(RunConfig config, int longestRow)

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Tests.Export;
 using static TorchSharp.torch;
 
-namespace OpenWeights.Tune.Tests;
+namespace OpenWeights.Tune.Tests.Training;
 
 /// <summary>A small model with random weights and a tokenizer of bytes, made for a test without any file from elsewhere.</summary>
 internal static class SpeakingModel
