@@ -5,6 +5,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -30,7 +31,7 @@ internal static class DataCommand
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         var tokenizer = new RowTokenizer(model, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, model) : null);
         var vocabulary = ModelLoader.ReadConfig(ModelFolder.Open(model)).VocabularySize;
-        return (RunData.Read(config.Data, tokenizer, vocabulary, config.Seed, preferences), tokenizer);
+        return (RunDefaults.Fit(config, RunData.Read(config.Data, tokenizer, vocabulary, config.Seed, preferences)).Data, tokenizer);
     }
 
     private static int Preview(ParseResult arguments)

@@ -39,6 +39,12 @@ internal sealed class ExportWork : IDisposable
         _anyBase = anyBase;
     }
 
+    /// <summary>Files of rows that answers are compared on; none for those of the adapter's run.</summary>
+    internal IReadOnlyList<string> Data { get; init; } = [];
+
+    /// <summary>How many rows are compared.</summary>
+    internal int DataRows { get; init; }
+
     internal void Peft()
     {
         OpenBase();
@@ -67,6 +73,11 @@ internal sealed class ExportWork : IDisposable
         foreach (var warning in AdapterLimits.Of(folder.Config, written))
         {
             Console.Error.WriteLine($"warning: {warning}");
+        }
+
+        if (MayVerify())
+        {
+            Compare(null);
         }
     }
 
@@ -98,6 +109,7 @@ internal sealed class ExportWork : IDisposable
         if (MayVerify())
         {
             Verify(_output);
+            Compare(_output);
         }
     }
 
@@ -108,12 +120,12 @@ internal sealed class ExportWork : IDisposable
         var unties = false;
         if (IsPlainCopy)
         {
-            _ = GgufExport.Write(folder, null, _output, preset);
+            _ = GgufExport.Write(folder, null, _output, preset, planned: plan => GgufText.Write(plan, folder));
         }
         else
         {
             OpenBase();
-            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, _base.ChatTemplate);
+            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, _base.ChatTemplate, plan => GgufText.Write(plan, folder));
         }
 
         Console.Out.WriteLine($"model written to {_output} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
@@ -128,6 +140,7 @@ internal sealed class ExportWork : IDisposable
         {
             GgufFolder.Unpack(_output, unpacked);
             Verify(unpacked);
+            Compare(unpacked);
         }
         finally
         {
@@ -219,16 +232,54 @@ internal sealed class ExportWork : IDisposable
         return false;
     }
 
-    private void Verify(string folder)
+    // An outline computes nothing.
+    private void LoadBase()
     {
         if (_base is null || _isOutline)
         {
-            // An outline computes nothing.
             Dispose();
             Use(Load(), warn: null);
             _isOutline = false;
         }
+    }
 
+    // What was written with its own tokenizer, template and end tokens; null for an adapter, which its base reads.
+    private void Compare(string? folder)
+    {
+        if (ExportComparison.Of(Data, _choices, DataRows) is not { } comparison)
+        {
+            return;
+        }
+
+        LoadBase();
+        var trained = _choices.Select(static c => (c.Folder, c.Weight)).ToList();
+        _adapters!.Use();
+        comparison.Add("base", _base!.Model, _base.Folder);
+        if (trained.Count > 0)
+        {
+            _adapters.Use(trained);
+            comparison.Add("base and adapter", _base.Model, _base.Folder);
+        }
+
+        if (folder is null)
+        {
+            _ = _adapters.Load(_output, _output);
+            _adapters.Use((_output, 1));
+            comparison.Add("what was written", _base.Model, _base.Folder);
+            _adapters.Use(trained);
+        }
+        else
+        {
+            using var written = ModelLoader.Load(folder, null, _base.Model.Device);
+            comparison.Add("what was written", written.Model, written.Folder);
+        }
+
+        comparison.Write();
+    }
+
+    private void Verify(string folder)
+    {
+        LoadBase();
         var found = MergedExport.Verify(_base!, folder);
         Console.Out.WriteLine(
             $"read back and run: its logits differ from {(_choices.Count == 0 ? "the base's" : "base and adapter's")} by at most {Amount.Number(found.Difference, "0.0e0")} "

@@ -68,6 +68,24 @@ internal static class RunManifest
         }
     }
 
+    /// <summary>Adds to a run's manifest what came of it.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="result">The result.</param>
+    internal static void Add(string path, RunResult result)
+    {
+        var manifest = JsonFile.ReadObject(path);
+        manifest["finished"] = DateTimeOffset.Now.ToString("o");
+        manifest["result"] = new JsonObject
+        {
+            ["folder"] = result.Name,
+            ["step"] = result.Step,
+            ["last_step"] = result.LastStep,
+            ["best_step"] = result.BestStep,
+            ["best_eval_loss"] = result.BestLoss,
+        };
+        AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
+    }
+
     private static JsonObject Hashes(IEnumerable<string> paths)
     {
         var hashes = new JsonObject();

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
@@ -26,15 +27,43 @@ internal static class TrainedModel
             warn(warning);
         }
 
+        return On(loaded, config, section => section.Path is null
+            ? LoraAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
+    }
+
+    /// <summary>What is trained of a model whose weights are not read, and which takes hardly any memory: shapes alone are told.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="folder">The base model's folder, of which config.json is enough.</param>
+    /// <param name="decoder">What that asks for.</param>
+    /// <param name="dtype">The dtype that the model would be computed in.</param>
+    /// <param name="device">Where it would lie.</param>
+    /// <exception cref="InvalidDataException">The adapter is wrong, or does not fit the model.</exception>
+    internal static ITrainedModel Outline(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device)
+    {
+        var loaded = ModelLoader.Shapes(folder, decoder, dtype, device, Quantization(config.Quantization));
+        return On(loaded, config, section =>
+        {
+            if (section.Path is not null)
+            {
+                return PeftFolder.Load(loaded.Model, section.Path, anyBase: section.AnyBase);
+            }
+
+            var settings = Settings(section);
+            AdapterTargets.RequireNames(loaded.Model, settings);
+            return LoraAdapter.Attach(loaded.Model, settings, new OutlineWeights(loaded.Model, settings));
+        });
+    }
+
+    private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, LoraAdapter> put)
+    {
         var training = config.Training;
         if (config.Adapter is not { } section)
         {
             return Full(loaded, training);
         }
 
-        var adapter = section.Path is null
-            ? LoraAdapter.Create(loaded.Model, Settings(section), config.Seed)
-            : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase);
+        var adapter = put(section);
         var rates = section.LoraplusLrRatio == 1 ? null : new LoraPlusRates(section.LoraplusLrRatio, section.LoraplusLrEmbedding, training.LearningRate);
         return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases);
     }

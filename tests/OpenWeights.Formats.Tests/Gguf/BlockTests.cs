@@ -12,6 +12,7 @@ public sealed unsafe class BlockTests
     private const int Length = 256 * 64;
 
     [TestCase(GgufType.Q4_0, "q4_0")]
+    [TestCase(GgufType.Q4_1, "q4_1")]
     [TestCase(GgufType.Q5_0, "q5_0")]
     [TestCase(GgufType.Q5_1, "q5_1")]
     [TestCase(GgufType.Q8_0, "q8_0")]

@@ -28,14 +28,29 @@ public sealed class ChatFormat : IRowFormat
     {
         ArgumentNullException.ThrowIfNull(row);
         ArgumentNullException.ThrowIfNull(tokenizer);
-        var messages = ChatMessages.Of(row, List(row.Json)).Messages;
-        var last = messages[^1]!.AsObject();
-        if (last["role"]!.GetValue<string>() != "assistant" || last["tool_calls"] is not null || messages.Count < 2)
+        return Question(row, tokenizer, ChatMessages.Of(row, List(row.Json)).Messages);
+    }
+
+    /// <summary>What comes before the last thing that the assistant says in plain words, and that; null where it says nothing so.</summary>
+    internal static (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer, JsonArray messages)
+    {
+        var at = messages.Count - 1;
+        while (at > 0 && (messages[at]!["role"]!.GetValue<string>() != "assistant" || messages[at]!["tool_calls"] is not null))
+        {
+            at--;
+        }
+
+        if (at <= 0)
         {
             return null;
         }
 
-        messages.RemoveAt(messages.Count - 1);
+        var last = messages[at]!.AsObject();
+        while (messages.Count > at)
+        {
+            messages.RemoveAt(messages.Count - 1);
+        }
+
         var text = Template(row, tokenizer).Render(messages, ChatMessages.Tools(row), addGenerationPrompt: true);
         return (tokenizer.Tokenizer.Encode(text, addSpecialTokens: false), messages[^1]!["content"]?.ToString() ?? text, last["content"]!.ToString());
     }

@@ -42,7 +42,7 @@ public sealed class CompletionFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(tokenizer);
         if (row.Json["prompt"] is JsonArray)
         {
-            return null;
+            return ChatFormat.Question(row, tokenizer, ChatMessages.Of(row, row.Json["prompt"], row.Json["completion"]).Messages);
         }
 
         var prompt = Prompt(row);

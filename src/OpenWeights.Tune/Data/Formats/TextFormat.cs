@@ -23,4 +23,13 @@ public sealed class TextFormat : IRowFormat
 
         return row.Text("text") is { Length: > 0 } text ? [tokenizer.Plain(text, 0, row.Place)] : throw row.Error("\"text\" is empty.");
     }
+
+    /// <inheritdoc/>
+    public (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(row);
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        var ids = tokenizer.Tokenizer.Encode(row.Text("text"), addSpecialTokens: true);
+        return TokenQuestion.Of(ids, 0, tokenizer.Tokenizer);
+    }
 }
