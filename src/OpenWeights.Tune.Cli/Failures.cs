@@ -45,6 +45,9 @@ internal static class Failures
         }
     }
 
+    private const string LessMemory =
+        "Lower training.micro_batch_size and raise training.gradient_accumulation_steps as much, which --resume takes too; or set training.activation_checkpointing, or lower data.max_length. `owt estimate` tells what fits.";
+
     private static int Code(Exception e) => e switch
     {
         InvalidDataException or FileNotFoundException or DirectoryNotFoundException or JsonException or ChatTemplateException => ExitCode.BadFiles,
@@ -53,9 +56,9 @@ internal static class Failures
 
     private static string Sentence(Exception e) => TorchFailure(e) ?? e switch
     {
-        OutOfMemoryException => "out of memory. Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+        OutOfMemoryException => $"out of memory. {LessMemory}",
         ExternalException when IsOutOfMemory(e.Message) =>
-            $"{FirstLine(e.Message)} Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+            $"{FirstLine(e.Message)} {LessMemory}",
         ExternalException => $"torch: {FirstLine(e.Message)}",
         InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
         _ => $"{e.GetType().Name}: {e.Message} (this is a fault of the program; --verbose shows where)",

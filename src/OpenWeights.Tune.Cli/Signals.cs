@@ -18,6 +18,9 @@ internal sealed class Signals : IDisposable
     /// <summary>Is cancelled by the first signal.</summary>
     internal static CancellationToken Stop => s_stop.Token;
 
+    /// <summary>Whether a signal has come.</summary>
+    internal bool HasCome => Volatile.Read(ref _received) > 0;
+
     /// <summary>Takes Ctrl-C for itself, where it gives true; null for nobody.</summary>
     internal static Func<bool>? Interrupted { get; set; }
 

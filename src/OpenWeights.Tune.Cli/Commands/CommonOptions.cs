@@ -31,6 +31,8 @@ internal static class CommonOptions
         return option;
     }
 
+    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Take an adapter over a base whose values are not those that it was made for." };
+
     internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
 
     internal static Option<string> Device()

@@ -5,6 +5,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -28,9 +29,9 @@ internal static class DataCommand
     internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, bool preferences)
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
-        var tokenizer = new RowTokenizer(model, config.Data.TrainOn);
+        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, model) : null);
         var vocabulary = ModelLoader.ReadConfig(ModelFolder.Open(model)).VocabularySize;
-        return (RunData.Read(config.Data, tokenizer, vocabulary, config.Seed, preferences), tokenizer);
+        return (RunDefaults.Fit(config, RunData.Read(config.Data, tokenizer, vocabulary, config.Seed, preferences)).Data, tokenizer);
     }
 
     private static int Preview(ParseResult arguments)

@@ -42,7 +42,10 @@ internal static class DoctorCommand
         Line(".NET", $"{RuntimeInformation.FrameworkDescription} on {RuntimeInformation.OSDescription}, {RuntimeInformation.ProcessArchitecture}");
         Line("processor", $"{Processor.Name}: {(Processor.Instructions.Count == 0 ? "no vector instructions that are known here" : string.Join(", ", Processor.Instructions))}");
         Line("cores", $"{Environment.ProcessorCount}, of which torch uses {get_num_threads()}{(parts.OpenMp is null ? "" : $", by {parts.OpenMp}")}");
-        Line("memory", Amount.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes));
+        Line("memory", $"{Amount.Bytes(MachineMemory.Total)}{(MachineMemory.Free is { } free ? $", {Amount.Bytes(free)} of it free" : "")}");
+        Line("", CgroupMemory.Current is { } group
+            ? $"the control group of this process may hold {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
+            : "no control group limits it");
         Line("BLAS", parts.Blas ?? "cannot be told");
         Line("oneDNN", parts.OneDnn ?? (supplier.Description.Count == 0 ? "cannot be told" : "none"));
         if (parts.Capability is not null)
@@ -52,6 +55,11 @@ internal static class DoctorCommand
 
         var gpus = cuda.is_available() ? cuda.device_count() : 0;
         Line("GPUs", $"{gpus}");
+        for (var i = 0; i < gpus; i++)
+        {
+            Line("", Gpus.Describe(i));
+        }
+
         foreach (var device in Enumerable.Range(0, gpus).Select(static i => new Device(DeviceType.CUDA, i)).Prepend(CPU))
         {
             TellRates(device);

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Models;
 
@@ -127,6 +128,12 @@ public static class RunConfigFile
             return Path.Exists(beside) || IsPatternOf(beside) ? beside : Path.GetFullPath(path);
         }
 
+        // A name, unless there is a file.
+        string? Template(string? template) => template is null || NamedTemplates.All.ContainsKey(template) ? template
+            : File.Exists(Path.GetFullPath(template, folder)) ? Path.GetFullPath(template, folder)
+            : File.Exists(template) ? Path.GetFullPath(template)
+            : template;
+
         static bool IsPatternOf(string path)
         {
             while (DataPaths.HasWildcard(path))
@@ -145,7 +152,7 @@ public static class RunConfigFile
         return config with
         {
             OutputDir = Path.GetFullPath(config.OutputDir),
-            Model = config.Model with { Path = ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(Path.GetFullPath(config.Model.Path, folder)) ? config.Model.Path : Input(config.Model.Path) },
+            Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(Path.GetFullPath(config.Model.Path, folder)) ? config.Model.Path : Input(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
             Data = config.Data with
             {

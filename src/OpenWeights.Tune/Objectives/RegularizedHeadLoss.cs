@@ -13,6 +13,10 @@ internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
 {
     private const long ChunkScores = 1 << 24;
 
+    // Products over more words than this are summed in blocks: MKL adds the terms of a product with eight rows or columns one by one, and
+    // half a million of them lose a part in ten thousand.
+    private const long BlockWords = 1 << 15;
+
     /// <summary>The summed loss, a float32 scalar.</summary>
     /// <param name="hidden">[rows, hidden].</param>
     /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
@@ -55,12 +59,30 @@ internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
             var gradScores = scores.sub_(normalizer).exp_().mul_(normalizer.mul(slope).add_(Scalars.One, Scalars.One)).sub_(share);
             _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).mul_(certain).neg_());
             gradScores = gradScores.to(weight.dtype);
-            _ = gradHidden?.narrow(0, start, count).copy_(gradScores.mm(weight));
+            if (gradHidden is not null)
+            {
+                _ = gradHidden.narrow(0, start, count).copy_(SumOverWords(gradScores, weight));
+            }
+
             _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
         }
 
         context.save_for_backward([gradHidden!, gradWeight?.to(weight.dtype)!]);
         return [loss];
+    }
+
+    private static Tensor SumOverWords(Tensor gradScores, Tensor weight)
+    {
+        var words = weight.size(0);
+        var sum = zeros([gradScores.size(0), weight.size(1)], float32, weight.device);
+        for (long start = 0; start < words; start += BlockWords)
+        {
+            var count = Math.Min(BlockWords, words - start);
+            using var part = gradScores.narrow(1, start, count).mm(weight.narrow(0, start, count));
+            _ = sum.PlusInPlace(part);
+        }
+
+        return sum;
     }
 
     // Where they lie: this graph goes backward once.

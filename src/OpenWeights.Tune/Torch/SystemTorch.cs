@@ -47,7 +47,7 @@ internal sealed class SystemTorch : ITorchSupplier
             {
                 notes.Add($"{blas} is loaded first: its threads are OpenMP's like libtorch's own.");
             }
-            else if (LoadedLibraries.Find("libblas") is { } || LoadedLibraries.Find("libopenblas") is { })
+            else if ((LoadedLibraries.Find("libopenblas") ?? LoadedLibraries.Find("libblas"))?.StartsWith("/usr/lib", StringComparison.Ordinal) == true)
             {
                 notes.Add("the BLAS of this libtorch has threads that fight libtorch's own. On Debian and Ubuntu install libopenblas0-openmp: it is then used, and is several times faster.");
             }

@@ -13,6 +13,7 @@ internal static partial class TorchLibraries
 {
     private static readonly Lock s_gate = new();
     private static readonly string s_rid = $"{(OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux")}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}";
+    private static readonly string[] s_parts = ["libc10*.so", "libtorch*.so", "libgomp*.so*"];
     private static volatile bool s_isLoaded;
 
     /// <summary>The version of libtorch, once it is loaded.</summary>
@@ -59,6 +60,11 @@ internal static partial class TorchLibraries
 
     private static void LoadLibTorch(string folder)
     {
+        if (OperatingSystem.IsLinux() && Parts(folder).FirstOrDefault(static file => !SharedLibrary.IsWhole(file)) is { } cut)
+        {
+            throw new TorchUnavailableException($"{cut} is cut off. Copy or install it again; a file of the build comes back with the next one, when it is deleted.");
+        }
+
         // Its dependencies come from its own folder, whichever libraries of the same names the system has.
         LibTorch = Open(System.IO.Path.Combine(folder, FileName("torch_cpu")));
         Path = System.IO.Path.Combine(folder, FileName("torch_cpu"));
@@ -73,8 +79,16 @@ internal static partial class TorchLibraries
         }
 
         // TorchSharp's library names libtorch; that in turn brings the part for CUDA, where there is one.
-        _ = Open(System.IO.Path.Combine(folder, FileName("torch")));
+        var whole = System.IO.Path.Combine(folder, FileName("torch"));
+        if (File.Exists(whole))
+        {
+            _ = Open(whole);
+        }
     }
+
+    // libtorch's own files, and its OpenMP; in a distribution's folder are thousands of others.
+    private static IEnumerable<string> Parts(string folder) =>
+        s_parts.SelectMany(pattern => Directory.EnumerateFiles(folder, pattern));
 
     private static nint Open(string path)
     {
@@ -107,6 +121,7 @@ internal static partial class TorchLibraries
                 $"{FileName("torch_cpu")} is not there for {s_rid} (looked at in {string.Join(", ", Folders())}). Set LIBTORCH to the folder of a libtorch or PyTorch {SupportedLibTorch.Range.First} to {SupportedLibTorch.Range.Last}. {Instead}");
         }
 
+        root = System.IO.Path.GetFullPath(root);
         return new[] { System.IO.Path.Combine(root, "lib"), root, System.IO.Path.Combine(root, "lib64"), System.IO.Path.Combine(root, "lib", $"{(RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? "aarch64" : "x86_64")}-linux-gnu") }
             .Select(static folder => System.IO.Path.Combine(folder, FileName("torch_cpu")))
             .FirstOrDefault(File.Exists)

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
@@ -44,7 +45,8 @@ public static class TorchSupplier
     public static IReadOnlyList<string> Libraries()
     {
         Require();
-        var dotnet = Path.GetDirectoryName(typeof(object).Assembly.Location) is { Length: > 0 } folder ? Path.GetFullPath(Path.Combine(folder, "..", "..")) : null;
+        const string shared = "/shared/Microsoft.NETCore.App/";
+        var dotnet = typeof(object).Assembly.Location is var core && core.IndexOf(shared, StringComparison.Ordinal) is > 0 and var at ? core[..(at + 1)] : null;
         var files = LoadedLibraries.Files().Where(file => dotnet is null || !file.StartsWith(dotnet, StringComparison.Ordinal)).ToList();
         return files.Count > 0 ? files : Current.Library is { } library ? [library] : [];
     }
@@ -66,7 +68,7 @@ public static class TorchSupplier
         {
             using var scope = torch.NewDisposeScope();
             var (a, b) = (torch.tensor(left, [size, size]), torch.tensor(right, [size, size]));
-            product = [.. System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(a.to(dtype).mm(b.to(dtype)).to(torch.ScalarType.Float32).bytes)];
+            product = MemoryMarshal.Cast<byte, float>(a.to(dtype).mm(b.to(dtype)).to(torch.ScalarType.Float32).bytes).ToArray();
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {

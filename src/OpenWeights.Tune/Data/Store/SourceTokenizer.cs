@@ -50,7 +50,7 @@ internal sealed class SourceTokenizer
                 : $"{Name}: there is no row in this {(_files.Count > 1 ? "data set" : "file")}.");
         }
 
-        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.ChatWarnings], Tokens = writer.Tokens });
+        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings], Tokens = writer.Tokens });
     }
 
     private string Name => _source.Path.Length > 0 ? _source.Path : "query";
