@@ -1,6 +1,7 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
