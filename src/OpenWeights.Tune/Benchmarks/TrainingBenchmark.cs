@@ -63,7 +63,7 @@ public static class TrainingBenchmark
 
         var median = Median(seconds);
         var estimate = MemoryEstimate.Of(
-            trained, options.BatchSize, options.RowLength, trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), accumulates: false, config.Training.Checkpointing);
+            trained, options.BatchSize, options.RowLength, trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), accumulates: false, config.Training.Checkpointing, isRun: false);
         return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, CpuMemory.Statistics?.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares));
     }
 
