@@ -25,7 +25,7 @@ public sealed class TrustTests
     }
 
     [TestCase("bad.json", "[{\"role\": \"user\",\n \"content\": }]", "bad.json", "line 2")]
-    [TestCase("twice.json", """[{"role": "user", "role": "user", "content": "a"}]""", "twice.json", "line 1")]
+    [TestCase("twice.json", """[{"role": "user", "role": "user", "content": "a"}]""", "twice.json", "'role'")]
     [TestCase("number.json", "[3]", "number.json", "item 1")]
     [TestCase("picture.json", """[{"role": "user", "content": [{"type": "image", "url": "a.png"}]}]""", "message 1", "image")]
     public void A_messages_file_with_a_mistake_is_told_by_its_place(string name, string text, string place, string what)

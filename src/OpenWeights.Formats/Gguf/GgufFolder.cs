@@ -18,7 +18,7 @@ public static class GgufFolder
     /// <summary>The name of the file that says where a folder's weights are.</summary>
     public const string PointerName = "gguf.json";
 
-    private const string Version = "2";
+    private const string Version = "3";
 
     private static readonly string[] EndNames = ["eos", "eot", "eom"];
 

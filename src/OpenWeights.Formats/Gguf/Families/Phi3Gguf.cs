@@ -54,6 +54,12 @@ public sealed class Phi3Gguf : GgufFamily
         var headLength = config["head_dim"]!.GetValue<int>();
         config["partial_rotary_factor"] = (double)(file.Metadata.Int("phi3.rope.dimension_count") ?? headLength) / headLength;
         config["sliding_window"] = file.Metadata.Int("phi3.attention.sliding_window") is > 0 and var window ? window : null;
+        if ((config["rope_scaling"] as JsonObject)?["original_max_position_embeddings"] is { } original)
+        {
+            // Where transformers looks for it in this family.
+            config["original_max_position_embeddings"] = original.DeepClone();
+        }
+
         _ = config.Remove("head_dim");
         _ = config.Remove("attention_bias");
         return config;
@@ -62,6 +68,6 @@ public sealed class Phi3Gguf : GgufFamily
     private int RotatedLength(ConfigJson config)
     {
         var scaling = config.Object("rope_parameters") ?? config.Object("rope_scaling");
-        return (int)(HeadLength(config) * (scaling?.Number("partial_rotary_factor", config.Number("partial_rotary_factor", 1)) ?? config.Number("partial_rotary_factor", 1)));
+        return (int)(HeadLength(config) * (config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : scaling?.Number("partial_rotary_factor", 1) ?? 1));
     }
 }

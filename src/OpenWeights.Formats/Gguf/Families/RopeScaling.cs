@@ -45,7 +45,7 @@ public static class RopeScaling
             case "longrope" when architecture == "phi3":
                 var original = OriginalContext(config, scaling!);
                 Add("original_context_length", (uint)original);
-                Add("attn_factor", (float)scaling!.Number("attention_factor", LongRopeScale((double)maxPositions / original, original)));
+                Add("attn_factor", (float)scaling!.Number("attention_factor", LongRopeScale(LongRopeFactor(config, scaling, (double)maxPositions / original), original)));
                 break;
             case var kind:
                 throw config.Error("rope_scaling", $"GGUF cannot say rotary scaling of type '{kind}' with these settings; export a merged folder instead.");
@@ -100,8 +100,12 @@ public static class RopeScaling
     private static bool IsUsualYarn(ConfigJson scaling) =>
         !scaling.Has("attention_factor") && !(scaling.Number("mscale", 0) != 0 && scaling.Number("mscale_all_dim", 0) != 0) && (!scaling.Has("truncate") || scaling.Flag("truncate"));
 
+    // transformers writes it in both places; where they differ, the outer one counts for it.
     private static int OriginalContext(ConfigJson config, ConfigJson scaling) =>
-        scaling.Has("original_max_position_embeddings") ? scaling.Int("original_max_position_embeddings") : config.Int("original_max_position_embeddings", 4096);
+        config.Has("original_max_position_embeddings") ? config.Int("original_max_position_embeddings") : scaling.Int("original_max_position_embeddings", 4096);
+
+    // In transformers 5's form a factor counts before the ratio of the two lengths.
+    private static double LongRopeFactor(ConfigJson config, ConfigJson scaling, double ratio) => config.Has("rope_parameters") ? scaling.Number("factor", ratio) : ratio;
 
     private static double LongRopeScale(double factor, int original) => factor <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(factor) / Math.Log(original)));
 
