@@ -1,9 +1,7 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
-using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
 
 namespace OpenWeights.Tune.Tests.Data;
 

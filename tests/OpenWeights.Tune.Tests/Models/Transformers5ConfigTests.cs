@@ -109,8 +109,13 @@ public sealed class Transformers5ConfigTests
         JsonArray Four(double first) => [first, first + 0.1, first + 0.2, first + 0.3];
         return new JsonObject
         {
-            ["rope_type"] = "longrope", ["type"] = "longrope", ["rope_theta"] = 10000.0, ["partial_rotary_factor"] = 1.0,
-            ["original_max_position_embeddings"] = original, ["short_factor"] = Four(1), ["long_factor"] = Four(2),
+            ["rope_type"] = "longrope",
+            ["type"] = "longrope",
+            ["rope_theta"] = 10000.0,
+            ["partial_rotary_factor"] = 1.0,
+            ["original_max_position_embeddings"] = original,
+            ["short_factor"] = Four(1),
+            ["long_factor"] = Four(2),
         };
     }
 }
