@@ -31,7 +31,7 @@ internal static class PlanText
         var memory = plan.Memory;
         yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
         yield return $"folder    {config.OutputDir}";
-        if (config.Training.WarmupSteps >= plan.TotalSteps)
+        if (config.Training.WarmupRatio is null && config.Training.WarmupSteps >= plan.TotalSteps)
         {
             yield return $"warning: training.warmup_steps ({config.Training.WarmupSteps}) reaches to the end of the run; the learning rate never gets to {Amount.Number(config.Training.LearningRate, "0.##e0")}.";
         }

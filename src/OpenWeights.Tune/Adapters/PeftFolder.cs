@@ -13,14 +13,14 @@ public static class PeftFolder
 
     /// <summary>Reads an adapter and puts it on a model.</summary>
     /// <param name="model">The adapter's base.</param>
-    /// <param name="path">The adapter's folder.</param>
+    /// <param name="path">The adapter's folder, a run's, or a checkpoint's.</param>
     /// <param name="warn">Is told of settings that are not known, and of what the file lacks; null for nobody.</param>
     /// <exception cref="InvalidDataException">The adapter is of another kind, or does not fit the model; all tensors that do not fit are listed.</exception>
     public static LoraAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null)
     {
         ArgumentNullException.ThrowIfNull(model);
         var folder = AdapterFolder.Open(path);
-        var configPath = Path.Combine(path, AdapterFolder.ConfigName);
+        var configPath = Path.Combine(folder.FolderPath, AdapterFolder.ConfigName);
         var config = PeftConfig.Read(folder.Config, configPath, out var unknown);
         if (unknown.Count > 0)
         {
@@ -40,7 +40,7 @@ public static class PeftFolder
     public static bool NeedsBaseValues(string path)
     {
         var folder = AdapterFolder.Open(path);
-        var config = PeftConfig.Read(folder.Config, Path.Combine(path, AdapterFolder.ConfigName), out _);
+        var config = PeftConfig.Read(folder.Config, Path.Combine(folder.FolderPath, AdapterFolder.ConfigName), out _);
         using var weights = folder.OpenWeights();
         return config.Start == LoraStart.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
             || weights.Tensors.Any(static t => t.Name.Split('.').Any(AdapterTargets.IsEmbedding));

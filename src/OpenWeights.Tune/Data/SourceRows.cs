@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
 
@@ -26,9 +27,9 @@ internal sealed class SourceRows
     /// <summary>Reads data sets.</summary>
     /// <exception cref="InvalidDataException">A row is wrong, has nothing to train, or is too long where that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    internal static SourceRows Read(IReadOnlyList<DataSource> sources, DataSection config, StoreCache cache, bool preferences)
+    internal static SourceRows Read(IReadOnlyList<DataSource> sources, DataSection config, StoreCache cache, bool preferences, ModelRoom? room = null, SettingWords? words = null)
     {
-        var (read, stores, cached, limit) = (new List<(DataSource, RowViews)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config));
+        var (read, stores, cached, limit) = (new List<(DataSource, RowViews)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config, room, words ?? SettingWords.OfConfig));
         foreach (var source in sources)
         {
             var (store, where) = cache.Get(source);
@@ -49,6 +50,7 @@ internal sealed class SourceRows
             Rows = stores.Sum(static s => s.Count),
             BadRows = stores.Sum(static s => s.Facts.BadRows),
             BadExamples = [.. stores.SelectMany(static s => s.Facts.BadExamples).Take(5)],
+            RowLimit = limit.Longest,
             Dropped = limit.Dropped,
             Truncated = limit.Truncated,
             TruncatedTokens = limit.TruncatedTokens,

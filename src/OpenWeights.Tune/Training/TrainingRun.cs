@@ -45,7 +45,7 @@ public sealed class TrainingRun : IDisposable
         var decoder = ModelLoader.ReadConfig(_modelFolder);
         listener.Stage("reading the data");
         _rowTokenizer = new RowTokenizer(modelPath, config.Data.TrainOn);
-        var data = RunData.Read(config.Data, _rowTokenizer, decoder.VocabularySize, config.Seed);
+        var data = RunData.Read(config.Data, _rowTokenizer, decoder.VocabularySize, config.Seed, room: ModelRoom.Of(decoder, config.Model.MaxPositions));
         (_train, _eval) = (data.Train, data.Eval);
         foreach (var warning in data.Warnings)
         {
@@ -71,12 +71,14 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Reads and checks everything that a run needs, and trains nothing.</summary>
     /// <param name="config">The config.</param>
     /// <param name="listener">Is told what happens.</param>
+    /// <exception cref="ConfigException">A setting is wrong; everything that is wrong is in it.</exception>
     /// <exception cref="InvalidDataException">The model or the data is wrong.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     public static TrainingRun Prepare(RunConfig config, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(listener);
+        SettingCheck.Require(config);
         return new TrainingRun(config, listener);
     }
 

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Data.Store;
 internal sealed class StoreCache
 {
     // Raised whenever the same files would give other rows or another layout.
-    private const string Version = "rows 2";
+    private const string Version = "rows 3";
     private const long LeastBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
     private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);
@@ -110,6 +110,7 @@ internal sealed class StoreCache
         var parts = new List<string>
         {
             Version, _tokenizerHash.Value, _tokenizer.TrainOn, source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
+            source.Separator is { } separator ? $"separator {separator}" : "", source.Delimiter ?? "",
             source.Limit?.ToString(CultureInfo.InvariantCulture) ?? "all", _vocabularySize.ToString(CultureInfo.InvariantCulture),
         };
 

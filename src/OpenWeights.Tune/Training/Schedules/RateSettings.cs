@@ -31,7 +31,7 @@ public sealed record RateSettings
         ArgumentNullException.ThrowIfNull(training);
         return new RateSettings
         {
-            WarmupSteps = training.WarmupSteps,
+            WarmupSteps = training.WarmupRatio is { } ratio ? (long)Math.Ceiling(ratio * totalSteps) : training.WarmupSteps,
             TotalSteps = totalSteps,
             LeastFactor = training.MinLrRatio,
             Cycles = training.LrCycles,
