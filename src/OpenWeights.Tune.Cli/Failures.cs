@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Cli;
 /// <summary>Turns exceptions into a sentence on stderr and an exit code.</summary>
 internal static class Failures
 {
-    internal static int Report(Func<int> work, bool verbose)
+    internal static int Report(Func<int> work, bool verbose, string command)
     {
         try
         {
@@ -23,7 +23,7 @@ internal static class Failures
             }
 
             Trace(e, verbose);
-            return ExitCode.Usage;
+            return e.Problems.All(static p => p.IsFile) ? ExitCode.BadFiles : ExitCode.Usage;
         }
         catch (OperationCanceledException)
         {
@@ -33,7 +33,7 @@ internal static class Failures
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            Console.Error.WriteLine($"error: {Sentence(e)}");
+            Console.Error.WriteLine($"error: {Sentence(e, command)}");
             Trace(e, verbose);
             return Code(e);
         }
@@ -45,14 +45,23 @@ internal static class Failures
         _ => ExitCode.Failed,
     };
 
-    private static string Sentence(Exception e) => e switch
+    private static string Sentence(Exception e, string command) => e switch
     {
-        OutOfMemoryException => "out of memory. Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+        OutOfMemoryException => $"out of memory.{LessMemory(command)}",
         ExternalException when IsOutOfMemory(e.Message) =>
-            $"{FirstLine(e.Message)} Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+            $"{FirstLine(e.Message)}{LessMemory(command)}",
         ExternalException => $"torch: {FirstLine(e.Message)}",
         InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
         _ => $"{e.GetType().Name}: {e.Message} (this is a fault of the program; --verbose shows where)",
+    };
+
+    // What the person in front of the command can change.
+    private static string LessMemory(string command) => command switch
+    {
+        "train" or "estimate" => " Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+        "evaluate" => " Lower --batch-size, or hold the model in --quantization nf4.",
+        "generate" or "chat" or "score" => " Give less text at a time, or hold the model in --quantization nf4.",
+        _ => "",
     };
 
     private static bool IsOutOfMemory(string message) =>

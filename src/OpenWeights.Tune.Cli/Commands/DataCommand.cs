@@ -5,6 +5,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -29,13 +30,15 @@ internal static class DataCommand
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         var tokenizer = new RowTokenizer(model, config.Data.TrainOn);
-        var vocabulary = ModelLoader.ReadConfig(ModelFolder.Open(model)).VocabularySize;
-        return (RunData.Read(config.Data, tokenizer, vocabulary, config.Seed, preferences), tokenizer);
+        var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
+        return (RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, preferences, ModelRoom.Of(decoder, config.Model.MaxPositions)), tokenizer);
     }
 
     private static int Preview(ParseResult arguments)
     {
-        var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        RunCheck.RequirePaths(file);
+        var config = file.Config;
         var (data, rowTokenizer) = Read(config, preferences: true);
         var tokenizer = data.Train.Report.IsTokenized && !rowTokenizer.HasTokenizer ? null : rowTokenizer.Tokenizer as Tokenizer;
         foreach (var warning in data.Warnings)

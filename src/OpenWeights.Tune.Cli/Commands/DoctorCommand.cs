@@ -10,10 +10,21 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>owt doctor.</summary>
 internal static class DoctorCommand
 {
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
     internal static Command Create()
     {
-        var command = new Command("doctor", "Tells what torch runs on here, how fast it is, and what would make it faster.");
-        command.SetAction(static _ => Run());
+        var command = new Command("doctor", "Tells what torch runs on here, how fast it is, and what would make it faster.") { s_json };
+        command.SetAction(static arguments =>
+        {
+            if (!arguments.GetValue(s_json))
+            {
+                return Run();
+            }
+
+            JsonLines.Write(PrintedText.Table(PrintedText.Of(static () => Run())));
+            return ExitCode.Success;
+        });
         return command;
     }
 

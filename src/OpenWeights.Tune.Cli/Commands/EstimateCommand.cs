@@ -22,7 +22,9 @@ internal static class EstimateCommand
 
     private static int Run(ParseResult arguments)
     {
-        var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        RunCheck.RequirePaths(file);
+        var config = file.Config;
         _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         using var run = TrainingRun.Prepare(config, new RunConsole(json: true));
         var memory = run.Plan.Memory;

@@ -10,6 +10,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>owt train.</summary>
 internal static class TrainCommand
 {
+    private const int RowsShown = 3;
     private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
     private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
     private static readonly Option<bool> s_resume = new("--resume") { Description = "Go on from the newest whole checkpoint of the run's folder." };
@@ -27,12 +28,19 @@ internal static class TrainCommand
     private static int Run(ParseResult arguments)
     {
         TorchSupplier.Current.LoadAhead();
-        var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var config = file.Config;
         var console = new RunConsole(arguments.GetValue(s_json));
-        _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
+        RunCheck.Require(file);
+        if (ModelPath.WouldDownload(config.Model.Path))
+        {
+            _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
+            RunCheck.Require(file);
+        }
+
         if (arguments.GetValue(s_dryRun))
         {
-            return DryRun(config, console);
+            return DryRun(config, console, arguments.GetValue(s_json));
         }
 
         var result = console.Show(() =>
@@ -50,17 +58,23 @@ internal static class TrainCommand
         return ExitCode.Success;
     }
 
-    private static int DryRun(RunConfig config, RunConsole console)
+    private static int DryRun(RunConfig config, RunConsole console, bool json)
     {
         using var run = TrainingRun.Prepare(config, console);
         var plan = run.Plan;
+        if (json)
+        {
+            JsonLines.Write(PlanJson.Of(plan, run.Rows, RowsShown));
+            return ExitCode.Success;
+        }
+
         foreach (var line in PlanText.Lines(plan))
         {
             Console.Out.WriteLine(line);
         }
 
         var tokenizer = plan.Train.IsTokenized ? null : run.RowTokenizer.Tokenizer as OpenWeights.Tokenizers.Tokenizer;
-        new RowPreview(Console.Out, tokenizer, RowPreview.HasColour).Write(run.Rows, 3);
+        new RowPreview(Console.Out, tokenizer, RowPreview.HasColour).Write(run.Rows, RowsShown);
         return ExitCode.Success;
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json.Nodes;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
@@ -129,7 +130,14 @@ internal sealed class RunConsole : IRunListener
     {
         if (_json)
         {
-            JsonLines.Write(new { result, exact_match = _answers.ToDictionary(static a => a.Key.Replace(' ', '_'), static a => Exact(a.Value)) });
+            // What was not asked is not there.
+            var line = new JsonObject { ["result"] = result };
+            if (_answers.Count > 0)
+            {
+                line["exact_match"] = new JsonObject(_answers.Select(static a => KeyValuePair.Create(a.Key.Replace(' ', '_'), (JsonNode?)Exact(a.Value))));
+            }
+
+            JsonLines.Write(line);
             return;
         }
 

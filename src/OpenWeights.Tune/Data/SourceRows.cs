@@ -35,7 +35,7 @@ internal sealed class SourceRows
             var (store, where) = cache.Get(source);
             if (!preferences)
             {
-                RequirePlain(store);
+                RequirePlain(store, words ?? SettingWords.OfConfig);
             }
 
             stores.Add(store);
@@ -86,7 +86,7 @@ internal sealed class SourceRows
         return (new SourceRows(train, Report) { Report = Report }, RowMix.InTurn([.. _sources.Select(s => s.Rows.Where(IsEval))]));
     }
 
-    private static void RequirePlain(TokenStore store)
+    private static void RequirePlain(TokenStore store, SettingWords words)
     {
         for (var i = 0; i < store.Count; i++)
         {
@@ -94,7 +94,9 @@ internal sealed class SourceRows
             {
                 throw new InvalidDataException(
                     $"{store.Place(i)}: this row is a preference (a chosen and a rejected answer, or an answer with a label), and the objective sft learns one answer. "
-                    + "Name the good answer in the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`.");
+                    + (words["data.train.fields"] is "--field"
+                        ? "Name the good answer, such as --field prompt=prompt --field completion=chosen."
+                        : "Name the good answer in the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`."));
             }
         }
     }
