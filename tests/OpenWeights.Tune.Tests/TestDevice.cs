@@ -10,6 +10,9 @@ internal static class TestDevice
     /// <summary>The category of tests that show nothing on a GPU that others do not show there in less time.</summary>
     internal const string CpuAlone = nameof(CpuAlone);
 
+    /// <summary>The category of comparisons with references, which run under every torch runtime (scripts/test --both).</summary>
+    internal const string Parity = nameof(Parity);
+
     internal static string Name { get; } = Environment.GetEnvironmentVariable("OWT_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu";
 
     /// <summary>

@@ -14,6 +14,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Adapters;
 
 /// <summary>Adapters that PEFT wrote: logits, gradients, merged weights, and the files themselves.</summary>
+[Category(TestDevice.Parity)]
 public sealed class ReferenceAdapterTests
 {
     private static readonly string[] s_all =

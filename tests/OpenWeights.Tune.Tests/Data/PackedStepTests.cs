@@ -9,6 +9,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Data;
 
 /// <summary>A step over packed rows is the step over the rows.</summary>
+[Category(TestDevice.Parity)]
 public sealed class PackedStepTests
 {
     [Test]

@@ -11,6 +11,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Models;
 
 /// <summary>Logits, losses and gradients against transformers in float32.</summary>
+[Category(TestDevice.Parity)]
 public sealed class ReferenceModelTests
 {
     private static readonly string[] s_cases =

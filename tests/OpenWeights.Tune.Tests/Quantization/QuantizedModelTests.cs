@@ -11,6 +11,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Quantization;
 
 /// <summary>A base that is held quantised does whatever the same base with the quantised values in full does.</summary>
+[Category(TestDevice.Parity)]
 public sealed class QuantizedModelTests
 {
     [TestCase("nf4", false, "true", Category = TestDevice.CpuAlone)]

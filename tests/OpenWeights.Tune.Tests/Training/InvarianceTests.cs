@@ -6,6 +6,7 @@ using OpenWeights.Tune.Training;
 namespace OpenWeights.Tune.Tests.Training;
 
 /// <summary>Settings that must not change what is learned share one trajectory.</summary>
+[Category(TestDevice.Parity)]
 public sealed class InvarianceTests
 {
     [Test]

@@ -10,6 +10,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Training;
 
 /// <summary>Twenty steps with accumulation, warm-up, cosine and clipping, against transformers and PEFT.</summary>
+[Category(TestDevice.Parity)]
 public sealed class ReferenceTrajectoryTests
 {
     [TestCase("train_full")]

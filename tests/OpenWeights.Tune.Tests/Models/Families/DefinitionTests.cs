@@ -12,6 +12,7 @@ namespace OpenWeights.Tune.Tests.Models.Families;
 /// Every family against a float64 recomputation from its published definition. For Gemma 3, Granite, OLMo 2, SmolLM3, the Qwen mixtures
 /// of experts, Qwen2's windows, LongRoPE and partial rotation, which have no numbers of the reference here, it is the only witness.
 /// </summary>
+[Category(TestDevice.Parity)]
 [TestFixtureSource(typeof(FamilyCases), nameof(FamilyCases.Names))]
 public sealed class DefinitionTests(string name)
 {

@@ -14,6 +14,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Models.Families;
 
 /// <summary>What must hold for every family, whatever its options.</summary>
+[Category(TestDevice.Parity)]
 [TestFixtureSource(typeof(FamilyCases), nameof(FamilyCases.Names))]
 public sealed class FamilyTests(string name)
 {
