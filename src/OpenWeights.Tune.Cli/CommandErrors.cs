@@ -9,34 +9,44 @@ namespace OpenWeights.Tune.Cli;
 internal static class CommandErrors
 {
     /// <summary>The errors; none where the command line is right.</summary>
-    internal static IReadOnlyList<string> Of(ParseResult result)
+    /// <param name="result">The command line, parsed.</param>
+    /// <param name="arguments">The command line.</param>
+    internal static IReadOnlyList<string> Of(ParseResult result, IReadOnlyList<string> arguments)
     {
-        var command = result.CommandResult;
-        var slips = Slips(command, result.UnmatchedTokens).ToList();
-        if (slips.Count > 0)
+        var slips = Slips(result.CommandResult, result.UnmatchedTokens).ToList();
+        if (slips.Count > 0 || result.Errors.Count == 0)
         {
             return slips;
         }
 
-        // What a command makes of its options together means little while one of them is wrong.
-        var values = result.Errors.Where(static e => e.SymbolResult is OptionResult or ArgumentResult).Select(static e => e.Message).ToList();
-        var missing = Missing(command).ToList();
-        return values.Count > 0 || missing.Count > 0 ? [.. values.Where(v => missing.Count == 0 || !IsAbout(v, command)), .. missing] : [.. result.Errors.Select(static e => e.Message)];
+        // What a command makes of its options together hides what is wrong with one of them, and means little until that is right.
+        var together = result.Errors.Select(static e => e.Message).ToList();
+        result.CommandResult.Command.Validators.Clear();
+        result = result.RootCommandResult.Command.Parse(arguments);
+        List<string> alone = [.. result.Errors.Select(Value).OfType<string>().Distinct(), .. Missing(result.CommandResult)];
+        return alone.Count > 0 ? alone : together;
     }
 
-    // The parser's own words on an argument that is missing.
-    private static bool IsAbout(string message, CommandResult command) => message.Contains($"'{command.Command.Name}'", StringComparison.Ordinal);
+    // Null for what is told as missing.
+    private static string? Value(ParseError error) => error.SymbolResult switch
+    {
+        OptionResult { Tokens.Count: > 0 } or ArgumentResult { Tokens.Count: > 0 } => error.Message,
+        OptionResult { Implicit: false } option => $"{option.Option.Name} wants a value{(option.Option.HelpName is { } name ? $", {name}" : "")}.",
+        _ => null,
+    };
 
     private static IEnumerable<string> Slips(CommandResult given, IReadOnlyList<string> unmatched)
     {
         var command = given.Command;
-        var names = Names(command);
+        var (names, wrong) = (Names(command), false);
         foreach (var token in unmatched.Concat(given.Children.OfType<ArgumentResult>().SelectMany(static a => a.Tokens).Select(static t => t.Value)).Where(IsOption).Distinct())
         {
+            wrong = true;
             yield return $"{token}: {Called(given)} has no such option.{Spelling.DidYouMean(token.Split('=')[0], names)}";
         }
 
-        foreach (var token in unmatched.Where(static t => !IsOption(t)).Take(1))
+        // What follows an option that is not known may be its value.
+        foreach (var token in wrong ? [] : unmatched.Take(1))
         {
             yield return command.Subcommands.Count > 0
                 ? $"{token}: {(command is RootCommand ? "there is" : $"{Called(given)} has")} no such command.{Spelling.DidYouMean(token, command.Subcommands.Select(static c => c.Name))}"
@@ -46,12 +56,12 @@ internal static class CommandErrors
 
     private static IEnumerable<string> Missing(CommandResult given)
     {
-        foreach (var option in given.Command.Options.Where(o => o.Required && given.GetResult(o) is null or { Implicit: true, Tokens.Count: 0 } && o.Required))
+        foreach (var option in given.Command.Options.Where(o => o.Required && (given.GetResult(o) is null or { Implicit: true })))
         {
             yield return $"{option.Name} {option.HelpName ?? "VALUE"} is missing: {Small(option.Description)}";
         }
 
-        foreach (var argument in given.Command.Arguments.Where(a => a.Arity.MinimumNumberOfValues > 0 && given.GetResult(a) is null or { Tokens.Count: 0 } && a.Arity.MinimumNumberOfValues > 0))
+        foreach (var argument in given.Command.Arguments.Where(a => a.Arity.MinimumNumberOfValues > 0 && (given.GetResult(a) is null or { Tokens.Count: 0 })))
         {
             yield return $"{argument.HelpName ?? argument.Name} is missing: {Small(argument.Description)}";
         }

@@ -43,9 +43,9 @@ internal static class CommandLine
         }
 
         var result = Root(arguments.FirstOrDefault()).Parse(arguments);
-        if (result.Errors.Count > 0)
+        if (result.Action is not Examples.Help && CommandErrors.Of(result, arguments) is { Count: > 0 } errors)
         {
-            foreach (var error in CommandErrors.Of(result))
+            foreach (var error in errors)
             {
                 Console.Error.WriteLine($"error: {error}");
             }

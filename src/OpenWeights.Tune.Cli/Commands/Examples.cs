@@ -144,7 +144,7 @@ internal static class Examples
         }
     }
 
-    private sealed class Help(SynchronousCommandLineAction usual) : SynchronousCommandLineAction
+    internal sealed class Help(SynchronousCommandLineAction usual) : SynchronousCommandLineAction
     {
         public override bool ClearsParseErrors => true;
 
