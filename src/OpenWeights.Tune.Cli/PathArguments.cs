@@ -22,7 +22,7 @@ internal static partial class PathArguments
             argument.Validators.Add(Refuse);
             if (argument is Argument<string> one)
             {
-                one.CustomParser = static result => Expanded(result.Tokens)[^1];
+                one.CustomParser = static result => Expanded(result.Tokens).LastOrDefault()!;
             }
         }
 
@@ -49,7 +49,7 @@ internal static partial class PathArguments
         switch (option)
         {
             case Option<string> one:
-                one.CustomParser = static result => Expanded(result.Tokens).LastOrDefault() ?? "";
+                one.CustomParser = static result => Expanded(result.Tokens).LastOrDefault()!;
                 break;
             case Option<string[]> several:
                 several.CustomParser = static result => Expanded(result.Tokens);

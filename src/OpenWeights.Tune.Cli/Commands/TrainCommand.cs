@@ -50,6 +50,7 @@ internal static class TrainCommand
         });
         if (result is null)
         {
+            console.Stop();
             Console.Error.WriteLine($"stopped; go on with --resume. The checkpoints are in {Path.Combine(config.OutputDir, "checkpoints")}.");
             return ExitCode.Stopped;
         }

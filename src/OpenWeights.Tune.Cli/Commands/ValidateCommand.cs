@@ -64,7 +64,7 @@ internal static class ValidateCommand
     {
         if (ModelPath.WouldDownload(config.Model.Path))
         {
-            var notice = $"there is no folder {config.Model.Path} here, so it is taken for a model on the Hugging Face Hub, which training would download (owt download does it before).";
+            var notice = $"there is no folder {config.Model.Path} here, so it is taken for a model on the Hugging Face Hub, which training would download (owt download does it before).{ModelPath.NearestCached(config.Model.Path)}";
             const string unread = "Its rows are not checked, since that takes the model's tokenizer.";
             if (json)
             {

@@ -125,6 +125,15 @@ internal sealed class RunConsole : IRunListener
         }
     }
 
+    /// <summary>That the run was stopped before its end, where JSON is wanted.</summary>
+    internal void Stop()
+    {
+        if (_json)
+        {
+            JsonLines.Write(new JsonObject { ["result"] = null, ["stopped"] = true });
+        }
+    }
+
     /// <summary>What came of the run, on stdout.</summary>
     internal void Finish(string result)
     {

@@ -27,7 +27,7 @@ internal static class AdapterTargets
     {
         if (Problems(model, config).ToList() is { Count: > 0 } problems)
         {
-            throw new InvalidDataException(string.Join('\n', problems.Select(static p => $"{p.Setting}: {p.Message}")));
+            throw new InvalidDataException(string.Join('\n', problems.Select(static p => $"{p.Setting.Split('.')[0]}: {p.Message}")));
         }
     }
 

@@ -10,7 +10,10 @@ public static class Spelling
     {
         ArgumentNullException.ThrowIfNull(word);
         ArgumentNullException.ThrowIfNull(possible);
-        return possible.Select(p => (Word: p, Distance: Distance(word.ToUpperInvariant(), p.ToUpperInvariant())))
+
+        // Most of a word, from its start, is meant to be it.
+        bool Begins(string p) => 2 * word.Length >= p.Length && word.Length > 2 && p.StartsWith(word, StringComparison.OrdinalIgnoreCase);
+        return possible.Select(p => (Word: p, Distance: Begins(p) ? 0 : Distance(word.ToUpperInvariant(), p.ToUpperInvariant())))
             .Where(p => p.Distance <= Math.Max(1, Math.Min(word.Length, p.Word.Length) / 3))
             .OrderBy(static p => p.Distance)
             .Select(static p => p.Word)

@@ -91,7 +91,7 @@ public static class ModelPath
         }
         catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
         {
-            throw new InvalidDataException($"there is no folder {model} here, and as a model on the Hub: {error.Message}", error);
+            throw new InvalidDataException($"there is no folder {model} here, and as a model on the Hub: {error.Message}.{NearestCached(model)}", error);
         }
     }
 
@@ -146,6 +146,10 @@ public static class ModelPath
             ? Spelling.DidYouMean(Path.GetFileName(whole), Directory.EnumerateFileSystemEntries(above).Select(static e => Path.GetFileName(e)))
             : "";
     }
+
+    /// <summary>A question that names the model of the hub's cache whose name is nearest, with a space before it; nothing where none is near.</summary>
+    /// <param name="model">A name on the Hub.</param>
+    public static string NearestCached(string model) => Spelling.DidYouMean(Split(model).Name, HubDownload.Names(HubSettings.FromEnvironment()));
 
     /// <summary>How the world knows a model that was read from a folder: its name on the Hub for one of the hub's cache, the file for a
     /// GGUF file, else the folder.</summary>

@@ -171,6 +171,11 @@ public static class RunCheck
     private static IEnumerable<ConfigProblem> Trained(ConfigFile file, CausalLanguageModel model)
     {
         var config = file.Config;
+        if (config is { Adapter: null, Training.LowPrecision: "stochastic_rounding", Model.Dtype: "float16" })
+        {
+            return [file.Problem("training.low_precision", "stochastic rounding is for bfloat16, and model.dtype is float16; set it to master_weights.")];
+        }
+
         if (config.Adapter is not { } section)
         {
             return config.Training.FirstTrainedLayer < model.Config.LayerCount ? []
