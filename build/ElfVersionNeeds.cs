@@ -44,14 +44,21 @@ public sealed class ElfVersionNeed(string library, string version, bool isWeak, 
 }
 
 /// <summary>
-/// Reads which versions of other libraries an ELF file (64 bits, little endian, x86-64 or AArch64) needs, as its loader does: from the
-/// dynamic segment, never from sections. Everything that the file says is checked against its length.
+/// Reads which versions of other libraries an ELF file (64 bits, little endian, x86-64 or AArch64) needs and which it offers, as its
+/// loader does: from the dynamic segment, never from sections. Everything that the file says is checked against its length.
 /// </summary>
 public sealed class ElfVersionNeeds
 {
     private const int Weak = 2;
     private const int SymbolSize = 24;
 
+    // Functions that libstdc++ offers under an older version too, to this day: it was only declared anew. RHEL 9 has the older alone.
+    private static readonly (string Symbol, string Version, string Older)[] OlderVersions =
+    [
+        ("_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE", "GLIBCXX_3.4.30", "GLIBCXX_3.4.11"),
+    ];
+
+    private readonly List<(long Offset, int Version)> _rebound = new List<(long, int)>();
     private readonly Stream _file;
     private readonly string _name;
     private readonly Dictionary<long, long> _dynamic = new Dictionary<long, long>();
@@ -69,15 +76,21 @@ public sealed class ElfVersionNeeds
         }
 
         ReadSegments(Read(Int64(header, 32), 56L * UInt16(header, 56), "its program headers"));
-        if (_dynamic.Count == 0 || !Has(Tag.VersionNeeds))
+        _strings = Has(Tag.Strings) ? Table(Tag.Strings, Value(Tag.StringsSize), "its strings") : [];
+        if (Has(Tag.VersionsOffered))
         {
-            return;
+            ReadOffers();
         }
 
-        _strings = Table(Tag.Strings, Value(Tag.StringsSize), "its strings");
-        Needs.AddRange(ReadNeeds());
-        ReadSymbols();
+        if (Has(Tag.VersionNeeds))
+        {
+            ReadNeeds();
+            ReadSymbols();
+        }
     }
+
+    /// <summary>The versions that the file itself offers to others.</summary>
+    public HashSet<string> Offers { get; } = new HashSet<string>(StringComparer.Ordinal);
 
     /// <summary>The versions that the file needs, in its order; empty where it needs none.</summary>
     public List<ElfVersionNeed> Needs { get; } = new List<ElfVersionNeed>();
@@ -110,16 +123,44 @@ public sealed class ElfVersionNeeds
             : throw new InvalidDataException($"{name} is no shared library in ELF format for x86-64 or AArch64.");
     }
 
-    /// <summary>Marks every idle need weak in a copy of the file that was read.</summary>
+    /// <summary>
+    /// Loosens the needs in a copy of the file that was read: functions that exist under an older version are bound to that, and every
+    /// idle need is marked weak.
+    /// </summary>
     /// <param name="copy">The copy, writable and seekable.</param>
-    public void MarkIdleWeak(Stream copy)
+    public void Loosen(Stream copy)
     {
+        foreach (var (offset, version) in _rebound)
+        {
+            copy.Position = offset;
+            copy.WriteByte((byte)version);
+            copy.WriteByte((byte)(version >> 8));
+        }
+
         foreach (var need in Needs.Where(n => n.IsIdle && !n.IsWeak))
         {
             copy.Position = need.FlagsOffset;
             var low = copy.ReadByte();
             copy.Position = need.FlagsOffset;
             copy.WriteByte((byte)(low | Weak));
+        }
+    }
+
+    /// <summary>What the loader will not find for this file, although it is used.</summary>
+    /// <param name="offers">The versions that a library offers, by its file name; null where they are not known.</param>
+    /// <returns>A sentence for each library that lacks something.</returns>
+    public IEnumerable<string> FindMissing(Func<string, ICollection<string>?> offers)
+    {
+        foreach (var library in Needs.Where(n => !n.IsWeak && !n.IsIdle).GroupBy(n => n.Library))
+        {
+            var known = offers(library.Key);
+            var missing = library.Where(n => known is not null && !known.Contains(n.Version)).ToList();
+            if (missing.Count > 0)
+            {
+                yield return $"{Path.GetFileName(_name)} needs {string.Join(", ", missing.Select(n => n.Version))} of {library.Key}"
+                    + $" ({string.Join(", ", missing.SelectMany(n => n.UsedSymbols).Take(3))}), which this system's does not have; "
+                    + "take a newer system, or an installed libtorch or PyTorch with -p:TorchRuntime=system (OWT_TORCH=system for scripts/owt).";
+            }
         }
     }
 
@@ -142,39 +183,51 @@ public sealed class ElfVersionNeeds
                 {
                     _dynamic[Int64(entries, i)] = Int64(entries, i + 8);
                 }
+
+                break;
             }
         }
     }
 
-    // Entries lie one after another; each says how far the next is, and all lie within what a file may hold.
-    private IEnumerable<ElfVersionNeed> ReadNeeds()
+    // Entries lie one after another; each says how far the next is.
+    private void ReadNeeds()
     {
         var offset = Offset(Value(Tag.VersionNeeds), "its version needs");
-        var libraries = Value(Tag.VersionNeedCount);
-        if (libraries is < 0 or > ushort.MaxValue)
-        {
-            throw Damaged("it counts too many libraries whose versions it needs");
-        }
-
-        for (var i = 0L; i < libraries; i++)
+        for (var left = Count(Tag.VersionNeedCount); left > 0; left--)
         {
             var entry = Read(offset, 16, "its version needs");
             var library = Text(UInt32(entry, 4));
             var at = offset + UInt32(entry, 8);
-            for (var k = 0; k < UInt16(entry, 2); k++)
+            for (var k = UInt16(entry, 2); k > 0; k--)
             {
                 var version = Read(at, 16, "its version needs");
-                yield return new ElfVersionNeed(library, Text(UInt32(version, 8)), (UInt16(version, 4) & Weak) != 0, UInt16(version, 6) & 0x7fff, at + 4);
-                at += UInt32(version, 12);
-            }
+                Needs.Add(new ElfVersionNeed(library, Text(UInt32(version, 8)), (UInt16(version, 4) & Weak) != 0, UInt16(version, 6) & 0x7fff, at + 4));
+                if (Needs.Count > ushort.MaxValue)
+                {
+                    throw Damaged("it counts too many versions");
+                }
 
-            if (UInt32(entry, 12) == 0)
-            {
-                break;
+                at += UInt32(version, 12);
             }
 
             offset += UInt32(entry, 12);
         }
+    }
+
+    private void ReadOffers()
+    {
+        var offset = Offset(Value(Tag.VersionsOffered), "its versions");
+        for (var left = Count(Tag.VersionsOfferedCount); left > 0; left--)
+        {
+            var entry = Read(offset, 20, "its versions");
+            Offers.Add(Text(UInt32(Read(offset + UInt32(entry, 12), 8, "its versions"), 0)));
+            offset += UInt32(entry, 16);
+        }
+    }
+
+    private long Count(Tag tag)
+    {
+        return Value(tag) is >= 0 and <= ushort.MaxValue ? Value(tag) : throw Damaged("it counts too many versions");
     }
 
     private void ReadSymbols()
@@ -196,7 +249,17 @@ public sealed class ElfVersionNeeds
             {
                 var name = Text(UInt32(symbols, i * SymbolSize));
                 need.Symbols.Add(name);
-                if (used.Contains(i))
+                if (!used.Contains(i))
+                {
+                    continue;
+                }
+
+                var older = OlderVersions.Where(o => o.Symbol == name && o.Version == need.Version).Select(o => o.Older).FirstOrDefault();
+                if (older is not null && Needs.Find(n => n.Library == need.Library && n.Version == older) is { } instead)
+                {
+                    _rebound.Add((Offset(Value(Tag.SymbolVersions), "the versions of its symbols") + (i * 2), instead.Index));
+                }
+                else
                 {
                     need.UsedSymbols.Add(name);
                 }
@@ -208,7 +271,7 @@ public sealed class ElfVersionNeeds
     {
         if (Has(Tag.AndroidRelocations) || Has(Tag.AndroidRelocationsWithAddend))
         {
-            throw Damaged("its relocations are packed as on Android");
+            throw new InvalidDataException($"{_name} has packed relocations, as on Android, which are not read here.");
         }
 
         // Relocations in DT_RELR name no symbols.
@@ -338,96 +401,132 @@ public sealed class ElfVersionNeeds
         AndroidRelocationsWithAddend = 0x60000011,
         GnuHash = 0x6ffffef5,
         SymbolVersions = 0x6ffffff0,
+        VersionsOffered = 0x6ffffffc,
+        VersionsOfferedCount = 0x6ffffffd,
         VersionNeeds = 0x6ffffffe,
         VersionNeedCount = 0x6fffffff,
     }
 }
 
 /// <summary>
-/// Writes copies of those native libraries that need versions of other libraries without using them, with these needs marked weak
+/// Copies native libraries to where builds take them from. In the copies needs of versions that nothing uses are marked weak
 /// (VER_FLG_WEAK): a loader whose libraries are older then goes on. The originals stay as they are.
 /// </summary>
 /// <remarks>
-/// It is done for every Linux, not only where this machine's libraries are too old: what is built here may run elsewhere, and a need that
+/// TorchSharp's library was linked where libstdc++ is newer than that of Debian 12, Ubuntu 22.04 or RHEL 9. It is done for every Linux, not only where this machine's libraries are too old: what is built here may run elsewhere, and a need that
 /// nothing uses is missed nowhere.
 /// </remarks>
-public sealed class MarkIdleNeedsWeak : Task
+public sealed class WriteNativeFiles : Microsoft.Build.Utilities.Task
 {
-    /// <summary>The native libraries; those that are no ELF files are left alone.</summary>
+    /// <summary>The libraries, each with the place of its copy as Stored.</summary>
     [Required]
     public ITaskItem[] Files { get; set; } = [];
 
-    /// <summary>Where the copies go.</summary>
+    /// <summary>This source file: what was written before it was changed is written again.</summary>
     [Required]
-    public string Folder { get; set; } = "";
+    public string Source { get; set; } = "";
 
-    /// <summary>The libraries to take in place of their originals: each has the original's metadata and, as Original, its path.</summary>
-    [Output]
-    public ITaskItem[] Copies { get; set; } = [];
+    /// <summary>Whether the program will run on a system like this one, so that what it misses here is worth a warning.</summary>
+    public bool ForThisSystem { get; set; }
 
     /// <inheritdoc/>
     public override bool Execute()
     {
-        var copies = new List<ITaskItem>();
         foreach (var item in Files)
         {
             try
             {
-                if (Copy(item.ItemSpec, Path.Combine(Folder, Path.GetFileName(item.ItemSpec))) is { } copy)
-                {
-                    var taken = new TaskItem(copy);
-                    item.CopyMetadataTo(taken);
-                    taken.SetMetadata("Original", item.ItemSpec);
-                    copies.Add(taken);
-                }
+                Write(item.ItemSpec, item.GetMetadata("Stored"));
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
                 Log.LogError(e.Message);
             }
         }
 
-        Copies = copies.ToArray();
         return !Log.HasLoggedErrors;
     }
 
-    private string? Copy(string path, string copy)
+    private void Write(string path, string copy)
     {
-        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read);
-        if (!ElfVersionNeeds.IsKnownKind(file))
+        Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
+        using var turn = Wait($"{copy}.writing");
+        // Another project of the same build may have written it meanwhile.
+        var written = File.GetLastWriteTimeUtc(copy);
+        if (File.Exists(copy) && written >= File.GetLastWriteTimeUtc(path) && written >= File.GetLastWriteTimeUtc(Source))
         {
-            return null;
+            return;
         }
 
-        var elf = ElfVersionNeeds.Read(file, path);
-        var idle = elf.Needs.Where(n => n.IsIdle && !n.IsWeak).ToList();
-        if (idle.Count == 0)
+        var fresh = $"{copy}.fresh";
+        using (var from = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read))
+        using (var to = new FileStream(fresh, FileMode.Create, FileAccess.ReadWrite))
         {
-            return null;
-        }
-
-        // Written beside and renamed; other projects of the solution may do the same at the same time.
-        Directory.CreateDirectory(Folder);
-        var fresh = $"{copy}.{Guid.NewGuid():N}";
-        try
-        {
-            using (var to = new FileStream(fresh, FileMode.CreateNew, FileAccess.ReadWrite))
+            from.CopyTo(to, 1 << 20);
+            if (ElfVersionNeeds.IsKnownKind(from))
             {
-                file.Position = 0;
-                file.CopyTo(to);
-                elf.MarkIdleWeak(to);
-                to.Flush(flushToDisk: true);
+                Loosen(from, to, path);
             }
 
-            File.Delete(copy);
-            File.Move(fresh, copy);
-        }
-        finally
-        {
-            File.Delete(fresh);
+            to.Flush(flushToDisk: true);
         }
 
-        Log.LogMessage(MessageImportance.Low, "{0}: marked weak, since nothing uses them: {1}", copy, string.Join(", ", idle.Select(n => n.Version)));
-        return copy;
+        if (File.Exists(copy))
+        {
+            File.Replace(fresh, copy, null);
+        }
+        else
+        {
+            File.Move(fresh, copy);
+        }
+    }
+
+    private void Loosen(Stream from, Stream to, string path)
+    {
+        try
+        {
+            var elf = ElfVersionNeeds.Read(from, path);
+            elf.Loosen(to);
+            Log.LogMessage(MessageImportance.Low, "{0}: marked weak: {1}", path, string.Join(", ", elf.Needs.Where(n => n.IsIdle).Select(n => n.Version)));
+            foreach (var sentence in ForThisSystem ? elf.FindMissing(SystemOffers) : [])
+            {
+                Log.LogWarning(sentence);
+            }
+        }
+        catch (InvalidDataException e)
+        {
+            // The loader may know better; it tells as the program starts.
+            Log.LogMessage(MessageImportance.High, "{0} It is taken as it is.", e.Message);
+        }
+    }
+
+    // .NET itself has loaded the libraries in question; others are not looked for.
+    private static ICollection<string>? SystemOffers(string library)
+    {
+        const string Maps = "/proc/self/maps";
+        var line = File.Exists(Maps) ? File.ReadLines(Maps).FirstOrDefault(l => l.EndsWith($"/{library}", StringComparison.Ordinal)) : null;
+        if (line is null)
+        {
+            return null;
+        }
+
+        using var file = new FileStream(line.Substring(line.IndexOf('/')), FileMode.Open, FileAccess.Read, FileShare.Read);
+        return ElfVersionNeeds.IsKnownKind(file) ? ElfVersionNeeds.Read(file, library).Offers : null;
+    }
+
+    // Holds a file that only one process can hold; it goes with it.
+    private static FileStream Wait(string path)
+    {
+        for (var tries = 0; ; tries++)
+        {
+            try
+            {
+                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose);
+            }
+            catch (IOException) when (tries < 3000)
+            {
+                System.Threading.Thread.Sleep(100);
+            }
+        }
     }
 }

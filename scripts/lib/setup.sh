@@ -57,67 +57,178 @@ install_libtorch() {
     fi
 }
 
-# Whether the registry has TorchSharp's package for this machine: a restore of it, tried once.
-has_package() {
-    case $(uname -s)-$(uname -m) in
-    Linux-x86_64 | Darwin-arm64) ;;
-    *) return 1 ;;
-    esac
-    probe=$root/artifacts/probe
-    mkdir -p "$probe"
-    cat >"$probe/probe.csproj" <<PROJECT
-<Project Sdk="Microsoft.NET.Sdk">
-  <PropertyGroup><TargetFramework>net10.0</TargetFramework></PropertyGroup>
-  <ItemGroup><PackageReference Include="$1" /></ItemGroup>
-</Project>
-PROJECT
-    dotnet restore "$probe/probe.csproj" >"$probe/restore.log" 2>&1
+# --- The choice of a runtime: it is taken because it ran.
+
+owt_project=src/OpenWeights.Tune.Cli/OpenWeights.Tune.Cli.csproj
+
+owt_program() {
+    echo "$root/src/OpenWeights.Tune.Cli/bin/$1/Release/net10.0/owt.dll"
 }
 
+# What a proof holds for: what the loader looks at, and size and time of each library that was loaded (of those in the list $1).
+libraries_now() {
+    echo "LIBTORCH=${LIBTORCH:-} LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-} LD_PRELOAD=${LD_PRELOAD:-}"
+    while IFS= read -r file; do set -- "$@" "$file"; done <"$1"
+    shift
+    LC_ALL=C TZ=UTC ls -lLn -- "$@" 2>&1
+}
+
+# Whether the runtime $1 was loaded here and multiplied, and nothing that it was loaded from has changed since; takes some milliseconds.
+still_proven() {
+    proof=$root/artifacts/proof.$1
+    runtime=$1
+    [ -f "$(owt_program "$1")" ] && [ -f "$proof" ] && [ -f "$proof.libraries" ] && [ "$(cat "$proof")" = "$(libraries_now "$proof.libraries")" ]
+}
+
+# The first error of a log of dotnet, in one line.
+first_error() {
+    sed -n 's/^.*build\.sh *: error *: *//p; s/.*: error \([A-Z]*[0-9]*: .*\)/\1/p' "$1" | sed 's/ \[[^]]*\]$//; s/\.$//' | head -n 1
+}
+
+# Says how much comes from the package registry, where it is not there yet.
+tell_download() {
+    packages=${NUGET_PACKAGES:-$HOME/.nuget/packages}
+    case $1 in
+    cpu)
+        ls -d "$packages"/libtorch-cpu-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch for this platform (about 130 MB)"
+        ;;
+    cuda)
+        ls -d "$packages"/torchsharp-cuda-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch with CUDA (several GB)"
+        ;;
+    esac
+}
+
+# Lets the owt that was built load torch and multiply two matrices; where that fails, $reason is why.
+run_proof() {
+    reason= ran=0
+    dotnet "$(owt_program "$runtime")" doctor --proof "$proof.libraries.new" >"$root/artifacts/proof.log" 2>&1 || ran=$?
+    [ "$ran" != 0 ] || return 0
+    reason=$(sed -n 's/^error: //p' "$root/artifacts/proof.log" | head -n 1)
+    [ -n "$reason" ] || reason="the program ended with code $ran before it had multiplied two matrices (see artifacts/proof.log)"
+    return 1
+}
+
+# Builds owt with the runtime $1, lets it load torch and multiply two matrices, and writes down what was loaded. Where that fails, $reason
+# is why, in one line. With $2 = install, what the system runtime needs is installed.
+prove() {
+    runtime=$1 reason=
+    proof=$root/artifacts/proof.$1
+    mkdir -p "$root/artifacts"
+    rm -f "$proof" "$proof.libraries"
+    case $1-$(uname -s)-$(uname -m) in
+    system-*)
+        if [ "${2:-}" = install ]; then
+            install_libtorch
+        elif ! has_libtorch; then
+            reason="there is no libtorch any more"
+            return 1
+        fi
+        # The native part may be of another libtorch than is there now.
+        rm -f "$root/artifacts/owt.$1.stamp"
+        ;;
+    cpu-Linux-x86_64 | cpu-Darwin-arm64 | cuda-Linux-x86_64) ;;
+    *)
+        reason="TorchSharp's packages have no libtorch for $(uname -s) on $(uname -m)"
+        return 1
+        ;;
+    esac
+    [ "$1" = system ] || tell_download "$1"
+    if ! dotnet restore "$root/$owt_project" -nologo -v:q "-p:TorchRuntime=$1" >"$root/artifacts/restore.log" 2>&1; then
+        reason="its packages cannot be restored: $(first_error "$root/artifacts/restore.log")"
+        return 1
+    fi
+    [ -f "$(owt_program "$1")" ] || rm -f "$root/artifacts/owt.$1.stamp"
+    if ! try_build "$owt_project" owt; then
+        # What does not compile does so under no runtime; a native part that cannot be built is the runtime's.
+        grep -q 'build\.sh *: error' "$root/artifacts/build.log" || build_failed
+        reason=$(first_error "$root/artifacts/build.log")
+        return 1
+    fi
+    if ! run_proof; then
+        # Something may have gone from where it was built to; what is still there is not built again.
+        rm -f "$root/artifacts/owt.$1.stamp"
+        { try_build "$owt_project" owt && run_proof; } || return 1
+    fi
+    mv -f "$proof.libraries.new" "$proof.libraries"
+    libraries_now "$proof.libraries" >"$proof"
+}
+
+# remember RUNTIME wished|found
 remember() {
-    cat >"$choice" <<PROPS
+    cat >"$choice.new" <<PROPS
 <Project>
-  <!-- Chosen by scripts/lib/setup.sh; delete this file to choose again, or set OWT_TORCH to cpu, cuda or system. -->
+  <!-- Written by scripts/lib/setup.sh; delete this file to choose again, or set OWT_TORCH to cpu, cuda or system. -->
   <PropertyGroup>
     <TorchRuntime Condition="'\$(TorchRuntime)' == ''">$1</TorchRuntime>
+    <TorchRuntimeIs>$2</TorchRuntimeIs>
   </PropertyGroup>
 </Project>
 PROPS
+    mv -f "$choice.new" "$choice"
 }
 
+remembered() {
+    [ ! -f "$choice" ] || sed -n "s|.*<$1\( [^>]*\)\{0,1\}>\(.*\)</$1>.*|\2|p" "$choice"
+}
+
+# Sets $runtime to one that works here: the one that OWT_TORCH asks for or none, else the one chosen before, else the first of cpu and
+# system that can be loaded and multiplies.
 choose_runtime() {
     wish=${OWT_TORCH:-}
-    runtime=
-    [ ! -f "$choice" ] || runtime=$(sed -n 's|.*<TorchRuntime[^>]*>\(.*\)</TorchRuntime>.*|\1|p' "$choice")
-    if [ -n "$runtime" ] && { [ -z "$wish" ] || [ "$wish" = "$runtime" ]; }; then
-        return 0
-    fi
-    mkdir -p "$root/artifacts"
     case $wish in
-    "")
-        say "setting up: asking the package registry for TorchSharp-cpu ..."
-        if has_package TorchSharp-cpu; then
-            runtime=cpu
-            say "torch runtime: cpu (TorchSharp's own package; for an NVIDIA GPU start once with OWT_TORCH=cuda)"
-        else
-            runtime=system
-            say "torch runtime: system (the registry has no TorchSharp-cpu for this machine, so an installed libtorch is used)"
-        fi
-        ;;
-    cpu | cuda | system)
-        runtime=$wish
-        say "torch runtime: $runtime (OWT_TORCH)"
-        ;;
+    "" | cpu | cuda | system) ;;
     *) fail "OWT_TORCH is '$wish'; it must be cpu, cuda or system" ;;
     esac
-    [ "$runtime" != system ] || install_libtorch
-    remember "$runtime"
+    kept=$(remembered TorchRuntime) kept_is=$(remembered TorchRuntimeIs)
+    if [ -n "$wish" ]; then
+        if ! still_proven "$wish"; then
+            say "setting up torch runtime $wish (OWT_TORCH) ..."
+            prove "$wish" install || fail "torch runtime $wish, which OWT_TORCH asks for, does not work here: $reason"
+        fi
+        [ "$kept-$kept_is" = "$wish-wished" ] || remember "$wish" wished
+    elif [ -n "$kept" ] && still_proven "$kept"; then
+        :
+    elif [ -n "$kept" ] && say "looking at torch runtime $kept again: what it was loaded from has changed, or was not looked at yet" && prove "$kept"; then
+        :
+    elif [ "$kept_is" = wished ]; then
+        fail "torch runtime $kept, which OWT_TORCH asked for, no longer works here: $reason. Choose another with OWT_TORCH, or delete TorchRuntime.props to have one chosen"
+    else
+        [ -z "$kept" ] || say "torch runtime $kept no longer works here: $reason"
+        find_runtime "$kept"
+    fi
+}
+
+# What owt is told of the choice: where its proof is, which it deletes when it cannot load torch, and why it was made (for owt doctor).
+tell_choice() {
+    export OWT_PROOF="$root/artifacts/proof.$runtime"
+    case $(remembered TorchRuntimeIs) in
+    wished) export OWT_CHOSEN="OWT_TORCH asked for it, and it was loaded and multiplied two matrices" ;;
+    *) export OWT_CHOSEN="it is the first of cpu and system that was loaded and multiplied two matrices" ;;
+    esac
+}
+
+# find_runtime FAILED: tries them in turn, but for one that has just failed for good.
+find_runtime() {
+    for candidate in cpu system; do
+        [ "$candidate-$1" != cpu-cpu ] || continue
+        say "setting up: trying torch runtime $candidate ..."
+        if prove "$candidate" install; then
+            case $candidate in
+            cpu) say "torch runtime: cpu (TorchSharp's own package; for an NVIDIA GPU start once with OWT_TORCH=cuda)" ;;
+            system) say "torch runtime: system (an installed libtorch)" ;;
+            esac
+            remember "$candidate" found
+            return 0
+        fi
+        say "torch runtime $candidate does not work here: $reason"
+    done
+    fail "no torch runtime works here, for the reasons above"
 }
 
 # Whether anything that the build reads is newer than the stamp of the last one.
 changed_since() {
     [ -f "$1" ] || return 0
-    [ -n "$(find "$root/src" "$root/tests" "$root/Directory.Build.props" "$root/Directory.Build.targets" "$root/Directory.Packages.props" "$root/global.json" "$root/.editorconfig" "$choice" \
+    [ -n "$(find "$root/src" "$root/tests" "$root/build" "$root/Directory.Build.props" "$root/Directory.Build.targets" "$root/Directory.Packages.props" "$root/global.json" "$root/.editorconfig" \
         \( -name obj -o -name bin -o -name node_modules \) -prune -o -type f -newer "$1" -print 2>/dev/null | head -n 1)" ]
 }
 
@@ -141,17 +252,24 @@ PROJECT
     touch "$probe/asked"
 }
 
-# Builds a project or solution in Release if anything changed; prints the build's output only where it fails.
-build() {
+# Builds a project or solution in Release if anything changed; what the build says is in artifacts/build.log.
+try_build() {
     stamp=$root/artifacts/$2.$runtime.stamp
     changed_since "$stamp" || return 0
     mkdir -p "$root/artifacts"
     say "building ..."
     fetch_ahead_compiler
     touch "$stamp.new"
-    dotnet build "$root/$1" -c Release -nologo -clp:NoSummary -v:q "-p:TorchRuntime=$runtime" >"$root/artifacts/build.log" 2>&1 || {
-        cat "$root/artifacts/build.log" >&2
-        fail "the build failed (see above)"
-    }
+    dotnet build "$root/$1" -c Release -nologo -clp:NoSummary -v:q "-p:TorchRuntime=$runtime" >"$root/artifacts/build.log" 2>&1 || return 1
     mv -f "$stamp.new" "$stamp"
+}
+
+build_failed() {
+    cat "$root/artifacts/build.log" >&2
+    fail "the build failed (see above)"
+}
+
+# The same, and the end of the script where it fails, with all that the build says.
+build() {
+    try_build "$@" || build_failed
 }

@@ -20,6 +20,14 @@ public static unsafe class LibTorchRuntime
     /// <summary>The libraries that libtorch names and takes nothing from, and that were therefore not loaded; OWT_WHOLE_LIBTORCH in the environment loads them.</summary>
     public static IReadOnlyList<string> LeftOut => NativeLoader.LeftOut;
 
+    /// <summary>Loads libtorch, once; the first use of torch does so as well.</summary>
+    /// <exception cref="DllNotFoundException">It or the native part cannot be loaded; the message tells what to do.</exception>
+    public static void Load()
+    {
+        NativeLoader.LoadLibrary();
+        _ = NativeMethods.Version();
+    }
+
     /// <summary>Begins to load libtorch on another thread, so that it is there when it is first used. A failure is told by that first use.</summary>
     public static void LoadAhead() => new Thread(static () =>
     {

@@ -15,6 +15,7 @@ namespace OpenWeights.Tokenizers;
 /// </remarks>
 public sealed class Tokenizer : ITokenizer
 {
+    private readonly TokenizerParts _parts;
     private readonly TokenModel _model;
     private readonly AddedVocabulary _added;
     private readonly EncodePipeline _pipeline;
@@ -25,6 +26,7 @@ public sealed class Tokenizer : ITokenizer
 
     internal Tokenizer(TokenizerParts parts, TokenizerSettings settings)
     {
+        _parts = parts;
         _model = parts.Model;
         _added = new AddedVocabulary(parts.AddedTokens, parts.Normalizers);
         _pipeline = new EncodePipeline(parts, _added);
@@ -66,6 +68,10 @@ public sealed class Tokenizer : ITokenizer
     /// <summary>Special tokens by their names in tokenizer_config.json and special_tokens_map.json (<c>bos_token</c>, <c>eos_token</c>, ...).</summary>
     public IReadOnlyDictionary<string, string> SpecialTokens => _settings.SpecialTokens;
 
+    /// <summary>Whether a folder holds a tokenizer that <see cref="Load"/> looks for.</summary>
+    /// <param name="folder">The folder.</param>
+    public static bool IsIn(string folder) => TokenizerLoader.HasTokenizer(folder);
+
     /// <summary>
     /// Loads a tokenizer: a folder (its tokenizer.json, else tokenizer.model, else vocab.json with merges.txt), or one of these files.
     /// tokenizer_config.json, special_tokens_map.json and chat templates beside it are read where they are present.
@@ -74,6 +80,14 @@ public sealed class Tokenizer : ITokenizer
     /// <exception cref="FileNotFoundException">There is no such file, or no tokenizer in the folder.</exception>
     /// <exception cref="InvalidDataException">A file is malformed or wants something that is not supported; the message names the file and the key.</exception>
     public static Tokenizer Load(string folderOrFile) => TokenizerLoader.Load(folderOrFile);
+
+    /// <summary>The same tokenizer with another chat template, which counts for conversations with tools too.</summary>
+    /// <param name="template">The template's text (Jinja).</param>
+    public Tokenizer WithChatTemplate(string template)
+    {
+        ArgumentNullException.ThrowIfNull(template);
+        return new Tokenizer(_parts, _settings with { ChatTemplates = new Dictionary<string, string> { ["default"] = template } });
+    }
 
     /// <summary>Encodes a text.</summary>
     /// <param name="text">The text.</param>

@@ -55,10 +55,17 @@ internal static class CommandLine
         }
 
         using var signals = new Signals();
-        return Failures.Report(
+        var code = Failures.Report(
             () => result.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }),
             result.GetValue(Verbose),
             result.CommandResult.Command.Name);
+        if (signals.HasCome)
+        {
+            // All is saved. What was stopped may still compute on threads of its own, and another signal may come while the program ends.
+            ProcessEnd.AtOnce(code);
+        }
+
+        return code;
     }
 
     // The names of the commands that were given, outermost first.

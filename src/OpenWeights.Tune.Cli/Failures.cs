@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using System.Text.Json;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli;
@@ -9,7 +10,7 @@ namespace OpenWeights.Tune.Cli;
 /// <summary>Turns exceptions into a sentence on stderr and an exit code.</summary>
 internal static class Failures
 {
-    internal static int Report(Func<int> work, bool verbose, string command)
+    internal static int Report(Func<int> work, bool verbose, string command = "")
     {
         try
         {
@@ -35,6 +36,11 @@ internal static class Failures
         {
             Console.Error.WriteLine($"error: {Sentence(e, command)}");
             Trace(e, verbose);
+            if (TorchFailure(e) is not null)
+            {
+                ForgetProof();
+            }
+
             return Code(e);
         }
     }
@@ -45,7 +51,7 @@ internal static class Failures
         _ => ExitCode.Failed,
     };
 
-    private static string Sentence(Exception e, string command) => e switch
+    private static string Sentence(Exception e, string command) => TorchFailure(e) ?? e switch
     {
         OutOfMemoryException => $"out of memory.{LessMemory(command)}",
         ExternalException when IsOutOfMemory(e.Message) =>
@@ -58,11 +64,40 @@ internal static class Failures
     // What the person in front of the command can change.
     private static string LessMemory(string command) => command switch
     {
-        "train" or "estimate" => " Lower training.micro_batch_size or data.max_length, or set training.activation_checkpointing.",
+        "train" or "estimate" =>
+            " Lower training.micro_batch_size and raise training.gradient_accumulation_steps as much, which --resume takes too; or set training.activation_checkpointing, or lower data.max_length. `owt estimate` tells what fits.",
         "evaluate" => " Lower --batch-size, or hold the model in --quantization nf4.",
         "generate" or "chat" or "score" => " Give less text at a time, or hold the model in --quantization nf4.",
         _ => "",
     };
+
+    // Torch that cannot be loaded: told by us, or, where something used torch before it was asked for, thrown by a static constructor of TorchSharp's or ours.
+    private static string? TorchFailure(Exception e) => e switch
+    {
+        TorchUnavailableException => e.Message,
+        TypeInitializationException { InnerException: TypeInitializationException inner } => TorchFailure(inner),
+        TypeInitializationException { InnerException: { } inner } failed when IsOfTorch(failed.TypeName) =>
+            $"torch cannot be loaded: {FirstLine(inner.Message)} `owt doctor` tells more.",
+        _ => null,
+    };
+
+    private static bool IsOfTorch(string type) => type.StartsWith("TorchSharp.", StringComparison.Ordinal) || type.StartsWith("OpenWeights.LibTorch.", StringComparison.Ordinal);
+
+    // scripts/owt starts without a look at torch as long as the file is there that tells what worked; without it, it looks again, and chooses again.
+    private static void ForgetProof()
+    {
+        if (Environment.GetEnvironmentVariable("OWT_PROOF") is { Length: > 0 } proof)
+        {
+            try
+            {
+                File.Delete(proof);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // It stays, and the next start fails with the same sentence.
+            }
+        }
+    }
 
     private static bool IsOutOfMemory(string message) =>
         message.Contains("out of memory", StringComparison.OrdinalIgnoreCase) || message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase);

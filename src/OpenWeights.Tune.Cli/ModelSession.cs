@@ -12,23 +12,36 @@ internal sealed class ModelSession : IDisposable
 {
     private readonly Lazy<Tokenizer> _tokenizer;
 
-    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization)
+    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase = false)
     {
         Devices.UseAllCores();
         (model, var own) = ModelPath.WithAdapter(model);
         adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization));
+        foreach (var warning in Loaded.Warnings)
+        {
+            Warn(warning);
+        }
+
         Adapters = new AdapterSet(Loaded.Model);
-        _tokenizer = new Lazy<Tokenizer>(() => Tokenizer.Load(model));
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
+        ChatTemplate = choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null);
+        _tokenizer = new Lazy<Tokenizer>(() => ChatTemplate is { } template ? Tokenizer.Load(model).WithChatTemplate(template) : Tokenizer.Load(model));
         foreach (var choice in choices)
         {
-            _ = Adapters.Load(choice.Folder, choice.Folder, static warning => Console.Error.WriteLine($"warning: {warning}"));
+            _ = Adapters.Load(choice.Folder, choice.Folder, Warn, anyBase);
+            if (choice.Weight == 0)
+            {
+                Warn($"{choice.Folder}: with a weight of 0 the adapter changes nothing.");
+            }
         }
 
         Adapters.Use([.. choices.Select(static c => (c.Folder, c.Weight))]);
     }
+
+    /// <summary>The chat template that an adapter brings along; null for the model's.</summary>
+    internal string? ChatTemplate { get; }
 
     internal LoadedModel Loaded { get; }
 
@@ -37,6 +50,8 @@ internal sealed class ModelSession : IDisposable
     internal CausalLanguageModel Model => Loaded.Model;
 
     internal Tokenizer Tokenizer => _tokenizer.Value;
+
+    internal static void Warn(string warning) => Console.Error.WriteLine($"warning: {warning}");
 
     public void Dispose()
     {

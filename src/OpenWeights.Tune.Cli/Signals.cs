@@ -9,10 +9,17 @@ internal sealed class Signals : IDisposable
     private readonly PosixSignalRegistration[] _registrations;
     private int _received;
 
-    internal Signals() => _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle)];
+    internal Signals()
+    {
+        ProcessEnd.RememberTerminal();
+        _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle)];
+    }
 
     /// <summary>Is cancelled by the first signal.</summary>
     internal static CancellationToken Stop => s_stop.Token;
+
+    /// <summary>Whether a signal has come.</summary>
+    internal bool HasCome => Volatile.Read(ref _received) > 0;
 
     /// <summary>Takes Ctrl-C for itself, where it gives true; null for nobody.</summary>
     internal static Func<bool>? Interrupted { get; set; }
@@ -36,7 +43,7 @@ internal sealed class Signals : IDisposable
         if (Interlocked.Increment(ref _received) > 1)
         {
             Console.Error.WriteLine("stopped at once; the last checkpoint stays.");
-            Environment.Exit(ExitCode.Stopped);
+            ProcessEnd.AtOnce(ExitCode.Stopped);
         }
 
         // On a terminal the live line stands where this would go.

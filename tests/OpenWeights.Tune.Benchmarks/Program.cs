@@ -3,7 +3,13 @@ using BenchmarkDotNet.Configs;
 using BenchmarkDotNet.Jobs;
 using BenchmarkDotNet.Running;
 using BenchmarkDotNet.Toolchains.InProcess.Emit;
+using OpenWeights.Tune.Benchmarks;
 using OpenWeights.Tune.Benchmarks.Parts;
+
+if (args is ["llama-cpp", .. var rest])
+{
+    return BesideLlamaCpp.Run(rest);
+}
 
 // In this process: torch's native part and its environment are set up here, and a process of BenchmarkDotNet's making would lack them.
 var config = DefaultConfig.Instance
@@ -12,3 +18,4 @@ var config = DefaultConfig.Instance
     .WithArtifactsPath(Path.Combine(Environment.CurrentDirectory, "artifacts", "benchmarks"))
     .WithOptions(ConfigOptions.JoinSummary);
 _ = BenchmarkSwitcher.FromAssembly(Assembly.GetExecutingAssembly()).Run(args.Length == 0 ? ["--filter", "*"] : args, config);
+return 0;

@@ -29,6 +29,22 @@ public sealed class BenchScriptTests
     }
 
     [Test]
+    public void Runtimes_stand_side_by_side_and_are_told_relative_to_the_last()
+    {
+        using var folder = new TemporaryFolder();
+        var owt = Program(folder, "owt", """case $OWT_TORCH in cpu) speed=300 memory=2000000 ;; *) speed=200 memory=1000000 ;; esac; echo "{\"tokens_per_second\": $speed, \"peak_memory_bytes\": $memory, \"estimated_memory_bytes\": $memory, \"step_seconds\": 1, \"utilization\": 0.5}" """);
+        var (code, output, error) = Bench(owt, "--quick", "--rows", "full-bfloat16", "--runtimes", "cpu,system");
+        Assert.That(code, Is.Zero, error);
+        var lines = output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(static l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)).ToList();
+        Assert.That(lines[1], Is.EqualTo(new[] { "512x8", "full-bfloat16", "cpu", "300", "1.000", "2", "2", "0.50", "1.50", "2.00" }));
+        Assert.That(lines[2][^2..], Is.EqualTo(new[] { "1.00", "1.00" }));
+        Assert.That(lines[3][1], Is.EqualTo("libraries"));
+        (code, output, error) = Bench(owt, "--quick", "--rows", "full-bfloat16", "--runtimes", "cpu,system", "--json");
+        Assert.That(JsonNode.Parse(output)![0]!["system"]!["tokens_per_second"]!.GetValue<double>(), Is.EqualTo(200), error);
+        Assert.That(Bench(owt, "--runtimes", "gpu").Error, Does.Contain("'gpu' is no torch runtime"));
+    }
+
+    [Test]
     public void A_run_that_fails_ends_it_with_1_and_leaves_no_figure()
     {
         using var folder = new TemporaryFolder();

@@ -233,7 +233,9 @@ public sealed class CommandTests
     public void The_doctor_tells_torch_threads_and_rates()
     {
         var text = Owt.Run(".", 0, "doctor").Output;
-        Assert.That(text, Does.Contain("torch ").And.Contains("cores ").And.Contains("GFLOP/s"));
+        Assert.That(text, Does.Contain("torch ").And.Contains("because ").And.Contains("cores ").And.Contains("GFLOP/s"));
+        Assert.That(text, Does.Match(@"torch +(TorchSharp package \d|system).* libtorch \d+\.\d+").And.Match("BLAS +[^ ]").And.Match("oneDNN +[^ ]"));
+        Assert.That(text.Contains("MKL", StringComparison.Ordinal) && text.Contains("openblas", StringComparison.OrdinalIgnoreCase), Is.False, "a torch with MKL needs no other BLAS");
     }
 
     private static float[] Floats(byte[] bytes) => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(bytes).ToArray();

@@ -1,5 +1,7 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.Gguf.Blocks;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 
@@ -46,6 +48,114 @@ public sealed class GgufTests
         Assert.That(card, Does.StartWith("---\nbase_model: \"base.gguf\"").And.Contains("lora_alpha: 8").And.Contains("max_steps: 2").And.Contains("names no licence"));
         var lora = Owt.Run(work.Root, 0, "export", "--format", "gguf-lora", "--model", "base.gguf", "--adapter", "run/adapter", "--output", "lora.gguf").Output;
         Assert.That(lora, Does.Contain("read back the same"));
+    }
+
+    [TestCase("q4_1")]
+    [TestCase("q8_0")]
+    public void A_GGUF_base_keeps_its_own_types_where_nothing_else_is_asked_for(string dtype)
+    {
+        using var work = new TemporaryFolder();
+        Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", s_base, "--dtype", "f32", "--verify", "false", "--output", "f32.gguf");
+        Requantize(work["f32.gguf"], work["base.gguf"], Enum.Parse<GgufType>(dtype, ignoreCase: true));
+        var export = Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", "base.gguf", "--output", "copy.gguf");
+        Assert.That(export.Output, Does.Contain($"the base's own types, mostly {dtype}"));
+        Assert.That(new FileInfo(work["copy.gguf"]).Length, Is.EqualTo(new FileInfo(work["base.gguf"]).Length).Within(5).Percent);
+        Assert.That(Tensors(work["copy.gguf"]), Is.EqualTo(Tensors(work["base.gguf"])), "to the last byte");
+
+        // With an adapter the types stay, and the tensors that it does not change stay as they are.
+        work.Write("rows.jsonl", "{\"text\": \"January 5\"}\n{\"text\": \"May 7\"}\n");
+        work.Write("train.yaml", """
+            output_dir: run
+            model: { path: base.gguf, device: cpu }
+            adapter: { r: 4, lora_alpha: 8, target_modules: [q_proj] }
+            data: { train: [ { path: rows.jsonl } ], packing: false, max_length: 64 }
+            training: { max_steps: 2, micro_batch_size: 1, learning_rate: 1.0e-2, warmup_steps: 0 }
+            evaluation: { generate_rows: 0 }
+            """);
+        Owt.Run(work.Root, 0, "train", "train.yaml");
+        Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", "base.gguf", "--adapter", "run/adapter", "--output", "merged.gguf");
+        var (before, after) = (Tensors(work["base.gguf"]), Tensors(work["merged.gguf"]));
+        Assert.That(after.Select(static t => (t.Name, t.Type)), Is.EqualTo(before.Select(static t => (t.Name, t.Type))));
+        Assert.That(before.Zip(after).Where(static p => p.First.Hash != p.Second.Hash).Select(static p => p.First.Name), Is.Not.Empty.And.All.EndWith("attn_q.weight"));
+    }
+
+    [Test]
+    public void Tensors_that_fall_back_are_told_with_their_sizes_and_a_type_that_fits()
+    {
+        using var work = new TemporaryFolder();
+        var export = Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", s_base, "--dtype", "q6_k", "--verify", "false", "--output", "q6.gguf");
+        Assert.That(export.Output, Does.Match(@"writing q6_k: .* of tensors \(the base has .*\)").And.Match(@"\d+ tensors fall back from q6_k to q8_0, .* instead of .*: rows such as those of \d+ values are no whole blocks of 256"));
+        Assert.That(export.Error, Does.Contain("--dtype q8_0 fits them"));
+        var q4 = Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", s_base, "--dtype", "q4_k_m", "--verify", "false", "--output", "q4.gguf");
+        Assert.That(q4.Output, Does.Contain("from q4_k to q5_0"));
+        Assert.That(q4.Error, Does.Contain("--dtype q4_0 fits them"));
+        Assert.That(Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", s_base, "--dtype", "q8_0", "--verify", "false", "--output", "q8.gguf").Output, Does.Not.Contain("fall back"));
+    }
+
+    private static List<(string Name, GgufType Type, string Hash)> Tensors(string path)
+    {
+        using var file = GgufFile.Open(path);
+        return [.. file.Tensors.OrderBy(static t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, t.Type, Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(Bytes(file, t)))))];
+    }
+
+    private static byte[] Bytes(GgufFile file, GgufTensorInfo tensor)
+    {
+        var bytes = new byte[tensor.ByteLength];
+        file.ReadBytes(tensor, 0, bytes);
+        return bytes;
+    }
+
+    // A file as other programs make them: every matrix in one type.
+    private static void Requantize(string source, string target, GgufType type)
+    {
+        using var file = GgufFile.Open(source);
+        var metadata = new GgufMetadata(target);
+        metadata.AddAll(file.Metadata);
+        GgufWriter.Write(target, metadata, [.. file.Tensors.Select(t =>
+        {
+            if (t.Shape.Count < 2)
+            {
+                return new GgufTensorToWrite(t.Name, t.Type, t.Shape, s => s.Write(Bytes(file, t)));
+            }
+
+            var values = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(Bytes(file, t)).ToArray();
+            var blocks = new byte[type.Bytes(values.Length)];
+            BlockEncoder.Encode(type, values, blocks);
+            return new GgufTensorToWrite(t.Name, type, t.Shape, s => s.Write(blocks));
+        })]);
+    }
+
+    [Test]
+    public void What_was_written_answers_beside_base_and_adapter_and_other_prompt_tokens_are_shown()
+    {
+        using var work = new TemporaryFolder();
+        work.Write("rows.jsonl", string.Join('\n', Enumerable.Range(1, 12).Select(static i => $$"""{"prompt": "May {{i}} is ", "completion": "day {{i}}"}""")));
+        work.Write("train.yaml", $$"""
+            output_dir: run
+            model: { path: "{{s_base}}", device: cpu }
+            adapter: { r: 4, lora_alpha: 8 }
+            data: { train: [ { path: rows.jsonl } ], packing: false, max_length: 64, eval_fraction: 0.3 }
+            training: { max_steps: 3, micro_batch_size: 4, learning_rate: 1.0e-2 }
+            evaluation: { generate_rows: 0, max_new_tokens: 8 }
+            """);
+        Owt.Run(work.Root, 0, "train", "train.yaml");
+        string[] model = ["--model", s_base, "--adapter", "run/adapter"];
+        foreach (var (format, more) in new[] { ("merged", Array.Empty<string>()), ("gguf", ["--dtype", "f32"]), ("peft", []) })
+        {
+            var export = Owt.Run(work.Root, 0, ["export", "--format", format, .. model, .. more, "--output", $"out-{format}"]);
+            Assert.That(export.Output, Does.Contain("rows that the run held back"));
+            var losses = System.Text.RegularExpressions.Regex.Matches(export.Output, @"^  (base|base and adapter|what was written) +(\d+\.\d+)  \d+ of \d+$", System.Text.RegularExpressions.RegexOptions.Multiline)
+                .Select(static m => double.Parse(m.Groups[2].Value, System.Globalization.CultureInfo.InvariantCulture)).ToList();
+            Assert.That(losses, Has.Count.EqualTo(3), export.Output);
+            Assert.That(losses[2], Is.EqualTo(losses[1]).Within(2e-4), format);
+            Assert.That(losses[1], Is.LessThan(losses[0] - 0.01), "three steps at a high rate");
+            Assert.That(export.Error, Does.Not.Contain("otherwise").And.Not.Contain("worse"));
+        }
+
+        // Few bits and other rows.
+        var q4 = Owt.Run(work.Root, 0, ["export", "--format", "gguf", .. model, "--dtype", "q4_0", "--data", "rows.jsonl", "--data-rows", "5", "--output", "q4.gguf"]);
+        Assert.That(q4.Output, Does.Contain("compared on 5 rows, rows.jsonl"));
+        Assert.That(Owt.Run(work.Root, 0, ["export", "--format", "merged", .. model, "--data-rows", "0", "--output", "quiet"]).Output, Does.Not.Contain("compared"));
     }
 
     // PEFT's own file of lora_only lacks the biases that it trained; the base's are used, and stay what they are.

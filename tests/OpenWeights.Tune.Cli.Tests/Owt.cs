@@ -111,7 +111,10 @@ internal sealed partial class Owt
     internal void Kill() => _process.Kill();
 
     // The system's own call: on a busy machine a run of a second is over before another program has begun.
-    internal void Signal(string name) => Assert.That(kill(_process.Id, name switch { "INT" => Interrupt, "TERM" => Terminate, _ => throw new ArgumentException($"what is SIG{name}?", nameof(name)) }), Is.Zero);
+    internal void Signal(string name) => Assert.That(TrySignal(name), Is.True, $"the program has ended\n{Error}");
+
+    /// <summary>Sends a signal, where the program has not ended yet.</summary>
+    internal bool TrySignal(string name) => kill(_process.Id, name switch { "INT" => Interrupt, "TERM" => Terminate, _ => throw new ArgumentException($"what is SIG{name}?", nameof(name)) }) == 0;
 
     // A mask, the first signal its lowest bit.
     private static ulong IgnoredSignals()

@@ -33,7 +33,7 @@ public sealed class CommandTests
     }
 
     [Test]
-    public void Doctor_counts_the_gpu() => Assert.That(Owt.Run(_work.Root, 0, "doctor").Output, Does.Match(@"GPUs\s+1\b").And.Contain("on cuda:0"));
+    public void Doctor_counts_the_gpu() => Assert.That(Owt.Run(_work.Root, 0, "doctor").Output, Does.Match(@"GPUs\s+1\b").And.Contain("on cuda:0").And.Contain("Pretend GPU, compute capability 8.0"));
 
     [Test]
     public void A_run_on_the_gpu_learns_what_a_run_on_the_cpu_does()
@@ -79,7 +79,9 @@ public sealed class CommandTests
         Environment.SetEnvironmentVariable("OWT_PRETEND_CUDA_MEMORY", $"{(256 << 10) + (128 << 10)}");
         try
         {
-            var error = Owt.Run(_work.Root, 3, "train", "train.yaml", "model.device=cuda", "output_dir=small", "training.micro_batch_size=16").Error;
+            string[] run = ["train", "train.yaml", "model.device=cuda", "output_dir=small", "training.micro_batch_size=16"];
+            Assert.That(Owt.Run(_work.Root, 1, run).Error, Does.Match("error: .*the memory of cuda:0 .*fits: training.micro_batch_size="), "before anything is lost");
+            var error = Owt.Run(_work.Root, 3, [.. run, "--force"]).Error;
             Assert.That(error.Split('\n'), Has.Exactly(1).StartWith("error: ").And.Exactly(1).StartWith("error: CUDA out of memory").And.Exactly(1).Contains("training.micro_batch_size"), error);
         }
         finally

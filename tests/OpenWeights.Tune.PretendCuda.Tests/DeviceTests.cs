@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using NUnit.Framework;
+using OpenWeights.Tune.Tests.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -15,6 +16,18 @@ public sealed class DeviceTests
 
     [TearDown]
     public void Close() => _scope.Dispose();
+
+    [Test]
+    public void The_devices_memory_falls_with_every_layer_of_a_backward()
+    {
+        var seen = EightLayers.Watch(CUDA, static () => PretendDevice.MemoryInUse);
+        TestContext.Out.WriteLine(string.Join(", ", seen));
+        Assert.That(seen, Has.Count.EqualTo(EightLayers.Count));
+        for (var i = 2; i < seen.Count; i++)
+        {
+            Assert.That(seen[i - 1] - seen[i], Is.GreaterThanOrEqualTo(EightLayers.Mebi), $"layer {i} of backward begins with what the one before it kept");
+        }
+    }
 
     [Test]
     public void Tensors_of_two_devices_do_not_meet()

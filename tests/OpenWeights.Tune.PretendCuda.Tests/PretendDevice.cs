@@ -12,6 +12,7 @@ internal static unsafe class PretendDevice
     private static delegate* unmanaged<delegate* unmanaged<byte*, void>, void> s_listen;
     private static delegate* unmanaged<long*, long*, void> s_memory;
     private static delegate* unmanaged<int> s_isReadable;
+    private static delegate* unmanaged<int, void> s_setCapability;
 
     /// <summary>What is counted since the start; the order is the native part's.</summary>
     internal enum Counted
@@ -41,6 +42,9 @@ internal static unsafe class PretendDevice
         }
     }
 
+    /// <summary>Gives the device a compute capability, times ten.</summary>
+    internal static void SetCapability(int capability) => s_setCapability(capability);
+
     /// <summary>Whether the host can read the device's memory.</summary>
     internal static bool IsReadable => s_isReadable() != 0;
 
@@ -59,6 +63,8 @@ internal static unsafe class PretendDevice
         s_listen = (delegate* unmanaged<delegate* unmanaged<byte*, void>, void>)Export("listen");
         s_memory = (delegate* unmanaged<long*, long*, void>)Export("memory");
         s_isReadable = (delegate* unmanaged<int>)Export("is_readable");
+        s_setCapability = (delegate* unmanaged<int, void>)Export("set_capability");
+        OpenWeights.Tune.Torch.CudaDriver.StandIn = s_library;
         s_listen(&Heard);
         Assert.That(torch.cuda.is_available() && torch.cuda.device_count() == 1);
     }

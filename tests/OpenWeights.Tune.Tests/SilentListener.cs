@@ -17,6 +17,9 @@ internal sealed class SilentListener : IRunListener
 
     internal List<long> Checkpoints { get; } = [];
 
+    /// <summary>What came of the run, where the test keeps it.</summary>
+    internal RunResult? Result { get; set; }
+
     /// <summary>Is called after each step, to stop a run at a certain one.</summary>
     internal Action<StepMetrics>? OnStep { get; init; }
 

@@ -18,7 +18,7 @@ public static class GgufFolder
     /// <summary>The name of the file that says where a folder's weights are.</summary>
     public const string PointerName = "gguf.json";
 
-    private const string Version = "1";
+    private const string Version = "2";
 
     private static readonly string[] EndNames = ["eos", "eot", "eom"];
 
@@ -27,18 +27,35 @@ public static class GgufFolder
     /// <returns>The folder.</returns>
     /// <exception cref="InvalidDataException">The file's model or tokenizer cannot be read.</exception>
     /// <exception cref="IOException">The folder cannot be written.</exception>
-    public static string Unpack(string path)
+    public static string Unpack(string path) => Unpack(path, "", PointerName, Unpack);
+
+    /// <summary>Writes the tokenizer and the chat template of a file alone, of whatever architecture it is, unless they are there.</summary>
+    /// <param name="path">The GGUF file.</param>
+    /// <returns>The folder.</returns>
+    /// <exception cref="InvalidDataException">The file has no tokenizer, or one that cannot be read.</exception>
+    /// <exception cref="IOException">The folder cannot be written.</exception>
+    public static string UnpackTokenizer(string path) => Unpack(path, "-tokenizer", "tokenizer_config.json", static (file, folder) =>
+    {
+        using var opened = GgufFile.Open(file);
+        GgufTokenizer.Write(opened.Metadata, folder);
+        if (!File.Exists(Path.Combine(folder, "tokenizer_config.json")))
+        {
+            throw new InvalidDataException($"{file}: there is no tokenizer in this file");
+        }
+    });
+
+    private static string Unpack(string path, string suffix, string written, Action<string, string> write)
     {
         var info = new FileInfo(Path.GetFullPath(path));
         var key = string.Create(CultureInfo.InvariantCulture, $"{Version}\n{info.FullName}\n{info.Length}\n{info.LastWriteTimeUtc.Ticks}");
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)))[..12];
-        var folder = Path.Combine(CacheRoot(), "gguf", $"{Path.GetFileNameWithoutExtension(path)}-{hash}");
-        if (File.Exists(Path.Combine(folder, PointerName)))
+        var folder = Path.Combine(CacheRoot(), "gguf", $"{Path.GetFileNameWithoutExtension(path)}-{hash}{suffix}");
+        if (File.Exists(Path.Combine(folder, written)))
         {
             return folder;
         }
 
-        AtomicFolder.Write(folder, work => Unpack(path, work), replace: true);
+        AtomicFolder.Write(folder, work => write(path, work), replace: true);
         return folder;
     }
 

@@ -67,12 +67,24 @@ internal static class GgufTokenizer
             settings["legacy"] = true;
         }
 
-        if (metadata.Text("tokenizer.chat_template") is { } template)
+        if (Templates(metadata) is { } templates)
         {
-            settings["chat_template"] = template;
+            settings["chat_template"] = templates;
         }
 
         return settings;
+    }
+
+    // One text, or where there are others beside it a list by name.
+    private static JsonNode? Templates(GgufMetadata metadata)
+    {
+        const string key = "tokenizer.chat_template";
+        var usual = metadata.Text(key);
+        var named = (metadata.List<string>("tokenizer.chat_templates") ?? []).Select(name => (Name: name, Text: metadata.Text($"{key}.{name}"))).Where(static t => t.Text is not null).ToList();
+        return named.Count == 0 ? usual : new JsonArray(
+        [
+            .. named.Prepend((Name: "default", Text: usual)).Where(static t => t.Text is not null).Select(static t => (JsonNode)new JsonObject { ["name"] = t.Name, ["template"] = t.Text }),
+        ]);
     }
 
     private static JsonObject ByteLevel(GgufMetadata metadata, IReadOnlyList<string> tokens, IReadOnlyList<int> types)

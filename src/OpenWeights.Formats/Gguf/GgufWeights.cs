@@ -122,7 +122,10 @@ public sealed class GgufWeights : IWeightFile
         for (var i = 0; i < count; i++)
         {
             var own = isStack ? GgufPlace.OfExpert(name, i) : name;
-            var entry = new TensorEntry(own, type, shape, checked(shape.Aggregate(1L, static (product, size) => product * size) * type.BitSize() / 8), file.Location, tensor.FileOffset);
+            var entry = new TensorEntry(own, type, shape, checked(shape.Aggregate(1L, static (product, size) => product * size) * type.BitSize() / 8), file.Location, tensor.FileOffset)
+            {
+                IsQuantized = tensor.Type is not (GgufType.F32 or GgufType.F16 or GgufType.BF16),
+            };
             byName.Add(own, (entry, tensor, isStack ? i * shape[0] : 0));
         }
     }

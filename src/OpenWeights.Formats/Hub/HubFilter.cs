@@ -16,6 +16,10 @@ public sealed record HubFilter(IReadOnlyList<string>? Include, IReadOnlyList<str
     /// <summary>What a model needs here.</summary>
     public static HubFilter Model { get; } = new(null, []);
 
+    /// <summary>What a model is told by without its weights: settings, tokenizer and template.</summary>
+    public static HubFilter Settings { get; } = new(
+        ["*.json", "*.jinja", "*.model", "*.tiktoken", "*.model.v*", "merges.txt", "vocab.txt"], ["*/*", "*.safetensors.index.json"]);
+
     /// <summary>Whether a file is wanted.</summary>
     /// <param name="path">Its path in the repository.</param>
     public bool Takes(string path)

@@ -103,18 +103,19 @@ public sealed class AdapterFolder
     /// </summary>
     /// <param name="path">The folder; it is created where it is missing, and other files in it stay.</param>
     /// <param name="config">The config; written as PEFT does: keys sorted, two spaces a level, ASCII only, no newline at the end.</param>
-    /// <param name="tensors">The tensors; the file's metadata is <c>format: pt</c>.</param>
+    /// <param name="tensors">The tensors; the file's metadata begins with <c>format: pt</c>.</param>
+    /// <param name="more">More metadata of the tensors' file; null for none.</param>
     /// <exception cref="ArgumentException">Two tensors have one name, or a number of the config is not finite.</exception>
     /// <exception cref="InvalidOperationException">A tensor's callback gave more or fewer bytes than the tensor has.</exception>
     /// <exception cref="IOException">The disk is full or refused otherwise; the message names the path and the cause.</exception>
     /// <exception cref="UnauthorizedAccessException">The folder may not be written to.</exception>
-    public static void Write(string path, JsonObject config, IReadOnlyList<TensorToWrite> tensors)
+    public static void Write(string path, JsonObject config, IReadOnlyList<TensorToWrite> tensors, IReadOnlyDictionary<string, string>? more = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         ArgumentNullException.ThrowIfNull(config);
         var text = PythonJson.Serialize(config);
         Directory.CreateDirectory(path);
-        SafetensorsWriter.Write(Path.Combine(path, WeightsName), tensors, new Dictionary<string, string> { ["format"] = "pt" });
+        SafetensorsWriter.Write(Path.Combine(path, WeightsName), tensors, new Dictionary<string, string>([KeyValuePair.Create("format", "pt"), .. more ?? new Dictionary<string, string>()]));
         AtomicFile.WriteText(Path.Combine(path, ConfigName), text);
     }
 }

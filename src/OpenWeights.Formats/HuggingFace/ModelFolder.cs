@@ -11,7 +11,12 @@ public sealed class ModelFolder
     /// <summary>The name of the file that makes a folder a model's.</summary>
     public const string ConfigName = "config.json";
 
-    private const string GenerationConfigName = "generation_config.json";
+    /// <summary>The name of the folder with chat templates beside the main one.</summary>
+    public const string TemplatesName = "additional_chat_templates";
+
+    /// <summary>The name of the file with the settings of generation.</summary>
+    public const string GenerationConfigName = "generation_config.json";
+
     private const string EosKey = "eos_token_id";
 
     private static readonly string[] TokenizerNames =
@@ -94,11 +99,12 @@ public sealed class ModelFolder
     /// <param name="path">The path.</param>
     public static string? Find(string path) => RunPlaces.Of(path, "model").FirstOrDefault(IsModel);
 
-    /// <summary>Opens the weights.</summary>
+    /// <summary>Opens the weights. Experts of a mixture that lie in one tensor, as transformers 5's own modules have them, are given one by
+    /// one, by the names that checkpoints usually have.</summary>
     /// <returns>The weights; dispose them.</returns>
-    /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open"/>.</exception>
-    /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath);
+    /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
+    /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, ExpertNames.Of(Config["model_type"]?.ToString()));
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>
@@ -130,10 +136,9 @@ public sealed class ModelFolder
     /// <summary>Templates beside the main one, which transformers keeps in a folder of their own.</summary>
     private static IEnumerable<string> ExtraTemplates(string path)
     {
-        const string folder = "additional_chat_templates";
-        var full = Path.Combine(path, folder);
+        var full = Path.Combine(path, TemplatesName);
         return Directory.Exists(full)
-            ? Names(full).Where(name => name.EndsWith(".jinja", StringComparison.Ordinal)).Select(name => Path.Combine(folder, name))
+            ? Names(full).Where(name => name.EndsWith(".jinja", StringComparison.Ordinal)).Select(name => Path.Combine(TemplatesName, name))
             : [];
     }
 

@@ -13,13 +13,13 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     private readonly Dictionary<string, (IWeightFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
     private readonly List<TensorEntry> tensors = [];
 
-    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, ExpertNames? experts)
     {
         Location = folder;
-        this.files = files;
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
+        this.files = experts is null ? files : [.. files.Select(file => FusedExperts.View(file, experts))];
         var hidden = UnindexedTensors.ToHashSet(StringComparer.Ordinal);
-        foreach (var file in files)
+        foreach (var file in this.files)
         {
             foreach (var entry in file.Tensors.Where(entry => !hidden.Contains(entry.Name)))
             {
@@ -53,7 +53,10 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// or shards are missing.</exception>
     /// <exception cref="InvalidDataException">A file is damaged, or shards and index do not agree; the message names files and
     /// tensors.</exception>
-    public static CheckpointWeights Open(string folder)
+    public static CheckpointWeights Open(string folder) => Open(folder, null);
+
+    /// <summary>As the other; experts that lie in one tensor are given one by one.</summary>
+    internal static CheckpointWeights Open(string folder, ExpertNames? experts)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         if (!Directory.Exists(folder))
@@ -63,19 +66,19 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
         if (File.Exists(Path.Combine(folder, CheckpointNames.Single)))
         {
-            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null);
+            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, experts);
         }
 
         var indexPath = Path.Combine(folder, CheckpointNames.Index);
         if (File.Exists(indexPath))
         {
-            return OpenSharded(folder, CheckpointIndex.Read(indexPath));
+            return OpenSharded(folder, CheckpointIndex.Read(indexPath), experts);
         }
 
-        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null) : throw NoWeights.In(folder);
+        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, null) : throw NoWeights.In(folder);
     }
 
-    /// <summary>Whether a folder has weights that <see cref="Open"/> takes; nothing is read.</summary>
+    /// <summary>Whether a folder has weights that <see cref="Open(string)"/> takes; nothing is read.</summary>
     /// <param name="folder">The folder.</param>
     public static bool ExistIn(string folder) =>
         File.Exists(Path.Combine(folder, CheckpointNames.Single)) || File.Exists(Path.Combine(folder, CheckpointNames.Index))
@@ -104,7 +107,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         return byName[name].File;
     }
 
-    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index)
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, ExpertNames? experts)
     {
         var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
         if (missing.Count > 0)
@@ -118,7 +121,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         var files = OpenAll(folder, index.Shards);
         try
         {
-            return new CheckpointWeights(folder, files, index);
+            return new CheckpointWeights(folder, files, index, experts);
         }
         catch
         {

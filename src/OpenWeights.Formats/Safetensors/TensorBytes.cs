@@ -28,6 +28,15 @@ public sealed unsafe class TensorBytes : IDisposable
         pointer += mapping.PointerOffset + entry.FileOffset;
     }
 
+    /// <summary>A part of a tensor's bytes as a tensor of its own; the whole is given back with it.</summary>
+    internal TensorBytes(TensorBytes whole, long offset, TensorEntry part)
+    {
+        (view, name, Length) = (whole.view, part.Name, part.ByteLength);
+        view.AcquirePointer(ref pointer);
+        pointer = whole.Start + offset;
+        whole.Dispose();
+    }
+
     /// <summary>The tensor's bytes, in number.</summary>
     public long Length { get; }
 

@@ -22,6 +22,10 @@ public sealed class TensorEntry
     /// <summary>The dimensions, outermost first; empty for a scalar. Elements lie in C order.</summary>
     public IReadOnlyList<long> Shape { get; }
 
+    /// <summary>Whether the file holds the values in few bits, so that they are near those that they were made of; <see cref="DType"/> is then what they are
+    /// read as.</summary>
+    public bool IsQuantized { get; internal init; }
+
     /// <summary>The number of elements.</summary>
     public long ElementCount => TensorSize.Elements(Shape)!.Value;
 

@@ -27,10 +27,12 @@ internal static class SentencePieceLoader
 
         var vocabulary = ReadVocabulary(file, model);
         var parts = model.ModelType == 2 ? MakeBpe(file, model, vocabulary, settings) : MakeUnigram(file, model, vocabulary, settings);
+        var added = AddedTokens(file, model, vocabulary, settings);
+        int Id(string? token, int own) => token is null ? own : added.FirstOrDefault(t => t.Content == token)?.Id ?? (vocabulary.Find(token) is >= 0 and var id ? id : own);
         return (parts with
         {
-            AddedTokens = AddedTokens(file, model, vocabulary, settings),
-            PostProcessor = MakePostProcessor(model, settings),
+            AddedTokens = added,
+            PostProcessor = MakePostProcessor(Id(settings.BosToken, model.BosId), Id(settings.EosToken, model.EosId), model, settings),
         }, WithSpecialTokens(model, settings));
     }
 
@@ -166,15 +168,15 @@ internal static class SentencePieceLoader
         return AddedTokenReader.WithSettings(tokens, vocabulary, settings, Path.GetFileName(file));
     }
 
-    private static PostProcessor MakePostProcessor(SentencePieceModel model, TokenizerSettings settings)
+    private static PostProcessor MakePostProcessor(int bos, int eos, SentencePieceModel model, TokenizerSettings settings)
     {
         var addsBos = settings.AddBosToken ?? model.BosId >= 0;
         var addsEos = settings.AddEosToken ?? (model.BosId < 0 && model.EosId >= 0);
         int?[] pieces =
         [
-            .. addsBos && model.BosId >= 0 ? [model.BosId] : Array.Empty<int?>(),
+            .. addsBos && bos >= 0 ? [bos] : Array.Empty<int?>(),
             null,
-            .. addsEos && model.EosId >= 0 ? [model.EosId] : Array.Empty<int?>(),
+            .. addsEos && eos >= 0 ? [eos] : Array.Empty<int?>(),
         ];
         return new PostProcessor(pieces, null);
     }

@@ -6,13 +6,14 @@ namespace OpenWeights.Tokenizers;
 internal static class SettingsReader
 {
     private const string Config = "tokenizer_config.json";
+    private const string SpecialMap = "special_tokens_map.json";
 
     /// <summary>Reads a folder's files; absent ones leave the settings empty.</summary>
     public static TokenizerSettings Read(string folder)
     {
         var config = ReadObject(folder, Config);
         var special = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (var source in new[] { config, ReadObject(folder, "special_tokens_map.json") })
+        foreach (var source in new[] { config, ReadObject(folder, SpecialMap) })
         {
             AddSpecialTokens(source, special);
         }
@@ -22,7 +23,7 @@ internal static class SettingsReader
             Source = Path.Combine(folder, Config),
             SpecialTokens = special,
             ChatTemplates = ReadTemplates(folder, config),
-            AddedTokens = ReadAddedTokens(config),
+            AddedTokens = ReadAddedTokens(folder, config),
             TokenizerClass = WithoutFast(config?["tokenizer_class"].TextOrNull()),
             ModelType = ReadModelType(folder),
             AddBosToken = config?["add_bos_token"].FlagOrNull(),
@@ -79,12 +80,12 @@ internal static class SettingsReader
         }
     }
 
-    private static List<AddedToken> ReadAddedTokens(JsonSection? config)
+    private static List<AddedToken> ReadAddedTokens(string folder, JsonSection? config)
     {
         var tokens = new List<AddedToken>();
         if (config?["added_tokens_decoder"] is not { IsNull: false } decoder)
         {
-            return tokens;
+            return File.Exists(Path.Combine(folder, "tokenizer.json")) ? tokens : ReadOlderAddedTokens(folder, config);
         }
 
         foreach (var (key, value) in decoder.Members())
@@ -103,6 +104,38 @@ internal static class SettingsReader
 
         return [.. tokens.OrderBy(t => t.Id)];
     }
+
+    /// <summary>added_tokens.json, which checkpoints saved before transformers 4.34 have in the place of <c>added_tokens_decoder</c>. It holds
+    /// no flags: special are the tokens that the special ones' settings name.</summary>
+    private static List<AddedToken> ReadOlderAddedTokens(string folder, JsonSection? config)
+    {
+        if (ReadObject(folder, "added_tokens.json") is not { } ids)
+        {
+            return [];
+        }
+
+        var special = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var source in new[] { config, ReadObject(folder, SpecialMap) }.OfType<JsonSection>())
+        {
+            foreach (var (key, value) in source.Members())
+            {
+                if (key is "additional_special_tokens" or "extra_special_tokens" && !value.IsNull && !value.IsString && !value.IsObject)
+                {
+                    special.UnionWith(value.Elements().Select(ContentOf).OfType<string>());
+                }
+                else if (key.EndsWith("_token", StringComparison.Ordinal) && ContentOf(value) is { } content)
+                {
+                    _ = special.Add(content);
+                }
+            }
+        }
+
+        return [.. ids.Members().Where(m => m.Key.Length > 0)
+            .Select(m => new AddedToken(m.Key, m.Value.Count()) { Special = special.Contains(m.Key), Normalized = !special.Contains(m.Key) })
+            .OrderBy(t => t.Id)];
+    }
+
+    private static string? ContentOf(JsonSection value) => value.IsString ? value.Text() : value.IsObject && value["content"].IsString ? value["content"].Text() : null;
 
     private static Dictionary<string, string> ReadTemplates(string folder, JsonSection? config)
     {

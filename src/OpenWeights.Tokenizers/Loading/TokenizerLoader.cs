@@ -28,17 +28,32 @@ internal static class TokenizerLoader
         {
             if (file.EndsWith(name, StringComparison.Ordinal))
             {
-                return VocabAndMergesLoader.Read(file[..^name.Length] + "vocab.json", file[..^name.Length] + "merges.txt", settings);
+                var (words, known) = VocabAndMergesLoader.Read(file[..^name.Length] + "vocab.json", file[..^name.Length] + "merges.txt", settings);
+                return (words with { PostProcessor = WithEnds(words, known) }, known);
             }
         }
 
         var bytes = File.ReadAllBytes(file);
         if (IsJson(bytes))
         {
-            return (TokenizerJsonReader.Read(file, bytes, settings), settings);
+            var parts = TokenizerJsonReader.Read(file, bytes, settings);
+            return (parts with { PostProcessor = WithEnds(parts, settings) }, settings);
         }
 
         return TiktokenLoader.Recognizes(bytes) ? TiktokenLoader.Read(file, bytes, settings) : SentencePieceLoader.Read(file, bytes, settings);
+    }
+
+    // As transformers 5 does: where the settings name either of the two keys, they alone say what is put around a text.
+    private static PostProcessor WithEnds(TokenizerParts parts, TokenizerSettings settings)
+    {
+        if (settings is { AddBosToken: null, AddEosToken: null })
+        {
+            return parts.PostProcessor;
+        }
+
+        int? Id(string? token) => token is null ? null : parts.AddedTokens.FirstOrDefault(t => t.Content == token)?.Id ?? (parts.Model.Vocabulary.Find(token) is >= 0 and var id ? id : null);
+        var (bos, eos) = (settings.AddBosToken == true ? Id(settings.BosToken) : null, settings.AddEosToken == true ? Id(settings.EosToken) : null);
+        return new PostProcessor([.. bos is null ? [] : new[] { bos }, null, .. eos is null ? [] : new[] { eos }], parts.PostProcessor.Trim);
     }
 
     private static bool IsJson(byte[] bytes)

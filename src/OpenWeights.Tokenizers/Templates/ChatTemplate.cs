@@ -63,19 +63,25 @@ public sealed class ChatTemplate
     /// rendered again.
     /// </summary>
     /// <param name="input">The conversation and what belongs to it.</param>
-    /// <param name="assistantRoles">The roles of messages that the model produces; null for <c>assistant</c> alone.</param>
+    /// <param name="assistantRoles">
+    /// The roles of messages that the model produces; null for <c>assistant</c> alone. With none, nothing is looked for or refused.
+    /// </param>
+    /// <param name="lastTurnAlone">
+    /// Whether only the last of the assistant's turns has to be found, which is quicker and does not fail for another; a template's
+    /// <c>{% generation %}</c> blocks are given all the same.
+    /// </param>
     /// <exception cref="ChatTemplateException">
     /// The template refused the conversation, failed, or was stopped; or, with <see cref="ChatTemplateErrorKind.Spans"/>, what the
     /// assistant produces cannot be told: the message says what to do.
     /// </exception>
     /// <exception cref="InvalidDataException">The conversation holds what is no text.</exception>
-    public RenderedChat RenderWithSpans(ChatTemplateInput input, IReadOnlyCollection<string>? assistantRoles = null)
+    public RenderedChat RenderWithSpans(ChatTemplateInput input, IReadOnlyCollection<string>? assistantRoles = null, bool lastTurnAlone = false)
     {
         ArgumentNullException.ThrowIfNull(input);
         var prompts = new PromptRenderer(this, input);
         try
         {
-            return SpanRenderer.Render(this, prompts, input, assistantRoles ?? ["assistant"]);
+            return SpanRenderer.Render(this, prompts, input, assistantRoles ?? ["assistant"], lastTurnAlone);
         }
         catch (TemplateFailure failure)
         {

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Generation;
 
@@ -11,6 +12,7 @@ internal static class ChatCommand
     private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "An adapter: its folder, a run's or a checkpoint's, or NAME=DIR; of several the first is on, and /adapter NAME changes to another.", HelpName = "[NAME=]DIR" };
     private static readonly Option<string?> s_system = new("--system") { Description = "What the model is told first.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(512, 0.7);
+    private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string> s_device = CommonOptions.Device();
     private static readonly Option<string> s_dtype = CommonOptions.DType();
@@ -25,7 +27,7 @@ internal static class ChatCommand
                 result.AddError($"--adapter: {(wrong.Key == ChatLoop.None ? "'none' is the base alone" : $"two adapters are named {wrong.Key}")}; name them with NAME=DIR.");
             }
         });
-        var command = new Command("chat", "Talks with a model in the terminal. /help tells what can be typed.") { s_model, s_adapters, s_system, s_device, s_dtype, s_quantization };
+        var command = new Command("chat", "Talks with a model in the terminal. /help tells what can be typed.") { s_model, s_adapters, s_system, s_device, s_dtype, s_quantization, s_anyBase };
         s_sampling.AddTo(command);
         command.SetAction(Run);
         return command;
@@ -36,13 +38,15 @@ internal static class ChatCommand
         using var session = new ModelSession(arguments.GetValue(s_model)!, [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
         foreach (var (name, folder) in (arguments.GetValue(s_adapters) ?? []).Select(Named))
         {
-            _ = session.Adapters.Load(name, folder, static warning => Console.Error.WriteLine($"warning: {warning}"));
+            _ = session.Adapters.Load(name, folder, ModelSession.Warn, arguments.GetValue(s_anyBase));
         }
 
+        var template = (arguments.GetValue(s_adapters) ?? []).Select(static a => PeftFolder.ChatTemplate(Named(a).Folder)).FirstOrDefault(static t => t is not null);
+        var tokenizer = template is null ? session.Tokenizer : session.Tokenizer.WithChatTemplate(template);
         try
         {
-            var options = s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer));
-            using var chat = new ChatLoop(session.Model, session.Tokenizer, session.Adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
+            var options = s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, tokenizer));
+            using var chat = new ChatLoop(session.Model, tokenizer, session.Adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
             chat.UseSystem(arguments.GetValue(s_system));
             Signals.Interrupted = () =>
             {

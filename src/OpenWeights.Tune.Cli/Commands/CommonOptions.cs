@@ -35,6 +35,8 @@ internal static class CommonOptions
     /// <summary>The same of a command that prints JSON anyway.</summary>
     internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, as without it." };
 
+    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Take an adapter over a base whose values are not those that it was made for." };
+
     internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
 
     internal static Option<string> Device()

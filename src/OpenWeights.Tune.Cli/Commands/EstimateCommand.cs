@@ -3,6 +3,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -11,11 +12,12 @@ internal static class EstimateCommand
 {
     private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
     private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.micro_batch_size=1.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
+    private static readonly Option<bool> s_measure = new("--measure") { Description = "Read the weights and run the longest rows once: the memory that it truly takes, the seconds of a step, and how long the run will be." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
-        var command = new Command("estimate", "Gives the memory that a run will need, by part, before it runs.") { s_config, s_overrides, s_json };
+        var command = new Command("estimate", "Gives the memory that a run will need, by part, before it runs; of the model config.json or a name on the Hub is enough.") { s_config, s_overrides, s_measure, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -25,33 +27,95 @@ internal static class EstimateCommand
         var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
-        _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
-        using var run = TrainingRun.Prepare(config, new RunConsole(json: true));
-        var memory = run.Plan.Memory;
-        if (arguments.GetValue(s_json))
+        var isMeasured = arguments.GetValue(s_measure);
+        var console = new RunConsole(json: true);
+        var folder = isMeasured
+            ? ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop)
+            : ModelPath.ResolveSettings(config.Model.Path, new DownloadConsole(), Signals.Stop);
+        config = config with { Model = config.Model with { Path = folder } };
+        var memory = Memory(config, console);
+        RunMeasurement? measured = null;
+        if (isMeasured)
         {
-            JsonLines.Write(new
-            {
-                weights = memory.Weights,
-                adapter = memory.Adapter,
-                gradients = memory.Gradients,
-                optimizer = memory.Optimizer,
-                activations = memory.Activations,
-                program = memory.Program,
-                peak = memory.Total,
-            });
-            return ExitCode.Success;
+            using var run = TrainingRun.Prepare(config, console);
+            measured = run.Measure();
         }
 
+        if (arguments.GetValue(s_json))
+        {
+            WriteJson(memory, measured);
+        }
+        else
+        {
+            WriteText(memory, measured);
+        }
+
+        return ExitCode.Success;
+    }
+
+    // Rows are as long as they are; where the folder has no tokenizer to tell, as long as they may be.
+    private static RunMemory Memory(RunConfig config, RunConsole console)
+    {
+        try
+        {
+            return RunDraft.Read(config, console, new RunOptions(SettingsAlone: true)).Memory;
+        }
+        catch (FileNotFoundException e) when (e.FileName == config.Model.Path)
+        {
+            console.Warn($"{config.Model.Path} has no tokenizer, so rows are taken to be as long as data.max_length allows ({config.Data.MaxLength} tokens).");
+            return RunMemory.OfLongest(config, config.Model.Path);
+        }
+    }
+
+    private static void WriteJson(RunMemory memory, RunMeasurement? measured)
+    {
+        var estimate = memory.Estimate;
+        JsonLines.Write(new
+        {
+            weights = estimate.Weights,
+            adapter = estimate.Adapter,
+            gradients = estimate.Gradients,
+            optimizer = estimate.Optimizer,
+            activations = estimate.Activations,
+            program = estimate.Program,
+            peak = estimate.Total,
+            needed = memory.Needed,
+            available = memory.Room?.Bytes,
+            fits = memory.Fits,
+            change = memory.Change()?.Settings,
+            measured_peak = measured?.PeakBytes,
+            seconds_per_step = measured?.SecondsPerStep,
+            run_seconds = measured?.RunSeconds,
+        });
+    }
+
+    private static void WriteText(RunMemory memory, RunMeasurement? measured)
+    {
+        var estimate = memory.Estimate;
         foreach (var (name, bytes) in new[]
         {
-            ("weights", memory.Weights), ("adapter", memory.Adapter), ("gradients", memory.Gradients), ("optimizer", memory.Optimizer),
-            ("activations", memory.Activations), ("program", memory.Program), ("peak", memory.Total),
+            ("weights", estimate.Weights), ("adapter", estimate.Adapter), ("gradients", estimate.Gradients), ("optimizer", estimate.Optimizer),
+            ("activations", estimate.Activations), ("program", estimate.Program), ("peak", estimate.Total),
         })
         {
             Console.Out.WriteLine($"{name,-12}{Amount.Bytes(bytes),10}");
         }
 
-        return ExitCode.Success;
+        if (memory.Room is { } room)
+        {
+            Console.Out.WriteLine($"{"available",-12}{Amount.Bytes(room.Bytes),10}  of {room.Where}");
+        }
+
+        if (measured is not null)
+        {
+            Console.Out.WriteLine($"{"measured",-12}{Amount.Bytes(measured.PeakBytes),10}  at most, with the longest rows");
+            Console.Out.WriteLine($"{"a step",-12}{Amount.Number(measured.SecondsPerStep, "F2"),10}  seconds");
+            Console.Out.WriteLine($"{"the run",-12}{Amount.Time(TimeSpan.FromSeconds(measured.RunSeconds)),10}  without evaluations and checkpoints");
+        }
+
+        if (!memory.Fits)
+        {
+            Console.Error.WriteLine($"warning: {memory.TooLarge}");
+        }
     }
 }

@@ -12,6 +12,7 @@ internal static class EvaluateCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
+    private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string> s_data = new("--data") { Description = "The rows to measure on.", HelpName = "FILE", Required = true };
     private static readonly Option<string> s_trainOn = new("--train-on") { Description = "Which tokens count: assistant, completion or all.", DefaultValueFactory = static _ => "assistant" };
@@ -57,20 +58,20 @@ internal static class EvaluateCommand
                 result.AddError("--max-positions must be at least 2.");
             }
         });
-        var command = new Command("evaluate", "Gives loss, perplexity and token accuracy on rows.") { s_model, s_adapter, s_data, s_trainOn, s_format, s_fields, s_maxLength, s_overLength, s_maxPositions, s_untrained, s_batch, s_json, s_device, s_dtype, s_quantization };
+        var command = new Command("evaluate", "Gives loss, perplexity and token accuracy on rows.") { s_model, s_adapter, s_data, s_trainOn, s_format, s_fields, s_maxLength, s_overLength, s_maxPositions, s_untrained, s_batch, s_json, s_device, s_dtype, s_quantization, s_anyBase };
         command.SetAction(Run);
         return command;
     }
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
+        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization), arguments.GetValue(s_anyBase));
         var section = new DataSection { MaxLength = arguments.GetValue(s_maxLength), OverLength = arguments.GetValue(s_overLength)!, UntrainedRows = arguments.GetValue(s_untrained)! };
         var fields = (arguments.GetValue(s_fields) ?? []).Select(static f => f.Split('=', 2)).ToDictionary(static f => f[0], static f => f[1]);
         var rows = DataSet.Read(
             [new DataSource { Path = arguments.GetValue(s_data)!, Format = arguments.GetValue(s_format)!, Fields = fields }],
             section,
-            new RowTokenizer(session.Loaded.Folder.FolderPath, arguments.GetValue(s_trainOn)!),
+            new RowTokenizer(session.Loaded.Folder.FolderPath, arguments.GetValue(s_trainOn)!, session.ChatTemplate),
             session.Model.Config.VocabularySize,
             pack: false,
             arguments.GetValue(s_maxPositions) is { } most ? new ModelRoom(most, "--max-positions") : ModelRoom.Of(session.Model.Config),

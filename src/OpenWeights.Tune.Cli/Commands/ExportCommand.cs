@@ -17,8 +17,11 @@ internal static class ExportCommand
     private static readonly Option<string> s_output = new("--output") { Description = "The folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
     private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m or q6_k. Left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: the largest weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
+    private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged and gguf: none, nf4 or int8; the base's linear layers as they are after that quantisation, which is what an adapter trained so has seen." };
     private static readonly Option<bool?> s_verify = new("--verify") { Description = "Read what was written again and run it beside the trained model; left out, only for models below 4 GB." };
+    private static readonly Option<string[]> s_data = new("--data") { Description = "Rows on which the answers of base, base and adapter, and of what was written are compared; left out, the eval rows of the adapter's own run.", HelpName = "FILE" };
+    private static readonly Option<int> s_dataRows = CommonOptions.Number("--data-rows", "How many rows are compared at most; 0 for none.", 10, 0);
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     private static readonly Option<bool> s_json = CommonOptions.Json();
@@ -37,7 +40,7 @@ internal static class ExportCommand
         });
         var command = new Command("export", "Writes a trained adapter, or the model with it, for use elsewhere, and checks what it wrote.")
         {
-            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_verify, s_device, s_json,
+            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
         };
         command.Validators.Add(Check);
         command.SetAction(Run);
@@ -68,7 +71,11 @@ internal static class ExportCommand
         Devices.UseAllCores();
         var (model, own) = ModelPath.WithAdapter(arguments.GetValue(s_model)!);
         var choices = Adapters(arguments.GetValue(s_adapter));
-        using var work = new ExportWork(model, [.. own is null ? choices : choices.Prepend(new AdapterChoice(own, 1))], arguments.GetValue(s_quantization), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!);
+        using var work = new ExportWork(model, [.. own is null ? choices : choices.Prepend(new AdapterChoice(own, 1))], arguments.GetValue(s_quantization), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!, arguments.GetValue(s_anyBase))
+        {
+            Data = arguments.GetValue(s_data) ?? [],
+            DataRows = arguments.GetValue(s_dataRows),
+        };
         switch (arguments.GetValue(s_format))
         {
             case "peft":

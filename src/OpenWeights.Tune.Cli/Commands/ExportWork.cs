@@ -17,33 +17,46 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal sealed class ExportWork : IDisposable
 {
     private const long SmallModelBytes = 4L << 30;
-    private readonly string _model;
     private readonly string _modelPath;
     private readonly IReadOnlyList<AdapterChoice> _choices;
     private readonly string? _quantization;
     private readonly string _output;
     private readonly bool? _verify;
     private readonly string _device;
+    private readonly bool _anyBase;
     private LoadedModel? _base;
     private AdapterSet? _adapters;
     private bool _isOutline;
 
-    internal ExportWork(string model, IReadOnlyList<AdapterChoice> adapters, string? quantization, string output, bool? verify, string device)
+    internal ExportWork(string model, IReadOnlyList<AdapterChoice> adapters, string? quantization, string output, bool? verify, string device, bool anyBase)
     {
-        _model = model;
         _modelPath = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         _choices = adapters;
         _quantization = quantization is "none" ? null : quantization;
         _output = output;
         _verify = verify;
         _device = device;
+        _anyBase = anyBase;
     }
+
+    /// <summary>Files of rows that answers are compared on; none for those of the adapter's run.</summary>
+    internal IReadOnlyList<string> Data { get; init; } = [];
+
+    /// <summary>How many rows are compared.</summary>
+    internal int DataRows { get; init; }
 
     internal void Peft()
     {
         OpenBase();
         var adapter = Single();
-        AtomicFolder.Write(_output, work => PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath)));
+        AtomicFolder.Write(_output, work =>
+        {
+            PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            if (_base.ChatTemplate is { } template)
+            {
+                AtomicFile.WriteText(Path.Combine(work, "chat_template.jinja"), template);
+            }
+        });
         var folder = AdapterFolder.Open(_output);
         using var written = folder.OpenWeights();
         using var scope = NewDisposeScope();
@@ -61,6 +74,11 @@ internal sealed class ExportWork : IDisposable
         {
             Console.Error.WriteLine($"warning: {warning}");
         }
+
+        if (MayVerify())
+        {
+            Compare(null);
+        }
     }
 
     internal void Merged(string? dtypeName, long maxShardBytes)
@@ -73,7 +91,7 @@ internal sealed class ExportWork : IDisposable
             _ => null,
         };
         var folder = ModelFolder.Open(_modelPath);
-        var card = ModelCard.Write(folder, _model, [.. _choices.Select(static c => (c.Folder, c.Weight))]);
+        var card = ModelCard.Write(folder, ModelPath.NameOf(_modelPath), [.. _choices.Select(static c => (c.Folder, c.Weight))]);
         var unties = false;
         if (IsPlainCopy)
         {
@@ -91,6 +109,7 @@ internal sealed class ExportWork : IDisposable
         if (MayVerify())
         {
             Verify(_output);
+            Compare(_output);
         }
     }
 
@@ -101,12 +120,12 @@ internal sealed class ExportWork : IDisposable
         var unties = false;
         if (IsPlainCopy)
         {
-            _ = GgufExport.Write(folder, null, _output, preset);
+            _ = GgufExport.Write(folder, null, _output, preset, planned: plan => GgufText.Write(plan, folder));
         }
         else
         {
             OpenBase();
-            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model);
+            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, _base.ChatTemplate, plan => GgufText.Write(plan, folder));
         }
 
         Console.Out.WriteLine($"model written to {_output} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
@@ -121,6 +140,7 @@ internal sealed class ExportWork : IDisposable
         {
             GgufFolder.Unpack(_output, unpacked);
             Verify(unpacked);
+            Compare(unpacked);
         }
         finally
         {
@@ -150,7 +170,7 @@ internal sealed class ExportWork : IDisposable
     private void OpenBase()
     {
         _isOutline = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
-        Use(_isOutline ? ModelLoader.Outline(_modelPath) : Load(), static warning => Console.Error.WriteLine($"warning: {warning}"));
+        Use(_isOutline ? ModelLoader.Outline(_modelPath) : Load(), ModelSession.Warn);
     }
 
     private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization));
@@ -158,10 +178,16 @@ internal sealed class ExportWork : IDisposable
     private void Use(LoadedModel loaded, Action<string>? warn)
     {
         _base = loaded;
+        foreach (var warning in warn is null ? [] : loaded.Warnings)
+        {
+            warn!(warning);
+        }
+
+        loaded.ChatTemplate = _choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null);
         _adapters = new AdapterSet(loaded.Model);
         foreach (var choice in _choices)
         {
-            _ = _adapters.Load(choice.Folder, choice.Folder, warn);
+            _ = _adapters.Load(choice.Folder, choice.Folder, warn, _anyBase);
         }
 
         _adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);
@@ -206,16 +232,54 @@ internal sealed class ExportWork : IDisposable
         return false;
     }
 
-    private void Verify(string folder)
+    // An outline computes nothing.
+    private void LoadBase()
     {
         if (_base is null || _isOutline)
         {
-            // An outline computes nothing.
             Dispose();
             Use(Load(), warn: null);
             _isOutline = false;
         }
+    }
 
+    // What was written with its own tokenizer, template and end tokens; null for an adapter, which its base reads.
+    private void Compare(string? folder)
+    {
+        if (ExportComparison.Of(Data, _choices, DataRows) is not { } comparison)
+        {
+            return;
+        }
+
+        LoadBase();
+        var trained = _choices.Select(static c => (c.Folder, c.Weight)).ToList();
+        _adapters!.Use();
+        comparison.Add("base", _base!.Model, _base.Folder);
+        if (trained.Count > 0)
+        {
+            _adapters.Use(trained);
+            comparison.Add("base and adapter", _base.Model, _base.Folder);
+        }
+
+        if (folder is null)
+        {
+            _ = _adapters.Load(_output, _output);
+            _adapters.Use((_output, 1));
+            comparison.Add("what was written", _base.Model, _base.Folder);
+            _adapters.Use(trained);
+        }
+        else
+        {
+            using var written = ModelLoader.Load(folder, null, _base.Model.Device);
+            comparison.Add("what was written", written.Model, written.Folder);
+        }
+
+        comparison.Write();
+    }
+
+    private void Verify(string folder)
+    {
+        LoadBase();
         var found = MergedExport.Verify(_base!, folder);
         Console.Out.WriteLine(
             $"read back and run: its logits differ from {(_choices.Count == 0 ? "the base's" : "base and adapter's")} by at most {Amount.Number(found.Difference, "0.0e0")} "

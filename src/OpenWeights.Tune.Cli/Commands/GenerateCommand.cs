@@ -13,6 +13,7 @@ internal static class GenerateCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
+    private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "The text to go on from; several are continued side by side.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A JSON file with a list of messages, put through the model's chat template.", HelpName = "FILE" };
@@ -23,7 +24,7 @@ internal static class GenerateCommand
 
     internal static Command Create()
     {
-        var command = new Command("generate", "Continues texts, or answers messages.") { s_model, s_adapter, s_prompt, s_messages, s_json, s_device, s_dtype, s_quantization };
+        var command = new Command("generate", "Continues texts, or answers messages.") { s_model, s_adapter, s_prompt, s_messages, s_json, s_device, s_dtype, s_quantization, s_anyBase };
         s_sampling.AddTo(command);
         command.Validators.Add(static result =>
         {
@@ -38,7 +39,7 @@ internal static class GenerateCommand
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
+        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization), arguments.GetValue(s_anyBase));
         var prompts = Prompts(arguments, session);
         var json = arguments.GetValue(s_json);
 
@@ -78,24 +79,13 @@ internal static class GenerateCommand
     {
         if (arguments.GetValue(s_prompt) is { Length: > 0 } texts)
         {
-            return [.. texts.Select(text => Prompt(text, session))];
+            return [.. texts.Select(text => session.Tokenizer.EncodePrompt(text))];
         }
 
         var path = arguments.GetValue(s_messages)!;
-        if (!File.Exists(path))
-        {
-            throw new FileNotFoundException($"{path}: there is no such file.", path);
-        }
-
-        var messages = JsonNode.Parse(File.ReadAllText(path)) as JsonArray ?? throw new InvalidDataException($"{path}: a JSON list of messages is wanted, such as [{{\"role\": \"user\", \"content\": \"Hello\"}}].");
+        var messages = new JsonArray([.. JsonFile.ReadList(path, static item => item is JsonObject, "a JSON list of messages, such as [{\"role\": \"user\", \"content\": \"Hello\"}],").Select(static m => m.DeepClone())]);
         return session.Tokenizer.ChatTemplateText is null
             ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template; use --prompt.")
             : [session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false)];
-    }
-
-    private static int[] Prompt(string text, ModelSession session)
-    {
-        var ids = session.Tokenizer.Encode(text, addSpecialTokens: true);
-        return ids.Length > 0 && ids[^1] == session.Tokenizer.EosToken ? ids[..^1] : ids;
     }
 }

@@ -27,6 +27,14 @@ internal static class GgufInspection
             };
         }
 
+        foreach (var (key, value) in file.Metadata.Any(static m => m.Key == "tokenizer.ggml.tokens") ? InspectCommand.TokenizerFile(GgufFolder.UnpackTokenizer(path)) : [])
+        {
+            if (key != "kind")
+            {
+                description[key] = value?.DeepClone();
+            }
+        }
+
         description["tensors"] = new JsonArray(
         [
             .. file.Tensors.Select(static t => (JsonNode)new JsonObject

@@ -73,7 +73,7 @@ internal static class InitCommand
         Action<string>? addTokenizer = copied is not null ? folder => CopyTokenizer(copied, folder)
             : data.Length > 0 ? folder => NewTokenizer.Write(data, shape.VocabularySize, shape.MaxPositions, folder)
             : null;
-        var parameters = NewModel.Write(arguments.GetValue(s_family)!, shape, arguments.GetValue(s_seed), Devices.DType(arguments.GetValue(s_dtype)!) ?? float32, output, addTokenizer);
+        var parameters = NewModel.Write(arguments.GetValue(s_family)!, shape, arguments.GetValue(s_seed), Devices.DType(arguments.GetValue(s_dtype)!) ?? ScalarType.Float32, output, addTokenizer);
         if (arguments.GetValue(s_json))
         {
             JsonLines.Write(new { family = arguments.GetValue(s_family), parameters, output });

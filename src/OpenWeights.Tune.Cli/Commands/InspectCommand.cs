@@ -143,9 +143,22 @@ internal static class InspectCommand
         description["ranks"] = string.Join(", ", ranks.GroupBy(static t => t.Shape[0]).OrderBy(static g => g.Key).Select(static g => $"{g.Key} ({g.Count()} modules)"));
         description["parameters"] = weights.Tensors.Sum(static t => t.Name.Contains(".base_layer.weight", StringComparison.Ordinal) ? 0 : t.ElementCount);
         description["bytes"] = weights.Tensors.Sum(static t => t.ByteLength);
-        description["warnings"] = new JsonArray([.. AdapterLimits.Of(folder.Config, weights).Select(static w => (JsonNode)w)]);
+        description["warnings"] = new JsonArray([.. AdapterLimits.Of(folder.Config, weights).Concat(ChangesNothing(folder)).Select(static w => (JsonNode)w)]);
         description["tensors"] = Tensors(weights.Tensors);
         return description;
+    }
+
+    private static string[] ChangesNothing(AdapterFolder folder)
+    {
+        try
+        {
+            return AdapterEffect.IsNone(folder) ? [$"the adapter changes nothing: {AdapterEffect.Reason}."] : [];
+        }
+        catch (InvalidDataException)
+        {
+            // An adapter of another kind is described all the same.
+            return [];
+        }
     }
 
     private static JsonObject Safetensors(string path)
@@ -160,7 +173,7 @@ internal static class InspectCommand
         };
     }
 
-    private static JsonObject TokenizerFile(string path)
+    internal static JsonObject TokenizerFile(string path)
     {
         var tokenizer = Tokenizer.Load(path);
         JsonNode? Token(int? id) => id is { } known ? $"{tokenizer.IdToToken(known)} ({known})" : null;

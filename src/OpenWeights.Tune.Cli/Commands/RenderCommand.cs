@@ -4,13 +4,14 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>owt render.</summary>
 internal static class RenderCommand
 {
-    private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "The folder or file whose chat template is used.", HelpName = "DIR_OR_FILE" };
+    private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "The folder or file (a GGUF file too) whose chat template is used.", HelpName = "DIR_OR_FILE" };
     private static readonly Option<string?> s_template = new("--template") { Description = "A file with a chat template.", HelpName = "FILE.jinja" };
     private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}. All else, such as \"enable_thinking\" or \"bos_token\", is a variable of the template, also inside \"kwargs\".", HelpName = "CASES.json", Required = true };
     private static readonly Option<string?> s_now = new("--now") { Description = "The time that templates are told, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
@@ -118,7 +119,7 @@ internal static class RenderCommand
 
     private static TemplateSource OfTokenizer(string path)
     {
-        var files = ChatTemplateFiles.Load(path);
+        var files = ChatTemplateFiles.Load(ModelPath.ResolveTokenizer(path, new DownloadConsole(), Signals.Stop));
         return new TemplateSource(
             path,
             new Dictionary<string, string>(files.SpecialTokens),

@@ -15,6 +15,7 @@ internal static class ScoreCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
+    private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string> s_input = new("--input") { Description = "JSON lines with \"text\" or \"input_ids\".", HelpName = "FILE.jsonl", Required = true };
     private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write each line's logits, [tokens, vocabulary], as a tensor named by its number from 0.", HelpName = "FILE.safetensors" };
@@ -25,14 +26,14 @@ internal static class ScoreCommand
 
     internal static Command Create()
     {
-        var command = new Command("score", "Gives the log-probability of each token of texts.") { s_model, s_adapter, s_input, s_logits, s_device, s_dtype, s_quantization, s_json };
+        var command = new Command("score", "Gives the log-probability of each token of texts.") { s_model, s_adapter, s_input, s_logits, s_device, s_dtype, s_quantization, s_anyBase, s_json };
         command.SetAction(Run);
         return command;
     }
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
+        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization), arguments.GetValue(s_anyBase));
         using var nothing = no_grad();
         using var kept = NewDisposeScope();
         var wanted = arguments.GetValue(s_logits);
@@ -40,7 +41,7 @@ internal static class ScoreCommand
         foreach (var row in DataFile.Read(arguments.GetValue(s_input)!))
         {
             Signals.Stop.ThrowIfCancellationRequested();
-            var ids = row.Json.ContainsKey("input_ids") ? row.Ints("input_ids") : session.Tokenizer.Encode(row.Text("text"), addSpecialTokens: true);
+            var ids = row.Json.ContainsKey("input_ids") ? row.Ints("input_ids") : [.. session.Tokenizer.EncodeOnce(row.Text("text")).Select(static s => s.Id)];
             using var scope = NewDisposeScope();
             var logits = Logits(session.Model, ids, row);
             var scores = LogProbabilities(logits, ids);

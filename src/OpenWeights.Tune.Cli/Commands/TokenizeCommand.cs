@@ -3,13 +3,14 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>owt tokenize.</summary>
 internal static class TokenizeCommand
 {
-    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "The tokenizer's folder or file.", HelpName = "DIR_OR_FILE", Required = true };
+    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "The tokenizer's folder or file, a GGUF file, or a model's name on the Hub.", HelpName = "DIR_OR_FILE", Required = true };
     private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of texts.", HelpName = "FILE.json", Required = true };
 
     private static readonly Option<bool> s_offsets = new("--offsets") { Description = "Adds \"offsets\": where each token of \"ids\" begins and ends in the text, in characters (Unicode code points)." };
@@ -25,7 +26,7 @@ internal static class TokenizeCommand
 
     private static int Run(ParseResult arguments)
     {
-        var tokenizer = Tokenizer.Load(arguments.GetValue(s_tokenizer)!);
+        var tokenizer = Tokenizer.Load(ModelPath.ResolveTokenizer(arguments.GetValue(s_tokenizer)!, new DownloadConsole(), Signals.Stop));
         var texts = JsonFile.ReadList(arguments.GetValue(s_input)!, static item => item?.GetValueKind() == JsonValueKind.String, "a JSON list of texts");
         foreach (var text in texts.Select(static item => item.GetValue<string>()))
         {

@@ -14,13 +14,14 @@ internal static class TrainCommand
     private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
     private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
     private static readonly Option<bool> s_resume = new("--resume") { Description = "Go on from the newest whole checkpoint of the run's folder." };
-    private static readonly Option<bool> s_overwrite = new("--overwrite") { Description = "Start over where the run's folder holds an unfinished run." };
+    private static readonly Option<bool> s_overwrite = new("--overwrite") { Description = "Start over where the run's folder holds an earlier run, which is deleted." };
+    private static readonly Option<bool> s_force = new("--force") { Description = "Train also where the run does not fit into the memory that there is." };
     private static readonly Option<bool> s_dryRun = new("--dry-run") { Description = "Check everything, print the plan and some rows, and train nothing." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
-        var command = new Command("train", "Trains as a YAML file says.") { s_config, s_overrides, s_resume, s_overwrite, s_dryRun, s_json };
+        var command = new Command("train", "Trains as a YAML file says.") { s_config, s_overrides, s_resume, s_overwrite, s_force, s_dryRun, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -31,22 +32,31 @@ internal static class TrainCommand
         var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         var config = file.Config;
         var console = new RunConsole(arguments.GetValue(s_json));
+        var (resume, overwrite, isDry, json) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_dryRun), arguments.GetValue(s_json));
         RunCheck.Require(file);
+        if (!isDry)
+        {
+            // Before minutes are spent on data and weights.
+            RunFolder.RequireFree(config, resume, overwrite);
+        }
+
         if (ModelPath.WouldDownload(config.Model.Path))
         {
             _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
             RunCheck.Require(file);
         }
 
-        if (arguments.GetValue(s_dryRun))
+        var options = new RunOptions(resume, RequireMemory: !arguments.GetValue(s_force));
+        if (isDry)
         {
-            return DryRun(config, console, arguments.GetValue(s_json));
+            return DryRun(config, console, options, json);
         }
 
         var result = console.Show(() =>
         {
-            using var run = TrainingRun.Prepare(config, console);
-            return run.Run(arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), Environment.CommandLine, Signals.Stop);
+            using var run = TrainingRun.Prepare(config, console, options);
+            _ = run.Run(resume, overwrite, Environment.CommandLine, Signals.Stop);
+            return run.Result;
         });
         if (result is null)
         {
@@ -59,13 +69,18 @@ internal static class TrainCommand
         return ExitCode.Success;
     }
 
-    private static int DryRun(RunConfig config, RunConsole console, bool json)
+    private static int DryRun(RunConfig config, RunConsole console, RunOptions options, bool json)
     {
-        using var run = TrainingRun.Prepare(config, console);
-        var plan = run.Plan;
+        var draft = RunDraft.Read(config, console, options);
+        var plan = draft.Plan;
         if (json)
         {
-            JsonLines.Write(PlanJson.Of(plan, run.Rows, RowsShown));
+            if (!draft.Memory.Fits)
+            {
+                Console.Error.WriteLine($"warning: {draft.Memory.TooLarge}");
+            }
+
+            JsonLines.Write(PlanJson.Of(plan, draft.Data.Train.Rows, RowsShown));
             return ExitCode.Success;
         }
 
@@ -74,8 +89,13 @@ internal static class TrainCommand
             Console.Out.WriteLine(line);
         }
 
-        var tokenizer = plan.Train.IsTokenized ? null : run.RowTokenizer.Tokenizer as OpenWeights.Tokenizers.Tokenizer;
-        new RowPreview(Console.Out, tokenizer, RowPreview.HasColour).Write(run.Rows, RowsShown);
+        if (!draft.Memory.Fits)
+        {
+            Console.Error.WriteLine($"warning: {draft.Memory.TooLarge}");
+        }
+
+        var tokenizer = plan.Train.IsTokenized ? null : draft.RowTokenizer.Tokenizer as OpenWeights.Tokenizers.Tokenizer;
+        new RowPreview(Console.Out, tokenizer, RowPreview.HasColour).Write(draft.Data.Train.Rows, RowsShown);
         return ExitCode.Success;
     }
 }

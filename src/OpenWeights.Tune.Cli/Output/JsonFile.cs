@@ -27,11 +27,11 @@ internal static partial class JsonFile
         try
         {
             var text = Escapes().Replace(File.ReadAllText(path), static e => e.Groups["lone"].Success ? @"\ufffd" : e.Value);
-            document = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 512 });
+            document = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 512, AllowDuplicateProperties = false });
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{path}: {wanted} is wanted, but this is no valid JSON: {e.Message}", e);
+            throw new InvalidDataException($"{path}: {wanted} is wanted, but this is no valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')} (line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1}).", e);
         }
 
         var list = document as JsonArray ?? throw new InvalidDataException($"{path}: {wanted} is wanted.");

@@ -25,7 +25,7 @@ internal static class PlanJson
         ["steps"] = plan.TotalSteps,
         ["steps_per_epoch"] = plan.StepsPerEpoch,
         ["steps_done"] = plan.StepsDone,
-        ["rows_per_step"] = plan.Config.Training.MicroBatchSize * plan.Config.Training.GradientAccumulationSteps,
+        ["rows_per_step"] = plan.Config.Training.RowsAtOnce * plan.Config.Training.GradientAccumulationSteps,
         ["memory"] = new JsonObject
         {
             ["weights"] = plan.Memory.Weights,
@@ -35,6 +35,8 @@ internal static class PlanJson
             ["activations"] = plan.Memory.Activations,
             ["program"] = plan.Memory.Program,
             ["peak"] = plan.Memory.Total,
+            ["needed"] = plan.MemoryNeeded,
+            ["available"] = plan.Room?.Bytes,
         },
         ["output_dir"] = plan.Config.OutputDir,
         ["preview"] = new JsonArray([.. rows.Take(count).Select(static r => (JsonNode)new JsonObject

@@ -22,16 +22,26 @@ internal static class PlanText
             yield return line;
         }
 
-        if (!config.Data.Packing)
+        if (!config.Data.Packs)
         {
             yield return $"          {Amount.Percent(plan.Padding)} of the batches is padding";
         }
 
-        yield return $"steps     {Amount.Count(plan.TotalSteps)}{(plan.StepsDone > 0 ? $", of which {plan.StepsDone} are done" : "")} ({Amount.Count(plan.StepsPerEpoch)} an epoch, {config.Training.MicroBatchSize} x {config.Training.GradientAccumulationSteps} rows each)";
+        yield return $"steps     {Amount.Count(plan.TotalSteps)}{(plan.StepsDone > 0 ? $", of which {plan.StepsDone} are done" : "")} ({Amount.Count(plan.StepsPerEpoch)} an epoch, {config.Training.RowsAtOnce} x {config.Training.GradientAccumulationSteps} rows each)";
         var memory = plan.Memory;
         yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
+        if (plan.Room is { } room)
+        {
+            yield return $"          of {room.Where} {Amount.Bytes(room.Bytes)} may be taken{(plan.MemoryNeeded == memory.Total ? "" : $", of which the run needs {Amount.Bytes(plan.MemoryNeeded)}")}";
+        }
+
         yield return $"folder    {config.OutputDir}";
-        if (config.Training.WarmupRatio is null && config.Training.WarmupSteps >= plan.TotalSteps)
+        if (RunDefaults.Advice(plan) is { } advice)
+        {
+            yield return $"warning: {advice}";
+        }
+
+        if (config.Training.WarmupRatio is null && config.Training.WarmupSteps >= plan.TotalSteps && config.Training.WarmupSteps > 0)
         {
             yield return $"warning: training.warmup_steps ({config.Training.WarmupSteps}) reaches to the end of the run; the learning rate never gets to {Amount.Number(config.Training.LearningRate, "0.##e0")}.";
         }

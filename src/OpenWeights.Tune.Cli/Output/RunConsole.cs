@@ -15,6 +15,7 @@ internal sealed class RunConsole : IRunListener
     private readonly bool _json;
     private readonly long _started = Stopwatch.GetTimestamp();
     private readonly Dictionary<string, IReadOnlyList<Answer>> _answers = [];
+    private AskedRows _asked;
     private ProgressContext? _progress;
     private ProgressTask? _task;
     private long _firstStep = -1;
@@ -115,7 +116,8 @@ internal sealed class RunConsole : IRunListener
         if (scores.When is "before training" or "after training")
         {
             _answers[scores.When] = answers;
-            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} eval answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}");
+            _asked = scores.Asked;
+            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} {(scores.Asked == AskedRows.Trained ? "" : "eval ")}answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}");
             return;
         }
 
@@ -135,12 +137,12 @@ internal sealed class RunConsole : IRunListener
     }
 
     /// <summary>What came of the run, on stdout.</summary>
-    internal void Finish(string result)
+    internal void Finish(RunResult result)
     {
         if (_json)
         {
             // What was not asked is not there.
-            var line = new JsonObject { ["result"] = result };
+            var line = new JsonObject { ["result"] = result.Folder, ["step"] = result.Step, ["last_step"] = result.LastStep, ["best_step"] = result.BestStep };
             if (_answers.Count > 0)
             {
                 line["exact_match"] = new JsonObject(_answers.Select(static a => KeyValuePair.Create(a.Key.Replace(' ', '_'), (JsonNode?)Exact(a.Value))));
@@ -153,10 +155,15 @@ internal sealed class RunConsole : IRunListener
         if (_answers.TryGetValue("after training", out var after))
         {
             var before = _answers.GetValueOrDefault("before training");
-            AnswerText.Write(Console.Out, before, after);
+            AnswerText.Write(Console.Out, before, after, _asked);
         }
 
-        Console.Out.WriteLine($"{(result.EndsWith("adapter", StringComparison.Ordinal) ? "adapter" : "model")} written to {result} after {Amount.Time(Stopwatch.GetElapsedTime(_started))}");
+        if (result.Choice is { } choice)
+        {
+            Console.Out.WriteLine(choice);
+        }
+
+        Console.Out.WriteLine($"{result.Name} written to {result.Folder} after {Amount.Time(Stopwatch.GetElapsedTime(_started))}");
     }
 
     private static double Exact(IReadOnlyList<Answer> answers) => (double)answers.Count(static a => a.IsExact) / answers.Count;

@@ -33,6 +33,9 @@ public sealed class AdapterMix : IDisposable
     /// <summary>The base's tensors that merging changes.</summary>
     public IReadOnlySet<string> ChangedTensors { get; }
 
+    /// <summary>Whether an embedding and a head that are one weight in the base stay one.</summary>
+    internal bool KeepsTie => _adapters.All(static a => a.Adapter.KeepsTie || !a.Adapter.Parts.Any(static p => AdapterTargets.IsEmbedding(p.Module)));
+
     private bool IsSingle => _adapters is [{ Weight: 1 }];
 
     /// <summary>A tensor of the base with the combination merged in.</summary>
@@ -71,7 +74,7 @@ public sealed class AdapterMix : IDisposable
         }
 
         var parts = _adapters.SelectMany(static a => a.Adapter.Parts.Select(p => (Part: p, a.Weight))).ToList();
-        foreach (var layer in parts.Where(static p => p.Part is LoraLayer).GroupBy(static p => ((LoraLayer)p.Part).Target))
+        foreach (var layer in parts.Where(static p => Target(p.Part) is not null).GroupBy(static p => Target(p.Part)!))
         {
             layer.Key.Adapter = Mixed(layer);
         }
@@ -119,6 +122,13 @@ public sealed class AdapterMix : IDisposable
         _mixed.ForEach(static m => m.Dispose());
         _mixed.Clear();
     }
+
+    private static LinearLayer? Target(AdapterPart part) => part switch
+    {
+        LoraLayer layer => layer.Target,
+        TiedHeadLora head => head.Target,
+        _ => null,
+    };
 
     private MixedLayer Mixed(IEnumerable<(AdapterPart Part, double Weight)> parts)
     {

@@ -28,9 +28,10 @@ public sealed class AdapterSet : IDisposable
     /// <param name="name">The name to use it by.</param>
     /// <param name="path">The folder.</param>
     /// <param name="warn">As <see cref="PeftFolder.Load"/>.</param>
+    /// <param name="anyBase">As <see cref="PeftFolder.Load"/>.</param>
     /// <exception cref="ArgumentException">There is an adapter of that name.</exception>
     /// <exception cref="InvalidDataException">The adapter cannot be read, or does not fit the model.</exception>
-    public LoraAdapter Load(string name, string path, Action<string>? warn = null)
+    public LoraAdapter Load(string name, string path, Action<string>? warn = null, bool anyBase = false)
     {
         if (_adapters.ContainsKey(name))
         {
@@ -40,7 +41,7 @@ public sealed class AdapterSet : IDisposable
         AdapterMix.Disable(_model);
         try
         {
-            var adapter = PeftFolder.Load(_model, path, warn);
+            var adapter = PeftFolder.Load(_model, path, warn, anyBase);
             adapter.Enabled = false;
             return _adapters[name] = adapter;
         }

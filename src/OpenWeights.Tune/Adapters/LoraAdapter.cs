@@ -10,8 +10,9 @@ public sealed class LoraAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
 
-    private LoraAdapter(LoraConfig config, List<AdapterPart> parts)
+    private LoraAdapter(CausalLanguageModel @base, LoraConfig config, List<AdapterPart> parts)
     {
+        Base = @base;
         Config = config;
         _parts = parts;
     }
@@ -50,6 +51,15 @@ public sealed class LoraAdapter : IDisposable
     /// <summary>Whether a file of this adapter holds the base's weights of adapted embeddings and heads, as PEFT's do.</summary>
     internal bool SavesAdaptedEmbeddings { get; init; } = true;
 
+    /// <summary>What is remembered of the base; null where nothing is yet.</summary>
+    internal BaseFingerprint? Fingerprint { get; set; }
+
+    /// <summary>The base.</summary>
+    internal CausalLanguageModel Base { get; }
+
+    /// <summary>Whether embedding and head, one weight in the base, are changed as one.</summary>
+    internal bool KeepsTie { get; init; }
+
     /// <summary>Puts a fresh adapter on a model, as PEFT starts one; apart from magnitudes and PiSSA's parts its weights are float32 random numbers and zeros.</summary>
     /// <param name="model">The base model; its own weights stay as they are.</param>
     /// <param name="config">The settings.</param>
@@ -61,7 +71,9 @@ public sealed class LoraAdapter : IDisposable
         ArgumentNullException.ThrowIfNull(config);
         AdapterTargets.RequireNames(model, config);
         using var generator = new Generator((ulong)seed);
-        return Attach(model, config, new FreshWeights(model, config, generator));
+        var adapter = Attach(model, config, new FreshWeights(model, config, generator));
+        adapter.Fingerprint = BaseFingerprint.Of(model);
+        return adapter;
     }
 
     /// <summary>Puts an adapter on a model whose weights come from elsewhere.</summary>
@@ -74,11 +86,13 @@ public sealed class LoraAdapter : IDisposable
     internal static LoraAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
     {
         var parts = new List<AdapterPart>();
+        var tie = WeightTie.Of(model, config);
+        config = tie.Config;
         try
         {
             foreach (var (name, module) in AdapterTargets.Of(model, config))
             {
-                parts.AddRange(PartsOf(name, module, config, weights));
+                parts.AddRange(tie.Keeps && name == WeightTie.Head ? WeightTie.HeadParts((LinearLayer)module, parts) : PartsOf(name, module, config, weights));
             }
         }
         catch
@@ -87,7 +101,7 @@ public sealed class LoraAdapter : IDisposable
             throw;
         }
 
-        return new LoraAdapter(config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, Enabled = true };
+        return new LoraAdapter(model, config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
     }
 
     /// <summary>A tensor of the base with the adapter merged in.</summary>

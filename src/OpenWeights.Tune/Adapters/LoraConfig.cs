@@ -51,6 +51,9 @@ public sealed record LoraConfig
     /// <summary>alpha_pattern: alphas of single layers, by names or patterns.</summary>
     public IReadOnlyDictionary<string, double> AlphaPattern { get; init; } = new Dictionary<string, double>();
 
+    /// <summary>ensure_weight_tying: whether an embedding and a head that are one weight in the base are adapted, or trained whole, as one.</summary>
+    public bool EnsureWeightTying { get; init; }
+
     /// <summary>Whether a module is adapted, by PEFT's rules.</summary>
     /// <param name="module">The module's name, such as model.layers.0.self_attn.q_proj.</param>
     public bool Adapts(string module) =>

@@ -5,11 +5,11 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>PEFT's adapter_config.json, to and from the settings here.</summary>
 internal static class PeftConfig
 {
-    // What may stand in a file of PEFT 0.14 to 0.20 without changing what a LoRA adapter computes.
+    // What may stand in a file of PEFT 0.14 to 0.21 without changing what a LoRA adapter computes.
     private static readonly HashSet<string> s_harmless =
     [
         "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_type", "task_type", "peft_version", "init_lora_weights",
-        "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "runtime_config", "qalora_group_size", "ensure_weight_tying",
+        "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "runtime_config", "qalora_group_size", "ensure_weight_tying", "velora_config",
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
         "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern",
     ];
@@ -27,6 +27,7 @@ internal static class PeftConfig
         ["use_bdlora"] = ["false", "null"],
         ["lora_ga_config"] = ["null"],
         ["monteclora_config"] = ["null"],
+        ["kasa_config"] = ["null"],
     };
 
     /// <summary>Reads the settings; keys that are not known are given back, for a warning.</summary>
@@ -48,34 +49,30 @@ internal static class PeftConfig
             }
         }
 
-        unknown = [.. json.Select(static p => p.Key).Where(static key => !s_harmless.Contains(key) && !s_unused.ContainsKey(key))];
-        try
+        // What a later PEFT adds does nothing where it is null, false or empty.
+        unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && !s_unused.ContainsKey(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
+        var settings = new PeftSettings(json, path);
+        return new LoraConfig
         {
-            return new LoraConfig
-            {
-                Rank = json["r"]?.GetValue<int>() ?? 8,
-                Alpha = json["lora_alpha"]?.GetValue<double>() ?? 8,
-                Dropout = json["lora_dropout"]?.GetValue<double>() ?? 0,
-                Targets = Targets(json["target_modules"]) ?? throw Error("target_modules", "it is missing."),
-                Excluded = Targets(json["exclude_modules"]),
-                UseRslora = json["use_rslora"]?.GetValue<bool>() ?? false,
-                LayersToTransform = Numbers(json["layers_to_transform"]),
-                LayersPattern = Texts(json["layers_pattern"]),
-                ModulesToSave = Texts(json["modules_to_save"]),
-                Bias = Bias(json["bias"]?.GetValue<string>()) ?? throw Error("bias", $"'{json["bias"]}' is not known; none, all and lora_only are."),
-                LoraBias = json["lora_bias"]?.GetValue<bool>() ?? false,
-                UseDora = json["use_dora"]?.GetValue<bool>() ?? false,
-                Start = Start(json["init_lora_weights"]) ?? throw Error(
-                    "init_lora_weights",
-                    $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be done again here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which makes a plain LoRA of it."),
-                RankPattern = json["rank_pattern"] is JsonObject ranks ? ranks.ToDictionary(static p => p.Key, static p => p.Value!.GetValue<int>()) : new Dictionary<string, int>(),
-                AlphaPattern = json["alpha_pattern"] is JsonObject alphas ? alphas.ToDictionary(static p => p.Key, static p => p.Value!.GetValue<double>()) : new Dictionary<string, double>(),
-            };
-        }
-        catch (Exception e) when (e is InvalidOperationException or FormatException)
-        {
-            throw new InvalidDataException($"{path}: a setting has the wrong type ({e.Message}).", e);
-        }
+            Rank = settings.Int("r") ?? 8,
+            Alpha = settings.Number("lora_alpha") ?? 8,
+            Dropout = settings.Number("lora_dropout") ?? 0,
+            Targets = Targets(settings, "target_modules") ?? throw Error("target_modules", "it is missing."),
+            Excluded = Targets(settings, "exclude_modules"),
+            UseRslora = settings.Flag("use_rslora"),
+            LayersToTransform = settings.Ints("layers_to_transform"),
+            LayersPattern = settings.Texts("layers_pattern"),
+            ModulesToSave = settings.Texts("modules_to_save"),
+            Bias = Bias(settings.Text("bias")) ?? throw Error("bias", $"'{json["bias"]}' is not known; none, all and lora_only are."),
+            LoraBias = settings.Flag("lora_bias"),
+            UseDora = settings.Flag("use_dora"),
+            EnsureWeightTying = settings.Flag("ensure_weight_tying"),
+            Start = Start(json["init_lora_weights"]) ?? throw Error(
+                "init_lora_weights",
+                $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be done again here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which makes a plain LoRA of it."),
+            RankPattern = settings.Map("rank_pattern", static (s, key, value) => s.Int(key, value)),
+            AlphaPattern = settings.Map("alpha_pattern", static (s, key, value) => s.Number(key, value)),
+        };
     }
 
     /// <summary>
@@ -85,7 +82,10 @@ internal static class PeftConfig
     internal static JsonObject Write(LoraConfig config, IEnumerable<string> modules, string? baseModel, JsonObject? source)
     {
         var json = source?.DeepClone().AsObject() ?? Fresh(config, modules);
-        json["base_model_name_or_path"] = json["base_model_name_or_path"]?.DeepClone() ?? baseModel;
+        var named = json["base_model_name_or_path"]?.ToString();
+
+        // A place on the machine that an adapter comes from is no name.
+        json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
         json["inference_mode"] = true;
         if (config.Start == LoraStart.Pissa)
         {
@@ -101,12 +101,15 @@ internal static class PeftConfig
         return json;
     }
 
+    private static string? LastName(string? path) => path is null ? null : path.Split('/', '\\').LastOrDefault(static p => p.Length > 0);
+
     private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules) => new()
     {
         ["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value)))),
         ["auto_mapping"] = null,
         ["base_model_name_or_path"] = null,
         ["bias"] = Text(config.Bias),
+        ["ensure_weight_tying"] = config.EnsureWeightTying,
         ["exclude_modules"] = Node(config.Excluded),
         ["fan_in_fan_out"] = false,
         ["inference_mode"] = true,
@@ -152,28 +155,10 @@ internal static class PeftConfig
         _ => null,
     };
 
-    private static int[] Numbers(JsonNode? node) => node switch
-    {
-        null => [],
-        JsonArray list => [.. list.Select(static n => n!.GetValue<int>())],
-        _ => [node.GetValue<int>()],
-    };
-
-    private static string[] Texts(JsonNode? node) => node switch
-    {
-        null => [],
-        JsonArray list => [.. list.Select(static n => n!.GetValue<string>())],
-        _ => node.GetValue<string>() is { Length: > 0 } text ? [text] : [],
-    };
-
     private static JsonArray Names(IEnumerable<string> names) => new([.. names.Select(static n => (JsonNode)n)]);
 
-    private static TargetModules? Targets(JsonNode? node) => node switch
-    {
-        null => null,
-        JsonArray names => TargetModules.Of([.. names.Select(static n => n!.GetValue<string>())]),
-        _ => TargetModules.Of(node.GetValue<string>()),
-    };
+    private static TargetModules? Targets(PeftSettings settings, string key) =>
+        settings.IsList(key) ? TargetModules.Of(settings.Texts(key)) : settings.Text(key) is { } text ? TargetModules.Of(text) : null;
 
     private static JsonNode? Node(TargetModules? targets) => targets switch
     {

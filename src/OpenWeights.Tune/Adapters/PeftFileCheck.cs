@@ -14,9 +14,17 @@ internal sealed class PeftFileCheck
 
     private PeftFileCheck(CausalLanguageModel model, LoraConfig config)
     {
-        foreach (var (name, module) in AdapterTargets.Of(model, config))
+        var tie = WeightTie.Of(model, config);
+        foreach (var (name, module) in AdapterTargets.Of(model, tie.Config))
         {
-            Add(name, module, config);
+            if (tie.Keeps && name == WeightTie.Head)
+            {
+                AddTiedHead((LinearLayer)module, tie.Config);
+            }
+            else
+            {
+                Add(name, module, tie.Config);
+            }
         }
     }
 
@@ -92,6 +100,15 @@ internal sealed class PeftFileCheck
         {
             AddUpdate(name, module, config);
         }
+    }
+
+    // PEFT writes the head's tensors beside the embedding's, which are the same.
+    private void AddTiedHead(LinearLayer head, LoraConfig config)
+    {
+        long rank = config.RankOf(WeightTie.Embedding);
+        _possible[$"{WeightTie.Head}.weight"] = _possible[$"{WeightTie.Head}.base_layer.weight"] = [head.OutFeatures, head.InFeatures];
+        _possible[$"{WeightTie.Head}.lora_A.weight"] = [rank, head.InFeatures];
+        _possible[$"{WeightTie.Head}.lora_B.weight"] = [head.OutFeatures, rank];
     }
 
     private void AddUpdate(string name, nn.Module module, LoraConfig config)

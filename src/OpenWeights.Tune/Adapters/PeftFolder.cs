@@ -11,12 +11,17 @@ public static class PeftFolder
     /// <summary>What PEFT puts before the names of the base's modules.</summary>
     internal const string Prefix = "base_model.model.";
 
+    /// <summary>The name of a chat template's file.</summary>
+    internal const string TemplateName = "chat_template.jinja";
+
     /// <summary>Reads an adapter and puts it on a model.</summary>
     /// <param name="model">The adapter's base.</param>
     /// <param name="path">The adapter's folder, a run's, or a checkpoint's.</param>
-    /// <param name="warn">Is told of settings that are not known, and of what the file lacks; null for nobody.</param>
-    /// <exception cref="InvalidDataException">The adapter is of another kind, or does not fit the model; all tensors that do not fit are listed.</exception>
-    public static LoraAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null)
+    /// <param name="warn">Is told of settings that are not known, of what the file lacks, and of an adapter that changes nothing; null for nobody.</param>
+    /// <param name="anyBase">Whether a base is taken whose values are not those that the adapter was made for.</param>
+    /// <exception cref="InvalidDataException">The adapter is of another kind, or does not fit the model; all tensors that do not fit are listed. Or it was
+    /// made for a base with other values.</exception>
+    public static LoraAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null, bool anyBase = false)
     {
         ArgumentNullException.ThrowIfNull(model);
         var folder = AdapterFolder.Open(path);
@@ -29,9 +34,32 @@ public static class PeftFolder
 
         using var weights = folder.OpenWeights();
         PeftFileCheck.Run(model, config, weights, warn);
+        if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{WeightTie.Embedding}.weight", $"{Prefix}{WeightTie.Head}.weight"))
+        {
+            warn?.Invoke($"{weights.Location}: ensure_weight_tying says that embedding and head are one weight, and the file has two that differ; the embedding's is used for both.");
+        }
+
+        var fingerprint = weights.Metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
+        if (!anyBase && fingerprint?.Difference(model) is { } difference)
+        {
+            throw new InvalidDataException($"{path}: the adapter was made for another base model: {difference}. Give its own base{Named(folder.Config)}; --any-base (adapter.any_base in a run's YAML) takes this one all the same.");
+        }
+
+        if (AdapterEffect.IsNone(config, weights))
+        {
+            warn?.Invoke($"{path}: the adapter changes nothing: {AdapterEffect.Reason}.");
+        }
+
         var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
-        return LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), folder.Config.DeepClone().AsObject(), savesEmbeddings);
+        var adapter = LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), folder.Config.DeepClone().AsObject(), savesEmbeddings);
+        adapter.Fingerprint = anyBase ? null : fingerprint;
+        return adapter;
     }
+
+    /// <summary>The chat template that an adapter's folder holds, since it was trained with another one than its base's; null where there is none.</summary>
+    /// <param name="path">The folder.</param>
+    public static string? ChatTemplate(string path) =>
+        Path.Combine(AdapterFolder.Find(path) ?? path, TemplateName) is var file && File.Exists(file) ? File.ReadAllText(file) : null;
 
     /// <summary>Whether an adapter can only be read, merged and written beside its base's values, and not on an outline
     /// (<see cref="ModelLoader.Outline"/>): it starts from them, goes on from them, or holds them.</summary>
@@ -59,7 +87,8 @@ public static class PeftFolder
         AdapterFolder.Write(
             path,
             PeftConfig.Write(adapter.Config, adapter.Parts.Where(static p => p is LoraLayer or EmbeddingLora).Select(static p => p.Module), baseModel, adapter.Source),
-            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))]);
+            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))],
+            adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
     }
 
     /// <summary>Reads back what <see cref="Save"/> wrote of the same adapter, into its parameters.</summary>
@@ -91,11 +120,14 @@ public static class PeftFolder
         return tensors;
     }
 
+    private static string Named(System.Text.Json.Nodes.JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? $" ({name})" : "";
+
     // The weight that an update of an embedding or head stands on.
     private static Tensor? Weight(AdapterPart part) => part switch
     {
         EmbeddingLora embedding => embedding.Target.Weight,
         LoraLayer layer => layer.Target.Weight,
+        TiedHeadLora head => head.Target.Weight,
         _ => null,
     };
 }

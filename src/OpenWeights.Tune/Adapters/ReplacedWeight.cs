@@ -9,6 +9,7 @@ public sealed class ReplacedWeight : AdapterPart
 {
     private readonly string _fileName;
     private readonly bool _inFile;
+    private readonly bool _isOther;
 
     internal ReplacedWeight(string module, WeightSlot slot, Parameter value, string fileName, bool inFile)
         : base(module)
@@ -19,6 +20,10 @@ public sealed class ReplacedWeight : AdapterPart
         _inFile = inFile;
     }
 
+    /// <summary>The same values in another module's place: an output head that is one weight with the embedding and stays so.</summary>
+    internal ReplacedWeight(string module, WeightSlot slot, ReplacedWeight other)
+        : this(module, slot, other.Value, $"{module}.{slot.Name}", inFile: true) => _isOther = true;
+
     /// <summary>The values that are computed with.</summary>
     public Parameter Value { get; }
 
@@ -26,10 +31,10 @@ public sealed class ReplacedWeight : AdapterPart
     public WeightSlot Slot { get; }
 
     /// <inheritdoc/>
-    public override IEnumerable<(string Name, Parameter Parameter)> Parameters => Value.requires_grad ? [(_fileName, Value)] : [];
+    public override IEnumerable<(string Name, Parameter Parameter)> Parameters => Value.requires_grad && !_isOther ? [(_fileName, Value)] : [];
 
     /// <inheritdoc/>
-    public override IEnumerable<string> ChangedTensors => [$"{Module}.{Slot.Name}"];
+    public override IEnumerable<string> ChangedTensors => _isOther ? [] : [$"{Module}.{Slot.Name}"];
 
     /// <inheritdoc/>
     internal override bool Enabled
@@ -50,7 +55,7 @@ public sealed class ReplacedWeight : AdapterPart
 
     private protected override void Dispose(bool disposing)
     {
-        if (disposing)
+        if (disposing && !_isOther)
         {
             Value.Dispose();
         }

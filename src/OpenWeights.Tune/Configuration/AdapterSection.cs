@@ -51,6 +51,14 @@ public sealed record AdapterSection
     [Setting("Modules that are trained whole beside the adapter, such as lm_head and embed_tokens.")]
     public IReadOnlyList<string> ModulesToSave { get; init; } = [];
 
+    /// <summary>Whether path may be of an adapter that was made for another base.</summary>
+    [Setting("Whether an adapter that is gone on from (path) may have been made for a base with other values than this one's.")]
+    public bool AnyBase { get; init; }
+
+    /// <summary>ensure_weight_tying.</summary>
+    [Setting("Whether an embedding and an output head that are one weight in the model are adapted, or trained whole, as one; else they become two.")]
+    public bool EnsureWeightTying { get; init; }
+
     /// <summary>layers_to_transform.</summary>
     [Setting("The only layers to adapt, by number from 0; empty for all.", Min = 0)]
     public IReadOnlyList<int> LayersToTransform { get; init; } = [];

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Models;
 
@@ -16,7 +17,7 @@ internal sealed class ConfigPaths(string folder)
         return config with
         {
             OutputDir = Path.GetFullPath(config.OutputDir),
-            Model = config.Model with { Path = IsOnHub(config.Model.Path) ? config.Model.Path : Input(config.Model.Path) },
+            Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = IsOnHub(config.Model.Path) ? config.Model.Path : Input(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
             Data = config.Data with
             {
@@ -38,6 +39,12 @@ internal sealed class ConfigPaths(string folder)
         var nearest = new[] { beside, here }.Distinct().Select(Nearest).FirstOrDefault(static n => n is not null);
         return nearest is null ? tried : $"{tried} Did you mean {nearest}?";
     }
+
+    // A name, unless there is a file.
+    private string? Template(string? template) => template is null || NamedTemplates.All.ContainsKey(template) ? template
+        : File.Exists(Path.GetFullPath(template, folder)) ? Path.GetFullPath(template, folder)
+        : File.Exists(template) ? Path.GetFullPath(template)
+        : template;
 
     private bool IsOnHub(string model) => ModelPath.IsOnHub(model, folder) && !Path.Exists(Path.GetFullPath(model, folder));
 

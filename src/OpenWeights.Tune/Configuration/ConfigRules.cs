@@ -66,7 +66,7 @@ internal static class ConfigRules
             yield return ("training.betas", "two numbers are wanted, such as [0.9, 0.95].");
         }
 
-        if (training.WarmupRatio is not null && training.WarmupSteps != new TrainingSection().WarmupSteps)
+        if (training is { WarmupRatio: not null, WarmupSteps: not null })
         {
             yield return ("training.warmup_ratio", "give warmup_ratio or warmup_steps, not both.");
         }

@@ -32,8 +32,11 @@ public sealed record DataSection
     public string UntrainedRows { get; init; } = "error";
 
     /// <summary>Whether short rows share one.</summary>
-    [Setting("Whether short rows are packed into rows of max_length, in which they do not see each other.")]
-    public bool Packing { get; init; } = true;
+    [Setting("Whether short rows are packed into rows of max_length, in which they do not see each other; left out, they are unless the run would have only a few steps.")]
+    public bool? Packing { get; init; }
+
+    /// <summary>Whether short rows share one, where the data changes nothing about it.</summary>
+    public bool Packs => Packing ?? true;
 
     /// <summary>Whether rows come in random order.</summary>
     [Setting("Whether rows come in a random order, another one in each epoch.")]

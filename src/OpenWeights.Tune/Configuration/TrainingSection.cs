@@ -14,8 +14,11 @@ public sealed record TrainingSection
     public double Epochs { get; init; } = 1;
 
     /// <summary>Rows at once.</summary>
-    [Setting("Rows that go through the model at once.", Min = 1)]
-    public int MicroBatchSize { get; init; } = 4;
+    [Setting("Rows that go through the model at once; left out, 4, and fewer where the run would have only a few steps.", Min = 1)]
+    public int? MicroBatchSize { get; init; }
+
+    /// <summary>Rows at once, where the data changes nothing about it.</summary>
+    public int RowsAtOnce => MicroBatchSize ?? 4;
 
     /// <summary>Micro-batches of a step.</summary>
     [Setting("Micro-batches whose gradients make one optimizer step.", Min = 1)]
@@ -46,8 +49,8 @@ public sealed record TrainingSection
     public long? LrDecaySteps { get; init; }
 
     /// <summary>Steps of warm-up.</summary>
-    [Setting("Steps in which the learning rate rises from 0.", Min = 0)]
-    public long WarmupSteps { get; init; } = 10;
+    [Setting("Steps in which the learning rate rises from 0; left out, 10, and at most a tenth of the run.", Min = 0)]
+    public long? WarmupSteps { get; init; }
 
     /// <summary>The share of steps of warm-up.</summary>
     [Setting("The share of the run's steps in which the learning rate rises from 0, in the place of warmup_steps.", Min = 0, Max = 1)]
@@ -118,6 +121,6 @@ public sealed record TrainingSection
     public string NonFinite { get; init; } = "stop";
 
     /// <summary>Whether the longest rows go through first.</summary>
-    [Setting("Whether the longest rows go through the model once before training, so that a run that does not fit fails at once.")]
-    public bool WorstBatchFirst { get; init; }
+    [Setting("Whether the longest rows go through the model once before training, so that a run that does not fit fails at once; left out, on a GPU.")]
+    public bool? WorstBatchFirst { get; init; }
 }

@@ -25,6 +25,14 @@ public sealed class ChatRenderer
             ? ChatTemplate.Parse(other, "the chat template tool_use")
             : _template;
         _specialTokens = tokenizer.SpecialTokens;
+        foreach (var (name, token) in _specialTokens.Where(s => s.Value.Length > 0 && text.Contains(s.Key, StringComparison.Ordinal)))
+        {
+            // A token of the vocabulary is one token; what is not in it is cut up like any other text.
+            if (tokenizer.EncodeWithOffsets(token, addSpecialTokens: false).Count(static s => s.End > s.Start) > 1)
+            {
+                _ = _warnings.TryAdd($"the chat template writes {name}, \"{token}\", which is not in the tokenizer's vocabulary: it is cut into pieces.", true);
+            }
+        }
     }
 
     /// <summary>What whoever trains on the rendered chats should know of the template.</summary>
@@ -46,7 +54,8 @@ public sealed class ChatRenderer
     {
         ArgumentNullException.ThrowIfNull(messages);
         ArgumentNullException.ThrowIfNull(turns);
-        var rendered = TemplateFor(tools).RenderWithSpans(Input(messages, tools, addGenerationPrompt: false));
+        var rendered = TemplateFor(tools).RenderWithSpans(
+            Input(messages, tools, addGenerationPrompt: false), turns.All ? [] : null, turns.LastAlone);
         foreach (var warning in rendered.Warnings)
         {
             _ = _warnings.TryAdd(warning, true);
@@ -57,7 +66,7 @@ public sealed class ChatRenderer
             ? Without(rendered.Text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)))
             : [.. rendered.AssistantSpans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).Select(static s => s.Start..s.End)];
         var ends = rendered.MessageSpans.Where(s => IsAssistant(messages, s.MessageIndex)).GroupBy(static s => s.MessageIndex).Select(static g => g.Max(static s => s.End)).Order();
-        return new ChatForTraining(rendered.Text, trained, [.. ends]);
+        return new ChatForTraining(rendered.Text, trained, [.. ends]) { Written = rendered.MessageSpans.Select(static s => s.MessageIndex).ToHashSet() };
     }
 
     private static bool IsAssistant(JsonArray messages, int index) => index >= 0 && messages[index]!["role"]!.GetValue<string>() == "assistant";
@@ -86,6 +95,21 @@ public sealed class ChatRenderer
 
     private ChatTemplate TemplateFor(JsonNode? tools) => tools is null ? _template : _templateWithTools;
 
-    private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) =>
-        new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens };
+    // A template would write a placeholder, or nothing, for what the model never sees.
+    private static void RequireText(JsonArray messages)
+    {
+        for (var i = 0; i < messages.Count; i++)
+        {
+            if (messages[i]?["content"] is JsonArray parts && parts.OfType<JsonObject>().FirstOrDefault(static p => p["type"]?.ToString() is not (null or "text")) is { } part)
+            {
+                throw new InvalidDataException($"message {i + 1} has a part of type '{part["type"]}'; this version reads text alone.");
+            }
+        }
+    }
+
+    private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt)
+    {
+        RequireText(messages);
+        return new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens };
+    }
 }

@@ -61,7 +61,7 @@ public static class DataFile
             ".tsv" or ".tab" => Opened(path, s => TableReader.Read(s, path, source.Delimiter is { Length: 1 } said ? said[0] : '\t')),
             ".txt" or ".text" or ".md" => source.TextBy == "line" ? Opened(path, s => Lines(s, path, static b => new TextContent(b))) : [Document(path)],
             ".parquet" or ".parq" => SqlRows.ReadParquet(path),
-            ".jsonl" or ".ndjson" => Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
+            ".jsonl" or ".ndjson" => FirstByte(path) == '[' ? Json(path) : Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
             _ => Json(path),
         };
     }
@@ -72,10 +72,41 @@ public static class DataFile
         return start switch
         {
             '[' => Opened(path, s => new JsonArrayReader(s, path).Read().Select(e => new RawRow(new RowPlace(path, e.Number, RowUnit.Row), new JsonContent(e.Bytes, "this row")))),
+            '{' when IsOneObject(path) => [Whole(path, static b => new JsonContent(b, "this file"))],
             '{' or -1 => Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
             'P' when Path.GetExtension(path) is not ".json" => SqlRows.ReadParquet(path),
             _ => throw new InvalidDataException($"{path}: this is no JSON; known are .jsonl, .json, .csv, .tsv, .parquet and .txt, also with .gz or .zst."),
         };
+    }
+
+    // An object that is written over several lines, as people and some programs lay JSON out.
+    private static bool IsOneObject(string path)
+    {
+        using var stream = Decompression.Open(path);
+        foreach (var (_, line) in LineReader.Read(stream, path))
+        {
+            return line.AsSpan().Trim(" \t\r\n"u8) is [(byte)'{'] || !Ends(line);
+        }
+
+        return false;
+    }
+
+    private static bool Ends(byte[] line)
+    {
+        var reader = new System.Text.Json.Utf8JsonReader(line, isFinalBlock: false, default);
+        try
+        {
+            while (reader.Read())
+            {
+            }
+
+            return reader.CurrentDepth == 0;
+        }
+        catch (System.Text.Json.JsonException)
+        {
+            // Something else is wrong with it, which whoever reads the line tells.
+            return true;
+        }
     }
 
     private static int FirstByte(string path)
@@ -111,7 +142,9 @@ public static class DataFile
     private static IEnumerable<RawRow> Lines(Stream stream, string path, Func<byte[], IRawContent> content) =>
         LineReader.Read(stream, path).Select(l => new RawRow(new RowPlace(path, l.Number, RowUnit.Line), content(l.Bytes)));
 
-    private static RawRow Document(string path)
+    private static RawRow Document(string path) => Whole(path, static b => new TextContent(b));
+
+    private static RawRow Whole(string path, Func<byte[], IRawContent> content)
     {
         using var stream = Decompression.Open(path);
         using var whole = new MemoryStream();
@@ -126,6 +159,6 @@ public static class DataFile
         }
 
         var bytes = whole.ToArray();
-        return new RawRow(new RowPlace(path, 1, RowUnit.File), new TextContent(bytes[Utf8Start.Skip(bytes, path)..]));
+        return new RawRow(new RowPlace(path, 1, RowUnit.File), content(bytes[Utf8Start.Skip(bytes, path)..]));
     }
 }

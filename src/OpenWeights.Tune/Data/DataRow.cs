@@ -8,6 +8,9 @@ namespace OpenWeights.Tune.Data;
 /// <param name="Place">The file and the line (or, in a JSON array, the row's number).</param>
 public sealed record DataRow(JsonObject Json, string Place)
 {
+    // What data sets call it.
+    private static readonly string[] s_systems = ["system", "system_prompt"];
+
     /// <summary>An error about the row.</summary>
     public InvalidDataException Error(string problem) => new($"{Place}: {problem}");
 
@@ -16,6 +19,10 @@ public sealed record DataRow(JsonObject Json, string Place)
     public string Text(string key) => Json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.String
         ? value.GetValue<string>()
         : throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a text." : $"\"{key}\" is missing.");
+
+    /// <summary>What the row's "system" says, which stands before everything; null where it says nothing.</summary>
+    /// <exception cref="InvalidDataException">It is no text.</exception>
+    internal string? System => Array.Find(s_systems, Has) is { } key && Text(key) is { } text && !string.IsNullOrWhiteSpace(text) ? text : null;
 
     /// <summary>Whether the row has something under a name.</summary>
     public bool Has(string key) => Json[key] is not null;

@@ -34,11 +34,17 @@ public sealed class DataSet
     /// <summary>The rows before they are packed.</summary>
     public IRowList Documents { get; }
 
+    /// <summary>Where the rows stand that are used whole, in their order; a row that comes several times has its place as often.</summary>
+    internal IEnumerable<string> WholePlaces => _views.Where(static v => v.IsWhole).Select(static v => v.Store.Place(v.Row));
+
     /// <summary>The longest of the rows, in tokens.</summary>
     public int LongestRow => Enumerable.Range(0, Rows.Count).Max(Rows.LengthOf);
 
     /// <summary>What became of the files' rows.</summary>
     public DataReport Report { get; }
+
+    /// <summary>The same rows, none packed.</summary>
+    internal DataSet Unpacked() => new(_views, null, Report);
 
     /// <summary>What the rows are for.</summary>
     internal RowRole RoleOf(int document) => _views[document].Store.Entry(_views[document].Row).Role;
@@ -61,6 +67,6 @@ public sealed class DataSet
         ArgumentNullException.ThrowIfNull(config);
         SettingCheck.Require(config);
         var read = SourceRows.Read(sources, config, new StoreCache(config, tokenizer, vocabularySize), preferences: false, room, words);
-        return new DataSet(read.Weighted(0), pack && config.Packing ? config.MaxLength : null, read.Report);
+        return new DataSet(read.Weighted(0), pack && config.Packs ? config.MaxLength : null, read.Report);
     }
 }

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Data;
@@ -7,12 +8,15 @@ public sealed class RowTokenizer
 {
     private readonly Lazy<ITokenizer> _tokenizer;
     private readonly Lazy<ChatRenderer?> _chat;
+    private readonly Lazy<int?> _end;
+    private volatile bool _endIsMissing;
 
     /// <summary>A maker of rows.</summary>
     /// <param name="folder">The model's folder. Its tokenizer is read when the first text comes; rows of token ids need none.</param>
     /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
-    public RowTokenizer(string folder, string trainOn)
-        : this(new Lazy<ITokenizer>(() => OpenWeights.Tokenizers.Tokenizer.Load(folder)), trainOn, folder)
+    /// <param name="chatTemplate">A chat template in the place of the folder's; null for the folder's.</param>
+    public RowTokenizer(string folder, string trainOn, string? chatTemplate = null)
+        : this(new Lazy<ITokenizer>(() => Load(folder, chatTemplate)), trainOn, folder)
     {
     }
 
@@ -25,6 +29,7 @@ public sealed class RowTokenizer
     private RowTokenizer(Lazy<ITokenizer> tokenizer, string trainOn, string? folder)
     {
         _tokenizer = tokenizer;
+        _end = new Lazy<int?>(End);
         _chat = new Lazy<ChatRenderer?>(() => Tokenizer.ChatTemplateText is null ? null : new ChatRenderer(Tokenizer));
         (Folder, TrainOn) = (folder, trainOn);
         TrainsAll = trainOn == "all";
@@ -48,8 +53,12 @@ public sealed class RowTokenizer
     /// <summary>The model's chat template, or null where it has none.</summary>
     public ChatRenderer? Chat => _chat.Value;
 
-    /// <summary>What whoever trains on chats should know of the template, once some were read.</summary>
-    public IReadOnlyCollection<string> ChatWarnings => _chat.IsValueCreated && Chat is { } chat ? chat.Warnings : [];
+    /// <summary>What whoever trains on the rows should know of the tokenizer and its chat template, once some were read.</summary>
+    public IReadOnlyCollection<string> Warnings =>
+    [
+        .. _chat.IsValueCreated && Chat is { } chat ? chat.Warnings : [],
+        .. _endIsMissing ? ["neither the tokenizer (eos_token) nor config.json (eos_token_id) names a token that ends a text, so rows of plain text are trained without one, and a model does not learn where to stop."] : Array.Empty<string>(),
+    ];
 
     /// <summary>Whether every token is trained.</summary>
     public bool TrainsAll { get; }
@@ -64,8 +73,9 @@ public sealed class RowTokenizer
     public TokenRow Plain(string text, int trainedFrom, string place)
     {
         ArgumentNullException.ThrowIfNull(text);
-        var spans = Tokenizer.EncodeWithOffsets(text, addSpecialTokens: true);
-        var end = Tokenizer.EosToken;
+        var spans = Tokenizer.EncodeOnce(text);
+        var end = _end.Value;
+        _endIsMissing |= end is null;
         var ends = spans.Count > 0 && spans[^1].Id == end;
         var length = spans.Count + (ends || end is null ? 0 : 1);
         var (ids, labels) = (new int[length], new int[length]);
@@ -83,6 +93,20 @@ public sealed class RowTokenizer
 
         return new TokenRow(ids, labels, place);
     }
+
+    private static ITokenizer Load(string folder, string? chatTemplate)
+    {
+        var tokenizer = OpenWeights.Tokenizers.Tokenizer.Load(folder);
+        return chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
+    }
+
+    // The token that ends a text: the tokenizer's, or the one that the model's configs name where it names none. One that it names and does
+    // not have has no id: rows would end without it.
+    private int? End() => Tokenizer.EosToken is { } own ? own
+        : Tokenizer.SpecialTokens.TryGetValue("eos_token", out var named) && named.Length > 0 ? throw new InvalidDataException(
+            $"{Folder}: eos_token \"{named}\" (tokenizer_config.json) is not in the vocabulary, so rows of text would have no end; name a token that the vocabulary has.")
+        : Folder is not null && ModelFolder.IsModel(Folder) && ModelFolder.Open(Folder).EosTokenIds is [var declared, ..] ? declared
+        : null;
 
     /// <summary>A row of a chat that a template rendered: no specials are added, since the template wrote them.</summary>
     /// <param name="chat">The rendered chat.</param>

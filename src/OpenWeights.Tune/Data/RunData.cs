@@ -43,7 +43,7 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
         var cache = new StoreCache(config, tokenizer, vocabularySize);
         var train = SourceRows.Read(config.Train, config, cache, preferences, room);
         var arePreferences = train.ArePreferences;
-        int? packInto = config.Packing && !arePreferences ? config.MaxLength : null;
+        int? packInto = config.Packs && !arePreferences ? config.MaxLength : null;
         if (config.EvalFraction > 0 && !arePreferences)
         {
             var (rest, held) = train.Split(config.EvalFraction, seed);

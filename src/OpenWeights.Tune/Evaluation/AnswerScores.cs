@@ -14,6 +14,10 @@ public sealed record AnswerScores
     [JsonPropertyName("when")]
     public required string When { get; init; }
 
+    /// <summary>Whose rows were asked.</summary>
+    [JsonIgnore]
+    public AskedRows Asked { get; init; }
+
     /// <summary>The number of answers.</summary>
     [JsonPropertyName("eval_answers")]
     public required int Answers { get; init; }
@@ -34,7 +38,8 @@ public sealed record AnswerScores
     /// <param name="step">The number of steps done.</param>
     /// <param name="when">When they were given.</param>
     /// <param name="answers">At least one answer.</param>
-    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers)
+    /// <param name="asked">Whose rows were asked.</param>
+    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, AskedRows asked = AskedRows.Eval)
     {
         ArgumentNullException.ThrowIfNull(answers);
         IReadOnlyList<string> given = [.. answers.Select(static a => a.Given.Trim())];
@@ -43,6 +48,7 @@ public sealed record AnswerScores
         {
             Step = step,
             When = when,
+            Asked = asked,
             Answers = answers.Count,
             ExactMatch = (double)answers.Count(static a => a.IsExact) / answers.Count,
             ChrF = Evaluation.ChrF.Score(given, expected),

@@ -26,7 +26,7 @@ internal sealed class MergePlan
     {
         (_weights, _tied, _adapters) = (weights, tied, adapters);
         _quantized = model?.LinearLayers.Where(static l => l.Layer.Quantized is not null).ToDictionary(static l => $"{l.Name}.weight", static l => l.Layer) ?? [];
-        Unties = tied && adapters.ChangedTensors.Any(static t => t is Embedding or Head);
+        Unties = tied && !adapters.KeepsTie && adapters.ChangedTensors.Any(static t => t is Embedding or Head);
         var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == Head)).Order(StringComparer.Ordinal).ToList();
         if (missing.Count > 0)
         {

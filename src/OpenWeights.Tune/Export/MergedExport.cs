@@ -31,7 +31,7 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(adapters);
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
-        Write(@base.Folder, weights, plan, folder, dtype, maxShardBytes, card);
+        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (@base.TurnEnd, @base.ChatTemplate), folder, dtype, maxShardBytes, card);
         return plan.Unties;
     }
 
@@ -59,7 +59,7 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(@base);
         using var weights = @base.OpenWeights();
         using var none = new AdapterMix([]);
-        Write(@base, weights, new MergePlan(weights, tied: false, none, null), folder, dtype, maxShardBytes, card);
+        Write(@base, weights, new MergePlan(weights, tied: false, none, null), HeadTie.IsBroken(weights), (null, null), folder, dtype, maxShardBytes, card);
     }
 
     /// <summary>How far the logits of a written model are from those of base and adapters, over a sample of tokens.</summary>
@@ -85,11 +85,11 @@ public static class MergedExport
         return MergeDifference.Of(expected, actual);
     }
 
-    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, string folder, ScalarType? dtype, long maxShardBytes, string? card) =>
+    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card) =>
         AtomicFolder.Write(folder, work =>
         {
             _ = CheckpointWriter.Write(work, [.. plan.Tensors.Select(t => Tensor(weights, plan, t.Name, t.Source, dtype))], maxShardBytes);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), plan.Unties ? ("tie_word_embeddings", false) : null);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);

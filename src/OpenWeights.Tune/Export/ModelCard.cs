@@ -1,13 +1,14 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Tune.Export;
 
 /// <summary>Model cards: the README.md of a model folder, with the Hub's settings between its first two lines of dashes.</summary>
-public static class ModelCard
+public static partial class ModelCard
 {
     internal const string Name = "README.md";
     private const string RunConfigName = "config.yaml";
@@ -47,6 +48,23 @@ public static class ModelCard
         return card.ToString();
     }
 
+    // A card is made to be shared: of a whole path of this machine its last name is left. Such texts are quoted in the run's config, and
+    // within a query once more.
+    internal static string WithoutPlaces(string yaml) => Quoted().Replace(yaml, static m => $"\"{LastName(m.Groups[1].Value) ?? QuotedWithin().Replace(m.Groups[1].Value, static q => $"'{LastName(q.Groups[1].Value) ?? q.Groups[1].Value}'")}\"");
+
+    private static string? LastName(string text) => RootedPath().IsMatch(text) ? text.TrimEnd('/', '\\').Split('/', '\\')[^1] : null;
+
+    [GeneratedRegex("""
+        "((?:[^"\\\n]|\\.)*)"
+        """)]
+    private static partial Regex Quoted();
+
+    [GeneratedRegex("'([^']*)'")]
+    private static partial Regex QuotedWithin();
+
+    [GeneratedRegex(@"^(/|~|\\\\|[A-Za-z]:[/\\])")]
+    private static partial Regex RootedPath();
+
     private static void AppendAdapter(StringBuilder card, string adapterFolder, double weight)
     {
         var config = AdapterFolder.Open(adapterFolder).Config;
@@ -67,7 +85,7 @@ public static class ModelCard
         var run = Path.Combine(Path.GetFullPath(adapterFolder), "..", RunConfigName);
         if (File.Exists(run))
         {
-            _ = card.Append("\n## Data and settings\n\nThe run's config, with every default:\n\n```yaml\n").Append(File.ReadAllText(run).TrimEnd()).Append("\n```\n");
+            _ = card.Append("\n## Data and settings\n\nThe run's config, with every default:\n\n```yaml\n").Append(WithoutPlaces(File.ReadAllText(run)).TrimEnd()).Append("\n```\n");
         }
     }
 }

@@ -30,6 +30,7 @@ public static class NewModel
             throw new IOException($"{folder} exists already; give another folder, or remove it.");
         }
 
+        TorchSupplier.Require();
         var json = FamilyRegistry.Find(family, "--family").NewConfig(shape);
         json["torch_dtype"] = dtype.ToString().ToLowerInvariant();
         var config = FamilyRegistry.Read(json, "the new config.json");

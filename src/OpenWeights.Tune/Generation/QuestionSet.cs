@@ -11,41 +11,80 @@ namespace OpenWeights.Tune.Generation;
 public sealed class QuestionSet
 {
     private const int BatchSize = 32;
+    private const int MostPassed = 1000;
     private readonly List<(int[] Prompt, string PromptText, string Answer)> _questions = [];
     private readonly ITokenizer _tokenizer;
     private readonly IReadOnlyList<int> _endTokens;
 
-    private QuestionSet(ITokenizer tokenizer, IReadOnlyList<int> endTokens)
+    private QuestionSet(ITokenizer tokenizer, IReadOnlyList<int> endTokens, AskedRows asked)
     {
         _tokenizer = tokenizer;
         _endTokens = endTokens;
+        Asked = asked;
     }
+
+    /// <summary>Whose rows they are.</summary>
+    public AskedRows Asked { get; }
 
     /// <summary>The first rows of data sets that have a prompt.</summary>
     /// <param name="sources">The files.</param>
     /// <param name="rows">Makes token rows of texts.</param>
     /// <param name="count">How many at most.</param>
     /// <param name="endTokens">Tokens that end an answer.</param>
-    public static QuestionSet Read(IReadOnlyList<DataSource> sources, RowTokenizer rows, int count, IReadOnlyList<int> endTokens)
+    /// <param name="longestPrompt">The longest prompt, in tokens; rows with a longer one are passed over.</param>
+    /// <param name="asked">Whose rows they are.</param>
+    /// <param name="places">The places of the rows that may be asked; null for all.</param>
+    public static QuestionSet Read(
+        IReadOnlyList<DataSource> sources, RowTokenizer rows, int count, IReadOnlyList<int> endTokens, int longestPrompt = int.MaxValue, AskedRows asked = AskedRows.Eval, IReadOnlySet<string>? places = null)
     {
         ArgumentNullException.ThrowIfNull(sources);
         ArgumentNullException.ThrowIfNull(rows);
-        var set = new QuestionSet(rows.Tokenizer, endTokens);
+        var set = new QuestionSet(rows.Tokenizer, endTokens, asked);
+        var passed = 0;
         foreach (var source in sources)
         {
             IRowFormat? format = null;
-            foreach (var row in DataFile.ReadGood(source).Take(Math.Min(source.Limit ?? int.MaxValue, count - set._questions.Count)))
+            foreach (var row in DataFile.ReadGood(source).Take(source.Limit ?? int.MaxValue))
             {
+                // Rows without a question may be all that there are.
+                if (set.Count == count || passed > MostPassed)
+                {
+                    return set;
+                }
+
                 format ??= RowFormats.Find(source.Format, row);
-                if (Question(format, row, rows) is { } question)
+                if (places?.Contains(row.Place) == false)
+                {
+                    continue;
+                }
+
+                if (Question(format, row, rows) is { Prompt.Length: > 0 } question && question.Prompt.Length <= longestPrompt)
                 {
                     set._questions.Add(question);
+                }
+                else
+                {
+                    passed++;
                 }
             }
         }
 
         return set;
     }
+
+    /// <summary>The questions of rows that were chosen already.</summary>
+    /// <param name="chosen">The rows, each with its format.</param>
+    /// <param name="rows">Makes token rows of texts.</param>
+    /// <param name="endTokens">Tokens that end an answer.</param>
+    internal static QuestionSet Of(IEnumerable<(IRowFormat Format, DataRow Row)> chosen, RowTokenizer rows, IReadOnlyList<int> endTokens)
+    {
+        var set = new QuestionSet(rows.Tokenizer, endTokens, AskedRows.Eval);
+        set._questions.AddRange(chosen.Select(c => Question(c.Format, c.Row, rows)).OfType<(int[], string, string)>());
+        return set;
+    }
+
+    /// <summary>The token ids of the prompts.</summary>
+    internal IReadOnlyList<int[]> Prompts => [.. _questions.Select(static q => q.Prompt)];
 
     // A row that cannot be read was refused, or counted and left out, when the rows to evaluate on were made.
     private static (int[] Prompt, string PromptText, string Answer)? Question(IRowFormat format, DataRow row, RowTokenizer rows)
@@ -67,7 +106,7 @@ public sealed class QuestionSet
     /// <param name="count">How many at most.</param>
     public QuestionSet Take(int count)
     {
-        var taken = new QuestionSet(_tokenizer, _endTokens);
+        var taken = new QuestionSet(_tokenizer, _endTokens, Asked);
         count = Math.Min(count, Count);
         taken._questions.AddRange(Enumerable.Range(0, count).Select(i => _questions[(int)((long)i * Count / count)]));
         return taken;

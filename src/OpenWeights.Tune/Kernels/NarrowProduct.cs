@@ -19,7 +19,7 @@ internal static unsafe class NarrowProduct
     internal static bool Serves(Tensor sum, Tensor left, Tensor right) =>
         ServesMatrix(sum) && ServesMatrix(left) && ServesMatrix(right) && sum.stride(1) == 1 && right.stride(1) == 1
         && sum.size(1) <= MostColumns && left.size(1) >= 2 * sum.size(1) && sum.numel() > 0
-        && (left.stride(1) == 1 || (left.stride(0) == 1 && left.size(0) % Vector512<float>.Count == 0));
+        && (left.stride(1) == 1 || left.stride(0) == 1);
 
     /// <summary>sum += scale x left x right.</summary>
     /// <param name="sum">[rows, columns], columns side by side.</param>
@@ -28,7 +28,19 @@ internal static unsafe class NarrowProduct
     /// <param name="scale">The scale.</param>
     internal static void Add(Tensor sum, Tensor left, Tensor right, float scale)
     {
-        if (CpuKernel.IsWide)
+        // Rows that lie side by side are read a whole vector at a time; those that fill none are laid out the other way.
+        var rest = left.stride(1) == 1 ? 0 : left.size(0) % Vector512<float>.Count;
+        if (rest > 0)
+        {
+            using var scope = NewDisposeScope();
+            var whole = left.size(0) - rest;
+            Add(sum.narrow(0, whole, rest), left.narrow(0, whole, rest).contiguous(), right, scale);
+            if (whole > 0)
+            {
+                Add(sum.narrow(0, 0, whole), left.narrow(0, 0, whole), right, scale);
+            }
+        }
+        else if (CpuKernel.IsWide)
         {
             Add<Vectors512, Vector512<float>>(sum, left, right, scale);
         }

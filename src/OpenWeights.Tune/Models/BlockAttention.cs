@@ -12,13 +12,11 @@ namespace OpenWeights.Tune.Models;
 /// block can see are left out, key/value heads are not repeated for their queries, and backward makes the scores again instead of keeping
 /// them (the idea of FlashAttention; Dao et al., 2022). Softmax and sums are float32 whatever the dtype of the model.
 /// </summary>
-internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
+internal sealed class BlockAttention : CustomFunction<BlockAttention>
 {
     // Queries of a block, and the most scores that are there at once: 2 MiB of them.
     private const long BlockQueries = 128;
     private const long BlockScores = 1 << 19;
-
-    public override string Name => nameof(BlockAttention);
 
     /// <summary>Values, mixed by where each query looks.</summary>
     /// <param name="query">[batch, heads, queries, head_dim].</param>
@@ -32,7 +30,7 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
     {
         if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad))
         {
-            return apply(query, key, value, mask!, settings, kept!);
+            return Record(query, key, value, mask, settings, kept)[0];
         }
 
         var mixed = Forward(query, key, value, mask, settings);
@@ -40,19 +38,19 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
         return mixed;
     }
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (query, key, value, mask) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2], (Tensor?)vars[3]);
-        var (settings, kept) = ((BlockAttentionSettings)vars[4], (KeptAttention?)vars[5]);
-        ctx.save_for_backward([query, key, value, mask!]);
-        ctx.save_data("settings", settings);
-        return kept?.Given?.detach() ?? Forward(query, key, value, mask, settings);
+        var (query, key, value, mask) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2], (Tensor?)inputs[3]);
+        var (settings, kept) = ((BlockAttentionSettings)inputs[4], (KeptAttention?)inputs[5]);
+        context.save_for_backward([query, key, value, mask!]);
+        context.save_data("settings", settings);
+        return [kept?.Given?.detach() ?? Forward(query, key, value, mask, settings)];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var (query, key, value) = InputGradients(ctx.get_saved_variables(), (BlockAttentionSettings)ctx.get_data("settings"), grad_output);
-        return BackwardResults.Keep(ctx, query, key, value, null, null, null);
+        var (query, key, value) = InputGradients(context.get_saved_variables(), (BlockAttentionSettings)context.get_data("settings"), gradients[0]);
+        return [query, key, value, null, null, null];
     }
 
     private static (Tensor Query, Tensor Key, Tensor Value) InputGradients(List<Tensor> saved, BlockAttentionSettings settings, Tensor gradient)
@@ -74,8 +72,8 @@ internal sealed class BlockAttention : SingleTensorFunction<BlockAttention>
             Backward(plan, block, given, (byHead, gradKey, gradValue));
         }
 
-        Tensor Result(Tensor sum, Tensor like) => scope.Detach(sum.view(like.shape).to(like.dtype));
-        return (scope.Detach(gradQuery), Result(gradKey, saved[1]), Result(gradValue, saved[2]));
+        Tensor Result(Tensor sum, Tensor like) => sum.view(like.shape).to(like.dtype).MoveToOuterDisposeScope();
+        return (gradQuery.MoveToOuterDisposeScope(), Result(gradKey, saved[1]), Result(gradValue, saved[2]));
     }
 
     // What the kernel of CPUs is given; null for what it does not compute.

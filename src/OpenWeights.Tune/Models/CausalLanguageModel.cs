@@ -44,6 +44,12 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <summary>The decoder's settings.</summary>
     public DecoderConfig Config { get; }
 
+    /// <summary>The folder that the weights were read from; null where they come from elsewhere.</summary>
+    internal string? SourceFolder { get; init; }
+
+    /// <summary>Whether the weights have shapes and no values.</summary>
+    internal bool IsOutline { get; init; }
+
     /// <summary>The output head; where it is tied, a layer around the embedding's parameter.</summary>
     public LinearLayer Head => _head ?? _tiedHead[0];
 

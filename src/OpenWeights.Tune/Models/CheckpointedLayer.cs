@@ -8,10 +8,8 @@ namespace OpenWeights.Tune.Models;
 /// A layer whose inner activations are not kept: backward runs it again from its input, with the random state that forward had
 /// (activation checkpointing; Chen et al., 2016).
 /// </summary>
-internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
+internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
 {
-    public override string Name => nameof(CheckpointedLayer);
-
     /// <summary>The layer's output; what the layers share is saved with the graph, since it must outlive the forward pass.</summary>
     /// <param name="states">The layer's input.</param>
     /// <param name="layer">The layer.</param>
@@ -20,7 +18,7 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
     /// <param name="offloads">Whether what is kept waits in the CPU's memory.</param>
     internal static Tensor Run(Tensor states, DecoderLayer layer, AttentionContext context, bool keepsAttention, bool offloads)
     {
-        var outputs = apply(states, context.Cos!, context.Sin!, context.Mask!, new Settings(layer, context.SlidingWindow, context.Routers, keepsAttention, offloads));
+        var outputs = Record(states, context.Cos, context.Sin, context.Mask, new Settings(layer, context.SlidingWindow, context.Routers, keepsAttention, offloads));
         foreach (var scores in outputs.Skip(1))
         {
             context.Routers!.Add(scores);
@@ -29,33 +27,31 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
         return outputs[0];
     }
 
-    public override List<Tensor> forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (states, cos, sin, mask) = ((Tensor)vars[0], (Tensor?)vars[1], (Tensor?)vars[2], (Tensor?)vars[3]);
-        var settings = (Settings)vars[4];
+        var (states, cos, sin, mask) = ((Tensor)inputs[0], (Tensor?)inputs[1], (Tensor?)inputs[2], (Tensor?)inputs[3]);
+        var settings = (Settings)inputs[4];
         var kept = settings.KeepsAttention ? new KeptAttention(null) : null;
-        ctx.save_data("settings", settings);
-        ctx.save_data("random", RandomState.Note(states.device));
+        context.save_data("settings", settings);
+        context.save_data("random", RandomState.Note(states.device));
         var outputs = settings.Outputs(states, cos, sin, mask, kept, again: false);
-
-        // What is saved is taken over only after this has returned, so that it lives on in the caller's dispose scope.
         var mixed = kept?.Given;
         if (mixed is not null)
         {
             CurrentDisposeScope!.Attach(mixed);
         }
 
-        ctx.save_for_backward([Waiting(states, settings), cos!, sin!, mask!, mixed is null ? null! : Waiting(mixed, settings)]);
+        context.save_for_backward([Waiting(states, settings), cos!, sin!, mask!, mixed is null ? null! : Waiting(mixed, settings)]);
         return outputs;
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, List<Tensor> grad_outputs)
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var after = RandomState.BeforeAgain(grad_outputs[0].device);
-        ((RandomState)ctx.get_data("random")).Restore();
+        var after = RandomState.BeforeAgain(gradients[0].device);
+        ((RandomState)context.get_data("random")).Restore();
         try
         {
-            return BackwardResults.Keep(ctx, InputGradient(ctx, grad_outputs), null, null, null, null);
+            return [InputGradient(context, gradients), null, null, null, null];
         }
         finally
         {
@@ -63,15 +59,15 @@ internal sealed class CheckpointedLayer : MultiTensorFunction<CheckpointedLayer>
         }
     }
 
-    private static Tensor InputGradient(AutogradContext ctx, List<Tensor> gradients)
+    private static Tensor InputGradient(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
         using var scope = NewDisposeScope();
         using var recorded = enable_grad();
-        var (saved, device) = (ctx.get_saved_variables(), gradients[0].device);
+        var (saved, device) = (context.get_saved_variables(), gradients[0].device);
         var states = saved[0].to(device, non_blocking: true).detach().requires_grad_();
         var kept = saved[4] is { } mixed ? new KeptAttention(mixed.to(device, non_blocking: true)) : null;
-        autograd.backward(((Settings)ctx.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept, again: true), gradients);
-        return scope.Detach(states.grad!);
+        BackwardPass.Run(((Settings)context.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept, again: true), gradients);
+        return states.grad!.MoveToOuterDisposeScope();
     }
 
     // A GPU copies there and back in its own time: what it does comes in the order in which it is asked.

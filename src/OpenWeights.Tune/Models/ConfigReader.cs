@@ -98,7 +98,7 @@ public sealed class ConfigReader
         if (unread.Count > 0)
         {
             throw new InvalidDataException(
-                $"{_path}: {string.Join(", ", unread)}: not known to this family, and might change what the model computes; remove what has no effect from config.json.");
+                $"{_path}: {string.Join(", ", unread)}: not known to this family, and might change what the model computes, so the model is not read.");
         }
     }
 

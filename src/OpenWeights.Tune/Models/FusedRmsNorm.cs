@@ -6,10 +6,8 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>Root mean square normalisation that keeps its input and a number for each row, in one pass each way.</summary>
-internal sealed class FusedRmsNorm : SingleTensorFunction<FusedRmsNorm>
+internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
 {
-    public override string Name => nameof(FusedRmsNorm);
-
     /// <summary>Whether a norm can be computed so.</summary>
     internal static bool Serves(Tensor input, Tensor weight) => CpuKernel.Serves(input) && CpuKernel.Serves(weight);
 
@@ -21,29 +19,28 @@ internal sealed class FusedRmsNorm : SingleTensorFunction<FusedRmsNorm>
     {
         if (is_grad_enabled() && (input.requires_grad || weight.requires_grad))
         {
-            return apply(input, weight, settings);
+            return Record(input, weight, settings)[0];
         }
 
         using var scope = NewDisposeScope();
         return Forward(input, weight, settings).Output.MoveToOuterDisposeScope();
     }
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (input, weight, settings) = ((Tensor)vars[0], (Tensor)vars[1], (NormSettings)vars[2]);
-        using var scope = NewDisposeScope();
+        var (input, weight, settings) = ((Tensor)inputs[0], (Tensor)inputs[1], (NormSettings)inputs[2]);
         var (output, factors) = Forward(input, weight, settings);
-        ctx.save_for_backward([input, weight, factors.MoveToOuterDisposeScope()]);
-        ctx.save_data("settings", settings);
-        ctx.save_data("wants weight", weight.requires_grad);
-        return output.MoveToOuterDisposeScope();
+        context.save_for_backward([input, weight, factors]);
+        context.save_data("settings", settings);
+        context.save_data("wants weight", weight.requires_grad);
+        return [output];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var saved = ctx.get_saved_variables();
-        var (input, weight) = Backward((saved[0], saved[1], saved[2]), grad_output, (NormSettings)ctx.get_data("settings"), (bool)ctx.get_data("wants weight"));
-        return BackwardResults.Keep(ctx, input, weight, null);
+        var saved = context.get_saved_variables();
+        var (input, weight) = Backward((saved[0], saved[1], saved[2]), gradients[0], (NormSettings)context.get_data("settings"), (bool)context.get_data("wants weight"));
+        return [input, weight, null];
     }
 
     /// <summary>The output and each row's factor, in the caller's dispose scope.</summary>
@@ -61,12 +58,12 @@ internal sealed class FusedRmsNorm : SingleTensorFunction<FusedRmsNorm>
         return RmsNormKernel.Again(input, Scale(weight, settings), factors, !settings.ScalesBeforeRounding).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The gradients of the input and, where it is wanted, the weight, in no dispose scope.</summary>
+    /// <summary>The gradients of the input and, where it is wanted, the weight, in the caller's dispose scope.</summary>
     internal static (Tensor Input, Tensor? Weight) Backward((Tensor Input, Tensor Weight, Tensor Factors) saved, Tensor gradient, NormSettings settings, bool wantsWeight)
     {
         using var scope = NewDisposeScope();
         var (input, scale) = RmsNormKernel.Backward(saved.Input, Scale(saved.Weight, settings), saved.Factors, gradient.contiguous(), wantsWeight);
-        return (scope.Detach(input), scale is null ? null : scope.Detach(scale.to(saved.Weight.dtype)));
+        return (input.MoveToOuterDisposeScope(), scale?.to(saved.Weight.dtype).MoveToOuterDisposeScope());
     }
 
     private static Tensor Scale(Tensor weight, NormSettings settings)

@@ -6,27 +6,25 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>act(gate) · up, which keeps gate and up for backward and makes act(gate) again there: it is cheap, and as large as either.</summary>
-internal sealed class GatedActivation : SingleTensorFunction<GatedActivation>
+internal sealed class GatedActivation : CustomFunction<GatedActivation>
 {
-    public override string Name => nameof(GatedActivation);
-
     /// <summary>act(gate) · up, elementwise.</summary>
     internal static Tensor Of(Tensor gate, Tensor up, Activation activation) =>
-        is_grad_enabled() && (gate.requires_grad || up.requires_grad) ? apply(gate, up, activation) : Product(gate, up, activation);
+        is_grad_enabled() && (gate.requires_grad || up.requires_grad) ? Record(gate, up, activation)[0] : Product(gate, up, activation);
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (gate, up, activation) = ((Tensor)vars[0], (Tensor)vars[1], (Activation)vars[2]);
-        ctx.save_for_backward([gate, up]);
-        ctx.save_data("activation", activation);
-        return Product(gate, up, activation);
+        var (gate, up, activation) = ((Tensor)inputs[0], (Tensor)inputs[1], (Activation)inputs[2]);
+        context.save_for_backward([gate, up]);
+        context.save_data("activation", activation);
+        return [Product(gate, up, activation)];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var saved = ctx.get_saved_variables();
-        var (gate, up) = InputGradients(saved[0], saved[1], (Activation)ctx.get_data("activation"), grad_output);
-        return BackwardResults.Keep(ctx, gate, up, null);
+        var saved = context.get_saved_variables();
+        var (gate, up) = InputGradients(saved[0], saved[1], (Activation)context.get_data("activation"), gradients[0]);
+        return [gate, up, null];
     }
 
     /// <summary>The product, without a graph.</summary>
@@ -36,7 +34,7 @@ internal sealed class GatedActivation : SingleTensorFunction<GatedActivation>
         return (GateKernel.Serves(gate, up, activation) ? GateKernel.Forward(gate, up, activation) : activation.Apply(gate).mul(up)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The gradients of gate and up, in no dispose scope.</summary>
+    /// <summary>The gradients of gate and up, in the caller's dispose scope.</summary>
     /// <param name="gate">Gate.</param>
     /// <param name="up">Up.</param>
     /// <param name="activation">The activation.</param>
@@ -48,7 +46,7 @@ internal sealed class GatedActivation : SingleTensorFunction<GatedActivation>
         var (gradGate, gradUp) = GateKernel.Serves(gate, up, activation)
             ? GateKernel.Backward(gate, up, gradient.contiguous(), activation, overwrites && gradient.is_contiguous() && gradient.dtype == gate.dtype)
             : Composed(gate, up, activation, gradient);
-        return (scope.Detach(gradGate), scope.Detach(gradUp));
+        return (gradGate.MoveToOuterDisposeScope(), gradUp.MoveToOuterDisposeScope());
     }
 
     private static (Tensor Gate, Tensor Up) Composed(Tensor gate, Tensor up, Activation activation, Tensor gradient)
@@ -62,7 +60,7 @@ internal sealed class GatedActivation : SingleTensorFunction<GatedActivation>
             (gradUp, gradActive) = (gradient.mul(active), gradient.mul(up));
         }
 
-        autograd.backward([active], [gradActive]);
+        BackwardPass.Run([active], [gradActive]);
         return (leaf.grad!, gradUp);
     }
 }

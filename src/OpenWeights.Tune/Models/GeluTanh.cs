@@ -9,27 +9,25 @@ namespace OpenWeights.Tune.Models;
 /// 0.5 x (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x³) (Hendrycks and Gimpel, 2016). libtorch has a kernel for it that TorchSharp
 /// does not offer; composed of single operators it would keep seven tensors for backward, and this keeps one. Computed in float32.
 /// </summary>
-internal sealed class GeluTanh : SingleTensorFunction<GeluTanh>
+internal sealed class GeluTanh : CustomFunction<GeluTanh>
 {
     private static readonly Scalar s_half = 0.5;
     private static readonly Scalar s_cubic = 0.044715;
     private static readonly Scalar s_threeCubic = 3 * 0.044715;
     private static readonly Scalar s_root = Math.Sqrt(2 / Math.PI);
 
-    public override string Name => nameof(GeluTanh);
-
     /// <summary>The activation of each element.</summary>
-    internal static Tensor Of(Tensor states) => states.requires_grad && is_grad_enabled() ? apply(states) : Forward(states);
+    internal static Tensor Of(Tensor states) => states.requires_grad && is_grad_enabled() ? Record(states)[0] : Forward(states);
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var states = (Tensor)vars[0];
-        ctx.save_for_backward([states]);
-        return Forward(states);
+        var states = (Tensor)inputs[0];
+        context.save_for_backward([states]);
+        return [Forward(states)];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>
-        BackwardResults.Keep(ctx, InputGradient(ctx.get_saved_variables()[0], grad_output));
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients) =>
+        [InputGradient(context.get_saved_variables()[0], gradients[0])];
 
     private static Tensor InputGradient(Tensor states, Tensor gradient)
     {
@@ -40,7 +38,7 @@ internal sealed class GeluTanh : SingleTensorFunction<GeluTanh>
         // 0.5 (1 + t) + 0.5 x (1 - t²) sqrt(2/pi) (1 + 3 0.044715 x²)
         var inner = x.mul(x).mul_(s_threeCubic).add_(Scalars.One, Scalars.One).mul_(s_root).mul_(x);
         var slope = tanh.mul(tanh).neg_().add_(Scalars.One, Scalars.One).mul_(inner).add_(tanh, Scalars.One).add_(Scalars.One, Scalars.One).mul_(s_half);
-        return scope.Detach(slope.mul_(gradient.to(float32)).to(states.dtype));
+        return slope.mul_(gradient.to(float32)).to(states.dtype).MoveToOuterDisposeScope();
     }
 
     private static Tensor Forward(Tensor states)

@@ -78,22 +78,35 @@ public static class ModelPath
             return File.Exists(model) && GgufFile.IsGguf(model) ? GgufFolder.Unpack(model) : Local(model);
         }
 
-        var settings = HubSettings.FromEnvironment();
-        var (name, revision) = Split(model);
-        if (HubDownload.Find(settings, name, revision) is { } here && IsWhole(here))
+        return Fetch(model, HubFilter.Model, IsWhole, listener, stop);
+    }
+
+    /// <summary>The folder to read a model's settings and tokenizer from; of one on the Hub these files alone are fetched, and no weights.</summary>
+    /// <param name="model">A folder, a config.json, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached.</exception>
+    public static string ResolveSettings(string model, IHubListener? listener = null, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        if (File.Exists(model) && Path.GetFileName(model) == ModelFolder.ConfigName)
         {
-            return here;
+            return Path.GetDirectoryName(Path.GetFullPath(model))!;
         }
 
-        try
-        {
-            return HubDownload.Fetch(settings, name, revision, HubFilter.Model, listener, stop).GetAwaiter().GetResult();
-        }
-        catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
-        {
-            throw new InvalidDataException($"there is no folder {model} here, and as a model on the Hub: {error.Message}.{NearestCached(model)}", error);
-        }
+        return IsOnHub(model) ? Fetch(model, HubFilter.Settings, ModelFolder.IsModel, listener, stop) : Resolve(model, listener, stop);
     }
+
+    /// <summary>The folder or file to read a tokenizer and its chat template from: as <see cref="Resolve"/>, but a GGUF file needs no model that can
+    /// be run here.</summary>
+    /// <param name="tokenizer">A folder, a tokenizer's file, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached.</exception>
+    public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default) =>
+        File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer) : Resolve(tokenizer, listener, stop);
 
     /// <summary>The base and the adapter of a training run's folder, or of a checkpoint of it, where the run trained an adapter; else what
     /// was given and null.</summary>
@@ -151,8 +164,8 @@ public static class ModelPath
     /// <param name="model">A name on the Hub.</param>
     public static string NearestCached(string model) => Spelling.DidYouMean(Split(model).Name, HubDownload.Names(HubSettings.FromEnvironment()));
 
-    /// <summary>How the world knows a model that was read from a folder: its name on the Hub for one of the hub's cache, the file for a
-    /// GGUF file, else the folder.</summary>
+    /// <summary>How others may know a model that was read from a folder: its name on the Hub for one of the hub's cache, else the last name of the
+    /// GGUF file or of the folder. What is meant to be shared names no place of this machine.</summary>
     /// <param name="folder">The folder.</param>
     public static string NameOf(string folder)
     {
@@ -160,7 +173,26 @@ public static class ModelPath
         var parts = Path.GetFullPath(folder).Split(Path.DirectorySeparatorChar);
         return parts is [.., var repository, "snapshots", _] && repository.StartsWith(prefix, StringComparison.Ordinal)
             ? repository[prefix.Length..].Replace("--", "/", StringComparison.Ordinal)
-            : GgufFolder.Target(folder) ?? folder;
+            : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(GgufFolder.Target(folder) ?? folder)));
+    }
+
+    private static string Fetch(string model, HubFilter filter, Func<string, bool> isEnough, IHubListener? listener, CancellationToken stop)
+    {
+        var settings = HubSettings.FromEnvironment();
+        var (name, revision) = Split(model);
+        if (HubDownload.Find(settings, name, revision) is { } here && isEnough(here))
+        {
+            return here;
+        }
+
+        try
+        {
+            return HubDownload.Fetch(settings, name, revision, filter, listener, stop).GetAwaiter().GetResult();
+        }
+        catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
+        {
+            throw new InvalidDataException($"there is no folder {model} here, and as a model on the Hub: {error.Message}.{NearestCached(model)}", error);
+        }
     }
 
     private static (string Name, string Revision) Split(string text)

@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Objectives;
 /// Output head and cross entropy in one, a few rows at a time: the scores of a chunk are turned into their gradient where they lie, so
 /// that never more than a chunk of [rows, vocabulary] exists (the idea of Liger Kernel's fused linear cross entropy).
 /// </summary>
-internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
+internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
 {
     // The scores of a chunk. In the kernel's blocks fewer are as fast; operators read the whole weight for each chunk, and where it is
     // trained its gradient too; a GPU multiplies some hundreds of rows in the time that it takes to read a weight.
@@ -29,8 +29,6 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     // Rows that kernels take side by side.
     private const long RowsTogether = 16;
 
-    public override string Name => nameof(HeadCrossEntropy);
-
     /// <summary>The summed cross entropy, a float32 scalar.</summary>
     /// <param name="hidden">[rows, hidden].</param>
     /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
@@ -38,7 +36,7 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
     /// <param name="multiplier">What logits are multiplied by.</param>
     /// <param name="softCap">What they are then kept within, by c tanh(x / c); null for no limit.</param>
     internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double multiplier = 1, double? softCap = null) =>
-        apply(hidden, weight, targets, (multiplier, softCap));
+        Record(hidden, weight, targets, (multiplier, softCap))[0];
 
     /// <summary>How many rows of scores are there at once, at most.</summary>
     /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
@@ -59,11 +57,10 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         return whole <= most ? whole : even;
     }
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
-        var (multiplier, softCap) = ((double, double?))vars[3];
-        using var scope = NewDisposeScope();
+        var (hidden, weight, targets) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2]);
+        var (multiplier, softCap) = ((double, double?))inputs[3];
         var rows = hidden.size(0);
         var chunk = EvenChunk(rows, RowsOfChunk(weight));
         var loss = zeros([], float32, hidden.device);
@@ -104,14 +101,15 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
             AddWeightGradient(gradWeight, gradScores, states);
         }
 
-        ctx.save_data("gradients", new Gradients(gradHidden?.DetachFromDisposeScope(), gradWeight?.to(weight.dtype).DetachFromDisposeScope()));
-        return loss.MoveToOuterDisposeScope();
+        context.save_for_backward([gradHidden!, gradWeight?.to(weight.dtype)!]);
+        return [loss];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    // The gradients are ready since forward. They are scaled where they lie, so that nothing is held twice: this graph goes backward once.
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var (hidden, weight) = ((Gradients)ctx.get_data("gradients")).Take(grad_output);
-        return BackwardResults.Keep(ctx, hidden, weight, null, null);
+        using var factor = gradients[0].to(float32);
+        return [.. context.get_saved_variables().Select(saved => saved?.mul_(factor)), null, null];
     }
 
     // hidden x weightᵀ in float32. A weight of another dtype than what is computed in is turned into it a part at a time.
@@ -217,33 +215,5 @@ internal sealed class HeadCrossEntropy : SingleTensorFunction<HeadCrossEntropy>
         var slope = scores.mul(scores).neg_().add_(Scalars.One, Scalars.One).mul_(factor);
         _ = scores.mul_(cap);
         return slope;
-    }
-
-    /// <summary>The gradients, ready since forward. They are scaled where they lie and given away once, so that nothing is held twice.</summary>
-    private sealed class Gradients(Tensor? hidden, Tensor? weight)
-    {
-        private bool _taken;
-
-        internal (Tensor? Hidden, Tensor? Weight) Take(Tensor scale)
-        {
-            if (_taken)
-            {
-                throw new InvalidOperationException("the loss's gradients were already given away: this graph goes backward once");
-            }
-
-            _taken = true;
-            return (Scaled(hidden, scale), Scaled(weight, scale));
-        }
-
-        private static Tensor? Scaled(Tensor? gradient, Tensor scale)
-        {
-            if (gradient is null)
-            {
-                return null;
-            }
-
-            using var factor = scale.to(gradient.dtype);
-            return gradient.mul_(factor);
-        }
     }
 }

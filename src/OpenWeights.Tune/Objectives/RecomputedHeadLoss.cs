@@ -8,10 +8,8 @@ namespace OpenWeights.Tune.Objectives;
 /// The loss of a head that is more than its weight (it has an adapter, or a bias), a few rows at a time: backward makes each chunk's scores
 /// again, so that never more than a chunk of [rows, vocabulary] exists.
 /// </summary>
-internal sealed class RecomputedHeadLoss : SingleTensorFunction<RecomputedHeadLoss>
+internal sealed class RecomputedHeadLoss : CustomFunction<RecomputedHeadLoss>
 {
-    public override string Name => nameof(RecomputedHeadLoss);
-
     /// <summary>The summed loss, a float32 scalar. Gradients of what the loss is made with are added to its leaves.</summary>
     /// <param name="hidden">[rows, hidden].</param>
     /// <param name="targets">[rows], int64.</param>
@@ -21,17 +19,16 @@ internal sealed class RecomputedHeadLoss : SingleTensorFunction<RecomputedHeadLo
     {
         // Where all before the head is frozen, the head's own leaves must be reached all the same.
         var reached = is_grad_enabled() && !hidden.requires_grad ? hidden.detach().requires_grad_() : hidden;
-        return apply(reached, targets, rowsOfChunk, loss);
+        return Record(reached, targets, rowsOfChunk, loss)[0];
     }
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (hidden, targets, rows, loss) = ((Tensor)vars[0], (Tensor)vars[1], (long)vars[2], (Func<Tensor, Tensor, Tensor>)vars[3]);
-        ctx.save_for_backward([hidden, targets]);
-        ctx.save_data("rows", rows);
-        ctx.save_data("loss", loss);
-        ctx.save_data("random", RandomState.Note(hidden.device));
-        using var scope = NewDisposeScope();
+        var (hidden, targets, rows, loss) = ((Tensor)inputs[0], (Tensor)inputs[1], (long)inputs[2], (Func<Tensor, Tensor, Tensor>)inputs[3]);
+        context.save_for_backward([hidden, targets]);
+        context.save_data("rows", rows);
+        context.save_data("loss", loss);
+        context.save_data("random", RandomState.Note(hidden.device));
         var sum = zeros([], float32, hidden.device);
         foreach (var (states, wanted) in Chunks(hidden, targets, rows))
         {
@@ -39,16 +36,16 @@ internal sealed class RecomputedHeadLoss : SingleTensorFunction<RecomputedHeadLo
             _ = sum.PlusInPlace(loss(states, wanted));
         }
 
-        return sum.MoveToOuterDisposeScope();
+        return [sum];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var after = RandomState.BeforeAgain(grad_output.device);
-        ((RandomState)ctx.get_data("random")).Restore();
+        var after = RandomState.BeforeAgain(gradients[0].device);
+        ((RandomState)context.get_data("random")).Restore();
         try
         {
-            return BackwardResults.Keep(ctx, HiddenGradient(ctx, grad_output), null, null, null);
+            return [HiddenGradient(context, gradients[0]), null, null, null];
         }
         finally
         {
@@ -56,27 +53,27 @@ internal sealed class RecomputedHeadLoss : SingleTensorFunction<RecomputedHeadLo
         }
     }
 
-    private static Tensor HiddenGradient(AutogradContext ctx, Tensor gradient)
+    private static Tensor HiddenGradient(AutogradContext context, Tensor gradient)
     {
         using var scope = NewDisposeScope();
-        var saved = ctx.get_saved_variables();
-        var loss = (Func<Tensor, Tensor, Tensor>)ctx.get_data("loss");
+        var saved = context.get_saved_variables();
+        var loss = (Func<Tensor, Tensor, Tensor>)context.get_data("loss");
         var result = saved[0].empty_like();
         var start = 0L;
-        foreach (var (states, wanted) in Chunks(saved[0], saved[1], (long)ctx.get_data("rows")))
+        foreach (var (states, wanted) in Chunks(saved[0], saved[1], (long)context.get_data("rows")))
         {
             using var inner = NewDisposeScope();
             var leaf = states.detach().requires_grad_();
             using (enable_grad())
             {
-                autograd.backward([loss(leaf, wanted)], [gradient]);
+                BackwardPass.Run([loss(leaf, wanted)], [gradient]);
             }
 
             _ = result.narrow(0, start, leaf.size(0)).copy_(leaf.grad!);
             start += leaf.size(0);
         }
 
-        return scope.Detach(result);
+        return result.MoveToOuterDisposeScope();
     }
 
     private static IEnumerable<(Tensor Hidden, Tensor Targets)> Chunks(Tensor hidden, Tensor targets, long rows)

@@ -9,11 +9,13 @@ namespace OpenWeights.Tune.Objectives;
 /// As <see cref="HeadCrossEntropy"/>, with label smoothing (Szegedy et al., 2016, PyTorch's cross_entropy: a share of each target is spread over
 /// the vocabulary) and z-loss (Chowdhery et al., 2022: the squared logarithm of the softmax's denominator).
 /// </summary>
-internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHeadLoss>
+internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
 {
     private const long ChunkScores = 1 << 24;
 
-    public override string Name => nameof(RegularizedHeadLoss);
+    // Products over more words than this are summed in blocks: MKL adds the terms of a product with eight rows or columns one by one, and
+    // half a million of them lose a part in ten thousand.
+    private const long BlockWords = 1 << 15;
 
     /// <summary>The summed loss, a float32 scalar.</summary>
     /// <param name="hidden">[rows, hidden].</param>
@@ -21,13 +23,13 @@ internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHead
     /// <param name="targets">[rows], int64.</param>
     /// <param name="smoothing">The share of a target that is spread over the vocabulary.</param>
     /// <param name="zLoss">The weight of the z-loss.</param>
-    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double smoothing, double zLoss) => apply(hidden, weight, targets, smoothing, zLoss);
+    internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double smoothing, double zLoss) =>
+        Record(hidden, weight, targets, smoothing, zLoss)[0];
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (hidden, weight, targets) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
-        var (smoothing, zLoss) = ((double)vars[3], (double)vars[4]);
-        using var scope = NewDisposeScope();
+        var (hidden, weight, targets) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2]);
+        var (smoothing, zLoss) = ((double)inputs[3], (double)inputs[4]);
         using Scalar certain = 1 - smoothing;
         using Scalar spread = -smoothing / weight.size(0);
         using Scalar share = smoothing / weight.size(0);
@@ -57,27 +59,36 @@ internal sealed class RegularizedHeadLoss : SingleTensorFunction<RegularizedHead
             var gradScores = scores.sub_(normalizer).exp_().mul_(normalizer.mul(slope).add_(Scalars.One, Scalars.One)).sub_(share);
             _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).mul_(certain).neg_());
             gradScores = gradScores.to(weight.dtype);
-            _ = gradHidden?.narrow(0, start, count).copy_(gradScores.mm(weight));
+            if (gradHidden is not null)
+            {
+                _ = gradHidden.narrow(0, start, count).copy_(SumOverWords(gradScores, weight));
+            }
+
             _ = gradWeight?.PlusInPlace(gradScores.t().mm(states));
         }
 
-        ctx.save_data("hidden", gradHidden?.DetachFromDisposeScope()!);
-        ctx.save_data("weight", gradWeight?.to(weight.dtype).DetachFromDisposeScope()!);
-        return loss.MoveToOuterDisposeScope();
+        context.save_for_backward([gradHidden!, gradWeight?.to(weight.dtype)!]);
+        return [loss];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>
-        BackwardResults.Keep(ctx, Scaled((Tensor?)ctx.get_data("hidden"), grad_output), Scaled((Tensor?)ctx.get_data("weight"), grad_output), null, null, null);
-
-    // Where it lies: this graph goes backward once.
-    private static Tensor? Scaled(Tensor? gradient, Tensor scale)
+    private static Tensor SumOverWords(Tensor gradScores, Tensor weight)
     {
-        if (gradient is null)
+        var words = weight.size(0);
+        var sum = zeros([gradScores.size(0), weight.size(1)], float32, weight.device);
+        for (long start = 0; start < words; start += BlockWords)
         {
-            return null;
+            var count = Math.Min(BlockWords, words - start);
+            using var part = gradScores.narrow(1, start, count).mm(weight.narrow(0, start, count));
+            _ = sum.PlusInPlace(part);
         }
 
-        using var factor = scale.to(gradient.dtype);
-        return gradient.mul_(factor);
+        return sum;
+    }
+
+    // Where they lie: this graph goes backward once.
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
+    {
+        using var factor = gradients[0].to(float32);
+        return [.. context.get_saved_variables().Select(saved => saved?.mul_(factor)), null, null, null];
     }
 }

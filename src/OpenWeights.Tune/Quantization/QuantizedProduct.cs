@@ -5,23 +5,21 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>x Wᵀ with a quantised W, whose values are made a few rows at a time, in forward and again in backward, and never kept.</summary>
-internal sealed class QuantizedProduct : SingleTensorFunction<QuantizedProduct>
+internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
 {
-    public override string Name => nameof(QuantizedProduct);
-
     /// <summary>The product.</summary>
     /// <param name="input">[..., in].</param>
     /// <param name="weight">[out, in].</param>
-    internal static Tensor Run(Tensor input, QuantizedWeight weight) => is_grad_enabled() && input.requires_grad ? apply(input, weight) : Forward(input, weight);
+    internal static Tensor Run(Tensor input, QuantizedWeight weight) => is_grad_enabled() && input.requires_grad ? Record(input, weight)[0] : Forward(input, weight);
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        ctx.save_data("weight", vars[1]);
-        return Forward((Tensor)vars[0], (QuantizedWeight)vars[1]);
+        context.save_data("weight", inputs[1]);
+        return [Forward((Tensor)inputs[0], (QuantizedWeight)inputs[1])];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output) =>
-        BackwardResults.Keep(ctx, InputGradient(grad_output, (QuantizedWeight)ctx.get_data("weight")), null);
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients) =>
+        [Backward(gradients[0], (QuantizedWeight)context.get_data("weight")), null];
 
     /// <summary>The product without a graph.</summary>
     internal static Tensor Forward(Tensor input, QuantizedWeight weight)
@@ -65,12 +63,6 @@ internal sealed class QuantizedProduct : SingleTensorFunction<QuantizedProduct>
         }
 
         return Shaped(sum!.to(gradient.dtype), gradient, weight.InFeatures).MoveToOuterDisposeScope();
-    }
-
-    private static Tensor InputGradient(Tensor gradient, QuantizedWeight weight)
-    {
-        using var scope = NewDisposeScope();
-        return scope.Detach(Backward(gradient, weight));
     }
 
     private static Tensor Shaped(Tensor rows, Tensor like, long features)

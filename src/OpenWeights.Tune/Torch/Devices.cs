@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -7,15 +8,20 @@ namespace OpenWeights.Tune.Torch;
 /// <summary>Devices and threads as a config or a command line names them.</summary>
 public static class Devices
 {
+    // The first generation of GPUs with bfloat16 has compute capability 8.0.
+    private const int AmpereMajor = 8;
+
     /// <summary>The device of a name: auto (a GPU where there is one), cpu, cuda or cuda:N.</summary>
     /// <exception cref="InvalidDataException">There is no such device here.</exception>
+    /// <exception cref="TorchUnavailableException">There is no torch that works here.</exception>
     public static Device Find(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
+        TorchSupplier.Require();
         var gpus = name == "cpu" ? 0 : cuda.is_available() ? cuda.device_count() : 0;
         if (name == "auto")
         {
-            return gpus > 0 ? device(DeviceType.CUDA, 0) : CPU;
+            return gpus > 0 ? WithKernels(device(DeviceType.CUDA, 0)) : CPU;
         }
 
         if (name == "cpu")
@@ -25,18 +31,44 @@ public static class Devices
 
         var index = name == "cuda" ? 0 : int.Parse(name.AsSpan("cuda:".Length), NumberStyles.None, CultureInfo.InvariantCulture);
         return index < gpus
-            ? device(DeviceType.CUDA, index)
+            ? WithKernels(device(DeviceType.CUDA, index))
             : throw new InvalidDataException(gpus == 0
                 ? $"{name}: torch sees no GPU here; use the device cpu, or a torch runtime with CUDA (see `owt doctor`)."
                 : $"{name}: torch sees {gpus} GPUs, counted from cuda:0.");
     }
 
+    /// <summary>Whether a device multiplies bfloat16 itself: CPUs do here, and GPUs of compute capability 8.0 and more.</summary>
+    /// <param name="device">The device.</param>
+    public static bool HasBFloat16(Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.type != DeviceType.CUDA || CudaDriver.Read(Math.Max(0, device.index)) is not { Major: < AmpereMajor };
+    }
+
+    // The first thing that a GPU is asked to compute. A torch that was built without code for it says so, at length.
+    private static Device WithKernels(Device gpu)
+    {
+        try
+        {
+            using var scope = NewDisposeScope();
+            _ = ones([1], float32, gpu).add(1).cpu();
+            return gpu;
+        }
+        catch (ExternalException e) when (e.Message.Contains("no kernel image", StringComparison.OrdinalIgnoreCase))
+        {
+            var known = CudaDriver.Read(Math.Max(0, gpu.index));
+            throw new InvalidDataException(
+                $"{gpu}{(known is null ? "" : string.Create(CultureInfo.InvariantCulture, $" ({known.Name}, compute capability {known.Major}.{known.Minor})"))}: this torch has no kernels for it; take a torch that was built for it (see GPU in the README), or the device cpu.", e);
+        }
+    }
+
     /// <summary>The dtype of a name, or null for auto.</summary>
     public static ScalarType? DType(string name) => name switch
     {
-        "float32" => float32,
-        "bfloat16" => bfloat16,
-        "float16" => float16,
+        // The members of torch itself would load its libraries.
+        "float32" => ScalarType.Float32,
+        "bfloat16" => ScalarType.BFloat16,
+        "float16" => ScalarType.Float16,
         _ => null,
     };
 
@@ -86,8 +118,10 @@ public static class Devices
     }
 
     /// <summary>Lets torch use every core, unless OMP_NUM_THREADS says otherwise; libtorch may start at one.</summary>
+    /// <exception cref="TorchUnavailableException">There is no torch that works here.</exception>
     public static void UseAllCores()
     {
+        TorchSupplier.Require();
         if (string.IsNullOrEmpty(Environment.GetEnvironmentVariable("OMP_NUM_THREADS")) && get_num_threads() < Environment.ProcessorCount)
         {
             set_num_threads(Environment.ProcessorCount);

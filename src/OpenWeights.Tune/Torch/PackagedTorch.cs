@@ -3,20 +3,62 @@ using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>TorchSharp's own package.</summary>
+/// <summary>TorchSharp's own package, and the libtorch that comes with it or that LIBTORCH names.</summary>
 internal sealed class PackagedTorch : ITorchSupplier
 {
-    public string Name => "TorchSharp package";
+    public string Name => $"TorchSharp package {typeof(torch).Assembly.GetName().Version?.ToString(3)}";
 
-    public string Version => typeof(torch).Assembly.GetName().Version?.ToString() ?? "unknown";
-
-    public IReadOnlyList<string> Description => [];
-
-    public IReadOnlyList<string> Notes => [];
-
-    // The package loads its libraries in a static constructor, on the thread that first uses it.
-    public void LoadAhead()
+    public string Version
     {
+        get
+        {
+            Load();
+            return $"{TorchLibraries.Version}";
+        }
     }
+
+    public string? Library
+    {
+        get
+        {
+            Load();
+            return TorchLibraries.Path;
+        }
+    }
+
+    public IReadOnlyList<string> Description
+    {
+        get
+        {
+            Load();
+            return LibTorchDescription.Read(TorchLibraries.LibTorch);
+        }
+    }
+
+    public IReadOnlyList<string> Notes
+    {
+        get
+        {
+            Load();
+            return TorchLibraries.UnusedLibTorch is { } folder
+                ? [$"LIBTORCH is {folder} and is left out of account: this program has the libtorch of its package. OWT_TORCH=system takes the other."]
+                : [];
+        }
+    }
+
+    public void LoadAhead() => new Thread(static () =>
+    {
+        try
+        {
+            TorchLibraries.Load();
+        }
+        catch (TorchUnavailableException)
+        {
+            // Who uses torch tries again, and is told.
+        }
+    })
+    { IsBackground = true, Name = "libtorch" }.Start();
+
+    public void Load() => TorchLibraries.Load();
 }
 #endif

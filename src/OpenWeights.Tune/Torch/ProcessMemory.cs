@@ -12,19 +12,29 @@ public static class ProcessMemory
         get
         {
             // .NET reads the file of each thread as well, which takes longer than a small model's step.
-            if (OperatingSystem.IsLinux())
+            if (OperatingSystem.IsLinux() && Line("VmHWM:") is { } peak)
             {
-                foreach (var line in File.ReadLines("/proc/self/status"))
-                {
-                    if (line.StartsWith("VmHWM:", StringComparison.Ordinal) && line.EndsWith(" kB", StringComparison.Ordinal))
-                    {
-                        return long.Parse(line.AsSpan("VmHWM:".Length, line.Length - "VmHWM: kB".Length), NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture) << 10;
-                    }
-                }
+                return peak;
             }
 
             using var process = Process.GetCurrentProcess();
             return process.PeakWorkingSet64;
         }
+    }
+
+    /// <summary>The physical memory that the process holds for itself, without files that are mapped, in bytes.</summary>
+    public static long Current => (OperatingSystem.IsLinux() ? Line("RssAnon:") : null) ?? Environment.WorkingSet;
+
+    private static long? Line(string key)
+    {
+        foreach (var line in File.ReadLines("/proc/self/status"))
+        {
+            if (line.StartsWith(key, StringComparison.Ordinal) && line.EndsWith(" kB", StringComparison.Ordinal))
+            {
+                return long.Parse(line.AsSpan(key.Length, line.Length - key.Length - 3), NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture) << 10;
+            }
+        }
+
+        return null;
     }
 }

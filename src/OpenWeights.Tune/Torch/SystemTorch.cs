@@ -8,18 +8,50 @@ internal sealed class SystemTorch : ITorchSupplier
 {
     public string Name => "system (OpenWeights.LibTorch)";
 
-    public string Version => LibTorchRuntime.Version;
+    public string Version
+    {
+        get
+        {
+            Load();
+            return LibTorchRuntime.Version;
+        }
+    }
 
-    public IReadOnlyList<string> Description => LibTorchRuntime.Description.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+    public string? Library
+    {
+        get
+        {
+            Load();
+            return LoadedLibraries.Find("libtorch_cpu");
+        }
+    }
+
+    public IReadOnlyList<string> Description
+    {
+        get
+        {
+            Load();
+            return LibTorchRuntime.Description.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        }
+    }
 
     public IReadOnlyList<string> Notes
     {
         get
         {
+            Load();
             var notes = new List<string>();
-            notes.Add(LibTorchRuntime.PreloadedBlas is { } blas
-                ? $"BLAS: {blas}, whose threads are OpenMP's like libtorch's own."
-                : "BLAS: whichever libtorch is linked to. With Debian's libtorch, install libopenblas0-openmp: it is then used, and is several times faster than one whose threads fight libtorch's.");
+
+            // Only a distribution's libtorch calls whichever BLAS the process has; PyTorch's own have theirs inside.
+            if (LibTorchRuntime.PreloadedBlas is { } blas)
+            {
+                notes.Add($"{blas} is loaded first: its threads are OpenMP's like libtorch's own.");
+            }
+            else if ((LoadedLibraries.Find("libopenblas") ?? LoadedLibraries.Find("libblas"))?.StartsWith("/usr/lib", StringComparison.Ordinal) == true)
+            {
+                notes.Add("the BLAS of this libtorch has threads that fight libtorch's own. On Debian and Ubuntu install libopenblas0-openmp: it is then used, and is several times faster.");
+            }
+
             if (LibTorchRuntime.ClearedCoreType is { } preset)
             {
                 notes.Add($"OPENBLAS_CORETYPE={preset} was set and is left out of account: BLAS picks the kernels for this processor.");
@@ -35,5 +67,26 @@ internal sealed class SystemTorch : ITorchSupplier
     }
 
     public void LoadAhead() => LibTorchRuntime.LoadAhead();
+
+    public void Load()
+    {
+        try
+        {
+            LibTorchRuntime.Load();
+        }
+        catch (DllNotFoundException e)
+        {
+            throw new TorchUnavailableException(e.Message, e);
+        }
+
+        // The native part is of one libtorch's headers; over another version it may load and then mean other things.
+        var lines = LibTorchRuntime.Description.Split('\n');
+        if (LibTorchVersion.ReadDescription(lines) is { } loaded && System.Version.TryParse(LibTorchRuntime.Version, out var built)
+            && (loaded.Major, loaded.Minor) != (built.Major, built.Minor))
+        {
+            throw new TorchUnavailableException(
+                $"The native part of this program was built against libtorch {built}, and {loaded} is loaded ({LoadedLibraries.Find("libtorch_cpu")}). Delete the folder artifacts/native and build again.");
+        }
+    }
 }
 #endif

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training.Optimizers;
@@ -20,6 +21,9 @@ public sealed class AdapterTraining : ITrainedModel
         ArgumentNullException.ThrowIfNull(adapter);
         _base = @base;
         _adapter = adapter;
+
+        // What is trained here is made for this base, whatever it began as.
+        adapter.Fingerprint ??= BaseFingerprint.Of(adapter.Base);
         Parameters =
         [
             .. from part in adapter.Parts
@@ -45,7 +49,14 @@ public sealed class AdapterTraining : ITrainedModel
     }
 
     /// <inheritdoc/>
-    public void Save(string folder) => PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath));
+    public void Save(string folder)
+    {
+        PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath));
+        if (_base.ChatTemplate is { } template)
+        {
+            AtomicFile.WriteText(Path.Combine(folder, PeftFolder.TemplateName), template);
+        }
+    }
 
     /// <inheritdoc/>
     public void Restore(string folder) => PeftFolder.Restore(_adapter, folder);

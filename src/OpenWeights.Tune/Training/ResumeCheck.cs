@@ -6,7 +6,14 @@ namespace OpenWeights.Tune.Training;
 internal static class ResumeCheck
 {
     // Settings that change neither the data's order nor the maths of the steps to come.
-    private static readonly string[] s_free = ["output_dir", "checkpoint", "evaluation", "model.device", "training.activation_checkpointing", "training.offload"];
+    private static readonly string[] s_free =
+    [
+        "output_dir", "checkpoint", "evaluation", "model.device", "data.cache", "data.cache_dir",
+        "training.activation_checkpointing", "training.offload", "training.worst_batch_first", "training.non_finite",
+    ];
+
+    // Settings that may differ as long as their product, the rows of a step, is the same.
+    private static readonly string[] s_ofStep = ["training.micro_batch_size", "training.gradient_accumulation_steps"];
 
     // Settings that change the rest of the run in a way that a user may well want.
     private static readonly string[] s_told = ["training.max_steps", "training.epochs"];
@@ -20,11 +27,14 @@ internal static class ResumeCheck
             return;
         }
 
-        var before = Settings(RunConfigFile.Read(startedWith, []));
-        var now = Settings(config);
+        var started = RunConfigFile.Read(startedWith, []);
+        var (before, now) = (Settings(started), Settings(config));
+        var (rowsBefore, rowsNow) = (RowsOfStep(started), RowsOfStep(config));
         var different = before.Keys.Union(now.Keys).Where(k => before.GetValueOrDefault(k) != now.GetValueOrDefault(k) && !StartsWithAny(k, s_free)).ToList();
         string Change(string key) => $"{before.GetValueOrDefault(key) ?? "(left out)"} when the run was started, {now.GetValueOrDefault(key) ?? "(left out)"} now";
-        var refused = different.Where(k => !StartsWithAny(k, s_told)).Select(k => new ConfigProblem(startedWith, k, Change(k) + "; a run cannot go on with another value.")).ToList();
+        var refused = different.Where(k => !StartsWithAny(k, s_told) && !(rowsBefore == rowsNow && s_ofStep.Contains(k))).Select(k => new ConfigProblem(startedWith, k, Change(k) + (s_ofStep.Contains(k)
+            ? $"; a step has {rowsBefore} rows, and must keep them: the product of training.micro_batch_size and training.gradient_accumulation_steps is {rowsNow} now."
+            : "; a run cannot go on with another value."))).ToList();
         if (refused.Count > 0)
         {
             throw new ConfigException(refused);
@@ -32,9 +42,11 @@ internal static class ResumeCheck
 
         foreach (var key in different)
         {
-            warn($"{key}: {Change(key)}. The learning rate's schedule follows the new value.");
+            warn($"{key}: {Change(key)}. {(s_ofStep.Contains(key) ? "Every step keeps its rows" : "The learning rate's schedule follows the new value")}.");
         }
     }
+
+    private static long RowsOfStep(RunConfig config) => (long)config.Training.RowsAtOnce * config.Training.GradientAccumulationSteps;
 
     private static bool StartsWithAny(string key, string[] names) => names.Any(n => key == n || key.StartsWith(n + ".", StringComparison.Ordinal));
 

@@ -7,13 +7,17 @@ namespace OpenWeights.Tune.Training;
 /// <summary>A run's folder: where its files lie, and that one run alone writes them.</summary>
 public sealed class RunFolder : IDisposable
 {
+    private const string ConfigName = "config.yaml";
+    private const string CheckpointsName = "checkpoints";
+    private static readonly string[] s_results = ["adapter", "model"];
+    private static readonly string[] s_replaced = [.. s_results, "best", CheckpointsName];
     private readonly FileStream _lock;
 
     private RunFolder(string path, FileStream @lock)
     {
         FolderPath = path;
         _lock = @lock;
-        Checkpoints = new CheckpointStore(Path.Combine(path, "checkpoints"));
+        Checkpoints = new CheckpointStore(Path.Combine(path, CheckpointsName));
     }
 
     /// <summary>The folder.</summary>
@@ -23,7 +27,7 @@ public sealed class RunFolder : IDisposable
     public CheckpointStore Checkpoints { get; }
 
     /// <summary>The config that the run was started with.</summary>
-    public string ConfigPath => Path.Combine(FolderPath, "config.yaml");
+    public string ConfigPath => Path.Combine(FolderPath, ConfigName);
 
     /// <summary>Metrics, a line for each step.</summary>
     public string MetricsPath => Path.Combine(FolderPath, "metrics.jsonl");
@@ -61,35 +65,89 @@ public sealed class RunFolder : IDisposable
         }
     }
 
+    /// <summary>Whether a run has come to its result here.</summary>
+    public bool HasResult => s_results.Any(r => Directory.Exists(ResultPath(r)));
+
     /// <summary>The folder of the result.</summary>
     /// <param name="name">adapter or model.</param>
     public string ResultPath(string name) => Path.Combine(FolderPath, name);
 
-    /// <summary>Makes the folder ready for a run from its start.</summary>
-    /// <param name="overwrite">Whether an unfinished run in it may be lost.</param>
-    /// <param name="warn">Is told what is replaced.</param>
-    /// <exception cref="ConfigException">The folder holds an unfinished run.</exception>
-    public void StartAnew(bool overwrite, Action<string> warn)
+    /// <summary>The config that the run in a folder was started with; null where there is none.</summary>
+    /// <param name="path">The folder.</param>
+    /// <exception cref="ConfigException">The file is there and wrong.</exception>
+    internal static RunConfig? StartedWith(string path)
     {
-        ArgumentNullException.ThrowIfNull(warn);
-        var finished = Directory.Exists(ResultPath("adapter")) || Directory.Exists(ResultPath("model"));
-        if (Checkpoints.HasAny && !finished && !overwrite)
+        var config = Path.Combine(path, ConfigName);
+        return File.Exists(config) ? RunConfigFile.Read(config, []) : null;
+    }
+
+    /// <summary>Refuses a folder in which a run that begins would replace what nobody said may be lost.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="resume">Whether it goes on from the folder's newest checkpoint.</param>
+    /// <param name="overwrite">Whether an earlier run in the folder may be lost.</param>
+    /// <exception cref="ConfigException">The folder holds an earlier run, or what the run itself reads.</exception>
+    public static void RequireFree(RunConfig config, bool resume, bool overwrite)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var path = config.OutputDir;
+        var checkpoints = new CheckpointStore(Path.Combine(path, CheckpointsName)).HasAny;
+        var result = s_results.FirstOrDefault(r => Directory.Exists(Path.Combine(path, r)));
+        if (resume && checkpoints)
         {
-            throw new ConfigException([new ConfigProblem(FolderPath, "output_dir", "this folder holds an unfinished run; go on with --resume, start over with --overwrite, or give another folder.")]);
+            return;
         }
 
-        if (finished || Checkpoints.HasAny)
+        void Refuse(string what) => throw new ConfigException([new ConfigProblem(path, "output_dir", what)]);
+        if (s_replaced.FirstOrDefault(r => Reads(config, Path.Combine(path, r))) is { } read)
+        {
+            Refuse($"the run would replace {Path.Combine(path, read)}, which it reads itself; give another folder.");
+        }
+
+        if (result is not null && !File.Exists(Path.Combine(path, ConfigName)))
+        {
+            Refuse($"this folder has a folder {result} that no run has written, and a run writes its own there; give another folder.");
+        }
+
+        if (result is not null && !overwrite)
+        {
+            Refuse($"this folder holds a finished run ({result}); start over with --overwrite, which deletes it, or give another folder.");
+        }
+
+        if (checkpoints && !overwrite)
+        {
+            Refuse("this folder holds an unfinished run; go on with --resume, start over with --overwrite, or give another folder.");
+        }
+    }
+
+    /// <summary>Makes the folder ready for a run from its start: what an earlier one left is deleted.</summary>
+    /// <param name="warn">Is told what is replaced.</param>
+    public void StartAnew(Action<string> warn)
+    {
+        ArgumentNullException.ThrowIfNull(warn);
+        if (HasResult || Checkpoints.HasAny)
         {
             warn($"{FolderPath} holds an earlier run, which this one replaces.");
         }
 
-        foreach (var name in new[] { "adapter", "model", "best", "checkpoints" })
+        foreach (var name in s_replaced)
         {
             if (Directory.Exists(Path.Combine(FolderPath, name)))
             {
                 Directory.Delete(Path.Combine(FolderPath, name), recursive: true);
             }
         }
+    }
+
+    private static bool Reads(RunConfig config, string folder)
+    {
+        if (!Directory.Exists(folder))
+        {
+            return false;
+        }
+
+        var inside = Path.GetFullPath(folder) + Path.DirectorySeparatorChar;
+        return new[] { config.Model.Path, config.Adapter?.Path }.Concat(config.Data.Train.Concat(config.Data.Eval).Select(static s => s.Path))
+            .Any(p => !string.IsNullOrEmpty(p) && (Path.GetFullPath(p) + Path.DirectorySeparatorChar).StartsWith(inside, StringComparison.Ordinal));
     }
 
     /// <summary>Removes what killed runs left half-written.</summary>

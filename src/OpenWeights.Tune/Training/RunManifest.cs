@@ -1,3 +1,4 @@
+using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
@@ -21,7 +22,8 @@ internal static class RunManifest
     /// <param name="config">The config with every default.</param>
     /// <param name="model">The base model's folder.</param>
     /// <param name="command">The command that started the run.</param>
-    internal static void Write(string path, RunConfig config, ModelFolder model, string command)
+    /// <param name="changed">Is told what is not as it was when the run was started, where this run goes on; null where it starts.</param>
+    internal static void Write(string path, RunConfig config, ModelFolder model, string command, Action<string>? changed)
     {
         using var weights = model.OpenWeights();
         var manifest = new JsonObject
@@ -29,7 +31,7 @@ internal static class RunManifest
             ["started"] = DateTimeOffset.Now.ToString("o"),
             ["command"] = command,
             ["seed"] = config.Seed,
-            ["version"] = typeof(RunManifest).Assembly.GetName().Version?.ToString(),
+            ["version"] = typeof(RunManifest).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
             ["torch_runtime"] = TorchSupplier.Current.Name,
             ["torch_version"] = TorchSupplier.Current.Version,
             ["torch_threads"] = TorchSharp.torch.get_num_threads(),
@@ -39,6 +41,47 @@ internal static class RunManifest
             ["model"] = Hashes([Path.Combine(model.FolderPath, ModelFolder.ConfigName), .. weights.FilePaths]),
             ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(static s => DataPaths.Expand(s.Path)).Distinct()]),
             ["config"] = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(ConfigWriter.Write(config)))),
+        };
+        if (changed is not null && File.Exists(path))
+        {
+            Compare(JsonFile.ReadObject(path), manifest, changed);
+        }
+
+        AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
+    }
+
+    // What the steps already done were made of stays on record.
+    private static void Compare(JsonObject before, JsonObject now, Action<string> changed)
+    {
+        foreach (var (key, what) in new[] { ("model", "the base model's files"), ("data", "the data") })
+        {
+            var (old, current) = (before[key] as JsonObject, (JsonObject)now[key]!);
+            static List<string> Values(JsonObject files) => [.. files.Select(static f => f.Value!.ToString()).Order(StringComparer.Ordinal)];
+            var first = before[$"{key}_at_start"] as JsonObject ?? old;
+            if (first is not null && !Values(first).SequenceEqual(Values(current)))
+            {
+                var names = current.Where(f => !first.Any(o => JsonNode.DeepEquals(o.Value, f.Value))).Concat(first.Where(o => !current.Any(f => JsonNode.DeepEquals(o.Value, f.Value))))
+                    .Select(static f => Path.GetFileName(f.Key)).Distinct();
+                changed($"{what} ({string.Join(", ", names)}) are not those that the run was started with; the steps to come are made with other {(key == "model" ? "base weights" : "rows")} than the steps done.");
+                now[$"{key}_at_start"] = first.DeepClone();
+            }
+        }
+    }
+
+    /// <summary>Adds to a run's manifest what came of it.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="result">The result.</param>
+    internal static void Add(string path, RunResult result)
+    {
+        var manifest = JsonFile.ReadObject(path);
+        manifest["finished"] = DateTimeOffset.Now.ToString("o");
+        manifest["result"] = new JsonObject
+        {
+            ["folder"] = result.Name,
+            ["step"] = result.Step,
+            ["last_step"] = result.LastStep,
+            ["best_step"] = result.BestStep,
+            ["best_eval_loss"] = result.BestLoss,
         };
         AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
     }

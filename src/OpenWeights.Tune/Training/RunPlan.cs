@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Training;
 
@@ -44,4 +45,10 @@ public sealed record RunPlan
 
     /// <summary>The memory that the run will need.</summary>
     public required MemoryEstimate Memory { get; init; }
+
+    /// <summary>What of that lies in the memory that there is room in.</summary>
+    public long MemoryNeeded { get; init; }
+
+    /// <summary>The memory that there is for it; null where the system does not tell.</summary>
+    public MemoryRoom? Room { get; init; }
 }

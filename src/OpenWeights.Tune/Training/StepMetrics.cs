@@ -56,6 +56,15 @@ public sealed record StepMetrics
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool Skipped { get; init; }
 
+    /// <summary>Float16: what the loss was multiplied by before backward; null in other dtypes.</summary>
+    [JsonPropertyName("loss_scale")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? LossScale { get; init; }
+
+    /// <summary>Float16: whether the step was left out only because its gradients overflowed at that scale, which is lower from then on.</summary>
+    [JsonIgnore]
+    public bool Overflowed { get; init; }
+
     /// <summary>Whether the loss stands out from those before it.</summary>
     [JsonPropertyName("spike")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]

@@ -1,5 +1,7 @@
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -19,15 +21,49 @@ internal static class TrainedModel
     internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
+        loaded.ChatTemplate = config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, modelPath) : null;
+        foreach (var warning in loaded.Warnings)
+        {
+            warn(warning);
+        }
+
+        return On(loaded, config, section => section.Path is null
+            ? LoraAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
+    }
+
+    /// <summary>What is trained of a model whose weights are not read, and which takes hardly any memory: shapes alone are told.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="folder">The base model's folder, of which config.json is enough.</param>
+    /// <param name="decoder">What that asks for.</param>
+    /// <param name="dtype">The dtype that the model would be computed in.</param>
+    /// <param name="device">Where it would lie.</param>
+    /// <exception cref="InvalidDataException">The adapter is wrong, or does not fit the model.</exception>
+    internal static ITrainedModel Outline(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device)
+    {
+        var loaded = ModelLoader.Shapes(folder, decoder, dtype, device, Quantization(config.Quantization));
+        return On(loaded, config, section =>
+        {
+            if (section.Path is not null)
+            {
+                return PeftFolder.Load(loaded.Model, section.Path, anyBase: section.AnyBase);
+            }
+
+            var settings = Settings(section);
+            AdapterTargets.RequireNames(loaded.Model, settings);
+            return LoraAdapter.Attach(loaded.Model, settings, new OutlineWeights(loaded.Model, settings));
+        });
+    }
+
+    private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, LoraAdapter> put)
+    {
         var training = config.Training;
         if (config.Adapter is not { } section)
         {
             return Full(loaded, training);
         }
 
-        var adapter = section.Path is null
-            ? LoraAdapter.Create(loaded.Model, Settings(section), config.Seed)
-            : PeftFolder.Load(loaded.Model, section.Path, warn);
+        var adapter = put(section);
         var rates = section.LoraplusLrRatio == 1 ? null : new LoraPlusRates(section.LoraplusLrRatio, section.LoraplusLrEmbedding, training.LearningRate);
         return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases);
     }
@@ -70,6 +106,7 @@ internal static class TrainedModel
             },
             LoraBias = section.LoraBias,
             UseDora = section.UseDora,
+            EnsureWeightTying = section.EnsureWeightTying,
             UseRslora = section.UseRslora,
             Start = section.InitLoraWeights switch
             {

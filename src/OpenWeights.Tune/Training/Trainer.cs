@@ -19,6 +19,7 @@ public sealed class Trainer : IDisposable
     private readonly RunRows _rows;
     private readonly RunConfig _config;
     private readonly SpikeDetector _spikes = new();
+    private readonly LossScaler? _scaler;
 
     /// <summary>A trainer.</summary>
     /// <param name="trained">The model and what of it is trained.</param>
@@ -31,6 +32,7 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
+        _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
         Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training);
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
         trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
@@ -48,11 +50,24 @@ public sealed class Trainer : IDisposable
     /// <summary>Where the trainer stands; evaluations are not its matter.</summary>
     public TrainerState State
     {
-        get => new() { Step = StepsDone, TotalSteps = TotalSteps, Updates = Optimizer.StepCount, RecentLosses = _spikes.Losses };
+        get => new()
+        {
+            Step = StepsDone,
+            TotalSteps = TotalSteps,
+            Updates = Optimizer.StepCount,
+            RecentLosses = _spikes.Losses,
+            LossScale = _scaler?.Scale,
+            LossScaleGoodSteps = _scaler?.GoodSteps ?? 0,
+            LossScaleSkipped = _scaler?.Skipped ?? 0,
+        };
         set
         {
             ArgumentNullException.ThrowIfNull(value);
             (StepsDone, Optimizer.StepCount, _spikes.Losses) = (value.Step, value.Updates, value.RecentLosses);
+            if (_scaler is not null && value.LossScale is { } scale)
+            {
+                (_scaler.Scale, _scaler.GoodSteps, _scaler.Skipped) = (scale, value.LossScaleGoodSteps, value.LossScaleSkipped);
+            }
         }
     }
 
@@ -70,6 +85,27 @@ public sealed class Trainer : IDisposable
 
         _trained.Training = false;
         Gradients.Drop(_trained.Parameters);
+    }
+
+    /// <summary>The longest rows go through forward and backward, and the optimizer takes a step that changes no weight: what a run's hardest moment takes.</summary>
+    /// <returns>The seconds of the rows, and those of the optimizer.</returns>
+    /// <exception cref="ExternalException">They do not fit into memory.</exception>
+    internal (double Rows, double Update) Measure()
+    {
+        var started = Stopwatch.GetTimestamp();
+        var batch = _rows.Longest();
+        RandomState.Seed(_config.Seed, _trained.Model.Device);
+        _trained.Training = true;
+        using var scope = NewDisposeScope();
+        var targets = Math.Max(1, batch.Sum(static r => (long)r.CountTargets()));
+        _ = Measure(Accumulate([batch], targets), targets);
+        _trained.Training = false;
+        var rows = Stopwatch.GetElapsedTime(started).TotalSeconds;
+        started = Stopwatch.GetTimestamp();
+        Optimizer.Step(0, 0);
+        Devices.Wait(_trained.Model.Device);
+        Gradients.Drop(_trained.Parameters);
+        return (rows, Stopwatch.GetElapsedTime(started).TotalSeconds);
     }
 
     /// <summary>One optimizer step.</summary>
@@ -90,7 +126,11 @@ public sealed class Trainer : IDisposable
         var updating = Stopwatch.GetTimestamp();
         var (loss, norm) = Measure(losses, targets);
         var finite = double.IsFinite(norm);
-        if (!finite && _config.Training.NonFinite == "stop")
+        var scale = _scaler?.Scale;
+
+        // A loss that is a number says that nothing but the scale was too large.
+        var overflowed = !finite && double.IsFinite(loss) && _scaler?.CanFall == true;
+        if (!finite && !overflowed && _config.Training.NonFinite == "stop")
         {
             throw Failure(loss, norm, step, batches);
         }
@@ -99,7 +139,12 @@ public sealed class Trainer : IDisposable
         var rate = RateSchedules.Rate(training.LrScheduler, training.LearningRate, step, RateSettings.Of(training, TotalSteps));
         if (finite)
         {
-            Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm));
+            Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / (scale ?? 1));
+            _scaler?.Succeeded();
+        }
+        else if (overflowed)
+        {
+            _scaler!.Overflowed();
         }
 
         var updated = Stopwatch.GetElapsedTime(updating).TotalSeconds;
@@ -122,6 +167,8 @@ public sealed class Trainer : IDisposable
             UpdateSeconds = updated,
             PeakMemoryBytes = ProcessMemory.Peak,
             Skipped = !finite,
+            LossScale = scale,
+            Overflowed = overflowed,
             Spike = spike,
             Rows = !finite || spike ? Names(batches) : null,
         };
@@ -134,7 +181,7 @@ public sealed class Trainer : IDisposable
     // The micro-batches' sums are in the caller's dispose scope: a GPU is asked for them when all its work is given out.
     private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long targets)
     {
-        using Scalar share = 1.0 / targets;
+        using Scalar share = (_scaler?.Scale ?? 1) / targets;
         var losses = new List<Tensor>();
         foreach (var rows in batches)
         {
@@ -146,7 +193,7 @@ public sealed class Trainer : IDisposable
             }
 
             var loss = _objective.LossSum(_trained.Model, batch);
-            loss.mul(share).backward();
+            BackwardPass.Run([loss.mul(share)]);
             losses.Add(loss.detach().MoveToOuterDisposeScope());
         }
 
@@ -161,7 +208,7 @@ public sealed class Trainer : IDisposable
         if (_trained.Model.Device.type == DeviceType.CPU)
         {
             var loss = Total(losses) / targets;
-            return (loss, double.IsFinite(loss) ? Gradients.Norm(_trained.Parameters) : double.NaN);
+            return (loss, double.IsFinite(loss) ? Unscaled(Gradients.Norm(_trained.Parameters)) : double.NaN);
         }
 
         using var scope = NewDisposeScope();
@@ -169,8 +216,10 @@ public sealed class Trainer : IDisposable
         var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm }]).to(float64).cpu();
         double[] values = [.. MemoryMarshal.Cast<byte, double>(numbers.bytes)];
         var total = values[..losses.Count].Sum() / targets;
-        return (total, norm is null ? 0 : double.IsFinite(total) ? values[^1] : double.NaN);
+        return (total, norm is null ? 0 : double.IsFinite(total) ? Unscaled(values[^1]) : double.NaN);
     }
+
+    private double Unscaled(double norm) => norm / (_scaler?.Scale ?? 1);
 
     private static TrainingFailedException Failure(double loss, double norm, long step, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
     {

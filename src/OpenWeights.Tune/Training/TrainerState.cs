@@ -17,6 +17,18 @@ public sealed record TrainerState
     [JsonPropertyName("updates")]
     public required long Updates { get; init; }
 
+    /// <summary>Float16: what the loss is multiplied by before backward; null in other dtypes.</summary>
+    [JsonPropertyName("loss_scale")]
+    public double? LossScale { get; init; }
+
+    /// <summary>Float16: steps since the scale last changed.</summary>
+    [JsonPropertyName("loss_scale_good_steps")]
+    public int LossScaleGoodSteps { get; init; }
+
+    /// <summary>Float16: steps that were left out because their gradients overflowed.</summary>
+    [JsonPropertyName("loss_scale_skipped")]
+    public long LossScaleSkipped { get; init; }
+
     /// <summary>The losses that the next one is compared with.</summary>
     [JsonPropertyName("recent_losses")]
     public IReadOnlyList<double> RecentLosses { get; init; } = [];

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
 using OpenWeights.Formats.Files;
-using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
@@ -10,6 +9,7 @@ using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Training.Recording;
 
 namespace OpenWeights.Tune.Training;
@@ -21,108 +21,104 @@ public sealed class TrainingRun : IDisposable
     private const string StateName = "state.json";
     private const string WeightsName = "weights";
 
+    private const double LongMeasurement = 20;
+
+    // Rows in which as many questions as are wanted are looked for.
+    private const int MostAsked = 4096;
+
+    private readonly RunDraft _draft;
     private readonly RunConfig _config;
     private readonly IRunListener _listener;
-    private readonly RowTokenizer _rowTokenizer;
     private readonly ITrainedModel _trained;
-    private readonly ModelFolder _modelFolder;
-    private readonly DataSet _train;
     private readonly DataSet? _eval;
     private readonly Trainer _trainer;
-    private readonly RunRows _rows;
     private readonly BestTracker _best;
     private long _evaluatedStep;
 
-    private TrainingRun(RunConfig config, IRunListener listener)
+    private TrainingRun(RunDraft draft, IRunListener listener)
     {
-        _config = config;
-        _listener = listener;
-
-        // A GPU that is not there is told at once; else torch, which takes a while to load, is first asked when the data is read.
-        var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
-        var modelPath = ModelPath.Resolve(config.Model.Path);
-        _modelFolder = ModelFolder.Open(modelPath);
-        var decoder = ModelLoader.ReadConfig(_modelFolder);
-        listener.Stage("reading the data");
-        _rowTokenizer = new RowTokenizer(modelPath, config.Data.TrainOn);
-        var data = RunData.Read(config.Data, _rowTokenizer, decoder.VocabularySize, config.Seed, room: ModelRoom.Of(decoder, config.Model.MaxPositions));
-        (_train, _eval) = (data.Train, data.Eval);
-        foreach (var warning in data.Warnings)
-        {
-            listener.Warn(warning);
-        }
-
-        _rows = new RunRows(
-            _train.Rows, config.Data.Shuffle, config.Seed, config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packing);
-        Devices.UseAllCores();
-        device ??= Devices.Find(config.Model.Device);
-        var total = config.Training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(config.Training.Epochs * _rows.StepsPerEpoch));
+        (_draft, _config, _listener, _eval) = (draft, draft.Config, listener, draft.Data.Eval);
         listener.Stage("reading the model");
-        _trained = TrainedModel.Load(config, modelPath, device, listener.Warn);
-        if (config.Training.Offload != "none" && device.type == TorchSharp.DeviceType.CPU)
+        _trained = TrainedModel.Load(_config, draft.ModelPath, draft.Device, listener.Warn);
+        if (_config.Training.Offload != "none" && draft.Device.type == TorchSharp.DeviceType.CPU)
         {
             listener.Warn("training.offload changes nothing in a run on the CPU: everything is in its memory already.");
         }
 
-        _best = new BestTracker(config.Evaluation.EarlyStoppingMinDelta);
-        _trainer = new Trainer(_trained, new SupervisedObjective(config.Objective), _rows, config, total);
+        _best = new BestTracker(_config.Evaluation.EarlyStoppingMinDelta);
+        _trainer = new Trainer(_trained, new SupervisedObjective(_config.Objective), draft.Rows, _config, draft.TotalSteps);
     }
 
     /// <summary>Reads and checks everything that a run needs, and trains nothing.</summary>
     /// <param name="config">The config.</param>
     /// <param name="listener">Is told what happens.</param>
+    /// <param name="options">How.</param>
     /// <exception cref="ConfigException">A setting is wrong; everything that is wrong is in it.</exception>
     /// <exception cref="InvalidDataException">The model or the data is wrong.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    public static TrainingRun Prepare(RunConfig config, IRunListener listener)
+    /// <exception cref="ConfigException">The run does not fit into what memory there is, and is to be refused then.</exception>
+    public static TrainingRun Prepare(RunConfig config, IRunListener listener, RunOptions options = default)
     {
-        ArgumentNullException.ThrowIfNull(config);
-        ArgumentNullException.ThrowIfNull(listener);
-        SettingCheck.Require(config);
-        return new TrainingRun(config, listener);
+        var draft = RunDraft.Read(config, listener, options);
+        if (options.RequireMemory)
+        {
+            draft.RequireMemory();
+        }
+
+        return new TrainingRun(draft, listener);
     }
 
     /// <summary>Rows as the model will read them.</summary>
-    public IReadOnlyList<TokenRow> Rows => _train.Rows;
+    public IReadOnlyList<TokenRow> Rows => _draft.Data.Train.Rows;
 
     /// <summary>The model, with its adapter on.</summary>
     public CausalLanguageModel Model => _trained.Model;
 
     /// <summary>Makes token rows of texts, and holds the tokenizer.</summary>
-    public RowTokenizer RowTokenizer => _rowTokenizer;
+    public RowTokenizer RowTokenizer => _draft.RowTokenizer;
+
+    /// <summary>What came of the run; null before its end.</summary>
+    public RunResult? Result { get; private set; }
 
     /// <summary>What the run will do.</summary>
-    public RunPlan Plan => new()
+    public RunPlan Plan => _draft.Plan with { TotalSteps = _trainer.TotalSteps, StepsDone = _trainer.StepsDone };
+
+    /// <summary>The memory that the run holds, counted on the model as it is.</summary>
+    internal MemoryEstimate Memory => MemoryEstimate.Of(
+        _trained,
+        _config.Training.RowsAtOnce,
+        _draft.Data.Train.LongestRow,
+        _trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()),
+        _config.Training.GradientAccumulationSteps > 1,
+        _config.Training.Checkpointing);
+
+    /// <summary>Runs the longest rows and one step of the optimizer, and tells what they take. The weights stay as they are; the run cannot be trained afterwards.</summary>
+    /// <exception cref="System.Runtime.InteropServices.ExternalException">They do not fit into memory.</exception>
+    public RunMeasurement Measure()
     {
-        Config = _config,
-        ModelType = _trained.Model.Config.ModelType,
-        BaseParameters = _trained.Model.ParameterCount,
-        TrainedParameters = _trained.Parameters.Sum(static p => p.Parameter.numel()),
-        DType = _trained.Model.DType.ToString().ToLowerInvariant(),
-        Device = _trained.Model.Device.ToString(),
-        Train = _train.Report,
-        Eval = _eval?.Report,
-        Padding = _rows.Padding(),
-        StepsPerEpoch = _rows.StepsPerEpoch,
-        TotalSteps = _trainer.TotalSteps,
-        StepsDone = _trainer.StepsDone,
-        Memory = MemoryEstimate.Of(
-            _trained,
-            _config.Training.MicroBatchSize,
-            _train.LongestRow,
-            _trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()),
-            _config.Training.GradientAccumulationSteps > 1,
-            _config.Training.Checkpointing),
-    };
+        // What is done for the first time takes longer; a measurement that takes long anyway is not made twice.
+        var (rows, update) = _trainer.Measure();
+        if (rows + update < LongMeasurement)
+        {
+            (rows, update) = _trainer.Measure();
+        }
+
+        var train = _draft.Data.Train;
+        var measured = (double)train.LongestRow * Math.Min(_config.Training.RowsAtOnce, train.Rows.Count);
+        var usual = train.Report.Tokens / (1 - _draft.Rows.Padding()) / _draft.Rows.StepsPerEpoch;
+        var seconds = (rows * usual / measured) + update;
+        var peak = MemoryRoom.Taken(_draft.Device, _draft.Memory.Room) ?? ProcessMemory.Peak;
+        return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
+    }
 
     /// <summary>Trains to the end, or until it is told to stop: then the step is finished and a checkpoint written.</summary>
     /// <param name="resume">Whether to go on from the newest whole checkpoint of the folder.</param>
-    /// <param name="overwrite">Whether an unfinished run in the folder may be lost.</param>
+    /// <param name="overwrite">Whether an earlier run in the folder may be lost.</param>
     /// <param name="command">The command that started the run, for the manifest.</param>
     /// <param name="stop">Stops the run after the step in hand.</param>
     /// <returns>The folder of the result, or null where the run was stopped.</returns>
     /// <exception cref="TrainingFailedException">The loss or a gradient is not a finite number.</exception>
-    /// <exception cref="ConfigException">The folder holds another run.</exception>
+    /// <exception cref="ConfigException">The folder holds another run, or what this one reads.</exception>
     /// <exception cref="IOException">The folder cannot be written.</exception>
     public string? Run(bool resume, bool overwrite, string command, CancellationToken stop)
     {
@@ -142,11 +138,20 @@ public sealed class TrainingRun : IDisposable
             return null;
         }
 
+        var step = ChooseResult(folder);
         Ask(recorder, questions, "after training", stop);
-        var result = folder.ResultPath(_trained.ResultName);
-        AtomicFolder.Write(result, _trained.Save, replace: true);
-        recorder.Report(_trainer.StepsDone < _trainer.TotalSteps ? $"stopped early after {_trainer.StepsDone} steps" : "finished");
-        return result;
+        var result = new RunResult(folder.ResultPath(_trained.ResultName), step, _trainer.StepsDone)
+        {
+            BestStep = _best.Loss is null ? null : _best.Step,
+            BestLoss = _best.Loss,
+            BestIsKept = _config.Evaluation.KeepBest,
+        };
+        AtomicFolder.Write(result.Folder, _trained.Save, replace: true);
+        RunManifest.Add(folder.ManifestPath, result);
+        var state = _trainer.StepsDone < _trainer.TotalSteps ? $"stopped early after {_trainer.StepsDone} steps" : "finished";
+        recorder.Report(result.Choice is { } choice ? $"{state}; {choice}" : state);
+        Result = result;
+        return result.Folder;
     }
 
     /// <inheritdoc/>
@@ -158,11 +163,14 @@ public sealed class TrainingRun : IDisposable
 
     private void Begin(RunFolder folder, bool resume, bool overwrite, string command)
     {
+        RunFolder.RequireFree(_config, resume, overwrite);
         folder.Clean();
+        var goesOn = false;
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
             Restore(newest.Folder);
+            goesOn = true;
         }
         else
         {
@@ -171,18 +179,41 @@ public sealed class TrainingRun : IDisposable
                 _listener.Warn($"{folder.FolderPath} has no whole checkpoint to go on from; the run starts at its beginning.");
             }
 
-            folder.StartAnew(overwrite || resume, _listener.Warn);
+            // Of an unfinished run without a whole checkpoint there is nothing to lose.
+            RunFolder.RequireFree(_config, resume: false, overwrite || (resume && !folder.HasResult));
+            folder.StartAnew(_listener.Warn);
         }
 
         AtomicFile.WriteText(folder.ConfigPath, ConfigWriter.Write(_config));
-        RunManifest.Write(folder.ManifestPath, _config, _modelFolder, command);
+        RunManifest.Write(folder.ManifestPath, _config, _draft.Folder, command, goesOn ? _listener.Warn : null);
+    }
+
+    // The step whose weights are the result; those of the best one are put into the model.
+    private long ChooseResult(RunFolder folder)
+    {
+        if (_config.Evaluation is not { KeepBest: true, Result: "best" } || _best.Loss is null || _best.Step == _trainer.StepsDone)
+        {
+            return _trainer.StepsDone;
+        }
+
+        if (!Directory.Exists(folder.BestPath))
+        {
+            _listener.Warn($"{folder.BestPath}, which held the weights of step {_best.Step}, is not there any more; the result is of the last step.");
+            return _trainer.StepsDone;
+        }
+
+        _trained.Restore(folder.BestPath);
+
+        // What was computed from the weights that were there is forgotten.
+        _trained.Training = false;
+        return _best.Step;
     }
 
     // False where the run was stopped.
     private bool Loop(RunFolder folder, RunRecorder recorder, QuestionSet? questions, CancellationToken stop)
     {
         var saved = _trainer.StepsDone;
-        if (_config.Training.WorstBatchFirst && saved < _trainer.TotalSteps)
+        if (_config.Training.WorstBatchFirst == true && saved < _trainer.TotalSteps)
         {
             _listener.Stage("trying the longest rows");
             _trainer.Rehearse();
@@ -229,7 +260,11 @@ public sealed class TrainingRun : IDisposable
         var step = _trainer.Step();
         recorder.Add(step);
         _listener.Stepped(step, _trainer.TotalSteps);
-        if (step.Skipped)
+        if (step.Overflowed)
+        {
+            _listener.Warn($"step {step.Step} was left out: its gradients overflow in float16 at the loss scale {step.LossScale}, which is halved.");
+        }
+        else if (step.Skipped)
         {
             _listener.Warn($"step {step.Step} was left out: its loss is {step.Loss}, the norm of its gradients {step.GradNorm}. Its rows: {step.Rows}.");
         }
@@ -248,7 +283,7 @@ public sealed class TrainingRun : IDisposable
     private void Evaluate(RunFolder folder, RunRecorder recorder, QuestionSet? questions, CancellationToken stop)
     {
         var step = _trainer.StepsDone;
-        var evaluation = Evaluator.Run(_trained.Model, _eval!.Rows, _config.Training.MicroBatchSize, step, CancellationToken.None);
+        var evaluation = Evaluator.Run(_trained.Model, _eval!.Rows, _config.Training.RowsAtOnce, step, CancellationToken.None);
         recorder.Add(evaluation);
         _listener.Evaluated(evaluation);
         _evaluatedStep = step;
@@ -300,16 +335,35 @@ public sealed class TrainingRun : IDisposable
         _best.Restore(reached);
     }
 
-    private QuestionSet? Questions() => _config.Evaluation.GenerateRows == 0 || _config.Data.Eval.Count == 0
-        ? null
-        : QuestionSet.Read(_config.Data.Eval, _rowTokenizer, _config.Evaluation.GenerateRows, EndTokens.Of(_modelFolder, _rowTokenizer.Tokenizer));
+    // Rows that are not trained on; where there are none, some that are.
+    private QuestionSet? Questions()
+    {
+        var (count, data) = (_config.Evaluation.GenerateRows, _draft.Data);
+        if (count == 0 || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
+        {
+            return null;
+        }
+
+        var asked = _config.Data.Eval.Count > 0 ? AskedRows.Eval : data.Eval is not null ? AskedRows.HeldBack : AskedRows.Trained;
+        var rows = asked == AskedRows.Trained ? data.Train : data.Eval!;
+        var places = asked == AskedRows.Eval ? null : rows.WholePlaces.Take(MostAsked + count).ToHashSet();
+        var questions = QuestionSet.Read(
+            asked == AskedRows.Eval ? _config.Data.Eval : _config.Data.Train, _draft.RowTokenizer, count, EndTokens.Of(_draft.Folder, _draft.RowTokenizer.Tokenizer),
+            _trained.Model.Config.MaxPositions - 1, asked, places);
+        if (questions.Count == 0)
+        {
+            _listener.Warn("none of the rows has a prompt to ask the model before and after training (evaluation.generate_rows).");
+        }
+
+        return questions;
+    }
 
     private void Ask(RunRecorder recorder, QuestionSet? questions, string when, CancellationToken stop)
     {
         if (questions is { Count: > 0 } && !stop.IsCancellationRequested)
         {
             var answers = questions.Ask(_trained.Model, _config.Evaluation.MaxNewTokens, CancellationToken.None);
-            var scores = AnswerScores.Of(_trainer.StepsDone, when, answers);
+            var scores = AnswerScores.Of(_trainer.StepsDone, when, answers, questions.Asked);
             recorder.Add(scores, answers);
             _listener.Answered(scores, answers);
         }

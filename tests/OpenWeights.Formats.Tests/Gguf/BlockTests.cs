@@ -1,7 +1,7 @@
-using System.Runtime.InteropServices;
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Blocks;
+using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.Gguf;
@@ -12,6 +12,7 @@ public sealed unsafe class BlockTests
     private const int Length = 256 * 64;
 
     [TestCase(GgufType.Q4_0, "q4_0")]
+    [TestCase(GgufType.Q4_1, "q4_1")]
     [TestCase(GgufType.Q5_0, "q5_0")]
     [TestCase(GgufType.Q5_1, "q5_1")]
     [TestCase(GgufType.Q8_0, "q8_0")]
@@ -130,5 +131,9 @@ public sealed unsafe class BlockTests
         return [.. Enumerable.Range(0, count).Select(_ => (float)(deviation * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
     }
 
-    private static nint Function(string name) => NativeLibrary.GetExport(NativeLibrary.Load(LlamaCpp.GgmlLibrary), name);
+    private static nint Function(string name)
+    {
+        RequiredLlamaCpp.Check();
+        return LlamaLibrary.GgmlFunction(name);
+    }
 }

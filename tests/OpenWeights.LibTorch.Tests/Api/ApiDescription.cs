@@ -21,6 +21,13 @@ internal static class ApiDescription
         return new ListedType(kind, TypeName(type), Bases(type), members);
     }
 
+    /// <summary>The line of a method.</summary>
+    internal static string Signature(MethodInfo method)
+    {
+        var generic = method.IsGenericMethod ? $"<{string.Join(',', method.GetGenericArguments().Select(TypeName))}>" : "";
+        return $"M {Access(method)} {Modifier(method)}{TypeName(method.ReturnType)} {method.Name}{generic}({Parameters(method.GetParameters())})";
+    }
+
     internal static string TypeName(Type type)
     {
         if (type.IsByRef)
@@ -86,8 +93,7 @@ internal static class ApiDescription
 
         foreach (var method in type.GetMethods(Declared).Where(static m => Access(m) is not null && !IsAccessor(m)))
         {
-            var generic = method.IsGenericMethod ? $"<{string.Join(',', method.GetGenericArguments().Select(TypeName))}>" : "";
-            yield return $"M {Access(method)} {Modifier(method)}{TypeName(method.ReturnType)} {method.Name}{generic}({Parameters(method.GetParameters())})";
+            yield return Signature(method);
         }
 
         foreach (var property in type.GetProperties(Declared))

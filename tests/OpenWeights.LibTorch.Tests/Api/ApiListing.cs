@@ -20,8 +20,6 @@ internal sealed class ApiListing
 
     internal ListedType? Find(string name) => _types.GetValueOrDefault(name);
 
-    internal static ApiListing Read(string path) => Parse(File.ReadAllLines(path));
-
     internal static ApiListing Parse(IReadOnlyList<string> lines)
     {
         var types = new List<ListedType>();

@@ -28,6 +28,7 @@ public sealed class RuntimeTests
             Assert.Ignore("for a distribution's libtorch on Linux");
         }
 
+        LibTorchRuntime.Load();
         var folder = File.ReadAllText(libtorch).Trim();
         var blas = Path.Combine(folder, "openblas-openmp", "libopenblas.so.0");
         Assert.That(LibTorchRuntime.PreloadedBlas, folder.StartsWith("/usr/lib", StringComparison.Ordinal) && File.Exists(blas) ? Is.EqualTo(blas) : Is.Null);

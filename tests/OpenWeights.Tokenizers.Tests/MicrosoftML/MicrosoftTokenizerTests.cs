@@ -8,9 +8,11 @@ using OpenWeights.Tokenizers.MicrosoftML;
 
 namespace OpenWeights.Tokenizers.Tests.MicrosoftML;
 
-/// <summary>The adapter for Microsoft.ML.Tokenizers; built only with -p:MicrosoftMLTokenizers=true.</summary>
+/// <summary>The adapter for Microsoft.ML.Tokenizers, with its published package.</summary>
 public sealed class MicrosoftTokenizerTests
 {
+    // Llama 3's cut of a text into words, as its tokenizer.json has it.
+    private const string Split = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     private const string Text = "Hello  world, 👍🏽 naïve\n";
 
     private static readonly Tokenizer s_ours = Tokenizer.Load(OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "llama-3"));
@@ -79,5 +81,19 @@ public sealed class MicrosoftTokenizerTests
 
         Assert.That(foreign.EncodeWithOffsets("Hello world", addSpecialTokens: true).Select(static s => (s.Start, s.End)), Is.EqualTo(new[] { (0, 0), (0, 5), (5, 11) }));
         Assert.That(foreign.Decode([1, 15043, 3186, 2], skipSpecialTokens: true), Is.EqualTo("Hello world"));
+    }
+
+    [Test]
+    public void A_tiktoken_file_read_by_theirs_makes_rows_with_the_ids_of_ours()
+    {
+        var path = OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "llama-3", "tokenizer.model");
+        using var file = File.OpenRead(path);
+        var theirs = TiktokenTokenizer.Create(file, new RegexPreTokenizer(new System.Text.RegularExpressions.Regex(Split), null), null, new Dictionary<string, int> { ["<|begin_of_text|>"] = 128000 });
+        var foreign = new ForeignTokenizer(theirs, new ForeignTokenizerOptions { BosToken = 128000, EosToken = 128001, AddsBos = true });
+        foreach (var text in new[] { Text, "It's 12345 things,\t\tand more\n\n  ", "日本語のテキスト", "" })
+        {
+            Assert.That(foreign.Encode(text, addSpecialTokens: true), Is.EqualTo(s_ours.Encode(text, addSpecialTokens: true)), text);
+            Assert.That(foreign.Decode(s_ours.Encode(text, addSpecialTokens: true), skipSpecialTokens: true), Is.EqualTo(text));
+        }
     }
 }

@@ -82,6 +82,98 @@ public sealed class AssistantSpanTests
     }
 
     [Test]
+    public void An_end_token_that_only_the_next_turn_knows_belongs_to_the_turn_before_and_is_missed_at_the_end()
+    {
+        const string Template = "{% set ns = namespace(open=false) %}{% for m in messages %}{% if m.role == 'user' %}"
+            + "{% if ns.open %}<|assistant_end|>{% set ns.open = false %}{% endif %}<|user_start|>{{ m.content }}<|user_end|>"
+            + "{% elif m.role == 'assistant' %}{% if not ns.open %}<|assistant_start|>{% set ns.open = true %}{% endif %}{{ m.content }}"
+            + "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant_start|>{% endif %}";
+        var chat = Expect(Template, TwoTurns, "<|user_start|>U1<|user_end|><|assistant_start|>⟦A1<|assistant_end|>⟧<|user_start|>U2<|user_end|>"
+            + "<|assistant_start|>⟦A2⟧");
+        Assert.That(chat.Warnings, Has.One.Contains("only where another message follows"));
+    }
+
+    [Test]
+    public void What_the_next_turn_writes_in_any_case_is_not_the_end_of_the_turn_before()
+    {
+        const string Template = "{% for m in messages %}{% if m.role == 'user' %}<bos>[Q] {{ m.content }}{% elif m.role == 'assistant' %}"
+            + "[A] {{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}[A]{% endif %}";
+        var chat = Expect(Template, TwoTurns, "<bos>[Q] U1[A]⟦ A1⟧<bos>[Q] U2[A]⟦ A2⟧");
+        Assert.That(chat.Warnings, Has.One.Contains("does not teach the model to stop"));
+    }
+
+    [Test]
+    public void A_last_turn_that_is_written_behind_the_loop_has_its_header_excluded_and_its_end_included()
+    {
+        const string Nemotron = "{% set last = messages[-1].content if messages[-1].role == 'assistant' else none %}"
+            + "{% set messages = messages[:-1] if last is not none else messages %}{% for m in messages %}<{{ m.role }}>\n{{ m.content }}\n"
+            + "{% if m.role == 'assistant' %}<end>\n{% endif %}{% endfor %}{% if add_generation_prompt or last is not none %}<assistant>\n"
+            + "{% endif %}{% if last is not none %}{{ last }}\n<end>\n{% endif %}";
+        Expect(Nemotron, TwoTurns, "<system>\nS\n<user>\nU1\n<assistant>\n⟦A1\n<end>⟧\n<user>\nU2\n<assistant>\n⟦A2\n<end>⟧\n");
+    }
+
+    [Test]
+    public void A_tag_that_the_prompt_and_the_turn_begin_alike_is_not_cut()
+    {
+        const string Template = "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<|text|>{% endif %}{{ m.content }}<|end|>"
+            + "{% endfor %}{% if add_generation_prompt %}<|assistant|><|think|>{% endif %}";
+        Expect(Template, TwoTurns, "<|system|>S<|end|><|user|>U1<|end|><|assistant|>⟦<|text|>A1<|end|>⟧<|user|>U2<|end|>"
+            + "<|assistant|>⟦<|text|>A2<|end|>⟧");
+    }
+
+    [Test]
+    public void A_second_turn_of_the_assistant_has_its_header_excluded_although_no_prompt_is_written_behind_the_first()
+    {
+        const string Template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+            + "{% if add_generation_prompt and messages[-1].role != 'assistant' %}<assistant>{% endif %}";
+        const string Messages = """
+            [{"role": "user", "content": "U1"}, {"role": "assistant", "content": "A1"}, {"role": "assistant", "content": "A2"}]
+            """;
+        Expect(Template, Messages, "<user>U1<end><assistant>⟦A1<end>⟧<assistant>⟦A2<end>⟧");
+    }
+
+    [Test]
+    public void Results_that_the_template_writes_into_the_calling_turn_are_not_the_models()
+    {
+        const string Gemma = "{% for m in messages %}{% if m.role != 'tool' %}{% if not (loop.index0 > 1 and m.role == 'assistant') %}<{{ m.role }}>"
+            + "{% endif %}{{ m.content }}{% if m.tool_calls %}<call>{{ m.tool_calls[0].function.name }}</call><result>"
+            + "{% if not loop.last %}{{ messages[loop.index].content }}</result>{% endif %}{% else %}<end>{% endif %}{% endif %}{% endfor %}"
+            + "{% if add_generation_prompt and messages[-1].role == 'user' %}<assistant>{% endif %}";
+        const string Messages = """
+            [{"role": "user", "content": "U1"}, {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]},
+             {"role": "tool", "content": "R1"}, {"role": "assistant", "content": "A2"}]
+            """;
+        Expect(Gemma, Messages, "<user>U1<end><assistant>⟦<call>f</call><result>⟧R1</result>⟦A2<end>⟧");
+    }
+
+    [Test]
+    public void A_tool_call_that_is_gathered_as_JSON_is_the_models_to_its_last_bracket()
+    {
+        const string Template = "{% set ns = namespace(out='') %}{% for m in messages %}{% set ns.out = ns.out ~ '<' ~ m.role ~ '>' ~ (m.content or '') %}"
+            + "{% for c in m.tool_calls or [] %}{% set ns.out = ns.out ~ c.function|tojson ~ '</call>' %}{% endfor %}{% set ns.out = ns.out ~ '<end>' %}"
+            + "{% endfor %}{{ ns.out }}{% if add_generation_prompt %}<assistant>{% endif %}";
+        const string Messages = """
+            [{"role": "user", "content": "U1"}, {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"n": [1]}}}]}]
+            """;
+        Expect(Template, Messages, "<user>U1<end><assistant>⟦{\"name\": \"f\", \"arguments\": {\"n\": [1]}}</call><end>⟧");
+    }
+
+    [Test]
+    public void A_turn_that_goes_on_behind_the_results_of_its_calls_begins_there()
+    {
+        const string Template = "{% set ns = namespace(open=false) %}{% for m in messages %}{% if m.role == 'user' %}<user>{{ m.content }}"
+            + "{% elif m.role == 'tool' %}[{{ m.content }}{% else %}{% if ns.open %}]{% else %}<assistant>{% endif %}{% set ns.open = true %}"
+            + "{% if m.tool_calls %}<call>{{ m.tool_calls[0].name }}</call>{% else %}{{ m.content }}<end>{% endif %}{% endif %}{% endfor %}"
+            + "{% if add_generation_prompt %}{% if ns.open %}]{% endif %}<assistant>{% endif %}";
+        const string Messages = """
+            [{"role": "user", "content": "U1"}, {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]},
+             {"role": "tool", "content": "R1"}, {"role": "assistant", "content": "", "tool_calls": [{"name": "g"}]},
+             {"role": "tool", "content": "R2"}, {"role": "assistant", "content": "A3"}]
+            """;
+        Expect(Template, Messages, "<user>U1<assistant>⟦<call>f</call>⟧[R1]⟦<call>g</call>⟧[R2]⟦A3<end>⟧");
+    }
+
+    [Test]
     public void Text_that_the_template_writes_around_the_content_is_the_models_if_the_prompt_does_not_have_it()
     {
         const string Cohere = "{% for m in messages %}<|T|><|{{ 'BOT' if m.role == 'assistant' else 'OTHER' }}|>{% if m.role == 'assistant' %}"
@@ -262,6 +354,27 @@ public sealed class AssistantSpanTests
         Assert.That(chat.Warnings, Has.One.Contains("leaves out"));
     }
 
+    [TestCase("{% for m in messages %}<{{ m.role }}>{{ m.content if m.content is string }}<end>{% endfor %}",
+        """{"role": "assistant", "content": [{"type": "text", "text": "A1"}]}""")]
+    [TestCase("{% for m in messages %}<{{ m.role }}>{{ m.tool_calls[0].function.name if m.tool_calls else m.content }}<end>{% endfor %}",
+        """{"role": "assistant", "content": "A1", "tool_calls": [{"function": {"name": "f"}}]}""")]
+    [TestCase("{% for m in messages %}<{{ m.role }}>{% generation %}{{ m.content if m.content is string }}<end>{% endgeneration %}{% endfor %}",
+        """{"role": "assistant", "content": [{"type": "text", "text": "A1"}]}""")]
+    public void An_answer_that_the_template_leaves_out_is_told(string source, string answer)
+    {
+        var chat = ChatTemplate.Parse(source, "t").RenderWithSpans(Input($$"""[{"role": "user", "content": "U1"}, {{answer}}]"""));
+        Assert.That(chat.Warnings, Has.One.Contains("leaves out"));
+    }
+
+    [Test]
+    public void Reasoning_that_earlier_turns_lose_is_not_told_as_left_out()
+    {
+        const string Template = "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}<end>{% endfor %}";
+        const string Messages = """[{"role": "user", "content": "U1"}, {"role": "assistant", "content": "<think>T1</think>\n\nÄrger, 21 °C."}]""";
+        var chat = ChatTemplate.Parse(Template, "t").RenderWithSpans(Input(Messages));
+        Assert.That(chat.Warnings, Has.None.Contains("leaves out"));
+    }
+
     [Test]
     public void White_space_of_the_message_itself_is_the_models_and_that_of_the_template_is_not()
     {
@@ -325,7 +438,21 @@ public sealed class AssistantSpanTests
             """;
         var error = Assert.Throws<ChatTemplateException>(() => ChatTemplate.Parse(source, "t").RenderWithSpans(Input(messages)))!;
         Assert.That(error.Kind, Is.EqualTo(ChatTemplateErrorKind.Spans));
-        Assert.That(error.Reason, Does.Contain("message 2 (assistant)").And.Contain(reason).And.Contain("{% generation %}").And.Contain("train_on: all"));
+        Assert.That(error.Reason, Does.Contain("message 2 (assistant)").And.Contain(reason).And.Contain("{% generation %}").And.Contain("data.train_on: all").And.Contain("data.train_on: completion"));
+        Assert.That(error.Message, Does.StartWith("t: ").And.Not.Contain(". "), "one sentence, with the template's name");
+        Assert.That(ChatTemplate.Parse(source, "t").RenderWithSpans(Input(messages), []).AssistantSpans, Is.Empty, "what train_on: all asks for");
+    }
+
+    [Test]
+    public void The_last_turn_alone_can_be_told_where_an_earlier_one_cannot()
+    {
+        const string Template = "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}<bot>{% else %}<{{ m.role }}>{% endif %}"
+            + "{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+        var template = ChatTemplate.Parse(Template, "t");
+        var error = Assert.Throws<ChatTemplateException>(() => template.RenderWithSpans(Input(TwoTurns)))!;
+        Assert.That(error.Kind, Is.EqualTo(ChatTemplateErrorKind.Spans));
+        Assert.That(template.RenderWithSpans(Input(TwoTurns), lastTurnAlone: true).Marked(), Is.EqualTo(
+            "<system>S<end><user>U1<end><bot>A1<end><user>U2<end><assistant>⟦A2<end>⟧"));
     }
 
     private static RenderedChat Expect(

@@ -14,6 +14,7 @@ public sealed class ChatTemplateGoldenTests
     {
         ["TemplateError"] = ChatTemplateErrorKind.Raised,
         ["TypeError"] = ChatTemplateErrorKind.Type,
+        ["SecurityError"] = ChatTemplateErrorKind.Security,
         ["UndefinedError"] = ChatTemplateErrorKind.Undefined,
     };
 

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Nodes;
 
 using NUnit.Framework;
@@ -12,70 +13,12 @@ public sealed class PublishedTemplateSpanTests
 {
     private const string Joke = "Why did the chicken cross the road?";
 
-    /// <summary>By template: what is written around the answers "Hello!" and <see cref="Joke"/> of the case two_turns_complete.</summary>
-    private static readonly Dictionary<string, (string Before, string After)> Surroundings = new()
-    {
-        ["chat-templates/chujiezheng/alpaca.jinja"] = ("", "</s>"),
-        ["chat-templates/chujiezheng/amberchat.jinja"] = ("", ""),
-        ["chat-templates/chujiezheng/chatml.jinja"] = ("", "<|im_end|>"),
-        ["chat-templates/chujiezheng/chatqa.jinja"] = ("", ""),
-        ["chat-templates/chujiezheng/falcon-instruct.jinja"] = ("", ""),
-        ["chat-templates/chujiezheng/gemma-it.jinja"] = ("", "<end_of_turn>"),
-        ["chat-templates/chujiezheng/granite-3.0-instruct.jinja"] = ("", "<|end_of_text|>"),
-        ["chat-templates/chujiezheng/llama-2-chat.jinja"] = ("\n\n         ", " </s>"),
-        ["chat-templates/chujiezheng/llama-3-instruct.jinja"] = ("", "<|eot_id|>"),
-        ["chat-templates/chujiezheng/mistral-instruct.jinja"] = ("\n         ", "</s>"),
-        ["chat-templates/chujiezheng/openchat-3.5.jinja"] = ("", "<|end_of_turn|>"),
-        ["chat-templates/chujiezheng/phi-3-small.jinja"] = ("", "<|end|>"),
-        ["chat-templates/chujiezheng/phi-3.jinja"] = ("", "<|end|>"),
-        ["chat-templates/chujiezheng/qwen2.5-instruct.jinja"] = ("", "<|im_end|>"),
-        ["chat-templates/chujiezheng/saiga.jinja"] = ("", "</s>"),
-        ["chat-templates/chujiezheng/solar-instruct.jinja"] = ("", ""),
-        ["chat-templates/chujiezheng/vicuna.jinja"] = ("", "</s>"),
-        ["chat-templates/chujiezheng/zephyr.jinja"] = ("", "</s>"),
-        ["chat-templates/llama.cpp/CohereForAI-c4ai-command-r-plus-tool_use.jinja"] = ("", "<|END_OF_TURN_TOKEN|>"),
-        ["chat-templates/llama.cpp/CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja"] =
-            ("<|START_RESPONSE|>", "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>"),
-        ["chat-templates/llama.cpp/NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja"] = ("", "<|im_end|>"),
-        ["chat-templates/llama.cpp/NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja"] = ("", "<|im_end|>"),
-        ["chat-templates/llama.cpp/Qwen-Qwen2.5-7B-Instruct.jinja"] = ("", "<|im_end|>"),
-        ["chat-templates/llama.cpp/deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja"] = ("", "<｜end▁of▁sentence｜>"),
-        ["chat-templates/llama.cpp/deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja"] = ("", "<｜end▁of▁sentence｜>"),
-        ["chat-templates/llama.cpp/fireworks-ai-llama-3-firefunction-v2.jinja"] = ("", "<|eot_id|>"),
-        ["chat-templates/llama.cpp/google-gemma-2-2b-it.jinja"] = ("", "<end_of_turn>"),
-        ["chat-templates/llama.cpp/llama-cpp-deepseek-r1.jinja"] = ("", "<｜end▁of▁sentence｜>"),
-        ["chat-templates/llama.cpp/meetkai-functionary-medium-v3.1.jinja"] = ("", "<|eot_id|>"),
-        ["chat-templates/llama.cpp/meetkai-functionary-medium-v3.2.jinja"] = ("all\n", "<|eot_id|>"),
-        ["chat-templates/llama.cpp/meta-llama-Llama-3.1-8B-Instruct.jinja"] = ("", "<|eot_id|>"),
-        ["chat-templates/llama.cpp/meta-llama-Llama-3.2-3B-Instruct.jinja"] = ("", "<|eot_id|>"),
-        ["chat-templates/llama.cpp/meta-llama-Llama-3.3-70B-Instruct.jinja"] = ("", "<|eot_id|>"),
-        ["chat-templates/llama.cpp/microsoft-Phi-3.5-mini-instruct.jinja"] = ("", "<|end|>"),
-        ["chat-templates/llama.cpp/mistralai-Mistral-Nemo-Instruct-2407.jinja"] = ("", "</s>"),
-        ["chat-templates/mistral-common/v1.jinja"] = ("", "</s>"),
-        ["chat-templates/mistral-common/v11.jinja"] = ("", "</s>"),
-        ["chat-templates/mistral-common/v13.jinja"] = ("", "</s>"),
-        ["chat-templates/mistral-common/v1_spm.jinja"] = (" ", "</s>"),
-        ["chat-templates/mistral-common/v2.jinja"] = ("", "</s>"),
-        ["chat-templates/mistral-common/v2_spm.jinja"] = (" ", "</s>"),
-        ["chat-templates/mistral-common/v3.jinja"] = ("", "</s>"),
-        ["chat-templates/mistral-common/v3_spm.jinja"] = (" ", "</s>"),
-        ["chat-templates/mistral-common/v7.jinja"] = ("", "</s>"),
-        ["chat-templates/mistral-common/v7_spm.jinja"] = (" ", "</s>"),
-        ["chat-templates/other/gpt-oss.jinja"] = ("<|message|>", "<|end|>"),
-        ["chat-templates/other/phi-4-mini-reasoning.jinja"] = ("", "<|end|>"),
-        ["chat-templates/other/smollm3.jinja"] = ("<|im_start|>assistant\n", "<|im_end|>\n"),
-        ["tokenizers/gemma-3/chat_template.json"] = ("", "<end_of_turn>"),
-        ["tokenizers/gemma/tokenizer_config.json"] = ("", "<end_of_turn>"),
-        ["tokenizers/llama-3/tokenizer_config.json"] = ("", "<|eot_id|>"),
-        ["tokenizers/minimind/tokenizer_config.json"] = ("", "<|im_end|>"),
-        ["tokenizers/phi-3-mini/tokenizer_config.json"] = ("", "<|end|>"),
-        ["tokenizers/phi-4/tokenizer_config.json"] = ("", "<|im_end|>"),
-        ["tokenizers/qwen2.5/tokenizer_config.json"] = ("", "<|im_end|>"),
-        ["tokenizers/qwen2/tokenizer_config.json"] = ("", "<|im_end|>"),
-        ["tokenizers/qwen3/tokenizer_config.json"] = ("", "<|im_end|>"),
-        ["tokenizers/tinyllama-1.1b-chat-v5-layout/chat_template.jinja"] = ("", "</s>"),
-        ["tokenizers/tinyllama-1.1b-chat/tokenizer_config.json"] = ("", "</s>"),
-    };
+    /// <summary>
+    /// By template: what of the text stands, in the eyes of a person who read the template, around the answers "Hello!" and
+    /// <see cref="Joke"/> of the case two_turns_complete and belongs to them.
+    /// </summary>
+    private static readonly Dictionary<string, Surroundings> Table = JsonSerializer.Deserialize<Dictionary<string, Surroundings>>(
+        File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Templates", "published-template-spans.json")), JsonSerializerOptions.Web)!;
 
     /// <summary>Templates that write the next prompt whether or not it is asked for, or an end token behind the last end of turn.</summary>
     private static readonly HashSet<string> WriteMoreAtTheEnd =
@@ -83,6 +26,8 @@ public sealed class PublishedTemplateSpanTests
         "chat-templates/llama.cpp/CohereForAI-c4ai-command-r-plus-tool_use.jinja",
         "chat-templates/llama.cpp/CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja",
         "chat-templates/llama.cpp/fireworks-ai-llama-3-firefunction-v2.jinja",
+        "chat-templates/llama.cpp-2026/CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja",
+        "chat-templates/llama.cpp-2026/fireworks-ai-llama-3-firefunction-v2.jinja",
         "chat-templates/llama.cpp/microsoft-Phi-3.5-mini-instruct.jinja",
         "chat-templates/other/phi-4-mini-reasoning.jinja",
         "tokenizers/phi-3-mini/tokenizer_config.json",
@@ -91,18 +36,17 @@ public sealed class PublishedTemplateSpanTests
     [TestCaseSource(typeof(TemplateFixtures), nameof(TemplateFixtures.TemplatePaths))]
     public void Each_answer_is_marked_as_a_person_would(string path)
     {
-        var (before, after) = Surroundings[path];
+        var row = Table[path];
         var chat = Render(path, TemplateFixtures.Case("two_turns_complete"));
-        var reasoning = path.Contains("qwen3", StringComparison.Ordinal) ? "<think>\n\n</think>\n\n" : "";
         Assert.That(chat.AssistantSpans.Select(span => (span.MessageIndex, chat.TextOf(span))),
-            Is.EqualTo(new[] { (1, before + "Hello!" + after), (3, before + reasoning + Joke + after) }));
+            Is.EqualTo(new[] { (1, row.Before + "Hello!" + row.After), (3, row.BeforeLast + Joke + row.AfterLast) }));
     }
 
     [Test]
     public void Every_template_of_the_fixtures_is_looked_at()
     {
         _ = SharedFiles.Require("fixtures", "chat-templates");
-        Assert.That(TemplateFixtures.TemplatePaths(), Is.EquivalentTo(Surroundings.Keys));
+        Assert.That(TemplateFixtures.TemplatePaths(), Is.EquivalentTo(Table.Keys));
     }
 
     [TestCaseSource(typeof(TemplateFixtures), nameof(TemplateFixtures.TemplatePaths))]
@@ -145,7 +89,7 @@ public sealed class PublishedTemplateSpanTests
     [TestCaseSource(typeof(TemplateFixtures), nameof(TemplateFixtures.TemplatePaths))]
     public void Other_answers_give_the_same_spans_around_them(string path)
     {
-        var (before, after) = Surroundings[path];
+        var row = Table[path];
         var item = TemplateFixtures.Case("two_turns_complete").DeepClone().AsObject();
         var answers = new[] { "Zürich 😀 [INST] \"x\"\n\n- assistant\n", "<|user|> {{ y }} {% raw %}" };
         item["messages"]![1]!["content"] = answers[0] + "end";
@@ -154,8 +98,8 @@ public sealed class PublishedTemplateSpanTests
         var texts = chat.AssistantSpans.Select(chat.TextOf).ToList();
         Assert.That(texts, Has.Count.EqualTo(2));
         Assert.That(texts[0].Replace("\n\n", "\n", StringComparison.Ordinal), Is.EqualTo(
-            (before + answers[0] + "end" + after).Replace("\n\n", "\n", StringComparison.Ordinal)));
-        Assert.That(texts[1], Does.StartWith(before).And.EndsWith(answers[1] + "end" + after));
+            (row.Before + answers[0] + "end" + row.After).Replace("\n\n", "\n", StringComparison.Ordinal)));
+        Assert.That(texts[1], Does.StartWith(row.BeforeLast).And.EndsWith(answers[1] + "end" + row.AfterLast));
     }
 
     [TestCase("tokenizers/qwen3/tokenizer_config.json", "tool_call_dict_args",
@@ -172,6 +116,23 @@ public sealed class PublishedTemplateSpanTests
         "<|START_THINKING|><|END_THINKING|><|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"get_weather\", "
         + "\"parameters\": {\"city\": \"Paris\", \"unit\": \"celsius\"}}\n]<|END_ACTION|><|END_OF_TURN_TOKEN|>",
         "<|START_RESPONSE|>It is 21 °C.<|END_RESPONSE|><|END_OF_TURN_TOKEN|>")]
+    [TestCase("chat-templates/llama.cpp-2026/google-gemma-4-31B-it.jinja", "tool_call_dict_args",
+        "<|tool_call>call:get_weather{city:<|\"|>Paris<|\"|>,unit:<|\"|>celsius<|\"|>}<tool_call|><|tool_response>", "It is 21 °C.<turn|>")]
+    [TestCase("chat-templates/llama.cpp-2026/google-gemma-4-31B-it-interleaved.jinja", "tool_call_dict_args",
+        "<|tool_call>call:get_weather{city:<|\"|>Paris<|\"|>,unit:<|\"|>celsius<|\"|>}<tool_call|><turn|>", "It is 21 °C.<turn|>")]
+    [TestCase("chat-templates/llama.cpp-2026/Apertus-8B-Instruct.jinja", "tool_call_dict_args",
+        "<|tools_prefix|>[{\"get_weather\": {\"city\": \"Paris\", \"unit\": \"celsius\"}}]<|tools_suffix|>", "It is 21 °C.<|assistant_end|>")]
+    [TestCase("chat-templates/llama.cpp-2026/deepseek-ai-DeepSeek-V3.2.jinja", "tool_call_dict_args",
+        "</think>\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Paris"
+        + "</｜DSML｜parameter>\n<｜DSML｜parameter name=\"unit\" string=\"true\">celsius</｜DSML｜parameter>\n</｜DSML｜invoke>\n"
+        + "</｜DSML｜function_calls><｜end▁of▁sentence｜>", "</think>It is 21 °C.<｜end▁of▁sentence｜>")]
+    [TestCase("chat-templates/llama.cpp-2026/Reka-Edge.jinja", "tool_call_dict_args",
+        " <tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\", \"unit\": \"celsius\"}}\n</tool_call>\n\n<sep>",
+        " It is 21 °C.\n\n<sep>")]
+    [TestCase("chat-templates/llama.cpp-2026/NVIDIA-Nemotron-Nano-v2.jinja", "bad_two_assistants",
+        "b\n<SPECIAL_12>", "c\n<SPECIAL_12>")]
+    [TestCase("chat-templates/llama.cpp-2026/tencent-Hy3.jinja", "bad_two_assistants", "b<｜hy_eos:opensource｜>", "c")]
+    [TestCase("chat-templates/llama.cpp-2026/Apriel-1.6-15b-Thinker-fixed.jinja", "bad_two_assistants", "b\n<|end|>", "c")]
     [TestCase("tokenizers/qwen3/tokenizer_config.json", "thinking_turns",
         "Answer one<|im_end|>", "<think>\nstep two\n</think>\n\nAnswer two<|im_end|>")]
     [TestCase("tokenizers/minimind/tokenizer_config.json", "thinking_turns",
@@ -239,7 +200,8 @@ public sealed class PublishedTemplateSpanTests
         var compared = 0;
         var name = $"{item["name"]}, message {span.MessageIndex}";
         var isMerged = span.MessageIndex > 0 && item["messages"]![span.MessageIndex - 1]!["role"]!.ToString() == "assistant";
-        if (!isMerged && Part(path, template, item, span.MessageIndex, withPrompt: true) is { } prompt
+        var isFirst = chat.AssistantSpans.First(other => other.MessageIndex == span.MessageIndex) == span;
+        if (!isMerged && isFirst && Part(path, template, item, span.MessageIndex, withPrompt: true) is { } prompt
             && chat.Text.StartsWith(prompt, StringComparison.Ordinal))
         {
             Assert.That(span.Start, Is.EqualTo(prompt.Length), name);
@@ -252,8 +214,17 @@ public sealed class PublishedTemplateSpanTests
             && Part(path, template, item, span.MessageIndex + 1, withPrompt: false) is { } finished
             && chat.Text.StartsWith(finished, StringComparison.Ordinal))
         {
-            Assert.That(finished.Length, Is.GreaterThanOrEqualTo(span.End), name);
-            Assert.That(finished[span.End..].Trim(), Is.Empty, name);
+            if (Table[path] is { LastAfter: "" } row && finished.Length < span.End)
+            {
+                // What ends the turn is written only where another message follows, so it is not there yet.
+                Assert.That(chat.Text[finished.Length..span.End], Is.EqualTo(row.After), name);
+            }
+            else
+            {
+                Assert.That(finished.Length, Is.GreaterThanOrEqualTo(span.End), name);
+                Assert.That(finished[span.End..].Trim(), Is.Empty, name);
+            }
+
             compared++;
         }
 
@@ -282,5 +253,13 @@ public sealed class PublishedTemplateSpanTests
         {
             return null;
         }
+    }
+
+    /// <summary>What belongs to the answers of a template, before and after them; of the last answer where it is something else.</summary>
+    private sealed record Surroundings(string Before, string After, string? LastBefore, string? LastAfter, string? Why)
+    {
+        public string BeforeLast => LastBefore ?? Before;
+
+        public string AfterLast => LastAfter ?? After;
     }
 }

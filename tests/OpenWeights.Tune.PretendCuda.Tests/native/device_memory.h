@@ -47,8 +47,17 @@ size_t from_environment(const char* name, size_t otherwise) {
   return text == nullptr || *text == 0 ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
+std::atomic<int> chosen_capability{-1};
+
+// Ten times the compute capability.
+size_t capability_of_device() {
+  return chosen_capability >= 0 ? static_cast<size_t>(chosen_capability) : from_environment("OWT_PRETEND_CUDA_CAPABILITY", 80);
+}
+
 class DeviceMemory {
  public:
+  size_t limit() const { return limit_; }
+
   DeviceMemory() : limit_(from_environment("OWT_PRETEND_CUDA_MEMORY", size_t(8) << 30)) {
     void* range = mmap(nullptr, kReserved + kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     TORCH_CHECK(range != MAP_FAILED, "no addresses for the pretend device's memory");

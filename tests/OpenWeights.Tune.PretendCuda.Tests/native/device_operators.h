@@ -170,8 +170,73 @@ void check(const c10::OperatorHandle& op, const Known& about, Stack* stack, size
   }
 }
 
+// A GPU computes in half precision what this CPU has no code for: it is computed in single precision and rounded.
+void call_widened(const c10::OperatorHandle& op, Stack* stack, size_t first) {
+  std::vector<std::pair<at::Tensor, at::Tensor>> widened;
+  const auto& parameters = op.schema().arguments();
+  bool has_dtype = false;
+  for (size_t i = 0; i < parameters.size(); i++) {
+    auto& value = (*stack)[first + i];
+    has_dtype = has_dtype || (parameters[i].name() == "dtype" && !value.isNone());
+    if (parameters[i].name() == "half_to_float" && value.toBool()) {
+      value = false;
+      has_dtype = true;
+    }
+    if (parameters[i].name() == "input_dtype" && value.toScalarType() == at::kHalf) {
+      value = at::kFloat;
+    }
+    each_tensor((*stack)[first + i], [&](const at::Tensor& tensor) {
+      if (tensor.scalar_type() != at::kHalf) {
+        return tensor;
+      }
+      for (auto& known_pair : widened) {
+        if (known_pair.first.is_same(tensor)) {
+          return known_pair.second;
+        }
+      }
+      widened.emplace_back(tensor, tensor.to(at::kFloat));
+      return widened.back().second;
+    });
+  }
+  op.callBoxed(stack);
+  for (auto i = stack->size() - op.schema().returns().size(); i < stack->size(); i++) {
+    each_tensor((*stack)[i], [&](const at::Tensor& tensor) {
+      for (auto& known_pair : widened) {
+        if (known_pair.second.is_same(tensor)) {
+          known_pair.first.copy_(tensor);
+          return known_pair.first;
+        }
+      }
+      return tensor.scalar_type() == at::kFloat && !has_dtype ? tensor.to(at::kHalf) : tensor;
+    });
+  }
+}
+
+void call(const c10::OperatorHandle& op, Stack* stack, size_t first) {
+  bool is_half = op.schema().name() == "aten::_softmax_backward_data" && (*stack)[first + 3].toScalarType() == at::kHalf;
+  for (size_t i = first; i < stack->size(); i++) {
+    each_tensor((*stack)[i], [&](const at::Tensor& tensor) {
+      is_half = is_half || tensor.scalar_type() == at::kHalf;
+      return tensor;
+    });
+  }
+  if (!is_half) {
+    op.callBoxed(stack);
+    return;
+  }
+  std::vector<IValue> given(stack->begin() + first, stack->end());
+  try {
+    op.callBoxed(stack);
+  } catch (const c10::Error&) {
+    stack->resize(first);
+    stack->insert(stack->end(), given.begin(), given.end());
+    call_widened(op, stack, first);
+  }
+}
+
 void run(const c10::OperatorHandle& op, Stack* stack) {
   const auto& about = known_of(op);
+  TORCH_CHECK(capability_of_device() > 0, "CUDA error: no kernel image is available for execution on the device");
   size_t first = stack->size() - op.schema().arguments().size();
   counts[kOperators]++;
   check(op, about, stack, first);
@@ -187,9 +252,9 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   }
   if (about.draws) {
     DrawsFromDevice draws;
-    op.callBoxed(stack);
+    call(op, stack, first);
   } else {
-    op.callBoxed(stack);
+    call(op, stack, first);
   }
   aliases.take_over_sizes();
   for (auto i = stack->size() - op.schema().returns().size(); i < stack->size(); i++) {

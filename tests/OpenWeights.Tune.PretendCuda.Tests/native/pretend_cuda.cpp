@@ -9,6 +9,9 @@
 //   before somebody waits.
 // - Random numbers come from a generator of the device's own.
 //
+// - The driver's functions that the program asks beside torch tell a name, a compute capability (OWT_PRETEND_CUDA_CAPABILITY, 8.0
+//   unless it is set) and the memory. A capability of 0.0 is one that torch has no kernels for.
+//
 // Loading the library is all it takes, before torch is first asked about CUDA.
 
 #include "device_operators.h"
@@ -83,7 +86,48 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
 }
 
 // ---------------------------------------------------------------------------------------------------
+// The driver
+
+PRETEND_API int cuInit(unsigned) { return 0; }
+
+PRETEND_API int cuDeviceGet(int* device, int ordinal) {
+  *device = ordinal;
+  return ordinal == 0 ? 0 : 101;
+}
+
+PRETEND_API int cuDeviceGetName(char* name, int length, int) {
+  std::snprintf(name, length, "Pretend GPU");
+  return 0;
+}
+
+// 75 and 76 are the compute capability before and behind the point.
+PRETEND_API int cuDeviceGetAttribute(int* value, int attribute, int) {
+  size_t capability = capability_of_device();
+  *value = static_cast<int>(attribute == 75 ? capability / 10 : capability % 10);
+  return 0;
+}
+
+PRETEND_API int cuDevicePrimaryCtxRetain(void** context, int) {
+  static int only;
+  *context = &only;
+  return 0;
+}
+
+PRETEND_API int cuCtxSetCurrent(void*) { return 0; }
+
+PRETEND_API int cuMemGetInfo_v2(size_t* free, size_t* total) {
+  int64_t live, peak;
+  memory().statistics(&live, &peak);
+  *total = memory().limit();
+  *free = *total - static_cast<size_t>(live);
+  return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------
 // For tests
+
+// Ten times the compute capability.
+PRETEND_API void pretend_cuda_set_capability(int32_t capability) { chosen_capability = capability; }
 
 PRETEND_API int64_t pretend_cuda_count(int32_t kind) { return kind >= 0 && kind < kCounts ? counts[kind].load() : -1; }
 

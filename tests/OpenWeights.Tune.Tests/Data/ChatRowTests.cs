@@ -106,9 +106,6 @@ public sealed class ChatRowTests
         Assert.That(() => Rows.Read(path, Strict), Throws.InstanceOf<InvalidDataException>().With.Message.StartsWith(path + ":1: ").And.Message.Contains("roles must alternate"));
     }
 
-    [TestCase("assistant,user,assistant", "message 1 (assistant) answers no message of the user")]
-    [TestCase("user,assistant,system,user,assistant", "message 3 (system) comes behind others")]
-    [TestCase("user,tool,assistant", "message 2 (tool) answers no call")]
     [TestCase("user", "no message of the assistant")]
     [TestCase("user,boss", "message 2 is from 'boss'")]
     [TestCase("", "\"messages\" is empty")]

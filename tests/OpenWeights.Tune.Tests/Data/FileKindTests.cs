@@ -27,6 +27,27 @@ public sealed class FileKindTests
     }
 
     [Test]
+    public void Zstandard_of_any_level_and_length_comes_back_and_damage_is_told()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.At("rows.jsonl.zst");
+        var lines = string.Concat(Enumerable.Range(0, 20_000).Select(static i => $"{{\"text\": \"row {i} of {i * 7919 % 1000} {new string((char)('a' + (i % 26)), i % 200)}\"}}\n"));
+        foreach (var level in new[] { 1, 19 })
+        {
+            using var compressor = new ZstdSharp.Compressor(level);
+            compressor.SetParameter(ZstdSharp.Unsafe.ZSTD_cParameter.ZSTD_c_checksumFlag, 1);
+            var compressed = compressor.Wrap(Encoding.UTF8.GetBytes(lines)).ToArray();
+            File.WriteAllBytes(path, compressed);
+            Assert.That(string.Concat(Read(path).Select(static t => $"{{\"text\": \"{t}\"}}\n")), Is.EqualTo(lines), $"level {level}");
+            compressed[compressed.Length / 2] ^= 0xff;
+            File.WriteAllBytes(path, compressed);
+            Assert.That(() => Read(path), Throws.InstanceOf<InvalidDataException>().With.Message.StartsWith($"{path}: the compressed file is damaged"));
+            File.WriteAllBytes(path, compressed[..10]);
+            Assert.That(() => Read(path), Throws.InstanceOf<InvalidDataException>().With.Message.StartsWith($"{path}: the compressed file is damaged"));
+        }
+    }
+
+    [Test]
     public void A_text_is_one_row_or_a_row_for_each_line()
     {
         using var folder = new TemporaryFolder();

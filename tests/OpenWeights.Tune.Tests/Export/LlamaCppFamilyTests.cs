@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
-using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Export.Gguf;
@@ -17,16 +17,15 @@ public sealed class LlamaCppFamilyTests
 {
     private const int Greedy = 12;
     private static readonly int[] s_prompt = [.. Enumerable.Range(0, 24).Select(static i => (7 + (i * 37)) % 256)];
-    private readonly Dictionary<string, JsonObject> _answers = [];
+    private readonly Dictionary<string, (float[][] Logits, IReadOnlyList<int> Greedy)> _theirs = [];
     private readonly Dictionary<string, (double[][] Logits, int[] Greedy)> _ours = [];
     private TemporaryFolder _work = null!;
 
     [OneTimeSetUp]
     public void Ask()
     {
-        _ = LlamaCpp.GgmlLibrary;
+        RequiredLlamaCpp.Check();
         _work = new TemporaryFolder();
-        var requests = new Dictionary<string, JsonObject>();
         foreach (var name in GgufCases.Names)
         {
             var folder = GgufCases.Write(_work, name);
@@ -39,20 +38,13 @@ public sealed class LlamaCppFamilyTests
             Add($"{name} with LoRA", loaded, file, _work[$"{name}.lora.gguf"]);
         }
 
-        foreach (var (name, answer) in requests.Keys.Zip(LlamaCpp.Ask(requests.Values)))
-        {
-            _answers[name] = answer;
-        }
-
         void Add(string name, LoadedModel loaded, string file, string? lora)
         {
-            requests[name] = new JsonObject
+            using (var theirs = new LlamaModel(file, lora))
             {
-                ["model"] = file,
-                ["lora"] = lora,
-                ["ids"] = new JsonArray([.. s_prompt.Select(static i => (JsonNode)i)]),
-                ["greedy"] = Greedy,
-            };
+                _theirs[name] = (theirs.Logits(s_prompt), theirs.Greedy(s_prompt, Greedy));
+            }
+
             var options = new GenerationOptions { MaxNewTokens = Greedy };
             _ours[name] = (Logits(loaded.Model), [.. new TextGenerator(loaded.Model, options).Continue([s_prompt])[0].OutputIds]);
         }
@@ -67,7 +59,8 @@ public sealed class LlamaCppFamilyTests
     public void A_model_has_our_logits_and_says_what_ours_says_in_llama_cpp(string name)
     {
         var (expected, greedy) = _ours[name];
-        var actual = _answers[name]["logits"]!.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<double>()).ToArray()).ToArray();
+        var (logits, answered) = _theirs[name];
+        var actual = logits.Select(static r => Array.ConvertAll(r, static v => (double)v)).ToArray();
         var largest = expected.Max(static r => r.Max(Math.Abs));
         var difference = expected.Zip(actual).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second)));
         TestContext.Out.WriteLine($"{name}: {difference:0.0e0} of {largest:F1}");
@@ -76,8 +69,7 @@ public sealed class LlamaCppFamilyTests
         Assert.That(actual, Has.Length.EqualTo(s_prompt.Length));
         Assert.That(difference, Is.LessThan((name.StartsWith("gemma", StringComparison.Ordinal) ? 2e-3 : 2e-5) * largest));
         Assert.That(Probabilities(expected).Zip(Probabilities(actual)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second))), Is.LessThan(1e-3));
-        var answered = _answers[name]["greedy"]!.AsArray().Select(static i => i!.GetValue<int>()).ToArray();
-        Assert.That(answered, Is.EqualTo(greedy.Take(answered.Length)));
+        Assert.That(answered, Is.EqualTo(greedy.Take(answered.Count)));
     }
 
     [TestCaseSource(typeof(GgufCases), nameof(GgufCases.Names))]

@@ -1,15 +1,15 @@
-using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Export.Gguf;
 
 namespace OpenWeights.Tune.Tests.Export;
 
 /// <summary>Files that are written quantised at once are those that llama.cpp's quantiser makes of the model in float32.</summary>
-public sealed unsafe class LlamaCppQuantizerTests
+public sealed class LlamaCppQuantizerTests
 {
     // Heads of 256 rows and rows of 256 values fill K blocks; those of 32 fall back to other types.
     [TestCase("llama", "q4_k_m", 256, 3)]
@@ -30,7 +30,7 @@ public sealed unsafe class LlamaCppQuantizerTests
     [TestCase("gemma2", "q4_k_m", 256, 3)]
     public void A_file_has_the_tensors_of_llama_cpps_own_quantiser(string family, string dtype, int hidden, int layers)
     {
-        var library = NativeLibrary.Load(LlamaCpp.LlamaLibrary);
+        RequiredLlamaCpp.Check();
         using var work = new TemporaryFolder();
         var sizes = new Dictionary<string, JsonNode?> { ["hidden_size"] = hidden, ["intermediate_size"] = hidden, ["num_hidden_layers"] = layers };
         foreach (var (key, value) in family switch
@@ -47,7 +47,7 @@ public sealed unsafe class LlamaCppQuantizerTests
         var folder = ModelFolder.Open(GgufCases.Write(work, family, [.. sizes.Select(static s => (s.Key, s.Value))]));
         _ = GgufExport.Write(folder, null, work["f32.gguf"], GgufPreset.Of("f32"));
         _ = GgufExport.Write(folder, null, work["ours.gguf"], GgufPreset.Of(dtype));
-        Assert.That(Quantize(library, work["f32.gguf"], work["theirs.gguf"], (int)GgufPreset.Of(dtype).FileType), Is.Zero);
+        LlamaLibrary.Quantize(work["f32.gguf"], work["theirs.gguf"], (int)GgufPreset.Of(dtype).FileType);
 
         using var expected = GgufFile.Open(work["theirs.gguf"]);
         using var actual = GgufFile.Open(work["ours.gguf"]);
@@ -64,32 +64,5 @@ public sealed unsafe class LlamaCppQuantizerTests
         var bytes = new byte[tensor.ByteLength];
         file.ReadBytes(tensor, 0, bytes);
         return bytes;
-    }
-
-    // llama_model_quantize; its settings begin with the number of threads and the type of file, and are less than 256 bytes.
-    private static uint Quantize(nint library, string input, string output, int fileType)
-    {
-        ((delegate* unmanaged<void>)NativeLibrary.GetExport(library, "llama_backend_init"))();
-        var settings = ((delegate* unmanaged<Settings>)NativeLibrary.GetExport(library, "llama_model_quantize_default_params"))();
-        (settings.Threads, settings.FileType) = (1, fileType);
-        var quantize = (delegate* unmanaged<byte*, byte*, Settings*, uint>)NativeLibrary.GetExport(library, "llama_model_quantize");
-        var (from, to) = (Marshal.StringToCoTaskMemUTF8(input), Marshal.StringToCoTaskMemUTF8(output));
-        try
-        {
-            return quantize((byte*)from, (byte*)to, &settings);
-        }
-        finally
-        {
-            Marshal.FreeCoTaskMem(from);
-            Marshal.FreeCoTaskMem(to);
-        }
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct Settings
-    {
-        public int Threads;
-        public int FileType;
-        private fixed byte _rest[248];
     }
 }

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
@@ -25,48 +26,35 @@ public sealed class LlamaCppTests
     private static readonly string[] s_trained = ["stories", "quickstart"];
     private static readonly string[] s_tokenizers = ["llama-3", "qwen3", "tinyllama-1.1b-chat", "mistral-7b-v0.1", "minimind", "qwen2"];
 
-    private readonly Dictionary<string, JsonObject> _answers = [];
+    private readonly Dictionary<string, Answer> _answers = [];
     private TemporaryFolder _work = null!;
 
     [OneTimeSetUp]
     public void Ask()
     {
-        _ = LlamaCpp.GgmlLibrary;
+        RequiredLlamaCpp.Check();
         _work = new TemporaryFolder();
-        var requests = new Dictionary<string, JsonObject>();
         foreach (var name in s_models)
         {
-            requests[name] = Request(Write(ByteTokenizer.Model(_work, name), null, "f32"), Prompt(name));
+            Ask(name, Write(ByteTokenizer.Model(_work, name), null, "f32"), Prompt(name));
         }
 
         foreach (var name in s_adapters)
         {
-            AskOfAdapter(name, requests);
+            AskOfAdapter(name);
         }
 
         foreach (var name in s_trained)
         {
             foreach (var dtype in new[] { "f32", "q8_0" })
             {
-                var request = Request(Write(Trained(name), null, dtype), Start(name));
-                request["greedy"] = 24;
-                request["texts"] = new JsonArray([.. Texts("tinyllama-1.1b-chat__tokenizer.json").Select(static t => (JsonNode)t)]);
-                requests[$"{name} {dtype}"] = request;
+                Ask($"{name} {dtype}", Write(Trained(name), null, dtype), Start(name), greedy: 24, texts: Texts("tinyllama-1.1b-chat__tokenizer.json"));
             }
         }
 
         foreach (var name in s_tokenizers)
         {
-            requests[$"tokenizer {name}"] = new JsonObject
-            {
-                ["model"] = Write(WithTokenizer(name), null, "f16"),
-                ["texts"] = new JsonArray([.. Texts(GoldenOf(name)).Select(static t => (JsonNode)t)]),
-            };
-        }
-
-        foreach (var (name, answer) in requests.Keys.Zip(LlamaCpp.Ask(requests.Values)))
-        {
-            _answers[name] = answer;
+            Ask($"tokenizer {name}", Write(WithTokenizer(name), null, "f16"), [], texts: Texts(GoldenOf(name)));
         }
     }
 
@@ -105,8 +93,9 @@ public sealed class LlamaCppTests
         foreach (var (dtype, within) in new[] { ("f32", 1e-3), ("q8_0", 0.05) })
         {
             var answer = _answers[$"{name} {dtype}"];
-            Assert.That(Ints(answer["greedy"]!).TakeWhile((id, i) => id == ours[i]).Count(), Is.GreaterThanOrEqualTo(dtype == "f32" ? EndOf(answer, ours) : 4), $"{dtype}: {answer["greedy"]!.ToJsonString()} and ours {string.Join(", ", ours)}");
-            var actual = Probabilities([.. answer["logits"]!.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<double>()).ToArray())]);
+            var same = answer.Greedy.TakeWhile((id, i) => id == ours[i]).Count();
+            Assert.That(same, Is.GreaterThanOrEqualTo(dtype == "f32" ? Math.Min(ours.Count, answer.Greedy.Count) : 4), $"{dtype}: {string.Join(", ", answer.Greedy)} and ours {string.Join(", ", ours)}");
+            var actual = Probabilities([.. answer.Logits.Select(static r => Array.ConvertAll(r, static v => (double)v))]);
             Assert.That(actual.Zip(expected).Max(static p => p.First.Zip(p.Second).Max(static q => Math.Abs(q.First - q.Second))), Is.LessThan(within), dtype);
         }
     }
@@ -131,11 +120,11 @@ public sealed class LlamaCppTests
         _ => false,
     };
 
-    private static void CompareTokens(JsonObject answer, Tokenizer tokenizer, IReadOnlyList<string> texts, string name = "")
+    private static void CompareTokens(Answer answer, Tokenizer tokenizer, IReadOnlyList<string> texts, string name = "")
     {
-        var different = texts.Zip(answer["tokens"]!.AsArray())
-            .Where(pair => !IsLimit(name, tokenizer, pair.First) && !tokenizer.Encode(pair.First, addSpecialTokens: false).SequenceEqual(Ints(pair.Second!)))
-            .Select(pair => $"{JsonValue.Create(pair.First).ToJsonString()}: {string.Join(',', tokenizer.Encode(pair.First, addSpecialTokens: false))} and llama.cpp's {pair.Second!.ToJsonString()}")
+        var different = texts.Zip(answer.Tokens)
+            .Where(pair => !IsLimit(name, tokenizer, pair.First) && !tokenizer.Encode(pair.First, addSpecialTokens: false).SequenceEqual(pair.Second))
+            .Select(pair => $"{JsonValue.Create(pair.First).ToJsonString()}: {string.Join(',', tokenizer.Encode(pair.First, addSpecialTokens: false))} and llama.cpp's {string.Join(',', pair.Second)}")
             .ToList();
         Assert.That(different, Is.Empty, $"{different.Count} of {texts.Count} texts differ");
     }
@@ -143,10 +132,6 @@ public sealed class LlamaCppTests
     // The golden strings, without what llama.cpp itself cannot say: it ends a text at its first zero byte.
     private static List<string> Texts(string golden) =>
         [.. JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "tokenizer", golden)))!["cases"]!.AsArray().Select(static c => c!["text"]!.GetValue<string>()).Where(static t => t.Length > 0 && !t.Contains('\0'))];
-
-    private static int EndOf(JsonObject answer, IReadOnlyList<int> ours) => Math.Min(ours.Count, answer["greedy"]!.AsArray().Count);
-
-    private static JsonObject Request(string model, IEnumerable<int> ids) => new() { ["model"] = model, ["ids"] = new JsonArray([.. ids.Select(static i => (JsonNode)i)]) };
 
     private static int[] Prompt(string golden)
     {
@@ -162,7 +147,16 @@ public sealed class LlamaCppTests
 
     private static int[] Start(string name) => name == "stories" ? [1, 403, 407, 261, 378] : [1, 50, 60, 70];
 
-    private void AskOfAdapter(string name, Dictionary<string, JsonObject> requests)
+    private void Ask(string name, string file, int[] ids, string? lora = null, int greedy = 0, IReadOnlyList<string>? texts = null)
+    {
+        using var model = new LlamaModel(file, lora);
+        _answers[name] = new Answer(
+            ids.Length > 0 ? model.Logits(ids) : [],
+            greedy > 0 ? model.Greedy(ids, greedy) : [],
+            [.. (texts ?? []).Select(model.Tokens)]);
+    }
+
+    private void AskOfAdapter(string name)
     {
         using var golden = new Golden(name);
         var @base = Path.GetFileName(golden.Json["base"]!.ToString());
@@ -172,10 +166,8 @@ public sealed class LlamaCppTests
         var lora = _work[$"{name}.gguf"];
         GgufLoraExport.Write(outline.Folder, adapter, lora);
         Assert.That(GgufLoraExport.RequireSame(outline.Folder, adapter, lora), Is.EqualTo(adapter.Parameters.Count));
-        var onBase = Request(_work[$"{@base} f32.gguf"], Prompt(name));
-        onBase["lora"] = lora;
-        requests[$"{name} file"] = onBase;
-        requests[$"{name} merged"] = Request(Write(folder, adapter, "f32", $"{name} merged"), Prompt(name));
+        Ask($"{name} file", _work[$"{@base} f32.gguf"], Prompt(name), lora);
+        Ask($"{name} merged", Write(folder, adapter, "f32", $"{name} merged"), Prompt(name));
     }
 
     private string Write(string folder, LoraAdapter? adapter, string dtype, string? name = null)
@@ -204,9 +196,8 @@ public sealed class LlamaCppTests
     private double Difference(string name, Golden golden, string wanted)
     {
         using var scope = NewDisposeScope();
-        var logits = _answers[name]["logits"]!.AsArray();
-        var values = logits.SelectMany(static r => r!.AsArray().Select(static v => v!.GetValue<float>())).ToArray();
-        var actual = tensor(values, [logits.Count, values.Length / logits.Count]);
+        var logits = _answers[name].Logits;
+        var actual = tensor(logits.SelectMany(static r => r).ToArray(), [logits.Length, logits[0].Length]);
         return Golden.LargestDifference(actual, golden.Tensor(wanted).narrow(0, 0, 1).squeeze(0));
     }
 
@@ -226,4 +217,6 @@ public sealed class LlamaCppTests
             var sum = row.Sum(v => Math.Exp(v - largest));
             return row.Select(v => Math.Exp(v - largest) / sum).ToArray();
         })];
+
+    private sealed record Answer(float[][] Logits, IReadOnlyList<int> Greedy, IReadOnlyList<IReadOnlyList<int>> Tokens);
 }

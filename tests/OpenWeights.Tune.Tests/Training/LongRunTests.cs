@@ -1,6 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Torch.Memory;
 using OpenWeights.Tune.Training;
 using static TorchSharp.torch;
 
@@ -60,12 +61,7 @@ public sealed class LongRunTests
         internal static MemoryInUse Now()
         {
             var managed = GC.GetTotalMemory(forceFullCollection: true);
-#if TORCH_SYSTEM
-            var native = LibTorch.LibTorchRuntime.CpuMemory.Live;
-#else
-            const long native = 0;
-#endif
-            return new MemoryInUse(Tensor.TotalCount, native, managed, Environment.WorkingSet);
+            return new MemoryInUse(Tensor.TotalCount, CpuMemory.Statistics?.Live ?? 0, managed, Environment.WorkingSet);
         }
     }
 }

@@ -71,9 +71,52 @@ public sealed class RecordingTests
         Assert.That(listener.Evaluations.Count(e => e.Step > best.Step), Is.EqualTo(3));
         Assert.That(listener.Warnings, Has.One.Contains($"step {best.Step}"));
         Assert.That(Directory.Exists(folder.At("run", "adapter")), "an early end is an end");
+        var result = listener.Result!;
+        Assert.That((result.Step, result.LastStep, result.BestStep), Is.EqualTo((best.Step, listener.Steps[^1].Step, (long?)best.Step)), "the result is the best one");
+        Assert.That(File.ReadAllBytes(folder.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(folder.At("run", "best", "adapter_model.safetensors"))));
+        Assert.That(File.ReadAllText(folder.At("run", "report.html")), Does.Contain($"the adapter is that of step {best.Step} of {result.LastStep}"));
+        var manifest = JsonNode.Parse(File.ReadAllText(folder.At("run", "manifest.json")))!["result"]!;
+        Assert.That((manifest["folder"]!.ToString(), manifest["step"]!.GetValue<long>(), manifest["last_step"]!.GetValue<long>()), Is.EqualTo(("adapter", best.Step, result.LastStep)));
         using var again = TrainingRun.Prepare(Config(folder) with { OutputDir = folder.At("again"), Adapter = new AdapterSection { Path = folder.At("run", "best") }, Training = new TrainingSection { MaxSteps = 1, LearningRate = 0 } }, listener);
         _ = again.Run(resume: false, overwrite: false, "test", CancellationToken.None);
         Assert.That(listener.Evaluations[^1].Loss, Is.EqualTo(best.Loss).Within(1e-6), "best holds the weights of the best evaluation");
+    }
+
+    [TestCase(true, "are in best")]
+    [TestCase(false, "evaluation.keep_best would have kept")]
+    public void The_result_is_of_the_end_where_that_is_wanted_and_it_is_said_where_the_best_one_is(bool keepBest, string where)
+    {
+        using var folder = new TemporaryFolder();
+        var listener = Train(folder, c => c with
+        {
+            Adapter = null,
+            Training = c.Training with { MaxSteps = 16, LearningRate = 0.05, LrScheduler = "constant" },
+            Evaluation = new EvaluationSection { EverySteps = 4, KeepBest = keepBest, Result = "last" },
+        });
+        var result = listener.Result!;
+        Assert.That(result.BestStep, Is.LessThan(16), "random rows are soon learned by heart");
+        Assert.That(result.Step, Is.EqualTo(16));
+        Assert.That(result.Choice, Does.Contain("the model is that of the last step, 16").And.Contain($"step {result.BestStep}").And.Contain(where));
+        Assert.That(Directory.Exists(folder.At("run", "best")), Is.EqualTo(keepBest));
+    }
+
+    [Test]
+    public void A_run_that_is_taken_up_after_its_last_step_has_the_same_result()
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Change(RunConfig c) => c with
+        {
+            Training = c.Training with { MaxSteps = 12, LearningRate = 0.05, LrScheduler = "constant" },
+            Evaluation = new EvaluationSection { EverySteps = 4, KeepBest = true },
+            Checkpoint = new CheckpointSection { EverySteps = 4 },
+        };
+        var first = Train(folder, Change).Result!;
+        var weights = File.ReadAllBytes(folder.At("run", "adapter", "adapter_model.safetensors"));
+        Directory.Delete(folder.At("run", "adapter"), recursive: true);
+        using var again = TrainingRun.Prepare(Change(Config(folder)), new SilentListener());
+        _ = again.Run(resume: true, overwrite: false, "test", CancellationToken.None);
+        Assert.That(again.Result!.Step, Is.EqualTo(first.Step).And.LessThan(12));
+        Assert.That(File.ReadAllBytes(folder.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(weights));
     }
 
     private static SilentListener Train(TemporaryFolder folder, Func<RunConfig, RunConfig> change)
@@ -81,6 +124,7 @@ public sealed class RecordingTests
         var listener = new SilentListener();
         using var run = TrainingRun.Prepare(change(Config(folder)), listener);
         Assert.That(run.Run(resume: false, overwrite: false, "test", CancellationToken.None), Is.Not.Null);
+        listener.Result = run.Result;
         return listener;
     }
 

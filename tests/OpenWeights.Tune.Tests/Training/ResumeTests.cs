@@ -107,6 +107,63 @@ public sealed class ResumeTests
         Assert.That(() => Run(other, new SilentListener(), resume: true), Throws.InstanceOf<ConfigException>().With.Message.Contains("training.learning_rate"));
     }
 
+    [TestCase(4, 1)]
+    [TestCase(1, 4)]
+    public void A_run_goes_on_with_its_steps_split_otherwise(int rows, int accumulation)
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Named(string name)
+        {
+            var config = Config(folder, name, adapter: true);
+            return config with { Adapter = config.Adapter! with { LoraDropout = 0 } };
+        }
+
+        var straight = new SilentListener();
+        _ = Run(Named("straight"), straight, resume: false);
+        using var stop = new CancellationTokenSource();
+        _ = Run(Named("stopped"), new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token);
+        var config = Named("stopped");
+        var listener = new SilentListener();
+        Assert.That(Run(config with { Training = config.Training with { MicroBatchSize = rows, GradientAccumulationSteps = accumulation } }, listener, resume: true), Is.Not.Null);
+        Assert.That(listener.Steps.Select(static s => (s.Step, s.Tokens, s.TargetTokens)), Is.EqualTo(straight.Steps.Skip(5).Select(static s => (s.Step, s.Tokens, s.TargetTokens))), "the same rows in the same steps");
+        Assert.That(listener.Steps.Select(static s => s.Loss), Is.EqualTo(straight.Steps.Skip(5).Select(static s => s.Loss)).Within(1e-5));
+        Assert.That(listener.Warnings, Has.Some.Contains("training.micro_batch_size").And.Some.Contains("Every step keeps its rows"));
+        Assert.That(
+            () => Run(config with { Training = config.Training with { MicroBatchSize = 3 } }, new SilentListener(), resume: true),
+            Throws.InstanceOf<ConfigException>().With.Message.Contains("a step has 4 rows").And.Message.Contains("is 6 now"));
+    }
+
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void A_finished_run_is_not_replaced_unasked()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder, "run", adapter: true) with { Checkpoint = new CheckpointSection { EverySteps = 0 } };
+        _ = Run(config, new SilentListener(), resume: false);
+        Assert.That(() => RunFolder.RequireFree(config, resume: false, overwrite: false), Throws.InstanceOf<ConfigException>().With.Message.Contains("finished run").And.Message.Contains("--overwrite"));
+        foreach (var resume in new[] { false, true })
+        {
+            Assert.That(() => Run(config, new SilentListener(), resume), Throws.InstanceOf<ConfigException>().With.Message.Contains("--overwrite"));
+        }
+
+        Assert.That(File.Exists(folder.At("run", "adapter", "adapter_model.safetensors")));
+        using var again = TrainingRun.Prepare(config, new SilentListener());
+        Assert.That(again.Run(resume: false, overwrite: true, "test", CancellationToken.None), Is.Not.Null);
+    }
+
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void A_folder_that_holds_the_base_or_somebodys_model_is_never_replaced()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder, ".", adapter: false) with { OutputDir = folder.Root };
+        Assert.That(() => RunFolder.RequireFree(config, resume: false, overwrite: true), Throws.InstanceOf<ConfigException>().With.Message.Contains("which it reads itself"));
+        _ = folder.Write("other/model/config.json", "{}");
+        Assert.That(
+            () => RunFolder.RequireFree(config with { OutputDir = folder.At("other") }, resume: false, overwrite: true),
+            Throws.InstanceOf<ConfigException>().With.Message.Contains("that no run has written"));
+    }
+
     [Test]
     [Category(TestDevice.CpuAlone)]
     public void A_second_run_does_not_replace_an_unfinished_one_unasked()

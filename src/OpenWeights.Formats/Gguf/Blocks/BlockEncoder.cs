@@ -12,7 +12,7 @@ public static class BlockEncoder
     /// <summary>Whether values can be written in this type (others can only be read).</summary>
     /// <param name="type">The type.</param>
     public static bool Supports(GgufType type) =>
-        type is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0 or GgufType.Q4_0 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q4_K or GgufType.Q5_K
+        type is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0 or GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q4_K or GgufType.Q5_K
             or GgufType.Q6_K;
 
     /// <summary>Encodes whole blocks.</summary>
@@ -56,6 +56,9 @@ public static class BlockEncoder
                 break;
             case GgufType.Q4_0:
                 EncodeQ4(values, block);
+                break;
+            case GgufType.Q4_1:
+                EncodeQ4WithMinimum(values, block);
                 break;
             case GgufType.Q5_0:
                 EncodeQ5(values, block);
@@ -123,6 +126,21 @@ public static class BlockEncoder
         }
     }
 
+    private static void EncodeQ4WithMinimum(ReadOnlySpan<float> values, Span<byte> block)
+    {
+        var (least, most) = Range(values);
+        var scale = (most - least) / 15;
+        var inverse = scale != 0 ? 1 / scale : 0;
+        BinaryPrimitives.WriteHalfLittleEndian(block, (Half)scale);
+        BinaryPrimitives.WriteHalfLittleEndian(block[2..], (Half)least);
+        for (var i = 0; i < 16; i++)
+        {
+            var low = Math.Min(15, (int)(((values[i] - least) * inverse) + 0.5f));
+            var high = Math.Min(15, (int)(((values[i + 16] - least) * inverse) + 0.5f));
+            block[4 + i] = (byte)(low | (high << 4));
+        }
+    }
+
     private static void EncodeQ5(ReadOnlySpan<float> values, Span<byte> block)
     {
         var scale = SignedLargest(values) / -16;
@@ -139,13 +157,7 @@ public static class BlockEncoder
 
     private static void EncodeQ5WithMinimum(ReadOnlySpan<float> values, Span<byte> block)
     {
-        var (least, most) = (float.MaxValue, -float.MaxValue);
-        foreach (var value in values)
-        {
-            least = value < least ? value : least;
-            most = value > most ? value : most;
-        }
-
+        var (least, most) = Range(values);
         var scale = (most - least) / 31;
         var inverse = scale != 0 ? 1 / scale : 0;
         BinaryPrimitives.WriteHalfLittleEndian(block, (Half)scale);
@@ -170,6 +182,18 @@ public static class BlockEncoder
         }
 
         BinaryPrimitives.WriteUInt32LittleEndian(packed, fifthBits);
+    }
+
+    private static (float Least, float Most) Range(ReadOnlySpan<float> values)
+    {
+        var (least, most) = (float.MaxValue, -float.MaxValue);
+        foreach (var value in values)
+        {
+            least = value < least ? value : least;
+            most = value > most ? value : most;
+        }
+
+        return (least, most);
     }
 
     /// <summary>The value of the largest magnitude, the first of equal ones, with its sign.</summary>

@@ -12,7 +12,10 @@ internal sealed class TextBuilder(RenderState state)
 
     public int Length => text.Length;
 
-    public void Append(ReadOnlySpan<char> value, Mark mark = default)
+    /// <summary>Text that is made here, such as the punctuation of JSON: the turn's that is being written.</summary>
+    public void Append(ReadOnlySpan<char> value) => Append(value, new Mark { Turn = state.Turn });
+
+    public void Append(ReadOnlySpan<char> value, Mark mark)
     {
         if (value.IsEmpty)
         {
@@ -33,7 +36,7 @@ internal sealed class TextBuilder(RenderState state)
 
         state.CountText(count, (long)text.Length + count);
         _ = text.Append(value, count);
-        Cover(default);
+        Cover(new Mark { Turn = state.Turn });
     }
 
     public void Append(PyString value) => Append(value, 0, value.Value.Length);
@@ -43,7 +46,7 @@ internal sealed class TextBuilder(RenderState state)
     {
         if (!state.Tracing || value.Runs is null)
         {
-            Append(value.Value.AsSpan(start, end - start));
+            Append(value.Value.AsSpan(start, end - start), default);
             return;
         }
 

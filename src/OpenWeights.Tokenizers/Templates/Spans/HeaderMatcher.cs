@@ -53,11 +53,7 @@ internal static class HeaderMatcher
         }
 
         // They part inside: the header ends with the last tag, word or line that both have.
-        while (i > begin && !(char.IsWhiteSpace(lead[i - 1]) || lead[i - 1] is '>' or ']' or ':' or '}' or '|'))
-        {
-            i--;
-        }
-
+        i = TokenBoundary.Before(lead, i, begin);
         return (i, i > begin);
     }
 

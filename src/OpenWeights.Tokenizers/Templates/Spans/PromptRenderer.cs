@@ -33,6 +33,20 @@ internal sealed class PromptRenderer
             ? text.Trim()
             : null;
 
+    /// <summary>The texts of a message's content: itself, or those of its parts.</summary>
+    public IEnumerable<string> TextsOf(int message)
+    {
+        if (ContentOf(message) is { } text)
+        {
+            return [text];
+        }
+
+        return messages[message] is PyDict dict && dict.TryGet("content", out var content) && content is PyList parts
+            ? parts.Items.OfType<PyDict>()
+                .Select(part => part.TryGet("text", out var value) && value is PyString { Value: var words } ? words : string.Empty)
+            : [];
+    }
+
     /// <summary>The names of the functions that a message calls.</summary>
     public IEnumerable<string> CalledBy(int message)
     {

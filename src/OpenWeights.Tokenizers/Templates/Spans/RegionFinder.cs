@@ -23,14 +23,50 @@ internal static class RegionFinder
             throw Refusal("the template writes it in several places, with other messages between them");
         }
 
-        return Make(text, members, start, end, isShared: false);
+        return Make(text, members, FirstOf(text, turn, start), LastOf(text, turn, end), isShared: false);
+    }
+
+    /// <summary>Where the turn's text begins that ends at a position or has nothing but the template's own text before it.</summary>
+    private static int FirstOf(TracedText text, int turn, int start)
+    {
+        foreach (var segment in text.Segments.Reverse().Where(segment => segment.End <= start && !IsBlank(text, segment.Start, segment.End)))
+        {
+            if (segment.Turn == turn)
+            {
+                start = segment.Start;
+            }
+            else if (segment.Turn != 0)
+            {
+                break;
+            }
+        }
+
+        return start;
+    }
+
+    /// <summary>Where the turn's text ends that begins at a position or has nothing but the template's own text before it.</summary>
+    private static int LastOf(TracedText text, int turn, int end)
+    {
+        foreach (var segment in text.Segments.Where(segment => segment.Start >= end && !IsBlank(text, segment.Start, segment.End)))
+        {
+            if (segment.Turn == turn)
+            {
+                end = segment.End;
+            }
+            else if (segment.Turn != 0)
+            {
+                break;
+            }
+        }
+
+        return end;
     }
 
     /// <summary>A refusal to tell what is the assistant's, with what to do about it.</summary>
     public static TemplateFailure Refusal(string reason) => new(
         ChatTemplateErrorKind.Spans,
-        $"{reason}, so what of the text the assistant produces cannot be told. Put the assistant's text between {{% generation %}} and "
-        + "{% endgeneration %} in the template, or train on the whole text (train_on: all).");
+        $"{reason}, so what of the text the assistant produces cannot be told; put the assistant's text between {{% generation %}} and "
+        + "{% endgeneration %} in the template, or train on the whole text (data.train_on: all)");
 
     public static bool IsBlank(TracedText text, int start, int end) => text.Text.AsSpan(start, end - start).IsWhiteSpace();
 

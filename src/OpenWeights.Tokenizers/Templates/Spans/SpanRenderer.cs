@@ -4,20 +4,25 @@ namespace OpenWeights.Tokenizers.Templates.Spans;
 internal static class SpanRenderer
 {
     public static RenderedChat Render(
-        ChatTemplate template, PromptRenderer prompts, ChatTemplateInput input, IReadOnlyCollection<string> assistantRoles)
+        ChatTemplate template, PromptRenderer prompts, ChatTemplateInput input, IReadOnlyCollection<string> assistantRoles, bool lastTurnAlone)
     {
         var text = new TracedText(prompts.Conversation(withPrompt: false, isTraced: true));
         List<ChatSpan> assistant;
-        IReadOnlyList<string> warnings = [];
+        List<string> warnings = [];
         if (template.HasGenerationBlocks)
         {
             assistant = GenerationSpans(text);
         }
         else
         {
-            var finder = new AssistantSpanFinder(prompts, text, input.SpecialTokens.GetValueOrDefault("eos_token") ?? string.Empty);
-            assistant = finder.Find(assistantRoles);
-            warnings = finder.Warnings;
+            var finder = new AssistantSpanFinder(prompts, text, Token(input, "bos_token"), Token(input, "eos_token"));
+            assistant = finder.Find(assistantRoles, lastTurnAlone);
+            warnings.AddRange(finder.Warnings);
+        }
+
+        if (LeftOut.IsAny(prompts, text, assistantRoles))
+        {
+            warnings.Add(SpanWarnings.LeftOut);
         }
 
         if (!input.AddGenerationPrompt)
@@ -32,6 +37,8 @@ internal static class SpanRenderer
             ? new RenderedChat(prompted.Text, MessageSpans(prompted), assistant, warnings)
             : throw RegionFinder.Refusal("the template writes the conversation differently before a generation prompt");
     }
+
+    private static string Token(ChatTemplateInput input, string name) => input.SpecialTokens.GetValueOrDefault(name) ?? string.Empty;
 
     /// <summary>The stretches that generation blocks wrote, cut where the message changes.</summary>
     private static List<ChatSpan> GenerationSpans(TracedText text)

@@ -78,6 +78,19 @@ internal sealed class TracedText
     /// <summary>The position behind the last character that belongs to a message.</summary>
     public int EndOfTurns => Segments.Where(segment => segment.Turn != 0).Select(segment => segment.End).DefaultIfEmpty(0).Max();
 
+    /// <summary>The position behind the last visible text of other turns, and the last data of other messages, before a turn's own text.</summary>
+    public int EndOfOthersBefore(Region region)
+    {
+        var turn = TurnOf(region.Members[0]);
+        var end = Segments
+            .Where(segment => segment.Turn != 0 && segment.Turn != turn && segment.End <= region.ContentStart
+                && !Text.AsSpan(segment.Start, segment.End - segment.Start).IsWhiteSpace())
+            .Select(segment => segment.End)
+            .DefaultIfEmpty(0)
+            .Max();
+        return Content(end, region.ContentStart).Where(part => !region.Members.Contains(part.Message)).Select(part => part.End).DefaultIfEmpty(end).Max();
+    }
+
     private static int TurnOf(Mark mark) => mark.Turn != 0 ? mark.Turn : mark.Owner;
 
     private List<Segment> FindSegments()

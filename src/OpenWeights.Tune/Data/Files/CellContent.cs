@@ -5,9 +5,9 @@ namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>A row of a table of texts.</summary>
 /// <param name="header">The columns' names.</param>
-/// <param name="cells">The row's cells, each byte of UTF-8 as one character (Latin-1).</param>
+/// <param name="cells">The bytes of the row's cells.</param>
 /// <param name="problem">What is wrong with the row, or null.</param>
-internal sealed class CellContent(string[] header, string[] cells, string? problem) : IRawContent
+internal sealed class CellContent(string[] header, byte[][] cells, string? problem) : IRawContent
 {
     private static readonly UTF8Encoding s_strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
@@ -35,11 +35,11 @@ internal sealed class CellContent(string[] header, string[] cells, string? probl
     }
 
     /// <summary>The text of a cell.</summary>
-    internal static string Text(string latin1, string column)
+    internal static string Text(byte[] utf8, string column)
     {
         try
         {
-            return s_strict.GetString(Encoding.Latin1.GetBytes(latin1));
+            return s_strict.GetString(utf8);
         }
         catch (DecoderFallbackException e)
         {

@@ -1,4 +1,5 @@
 using ICSharpCode.SharpZipLib.GZip;
+using ZstdSharp;
 
 namespace OpenWeights.Tune.Data.Files;
 
@@ -8,19 +9,15 @@ internal static class Decompression
     private static readonly string[] s_endings = [".gz", ".gzip", ".zst", ".zstd"];
 
     /// <summary>The file's bytes, uncompressed.</summary>
-    /// <exception cref="InvalidDataException">It is compressed with Zstandard and the system has no library for that.</exception>
     internal static Stream Open(string path)
     {
         var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, 1 << 18, FileOptions.SequentialScan);
         try
         {
-            Span<byte> start = stackalloc byte[4];
-            start = start[..file.ReadAtLeast(start, 4, throwOnEndOfStream: false)];
-            file.Position = 0;
-            return start switch
+            return Kind(file) switch
             {
-                [0x1f, 0x8b, ..] => new WholeStream(new GZipInputStream(file), path),
-                [0x28, 0xb5, 0x2f, 0xfd] => new WholeStream(new ZstandardStream(file, path), path),
+                "gzip" => new WholeStream(new GZipInputStream(file), path),
+                "zstd" => new WholeStream(new DecompressionStream(file, checkEndOfStream: true, leaveOpen: false), path),
                 _ => file,
             };
         }
@@ -31,7 +28,27 @@ internal static class Decompression
         }
     }
 
+    /// <summary>What compressed a file: gzip, zstd or none.</summary>
+    internal static string Kind(string path)
+    {
+        using var file = File.OpenRead(path);
+        return Kind(file);
+    }
+
     /// <summary>The name that a file has once it is uncompressed.</summary>
     internal static string NameWithin(string path) =>
         s_endings.FirstOrDefault(e => path.EndsWith(e, StringComparison.OrdinalIgnoreCase)) is { } ending ? path[..^ending.Length] : path;
+
+    private static string Kind(FileStream file)
+    {
+        Span<byte> start = stackalloc byte[4];
+        start = start[..file.ReadAtLeast(start, 4, throwOnEndOfStream: false)];
+        file.Position = 0;
+        return start switch
+        {
+            [0x1f, 0x8b, ..] => "gzip",
+            [0x28, 0xb5, 0x2f, 0xfd] => "zstd",
+            _ => "none",
+        };
+    }
 }

@@ -21,7 +21,9 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         {
             // A parser of JSON lets bytes through that are no text; they would fail far from here.
             _ = s_strict.GetCharCount(utf8);
-            node = JsonNode.Parse(utf8, documentOptions: s_options);
+            var bytes = PythonNumbers.ToNull(utf8);
+            RequireWholeTexts(bytes);
+            node = JsonNode.Parse(bytes, documentOptions: s_options);
         }
         catch (JsonException e)
         {
@@ -33,6 +35,37 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         }
 
         return node as JsonObject ?? throw new InvalidDataException("a row must be an object such as {\"prompt\": ..., \"completion\": ...}.");
+    }
+
+    // An escaped half of a character passes as JSON, but no text can hold it: it is told here, and not where the text is first looked at.
+    private void RequireWholeTexts(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.IndexOf("\\ud"u8) < 0 && bytes.IndexOf("\\uD"u8) < 0)
+        {
+            return;
+        }
+
+        var reader = new Utf8JsonReader(bytes);
+        while (reader.Read())
+        {
+            if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName && reader.ValueIsEscaped && !IsWhole(ref reader))
+            {
+                throw new InvalidDataException($"{what} has a text with half of a character (\\ud800 to \\udfff without its other half, byte {reader.TokenStartIndex + 1}); write the whole character, or leave it out.");
+            }
+        }
+    }
+
+    private static bool IsWhole(ref Utf8JsonReader reader)
+    {
+        try
+        {
+            _ = reader.GetString();
+            return true;
+        }
+        catch (InvalidOperationException)
+        {
+            return false;
+        }
     }
 
     private static string Reason(JsonException e)

@@ -1,7 +1,4 @@
-using System.Globalization;
-using System.Text;
 using CsvHelper;
-using CsvHelper.Configuration;
 
 namespace OpenWeights.Tune.Data.Files;
 
@@ -11,64 +8,68 @@ internal static class TableReader
     private const int MostColumns = 10_000;
 
     /// <summary>The rows, each with the line that it begins at.</summary>
-    /// <exception cref="InvalidDataException">The header is no header.</exception>
+    /// <exception cref="InvalidDataException">The header is no header, or a row is too long.</exception>
     internal static IEnumerable<RawRow> Read(Stream stream, string path, char separator)
     {
-        string? problem = null;
-        var configuration = new CsvConfiguration(CultureInfo.InvariantCulture)
+        CsvMalformedRecord? malformed = null;
+        using var reader = CsvReader.Create(stream, new CsvReaderOptions
         {
-            Delimiter = separator.ToString(),
-            HasHeaderRecord = false,
-            BadDataFound = _ => problem = "a quote stands where none may be; a cell with quotes in it is written in quotes, and its own quotes twice.",
-            MaxFieldSize = LineReader.LongestRow,
-        };
-
-        // Bytes as characters one to one: separators and quotes are ASCII, and what is no UTF-8 is told of its own cell.
-        using var reader = new StreamReader(stream, Encoding.Latin1, detectEncodingFromByteOrderMarks: false, bufferSize: 1 << 16);
-        using var parser = new CsvParser(reader, configuration);
+            Separator = separator,
+            HasHeader = false,
+            TrimWhitespace = false,
+            TrackLineNumbers = true,
+            MaxRecordSize = LineReader.LongestRow,
+            OnMalformedRecord = record => malformed = record,
+        }, leaveOpen: true);
         string[]? header = null;
-        for (var line = 1L; Next(parser, path, line); line = parser.RawRow + 1)
+        while (Next(reader, path))
         {
-            var cells = parser.Record!;
+            var line = reader.LineNumber;
             if (header is null)
             {
-                header = Header(cells, path);
+                header = Header(Cells(reader), path);
             }
             else
             {
-                // A quote that is never closed swallows the rest of the file; the last character of the last cell tells.
-                var open = problem is null && IsOpen(parser.RawRecord) ? "a quote is opened in this row and never closed." : problem;
-                yield return new RawRow(new RowPlace(path, line, RowUnit.Line), new CellContent(header, cells, open));
+                var problem = malformed is { } found && found.LineNumber == line ? Problem(found.Reason) : null;
+                yield return new RawRow(new RowPlace(path, line, RowUnit.Line), new CellContent(header, Cells(reader), problem));
             }
-
-            problem = null;
         }
     }
 
-    private static bool Next(CsvParser parser, string path, long line)
+    private static bool Next(CsvReader reader, string path)
     {
         try
         {
-            return parser.Read();
+            return reader.Read();
         }
-        catch (CsvHelperException e)
+        catch (CsvFormatException e)
         {
-            throw new InvalidDataException($"{path}:{line}: the table cannot be read on from here: {e.Message.Split('\n')[0].TrimEnd('.')}.", e);
+            throw new InvalidDataException($"{path}:{Math.Max(1, e.LineNumber)}: the table cannot be read on from here: a row is longer than {LineReader.LongestRow >> 20} MiB; is a quote never closed?", e);
         }
     }
 
-    private static bool IsOpen(string record) => (record.AsSpan().Count('"') & 1) != 0;
+    // The bytes of each cell: what is no UTF-8 is told of its own cell.
+    private static byte[][] Cells(CsvReader reader)
+    {
+        var cells = new byte[reader.FieldCount][];
+        for (var i = 0; i < cells.Length; i++)
+        {
+            cells[i] = reader.GetSpan(i).ToArray();
+        }
 
-    private static string[] Header(string[] cells, string path)
+        return cells;
+    }
+
+    private static string Problem(CsvMalformedReason reason) => reason == CsvMalformedReason.UnterminatedQuote
+        ? "a quote is opened in this row and never closed."
+        : "a quote stands where none may be; a cell with quotes in it is written in quotes, and its own quotes twice.";
+
+    private static string[] Header(byte[][] cells, string path)
     {
         if (cells.Length > MostColumns)
         {
             throw new InvalidDataException($"{path}:1: the header has {cells.Length} columns; a table of rows to train on has a few. Is the separator right?");
-        }
-
-        if (cells[0].StartsWith("\u00ef\u00bb\u00bf", StringComparison.Ordinal))
-        {
-            cells[0] = cells[0][3..].Trim('"');
         }
 
         var names = cells.Select((c, i) => Name(c, i, path)).ToArray();
@@ -76,7 +77,7 @@ internal static class TableReader
         return twice is null ? names : throw new InvalidDataException($"{path}:1: the column \"{twice.Key}\" is there {twice.Count()} times.");
     }
 
-    private static string Name(string cell, int index, string path)
+    private static string Name(byte[] cell, int index, string path)
     {
         try
         {

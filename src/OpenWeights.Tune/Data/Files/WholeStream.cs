@@ -1,4 +1,5 @@
 using ICSharpCode.SharpZipLib;
+using ZstdSharp;
 
 namespace OpenWeights.Tune.Data.Files;
 
@@ -25,7 +26,7 @@ internal sealed class WholeStream(Stream inner, string path) : Stream
         {
             return inner.Read(buffer);
         }
-        catch (Exception e) when (e is InvalidDataException or EndOfStreamException or SharpZipBaseException)
+        catch (Exception e) when (e is InvalidDataException or EndOfStreamException or SharpZipBaseException or ZstdException)
         {
             throw new InvalidDataException($"{path}: the compressed file is damaged or cut off: {e.Message.TrimEnd('.')}.", e);
         }

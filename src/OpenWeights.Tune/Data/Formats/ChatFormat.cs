@@ -28,14 +28,29 @@ public sealed class ChatFormat : IRowFormat
     {
         ArgumentNullException.ThrowIfNull(row);
         ArgumentNullException.ThrowIfNull(tokenizer);
-        var messages = ChatMessages.Of(row, List(row.Json)).Messages;
-        var last = messages[^1]!.AsObject();
-        if (last["role"]!.GetValue<string>() != "assistant" || last["tool_calls"] is not null || messages.Count < 2)
+        return Question(row, tokenizer, ChatMessages.Of(row, List(row.Json)).Messages);
+    }
+
+    /// <summary>What comes before the last thing that the assistant says in plain words, and that; null where it says nothing so.</summary>
+    internal static (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer, JsonArray messages)
+    {
+        var at = messages.Count - 1;
+        while (at > 0 && (messages[at]!["role"]!.GetValue<string>() != "assistant" || messages[at]!["tool_calls"] is not null))
+        {
+            at--;
+        }
+
+        if (at <= 0)
         {
             return null;
         }
 
-        messages.RemoveAt(messages.Count - 1);
+        var last = messages[at]!.AsObject();
+        while (messages.Count > at)
+        {
+            messages.RemoveAt(messages.Count - 1);
+        }
+
         var text = Template(row, tokenizer).Render(messages, ChatMessages.Tools(row), addGenerationPrompt: true);
         return (tokenizer.Tokenizer.Encode(text, addSpecialTokens: false), messages[^1]!["content"]?.ToString() ?? text, last["content"]!.ToString());
     }
@@ -65,11 +80,25 @@ public sealed class ChatFormat : IRowFormat
         {
             var rendered = Template(row, tokenizer).RenderForTraining(chat.Messages, tools, choice);
             ToolCalls.RequireIn(rendered.Text, row, chat.Messages, tools);
+            RequireAll(rendered, row, chat.Messages);
             return tokenizer.Rendered(rendered, row.Place);
         }
         catch (ChatTemplateException e)
         {
             throw new InvalidDataException($"{row.Place}: {e.Message}", e);
+        }
+    }
+
+    // A template may pass over roles that it does not know, or over a system's message that is not the first, without a word.
+    private static void RequireAll(ChatForTraining rendered, DataRow row, JsonArray messages)
+    {
+        for (var i = 0; i < messages.Count; i++)
+        {
+            var (role, content) = (messages[i]!["role"]!.GetValue<string>(), messages[i]!["content"]!.GetValue<string>().Trim());
+            if (role != "assistant" && content.Length > 0 && !rendered.Written.Contains(i) && !rendered.Text.Contains(content, StringComparison.Ordinal))
+            {
+                throw row.Error($"the model's chat template does not write message {i + 1} ({role}), so it would be lost. Use a model (or model.chat_template) whose template does, or write it into another message.");
+            }
         }
     }
 

@@ -52,9 +52,9 @@ internal sealed class ChatMessages
     internal static ChatMessages Of(DataRow row, params JsonNode?[] lists)
     {
         var chat = new ChatMessages(row);
-        if (row.Json["system"] is JsonValue system && system.GetValueKind() == JsonValueKind.String && system.GetValue<string>().Length > 0)
+        if (row.System is { } system)
         {
-            chat.Add(new JsonObject { ["role"] = "system", ["content"] = system.GetValue<string>() });
+            chat.Add(new JsonObject { ["role"] = "system", ["content"] = system });
         }
 
         foreach (var list in lists)
@@ -62,8 +62,9 @@ internal sealed class ChatMessages
             chat.AddAll(list);
         }
 
-        chat.CheckOrder();
-        return chat;
+        // The order of roles is for the template to take or to refuse in its own words: some join two turns of one role, some write both,
+        // some insist on turns that alternate, on a user who begins, on one system's message.
+        return chat._messages.Count > 0 ? chat : throw row.Error("\"messages\" is empty.");
     }
 
     /// <summary>The tools of a row, as templates want them, or null.</summary>
@@ -118,6 +119,11 @@ internal sealed class ChatMessages
     private void Add(JsonObject message)
     {
         var number = _messages.Count + 1;
+        if (RowMedia.Field(message) is { } field)
+        {
+            throw _row.Error($"message {number} has \"{field}\"; this version reads text alone.");
+        }
+
         var given = Text(message["role"]) ?? Text(message["from"]) ?? throw _row.Error($"message {number} has no role.");
         if (!s_roles.TryGetValue(given, out var role))
         {
@@ -184,35 +190,6 @@ internal sealed class ChatMessages
         }
 
         return null;
-    }
-
-    // What no chat can mean. Two turns of one role in a row are for the template to take or to refuse in its own words: some join them,
-    // some write both, some insist on turns that alternate.
-    private void CheckOrder()
-    {
-        if (_messages.Count == 0)
-        {
-            throw _row.Error("\"messages\" is empty.");
-        }
-
-        var before = "";
-        for (var i = 0; i < _messages.Count; i++)
-        {
-            var role = _messages[i]!["role"]!.GetValue<string>();
-            var problem = role switch
-            {
-                "system" or "developer" => i == 0 ? null : "comes behind others; it must be the first",
-                "user" => null,
-                "assistant" => before is "" or "system" or "developer" ? "answers no message of the user" : null,
-                _ => before is "assistant" or "tool" or "ipython" ? null : "answers no call of the assistant",
-            };
-            if (problem is not null)
-            {
-                throw _row.Error($"the roles are out of order: message {i + 1} ({role}) {problem}.");
-            }
-
-            before = role;
-        }
     }
 
     private static string? Text(JsonNode? node) => node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;

@@ -21,10 +21,17 @@ public sealed class CompletionFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(tokenizer);
         if (row.Json["prompt"] is JsonArray)
         {
-            return [ChatFormat.Answer(row, tokenizer, row.Json["prompt"], row.Json["completion"])];
+            return row.Json["completion"] is JsonArray or JsonObject
+                ? [ChatFormat.Answer(row, tokenizer, row.Json["prompt"], row.Json["completion"])]
+                : throw row.Error("\"prompt\" is a list of messages, so \"completion\" must be one too, such as [{\"role\": \"assistant\", \"content\": \"...\"}].");
         }
 
-        var (prompt, completion) = (row.Text("prompt"), row.Text("completion"));
+        if (row.Json["completion"] is JsonArray or JsonObject)
+        {
+            throw row.Error("\"completion\" is a list of messages, so \"prompt\" must be one too, such as [{\"role\": \"user\", \"content\": \"...\"}].");
+        }
+
+        var (prompt, completion) = (Prompt(row), row.Text("completion"));
         return completion.Length > 0 ? [tokenizer.Plain(prompt + completion, prompt.Length, row.Place)] : throw row.Error("\"completion\" is empty.");
     }
 
@@ -35,11 +42,17 @@ public sealed class CompletionFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(tokenizer);
         if (row.Json["prompt"] is JsonArray)
         {
-            return null;
+            return ChatFormat.Question(row, tokenizer, ChatMessages.Of(row, row.Json["prompt"], row.Json["completion"]).Messages);
         }
 
-        var prompt = row.Text("prompt");
-        var ids = tokenizer.Tokenizer.Encode(prompt, addSpecialTokens: true);
-        return (ids.Length > 0 && ids[^1] == tokenizer.Tokenizer.EosToken ? ids[..^1] : ids, prompt, row.Text("completion"));
+        var prompt = Prompt(row);
+        return (tokenizer.Tokenizer.EncodePrompt(prompt), prompt, row.Text("completion"));
+    }
+
+    /// <summary>The text that the answer follows: the row's system, an empty line, and its prompt.</summary>
+    internal static string Prompt(DataRow row)
+    {
+        RowHistory.Refuse(row, "a prompt is a text, not a turn");
+        return row.System is { } system ? $"{system}\n\n{row.Text("prompt")}" : row.Text("prompt");
     }
 }

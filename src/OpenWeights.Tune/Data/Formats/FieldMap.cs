@@ -9,7 +9,7 @@ internal sealed class FieldMap(DataSource source)
 {
     /// <summary>The fields that can be named.</summary>
     internal static readonly string[] Known =
-        ["messages", "role", "content", "tools", "system", "instruction", "input", "output", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
+        ["messages", "role", "content", "tools", "system", "history", "instruction", "input", "output", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
 
     /// <summary>The roles that can be named.</summary>
     internal static readonly string[] Roles = ["system", "user", "assistant", "tool"];
@@ -21,6 +21,7 @@ internal sealed class FieldMap(DataSource source)
     /// <exception cref="InvalidDataException">A named field is not there.</exception>
     internal DataRow Apply(DataRow row)
     {
+        RowMedia.Refuse(row);
         return Separated(source.Fields.Count == 0 && _roles.Count == 0 ? row : Renamed(row));
     }
 
@@ -55,7 +56,7 @@ internal sealed class FieldMap(DataSource source)
         // Once fields are named, the others are not guessed at, apart from those that go with any format.
         foreach (var (key, value) in row.Json)
         {
-            if (!named.ContainsKey(key) && (named.Count == 0 || key is "tools" or "system"))
+            if (!named.ContainsKey(key) && (named.Count == 0 || key is "tools" or "system" or "system_prompt" or "history"))
             {
                 named[key] = value?.DeepClone();
             }

@@ -61,10 +61,15 @@ public sealed class InstructionFormat : IRowFormat
 
     private static DataRow AsChat(DataRow row)
     {
-        var question = new JsonObject { ["role"] = "user", ["content"] = AsQuestion(row) };
-        var answer = new JsonObject { ["role"] = "assistant", ["content"] = Output(row) };
-        return row with { Json = new JsonObject { ["messages"] = new JsonArray(question, answer), ["system"] = row.Json["system"]?.DeepClone() } };
+        var messages = RowHistory.Of(row);
+        messages.Add((JsonNode)new JsonObject { ["role"] = "user", ["content"] = AsQuestion(row) });
+        messages.Add((JsonNode)new JsonObject { ["role"] = "assistant", ["content"] = Output(row) });
+        return row with { Json = new JsonObject { ["messages"] = messages, ["system"] = row.System } };
     }
 
-    private static DataRow AsCompletion(DataRow row) => row with { Json = new JsonObject { ["prompt"] = AsPrompt(row), ["completion"] = Output(row) } };
+    private static DataRow AsCompletion(DataRow row)
+    {
+        RowHistory.Refuse(row, "the model has no chat template to write its turns with");
+        return row with { Json = new JsonObject { ["prompt"] = AsPrompt(row), ["completion"] = Output(row), ["system"] = row.System } };
+    }
 }

@@ -78,23 +78,27 @@ public sealed class PreferenceFormat : IRowFormat
             return ChatFormat.Answer(row, tokenizer, messages, Reply());
         }
 
-        if (row.Json["prompt"] is JsonArray prompt)
+        if (row.Json["prompt"] is JsonArray asking)
         {
-            return ChatFormat.Answer(row, tokenizer, prompt, Reply());
+            return ChatFormat.Answer(row, tokenizer, asking, Reply());
         }
 
         if (row.Has("prompt"))
         {
-            return tokenizer.Plain(row.Text("prompt") + text, row.Text("prompt").Length, row.Place);
+            var prompt = CompletionFormat.Prompt(row);
+            return tokenizer.Plain(prompt + text, prompt.Length, row.Place);
         }
 
         if (tokenizer.Chat is null)
         {
-            var asked = InstructionFormat.AsPrompt(row);
+            RowHistory.Refuse(row, "the model has no chat template to write its turns with");
+            var asked = row.System is { } system ? $"{system}\n\n{InstructionFormat.AsPrompt(row)}" : InstructionFormat.AsPrompt(row);
             return tokenizer.Plain(asked + text, asked.Length, row.Place);
         }
 
-        return ChatFormat.Answer(row, tokenizer, new JsonObject { ["role"] = "user", ["content"] = InstructionFormat.AsQuestion(row) }, Reply());
+        var turns = RowHistory.Of(row);
+        turns.Add((JsonNode)new JsonObject { ["role"] = "user", ["content"] = InstructionFormat.AsQuestion(row) });
+        return ChatFormat.Answer(row, tokenizer, turns, Reply());
     }
 
     private static TokenRow Whole(DataRow row, RowTokenizer tokenizer, JsonNode answer)

@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>The formats by their names. A new one is a new file and a line here; the first that recognises a row has it.</summary>
@@ -11,12 +13,13 @@ public static class RowFormats
     public static IRowFormat Find(string name, DataRow first)
     {
         ArgumentNullException.ThrowIfNull(first);
-        if (name != "auto")
+        var format = s_formats.FirstOrDefault(f => name == "auto" ? f.Recognizes(first.Json) : f.Name == name);
+        if (format?.Recognizes(first.Json) != true && first.Json.FirstOrDefault(static p => p.Value is JsonArray { Count: > 0 } list && list[0] is JsonObject row && s_formats.Any(f => f.Recognizes(row))) is { Key: { } key })
         {
-            return s_formats.First(f => f.Name == name);
+            throw first.Error($"the rows lie under the key \"{key}\" of one object; write that list alone into the file, or each of its rows on a line of its own (.jsonl).");
         }
 
-        return s_formats.FirstOrDefault(f => f.Recognizes(first.Json)) ?? throw first.Error(
+        return format ?? throw first.Error(
             $"the format of this row is not known; its keys are {string.Join(", ", first.Json.Select(static p => p.Key).Take(30))}. Known are messages or conversations (chat), instruction and output, "
             + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; the data set's setting fields says what they are called here, such as `fields: { prompt: ask, completion: reply }`.");
     }

@@ -34,4 +34,14 @@ public sealed class TokenizedFormat : IRowFormat
 
         return [new TokenRow(ids, labels, row.Place)];
     }
+
+    /// <inheritdoc/>
+    public (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(row);
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        var made = Read(row, tokenizer)[0];
+        var trained = Array.FindIndex(made.Labels, static l => l != TokenRow.Ignored);
+        return trained < 0 ? null : TokenQuestion.Of(made.Ids, trained, tokenizer.Tokenizer);
+    }
 }

@@ -2,46 +2,66 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Sql;
 
-/// <summary>Rows of Parquet files and of SQL queries, through DuckDB.</summary>
+/// <summary>
+/// Rows of Parquet files and of SQL queries, through DuckDB. Other files are read by readers of our own (<see cref="DataFile"/>):
+/// DuckDB's end at the first bad row, so that bad rows could not be counted or left out; take a field that is there twice; give every row
+/// the fields of all; and change texts that look like a time or a UUID, and cells that are empty.
+/// </summary>
 internal static class SqlRows
 {
-    // Nothing is fetched from anywhere: what the library was built with (JSON, CSV, Parquet) is enough.
-    private static readonly string[] s_setup = ["SET autoinstall_known_extensions = false", "SET autoload_known_extensions = false"];
-
     /// <summary>The rows of a Parquet file.</summary>
-    /// <exception cref="InvalidDataException">The file cannot be read, or DuckDB is not installed.</exception>
-    internal static IEnumerable<RawRow> ReadParquet(string path) => Rows($"SELECT * FROM read_parquet({Quote(path)})", [], path, "a Parquet file");
+    /// <exception cref="InvalidDataException">The file cannot be read.</exception>
+    internal static IEnumerable<RawRow> ReadParquet(string path) => Rows(Parquet(SqlText.QuotePath(path)), null, path);
 
     /// <summary>The rows of a query. With a path, the table <c>data</c> holds its rows.</summary>
-    /// <exception cref="InvalidDataException">The query is wrong, a file cannot be read, or DuckDB is not installed.</exception>
+    /// <exception cref="InvalidDataException">The query is wrong, or a file cannot be read.</exception>
     internal static IEnumerable<RawRow> Read(string query, string? path) =>
-        Rows(query, path is null ? [] : [$"CREATE TEMP VIEW data AS SELECT * FROM {Table(path)}"], path is null ? "query" : $"query of {path}", "query");
+        Rows($"query({SqlText.Quote(query)})", path, path is null ? "query" : $"query of {path}");
 
-    private static IEnumerable<RawRow> Rows(string select, IEnumerable<string> setup, string place, string wantedFor)
+    private static IEnumerable<RawRow> Rows(string from, string? data, string place)
     {
-        using var rows = new DuckDbQuery(DuckDb.Get($"{place}: {wantedFor}"), [.. s_setup, .. setup], select, place);
-        for (var number = 0L; rows.Next() is { } chunk;)
+        using var database = new SqlDatabase(place);
+        if (data is not null)
         {
-            foreach (var row in chunk)
-            {
-                yield return new RawRow(new RowPlace(place, ++number, RowUnit.Row), new JsonContent(row, "this row"));
-            }
+            database.Execute($"CREATE TEMP VIEW data AS {Table(data, database)}");
+        }
+
+        var number = 0L;
+        foreach (var row in database.Rows(from))
+        {
+            yield return new RawRow(new RowPlace(place, ++number, RowUnit.Row), new SqlContent(row));
         }
     }
 
-    private static string Table(string path)
+    private static string Table(string path, SqlDatabase database)
     {
         var files = DataPaths.Expand(path);
-        var list = $"[{string.Join(", ", files.Select(Quote))}]";
+        var list = $"[{string.Join(", ", files.Select(SqlText.QuotePath))}]";
+        var packed = Decompression.Kind(files[0]) switch { "none" => "compression = 'uncompressed'", var kind => $"compression = '{kind}'" };
         return Path.GetExtension(Decompression.NameWithin(files[0])).ToLowerInvariant() switch
         {
-            ".csv" => $"read_csv({list}, delim = ',', header = true, all_varchar = true)",
-            ".tsv" or ".tab" => $"read_csv({list}, delim = '\\t', header = true, all_varchar = true)",
-            ".parquet" or ".parq" => $"read_parquet({list})",
-            ".txt" or ".text" or ".md" => $"read_text({list})",
-            _ => $"read_json({list}, sample_size = -1)",
+            ".csv" => Cells(list, ',', packed),
+            ".tsv" or ".tab" => Cells(list, '\t', packed),
+            ".parquet" or ".parq" => $"SELECT * FROM {Parquet(list)}",
+            ".txt" or ".text" or ".md" => $"SELECT content AS text FROM read_text({list})",
+            _ => Objects($"read_json_objects({list}, {packed})", path, database),
         };
     }
 
-    private static string Quote(string text) => $"'{text.Replace("'", "''", StringComparison.Ordinal)}'";
+    // A folder's name (year=2020) is no field.
+    private static string Parquet(string files) => $"read_parquet({files}, hive_partitioning = false)";
+
+    // A cell is its text: an empty one too, so what means null is what no file has.
+    private static string Cells(string list, char separator, string packed) =>
+        $"SELECT * FROM read_csv({list}, {packed}, hive_partitioning = false, delim = '{separator}', quote = '\"', escape = '\"', comment = '', skip = 0, header = true, all_varchar = true, nullstr = '\u0001')";
+
+    // Fields have the types of JSON, not those that read_json finds in texts.
+    private static string Objects(string rows, string path, SqlDatabase database)
+    {
+        var fields = database.Text($"SELECT json_group_structure(json)::VARCHAR FROM {rows}")
+            ?? throw new InvalidDataException($"{path}: there is no row in it.");
+        return fields.StartsWith('{')
+            ? $"SELECT unnest(from_json(json, {SqlText.Quote(fields)})) FROM {rows}"
+            : throw new InvalidDataException($"{path}: a row must be an object such as {{\"prompt\": ..., \"completion\": ...}}.");
+    }
 }

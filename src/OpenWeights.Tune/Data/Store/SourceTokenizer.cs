@@ -52,7 +52,7 @@ internal sealed class SourceTokenizer
                 : $"{Name}: there is no row in this {(_files.Count > 1 ? "data set" : "file")}.");
         }
 
-        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.ChatWarnings, .. Together()], Tokens = writer.Tokens });
+        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings, .. Together()], Tokens = writer.Tokens });
     }
 
     private IEnumerable<string> Together() => _together == 0 ? [] :

@@ -18,7 +18,7 @@ internal sealed class StoreCache
     private const long LeastBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
     private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);
-    private static readonly string[] s_tokenizerFiles = ["tokenizer*", "*.jinja", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"];
+    private static readonly string[] s_tokenizerFiles = ["tokenizer*", "*.jinja", "chat_template*", "special_tokens_map.json", "added_tokens.json", "generation_config.json", "config.json", "vocab.*", "merges.txt"];
 
     private readonly DataSection _config;
     private readonly RowTokenizer _tokenizer;

@@ -5,6 +5,7 @@ using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Families;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
@@ -21,20 +22,23 @@ public static class GgufExport
     /// <param name="path">The file.</param>
     /// <param name="preset">The types of the tensors.</param>
     /// <param name="model">The base, whose values count where it holds them quantised; null where it does not.</param>
+    /// <param name="chatTemplate">The chat template in the place of the base's; null for that.</param>
+    /// <param name="planned">Is told what will be written; null for nobody.</param>
     /// <returns>Whether embedding and head, one weight in the base, became two.</returns>
     /// <exception cref="InvalidDataException">llama.cpp has no such model or tokenizer; the message says what stands in the way.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
-    public static bool Write(ModelFolder folder, AdapterMix? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null)
+    public static bool Write(ModelFolder folder, AdapterMix? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null, Action<GgufPlan>? planned = null)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.Config, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
+        QuantizedCheckpoint.Refuse(new ConfigReader(folder.Config, configPath));
         using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
         var vocabulary = new GgufMetadata(path);
-        VocabularySection.Write(folder, checked((int)weights.GetTensor(MergePlan.Embedding).Shape[0]), vocabulary);
+        VocabularySection.Write(folder, checked((int)weights.GetTensor(MergePlan.Embedding).Shape[0]), vocabulary, chatTemplate);
         metadata.Add("general.architecture", family.Architecture);
         metadata.Add("general.type", "model");
         metadata.Add("general.file_type", preset.FileType);
@@ -55,15 +59,36 @@ public static class GgufExport
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} takes the embedding for the output head, and {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; use the adapter or a merged folder (--format merged) elsewhere.");
         }
 
-        GgufWriter.Write(path, metadata, [.. Tensors(new Source(weights, config, family, plan, tied && !plan.Unties), preset)]);
+        using var own = preset.KeepsOwn && GgufFolder.Target(folder.FolderPath) is { } target ? GgufFile.Open(target) : null;
+        var written = Tensors(new Source(weights, config, family, plan, tied && !plan.Unties, own), preset).ToList();
+        planned?.Invoke(Plan(preset, written));
+        GgufWriter.Write(path, metadata, [.. written.Select(static w => w.Tensor)]);
         return plan.Unties;
     }
 
-    /// <summary>The preset that keeps a model's own type.</summary>
+    private static GgufPlan Plan(GgufPreset preset, List<(GgufTensorToWrite Tensor, GgufType? Wanted)> written)
+    {
+        var fallbacks = written.Where(static w => w.Wanted is { } wanted && wanted != w.Tensor.Info.Type).GroupBy(static w => (w.Wanted!.Value, w.Tensor.Info.Type)).Select(static g =>
+            new GgufFallback(
+                g.Key.Value, g.Key.Type, g.Count(), g.Sum(static w => w.Tensor.Info.ByteLength),
+                g.Sum(w => w.Tensor.Info.ElementCount * g.Key.Value.BlockBytes() / g.Key.Value.BlockLength()), g.First().Tensor.Info.RowLength));
+        return new GgufPlan(preset, written.Sum(static w => w.Tensor.Info.ByteLength), [.. fallbacks.OrderByDescending(static f => f.Bytes)])
+        {
+            MatrixBytes = written.Where(static w => w.Wanted is not null).Sum(static w => w.Tensor.Info.ByteLength),
+        };
+    }
+
+    /// <summary>The preset that keeps a model's own type; of a GGUF file the type of each tensor.</summary>
     /// <param name="folder">The model.</param>
     public static GgufPreset OwnPreset(ModelFolder folder)
     {
         ArgumentNullException.ThrowIfNull(folder);
+        if (GgufFolder.Target(folder.FolderPath) is { } path)
+        {
+            using var file = GgufFile.Open(path);
+            return GgufPreset.OfFile(file);
+        }
+
         using var weights = folder.OpenWeights();
         return GgufPreset.Of(ModelLoader.StoredDType(weights) switch
         {
@@ -75,27 +100,33 @@ public static class GgufExport
 
     private static long Parameters(CheckpointWeights weights) => weights.Tensors.Sum(static t => t.Shape.Aggregate(1L, static (product, size) => product * size));
 
-    private static IEnumerable<GgufTensorToWrite> Tensors(Source source, GgufPreset preset)
+    private static IEnumerable<(GgufTensorToWrite Tensor, GgufType? Wanted)> Tensors(Source source, GgufPreset preset)
     {
-        var (weights, config, family, plan, tied) = source;
+        var (weights, config, family, plan, tied, own) = source;
         var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
         var facts = new GgufModelFacts(config.Int("num_hidden_layers"), tied && !family.WantsHead, family.Experts(config), family.IsOf70Billion(config));
         foreach (var (name, divisors) in family.RotaryTensors(config))
         {
-            yield return new GgufTensorToWrite(name, GgufType.F32, [divisors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(divisors)));
+            yield return (new GgufTensorToWrite(name, GgufType.F32, [divisors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(divisors))), null);
         }
 
         foreach (var (name, parts) in Places(source))
         {
             var shape = parts[0].Source.Shape;
             IReadOnlyList<long> whole = parts[0].IsExpert ? [parts.Count, .. shape] : IsVector(name, shape) ? [shape[^1]] : shape;
+            if (own?.Contains(name) == true && own.GetTensor(name) is var stored && stored.Shape.SequenceEqual(whole) && parts.TrueForAll(p => plan.IsAsStored(p.Name)))
+            {
+                yield return (new GgufTensorToWrite(name, stored.Type, whole, stream => Copy(own, stored, stream)), null);
+                continue;
+            }
+
             var type = preset.TypeOf(name, whole, facts);
             var rows = new TensorRows(shape, type)
             {
                 PairedHeads = family.PairedHeads(name, heads, keyValueHeads),
                 Offset = GgufFamily.IsNorm(name) ? family.NormOffset : 0,
             };
-            yield return new GgufTensorToWrite(name, type, whole, stream => parts.ForEach(part => WriteTensor(stream, rows, weights, plan, part)));
+            yield return (new GgufTensorToWrite(name, type, whole, stream => parts.ForEach(part => WriteTensor(stream, rows, weights, plan, part))), preset.WantedOf(name, whole, facts));
         }
     }
 
@@ -133,7 +164,19 @@ public static class GgufExport
 
     /// <summary>Whether embedding and output head are one weight.</summary>
     internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
-        (config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Defaults.TiedEmbeddings) || !weights.TryGetTensor(MergePlan.Head, out _);
+        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Defaults.TiedEmbeddings) && !HeadTie.IsBroken(weights)) || !weights.TryGetTensor(MergePlan.Head, out _);
+
+    // As the base's file has it.
+    private static void Copy(GgufFile file, GgufTensorInfo tensor, Stream stream)
+    {
+        var buffer = new byte[Math.Min(tensor.ByteLength, 1 << 22)];
+        for (var done = 0L; done < tensor.ByteLength; done += buffer.Length)
+        {
+            var part = buffer.AsSpan(0, (int)Math.Min(buffer.Length, tensor.ByteLength - done));
+            file.ReadBytes(tensor, done, part);
+            stream.Write(part);
+        }
+    }
 
     private static void WriteTensor(Stream stream, TensorRows rows, CheckpointWeights weights, MergePlan plan, Part tensor)
     {
@@ -148,7 +191,7 @@ public static class GgufExport
         rows.Write(stream, plan.Values(tensor.Name, tensor.Source).contiguous());
     }
 
-    private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied);
+    private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied, GgufFile? Own);
 
     private sealed record Part(string Name, TensorEntry Source, bool IsExpert);
 }

@@ -20,6 +20,8 @@ public sealed record GgufPreset
         new("q6_k", 18, GgufType.Q6_K),
     ];
 
+    private readonly IReadOnlyDictionary<string, GgufType>? _own;
+
     private GgufPreset(string name, uint fileType, GgufType body)
     {
         Name = name;
@@ -45,6 +47,24 @@ public sealed record GgufPreset
     public static GgufPreset Of(string name) =>
         Array.Find(s_all, p => p.Name == name) ?? throw new ArgumentException($"'{name}' is not possible in GGUF; possible are {string.Join(", ", Names)}.", nameof(name));
 
+    /// <summary>The types of a file, tensor by tensor.</summary>
+    /// <param name="file">The file.</param>
+    public static GgufPreset OfFile(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var body = file.Tensors.Where(static t => t.Shape.Count > 1).GroupBy(static t => t.Type).MaxBy(static g => g.Sum(static t => t.ByteLength))?.Key ?? GgufType.F32;
+        return new GgufPreset(NameOf(body), (uint)(file.Metadata.Int("general.file_type") ?? 0), body, file.Tensors.ToDictionary(static t => t.Name, static t => t.Type));
+    }
+
+    private GgufPreset(string name, uint fileType, GgufType body, IReadOnlyDictionary<string, GgufType> own)
+        : this(name, fileType, body) => _own = own;
+
+    /// <summary>Whether the types are those of a file that is the base: what is not changed is copied from there.</summary>
+    public bool KeepsOwn => _own is not null;
+
+    /// <summary>The name of a type, as people write it.</summary>
+    public static string NameOf(GgufType type) => type.ToString().ToLowerInvariant();
+
     /// <summary>The type of a tensor.</summary>
     /// <param name="name">Its name in GGUF.</param>
     /// <param name="shape">Its shape there.</param>
@@ -54,11 +74,23 @@ public sealed record GgufPreset
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(shape);
         ArgumentNullException.ThrowIfNull(model);
-        return shape.Count < 2 || GgufFamily.IsNorm(name) || GgufFamily.IsRouter(name) ? GgufType.F32 : Fitting(Wanted(name, shape[^1], model), shape[^1]);
+        return WantedOf(name, shape, model) is { } wanted ? Fitting(wanted, shape[^1]) : GgufType.F32;
     }
+
+    /// <summary>The type that a tensor would get if its rows were of any length and every type could be written; null where it is float32 whatever the preset.</summary>
+    /// <param name="name">Its name in GGUF.</param>
+    /// <param name="shape">Its shape there.</param>
+    /// <param name="model">What of the model counts.</param>
+    internal GgufType? WantedOf(string name, IReadOnlyList<long> shape, GgufModelFacts model) =>
+        shape.Count < 2 || GgufFamily.IsNorm(name) || GgufFamily.IsRouter(name) ? null : Wanted(name, shape[^1], model);
 
     private GgufType Wanted(string name, long rowLength, GgufModelFacts model)
     {
+        if (_own is not null)
+        {
+            return _own.GetValueOrDefault(name, Body);
+        }
+
         if (Body is not (GgufType.Q4_0 or GgufType.Q4_K or GgufType.Q6_K))
         {
             return Body;
@@ -91,6 +123,12 @@ public sealed record GgufPreset
 
     private static GgufType Fitting(GgufType type, long rowLength)
     {
+        // Some types can only be read.
+        if (!OpenWeights.Formats.Gguf.Blocks.BlockEncoder.Supports(type))
+        {
+            type = GgufType.Q4_K;
+        }
+
         while (rowLength % type.BlockLength() != 0)
         {
             type = type switch

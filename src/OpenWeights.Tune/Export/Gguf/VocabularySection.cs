@@ -2,6 +2,7 @@ using System.Text.Json;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
@@ -19,8 +20,9 @@ internal static class VocabularySection
     /// <param name="folder">The model.</param>
     /// <param name="vocabularySize">The rows of its embedding, to which the tokens are filled up.</param>
     /// <param name="metadata">Where to write.</param>
+    /// <param name="chatTemplate">The chat template in the place of the model's; null for that.</param>
     /// <exception cref="InvalidDataException">llama.cpp has no such tokenizer.</exception>
-    internal static void Write(ModelFolder folder, int vocabularySize, GgufMetadata metadata)
+    internal static void Write(ModelFolder folder, int vocabularySize, GgufMetadata metadata, string? chatTemplate)
     {
         if (folder.TokenizerFiles.Count == 0)
         {
@@ -30,6 +32,7 @@ internal static class VocabularySection
         }
 
         var tokenizer = Tokenizer.Load(folder.FolderPath);
+        tokenizer = chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
         if (tokenizer.VocabularySize > vocabularySize)
         {
             throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has {tokenizer.VocabularySize} tokens and the embedding {vocabularySize} rows; llama.cpp wants a row for each token.");
@@ -53,9 +56,28 @@ internal static class VocabularySection
         }
 
         WriteSpecials(folder, tokenizer, vocabulary, metadata);
+        WriteTemplates(tokenizer, metadata);
+    }
+
+    // As gguf-py's add_chat_template does: the others stand under their names, and a list tells which there are.
+    private static void WriteTemplates(Tokenizer tokenizer, GgufMetadata metadata)
+    {
+        const string key = "tokenizer.chat_template";
+        static string Plain(string name) => string.Concat(name.Select(static c => char.IsAsciiLetterOrDigit(c) ? c : '_'));
+        var others = tokenizer.ChatTemplates.Where(static t => t.Key != "default").Select(static t => (Name: Plain(t.Key), Text: t.Value)).DistinctBy(static t => t.Name).OrderBy(static t => t.Name, StringComparer.Ordinal).ToList();
+        foreach (var (name, text) in others)
+        {
+            metadata.Add($"{key}.{name}", text);
+        }
+
+        if (others.Count > 0)
+        {
+            metadata.Add("tokenizer.chat_templates", others.Select(static t => t.Name).ToArray());
+        }
+
         if (tokenizer.ChatTemplateText is { } template)
         {
-            metadata.Add("tokenizer.chat_template", template);
+            metadata.Add(key, template);
         }
     }
 
@@ -103,6 +125,11 @@ internal static class VocabularySection
         // Without these two keys llama.cpp takes ids that are ordinary tokens.
         Add("bos", bos ?? 0);
         Add("eos", eos ?? bos ?? 0);
+        if (EndTokens.OfTemplate(tokenizer) is { } turn && turn != eos)
+        {
+            Add("eot", turn);
+        }
+
         Add("unknown", tokenizer.UnknownToken);
         Add("padding", tokenizer.PadToken);
         metadata.Add("tokenizer.ggml.add_bos_token", addsBos);

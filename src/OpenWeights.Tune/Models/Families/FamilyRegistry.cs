@@ -38,6 +38,7 @@ public static class FamilyRegistry
     public static DecoderConfig Read(JsonObject config, string path)
     {
         var reader = new ConfigReader(config, path);
+        QuantizedCheckpoint.Refuse(reader);
         var decoder = Find(reader.Text("model_type"), path).Read(reader);
         reader.RefuseUnread();
         return decoder;

@@ -17,6 +17,9 @@ public sealed class Gemma2Family : IModelFamily
     };
 
     /// <inheritdoc/>
+    public bool OverflowsInFloat16 => true;
+
+    /// <inheritdoc/>
     public string ModelType => "gemma2";
 
     /// <inheritdoc/>

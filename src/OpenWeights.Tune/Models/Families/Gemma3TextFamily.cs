@@ -22,6 +22,9 @@ public sealed class Gemma3TextFamily : IModelFamily
     };
 
     /// <inheritdoc/>
+    public bool OverflowsInFloat16 => true;
+
+    /// <inheritdoc/>
     public string ModelType => "gemma3_text";
 
     /// <inheritdoc/>

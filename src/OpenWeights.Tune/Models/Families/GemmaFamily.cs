@@ -17,6 +17,9 @@ public sealed class GemmaFamily : IModelFamily
     };
 
     /// <inheritdoc/>
+    public bool OverflowsInFloat16 => true;
+
+    /// <inheritdoc/>
     public string ModelType => "gemma";
 
     /// <inheritdoc/>

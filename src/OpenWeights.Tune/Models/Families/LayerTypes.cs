@@ -24,6 +24,20 @@ internal static class LayerTypes
         return [.. types.Select(static t => t == Sliding)];
     }
 
+    /// <summary>sliding_window where use_sliding_window is set; else null, whatever the size says: transformers 5 writes 0.</summary>
+    /// <param name="config">The config.</param>
+    /// <param name="window">The size where the config has none; null for no window.</param>
+    internal static int? WindowWhereUsed(this ConfigReader config, int? window)
+    {
+        if (config.Flag("use_sliding_window"))
+        {
+            return config.OptionalInt("sliding_window", window);
+        }
+
+        _ = config.Has("sliding_window");
+        return null;
+    }
+
     /// <summary>Gives a decoder's layers their windows.</summary>
     /// <param name="decoder">The decoder.</param>
     /// <param name="window">The window; null for none.</param>

@@ -9,10 +9,10 @@ internal static class QwenSettings
     /// </summary>
     internal static DecoderConfig WithQwenWindows(this DecoderConfig decoder, ConfigReader config, int window, int firstLayer)
     {
-        var size = config.OptionalInt("sliding_window", window);
+        var size = config.WindowWhereUsed(window);
         var first = (int)config.Number("max_window_layers", firstLayer);
         var slides = LayerTypes.Read(config, decoder.LayerCount, i => i >= first);
-        return decoder.WithWindows(config.Flag("use_sliding_window") ? size : null, slides);
+        return decoder.WithWindows(size, slides);
     }
 
     /// <summary>Mixtures of experts for every decoder_sparse_step-th layer that mlp_only_layers does not name.</summary>

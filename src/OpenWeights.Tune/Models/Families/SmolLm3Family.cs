@@ -26,8 +26,7 @@ public sealed class SmolLm3Family : IModelFamily
         config.Require("no_rope_layers", listed is null || listed.Count >= decoder.LayerCount, $"it lists {listed?.Count} layers; num_hidden_layers is {decoder.LayerCount}.");
         bool Rotates(int layer) => listed is null ? (layer + 1) % interval != 0 : listed[layer] != 0;
         var slides = LayerTypes.Read(config, decoder.LayerCount, i => !Rotates(i));
-        var window = config.OptionalInt("sliding_window");
-        var windowed = decoder.WithWindows(config.Flag("use_sliding_window") ? window : null, slides);
+        var windowed = decoder.WithWindows(config.WindowWhereUsed(null), slides);
         return windowed with
         {
             Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => windowed.Layer(i) with { Rope = Rotates(i) ? decoder.Rope : null })],

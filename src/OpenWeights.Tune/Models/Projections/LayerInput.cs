@@ -16,7 +16,7 @@ internal abstract class LayerInput
     /// <param name="kept">What <see cref="Make"/> gave to be kept.</param>
     internal abstract Tensor Again(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept);
 
-    /// <summary>The gradient of each source, in no dispose scope; null where none is wanted.</summary>
+    /// <summary>The gradient of each source, in the caller's dispose scope; null where none is wanted.</summary>
     /// <param name="sources">The sources, as they were kept.</param>
     /// <param name="kept">What <see cref="Make"/> gave to be kept.</param>
     /// <param name="gradient">The input's gradient, in one piece; it is given away, and may be written over.</param>

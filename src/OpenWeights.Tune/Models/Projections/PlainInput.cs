@@ -14,5 +14,5 @@ internal sealed class PlainInput(Tensor states) : LayerInput
 
     internal override Tensor Again(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept) => sources[0];
 
-    internal override IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient) => [gradient.alias().DetachFromDisposeScope()];
+    internal override IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient) => [gradient.alias()];
 }

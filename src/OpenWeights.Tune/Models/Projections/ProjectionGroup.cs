@@ -8,10 +8,8 @@ namespace OpenWeights.Tune.Models.Projections;
 /// Linear layers that read the same input, each with its low-rank update: one function, whose backward makes the input again, adds all
 /// gradients of it up where they lie, and computes none for frozen weights.
 /// </summary>
-internal sealed class ProjectionGroup : MultiTensorFunction<ProjectionGroup>
+internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
 {
-    public override string Name => nameof(ProjectionGroup);
-
     /// <summary>Whether layers can be computed so: their adapters add a low-rank update and do nothing else.</summary>
     internal static bool Serves(params ReadOnlySpan<LinearLayer> layers)
     {
@@ -44,37 +42,24 @@ internal sealed class ProjectionGroup : MultiTensorFunction<ProjectionGroup>
             return [.. projections.Select(p => p.Forward(made, wantsValues).Output.MoveToOuterDisposeScope())];
         }
 
-        return apply([(input, projections, wantsValues), .. input.Sources, .. projections.SelectMany(static p => p.Parameters)]);
+        return Record([(input, projections, wantsValues), .. input.Sources, .. projections.SelectMany(static p => p.Parameters)]);
     }
 
-    public override List<Tensor> forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (input, projections, wantsValues) = ((LayerInput, Projection[], bool))vars[0];
-        using var scope = NewDisposeScope();
+        var (input, projections, wantsValues) = ((LayerInput, Projection[], bool))inputs[0];
         var (made, kept) = input.Make();
         var products = Array.ConvertAll(projections, p => p.Forward(made, wantsValues));
         var sources = input.NeedsSources || projections.Any(static p => p.NeedsInput) ? input.Sources : [];
         var inner = products.Select(static p => p.Inner).OfType<Tensor>().ToArray();
-        foreach (var tensor in kept.Concat(inner))
-        {
-            _ = tensor.MoveToOuterDisposeScope();
-        }
-
-        ctx.save_for_backward([.. sources, .. kept, .. inner]);
-        ctx.save_data("what", new Saved(input, projections, sources.Count, kept.Count, input.Sources.Any(static s => s.requires_grad)));
-        return [.. products.Select(static p => p.Output.MoveToOuterDisposeScope())];
+        context.save_for_backward([.. sources, .. kept, .. inner]);
+        context.save_data("what", new Saved(input, projections, sources.Count, kept.Count, input.Sources.Any(static s => s.requires_grad)));
+        return [.. products.Select(static p => p.Output)];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, List<Tensor> grad_outputs)
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var saved = (Saved)ctx.get_data("what");
-        var gradients = Gradients(saved, ctx.get_saved_variables(), grad_outputs);
-        return BackwardResults.Keep(ctx, [null, .. gradients]);
-    }
-
-    private static List<Tensor?> Gradients(Saved saved, List<Tensor> tensors, List<Tensor> given)
-    {
-        using var scope = NewDisposeScope();
+        var (saved, tensors) = ((Saved)context.get_data("what"), context.get_saved_variables());
         var sources = tensors[..saved.Sources];
         var kept = tensors.GetRange(saved.Sources, saved.Kept);
         var inner = tensors[(saved.Sources + saved.Kept)..];
@@ -84,8 +69,8 @@ internal sealed class ProjectionGroup : MultiTensorFunction<ProjectionGroup>
         for (var i = 0; i < saved.Projections.Length; i++)
         {
             var projection = saved.Projections[i];
-            var found = projection.Backward(given[i], input, projection.Update is null ? null : inner[next++], saved.WantsInput ? sum : null);
-            parameters.AddRange(found.Select(f => f is null ? null : scope.Detach(f)));
+            var found = projection.Backward(gradients[i], input, projection.Update is null ? null : inner[next++], saved.WantsInput ? sum : null);
+            parameters.AddRange(found);
         }
 
         // What was made again makes room for the gradients of what it was made of.
@@ -95,9 +80,9 @@ internal sealed class ProjectionGroup : MultiTensorFunction<ProjectionGroup>
         }
 
         var ofSources = saved.WantsInput
-            ? saved.Input.Backward(sources, kept, sum.Of(given[0]))
+            ? saved.Input.Backward(sources, kept, sum.Of(gradients[0]))
             : [.. saved.Input.Sources.Select(static _ => (Tensor?)null)];
-        return [.. ofSources, .. parameters];
+        return [null, .. ofSources, .. parameters];
     }
 
     private sealed record Saved(LayerInput Input, Projection[] Projections, int Sources, int Kept, bool WantsInput);

@@ -6,33 +6,25 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Models.Rope;
 
 /// <summary>The rotation of heads in one pass, which keeps nothing of its own: gradients are turned back.</summary>
-internal sealed class FusedRotation : SingleTensorFunction<FusedRotation>
+internal sealed class FusedRotation : CustomFunction<FusedRotation>
 {
-    public override string Name => nameof(FusedRotation);
-
     /// <summary>The turned states, [batch, heads, tokens, head_dim], in one piece.</summary>
     internal static Tensor Of(Tensor states, Tensor cos, Tensor sin) =>
-        is_grad_enabled() && states.requires_grad ? apply(states, cos, sin) : RotaryKernel.Turn(states, cos, sin, back: false, byToken: false);
+        is_grad_enabled() && states.requires_grad ? Record(states, cos, sin)[0] : RotaryKernel.Turn(states, cos, sin, back: false, byToken: false);
 
-    public override Tensor forward(AutogradContext ctx, params object[] vars)
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (states, cos, sin) = ((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2]);
-        ctx.save_for_backward([cos, sin]);
-        return RotaryKernel.Turn(states, cos, sin, back: false, byToken: false);
+        var (states, cos, sin) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2]);
+        context.save_for_backward([cos, sin]);
+        return [RotaryKernel.Turn(states, cos, sin, back: false, byToken: false)];
     }
 
-    public override List<Tensor> backward(AutogradContext ctx, Tensor grad_output)
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var saved = ctx.get_saved_variables();
-        return BackwardResults.Keep(ctx, StatesGradient(grad_output, saved[0], saved[1]), null, null);
-    }
-
-    private static Tensor StatesGradient(Tensor gradient, Tensor cos, Tensor sin)
-    {
-        using var scope = NewDisposeScope();
-        var given = RotaryKernel.Serves(gradient, cos, sin) ? gradient : gradient.contiguous();
+        var saved = context.get_saved_variables();
+        var given = RotaryKernel.Serves(gradients[0], saved[0], saved[1]) ? gradients[0] : gradients[0].contiguous();
 
         // A token's heads side by side, as the projection that they came from gave them.
-        return scope.Detach(RotaryKernel.Turn(given, cos, sin, back: true, byToken: true));
+        return [RotaryKernel.Turn(given, saved[0], saved[1], back: true, byToken: true), null, null];
     }
 }

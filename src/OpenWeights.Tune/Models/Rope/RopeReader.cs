@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Rope;
@@ -44,9 +45,8 @@ internal static class RopeReader
         config.Require(key, unknown.Count == 0, $"{string.Join(", ", unknown)}: not known, and might change what the model computes.");
         var kind = Kind(config, key, scaling);
         double Value(string name, double? fallback) => config.Number(scaling[name], $"{key}: {name}", fallback);
-        double? original = scaling["original_max_position_embeddings"] is not null ? Value("original_max_position_embeddings", null)
-            : config.OptionalNumber("original_max_position_embeddings", originalMaxPositions);
-        var share = partial ? Value("partial_rotary_factor", config.Number("partial_rotary_factor", 1)) : Value("partial_rotary_factor", 1);
+        var original = Original(config, scaling, Value, kind == RopeKind.LongRope, originalMaxPositions);
+        var share = Share(config, scaling, Value, partial);
         var rotated = (int)(headDimension * share);
         config.Require("partial_rotary_factor", partial || share == 1, "this family rotates whole heads; 1.0 is wanted.");
         config.Require("partial_rotary_factor", rotated >= 2 && rotated <= headDimension && rotated % 2 == 0, $"{rotated} of {headDimension} dimensions would be rotated; rotary embedding wants pairs.");
@@ -60,19 +60,51 @@ internal static class RopeReader
         return kind switch
         {
             RopeKind.Default => rope,
-            RopeKind.LongRope => LongRope(config, key, scaling, rope, original is { } length ? maxPositions / length : Value("factor", null), rotated),
+            RopeKind.LongRope => LongRope(config, key, scaling, rope, LongFactor(config, key, Value, original is { } length ? maxPositions / length : null), rotated),
             _ => rope with
             {
-                Factor = Value("factor", null),
+                Factor = Value("factor", kind == RopeKind.Yarn && original is { } trained ? maxPositions / trained : null),
                 LowFrequencyFactor = Value("low_freq_factor", 1),
                 HighFrequencyFactor = Value("high_freq_factor", 4),
                 BetaFast = Value("beta_fast", 32),
                 BetaSlow = Value("beta_slow", 1),
-                Truncate = scaling["truncate"]?.GetValue<bool>() ?? true,
+                Truncate = Truth(config, key, scaling, "truncate", true),
                 AttentionFactor = kind == RopeKind.Yarn ? YarnScale(scaling, Value) : null,
             },
         };
     }
+
+    // transformers writes it into rope_parameters and keeps it beside them; where they differ, the outer one counts for it.
+    private static double? Original(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool counts, int? fallback)
+    {
+        const string name = "original_max_position_embeddings";
+        var outer = config.OptionalNumber(name);
+        if (outer is null && scaling[name] is not null)
+        {
+            // A family with a default of its own has it at the top as well: the inner one alone would be another model there.
+            var inner = value(name, null);
+            config.Require(name, !counts || fallback is null || fallback == inner,
+                string.Create(CultureInfo.InvariantCulture, $"it stands inside the rotary settings ({inner}) and not beside them, where transformers looks for it in this family and takes {fallback}; write it there too."));
+            return inner;
+        }
+
+        return outer ?? fallback;
+    }
+
+    // Likewise; a family that rotates whole heads may say so.
+    private static double Share(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool partial) =>
+        partial && config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : value("partial_rotary_factor", 1);
+
+    // rope_parameters is transformers 5's form, in which a factor counts before the ratio of the two lengths; in the form before it the ratio counted.
+    private static double LongFactor(ConfigReader config, string key, Func<string, double?, double> value, double? ratio) =>
+        key == "rope_parameters" || ratio is null || !config.Has("original_max_position_embeddings") ? value("factor", ratio) : ratio.Value;
+
+    private static bool Truth(ConfigReader config, string key, JsonObject scaling, string name, bool fallback) => scaling[name] switch
+    {
+        null => fallback,
+        JsonValue value when value.TryGetValue<bool>(out var flag) => flag,
+        var other => throw config.Error(key, $"{name}: true or false is wanted, not {other.ToJsonString()}."),
+    };
 
     private static RopeKind Kind(ConfigReader config, string key, JsonObject scaling)
     {
@@ -90,7 +122,7 @@ internal static class RopeReader
             return value("attention_factor", null);
         }
 
-        var (factor, scale, all) = (value("factor", null), value("mscale", 0), value("mscale_all_dim", 0));
+        var (factor, scale, all) = (value("factor", 1), value("mscale", 0), value("mscale_all_dim", 0));
         double Scale(double weight) => factor <= 1 ? 1 : (0.1 * weight * Math.Log(factor)) + 1;
         return scale != 0 && all != 0 ? Scale(scale) / Scale(all) : null;
     }

@@ -39,10 +39,17 @@ public sealed class RunRecorder : IDisposable
     {
         ArgumentNullException.ThrowIfNull(scores);
         ArgumentNullException.ThrowIfNull(answers);
-        _events.Add(_metrics.Add(scores));
+
+        // What metrics.jsonl calls eval_... is measured on rows that are not trained on.
+        if (scores.Asked != AskedRows.Trained)
+        {
+            _events.Add(_metrics.Add(scores));
+        }
+
+        var rows = scores.Asked switch { AskedRows.Trained => "train", AskedRows.HeldBack => "held_back", _ => "eval" };
         foreach (var answer in answers)
         {
-            _ = _samples.Add(new Sample { Step = scores.Step, When = scores.When, Prompt = answer.Prompt, Expected = answer.Expected, Given = answer.Given });
+            _ = _samples.Add(new Sample { Step = scores.Step, When = scores.When, Rows = rows, Prompt = answer.Prompt, Expected = answer.Expected, Given = answer.Given });
         }
     }
 

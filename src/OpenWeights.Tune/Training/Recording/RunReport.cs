@@ -103,7 +103,7 @@ internal static class RunReport
 
         var times = samples.Select(static s => Text(s, "when")).Distinct().ToList();
         List<string> shown = times.Count <= 4 ? times : [times[0], times[times.Count / 3], times[2 * times.Count / 3], times[^1]];
-        var table = new StringBuilder("<h2>Answers to eval rows</h2>\n<div class=\"table\"><table><tr><th>prompt</th><th>expected</th>");
+        var table = new StringBuilder($"<h2>Answers to {(Text(samples[0], "rows") == "train" ? "rows that were trained on" : "eval rows")}</h2>\n<div class=\"table\"><table><tr><th>prompt</th><th>expected</th>");
         shown.ForEach(when => table.Append(CultureInfo.InvariantCulture, $"<th>{Html(when)}</th>"));
         table.Append("</tr>\n");
         foreach (var prompt in prompts)

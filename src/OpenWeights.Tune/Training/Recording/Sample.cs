@@ -13,6 +13,10 @@ public sealed record Sample
     [JsonPropertyName("when")]
     public required string When { get; init; }
 
+    /// <summary>Whose row it is: eval, held_back or train.</summary>
+    [JsonPropertyName("rows")]
+    public required string Rows { get; init; }
+
     /// <summary>The prompt.</summary>
     [JsonPropertyName("prompt")]
     public required string Prompt { get; init; }

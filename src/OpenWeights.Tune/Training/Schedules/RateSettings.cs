@@ -31,7 +31,7 @@ public sealed record RateSettings
         ArgumentNullException.ThrowIfNull(training);
         return new RateSettings
         {
-            WarmupSteps = training.WarmupRatio is { } ratio ? (long)Math.Ceiling(ratio * totalSteps) : training.WarmupSteps,
+            WarmupSteps = training.WarmupRatio is { } ratio ? (long)Math.Ceiling(ratio * totalSteps) : training.WarmupSteps ?? DefaultWarmup(totalSteps),
             TotalSteps = totalSteps,
             LeastFactor = training.MinLrRatio,
             Cycles = training.LrCycles,
@@ -39,6 +39,10 @@ public sealed record RateSettings
             DecaySteps = training.LrDecaySteps,
         };
     }
+
+    /// <summary>Steps of warm-up where nothing is said of it: ten, and at most a tenth of the run.</summary>
+    /// <param name="totalSteps">Steps of the run.</param>
+    public static long DefaultWarmup(long totalSteps) => Math.Min(10, totalSteps / 10);
 
     /// <summary>How much of the steps after warm-up is done before a step, from 0 to 1.</summary>
     /// <param name="step">The step, from 0.</param>

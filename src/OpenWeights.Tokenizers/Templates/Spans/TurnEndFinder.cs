@@ -1,0 +1,155 @@
+namespace OpenWeights.Tokenizers.Templates.Spans;
+
+/// <summary>
+/// Finds where what the assistant produces in a turn ends: behind the end-of-turn token, wherever the template writes that (with the turn,
+/// before the next one, at the end of the text), or behind the messages' own text if it writes none.
+/// </summary>
+internal sealed class TurnEndFinder
+{
+    private readonly PromptRenderer prompts;
+    private readonly TracedText text;
+    private readonly string beginToken;
+    private readonly string endToken;
+    private readonly ISet<string> warnings;
+    private bool isEndWritten;
+
+    /// <param name="prompts">Renders beginnings of the conversation.</param>
+    /// <param name="text">The conversation, without a generation prompt.</param>
+    /// <param name="beginToken">The tokenizer's beginning-of-sequence token; empty if there is none.</param>
+    /// <param name="endToken">The tokenizer's end-of-sequence token; empty if there is none.</param>
+    /// <param name="warnings">Gets sentences about the template.</param>
+    public TurnEndFinder(PromptRenderer prompts, TracedText text, string beginToken, string endToken, ISet<string> warnings)
+    {
+        this.prompts = prompts;
+        this.text = text;
+        this.beginToken = beginToken.Trim();
+        this.endToken = string.IsNullOrWhiteSpace(endToken) ? string.Empty : endToken;
+        this.warnings = warnings;
+    }
+
+    /// <param name="region">The turn.</param>
+    /// <param name="start">Where the assistant's text begins in it.</param>
+    /// <exception cref="TemplateFailure">It cannot be told.</exception>
+    public int Find(Region region, int start)
+    {
+        var tail = Math.Max(region.ContentEnd, start);
+        if (EndToken(region, tail) is { } token)
+        {
+            return token;
+        }
+
+        var after = text.Text.AsSpan(tail, Math.Max(0, region.End - tail));
+        if (!after.IsWhiteSpace())
+        {
+            // What closes a tool call or a reasoning says nothing of how an answer ends.
+            isEndWritten |= region.ContentEnd > region.ContentStart && !prompts.CalledBy(region.Members[^1]).Any();
+            return region.IsShared && region.End < text.Text.Length && text.Content(region.End, region.End + 1).Any()
+                ? throw RegionFinder.Refusal("the template writes it into the turn of another message, without the tokenizer's end token behind it")
+                : tail + after.TrimEnd().Length;
+        }
+
+        if (!region.IsShared && (EndBeforeNextTurn(region, tail) ?? EndOfText(region, tail)) is { } end)
+        {
+            isEndWritten = true;
+            return end;
+        }
+
+        _ = warnings.Add(isEndWritten && text.EndOfTurns <= region.End ? SpanWarnings.NoLastEnd : SpanWarnings.NoEnd);
+        return tail;
+    }
+
+    /// <summary>Behind the tokenizer's end token, in the turn or directly behind it.</summary>
+    private int? EndToken(Region region, int tail)
+    {
+        if (endToken.Length == 0)
+        {
+            return null;
+        }
+
+        var after = text.Text.AsSpan(tail, Math.Max(0, region.End - tail));
+        var token = after.IndexOf(endToken, StringComparison.Ordinal);
+        if (token >= 0)
+        {
+            return tail + token + endToken.Length;
+        }
+
+        var rest = text.Text.AsSpan(tail);
+        var blank = rest.Length - rest.TrimStart().Length;
+        return after.IsWhiteSpace() && rest[blank..].StartsWith(endToken, StringComparison.Ordinal)
+            && !text.Content(tail, tail + blank + endToken.Length).Any()
+                ? tail + blank + endToken.Length
+                : null;
+    }
+
+    /// <summary>
+    /// The end of a turn that is written as the beginning of the next one, which it tells by what the next one's role writes there where
+    /// no turn of the assistant comes before it; null if it writes the same.
+    /// </summary>
+    private int? EndBeforeNextTurn(Region region, int tail)
+    {
+        var next = region.Members[^1] + 1;
+        if (next >= prompts.MessageCount || Lead(text, next) is not { } lead || !RegionFinder.IsBlank(text, tail, Math.Max(tail, lead.Start)))
+        {
+            return null;
+        }
+
+        var written = text.Text[lead.Start..lead.ContentStart];
+        if (UsualLead(region, next) is not { } usual || string.IsNullOrWhiteSpace(usual) || !written.EndsWith(usual, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        var end = written[..^usual.Length].TrimEnd();
+        return string.IsNullOrWhiteSpace(end) || end.Trim() == beginToken ? null : lead.Start + end.Length;
+    }
+
+    /// <summary>What the template writes before the text of a message of this role where no turn of the assistant comes before it.</summary>
+    private string? UsualLead(Region region, int message)
+    {
+        var role = prompts.RoleOf(message);
+        for (var other = 0; other < prompts.MessageCount; other++)
+        {
+            if (prompts.RoleOf(other) == role && (other == 0 || prompts.RoleOf(other - 1) != prompts.RoleOf(region.Members[^1])))
+            {
+                return Lead(text, other) is { } usual ? text.Text[usual.Start..usual.ContentStart] : null;
+            }
+        }
+
+        return role is not null && prompts.Plain(0, role) is { } probe && Lead(probe, 0) is { } plain
+            ? probe.Text[plain.Start..plain.ContentStart]
+            : null;
+    }
+
+    /// <summary>The end of the last turn where only the template's own text follows, which it does not write without that turn; else null.</summary>
+    private int? EndOfText(Region region, int tail)
+    {
+        if (text.EndOfTurns > region.End || string.IsNullOrWhiteSpace(text.Text[tail..]))
+        {
+            return null;
+        }
+
+        var count = region.Members[0];
+        while (count > 0 && prompts.RoleOf(count - 1) == prompts.RoleOf(region.Members[0]))
+        {
+            count--;
+        }
+
+        var rest = text.Text[tail..].TrimEnd();
+        var without = prompts.Beginning(count, withPrompt: false, isTraced: false)?.Output.Build().Value;
+        return without is not null && !without.AsSpan().TrimEnd().EndsWith(rest.AsSpan().TrimStart(), StringComparison.Ordinal)
+            ? tail + rest.Length
+            : null;
+    }
+
+    private static Region? Lead(TracedText text, int message)
+    {
+        try
+        {
+            return RegionFinder.Find(text, message) is { IsShared: false } region && region.ContentStart < region.ContentEnd ? region : null;
+        }
+        catch (TemplateFailure)
+        {
+            return null;
+        }
+    }
+}

@@ -1,0 +1,33 @@
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tune.Export.Gguf;
+
+namespace OpenWeights.Tune.Cli.Output;
+
+/// <summary>What a GGUF file will hold, said before it is written.</summary>
+internal static class GgufText
+{
+    internal static void Write(GgufPlan plan, ModelFolder folder)
+    {
+        long bytes;
+        using (var weights = folder.OpenWeights())
+        {
+            bytes = GgufFolder.Target(folder.FolderPath) is { } file ? new FileInfo(file).Length : weights.ByteLength;
+        }
+
+        Console.Out.WriteLine($"writing {(plan.Preset.KeepsOwn ? $"the base's own types, mostly {plan.Preset.Name}" : plan.Preset.Name)}: {Amount.Bytes(plan.Bytes)} of tensors (the base has {Amount.Bytes(bytes)})");
+        foreach (var fallback in plan.Fallbacks)
+        {
+            var (wanted, got) = (GgufPreset.NameOf(fallback.Wanted), GgufPreset.NameOf(fallback.Got));
+            var why = fallback.IsOfLength
+                ? $"rows such as those of {fallback.RowLength} values are no whole blocks of {fallback.Wanted.BlockLength()}"
+                : $"{wanted} can be read here and not written";
+            Console.Out.WriteLine($"  {fallback.Tensors} {(fallback.Tensors == 1 ? "tensor" : "tensors")} fall back from {wanted} to {got}, {Amount.Bytes(fallback.Bytes)} instead of {Amount.Bytes(fallback.WantedBytes)}: {why}");
+        }
+
+        if (plan.Suggestion is { } suggestion)
+        {
+            Console.Error.WriteLine($"warning: most of the file is not {plan.Preset.Name}, since the model's rows do not fit its blocks; --dtype {suggestion} fits them.");
+        }
+    }
+}

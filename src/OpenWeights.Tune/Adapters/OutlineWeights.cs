@@ -1,0 +1,40 @@
+using OpenWeights.Tune.Models;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Adapters;
+
+/// <summary>Weights of an adapter that have a shape and no memory, for counting what a run will hold.</summary>
+internal sealed class OutlineWeights(CausalLanguageModel model, LoraConfig config) : IAdapterWeights
+{
+    public LoraWeights Linear(string module, LinearLayer layer, int rank)
+    {
+        using var scope = NewDisposeScope();
+        Tensor Kept(params long[] shape) => scope.Detach(OutlineWeightSource.Zeros(float32, model.Device, shape));
+        return new LoraWeights(Kept(rank, layer.InFeatures), Kept(layer.OutFeatures, rank))
+        {
+            OutputBias = config.LoraBias ? Kept(layer.OutFeatures) : null,
+            Magnitude = config.UseDora ? Kept(layer.OutFeatures) : null,
+            Start = config.Start == LoraStart.Pissa ? (Kept(rank, layer.InFeatures), Kept(layer.OutFeatures, rank)) : null,
+        };
+    }
+
+    public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank)
+    {
+        using var scope = NewDisposeScope();
+        return (
+            scope.Detach(OutlineWeightSource.Zeros(float32, model.Device, rank, layer.Weight.size(0))),
+            scope.Detach(OutlineWeightSource.Zeros(float32, model.Device, layer.Weight.size(1), rank)));
+    }
+
+    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)
+    {
+        using var scope = NewDisposeScope();
+        var shape = slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
+        var parameter = new Parameter(OutlineWeightSource.Zeros(slot.Own?.dtype ?? model.DType, model.Device, shape));
+        _ = parameter.DetachFromDisposeScope();
+        return parameter;
+    }
+
+    public Parameter? Frozen(string fileName, WeightSlot slot) => null;
+}

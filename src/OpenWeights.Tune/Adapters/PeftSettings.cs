@@ -1,0 +1,65 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace OpenWeights.Tune.Adapters;
+
+/// <summary>Settings out of an adapter_config.json, with errors that name the file, the key and what it holds.</summary>
+internal sealed class PeftSettings(JsonObject json, string path)
+{
+    /// <summary>A whole number; null where there is none.</summary>
+    internal int? Int(string key) => json[key] is { } node ? Int(key, node) : null;
+
+    /// <summary>A number; null where there is none.</summary>
+    internal double? Number(string key) => json[key] is { } node ? Number(key, node) : null;
+
+    /// <summary>True or false; false where there is none.</summary>
+    internal bool Flag(string key) => json[key] switch
+    {
+        null => false,
+        JsonValue value when value.GetValueKind() is JsonValueKind.True or JsonValueKind.False => value.GetValueKind() == JsonValueKind.True,
+        var other => throw Wrong(key, "true or false", other),
+    };
+
+    /// <summary>A text; null where there is none.</summary>
+    internal string? Text(string key) => json[key] is { } node ? Text(key, node) : null;
+
+    /// <summary>Whether the setting is a list.</summary>
+    internal bool IsList(string key) => json[key] is JsonArray;
+
+    /// <summary>A list of texts, or one text as a list of one; empty where there is none.</summary>
+    internal IReadOnlyList<string> Texts(string key) => json[key] switch
+    {
+        null => [],
+        JsonArray list => [.. list.Select(item => Text(key, item))],
+        var node => Text(key, node) is { Length: > 0 } text ? [text] : [],
+    };
+
+    /// <summary>A list of whole numbers, or one as a list of one; empty where there is none.</summary>
+    internal IReadOnlyList<int> Ints(string key) => json[key] switch
+    {
+        null => [],
+        JsonArray list => [.. list.Select(item => Int(key, item))],
+        var node => [Int(key, node)],
+    };
+
+    /// <summary>An object of values by name; empty where there is none.</summary>
+    internal IReadOnlyDictionary<string, T> Map<T>(string key, Func<PeftSettings, string, JsonNode?, T> read) => json[key] switch
+    {
+        null => new Dictionary<string, T>(),
+        JsonObject map => map.ToDictionary(static p => p.Key, p => read(this, $"{key}: {p.Key}", p.Value)),
+        var other => throw Wrong(key, "an object", other),
+    };
+
+    internal int Int(string key, JsonNode? node) =>
+        Number(key, node) is var number && number == Math.Floor(number) && Math.Abs(number) <= int.MaxValue ? (int)number : throw Wrong(key, "a whole number", node);
+
+    internal double Number(string key, JsonNode? node) => node is JsonValue value && value.GetValueKind() == JsonValueKind.Number
+        ? double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture)
+        : throw Wrong(key, "a number", node);
+
+    private string Text(string key, JsonNode? node) =>
+        node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : throw Wrong(key, "a text", node);
+
+    private InvalidDataException Wrong(string key, string wanted, JsonNode? node) => new($"{path}: {key}: {wanted} is wanted, not {node?.ToJsonString() ?? "null"}.");
+}

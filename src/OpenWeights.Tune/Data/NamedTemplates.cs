@@ -1,0 +1,69 @@
+using OpenWeights.Tokenizers;
+
+namespace OpenWeights.Tune.Data;
+
+/// <summary>Chat templates by name, for models that have none or are to be trained with another.</summary>
+public static class NamedTemplates
+{
+    private const string ChatMl = """
+        {% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+        """;
+
+    private const string Llama3 = """
+        {{ bos_token }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}
+        """;
+
+    private const string Gemma = """
+        {{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set start = messages[0]['content'] | trim + '\n\n' %}{% set rest = messages[1:] %}{% else %}{% set start = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}{% if message['role'] not in ['user', 'assistant'] %}{{ raise_exception('this template knows the roles user and assistant, and one system message first') }}{% endif %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\n' + (start if loop.first else '') + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}
+        """;
+
+    private const string Mistral = """
+        {{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set start = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}{% else %}{% set start = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}{% if message['role'] == 'user' %}{{ '[INST] ' + (start if loop.first else '') + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] | trim + eos_token }}{% else %}{{ raise_exception('this template knows the roles user and assistant, and one system message first') }}{% endif %}{% endfor %}
+        """;
+
+    private const string Phi3 = """
+        {% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}
+        """;
+
+    private const string Zephyr = """
+        {% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + eos_token + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}
+        """;
+
+    private const string Alpaca = """
+        {% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}{% elif message['role'] == 'user' %}{{ '### Instruction:\n' + message['content'] + '\n\n' }}{% elif message['role'] == 'assistant' %}{{ '### Response:\n' + message['content'] + eos_token + '\n\n' }}{% else %}{{ raise_exception('this template knows the roles system, user and assistant') }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}
+        """;
+
+    /// <summary>The templates.</summary>
+    public static IReadOnlyDictionary<string, string> All { get; } = new Dictionary<string, string>
+    {
+        ["chatml"] = ChatMl,
+        ["llama3"] = Llama3,
+        ["gemma"] = Gemma,
+        ["mistral"] = Mistral,
+        ["phi3"] = Phi3,
+        ["zephyr"] = Zephyr,
+        ["alpaca"] = Alpaca,
+    };
+
+    /// <summary>The text of a template that a config asks for.</summary>
+    /// <param name="wanted">A name, one of the model's own templates by name, or a file.</param>
+    /// <param name="modelFolder">The model's folder.</param>
+    /// <exception cref="InvalidDataException">There is no such template.</exception>
+    public static string Find(string wanted, string modelFolder)
+    {
+        ArgumentNullException.ThrowIfNull(wanted);
+        if (All.TryGetValue(wanted, out var named))
+        {
+            return named;
+        }
+
+        if (File.Exists(wanted))
+        {
+            return File.ReadAllText(wanted);
+        }
+
+        var own = Tokenizer.IsIn(modelFolder) ? Tokenizer.Load(modelFolder).ChatTemplates : new Dictionary<string, string>();
+        return own.TryGetValue(wanted, out var text) ? text : throw new InvalidDataException(
+            $"model.chat_template: there is no template '{wanted}'; give a file, {string.Join(", ", All.Keys)}{(own.Count > 0 ? $", or one of the model's own: {string.Join(", ", own.Keys)}" : "")}.");
+    }
+}

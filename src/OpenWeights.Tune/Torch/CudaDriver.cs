@@ -1,0 +1,64 @@
+using System.Runtime.InteropServices;
+
+namespace OpenWeights.Tune.Torch;
+
+/// <summary>What the CUDA driver tells of a GPU that torch's API has no member for: name, compute capability and memory.</summary>
+internal static unsafe class CudaDriver
+{
+    private const int CapabilityMajor = 75;
+    private const int CapabilityMinor = 76;
+    private static readonly Lazy<nint> s_library = new(Find);
+
+    /// <summary>What is known of a GPU.</summary>
+    /// <param name="Name">Its name.</param>
+    /// <param name="Major">The compute capability before the point.</param>
+    /// <param name="Minor">And behind it.</param>
+    /// <param name="FreeBytes">The memory that may still be taken, beside the context that every program on the GPU has.</param>
+    /// <param name="TotalBytes">All of its memory.</param>
+    internal sealed record Gpu(string Name, int Major, int Minor, long FreeBytes, long TotalBytes);
+
+    /// <summary>What stands in for the driver's library, for tests; 0 for nothing.</summary>
+    internal static nint StandIn { get; set; }
+
+    /// <summary>A GPU by its number, as torch counts; null where the driver is not to be found or does not answer.</summary>
+    internal static Gpu? Read(int index)
+    {
+        if (Library == 0)
+        {
+            return null;
+        }
+
+        int device, major, minor;
+        nint context;
+        nuint free, total;
+        var name = stackalloc byte[256];
+        return ((delegate* unmanaged<uint, int>)Export("cuInit"))(0) == 0
+            && ((delegate* unmanaged<int*, int, int>)Export("cuDeviceGet"))(&device, index) == 0
+            && ((delegate* unmanaged<byte*, int, int, int>)Export("cuDeviceGetName"))(name, 255, device) == 0
+            && ((delegate* unmanaged<int*, int, int, int>)Export("cuDeviceGetAttribute"))(&major, CapabilityMajor, device) == 0
+            && ((delegate* unmanaged<int*, int, int, int>)Export("cuDeviceGetAttribute"))(&minor, CapabilityMinor, device) == 0
+
+            // The context is the one that torch uses, or will use: what it takes is gone from what is free.
+            && ((delegate* unmanaged<nint*, int, int>)Export("cuDevicePrimaryCtxRetain"))(&context, device) == 0
+            && ((delegate* unmanaged<nint, int>)Export("cuCtxSetCurrent"))(context) == 0
+            && ((delegate* unmanaged<nuint*, nuint*, int>)Export("cuMemGetInfo_v2"))(&free, &total) == 0
+            ? new Gpu(Marshal.PtrToStringUTF8((nint)name) ?? "", major, minor, (long)free, (long)total)
+            : null;
+    }
+
+    private static nint Library => StandIn != 0 ? StandIn : s_library.Value;
+
+    private static nint Export(string name) => NativeLibrary.GetExport(Library, name);
+
+    // Whatever stands in for the driver may be in the process already.
+    private static nint Find()
+    {
+        var program = NativeLibrary.GetMainProgramHandle();
+        if (NativeLibrary.TryGetExport(program, "cuMemGetInfo_v2", out _))
+        {
+            return program;
+        }
+
+        return NativeLibrary.TryLoad(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1", out var library) ? library : 0;
+    }
+}

@@ -1,0 +1,65 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
+
+namespace OpenWeights.Tune.Torch;
+
+/// <summary>The version of a libtorch: its own word where it has one, and else what lies beside it.</summary>
+internal static partial class LibTorchVersion
+{
+    // A plain C function of every libtorch since 2.9: the bytes of its result, the highest first, are major, minor and patch.
+    private const string Function = "aoti_torch_abi_version";
+
+    /// <summary>The version of a library that is loaded, or null where neither it nor a file beside it tells.</summary>
+    /// <param name="library">The handle of libtorch_cpu.</param>
+    /// <param name="folder">The folder of its file.</param>
+    internal static unsafe Version? Read(nint library, string? folder)
+    {
+        if (NativeLibrary.TryGetExport(library, Function, out var function))
+        {
+            var word = ((delegate* unmanaged<ulong>)function)();
+            return new Version((int)(word >> 56), (int)(word >> 48) & 0xff, (int)(word >> 40) & 0xff);
+        }
+
+        return folder is null ? null : ReadFiles(folder);
+    }
+
+    /// <summary>What the files of an installation say: those of an unpacked libtorch, of a PyTorch, and of a distribution's headers.</summary>
+    /// <param name="folder">The folder of libtorch_cpu.</param>
+    internal static Version? ReadFiles(string folder)
+    {
+        string[] files =
+        [
+            Path.Combine(folder, "..", "build-version"),
+            Path.Combine(folder, "..", "version.py"),
+            Path.Combine(folder, "..", "include", "torch", "csrc", "api", "include", "torch", "version.h"),
+            Path.Combine(folder, "..", "..", "include", "torch", "csrc", "api", "include", "torch", "version.h"),
+        ];
+        foreach (var file in files.Where(File.Exists))
+        {
+            if (Pattern().Match(File.ReadAllText(file)) is { Success: true } match)
+            {
+                return Parse(match);
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>The version in libtorch's description of how it was built, or null.</summary>
+    /// <param name="description">Lines, of which one has TORCH_VERSION=.</param>
+    internal static Version? ReadDescription(IEnumerable<string> description) =>
+        description.Select(static line => Built().Match(line)).FirstOrDefault(static match => match.Success) is { } found ? Parse(found) : null;
+
+    private static Version Parse(Match match) =>
+        new(Number(match.Groups[1]), Number(match.Groups[2]), Number(match.Groups[3]));
+
+    private static int Number(Group digits) => int.Parse(digits.ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture);
+
+    // build-version is the version alone; in version.py and version.h it is in quotation marks.
+    [GeneratedRegex(@"(?:^|TORCH_VERSION ?\\?\s*""|__version__ = ['""])(\d{1,4})\.(\d{1,4})\.(\d{1,4})")]
+    private static partial Regex Pattern();
+
+    [GeneratedRegex(@"\bTORCH_VERSION=(\d{1,4})\.(\d{1,4})\.(\d{1,4})")]
+    private static partial Regex Built();
+}

@@ -1,0 +1,145 @@
+using System.Globalization;
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Training.Memory;
+
+/// <summary>Another way to run the same, in less memory.</summary>
+/// <param name="Settings">The settings that differ, as a command line gives them.</param>
+/// <param name="Estimate">What the run then holds.</param>
+public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate Estimate)
+{
+    private const int LeastLength = 128;
+
+    /// <summary>
+    /// The cheapest change with which a run fits. Fewer rows at once with more micro-batches give the same losses in a little more time;
+    /// checkpointing takes a fifth or a third more time; a quantised base is not quite the same; shorter rows lose data.
+    /// </summary>
+    /// <param name="config">The run.</param>
+    /// <param name="longestRow">Its longest row, in tokens.</param>
+    /// <param name="fit">The estimate of a run and its longest row, if that fits.</param>
+    internal static MemoryChange? Find(RunConfig config, int longestRow, Func<RunConfig, int, MemoryEstimate?> fit)
+    {
+        foreach (var (_, changed, longest, settings) in Candidates(config, longestRow).OrderBy(static c => c.Cost))
+        {
+            if (fit(changed, longest) is { } estimate)
+            {
+                return new MemoryChange(settings, estimate);
+            }
+        }
+
+        return null;
+    }
+
+    private static IEnumerable<(int Cost, RunConfig Config, int Longest, IReadOnlyList<string> Settings)> Candidates(RunConfig config, int longestRow)
+    {
+        foreach (var (lengthCost, length) in Lengths(config, longestRow))
+        {
+            foreach (var (quantizedCost, quantization) in Quantizations(config))
+            {
+                foreach (var (checkpointingCost, checkpointing) in Checkpointing(config))
+                {
+                    foreach (var (rowsCost, rows) in Rows(config))
+                    {
+                        yield return Candidate(lengthCost + quantizedCost + checkpointingCost + rowsCost, config, longestRow, length, quantization, checkpointing, rows);
+                    }
+                }
+            }
+        }
+    }
+
+    private static (int, RunConfig, int, IReadOnlyList<string>) Candidate(
+        int cost, RunConfig config, int longestRow, int? length, QuantizationSection? quantization, string? checkpointing, int? rows)
+    {
+        var (training, data, settings) = (config.Training, config.Data, new List<string>());
+        void Set(string key, IFormattable value) => settings.Add(string.Create(CultureInfo.InvariantCulture, $"{key}={value}"));
+        if (rows is { } count)
+        {
+            training = training with { MicroBatchSize = count, GradientAccumulationSteps = training.RowsAtOnce / count * training.GradientAccumulationSteps };
+            Set("training.micro_batch_size", count);
+            Set("training.gradient_accumulation_steps", training.GradientAccumulationSteps);
+        }
+
+        if (checkpointing is not null)
+        {
+            training = training with { ActivationCheckpointing = checkpointing };
+            settings.Add($"training.activation_checkpointing={checkpointing}");
+        }
+
+        if (quantization is not null)
+        {
+            settings.Add($"quantization.type={quantization.Type}");
+        }
+
+        if (length is { } tokens)
+        {
+            data = data with { MaxLength = tokens };
+            Set("data.max_length", tokens);
+            if (!data.Packs && data.OverLength == "error")
+            {
+                settings.Add("data.over_length=truncate");
+            }
+        }
+
+        return (cost, config with { Training = training, Data = data, Quantization = quantization ?? config.Quantization }, Math.Min(longestRow, length ?? longestRow), settings);
+    }
+
+    // Each half as many as the one before, as far as the rows of a step stay the same.
+    private static IEnumerable<(int Cost, int? Rows)> Rows(RunConfig config)
+    {
+        yield return (0, null);
+        var cost = 0;
+        var rows = config.Training.RowsAtOnce;
+        for (var next = Divisor(rows); next < rows; next = Divisor(rows))
+        {
+            rows = next;
+            yield return (++cost, rows);
+        }
+    }
+
+    // The largest divisor of a number that is at most its half.
+    private static int Divisor(int number)
+    {
+        for (var divisor = 2; (long)divisor * divisor <= number; divisor++)
+        {
+            if (number % divisor == 0)
+            {
+                return number / divisor;
+            }
+        }
+
+        return 1;
+    }
+
+    private static IEnumerable<(int Cost, string? Checkpointing)> Checkpointing(RunConfig config)
+    {
+        yield return (0, null);
+        if (config.Training.Checkpointing == Models.ActivationCheckpointing.None)
+        {
+            yield return (40, "selective");
+        }
+
+        if (config.Training.Checkpointing != Models.ActivationCheckpointing.Block)
+        {
+            yield return (60, "block");
+        }
+    }
+
+    private static IEnumerable<(int Cost, QuantizationSection? Quantization)> Quantizations(RunConfig config)
+    {
+        yield return (0, null);
+        if (config.Adapter is not null && config.Quantization is null)
+        {
+            yield return (200, new QuantizationSection());
+        }
+    }
+
+    private static IEnumerable<(int Cost, int? Length)> Lengths(RunConfig config, int longestRow)
+    {
+        yield return (0, null);
+        var cost = 0;
+        for (var length = longestRow / 2; length >= LeastLength; length /= 2)
+        {
+            yield return (cost += 400, length);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+using System.Globalization;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Training.Optimizers;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training.Memory;
+
+/// <summary>What a run will hold in memory, told from config.json and the run's settings before any weight is read, beside what there is.</summary>
+public sealed class RunMemory
+{
+    private readonly RunConfig _config;
+    private readonly ModelFolder _folder;
+    private readonly DecoderConfig _decoder;
+    private readonly Device _device;
+    private readonly ScalarType _dtype;
+    private readonly int _longestRow;
+
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow)
+    {
+        (_config, _folder, _decoder, _device, _dtype, _longestRow) = (config, folder, decoder, device, dtype, longestRow);
+        using var outline = Outline(config);
+        Estimate = Of(outline, config, longestRow);
+        ModelType = decoder.ModelType;
+        BaseParameters = outline.Model.ParameterCount;
+        TrainedParameters = outline.Parameters.Sum(static p => p.Parameter.numel());
+        Room = MemoryRoom.Of(device);
+    }
+
+    /// <summary>What the run will hold.</summary>
+    public MemoryEstimate Estimate { get; }
+
+    /// <summary>The memory that there is for it; null where the system does not tell.</summary>
+    public MemoryRoom? Room { get; }
+
+    /// <summary>What of the estimate lies in that memory.</summary>
+    public long Needed => On(Estimate, _config);
+
+    /// <summary>Whether the run fits; also where nobody knows.</summary>
+    public bool Fits => Room is null || Needed <= Room.Bytes * MemoryRoom.Share;
+
+    /// <summary>The family of the model.</summary>
+    public string ModelType { get; }
+
+    /// <summary>Parameters of the base.</summary>
+    public long BaseParameters { get; }
+
+    /// <summary>Parameters that are trained.</summary>
+    public long TrainedParameters { get; }
+
+    /// <summary>The dtype that the base will be computed in.</summary>
+    public string DType => _dtype.ToString().ToLowerInvariant();
+
+    /// <summary>Where the run will be.</summary>
+    public string Device => _device.ToString();
+
+    /// <summary>What a run whose weights need not be here will hold, with rows of data.max_length.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="modelPath">A folder with the model's config.json.</param>
+    /// <exception cref="InvalidDataException">The config is of no family that is known, or is wrong.</exception>
+    public static RunMemory OfLongest(RunConfig config, string modelPath)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var folder = ModelFolder.Open(modelPath);
+        var device = Torch.Devices.Find(config.Model.Device);
+        return new RunMemory(
+            config, folder, ModelLoader.ReadConfig(folder), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength);
+    }
+
+    /// <summary>The least change of the settings with which the run fits; null where it fits as it is, or no change that is known helps.</summary>
+    public MemoryChange? Change() => Fits ? null : MemoryChange.Find(_config, _longestRow, Fit);
+
+    /// <summary>That the run does not fit, and the least change with which it does, in words.</summary>
+    public string TooLarge
+    {
+        get
+        {
+            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and of {Room?.Where} {Size(Room?.Bytes ?? 0)} may be taken, of which {100 * MemoryRoom.Share:F0} % count.");
+            return what + (Change() is { } change
+                ? $" The least change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
+                : " Neither fewer rows at once, nor shorter ones, activation_checkpointing or a quantised base make it fit; it takes a smaller model or more memory.");
+        }
+    }
+
+    private static string Size(long bytes) => bytes >= 10L << 30
+        ? string.Create(CultureInfo.InvariantCulture, $"{bytes / (double)(1 << 30):F1} GiB")
+        : bytes >= 10L << 20 ? string.Create(CultureInfo.InvariantCulture, $"{bytes >> 20:N0} MiB")
+        : string.Create(CultureInfo.InvariantCulture, $"{bytes >> 10:N0} KiB");
+
+    /// <summary>The change, if the run fits with it.</summary>
+    private MemoryEstimate? Fit(RunConfig config, int longestRow)
+    {
+        using var outline = Outline(config);
+        var estimate = Of(outline, config, longestRow);
+        return On(estimate, config) <= Room!.Bytes * MemoryRoom.Share ? estimate : null;
+    }
+
+    private ITrainedModel Outline(RunConfig config) => TrainedModel.Outline(config, _folder, _decoder, _dtype, _device);
+
+    private MemoryEstimate Of(ITrainedModel outline, RunConfig config, int longestRow) => MemoryEstimate.Of(
+        outline, config.Training.RowsAtOnce, longestRow, OptimizerBytes(outline.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
+
+    /// <summary>What of an estimate of this run lies in the memory that it is compared with.</summary>
+    internal long On(MemoryEstimate estimate) => On(estimate, _config);
+
+    // On a GPU the program itself and what waits in the CPU's memory take none of its own.
+    private long On(MemoryEstimate estimate, RunConfig config) =>
+        _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" ? estimate.Optimizer : 0);
+
+    /// <summary>The bytes of an optimizer's state, told by one over tensors that take none.</summary>
+    internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training)
+    {
+        using var scope = NewDisposeScope();
+        var bytes = 0L;
+
+        // Parameters of one shape have one state.
+        foreach (var same in parameters.GroupBy(static p => string.Join(',', p.Parameter.shape)))
+        {
+            using var parameter = new Parameter(empty(same.First().Parameter.shape, float32, META));
+            using var optimizer = OptimizerKinds.Create([same.First() with { Parameter = parameter }], training with { Offload = "none" });
+            bytes += same.Count() * optimizer.State.Sum(static s => s.State.numel() * s.State.element_size());
+            if (training.LowPrecision == "master_weights")
+            {
+                bytes += same.Sum(p => p.Parameter.numel() * MasterBytes(p.Parameter));
+            }
+        }
+
+        return bytes;
+    }
+
+    // A float32 copy; of bfloat16 on a CPU, the half that the parameter does not hold.
+    private long MasterBytes(Tensor parameter) => parameter.dtype == float32 ? 0
+        : parameter.dtype == bfloat16 && _device.type == DeviceType.CPU ? 2 : 4;
+}

@@ -1,0 +1,124 @@
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Memory;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>A run before its weights are read: its settings with every default, its rows, and the memory that it will need.</summary>
+public sealed class RunDraft
+{
+    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory)
+    {
+        (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory) = (config, modelPath, folder, device, tokenizer, data, memory);
+        Rows = new RunRows(
+            data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs);
+        TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
+    }
+
+    /// <summary>The config with every default, those that the data decides among them.</summary>
+    public RunConfig Config { get; }
+
+    /// <summary>The rows of the run.</summary>
+    public RunData Data { get; }
+
+    /// <summary>Makes token rows of texts, and holds the tokenizer.</summary>
+    public RowTokenizer RowTokenizer { get; }
+
+    /// <summary>The memory that the run will need, and what there is.</summary>
+    public RunMemory Memory { get; }
+
+    internal string ModelPath { get; }
+
+    internal ModelFolder Folder { get; }
+
+    internal Device Device { get; }
+
+    internal RunRows Rows { get; }
+
+    internal long TotalSteps { get; }
+
+    /// <summary>What the run will do.</summary>
+    public RunPlan Plan => new()
+    {
+        Config = Config,
+        ModelType = Memory.ModelType,
+        BaseParameters = Memory.BaseParameters,
+        TrainedParameters = Memory.TrainedParameters,
+        DType = Memory.DType,
+        Device = Memory.Device,
+        Train = Data.Train.Report,
+        Eval = Data.Eval?.Report,
+        Padding = Rows.Padding(),
+        StepsPerEpoch = Rows.StepsPerEpoch,
+        TotalSteps = TotalSteps,
+        StepsDone = 0,
+        Memory = Memory.Estimate,
+        MemoryNeeded = Memory.Needed,
+        Room = Memory.Room,
+    };
+
+    /// <summary>Reads and checks everything of a run but its weights.</summary>
+    /// <param name="config">The config.</param>
+    /// <param name="listener">Is told what happens.</param>
+    /// <param name="options">How.</param>
+    /// <exception cref="ConfigException">A setting is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="InvalidDataException">The model's config or the data is wrong.</exception>
+    /// <exception cref="IOException">A file is missing or cannot be read.</exception>
+    public static RunDraft Read(RunConfig config, IRunListener listener, RunOptions options = default)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(listener);
+        SettingCheck.Require(config);
+
+        // A GPU that is not there is told at once; else torch, which takes a while to load, is first asked when the data is read.
+        var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
+        if (options.Resume && RunFolder.StartedWith(config.OutputDir) is { } started)
+        {
+            config = RunDefaults.Continue(config, started);
+        }
+
+        var modelPath = Models.ModelPath.Resolve(config.Model.Path);
+        var folder = ModelFolder.Open(modelPath);
+        var decoder = ModelLoader.ReadConfig(folder);
+        if (!options.SettingsAlone)
+        {
+            using var weights = folder.OpenWeights();
+            decoder = ModelLoader.Check(folder, weights, out _);
+        }
+
+        listener.Stage("reading the data");
+        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, modelPath) : null);
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ModelRoom.Of(decoder, config.Model.MaxPositions));
+        foreach (var warning in data.Warnings)
+        {
+            listener.Warn(warning);
+        }
+
+        if (config.Adapter is not null && !data.Train.Report.IsTokenized && EndTokens.OfTemplate(tokenizer.Tokenizer) is { } turn && !folder.EosTokenIds.Contains(turn) && turn != tokenizer.Tokenizer.EosToken)
+        {
+            listener.Warn($"the chat template ends turns with {tokenizer.Tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the configs of the base name as an end of text; here it ends answers all the same, and a merged model says so, but whoever serves the adapter over the base must be told.");
+        }
+
+        (config, data) = RunDefaults.Fit(config, data);
+        Devices.UseAllCores();
+        device ??= Devices.Find(config.Model.Device);
+        config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
+        var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
+        return new RunDraft(config, modelPath, folder, device, tokenizer, data, new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow));
+    }
+
+    /// <summary>Refuses a run that does not fit into what memory there is, with the least change that makes it fit.</summary>
+    /// <exception cref="ConfigException">It does not fit.</exception>
+    public void RequireMemory()
+    {
+        if (!Memory.Fits)
+        {
+            throw new ConfigException([new ConfigProblem(Config.OutputDir, "", $"{Memory.TooLarge} --force tries it all the same.")]);
+        }
+    }
+}

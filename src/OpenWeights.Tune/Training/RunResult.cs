@@ -1,0 +1,39 @@
+using System.Globalization;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>What came of a run.</summary>
+/// <param name="Folder">The folder of the result.</param>
+/// <param name="Step">The step whose weights it holds.</param>
+/// <param name="LastStep">The last step that was done.</param>
+public sealed record RunResult(string Folder, long Step, long LastStep)
+{
+    /// <summary>The step with the least eval loss; null where none was measured.</summary>
+    public long? BestStep { get; init; }
+
+    /// <summary>The least eval loss; null where none was measured.</summary>
+    public double? BestLoss { get; init; }
+
+    /// <summary>Whether the weights of that step are kept in the run's folder.</summary>
+    public bool BestIsKept { get; init; }
+
+    /// <summary>adapter or model.</summary>
+    public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Folder));
+
+    /// <summary>Which step the result is of, where there is a choice; else null.</summary>
+    public string? Choice
+    {
+        get
+        {
+            if (BestStep is null)
+            {
+                return null;
+            }
+
+            var least = string.Create(CultureInfo.InvariantCulture, $"{BestLoss:F4}");
+            return Step == BestStep ? $"the {Name} is that of step {Step} of {LastStep}, where the eval loss was least ({least})"
+                : $"the {Name} is that of the last step, {LastStep}; the eval loss was least at step {BestStep} ({least}), "
+                    + (BestIsKept ? "whose weights are in best" : "whose weights evaluation.keep_best would have kept");
+        }
+    }
+}

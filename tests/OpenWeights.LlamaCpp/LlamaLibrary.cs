@@ -1,0 +1,90 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+using LLama.Native;
+
+namespace OpenWeights.LlamaCpp;
+
+/// <summary>llama.cpp's libraries, as LLamaSharp's package has them built for this platform and processor.</summary>
+public static class LlamaLibrary
+{
+    private static readonly Lazy<string?> s_problem = new(Load);
+
+    /// <summary>Why llama.cpp cannot be asked on this machine, or null.</summary>
+    public static string? Problem => s_problem.Value;
+
+    /// <summary>The folder of its libraries: one of the builds for x64 (<c>avx512</c>, <c>avx2</c>, ...), or the platform's only one.</summary>
+    public static string Folder { get; } = Find();
+
+    /// <summary>A function of ggml, whose quantisers are the reference.</summary>
+    /// <param name="name">The function's name.</param>
+    /// <exception cref="EntryPointNotFoundException">There is no such function.</exception>
+    public static nint GgmlFunction(string name) => NativeLibrary.GetExport(NativeLibrary.Load(PathOf("ggml-base")), name);
+
+    /// <summary>Writes a GGUF file with its tensors in another type, as llama.cpp's own quantiser does.</summary>
+    /// <param name="input">The file to read, its tensors in float32 or float16.</param>
+    /// <param name="output">The file to write.</param>
+    /// <param name="fileType">The type of file, as GGUF numbers them (<c>general.file_type</c>).</param>
+    /// <exception cref="InvalidDataException">llama.cpp refuses it.</exception>
+    public static void Quantize(string input, string output, int fileType)
+    {
+        var settings = LLamaModelQuantizeParams.Default();
+        (settings.nthread, settings.ftype) = (1, (LLamaFtype)fileType);
+        if (NativeApi.llama_model_quantize(input, output, ref settings) != 0)
+        {
+            throw new InvalidDataException($"llama.cpp cannot quantise {input}.");
+        }
+    }
+
+    private static string PathOf(string name) => Path.Combine(Folder, OperatingSystem.IsWindows() ? $"{name}.dll" : OperatingSystem.IsMacOS() ? $"lib{name}.dylib" : $"lib{name}.so");
+
+    private static string Find()
+    {
+        var packaged = typeof(LlamaLibrary).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().First(static a => a.Key == "LlamaLibraries").Value!;
+        var system = OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : RuntimeInformation.RuntimeIdentifier.Contains("musl", StringComparison.Ordinal) ? "linux-musl" : "linux";
+        var folder = Path.Combine(packaged, $"{system}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}", "native");
+        var instructions = Avx512BW.IsSupported && Avx512DQ.IsSupported && Avx512CD.IsSupported ? "avx512" : Avx2.IsSupported ? "avx2" : Avx.IsSupported ? "avx" : "noavx";
+        var chosen = Path.Combine(folder, instructions);
+        return Path.GetFullPath(Directory.Exists(chosen) ? chosen : folder);
+    }
+
+    private static string? Load()
+    {
+        var path = PathOf("llama");
+        if (!File.Exists(path))
+        {
+            return $"LLamaSharp.Backend.Cpu has no library for this machine ({path} is not there)";
+        }
+
+        if (!TryLoad(path, out var reason))
+        {
+            return reason;
+        }
+
+        _ = NativeLibraryConfig.All.WithLibrary(path, null!);
+        _ = NativeLibraryConfig.All.WithLogCallback(static (level, message) =>
+        {
+            if (level == LLamaLogLevel.Error)
+            {
+                Console.Error.Write(message);
+            }
+        });
+        NativeApi.llama_empty_call();
+        return null;
+    }
+
+    private static bool TryLoad(string path, out string? reason)
+    {
+        try
+        {
+            _ = NativeLibrary.Load(path);
+            reason = null;
+            return true;
+        }
+        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
+        {
+            reason = e.Message.Split('\n')[0];
+            return false;
+        }
+    }
+}

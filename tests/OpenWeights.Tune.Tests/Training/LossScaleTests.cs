@@ -1,0 +1,114 @@
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Training;
+
+/// <summary>Training in float16: the loss is scaled, and what overflows is left out.</summary>
+public sealed class LossScaleTests
+{
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void The_scale_halves_where_gradients_overflow_and_grows_after_a_long_time_without()
+    {
+        var scaler = new LossScaler();
+        scaler.Overflowed();
+        Assert.That((scaler.Scale, scaler.Skipped), Is.EqualTo((32_768.0, 1L)));
+        for (var i = 0; i < 1999; i++)
+        {
+            scaler.Succeeded();
+        }
+
+        Assert.That(scaler.Scale, Is.EqualTo(32_768));
+        scaler.Succeeded();
+        Assert.That(scaler.Scale, Is.EqualTo(65_536));
+        while (scaler.CanFall)
+        {
+            scaler.Overflowed();
+        }
+
+        Assert.That(scaler.Scale, Is.EqualTo(1));
+    }
+
+    [TestCase(true)]
+    [TestCase(false)]
+    public void Float16_learns_what_float32_does(bool adapter)
+    {
+        using var folder = new TemporaryFolder();
+        var exact = Train(folder, "float32", adapter);
+        var half = Train(folder, "float16", adapter);
+        Assert.That(half.Steps.Where(static s => !s.Skipped).Select(static s => s.LossScale), Is.All.LessThanOrEqualTo(65_536).And.All.GreaterThanOrEqualTo(1));
+        Assert.That(exact.Steps.Select(static s => s.LossScale), Is.All.Null);
+        if (half.Steps.TrueForAll(static s => !s.Skipped))
+        {
+            Assert.That(half.Steps.Select(static s => s.Loss), Is.EqualTo(exact.Steps.Select(static s => s.Loss)).Within(0.02));
+            Assert.That(half.Steps.Select(static s => s.GradNorm), Is.EqualTo(exact.Steps.Select(static s => s.GradNorm)).Within(5).Percent);
+        }
+    }
+
+    [Test]
+    public void A_step_that_overflows_is_left_out_counted_and_remembered_in_the_state()
+    {
+        using var folder = new TemporaryFolder();
+        _ = TinyModel.Write(folder);
+        _ = TinyModel.WriteRows(folder, 12);
+        var config = Config(folder, "float16", adapter: false);
+        var draft = RunDraft.Read(config, new SilentListener());
+        using var trained = TrainedModel.Load(draft.Config, folder.At("model"), draft.Device, static _ => { });
+        using var trainer = new Trainer(trained, new SupervisedObjective(config.Objective), draft.Rows, draft.Config, totalSteps: 1000);
+        trainer.State = trainer.State with { LossScale = Math.Pow(2, 40), LossScaleGoodSteps = 7 };
+        var before = trained.Parameters[0].Parameter.detach().clone();
+        var step = trainer.Step();
+        Assert.That((step.Skipped, step.Overflowed, step.LossScale), Is.EqualTo((true, true, (double?)Math.Pow(2, 40))));
+        Assert.That(double.IsFinite(step.Loss));
+        Assert.That(trained.Parameters[0].Parameter.eq(before).all().item<bool>(), "nothing is changed");
+        Assert.That((trainer.State.LossScale, trainer.State.LossScaleSkipped, trainer.State.LossScaleGoodSteps, trainer.State.Updates), Is.EqualTo(((double?)Math.Pow(2, 39), 1L, 0, 0L)));
+        StepMetrics next;
+        do
+        {
+            next = trainer.Step();
+        }
+        while (next.Skipped);
+        Assert.That(double.IsFinite(next.GradNorm));
+        Assert.That(trained.Parameters[0].Parameter.eq(before).all().item<bool>(), Is.False);
+    }
+
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void Gemmas_are_computed_in_float32_where_there_is_no_bfloat16()
+    {
+        Assert.That(FamilyRegistry.All.Where(static f => f.OverflowsInFloat16).Select(static f => f.ModelType), Is.EquivalentTo(new[] { "gemma", "gemma2", "gemma3_text" }));
+        Assert.That(ModelLoader.ComputeDType(bfloat16, CPU, "gemma"), Is.EqualTo(bfloat16), "a CPU has it");
+        Assert.That(ModelLoader.ComputeDType(float32, CPU, "llama"), Is.EqualTo(float32));
+        Assert.That(Devices.HasBFloat16(CPU));
+    }
+
+    private static SilentListener Train(TemporaryFolder folder, string dtype, bool adapter)
+    {
+        if (!Directory.Exists(folder.At("model")))
+        {
+            _ = TinyModel.Write(folder);
+            _ = TinyModel.WriteRows(folder, 12);
+        }
+
+        var listener = new SilentListener();
+        using var run = TrainingRun.Prepare(Config(folder, dtype, adapter), listener);
+        Assert.That(run.Run(resume: false, overwrite: true, "test", CancellationToken.None), Is.Not.Null);
+        return listener;
+    }
+
+    private static RunConfig Config(TemporaryFolder folder, string dtype, bool adapter) => new()
+    {
+        OutputDir = folder.At("run"),
+        Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name, Dtype = dtype },
+        Adapter = adapter ? new AdapterSection { Rank = 4 } : null,
+        Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
+        Training = new TrainingSection { MaxSteps = 6, MicroBatchSize = 2, GradientAccumulationSteps = 2, WarmupSteps = 1, LearningRate = 5e-3 },
+    };
+}

@@ -1,0 +1,112 @@
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Memory;
+
+namespace OpenWeights.Tune.Tests.Training.Memory;
+
+/// <summary>The memory of a run, told before its weights are read.</summary>
+[Category(TestDevice.CpuAlone)]
+public sealed class RunMemoryTests
+{
+    private static IEnumerable<TestCaseData> Runs()
+    {
+        static TestCaseData Case(string name, Func<RunConfig, RunConfig> change) => new TestCaseData(change).SetArgDisplayNames(name);
+        static RunConfig Full(RunConfig c, string optimizer, string dtype) =>
+            c with { Adapter = null, Model = c.Model with { Dtype = dtype }, Training = c.Training with { Optimizer = optimizer } };
+        yield return Case("LoRA", static c => c);
+        yield return Case("LoRA bfloat16", static c => c with { Model = c.Model with { Dtype = "bfloat16" } });
+        yield return Case("DoRA with biases and a whole head", static c => c with { Adapter = c.Adapter! with { UseDora = true, Bias = "all", ModulesToSave = ["lm_head"] } });
+        yield return Case("PiSSA", static c => c with { Adapter = c.Adapter! with { InitLoraWeights = "pissa" } });
+        yield return Case("embedding", static c => c with { Adapter = c.Adapter! with { TargetModules = new TextOrList(["q_proj", "embed_tokens"], IsList: true) } });
+        yield return Case("nf4", static c => c with { Quantization = new QuantizationSection() });
+        yield return Case("nf4, scales as they are", static c => c with { Quantization = new QuantizationSection { DoubleQuant = false, BlockSize = 32 } });
+        yield return Case("int8", static c => c with { Quantization = new QuantizationSection { Type = "int8" } });
+        yield return Case("checkpointing", static c => c with { Training = c.Training with { ActivationCheckpointing = "block", GradientAccumulationSteps = 2 } });
+        foreach (var optimizer in new[] { "adamw", "adamw_8bit", "sgd", "lion", "adafactor" })
+        {
+            yield return Case($"full {optimizer}", c => Full(c, optimizer, "float32"));
+            yield return Case($"full {optimizer} bfloat16", c => Full(c, optimizer, "bfloat16"));
+        }
+    }
+
+    [TestCaseSource(nameof(Runs))]
+    public void What_is_told_from_the_config_is_what_the_model_itself_is_counted_at(Func<RunConfig, RunConfig> change)
+    {
+        using var folder = new TemporaryFolder();
+        var config = change(Config(folder));
+        var told = RunDraft.Read(config, new SilentListener());
+        using var run = TrainingRun.Prepare(config, new SilentListener());
+        Assert.That(told.Memory.Estimate, Is.EqualTo(run.Memory));
+        Assert.That(told.Plan.TrainedParameters, Is.GreaterThan(0));
+    }
+
+    [Test]
+    public void Weights_need_not_be_there()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder);
+        var whole = RunDraft.Read(config, new SilentListener()).Memory.Estimate;
+        File.Delete(folder.At("model", "model.safetensors"));
+        Assert.That(RunDraft.Read(config, new SilentListener(), new RunOptions(SettingsAlone: true)).Memory.Estimate, Is.EqualTo(whole));
+        Assert.That(() => RunDraft.Read(config, new SilentListener()), Throws.InstanceOf<FileNotFoundException>(), "a run needs them");
+    }
+
+    [Test]
+    public void The_cheapest_change_that_fits_comes_first()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder);
+        config = config with { Training = config.Training with { MicroBatchSize = 12, GradientAccumulationSteps = 2 } };
+        var tried = new List<RunConfig>();
+        MemoryChange? Find(Func<RunConfig, int, bool> fits) => MemoryChange.Find(config, 512, (c, longest) =>
+        {
+            tried.Add(c);
+            return fits(c, longest) ? new MemoryEstimate(1, 0, 0, 0, 0, 0, 0) : null;
+        });
+
+        Assert.That(Find(static (c, _) => c.Training.MicroBatchSize <= 4)!.Settings, Is.EqualTo(new[] { "training.micro_batch_size=3", "training.gradient_accumulation_steps=8" }));
+        Assert.That(Find(static (c, _) => c.Training.ActivationCheckpointing == "block")!.Settings, Is.EqualTo(new[] { "training.activation_checkpointing=block" }));
+        Assert.That(Find(static (c, _) => c.Quantization is not null)!.Settings, Is.EqualTo(new[] { "quantization.type=nf4" }));
+        Assert.That(Find(static (_, longest) => longest <= 256)!.Settings, Is.EqualTo(new[] { "data.max_length=256", "data.over_length=truncate" }));
+        tried.Clear();
+        Assert.That(Find(static (_, _) => false), Is.Null);
+        Assert.That(tried.Select(static c => c.Training.RowsAtOnce * c.Training.GradientAccumulationSteps).Distinct(), Is.EqualTo(new[] { 24 }), "a step keeps its rows");
+    }
+
+    [Test]
+    public void A_run_that_does_not_fit_is_refused_before_its_weights_are_read_with_a_change_that_fits()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 40_000);
+        var config = Config(folder);
+        config = config with { Data = config.Data with { MaxLength = 100_000, Packing = true }, Training = config.Training with { MaxSteps = 1, MicroBatchSize = 1 << 16 } };
+        var draft = RunDraft.Read(config, new SilentListener());
+        Assert.That(draft.Memory.Fits, Is.False);
+        var change = draft.Memory.Change();
+        Assert.That(change, Is.Not.Null);
+        Assert.That(draft.Memory.On(change!.Estimate), Is.LessThanOrEqualTo(0.95 * draft.Memory.Room!.Bytes));
+        var refusal = Assert.Throws<ConfigException>(() => TrainingRun.Prepare(config, new SilentListener(), new RunOptions(RequireMemory: true)))!;
+        Assert.That(refusal.Message, Does.Contain(string.Join(' ', change.Settings)).And.Contains("--force"));
+    }
+
+    private static RunConfig Config(TemporaryFolder folder)
+    {
+        if (!Directory.Exists(folder.At("model")))
+        {
+            TinyModel.Write(folder);
+            TinyModel.WriteRows(folder, 13);
+        }
+
+        return new RunConfig
+        {
+            OutputDir = folder.At("run"),
+            Model = new ModelSection { Path = folder.At("model"), Device = "cpu" },
+            Adapter = new AdapterSection { Rank = 4 },
+            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
+            Training = new TrainingSection { MaxSteps = 2, MicroBatchSize = 3 },
+        };
+    }
+}
