@@ -70,7 +70,7 @@ libraries_now() {
     echo "LIBTORCH=${LIBTORCH:-} LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-} LD_PRELOAD=${LD_PRELOAD:-}"
     while IFS= read -r file; do set -- "$@" "$file"; done <"$1"
     shift
-    LC_ALL=C TZ=UTC ls -lLn -- "$@" 2>&1
+    LC_ALL=C TZ=UTC ls -lLn -- "$@" 2>&1 | sed "s/^\([^ ]*\) *[0-9]* /\1 /" # without the number of links, which other builds change
 }
 
 # Whether the runtime $1 was loaded here and multiplied, and nothing that it was loaded from has changed since; takes some milliseconds.
@@ -90,7 +90,7 @@ tell_download() {
     packages=${NUGET_PACKAGES:-$HOME/.nuget/packages}
     case $1 in
     cpu)
-        ls -d "$packages"/libtorch-cpu-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch for this platform (about 130 MB)"
+        ls -d "$packages"/libtorch-cpu-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch for this platform (260 MB with all that owt needs)"
         ;;
     cuda)
         ls -d "$packages"/torchsharp-cuda-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch with CUDA (several GB)"

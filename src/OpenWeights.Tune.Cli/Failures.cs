@@ -34,13 +34,9 @@ internal static class Failures
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            Console.Error.WriteLine($"error: {Sentence(e, command)}");
+            var again = TorchFailure(e) is not null && ForgetProof() ? " Start again: scripts/owt then looks for a torch runtime that works here." : "";
+            Console.Error.WriteLine($"error: {Sentence(e, command)}{again}");
             Trace(e, verbose);
-            if (TorchFailure(e) is not null)
-            {
-                ForgetProof();
-            }
-
             return Code(e);
         }
     }
@@ -84,19 +80,22 @@ internal static class Failures
     private static bool IsOfTorch(string type) => type.StartsWith("TorchSharp.", StringComparison.Ordinal) || type.StartsWith("OpenWeights.LibTorch.", StringComparison.Ordinal);
 
     // scripts/owt starts without a look at torch as long as the file is there that tells what worked; without it, it looks again, and chooses again.
-    private static void ForgetProof()
+    private static bool ForgetProof()
     {
-        if (Environment.GetEnvironmentVariable("OWT_PROOF") is { Length: > 0 } proof)
+        try
         {
-            try
+            if (Environment.GetEnvironmentVariable("OWT_PROOF") is { Length: > 0 } proof && File.Exists(proof))
             {
                 File.Delete(proof);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // It stays, and the next start fails with the same sentence.
+                return true;
             }
         }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It stays, and the next start fails with the same sentence.
+        }
+
+        return false;
     }
 
     private static bool IsOutOfMemory(string message) =>

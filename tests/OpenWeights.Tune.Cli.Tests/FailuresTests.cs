@@ -40,8 +40,9 @@ public sealed class FailuresTests
         {
             _ = Report(new InvalidDataException("a bad file"), verbose: false);
             Assert.That(File.Exists(proof), Is.True);
-            Assert.That(Report(new TorchUnavailableException("gone. Do this."), verbose: false).Error.TrimEnd(), Is.EqualTo("error: gone. Do this."));
+            Assert.That(Report(new TorchUnavailableException("gone. Do this."), verbose: false).Error.TrimEnd(), Does.StartWith("error: gone. Do this. Start again: "));
             Assert.That(File.Exists(proof), Is.False);
+            Assert.That(Report(new TorchUnavailableException("gone. Do this."), verbose: false).Error.TrimEnd(), Is.EqualTo("error: gone. Do this."), "started without the scripts");
         }
         finally
         {

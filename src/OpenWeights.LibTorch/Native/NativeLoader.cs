@@ -107,7 +107,7 @@ internal static partial class NativeLoader
         catch (DllNotFoundException e)
         {
             throw new DllNotFoundException(
-                $"{path} could not be loaded ({e.Message.Split('\n')[0]}). The libtorch it was built against may be gone or of another version: delete the folder artifacts/native and build again.", e);
+                $"{path} could not be loaded ({e.Message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)[^1]}). The libtorch it was built against may be gone or of another version: delete the folder artifacts/native and build again.", e);
         }
     }
 

@@ -23,7 +23,8 @@ public sealed class RenderedChat
     /// <summary>
     /// What the assistant itself has to produce when the model is served: of each assistant turn the text behind the generation prompt,
     /// through the end-of-turn token and not further (white space that the template writes behind that token is not produced). In the
-    /// order of the text, without overlaps. A template's own <c>{% generation %}</c> blocks are taken exactly as they are.
+    /// order of the text, without overlaps; a message has several where the template writes the results of its tool calls into its turn. A
+    /// template's own <c>{% generation %}</c> blocks are taken exactly as they are.
     /// </summary>
     public IReadOnlyList<ChatSpan> AssistantSpans { get; }
 

@@ -14,8 +14,15 @@ namespace OpenWeights.Tune.Training;
 /// <param name="Overlap">Gradients that come only as activations go, so that they add nothing to the most that is held.</param>
 public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
 {
-    // .NET, libtorch and BLAS with their buffers, as measured on a process that has run one small step.
-    private const long ProgramBytes = 150L << 20;
+    // .NET, libtorch and BLAS with their buffers and code made at run time, as measured on processes that have run some steps (docs/performance.md).
+#if TORCH_SYSTEM
+    private const long ProgramBytes = 132L << 20;
+#else
+    private const long ProgramBytes = 174L << 20;
+#endif
+
+    // What a run has beside the bare steps: its tokenizer and rows, the evaluation, the records.
+    private const long RunBytes = 32L << 20;
 
     // Gradients that several layers add up are float32, and so are products where the processor has none of bfloat16.
     private const long PassingSize = 4;
@@ -30,7 +37,8 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     /// <param name="optimizerBytes">What the optimizer's state takes.</param>
     /// <param name="accumulates">Whether several micro-batches make a step.</param>
     /// <param name="checkpointing">Which activations inside layers are computed again.</param>
-    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, ActivationCheckpointing checkpointing)
+    /// <param name="isRun">Whether it is a run with data, evaluation and records, or bare steps.</param>
+    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, ActivationCheckpointing checkpointing, bool isRun = true)
     {
         ArgumentNullException.ThrowIfNull(trained);
         var model = trained.Model;
@@ -40,7 +48,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var activations = ActivationBytes(model, adapter, rows, tokens, checkpointing);
 
         var overlap = accumulates ? 0 : Math.Min(LateGradients(model, adapter, gradients, checkpointing), activations);
-        return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes, overlap);
+        return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes + (isRun ? RunBytes : 0), overlap);
     }
 
     // The head's gradient is there before the first layer lets go of its activations; the others come afterwards. Where layers keep next to

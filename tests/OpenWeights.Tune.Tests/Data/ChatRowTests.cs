@@ -94,6 +94,20 @@ public sealed class ChatRowTests
     }
 
     [Test]
+    public void A_turn_that_cannot_be_told_stops_the_run_with_what_to_do_and_the_other_ways_to_train_go_on()
+    {
+        const string Template = "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}<bot>{% else %}<{{ m.role }}>{% endif %}"
+            + "{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("rows.jsonl", Rows.Chat(Rows.Message("user", "a"), Rows.Message("assistant", "b"), Rows.Message("user", "c"), Rows.Message("assistant", "d")) + "\n");
+        Assert.That(() => Rows.Read(path, Template), Throws.InstanceOf<InvalidDataException>()
+            .With.Message.StartsWith(path + ":1: the chat template: message 2 (assistant): ").And.Message.Contains("data.train_on: all").And.Message.Contains("data.train_on: completion"));
+        Assert.That(Rows.Trained(Rows.Read(path, Template, trainOn: "completion").Train.Rows[0]), Is.EqualTo("d<end>"));
+        var all = Rows.Read(path, Template, trainOn: "all").Train.Rows[0];
+        Assert.That(all.Labels, Is.EqualTo(all.Ids));
+    }
+
+    [Test]
     public void Two_turns_of_one_role_are_for_the_template_to_take_or_to_refuse()
     {
         using var folder = new TemporaryFolder();
