@@ -13,6 +13,7 @@ internal static class CommandLine
     [
         ("train", TrainCommand.Create),
         ("validate", ValidateCommand.Create),
+        ("convert", ConvertCommand.Create),
         ("estimate", EstimateCommand.Create),
         ("data", DataCommand.Create),
         ("generate", GenerateCommand.Create),
@@ -29,15 +30,24 @@ internal static class CommandLine
         ("doctor", DoctorCommand.Create),
     ];
 
+    /// <summary>All commands, for whoever wants to look at them.</summary>
+    internal static RootCommand All() => Root(null);
+
     /// <summary>Runs the program and gives its exit code.</summary>
     internal static int Run(string[] arguments)
     {
-        var result = Root(arguments.FirstOrDefault()).Parse(arguments);
-        if (result.Errors.Count > 0)
+        // A command may be written with capitals.
+        if (arguments.Length > 0 && s_commands.FirstOrDefault(c => c.Name.Equals(arguments[0], StringComparison.OrdinalIgnoreCase)).Name is { } name)
         {
-            foreach (var error in result.Errors)
+            arguments = [name, .. arguments[1..]];
+        }
+
+        var result = Root(arguments.FirstOrDefault()).Parse(arguments);
+        if (result.Action is not Examples.Help && CommandErrors.Of(result, arguments) is { Count: > 0 } errors)
+        {
+            foreach (var error in errors)
             {
-                Console.Error.WriteLine($"error: {error.Message}");
+                Console.Error.WriteLine($"error: {error}");
             }
 
             Console.Error.WriteLine($"Run `owt{Path(result.CommandResult)} --help` to see what is possible.");
@@ -47,7 +57,8 @@ internal static class CommandLine
         using var signals = new Signals();
         var code = Failures.Report(
             () => result.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }),
-            result.GetValue(Verbose));
+            result.GetValue(Verbose),
+            result.CommandResult.Command.Name);
         if (signals.HasCome)
         {
             // All is saved. What was stopped may still compute on threads of its own, and another signal may come while the program ends.
@@ -72,6 +83,8 @@ internal static class CommandLine
             root.Subcommands.Add(create());
         }
 
+        PathArguments.Prepare(root);
+        Examples.AddTo(root);
         return root;
     }
 }

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Cli;
 /// <summary>Turns exceptions into a sentence on stderr and an exit code.</summary>
 internal static class Failures
 {
-    internal static int Report(Func<int> work, bool verbose)
+    internal static int Report(Func<int> work, bool verbose, string command = "")
     {
         try
         {
@@ -24,7 +24,7 @@ internal static class Failures
             }
 
             Trace(e, verbose);
-            return ExitCode.Usage;
+            return e.Problems.All(static p => p.IsFile) ? ExitCode.BadFiles : ExitCode.Usage;
         }
         catch (OperationCanceledException)
         {
@@ -35,15 +35,11 @@ internal static class Failures
 #pragma warning restore CA1031
         {
             var again = TorchFailure(e) is not null && ForgetProof() ? " Start again: scripts/owt then looks for a torch runtime that works here." : "";
-            Console.Error.WriteLine($"error: {Sentence(e)}{again}");
+            Console.Error.WriteLine($"error: {Sentence(e, command)}{again}");
             Trace(e, verbose);
-
             return Code(e);
         }
     }
-
-    private const string LessMemory =
-        "Lower training.micro_batch_size and raise training.gradient_accumulation_steps as much, which --resume takes too; or set training.activation_checkpointing, or lower data.max_length. `owt estimate` tells what fits.";
 
     private static int Code(Exception e) => e switch
     {
@@ -51,14 +47,24 @@ internal static class Failures
         _ => ExitCode.Failed,
     };
 
-    private static string Sentence(Exception e) => TorchFailure(e) ?? e switch
+    private static string Sentence(Exception e, string command) => TorchFailure(e) ?? e switch
     {
-        OutOfMemoryException => $"out of memory. {LessMemory}",
+        OutOfMemoryException => $"out of memory.{LessMemory(command)}",
         ExternalException when IsOutOfMemory(e.Message) =>
-            $"{FirstLine(e.Message)} {LessMemory}",
+            $"{FirstLine(e.Message)}{LessMemory(command)}",
         ExternalException => $"torch: {FirstLine(e.Message)}",
         InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
         _ => $"{e.GetType().Name}: {e.Message} (this is a fault of the program; --verbose shows where)",
+    };
+
+    // What the person in front of the command can change.
+    private static string LessMemory(string command) => command switch
+    {
+        "train" or "estimate" =>
+            " Lower training.micro_batch_size and raise training.gradient_accumulation_steps as much, which --resume takes too; or set training.activation_checkpointing, or lower data.max_length. `owt estimate` tells what fits.",
+        "evaluate" => " Lower --batch-size, or hold the model in --quantization nf4.",
+        "generate" or "chat" or "score" => " Give less text at a time, or hold the model in --quantization nf4.",
+        _ => "",
     };
 
     // Torch that cannot be loaded: told by us, or, where something used torch before it was asked for, thrown by a static constructor of TorchSharp's or ours.

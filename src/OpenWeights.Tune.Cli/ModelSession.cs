@@ -15,6 +15,8 @@ internal sealed class ModelSession : IDisposable
     internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase = false)
     {
         Devices.UseAllCores();
+        (model, var own) = ModelPath.WithAdapter(model);
+        adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization));
         foreach (var warning in Loaded.Warnings)

@@ -13,6 +13,7 @@ internal sealed class HubClient : IDisposable
 
     private readonly HttpClient http = new(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectTimeout = TimeSpan.FromSeconds(20) }) { Timeout = Timeout.InfiniteTimeSpan };
     private readonly HubSettings settings;
+    private volatile bool answered;
 
     public HubClient(HubSettings settings)
     {
@@ -45,13 +46,13 @@ internal sealed class HubClient : IDisposable
             {
                 asked = busy.RetryAfter;
             }
-            catch (Exception error) when (error is HttpRequestException or HttpIOException or IOException or TimeoutException && error is not HubBusyException && attempt < settings.Attempts)
+            catch (Exception error) when (error is HttpRequestException or HttpIOException or IOException or TimeoutException && error is not HubBusyException && attempt < settings.Attempts && (answered || !IsOffline(error)))
             {
                 // A cut or a stall: the next try may go through.
             }
-            catch (HttpRequestException error)
+            catch (Exception error) when (error is HttpRequestException or TimeoutException)
             {
-                throw new IOException($"{what}: {settings.Endpoint} cannot be reached ({error.Message.TrimEnd('.')}); check the connection and HTTPS_PROXY, or set HF_ENDPOINT", error);
+                throw new IOException($"{what}: {settings.Endpoint} cannot be reached ({error.Message.TrimEnd('.')}); {(answered ? "" : "is this machine offline? ")}Check the connection and HTTPS_PROXY, or set HF_ENDPOINT", error);
             }
 
             var wait = settings.FirstWait * Math.Pow(2, attempt - 1);
@@ -77,6 +78,7 @@ internal sealed class HubClient : IDisposable
             try
             {
                 response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stall.Token).ConfigureAwait(false);
+                answered = true;
             }
             catch (OperationCanceledException) when (!stop.IsCancellationRequested)
             {
@@ -120,6 +122,10 @@ internal sealed class HubClient : IDisposable
     }
 
     public void Dispose() => http.Dispose();
+
+    // Nothing listens there, or the name is unknown: before the server has answered once, waiting would not help.
+    private static bool IsOffline(Exception error) =>
+        error is TimeoutException or HttpRequestException { HttpRequestError: HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError or HttpRequestError.ProxyTunnelError };
 
     private async Task<byte[]> ReadAll(HttpResponseMessage response, CancellationToken stop)
     {

@@ -70,6 +70,16 @@ public static class HubDownload
         return cache.Commit(revision) is { } commit ? cache.Snapshot(commit) : null;
     }
 
+    /// <summary>The names of the models that are in the cache, whole or not.</summary>
+    /// <param name="settings">Where the cache is.</param>
+    public static IReadOnlyList<string> Names(HubSettings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        const string prefix = "models--";
+        return !Directory.Exists(settings.CacheFolder) ? []
+            : [.. Directory.EnumerateDirectories(settings.CacheFolder, prefix + "*").Select(static path => Path.GetFileName(path)[prefix.Length..].Replace("--", "/", StringComparison.Ordinal))];
+    }
+
     private sealed class Counter(IHubListener? listener, long total)
     {
         private readonly Lock turn = new();

@@ -25,13 +25,19 @@ public sealed class AdapterFolder
         Config = JsonFile.ReadObject(Path.Combine(path, ConfigName));
     }
 
-    /// <summary>The folder, as it was given.</summary>
+    /// <summary>The folder with the two files.</summary>
     public string FolderPath { get; }
 
     /// <summary>adapter_config.json, its keys in the file's order. It is this folder's one copy: clone it to change it.</summary>
     public JsonObject Config { get; }
 
-    /// <summary>Opens an adapter folder and reads its config. The tensors are not looked at.</summary>
+    /// <summary>The folder of the adapter that a path means: its own folder, or a training run's, or a checkpoint's; null where there is
+    /// none.</summary>
+    /// <param name="path">The path.</param>
+    public static string? Find(string path) => RunPlaces.Of(path, "adapter").FirstOrDefault(IsAdapter);
+
+    /// <summary>Opens an adapter folder, or the one within a training run's folder or a checkpoint, and reads its config. The tensors are
+    /// not looked at.</summary>
     /// <param name="path">The folder.</param>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
     /// <exception cref="FileNotFoundException">The folder has no adapter_config.json.</exception>
@@ -55,11 +61,15 @@ public sealed class AdapterFolder
             return new AdapterFolder(path);
         }
 
+        if (Find(path) is { } within)
+        {
+            return new AdapterFolder(within);
+        }
+
         throw ModelFolder.IsModel(path)
-            ? new InvalidDataException(
-                $"{path} is a model and not an adapter; give it with --model, and an adapter's folder with --adapter")
+            ? new InvalidDataException($"{path} is a model and not an adapter; give it as the model, and an adapter's folder as the adapter")
             : new FileNotFoundException(
-                $"{path} has no {ConfigName}, so it is not an adapter folder; check the path", Path.Combine(path, ConfigName));
+                $"{path} has no {ConfigName}, so it is not an adapter folder, and it is no training run or checkpoint with one; check the path", Path.Combine(path, ConfigName));
     }
 
     /// <summary>Whether a folder is an adapter's: it has adapter_config.json, and not a model's config and weights beside it.</summary>

@@ -80,7 +80,7 @@ public sealed class ModelFolder
 
         if (AdapterFolder.IsAdapter(path))
         {
-            throw new InvalidDataException($"{path} is an adapter; give its base with --model and it with --adapter");
+            throw new InvalidDataException($"{path} is an adapter; give its base as the model and it as the adapter");
         }
 
         return File.Exists(Path.Combine(path, ConfigName))
@@ -93,6 +93,11 @@ public sealed class ModelFolder
     /// <summary>Whether a folder is a model's: it has config.json and is not an adapter's.</summary>
     /// <param name="path">The folder.</param>
     public static bool IsModel(string path) => File.Exists(Path.Combine(path, ConfigName)) && !AdapterFolder.IsAdapter(path);
+
+    /// <summary>The folder of the model that a path means: its own folder, or a training run's, or a checkpoint's; null where there is
+    /// none.</summary>
+    /// <param name="path">The path.</param>
+    public static string? Find(string path) => RunPlaces.Of(path, "model").FirstOrDefault(IsModel);
 
     /// <summary>Opens the weights. Experts of a mixture that lie in one tensor, as transformers 5's own modules have them, are given one by
     /// one, by the names that checkpoints usually have.</summary>

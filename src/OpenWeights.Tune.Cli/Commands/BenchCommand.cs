@@ -45,17 +45,18 @@ internal static class BenchCommand
 
     internal static Command Create()
     {
-        _ = s_mode.AcceptOnlyFromAmong("full", "lora");
-        _ = s_dtype.AcceptOnlyFromAmong("float32", "bfloat16");
+        _ = s_mode.OnlyFrom("full", "lora");
+        _ = s_dtype.OnlyFrom("float32", "bfloat16");
+        _ = s_checkpointing.OnlyFrom("none", "block", "selective");
         var train = new Command("train", "Times a training step of a Llama with random weights on random tokens; prints JSON.")
         {
             s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device, Json,
         };
         train.SetAction(RunTraining);
-        _ = s_stored.AcceptOnlyFromAmong("float32", "bfloat16", "float16");
+        _ = s_stored.OnlyFrom("float32", "bfloat16", "float16");
         var load = new Command("load", "Times loading a checkpoint with random weights against reading its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device, Json };
         load.SetAction(RunLoading);
-        _ = s_format.AcceptOnlyFromAmong("auto", "chat", "instruction", "completion", "text", "preference", "tokenized");
+        _ = s_format.OnlyFrom("auto", "chat", "instruction", "completion", "text", "preference", "tokenized");
         var data = new Command("data", "Times the way from a file to token rows; prints JSON.") { s_tokenizer, s_input, s_format, Json };
         data.SetAction(RunData);
         return new Command("bench", "Measures how fast this machine trains, generates, loads weights and makes tokens of text.") { train, BenchGenerateCommand.Create(), load, data };

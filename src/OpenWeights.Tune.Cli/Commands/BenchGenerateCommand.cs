@@ -21,7 +21,7 @@ internal static class BenchGenerateCommand
 
     internal static Command Create()
     {
-        _ = s_dtype.AcceptOnlyFromAmong("float32", "bfloat16");
+        _ = s_dtype.OnlyFrom("float32", "bfloat16");
         s_batches.Validators.Add(static result =>
         {
             if (CommonOptions.AreNumbers<int>(result) && (result.GetValueOrDefault<int[]>() ?? []).Any(static b => b < 1))

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -8,7 +9,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class ChatCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "The folder of an adapter, or NAME=DIR; of several the first is on, and /adapter NAME changes to another.", HelpName = "[NAME=]DIR" };
+    private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "An adapter: its folder, a run's or a checkpoint's, or NAME=DIR; of several the first is on, and /adapter NAME changes to another.", HelpName = "[NAME=]DIR" };
     private static readonly Option<string?> s_system = new("--system") { Description = "What the model is told first.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(512, 0.7);
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
@@ -69,6 +70,6 @@ internal static class ChatCommand
 
     private static (string Name, string Folder) Named(string text) =>
         !Path.Exists(text) && text.IndexOf('=', StringComparison.Ordinal) is > 0 and var at
-            ? (text[..at], text[(at + 1)..])
+            ? (text[..at], UserPath.Expand(text[(at + 1)..]))
             : (Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(text))), text);
 }

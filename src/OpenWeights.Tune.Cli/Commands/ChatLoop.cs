@@ -182,11 +182,11 @@ internal sealed class ChatLoop : IDisposable
     {
         _messages.Add(Message("user", text));
         var prompt = _tokenizer.Encode(_renderer.Render(_messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false);
-        var room = _model.Config.MaxPositions - prompt.Length;
+        var room = ModelRoom.Of(_model.Config).Tokens - prompt.Length;
         if (room < 1)
         {
             _messages.RemoveAt(_messages.Count - 1);
-            _notes.WriteLine($"the conversation has {prompt.Length} tokens and the model room for {_model.Config.MaxPositions}; /reset, or say it shorter.");
+            _notes.WriteLine($"the conversation has {prompt.Length} tokens and the model room for {ModelRoom.Of(_model.Config).Tokens}; /reset, or say it shorter.");
             return;
         }
 
@@ -199,11 +199,12 @@ internal sealed class ChatLoop : IDisposable
         var ended = "";
         try
         {
-            _ = generator.Continue(prompt, _memory, token =>
+            var made = generator.Continue(prompt, _memory, token =>
             {
                 count++;
                 return stops.Add(decoder.Add(token));
             }, answer.Token);
+            ended = made.IsFull ? ", the model has no room for more; /reset begins anew" : "";
         }
         catch (OperationCanceledException) when (!Signals.Stop.IsCancellationRequested)
         {

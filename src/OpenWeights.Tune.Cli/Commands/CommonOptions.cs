@@ -2,15 +2,16 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Numerics;
+using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>Options that several commands share, so that they read the same everywhere.</summary>
 internal static class CommonOptions
 {
-    internal static Option<string> Model() => new("--model") { Description = "The folder of the base model.", HelpName = "DIR", Required = true };
+    internal static Option<string> Model() => new("--model") { Description = "The base model: its folder, a GGUF file, a run's folder (with its adapter on), or its name on the Hub.", HelpName = "DIR", Required = true };
 
-    internal static Option<string[]> Adapters(string description = "The folder of an adapter, as PEFT writes it; DIR=0.7 takes so much of it, and several are added up.")
+    internal static Option<string[]> Adapters(string description = "An adapter: its folder, as PEFT writes it, a run's or a checkpoint's; DIR=0.7 takes so much of it, and several are added up.")
     {
         var option = new Option<string[]>("--adapter") { Description = description, HelpName = "DIR" };
         option.Validators.Add(static result =>
@@ -27,9 +28,12 @@ internal static class CommonOptions
     internal static Option<string?> Quantization()
     {
         var option = new Option<string?>("--quantization") { Description = "Hold the linear layers in few bits while running: none, nf4 or int8; as an adapter was trained, so it works best." };
-        _ = option.AcceptOnlyFromAmong("none", "nf4", "int8");
+        _ = option.OnlyFrom("none", "nf4", "int8");
         return option;
     }
+
+    /// <summary>The same of a command that prints JSON anyway.</summary>
+    internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, as without it." };
 
     internal static Option<bool> AnyBase() => new("--any-base") { Description = "Take an adapter over a base whose values are not those that it was made for." };
 
@@ -43,7 +47,7 @@ internal static class CommonOptions
             var name = result.GetValueOrDefault<string>();
             if (name is not ("auto" or "cpu" or "cuda") && !(name?.StartsWith("cuda:", StringComparison.Ordinal) == true && int.TryParse(name.AsSpan(5), out _)))
             {
-                result.AddError($"--device '{name}' is not possible; possible are auto, cpu, cuda and cuda:N.");
+                result.AddError($"--device: '{name}' is not possible; possible are auto, cpu, cuda and cuda:N.{Spelling.DidYouMean(name ?? "", ["auto", "cpu", "cuda"])}");
             }
         });
         return option;
@@ -86,7 +90,7 @@ internal static class CommonOptions
     internal static Option<string> DType()
     {
         var option = new Option<string>("--dtype") { Description = "The dtype to compute in: auto (the checkpoint's), float32, bfloat16 or float16.", DefaultValueFactory = static _ => "auto" };
-        _ = option.AcceptOnlyFromAmong("auto", "float32", "bfloat16", "float16");
+        _ = option.OnlyFrom("auto", "float32", "bfloat16", "float16");
         return option;
     }
 }

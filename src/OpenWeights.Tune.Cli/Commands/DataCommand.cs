@@ -30,13 +30,16 @@ internal static class DataCommand
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         var tokenizer = new RowTokenizer(model, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, model) : null);
-        var vocabulary = ModelLoader.ReadConfig(ModelFolder.Open(model)).VocabularySize;
-        return (RunDefaults.Fit(config, RunData.Read(config.Data, tokenizer, vocabulary, config.Seed, preferences)).Data, tokenizer);
+        var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, preferences, ModelRoom.Of(decoder, config.Model.MaxPositions));
+        return (RunDefaults.Fit(config, data).Data, tokenizer);
     }
 
     private static int Preview(ParseResult arguments)
     {
-        var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        RunCheck.RequirePaths(file);
+        var config = file.Config;
         var (data, rowTokenizer) = Read(config, preferences: true);
         var tokenizer = data.Train.Report.IsTokenized && !rowTokenizer.HasTokenizer ? null : rowTokenizer.Tokenizer as Tokenizer;
         foreach (var warning in data.Warnings)

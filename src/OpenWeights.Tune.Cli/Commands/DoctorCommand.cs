@@ -10,6 +10,8 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>owt doctor.</summary>
 internal static class DoctorCommand
 {
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
     // Products by the processor's own bfloat16 instructions are twice as fast as float32's and more; without them they are no faster.
     private const double FasterByInstructions = 1.3;
 
@@ -21,8 +23,17 @@ internal static class DoctorCommand
 
     internal static Command Create()
     {
-        var command = new Command("doctor", "Tells what torch runs on here, how fast it is, and what would make it faster; with --verbose all that torch tells of itself.") { s_proof };
-        command.SetAction(Run);
+        var command = new Command("doctor", "Tells what torch runs on here, how fast it is, and what would make it faster; with --verbose all that torch tells of itself.") { s_proof, s_json };
+        command.SetAction(static arguments =>
+        {
+            if (!arguments.GetValue(s_json))
+            {
+                return Run(arguments);
+            }
+
+            JsonLines.Write(PrintedText.Table(PrintedText.Of(() => Run(arguments))));
+            return ExitCode.Success;
+        });
         return command;
     }
 

@@ -12,9 +12,11 @@ internal static class DownloadCommand
     private static readonly Option<string[]> s_include = new("--include") { Description = "Fetch the files that match this pattern; may be given several times. Left out: what a model needs here (settings, safetensors, tokenizer, licence).", HelpName = "PATTERN" };
     private static readonly Option<string[]> s_exclude = new("--exclude") { Description = "But not those that match this one.", HelpName = "PATTERN" };
 
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
     internal static Command Create()
     {
-        var command = new Command("download", "Fetches a model from the Hugging Face Hub into the hub's own cache, and prints its folder.") { s_name, s_revision, s_include, s_exclude };
+        var command = new Command("download", "Fetches a model from the Hugging Face Hub into the hub's own cache, and prints its folder.") { s_name, s_revision, s_include, s_exclude, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -29,6 +31,12 @@ internal static class DownloadCommand
             new HubFilter(include, arguments.GetValue(s_exclude) ?? []),
             new DownloadConsole(),
             Signals.Stop).GetAwaiter().GetResult();
+        if (arguments.GetValue(s_json))
+        {
+            JsonLines.Write(new { name = arguments.GetValue(s_name), revision = arguments.GetValue(s_revision), folder });
+            return ExitCode.Success;
+        }
+
         Console.Out.WriteLine(folder);
         return ExitCode.Success;
     }

@@ -24,7 +24,9 @@ internal static class EstimateCommand
 
     private static int Run(ParseResult arguments)
     {
-        var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        RunCheck.RequirePaths(file);
+        var config = file.Config;
         var isMeasured = arguments.GetValue(s_measure);
         var console = new RunConsole(json: true);
         var folder = isMeasured

@@ -1,7 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export.Gguf;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -22,11 +24,13 @@ internal static class ExportCommand
     private static readonly Option<int> s_dataRows = CommonOptions.Number("--data-rows", "How many rows are compared at most; 0 for none.", 10, 0);
     private static readonly Option<string> s_device = CommonOptions.Device();
 
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
     internal static Command Create()
     {
-        _ = s_format.AcceptOnlyFromAmong("peft", "merged", "gguf", "gguf-lora");
-        _ = s_dtype.AcceptOnlyFromAmong([.. GgufPreset.Names]);
-        _ = s_quantization.AcceptOnlyFromAmong("none", "nf4", "int8");
+        _ = s_format.OnlyFrom("peft", "merged", "gguf", "gguf-lora");
+        _ = s_dtype.OnlyFrom([.. GgufPreset.Names]);
+        _ = s_quantization.OnlyFrom("none", "nf4", "int8");
         s_maxShardSize.Validators.Add(static result =>
         {
             if (Size(result.GetValueOrDefault<string>()!) is null)
@@ -36,7 +40,7 @@ internal static class ExportCommand
         });
         var command = new Command("export", "Writes a trained adapter, or the model with it, for use elsewhere, and checks what it wrote.")
         {
-            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_verify, s_data, s_dataRows, s_device, s_anyBase,
+            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
         };
         command.Validators.Add(Check);
         command.SetAction(Run);
@@ -51,8 +55,23 @@ internal static class ExportCommand
             throw new IOException($"{output} exists already; give another --output, or remove it.");
         }
 
+        if (arguments.GetValue(s_json))
+        {
+            var lines = PrintedText.Of(() => Export(arguments, output));
+            JsonLines.Write(new { format = arguments.GetValue(s_format), output, bytes = Bytes(output), messages = lines });
+            return ExitCode.Success;
+        }
+
+        Export(arguments, output);
+        return ExitCode.Success;
+    }
+
+    private static void Export(ParseResult arguments, string output)
+    {
         Devices.UseAllCores();
-        using var work = new ExportWork(arguments.GetValue(s_model)!, [.. Adapters(arguments.GetValue(s_adapter))], arguments.GetValue(s_quantization), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!, arguments.GetValue(s_anyBase))
+        var (model, own) = ModelPath.WithAdapter(arguments.GetValue(s_model)!);
+        var choices = Adapters(arguments.GetValue(s_adapter));
+        using var work = new ExportWork(model, [.. own is null ? choices : choices.Prepend(new AdapterChoice(own, 1))], arguments.GetValue(s_quantization), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!, arguments.GetValue(s_anyBase))
         {
             Data = arguments.GetValue(s_data) ?? [],
             DataRows = arguments.GetValue(s_dataRows),
@@ -72,9 +91,12 @@ internal static class ExportCommand
                 work.GgufLora();
                 break;
         }
-
-        return ExitCode.Success;
     }
+
+    private static long Bytes(string path) => File.Exists(path) ? new FileInfo(path).Length : new DirectoryInfo(path).EnumerateFiles("*", SearchOption.AllDirectories).Sum(static f => f.Length);
+
+    // A run's folder given as the model has its adapter with it.
+    private static bool HasOwnAdapter(string? model) => model is not null && ModelPath.WithAdapter(model).Adapter is not null;
 
     private static IEnumerable<AdapterChoice> Adapters(string[]? given) => (given ?? []).Select(AdapterChoice.Parse);
 
@@ -83,7 +105,7 @@ internal static class ExportCommand
         var format = result.GetValue(s_format);
         var adapters = Adapters(result.GetValue(s_adapter)).ToList();
         var wholeModel = format is "merged" or "gguf";
-        if (!wholeModel && adapters.Count == 0)
+        if (!wholeModel && adapters.Count == 0 && !HasOwnAdapter(result.GetValue(s_model)))
         {
             result.AddError($"--format {format} wants --adapter.");
         }

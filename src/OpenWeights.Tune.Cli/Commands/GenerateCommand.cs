@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -61,6 +62,12 @@ internal static class GenerateCommand
             {
                 Console.Out.WriteLine(live ? "" : stops[i].Text);
             }
+        }
+
+        if (generated.Any(static g => g.IsFull))
+        {
+            var room = ModelRoom.Of(session.Model.Config);
+            Console.Error.WriteLine($"warning: a text ended because the model has room for {room.Tokens} tokens with the prompt ({room.Because}).");
         }
 
         var tokens = generated.Sum(static g => g.OutputIds.Count);

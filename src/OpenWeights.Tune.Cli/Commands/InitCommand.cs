@@ -29,13 +29,15 @@ internal static class InitCommand
     private static readonly Option<long> s_seed = new("--seed") { Description = "The seed of the weights.", DefaultValueFactory = static _ => 42 };
     private static readonly Option<string> s_output = new("--output") { Description = "The folder to write; it must not exist.", HelpName = "DIR", Required = true };
 
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
     internal static Command Create()
     {
-        _ = s_family.AcceptOnlyFromAmong([.. FamilyRegistry.All.Select(static f => f.ModelType)]);
-        _ = s_dtype.AcceptOnlyFromAmong("float32", "bfloat16", "float16");
+        _ = s_family.OnlyFrom([.. FamilyRegistry.All.Select(static f => f.ModelType)]);
+        _ = s_dtype.OnlyFrom("float32", "bfloat16", "float16");
         var command = new Command("init", "Makes a model folder with random weights, for training from scratch.")
         {
-            s_family, s_hidden, s_intermediate, s_layers, s_heads, s_keyValueHeads, s_vocabulary, s_positions, s_theta, s_untied, s_tokenizer, s_tokenizerData, s_dtype, s_seed, s_output,
+            s_family, s_hidden, s_intermediate, s_layers, s_heads, s_keyValueHeads, s_vocabulary, s_positions, s_theta, s_untied, s_tokenizer, s_tokenizerData, s_dtype, s_seed, s_output, s_json,
         };
         command.Validators.Add(static result =>
         {
@@ -72,6 +74,12 @@ internal static class InitCommand
             : data.Length > 0 ? folder => NewTokenizer.Write(data, shape.VocabularySize, shape.MaxPositions, folder)
             : null;
         var parameters = NewModel.Write(arguments.GetValue(s_family)!, shape, arguments.GetValue(s_seed), Devices.DType(arguments.GetValue(s_dtype)!) ?? ScalarType.Float32, output, addTokenizer);
+        if (arguments.GetValue(s_json))
+        {
+            JsonLines.Write(new { family = arguments.GetValue(s_family), parameters, output });
+            return ExitCode.Success;
+        }
+
         Console.Out.WriteLine($"a {arguments.GetValue(s_family)} model of {Amount.Count(parameters)} parameters with random weights written to {output}");
         return ExitCode.Success;
     }

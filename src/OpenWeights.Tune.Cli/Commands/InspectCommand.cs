@@ -96,6 +96,8 @@ internal static class InspectCommand
             return RunFolder(path);
         }
 
+        // Of a checkpoint, what it holds the weights of.
+        path = AdapterFolder.IsAdapter(path) || ModelFolder.IsModel(path) ? path : AdapterFolder.Find(path) ?? ModelFolder.Find(path) ?? path;
         return AdapterFolder.IsAdapter(path) ? Adapter(path) : ModelFolder.IsModel(path) ? Model(path) : TokenizerFile(path);
     }
 

@@ -21,9 +21,11 @@ internal static class RenderCommand
     private static readonly string[] s_own = ["name", "messages", "tools", "documents", "add_generation_prompt"];
     private static readonly string[] s_kwargs = ["kwargs", "chat_template_kwargs"];
 
+    private static readonly Option<bool> s_json = CommonOptions.JsonAnyway();
+
     internal static Command Create()
     {
-        var command = new Command("render", "Puts messages through a chat template.") { s_tokenizer, s_template, s_input, s_now, s_bos, s_eos };
+        var command = new Command("render", "Puts messages through a chat template.") { s_tokenizer, s_template, s_input, s_now, s_bos, s_eos, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_tokenizer) is null == result.GetValue(s_template) is null)

@@ -22,9 +22,11 @@ internal static class ScoreCommand
     private static readonly Option<string> s_device = CommonOptions.Device();
     private static readonly Option<string> s_dtype = CommonOptions.DType();
 
+    private static readonly Option<bool> s_json = CommonOptions.JsonAnyway();
+
     internal static Command Create()
     {
-        var command = new Command("score", "Gives the log-probability of each token of texts.") { s_model, s_adapter, s_input, s_logits, s_device, s_dtype, s_quantization, s_anyBase };
+        var command = new Command("score", "Gives the log-probability of each token of texts.") { s_model, s_adapter, s_input, s_logits, s_device, s_dtype, s_quantization, s_anyBase, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -68,6 +70,12 @@ internal static class ScoreCommand
         if (Array.Find(ids, id => id < 0 || id >= model.Config.VocabularySize) is not 0 and var bad)
         {
             throw row.Error($"token id {bad} is not one of the model's {model.Config.VocabularySize} tokens.");
+        }
+
+        var room = ModelRoom.Of(model.Config);
+        if (ids.Length > room.Tokens)
+        {
+            Console.Error.WriteLine($"warning: {row.Place}: {ids.Length} tokens are more than the model was made for ({room.Tokens}, by {room.Because}); its scores beyond them mean little.");
         }
 
         var input = tensor(Array.ConvertAll(ids, static i => (long)i), [1, ids.Length], device: model.Device);

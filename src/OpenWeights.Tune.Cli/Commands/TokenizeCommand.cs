@@ -15,9 +15,11 @@ internal static class TokenizeCommand
 
     private static readonly Option<bool> s_offsets = new("--offsets") { Description = "Adds \"offsets\": where each token of \"ids\" begins and ends in the text, in characters (Unicode code points)." };
 
+    private static readonly Option<bool> s_json = CommonOptions.JsonAnyway();
+
     internal static Command Create()
     {
-        var command = new Command("tokenize", "Shows the tokens of texts, and the texts of these tokens.") { s_tokenizer, s_input, s_offsets };
+        var command = new Command("tokenize", "Shows the tokens of texts, and the texts of these tokens.") { s_tokenizer, s_input, s_offsets, s_json };
         command.SetAction(Run);
         return command;
     }

@@ -10,6 +10,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>owt train.</summary>
 internal static class TrainCommand
 {
+    private const int RowsShown = 3;
     private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
     private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
     private static readonly Option<bool> s_resume = new("--resume") { Description = "Go on from the newest whole checkpoint of the run's folder." };
@@ -28,20 +29,27 @@ internal static class TrainCommand
     private static int Run(ParseResult arguments)
     {
         TorchSupplier.Current.LoadAhead();
-        var config = RunConfigFile.Read(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var config = file.Config;
         var console = new RunConsole(arguments.GetValue(s_json));
-        var (resume, overwrite, isDry) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_dryRun));
+        var (resume, overwrite, isDry, json) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_dryRun), arguments.GetValue(s_json));
+        RunCheck.Require(file);
         if (!isDry)
         {
             // Before minutes are spent on data and weights.
             RunFolder.RequireFree(config, resume, overwrite);
         }
 
-        _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
+        if (ModelPath.WouldDownload(config.Model.Path))
+        {
+            _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
+            RunCheck.Require(file);
+        }
+
         var options = new RunOptions(resume, RequireMemory: !arguments.GetValue(s_force));
         if (isDry)
         {
-            return DryRun(config, console, options);
+            return DryRun(config, console, options, json);
         }
 
         var result = console.Show(() =>
@@ -52,6 +60,7 @@ internal static class TrainCommand
         });
         if (result is null)
         {
+            console.Stop();
             Console.Error.WriteLine($"stopped; go on with --resume. The checkpoints are in {Path.Combine(config.OutputDir, "checkpoints")}.");
             return ExitCode.Stopped;
         }
@@ -60,10 +69,21 @@ internal static class TrainCommand
         return ExitCode.Success;
     }
 
-    private static int DryRun(RunConfig config, RunConsole console, RunOptions options)
+    private static int DryRun(RunConfig config, RunConsole console, RunOptions options, bool json)
     {
         var draft = RunDraft.Read(config, console, options);
         var plan = draft.Plan;
+        if (json)
+        {
+            if (!draft.Memory.Fits)
+            {
+                Console.Error.WriteLine($"warning: {draft.Memory.TooLarge}");
+            }
+
+            JsonLines.Write(PlanJson.Of(plan, draft.Data.Train.Rows, RowsShown));
+            return ExitCode.Success;
+        }
+
         foreach (var line in PlanText.Lines(plan))
         {
             Console.Out.WriteLine(line);
@@ -75,7 +95,7 @@ internal static class TrainCommand
         }
 
         var tokenizer = plan.Train.IsTokenized ? null : draft.RowTokenizer.Tokenizer as OpenWeights.Tokenizers.Tokenizer;
-        new RowPreview(Console.Out, tokenizer, RowPreview.HasColour).Write(draft.Data.Train.Rows, 3);
+        new RowPreview(Console.Out, tokenizer, RowPreview.HasColour).Write(draft.Data.Train.Rows, RowsShown);
         return ExitCode.Success;
     }
 }

@@ -41,7 +41,7 @@ internal static class PlanText
             yield return $"warning: {advice}";
         }
 
-        if (config.Training.WarmupSteps >= plan.TotalSteps && config.Training.WarmupSteps > 0)
+        if (config.Training.WarmupRatio is null && config.Training.WarmupSteps >= plan.TotalSteps && config.Training.WarmupSteps > 0)
         {
             yield return $"warning: training.warmup_steps ({config.Training.WarmupSteps}) reaches to the end of the run; the learning rate never gets to {Amount.Number(config.Training.LearningRate, "0.##e0")}.";
         }

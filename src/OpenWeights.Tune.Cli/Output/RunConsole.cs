@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json.Nodes;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
@@ -126,19 +127,28 @@ internal sealed class RunConsole : IRunListener
         }
     }
 
+    /// <summary>That the run was stopped before its end, where JSON is wanted.</summary>
+    internal void Stop()
+    {
+        if (_json)
+        {
+            JsonLines.Write(new JsonObject { ["result"] = null, ["stopped"] = true });
+        }
+    }
+
     /// <summary>What came of the run, on stdout.</summary>
     internal void Finish(RunResult result)
     {
         if (_json)
         {
-            JsonLines.Write(new
+            // What was not asked is not there.
+            var line = new JsonObject { ["result"] = result.Folder, ["step"] = result.Step, ["last_step"] = result.LastStep, ["best_step"] = result.BestStep };
+            if (_answers.Count > 0)
             {
-                result = result.Folder,
-                step = result.Step,
-                last_step = result.LastStep,
-                best_step = result.BestStep,
-                exact_match = _answers.ToDictionary(static a => a.Key.Replace(' ', '_'), static a => Exact(a.Value)),
-            });
+                line["exact_match"] = new JsonObject(_answers.Select(static a => KeyValuePair.Create(a.Key.Replace(' ', '_'), (JsonNode?)Exact(a.Value))));
+            }
+
+            JsonLines.Write(line);
             return;
         }
 

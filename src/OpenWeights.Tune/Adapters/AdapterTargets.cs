@@ -1,3 +1,6 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -7,30 +10,136 @@ namespace OpenWeights.Tune.Adapters;
 internal static class AdapterTargets
 {
     /// <summary>Every module that may be adapted or trained whole, in the model's order.</summary>
-    /// <exception cref="InvalidDataException">None is adapted; the message lists what is there.</exception>
+    /// <exception cref="InvalidDataException">None is adapted; the message tells what is there.</exception>
     internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, LoraConfig config)
     {
         var modules = model.AdaptableModules;
-        return modules.Any(m => IsAdapted(m, config)) ? modules : throw new InvalidDataException(
-            $"target_modules ({Text(config.Targets)}){Limits(config)} names no layer of the model; {There(model)}.");
+        return modules.Any(m => IsAdapted(m, config)) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
     /// <summary>The modules that are adapted.</summary>
     internal static IEnumerable<(string Name, nn.Module Module)> Adapted(CausalLanguageModel model, LoraConfig config) =>
         Of(model, config).Where(m => IsAdapted(m, config));
 
-    /// <summary>Refuses a name in a list that is no module of the model's: in a config that is a slip of the pen.</summary>
+    /// <summary>Refuses names that are no modules of the model's: in a config they are slips of the pen.</summary>
     /// <exception cref="InvalidDataException">There is such a name.</exception>
     internal static void RequireNames(CausalLanguageModel model, LoraConfig config)
     {
-        bool Known(string name) => model.AdaptableModules.Any(m => $".{m.Name}.".Contains($".{name}.", StringComparison.Ordinal));
-        foreach (var (setting, names) in new[] { ("target_modules", config.Targets.Names), ("modules_to_save", config.ModulesToSave) })
+        if (Problems(model, config).ToList() is { Count: > 0 } problems)
         {
-            if (names?.Where(n => !Known(n)).ToList() is { Count: > 0 } unknown)
+            throw new InvalidDataException(string.Join('\n', problems.Select(static p => $"{p.Setting.Split('.')[0]}: {p.Message}")));
+        }
+    }
+
+    /// <summary>What of an adapter's settings does not fit a model, each with the setting, dots and the place in its list within.</summary>
+    internal static IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, LoraConfig config)
+    {
+        var before = 0;
+        foreach (var problem in NameProblems(model, config).Concat(PatternProblems(model, config)))
+        {
+            before++;
+            yield return problem;
+        }
+
+        foreach (var layer in config.LayersToTransform.Where(l => l >= model.Config.LayerCount))
+        {
+            before++;
+            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.Config.LayerCount} layers are counted from 0.");
+        }
+
+        if (before > 0)
+        {
+            yield break;
+        }
+
+        var adapted = model.AdaptableModules.Where(m => IsAdapted(m, config)).ToList();
+        if (adapted.Count == 0)
+        {
+            yield return ("target_modules", NoTarget(model, config));
+        }
+
+        foreach (var (name, module) in adapted)
+        {
+            if (module is TokenEmbedding && Unfit(config, name) is { } unfit)
             {
-                throw new InvalidDataException($"{setting}: {string.Join(", ", unknown)}: there is nothing of that name in the model; {There(model)}.");
+                yield return ("target_modules", unfit);
+            }
+            else if (module is LinearLayer layer && config.Start == LoraStart.Pissa && config.RankOf(name) > Math.Min(layer.InFeatures, layer.OutFeatures))
+            {
+                yield return ("init_lora_weights", TooHighForPissa(name, layer, config.RankOf(name)));
             }
         }
+    }
+
+    /// <summary>Why an embedding cannot be adapted so; null where it can.</summary>
+    internal static string? Unfit(LoraConfig config, string module) => config.UseDora || config.Start == LoraStart.Pissa || config.LoraBias
+        ? $"{module}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights pissa here; leave it out of target_modules, or train it whole with modules_to_save."
+        : null;
+
+    /// <summary>What is said of a rank that a layer has too few singular values for.</summary>
+    internal static string TooHighForPissa(string module, LinearLayer layer, int rank) =>
+        $"pissa: rank {rank} is more than {module} ([{layer.OutFeatures}, {layer.InFeatures}]) has singular values; lower r or give its rank in rank_pattern.";
+
+    private static IEnumerable<(string Setting, string Message)> NameProblems(CausalLanguageModel model, LoraConfig config)
+    {
+        bool Known(string name) => model.AdaptableModules.Any(m => $".{m.Name}.".Contains($".{name}.", StringComparison.Ordinal));
+        foreach (var (setting, names) in new[] { ("target_modules", config.Targets.Names), ("exclude_modules", config.Excluded?.Names), ("modules_to_save", config.ModulesToSave) })
+        {
+            for (var i = 0; i < (names?.Count ?? 0); i++)
+            {
+                if (!Known(names![i]))
+                {
+                    yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"the model has nothing of the name {names[i]}; {Nearest(model, names[i])}{There(model)}.");
+                }
+            }
+        }
+    }
+
+    private static IEnumerable<(string Setting, string Message)> PatternProblems(CausalLanguageModel model, LoraConfig config)
+    {
+        var patterns = new[] { ("target_modules", config.Targets.Pattern), ("exclude_modules", config.Excluded?.Pattern) }
+            .Concat(config.LayersPattern.Select(static p => ("layers_pattern", (string?)p)));
+        foreach (var (setting, pattern) in patterns)
+        {
+            if (pattern is not null && Broken(pattern) is { } broken)
+            {
+                yield return (setting, broken);
+            }
+        }
+
+        foreach (var (setting, keys) in new[] { ("rank_pattern", config.RankPattern.Keys), ("alpha_pattern", config.AlphaPattern.Keys) })
+        {
+            foreach (var key in keys)
+            {
+                if (Broken(key) is { } broken)
+                {
+                    yield return ($"{setting}.{key}", broken);
+                }
+                else if (!model.AdaptableModules.Any(m => TargetModules.FirstMatch(new Dictionary<string, bool> { [key] = true }, m.Name, out _)))
+                {
+                    yield return ($"{setting}.{key}", $"this names no layer of the model; {Nearest(model, key)}{There(model)}.");
+                }
+            }
+        }
+    }
+
+    private static string? Broken(string pattern)
+    {
+        try
+        {
+            _ = new Regex(pattern, RegexOptions.None, TargetModules.Patience);
+            return null;
+        }
+        catch (ArgumentException e)
+        {
+            return $"'{pattern}' is no regular expression: {e.Message.TrimEnd('.')}.";
+        }
+    }
+
+    private static string Nearest(CausalLanguageModel model, string name)
+    {
+        var leaves = model.AdaptableModules.Select(static m => m.Name).SelectMany(static n => new[] { n[(n.LastIndexOf('.') + 1)..], n }).Distinct();
+        return Spelling.Nearest(name, leaves) is { } nearest ? $"did you mean {nearest}? " : "";
     }
 
     /// <summary>Whether a module is the token embedding or the output head, which PEFT saves whole where they are adapted.</summary>
@@ -39,6 +148,12 @@ internal static class AdapterTargets
     /// <summary>Whether a module is adapted. Norms can be trained whole, but have no low-rank update; all-linear leaves the embedding out.</summary>
     internal static bool IsAdapted((string Name, nn.Module Module) module, LoraConfig config) =>
         (module.Module is LinearLayer || (module.Module is TokenEmbedding && config.Targets != TargetModules.AllLinear)) && config.Adapts(module.Name);
+
+    private static string NoTarget(CausalLanguageModel model, LoraConfig config)
+    {
+        var name = config.Targets.Pattern is { } pattern ? Nearest(model, pattern) : "";
+        return $"{Text(config.Targets)}{Limits(config)} names no layer of the model; {name}{There(model)}.";
+    }
 
     private static string Text(TargetModules targets) => targets.Pattern ?? string.Join(", ", targets.Names ?? ["all-linear"]);
 

@@ -55,7 +55,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         using var scope = NewDisposeScope();
         if (rank > Math.Min(layer.InFeatures, layer.OutFeatures))
         {
-            throw new InvalidDataException($"init_lora_weights pissa: rank {rank} is more than {module} ([{layer.OutFeatures}, {layer.InFeatures}]) has singular values; lower r or give its rank in rank_pattern.");
+            throw new InvalidDataException($"init_lora_weights {AdapterTargets.TooHighForPissa(module, layer, rank)}");
         }
 
         using Scalar inverse = 1 / scale;

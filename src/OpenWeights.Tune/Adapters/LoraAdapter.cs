@@ -186,9 +186,9 @@ public sealed class LoraAdapter : IDisposable
             return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(name), config.Dropout);
         }
 
-        if (config.UseDora || config.Start == LoraStart.Pissa || config.LoraBias)
+        if (AdapterTargets.Unfit(config, name) is { } unfit)
         {
-            throw new InvalidDataException($"{name}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights pissa here; leave it out of target_modules, or train it whole with modules_to_save.");
+            throw new InvalidDataException(unfit);
         }
 
         var embedding = (TokenEmbedding)module;

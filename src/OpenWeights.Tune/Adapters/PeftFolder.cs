@@ -16,7 +16,7 @@ public static class PeftFolder
 
     /// <summary>Reads an adapter and puts it on a model.</summary>
     /// <param name="model">The adapter's base.</param>
-    /// <param name="path">The adapter's folder.</param>
+    /// <param name="path">The adapter's folder, a run's, or a checkpoint's.</param>
     /// <param name="warn">Is told of settings that are not known, of what the file lacks, and of an adapter that changes nothing; null for nobody.</param>
     /// <param name="anyBase">Whether a base is taken whose values are not those that the adapter was made for.</param>
     /// <exception cref="InvalidDataException">The adapter is of another kind, or does not fit the model; all tensors that do not fit are listed. Or it was
@@ -25,7 +25,7 @@ public static class PeftFolder
     {
         ArgumentNullException.ThrowIfNull(model);
         var folder = AdapterFolder.Open(path);
-        var configPath = Path.Combine(path, AdapterFolder.ConfigName);
+        var configPath = Path.Combine(folder.FolderPath, AdapterFolder.ConfigName);
         var config = PeftConfig.Read(folder.Config, configPath, out var unknown);
         if (unknown.Count > 0)
         {
@@ -58,7 +58,8 @@ public static class PeftFolder
 
     /// <summary>The chat template that an adapter's folder holds, since it was trained with another one than its base's; null where there is none.</summary>
     /// <param name="path">The folder.</param>
-    public static string? ChatTemplate(string path) => File.Exists(Path.Combine(path, TemplateName)) ? File.ReadAllText(Path.Combine(path, TemplateName)) : null;
+    public static string? ChatTemplate(string path) =>
+        Path.Combine(AdapterFolder.Find(path) ?? path, TemplateName) is var file && File.Exists(file) ? File.ReadAllText(file) : null;
 
     /// <summary>Whether an adapter can only be read, merged and written beside its base's values, and not on an outline
     /// (<see cref="ModelLoader.Outline"/>): it starts from them, goes on from them, or holds them.</summary>
@@ -67,7 +68,7 @@ public static class PeftFolder
     public static bool NeedsBaseValues(string path)
     {
         var folder = AdapterFolder.Open(path);
-        var config = PeftConfig.Read(folder.Config, Path.Combine(path, AdapterFolder.ConfigName), out _);
+        var config = PeftConfig.Read(folder.Config, Path.Combine(folder.FolderPath, AdapterFolder.ConfigName), out _);
         using var weights = folder.OpenWeights();
         return config.Start == LoraStart.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
             || weights.Tensors.Any(static t => t.Name.Split('.').Any(AdapterTargets.IsEmbedding));

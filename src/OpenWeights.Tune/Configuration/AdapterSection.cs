@@ -8,7 +8,7 @@ public sealed record AdapterSection
     public string Type { get; init; } = "lora";
 
     /// <summary>An adapter to go on from.</summary>
-    [Setting("A PEFT folder to go on from; its settings then hold, and those here are left out of account.")]
+    [Setting("A PEFT folder, or a run's folder or checkpoint, to go on from; its settings then hold, and those here are left out of account.", IsPath = true)]
     public string? Path { get; init; }
 
     /// <summary>The rank.</summary>

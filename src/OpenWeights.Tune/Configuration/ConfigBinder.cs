@@ -9,8 +9,23 @@ namespace OpenWeights.Tune.Configuration;
 internal sealed class ConfigBinder(YamlSource source)
 {
     private readonly List<ConfigProblem> _problems = [];
+    private readonly Dictionary<string, YamlNode> _nodes = [];
 
     internal IReadOnlyList<ConfigProblem> Problems => _problems;
+
+    /// <summary>Where a setting stands, or the section that it would stand in.</summary>
+    internal string PlaceOf(string key)
+    {
+        for (var at = key; at.Length > 0; at = at.LastIndexOf('.') is > 0 and var dot ? at[..dot] : "")
+        {
+            if (_nodes.TryGetValue(at, out var node))
+            {
+                return source.PlaceOf(node);
+            }
+        }
+
+        return source.Path;
+    }
 
     internal T Bind<T>()
         where T : new() => (T)Section(typeof(T), source.Root, "");
@@ -25,10 +40,7 @@ internal sealed class ConfigBinder(YamlSource source)
             var full = prefix + key;
             if (settings.FirstOrDefault(s => s.Key == key) is not { } setting)
             {
-                var nearest = Spelling.Nearest(key, settings.Select(static s => s.Key));
-                Report(name, full, nearest is null
-                    ? $"there is no such setting; possible here are {string.Join(", ", settings.Select(static s => s.Key))}."
-                    : $"there is no such setting; did you mean {nearest}?");
+                Report(name, full, UnknownSetting.Message(prefix, key, value, settings));
                 continue;
             }
 
@@ -54,6 +66,7 @@ internal sealed class ConfigBinder(YamlSource source)
     private object? Value(Type type, YamlNode node, string key, SettingAttribute setting)
     {
         var wanted = System.Nullable.GetUnderlyingType(type) ?? type;
+        _nodes[key] = node;
         if (IsNull(node))
         {
             if (!IsOptional(type) && !typeof(IEnumerable).IsAssignableFrom(wanted))
@@ -71,7 +84,9 @@ internal sealed class ConfigBinder(YamlSource source)
 
         if (SettingInfo.IsSection(wanted))
         {
-            return node is YamlMappingNode mapping ? Section(wanted, mapping, key + ".") : Problem(node, key, "settings of its own are wanted here, such as `{ key: value }`.");
+            return node is YamlMappingNode mapping ? Section(wanted, mapping, key + ".")
+                : wanted == typeof(DataSource) && node is YamlScalarNode path ? Source(path, key)
+                : Problem(node, key, "settings of its own are wanted here, such as `{ key: value }`.");
         }
 
         if (wanted != typeof(string) && wanted.IsGenericType)
@@ -90,15 +105,12 @@ internal sealed class ConfigBinder(YamlSource source)
             return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, "names with values are wanted here, such as `{ q_proj: 8 }`.");
         }
 
-        if (node is not YamlSequenceNode sequence)
-        {
-            return Problem(node, key, "a list is wanted here, such as `[ a, b ]`.");
-        }
-
+        // One thing is a list of one.
+        IList<YamlNode> items = node is YamlSequenceNode sequence ? sequence.Children : [node];
         var list = (IList)Activator.CreateInstance(typeof(List<>).MakeGenericType(arguments[0]))!;
-        for (var i = 0; i < sequence.Children.Count; i++)
+        for (var i = 0; i < items.Count; i++)
         {
-            if (Value(arguments[0], sequence.Children[i], string.Create(CultureInfo.InvariantCulture, $"{key}.{i}"), setting) is { } item)
+            if (Value(arguments[0], items[i], string.Create(CultureInfo.InvariantCulture, $"{key}.{i}"), setting) is { } item)
             {
                 _ = list.Add(item);
             }
@@ -122,6 +134,13 @@ internal sealed class ConfigBinder(YamlSource source)
         return dictionary;
     }
 
+    // A path alone is a data set.
+    private DataSource? Source(YamlScalarNode node, string key)
+    {
+        var setting = SettingInfo.Of(typeof(DataSource)).First(static s => s.Key == "path").Setting;
+        return Scalar(typeof(string), node, key + ".path", setting) is string path ? new DataSource { Path = path } : null;
+    }
+
     private TextOrList? Texts(YamlNode node, string key)
     {
         switch (node)
@@ -129,6 +148,11 @@ internal sealed class ConfigBinder(YamlSource source)
             case YamlScalarNode { Value: { } text }:
                 return new TextOrList([text], IsList: false);
             case YamlSequenceNode list when list.Children.All(static c => c is YamlScalarNode):
+                for (var i = 0; i < list.Children.Count; i++)
+                {
+                    _nodes[string.Create(CultureInfo.InvariantCulture, $"{key}.{i}")] = list.Children[i];
+                }
+
                 return new TextOrList([.. list.Children.Select(static c => ((YamlScalarNode)c).Value ?? "")], IsList: true);
             default:
                 Report(node, key, "a text or a list of texts is wanted here.");
@@ -141,13 +165,12 @@ internal sealed class ConfigBinder(YamlSource source)
         var text = node.Value ?? "";
         if (type == typeof(string))
         {
-            if (setting.OneOf.Length == 0 || setting.OneOf.Contains(text))
+            if (setting.IsPath)
             {
-                return text;
+                return UserPath.TryExpand(text, out var path, out var problem) ? path : Problem(node, key, problem);
             }
 
-            var nearest = Spelling.Nearest(text, setting.OneOf);
-            return Problem(node, key, $"'{text}' is not possible; possible are {string.Join(", ", setting.OneOf)}{(nearest is null ? "" : $". Did you mean {nearest}?")}");
+            return setting.Choice(text) ?? Problem(node, key, SettingCheck.NotPossible(key, text, setting));
         }
 
         var plain = node.Style is ScalarStyle.Plain or ScalarStyle.Any;
@@ -163,7 +186,7 @@ internal sealed class ConfigBinder(YamlSource source)
 
         if (number < setting.Min || number > setting.Max)
         {
-            return Problem(node, key, string.Create(CultureInfo.InvariantCulture, $"{text} is out of range; it must be {Range(setting)}."));
+            return Problem(node, key, SettingCheck.OutOfRange(text, setting));
         }
 
         if (type == typeof(double))
@@ -176,10 +199,6 @@ internal sealed class ConfigBinder(YamlSource source)
             ? Convert.ChangeType(number, type, CultureInfo.InvariantCulture)
             : Problem(node, key, $"{Wanted(type)} is wanted, not '{text}'.");
     }
-
-    private static string Range(SettingAttribute setting) =>
-        double.IsPositiveInfinity(setting.Max) ? FormattableString.Invariant($"at least {setting.Min}")
-        : FormattableString.Invariant($"from {setting.Min} to {setting.Max}");
 
     private static string Wanted(Type type) =>
         type == typeof(bool) ? "true or false" : type == typeof(double) ? "a number" : type == typeof(string) ? "a text" : "a whole number";

@@ -3,11 +3,14 @@ using System.Globalization;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Something that is wrong in a config.</summary>
-/// <param name="Place">The file with line and column, or the command line.</param>
+/// <param name="Place">The file with line and column, or the command line; nothing for settings that a program put together.</param>
 /// <param name="Key">The setting, with dots.</param>
 /// <param name="Message">What is wrong and what to do.</param>
 public sealed record ConfigProblem(string Place, string Key, string Message)
 {
+    /// <summary>Whether files that the config names are wrong, and not the config itself.</summary>
+    public bool IsFile { get; init; }
+
     /// <inheritdoc/>
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Place}: {(Key.Length == 0 ? "" : Key + ": ")}{Message}");
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{(Place.Length == 0 ? "" : Place + ": ")}{(Key.Length == 0 ? "" : Key + ": ")}{Message}");
 }

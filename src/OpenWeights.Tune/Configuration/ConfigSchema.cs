@@ -79,8 +79,13 @@ public static class ConfigSchema
         var arguments = type.GetGenericArguments();
         return arguments.Length == 2
             ? new JsonObject { ["type"] = "object", ["additionalProperties"] = Value(arguments[1], setting, null) }
-            : new JsonObject { ["type"] = "array", ["items"] = Value(arguments[0], setting, null) };
+            : new JsonObject { ["anyOf"] = new JsonArray(new JsonObject { ["type"] = "array", ["items"] = Item(arguments[0], setting) }, Item(arguments[0], setting)) };
     }
+
+    // One thing is a list of one, and a path a data set.
+    private static JsonObject Item(Type type, SettingAttribute setting) => type == typeof(DataSource)
+        ? new JsonObject { ["anyOf"] = new JsonArray(Value(type, setting, null), new JsonObject { ["type"] = "string" }) }
+        : Value(type, setting, null);
 
     private static JsonObject Scalar(Type type, SettingAttribute setting)
     {

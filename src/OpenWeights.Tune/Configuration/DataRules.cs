@@ -23,6 +23,11 @@ internal static class DataRules
                 yield return (key + ".path", "this setting is missing: a file, a folder, a pattern, or a query.");
             }
 
+            if (source.Delimiter is { Length: not 1 })
+            {
+                yield return (key + ".delimiter", $"'{source.Delimiter}' is no single character; such as \";\" or \"\\t\" are possible.");
+            }
+
             foreach (var field in source.Fields.Keys.Where(static f => !FieldMap.Known.Contains(f)))
             {
                 var nearest = Spelling.Nearest(field, FieldMap.Known);

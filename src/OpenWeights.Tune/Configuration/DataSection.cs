@@ -55,6 +55,6 @@ public sealed record DataSection
     public string Cache { get; init; } = "auto";
 
     /// <summary>Where token rows are kept.</summary>
-    [Setting("The folder that token rows are kept in; left out, openweights-tune in the user's cache folder.")]
+    [Setting("The folder that token rows are kept in; left out, openweights-tune in the user's cache folder.", IsPath = true)]
     public string? CacheDir { get; init; }
 }

@@ -4,7 +4,7 @@ namespace OpenWeights.Tune.Configuration;
 public sealed record DataSource
 {
     /// <summary>Where it lies.</summary>
-    [Setting("The file, a folder of files, or a pattern such as data/*.jsonl: JSON lines, a JSON array of objects, CSV, TSV, Parquet or plain text, also compressed with gzip or zstd.")]
+    [Setting("The file, a folder of files, or a pattern such as data/*.jsonl: JSON lines, a JSON array of objects, CSV, TSV, Parquet or plain text, also compressed with gzip or zstd.", IsPath = true)]
     public string Path { get; init; } = "";
 
     /// <summary>What its rows look like.</summary>
@@ -26,6 +26,14 @@ public sealed record DataSource
     /// <summary>What a row of a text file is.</summary>
     [Setting("Whether a plain text file is one row, or each of its lines is.", OneOf = ["document", "line"])]
     public string TextBy { get; init; } = "document";
+
+    /// <summary>What stands between a prompt and its completion.</summary>
+    [Setting("What is put between prompt and completion of rows of texts, such as \" \" or \"\\n\"; left out, nothing, and a warning where neither has a space or a line's end there.")]
+    public string? Separator { get; init; }
+
+    /// <summary>What separates the cells of a table.</summary>
+    [Setting("The character between the cells of a .csv file, such as \";\"; left out, that of its first line: a comma, a semicolon, a tab or a bar.")]
+    public string? Delimiter { get; init; }
 
     /// <summary>How often its rows come.</summary>
     [Setting("How often the rows of this data set come in an epoch: 2 is each twice, 0.5 a half of them, chosen by the seed.", Min = 0)]

@@ -8,7 +8,7 @@ public sealed record RunConfig
     public long Seed { get; init; } = 42;
 
     /// <summary>The run's folder.</summary>
-    [Setting("The folder that the run writes: config, manifest, metrics, checkpoints and the result.", Required = true)]
+    [Setting("The folder that the run writes: config, manifest, metrics, checkpoints and the result.", Required = true, IsPath = true)]
     public string OutputDir { get; init; } = "";
 
     /// <summary>The base model.</summary>

@@ -20,6 +20,12 @@ public sealed class SettingAttribute(string description) : Attribute
     /// <summary>The texts that are possible; empty for any.</summary>
     public string[] OneOf { get; init; } = [];
 
+    /// <summary>Whether it is a path, in which ~ and ${NAME} are what a shell makes of them.</summary>
+    public bool IsPath { get; init; }
+
     /// <summary>Whether the file must give it.</summary>
     public bool Required { get; init; }
+
+    /// <summary>One of the possible texts, whatever its capitals; null where none is meant.</summary>
+    internal string? Choice(string text) => OneOf.Length == 0 || OneOf.Contains(text) ? text : Array.Find(OneOf, o => o.Equals(text, StringComparison.OrdinalIgnoreCase));
 }

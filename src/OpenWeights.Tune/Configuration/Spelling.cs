@@ -1,15 +1,29 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Guesses what a mistyped word was to be.</summary>
-internal static class Spelling
+public static class Spelling
 {
-    /// <summary>The nearest of the possible words, if one is near enough.</summary>
-    internal static string? Nearest(string word, IEnumerable<string> possible) =>
-        possible.Select(p => (Word: p, Distance: Distance(word, p)))
+    /// <summary>The nearest of the possible words, if one is near enough; capitals count for nothing.</summary>
+    /// <param name="word">What was written.</param>
+    /// <param name="possible">What is possible.</param>
+    public static string? Nearest(string word, IEnumerable<string> possible)
+    {
+        ArgumentNullException.ThrowIfNull(word);
+        ArgumentNullException.ThrowIfNull(possible);
+
+        // Most of a word, from its start, is meant to be it.
+        bool Begins(string p) => 2 * word.Length >= p.Length && word.Length > 2 && p.StartsWith(word, StringComparison.OrdinalIgnoreCase);
+        return possible.Select(p => (Word: p, Distance: Begins(p) ? 0 : Distance(word.ToUpperInvariant(), p.ToUpperInvariant())))
             .Where(p => p.Distance <= Math.Max(1, Math.Min(word.Length, p.Word.Length) / 3))
             .OrderBy(static p => p.Distance)
             .Select(static p => p.Word)
             .FirstOrDefault();
+    }
+
+    /// <summary>A question that names the nearest of the possible words, with a space before it; nothing where none is near.</summary>
+    /// <param name="word">What was written.</param>
+    /// <param name="possible">What is possible.</param>
+    public static string DidYouMean(string word, IEnumerable<string> possible) => Nearest(word, possible) is { } nearest ? $" Did you mean {nearest}?" : "";
 
     // Edits, with a swap of neighbours counting as one (Damerau and Levenshtein, optimal string alignment).
     private static int Distance(string a, string b)

@@ -52,6 +52,10 @@ public sealed record TrainingSection
     [Setting("Steps in which the learning rate rises from 0; left out, 10, and at most a tenth of the run.", Min = 0)]
     public long? WarmupSteps { get; init; }
 
+    /// <summary>The share of steps of warm-up.</summary>
+    [Setting("The share of the run's steps in which the learning rate rises from 0, in the place of warmup_steps.", Min = 0, Max = 1)]
+    public double? WarmupRatio { get; init; }
+
     /// <summary>The optimizer.</summary>
     [Setting("The optimizer; adamw_8bit keeps its state in a quarter of the memory, adafactor in next to none.", OneOf = ["adamw", "adamw_8bit", "sgd", "lion", "adafactor"])]
     public string Optimizer { get; init; } = "adamw";

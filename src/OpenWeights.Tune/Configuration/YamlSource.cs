@@ -7,14 +7,16 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>The nodes of a YAML file with the overrides of a command line put into them, and where each came from.</summary>
 internal sealed class YamlSource
 {
-    private readonly string _path;
     private readonly Dictionary<YamlNode, string> _overrides = new(ReferenceEqualityComparer.Instance);
 
     private YamlSource(string path, YamlMappingNode root)
     {
-        _path = path;
+        Path = path;
         Root = root;
     }
+
+    /// <summary>The file.</summary>
+    internal string Path { get; }
 
     internal YamlMappingNode Root { get; }
 
@@ -60,15 +62,17 @@ internal sealed class YamlSource
     /// <summary>Where a node stands.</summary>
     internal string PlaceOf(YamlNode node) => _overrides.TryGetValue(node, out var place)
         ? place
-        : string.Create(CultureInfo.InvariantCulture, $"{_path}:{node.Start.Line}:{node.Start.Column}");
+        : string.Create(CultureInfo.InvariantCulture, $"{Path}:{node.Start.Line}:{node.Start.Column}");
 
     private static YamlNode? Parse(string path, string text)
     {
         try
         {
             var stream = new YamlStream();
-            stream.Load(new StringReader(text));
-            return stream.Documents.Count == 0 ? null : stream.Documents[0].RootNode;
+            stream.Load(new StringReader(YamlVariables.Hide(text)));
+            var root = stream.Documents.Count == 0 ? null : stream.Documents[0].RootNode;
+            YamlVariables.Show(root);
+            return root;
         }
         catch (YamlException e)
         {
@@ -100,6 +104,11 @@ internal sealed class YamlSource
                         Mark(name, "command line");
                         mapping.Add(name, value);
                     }
+                    else if (int.TryParse(parts[i + 1], NumberStyles.None, CultureInfo.InvariantCulture, out _) && mapping.Children.TryGetValue(name, out var one) && one is YamlMappingNode or YamlScalarNode)
+                    {
+                        // One thing is a list of one.
+                        mapping.Children[name] = at = new YamlSequenceNode(one);
+                    }
                     else if (!mapping.Children.TryGetValue(name, out at!) || at is not (YamlMappingNode or YamlSequenceNode))
                     {
                         _ = mapping.Children.Remove(name);
@@ -110,6 +119,12 @@ internal sealed class YamlSource
 
                     break;
                 case YamlSequenceNode list when int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < list.Children.Count:
+                    if (!last && list.Children[index] is YamlScalarNode path)
+                    {
+                        // A path alone is a data set.
+                        list.Children[index] = new YamlMappingNode("path", path);
+                    }
+
                     at = last ? list.Children[index] = value : list.Children[index];
                     break;
                 default:

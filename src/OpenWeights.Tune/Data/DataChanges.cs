@@ -7,10 +7,11 @@ public static class DataChanges
 {
     /// <summary>A line for each thing that happened to rows; none where the rows are those of the files.</summary>
     /// <param name="report">What became of the rows.</param>
-    /// <param name="maxLength">data.max_length.</param>
+    /// <param name="maxLength">data.max_length, for a report that does not know the limit of its rows.</param>
     public static IEnumerable<string> Changes(this DataReport report, int maxLength)
     {
         ArgumentNullException.ThrowIfNull(report);
+        maxLength = report.RowLimit > 0 ? report.RowLimit : maxLength;
         if (report.BadRows > 0)
         {
             yield return $"{Rows(report.BadRows)} skipped because {They(report.BadRows)} could not be read, such as {report.BadExamples[0]}";

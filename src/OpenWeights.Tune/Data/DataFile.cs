@@ -57,8 +57,8 @@ public static class DataFile
 
         return Path.GetExtension(Decompression.NameWithin(path)).ToLowerInvariant() switch
         {
-            ".csv" => Opened(path, s => TableReader.Read(s, path, ',')),
-            ".tsv" or ".tab" => Opened(path, s => TableReader.Read(s, path, '\t')),
+            ".csv" => Opened(path, s => TableReader.Read(s, path, source.Delimiter is { Length: 1 } said ? said[0] : TableDelimiter.Of(path))),
+            ".tsv" or ".tab" => Opened(path, s => TableReader.Read(s, path, source.Delimiter is { Length: 1 } said ? said[0] : '\t')),
             ".txt" or ".text" or ".md" => source.TextBy == "line" ? Opened(path, s => Lines(s, path, static b => new TextContent(b))) : [Document(path)],
             ".parquet" or ".parq" => SqlRows.ReadParquet(path),
             ".jsonl" or ".ndjson" => FirstByte(path) == '[' ? Json(path) : Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),

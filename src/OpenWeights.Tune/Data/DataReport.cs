@@ -18,16 +18,19 @@ public sealed record DataReport
     /// <summary>What is wrong with the first of them.</summary>
     public IReadOnlyList<string> BadExamples { get; init; } = [];
 
-    /// <summary>Rows left out because they were longer than max_length.</summary>
+    /// <summary>The longest row that passes, in tokens: max_length, or less where the model has less room.</summary>
+    public int RowLimit { get; init; }
+
+    /// <summary>Rows left out because they were longer than that.</summary>
     public int Dropped { get; init; }
 
-    /// <summary>Rows cut to max_length.</summary>
+    /// <summary>Rows cut to that.</summary>
     public int Truncated { get; init; }
 
     /// <summary>Tokens cut away.</summary>
     public long TruncatedTokens { get; init; }
 
-    /// <summary>Rows made several of, because they were longer than max_length.</summary>
+    /// <summary>Rows made several of, because they were longer than that.</summary>
     public int Split { get; init; }
 
     /// <summary>Rows left out because nothing of them is trained.</summary>

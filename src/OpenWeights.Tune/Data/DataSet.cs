@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
 
@@ -54,13 +55,18 @@ public sealed class DataSet
     /// <param name="tokenizer">Makes token rows of texts.</param>
     /// <param name="vocabularySize">The number of tokens that the model knows.</param>
     /// <param name="pack">Whether rows are packed where the config says so.</param>
+    /// <param name="room">How long a text the model may be given; null for any.</param>
+    /// <param name="words">What settings are called in messages; null for the names of the YAML file.</param>
+    /// <exception cref="ConfigException">A setting is wrong.</exception>
     /// <exception cref="InvalidDataException">A row is wrong, has nothing to train, or is too long where that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    public static DataSet Read(IReadOnlyList<DataSource> sources, DataSection config, RowTokenizer tokenizer, int vocabularySize, bool pack)
+    public static DataSet Read(
+        IReadOnlyList<DataSource> sources, DataSection config, RowTokenizer tokenizer, int vocabularySize, bool pack, ModelRoom? room = null, SettingWords? words = null)
     {
         ArgumentNullException.ThrowIfNull(sources);
         ArgumentNullException.ThrowIfNull(config);
-        var read = SourceRows.Read(sources, config, new StoreCache(config, tokenizer, vocabularySize), preferences: false);
+        SettingCheck.Require(config);
+        var read = SourceRows.Read(sources, config, new StoreCache(config, tokenizer, vocabularySize), preferences: false, room, words);
         return new DataSet(read.Weighted(0), pack && config.Packs ? config.MaxLength : null, read.Report);
     }
 }

@@ -1,16 +1,21 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
 
 /// <summary>What data.over_length and data.untrained_rows do to rows.</summary>
-internal sealed class LengthLimit(DataSection config)
+internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWords words)
 {
     private const int ExamplesTold = 5;
     private readonly List<(string Place, int Length)> _worst = [];
     private readonly List<string> _untrainedPlaces = [];
     private int _tooLong;
+    private int _beyondRoom;
     private int _rows;
+
+    /// <summary>The longest row that passes, in tokens.</summary>
+    internal int Longest { get; } = Math.Min(config.MaxLength, room?.Tokens ?? int.MaxValue);
 
     /// <summary>Rows left out.</summary>
     internal int Dropped { get; private set; }
@@ -58,34 +63,43 @@ internal sealed class LengthLimit(DataSection config)
         {
             var worst = _worst.OrderByDescending(static w => w.Length).Take(ExamplesTold).Select(static w => $"{w.Place} ({w.Length})");
             throw new InvalidDataException(
-                $"{_tooLong} of {_rows} {(_rows == 1 ? "row is" : _tooLong == 1 ? "rows is" : "rows are")} longer than data.max_length ({config.MaxLength} tokens): {string.Join(", ", worst)}{(_tooLong > ExamplesTold ? ", ..." : "")}. "
-                + "Raise data.max_length, or set data.over_length to drop, truncate, or split (plain text).");
+                $"{_tooLong} of {_rows} {(_rows == 1 ? "row is" : _tooLong == 1 ? "rows is" : "rows are")} longer than {Limit}: {string.Join(", ", worst)}{(_tooLong > ExamplesTold ? ", ..." : "")}. "
+                + $"{Advice}set {words["data.over_length"]} to drop, truncate, or split (plain text).");
         }
 
         if (_rows > 0 && Dropped == _rows)
         {
-            throw new InvalidDataException($"all {_rows} rows are longer than data.max_length ({config.MaxLength}) and would be dropped; raise it or set data.over_length to truncate.");
+            throw new InvalidDataException($"all {_rows} rows are longer than {Limit} and would be dropped; {(IsModels ? "" : "raise it, or ")}set {words["data.over_length"]} to truncate.");
         }
 
         if (Untrained > 0 && (config.UntrainedRows == "error" || Untrained + Dropped >= _rows))
         {
             throw new InvalidDataException(
                 $"{(Untrained + Dropped >= _rows ? "all " : "")}{Untrained} of {_rows} {(_rows == 1 ? "row has" : Untrained == 1 ? "rows has" : "rows have")} no token to train: {string.Join(", ", _untrainedPlaces)}{(Untrained > ExamplesTold ? ", ..." : "")}. "
-                + "Is there an answer in each, and does data.train_on name it? (Truncating may have cut it away.)"
-                + (config.UntrainedRows == "error" ? " data.untrained_rows: drop leaves such rows out." : ""));
+                + $"Is there an answer in each, and does {words["data.train_on"]} name it? (Truncating may have cut it away.)"
+                + (config.UntrainedRows == "error" ? $" {words["data.untrained_rows"]}: drop leaves such rows out." : ""));
         }
     }
+
+    // Whether the model is what limits the rows, and not the config.
+    private bool IsModels => room is { } model && model.Tokens < config.MaxLength;
+
+    private string Limit => IsModels ? $"the model allows ({room!.Tokens} tokens, by {room.Because})" : $"{words["data.max_length"]} ({config.MaxLength} tokens)";
+
+    // Raising data.max_length does not help a row that the model has no room for.
+    private string Advice => IsModels ? $"Shorten the rows, say with {words["model.max_positions"]} that the model can do more, or " : _beyondRoom > 0 ? "Shorten the rows, or " : $"Raise {words["data.max_length"]}, or ";
 
     private void Add(RowViews kept, TokenStore store, int row)
     {
         ref readonly var entry = ref store.Entry(row);
-        if (entry.Tokens <= config.MaxLength)
+        if (entry.Tokens <= Longest)
         {
             AddTrained(kept, new RowView(store, row, 0, entry.Tokens));
             return;
         }
 
         _tooLong++;
+        _beyondRoom += entry.Tokens > (room?.Tokens ?? int.MaxValue) ? 1 : 0;
         switch (config.OverLength)
         {
             case "drop":
@@ -127,13 +141,13 @@ internal sealed class LengthLimit(DataSection config)
         var ends = store.TurnEnds(row);
         for (var i = ends.Length - 1; i >= 0; i--)
         {
-            if (ends[i] <= config.MaxLength && store.Targets(row, 0, ends[i]) > 0)
+            if (ends[i] <= Longest && store.Targets(row, 0, ends[i]) > 0)
             {
                 return ends[i];
             }
         }
 
-        return config.MaxLength;
+        return Longest;
     }
 
     // The last token of a part is the first of the next, so that every token but the very first is predicted once.
@@ -143,13 +157,13 @@ internal sealed class LengthLimit(DataSection config)
         var format = store.Facts.Files[entry.File].Format;
         if (format is not ("text" or "tokenized"))
         {
-            throw new InvalidDataException($"{store.Place(row)}: data.over_length is split, and this is a row of the format {format}, which makes no sense in parts; set drop or truncate.");
+            throw new InvalidDataException($"{store.Place(row)}: {words["data.over_length"]} is split, and this is a row of the format {format}, which makes no sense in parts; set drop or truncate.");
         }
 
         Split++;
-        for (var start = 0; start < entry.Tokens - 1; start += config.MaxLength - 1)
+        for (var start = 0; start < entry.Tokens - 1; start += Longest - 1)
         {
-            var part = new RowView(store, row, start, Math.Min(config.MaxLength, entry.Tokens - start));
+            var part = new RowView(store, row, start, Math.Min(Longest, entry.Tokens - start));
             if (part.Targets > 0)
             {
                 kept.Add(part);

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
 
@@ -26,15 +27,15 @@ internal sealed class SourceRows
     /// <summary>Reads data sets.</summary>
     /// <exception cref="InvalidDataException">A row is wrong, has nothing to train, or is too long where that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    internal static SourceRows Read(IReadOnlyList<DataSource> sources, DataSection config, StoreCache cache, bool preferences)
+    internal static SourceRows Read(IReadOnlyList<DataSource> sources, DataSection config, StoreCache cache, bool preferences, ModelRoom? room = null, SettingWords? words = null)
     {
-        var (read, stores, cached, limit) = (new List<(DataSource, RowViews)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config));
+        var (read, stores, cached, limit) = (new List<(DataSource, RowViews)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config, room, words ?? SettingWords.OfConfig));
         foreach (var source in sources)
         {
             var (store, where) = cache.Get(source);
             if (!preferences)
             {
-                RequirePlain(store);
+                RequirePlain(store, words ?? SettingWords.OfConfig);
             }
 
             stores.Add(store);
@@ -49,6 +50,7 @@ internal sealed class SourceRows
             Rows = stores.Sum(static s => s.Count),
             BadRows = stores.Sum(static s => s.Facts.BadRows),
             BadExamples = [.. stores.SelectMany(static s => s.Facts.BadExamples).Take(5)],
+            RowLimit = limit.Longest,
             Dropped = limit.Dropped,
             Truncated = limit.Truncated,
             TruncatedTokens = limit.TruncatedTokens,
@@ -84,7 +86,7 @@ internal sealed class SourceRows
         return (new SourceRows(train, Report) { Report = Report }, RowMix.InTurn([.. _sources.Select(s => s.Rows.Where(IsEval))]));
     }
 
-    private static void RequirePlain(TokenStore store)
+    private static void RequirePlain(TokenStore store, SettingWords words)
     {
         for (var i = 0; i < store.Count; i++)
         {
@@ -92,7 +94,9 @@ internal sealed class SourceRows
             {
                 throw new InvalidDataException(
                     $"{store.Place(i)}: this row is a preference (a chosen and a rejected answer, or an answer with a label), and the objective sft learns one answer. "
-                    + "Name the good answer in the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`.");
+                    + (words["data.train.fields"] is "--field"
+                        ? "Name the good answer, such as --field prompt=prompt --field completion=chosen."
+                        : "Name the good answer in the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`."));
             }
         }
     }

@@ -6,6 +6,9 @@ public sealed record GenerationOptions
     /// <summary>The most tokens to generate.</summary>
     public int MaxNewTokens { get; init; } = 128;
 
+    /// <summary>The longest text with its prompt, in tokens; null for what the model's config allows.</summary>
+    public int? MaxPositions { get; init; }
+
     /// <summary>What scores are divided by before drawing; 0 always takes the best.</summary>
     public double Temperature { get; init; }
 

@@ -121,8 +121,15 @@ public sealed class QuestionSet
         var generator = new TextGenerator(model, new GenerationOptions { MaxNewTokens = maxNewTokens, EndTokens = _endTokens });
         var answers = new Answer[_questions.Count];
 
+        // A prompt that the model has no room to answer is said to be so.
+        var room = ModelRoom.Of(model.Config);
+        foreach (var i in Enumerable.Range(0, _questions.Count).Where(i => _questions[i].Prompt.Length >= room.Tokens))
+        {
+            answers[i] = new Answer(_questions[i].PromptText, _questions[i].Answer, $"(no answer: the prompt has {_questions[i].Prompt.Length} tokens, and the model room for {room.Tokens})");
+        }
+
         // Prompts of like lengths together need the least padding.
-        foreach (var chunk in Enumerable.Range(0, _questions.Count).OrderBy(i => _questions[i].Prompt.Length).Chunk(BatchSize))
+        foreach (var chunk in Enumerable.Range(0, _questions.Count).Where(i => answers[i] is null).OrderBy(i => _questions[i].Prompt.Length).Chunk(BatchSize))
         {
             var made = generator.Continue([.. chunk.Select(i => _questions[i].Prompt)], stop: stop);
             foreach (var (i, generated) in chunk.Zip(made))

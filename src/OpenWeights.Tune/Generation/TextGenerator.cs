@@ -26,6 +26,7 @@ public sealed class TextGenerator
     /// <param name="accept">Is told of each new token, with its prompt's number, and says whether that text goes on; null for always.</param>
     /// <param name="stop">Stops between tokens.</param>
     /// <exception cref="ArgumentException">A prompt is empty.</exception>
+    /// <exception cref="InvalidDataException">The model has no room for a token after a prompt.</exception>
     /// <exception cref="OperationCanceledException">It was stopped.</exception>
     public IReadOnlyList<Generated> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
     {
@@ -39,6 +40,7 @@ public sealed class TextGenerator
     /// <param name="accept">Is told of each new token, and says whether the text goes on; null for always.</param>
     /// <param name="stop">Stops between tokens.</param>
     /// <exception cref="ArgumentException">The prompt is empty.</exception>
+    /// <exception cref="InvalidDataException">The model has no room for a token after it.</exception>
     /// <exception cref="OperationCanceledException">It was stopped; what was read is remembered all the same.</exception>
     public Generated Continue(int[] prompt, TextMemory memory, Func<int, bool>? accept = null, CancellationToken stop = default)
     {
@@ -53,6 +55,12 @@ public sealed class TextGenerator
         if (prompts.Any(static p => p.Length == 0))
         {
             throw new ArgumentException("a prompt has no tokens; the model needs at least one to go on from.", nameof(prompts));
+        }
+
+        var room = ModelRoom.Of(_model.Config, _options.MaxPositions);
+        if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
+        {
+            throw new InvalidDataException($"the prompt has {full.Length} tokens, and the model has room for {room.Tokens} with the answer ({room.Because}); shorten it.");
         }
 
         using var nothing = no_grad();
@@ -95,6 +103,7 @@ public sealed class TextGenerator
                         texts[i].Close("stop");
                     }
 
+                    texts[i].Fill(room.Tokens - prompts[i].Length);
                     next[i] = [token];
                 }
             }
@@ -104,7 +113,7 @@ public sealed class TextGenerator
             memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null);
         }
 
-        return [.. texts.Select(static t => new Generated(t.Ids, t.Reason))];
+        return [.. texts.Select(static t => new Generated(t.Ids, t.Reason) { IsFull = t.IsFull })];
     }
 
     // The scores of the next token of each text, [texts, vocabulary].
@@ -155,6 +164,8 @@ public sealed class TextGenerator
 
         internal string Reason { get; private set; } = "length";
 
+        internal bool IsFull { get; private set; }
+
         internal IReadOnlyList<int> Ids => _ids;
 
         internal int Take(Span<float> scores, GenerationOptions options)
@@ -167,6 +178,16 @@ public sealed class TextGenerator
             }
 
             return token;
+        }
+
+        /// <summary>Ends the text where it has as many tokens as there is room for.</summary>
+        internal void Fill(int room)
+        {
+            if (Open && _ids.Count >= room)
+            {
+                IsFull = true;
+                Close("length");
+            }
         }
 
         internal void Close(string reason) => (Open, Reason) = (false, reason);

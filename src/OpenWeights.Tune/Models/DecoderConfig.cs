@@ -35,6 +35,12 @@ public sealed record DecoderConfig
     /// <summary>The longest context, in tokens, that the model says it was made for.</summary>
     public required int MaxPositions { get; init; }
 
+    /// <summary>Whether <see cref="MaxPositions"/> is what rope scaling has made of it already (Gemma 3).</summary>
+    public bool MaxPositionsAreScaled { get; init; }
+
+    /// <summary>The longest text that the model can be given, in tokens: <see cref="MaxPositions"/> after rope scaling.</summary>
+    public int ContextLength => MaxPositionsAreScaled ? MaxPositions : ModelRoom.Length(MaxPositions, Rope);
+
     /// <summary>What keeps the root mean square from being zero.</summary>
     public required double NormEpsilon { get; init; }
 

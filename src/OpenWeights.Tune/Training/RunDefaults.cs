@@ -37,7 +37,7 @@ public static class RunDefaults
                 Training = config.Training with
                 {
                     MicroBatchSize = config.Training.MicroBatchSize ?? rows,
-                    WarmupSteps = config.Training.WarmupSteps ?? RateSettings.DefaultWarmup(steps),
+                    WarmupSteps = config.Training.WarmupSteps ?? (config.Training.WarmupRatio is null ? RateSettings.DefaultWarmup(steps) : null),
                 },
             },
             isPacked && !packs ? data with { Train = data.Train.Unpacked() } : data);
@@ -55,7 +55,7 @@ public static class RunDefaults
         return config with
         {
             Data = config.Data with { Packing = config.Data.Packing ?? started.Data.Packing },
-            Training = training with { MicroBatchSize = rows, WarmupSteps = training.WarmupSteps ?? started.Training.WarmupSteps },
+            Training = training with { MicroBatchSize = rows, WarmupSteps = training.WarmupSteps ?? (training.WarmupRatio is null ? started.Training.WarmupSteps : null) },
         };
     }
 

@@ -66,12 +66,14 @@ public sealed class RunDraft
     /// <param name="config">The config.</param>
     /// <param name="listener">Is told what happens.</param>
     /// <param name="options">How.</param>
+    /// <exception cref="ConfigException">A setting is wrong; everything that is wrong is in it.</exception>
     /// <exception cref="InvalidDataException">The model's config or the data is wrong.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     public static RunDraft Read(RunConfig config, IRunListener listener, RunOptions options = default)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(listener);
+        SettingCheck.Require(config);
 
         // A GPU that is not there is told at once; else torch, which takes a while to load, is first asked when the data is read.
         var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
@@ -91,7 +93,7 @@ public sealed class RunDraft
 
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, modelPath) : null);
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed);
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ModelRoom.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings)
         {
             listener.Warn(warning);

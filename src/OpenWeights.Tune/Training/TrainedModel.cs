@@ -73,16 +73,19 @@ internal static class TrainedModel
         var some = training.Trainable != "all" || training.FirstTrainedLayer > 0;
         if (training.FirstTrainedLayer >= loaded.Model.Config.LayerCount)
         {
-            throw new InvalidDataException($"training.first_trained_layer is {training.FirstTrainedLayer}, but the model's {loaded.Model.Config.LayerCount} layers are counted from 0.");
+            throw new InvalidDataException($"training.first_trained_layer: {NoSuchLayer(training.FirstTrainedLayer, loaded.Model.Config.LayerCount)}");
         }
 
         return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null);
     }
 
+    internal static string NoSuchLayer(int layer, int count) => $"there is no layer {layer}; the model's {count} layers are counted from 0.";
+
     private static QuantizationSettings? Quantization(QuantizationSection? section) => section is null ? null
         : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
 
-    private static LoraConfig Settings(AdapterSection section)
+    /// <summary>The settings of a fresh adapter.</summary>
+    internal static LoraConfig Settings(AdapterSection section)
     {
         static TargetModules Targets(TextOrList value) => value.IsList ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
         return new LoraConfig

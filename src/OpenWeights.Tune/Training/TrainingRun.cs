@@ -53,6 +53,7 @@ public sealed class TrainingRun : IDisposable
     /// <param name="config">The config.</param>
     /// <param name="listener">Is told what happens.</param>
     /// <param name="options">How.</param>
+    /// <exception cref="ConfigException">A setting is wrong; everything that is wrong is in it.</exception>
     /// <exception cref="InvalidDataException">The model or the data is wrong.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     /// <exception cref="ConfigException">The run does not fit into what memory there is, and is to be refused then.</exception>

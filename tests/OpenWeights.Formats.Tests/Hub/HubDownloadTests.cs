@@ -35,6 +35,17 @@ public sealed class HubDownloadTests
     }
 
     [Test]
+    public void A_machine_without_a_network_is_told_at_once()
+    {
+        var watch = Stopwatch.StartNew();
+        var settings = new HubSettings { Endpoint = new Uri("http://127.0.0.1:9"), CacheFolder = _work.At("cache"), FirstWait = TimeSpan.FromSeconds(30) };
+        Assert.That(
+            () => HubDownload.Fetch(settings, "org/tiny", "main", HubFilter.Model, null, CancellationToken.None),
+            Throws.InstanceOf<IOException>().With.Message.Contains("is this machine offline?"));
+        Assert.That(watch.Elapsed, Is.LessThan(TimeSpan.FromSeconds(10)), "a second try would have waited 30 seconds");
+    }
+
+    [Test]
     public void A_model_lands_in_the_hubs_own_cache_layout()
     {
         var snapshot = Fetch();

@@ -16,6 +16,22 @@ public sealed class AdapterFolderTests
     [TearDown]
     public void RemoveFolder() => folder.Dispose();
 
+    [TestCase("run", "run/adapter")]
+    [TestCase("run/adapter", "run/adapter")]
+    [TestCase("run/checkpoints/step-00000030", "run/checkpoints/step-00000030/weights")]
+    [TestCase("half", "half/checkpoints/step-00000100/weights")]
+    [TestCase("half/checkpoints", "half/checkpoints/step-00000100/weights")]
+    public void A_run_and_a_checkpoint_are_adapters(string given, string found)
+    {
+        foreach (var place in new[] { "run/adapter", "run/checkpoints/step-00000030/weights", "half/checkpoints/step-00000030/weights", "half/checkpoints/step-00000100/weights" })
+        {
+            folder.Write($"{place}/{AdapterFolder.ConfigName}", "{}");
+        }
+
+        Assert.That(AdapterFolder.Open(folder.At(given)).FolderPath, Is.EqualTo(folder.At(found.Split('/'))));
+        Assert.That(AdapterFolder.Find(folder.Folder("nothing")), Is.Null);
+    }
+
     [Test]
     public void Every_adapter_that_PEFT_wrote_is_written_again_byte_for_byte()
     {

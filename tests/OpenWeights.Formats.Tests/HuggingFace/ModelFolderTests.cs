@@ -94,9 +94,9 @@ public sealed class ModelFolderTests
         var trained = folder.Folder("trained", "config.json", "adapter_config.json", "adapter_model.safetensors");
 
         Assert.That(() => ModelFolder.Open(adapter), Throws.InstanceOf<InvalidDataException>()
-            .With.Message.EqualTo($"{adapter} is an adapter; give its base with --model and it with --adapter"));
+            .With.Message.EqualTo($"{adapter} is an adapter; give its base as the model and it as the adapter"));
         Assert.That(() => AdapterFolder.Open(model), Throws.InstanceOf<InvalidDataException>()
-            .With.Message.StartsWith($"{model} is a model and not an adapter; give it with --model"));
+            .With.Message.StartsWith($"{model} is a model and not an adapter; give it as the model"));
         Assert.That(new[] { adapter, model, both, trained }.Select(ModelFolder.IsModel), Is.EqualTo(new[] { false, true, true, false }));
         Assert.That(new[] { adapter, model, both, trained }.Select(AdapterFolder.IsAdapter),
             Is.EqualTo(new[] { true, false, false, true }));

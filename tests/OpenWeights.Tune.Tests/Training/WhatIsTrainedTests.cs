@@ -105,7 +105,7 @@ public sealed class WhatIsTrainedTests
         TinyModel.Write(folder);
         TinyModel.WriteRows(folder, 4);
         var config = Config(folder, null, null, new TrainingSection { MaxSteps = 1, FirstTrainedLayer = 2 });
-        Assert.That(() => TrainingRun.Prepare(config, new SilentListener()), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("first_trained_layer is 2"));
+        Assert.That(() => TrainingRun.Prepare(config, new SilentListener()), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("first_trained_layer: there is no layer 2"));
     }
 
     [Test]

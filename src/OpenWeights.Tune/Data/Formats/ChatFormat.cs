@@ -108,7 +108,7 @@ public sealed class ChatFormat : IRowFormat
         {
             if (chat.Trained[i] == true && chat.Messages[i]!["role"]!.GetValue<string>() is not "assistant" and var role)
             {
-                throw row.Error($"message {i + 1} ({role}) says that it is trained; only the assistant's are, unless data.train_on is all.");
+                throw row.Error($"message {i + 1} ({role}) says that it is trained; only the assistant's are, unless everything is (data.train_on: all, or --train-on all).");
             }
         }
 

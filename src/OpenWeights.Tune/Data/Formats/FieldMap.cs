@@ -22,10 +22,30 @@ internal sealed class FieldMap(DataSource source)
     internal DataRow Apply(DataRow row)
     {
         RowMedia.Refuse(row);
-        if (source.Fields.Count == 0 && _roles.Count == 0)
+        return Separated(source.Fields.Count == 0 && _roles.Count == 0 ? row : Renamed(row));
+    }
+
+    /// <summary>Whether nothing stands between the prompt and the completion of a row of texts, which may be meant or not.</summary>
+    internal bool RunsTogether(DataRow row) =>
+        source.Separator is null && Text(row, "prompt") is { Length: > 0 } prompt && Text(row, "completion") is { Length: > 0 } completion
+        && !char.IsWhiteSpace(prompt[^1]) && !char.IsWhiteSpace(completion[0]);
+
+    private static string? Text(DataRow row, string field) => row.Json[field] is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
+
+    private DataRow Separated(DataRow row)
+    {
+        if (source.Separator is not { Length: > 0 } separator || Text(row, "prompt") is not { } prompt)
         {
             return row;
         }
+
+        var json = row.Json.DeepClone().AsObject();
+        json["prompt"] = prompt + separator;
+        return row with { Json = json };
+    }
+
+    private DataRow Renamed(DataRow row)
+    {
 
         var named = new JsonObject();
         foreach (var (field, name) in source.Fields.Where(static f => f.Key is not ("role" or "content")))

@@ -20,6 +20,8 @@ internal sealed class SourceTokenizer
     private readonly List<StoreFile> _files = [];
     private readonly List<string> _badExamples = [];
     private long _badRows;
+    private long _together;
+    private string? _togetherExample;
     private long _rows;
 
     internal SourceTokenizer(DataSource source, RowTokenizer tokenizer, int vocabularySize, bool skipBad)
@@ -50,8 +52,14 @@ internal sealed class SourceTokenizer
                 : $"{Name}: there is no row in this {(_files.Count > 1 ? "data set" : "file")}.");
         }
 
-        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings], Tokens = writer.Tokens });
+        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings, .. Together()], Tokens = writer.Tokens });
     }
+
+    private IEnumerable<string> Together() => _together == 0 ? [] :
+    [
+        $"{Name}: in {_together} of {_rows} rows nothing stands between prompt and completion (the first: {_togetherExample}), so they are trained run together; "
+        + "set the data set's separator, such as \" \" or \"\\n\", or \"\" where that is meant.",
+    ];
 
     private string Name => _source.Path.Length > 0 ? _source.Path : "query";
 
@@ -117,13 +125,14 @@ internal sealed class SourceTokenizer
     {
         try
         {
-            var rows = format.Read(_fields.Apply(raw.Parse()), _tokenizer);
+            var named = _fields.Apply(raw.Parse());
+            var rows = format.Read(named, _tokenizer);
             foreach (var row in rows)
             {
                 Check(row);
             }
 
-            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null);
+            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null) { Together = format.Name == "completion" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
         }
         catch (Exception e) when (e is InvalidDataException or ChatTemplateException or InvalidOperationException or ArgumentException or FormatException)
         {
@@ -147,6 +156,8 @@ internal sealed class SourceTokenizer
             }
 
             _rows += made.Rows.Count > 0 ? 1 : 0;
+            _together += made.Together is null ? 0 : 1;
+            _togetherExample ??= made.Together;
             for (var i = 0; i < made.Rows.Count; i++)
             {
                 writer.Add(made.Rows[i], made.Hashes[i], file, made.Number);
@@ -204,5 +215,9 @@ internal sealed class SourceTokenizer
         }
     }
 
-    private sealed record Made(IReadOnlyList<TokenRow> Rows, ulong[] Hashes, long Number, string? Problem);
+    private sealed record Made(IReadOnlyList<TokenRow> Rows, ulong[] Hashes, long Number, string? Problem)
+    {
+        /// <summary>The place of a row whose prompt and completion run together; null for others.</summary>
+        public string? Together { get; init; }
+    }
 }

@@ -110,6 +110,7 @@ internal sealed class StoreCache
         var parts = new List<string>
         {
             Version, _tokenizerHash.Value, _tokenizer.TrainOn, source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
+            source.Separator is { } separator ? $"separator {separator}" : "", source.Delimiter ?? "",
             source.Limit?.ToString(CultureInfo.InvariantCulture) ?? "all", _vocabularySize.ToString(CultureInfo.InvariantCulture),
         };
 

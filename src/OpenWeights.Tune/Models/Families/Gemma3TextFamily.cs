@@ -34,7 +34,7 @@ public sealed class Gemma3TextFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(ModelType, s_defaults).AsGemma(config).WithGemmaScores(config, scoreCap: null, logitCap: null) with { QueryKeyNorm = QueryKeyNorm.PerHead };
+        var decoder = config.Common(ModelType, s_defaults).AsGemma(config).WithGemmaScores(config, scoreCap: null, logitCap: null) with { QueryKeyNorm = QueryKeyNorm.PerHead, MaxPositionsAreScaled = true };
         var pattern = config.Int("sliding_window_pattern", (int)config.Number("_sliding_window_pattern", 6));
         var slides = LayerTypes.Read(config, decoder.LayerCount, i => (i + 1) % pattern != 0);
         var local = config.Object("rope_parameters")?[LayerTypes.Sliding] is JsonObject

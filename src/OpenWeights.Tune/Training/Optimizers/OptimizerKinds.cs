@@ -20,9 +20,11 @@ public static class OptimizerKinds
     /// <summary>The optimizer that the settings name.</summary>
     /// <param name="parameters">What is trained.</param>
     /// <param name="settings">The settings of the loop.</param>
+    /// <exception cref="ConfigException">A setting is wrong.</exception>
     public static IOptimizer Create(IReadOnlyList<TrainedParameter> parameters, TrainingSection settings)
     {
         ArgumentNullException.ThrowIfNull(settings);
+        SettingCheck.Require(settings);
         var rounding = settings.LowPrecision == "stochastic_rounding" ? LowPrecision.StochasticRounding : LowPrecision.MasterWeights;
         return s_kinds[settings.Optimizer](parameters, settings, new OptimizerMemory(rounding, settings.Offload == "optimizer"));
     }

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Configuration;
+
 namespace OpenWeights.Tune.Training.Schedules;
 
 /// <summary>The schedules by their names in the config. A new one is a new file and a line here.</summary>
@@ -16,10 +18,12 @@ public static class RateSchedules
     /// <param name="peak">The rate after warm-up.</param>
     /// <param name="step">The step, from 0.</param>
     /// <param name="settings">What the schedule is made of.</param>
+    /// <exception cref="ArgumentException">There is no such schedule.</exception>
     public static double Rate(string name, double peak, long step, RateSettings settings)
     {
         ArgumentNullException.ThrowIfNull(settings);
-        var schedule = s_schedules.First(s => s.Name == name);
+        var schedule = Array.Find(s_schedules, s => s.Name == name)
+            ?? throw new ArgumentException($"'{name}' is no schedule; possible are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
         return step < settings.WarmupSteps ? peak * step / Math.Max(1, settings.WarmupSteps) : peak * schedule.Factor(step, settings);
     }
 }

@@ -31,7 +31,7 @@ public sealed record RateSettings
         ArgumentNullException.ThrowIfNull(training);
         return new RateSettings
         {
-            WarmupSteps = training.WarmupSteps ?? DefaultWarmup(totalSteps),
+            WarmupSteps = training.WarmupRatio is { } ratio ? (long)Math.Ceiling(ratio * totalSteps) : training.WarmupSteps ?? DefaultWarmup(totalSteps),
             TotalSteps = totalSteps,
             LeastFactor = training.MinLrRatio,
             Cycles = training.LrCycles,

@@ -1,0 +1,26 @@
+using System.CommandLine;
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Cli;
+
+/// <summary>Options with a few possible values, whatever their capitals; for another value the nearest is named.</summary>
+internal static class Choices
+{
+    /// <summary>Lets an option have only some values.</summary>
+    internal static Option<T> OnlyFrom<T>(this Option<T> option, params string[] possible)
+        where T : class?
+    {
+        option.CustomParser = result => (result.Tokens.Count == 0 ? null : Canonical(result.Tokens[^1].Value, possible)) as T;
+        option.CompletionSources.Add(possible);
+        option.Validators.Add(result =>
+        {
+            foreach (var token in result.Tokens.Where(t => !possible.Contains(t.Value, StringComparer.OrdinalIgnoreCase)))
+            {
+                result.AddError($"{option.Name}: '{token.Value}' is not possible; possible are {string.Join(", ", possible)}.{Spelling.DidYouMean(token.Value, possible)}");
+            }
+        });
+        return option;
+    }
+
+    private static string Canonical(string text, string[] possible) => Array.Find(possible, p => p.Equals(text, StringComparison.OrdinalIgnoreCase)) ?? text;
+}

@@ -1,0 +1,86 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Cli;
+
+/// <summary>What is wrong with a command line, in this program's words: misspelt commands and options with the nearest, values before what
+/// depends on them.</summary>
+internal static class CommandErrors
+{
+    /// <summary>The errors; none where the command line is right.</summary>
+    /// <param name="result">The command line, parsed.</param>
+    /// <param name="arguments">The command line.</param>
+    internal static IReadOnlyList<string> Of(ParseResult result, IReadOnlyList<string> arguments)
+    {
+        var slips = Slips(result.CommandResult, result.UnmatchedTokens).ToList();
+        if (slips.Count > 0 || result.Errors.Count == 0)
+        {
+            return slips;
+        }
+
+        // What a command makes of its options together hides what is wrong with one of them, and means little until that is right.
+        var together = result.Errors.Select(static e => e.Message).ToList();
+        result.CommandResult.Command.Validators.Clear();
+        result = result.RootCommandResult.Command.Parse(arguments);
+        List<string> alone = [.. result.Errors.Select(Value).OfType<string>().Distinct(), .. Missing(result.CommandResult)];
+        return alone.Count > 0 ? alone : together;
+    }
+
+    // Null for what is told as missing.
+    private static string? Value(ParseError error) => error.SymbolResult switch
+    {
+        OptionResult { Tokens.Count: > 0 } or ArgumentResult { Tokens.Count: > 0 } => error.Message,
+        OptionResult { Implicit: false } option => $"{option.Option.Name} wants a value{(option.Option.HelpName is { } name ? $", {name}" : "")}.",
+        _ => null,
+    };
+
+    private static IEnumerable<string> Slips(CommandResult given, IReadOnlyList<string> unmatched)
+    {
+        var command = given.Command;
+        var (names, wrong) = (Names(command), false);
+        foreach (var token in unmatched.Concat(given.Children.OfType<ArgumentResult>().SelectMany(static a => a.Tokens).Select(static t => t.Value)).Where(IsOption).Distinct())
+        {
+            wrong = true;
+            yield return $"{token}: {Called(given)} has no such option.{Spelling.DidYouMean(token.Split('=')[0], names)}";
+        }
+
+        // What follows an option that is not known may be its value.
+        foreach (var token in wrong ? [] : unmatched.Take(1))
+        {
+            yield return command.Subcommands.Count > 0
+                ? $"{token}: {(command is RootCommand ? "there is" : $"{Called(given)} has")} no such command.{Spelling.DidYouMean(token, command.Subcommands.Select(static c => c.Name))}"
+                : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes options alone" : "")}.";
+        }
+    }
+
+    private static IEnumerable<string> Missing(CommandResult given)
+    {
+        foreach (var option in given.Command.Options.Where(o => o.Required && (given.GetResult(o) is null or { Implicit: true })))
+        {
+            yield return $"{option.Name} {option.HelpName ?? "VALUE"} is missing: {Small(option.Description)}";
+        }
+
+        foreach (var argument in given.Command.Arguments.Where(a => a.Arity.MinimumNumberOfValues > 0 && (given.GetResult(a) is null or { Tokens.Count: 0 })))
+        {
+            yield return $"{argument.HelpName ?? argument.Name} is missing: {Small(argument.Description)}";
+        }
+    }
+
+    private static string Small(string? description) => description is { Length: > 0 } text ? char.ToLowerInvariant(text[0]) + text[1..] : "";
+
+    private static bool IsOption(string token) => token.Length > 1 && token[0] == '-' && !char.IsAsciiDigit(token[1]) && token[1] != '.';
+
+    private static string Called(CommandResult given) => given.Command is RootCommand ? "owt" : $"{(given.Parent is CommandResult outer ? Called(outer) : "owt")} {given.Command.Name}";
+
+    private static List<string> Names(Command command)
+    {
+        var names = command.Options.Select(static o => o.Name).ToList();
+        for (var at = command.Parents.OfType<Command>().FirstOrDefault(); at is not null; at = at.Parents.OfType<Command>().FirstOrDefault())
+        {
+            names.AddRange(at.Options.Where(static o => o.Recursive).Select(static o => o.Name));
+        }
+
+        return names;
+    }
+}

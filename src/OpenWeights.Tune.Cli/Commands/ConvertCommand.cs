@@ -1,0 +1,62 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Files;
+using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Configuration.Foreign;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>owt convert.</summary>
+internal static class ConvertCommand
+{
+    private static readonly Argument<string> s_file = new("file") { Description = $"The YAML file of another program: {string.Join(", ", ConfigConverter.Tools)}.", HelpName = "FILE" };
+    private static readonly Option<string?> s_output = new("--output") { Description = "The YAML file to write; it must not exist. Left out, it is printed.", HelpName = "FILE" };
+    private static readonly Option<bool> s_json = CommonOptions.Json();
+
+    internal static Command Create()
+    {
+        var command = new Command("convert", "Writes a YAML file of another program in the words of this one, and lists what has no counterpart.") { s_file, s_output, s_json };
+        command.SetAction(Run);
+        return command;
+    }
+
+    private static int Run(ParseResult arguments)
+    {
+        var output = arguments.GetValue(s_output);
+        if (output is not null && Path.Exists(output))
+        {
+            throw new IOException($"{output} exists already; give another --output, or remove it.");
+        }
+
+        var converted = ConfigConverter.Convert(arguments.GetValue(s_file)!);
+        if (output is not null)
+        {
+            AtomicFile.WriteText(output, converted.Write());
+        }
+
+        if (arguments.GetValue(s_json))
+        {
+            JsonLines.Write(new JsonObject
+            {
+                ["tool"] = converted.Tool,
+                ["output"] = output,
+                ["config"] = converted.Write(),
+                ["settings"] = new JsonObject(converted.Settings.Select(static s => KeyValuePair.Create(s.Key, (JsonNode?)s.Value))),
+                ["left_out"] = new JsonArray([.. converted.LeftOut.Select(static l => (JsonNode)new JsonObject { ["name"] = l.Name, ["why"] = l.Why })]),
+            });
+            return ExitCode.Success;
+        }
+
+        Console.Out.Write(output is null ? converted.Write() : $"a config of {converted.Tool} written to {output} in this program's words; look through it, then: owt validate {output}\n");
+        if (converted.LeftOut.Count > 0)
+        {
+            Console.Error.WriteLine($"{converted.LeftOut.Count} of its settings {(converted.LeftOut.Count == 1 ? "is" : "are")} not taken over:");
+            foreach (var (name, why) in converted.LeftOut)
+            {
+                Console.Error.WriteLine($"  {name}: {why}");
+            }
+        }
+
+        return ExitCode.Success;
+    }
+}

@@ -1,0 +1,169 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+
+namespace OpenWeights.Tune.Cli.Commands;
+
+/// <summary>Examples at the end of each command's help.</summary>
+internal static class Examples
+{
+    private static readonly Dictionary<string, (string Line, string What)[]> s_examples = new()
+    {
+        [""] =
+        [
+            ("owt train configs/quickstart.yaml", "train as a YAML file says"),
+            ("owt generate --model runs/mine --prompt \"Hello\"", "ask what a run has made"),
+            ("owt train --help", "what a command can do, with examples"),
+        ],
+        ["train"] =
+        [
+            ("owt train mine.yaml --dry-run", "the plan, the memory and some rows; trains nothing"),
+            ("owt train mine.yaml training.max_steps=20 output_dir=runs/try", "settings in the place of the file's"),
+            ("owt train mine.yaml --resume", "go on after Ctrl-C or a crash"),
+        ],
+        ["validate"] =
+        [
+            ("owt validate mine.yaml", "everything that is wrong, with line, column and the nearest right name"),
+            ("owt validate mine.yaml adapter.r=8 --json", "with a setting replaced, for scripts"),
+            ("owt validate --schema > train.schema.json", "for editors"),
+        ],
+        ["convert"] =
+        [
+            ("owt convert axolotl.yml", "print it in the words of this program"),
+            ("owt convert llamafactory.yaml --output mine.yaml", "write it into a file; what has no counterpart is listed"),
+        ],
+        ["estimate"] =
+        [
+            ("owt estimate mine.yaml", "the memory that a run will need, by part"),
+            ("owt estimate mine.yaml training.micro_batch_size=1 --json", "with a setting replaced, for scripts"),
+        ],
+        ["data"] =
+        [
+            ("owt data preview mine.yaml", "rows as the model will see them"),
+            ("owt data preview mine.yaml --rows 20 data.packing=false", "more rows, not packed"),
+        ],
+        ["data preview"] =
+        [
+            ("owt data preview mine.yaml", "rows as the model will see them"),
+            ("owt data preview mine.yaml --rows 20 data.packing=false", "more rows, not packed"),
+        ],
+        ["generate"] =
+        [
+            ("owt generate --model SmolLM2-135M-Instruct --prompt \"Once upon a time\"", "go on from a text"),
+            ("owt generate --model SmolLM2-135M-Instruct --adapter runs/mine --messages chat.json", "answer messages with an adapter on"),
+            ("owt generate --model runs/mine --prompt \"Hello\" --temperature 0.7 --top-p 0.9 --json", "draw instead of taking the likeliest; JSON"),
+        ],
+        ["chat"] =
+        [
+            ("owt chat --model runs/mine", "talk with what a run has made"),
+            ("owt chat --model SmolLM2-135M-Instruct --adapter old=runs/a --adapter new=runs/b", "/adapter NAME changes between them"),
+            ("owt chat --model mine.gguf --system \"Answer in one sentence.\"", "a GGUF file, told something first"),
+        ],
+        ["score"] =
+        [
+            ("owt score --model SmolLM2-135M-Instruct --input texts.jsonl", "a line of log-probabilities for each text"),
+            ("owt score --model SmolLM2-135M-Instruct --adapter runs/mine --input texts.jsonl --logits logits.safetensors", "the logits too"),
+        ],
+        ["evaluate"] =
+        [
+            ("owt evaluate --model SmolLM2-135M-Instruct --adapter runs/mine --data eval.jsonl", "loss, perplexity and token accuracy"),
+            ("owt evaluate --model runs/mine --data eval.jsonl --over-length truncate --json", "long rows cut; JSON"),
+        ],
+        ["tokenize"] =
+        [
+            ("owt tokenize --tokenizer SmolLM2-135M-Instruct --input texts.json", "texts.json is a list: [\"one\", \"two\"]"),
+            ("owt tokenize --tokenizer tokenizer.json --input texts.json --offsets", "and where each token stands in its text"),
+        ],
+        ["render"] =
+        [
+            ("owt render --tokenizer SmolLM2-135M-Instruct --input cases.json", "cases.json is a list: [{\"name\": \"a\", \"messages\": [...]}]"),
+            ("owt render --template chat.jinja --input cases.json --bos \"<s>\" --eos \"</s>\"", "with a template of its own"),
+        ],
+        ["export"] =
+        [
+            ("owt export --format merged --model SmolLM2-135M-Instruct --adapter runs/mine --output mine-merged", "a model folder"),
+            ("owt export --format gguf --dtype q4_k_m --model SmolLM2-135M-Instruct --adapter runs/mine --output mine.gguf", "a file for llama.cpp"),
+            ("owt export --format merged --model base --adapter a=0.7 --adapter b=0.3 --output mixed", "two adapters added up"),
+        ],
+        ["inspect"] =
+        [
+            ("owt inspect runs/mine", "a run"),
+            ("owt inspect SmolLM2-135M-Instruct --json", "a model with all its tensors; JSON"),
+        ],
+        ["download"] =
+        [
+            ("owt download HuggingFaceTB/SmolLM2-135M-Instruct", "prints the folder"),
+            ("owt download HuggingFaceTB/SmolLM2-135M-Instruct --revision main --include \"*.json\"", "some files of a revision"),
+        ],
+        ["init"] =
+        [
+            ("owt init --output tiny", "a small Llama with random weights"),
+            ("owt init --family qwen3 --hidden-size 256 --layers 6 --vocab-size 4096 --tokenizer-data rows.jsonl --output mine", "with a tokenizer trained on texts"),
+        ],
+        ["bench"] =
+        [
+            ("owt bench train --mode lora --seq-len 512 --batch-size 4", "how fast this machine trains"),
+            ("owt bench generate --model SmolLM2-135M-Instruct", "and generates"),
+        ],
+        ["bench train"] =
+        [
+            ("owt bench train --mode lora --rank 16 --seq-len 512 --batch-size 4", "an adapter"),
+            ("owt bench train --mode full --dtype bfloat16 --checkpointing", "all weights"),
+        ],
+        ["bench generate"] =
+        [
+            ("owt bench generate --model SmolLM2-135M-Instruct --dtype bfloat16", "a model"),
+            ("owt bench generate --batch-size 1 8 --new-tokens 64", "random weights"),
+        ],
+        ["bench load"] =
+        [
+            ("owt bench load --megabytes 1024", "a checkpoint of a gigabyte"),
+            ("owt bench load --stored bfloat16 --dtype float32 --folder /tmp/bench-load", "of another dtype, elsewhere"),
+        ],
+        ["bench data"] =
+        [
+            ("owt bench data --tokenizer SmolLM2-135M-Instruct --input rows.jsonl", "from a file to token rows"),
+            ("owt bench data --tokenizer tokenizer.json --input texts.txt --format text", "plain text"),
+        ],
+        ["doctor"] =
+        [
+            ("owt doctor", "what torch runs on here"),
+            ("owt doctor --json", "the same for scripts"),
+        ],
+    };
+
+    /// <summary>The examples of a command, by its names after owt.</summary>
+    internal static IReadOnlyList<(string Line, string What)> Of(string command) => s_examples.GetValueOrDefault(command) ?? [];
+
+    /// <summary>Lets help end with examples.</summary>
+    internal static void AddTo(RootCommand root)
+    {
+        if (root.Options.OfType<HelpOption>().FirstOrDefault() is { Action: SynchronousCommandLineAction usual } help)
+        {
+            help.Action = new Help(usual);
+        }
+    }
+
+    internal sealed class Help(SynchronousCommandLineAction usual) : SynchronousCommandLineAction
+    {
+        public override bool ClearsParseErrors => true;
+
+        public override int Invoke(ParseResult parseResult)
+        {
+            var code = usual.Invoke(parseResult);
+            var output = parseResult.InvocationConfiguration.Output;
+            var examples = Of(Name(parseResult.CommandResult.Command));
+            output.WriteLine("Examples:");
+            foreach (var (line, what) in examples)
+            {
+                output.WriteLine($"  {line}");
+                output.WriteLine($"      {what}");
+            }
+
+            return code;
+        }
+    }
+
+    private static string Name(Command command) =>
+        command is RootCommand ? "" : string.Join(' ', new[] { Name(command.Parents.OfType<Command>().First()), command.Name }.Where(static n => n.Length > 0));
+}

@@ -1,0 +1,60 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Training;
+
+namespace OpenWeights.Tune.Cli.Output;
+
+/// <summary>A run's plan as JSON: what <see cref="PlanText"/> says, and some rows.</summary>
+internal static class PlanJson
+{
+    internal static JsonObject Of(RunPlan plan, IReadOnlyList<TokenRow> rows, int count) => new()
+    {
+        ["model"] = new JsonObject
+        {
+            ["path"] = plan.Config.Model.Path,
+            ["model_type"] = plan.ModelType,
+            ["parameters"] = plan.BaseParameters,
+            ["dtype"] = plan.DType,
+            ["device"] = plan.Device,
+            ["quantization"] = plan.Config.Quantization?.Type,
+        },
+        ["trained_parameters"] = plan.TrainedParameters,
+        ["train"] = Data(plan.Train, plan.Config.Data.MaxLength),
+        ["eval"] = plan.Eval is { } eval ? Data(eval, plan.Config.Data.MaxLength) : null,
+        ["padding"] = plan.Padding,
+        ["steps"] = plan.TotalSteps,
+        ["steps_per_epoch"] = plan.StepsPerEpoch,
+        ["steps_done"] = plan.StepsDone,
+        ["rows_per_step"] = plan.Config.Training.RowsAtOnce * plan.Config.Training.GradientAccumulationSteps,
+        ["memory"] = new JsonObject
+        {
+            ["weights"] = plan.Memory.Weights,
+            ["adapter"] = plan.Memory.Adapter,
+            ["gradients"] = plan.Memory.Gradients,
+            ["optimizer"] = plan.Memory.Optimizer,
+            ["activations"] = plan.Memory.Activations,
+            ["program"] = plan.Memory.Program,
+            ["peak"] = plan.Memory.Total,
+            ["needed"] = plan.MemoryNeeded,
+            ["available"] = plan.Room?.Bytes,
+        },
+        ["output_dir"] = plan.Config.OutputDir,
+        ["preview"] = new JsonArray([.. rows.Take(count).Select(static r => (JsonNode)new JsonObject
+        {
+            ["source"] = r.Source,
+            ["input_ids"] = new JsonArray([.. r.Ids.Select(static i => (JsonNode)i)]),
+            ["labels"] = new JsonArray([.. r.Labels.Select(static i => (JsonNode)i)]),
+        })]),
+    };
+
+    private static JsonObject Data(DataReport report, int maxLength) => new()
+    {
+        ["rows"] = report.Rows,
+        ["tokens"] = report.Tokens,
+        ["trained_tokens"] = report.TargetTokens,
+        ["longest"] = report.Longest,
+        ["packed_rows"] = report.PackedRows,
+        ["changes"] = new JsonArray([.. report.Changes(maxLength).Select(static c => (JsonNode)c)]),
+        ["files"] = new JsonArray([.. report.Files.Select(static f => (JsonNode)new JsonObject { ["path"] = f.Path, ["format"] = f.Format, ["rows"] = f.Rows })]),
+    };
+}

@@ -1,0 +1,105 @@
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Models;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>
+/// The one rule for relative paths of a YAML file: what is read is looked for beside the file, and where it is not there, in the current
+/// folder; what is written goes to the current folder.
+/// </summary>
+internal sealed class ConfigPaths(string folder)
+{
+    /// <summary>The config with whole paths.</summary>
+    internal RunConfig Resolve(RunConfig config)
+    {
+        IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => s with { Path = Input(s.Path) })];
+        return config with
+        {
+            OutputDir = Path.GetFullPath(config.OutputDir),
+            Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = IsOnHub(config.Model.Path) ? config.Model.Path : Input(config.Model.Path) },
+            Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
+            Data = config.Data with
+            {
+                Train = Sources(config.Data.Train),
+                Eval = Sources(config.Data.Eval),
+                CacheDir = config.Data.CacheDir is { } cache ? Path.GetFullPath(cache) : null,
+            },
+        };
+    }
+
+    /// <summary>Where a path was looked for in vain, with the nearest name that is there.</summary>
+    /// <param name="path">The path as it was given.</param>
+    internal string NotThere(string path)
+    {
+        var (beside, here) = (Path.GetFullPath(path, folder), Path.GetFullPath(path));
+        var tried = beside == here
+            ? Path.IsPathFullyQualified(path) ? $"{beside} is not there." : $"{beside} is not there (looked for beside this file, which is the current folder)."
+            : $"it is neither {beside} (beside this file) nor {here} (in the current folder).";
+        var nearest = new[] { beside, here }.Distinct().Select(Nearest).FirstOrDefault(static n => n is not null);
+        return nearest is null ? tried : $"{tried} Did you mean {nearest}?";
+    }
+
+    // A name, unless there is a file.
+    private string? Template(string? template) => template is null || NamedTemplates.All.ContainsKey(template) ? template
+        : File.Exists(Path.GetFullPath(template, folder)) ? Path.GetFullPath(template, folder)
+        : File.Exists(template) ? Path.GetFullPath(template)
+        : template;
+
+    private bool IsOnHub(string model) => ModelPath.IsOnHub(model, folder) && !Path.Exists(Path.GetFullPath(model, folder));
+
+    private string Input(string path)
+    {
+        if (path.Length == 0)
+        {
+            return path;
+        }
+
+        var beside = Path.GetFullPath(path, folder);
+        return Path.Exists(beside) || IsPatternOf(beside) ? beside : Path.GetFullPath(path);
+    }
+
+    private static bool IsPatternOf(string path)
+    {
+        while (DataPaths.HasWildcard(path))
+        {
+            path = Path.GetDirectoryName(path) ?? ".";
+            if (!DataPaths.HasWildcard(path))
+            {
+                return Directory.Exists(path);
+            }
+        }
+
+        return false;
+    }
+
+    // The first part of the path that is not there may be mistyped.
+    private static string? Nearest(string path)
+    {
+        var (at, rest) = (Path.TrimEndingDirectorySeparator(path), "");
+        while (Path.GetDirectoryName(at) is { Length: > 0 } above)
+        {
+            if (Directory.Exists(above))
+            {
+                var nearest = Spelling.Nearest(Path.GetFileName(at), Names(above));
+                return nearest is null ? null : Path.Combine(above, nearest, rest) is var found && Path.Exists(found) ? found : null;
+            }
+
+            (at, rest) = (above, Path.Combine(Path.GetFileName(at), rest));
+        }
+
+        return null;
+    }
+
+    private static IEnumerable<string> Names(string folder)
+    {
+        try
+        {
+            return [.. Directory.EnumerateFileSystemEntries(folder).Take(10_000).Select(static e => Path.GetFileName(e))];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+}

@@ -1,0 +1,102 @@
+using System.Text.RegularExpressions;
+using OpenWeights.Tune.Models;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>What one setting alone cannot tell.</summary>
+internal static class ConfigRules
+{
+    /// <summary>The problems, each with its key.</summary>
+    internal static IEnumerable<(string Key, string Message)> Of(RunConfig config)
+    {
+        foreach (var problem in OfTraining(config.Training))
+        {
+            yield return problem;
+        }
+
+        if (config.Data.Train.Count == 0)
+        {
+            yield return ("data.train", "at least one data set is wanted, such as `train: [ { path: rows.jsonl } ]`.");
+        }
+
+        if ((config.Evaluation.EarlyStoppingPatience > 0 || config.Evaluation.KeepBest) && config.Data.Eval.Count == 0 && config.Data.EvalFraction == 0)
+        {
+            yield return ("evaluation", "early_stopping_patience and keep_best go by the eval loss; give data.eval or data.eval_fraction.");
+        }
+
+        foreach (var problem in DataRules.Of(config.Data))
+        {
+            yield return problem;
+        }
+
+        if (config.Quantization is { } quantization)
+        {
+            if (config.Adapter is null)
+            {
+                yield return ("quantization", "a quantised base cannot be trained itself; add an adapter section, or leave quantization out.");
+            }
+
+            if (!int.IsPow2(quantization.BlockSize))
+            {
+                yield return ("quantization.block_size", $"{quantization.BlockSize} is no power of two; 64 is usual.");
+            }
+        }
+
+        if (config.Model.Device is not ("auto" or "cpu" or "cuda") && !Regex.IsMatch(config.Model.Device, @"\Acuda:\d+\z"))
+        {
+            yield return ("model.device", $"'{config.Model.Device}' is not possible; possible are auto, cpu, cuda and cuda:N.");
+        }
+
+        if (config.Adapter is not { } adapter)
+        {
+            yield break;
+        }
+
+        foreach (var problem in AdapterRules(config, adapter))
+        {
+            yield return problem;
+        }
+    }
+
+    /// <summary>The problems of the training section alone.</summary>
+    internal static IEnumerable<(string Key, string Message)> OfTraining(TrainingSection training)
+    {
+        if (training.Betas.Count != 2)
+        {
+            yield return ("training.betas", "two numbers are wanted, such as [0.9, 0.95].");
+        }
+
+        if (training is { WarmupRatio: not null, WarmupSteps: not null })
+        {
+            yield return ("training.warmup_ratio", "give warmup_ratio or warmup_steps, not both.");
+        }
+
+        if (training is { Offload: "activations", Checkpointing: ActivationCheckpointing.None })
+        {
+            yield return ("training.offload", "activations are those that checkpointing keeps; set training.activation_checkpointing to block or selective too.");
+        }
+    }
+
+    private static IEnumerable<(string Key, string Message)> AdapterRules(RunConfig config, AdapterSection adapter)
+    {
+        if (config.Training.Trainable != "all" || config.Training.FirstTrainedLayer > 0)
+        {
+            yield return ("adapter", "training.trainable and training.first_trained_layer choose among the model's own weights; with an adapter use target_modules, layers_to_transform and bias.");
+        }
+
+        if (adapter.UseDora && (adapter.InitLoraWeights == "pissa" || adapter.LoraBias))
+        {
+            yield return ("adapter.use_dora", "DoRA goes with neither init_lora_weights pissa nor lora_bias; choose one of them.");
+        }
+
+        if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsList: false } pattern && pattern.Values[0] != "all-linear")
+        {
+            yield return ("adapter.layers_to_transform", "with a pattern in target_modules the pattern chooses the layers; give a list of names, or leave layers_to_transform out.");
+        }
+
+        if (adapter.LayersPattern is not null && adapter.LayersToTransform.Count == 0)
+        {
+            yield return ("adapter.layers_pattern", "it says where layers_to_transform counts, which is empty.");
+        }
+    }
+}

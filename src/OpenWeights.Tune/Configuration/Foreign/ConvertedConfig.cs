@@ -1,0 +1,115 @@
+using System.Text;
+
+namespace OpenWeights.Tune.Configuration.Foreign;
+
+/// <summary>A config of another program in the words of this one.</summary>
+public sealed class ConvertedConfig
+{
+    private const int CommentColumn = 48;
+    private readonly Dictionary<string, (string Value, string Comment)> _settings = [];
+    private readonly List<(string Name, string Why)> _left = [];
+
+    internal ConvertedConfig(string tool, string file) => (Tool, File) = (tool, file);
+
+    /// <summary>The program that the config is of.</summary>
+    public string Tool { get; }
+
+    /// <summary>The file that it was read from.</summary>
+    public string File { get; }
+
+    /// <summary>What has no counterpart, and why or what to do instead.</summary>
+    public IReadOnlyList<(string Name, string Why)> LeftOut => _left;
+
+    /// <summary>The settings by their dotted names, as YAML.</summary>
+    public IReadOnlyDictionary<string, string> Settings => _settings.ToDictionary(static s => s.Key, static s => s.Value.Value);
+
+    internal bool Has(string key) => _settings.ContainsKey(key);
+
+    internal string? Value(string key) => _settings.TryGetValue(key, out var found) ? found.Value : null;
+
+    internal void Set(string key, string value, string comment) => _settings[key] = (value, comment);
+
+    internal void Remove(string key) => _settings.Remove(key);
+
+    internal void Leave(string name, string why)
+    {
+        if (!_left.Exists(l => l.Name == name))
+        {
+            _left.Add((name, why));
+        }
+    }
+
+    /// <summary>Moves to the rest what a setting of ours does not take.</summary>
+    internal void Withdraw(string key, string why)
+    {
+        var at = _settings.ContainsKey(key) ? key : _settings.Keys.FirstOrDefault(k => key.StartsWith(k + ".", StringComparison.Ordinal));
+        if (at is not null && _settings.Remove(at, out var setting))
+        {
+            Leave(setting.Comment, $"{setting.Value}: {why}");
+        }
+    }
+
+    /// <summary>The YAML text, with where each setting comes from, and what was left out, in comments.</summary>
+    public string Write()
+    {
+        var text = new StringBuilder($"# Converted by `owt convert` from {System.IO.Path.GetFileName(File)}, a config of {Tool}.\n\n");
+        foreach (var setting in SettingInfo.Of(typeof(RunConfig)))
+        {
+            if (_settings.TryGetValue(setting.Key, out var own))
+            {
+                Line(text, $"{setting.Key}: {own.Value}", own.Comment);
+            }
+
+            var inner = _settings.Keys.Where(k => k.StartsWith(setting.Key + ".", StringComparison.Ordinal)).ToList();
+            if (inner.Count > 0)
+            {
+                _ = text.Append($"\n{setting.Key}:\n");
+                Section(text, setting, inner);
+            }
+        }
+
+        if (_left.Count > 0)
+        {
+            _ = text.Append("\n# Not taken over:\n");
+            _left.ForEach(l => text.Append($"#   {l.Name}: {l.Why}\n"));
+        }
+
+        return text.ToString();
+    }
+
+    private void Section(StringBuilder text, SettingInfo section, List<string> keys)
+    {
+        foreach (var setting in SettingInfo.Of(section.Property.PropertyType))
+        {
+            var key = $"{section.Key}.{setting.Key}";
+            if (_settings.TryGetValue(key, out var own))
+            {
+                Line(text, $"  {setting.Key}: {own.Value}", own.Comment);
+            }
+            else if (keys.Any(k => k.StartsWith(key + ".", StringComparison.Ordinal)))
+            {
+                _ = text.Append($"  {setting.Key}:\n");
+                Sources(text, key);
+            }
+        }
+    }
+
+    // data.train.0.path and so on: a list of data sets.
+    private void Sources(StringBuilder text, string list)
+    {
+        var settings = SettingInfo.Of(typeof(DataSource));
+        for (var i = 0; _settings.Keys.Any(k => k.StartsWith($"{list}.{i}.", StringComparison.Ordinal)); i++)
+        {
+            var first = true;
+            foreach (var setting in settings.Where(s => _settings.ContainsKey($"{list}.{i}.{s.Key}")))
+            {
+                var (value, comment) = _settings[$"{list}.{i}.{setting.Key}"];
+                Line(text, $"    {(first ? "-" : " ")} {setting.Key}: {value}", comment);
+                first = false;
+            }
+        }
+    }
+
+    private static void Line(StringBuilder text, string line, string comment) =>
+        text.Append(comment.Length == 0 ? line : $"{line.PadRight(CommentColumn)} # {comment}").Append('\n');
+}

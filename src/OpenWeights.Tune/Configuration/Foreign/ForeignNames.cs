@@ -1,0 +1,87 @@
+using System.Globalization;
+using YamlDotNet.RepresentationModel;
+
+namespace OpenWeights.Tune.Configuration.Foreign;
+
+/// <summary>Names and values that people bring from other programs, and what they are here.</summary>
+internal static class ForeignNames
+{
+    private static readonly Lazy<(Dictionary<string, ForeignName> Names, Dictionary<(string, string), string> Values)> s_tables = new(Read);
+
+    /// <summary>All names that are known.</summary>
+    internal static IReadOnlyCollection<ForeignName> All => s_tables.Value.Names.Values;
+
+    /// <summary>What a name of another program is here; null where it is not known.</summary>
+    internal static ForeignName? Find(string key) => s_tables.Value.Names.GetValueOrDefault(Normal(key));
+
+    /// <summary>What to write for another program's value of one of our settings; null where it is not known.</summary>
+    internal static string? Value(string setting, string text)
+    {
+        // Data sets are counted.
+        var name = string.Join('.', setting.Split('.').Where(static p => !int.TryParse(p, out _))).Replace("data.eval.", "data.train.", StringComparison.Ordinal);
+        return s_tables.Value.Values.GetValueOrDefault((name, Normal(text))) ?? (ForValue(name, text) is { } ours ? $"write {ours}." : null);
+    }
+
+    /// <summary>What to write in the place of another program's name; null where it is not known.</summary>
+    /// <param name="prefix">The section that it stands in, with a dot, or nothing.</param>
+    /// <param name="key">The name.</param>
+    /// <param name="value">What is given for it.</param>
+    internal static string? Advice(string prefix, string key, YamlNode value)
+    {
+        if (Find(key) is not { } name)
+        {
+            return null;
+        }
+
+        if (name.Ours is not { } ours)
+        {
+            return $"there is no such setting: {name.None}";
+        }
+
+        var changed = ForeignValue.Change(name, value, rank: null);
+        ours = changed.Ours ?? ours;
+        if (changed.Reason is { } reason)
+        {
+            return $"here it is {ours}: {reason}";
+        }
+
+        if (ours.LastIndexOf('.') is var dot && dot > 0 && char.IsAsciiDigit(ours[dot + 1]))
+        {
+            return $"here it is {(ours[^1] == '0' ? "the first" : "the second")} number of {ours[..dot]}.";
+        }
+
+        if (changed.Text is not { } text)
+        {
+            return value is YamlScalarNode { Value.Length: > 0 } ? $"here it is {ours}, and need not be written for {((YamlScalarNode)value).Value}." : $"here it is {ours}.";
+        }
+
+        var section = dot < 0 ? "" : ours[..(dot + 1)];
+        var written = $"`{ours[(dot + 1)..]}: {text}`";
+        return section == prefix ? $"here it is {written}."
+            : section.Length == 0 ? $"here it is {written}, at the file's left edge."
+            : $"here it is {ours}; write {written} in the section {section.TrimEnd('.')}.";
+    }
+
+    // Values of another name's table serve where they stand under our own name.
+    private static string? ForValue(string setting, string text) =>
+        All.Where(n => n.Ours == setting && n.Values.Count > 2).Select(n => n.Values.GetValueOrDefault(text.ToLowerInvariant())).FirstOrDefault(static v => v is not null);
+
+    private static string Normal(string name) => name.Replace('-', '_').ToLower(CultureInfo.InvariantCulture);
+
+    private static (Dictionary<string, ForeignName> Names, Dictionary<(string, string), string> Values) Read()
+    {
+        var root = ForeignTable.Read("names.yaml");
+        var names = new Dictionary<string, ForeignName>();
+        foreach (var entry in ((YamlSequenceNode)root.Get("settings")!).Children)
+        {
+            foreach (var name in entry.Get("names").Texts())
+            {
+                names.Add(Normal(name), new ForeignName(name, entry.Get("ours").Text(), entry.Get("as").Text(), entry.Get("values").Map(), entry.Get("none").Text()));
+            }
+        }
+
+        var values = ((YamlSequenceNode)root.Get("values")!).Children.ToDictionary(
+            static v => (v.Get("setting").Text()!, Normal(v.Get("value").Text()!)), static v => v.Get("write").Text()!);
+        return (names, values);
+    }
+}

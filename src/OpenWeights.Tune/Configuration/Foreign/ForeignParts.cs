@@ -1,0 +1,206 @@
+using YamlDotNet.RepresentationModel;
+
+namespace OpenWeights.Tune.Configuration.Foreign;
+
+/// <summary>What of other programs' configs is more than a setting with a name: data sets, and settings that depend on each other.</summary>
+internal static class ForeignParts
+{
+    /// <summary>Converts these parts.</summary>
+    /// <returns>The keys that are done with; NAME.* for a whole section.</returns>
+    internal static HashSet<string> Take(string tool, YamlMappingNode root, string folder, ConvertedConfig result) => tool switch
+    {
+        "Axolotl" => Axolotl(root, result),
+        "LLaMA-Factory" => LlamaFactory(root, folder, result),
+        "torchtune" => Torchtune(root, result),
+        "mlx-lm" => MlxLm(root, result),
+        _ => Trl(root, result),
+    };
+
+    /// <summary>A setting of ours by its dotted name; null where there is none.</summary>
+    internal static SettingInfo? Setting(string ours)
+    {
+        var type = typeof(RunConfig);
+        SettingInfo? setting = null;
+        foreach (var part in ours.Split('.'))
+        {
+            if (int.TryParse(part, out _))
+            {
+                type = type.IsGenericType ? type.GetGenericArguments()[0] : type;
+                continue;
+            }
+
+            setting = SettingInfo.Of(type).FirstOrDefault(s => s.Key == part);
+            if (setting is null)
+            {
+                return null;
+            }
+
+            type = Nullable.GetUnderlyingType(setting.Property.PropertyType) ?? setting.Property.PropertyType;
+        }
+
+        return setting;
+    }
+
+    private static bool IsTrue(YamlNode? node) => node.Text()?.ToLowerInvariant() is "true";
+
+    private static void Put(ConvertedConfig result, string key, string? value, string comment)
+    {
+        if (value is { Length: > 0 })
+        {
+            result.Set(key, value, comment);
+        }
+    }
+
+    private static HashSet<string> Axolotl(YamlMappingNode root, ConvertedConfig result)
+    {
+        var adapter = root.Get("adapter").Text();
+        if (adapter is "lora" or "qlora")
+        {
+            result.Set("adapter.type", "lora", $"adapter: {adapter}");
+        }
+        else if (adapter is not null)
+        {
+            result.Leave("adapter", $"'{adapter}' has no counterpart here; LoRA is possible.");
+        }
+
+        if (adapter == "qlora" || IsTrue(root.Get("load_in_4bit")))
+        {
+            result.Set("quantization.type", "nf4", adapter == "qlora" ? "adapter: qlora" : "load_in_4bit");
+        }
+
+        ForeignDataSets.Axolotl(root.Get("datasets"), "data.train", result);
+        ForeignDataSets.Axolotl(root.Get("test_datasets"), "data.eval", result);
+        if (!result.Has("data.train_on") && root.Get("train_on_inputs") is null)
+        {
+            result.Set("data.train_on", "assistant", "Axolotl's, where nothing is said");
+        }
+
+        // Without an adapter these speak of nothing.
+        var taken = new HashSet<string> { "adapter", "datasets", "test_datasets", "load_in_4bit" };
+        if (adapter is null)
+        {
+            taken.UnionWith(root.Children.Keys.OfType<YamlScalarNode>().Select(static k => k.Value!).Where(static k => k.StartsWith("lora_", StringComparison.Ordinal)));
+        }
+
+        return taken;
+    }
+
+    private static HashSet<string> LlamaFactory(YamlMappingNode root, string folder, ConvertedConfig result)
+    {
+        var kind = root.Get("finetuning_type").Text() ?? "lora";
+        if (kind == "lora")
+        {
+            result.Set("adapter.type", "lora", "finetuning_type: lora");
+        }
+        else if (kind != "full")
+        {
+            result.Leave("finetuning_type", $"'{kind}' has no counterpart here; training.first_trained_layer trains the last layers.");
+        }
+
+        var limit = root.Get("max_samples").Text();
+        ForeignDataSets.LlamaFactory(root, "dataset", "data.train", folder, limit, result);
+        ForeignDataSets.LlamaFactory(root, "eval_dataset", "data.eval", folder, limit, result);
+        if (root.Get("stage").Text() is "pt")
+        {
+            result.Set("data.train_on", "all", "stage: pt");
+            result.Set("objective.type", "sft", "stage: pt");
+        }
+
+        var taken = new HashSet<string> { "finetuning_type", "dataset", "eval_dataset", "max_samples", "dataset_dir" };
+        if (root.Get("stage").Text() is "pt")
+        {
+            _ = taken.Add("stage");
+        }
+
+        return taken;
+    }
+
+    private static HashSet<string> Torchtune(YamlMappingNode root, ConvertedConfig result)
+    {
+        var model = root.Get("model");
+        var component = model?.Get("_component_").Text() ?? "";
+        var kind = component[(component.LastIndexOf('.') + 1)..];
+        if (kind.StartsWith("lora_", StringComparison.Ordinal) || kind.StartsWith("qlora_", StringComparison.Ordinal) || kind.StartsWith("dora_", StringComparison.Ordinal) || model?.Get("lora_rank") is not null)
+        {
+            result.Set("adapter.type", "lora", kind);
+            Modules(model!, result);
+        }
+
+        if (kind.StartsWith("qlora_", StringComparison.Ordinal) || IsTrue(model?.Get("quantize_base")))
+        {
+            result.Set("quantization.type", "nf4", kind.Length > 0 ? kind : "quantize_base");
+        }
+
+        if (kind.StartsWith("dora_", StringComparison.Ordinal))
+        {
+            result.Set("adapter.use_dora", "true", kind);
+        }
+
+        var optimizer = root.Get("optimizer")?.Get("_component_").Text() ?? "";
+        var name = optimizer[(optimizer.LastIndexOf('.') + 1)..].ToLowerInvariant();
+        Put(result, "training.optimizer", name switch { "adamw" or "adam" or "pagedadamw" => "adamw", "pagedadamw8bit" or "adamw8bit" => "adamw_8bit", "sgd" => "sgd", "lion" => "lion", "adafactor" => "adafactor", _ => null }, optimizer);
+        if (name.Length > 0 && !result.Has("training.optimizer"))
+        {
+            result.Leave("optimizer._component_", $"'{optimizer}' has no counterpart here.");
+        }
+
+        var schedule = root.Get("lr_scheduler")?.Get("_component_").Text() ?? "";
+        Put(result, "training.lr_scheduler", schedule.Contains("cosine", StringComparison.Ordinal) ? "cosine" : schedule.Contains("linear", StringComparison.Ordinal) ? "linear" : null, schedule);
+        ForeignDataSets.Torchtune(root.Get("dataset"), "data.train", result);
+        ForeignDataSets.Torchtune(root.Get("dataset_val"), "data.eval", result);
+        return
+        [
+            "dataset.*", "dataset_val.*", "model._component_", "model.lora_attn_modules", "model.apply_lora_to_mlp", "model.apply_lora_to_output", "optimizer._component_", "lr_scheduler._component_",
+            "loss._component_", "tokenizer._component_", "checkpointer._component_", "checkpointer.checkpoint_files", "checkpointer.model_type", "checkpointer.output_dir", "checkpointer.recipe_checkpoint",
+            "metric_logger.*", "profiler.*",
+        ];
+    }
+
+    private static void Modules(YamlNode model, ConvertedConfig result)
+    {
+        var names = model.Get("lora_attn_modules").Texts().Select(static n => n == "output_proj" ? "o_proj" : n).ToList();
+        names.AddRange(IsTrue(model.Get("apply_lora_to_mlp")) ? ["gate_proj", "up_proj", "down_proj"] : []);
+        names.AddRange(IsTrue(model.Get("apply_lora_to_output")) ? ["lm_head"] : []);
+        if (names.Count > 0)
+        {
+            result.Set("adapter.target_modules", $"[{string.Join(", ", names)}]", "lora_attn_modules, apply_lora_to_mlp, apply_lora_to_output");
+        }
+    }
+
+    private static HashSet<string> MlxLm(YamlMappingNode root, ConvertedConfig result)
+    {
+        var kind = root.Get("fine_tune_type").Text() ?? "lora";
+        if (kind is "lora" or "dora")
+        {
+            result.Set("adapter.type", "lora", $"fine_tune_type: {kind}");
+            Put(result, "adapter.use_dora", kind == "dora" ? "true" : null, "fine_tune_type: dora");
+        }
+
+        if (root.Get("data").Text() is { } data)
+        {
+            result.Set("data.train.0.path", ForeignValue.Text($"{data.TrimEnd('/')}/train.jsonl"), "data");
+            result.Set("data.eval.0.path", ForeignValue.Text($"{data.TrimEnd('/')}/valid.jsonl"), "data");
+        }
+
+        Put(result, "data.train_on", IsTrue(root.Get("mask_prompt")) ? "completion" : null, "mask_prompt");
+        if (root.Get("num_layers").Text() is null && kind != "full")
+        {
+            result.Leave("num_layers", "mlx-lm adapts the last 16 layers where nothing is said; adapter.layers_to_transform names layers by number.");
+        }
+
+        return ["fine_tune_type", "data", "mask_prompt"];
+    }
+
+    private static HashSet<string> Trl(YamlMappingNode root, ConvertedConfig result)
+    {
+        var hasAdapter = IsTrue(root.Get("use_peft")) || root.Get("lora_r") is not null;
+        if (hasAdapter)
+        {
+            result.Set("adapter.type", "lora", "use_peft");
+        }
+
+        ForeignDataSets.Named(root, "dataset_name", "data.train", result);
+        Put(result, "data.train_on", IsTrue(root.Get("assistant_only_loss")) ? "assistant" : IsTrue(root.Get("completion_only_loss")) ? "completion" : null, "assistant_only_loss, completion_only_loss");
+        return ["use_peft", "dataset_name", "assistant_only_loss", "completion_only_loss"];
+    }
+}

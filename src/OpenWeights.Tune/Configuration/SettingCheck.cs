@@ -1,0 +1,135 @@
+using OpenWeights.Tune.Configuration.Foreign;
+using System.Collections;
+using System.Globalization;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>Checks settings that a program put together, by the rules and in the words of a YAML file's check.</summary>
+public static class SettingCheck
+{
+    /// <summary>Everything that is wrong with a run's settings.</summary>
+    /// <param name="config">The run.</param>
+    public static IReadOnlyList<ConfigProblem> Problems(RunConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var problems = new List<ConfigProblem>();
+        Section(config, "", problems, whole: true);
+        var wrong = problems.Select(static p => p.Key).ToHashSet();
+        problems.AddRange(ConfigRules.Of(config).Where(r => !wrong.Contains(r.Key)).Select(static r => new ConfigProblem("", r.Key, r.Message)));
+        return problems;
+    }
+
+    /// <summary>Refuses a run whose settings are wrong.</summary>
+    /// <param name="config">The run.</param>
+    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    public static void Require(RunConfig config) => Throw([.. Problems(config)]);
+
+    /// <summary>Refuses settings of the loop that are wrong.</summary>
+    /// <param name="training">The section.</param>
+    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    internal static void Require(TrainingSection training)
+    {
+        var problems = new List<ConfigProblem>();
+        Section(training, "training.", problems, whole: true);
+        problems.AddRange(ConfigRules.OfTraining(training).Select(static r => new ConfigProblem("", r.Key, r.Message)));
+        Throw(problems);
+    }
+
+    /// <summary>Refuses settings of data that are wrong; which files are meant may be given elsewhere.</summary>
+    /// <param name="data">The section.</param>
+    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    internal static void Require(DataSection data)
+    {
+        var problems = new List<ConfigProblem>();
+        Section(data, "data.", problems, whole: false);
+        Throw(problems);
+    }
+
+    internal static string NotPossible(string key, string text, SettingAttribute setting) =>
+        ForeignNames.Value(key, text) is { } advice
+            ? $"'{text}' is not possible here; {advice}"
+            : $"'{text}' is not possible; possible are {string.Join(", ", setting.OneOf)}.{Spelling.DidYouMean(text, setting.OneOf)}";
+
+    internal static string OutOfRange(string text, SettingAttribute setting) => string.Create(
+        CultureInfo.InvariantCulture,
+        $"{text} is out of range; it must be {(double.IsPositiveInfinity(setting.Max) ? FormattableString.Invariant($"at least {setting.Min}") : FormattableString.Invariant($"from {setting.Min} to {setting.Max}"))}.");
+
+    private static void Throw(List<ConfigProblem> problems)
+    {
+        if (problems.Count > 0)
+        {
+            throw new ConfigException(problems);
+        }
+    }
+
+    private static void Section(object section, string prefix, List<ConfigProblem> problems, bool whole)
+    {
+        foreach (var setting in SettingInfo.Of(section.GetType()))
+        {
+            var (key, value) = (prefix + setting.Key, setting.Property.GetValue(section));
+            if (value is null or "" or ICollection { Count: 0 })
+            {
+                if (setting.Setting.Required && whole)
+                {
+                    problems.Add(new ConfigProblem("", key, $"this setting is missing. {setting.Setting.Description}"));
+                }
+
+                continue;
+            }
+
+            Value(value, key, setting.Setting, problems, whole);
+        }
+    }
+
+    private static void Value(object value, string key, SettingAttribute setting, List<ConfigProblem> problems, bool whole)
+    {
+        var problem = value switch
+        {
+            string path when setting.IsPath => Path(path),
+            string text => setting.OneOf.Length == 0 || setting.OneOf.Contains(text) ? null : NotPossible(key, text, setting),
+            double number when !double.IsFinite(number) => $"{number} is no number.",
+            int or long or double => Range(Convert.ToDouble(value, CultureInfo.InvariantCulture), setting),
+            _ => null,
+        };
+        if (problem is not null)
+        {
+            problems.Add(new ConfigProblem("", key, problem));
+        }
+
+        switch (value)
+        {
+            case string or TextOrList:
+                break;
+            case IDictionary map:
+                foreach (DictionaryEntry entry in map)
+                {
+                    Value(entry.Value!, $"{key}.{entry.Key}", setting, problems, whole);
+                }
+
+                break;
+            case IEnumerable list:
+                var i = 0;
+                foreach (var item in list)
+                {
+                    Value(item, string.Create(CultureInfo.InvariantCulture, $"{key}.{i++}"), setting, problems, whole);
+                }
+
+                break;
+            default:
+                if (SettingInfo.IsSection(value.GetType()))
+                {
+                    Section(value, key + ".", problems, whole);
+                }
+
+                break;
+        }
+    }
+
+    private static string? Range(double number, SettingAttribute setting) =>
+        number < setting.Min || number > setting.Max ? OutOfRange(number.ToString("R", CultureInfo.InvariantCulture), setting) : null;
+
+    // A program's paths are taken as they are; that a folder named ~ is meant is less likely than a slip.
+    private static string? Path(string path) => !UserPath.TryExpand(path, out var expanded, out var problem) ? problem
+        : path.StartsWith('~') && expanded != path ? $"'{path}' would be a folder named ~; UserPath.Expand gives the home folder's."
+        : null;
+}

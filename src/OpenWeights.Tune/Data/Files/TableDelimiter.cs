@@ -1,0 +1,56 @@
+using System.Text;
+using OpenWeights.Tune.Data.Formats;
+
+namespace OpenWeights.Tune.Data.Files;
+
+/// <summary>Recognises what separates the cells of a table: in much of Europe spreadsheets write semicolons.</summary>
+internal static class TableDelimiter
+{
+    private const int MostBytes = 1 << 16;
+    private static readonly char[] s_possible = [',', ';', '\t', '|'];
+
+    /// <summary>The separator that gives the first line the most columns of known names, or else the most columns; a comma where none is in it.</summary>
+    /// <param name="path">The file.</param>
+    internal static char Of(string path)
+    {
+        using var stream = Decompression.Open(path);
+        var start = new byte[MostBytes];
+        var line = FirstLine(Encoding.Latin1.GetString(start, 0, stream.ReadAtLeast(start, MostBytes, throwOnEndOfStream: false)));
+        return s_possible.OrderByDescending(c => Known(line, c)).ThenByDescending(c => Cells(line, c).Count).First();
+    }
+
+    private static int Known(string line, char separator) =>
+        Cells(line, separator).Count(static c => FieldMap.Known.Contains(c.Trim().Trim('"').Trim(), StringComparer.OrdinalIgnoreCase));
+
+    private static string FirstLine(string text)
+    {
+        var quoted = false;
+        for (var i = 0; i < text.Length; i++)
+        {
+            quoted ^= text[i] == '"';
+            if (!quoted && text[i] is '\r' or '\n' && i > 0)
+            {
+                return text[..i];
+            }
+        }
+
+        return text;
+    }
+
+    private static List<string> Cells(string line, char separator)
+    {
+        var (cells, quoted, begin) = (new List<string>(), false, 0);
+        for (var i = 0; i < line.Length; i++)
+        {
+            quoted ^= line[i] == '"';
+            if (!quoted && line[i] == separator)
+            {
+                cells.Add(line[begin..i]);
+                begin = i + 1;
+            }
+        }
+
+        cells.Add(line[begin..]);
+        return cells;
+    }
+}

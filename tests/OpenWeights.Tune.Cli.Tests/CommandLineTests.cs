@@ -1,0 +1,91 @@
+using System.CommandLine;
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Cli.Commands;
+
+namespace OpenWeights.Tune.Cli.Tests;
+
+/// <summary>Command lines: slips are answered with the nearest, and help has examples that work.</summary>
+public sealed class CommandLineTests
+{
+    [TestCase("trian", "trian: there is no such command. Did you mean train?")]
+    [TestCase("data preveiw x.yaml", "Did you mean preview?")]
+    [TestCase("bench trian", "Did you mean train?")]
+    [TestCase("train --resum x.yaml", "--resum: owt train has no such option. Did you mean --resume?")]
+    [TestCase("train x.yaml --dryrun", "Did you mean --dry-run?")]
+    [TestCase("generate --model m --promt x", "--promt: owt generate has no such option. Did you mean --prompt?")]
+    [TestCase("export --format onnx", "--format: 'onnx' is not possible; possible are peft, merged, gguf, gguf-lora.")]
+    [TestCase("export --format mergd --model m --output o", "Did you mean merged?")]
+    [TestCase("export --format gguf --dtype Q4_K --model m --output o", "Did you mean q4_k_m?")]
+    [TestCase("generate --model m --prompt x --dtype bfloat15", "Did you mean bfloat16?")]
+    [TestCase("evaluate --model m --data d --train-on asistant", "Did you mean assistant?")]
+    [TestCase("init --family lama --output o", "Did you mean llama?")]
+    [TestCase("generate --prompt x", "--model DIR is missing: the base model")]
+    [TestCase("train", "CONFIG.yaml is missing: the run's YAML file.")]
+    [TestCase("inspect runs/~/x", "a folder of that name is refused")]
+    public void A_slip_is_answered_with_the_nearest_and_nothing_else(string line, string told)
+    {
+        var error = Owt.Run(".", 1, line.Split(' ')).Error;
+        Assert.That(error, Does.Contain(told));
+        Assert.That(error, Does.Not.Contain("wants --adapter"), "what depends on a wrong choice is not judged");
+        Assert.That(error.Split('\n').Count(static l => l.StartsWith("error: ", StringComparison.Ordinal)), Is.LessThanOrEqualTo(3));
+    }
+
+    [Test]
+    public void Capitals_count_for_nothing()
+    {
+        using var folder = new TemporaryFolder();
+        Assert.That(Owt.Run(folder.Root, 0, "INIT", "--family", "LLAMA", "--dtype", "BFloat16", "--hidden-size", "16", "--layers", "1", "--vocab-size", "32", "--output", "tiny").Output, Does.Contain("a llama model"));
+        Assert.That(Owt.Run(folder.Root, 1, "export", "--format", "PEFT", "--model", "tiny", "--output", "o").Error, Does.Contain("--format peft wants --adapter"));
+    }
+
+    [Test]
+    [Platform(Exclude = "Win", Reason = "HOME is not set there")]
+    public void The_home_folder_is_known_where_a_shell_leaves_the_tilde()
+    {
+        using var folder = new TemporaryFolder();
+        folder.Folder("m");
+        var line = $"HOME='{folder.Root}' exec \"$@\"";
+        Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model=~/m", "--prompt", "x").Error, Does.Contain($"{folder.At("m")} has no config.json"));
+        Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model", "~/n", "--prompt", "x").Error, Does.Contain($"{folder.At("n")}: there is no such folder or file here. Did you mean m?"));
+        Assert.That(Directory.Exists(folder.At("~")), Is.False);
+    }
+
+    [Test]
+    public void Every_command_has_two_or_three_examples_that_it_understands()
+    {
+        var root = CommandLine.All();
+        foreach (var (name, command) in Commands(root, ""))
+        {
+            var examples = Examples.Of(name);
+            Assert.That(examples, Has.Count.InRange(2, 3), name);
+            foreach (var (line, _) in examples)
+            {
+                var words = Words(line.Split('>')[0].Trim()).ToList();
+                Assert.That(words[0], Is.EqualTo("owt"));
+                var parsed = root.Parse(words[1..]);
+                Assert.That(parsed.Errors.Select(static e => e.Message).Where(static m => !m.Contains("does not exist", StringComparison.Ordinal)), Is.Empty, line);
+                Assert.That(parsed.CommandResult.Command == command || name.Length == 0 || command.Subcommands.Count > 0, line);
+            }
+        }
+    }
+
+    [TestCase("")]
+    [TestCase("train")]
+    [TestCase("bench train")]
+    public void Help_shows_them(string command) =>
+        Assert.That(Owt.Run(".", 0, [.. command.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--help"]).Output, Does.Contain("Examples:").And.Contains(Examples.Of(command)[0].Line));
+
+    private static IEnumerable<(string Name, Command Command)> Commands(Command command, string name)
+    {
+        yield return (name, command);
+        foreach (var inner in command.Subcommands.SelectMany(c => Commands(c, name.Length == 0 ? c.Name : $"{name} {c.Name}")))
+        {
+            yield return inner;
+        }
+    }
+
+    // As a shell cuts a line, of which the examples use double quotes alone.
+    private static IEnumerable<string> Words(string line) =>
+        line.Split('"').SelectMany(static (part, i) => i % 2 == 1 ? [part] : part.Split(' ', StringSplitOptions.RemoveEmptyEntries));
+}

@@ -1,0 +1,130 @@
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Configuration.Foreign;
+
+namespace OpenWeights.Tune.Tests.Configuration;
+
+/// <summary>Configs of other programs, as their own examples have them.</summary>
+public sealed class ConvertTests
+{
+    [TestCase("axolotl.yml", "Axolotl")]
+    [TestCase("llamafactory.yaml", "LLaMA-Factory")]
+    [TestCase("torchtune.yaml", "torchtune")]
+    [TestCase("trl.yaml", "TRL")]
+    [TestCase("mlx-lm.yaml", "mlx-lm")]
+    public void A_config_of_another_program_is_recognised_and_said_so_once(string name, string tool)
+    {
+        var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(Sample(name), []))!.Problems;
+        Assert.That(problems, Has.Count.EqualTo(1));
+        Assert.That(problems[0].ToString(), Does.Contain($"a config of {tool}").And.Contains($"owt convert {Sample(name)}"));
+    }
+
+    [TestCase("axolotl.yml")]
+    [TestCase("llamafactory.yaml")]
+    [TestCase("torchtune.yaml")]
+    [TestCase("trl.yaml")]
+    [TestCase("mlx-lm.yaml")]
+    public void What_convert_writes_is_a_config_of_this_program(string name)
+    {
+        using var folder = new TemporaryFolder();
+        var text = ConfigConverter.Convert(Sample(name)).Write();
+        Assert.That(() => RunConfigFile.Read(folder.Write("train.yaml", text), []), Throws.Nothing, text);
+    }
+
+    [Test]
+    public void Axolotls_settings_are_ours()
+    {
+        var (config, left) = Convert("axolotl.yml");
+        Assert.That((config.Adapter!.Rank, config.Adapter.LoraAlpha, config.Adapter.LoraDropout), Is.EqualTo((32, 16, 0.05)));
+        Assert.That(config.Adapter.TargetModules.Values, Has.Count.EqualTo(7));
+        Assert.That(config.Quantization!.Type, Is.EqualTo("nf4"));
+        Assert.That(config.Data.Train.Select(static d => d.Format), Is.EqualTo(new[] { "instruction", "chat" }));
+        Assert.That(config.Data.Train[1].Fields, Is.EquivalentTo(new Dictionary<string, string> { ["messages"] = "conversations", ["role"] = "from", ["content"] = "value" }));
+        Assert.That(config.Data.Train[1].Roles["user"], Is.EqualTo("human"));
+        Assert.That((config.Data.MaxLength, config.Data.Packing, config.Data.EvalFraction, config.Data.OverLength), Is.EqualTo((4096, true, 0.1, "drop")));
+        Assert.That((config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps, config.Training.Epochs), Is.EqualTo((2, 4, 1.0)));
+        Assert.That((config.Training.Optimizer, config.Training.WarmupRatio, config.Training.WeightDecay), Is.EqualTo(("adamw_8bit", (double?)0.1, 0.0)));
+        Assert.That(config.Training.Betas, Is.EqualTo(new[] { 0.9, 0.999 }), "Axolotl's own, which its file does not say");
+        Assert.That(config.Training.ActivationCheckpointing, Is.EqualTo("block"));
+        Assert.That(left, Is.SupersetOf(new[] { "loss_watchdog_threshold", "wandb_name", "flash_attention", "special_tokens.pad_token", "saves_per_epoch" }));
+        Assert.That(left, Has.None.EqualTo("lora_model_dir"), "what is left empty says nothing");
+    }
+
+    [Test]
+    public void LLaMA_Factorys_settings_and_data_sets_are_ours()
+    {
+        using var folder = new TemporaryFolder();
+        File.Copy(Sample("llamafactory.yaml"), folder.At("lf.yaml"));
+        folder.Write("data/dataset_info.json", """
+            { "identity": { "file_name": "identity.json" },
+              "alpaca_en_demo": { "file_name": "talks.json", "formatting": "sharegpt", "columns": { "messages": "talk" }, "tags": { "role_tag": "who", "user_tag": "human" } } }
+            """);
+        var converted = ConfigConverter.Convert(folder.At("lf.yaml"));
+        var config = RunConfigFile.Read(folder.Write("train.yaml", converted.Write()), []);
+        Assert.That(config.Data.Train.Select(static d => (Path.GetFileName(d.Path), d.Format, d.Limit)), Is.EqualTo(new[] { ("identity.json", "instruction", (int?)1000), ("talks.json", "chat", 1000) }));
+        Assert.That(config.Data.Train[1].Fields, Is.EquivalentTo(new Dictionary<string, string> { ["messages"] = "talk", ["role"] = "who" }));
+        Assert.That((config.Adapter!.Rank, config.Adapter.LoraAlpha, config.Adapter.TargetModules.Values[0]), Is.EqualTo((8, 16.0, "all-linear")));
+        Assert.That((config.Training.LearningRate, config.Training.Epochs, config.Training.WarmupRatio), Is.EqualTo((1e-4, 3.0, (double?)0.1)));
+        Assert.That((config.Model.Dtype, config.Checkpoint.EverySteps, config.Evaluation.EverySteps, config.Data.OverLength), Is.EqualTo(("bfloat16", 500L, 500L, "truncate")));
+    }
+
+    [Test]
+    public void Torchtunes_sections_are_ours()
+    {
+        var (config, _) = Convert("torchtune.yaml");
+        Assert.That(config.Adapter!.TargetModules.Values, Is.EqualTo(new[] { "q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj" }));
+        Assert.That((config.Adapter.Rank, config.Adapter.LoraAlpha), Is.EqualTo((64, 128.0)));
+        Assert.That((config.Training.LearningRate, config.Training.WarmupSteps, config.Training.LrScheduler, config.Training.MaxGradNorm), Is.EqualTo((3e-4, 100L, "cosine", 0.0)));
+        Assert.That((config.Data.MaxLength, config.Data.Packing, config.Data.Train[0].Format), Is.EqualTo((1024, false, "completion")));
+        Assert.That(config.Data.Train[0].Fields, Is.EquivalentTo(new Dictionary<string, string> { ["prompt"] = "question", ["completion"] = "answer" }));
+        Assert.That((config.Model.Path, config.Model.Device, config.Model.Dtype), Is.EqualTo(("/tmp/Llama-3.2-1B-Instruct/", "cuda", "bfloat16")));
+    }
+
+    [Test]
+    public void TRLs_settings_are_ours()
+    {
+        var (config, left) = Convert("trl.yaml");
+        Assert.That((config.Model.Path, config.Model.Dtype), Is.EqualTo(("Qwen/Qwen2-0.5B", "bfloat16")));
+        Assert.That((config.Training.LrScheduler, config.Training.WarmupSteps, config.Training.Epochs), Is.EqualTo(("constant", 5L, 1.0)));
+        Assert.That(config.Training.Betas, Is.EqualTo(new[] { 0.9, 0.95 }));
+        Assert.That((config.Data.TrainOn, config.Data.Packing, config.Data.MaxLength), Is.EqualTo(("assistant", true, 1024)));
+        Assert.That(left, Does.Contain("push_to_hub"));
+    }
+
+    [Test]
+    public void Mlx_lms_settings_are_ours()
+    {
+        var (config, left) = Convert("mlx-lm.yaml");
+        Assert.That((config.Adapter!.Rank, config.Adapter.LoraAlpha), Is.EqualTo((8, 160.0)), "its scale of 20 multiplies as it is: alpha / r");
+        Assert.That(config.Adapter.TargetModules.Values, Is.EqualTo(new[] { "self_attn.q_proj", "self_attn.v_proj" }));
+        Assert.That((config.Training.MaxSteps, config.Training.LrScheduler, config.Training.WarmupSteps), Is.EqualTo(((long?)1000, "cosine", 100L)));
+        Assert.That((Path.GetFileName(config.Data.Train[0].Path), Path.GetFileName(config.Data.Eval[0].Path), config.Data.TrainOn), Is.EqualTo(("train.jsonl", "valid.jsonl", "completion")));
+        Assert.That(left, Does.Contain("num_layers"));
+    }
+
+    [Test]
+    public void Each_line_says_where_it_comes_from_and_the_rest_is_listed()
+    {
+        var text = ConfigConverter.Convert(Sample("axolotl.yml")).Write();
+        Assert.That(text, Does.Match(@"(?m)^  micro_batch_size: 2 +# micro_batch_size$").And.Match(@"(?m)^  eval_fraction: 0\.1 +# val_set_size$").And.Contains("# Not taken over:"));
+    }
+
+    [Test]
+    public void Our_own_configs_are_no_one_elses()
+    {
+        foreach (var file in Directory.GetFiles(Path.Combine(SharedFiles.Root, "configs"), "*.yaml"))
+        {
+            Assert.That(() => ConfigConverter.Convert(file), Throws.InstanceOf<ConfigException>().With.Message.Contains("a config of this program already"));
+        }
+    }
+
+    private static string Sample(string name) => Path.Combine(SharedFiles.Root, "tests", "fixtures", "foreign", name);
+
+    private static (RunConfig Config, IReadOnlyList<string> Left) Convert(string name)
+    {
+        using var folder = new TemporaryFolder();
+        var converted = ConfigConverter.Convert(Sample(name));
+        return (RunConfigFile.Read(folder.Write("train.yaml", converted.Write()), []), [.. converted.LeftOut.Select(static l => l.Name)]);
+    }
+}

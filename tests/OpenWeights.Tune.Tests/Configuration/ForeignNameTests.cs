@@ -1,0 +1,102 @@
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Configuration.Foreign;
+
+namespace OpenWeights.Tune.Tests.Configuration;
+
+/// <summary>Names and values that people bring from other programs.</summary>
+public sealed class ForeignNameTests
+{
+    private const string Longest = "a message that nobody reads to its end is longer than this";
+
+    [TestCase("training: { batch_size: 4 }", "training.batch_size: here it is `micro_batch_size: 4`.")]
+    [TestCase("training: { per_device_train_batch_size: 4 }", "`micro_batch_size: 4`")]
+    [TestCase("lr: 1.0e-4", "lr: here it is training.learning_rate; write `learning_rate: 1.0e-4` in the section training.")]
+    [TestCase("training: { lr: 1e-4 }", "`learning_rate: 1e-4`")]
+    [TestCase("adapter: { rank: 8 }", "adapter.rank: here it is `r: 8`.")]
+    [TestCase("adapter: { alpha: 8 }", "`lora_alpha: 8`")]
+    [TestCase("training: { num_train_epochs: 3 }", "`epochs: 3`")]
+    [TestCase("max_seq_length: 512", "data.max_length")]
+    [TestCase("data: { train: rows.jsonl, cutoff_len: 512 }", "`max_length: 512`")]
+    [TestCase("training: { max_length: 512 }", "data.max_length; write `max_length: 512` in the section data")]
+    [TestCase("training: { optim: paged_adamw_8bit }", "`optimizer: adamw_8bit`")]
+    [TestCase("training: { bf16: true }", "model.dtype; write `dtype: bfloat16` in the section model")]
+    [TestCase("training: { lr_scheduler_type: constant_with_warmup }", "`lr_scheduler: constant`")]
+    [TestCase("training: { gradient_checkpointing: true }", "`activation_checkpointing: block`")]
+    [TestCase("training: { num_warmup_steps: 0.1 }", "`warmup_ratio: 0.1`")]
+    [TestCase("training: { iters: 100 }", "`max_steps: 100`")]
+    [TestCase("load_in_4bit: true", "quantization.type; write `type: nf4`")]
+    [TestCase("adapter: { lora_target: all }", "`target_modules: all-linear`")]
+    [TestCase("adapter: { lora_target: 'q_proj,v_proj' }", "`target_modules: [q_proj, v_proj]`")]
+    [TestCase("adapter: { scale: 20 }", "lora_alpha is scale x r")]
+    [TestCase("training: { adam_beta2: 0.95 }", "the second number of training.betas")]
+    [TestCase("training: { logging_steps: 10 }", "every step is written")]
+    [TestCase("training: { early_stopping_patience: 3 }", "it is evaluation.early_stopping_patience, in the section evaluation")]
+    [TestCase("learning_rate: 1.0e-4", "it is training.learning_rate")]
+    [TestCase("adapter: { type: dora }", "adapter.use_dora: true")]
+    [TestCase("adapter: { type: qlora }", "quantization: { type: nf4 }")]
+    [TestCase("data: { train: [ { path: rows.jsonl, format: alpaca } ] }", "write instruction.")]
+    [TestCase("data: { train: [ { path: rows.jsonl, format: sharegpt } ] }", "write chat.")]
+    [TestCase("training: { optimizer: adamw_torch }", "write adamw.")]
+    public void Another_programs_word_is_answered_with_ours(string settings, string told)
+    {
+        var problems = Problems(settings);
+        Assert.That(problems, Has.Some.Contains(told));
+        Assert.That(problems, Has.All.Length.LessThan(4 * Longest.Length), "no wall of keys");
+    }
+
+    [Test]
+    public void A_key_that_nobody_knows_gets_a_short_answer()
+    {
+        foreach (var settings in new[] { "training: { zzz: 1 }", "data: { train: rows.jsonl, qqqq: 1 }", "adapter: { wwww: 1 }", "zzzz: 1" })
+        {
+            Assert.That(Problems(settings), Has.Some.Contains("there is no such setting").And.All.Length.LessThan(4 * Longest.Length));
+        }
+    }
+
+    [Test]
+    public void Every_setting_that_the_tables_name_is_there()
+    {
+        var named = ForeignNames.All.Select(static n => n.Ours).OfType<string>()
+            .Concat(ForeignTool.All.SelectMany(static t => t.Keys.Values.OfType<string>().Concat(t.Defaults.Keys).Concat(t.AdapterDefaults.Keys)))
+            .Distinct();
+        Assert.That(named.Where(static n => ForeignParts.Setting(n) is null), Is.Empty);
+    }
+
+    [Test]
+    public void Every_name_that_is_known_stands_in_the_docs()
+    {
+        var docs = File.ReadAllText(Path.Combine(SharedFiles.Root, "docs", "configuration.md"));
+        Assert.That(ForeignNames.All.Where(n => !docs.Contains($"`{n.Name}`", StringComparison.Ordinal)).Select(static n => n.Name), Is.Empty);
+    }
+
+    [Test]
+    public void The_names_that_the_programs_own_samples_use_are_known()
+    {
+        foreach (var file in Directory.GetFiles(Path.Combine(SharedFiles.Root, "tests", "fixtures", "foreign")))
+        {
+            var unknown = ConfigConverter.Convert(file).LeftOut.Where(static l => l.Why.Contains("knows no such setting", StringComparison.Ordinal)).Select(static l => l.Name);
+            Assert.That(unknown, Is.SubsetOf(new[] { "loss_watchdog_threshold", "loss_watchdog_patience" }), file);
+        }
+    }
+
+    [Test]
+    public void The_share_of_warm_up_is_a_setting()
+    {
+        using var folder = new TemporaryFolder();
+        var config = RunConfigFile.Read(folder.Write("train.yaml", Yaml("training: { warmup_ratio: 0.1 }")), []);
+        var rates = OpenWeights.Tune.Training.Schedules.RateSettings.Of(config.Training, totalSteps: 45);
+        Assert.That(rates.WarmupSteps, Is.EqualTo(5), "as transformers rounds it: up");
+    }
+
+    private static List<string> Problems(string settings)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Yaml(settings));
+        return [.. Assert.Throws<ConfigException>(() => RunConfigFile.Read(path, []))!.Problems.Select(static p => $"{p.Key}: {p.Message}")];
+    }
+
+    private static string Yaml(string settings) =>
+        $"output_dir: x\nmodel: {{ path: base }}\n{(settings.StartsWith("data", StringComparison.Ordinal) ? "" : "data: { train: rows.jsonl }\n")}{settings}\n";
+}

@@ -1,0 +1,71 @@
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Training;
+
+namespace OpenWeights.Tune.Tests.Configuration;
+
+/// <summary>What a run would refuse before its first step is told with its place, without reading a weight.</summary>
+public sealed class RunCheckTests
+{
+    [TestCase("target_modules: [q_proj, q_porj]", ":3:37: adapter.target_modules.1: the model has nothing of the name q_porj; did you mean q_proj?")]
+    [TestCase("exclude_modules: [v_porj]", ":3:30: adapter.exclude_modules.0: the model has nothing of the name v_porj; did you mean v_proj?")]
+    [TestCase("modules_to_save: [lm_haed]", ":3:30: adapter.modules_to_save.0: the model has nothing of the name lm_haed; did you mean lm_head?")]
+    [TestCase("target_modules: \"q_proj(\"", ":3:28: adapter.target_modules: 'q_proj(' is no regular expression")]
+    [TestCase("target_modules: q_porj", ":3:28: adapter.target_modules: q_porj names no layer of the model; did you mean q_proj?")]
+    [TestCase("rank_pattern: { q_porj: 8 }", ":3:36: adapter.rank_pattern.q_porj: this names no layer of the model; did you mean q_proj?")]
+    [TestCase("layers_to_transform: [0, 7], target_modules: [q_proj]", ":3:33: adapter.layers_to_transform: the model has no layer 7; its 2 layers are counted from 0.")]
+    [TestCase("init_lora_weights: pissa, r: 400", ":3:31: adapter.init_lora_weights: pissa: rank 400 is more than")]
+    [TestCase("use_dora: true, target_modules: [embed_tokens]", "an embedding cannot be adapted with use_dora")]
+    public void Modules_are_told_with_line_column_and_the_nearest_name(string adapter, string told)
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 3);
+        var path = folder.Write("train.yaml", $"output_dir: x\nmodel: {{ path: model, device: cpu }}\nadapter: {{ {adapter} }}\ndata: {{ train: rows.jsonl }}\n");
+        var problems = RunCheck.Problems(RunConfigFile.Open(path, []));
+        Assert.That(problems.Select(static p => p.ToString()), Has.Some.Contains(told));
+        Assert.That(() => TrainingRun.Prepare(RunConfigFile.Read(path, []), new SilentListener()), Throws.InstanceOf<InvalidDataException>().Or.InstanceOf<ArgumentException>(), "the run itself refuses it too");
+    }
+
+    [Test]
+    public void Modules_are_told_where_the_weights_are_not_here_yet()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 3);
+        File.Delete(folder.At("model", "model.safetensors"));
+        var path = folder.Write("train.yaml", "output_dir: x\nmodel: { path: model, device: cpu }\nadapter: { target_modules: [q_porj] }\ndata: { train: rows.jsonl }\n");
+        var problems = RunCheck.Problems(RunConfigFile.Open(path, [])).Select(static p => p.ToString()).ToList();
+        Assert.That(problems, Has.One.Contains("did you mean q_proj?"));
+        Assert.That(problems, Has.One.Contains(":2:16: model.path:"), "the run would refuse that too");
+    }
+
+    [Test]
+    public void The_model_the_layer_and_the_folder_are_told()
+    {
+        using var folder = new TemporaryFolder();
+        var model = TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 3);
+        folder.Write("file", "");
+        var path = folder.Write("train.yaml", $"output_dir: {folder.At("file", "run")}\nmodel: {{ path: model, device: cpu }}\ndata: {{ train: rows.jsonl }}\ntraining: {{ first_trained_layer: 2 }}\n");
+        Assert.That(Told(path), Has.One.Contains(":1:13: output_dir:").And.One.Contains("is a file"));
+        Assert.That(Told(path), Has.One.Contains(":4:34: training.first_trained_layer: there is no layer 2"));
+        var config = JsonNode.Parse(File.ReadAllText(Path.Combine(model, "config.json")))!.AsObject();
+        config["model_type"] = "lama";
+        File.WriteAllText(Path.Combine(model, "config.json"), config.ToJsonString());
+        Assert.That(Told(path), Has.One.Contains(":2:16: model.path:").And.One.Contains("'lama' is not a family"));
+    }
+
+    [Test]
+    public void A_right_config_has_no_problem()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 3);
+        Assert.That(Told(folder.Write("train.yaml", "output_dir: x\nmodel: { path: model, device: cpu }\nadapter: { target_modules: [q_proj, self_attn.v_proj] }\ndata: { train: rows.jsonl }\n")), Is.Empty);
+    }
+
+    private static List<string> Told(string path) => [.. RunCheck.Problems(RunConfigFile.Open(path, [])).Select(static p => p.ToString())];
+}
