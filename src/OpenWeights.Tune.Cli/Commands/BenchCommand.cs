@@ -131,6 +131,7 @@ internal static class BenchCommand
         {
             ["tokens_per_second"] = Math.Round(result.TokensPerSecond, 1),
             ["peak_memory_bytes"] = result.PeakMemoryBytes,
+            ["peak_tensor_bytes"] = result.PeakTensorBytes,
             ["estimated_memory_bytes"] = result.EstimatedMemoryBytes,
             ["loss"] = result.Loss,
             ["step_seconds"] = result.StepSeconds,

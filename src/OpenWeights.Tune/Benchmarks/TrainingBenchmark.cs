@@ -3,6 +3,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Torch.Memory;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Benchmarks;
@@ -63,7 +64,7 @@ public static class TrainingBenchmark
         var median = Median(seconds);
         var estimate = MemoryEstimate.Of(
             trained, options.BatchSize, options.RowLength, trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), accumulates: false, config.Training.Checkpointing);
-        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares));
+        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, CpuMemory.Statistics?.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares));
     }
 
     private static double Median(List<double> values)

@@ -9,6 +9,7 @@ using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Adapters;

@@ -5,7 +5,8 @@ namespace OpenWeights.Tune.Torch.Memory;
 /// <summary>
 /// Has a packaged libtorch take its large blocks of CPU memory from a <see cref="BlockPool"/>. libc10 asks the C library for them
 /// (posix_memalign and free), and those two entries of its table of functions are set to the functions here: plain C, no matter how
-/// libtorch's classes are laid out, and a refusal becomes libtorch's own error. What it is worth: docs/performance.md.
+/// libtorch's classes are laid out, and a refusal becomes libtorch's own error. What it is worth: docs/performance.md. OWT_PLAIN_HEAP in the
+/// environment leaves everything with the C library.
 /// </summary>
 internal static unsafe partial class PooledHeap
 {
@@ -24,7 +25,7 @@ internal static unsafe partial class PooledHeap
     /// <param name="c10">libc10's handle.</param>
     internal static bool TakeOver(nint c10)
     {
-        if (s_pool is not null || !OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture is not (Architecture.X64 or Architecture.Arm64)
+        if (s_pool is not null || Environment.GetEnvironmentVariable("OWT_PLAIN_HEAP") is { Length: > 0 } || !OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture is not (Architecture.X64 or Architecture.Arm64)
             || !NativeLibrary.TryLoad("libc.so.6", out var libc) || !NativeLibrary.TryGetExport(libc, "gnu_get_libc_version", out _))
         {
             return false;
