@@ -1,6 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Objectives;
@@ -87,6 +88,23 @@ public sealed class LossScaleTests
         Assert.That(ModelLoader.ComputeDType(bfloat16, CPU, "gemma"), Is.EqualTo(bfloat16), "a CPU has it");
         Assert.That(ModelLoader.ComputeDType(float32, CPU, "llama"), Is.EqualTo(float32));
         Assert.That(Devices.HasBFloat16(CPU));
+    }
+
+    // What a family computes that float16 has no code for, or that grows out of it, shows in a step.
+    private static IEnumerable<string> Float16Families() => FamilyRegistry.All.Where(static f => !f.OverflowsInFloat16).Select(static f => f.ModelType);
+
+    [TestCaseSource(nameof(Float16Families))]
+    public void Every_other_family_takes_its_steps_in_float16(string family)
+    {
+        using var folder = new TemporaryFolder();
+        var shape = new ModelShape { HiddenSize = 32, IntermediateSize = 48, Layers = 2, Heads = 4, KeyValueHeads = 2, VocabularySize = TinyModel.Vocabulary, MaxPositions = 128 };
+        _ = NewModel.Write(family, shape, seed: 7, bfloat16, folder.At("model"), addTokenizer: null);
+        _ = TinyModel.WriteRows(folder, 12);
+        var (exact, half) = (Train(folder, "float32", adapter: true), Train(folder, "float16", adapter: true));
+        Assert.That(half.Steps.Select(static s => double.IsFinite(s.Loss)), Is.All.True, "nothing overflows forward");
+        Assert.That(half.Steps[^1].Skipped, Is.False, "and backward nothing at a scale that is soon found");
+
+        Assert.That(half.Steps[0].Loss, Is.EqualTo(exact.Steps[0].Loss).Within(0.05));
     }
 
     private static SilentListener Train(TemporaryFolder folder, string dtype, bool adapter)
