@@ -56,7 +56,10 @@ public sealed class ModelStepTests(bool wide)
         using var adapterOfFull = Adapt(full.Model);
         using var adapterOfHalf = Adapt(half.Model);
         var (steps, operators) = (Errors(half.Model, full.Model, bySteps: true), Errors(half.Model, full.Model, bySteps: false));
-        Assert.That(steps, Is.GreaterThan(0).And.LessThan(1.1 * operators));
+
+        // Steps round no more often than single operators, but elsewhere. What is rounded within a token moves all of its scores together, so
+        // each error is the norm of about one random number for each token, and the ratio of two such norms spreads by 1 / sqrt(tokens).
+        Assert.That(steps, Is.GreaterThan(0).And.LessThan((1 + (3 / Math.Sqrt(2 * FewTokens))) * operators));
     }
 
     [Test]

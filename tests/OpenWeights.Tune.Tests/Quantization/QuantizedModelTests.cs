@@ -120,8 +120,8 @@ public sealed class QuantizedModelTests
             Model = new ModelSection { Path = folder.At(model), Device = TestDevice.Name },
             Adapter = adapter,
             Quantization = quantization,
-            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64 },
-            Training = new TrainingSection { MaxSteps = 6, LearningRate = 1e-2, WarmupSteps = 0, ActivationCheckpointing = checkpointing },
+            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64, Packing = true },
+            Training = new TrainingSection { MaxSteps = 6, MicroBatchSize = 4, LearningRate = 1e-2, WarmupSteps = 0, ActivationCheckpointing = checkpointing },
         };
         using var run = TrainingRun.Prepare(config, listener);
         _ = run.Run(resume: false, overwrite: false, "test", CancellationToken.None);

@@ -150,8 +150,8 @@ public sealed class WhatIsTrainedTests
         Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
         Adapter = adapter,
         Quantization = quantization,
-        Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64 },
-        Training = training,
+        Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], MaxLength = 64, Packing = true },
+        Training = training with { MicroBatchSize = 4 },
     };
 
     private static string Weights(TrainingRun run)
