@@ -34,7 +34,7 @@ public static class Devices
             ? WithKernels(device(DeviceType.CUDA, index))
             : throw new InvalidDataException(gpus == 0
                 ? $"{name}: torch sees no GPU here; use the device cpu, or a torch runtime with CUDA (see `owt doctor`)."
-                : $"{name}: torch sees {gpus} GPUs, counted from cuda:0.");
+                : $"{name}: torch sees {(gpus == 1 ? "1 GPU, cuda:0" : $"{gpus} GPUs, cuda:0 to cuda:{gpus - 1}")}.");
     }
 
     /// <summary>Whether a device multiplies bfloat16 itself: CPUs do here, and GPUs of compute capability 8.0 and more.</summary>

@@ -90,10 +90,14 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     {
         var config = model.Config;
         var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.VocabularySize;
-        var ofScore = ProductPrecision.Of(model.Stack.Embedding.Weight, count) == TorchSharp.torch.float32 ? 4 : 8;
+        var product = ProductPrecision.Of(model.Stack.Embedding.Weight, count);
+        var ofScore = product == TorchSharp.torch.float32 ? 4 : 8;
 
         // Where scores are limited, the derivative of each is kept beside it.
         chunk *= config.LogitSoftCap is null ? 1 : 2;
-        return (ofScore * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
+
+        // For a product of bfloat16 oneDNN lays the weight out anew; of the layers' weights, which are small beside it, that is in the program's bytes.
+        var copy = product == TorchSharp.torch.bfloat16 && model.Head.Weight.device.type == TorchSharp.DeviceType.CPU ? 2 * model.Head.Weight.numel() : 0;
+        return copy + (ofScore * chunk) + (count * 3 * config.HiddenSize * model.Stack.Embedding.Weight.element_size());
     }
 }
