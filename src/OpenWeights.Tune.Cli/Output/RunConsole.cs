@@ -11,8 +11,15 @@ namespace OpenWeights.Tune.Cli.Output;
 internal sealed class RunConsole : IRunListener
 {
     private static readonly TimeSpan s_between = TimeSpan.FromSeconds(2);
+
+    // The bar and all that is told of a step.
+    private const int WideLine = 140;
+    private const int WideBar = 40;
+    private const int NarrowBar = 20;
     private readonly IAnsiConsole? _terminal;
     private readonly bool _json;
+    private readonly bool _isNarrow;
+    private readonly HashSet<string> _said = [];
     private readonly long _started = Stopwatch.GetTimestamp();
     private readonly Dictionary<string, IReadOnlyList<Answer>> _answers = [];
     private AskedRows _asked;
@@ -28,8 +35,12 @@ internal sealed class RunConsole : IRunListener
         if (!Console.IsErrorRedirected && !json)
         {
             _terminal = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
+            _isNarrow = _terminal.Profile.Width < WideLine;
         }
     }
+
+    /// <summary>Whether what was said once is not said again: for a command that reads the data twice.</summary>
+    internal bool SaysOnce { get; init; }
 
     /// <summary>Does a run's work, with the live line around it on a terminal.</summary>
     internal T Show<T>(Func<T> work)
@@ -41,7 +52,7 @@ internal sealed class RunConsole : IRunListener
 
         return _terminal.Progress()
             .AutoClear(true)
-            .Columns(new SpinnerColumn(), new ProgressBarColumn(), new PercentageColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
+            .Columns(new SpinnerColumn(), new ProgressBarColumn { Width = _isNarrow ? NarrowBar : WideBar }, new PercentageColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
             .Start(context =>
             {
                 _progress = context;
@@ -80,12 +91,13 @@ internal sealed class RunConsole : IRunListener
             (_firstStep, _trainingSince) = (metrics.Step, Stopwatch.GetTimestamp());
         }
 
-        var text = $"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  "
-            + $"norm {Amount.Number(metrics.GradNorm, "F2")}  {Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {Left(metrics.Step, totalSteps)}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
+        var (place, left) = ($"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}", Left(metrics.Step, totalSteps));
+        var text = $"{place}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  norm {Amount.Number(metrics.GradNorm, "F2")}  "
+            + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
         if (_task is not null)
         {
             _task.Value = metrics.Step;
-            _task.Description = Markup.Escape(text);
+            _task.Description = Markup.Escape(_isNarrow ? $"{place}  {left}" : text);
         }
         else if (_terminal is null && (metrics.Step == 1 || metrics.Step == totalSteps || Stopwatch.GetElapsedTime(_lastLine) > s_between))
         {
@@ -176,6 +188,11 @@ internal sealed class RunConsole : IRunListener
 
     private void Line(string text)
     {
+        if (SaysOnce && !_said.Add(text))
+        {
+            return;
+        }
+
         if (_terminal is not null)
         {
             _terminal.WriteLine(text);
