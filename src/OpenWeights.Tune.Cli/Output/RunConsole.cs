@@ -1,8 +1,10 @@
 using System.Diagnostics;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Recording;
 using Spectre.Console;
 
 namespace OpenWeights.Tune.Cli.Output;
@@ -16,6 +18,8 @@ internal sealed class RunConsole : IRunListener
     private const int WideLine = 140;
     private const int WideBar = 40;
     private const int NarrowBar = 20;
+    private const string Before = "before training";
+    private const string After = "after training";
     private readonly IAnsiConsole? _terminal;
     private readonly bool _json;
     private readonly bool _isNarrow;
@@ -125,7 +129,7 @@ internal sealed class RunConsole : IRunListener
             JsonLines.Write(scores);
         }
 
-        if (scores.When is "before training" or "after training")
+        if (scores.When is Before or After)
         {
             _answers[scores.When] = answers;
             _asked = scores.Asked;
@@ -151,6 +155,12 @@ internal sealed class RunConsole : IRunListener
     /// <summary>What came of the run, on stdout.</summary>
     internal void Finish(RunResult result)
     {
+        // A run that went on asked before its first part.
+        if (_answers.TryGetValue(After, out var last) && !_answers.ContainsKey(Before) && Recorded(result) is { } first && first.Select(static a => a.Prompt).SequenceEqual(last.Select(static a => a.Prompt)))
+        {
+            _answers[Before] = first;
+        }
+
         if (_json)
         {
             // What was not asked is not there.
@@ -164,9 +174,9 @@ internal sealed class RunConsole : IRunListener
             return;
         }
 
-        if (_answers.TryGetValue("after training", out var after))
+        if (_answers.TryGetValue(After, out var after))
         {
-            var before = _answers.GetValueOrDefault("before training");
+            var before = _answers.GetValueOrDefault(Before);
             AnswerText.Write(Console.Out, before, after, _asked);
         }
 
@@ -176,6 +186,14 @@ internal sealed class RunConsole : IRunListener
         }
 
         Console.Out.WriteLine($"{result.Name} written to {result.Folder} after {Amount.Time(Stopwatch.GetElapsedTime(_started))}");
+    }
+
+    private static List<Answer>? Recorded(RunResult result)
+    {
+        var path = Path.Combine(Path.GetDirectoryName(result.Folder)!, "samples.jsonl");
+        return File.Exists(path)
+            ? [.. File.ReadLines(path).Select(static l => JsonSerializer.Deserialize<Sample>(l)!).Where(static s => s.When == Before).Select(static s => new Answer(s.Prompt, s.Expected, s.Given))]
+            : null;
     }
 
     private static double Exact(IReadOnlyList<Answer> answers) => (double)answers.Count(static a => a.IsExact) / answers.Count;
