@@ -42,7 +42,7 @@ internal static class CommandErrors
         foreach (var token in unmatched.Concat(given.Children.OfType<ArgumentResult>().SelectMany(static a => a.Tokens).Select(static t => t.Value)).Where(IsOption).Distinct())
         {
             wrong = true;
-            yield return $"{token}: {Called(given)} has no such option.{Spelling.DidYouMean(token.Split('=')[0], names)}";
+            yield return $"{token}: {Called(given)} has no such option.{Instead(command, Spelling.DidYouMean(token.Split('=')[0], names))}";
         }
 
         // What follows an option that is not known may be its value.
@@ -53,6 +53,11 @@ internal static class CommandErrors
                 : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes options alone" : "")}.";
         }
     }
+
+    // Other trainers take their settings as options.
+    private static string Instead(Command command, string nearest) => nearest.Length == 0 && command.Arguments.Any(static a => a.HelpName == "key=value")
+        ? " A setting of the YAML file is given without dashes, such as training.max_steps=10."
+        : nearest;
 
     private static IEnumerable<string> Missing(CommandResult given)
     {

@@ -13,6 +13,7 @@ public sealed class CommandLineTests
     [TestCase("bench trian", "Did you mean train?")]
     [TestCase("train --resum x.yaml", "--resum: owt train has no such option. Did you mean --resume?")]
     [TestCase("train x.yaml --dryrun", "Did you mean --dry-run?")]
+    [TestCase("train x.yaml --max-steps 4", "--max-steps: owt train has no such option. A setting of the YAML file is given without dashes, such as training.max_steps=10.")]
     [TestCase("generate --model m --promt x", "--promt: owt generate has no such option. Did you mean --prompt?")]
     [TestCase("export --format onnx", "--format: 'onnx' is not possible; possible are peft, merged, gguf, gguf-lora.")]
     [TestCase("export --format mergd --model m --output o", "Did you mean merged?")]
@@ -29,6 +30,17 @@ public sealed class CommandLineTests
         Assert.That(error, Does.Contain(told));
         Assert.That(error, Does.Not.Contain("wants --adapter"), "what depends on a wrong choice is not judged");
         Assert.That(error.Split('\n').Count(static l => l.StartsWith("error: ", StringComparison.Ordinal)), Is.LessThanOrEqualTo(3));
+    }
+
+    [TestCase("rows.jsonl", "`owt data preview` shows rows")]
+    [TestCase("mine.yaml", "inspect does not know files of this kind")]
+    [TestCase(".", "this folder holds neither a model")]
+    public void Inspect_says_what_it_does_not_know(string path, string told)
+    {
+        using var folder = new TemporaryFolder();
+        File.WriteAllText(folder.At("rows.jsonl"), "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+        File.WriteAllText(folder.At("mine.yaml"), "seed: 1\n");
+        Assert.That(Owt.Run(folder.Root, 2, "inspect", path).Error, Does.Contain(told));
     }
 
     [Test]

@@ -119,6 +119,9 @@ public sealed class TrainTests
         Assert.That(samples.Select(static s => s["when"]!.ToString()).Distinct(), Is.EqualTo(new[] { "before training", "step 2", "after training" }));
         Assert.That(samples[0]["expected"]!.ToString(), Does.Contain("one two 0"));
         Assert.That(File.ReadAllText(work.At("pairs", "report.html")), Does.Contain("one two 0"));
+
+        var gone = Owt.Run(work.Root, 0, "train", "pairs.yaml", "training.max_steps=6", "--resume").Output;
+        Assert.That(gone, Does.Contain("exactly right before training: 0 of 3").And.Not.Contain("before:   -"), "what the first part was asked is kept");
     }
 
     [Test]

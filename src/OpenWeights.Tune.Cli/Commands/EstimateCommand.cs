@@ -28,7 +28,7 @@ internal static class EstimateCommand
         RunCheck.RequirePaths(file);
         var config = file.Config;
         var isMeasured = arguments.GetValue(s_measure);
-        var console = new RunConsole(json: true);
+        var console = new RunConsole(json: true) { SaysOnce = true };
         var folder = isMeasured
             ? ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop)
             : ModelPath.ResolveSettings(config.Model.Path, new DownloadConsole(), Signals.Stop);

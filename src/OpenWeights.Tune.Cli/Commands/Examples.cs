@@ -12,7 +12,7 @@ internal static class Examples
         [""] =
         [
             ("owt train configs/quickstart.yaml", "train as a YAML file says"),
-            ("owt generate --model runs/mine --prompt \"Hello\"", "ask what a run has made"),
+            ("owt chat --model runs/mine", "talk with what a run has made"),
             ("owt train --help", "what a command can do, with examples"),
         ],
         ["train"] =

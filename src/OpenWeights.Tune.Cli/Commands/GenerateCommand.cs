@@ -15,7 +15,7 @@ internal static class GenerateCommand
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
-    private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "The text to go on from; several are continued side by side.", HelpName = "TEXT" };
+    private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "The text to go on from, as it is, without the chat template; several are continued side by side.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A JSON file with a list of messages, put through the model's chat template.", HelpName = "FILE" };
     private static readonly SamplingOptions s_sampling = new(128, 0);
     private static readonly Option<bool> s_json = CommonOptions.Json();
@@ -70,8 +70,13 @@ internal static class GenerateCommand
             Console.Error.WriteLine($"warning: a text ended because the model has room for {room.Tokens} tokens with the prompt ({room.Because}).");
         }
 
+        if (arguments.GetValue(s_prompt) is { Length: > 0 } && session.Tokenizer.ChatTemplateText is not null && stops.Exists(static s => s.Text.Length == 0))
+        {
+            Console.Error.WriteLine("warning: the model ended a text at once. It has a chat template, which --prompt leaves out: --messages FILE and `owt chat` put what is said through it.");
+        }
+
         var tokens = generated.Sum(static g => g.OutputIds.Count);
-        Console.Error.WriteLine($"{Amount.Count(tokens)} tokens in {Amount.Number(seconds, "F1")} s, {Amount.Number(tokens / Math.Max(seconds, 1e-9), "F1")} tokens/s");
+        Console.Error.WriteLine($"{Amount.Count(tokens)} token{(tokens == 1 ? "" : "s")} in {Amount.Number(seconds, "F1")} s, {Amount.Number(tokens / Math.Max(seconds, 1e-9), "F1")} tokens/s");
         return ExitCode.Success;
     }
 

@@ -16,6 +16,9 @@ internal static class InspectCommand
     private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, a safetensors, GGUF or tokenizer file.", HelpName = "PATH" };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
+    // Files that a person has beside a model, and that are no tokenizers.
+    private static readonly string[] s_others = [".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".md", ".gz", ".zst"];
+
     private static readonly string[] s_adapterSettings =
     [
         "target_modules", "exclude_modules", "layers_to_transform", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "lora_dropout",
@@ -88,7 +91,8 @@ internal static class InspectCommand
         {
             return GgufFile.IsGguf(path) ? GgufInspection.Describe(path)
                 : path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase) ? Safetensors(path)
-                : TokenizerFile(path);
+                : !s_others.Contains(Path.GetExtension(path), StringComparer.OrdinalIgnoreCase) ? TokenizerFile(path)
+                : throw new InvalidDataException($"{path}: inspect does not know files of this kind. It tells of model, adapter and run folders, and of safetensors, GGUF and tokenizer files; `owt data preview` shows rows, `owt validate` checks a YAML file.");
         }
 
         if (File.Exists(Path.Combine(path, "manifest.json")) && File.Exists(Path.Combine(path, "metrics.jsonl")))
@@ -98,7 +102,19 @@ internal static class InspectCommand
 
         // Of a checkpoint, what it holds the weights of.
         path = AdapterFolder.IsAdapter(path) || ModelFolder.IsModel(path) ? path : AdapterFolder.Find(path) ?? ModelFolder.Find(path) ?? path;
-        return AdapterFolder.IsAdapter(path) ? Adapter(path) : ModelFolder.IsModel(path) ? Model(path) : TokenizerFile(path);
+        return AdapterFolder.IsAdapter(path) ? Adapter(path) : ModelFolder.IsModel(path) ? Model(path) : TokenizerFolder(path);
+    }
+
+    private static JsonObject TokenizerFolder(string path)
+    {
+        try
+        {
+            return TokenizerFile(path);
+        }
+        catch (FileNotFoundException e) when (e.FileName == path)
+        {
+            throw new InvalidDataException($"{path}: this folder holds neither a model (config.json) nor an adapter (adapter_config.json), a run (manifest.json) or a tokenizer.", e);
+        }
     }
 
     private static JsonObject Model(string path)

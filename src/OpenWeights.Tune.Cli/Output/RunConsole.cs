@@ -1,8 +1,10 @@
 using System.Diagnostics;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Recording;
 using Spectre.Console;
 
 namespace OpenWeights.Tune.Cli.Output;
@@ -11,8 +13,17 @@ namespace OpenWeights.Tune.Cli.Output;
 internal sealed class RunConsole : IRunListener
 {
     private static readonly TimeSpan s_between = TimeSpan.FromSeconds(2);
+
+    // The bar and all that is told of a step.
+    private const int WideLine = 140;
+    private const int WideBar = 40;
+    private const int NarrowBar = 20;
+    private const string Before = "before training";
+    private const string After = "after training";
     private readonly IAnsiConsole? _terminal;
     private readonly bool _json;
+    private readonly bool _isNarrow;
+    private readonly HashSet<string> _said = [];
     private readonly long _started = Stopwatch.GetTimestamp();
     private readonly Dictionary<string, IReadOnlyList<Answer>> _answers = [];
     private AskedRows _asked;
@@ -28,8 +39,12 @@ internal sealed class RunConsole : IRunListener
         if (!Console.IsErrorRedirected && !json)
         {
             _terminal = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
+            _isNarrow = _terminal.Profile.Width < WideLine;
         }
     }
+
+    /// <summary>Whether what was said once is not said again: for a command that reads the data twice.</summary>
+    internal bool SaysOnce { get; init; }
 
     /// <summary>Does a run's work, with the live line around it on a terminal.</summary>
     internal T Show<T>(Func<T> work)
@@ -41,7 +56,7 @@ internal sealed class RunConsole : IRunListener
 
         return _terminal.Progress()
             .AutoClear(true)
-            .Columns(new SpinnerColumn(), new ProgressBarColumn(), new PercentageColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
+            .Columns(new SpinnerColumn(), new ProgressBarColumn { Width = _isNarrow ? NarrowBar : WideBar }, new PercentageColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
             .Start(context =>
             {
                 _progress = context;
@@ -80,12 +95,13 @@ internal sealed class RunConsole : IRunListener
             (_firstStep, _trainingSince) = (metrics.Step, Stopwatch.GetTimestamp());
         }
 
-        var text = $"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  "
-            + $"norm {Amount.Number(metrics.GradNorm, "F2")}  {Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {Left(metrics.Step, totalSteps)}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
+        var (place, left) = ($"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}", Left(metrics.Step, totalSteps));
+        var text = $"{place}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  norm {Amount.Number(metrics.GradNorm, "F2")}  "
+            + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
         if (_task is not null)
         {
             _task.Value = metrics.Step;
-            _task.Description = Markup.Escape(text);
+            _task.Description = Markup.Escape(_isNarrow ? $"{place}  {left}" : text);
         }
         else if (_terminal is null && (metrics.Step == 1 || metrics.Step == totalSteps || Stopwatch.GetElapsedTime(_lastLine) > s_between))
         {
@@ -113,7 +129,7 @@ internal sealed class RunConsole : IRunListener
             JsonLines.Write(scores);
         }
 
-        if (scores.When is "before training" or "after training")
+        if (scores.When is Before or After)
         {
             _answers[scores.When] = answers;
             _asked = scores.Asked;
@@ -139,6 +155,12 @@ internal sealed class RunConsole : IRunListener
     /// <summary>What came of the run, on stdout.</summary>
     internal void Finish(RunResult result)
     {
+        // A run that went on asked before its first part.
+        if (_answers.TryGetValue(After, out var last) && !_answers.ContainsKey(Before) && Recorded(result) is { } first && first.Select(static a => a.Prompt).SequenceEqual(last.Select(static a => a.Prompt)))
+        {
+            _answers[Before] = first;
+        }
+
         if (_json)
         {
             // What was not asked is not there.
@@ -152,9 +174,9 @@ internal sealed class RunConsole : IRunListener
             return;
         }
 
-        if (_answers.TryGetValue("after training", out var after))
+        if (_answers.TryGetValue(After, out var after))
         {
-            var before = _answers.GetValueOrDefault("before training");
+            var before = _answers.GetValueOrDefault(Before);
             AnswerText.Write(Console.Out, before, after, _asked);
         }
 
@@ -164,6 +186,14 @@ internal sealed class RunConsole : IRunListener
         }
 
         Console.Out.WriteLine($"{result.Name} written to {result.Folder} after {Amount.Time(Stopwatch.GetElapsedTime(_started))}");
+    }
+
+    private static List<Answer>? Recorded(RunResult result)
+    {
+        var path = Path.Combine(Path.GetDirectoryName(result.Folder)!, "samples.jsonl");
+        return File.Exists(path)
+            ? [.. File.ReadLines(path).Select(static l => JsonSerializer.Deserialize<Sample>(l)!).Where(static s => s.When == Before).Select(static s => new Answer(s.Prompt, s.Expected, s.Given))]
+            : null;
     }
 
     private static double Exact(IReadOnlyList<Answer> answers) => (double)answers.Count(static a => a.IsExact) / answers.Count;
@@ -176,6 +206,11 @@ internal sealed class RunConsole : IRunListener
 
     private void Line(string text)
     {
+        if (SaysOnce && !_said.Add(text))
+        {
+            return;
+        }
+
         if (_terminal is not null)
         {
             _terminal.WriteLine(text);

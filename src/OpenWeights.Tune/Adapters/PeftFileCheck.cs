@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>Compares an adapter's file with what its settings and the base ask for, before any tensor is read.</summary>
 internal sealed class PeftFileCheck
 {
-    private const int MostListed = 20;
+    private const int MostListed = 6;
     private readonly Dictionary<string, long[]> _wanted = [];
     private readonly Dictionary<string, long[]> _possible = [];
     private readonly List<string> _biases = [];
@@ -29,7 +29,12 @@ internal sealed class PeftFileCheck
     }
 
     /// <summary>Throws one exception that names every tensor that is missing, misshapen or not asked for.</summary>
-    internal static void Run(CausalLanguageModel model, LoraConfig config, SafetensorsFile file, Action<string>? warn)
+    /// <param name="model">The base.</param>
+    /// <param name="config">The adapter's settings.</param>
+    /// <param name="file">The adapter's file.</param>
+    /// <param name="made">What the adapter says that it was made for; null where it says nothing.</param>
+    /// <param name="warn">Is told what is doubtful.</param>
+    internal static void Run(CausalLanguageModel model, LoraConfig config, SafetensorsFile file, string? made, Action<string>? warn)
     {
         var check = new PeftFileCheck(model, config);
         var problems = new List<string>();
@@ -58,7 +63,7 @@ internal sealed class PeftFileCheck
 
         if (problems.Count > 0)
         {
-            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model ({problems.Count} tensors):\n  {string.Join("\n  ", problems.Take(MostListed))}");
+            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model ({problems.Count} tensors){(made is null ? "" : $"; it was made for {made}")}:\n  {string.Join("\n  ", problems.Take(MostListed))}{(problems.Count > MostListed ? $"\n  and {problems.Count - MostListed} more" : "")}");
         }
 
         if (check._biases.Count > 0 && !check._biases.Any(b => file.TryGetTensor(PeftFolder.Prefix + b, out _)))

@@ -33,7 +33,7 @@ public static class PeftFolder
         }
 
         using var weights = folder.OpenWeights();
-        PeftFileCheck.Run(model, config, weights, warn);
+        PeftFileCheck.Run(model, config, weights, folder.Config["base_model_name_or_path"]?.ToString() is { Length: > 0 } made ? made : null, warn);
         if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{WeightTie.Embedding}.weight", $"{Prefix}{WeightTie.Head}.weight"))
         {
             warn?.Invoke($"{weights.Location}: ensure_weight_tying says that embedding and head are one weight, and the file has two that differ; the embedding's is used for both.");

@@ -86,7 +86,7 @@ internal sealed class ConfigBinder(YamlSource source)
         {
             return node is YamlMappingNode mapping ? Section(wanted, mapping, key + ".")
                 : wanted == typeof(DataSource) && node is YamlScalarNode path ? Source(path, key)
-                : Problem(node, key, "settings of its own are wanted here, such as `{ key: value }`.");
+                : Problem(node, key, $"settings of its own are wanted here, such as `{{ {Example(wanted, node)} }}`.");
         }
 
         if (wanted != typeof(string) && wanted.IsGenericType)
@@ -96,6 +96,13 @@ internal sealed class ConfigBinder(YamlSource source)
 
         return node is YamlScalarNode scalar ? Scalar(wanted, scalar, key, setting) : Problem(node, key, $"{Wanted(wanted)} is wanted here, not a list or settings.");
     }
+
+    private static string Example(Type section, YamlNode node) => node switch
+    {
+        YamlScalarNode { Value.Length: > 0 } path when section == typeof(ModelSection) => $"path: {path.Value}",
+        YamlScalarNode { Value.Length: > 0 } path when section == typeof(DataSection) => $"train: {path.Value}",
+        _ => "key: value",
+    };
 
     private object? Collection(Type type, YamlNode node, string key, SettingAttribute setting)
     {

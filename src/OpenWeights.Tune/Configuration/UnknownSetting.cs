@@ -11,6 +11,8 @@ internal static class UnknownSetting
     // Every setting of a run by its dotted name; lists of sections (data sets) are not among them.
     private static readonly Lazy<IReadOnlyList<string>> s_all = new(() => [.. Names(typeof(RunConfig), "")]);
 
+    private static readonly System.Text.Json.JsonSerializerOptions s_plain = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     internal static IReadOnlyList<string> All => s_all.Value;
 
     /// <summary>What to do instead: another program's name is answered with ours, a slip with the nearest, a wrong section with the right one.</summary>
@@ -30,6 +32,11 @@ internal static class UnknownSetting
             return $"there is no such setting; did you mean {nearest}?";
         }
 
+        if (prefix == "data." && SettingInfo.Of(typeof(DataSource)).Any(s => s.Key == key))
+        {
+            return $"there is no such setting here; it is a data set's, such as `train: [ {{ path: rows.jsonl, {key}: {(value is YamlScalarNode scalar ? Quoted(scalar) : "...")} }} ]`.";
+        }
+
         if (All.FirstOrDefault(n => n == key || n.EndsWith("." + key, StringComparison.Ordinal)) is { } elsewhere)
         {
             return $"there is no such setting here; it is {elsewhere}{(elsewhere == key ? ", at the file's left edge" : $", in the section {elsewhere[..elsewhere.LastIndexOf('.')]}")}.";
@@ -44,6 +51,11 @@ internal static class UnknownSetting
             ? $"there is no such setting; possible here are {string.Join(", ", settings.Select(static s => s.Key))}."
             : "there is no such setting; docs/configuration.md tells which there are, and `owt validate --schema` for editors.";
     }
+
+    // Texts that are white space or nothing cannot be seen without quotes.
+    private static string Quoted(YamlScalarNode value) => value.Value is { Length: > 0 } text && text.All(static c => char.IsLetterOrDigit(c) || c is '_' or '-' or '.')
+        ? text
+        : System.Text.Json.JsonSerializer.Serialize(value.Value ?? "", s_plain);
 
     private static IEnumerable<string> Names(Type section, string prefix)
     {

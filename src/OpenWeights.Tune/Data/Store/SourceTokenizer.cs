@@ -57,8 +57,8 @@ internal sealed class SourceTokenizer
 
     private IEnumerable<string> Together() => _together == 0 ? [] :
     [
-        $"{Name}: in {_together} of {_rows} rows nothing stands between prompt and completion (the first: {_togetherExample}), so they are trained run together; "
-        + "set the data set's separator, such as \" \" or \"\\n\", or \"\" where that is meant.",
+        $"{Name}: in {_together} of {_rows} rows nothing stands between prompt and completion (the first: {_togetherExample}), so they run together; "
+        + "set the data set's separator, as in `train: [ { path: FILE, separator: \" \" } ]`, to \"\\n\" for a line's end, or to \"\" where that is meant.",
     ];
 
     private string Name => _source.Path.Length > 0 ? _source.Path : "query";
