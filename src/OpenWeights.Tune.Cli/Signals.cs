@@ -21,6 +21,9 @@ internal sealed class Signals : IDisposable
     /// <summary>Whether a signal has come.</summary>
     internal bool HasCome => Volatile.Read(ref _received) > 0;
 
+    /// <summary>What the first signal is answered with: what the work does next.</summary>
+    internal static string Answer { get; set; } = "stopping";
+
     /// <summary>Takes Ctrl-C for itself, where it gives true; null for nobody.</summary>
     internal static Func<bool>? Interrupted { get; set; }
 
@@ -42,12 +45,12 @@ internal sealed class Signals : IDisposable
 
         if (Interlocked.Increment(ref _received) > 1)
         {
-            Console.Error.WriteLine("stopped at once; the last checkpoint stays.");
+            Console.Error.WriteLine("stopped at once.");
             ProcessEnd.AtOnce(ExitCode.Stopped);
         }
 
         // On a terminal the live line stands where this would go.
-        Console.Error.WriteLine($"{(Console.IsErrorRedirected ? "" : "\n")}stopping after this step and saving; once more stops at once.");
+        Console.Error.WriteLine($"{(Console.IsErrorRedirected ? "" : "\n")}{Answer}; once more stops at once.");
         s_stop.Cancel();
     }
 }

@@ -55,6 +55,7 @@ internal static class TrainCommand
         var result = console.Show(() =>
         {
             using var run = TrainingRun.Prepare(config, console, options);
+            Signals.Answer = "stopping after this step and saving";
             _ = run.Run(resume, overwrite, Environment.CommandLine, Signals.Stop);
             return run.Result;
         });
