@@ -194,8 +194,8 @@ public static class RunCheck
 
         try
         {
-            // Of the base only its outline is here, so its values are not compared with those that the adapter was made for.
-            using var adapter = PeftFolder.Load(model, path, anyBase: true);
+            // Of the base only its outline is here; where its files are there too, their values are compared with those that the adapter was made for.
+            using var adapter = PeftFolder.Load(model, path, anyBase: section.AnyBase);
             return [];
         }
         catch (Exception e) when (e is IOException or InvalidDataException)
