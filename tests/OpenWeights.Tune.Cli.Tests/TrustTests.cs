@@ -66,6 +66,7 @@ public sealed class TrustTests
             Assert.That(Owt.Run(work.Root, 2, command, "train.yaml", "model.path=other", "adapter.path=run/adapter", "output_dir=run2").Error, Does.Contain("another base model").And.Contains("any_base"), command);
         }
 
+        Owt.Run(work.Root, 0, "validate", "train.yaml", "adapter.path=run/adapter", "output_dir=run2");
         Owt.Run(work.Root, 0, "validate", "train.yaml", "model.path=other", "adapter.path=run/adapter", "adapter.any_base=true", "output_dir=run2");
         Owt.Run(work.Root, 0, "train", "train.yaml", "model.path=other", "adapter.path=run/adapter", "adapter.any_base=true", "output_dir=run2");
     }

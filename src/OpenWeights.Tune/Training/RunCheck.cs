@@ -152,7 +152,7 @@ public static class RunCheck
         }
 
         using var nothing = no_grad();
-        using var model = new CausalLanguageModel(decoder, new OutlineWeightSource());
+        using var model = new CausalLanguageModel(decoder, new OutlineWeightSource()) { SourceFolder = folder.FolderPath, IsOutline = true };
         problems.AddRange(Trained(file, model));
         return problems;
     }
