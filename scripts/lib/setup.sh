@@ -171,9 +171,45 @@ remembered() {
     [ ! -f "$choice" ] || sed -n "s|.*<$1\( [^>]*\)\{0,1\}>\(.*\)</$1>.*|\2|p" "$choice"
 }
 
+# One start at a time sets this checkout up or builds it; the others wait. A lock whose holder was killed is taken over.
+lock_setup() {
+    mkdir -p "$root/artifacts"
+    lock=$root/artifacts/setup.lock told=
+    until mkdir "$lock" 2>/dev/null; do
+        [ -d "$lock" ] || fail "$root/artifacts cannot be written to"
+        holder=$(cat "$lock/pid" 2>/dev/null || echo)
+        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
+            rm -rf "$lock"
+            continue
+        fi
+        [ -n "$told" ] || say "waiting for another start, which sets this checkout up"
+        told=1
+        sleep 1
+    done
+    echo $$ >"$lock/pid"
+    trap 'rm -rf "$lock"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+unlock_setup() {
+    trap - EXIT INT TERM
+    rm -rf "$lock"
+}
+
 # Sets $runtime to one that works here: the one that OWT_TORCH asks for or none, else the one chosen before, else the first of cpu and
 # system that can be loaded and multiplies.
 choose_runtime() {
+    kept=$(remembered TorchRuntime) kept_is=$(remembered TorchRuntimeIs)
+    case ${OWT_TORCH:-}-$kept-$kept_is in
+    -?*-* | "$kept-$kept-wished") ! still_proven "$kept" || return 0 ;;
+    esac
+    lock_setup
+    choose_anew
+    unlock_setup
+}
+
+choose_anew() {
     wish=${OWT_TORCH:-}
     case $wish in
     "" | cpu | cuda | system) ;;
@@ -271,5 +307,8 @@ build_failed() {
 
 # The same, and the end of the script where it fails, with all that the build says.
 build() {
+    changed_since "$root/artifacts/$2.$runtime.stamp" || return 0
+    lock_setup
     try_build "$@" || build_failed
+    unlock_setup
 }

@@ -38,6 +38,13 @@ internal static class CommandErrors
     private static IEnumerable<string> Slips(CommandResult given, IReadOnlyList<string> unmatched)
     {
         var command = given.Command;
+        // Options that follow a command that there is not are no options of the outer one.
+        if (command.Subcommands.Count > 0 && unmatched is [var first, ..] && !IsOption(first))
+        {
+            yield return NoCommand(given, first);
+            yield break;
+        }
+
         var (names, wrong) = (Names(command), false);
         foreach (var token in unmatched.Concat(given.Children.OfType<ArgumentResult>().SelectMany(static a => a.Tokens).Select(static t => t.Value)).Where(IsOption).Distinct())
         {
@@ -49,7 +56,7 @@ internal static class CommandErrors
         foreach (var token in wrong ? [] : unmatched.Take(1))
         {
             yield return command.Subcommands.Count > 0
-                ? $"{token}: {(command is RootCommand ? "there is" : $"{Called(given)} has")} no such command.{Spelling.DidYouMean(token, command.Subcommands.Select(static c => c.Name))}"
+                ? NoCommand(given, token)
                 : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes options alone" : "")}.";
         }
     }
@@ -58,6 +65,9 @@ internal static class CommandErrors
     private static string Instead(Command command, string nearest) => nearest.Length == 0 && command.Arguments.Any(static a => a.HelpName == "key=value")
         ? " A setting of the YAML file is given without dashes, such as training.max_steps=10."
         : nearest;
+
+    private static string NoCommand(CommandResult given, string token) =>
+        $"{token}: {(given.Command is RootCommand ? "there is" : $"{Called(given)} has")} no such command.{Spelling.DidYouMean(token, given.Command.Subcommands.Select(static c => c.Name))}";
 
     private static IEnumerable<string> Missing(CommandResult given)
     {

@@ -9,6 +9,9 @@ namespace OpenWeights.Tune.Cli.Tests;
 public sealed class CommandLineTests
 {
     [TestCase("trian", "trian: there is no such command. Did you mean train?")]
+    [TestCase("trian x.yaml --resume", "trian: there is no such command. Did you mean train?")]
+    [TestCase("evalute --model m --data d", "evalute: there is no such command. Did you mean evaluate?")]
+    [TestCase("bench trian --help-me", "trian: owt bench has no such command. Did you mean train?")]
     [TestCase("data preveiw x.yaml", "Did you mean preview?")]
     [TestCase("bench trian", "Did you mean train?")]
     [TestCase("train --resum x.yaml", "--resum: owt train has no such option. Did you mean --resume?")]

@@ -61,8 +61,35 @@ public sealed class TrustTests
             Owt.Run(work.Root, 0, [.. over, "--any-base", .. Output(command, "any")]);
         }
 
-        Assert.That(Owt.Run(work.Root, 2, "train", "train.yaml", "model.path=other", "adapter.path=run/adapter", "output_dir=run2").Error, Does.Contain("any_base"));
+        foreach (var command in new[] { "train", "validate" })
+        {
+            Assert.That(Owt.Run(work.Root, 2, command, "train.yaml", "model.path=other", "adapter.path=run/adapter", "output_dir=run2").Error, Does.Contain("another base model").And.Contains("any_base"), command);
+        }
+
+        Owt.Run(work.Root, 0, "validate", "train.yaml", "adapter.path=run/adapter", "output_dir=run2");
+        Owt.Run(work.Root, 0, "validate", "train.yaml", "model.path=other", "adapter.path=run/adapter", "adapter.any_base=true", "output_dir=run2");
         Owt.Run(work.Root, 0, "train", "train.yaml", "model.path=other", "adapter.path=run/adapter", "adapter.any_base=true", "output_dir=run2");
+    }
+
+    [Test]
+    public void Export_tells_of_rows_that_are_not_there_before_it_writes()
+    {
+        using var work = new TemporaryFolder();
+        work.Write("bad.jsonl", "{\"messages\": 3}\n");
+        foreach (var rows in new[] { "nowhere.jsonl", "bad.jsonl" })
+        {
+            Assert.That(Owt.Run(work.Root, 2, "export", "--format", "merged", "--model", s_base, "--output", "merged", "--data", rows).Error, Does.Contain(rows));
+            Assert.That(Path.Exists(Path.Combine(work.Root, "merged")), Is.False, rows);
+        }
+    }
+
+    [Test]
+    public void One_name_of_a_module_is_a_list_of_one()
+    {
+        using var work = new Workspace("max_steps: 1, micro_batch_size: 2, learning_rate: 1.0e-2", rows: 6);
+        Owt.Run(work.Root, 0, "train", "train.yaml", "adapter.target_modules=q_proj", "adapter.exclude_modules=k_proj", "adapter.layers_to_transform=[0]");
+        Assert.That(Owt.Run(work.Root, 0, "inspect", "run/adapter", "--json").Output, Does.Contain("q_proj.lora_A").And.Not.Contain("v_proj"));
+        Assert.That(Owt.Run(work.Root, 1, "validate", "train.yaml", "adapter.target_modules=q_porj", "output_dir=run2").Error, Does.Contain("q_porj; did you mean q_proj?"));
     }
 
     [Test]

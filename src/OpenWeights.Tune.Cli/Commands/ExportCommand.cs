@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Export.Comparison;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
@@ -76,6 +77,12 @@ internal static class ExportCommand
             Data = arguments.GetValue(s_data) ?? [],
             DataRows = arguments.GetValue(s_dataRows),
         };
+        if (work is { Data.Count: > 0, DataRows: > 0 })
+        {
+            // What is wrong with the rows is told before anything is written.
+            _ = ComparedRows.OfFiles(work.Data, work.DataRows, maxNewTokens: 64);
+        }
+
         switch (arguments.GetValue(s_format))
         {
             case "peft":

@@ -89,7 +89,7 @@ internal static class ConfigRules
             yield return ("adapter.use_dora", "DoRA goes with neither init_lora_weights pissa nor lora_bias; choose one of them.");
         }
 
-        if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsList: false } pattern && pattern.Values[0] != "all-linear")
+        if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsNames: false } pattern && pattern.Values[0] != "all-linear")
         {
             yield return ("adapter.layers_to_transform", "with a pattern in target_modules the pattern chooses the layers; give a list of names, or leave layers_to_transform out.");
         }

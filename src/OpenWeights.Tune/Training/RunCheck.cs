@@ -152,7 +152,7 @@ public static class RunCheck
         }
 
         using var nothing = no_grad();
-        using var model = new CausalLanguageModel(decoder, new OutlineWeightSource());
+        using var model = new CausalLanguageModel(decoder, new OutlineWeightSource()) { SourceFolder = folder.FolderPath, IsOutline = true };
         problems.AddRange(Trained(file, model));
         return problems;
     }
@@ -194,8 +194,8 @@ public static class RunCheck
 
         try
         {
-            // Of the base only its outline is here, so its values are not compared with those that the adapter was made for.
-            using var adapter = PeftFolder.Load(model, path, anyBase: true);
+            // Of the base only its outline is here; where its files are there too, their values are compared with those that the adapter was made for.
+            using var adapter = PeftFolder.Load(model, path, anyBase: section.AnyBase);
             return [];
         }
         catch (Exception e) when (e is IOException or InvalidDataException)

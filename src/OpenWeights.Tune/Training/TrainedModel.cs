@@ -87,7 +87,7 @@ internal static class TrainedModel
     /// <summary>The settings of a fresh adapter.</summary>
     internal static LoraConfig Settings(AdapterSection section)
     {
-        static TargetModules Targets(TextOrList value) => value.IsList ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
+        static TargetModules Targets(TextOrList value) => value.IsNames ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
         return new LoraConfig
         {
             Rank = section.Rank,
