@@ -9,6 +9,9 @@ namespace OpenWeights.Formats.Safetensors;
 /// </summary>
 public sealed class CheckpointWeights : ITensorSource, IDisposable
 {
+    /// <summary>The key in a file's metadata that says how its values, held in full, were quantised before.</summary>
+    public const string QuantizedValuesKey = "quantized_values";
+
     private readonly List<IWeightFile> files;
     private readonly Dictionary<string, (IWeightFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
     private readonly List<TensorEntry> tensors = [];
@@ -16,6 +19,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, ExpertNames? experts)
     {
         Location = folder;
+        HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
         this.files = experts is null ? files : [.. files.Select(file => FusedExperts.View(file, experts))];
         var hidden = UnindexedTensors.ToHashSet(StringComparer.Ordinal);
@@ -31,6 +35,9 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
     /// <summary>The folder, as it was given.</summary>
     public string Location { get; }
+
+    /// <summary>Whether the values are those that a quantisation left of the model's, though they are held in full.</summary>
+    public bool HoldsQuantizedValues { get; }
 
     /// <inheritdoc/>
     public IReadOnlyList<TensorEntry> Tensors => tensors;

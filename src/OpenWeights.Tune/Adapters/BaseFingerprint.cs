@@ -121,7 +121,7 @@ internal sealed class BaseFingerprint
         var places = Places(shape);
         if (files is not null && files.TryGetTensor($"{name}.weight", out var entry) && entry.DType is DType.F32 or DType.BF16 or DType.F16 && entry.Shape is [_, _])
         {
-            return new Sample(name, shape, [.. places.Select(p => Read(files, entry, (p.Row * entry.Shape[1]) + p.Column))], entry.IsQuantized);
+            return new Sample(name, shape, [.. places.Select(p => Read(files, entry, (p.Row * entry.Shape[1]) + p.Column))], entry.IsQuantized || files.HoldsQuantizedValues);
         }
 
         return model.IsOutline ? null : Held(name, module, shape, places);

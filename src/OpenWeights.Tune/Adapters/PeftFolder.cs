@@ -1,6 +1,8 @@
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
@@ -45,6 +47,7 @@ public static class PeftFolder
             throw new InvalidDataException($"{path}: the adapter was made for another base model: {difference}. Give its own base{Named(folder.Config)}; --any-base (adapter.any_base in a run's YAML) takes this one all the same.");
         }
 
+        RequireFinite(weights);
         if (AdapterEffect.IsNone(config, weights))
         {
             warn?.Invoke($"{path}: the adapter changes nothing: {AdapterEffect.Reason}.");
@@ -54,6 +57,19 @@ public static class PeftFolder
         var adapter = LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), folder.Config.DeepClone().AsObject(), savesEmbeddings);
         adapter.Fingerprint = anyBase ? null : fingerprint;
         return adapter;
+    }
+
+    // One value that is no number makes every answer empty, in whatever serves the adapter.
+    private static void RequireFinite(SafetensorsFile weights)
+    {
+        foreach (var entry in weights.Tensors)
+        {
+            using var scope = NewDisposeScope();
+            if (!TensorFiles.Read(weights, entry.Name).to(float32).isfinite().all().ToBoolean())
+            {
+                throw new InvalidDataException($"{weights.Location}: {entry.Name} has values that are no numbers (NaN or infinity); the training that wrote it went wrong, so take an earlier checkpoint.");
+            }
+        }
     }
 
     /// <summary>The chat template that an adapter's folder holds, since it was trained with another one than its base's; null where there is none.</summary>

@@ -3,6 +3,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -31,7 +32,7 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(adapters);
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
-        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (@base.TurnEnd, @base.ChatTemplate), folder, dtype, maxShardBytes, card);
+        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (@base.TurnEnd, @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
         return plan.Unties;
     }
 
@@ -85,16 +86,26 @@ public static class MergedExport
         return MergeDifference.Of(expected, actual);
     }
 
-    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card) =>
+    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null) =>
         AtomicFolder.Write(folder, work =>
         {
-            _ = CheckpointWriter.Write(work, [.. plan.Tensors.Select(t => Tensor(weights, plan, t.Name, t.Source, dtype))], maxShardBytes);
+            var metadata = new Dictionary<string, string> { ["format"] = "pt" };
+            if ((quantizedAs ?? (weights.HoldsQuantizedValues ? "yes" : null)) is { } kind)
+            {
+                metadata[CheckpointWeights.QuantizedValuesKey] = kind;
+            }
+
+            _ = CheckpointWriter.Write(work, [.. plan.Tensors.Select(t => Tensor(weights, plan, t.Name, t.Source, dtype))], maxShardBytes, metadata: metadata);
             ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);
             }
         });
+
+    // How the values that are written were quantised before; null where they were not.
+    private static string? QuantizedAs(CausalLanguageModel model) =>
+        model.LinearLayers.Select(static l => l.Layer.Quantized).FirstOrDefault(static q => q is not null) is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
 
     private static TensorToWrite Tensor(CheckpointWeights weights, MergePlan plan, string name, TensorEntry source, ScalarType? dtype)
     {

@@ -18,7 +18,7 @@ namespace OpenWeights.Tune.Tests.Adapters;
 /// <summary>An adapter knows its base by values of its matrices, whatever dtype, layout or packing they come in.</summary>
 public sealed class BaseFingerprintTests
 {
-    private static readonly string[] s_taken = ["resaved", "bfloat16", "float16", "sharded", "nf4", "int8", "outline", "q4_0", "q8_0"];
+    private static readonly string[] s_taken = ["resaved", "bfloat16", "float16", "sharded", "nf4", "nf4 written in full", "int8", "outline", "q4_0", "q8_0"];
 
     [TestCaseSource(nameof(s_taken))]
     public void A_copy_of_the_base_is_taken(string copy)
@@ -32,6 +32,7 @@ public sealed class BaseFingerprintTests
             "float16" => work.Resaved(path, float16),
             "sharded" => work.Sharded(path),
             "nf4" => ModelLoader.Load(work.Base, float32, TestDevice.Current, new QuantizationSettings(QuantizationKind.Nf4, 64, true)),
+            "nf4 written in full" => work.InFull(path, QuantizationKind.Nf4),
             "int8" => ModelLoader.Load(work.Base, float32, TestDevice.Current, new QuantizationSettings(QuantizationKind.Int8, 64, false)),
             "outline" => ModelLoader.Outline(work.Base),
             _ => work.Gguf(copy),
@@ -87,6 +88,24 @@ public sealed class BaseFingerprintTests
         using var training = new AdapterTraining(ModelLoader.Load(work.Base, float32, TestDevice.Current), adapter);
         training.Save(work.Folder.At("trained"));
         Assert.That(Metadata(work.Folder.At("trained")), Does.ContainKey(BaseFingerprint.Key));
+    }
+
+    [TestCase(float.NaN)]
+    [TestCase(float.PositiveInfinity)]
+    public void An_adapter_with_a_value_that_is_no_number_is_refused(float value)
+    {
+        using var work = new Work();
+        using var loaded = ModelLoader.Load(work.Base, float32, TestDevice.Current);
+        string name;
+        using (var adapter = PeftFolder.Load(loaded.Model, work.Adapter))
+        using (var nothing = no_grad())
+        {
+            name = adapter.Parameters[0].Name;
+            _ = adapter.Parameters[0].Parameter.view(-1).narrow(0, 0, 1).fill_(value);
+            PeftFolder.Save(adapter, work.Folder.At("broken"), null);
+        }
+
+        Assert.That(() => PeftFolder.Load(loaded.Model, work.Folder.At("broken")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("no numbers").And.Message.Contains(name));
     }
 
     [Test]
@@ -168,6 +187,14 @@ public sealed class BaseFingerprintTests
             };
             using var run = TrainingRun.Prepare(config, new SilentListener());
             return run.Run(resume: false, overwrite: false, "test", CancellationToken.None)!;
+        }
+
+        internal LoadedModel InFull(string path, QuantizationKind kind)
+        {
+            using var none = new AdapterMix([]);
+            using var loaded = ModelLoader.Load(Base, float32, TestDevice.Current, new QuantizationSettings(kind, 64, true));
+            _ = MergedExport.Write(loaded, none, path, null, 1 << 30);
+            return ModelLoader.Load(path, float32, TestDevice.Current);
         }
 
         internal LoadedModel Resaved(string path, ScalarType dtype)
