@@ -184,7 +184,9 @@ public static class RunCheck
 
         if (section.Path is null)
         {
-            return AdapterTargets.Problems(model, TrainedModel.Settings(section)).Select(p => file.Problem($"adapter.{p.Setting}", p.Message));
+            // A bare name is a list of one, and was written without a place in it.
+            var bare = new[] { ("target_modules", section.TargetModules), ("exclude_modules", section.ExcludeModules) }.Where(static t => t.Item2 is { IsList: false }).Select(static t => $"{t.Item1}.0").ToList();
+            return AdapterTargets.Problems(model, TrainedModel.Settings(section)).Select(p => file.Problem($"adapter.{(bare.Contains(p.Setting) ? p.Setting[..^2] : p.Setting)}", p.Message));
         }
 
         if (AdapterFolder.Find(section.Path) is not { } path)

@@ -13,7 +13,7 @@ public sealed class RunCheckTests
     [TestCase("exclude_modules: [v_porj]", ":3:30: adapter.exclude_modules.0: the model has nothing of the name v_porj; did you mean v_proj?")]
     [TestCase("modules_to_save: [lm_haed]", ":3:30: adapter.modules_to_save.0: the model has nothing of the name lm_haed; did you mean lm_head?")]
     [TestCase("target_modules: \"q_proj(\"", ":3:28: adapter.target_modules: 'q_proj(' is no regular expression")]
-    [TestCase("target_modules: q_porj", ":3:28: adapter.target_modules: q_porj names no layer of the model; did you mean q_proj?")]
+    [TestCase("target_modules: q_porj", ":3:28: adapter.target_modules: the model has nothing of the name q_porj; did you mean q_proj?")]
     [TestCase("rank_pattern: { q_porj: 8 }", ":3:36: adapter.rank_pattern.q_porj: this names no layer of the model; did you mean q_proj?")]
     [TestCase("layers_to_transform: [0, 7], target_modules: [q_proj]", ":3:33: adapter.layers_to_transform: the model has no layer 7; its 2 layers are counted from 0.")]
     [TestCase("init_lora_weights: pissa, r: 400", ":3:31: adapter.init_lora_weights: pissa: rank 400 is more than")]
