@@ -21,8 +21,8 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     private const long ProgramBytes = 174L << 20;
 #endif
 
-    // What a run has beside the bare steps: its tokenizer and rows, the evaluation, the records.
-    private const long RunBytes = 32L << 20;
+    // What a run has beside the bare steps: its tokenizer and rows, which are read when it first runs, the evaluation, the records.
+    private const long RunBytes = 72L << 20;
 
     // Gradients that several layers add up are float32, and so are products where the processor has none of bfloat16.
     private const long PassingSize = 4;
