@@ -93,6 +93,17 @@ public sealed class TrustTests
     }
 
     [Test]
+    public void Validate_tells_settings_files_modules_and_rows_at_once()
+    {
+        using var work = new Workspace();
+        work.Write("bad.jsonl", "{\"input_ids\": [1, 2, 3]}\nnothing\n");
+        var told = Owt.Run(work.Root, 1, "validate", "train.yaml", "adapter.target_modules=[q_porj]", "training.epochs=many", "data.train=bad.jsonl").Error;
+        Assert.That(told.Split('\n', StringSplitOptions.RemoveEmptyEntries).Count(static l => l.StartsWith("error: ", StringComparison.Ordinal)), Is.EqualTo(4), told);
+        Assert.That(told, Does.Contain("did you mean q_proj?").And.Contain("training.epochs: ").And.Contain("bad.jsonl:2").And.Contain("1 bad row in all"));
+        Assert.That(Owt.Run(work.Root, 1, "train", "train.yaml", "adapter.target_modules=[q_porj]", "training.epochs=many", "data.train=rows.json").Error, Does.Contain("did you mean q_proj?").And.Contain("training.epochs: ").And.Contain("rows.jsonl?"));
+    }
+
+    [Test]
     public void An_adapter_that_changes_nothing_is_named()
     {
         using var work = new Workspace("max_steps: 1, micro_batch_size: 2, warmup_steps: 4, learning_rate: 1.0e-2", rows: 6);

@@ -24,7 +24,7 @@ internal static class EstimateCommand
 
     private static int Run(ParseResult arguments)
     {
-        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
         var isMeasured = arguments.GetValue(s_measure);

@@ -29,7 +29,7 @@ internal static class TrainCommand
     private static int Run(ParseResult arguments)
     {
         TorchSupplier.Current.LoadAhead();
-        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         var config = file.Config;
         var console = new RunConsole(arguments.GetValue(s_json));
         var (resume, overwrite, isDry, json) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_dryRun), arguments.GetValue(s_json));

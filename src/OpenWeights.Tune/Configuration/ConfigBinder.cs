@@ -86,7 +86,7 @@ internal sealed class ConfigBinder(YamlSource source)
         {
             return node is YamlMappingNode mapping ? Section(wanted, mapping, key + ".")
                 : wanted == typeof(DataSource) && node is YamlScalarNode path ? Source(path, key)
-                : Problem(node, key, $"settings of its own are wanted here, such as `{{ {Example(wanted, node)} }}`.");
+                : WrongSection(wanted, node, key);
         }
 
         if (wanted != typeof(string) && wanted.IsGenericType)
@@ -95,6 +95,13 @@ internal sealed class ConfigBinder(YamlSource source)
         }
 
         return node is YamlScalarNode scalar ? Scalar(wanted, scalar, key, setting) : Problem(node, key, $"{Wanted(wanted)} is wanted here, not a list or settings.");
+    }
+
+    // It is there, whatever it says: what asks for it is not told that it is missing, and a list keeps its count.
+    private object WrongSection(Type section, YamlNode node, string key)
+    {
+        Report(node, key, $"settings of its own are wanted here, such as `{{ {Example(section, node)} }}`.");
+        return Activator.CreateInstance(section)!;
     }
 
     private static string Example(Type section, YamlNode node) => node switch

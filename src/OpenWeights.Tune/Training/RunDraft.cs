@@ -112,13 +112,16 @@ public sealed class RunDraft
         return new RunDraft(config, modelPath, folder, device, tokenizer, data, new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow));
     }
 
-    /// <summary>Refuses a run that does not fit into what memory there is, with the least change that makes it fit.</summary>
+    /// <summary>That the run does not fit into the memory that is free, with the smallest change that makes it fit; null where it fits.</summary>
+    public ConfigProblem? MemoryProblem => Memory.Fits ? null : new ConfigProblem("", "", $"{Memory.TooLarge} owt train --force tries it all the same.");
+
+    /// <summary>Refuses a run that does not fit into the memory that is free.</summary>
     /// <exception cref="ConfigException">It does not fit.</exception>
     public void RequireMemory()
     {
-        if (!Memory.Fits)
+        if (MemoryProblem is { } problem)
         {
-            throw new ConfigException([new ConfigProblem(Config.OutputDir, "", $"{Memory.TooLarge} --force tries it all the same.")]);
+            throw new ConfigException([problem]);
         }
     }
 }

@@ -70,17 +70,17 @@ public sealed class RunMemory
             config, folder, ModelLoader.ReadConfig(folder), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength);
     }
 
-    /// <summary>The least change of the settings with which the run fits; null where it fits as it is, or no change that is known helps.</summary>
+    /// <summary>The smallest change of the settings with which the run fits; null where it fits as it is, or no change that is known helps.</summary>
     public MemoryChange? Change() => Fits ? null : MemoryChange.Find(_config, _longestRow, Fit);
 
-    /// <summary>That the run does not fit, and the least change with which it does, in words.</summary>
+    /// <summary>That the run does not fit, and the smallest change with which it does, in words.</summary>
     public string TooLarge
     {
         get
         {
-            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and of {Room?.Where} {Size(Room?.Bytes ?? 0)} may be taken, of which {100 * MemoryRoom.Share:F0} % count.");
+            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are free, of which it may use {100 * MemoryRoom.Share:F0} %.");
             return what + (Change() is { } change
-                ? $" The least change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
+                ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
                 : " Neither fewer rows at once, nor shorter ones, activation_checkpointing or a quantised base make it fit; it takes a smaller model or more memory.");
         }
     }
