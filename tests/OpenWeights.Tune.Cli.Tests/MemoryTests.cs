@@ -68,7 +68,9 @@ public sealed class MemoryTests
         var measured = Owt.Run(work.Root, 0, "estimate", "train.yaml", "--measure", "--json").Json[0];
         Assert.That(measured["measured_peak"]!.GetValue<long>(), Is.GreaterThan(20L << 20));
         Assert.That(measured["run_seconds"]!.GetValue<double>(), Is.EqualTo(12 * measured["seconds_per_step"]!.GetValue<double>()).Within(1e-9).And.GreaterThan(0));
-        Assert.That(Owt.Run(work.Root, 0, "estimate", "train.yaml", "--measure").Output, Does.Contain("a step").And.Contain("the run"));
+        var text = Owt.Run(work.Root, 0, "estimate", "train.yaml", "--measure");
+        Assert.That(text.Output, Does.Contain("a step").And.Contain("the run"));
+        Assert.That(text.Error.Split('\n').Count(static l => l == "reading the data ..."), Is.EqualTo(1), "the data is read once");
         Assert.That(Directory.Exists(work.At("run")), Is.False, "nothing is written");
         File.Delete(work.At("model", "model.safetensors"));
         foreach (var path in new[] { "model", "model/config.json" })

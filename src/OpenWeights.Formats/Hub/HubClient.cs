@@ -152,10 +152,10 @@ internal sealed class HubClient : IDisposable
             : "the token that is set does not open it";
         return (int)response.StatusCode switch
         {
-            401 or 403 when code == "GatedRepo" => new UnauthorizedAccessException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
+            401 or 403 when code == "GatedRepo" => new HubRefusedException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
             404 when code == "RevisionNotFound" => new InvalidDataException($"{name} has no such revision; see {page}/commits for those it has"),
             404 when code == "EntryNotFound" => new InvalidDataException($"{name}: a file of the listing is not there any more; try again"),
-            401 or 403 or 404 => new UnauthorizedAccessException($"there is no model {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
+            401 or 403 or 404 => new HubRefusedException($"there is no model {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
             429 or 408 or >= 500 => new HubBusyException($"{name}: the server answers {(int)response.StatusCode} ({response.ReasonPhrase}) again and again; try later", Wait(response)),
             var status => new InvalidDataException($"{name}: the server refuses with {status} ({response.ReasonPhrase})"),
         };

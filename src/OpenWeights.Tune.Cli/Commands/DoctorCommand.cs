@@ -57,8 +57,8 @@ internal static class DoctorCommand
         Line("", CgroupMemory.Current is { } group
             ? $"the control group of this process may hold {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
             : "no control group limits it");
-        Line("BLAS", parts.Blas ?? "cannot be told");
-        Line("oneDNN", parts.OneDnn ?? (supplier.Description.Count == 0 ? "cannot be told" : "none"));
+        Line("BLAS", parts.Blas ?? "unknown");
+        Line("oneDNN", parts.OneDnn ?? (supplier.Description.Count == 0 ? "unknown" : "none"));
         if (parts.Capability is not null)
         {
             Line("kernels", $"libtorch's own use {parts.Capability}");

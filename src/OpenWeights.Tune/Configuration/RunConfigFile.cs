@@ -65,7 +65,7 @@ public static class RunConfigFile
         var folder = Path.GetDirectoryName(Path.GetFullPath(path));
         if (Directory.Exists(path))
         {
-            return "this is a folder; a YAML file is wanted.";
+            return "this is a folder; a YAML file is expected.";
         }
 
         return Directory.Exists(folder)

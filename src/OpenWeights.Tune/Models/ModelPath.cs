@@ -191,7 +191,8 @@ public static class ModelPath
         }
         catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
         {
-            throw new InvalidDataException($"there is no folder {model} here, and as a model on the Hub: {error.Message}.{NearestCached(model)}", error);
+            var message = $"there is no folder {model} here, and as a model on the Hub: {error.Message.TrimEnd('.')}.{NearestCached(model)}";
+            throw error is InvalidDataException or HubRefusedException ? new InvalidDataException(message, error) : new IOException(message, error);
         }
     }
 

@@ -66,7 +66,7 @@ public static class RunCheck
         if (config.Adapter?.Path is { } adapter && AdapterFolder.Find(adapter) is null)
         {
             yield return Path.Exists(adapter)
-                ? file.Problem("adapter.path", $"{adapter} is no adapter: it has no {AdapterFolder.ConfigName}, and is no training run or checkpoint with one.", isFile: true)
+                ? file.Problem("adapter.path", $"{adapter} is not an adapter: it has no {AdapterFolder.ConfigName}, and is not a training run or checkpoint that has one.", isFile: true)
                 : file.NotThere("adapter.path", written.Adapter!.Path!);
         }
 

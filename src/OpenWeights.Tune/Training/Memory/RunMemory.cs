@@ -19,10 +19,10 @@ public sealed class RunMemory
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
 
-    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow)
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, Action<string>? warn = null)
     {
         (_config, _folder, _decoder, _device, _dtype, _longestRow) = (config, folder, decoder, device, dtype, longestRow);
-        using var outline = Outline(config);
+        using var outline = Outline(config, warn);
         Estimate = Of(outline, config, longestRow);
         ModelType = decoder.ModelType;
         BaseParameters = outline.Model.ParameterCount;
@@ -81,7 +81,7 @@ public sealed class RunMemory
             var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are free, of which it may use {100 * MemoryRoom.Share:F0} %.");
             return what + (Change() is { } change
                 ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
-                : " Neither fewer rows at once, nor shorter ones, activation_checkpointing or a quantised base make it fit; it takes a smaller model or more memory.");
+                : " Fewer rows at once, shorter rows, activation_checkpointing and a quantised base are not enough; take a smaller model, or a machine with more memory.");
         }
     }
 
@@ -98,7 +98,7 @@ public sealed class RunMemory
         return On(estimate, config) <= Room!.Bytes * MemoryRoom.Share ? estimate : null;
     }
 
-    private ITrainedModel Outline(RunConfig config) => TrainedModel.Outline(config, _folder, _decoder, _dtype, _device);
+    private ITrainedModel Outline(RunConfig config, Action<string>? warn = null) => TrainedModel.Outline(config, _folder, _decoder, _dtype, _device, warn);
 
     private MemoryEstimate Of(ITrainedModel outline, RunConfig config, int longestRow) => MemoryEstimate.Of(
         outline, config.Training.RowsAtOnce, longestRow, OptimizerBytes(outline.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
