@@ -106,9 +106,9 @@ internal static class DoctorCommand
         if (isCpu)
         {
             var instructions = string.Join(" and ", Processor.BFloat16Instructions);
-            Line("bfloat16", instructions.Length == 0 ? "the processor has no instructions for it: it saves memory and no time"
+            Line("bfloat16", instructions.Length == 0 ? "the processor has no instructions for it: it saves memory, but no time"
                 : half > FasterByInstructions * single ? $"products use the processor's {instructions}"
-                : $"the processor has {instructions}, and the products of this torch are no faster for it");
+                : $"the processor has {instructions}, but matrix products of this torch are no faster with it");
         }
     }
 

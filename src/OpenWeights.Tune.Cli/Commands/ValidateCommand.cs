@@ -135,7 +135,7 @@ internal static class ValidateCommand
             Console.Error.WriteLine($"error: {(problem.Place.Length == 0 ? problem.Message : problem)}");
         }
 
-        // What is doubtful comes after what is wrong has been mended.
+        // Warnings are told once nothing is wrong.
         foreach (var warning in findings.Problems.Count == 0 ? findings.Warnings : [])
         {
             Console.Error.WriteLine($"warning: {warning}");

@@ -23,7 +23,7 @@ public sealed class ForeignNameTests
     [TestCase("training: { optim: paged_adamw_8bit }", "`optimizer: adamw_8bit`")]
     [TestCase("adapter: { type: loha }", "'loha' is not possible here; of PEFT's kinds of adapter only lora is supported")]
     [TestCase("adapter: { type: IA3 }", "'IA3' is not possible here; of PEFT's kinds of adapter only lora is supported")]
-    [TestCase("adapter: { type: p-tuning }", "only lora is supported, also as DoRA (adapter.use_dora)")]
+    [TestCase("adapter: { type: p-tuning }", "only lora is supported, with its forms DoRA (use_dora)")]
     [TestCase("training: { bf16: true }", "model.dtype; write `dtype: bfloat16` in the section model")]
     [TestCase("training: { lr_scheduler_type: constant_with_warmup }", "`lr_scheduler: constant`")]
     [TestCase("training: { gradient_checkpointing: true }", "`activation_checkpointing: block`")]
