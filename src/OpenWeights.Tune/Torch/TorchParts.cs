@@ -29,7 +29,7 @@ public sealed partial record TorchParts(string? Blas, string? OneDnn, string? Op
     {
         if (First(lines, MklVersion()) is { } mkl)
         {
-            return $"MKL {mkl}{(File(files, "libmkl_core") is null ? ", inside libtorch" : "")}";
+            return $"MKL {mkl}{(File(files, "libmkl_core") is null ? ", inside libtorch" : "")}{(MklInstructions.AreByFeature ? ", which chooses its kernels by the processor's features" : MklInstructions.Concerns ? ", which chooses older kernels on processors that are not Intel's" : "")}";
         }
 
         // A distribution's libtorch is built against any BLAS, and the one that is loaded counts.
