@@ -135,8 +135,7 @@ internal static class ValidateCommand
             Console.Error.WriteLine($"error: {(problem.Place.Length == 0 ? problem.Message : problem)}");
         }
 
-        // Warnings are told once nothing is wrong.
-        foreach (var warning in findings.Problems.Count == 0 ? findings.Warnings : [])
+        foreach (var warning in findings.Warnings)
         {
             Console.Error.WriteLine($"warning: {warning}");
         }
