@@ -11,6 +11,9 @@ internal static class CommonOptions
 {
     internal static Option<string> Model() => new("--model") { Description = "The base model: its folder, a GGUF file, a run's folder (with its adapter on), or its name on the Hub.", HelpName = "DIR", Required = true };
 
+    /// <summary>A tokenizer and its chat template, which a model has too.</summary>
+    internal static Option<string?> Tokenizer() => new("--model", "--tokenizer") { Description = "The model whose tokenizer and chat template are used: its folder, a GGUF file, a run's folder, its name on the Hub (no weights are fetched), or a tokenizer's file.", HelpName = "DIR_OR_FILE" };
+
     internal static Option<string[]> Adapters(string description = "An adapter: its folder, as PEFT writes it, a run's or a checkpoint's; DIR=0.7 takes so much of it, and several are added up.")
     {
         var option = new Option<string[]>("--adapter") { Description = description, HelpName = "DIR" };
@@ -58,20 +61,26 @@ internal static class CommonOptions
         where T : struct, INumber<T>
     {
         var option = new Option<T>(name) { Description = description, DefaultValueFactory = _ => fallback };
-        option.Validators.Add(result =>
-        {
-            if (!AreNumbers<T>(result))
-            {
-                return;
-            }
-
-            var value = result.GetValueOrDefault<T>();
-            if (value < least || value > (most ?? value) || T.IsNaN(value))
-            {
-                result.AddError(most is { } bound ? $"{name} must be from {least} to {bound}." : $"{name} must be at least {least}.");
-            }
-        });
+        option.Validators.Add(result => RequireBounds(result, static r => r.GetValueOrDefault<T>(), least, most));
         return option;
+    }
+
+    /// <summary>A number within a bound that may be left out.</summary>
+    internal static Option<T?> Number<T>(string name, string description, T least)
+        where T : struct, INumber<T>
+    {
+        var option = new Option<T?>(name) { Description = description };
+        option.Validators.Add(result => RequireBounds(result, static r => r.GetValueOrDefault<T?>(), least, null));
+        return option;
+    }
+
+    private static void RequireBounds<T>(OptionResult result, Func<OptionResult, T?> get, T least, T? most)
+        where T : struct, INumber<T>
+    {
+        if (AreNumbers<T>(result) && get(result) is { } value && (value < least || value > (most ?? value) || T.IsNaN(value)))
+        {
+            result.AddError(most is { } bound ? $"{result.Option.Name} must be from {least} to {bound}." : $"{result.Option.Name} must be at least {least}.");
+        }
     }
 
     /// <summary>Whether what was given are numbers, which the parser asks for only after the validators; it says what is wrong.</summary>
