@@ -21,6 +21,14 @@ internal sealed class PromptRenderer
         messages = ((PyList)variables["messages"]!).Items;
     }
 
+    private PromptRenderer(PromptRenderer other, List<object?> messages)
+    {
+        template = other.template;
+        now = other.now;
+        variables = other.variables;
+        this.messages = messages;
+    }
+
     public int MessageCount => messages.Count;
 
     public string? RoleOf(int message) =>
@@ -73,15 +81,18 @@ internal sealed class PromptRenderer
     public RenderState? Beginning(int count, bool withPrompt, bool isTraced) => Try(messages[..count], withPrompt, isTraced);
 
     /// <summary>The first messages and a plain one after them; null if the template refuses that or fails.</summary>
-    public TracedText? Plain(int count, string role)
+    public TracedText? Plain(int count, string role) =>
+        Try([.. messages[..count], Probe(count, role)], withPrompt: false, isTraced: true) is { } state ? new TracedText(state) : null;
+
+    /// <summary>The conversation with a plain message after it.</summary>
+    public PromptRenderer With(string role) => new(this, [.. messages, Probe(messages.Count, role)]);
+
+    // Messages know their place.
+    private static object? Probe(int place, string role) => JsonValues.Messages([.. Enumerable.Range(0, place + 1).Select(_ => (JsonNode)new JsonObject
     {
-        var probe = JsonValues.Messages([.. Enumerable.Range(0, count + 1).Select(_ => (JsonNode)new JsonObject
-        {
-            ["role"] = role,
-            ["content"] = "x",
-        })]).Items[count];
-        return Try([.. messages[..count], probe], withPrompt: false, isTraced: true) is { } state ? new TracedText(state) : null;
-    }
+        ["role"] = role,
+        ["content"] = "x",
+    })]).Items[place];
 
     private RenderState? Try(List<object?> chosen, bool withPrompt, bool isTraced)
     {
