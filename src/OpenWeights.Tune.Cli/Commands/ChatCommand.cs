@@ -11,7 +11,7 @@ internal static class ChatCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "An adapter: its folder, a run's or a checkpoint's, or NAME=DIR; of several the first is on, and /adapter NAME changes to another.", HelpName = "[NAME=]DIR" };
-    private static readonly Option<string?> s_system = new("--system") { Description = "What the model is told first.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_system = new("--system") { Description = "The system message that stands first.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(512, 0.7);
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();

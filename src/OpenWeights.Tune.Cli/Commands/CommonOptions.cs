@@ -14,7 +14,7 @@ internal static class CommonOptions
     /// <summary>A tokenizer and its chat template, which a model has too.</summary>
     internal static Option<string?> Tokenizer() => new("--model", "--tokenizer") { Description = "The model whose tokenizer and chat template are used: its folder, a GGUF file, a run's folder, its name on the Hub (no weights are fetched), or a tokenizer's file.", HelpName = "DIR_OR_FILE" };
 
-    internal static Option<string[]> Adapters(string description = "An adapter: its folder, as PEFT writes it, a run's or a checkpoint's; DIR=0.7 takes so much of it, and several are added up.")
+    internal static Option<string[]> Adapters(string description = "An adapter: its folder, as PEFT writes it, a run's or a checkpoint's; DIR=0.7 scales it, and several are added up.")
     {
         var option = new Option<string[]>("--adapter") { Description = description, HelpName = "DIR" };
         option.Validators.Add(static result =>
@@ -30,15 +30,15 @@ internal static class CommonOptions
 
     internal static Option<string?> Quantization()
     {
-        var option = new Option<string?>("--quantization") { Description = "Hold the linear layers in few bits while running: none, nf4 or int8; as an adapter was trained, so it works best." };
+        var option = new Option<string?>("--quantization") { Description = "Quantise the linear layers while running: none, nf4 or int8. An adapter works best as it was trained." };
         _ = option.OnlyFrom("none", "nf4", "int8");
         return option;
     }
 
     /// <summary>The same of a command that prints JSON anyway.</summary>
-    internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, as without it." };
+    internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, which this command does anyway." };
 
-    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Take an adapter over a base whose values are not those that it was made for." };
+    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Use an adapter on a base with other values than it was made for." };
 
     internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
 

@@ -19,7 +19,7 @@ internal static class EvaluateCommand
     private static readonly Option<int?> s_maxPositions = CommonOptions.Number<int>("--max-positions", "The longest text, in tokens, that the model may be given; left out, what max_position_embeddings of its config.json allows after rope scaling.", 2);
     private static readonly Option<string> s_badRows = new("--bad-rows") { Description = "What happens to a row that cannot be read: error, or skip, which counts it.", DefaultValueFactory = static _ => "error" };
     private static readonly Option<string> s_untrained = new("--untrained-rows") { Description = "What happens to a row in which nothing is measured: error, or drop, which counts it.", DefaultValueFactory = static _ => "error" };
-    private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Rows at once.", 4, 1);
+    private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "How many rows are computed at once.", 4, 1);
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     // Messages about rows speak of the options in the settings' place.
@@ -38,7 +38,7 @@ internal static class EvaluateCommand
         _ = s_overLength.OnlyFrom("error", "drop", "truncate", "split");
         _ = s_badRows.OnlyFrom("error", "skip");
         _ = s_untrained.OnlyFrom("error", "drop");
-        var command = new Command("evaluate", "Gives loss, perplexity and token accuracy on rows.");
+        var command = new Command("evaluate", "Measures loss, perplexity and token accuracy on rows.");
         s_model.AddTo(command, [s_data, .. s_rows.All, s_trainOn, s_maxLength, s_overLength, s_maxPositions, s_badRows, s_untrained, s_batch, s_json]);
         command.SetAction(Run);
         return command;

@@ -29,7 +29,7 @@ internal static class InspectCommand
 
     internal static Command Create()
     {
-        var command = new Command("inspect", "Tells what a folder or file is, and what is in it.") { s_path, s_tensors, s_json };
+        var command = new Command("inspect", "Tells what a folder or a file is, and what is in it.") { s_path, s_tensors, s_json };
         command.SetAction(Run);
         return command;
     }

@@ -14,7 +14,7 @@ internal static class RenderCommand
     private static readonly Option<string?> s_template = new("--template") { Description = "A file with a chat template.", HelpName = "FILE.jinja" };
     private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}; - reads it from stdin. All else, such as \"enable_thinking\" or \"bos_token\", is a variable of the template, also inside \"kwargs\".", HelpName = "FILE", Required = true };
     private static readonly Option<string?> s_values = ModelOptions.ChatTemplateKwargs();
-    private static readonly Option<string?> s_now = new("--now") { Description = "The time that templates are told, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
+    private static readonly Option<string?> s_now = new("--now") { Description = "The time that strftime_now gives templates, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
     private static readonly Option<string?> s_bos = new("--bos") { Description = "The token that begins a text.", HelpName = "T" };
     private static readonly Option<string?> s_eos = new("--eos") { Description = "The token that ends a text.", HelpName = "T" };
 
@@ -25,7 +25,7 @@ internal static class RenderCommand
 
     internal static Command Create()
     {
-        var command = new Command("render", "Puts messages through a chat template.") { s_tokenizer, s_template, s_input, s_values, s_now, s_bos, s_eos, s_json };
+        var command = new Command("render", "Shows the text that a chat template makes of messages.") { s_tokenizer, s_template, s_input, s_values, s_now, s_bos, s_eos, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_tokenizer) is null == result.GetValue(s_template) is null)

@@ -18,12 +18,12 @@ internal static class ScoreCommand
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to score: a JSON list of messages, put through the model's chat template; - reads it from stdin.", HelpName = "FILE" };
     private static readonly Option<string?> s_input = new("--input") { Description = "Rows to score, each with \"text\" or \"input_ids\": JSON lines, a JSON array, CSV, Parquet or plain text.", HelpName = "FILE" };
     private static readonly DataOptions s_rows = new();
-    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write each line's logits, [tokens, vocabulary], as a tensor named by its number from 0.", HelpName = "FILE.safetensors" };
+    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write the logits of each text, [tokens, vocabulary], as a tensor named by the text's number from 0.", HelpName = "FILE.safetensors" };
     private static readonly Option<bool> s_json = CommonOptions.JsonAnyway();
 
     internal static Command Create()
     {
-        var command = new Command("score", "Gives the log-probability of each token of texts.");
+        var command = new Command("score", "Prints the log-probability of each token of texts.");
         s_model.AddTo(command, [s_text, s_messages, s_input, .. s_rows.OfTexts, s_logits, s_json]);
         command.Validators.Add(static result =>
         {

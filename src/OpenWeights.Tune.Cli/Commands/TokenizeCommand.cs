@@ -20,7 +20,7 @@ internal static class TokenizeCommand
     internal static Command Create()
     {
         s_tokenizer.Required = true;
-        var command = new Command("tokenize", "Shows the tokens of texts, and the texts of these tokens.") { s_tokenizer, s_text, s_input, s_offsets, s_json };
+        var command = new Command("tokenize", "Shows the tokens of texts, and the texts that these tokens decode to.") { s_tokenizer, s_text, s_input, s_offsets, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_text) is null or [] == result.GetValue(s_input) is null)

@@ -118,7 +118,7 @@ internal sealed class AssistantSpanFinder
     private void AddAround(List<ChatSpan> spans, Region region, int start, int foreignStart, int foreignEnd)
     {
         var message = region.Members[0];
-        var finished = prompts.Beginning(message + 1, withPrompt: false, isTraced: false)?.Output.Build().Value
+        var finished = prompts.TextOf(message + 1, withPrompt: false)
             ?? throw ForeignText();
         var common = Math.Min(finished.AsSpan().CommonPrefixLength(text.Text), foreignStart);
         var end = common == finished.Length ? common : TokenBoundary.Before(text.Text, common, start);

@@ -12,6 +12,8 @@ internal sealed class PromptRenderer
     private readonly Dictionary<string, object?> variables;
     private readonly List<object?> messages;
     private readonly DateTime now;
+    private readonly Dictionary<bool, string?> texts = [];
+    private int textsCount = -1;
 
     public PromptRenderer(ChatTemplate template, ChatTemplateInput input)
     {
@@ -79,6 +81,23 @@ internal sealed class PromptRenderer
 
     /// <summary>The first messages; null if the template refuses them or fails.</summary>
     public RenderState? Beginning(int count, bool withPrompt, bool isTraced) => Try(messages[..count], withPrompt, isTraced);
+
+    /// <summary>The text of the first messages; null if the template refuses them or fails. One turn asks for the same ones several times.</summary>
+    public string? TextOf(int count, bool withPrompt)
+    {
+        if (textsCount != count)
+        {
+            textsCount = count;
+            texts.Clear();
+        }
+
+        if (!texts.TryGetValue(withPrompt, out var text))
+        {
+            texts.Add(withPrompt, text = Beginning(count, withPrompt, isTraced: false)?.Output.Build().Value);
+        }
+
+        return text;
+    }
 
     /// <summary>The first messages and a plain one after them; null if the template refuses that or fails.</summary>
     public TracedText? Plain(int count, string role) =>

@@ -47,7 +47,7 @@ internal sealed class TurnEndFinder
             // What closes a tool call or a reasoning says nothing of how an answer ends.
             var calls = prompts.CalledBy(region.Members[^1]).Any();
             isEndWritten |= region.ContentEnd > region.ContentStart && !calls;
-            Missing = calls ? EndBeforeAnother(region, "tool") : null;
+            Missing = calls ? EndBeforeAnother(region, "tool", after.TrimEnd().ToString()) : null;
             return region.IsShared && region.End < text.Text.Length && text.Content(region.End, region.End + 1).Any()
                 ? throw RegionFinder.Refusal("the template writes it into the turn of another message, without the tokenizer's end token behind it")
                 : tail + after.TrimEnd().Length;
@@ -59,7 +59,7 @@ internal sealed class TurnEndFinder
             return end;
         }
 
-        Missing = EndBeforeAnother(region, "user");
+        Missing = EndBeforeAnother(region, "user", closing: "");
         if (Missing is not null)
         {
             return tail;
@@ -105,10 +105,10 @@ internal sealed class TurnEndFinder
     }
 
     /// <summary>
-    /// What ends the last turn of the conversation once a message of a role follows it, behind what is written of its end here; null if
-    /// that is the same, or if the turn is not the last, or the template takes no such message.
+    /// What ends the last turn of the conversation once a message of a role follows it, behind what closes it here; null if nothing does,
+    /// or if the turn is not the last, or the template takes no such message.
     /// </summary>
-    private string? EndBeforeAnother(Region region, string role)
+    private string? EndBeforeAnother(Region region, string role, string closing)
     {
         var last = region.Members[^1];
         if (last != prompts.MessageCount - 1 || region.IsShared || !RegionFinder.IsBlank(text, region.End, text.Text.Length) )
@@ -125,7 +125,12 @@ internal sealed class TurnEndFinder
                 return null;
             }
 
-            var written = turn.ContentEnd + followed.Text.AsSpan(turn.ContentEnd, turn.End - turn.ContentEnd).TrimEnd().Length;
+            var written = turn.ContentEnd + closing.Length;
+            if (!followed.Text.AsSpan(turn.ContentEnd).StartsWith(closing, StringComparison.Ordinal))
+            {
+                return null;
+            }
+
             var end = new TurnEndFinder(longer, followed, beginToken, endTokens, new HashSet<string>()).Find(turn, turn.ContentStart);
             return end > written ? followed.Text[written..end] : null;
         }
@@ -189,7 +194,7 @@ internal sealed class TurnEndFinder
         }
 
         var rest = text.Text[tail..].TrimEnd();
-        var without = prompts.Beginning(count, withPrompt: false, isTraced: false)?.Output.Build().Value;
+        var without = prompts.TextOf(count, withPrompt: false);
         return without is not null && !without.AsSpan().TrimEnd().EndsWith(rest.AsSpan().TrimStart(), StringComparison.Ordinal)
             ? tail + rest.Length
             : null;
