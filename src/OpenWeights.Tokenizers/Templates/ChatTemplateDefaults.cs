@@ -51,7 +51,8 @@ public static class ChatTemplateDefaults
         ArgumentNullException.ThrowIfNull(name);
         return Chat.Contains(name) ? $"'{name}' is the chat's own, and cannot be set."
             : Tokens.Contains(name) ? $"'{name}' is the tokenizer's, and cannot be set."
-            : name.Length == 0 || Words.Contains(name) || char.IsAsciiDigit(name[0]) || !name.All(static c => char.IsAsciiLetterOrDigit(c) || c == '_')
+            : Words.Contains(name) ? $"'{name}' is a word of the template language, and no variable."
+            : name.Length == 0 || char.IsAsciiDigit(name[0]) || !name.All(static c => char.IsAsciiLetterOrDigit(c) || c == '_')
                 ? $"'{name}' is no name of a template's variable: such names have letters, digits and _."
             : null;
     }

@@ -63,10 +63,10 @@ public sealed class RunConfigTests
             model: { path: base }
             data:
               train: rows.jsonl
-              chat_template_kwargs: { flag: true, word: "true", none: null, whole: 3, share: 0.5, list: [a, 1], map: { x: off } }
+              chat_template_kwargs: { flag: true, word: "true", empty: null, whole: 3, share: 0.5, list: [a, 1], map: { x: off } }
             """);
         var config = RunConfigFile.Read(path, ["data.chat_template_kwargs.effort=low"]);
-        const string expected = """{"flag":true,"word":"true","none":null,"whole":3,"share":0.5,"list":["a",1],"map":{"x":"off"},"effort":"low"}""";
+        const string expected = """{"flag":true,"word":"true","empty":null,"whole":3,"share":0.5,"list":["a",1],"map":{"x":"off"},"effort":"low"}""";
         Assert.That(JsonSerializer.Serialize(config.Data.ChatTemplateKwargs), Is.EqualTo(expected));
         var again = folder.Write("again.yaml", ConfigWriter.Write(config));
         Assert.That(JsonSerializer.Serialize(RunConfigFile.Read(again, []).Data.ChatTemplateKwargs), Is.EqualTo(expected));

@@ -111,7 +111,7 @@ internal sealed class TurnEndFinder
     private string? EndBeforeAnother(Region region, string role, string closing)
     {
         var last = region.Members[^1];
-        if (last != prompts.MessageCount - 1 || region.IsShared || !RegionFinder.IsBlank(text, region.End, text.Text.Length) )
+        if (last != prompts.MessageCount - 1 || region.IsShared || !RegionFinder.IsBlank(text, region.End, text.Text.Length))
         {
             return null;
         }
