@@ -1,6 +1,8 @@
+using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -12,7 +14,7 @@ internal sealed class ModelSession : IDisposable
 {
     private readonly Lazy<Tokenizer> _tokenizer;
 
-    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase = false)
+    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues)
     {
         Devices.UseAllCores();
         (model, var own) = ModelPath.WithAdapter(model);
@@ -26,7 +28,8 @@ internal sealed class ModelSession : IDisposable
 
         Adapters = new AdapterSet(Loaded.Model);
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
-        ChatTemplate = choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null);
+        ChatTemplate = NamedTemplates.WithValues(
+            choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null), Loaded.Folder.FolderPath, templateValues);
         _tokenizer = new Lazy<Tokenizer>(() => ChatTemplate is { } template ? Tokenizer.Load(model).WithChatTemplate(template) : Tokenizer.Load(model));
         foreach (var choice in choices)
         {
@@ -40,7 +43,7 @@ internal sealed class ModelSession : IDisposable
         Adapters.Use([.. choices.Select(static c => (c.Folder, c.Weight))]);
     }
 
-    /// <summary>The chat template that an adapter brings along; null for the model's.</summary>
+    /// <summary>The chat template that an adapter brings along, or one with the values that were asked for; null for the model's.</summary>
     internal string? ChatTemplate { get; }
 
     internal LoadedModel Loaded { get; }
@@ -50,6 +53,13 @@ internal sealed class ModelSession : IDisposable
     internal CausalLanguageModel Model => Loaded.Model;
 
     internal Tokenizer Tokenizer => _tokenizer.Value;
+
+    /// <summary>The folder or file to read the tokenizer of a model from, and the chat template that a run has in the place of the model's.</summary>
+    internal static (string Path, string? ChatTemplate) FindTokenizer(string model)
+    {
+        (model, var adapter) = ModelPath.WithAdapter(model);
+        return (ModelPath.ResolveTokenizer(model, new DownloadConsole(), Signals.Stop), adapter is null ? null : PeftFolder.ChatTemplate(adapter));
+    }
 
     internal static void Warn(string warning) => Console.Error.WriteLine($"warning: {warning}");
 

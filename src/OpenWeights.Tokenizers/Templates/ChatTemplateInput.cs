@@ -23,6 +23,12 @@ public sealed class ChatTemplateInput
     /// </summary>
     public IReadOnlyDictionary<string, string> SpecialTokens { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>
+    /// The texts of more tokens at which serving stops, as generation_config.json names them. Where one stands directly behind an
+    /// assistant turn, it ends the turn, although it may be the beginning of the next one (GLM's <c>&lt;|user|&gt;</c>).
+    /// </summary>
+    public IReadOnlyList<string> EndTokens { get; init; } = [];
+
     /// <summary>More variables, such as <c>enable_thinking</c>: transformers' <c>chat_template_kwargs</c>. They go before special tokens.</summary>
     public JsonObject? Variables { get; init; }
 

@@ -3,12 +3,13 @@ namespace OpenWeights.Tokenizers.Templates;
 /// <summary>A rendered conversation, with what each message contributed and what the assistant has to produce.</summary>
 public sealed class RenderedChat
 {
-    internal RenderedChat(string text, IReadOnlyList<ChatSpan> messageSpans, IReadOnlyList<ChatSpan> assistantSpans, IReadOnlyList<string> warnings)
+    internal RenderedChat(string text, IReadOnlyList<ChatSpan> messageSpans, IReadOnlyList<ChatSpan> assistantSpans, IReadOnlyList<string> warnings, string? missingEnd = null)
     {
         Text = text;
         MessageSpans = messageSpans;
         AssistantSpans = assistantSpans;
         Warnings = warnings;
+        MissingEnd = missingEnd;
     }
 
     /// <summary>The text, exactly as <see cref="ChatTemplate.Render"/> gives it.</summary>
@@ -27,6 +28,12 @@ public sealed class RenderedChat
     /// template's own <c>{% generation %}</c> blocks are taken exactly as they are.
     /// </summary>
     public IReadOnlyList<ChatSpan> AssistantSpans { get; }
+
+    /// <summary>
+    /// What the template writes behind the last turn of the assistant only where another message follows, and not here, where the turn ends
+    /// the text; null where nothing is missing. Behind the last of <see cref="AssistantSpans"/> it teaches the model to stop.
+    /// </summary>
+    public string? MissingEnd { get; }
 
     /// <summary>Sentences about the template that whoever trains on this text should see once; usually none.</summary>
     public IReadOnlyList<string> Warnings { get; }

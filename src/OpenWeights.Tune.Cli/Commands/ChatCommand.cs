@@ -1,6 +1,7 @@
 using System.CommandLine;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -10,10 +11,11 @@ internal static class ChatCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "An adapter: its folder, a run's or a checkpoint's, or NAME=DIR; of several the first is on, and /adapter NAME changes to another.", HelpName = "[NAME=]DIR" };
-    private static readonly Option<string?> s_system = new("--system") { Description = "What the model is told first.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_system = new("--system") { Description = "The system message that stands first.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(512, 0.7);
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
+    private static readonly Option<string?> s_values = ModelOptions.ChatTemplateKwargs();
     private static readonly Option<string> s_device = CommonOptions.Device();
     private static readonly Option<string> s_dtype = CommonOptions.DType();
 
@@ -27,7 +29,7 @@ internal static class ChatCommand
                 result.AddError($"--adapter: {(wrong.Key == ChatLoop.None ? "'none' is the base alone" : $"two adapters are named {wrong.Key}")}; name them with NAME=DIR.");
             }
         });
-        var command = new Command("chat", "Talks with a model in the terminal. /help tells what can be typed.") { s_model, s_adapters, s_system, s_device, s_dtype, s_quantization, s_anyBase };
+        var command = new Command("chat", "Talks with a model in the terminal. /help tells what can be typed.") { s_model, s_adapters, s_system, s_values, s_device, s_dtype, s_quantization, s_anyBase };
         s_sampling.AddTo(command);
         command.SetAction(Run);
         return command;
@@ -35,13 +37,16 @@ internal static class ChatCommand
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization));
+        using var session = new ModelSession(arguments.GetValue(s_model)!, [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization), anyBase: false, []);
         foreach (var (name, folder) in (arguments.GetValue(s_adapters) ?? []).Select(Named))
         {
             _ = session.Adapters.Load(name, folder, ModelSession.Warn, arguments.GetValue(s_anyBase));
         }
 
-        var template = (arguments.GetValue(s_adapters) ?? []).Select(static a => PeftFolder.ChatTemplate(Named(a).Folder)).FirstOrDefault(static t => t is not null);
+        var template = NamedTemplates.WithValues(
+            (arguments.GetValue(s_adapters) ?? []).Select(static a => PeftFolder.ChatTemplate(Named(a).Folder)).FirstOrDefault(static t => t is not null) ?? session.ChatTemplate,
+            session.Loaded.Folder.FolderPath,
+            ModelOptions.Values(arguments.GetValue(s_values)));
         var tokenizer = template is null ? session.Tokenizer : session.Tokenizer.WithChatTemplate(template);
         try
         {

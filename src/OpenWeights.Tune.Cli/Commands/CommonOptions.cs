@@ -12,7 +12,10 @@ internal static class CommonOptions
 {
     internal static Option<string> Model() => new("--model") { Description = "The base model: its folder, a GGUF file, a run's folder (with its adapter on), or its name on the Hub.", HelpName = "DIR", Required = true };
 
-    internal static Option<string[]> Adapters(string description = "An adapter: its folder, as PEFT writes it, a run's or a checkpoint's; DIR=0.7 takes so much of it, and several are added up.")
+    /// <summary>A tokenizer and its chat template, which a model has too.</summary>
+    internal static Option<string?> Tokenizer() => new("--model", "--tokenizer") { Description = "The model whose tokenizer and chat template are used: its folder, a GGUF file, a run's folder, its name on the Hub (no weights are fetched), or a tokenizer's file.", HelpName = "DIR_OR_FILE" };
+
+    internal static Option<string[]> Adapters(string description = "An adapter: its folder, as PEFT writes it, a run's or a checkpoint's; DIR=0.7 scales it, and several are added up.")
     {
         var option = new Option<string[]>("--adapter") { Description = description, HelpName = "DIR" };
         option.Validators.Add(static result =>
@@ -28,7 +31,7 @@ internal static class CommonOptions
 
     internal static Option<string?> Quantization()
     {
-        var option = new Option<string?>("--quantization") { Description = "Hold the linear layers in few bits while running: none, nf4 or int8; as an adapter was trained, so it works best." };
+        var option = new Option<string?>("--quantization") { Description = "Quantise the linear layers while running: none, nf4 or int8. An adapter works best as it was trained." };
         _ = option.OnlyFrom("none", "nf4", "int8");
         return option;
     }
@@ -40,9 +43,9 @@ internal static class CommonOptions
         : throw new ConfigException([new ConfigProblem("", "--output", $"{output} exists already; give another --output, or remove it.")]);
 
     /// <summary>The same of a command that prints JSON anyway.</summary>
-    internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, as without it." };
+    internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, which this command does anyway." };
 
-    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Take an adapter over a base whose values are not those that it was made for." };
+    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Use an adapter on a base with other values than it was made for." };
 
     internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
 
@@ -64,20 +67,26 @@ internal static class CommonOptions
         where T : struct, INumber<T>
     {
         var option = new Option<T>(name) { Description = description, DefaultValueFactory = _ => fallback };
-        option.Validators.Add(result =>
-        {
-            if (!AreNumbers<T>(result))
-            {
-                return;
-            }
-
-            var value = result.GetValueOrDefault<T>();
-            if (value < least || value > (most ?? value) || T.IsNaN(value))
-            {
-                result.AddError(most is { } bound ? $"{name} must be from {least} to {bound}." : $"{name} must be at least {least}.");
-            }
-        });
+        option.Validators.Add(result => RequireBounds(result, static r => r.GetValueOrDefault<T>(), least, most));
         return option;
+    }
+
+    /// <summary>A number within a bound that may be left out.</summary>
+    internal static Option<T?> Number<T>(string name, string description, T least)
+        where T : struct, INumber<T>
+    {
+        var option = new Option<T?>(name) { Description = description };
+        option.Validators.Add(result => RequireBounds(result, static r => r.GetValueOrDefault<T?>(), least, null));
+        return option;
+    }
+
+    private static void RequireBounds<T>(OptionResult result, Func<OptionResult, T?> get, T least, T? most)
+        where T : struct, INumber<T>
+    {
+        if (AreNumbers<T>(result) && get(result) is { } value && (value < least || value > (most ?? value) || T.IsNaN(value)))
+        {
+            result.AddError(most is { } bound ? $"{result.Option.Name} must be from {least} to {bound}." : $"{result.Option.Name} must be at least {least}.");
+        }
     }
 
     /// <summary>Whether what was given are numbers, which the parser asks for only after the validators; it says what is wrong.</summary>

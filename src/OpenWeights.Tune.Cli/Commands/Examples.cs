@@ -49,9 +49,9 @@ internal static class Examples
         ],
         ["generate"] =
         [
-            ("owt generate --model SmolLM2-135M-Instruct --prompt \"Once upon a time\"", "go on from a text"),
-            ("owt generate --model SmolLM2-135M-Instruct --adapter runs/mine --messages chat.json", "answer messages with an adapter on"),
-            ("owt generate --model runs/mine --prompt \"Hello\" --temperature 0.7 --top-p 0.9 --json", "draw instead of taking the likeliest; JSON"),
+            ("owt generate --model runs/mine --message \"What is our return policy?\"", "answer a question, through the chat template"),
+            ("owt generate --model SmolLM2-135M-Instruct --adapter runs/mine --messages chat.json --temperature 0.7 --json", "answer a conversation, drawing instead of taking the likeliest token; JSON"),
+            ("owt generate --model SmolLM2-135M-Instruct --prompt \"Once upon a time\"", "continue a text as it is"),
         ],
         ["chat"] =
         [
@@ -61,22 +61,23 @@ internal static class Examples
         ],
         ["score"] =
         [
-            ("owt score --model SmolLM2-135M-Instruct --input texts.jsonl", "a line of log-probabilities for each text"),
+            ("owt score --model SmolLM2-135M-Instruct --text \"The sky is blue.\"", "the log-probability of each token"),
             ("owt score --model SmolLM2-135M-Instruct --adapter runs/mine --input texts.jsonl --logits logits.safetensors", "the logits too"),
         ],
         ["evaluate"] =
         [
             ("owt evaluate --model SmolLM2-135M-Instruct --adapter runs/mine --data eval.jsonl", "loss, perplexity and token accuracy"),
+            ("owt evaluate --model runs/mine --data eval.csv --field prompt=question --field completion=answer --separator \" \"", "columns of other names, with a space between prompt and completion"),
             ("owt evaluate --model runs/mine --data eval.jsonl --over-length truncate --json", "long rows cut; JSON"),
         ],
         ["tokenize"] =
         [
-            ("owt tokenize --tokenizer SmolLM2-135M-Instruct --input texts.json", "texts.json is a list: [\"one\", \"two\"]"),
-            ("owt tokenize --tokenizer tokenizer.json --input texts.json --offsets", "and where each token stands in its text"),
+            ("owt tokenize --model SmolLM2-135M-Instruct --text \"Hello there\"", "the tokens of a text"),
+            ("owt tokenize --model tokenizer.json --input texts.json --offsets", "texts.json is a list, [\"one\", \"two\"]; also where each token stands in its text"),
         ],
         ["render"] =
         [
-            ("owt render --tokenizer SmolLM2-135M-Instruct --input cases.json", "cases.json is a list: [{\"name\": \"a\", \"messages\": [...]}]"),
+            ("owt render --model SmolLM2-135M-Instruct --input cases.json", "cases.json is a list: [{\"name\": \"a\", \"messages\": [...]}]"),
             ("owt render --template chat.jinja --input cases.json --bos \"<s>\" --eos \"</s>\"", "with a template of its own"),
         ],
         ["export"] =
@@ -88,7 +89,7 @@ internal static class Examples
         ["inspect"] =
         [
             ("owt inspect runs/mine", "a run"),
-            ("owt inspect SmolLM2-135M-Instruct --json", "a model with all its tensors; JSON"),
+            ("owt inspect SmolLM2-135M-Instruct --json", "a model, with all its tensors; JSON"),
         ],
         ["download"] =
         [

@@ -11,26 +11,29 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>owt generate.</summary>
 internal static class GenerateCommand
 {
-    private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
-    private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
-    private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
-    private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "The text to go on from, as it is, without the chat template; several are continued side by side.", HelpName = "TEXT" };
-    private static readonly Option<string?> s_messages = new("--messages") { Description = "A JSON file with a list of messages, put through the model's chat template.", HelpName = "FILE" };
+    private static readonly ModelOptions s_model = new();
+    private static readonly Option<string[]> s_message = new("--message") { Description = "A user's message to answer, put through the model's chat template; - reads it from stdin. Several are answered side by side, each on its own.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_system = new("--system") { Description = "The system message that stands before each --message.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_messages = new("--messages") { Description = "A whole conversation to answer: a JSON list of messages, put through the model's chat template; - reads it from stdin.", HelpName = "FILE" };
+    private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "A text to continue as it is, without the chat template; - reads it from stdin. Several are continued side by side.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(128, 0);
     private static readonly Option<bool> s_json = CommonOptions.Json();
-    private static readonly Option<string> s_device = CommonOptions.Device();
-    private static readonly Option<string> s_dtype = CommonOptions.DType();
 
     internal static Command Create()
     {
-        var command = new Command("generate", "Continues texts, or answers messages.") { s_model, s_adapter, s_prompt, s_messages, s_json, s_device, s_dtype, s_quantization, s_anyBase };
+        var command = new Command("generate", "Answers messages, or continues texts.");
+        s_model.AddTo(command, s_message, s_system, s_messages, s_prompt, s_json);
         s_sampling.AddTo(command);
         command.Validators.Add(static result =>
         {
-            if (result.GetValue(s_prompt) is null or [] == result.GetValue(s_messages) is null)
+            var given = new[] { result.GetValue(s_message) is { Length: > 0 }, result.GetValue(s_messages) is not null, result.GetValue(s_prompt) is { Length: > 0 } };
+            if (given.Count(static g => g) != 1)
             {
-                result.AddError("give one of --prompt and --messages.");
+                result.AddError("give one of --message, --messages and --prompt.");
+            }
+            else if (!given[0] && result.GetValue(s_system) is not null)
+            {
+                result.AddError($"--system goes with --message; {(given[1] ? "a system message of --messages stands first in its list" : "--prompt takes no messages")}.");
             }
         });
         command.SetAction(Run);
@@ -39,7 +42,7 @@ internal static class GenerateCommand
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization), arguments.GetValue(s_anyBase));
+        using var session = s_model.Open(arguments);
         var prompts = Prompts(arguments, session);
         var json = arguments.GetValue(s_json);
 
@@ -72,7 +75,7 @@ internal static class GenerateCommand
 
         if (arguments.GetValue(s_prompt) is { Length: > 0 } && session.Tokenizer.ChatTemplateText is not null && stops.Exists(static s => s.Text.Length == 0))
         {
-            Console.Error.WriteLine("warning: the model ended a text at once. It has a chat template, which --prompt leaves out: --messages FILE and `owt chat` put what is said through it.");
+            Console.Error.WriteLine("warning: the model ended a text at once. It has a chat template, which --prompt leaves out; --message TEXT and `owt chat` use it.");
         }
 
         var tokens = generated.Sum(static g => g.OutputIds.Count);
@@ -84,13 +87,25 @@ internal static class GenerateCommand
     {
         if (arguments.GetValue(s_prompt) is { Length: > 0 } texts)
         {
-            return [.. texts.Select(text => session.Tokenizer.EncodePrompt(text))];
+            return [.. texts.Select(text => session.Tokenizer.EncodePrompt(InputText.Of(text)))];
         }
 
-        var path = arguments.GetValue(s_messages)!;
-        var messages = new JsonArray([.. JsonFile.ReadList(path, static item => item is JsonObject, "a JSON list of messages, such as [{\"role\": \"user\", \"content\": \"Hello\"}],").Select(static m => m.DeepClone())]);
-        return session.Tokenizer.ChatTemplateText is null
-            ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template; use --prompt.")
-            : [session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false)];
+        if (session.Tokenizer.ChatTemplateText is null)
+        {
+            throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template, which messages are put through; --prompt continues a text as it is.");
+        }
+
+        var renderer = new ChatRenderer(session.Tokenizer);
+        return [.. Chats(arguments).Select(chat => session.Tokenizer.Encode(renderer.Render(chat, tools: null, addGenerationPrompt: true), addSpecialTokens: false))];
+    }
+
+    private static IEnumerable<JsonArray> Chats(ParseResult arguments) => arguments.GetValue(s_messages) is { } path
+        ? [JsonFile.ReadMessages(path)]
+        : arguments.GetValue(s_message)!.Select(text => Chat(arguments.GetValue(s_system), InputText.Of(text)));
+
+    private static JsonArray Chat(string? system, string question)
+    {
+        static JsonObject Message(string role, string content) => new() { ["role"] = role, ["content"] = content };
+        return system is null ? [Message("user", question)] : [Message("system", system), Message("user", question)];
     }
 }

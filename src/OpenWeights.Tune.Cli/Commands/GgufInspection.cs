@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Gguf;
 
@@ -23,27 +24,16 @@ internal static class GgufInspection
             {
                 Array array => $"{array.Length} values",
                 string text when text.Length > LongestText => text[..LongestText] + "...",
-                _ => JsonValue.Create(value.ToString()),
+                _ => JsonValue.Create(Convert.ToString(value, CultureInfo.InvariantCulture)),
             };
         }
 
-        foreach (var (key, value) in file.Metadata.Any(static m => m.Key == "tokenizer.ggml.tokens") ? InspectCommand.TokenizerFile(GgufFolder.UnpackTokenizer(path)) : [])
+        if (file.Metadata.Any(static m => m.Key == "tokenizer.ggml.tokens"))
         {
-            if (key != "kind")
-            {
-                description[key] = value?.DeepClone();
-            }
+            InspectCommand.Add(description, InspectCommand.TokenizerFile(GgufFolder.UnpackTokenizer(path)));
         }
 
-        description["tensors"] = new JsonArray(
-        [
-            .. file.Tensors.Select(static t => (JsonNode)new JsonObject
-            {
-                ["name"] = t.Name,
-                ["dtype"] = t.Type.ToString(),
-                ["shape"] = new JsonArray([.. t.Shape.Select(static s => (JsonNode)s)]),
-            }),
-        ]);
+        InspectCommand.AddTensors(description, file.Tensors.Select(static t => (t.Name, t.Type.ToString(), (IReadOnlyList<long>)t.Shape, t.ElementCount, t.ByteLength)));
         return description;
     }
 }

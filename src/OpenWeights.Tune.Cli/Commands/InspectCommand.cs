@@ -6,6 +6,7 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -14,6 +15,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class InspectCommand
 {
     private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, a safetensors, GGUF or tokenizer file.", HelpName = "PATH" };
+    private static readonly Option<bool> s_tensors = new("--tensors") { Description = "List every tensor with its dtype and shape; --json always does." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     // Files that a person has beside a model, and that are no tokenizers.
@@ -27,7 +29,7 @@ internal static class InspectCommand
 
     internal static Command Create()
     {
-        var command = new Command("inspect", "Tells what a folder or file is, and what is in it.") { s_path, s_json };
+        var command = new Command("inspect", "Tells what a folder or a file is, and what is in it.") { s_path, s_tensors, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -47,43 +49,9 @@ internal static class InspectCommand
             return ExitCode.Success;
         }
 
-        foreach (var (key, value) in found)
-        {
-            if (key == "warnings")
-            {
-                value!.AsArray().ToList().ForEach(static w => Console.Out.WriteLine($"{"warning",-18} {w}"));
-                continue;
-            }
-
-            Print(key, value);
-        }
-
+        InspectText.Write(Console.Out, found, arguments.GetValue(s_tensors));
         return ExitCode.Success;
     }
-
-    private static void Print(string key, JsonNode? value)
-    {
-        if (value is JsonArray list && list.Any(static i => i is JsonObject))
-        {
-            Console.Out.WriteLine($"{key}:");
-            foreach (var item in list)
-            {
-                Console.Out.WriteLine($"  {string.Join("  ", item!.AsObject().Select(static p => Text(p.Value)))}");
-            }
-        }
-        else if (value is not null)
-        {
-            Console.Out.WriteLine($"{key,-18} {Text(value)}");
-        }
-    }
-
-    private static string Text(JsonNode? value) => value switch
-    {
-        null => "",
-        JsonArray list when list.All(static i => i is JsonValue v && v.GetValueKind() == System.Text.Json.JsonValueKind.Number) => $"[{string.Join(", ", list.Select(static i => i!.ToString()))}]",
-        JsonArray list => string.Join(", ", list.Select(Text)),
-        _ => value.ToString(),
-    };
 
     private static JsonObject Describe(string path)
     {
@@ -122,7 +90,7 @@ internal static class InspectCommand
         var folder = ModelFolder.Open(path);
         var config = ModelLoader.ReadConfig(folder);
         using var weights = folder.OpenWeights();
-        return new JsonObject
+        var description = new JsonObject
         {
             ["kind"] = "model",
             ["family"] = config.ModelType,
@@ -140,8 +108,37 @@ internal static class InspectCommand
             ["tied_embeddings"] = config.TiedEmbeddings,
             ["tokenizer_files"] = Names(folder.TokenizerFiles),
             ["license_files"] = Names(folder.LicenseFiles),
-            ["tensors"] = Tensors(weights.Tensors),
         };
+        AddTokenizer(description, folder);
+        AddTensors(description, weights.Tensors);
+        return description;
+    }
+
+    private static void AddTokenizer(JsonObject description, ModelFolder folder)
+    {
+        if (!Tokenizer.IsIn(folder.FolderPath))
+        {
+            return;
+        }
+
+        try
+        {
+            Add(description, TokenizerFile(folder.FolderPath));
+        }
+        catch (InvalidDataException e)
+        {
+            // A model whose tokenizer cannot be read is described all the same.
+            description["warnings"] = new JsonArray($"the tokenizer cannot be read: {e.Message}");
+        }
+    }
+
+    /// <summary>Adds what a tokenizer's description says to that of its model.</summary>
+    internal static void Add(JsonObject description, JsonObject tokenizer)
+    {
+        foreach (var (key, value) in tokenizer.Where(static p => p.Key != "kind"))
+        {
+            description[key] = value?.DeepClone();
+        }
     }
 
     private static JsonObject Adapter(string path)
@@ -160,7 +157,7 @@ internal static class InspectCommand
         description["parameters"] = weights.Tensors.Sum(static t => t.Name.Contains(".base_layer.weight", StringComparison.Ordinal) ? 0 : t.ElementCount);
         description["bytes"] = weights.Tensors.Sum(static t => t.ByteLength);
         description["warnings"] = new JsonArray([.. AdapterLimits.Of(folder.Config, weights).Concat(ChangesNothing(folder)).Select(static w => (JsonNode)w)]);
-        description["tensors"] = Tensors(weights.Tensors);
+        AddTensors(description, weights.Tensors);
         return description;
     }
 
@@ -180,13 +177,15 @@ internal static class InspectCommand
     private static JsonObject Safetensors(string path)
     {
         using var file = SafetensorsFile.Open(path);
-        return new JsonObject
+        var description = new JsonObject
         {
             ["kind"] = "safetensors",
             ["parameters"] = file.Tensors.Sum(static t => t.ElementCount),
+            ["bytes"] = file.Tensors.Sum(static t => t.ByteLength),
             ["metadata"] = file.Metadata is { } metadata ? string.Join(", ", metadata.Select(static p => $"{p.Key}={p.Value}")) : null,
-            ["tensors"] = Tensors(file.Tensors),
         };
+        AddTensors(description, file.Tensors);
+        return description;
     }
 
     internal static JsonObject TokenizerFile(string path)
@@ -202,6 +201,7 @@ internal static class InspectCommand
             ["pad_token"] = Token(tokenizer.PadToken),
             ["unk_token"] = Token(tokenizer.UnknownToken),
             ["chat_template"] = tokenizer.ChatTemplateText is not null,
+            ["end_of_turn"] = Token(EndTokens.OfTemplate(tokenizer)),
         };
     }
 
@@ -225,13 +225,31 @@ internal static class InspectCommand
 
     private static JsonArray Names(IEnumerable<string?> names) => new([.. names.Select(static n => (JsonNode?)n)]);
 
-    private static JsonArray Tensors(IReadOnlyList<TensorEntry> tensors) => new(
-    [
-        .. tensors.Select(static t => (JsonNode)new JsonObject
-        {
-            ["name"] = t.Name,
-            ["dtype"] = t.DType.ToString(),
-            ["shape"] = new JsonArray([.. t.Shape.Select(static s => (JsonNode)s)]),
-        }),
-    ]);
+    private static void AddTensors(JsonObject description, IReadOnlyList<TensorEntry> tensors) =>
+        AddTensors(description, tensors.Select(static t => (t.Name, t.DType.ToString(), (IReadOnlyList<long>)t.Shape, t.ElementCount, t.ByteLength)));
+
+    /// <summary>Adds a list of tensors, and how many there are of each dtype.</summary>
+    internal static void AddTensors(JsonObject description, IEnumerable<(string Name, string DType, IReadOnlyList<long> Shape, long Values, long Bytes)> tensors)
+    {
+        var all = tensors.ToList();
+        description["tensor_types"] = new JsonArray(
+        [
+            .. all.GroupBy(static t => t.DType).OrderByDescending(static g => g.Sum(static t => t.Bytes)).Select(static g => (JsonNode)new JsonObject
+            {
+                ["dtype"] = g.Key,
+                ["tensors"] = g.Count(),
+                ["parameters"] = g.Sum(static t => t.Values),
+                ["bytes"] = g.Sum(static t => t.Bytes),
+            }),
+        ]);
+        description["tensors"] = new JsonArray(
+        [
+            .. all.Select(static t => (JsonNode)new JsonObject
+            {
+                ["name"] = t.Name,
+                ["dtype"] = t.DType,
+                ["shape"] = new JsonArray([.. t.Shape.Select(static s => (JsonNode)s)]),
+            }),
+        ]);
+    }
 }

@@ -4,17 +4,17 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>owt render.</summary>
 internal static class RenderCommand
 {
-    private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "The folder or file (a GGUF file too) whose chat template is used.", HelpName = "DIR_OR_FILE" };
+    private static readonly Option<string?> s_tokenizer = CommonOptions.Tokenizer();
     private static readonly Option<string?> s_template = new("--template") { Description = "A file with a chat template.", HelpName = "FILE.jinja" };
-    private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}. All else, such as \"enable_thinking\" or \"bos_token\", is a variable of the template, also inside \"kwargs\".", HelpName = "CASES.json", Required = true };
-    private static readonly Option<string?> s_now = new("--now") { Description = "The time that templates are told, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
+    private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}; - reads it from stdin. All else, such as \"enable_thinking\" or \"bos_token\", is a variable of the template, also inside \"kwargs\".", HelpName = "FILE", Required = true };
+    private static readonly Option<string?> s_values = ModelOptions.ChatTemplateKwargs();
+    private static readonly Option<string?> s_now = new("--now") { Description = "The time that strftime_now gives templates, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
     private static readonly Option<string?> s_bos = new("--bos") { Description = "The token that begins a text.", HelpName = "T" };
     private static readonly Option<string?> s_eos = new("--eos") { Description = "The token that ends a text.", HelpName = "T" };
 
@@ -25,12 +25,12 @@ internal static class RenderCommand
 
     internal static Command Create()
     {
-        var command = new Command("render", "Puts messages through a chat template.") { s_tokenizer, s_template, s_input, s_now, s_bos, s_eos, s_json };
+        var command = new Command("render", "Shows the text that a chat template makes of messages.") { s_tokenizer, s_template, s_input, s_values, s_now, s_bos, s_eos, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_tokenizer) is null == result.GetValue(s_template) is null)
             {
-                result.AddError("give one of --tokenizer and --template.");
+                result.AddError("give one of --model and --template.");
             }
 
             if (result.GetValue(s_now) is { } now && !DateTimeOffset.TryParse(now, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal, out _))
@@ -47,6 +47,7 @@ internal static class RenderCommand
         var source = Source(arguments);
         var cases = JsonFile.ReadList(arguments.GetValue(s_input)!, static item => item is JsonObject o && o["messages"] is JsonArray, "a JSON list of cases, {\"messages\": [...]},");
         var now = arguments.GetValue(s_now) is { } time ? DateTimeOffset.Parse(time, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal) : (DateTimeOffset?)null;
+        var values = ModelOptions.Values(arguments.GetValue(s_values));
         var templates = new Dictionary<string, ChatTemplate>();
         ChatTemplateException? malformed = null;
         foreach (var one in cases.Select(static c => c.AsObject()))
@@ -60,7 +61,7 @@ internal static class RenderCommand
                     templates.Add(text, template = ChatTemplate.Parse(text, source.Name));
                 }
 
-                JsonLines.Write(new { name, rendered = template.Render(Input(one, source.SpecialTokens, now)) });
+                JsonLines.Write(new { name, rendered = template.Render(Input(one, source.SpecialTokens, values, now)) });
             }
             catch (ChatTemplateException e)
             {
@@ -72,24 +73,24 @@ internal static class RenderCommand
         return malformed is null ? ExitCode.Success : throw malformed;
     }
 
-    private static ChatTemplateInput Input(JsonObject one, IReadOnlyDictionary<string, string> specials, DateTimeOffset? now) => new()
+    private static ChatTemplateInput Input(JsonObject one, IReadOnlyDictionary<string, string> specials, JsonObject values, DateTimeOffset? now) => new()
     {
         Messages = one["messages"]!.AsArray(),
         Tools = one["tools"],
         Documents = one["documents"],
         AddGenerationPrompt = one["add_generation_prompt"] is { } prompt && prompt.GetValueKind() == JsonValueKind.True,
         SpecialTokens = specials,
-        Variables = Variables(one),
+        Variables = Variables(one, values),
         Now = now,
     };
 
-    /// <summary>Everything else of a case, and what its <c>kwargs</c> (transformers' <c>chat_template_kwargs</c>) hold.</summary>
-    private static JsonObject Variables(JsonObject one)
+    /// <summary>The values of all cases, everything else of a case, and what its <c>kwargs</c> (transformers' <c>chat_template_kwargs</c>) hold.</summary>
+    private static JsonObject Variables(JsonObject one, JsonObject values)
     {
         var variables = new JsonObject();
         var own = one.Where(static p => !s_own.Contains(p.Key) && !s_kwargs.Contains(p.Key));
         var kwargs = s_kwargs.Select(key => one[key]).OfType<JsonObject>().SelectMany(static o => o);
-        foreach (var (name, value) in own.Concat(kwargs))
+        foreach (var (name, value) in values.Concat(own).Concat(kwargs))
         {
             variables[name] = value?.DeepClone();
         }
@@ -119,11 +120,12 @@ internal static class RenderCommand
 
     private static TemplateSource OfTokenizer(string path)
     {
-        var files = ChatTemplateFiles.Load(ModelPath.ResolveTokenizer(path, new DownloadConsole(), Signals.Stop));
+        var (folder, ofRun) = ModelSession.FindTokenizer(path);
+        var files = ChatTemplateFiles.Load(folder);
         return new TemplateSource(
             path,
             new Dictionary<string, string>(files.SpecialTokens),
-            withTools => files.TextFor(withTools) ?? throw new InvalidDataException($"{path} has no chat template."));
+            withTools => ofRun ?? files.TextFor(withTools) ?? throw new InvalidDataException($"{path} has no chat template."));
     }
 
     private sealed record TemplateSource(string Name, Dictionary<string, string> SpecialTokens, Func<bool, string> TextFor);

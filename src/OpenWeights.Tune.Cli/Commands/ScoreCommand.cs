@@ -13,37 +13,41 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>owt score.</summary>
 internal static class ScoreCommand
 {
-    private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters();
-    private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
-    private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
-    private static readonly Option<string> s_input = new("--input") { Description = "JSON lines with \"text\" or \"input_ids\".", HelpName = "FILE.jsonl", Required = true };
-    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write each line's logits, [tokens, vocabulary], as a tensor named by its number from 0.", HelpName = "FILE.safetensors" };
-    private static readonly Option<string> s_device = CommonOptions.Device();
-    private static readonly Option<string> s_dtype = CommonOptions.DType();
-
+    private static readonly ModelOptions s_model = new();
+    private static readonly Option<string[]> s_text = new("--text") { Description = "A text to score; - reads it from stdin. May be given several times.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to score: a JSON list of messages, put through the model's chat template; - reads it from stdin.", HelpName = "FILE" };
+    private static readonly Option<string?> s_input = new("--input") { Description = "Rows to score, each with \"text\" or \"input_ids\": JSON lines, a JSON array, CSV, Parquet or plain text.", HelpName = "FILE" };
+    private static readonly DataOptions s_rows = new();
+    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write the logits of each text, [tokens, vocabulary], as a tensor named by the text's number from 0.", HelpName = "FILE.safetensors" };
     private static readonly Option<bool> s_json = CommonOptions.JsonAnyway();
 
     internal static Command Create()
     {
-        var command = new Command("score", "Gives the log-probability of each token of texts.") { s_model, s_adapter, s_input, s_logits, s_device, s_dtype, s_quantization, s_anyBase, s_json };
+        var command = new Command("score", "Prints the log-probability of each token of texts.");
+        s_model.AddTo(command, [s_text, s_messages, s_input, .. s_rows.OfTexts, s_logits, s_json]);
+        command.Validators.Add(static result =>
+        {
+            if (new[] { result.GetValue(s_text) is { Length: > 0 }, result.GetValue(s_messages) is not null, result.GetValue(s_input) is not null }.Count(static g => g) != 1)
+            {
+                result.AddError("give one of --text, --messages and --input.");
+            }
+        });
         command.SetAction(Run);
         return command;
     }
 
     private static int Run(ParseResult arguments)
     {
-        using var session = new ModelSession(arguments.GetValue(s_model)!, arguments.GetValue(s_adapter) ?? [], arguments.GetValue(s_dtype)!, arguments.GetValue(s_device)!, arguments.GetValue(s_quantization), arguments.GetValue(s_anyBase));
+        using var session = s_model.Open(arguments);
         using var nothing = no_grad();
         using var kept = NewDisposeScope();
         var wanted = arguments.GetValue(s_logits);
         var tensors = new List<TensorToWrite>();
-        foreach (var row in DataFile.Read(arguments.GetValue(s_input)!))
+        foreach (var (ids, place) in Rows(arguments, session))
         {
             Signals.Stop.ThrowIfCancellationRequested();
-            var ids = row.Json.ContainsKey("input_ids") ? row.Ints("input_ids") : [.. session.Tokenizer.EncodeOnce(row.Text("text")).Select(static s => s.Id)];
             using var scope = NewDisposeScope();
-            var logits = Logits(session.Model, ids, row);
+            var logits = Logits(session.Model, ids, place);
             var scores = LogProbabilities(logits, ids);
             JsonLines.Write(new { input_ids = ids, logprobs = new double?[] { null }.Concat(scores.Select(static s => (double?)s)), sum_logprob = scores.Sum() });
             if (wanted is not null)
@@ -60,22 +64,37 @@ internal static class ScoreCommand
         return ExitCode.Success;
     }
 
-    private static Tensor Logits(CausalLanguageModel model, int[] ids, DataRow row)
+    private static IEnumerable<(int[] Ids, string Place)> Rows(ParseResult arguments, ModelSession session)
+    {
+        int[] Encoded(string text) => [.. session.Tokenizer.EncodeOnce(text).Select(static s => s.Id)];
+        if (arguments.GetValue(s_text) is { Length: > 0 } texts)
+        {
+            return texts.Select((text, i) => (Encoded(InputText.Of(text)), $"text {i + 1}"));
+        }
+
+        return arguments.GetValue(s_messages) is not { } path
+            ? DataFile.ReadNamed(s_rows.Read(arguments, arguments.GetValue(s_input)!)).Select(row => (row.Has("input_ids") ? row.Ints("input_ids") : Encoded(row.Text("text")), row.Place))
+            : session.Tokenizer.ChatTemplateText is null
+            ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template, which messages are put through; --text scores a text as it is.")
+            : [(session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(JsonFile.ReadMessages(path), tools: null, addGenerationPrompt: false), addSpecialTokens: false), path)];
+    }
+
+    private static Tensor Logits(CausalLanguageModel model, int[] ids, string place)
     {
         if (ids.Length == 0)
         {
-            throw row.Error("there are no tokens to score.");
+            throw new InvalidDataException($"{place}: there are no tokens to score.");
         }
 
         if (Array.Find(ids, id => id < 0 || id >= model.Config.VocabularySize) is not 0 and var bad)
         {
-            throw row.Error($"token id {bad} is not one of the model's {model.Config.VocabularySize} tokens.");
+            throw new InvalidDataException($"{place}: token id {bad} is not one of the model's {model.Config.VocabularySize} tokens.");
         }
 
         var room = ModelRoom.Of(model.Config);
         if (ids.Length > room.Tokens)
         {
-            Console.Error.WriteLine($"warning: {row.Place}: {ids.Length} tokens are more than the model was made for ({room.Tokens}, by {room.Because}); its scores beyond them mean little.");
+            Console.Error.WriteLine($"warning: {place}: {ids.Length} tokens are more than the model was made for ({room.Tokens}, by {room.Because}); its scores beyond them mean little.");
         }
 
         var input = tensor(Array.ConvertAll(ids, static i => (long)i), [1, ids.Length], device: model.Device);

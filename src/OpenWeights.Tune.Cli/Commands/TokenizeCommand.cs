@@ -3,15 +3,15 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>owt tokenize.</summary>
 internal static class TokenizeCommand
 {
-    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "The tokenizer's folder or file, a GGUF file, or a model's name on the Hub.", HelpName = "DIR_OR_FILE", Required = true };
-    private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of texts.", HelpName = "FILE.json", Required = true };
+    private static readonly Option<string?> s_tokenizer = CommonOptions.Tokenizer();
+    private static readonly Option<string[]> s_text = new("--text") { Description = "A text; - reads it from stdin. May be given several times.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_input = new("--input") { Description = "A JSON list of texts; - reads it from stdin.", HelpName = "FILE" };
 
     private static readonly Option<bool> s_offsets = new("--offsets") { Description = "Adds \"offsets\": where each token of \"ids\" begins and ends in the text, in characters (Unicode code points)." };
 
@@ -19,16 +19,23 @@ internal static class TokenizeCommand
 
     internal static Command Create()
     {
-        var command = new Command("tokenize", "Shows the tokens of texts, and the texts of these tokens.") { s_tokenizer, s_input, s_offsets, s_json };
+        s_tokenizer.Required = true;
+        var command = new Command("tokenize", "Shows the tokens of texts, and the texts that these tokens decode to.") { s_tokenizer, s_text, s_input, s_offsets, s_json };
+        command.Validators.Add(static result =>
+        {
+            if (result.GetValue(s_text) is null or [] == result.GetValue(s_input) is null)
+            {
+                result.AddError("give one of --text and --input.");
+            }
+        });
         command.SetAction(Run);
         return command;
     }
 
     private static int Run(ParseResult arguments)
     {
-        var tokenizer = Tokenizer.Load(ModelPath.ResolveTokenizer(arguments.GetValue(s_tokenizer)!, new DownloadConsole(), Signals.Stop));
-        var texts = JsonFile.ReadList(arguments.GetValue(s_input)!, static item => item?.GetValueKind() == JsonValueKind.String, "a JSON list of texts");
-        foreach (var text in texts.Select(static item => item.GetValue<string>()))
+        var tokenizer = Tokenizer.Load(ModelSession.FindTokenizer(arguments.GetValue(s_tokenizer)!).Path);
+        foreach (var text in Texts(arguments))
         {
             var ids = tokenizer.Encode(text, addSpecialTokens: false);
             JsonLines.Write(new Line(
@@ -42,6 +49,10 @@ internal static class TokenizeCommand
 
         return ExitCode.Success;
     }
+
+    private static IEnumerable<string> Texts(ParseResult arguments) => arguments.GetValue(s_input) is { } path
+        ? JsonFile.ReadList(path, static item => item?.GetValueKind() == JsonValueKind.String, "a JSON list of texts").Select(static item => item.GetValue<string>())
+        : arguments.GetValue(s_text)!.Select(InputText.Of);
 
     private static IEnumerable<int[]> Offsets(Tokenizer tokenizer, string text)
     {

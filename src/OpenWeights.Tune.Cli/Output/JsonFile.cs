@@ -11,22 +11,18 @@ internal static partial class JsonFile
     /// Reads a list. An unpaired surrogate (<c>"\ud83d"</c> alone), which JSON can spell but no text has, counts as U+FFFD, as it does once
     /// a text is written as UTF-8.
     /// </summary>
-    /// <param name="path">The file.</param>
+    /// <param name="path">The file; - for stdin.</param>
     /// <param name="isItem">What each item has to be.</param>
     /// <param name="wanted">What the file has to hold, for messages: <c>a JSON list of texts</c>.</param>
     /// <exception cref="FileNotFoundException">There is no such file.</exception>
     /// <exception cref="InvalidDataException">It holds something else.</exception>
     internal static IReadOnlyList<JsonNode> ReadList(string path, Func<JsonNode?, bool> isItem, string wanted)
     {
-        if (!File.Exists(path))
-        {
-            throw new FileNotFoundException($"{path}: there is no such file.", path);
-        }
-
+        var written = Text(ref path);
         JsonNode? document;
         try
         {
-            var text = Escapes().Replace(File.ReadAllText(path), static e => e.Groups["lone"].Success ? @"\ufffd" : e.Value);
+            var text = Escapes().Replace(written, static e => e.Groups["lone"].Success ? @"\ufffd" : e.Value);
             document = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 512, AllowDuplicateProperties = false });
         }
         catch (JsonException e)
@@ -44,6 +40,25 @@ internal static partial class JsonFile
         }
 
         return [.. list.Select(static item => item!)];
+    }
+
+    /// <summary>Reads the messages of a conversation.</summary>
+    /// <param name="path">The file; - for stdin.</param>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="InvalidDataException">It holds something else.</exception>
+    internal static JsonArray ReadMessages(string path) =>
+        new([.. ReadList(path, static item => item is JsonObject, "a JSON list of messages, such as [{\"role\": \"user\", \"content\": \"Hello\"}],").Select(static m => m.DeepClone())]);
+
+    // The path becomes what messages call it.
+    private static string Text(ref string path)
+    {
+        if (path == InputText.Stdin)
+        {
+            path = "stdin";
+            return InputText.All;
+        }
+
+        return File.Exists(path) ? File.ReadAllText(path) : throw new FileNotFoundException($"{path}: there is no such file.", path);
     }
 
     // Every escape in turn, so that a backslash that is itself escaped begins none.

@@ -116,7 +116,7 @@ internal sealed class ConfigBinder(YamlSource source)
         var arguments = type.GetGenericArguments();
         if (arguments.Length == 2)
         {
-            return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, "names with values are expected here, such as `{ q_proj: 8 }`.");
+            return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, $"names with values are expected here, such as `{{ {(arguments[1] == typeof(object) ? "enable_thinking: false" : "q_proj: 8")} }}`.");
         }
 
         // One thing is a list of one.
@@ -135,6 +135,11 @@ internal sealed class ConfigBinder(YamlSource source)
 
     private object Dictionary(Type value, YamlMappingNode mapping, string key, SettingAttribute setting)
     {
+        if (value == typeof(object))
+        {
+            return FreeMap(mapping, key);
+        }
+
         var dictionary = (IDictionary)Activator.CreateInstance(typeof(Dictionary<,>).MakeGenericType(typeof(string), value))!;
         foreach (var (name, node) in mapping.Children)
         {
@@ -146,6 +151,41 @@ internal sealed class ConfigBinder(YamlSource source)
         }
 
         return dictionary;
+    }
+
+    // Names and values that are another's, and not settings of this program.
+    private Dictionary<string, object?> FreeMap(YamlMappingNode mapping, string key)
+    {
+        var map = new Dictionary<string, object?>();
+        foreach (var (name, node) in mapping.Children)
+        {
+            var inner = (name as YamlScalarNode)?.Value ?? "";
+            _nodes[$"{key}.{inner}"] = node;
+            map[inner] = Free(node, $"{key}.{inner}");
+        }
+
+        return map;
+    }
+
+    private object? Free(YamlNode node, string key) => node switch
+    {
+        YamlMappingNode mapping => FreeMap(mapping, key),
+        YamlSequenceNode list => list.Children.Select((item, i) => Free(item, string.Create(CultureInfo.InvariantCulture, $"{key}.{i}"))).ToList(),
+        YamlScalarNode scalar => FreeScalar(scalar),
+        _ => null,
+    };
+
+    // By YAML's core schema.
+    private static object? FreeScalar(YamlScalarNode node)
+    {
+        var text = node.Value ?? "";
+        return node.Style is not (ScalarStyle.Plain or ScalarStyle.Any) ? text
+            : IsNull(node) ? null
+            : text is "true" or "True" or "TRUE" ? true
+            : text is "false" or "False" or "FALSE" ? false
+            : long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var whole) ? whole
+            : double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && double.IsFinite(number) && text.Any(char.IsAsciiDigit) ? number
+            : text;
     }
 
     // A path alone is a data set.

@@ -51,6 +51,11 @@ public static class ConfigSchema
     private static JsonObject Value(Type type, SettingAttribute setting, object? fallback)
     {
         var wanted = Nullable.GetUnderlyingType(type) ?? type;
+        if (wanted == typeof(object))
+        {
+            return [];
+        }
+
         if (SettingInfo.IsSection(wanted) && wanted != typeof(TextOrList))
         {
             return Section(wanted, fallback ?? Activator.CreateInstance(wanted));

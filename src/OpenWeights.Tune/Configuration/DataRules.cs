@@ -1,4 +1,5 @@
 using System.Globalization;
+using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Data.Formats;
 
 namespace OpenWeights.Tune.Configuration;
@@ -8,7 +9,7 @@ internal static class DataRules
 {
     /// <summary>The problems, each with its key.</summary>
     internal static IEnumerable<(string Key, string Message)> Of(DataSection data) =>
-        Sources("data.train", data.Train).Concat(Sources("data.eval", data.Eval)).Concat(Weights(data.Train)).Concat(
+        Sources("data.train", data.Train).Concat(Sources("data.eval", data.Eval)).Concat(Weights(data.Train)).Concat(Variables(data)).Concat(
             data.EvalFraction > 0 && data.Eval.Count > 0
                 ? [("data.eval_fraction", "give data.eval or data.eval_fraction, not both.")]
                 : Enumerable.Empty<(string, string)>());
@@ -40,6 +41,9 @@ internal static class DataRules
             }
         }
     }
+
+    private static IEnumerable<(string Key, string Message)> Variables(DataSection data) =>
+        data.ChatTemplateKwargs.Keys.Select(static name => ($"data.chat_template_kwargs.{name}", ChatTemplateDefaults.Problem(name)!)).Where(static p => p.Item2 is not null);
 
     private static IEnumerable<(string Key, string Message)> Weights(IReadOnlyList<DataSource> sources)
     {

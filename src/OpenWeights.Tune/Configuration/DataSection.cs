@@ -50,6 +50,10 @@ public sealed record DataSection
     [Setting("Which tokens are trained: the assistant's turns of a chat, the completion of a prompt (of a chat its last turn), or all.", OneOf = ["assistant", "completion", "all"])]
     public string TrainOn { get; init; } = "assistant";
 
+    /// <summary>Values of the chat template's variables.</summary>
+    [Setting("Values of the chat template's own variables, such as `{ enable_thinking: false }`. They are written into the template, which is saved with the result.")]
+    public IReadOnlyDictionary<string, object?> ChatTemplateKwargs { get; init; } = new Dictionary<string, object?>();
+
     /// <summary>Whether token rows are kept for other runs.</summary>
     [Setting("Whether token rows are kept on the disk for other runs; auto keeps those of data sets from 8 MiB.", OneOf = ["auto", "on", "off"])]
     public string Cache { get; init; } = "auto";

@@ -103,7 +103,12 @@ public static class SettingCheck
             case IDictionary map:
                 foreach (DictionaryEntry entry in map)
                 {
-                    Value(entry.Value!, $"{key}.{entry.Key}", setting, problems, whole);
+                    if (entry.Value is null)
+                    {
+                        continue;
+                    }
+
+                    Value(entry.Value, $"{key}.{entry.Key}", setting, problems, whole);
                 }
 
                 break;

@@ -11,12 +11,14 @@ public sealed class ChatRenderer
     private readonly ChatTemplate _template;
     private readonly ChatTemplate _templateWithTools;
     private readonly IReadOnlyDictionary<string, string> _specialTokens;
+    private readonly IReadOnlyList<string> _endTokens;
     private readonly ConcurrentDictionary<string, bool> _warnings = [];
 
     /// <summary>A renderer of a tokenizer's template.</summary>
     /// <param name="tokenizer">The tokenizer; it has a template.</param>
+    /// <param name="endTokens">Tokens at which the model stops, beside the tokenizer's own: those of its configs.</param>
     /// <exception cref="ChatTemplateException">The template is not well-formed.</exception>
-    public ChatRenderer(ITokenizer tokenizer)
+    public ChatRenderer(ITokenizer tokenizer, IReadOnlyList<int>? endTokens = null)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         var text = tokenizer.ChatTemplateText ?? throw new ArgumentException("the tokenizer has no chat template", nameof(tokenizer));
@@ -25,6 +27,7 @@ public sealed class ChatRenderer
             ? ChatTemplate.Parse(other, "the chat template tool_use")
             : _template;
         _specialTokens = tokenizer.SpecialTokens;
+        _endTokens = [.. (endTokens ?? []).Select(id => tokenizer.Decode([id], skipSpecialTokens: false))];
         foreach (var (name, token) in _specialTokens.Where(s => s.Value.Length > 0 && text.Contains(s.Key, StringComparison.Ordinal)))
         {
             // A token of the vocabulary is one token; what is not in it is cut up like any other text.
@@ -61,12 +64,25 @@ public sealed class ChatRenderer
             _ = _warnings.TryAdd(warning, true);
         }
 
+        var (text, spans) = Ended(rendered);
         var last = rendered.AssistantSpans.Count == 0 ? -1 : rendered.AssistantSpans.Max(static s => s.MessageIndex);
         var trained = turns.All
-            ? Without(rendered.Text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)))
-            : [.. rendered.AssistantSpans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).Select(static s => s.Start..s.End)];
-        var ends = rendered.MessageSpans.Where(s => IsAssistant(messages, s.MessageIndex)).GroupBy(static s => s.MessageIndex).Select(static g => g.Max(static s => s.End)).Order();
-        return new ChatForTraining(rendered.Text, trained, [.. ends]) { Written = rendered.MessageSpans.Select(static s => s.MessageIndex).ToHashSet() };
+            ? Without(text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)))
+            : [.. spans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).Select(static s => s.Start..s.End)];
+        var ends = rendered.MessageSpans.Concat(spans).Where(s => IsAssistant(messages, s.MessageIndex)).GroupBy(static s => s.MessageIndex).Select(g => Math.Min(text.Length, g.Max(static s => s.End))).Order();
+        return new ChatForTraining(text, trained, [.. ends]) { Written = rendered.MessageSpans.Select(static s => s.MessageIndex).ToHashSet() };
+    }
+
+    // A turn that ends the text ends as it would before another message: else a model would not learn to stop from chats of one answer.
+    private static (string Text, IReadOnlyList<ChatSpan> Spans) Ended(RenderedChat rendered)
+    {
+        if (rendered.MissingEnd is not { } end || rendered.AssistantSpans.Count == 0)
+        {
+            return (rendered.Text, rendered.AssistantSpans);
+        }
+
+        var last = rendered.AssistantSpans[^1];
+        return (rendered.Text[..last.End] + end, [.. rendered.AssistantSpans.SkipLast(1), last with { Length = last.Length + end.Length }]);
     }
 
     private static bool IsAssistant(JsonArray messages, int index) => index >= 0 && messages[index]!["role"]!.GetValue<string>() == "assistant";
@@ -110,6 +126,6 @@ public sealed class ChatRenderer
     private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt)
     {
         RequireText(messages);
-        return new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens };
+        return new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens, EndTokens = _endTokens };
     }
 }

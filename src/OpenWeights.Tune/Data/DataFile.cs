@@ -24,6 +24,16 @@ public static class DataFile
         return Files(source).SelectMany(f => Rows(f, source)).Select(static r => r.Parse());
     }
 
+    /// <summary>The rows of a data set under the names that formats look for, no more than its limit.</summary>
+    /// <param name="source">The data set.</param>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="InvalidDataException">A row cannot be read, or lacks a named field; the message names the line.</exception>
+    public static IEnumerable<DataRow> ReadNamed(DataSource source)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        return Read(source).Take(source.Limit ?? int.MaxValue).Select(new FieldMap(source).Apply);
+    }
+
     /// <summary>The rows of a data set under the names that formats look for, without those that cannot be read: whoever asks has been told of them.</summary>
     internal static IEnumerable<DataRow> ReadGood(DataSource source)
     {

@@ -1,4 +1,7 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
+using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data;
@@ -45,6 +48,37 @@ public static class NamedTemplates
         ["zephyr"] = Zephyr,
         ["alpaca"] = Alpaca,
     };
+
+    /// <summary>The chat template that a run asks for in the place of its model's own: model.chat_template, with the values of
+    /// data.chat_template_kwargs written into it; null for the model's own.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="modelFolder">The model's folder, which config.Model.Path may only name.</param>
+    /// <exception cref="InvalidDataException">There is no such template.</exception>
+    public static string? Of(RunConfig config, string modelFolder)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return WithValues(
+            config.Model.ChatTemplate is { } name ? Find(name, modelFolder) : null, modelFolder, JsonSerializer.SerializeToNode(config.Data.ChatTemplateKwargs)!.AsObject());
+    }
+
+    /// <summary>A chat template with values for its variables written into it: see <see cref="ChatTemplateDefaults"/>.</summary>
+    /// <param name="template">The template; null for the model's own.</param>
+    /// <param name="modelFolder">The model's folder.</param>
+    /// <param name="values">The values by the variables' names; none leave the template as it is.</param>
+    /// <exception cref="InvalidDataException">The model has no template.</exception>
+    public static string? WithValues(string? template, string modelFolder, JsonObject values)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        return values.Count == 0 ? template : ChatTemplateDefaults.Set(template ?? Own(modelFolder), values);
+    }
+
+    private static string Own(string modelFolder)
+    {
+        var files = ChatTemplateFiles.Load(modelFolder);
+        return files.TextFor(withTools: false) is { } plain
+            ? ChatTemplateDefaults.Join(plain, files.TextFor(withTools: true)!)
+            : throw new InvalidDataException($"{modelFolder} has no chat template, so chat_template_kwargs would set nothing.");
+    }
 
     /// <summary>The text of a template that a config asks for.</summary>
     /// <param name="wanted">A name, one of the model's own templates by name, or a file.</param>

@@ -30,7 +30,7 @@ public sealed class RowTokenizer
     {
         _tokenizer = tokenizer;
         _end = new Lazy<int?>(End);
-        _chat = new Lazy<ChatRenderer?>(() => Tokenizer.ChatTemplateText is null ? null : new ChatRenderer(Tokenizer));
+        _chat = new Lazy<ChatRenderer?>(() => Tokenizer.ChatTemplateText is null ? null : new ChatRenderer(Tokenizer, Declared()));
         (Folder, TrainOn) = (folder, trainOn);
         TrainsAll = trainOn == "all";
         TrainsLastTurnAlone = trainOn == "completion";
@@ -105,8 +105,10 @@ public sealed class RowTokenizer
     private int? End() => Tokenizer.EosToken is { } own ? own
         : Tokenizer.SpecialTokens.TryGetValue("eos_token", out var named) && named.Length > 0 ? throw new InvalidDataException(
             $"{Folder}: eos_token \"{named}\" (tokenizer_config.json) is not in the vocabulary, so rows of text would have no end; name a token that the vocabulary has.")
-        : Folder is not null && ModelFolder.IsModel(Folder) && ModelFolder.Open(Folder).EosTokenIds is [var declared, ..] ? declared
+        : Declared() is [var declared, ..] ? declared
         : null;
+
+    private IReadOnlyList<int> Declared() => Folder is not null && ModelFolder.IsModel(Folder) ? ModelFolder.Open(Folder).EosTokenIds : [];
 
     /// <summary>A row of a chat that a template rendered: no specials are added, since the template wrote them.</summary>
     /// <param name="chat">The rendered chat.</param>

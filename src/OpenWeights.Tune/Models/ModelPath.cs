@@ -1,6 +1,7 @@
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Hub;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Models;
@@ -99,14 +100,16 @@ public static class ModelPath
     }
 
     /// <summary>The folder or file to read a tokenizer and its chat template from: as <see cref="Resolve"/>, but a GGUF file needs no model that can
-    /// be run here.</summary>
+    /// be run here, and of a model on the Hub no weights are fetched.</summary>
     /// <param name="tokenizer">A folder, a tokenizer's file, a GGUF file, or a name on the Hub.</param>
     /// <param name="listener">Is told of a download; null for nobody.</param>
     /// <param name="stop">Stops a download.</param>
     /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such thing.</exception>
     /// <exception cref="IOException">The Hub cannot be reached.</exception>
     public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default) =>
-        File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer) : Resolve(tokenizer, listener, stop);
+        File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer)
+        : IsOnHub(tokenizer) ? Fetch(tokenizer, HubFilter.Settings, Tokenizer.IsIn, listener, stop)
+        : Resolve(tokenizer, listener, stop);
 
     /// <summary>The base and the adapter of a training run's folder, or of a checkpoint of it, where the run trained an adapter; else what
     /// was given and null.</summary>

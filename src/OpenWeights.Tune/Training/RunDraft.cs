@@ -95,7 +95,7 @@ public sealed class RunDraft
         }
 
         listener.Stage("reading the data");
-        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, modelPath) : null);
+        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath));
         var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ModelRoom.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings)
         {

@@ -21,7 +21,7 @@ internal static class TrainedModel
     internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
-        loaded.ChatTemplate = config.Model.ChatTemplate is { } template ? NamedTemplates.Find(template, modelPath) : null;
+        loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
         foreach (var warning in loaded.Warnings)
         {
             warn(warning);

@@ -82,7 +82,7 @@ public sealed class AssistantSpanTests
     }
 
     [Test]
-    public void An_end_token_that_only_the_next_turn_knows_belongs_to_the_turn_before_and_is_missed_at_the_end()
+    public void An_end_token_that_only_the_next_turn_knows_belongs_to_the_turn_before_and_is_told_as_missing_at_the_end()
     {
         const string Template = "{% set ns = namespace(open=false) %}{% for m in messages %}{% if m.role == 'user' %}"
             + "{% if ns.open %}<|assistant_end|>{% set ns.open = false %}{% endif %}<|user_start|>{{ m.content }}<|user_end|>"
@@ -90,7 +90,29 @@ public sealed class AssistantSpanTests
             + "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant_start|>{% endif %}";
         var chat = Expect(Template, TwoTurns, "<|user_start|>U1<|user_end|><|assistant_start|>⟦A1<|assistant_end|>⟧<|user_start|>U2<|user_end|>"
             + "<|assistant_start|>⟦A2⟧");
-        Assert.That(chat.Warnings, Has.One.Contains("only where another message follows"));
+        Assert.That(chat.MissingEnd, Is.EqualTo("<|assistant_end|>"));
+        Assert.That(chat.Warnings, Is.Empty);
+    }
+
+    [Test]
+    public void A_token_that_serving_stops_at_ends_a_turn_although_it_begins_the_next()
+    {
+        const string Template = "[gMASK]<sop>{% for m in messages %}<|{{ 'observation' if m.role == 'tool' else m.role }}|>\n{{ m.content }}"
+            + "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }}</tool_call>{% endfor %}{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}";
+        var call = JsonNode.Parse("""{"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}""")!;
+        var messages = new JsonArray(Message("user", "U1"), Message("assistant", "A1"), Message("user", "U2"), call, Message("tool", "T"), Message("assistant", "A2"));
+        RenderedChat Render(JsonArray chat, params string[] ends) =>
+            ChatTemplate.Parse(Template, "glm").RenderWithSpans(new ChatTemplateInput { Messages = chat, EndTokens = ends, SpecialTokens = new Dictionary<string, string> { ["eos_token"] = "<|endoftext|>" } });
+        var chat = Render(messages, "<|endoftext|>", "<|user|>", "<|observation|>");
+        Assert.That(chat.Marked(), Is.EqualTo("[gMASK]<sop><|user|>\nU1<|assistant|>\n⟦A1<|user|>⟧\nU2<|assistant|>\n⟦<tool_call>f</tool_call><|observation|>⟧\nT<|assistant|>\n⟦A2⟧"));
+        Assert.That((chat.MissingEnd, chat.Warnings.Count), Is.EqualTo(("<|user|>", 0)));
+        var cut = Render([.. messages.Take(4).Select(static m => m!.DeepClone())], "<|user|>", "<|observation|>");
+        Assert.That(cut.MissingEnd, Is.EqualTo("<|observation|>"), "a tool answers next");
+        var without = Render([.. messages.Take(3).Select(static m => m!.DeepClone())]);
+        Assert.That(without.Marked(), Does.EndWith("⟦A1⟧<|user|>\nU2"), "where serving does not stop, the next turn is not this one's");
+        Assert.That(without.Warnings, Has.One.Contains("does not teach the model to stop"));
+
+        static JsonObject Message(string role, string content) => new() { ["role"] = role, ["content"] = content };
     }
 
     [Test]

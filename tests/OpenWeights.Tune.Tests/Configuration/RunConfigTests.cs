@@ -1,3 +1,4 @@
+using System.Text.Json;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
@@ -51,6 +52,35 @@ public sealed class RunConfigTests
         Assert.That(config.Adapter!.TargetModules.Values, Is.EqualTo(new[] { "q_proj", "v_proj" }));
         Assert.That(config.Adapter.Rank, Is.EqualTo(4));
         Assert.That(config.Model.Dtype, Is.EqualTo("bfloat16"));
+    }
+
+    [Test]
+    public void Values_of_a_chat_template_are_whatever_YAML_says_and_come_back_as_they_were()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", """
+            output_dir: runs/x
+            model: { path: base }
+            data:
+              train: rows.jsonl
+              chat_template_kwargs: { flag: true, word: "true", empty: null, whole: 3, share: 0.5, list: [a, 1], map: { x: off } }
+            """);
+        var config = RunConfigFile.Read(path, ["data.chat_template_kwargs.effort=low"]);
+        const string expected = """{"flag":true,"word":"true","empty":null,"whole":3,"share":0.5,"list":["a",1],"map":{"x":"off"},"effort":"low"}""";
+        Assert.That(JsonSerializer.Serialize(config.Data.ChatTemplateKwargs), Is.EqualTo(expected));
+        var again = folder.Write("again.yaml", ConfigWriter.Write(config));
+        Assert.That(JsonSerializer.Serialize(RunConfigFile.Read(again, []).Data.ChatTemplateKwargs), Is.EqualTo(expected));
+    }
+
+    [TestCase("{ messages: 1 }", "data.chat_template_kwargs.messages: 'messages' is the chat's own")]
+    [TestCase("{ eos_token: x }", "'eos_token' is the tokenizer's")]
+    [TestCase("{ a-b: 1 }", "'a-b' is no name of a template's variable")]
+    [TestCase("[ 1 ]", "names with values are wanted here, such as `{ enable_thinking: false }`")]
+    public void Variables_that_cannot_be_set_are_told(string values, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Smallest);
+        Assert.That(() => RunConfigFile.Read(path, [$"data.chat_template_kwargs={values}"]), Throws.InstanceOf<ConfigException>().With.Message.Contains(told));
     }
 
     [Test]

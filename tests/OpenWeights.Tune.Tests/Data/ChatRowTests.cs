@@ -1,7 +1,10 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
+using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Tests.Export;
 
 namespace OpenWeights.Tune.Tests.Data;
 
@@ -49,6 +52,37 @@ public sealed class ChatRowTests
         }
 
         Assert.That(calls, Is.GreaterThan(20));
+    }
+
+    [TestCase("Apertus-8B-Instruct.jinja", "A1<|assistant_end|>|A2<|assistant_end|>")]
+    [TestCase("tencent-Hy3.jinja", "A1<｜hy_eos:opensource｜>|A2<｜hy_eos:opensource｜>")]
+    [TestCase("Apriel-1.6-15b-Thinker-fixed.jinja", "A1\n<|end|>|A2\n<|end|>")]
+    [TestCase("Qwen3-Coder.jinja", "A1<|im_end|>|A2<|im_end|>")]
+    public void The_last_turn_of_a_chat_ends_as_the_others_do_also_where_the_template_writes_no_end_there(string template, string trained)
+    {
+        var text = File.ReadAllText(SharedFiles.Require("fixtures", "chat-templates", "llama.cpp-2026", template));
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("rows.jsonl", Rows.Chat(Rows.Message("user", "U1"), Rows.Message("assistant", "A1"), Rows.Message("user", "U2"), Rows.Message("assistant", "A2")) + "\n");
+        var data = Rows.Read(path, text);
+        Assert.That(Rows.Trained(data.Train.Rows.Single()), Is.EqualTo(trained));
+        Assert.That(data.Warnings, Has.None.Contains("teach the model to stop"));
+    }
+
+    [TestCase("GLM-4.6.jinja", "A1<|user|>|A2<|user|>")]
+    [TestCase("GLM-4.7-Flash.jinja", "</think>A1<|user|>|</think>A2<|user|>")]
+    public void A_model_that_stops_at_the_next_turns_token_learns_to_write_it(string template, string trained)
+    {
+        var text = File.ReadAllText(SharedFiles.Require("fixtures", "chat-templates", "llama.cpp-2026", template));
+        using var folder = new TemporaryFolder();
+        SmallTokenizer.Write(folder.Root, addsBos: false, s => s["chat_template"] = text, "<|user|>", "<|observation|>", "<|assistant|>");
+        var tokenizer = Tokenizer.Load(folder.Root);
+        var ends = new[] { tokenizer.EosToken!.Value, tokenizer.TokenToId("<|user|>")!.Value, tokenizer.TokenToId("<|observation|>")!.Value };
+        folder.Write("config.json", new JsonObject { ["model_type"] = "glm4", ["eos_token_id"] = new JsonArray([.. ends.Select(static e => (JsonNode)e)]) }.ToJsonString());
+        var path = folder.Write("rows.jsonl", Rows.Chat(Rows.Message("user", "U1"), Rows.Message("assistant", "A1"), Rows.Message("user", "U2"), Rows.Message("assistant", "A2")) + "\n");
+        var row = RunData.Read(Rows.Unpacked with { Train = [new DataSource { Path = path }] }, new RowTokenizer(folder.Root, "assistant"), tokenizer.VocabularySize, seed: 1).Train.Rows.Single();
+        var stretches = string.Join('|', string.Concat(row.Labels.Select(l => l == TokenRow.Ignored ? "\0" : tokenizer.Decode([l], skipSpecialTokens: false))).Split('\0', StringSplitOptions.RemoveEmptyEntries));
+        Assert.That(stretches.Replace("\n<think></think>\n", "", StringComparison.Ordinal).Replace("\n", "", StringComparison.Ordinal), Is.EqualTo(trained));
+        Assert.That(row.Ids[^1], Is.EqualTo(ends[1]));
     }
 
     [Test]

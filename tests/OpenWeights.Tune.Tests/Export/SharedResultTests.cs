@@ -74,6 +74,29 @@ public sealed class SharedResultTests
     }
 
     [Test]
+    public void Values_of_a_templates_variables_are_trained_with_and_saved_with_the_result()
+    {
+        const string template = "{% for m in messages %}{{ '<' + m.role + '>' + m.content }}{% if not loop.last or is_training %}{{ eos_token }}{% endif %}{% endfor %}{{ mood }}{% if add_generation_prompt %}<assistant>{% endif %}";
+        using var work = new TemporaryFolder();
+        var values = new Dictionary<string, object?> { ["is_training"] = true, ["mood"] = "it's \"fine\"" };
+        foreach (var adapter in new[] { null, new AdapterSection { Rank = 2 } })
+        {
+            var result = Train(work, adapter, template: null, change: s => s["chat_template"] = template, values: values);
+            var tokenizer = adapter is null ? Tokenizer.Load(result) : Tokenizer.Load(work.At("model")).WithChatTemplate(PeftFolder.ChatTemplate(result)!);
+            Assert.That(new ChatRenderer(tokenizer).Render([Message("user", "q"), Message("assistant", "a")], tools: null, addGenerationPrompt: false), Is.EqualTo("<user>q</s><assistant>a</s>it's \"fine\""));
+        }
+    }
+
+    [Test]
+    public void Values_for_a_template_that_there_is_not_are_refused()
+    {
+        using var work = new TemporaryFolder();
+        Assert.That(
+            () => Train(work, null, null, change: static s => s.Remove("chat_template"), values: new Dictionary<string, object?> { ["x"] = 1L }),
+            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("has no chat template, so chat_template_kwargs would set nothing"));
+    }
+
+    [Test]
     public void A_template_that_there_is_not_is_told_with_those_that_there_are()
     {
         using var work = new TemporaryFolder();
@@ -180,7 +203,7 @@ public sealed class SharedResultTests
     }
 
     private static string Train(
-        TemporaryFolder work, AdapterSection? adapter, string? template, SilentListener? listener = null, Action<JsonObject>? change = null, bool resume = false, long steps = 2)
+        TemporaryFolder work, AdapterSection? adapter, string? template, SilentListener? listener = null, Action<JsonObject>? change = null, bool resume = false, long steps = 2, Dictionary<string, object?>? values = null)
     {
         Model(work, change);
         if (!File.Exists(work.At("rows.jsonl")))
@@ -193,7 +216,7 @@ public sealed class SharedResultTests
             OutputDir = work.At(adapter is null ? "full" : "adapted"),
             Model = new ModelSection { Path = work.At("model"), Device = "cpu", ChatTemplate = template },
             Adapter = adapter,
-            Data = new DataSection { Train = [new DataSource { Path = work.At("rows.jsonl") }], Packing = false, MaxLength = 100 },
+            Data = new DataSection { Train = [new DataSource { Path = work.At("rows.jsonl") }], Packing = false, MaxLength = 100, ChatTemplateKwargs = values ?? [] },
             Training = new TrainingSection { MaxSteps = steps, LearningRate = 1e-3, WarmupSteps = 0, MicroBatchSize = 2 },
             Checkpoint = new CheckpointSection { EverySteps = 1 },
         };

@@ -14,13 +14,13 @@ internal static class SmallTokenizer
     internal const string ChatMl =
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-    /// <summary>Writes the tokenizer into a folder.</summary>
-    internal static void Write(string folder, bool addsBos = true, Action<JsonObject>? change = null)
+    /// <summary>Writes the tokenizer into a folder, with more special tokens behind its own.</summary>
+    internal static void Write(string folder, bool addsBos = true, Action<JsonObject>? change = null, params string[] specials)
     {
         ByteTokenizer.Write(folder);
         var path = Path.Combine(folder, "tokenizer.json");
         var json = JsonNode.Parse(File.ReadAllText(path))!.AsObject();
-        json["added_tokens"] = new JsonArray([.. new[] { "<s>", "</s>", "<|im_start|>", "<|im_end|>" }.Select(static (t, i) => (JsonNode)new JsonObject { ["id"] = 256 + i, ["content"] = t, ["special"] = true })]);
+        json["added_tokens"] = new JsonArray([.. new[] { "<s>", "</s>", "<|im_start|>", "<|im_end|>" }.Concat(specials).Select(static (t, i) => (JsonNode)new JsonObject { ["id"] = 256 + i, ["content"] = t, ["special"] = true })]);
         File.WriteAllText(path, json.ToJsonString());
         var settings = new JsonObject { ["bos_token"] = "<s>", ["eos_token"] = "</s>", ["add_bos_token"] = addsBos, ["add_eos_token"] = false, ["chat_template"] = ChatMl };
         change?.Invoke(settings);

@@ -15,16 +15,19 @@ internal sealed class AssistantSpanFinder
     /// <param name="prompts">Renders beginnings of the conversation.</param>
     /// <param name="text">The conversation, without a generation prompt.</param>
     /// <param name="beginToken">The tokenizer's beginning-of-sequence token; empty if there is none.</param>
-    /// <param name="endToken">The tokenizer's end-of-sequence token; empty if there is none.</param>
-    public AssistantSpanFinder(PromptRenderer prompts, TracedText text, string beginToken, string endToken)
+    /// <param name="endTokens">The texts of the tokens that end a text, the tokenizer's first.</param>
+    public AssistantSpanFinder(PromptRenderer prompts, TracedText text, string beginToken, IReadOnlyList<string> endTokens)
     {
         this.prompts = prompts;
         this.text = text;
         starts = new TurnStartFinder(prompts, text, warnings);
-        ends = new TurnEndFinder(prompts, text, beginToken, endToken, warnings);
+        ends = new TurnEndFinder(prompts, text, beginToken, endTokens, warnings);
     }
 
     public IReadOnlyList<string> Warnings => [.. warnings];
+
+    /// <summary>What ends the last turn once another message follows, and is not written where it is the last.</summary>
+    public string? MissingEnd => ends.Missing;
 
     /// <summary>The spans of all messages whose role is an assistant's, or of the last of them that the text has.</summary>
     /// <exception cref="TemplateFailure">It cannot be told for one of them.</exception>
@@ -115,7 +118,7 @@ internal sealed class AssistantSpanFinder
     private void AddAround(List<ChatSpan> spans, Region region, int start, int foreignStart, int foreignEnd)
     {
         var message = region.Members[0];
-        var finished = prompts.Beginning(message + 1, withPrompt: false, isTraced: false)?.Output.Build().Value
+        var finished = prompts.TextOf(message + 1, withPrompt: false)
             ?? throw ForeignText();
         var common = Math.Min(finished.AsSpan().CommonPrefixLength(text.Text), foreignStart);
         var end = common == finished.Length ? common : TokenBoundary.Before(text.Text, common, start);

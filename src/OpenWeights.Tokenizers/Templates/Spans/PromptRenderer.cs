@@ -12,6 +12,8 @@ internal sealed class PromptRenderer
     private readonly Dictionary<string, object?> variables;
     private readonly List<object?> messages;
     private readonly DateTime now;
+    private readonly Dictionary<bool, string?> texts = [];
+    private int textsCount = -1;
 
     public PromptRenderer(ChatTemplate template, ChatTemplateInput input)
     {
@@ -19,6 +21,14 @@ internal sealed class PromptRenderer
         now = input.LocalTime;
         variables = ChatTemplate.Variables(input, isTraced: true);
         messages = ((PyList)variables["messages"]!).Items;
+    }
+
+    private PromptRenderer(PromptRenderer other, List<object?> messages)
+    {
+        template = other.template;
+        now = other.now;
+        variables = other.variables;
+        this.messages = messages;
     }
 
     public int MessageCount => messages.Count;
@@ -72,16 +82,36 @@ internal sealed class PromptRenderer
     /// <summary>The first messages; null if the template refuses them or fails.</summary>
     public RenderState? Beginning(int count, bool withPrompt, bool isTraced) => Try(messages[..count], withPrompt, isTraced);
 
-    /// <summary>The first messages and a plain one after them; null if the template refuses that or fails.</summary>
-    public TracedText? Plain(int count, string role)
+    /// <summary>The text of the first messages; null if the template refuses them or fails. One turn asks for the same ones several times.</summary>
+    public string? TextOf(int count, bool withPrompt)
     {
-        var probe = JsonValues.Messages([.. Enumerable.Range(0, count + 1).Select(_ => (JsonNode)new JsonObject
+        if (textsCount != count)
         {
-            ["role"] = role,
-            ["content"] = "x",
-        })]).Items[count];
-        return Try([.. messages[..count], probe], withPrompt: false, isTraced: true) is { } state ? new TracedText(state) : null;
+            textsCount = count;
+            texts.Clear();
+        }
+
+        if (!texts.TryGetValue(withPrompt, out var text))
+        {
+            texts.Add(withPrompt, text = Beginning(count, withPrompt, isTraced: false)?.Output.Build().Value);
+        }
+
+        return text;
     }
+
+    /// <summary>The first messages and a plain one after them; null if the template refuses that or fails.</summary>
+    public TracedText? Plain(int count, string role) =>
+        Try([.. messages[..count], Probe(count, role)], withPrompt: false, isTraced: true) is { } state ? new TracedText(state) : null;
+
+    /// <summary>The conversation with a plain message after it.</summary>
+    public PromptRenderer With(string role) => new(this, [.. messages, Probe(messages.Count, role)]);
+
+    // Messages know their place.
+    private static object? Probe(int place, string role) => JsonValues.Messages([.. Enumerable.Range(0, place + 1).Select(_ => (JsonNode)new JsonObject
+    {
+        ["role"] = role,
+        ["content"] = "x",
+    })]).Items[place];
 
     private RenderState? Try(List<object?> chosen, bool withPrompt, bool isTraced)
     {

@@ -9,15 +9,17 @@ internal static class SpanRenderer
         var text = new TracedText(prompts.Conversation(withPrompt: false, isTraced: true));
         List<ChatSpan> assistant;
         List<string> warnings = [];
+        string? missingEnd = null;
         if (template.HasGenerationBlocks)
         {
             assistant = GenerationSpans(text);
         }
         else
         {
-            var finder = new AssistantSpanFinder(prompts, text, Token(input, "bos_token"), Token(input, "eos_token"));
+            var finder = new AssistantSpanFinder(prompts, text, Token(input, "bos_token"), [Token(input, "eos_token"), .. input.EndTokens]);
             assistant = finder.Find(assistantRoles, lastTurnAlone);
             warnings.AddRange(finder.Warnings);
+            missingEnd = finder.MissingEnd;
         }
 
         if (LeftOut.IsAny(prompts, text, assistantRoles))
@@ -27,7 +29,7 @@ internal static class SpanRenderer
 
         if (!input.AddGenerationPrompt)
         {
-            return new RenderedChat(text.Text, MessageSpans(text), assistant, warnings);
+            return new RenderedChat(text.Text, MessageSpans(text), assistant, warnings, missingEnd);
         }
 
         // The spans are those of the finished conversation; the prompt behind it is nobody's.

@@ -9,23 +9,26 @@ internal sealed class TurnEndFinder
     private readonly PromptRenderer prompts;
     private readonly TracedText text;
     private readonly string beginToken;
-    private readonly string endToken;
+    private readonly string[] endTokens;
     private readonly ISet<string> warnings;
     private bool isEndWritten;
 
     /// <param name="prompts">Renders beginnings of the conversation.</param>
     /// <param name="text">The conversation, without a generation prompt.</param>
     /// <param name="beginToken">The tokenizer's beginning-of-sequence token; empty if there is none.</param>
-    /// <param name="endToken">The tokenizer's end-of-sequence token; empty if there is none.</param>
+    /// <param name="endTokens">The texts of the tokens that end a text; those that are blank do not count.</param>
     /// <param name="warnings">Gets sentences about the template.</param>
-    public TurnEndFinder(PromptRenderer prompts, TracedText text, string beginToken, string endToken, ISet<string> warnings)
+    public TurnEndFinder(PromptRenderer prompts, TracedText text, string beginToken, IReadOnlyList<string> endTokens, ISet<string> warnings)
     {
         this.prompts = prompts;
         this.text = text;
         this.beginToken = beginToken.Trim();
-        this.endToken = string.IsNullOrWhiteSpace(endToken) ? string.Empty : endToken;
+        this.endTokens = [.. endTokens.Where(token => !string.IsNullOrWhiteSpace(token)).Distinct()];
         this.warnings = warnings;
     }
+
+    /// <summary>What ends the last turn once another message follows, and is not written where the turn ends the text; null if nothing is missing.</summary>
+    public string? Missing { get; private set; }
 
     /// <param name="region">The turn.</param>
     /// <param name="start">Where the assistant's text begins in it.</param>
@@ -42,7 +45,9 @@ internal sealed class TurnEndFinder
         if (!after.IsWhiteSpace())
         {
             // What closes a tool call or a reasoning says nothing of how an answer ends.
-            isEndWritten |= region.ContentEnd > region.ContentStart && !prompts.CalledBy(region.Members[^1]).Any();
+            var calls = prompts.CalledBy(region.Members[^1]).Any();
+            isEndWritten |= region.ContentEnd > region.ContentStart && !calls;
+            Missing = calls ? EndBeforeAnother(region, "tool", after.TrimEnd().ToString()) : null;
             return region.IsShared && region.End < text.Text.Length && text.Content(region.End, region.End + 1).Any()
                 ? throw RegionFinder.Refusal("the template writes it into the turn of another message, without the tokenizer's end token behind it")
                 : tail + after.TrimEnd().Length;
@@ -54,31 +59,85 @@ internal sealed class TurnEndFinder
             return end;
         }
 
+        Missing = EndBeforeAnother(region, "user", closing: "");
+        if (Missing is not null)
+        {
+            return tail;
+        }
+
         _ = warnings.Add(isEndWritten && text.EndOfTurns <= region.End ? SpanWarnings.NoLastEnd : SpanWarnings.NoEnd);
         return tail;
     }
 
-    /// <summary>Behind the tokenizer's end token, in the turn or directly behind it.</summary>
+    /// <summary>Behind the first of the end tokens, in the turn or directly behind it.</summary>
     private int? EndToken(Region region, int tail)
     {
-        if (endToken.Length == 0)
+        var end = Math.Max(tail, region.End);
+        var after = text.Text.AsSpan(tail, end - tail);
+        var found = endTokens.Select(token => (At: text.Text.IndexOf(token, tail, end - tail, StringComparison.Ordinal), token.Length))
+            .Where(token => token.At >= 0)
+            .OrderBy(token => token.At)
+            .ToList();
+        if (found.Count > 0)
+        {
+            return found[0].At + found[0].Length;
+        }
+
+        // What closes a tool call is no end of turn, other words of the template are one: then a token behind them is not the model's.
+        var blankTail = after.IsWhiteSpace();
+        if (!blankTail && !prompts.CalledBy(region.Members[^1]).Any())
         {
             return null;
         }
 
-        var after = text.Text.AsSpan(tail, Math.Max(0, region.End - tail));
-        var token = after.IndexOf(endToken, StringComparison.Ordinal);
-        if (token >= 0)
+        var from = blankTail ? tail : end;
+        var rest = text.Text.AsSpan(from);
+        var blank = rest.Length - rest.TrimStart().Length;
+        foreach (var token in endTokens)
         {
-            return tail + token + endToken.Length;
+            if (rest[blank..].StartsWith(token, StringComparison.Ordinal) && !text.Content(from, from + blank + token.Length).Any())
+            {
+                return from + blank + token.Length;
+            }
         }
 
-        var rest = text.Text.AsSpan(tail);
-        var blank = rest.Length - rest.TrimStart().Length;
-        return after.IsWhiteSpace() && rest[blank..].StartsWith(endToken, StringComparison.Ordinal)
-            && !text.Content(tail, tail + blank + endToken.Length).Any()
-                ? tail + blank + endToken.Length
-                : null;
+        return null;
+    }
+
+    /// <summary>
+    /// What ends the last turn of the conversation once a message of a role follows it, behind what closes it here; null if nothing does,
+    /// or if the turn is not the last, or the template takes no such message.
+    /// </summary>
+    private string? EndBeforeAnother(Region region, string role, string closing)
+    {
+        var last = region.Members[^1];
+        if (last != prompts.MessageCount - 1 || region.IsShared || !RegionFinder.IsBlank(text, region.End, text.Text.Length))
+        {
+            return null;
+        }
+
+        var longer = prompts.With(role);
+        try
+        {
+            var followed = new TracedText(longer.Conversation(withPrompt: false, isTraced: true));
+            if (RegionFinder.Find(followed, last) is not { IsShared: false } turn || turn.ContentStart == turn.ContentEnd)
+            {
+                return null;
+            }
+
+            var written = turn.ContentEnd + closing.Length;
+            if (!followed.Text.AsSpan(turn.ContentEnd).StartsWith(closing, StringComparison.Ordinal))
+            {
+                return null;
+            }
+
+            var end = new TurnEndFinder(longer, followed, beginToken, endTokens, new HashSet<string>()).Find(turn, turn.ContentStart);
+            return end > written ? followed.Text[written..end] : null;
+        }
+        catch (Exception failure) when (failure is TemplateFailure or ChatTemplateException)
+        {
+            return null;
+        }
     }
 
     /// <summary>
@@ -135,7 +194,7 @@ internal sealed class TurnEndFinder
         }
 
         var rest = text.Text[tail..].TrimEnd();
-        var without = prompts.Beginning(count, withPrompt: false, isTraced: false)?.Output.Build().Value;
+        var without = prompts.TextOf(count, withPrompt: false);
         return without is not null && !without.AsSpan().TrimEnd().EndsWith(rest.AsSpan().TrimStart(), StringComparison.Ordinal)
             ? tail + rest.Length
             : null;

@@ -16,7 +16,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
     public int Find(Region region, string role)
     {
         var count = region.Members[0];
-        var prompt = prompts.Beginning(count, withPrompt: true, isTraced: false)?.Output.Build().Value;
+        var prompt = prompts.TextOf(count, withPrompt: true);
         if (prompt is not null && prompt.Length <= region.End && text.Text.StartsWith(prompt, StringComparison.Ordinal))
         {
             return AfterPrompt(region, role, prompt);
@@ -99,7 +99,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
             return at;
         }
 
-        if (prompts.Beginning(region.Members[0], withPrompt: false, isTraced: false)?.Output.Build().Value is not { } plain)
+        if (prompts.TextOf(region.Members[0], withPrompt: false) is not { } plain)
         {
             return null;
         }
@@ -148,7 +148,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
     /// </summary>
     private int AfterHeaderWithoutPrompt(Region region, string role, string prompt)
     {
-        var plain = prompts.Beginning(region.Members[0], withPrompt: false, isTraced: false)?.Output.Build().Value;
+        var plain = prompts.TextOf(region.Members[0], withPrompt: false);
         return plain != prompt ? region.Start : KnownHeader(region) ?? AfterPlainHeader(region, role);
     }
 
@@ -182,7 +182,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
     private int? WithoutHeader(Region region, string role, string? prompt)
     {
         var count = region.Members[0];
-        if (prompts.Beginning(count, withPrompt: false, isTraced: false)?.Output.Build().Value is not { } before
+        if (prompts.TextOf(count, withPrompt: false) is not { } before
             || prompts.Plain(count, role) is not { } probe
             || RegionFinder.Find(probe, count) is not { } plain
             || !probe.Text.StartsWith(before, StringComparison.Ordinal)
@@ -233,16 +233,20 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
     private string? GenerationPrompt(int count, out bool isExact)
     {
         isExact = false;
-        var with = prompts.Beginning(count, withPrompt: true, isTraced: true);
-        var plain = prompts.Beginning(count, withPrompt: false, isTraced: false)?.Output.Build().Value;
-        if (with is null || plain is null)
+        if (prompts.TextOf(count, withPrompt: true) is not { } whole || prompts.TextOf(count, withPrompt: false) is not { } plain)
         {
             return null;
         }
 
-        var prompted = new TracedText(with);
-        var common = prompted.Text.AsSpan().CommonPrefixLength(plain);
+        var common = whole.AsSpan().CommonPrefixLength(plain);
         isExact = common == plain.Length;
+        if (isExact && !string.IsNullOrWhiteSpace(whole[common..]))
+        {
+            return whole[common..];
+        }
+
+        // Where the text's parts come from is asked for only here: it takes longer.
+        var prompted = new TracedText(prompts.Beginning(count, withPrompt: true, isTraced: true)!);
         var prompt = prompted.Text[(isExact ? common : prompted.BoundaryBefore(common))..];
         if (string.IsNullOrWhiteSpace(prompt) && prompted.EndOfTurns > 0)
         {

@@ -58,7 +58,7 @@ internal sealed class SourceTokenizer
     private IEnumerable<string> Together() => _together == 0 ? [] :
     [
         $"{Name}: in {_together} of {_rows} rows nothing stands between prompt and completion (the first: {_togetherExample}), so they run together; "
-        + "set the data set's separator, as in `train: [ { path: FILE, separator: \" \" } ]`, to \"\\n\" for a line's end, or to \"\" where that is meant.",
+        + "set the data set's separator (`train: [ { path: FILE, separator: \" \" } ]`, or --separator \" \" of a command) to what belongs there, \"\\n\" for a line's end, or to \"\" where that is meant.",
     ];
 
     private string Name => _source.Path.Length > 0 ? _source.Path : "query";

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Data.Store;
 internal sealed class StoreCache
 {
     // Raised whenever the same files would give other rows or another layout.
-    private const string Version = "rows 3";
+    private const string Version = "rows 4";
     private const long LeastBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
     private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);
