@@ -3,6 +3,7 @@ using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Cli.Commands;
+using OpenWeights.Tune.Export.Comparison;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -33,10 +34,18 @@ public sealed class ExportComparisonTests
         File.WriteAllText(work.At("second", "config.json"), settings.ToJsonString());
         File.Delete(work.At("second", "generation_config.json"));
         var comparison = ExportComparison.Of([rows], [], 10)!;
-        foreach (var (reader, name) in new[] { ("base", "first"), ("what was written", "second") })
+        foreach (var name in new[] { "first", "second" })
         {
             using var loaded = ModelLoader.Load(work.At(name), float32, CPU);
-            comparison.Add(reader, loaded.Model, ModelFolder.Open(work.At(name)));
+            var own = new OwnReader(loaded.Model, ModelFolder.Open(work.At(name)));
+            if (name == "first")
+            {
+                comparison.Add("base", own);
+            }
+            else
+            {
+                comparison.AddWritten(own);
+            }
         }
 
         var (output, error) = (Console.Out, Console.Error);
@@ -55,7 +64,7 @@ public sealed class ExportComparisonTests
         }
 
         Assert.That(told.ToString(), Does.Contain("compared on 1 rows").And.Match(@"base +\d+\.\d{4}  \d of 1"));
-        Assert.That(warned.ToString(), Does.Contain("reads 1 of 1 prompts otherwise. The first one, from token").And.Match(@"what was written: \d+ .*now"));
+        Assert.That(warned.ToString(), Does.Contain("what was written makes other tokens of 1 of 1 prompts. The first one, from token").And.Match(@"what was written: \d+ .*now"));
         Assert.That(warned.ToString(), Does.Contain("ends its answers at the tokens 5"));
     }
 
