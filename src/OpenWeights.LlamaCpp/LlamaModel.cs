@@ -22,7 +22,7 @@ public sealed class LlamaModel : IDisposable
     {
         _threads = threads;
         var settings = LLamaModelParams.Default();
-        (settings.n_gpu_layers, settings.load_mode) = (0, LLamaLoadMode.None);
+        (settings.n_gpu_layers, settings.load_mode) = (0, LLamaLoadMode.MemoryMap);
         _ = LlamaLibrary.TakeError();
         try
         {
@@ -35,7 +35,7 @@ public sealed class LlamaModel : IDisposable
             throw new InvalidDataException($"llama.cpp cannot read {lora ?? path}: {LlamaLibrary.TakeError() ?? e.Message}", e);
         }
 
-        Tokenizer = HasTokens ? new LlamaTokenizer(_model) : null;
+        Tokenizer = LlamaTokenizer.Text(_model, "tokenizer.ggml.model") is null or "no_vocab" or "none" ? null : new LlamaTokenizer(_model);
     }
 
     /// <summary>The file's own tokenizer with its chat template; null where it has none.</summary>
@@ -43,8 +43,6 @@ public sealed class LlamaModel : IDisposable
 
     /// <summary>The tokens that end a text for llama.cpp: those that the file names, and others that it knows by their spelling.</summary>
     public IReadOnlyList<int> EndTokens => [.. Enumerable.Range(0, _model.Vocab.Count).Where(id => ((LLamaToken)id).IsEndOfGeneration(_model.Vocab))];
-
-    private bool HasTokens => _model.MetadataValueByKey("tokenizer.ggml.model") is { } kind && Encoding.UTF8.GetString(kind.Span) is not ("no_vocab" or "none");
 
     /// <summary>The logits of the next token after each of the tokens.</summary>
     /// <param name="ids">The tokens.</param>
@@ -143,13 +141,22 @@ public sealed class LlamaModel : IDisposable
         }
 
         _context?.Dispose();
+        _context = null;
         var settings = LLamaContextParams.Default();
         _contextTokens = (tokens + BatchTokens - 1) / BatchTokens * BatchTokens;
         (settings.n_ctx, settings.n_batch, settings.n_ubatch, settings.n_seq_max) = ((uint)_contextTokens, BatchTokens, BatchTokens, 1);
         (settings.n_threads, settings.n_threads_batch) = (_threads, _threads);
         (settings.type_k, settings.type_v) = (GGMLType.GGML_TYPE_F32, GGMLType.GGML_TYPE_F32);
         settings.llama_flash_attn_type = LLamaFlashAttentionType.LLAMA_FLASH_ATTENTION_TYPE_DISABLED;
-        _context = SafeLLamaContextHandle.Create(_model, settings);
+        try
+        {
+            _context = SafeLLamaContextHandle.Create(_model, settings);
+        }
+        catch (LLama.Exceptions.RuntimeError e)
+        {
+            throw new InvalidOperationException($"llama.cpp has no room for {_contextTokens} tokens: {LlamaLibrary.TakeError() ?? e.Message}", e);
+        }
+
         if (_lora is not null)
         {
             _context.SetLoraAdapters(new (LoraAdapter, float)[] { (_lora, 1f) });

@@ -18,7 +18,7 @@ public sealed class LlamaTokenizer : ITokenizer
         _model = model;
         var vocabulary = model.Vocab;
         (BosToken, EosToken) = ((int?)vocabulary.BOS, (int?)vocabulary.EOS);
-        ChatTemplateText = Text(TemplateKey);
+        ChatTemplateText = Text(model, TemplateKey);
         var names = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var (name, id) in new[] { ("bos_token", BosToken), ("eos_token", EosToken), ("pad_token", (int?)vocabulary.Pad) })
         {
@@ -46,7 +46,7 @@ public sealed class LlamaTokenizer : ITokenizer
     public IReadOnlyDictionary<string, string> SpecialTokens { get; }
 
     /// <inheritdoc/>
-    public string? ChatTemplateFor(bool withTools) => withTools ? Text($"{TemplateKey}.tool_use") ?? ChatTemplateText : ChatTemplateText;
+    public string? ChatTemplateFor(bool withTools) => withTools ? Text(_model, $"{TemplateKey}.tool_use") ?? ChatTemplateText : ChatTemplateText;
 
     /// <inheritdoc/>
     public int[] Encode(string text, bool addSpecialTokens) => [.. EncodeWithOffsets(text, addSpecialTokens).Select(static s => s.Id)];
@@ -80,7 +80,10 @@ public sealed class LlamaTokenizer : ITokenizer
 
     private bool IsSpecial(int id) => ((LLamaToken)id).IsControl(_model.Vocab) || ((LLamaToken)id).IsEndOfGeneration(_model.Vocab);
 
-    private string? Text(string key) => _model.MetadataValueByKey(key) is { } value ? Encoding.UTF8.GetString(value.Span) : null;
+    /// <summary>A text of the file's metadata; null where it has none of the name.</summary>
+    internal static string? Text(SafeLlamaModelHandle model, string key) =>
+        // LLamaSharp hands the key over without the zero at its end that llama.cpp looks for.
+        model.MetadataValueByKey($"{key}\0") is { } value ? Encoding.UTF8.GetString(value.Span).TrimEnd('\0') : null;
 
     private string Piece(int id) => Encoding.UTF8.GetString(Bytes(id));
 

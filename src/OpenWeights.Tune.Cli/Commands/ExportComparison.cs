@@ -55,18 +55,26 @@ internal sealed class ExportComparison
         _results.Add((model, result, reader.Tokenizer));
     }
 
-    /// <summary>Lets the reader of what was written answer.</summary>
-    internal void AddWritten(IModelReader reader)
+    /// <summary>Lets a reader of what was written answer.</summary>
+    /// <returns>Whether it does no worse than what it was made of.</returns>
+    internal bool AddWritten(IModelReader reader)
     {
+        var before = _results.Last(static r => r.Model != Written);
         Add(Written, reader);
         _notes.AddRange(reader.Notes);
-        var (before, after) = (_results[^2], _results[^1]);
+        var after = _results[^1];
         CompareTokens(before.Model, before.Result, before.Tokenizer, after.Result, after.Tokenizer);
-        if (after.Result.Loss is null != before.Result.Loss is null || after.Result.Loss > before.Result.Loss + Worse || after.Result.Exact < before.Result.Exact)
+        if (after.Result.Loss is null == before.Result.Loss is null && !(after.Result.Loss > before.Result.Loss + Worse) && after.Result.Exact >= before.Result.Exact)
         {
-            _warnings.Add($"warning: what was written does worse than {before.Model}.");
+            return true;
         }
+
+        _warnings.Add($"warning: what was written does worse than {before.Model} where {after.Result.Reader} reads it.");
+        return false;
     }
+
+    /// <summary>Adds what whoever uses what was written should know.</summary>
+    internal void Note(string note) => _notes.Add(note);
 
     /// <summary>Says what was found.</summary>
     internal void Write()
@@ -104,7 +112,7 @@ internal sealed class ExportComparison
             ["asked"] = r.Result.Asked,
             ["left_out"] = new JsonArray([.. r.Result.LeftOut.Select(static l => (JsonNode)new JsonObject { ["place"] = l.Place, ["why"] = l.Why })]),
         })]),
-        ["different_prompts"] = _results is [.., var before, (Written, _, _) and var after] ? Different(before.Result, after.Result).Count : null,
+        ["different_prompts"] = _results.Find(static r => r.Model == Written) is { Result: { } after } ? Different(_results.Last(static r => r.Model != Written).Result, after).Count : null,
     };
 
     private void WriteLeftOut(TextWriter output)

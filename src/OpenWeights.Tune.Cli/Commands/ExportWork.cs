@@ -226,7 +226,7 @@ internal sealed class ExportWork : IDisposable
         var folder = ModelFolder.Open(_modelPath);
         if (!FamilyRegistry.All.Any(family => family.ModelType == folder.Config["model_type"]?.ToString()))
         {
-            Console.Out.WriteLine("not read back: this version does not run models of this family");
+            Console.Out.WriteLine("its answers are not checked: this version does not run models of this family");
             return false;
         }
 
@@ -236,7 +236,7 @@ internal sealed class ExportWork : IDisposable
             return true;
         }
 
-        Console.Out.WriteLine("not read back: the model is large; --verify does it");
+        Console.Out.WriteLine("its answers are not checked: the model is large; --verify does it");
         return false;
     }
 
@@ -282,13 +282,13 @@ internal sealed class ExportWork : IDisposable
     {
         _ = _adapters!.Load(_output, _output);
         _adapters.Use((_output, 1));
-        comparison.AddWritten(new OwnReader(_base!.Model, _base.Folder, PeftFolder.ChatTemplate(_output)));
+        _ = comparison.AddWritten(new OwnReader(_base!.Model, _base.Folder, PeftFolder.ChatTemplate(_output)));
     }
 
-    private void AddFolder(ExportComparison comparison, string folder)
+    private bool AddFolder(ExportComparison comparison, string folder)
     {
         using var written = ModelLoader.Load(folder, null, _base!.Model.Device);
-        comparison.AddWritten(new OwnReader(written.Model, written.Folder));
+        return comparison.AddWritten(new OwnReader(written.Model, written.Folder));
     }
 
     // llama.cpp judges what is made for it. Where it cannot, a model is read here; a LoRA file of llama.cpp's nobody else reads.
@@ -300,7 +300,12 @@ internal sealed class ExportWork : IDisposable
             {
                 try
                 {
-                    comparison.AddWritten(reader);
+                    // Whether weights or their reader are at fault is told by another reader.
+                    if (!comparison.AddWritten(reader) && unpacked is not null && AddFolder(comparison, unpacked))
+                    {
+                        comparison.Note("where owt reads it, it does as well: the weights are right, and what differs is how llama.cpp reads the file (its prompts, or its arithmetic, which rounds what goes into quantised weights to 8 bits)");
+                    }
+
                     return;
                 }
                 catch (InvalidOperationException e)
@@ -310,10 +315,10 @@ internal sealed class ExportWork : IDisposable
             }
         }
 
-        Console.Out.WriteLine($"llama.cpp does not judge what was written: {why?.TrimEnd('.')}{(unpacked is null ? "" : "; owt reads it instead")}");
+        comparison.Note($"llama.cpp does not judge what was written: {why?.TrimEnd('.')}{(unpacked is null ? "" : "; owt reads it instead")}");
         if (unpacked is not null)
         {
-            AddFolder(comparison, unpacked);
+            _ = AddFolder(comparison, unpacked);
         }
     }
 
