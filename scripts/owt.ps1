@@ -59,7 +59,7 @@ $newest = ($inputs | Measure-Object -Property LastWriteTimeUtc -Maximum).Maximum
 if (-not (Test-Path $stamp) -or -not (Test-Path $program) -or (Get-Item $stamp).LastWriteTimeUtc -lt $newest) {
     $packages = if ($env:NUGET_PACKAGES) { $env:NUGET_PACKAGES } else { Join-Path $HOME '.nuget/packages' }
     if ($runtime -eq 'cpu' -and -not (Test-Path (Join-Path $packages 'libtorch-cpu-*'))) {
-        Say 'downloading what owt needs, with TorchSharp and libtorch for this platform (about 210 MB; 260 MB on Linux)'
+        Say 'downloading what owt needs, with TorchSharp and libtorch for this platform (about 250 MB; 300 MB on Linux)'
     } elseif ($runtime -eq 'cuda' -and -not (Test-Path (Join-Path $packages 'torchsharp-cuda-*'))) {
         Say 'downloading TorchSharp and libtorch with CUDA (several GB)'
     }

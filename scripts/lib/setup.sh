@@ -90,7 +90,7 @@ tell_download() {
     packages=${NUGET_PACKAGES:-$HOME/.nuget/packages}
     case $1 in
     cpu)
-        ls -d "$packages"/libtorch-cpu-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch for this platform (260 MB with all that owt needs)"
+        ls -d "$packages"/libtorch-cpu-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch for this platform (300 MB with all that owt needs)"
         ;;
     cuda)
         ls -d "$packages"/torchsharp-cuda-*/ >/dev/null 2>&1 || say "downloading TorchSharp and libtorch with CUDA (several GB)"

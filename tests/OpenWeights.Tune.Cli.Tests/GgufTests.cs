@@ -48,6 +48,7 @@ public sealed class GgufTests
         Assert.That(card, Does.StartWith("---\nbase_model: \"base.gguf\"").And.Contains("lora_alpha: 8").And.Contains("max_steps: 2").And.Contains("names no licence"));
         var lora = Owt.Run(work.Root, 0, "export", "--format", "gguf-lora", "--model", "base.gguf", "--adapter", "run/adapter", "--output", "lora.gguf").Output;
         Assert.That(lora, Does.Contain("read back the same"));
+        Assert.That(Owt.Run(work.Root, 0, "inspect", "lora.gguf", "--json").Json[0]["general.base_model.0.name"]!.ToString(), Is.EqualTo("Base"), "as base.gguf says itself");
     }
 
     [TestCase("q4_1")]
@@ -140,21 +141,23 @@ public sealed class GgufTests
             """);
         Owt.Run(work.Root, 0, "train", "train.yaml");
         string[] model = ["--model", s_base, "--adapter", "run/adapter"];
-        foreach (var (format, more) in new[] { ("merged", Array.Empty<string>()), ("gguf", ["--dtype", "f32"]), ("peft", []) })
+        foreach (var (format, more) in new[] { ("merged", Array.Empty<string>()), ("gguf", ["--dtype", "f32"]), ("gguf-lora", []), ("peft", []) })
         {
             var export = Owt.Run(work.Root, 0, ["export", "--format", format, .. model, .. more, "--output", $"out-{format}"]);
             Assert.That(export.Output, Does.Contain("rows that the run held back"));
-            var losses = System.Text.RegularExpressions.Regex.Matches(export.Output, @"^  (base|base and adapter|what was written) +(\d+\.\d+)  \d+ of \d+$", System.Text.RegularExpressions.RegexOptions.Multiline)
+            var losses = System.Text.RegularExpressions.Regex.Matches(export.Output, @"^  (base|base and adapter|what was written) +(\d+\.\d+)  \d+ of \d+ +(owt|llama\.cpp)$", System.Text.RegularExpressions.RegexOptions.Multiline)
                 .Select(static m => double.Parse(m.Groups[2].Value, System.Globalization.CultureInfo.InvariantCulture)).ToList();
             Assert.That(losses, Has.Count.EqualTo(3), export.Output);
             Assert.That(losses[2], Is.EqualTo(losses[1]).Within(2e-4), format);
+            Assert.That(export.Output, Does.Match($"what was written .* {(format.StartsWith("gguf", StringComparison.Ordinal) ? "llama.cpp" : "owt")}\n"));
             Assert.That(losses[1], Is.LessThan(losses[0] - 0.01), "three steps at a high rate");
-            Assert.That(export.Error, Does.Not.Contain("otherwise").And.Not.Contain("worse"));
+            Assert.That(export.Error, Does.Not.Contain("other tokens").And.Not.Contain("worse"));
         }
 
         // Few bits and other rows.
-        var q4 = Owt.Run(work.Root, 0, ["export", "--format", "gguf", .. model, "--dtype", "q4_0", "--data", "rows.jsonl", "--data-rows", "5", "--output", "q4.gguf"]);
-        Assert.That(q4.Output, Does.Contain("compared on 5 rows, rows.jsonl"));
+        var q4 = Owt.Run(work.Root, 0, ["export", "--format", "gguf", .. model, "--dtype", "q4_0", "--data", "rows.jsonl", "--data-rows", "5", "--output", "q4.gguf", "--json"]).Json[0]["comparison"]!;
+        Assert.That((q4["rows"]!.GetValue<int>(), q4["from"]!.ToString(), q4["different_prompts"]!.GetValue<int>()), Is.EqualTo((5, "rows.jsonl", 0)));
+        Assert.That(q4["results"]!.AsArray().Take(3).Select(static r => $"{r!["name"]} by {r["read_by"]}"), Is.EqualTo(new[] { "base by owt", "base and adapter by owt", "what was written by llama.cpp" }));
         Assert.That(Owt.Run(work.Root, 0, ["export", "--format", "merged", .. model, "--data-rows", "0", "--output", "quiet"]).Output, Does.Not.Contain("compared"));
     }
 

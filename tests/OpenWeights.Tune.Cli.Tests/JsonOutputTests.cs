@@ -30,6 +30,7 @@ public sealed class JsonOutputTests
         Check("inspect", work, 0, "inspect", "run", "--json");
         Check("inspect", work, 0, "inspect", "model", "--json");
         Check("export", work, 0, "export", "--format", "merged", "--model", "run", "--output", "merged", "--json");
+        Check("export", work, 0, "export", "--format", "peft", "--model", "run", "--data", "rows.jsonl", "--output", "peft", "--json");
         Check("init", work, 0, "init", "--hidden-size", "16", "--layers", "1", "--vocab-size", "32", "--output", "tiny", "--json");
         Check("doctor", work, 0, "doctor", "--json");
         Check("convert", work, 0, "convert", Path.Combine(SharedFiles.Root, "tests", "fixtures", "foreign", "trl.yaml"), "--json");

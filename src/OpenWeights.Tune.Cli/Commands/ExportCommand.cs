@@ -54,16 +54,17 @@ internal static class ExportCommand
 
         if (arguments.GetValue(s_json))
         {
-            var lines = PrintedText.Of(() => Export(arguments, output));
-            JsonLines.Write(new { format = arguments.GetValue(s_format), output, bytes = Bytes(output), messages = lines });
+            ExportComparison? comparison = null;
+            var lines = PrintedText.Of(() => comparison = Export(arguments, output));
+            JsonLines.Write(new { format = arguments.GetValue(s_format), output, bytes = Bytes(output), messages = lines, comparison = comparison?.Json() });
             return ExitCode.Success;
         }
 
-        Export(arguments, output);
+        _ = Export(arguments, output);
         return ExitCode.Success;
     }
 
-    private static void Export(ParseResult arguments, string output)
+    private static ExportComparison? Export(ParseResult arguments, string output)
     {
         Devices.UseAllCores();
         var (model, own) = ModelPath.WithAdapter(arguments.GetValue(s_model)!);
@@ -94,6 +95,8 @@ internal static class ExportCommand
                 work.GgufLora();
                 break;
         }
+
+        return work.Comparison;
     }
 
     private static long Bytes(string path) => File.Exists(path) ? new FileInfo(path).Length : new DirectoryInfo(path).EnumerateFiles("*", SearchOption.AllDirectories).Sum(static f => f.Length);

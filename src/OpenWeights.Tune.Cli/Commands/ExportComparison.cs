@@ -1,8 +1,7 @@
-using OpenWeights.Formats.HuggingFace;
+using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export.Comparison;
-using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -12,11 +11,17 @@ internal sealed class ExportComparison
     // More than rounding to few bits makes of a loss.
     private const double Worse = 0.05;
     private const int ShownTokens = 12;
+    private const string Written = "what was written";
 
-    private readonly ComparedRows _rows;
-    private readonly List<(string Reader, ReaderResult Result, ModelFolder Folder)> _results = [];
+    private readonly List<(string Model, ReaderResult Result, ITokenizer? Tokenizer)> _results = [];
+    private readonly List<string> _notes = [];
+    private readonly List<string> _warnings = [];
+    private ComparedRows _rows;
 
     private ExportComparison(ComparedRows rows) => _rows = rows;
+
+    /// <summary>Whether there is a row that the base takes; known when it was added.</summary>
+    internal bool HasRows => _rows.Count > 0;
 
     /// <summary>The comparison on the rows that are named, or on those of the run that an adapter is of; null where there are none.</summary>
     internal static ExportComparison? Of(IReadOnlyList<string> data, IReadOnlyList<AdapterChoice> adapters, int count)
@@ -42,57 +47,119 @@ internal sealed class ExportComparison
         }
     }
 
-    /// <summary>Lets a reader answer.</summary>
-    internal void Add(string reader, CausalLanguageModel model, ModelFolder folder) => _results.Add((reader, ReaderResult.Of(_rows, model, folder, Signals.Stop), folder));
+    /// <summary>Lets a reader answer. Rows that the first one cannot take are left out for all.</summary>
+    internal void Add(string model, IModelReader reader)
+    {
+        var result = ReaderResult.Of(_rows, reader, Signals.Stop);
+        _rows = _results.Count == 0 ? _rows.Without(result.LeftOut) : _rows;
+        _results.Add((model, result, reader.Tokenizer));
+    }
 
-    /// <summary>Says what was found; the last reader is what was written.</summary>
+    /// <summary>Lets a reader of what was written answer.</summary>
+    /// <returns>Whether it does no worse than what it was made of.</returns>
+    internal bool AddWritten(IModelReader reader)
+    {
+        var before = _results.Last(static r => r.Model != Written);
+        Add(Written, reader);
+        _notes.AddRange(reader.Notes);
+        var after = _results[^1];
+        CompareTokens(before.Model, before.Result, before.Tokenizer, after.Result, after.Tokenizer);
+        if (after.Result.Loss is null == before.Result.Loss is null && !(after.Result.Loss > before.Result.Loss + Worse) && after.Result.Exact >= before.Result.Exact)
+        {
+            return true;
+        }
+
+        _warnings.Add($"warning: what was written does worse than {before.Model} where {after.Result.Reader} reads it.");
+        return false;
+    }
+
+    /// <summary>Adds what whoever uses what was written should know.</summary>
+    internal void Note(string note) => _notes.Add(note);
+
+    /// <summary>Says what was found.</summary>
     internal void Write()
     {
+        if (!HasRows)
+        {
+            Console.Error.WriteLine($"warning: answers are not compared: the base takes none of the rows, {_rows.From}.");
+            WriteLeftOut(Console.Error);
+            return;
+        }
+
         Console.Out.WriteLine($"compared on {Amount.Count(_rows.Count)} rows, {_rows.From}:");
-        Console.Out.WriteLine($"  {"",-18}{"loss",10}  exactly right");
-        foreach (var (reader, result, _) in _results)
+        Console.Out.WriteLine($"  {"",-18}{"loss",10}  {"exactly right",-15}read by");
+        foreach (var (model, result, _) in _results)
         {
-            Console.Out.WriteLine($"  {reader,-18}{(result.Loss is { } loss ? Amount.Number(loss, "F4") : "-"),10}  {result.Exact} of {result.Asked}");
+            Console.Out.WriteLine($"  {model,-18}{(result.Loss is { } loss ? Amount.Number(loss, "F4") : "-"),10}  {$"{result.Exact} of {result.Asked}",-15}{result.Reader}");
         }
 
-        var (before, after) = (_results[^2], _results[^1]);
-        Prompts(before.Reader, before.Result, before.Folder, after.Result, after.Folder);
-        if (!after.Result.EndTokens.Order().SequenceEqual(before.Result.EndTokens.Order()))
-        {
-            Console.Error.WriteLine($"warning: what was written ends its answers at the tokens {string.Join(", ", after.Result.EndTokens)}, and {before.Reader} at {string.Join(", ", before.Result.EndTokens)}.");
-        }
+        WriteLeftOut(Console.Out);
+        _notes.ForEach(Console.Out.WriteLine);
+        _warnings.ForEach(Console.Error.WriteLine);
+    }
 
-        if (after.Result.Loss is null != before.Result.Loss is null || after.Result.Loss > before.Result.Loss + Worse || after.Result.Exact < before.Result.Exact)
+    /// <summary>What was found, for programs.</summary>
+    internal JsonObject Json() => new()
+    {
+        ["rows"] = _rows.Count,
+        ["from"] = _rows.From,
+        ["results"] = new JsonArray([.. _results.Select(static r => (JsonNode)new JsonObject
         {
-            Console.Error.WriteLine($"warning: what was written does worse than {before.Reader}.");
+            ["name"] = r.Model,
+            ["read_by"] = r.Result.Reader,
+            ["loss"] = r.Result.Loss is { } loss && double.IsFinite(loss) ? loss : null,
+            ["exact"] = r.Result.Exact,
+            ["asked"] = r.Result.Asked,
+            ["left_out"] = new JsonArray([.. r.Result.LeftOut.Select(static l => (JsonNode)new JsonObject { ["place"] = l.Place, ["why"] = l.Why })]),
+        })]),
+        ["different_prompts"] = _results.Find(static r => r.Model == Written) is { Result: { } after } ? Different(_results.Last(static r => r.Model != Written).Result, after).Count : null,
+    };
+
+    private void WriteLeftOut(TextWriter output)
+    {
+        foreach (var (model, result, _) in _results)
+        {
+            foreach (var group in result.LeftOut.GroupBy(static l => l.Why))
+            {
+                var longest = group.MaxBy(static l => l.Tokens)!;
+                var rows = group.Count() == 1 ? "1 row is left out" : $"{Amount.Count(group.Count())} rows are left out";
+                output.WriteLine($"  {rows}{(result == _results[0].Result ? "" : $" for {model}")}: {group.Key.TrimEnd('.')} ({(longest.Tokens > 0 ? $"{longest.Place} has {Amount.Count(longest.Tokens)}" : longest.Place)})");
+            }
         }
     }
 
     // Where a prompt becomes other tokens, whatever comes of it is no fault of the weights.
-    private static void Prompts(string reader, ReaderResult before, ModelFolder beforeFolder, ReaderResult after, ModelFolder afterFolder)
+    private void CompareTokens(string model, ReaderResult before, ITokenizer? beforeTokenizer, ReaderResult after, ITokenizer? afterTokenizer)
     {
         if (before.Prompts.Count != after.Prompts.Count)
         {
-            Console.Error.WriteLine($"warning: what was written reads a prompt of {after.Prompts.Count} rows, and {reader} of {before.Prompts.Count}; do their chat templates differ?");
-            return;
+            _warnings.Add($"warning: what was written reads a prompt of {after.Prompts.Count} rows, and {model} of {before.Prompts.Count}; do their chat templates differ?");
         }
-
-        var different = Enumerable.Range(0, before.Prompts.Count).Where(i => !before.Prompts[i].AsSpan().SequenceEqual(after.Prompts[i])).ToList();
-        if (different.Count == 0)
+        else if (Different(before, after) is [var first, ..] different)
         {
-            return;
+            var (expected, actual) = (before.Prompts[first], after.Prompts[first]);
+            var at = expected.AsSpan().CommonPrefixLength(actual);
+            _warnings.AddRange(
+            [
+                $"warning: {(before.Reader == after.Reader ? "what was written" : $"{after.Reader}, which reads what was written,")} makes other tokens of {different.Count} of {before.Prompts.Count} prompts. The first one, from token {at} on:",
+                $"  {model}: {Tokens(expected, at, beforeTokenizer!)}",
+                $"  what was written: {Tokens(actual, at, afterTokenizer!)}",
+            ]);
         }
 
-        var (expected, actual) = (before.Prompts[different[0]], after.Prompts[different[0]]);
-        var at = expected.AsSpan().CommonPrefixLength(actual);
-        Console.Error.WriteLine($"warning: what was written reads {different.Count} of {before.Prompts.Count} prompts otherwise. The first one, from token {at} on:");
-        Console.Error.WriteLine($"  {reader}: {Tokens(expected, at, beforeFolder)}");
-        Console.Error.WriteLine($"  what was written: {Tokens(actual, at, afterFolder)}");
+        // llama.cpp ends an answer at more tokens than the file names, those that are spelled like an end.
+        if (before.EndTokens.Except(after.EndTokens).Any() || (before.Reader == after.Reader && after.EndTokens.Except(before.EndTokens).Any()))
+        {
+            _warnings.Add($"warning: what was written ends its answers at the tokens {string.Join(", ", after.EndTokens)}, and {model} at {string.Join(", ", before.EndTokens)}.");
+        }
     }
 
-    private static string Tokens(int[] ids, int at, ModelFolder folder)
+    private static List<int> Different(ReaderResult before, ReaderResult after) =>
+        [.. Enumerable.Range(0, Math.Min(before.Prompts.Count, after.Prompts.Count)).Where(i => !before.Prompts[i].AsSpan().SequenceEqual(after.Prompts[i]))];
+
+    private static string Tokens(int[] ids, int at, ITokenizer tokenizer)
     {
         var shown = ids.Skip(at).Take(ShownTokens).ToList();
-        return shown.Count == 0 ? "(ends here)" : $"{string.Join(' ', shown)}{(ids.Length - at > ShownTokens ? " ..." : "")}  \"{AnswerText.Line(Tokenizer.Load(folder.FolderPath).Decode(shown, skipSpecialTokens: false))}\"";
+        return shown.Count == 0 ? "(ends here)" : $"{string.Join(' ', shown)}{(ids.Length - at > ShownTokens ? " ..." : "")}  \"{AnswerText.Line(tokenizer.Decode(shown, skipSpecialTokens: false))}\"";
     }
 }

@@ -4,6 +4,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Export.Comparison;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
@@ -45,6 +46,9 @@ internal sealed class ExportWork : IDisposable
     /// <summary>How many rows are compared.</summary>
     internal int DataRows { get; init; }
 
+    /// <summary>What the comparison found; null where there was none.</summary>
+    internal ExportComparison? Comparison { get; private set; }
+
     internal void Peft()
     {
         OpenBase();
@@ -77,7 +81,7 @@ internal sealed class ExportWork : IDisposable
 
         if (MayVerify())
         {
-            Compare(null);
+            Compare(AddAdapter);
         }
     }
 
@@ -109,7 +113,7 @@ internal sealed class ExportWork : IDisposable
         if (MayVerify())
         {
             Verify(_output);
-            Compare(_output);
+            Compare(comparison => AddFolder(comparison, _output));
         }
     }
 
@@ -140,7 +144,7 @@ internal sealed class ExportWork : IDisposable
         {
             GgufFolder.Unpack(_output, unpacked);
             Verify(unpacked);
-            Compare(unpacked);
+            Compare(comparison => AddGguf(comparison, _output, null, unpacked));
         }
         finally
         {
@@ -155,6 +159,10 @@ internal sealed class ExportWork : IDisposable
         GgufLoraExport.Write(_base!.Folder, adapter, _output);
         var tensors = GgufLoraExport.RequireSame(_base.Folder, adapter, _output);
         Console.Out.WriteLine($"adapter written to {_output}; all {tensors} tensors read back the same");
+        if (MayVerify())
+        {
+            Compare(AddGgufLora);
+        }
     }
 
     public void Dispose()
@@ -218,7 +226,7 @@ internal sealed class ExportWork : IDisposable
         var folder = ModelFolder.Open(_modelPath);
         if (!FamilyRegistry.All.Any(family => family.ModelType == folder.Config["model_type"]?.ToString()))
         {
-            Console.Out.WriteLine("not read back: this version does not run models of this family");
+            Console.Out.WriteLine("its answers are not checked: this version does not run models of this family");
             return false;
         }
 
@@ -228,7 +236,7 @@ internal sealed class ExportWork : IDisposable
             return true;
         }
 
-        Console.Out.WriteLine("not read back: the model is large; --verify does it");
+        Console.Out.WriteLine("its answers are not checked: the model is large; --verify does it");
         return false;
     }
 
@@ -243,38 +251,107 @@ internal sealed class ExportWork : IDisposable
         }
     }
 
-    // What was written with its own tokenizer, template and end tokens; null for an adapter, which its base reads.
-    private void Compare(string? folder)
+    // Base, base and adapter, and then what was written, which is read with its own tokenizer, template and end tokens.
+    private void Compare(Action<ExportComparison> addWritten)
     {
         if (ExportComparison.Of(Data, _choices, DataRows) is not { } comparison)
         {
             return;
         }
 
+        Comparison = comparison;
         LoadBase();
         var trained = _choices.Select(static c => (c.Folder, c.Weight)).ToList();
         _adapters!.Use();
-        comparison.Add("base", _base!.Model, _base.Folder);
-        if (trained.Count > 0)
+        comparison.Add("base", new OwnReader(_base!.Model, _base.Folder, _base.ChatTemplate));
+        if (comparison.HasRows && trained.Count > 0)
         {
             _adapters.Use(trained);
-            comparison.Add("base and adapter", _base.Model, _base.Folder);
+            comparison.Add("base and adapter", new OwnReader(_base.Model, _base.Folder, _base.ChatTemplate));
         }
 
-        if (folder is null)
+        if (comparison.HasRows)
         {
-            _ = _adapters.Load(_output, _output);
-            _adapters.Use((_output, 1));
-            comparison.Add("what was written", _base.Model, _base.Folder);
-            _adapters.Use(trained);
-        }
-        else
-        {
-            using var written = ModelLoader.Load(folder, null, _base.Model.Device);
-            comparison.Add("what was written", written.Model, written.Folder);
+            addWritten(comparison);
         }
 
         comparison.Write();
+    }
+
+    private void AddAdapter(ExportComparison comparison)
+    {
+        _ = _adapters!.Load(_output, _output);
+        _adapters.Use((_output, 1));
+        _ = comparison.AddWritten(new OwnReader(_base!.Model, _base.Folder, PeftFolder.ChatTemplate(_output)));
+    }
+
+    private bool AddFolder(ExportComparison comparison, string folder)
+    {
+        using var written = ModelLoader.Load(folder, null, _base!.Model.Device);
+        return comparison.AddWritten(new OwnReader(written.Model, written.Folder));
+    }
+
+    // llama.cpp judges what is made for it. Where it cannot, a model is read here; a LoRA file of llama.cpp's nobody else reads.
+    private void AddGguf(ExportComparison comparison, string path, string? lora, string? unpacked)
+    {
+        if (LlamaCpp(path, lora, out var why) is { } reader)
+        {
+            using (reader as IDisposable)
+            {
+                try
+                {
+                    // Whether weights or their reader are at fault is told by another reader.
+                    if (!comparison.AddWritten(reader) && unpacked is not null && AddFolder(comparison, unpacked))
+                    {
+                        comparison.Note("where owt reads it, it does as well: the weights are right, and what differs is how llama.cpp reads the file (its prompts, or its arithmetic, which rounds what goes into quantised weights to 8 bits)");
+                    }
+
+                    return;
+                }
+                catch (InvalidOperationException e)
+                {
+                    why = e.Message;
+                }
+            }
+        }
+
+        comparison.Note($"llama.cpp does not judge what was written: {why?.TrimEnd('.')}{(unpacked is null ? "" : "; owt reads it instead")}");
+        if (unpacked is not null)
+        {
+            _ = AddFolder(comparison, unpacked);
+        }
+    }
+
+    // The file goes on a GGUF of the base: the base itself, or one that is written for it and removed.
+    private void AddGgufLora(ExportComparison comparison)
+    {
+        if (GgufFolder.Target(_base!.Folder.FolderPath) is { } target)
+        {
+            AddGguf(comparison, target, _output, null);
+            return;
+        }
+
+        var folder = Directory.CreateTempSubdirectory("owt verify ").FullName;
+        try
+        {
+            var path = Path.Combine(folder, "base.gguf");
+            _ = GgufExport.Write(_base.Folder, null, path, GgufExport.OwnPreset(_base.Folder));
+            AddGguf(comparison, path, _output, null);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static IModelReader? LlamaCpp(string path, string? lora, out string? why)
+    {
+#if LLAMA_CPP
+        return LlamaCppReader.TryOpen(path, lora, out why);
+#else
+        why = "this owt was built without llama.cpp";
+        return null;
+#endif
     }
 
     private void Verify(string folder)

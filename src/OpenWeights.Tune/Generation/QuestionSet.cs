@@ -119,23 +119,28 @@ public sealed class QuestionSet
     public IReadOnlyList<Answer> Ask(CausalLanguageModel model, int maxNewTokens, CancellationToken stop)
     {
         var generator = new TextGenerator(model, new GenerationOptions { MaxNewTokens = maxNewTokens, EndTokens = _endTokens });
-        var answers = new Answer[_questions.Count];
+        return Ask(ModelRoom.Of(model.Config).Tokens, prompts => generator.Continue(prompts, stop: stop).Select(static g => g.OutputIds));
+    }
 
+    /// <summary>The answers of whoever goes on from prompts.</summary>
+    /// <param name="room">The longest text, in tokens.</param>
+    /// <param name="goOn">The tokens that follow each of some prompts.</param>
+    internal IReadOnlyList<Answer> Ask(int room, Func<IReadOnlyList<int[]>, IEnumerable<IReadOnlyList<int>>> goOn)
+    {
         // A prompt that the model has no room to answer is said to be so.
-        var room = ModelRoom.Of(model.Config);
-        foreach (var i in Enumerable.Range(0, _questions.Count).Where(i => _questions[i].Prompt.Length >= room.Tokens))
+        var answers = new Answer[_questions.Count];
+        foreach (var i in Enumerable.Range(0, _questions.Count).Where(i => _questions[i].Prompt.Length >= room))
         {
-            answers[i] = new Answer(_questions[i].PromptText, _questions[i].Answer, $"(no answer: the prompt has {_questions[i].Prompt.Length} tokens, and the model room for {room.Tokens})");
+            answers[i] = new Answer(_questions[i].PromptText, _questions[i].Answer, $"(no answer: the prompt has {_questions[i].Prompt.Length} tokens, and the model room for {room})");
         }
 
         // Prompts of like lengths together need the least padding.
         foreach (var chunk in Enumerable.Range(0, _questions.Count).Where(i => answers[i] is null).OrderBy(i => _questions[i].Prompt.Length).Chunk(BatchSize))
         {
-            var made = generator.Continue([.. chunk.Select(i => _questions[i].Prompt)], stop: stop);
-            foreach (var (i, generated) in chunk.Zip(made))
+            foreach (var (i, generated) in chunk.Zip(goOn([.. chunk.Select(i => _questions[i].Prompt)])))
             {
                 var (_, prompt, expected) = _questions[i];
-                answers[i] = new Answer(prompt, expected, _tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true));
+                answers[i] = new Answer(prompt, expected, _tokenizer.Decode(generated, skipSpecialTokens: true));
             }
         }
 

@@ -63,8 +63,18 @@ public sealed class ComparedRows
 
         // Which rows were held back depends on their tokens.
         var folder = ModelFolder.Open(ModelPath.Resolve(config.Model.Path));
-        var data = RunData.Read(config.Data, new RowTokenizer(folder.FolderPath, config.Data.TrainOn), ModelLoader.ReadConfig(folder).VocabularySize, config.Seed);
+        var template = config.Model.ChatTemplate is { } named ? NamedTemplates.Find(named, folder.FolderPath) : null;
+        var data = RunData.Read(config.Data, new RowTokenizer(folder.FolderPath, config.Data.TrainOn, template), ModelLoader.ReadConfig(folder).VocabularySize, config.Seed);
         return new ComparedRows(Take(config.Data.Train, count, data.Eval!.WholePlaces.Take(MostLooked).ToHashSet()), "rows that the run held back", config.Data.TrainOn, maxNewTokens);
+    }
+
+    /// <summary>The rows but for some.</summary>
+    /// <param name="leftOut">Those to leave out.</param>
+    public ComparedRows Without(IReadOnlyList<LeftOutRow> leftOut)
+    {
+        ArgumentNullException.ThrowIfNull(leftOut);
+        var places = leftOut.Select(static r => r.Place).ToHashSet();
+        return places.Count == 0 ? this : new ComparedRows([.. Rows.Where(r => !places.Contains(r.Row.Place))], From, TrainOn, MaxNewTokens);
     }
 
     // The folder of the run that a folder lies in: at most checkpoints/step-N/weights below it.

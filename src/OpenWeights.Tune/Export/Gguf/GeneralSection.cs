@@ -23,15 +23,15 @@ internal static partial class GeneralSection
     internal static void WriteModel(ModelFolder folder, bool isMerged, long parameters, IReadOnlyList<string> tokens, GgufMetadata metadata)
     {
         var card = CardSettings.Read(folder.FolderPath);
-        var (organization, name) = Split(ModelPath.NameOf(folder.FolderPath));
-        metadata.Add("general.name", Harmless(Title(card.Text("model_name") ?? name), tokens));
-        AddText(metadata, "general.organization", organization is null ? null : Title(organization));
+        var source = SourceOf(folder);
+        metadata.Add("general.name", Harmless(card.Text("model_name") is { } named ? Title(named) : source.Name ?? "", tokens));
+        AddText(metadata, "general.organization", source.Organization);
         metadata.Add("general.size_label", SizeLabel(parameters));
         AddText(metadata, "general.license", card.Text("license"));
         AddText(metadata, "general.license.name", card.Text("license_name"));
         AddText(metadata, "general.license.link", card.Text("license_link"));
-        WriteSources(metadata, "base_model", isMerged ? [ModelPath.NameOf(folder.FolderPath)] : card.List("base_model"));
-        WriteSources(metadata, "dataset", card.List("datasets"));
+        WriteSources(metadata, "base_model", isMerged ? [source] : [.. card.List("base_model").Select(SourceOf)]);
+        WriteSources(metadata, "dataset", [.. card.List("datasets").Select(SourceOf)]);
         AddTexts(metadata, "general.tags", [.. card.List("tags"), .. card.List("pipeline_tag")]);
         AddTexts(metadata, "general.languages", card.List("language"));
         WriteSampling(folder, metadata);
@@ -44,7 +44,7 @@ internal static partial class GeneralSection
     {
         metadata.Add("general.name", "LoRA adapter");
         AddText(metadata, "general.license", CardSettings.Read(folder.FolderPath).Text("license"));
-        WriteSources(metadata, "base_model", [ModelPath.NameOf(folder.FolderPath)]);
+        WriteSources(metadata, "base_model", [SourceOf(folder)]);
     }
 
     // llama.cpp looks for Phi-3's special tokens in models of such a name, and loads none that lacks them.
@@ -70,23 +70,41 @@ internal static partial class GeneralSection
         }
     }
 
-    private static void WriteSources(GgufMetadata metadata, string kind, IReadOnlyList<string> names)
+    private static void WriteSources(GgufMetadata metadata, string kind, IReadOnlyList<Source> sources)
     {
-        if (names.Count == 0)
+        if (sources.Count == 0)
         {
             return;
         }
 
-        metadata.Add($"general.{kind}.count", (uint)names.Count);
-        for (var i = 0; i < names.Count; i++)
+        metadata.Add($"general.{kind}.count", (uint)sources.Count);
+        for (var i = 0; i < sources.Count; i++)
         {
-            var isAddress = names[i].Contains("://", StringComparison.Ordinal);
-            var onHub = !isAddress ? names[i] : names[i].StartsWith(Hub, StringComparison.Ordinal) ? names[i][Hub.Length..] : null;
-            var (organization, name) = onHub is null ? (null, null) : Split(onHub);
-            AddText(metadata, $"general.{kind}.{i}.name", name is null ? null : Title(name));
-            AddText(metadata, $"general.{kind}.{i}.organization", organization is null ? null : Title(organization));
-            AddText(metadata, $"general.{kind}.{i}.repo_url", isAddress ? names[i] : organization is null ? null : $"{Hub}{names[i]}");
+            AddText(metadata, $"general.{kind}.{i}.name", sources[i].Name);
+            AddText(metadata, $"general.{kind}.{i}.organization", sources[i].Organization);
+            AddText(metadata, $"general.{kind}.{i}.repo_url", sources[i].Address);
         }
+    }
+
+    // A GGUF file says its name itself; one that does not is called after its file.
+    private static Source SourceOf(ModelFolder folder)
+    {
+        if (GgufFolder.Target(folder.FolderPath) is not { } path)
+        {
+            return SourceOf(ModelPath.NameOf(folder.FolderPath));
+        }
+
+        using var file = GgufFile.Open(path);
+        return new Source(file.Metadata.Text("general.name") ?? Title(Path.GetFileNameWithoutExtension(path)), file.Metadata.Text("general.organization"), null);
+    }
+
+    // An address, ORG/NAME of the Hub, or the last part of a path.
+    private static Source SourceOf(string text)
+    {
+        var isAddress = text.Contains("://", StringComparison.Ordinal);
+        var onHub = !isAddress ? text : text.StartsWith(Hub, StringComparison.Ordinal) ? text[Hub.Length..] : null;
+        var (organization, name) = onHub is null ? (null, null) : Split(onHub);
+        return new Source(name is null ? null : Title(name), organization is null ? null : Title(organization), isAddress ? text : organization is null ? null : $"{Hub}{text}");
     }
 
     private static void AddText(GgufMetadata metadata, string key, string? text)
@@ -128,6 +146,8 @@ internal static partial class GeneralSection
         var digits = Math.Round(scaled).ToString(CultureInfo.InvariantCulture).TrimStart('0').Length;
         return scaled.ToString(digits >= 2 ? "F0" : $"F{2 - digits}", CultureInfo.InvariantCulture) + letter;
     }
+
+    private sealed record Source(string? Name, string? Organization, string? Address);
 
     [GeneratedRegex("phi-?3", RegexOptions.IgnoreCase)]
     private static partial Regex Phi3Pattern();

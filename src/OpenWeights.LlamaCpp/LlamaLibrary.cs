@@ -1,14 +1,17 @@
-using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
 using LLama.Native;
 
 namespace OpenWeights.LlamaCpp;
 
-/// <summary>llama.cpp's libraries, as LLamaSharp's package has them built for this platform and processor.</summary>
+/// <summary>llama.cpp's libraries, as LLamaSharp's package has them built for this platform and processor; they are loaded when first asked.</summary>
 public static class LlamaLibrary
 {
+    private const string FolderName = "llama.cpp";
+
     private static readonly Lazy<string?> s_problem = new(Load);
+    private static readonly Lock s_lock = new();
+    private static readonly List<string> s_errors = [];
 
     /// <summary>Why llama.cpp cannot be asked on this machine, or null.</summary>
     public static string? Problem => s_problem.Value;
@@ -40,9 +43,7 @@ public static class LlamaLibrary
 
     private static string Find()
     {
-        var packaged = typeof(LlamaLibrary).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().First(static a => a.Key == "LlamaLibraries").Value!;
-        var system = OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : RuntimeInformation.RuntimeIdentifier.Contains("musl", StringComparison.Ordinal) ? "linux-musl" : "linux";
-        var folder = Path.Combine(packaged, $"{system}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}", "native");
+        var folder = Path.Combine(AppContext.BaseDirectory, FolderName);
         var instructions = Avx512BW.IsSupported && Avx512DQ.IsSupported && Avx512CD.IsSupported ? "avx512" : Avx2.IsSupported ? "avx2" : Avx.IsSupported ? "avx" : "noavx";
         var chosen = Path.Combine(folder, instructions);
         return Path.GetFullPath(Directory.Exists(chosen) ? chosen : folder);
@@ -53,7 +54,7 @@ public static class LlamaLibrary
         var path = PathOf("llama");
         if (!File.Exists(path))
         {
-            return $"LLamaSharp.Backend.Cpu has no library for this machine ({path} is not there)";
+            return $"there is no llama.cpp for this machine beside the program ({path})";
         }
 
         if (!TryLoad(path, out var reason))
@@ -66,11 +67,25 @@ public static class LlamaLibrary
         {
             if (level == LLamaLogLevel.Error)
             {
-                Console.Error.Write(message);
+                lock (s_lock)
+                {
+                    s_errors.Add(message.Trim());
+                }
             }
         });
         NativeApi.llama_empty_call();
         return null;
+    }
+
+    /// <summary>What llama.cpp said of errors since this was last asked: the first, which is the cause of the others.</summary>
+    internal static string? TakeError()
+    {
+        lock (s_lock)
+        {
+            var first = s_errors.FirstOrDefault();
+            s_errors.Clear();
+            return first;
+        }
     }
 
     private static bool TryLoad(string path, out string? reason)
