@@ -1,6 +1,6 @@
 using OpenWeights.Formats.Gguf;
-using OpenWeights.Formats.Hub;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Hub;
 using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Models;

@@ -1,4 +1,4 @@
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
 
 /// <summary>Brings models from the Hugging Face Hub into the hub's own cache on this machine.</summary>
 public static class HubDownload
@@ -21,7 +21,7 @@ public static class HubDownload
         ArgumentException.ThrowIfNullOrEmpty(revision);
         if (!HubName.IsName(name))
         {
-            throw new InvalidDataException($"{Wording.Quote(name)} is not a model's name on the Hub; ORG/NAME is wanted");
+            throw new InvalidDataException($"{HubName.Quote(name)} is not a model's name on the Hub; ORG/NAME is wanted");
         }
 
         if (settings.Offline)
@@ -94,4 +94,19 @@ public static class HubDownload
             }
         }
     }
+}
+
+/// <summary>Is told of a download.</summary>
+public interface IHubListener
+{
+    /// <summary>Before anything is fetched.</summary>
+    /// <param name="revision">The model.</param>
+    /// <param name="files">The files that are wanted.</param>
+    /// <param name="missingBytes">The bytes of those that are not here yet.</param>
+    void Found(HubRevision revision, IReadOnlyList<HubFile> files, long missingBytes);
+
+    /// <summary>While it is fetched; one call at a time.</summary>
+    /// <param name="done">The bytes that are here.</param>
+    /// <param name="total">The bytes of all files that are wanted.</param>
+    void Progressed(long done, long total);
 }

@@ -5,7 +5,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
 
-namespace OpenWeights.Formats.Tests.Hub;
+namespace OpenWeights.Hub.Tests;
 
 /// <summary>A server that answers as the Hub does for one model, and misbehaves when told to. Its files lie on another host name.</summary>
 internal sealed class FakeHub : IDisposable

@@ -1,4 +1,11 @@
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
+
+/// <summary>A repository at one commit.</summary>
+/// <param name="Name">ORG/NAME.</param>
+/// <param name="Commit">The commit.</param>
+/// <param name="License">The licence that its card names; null for none.</param>
+/// <param name="Files">Its files.</param>
+public sealed record HubRevision(string Name, string Commit, string? License, IReadOnlyList<HubFile> Files);
 
 /// <summary>A file of a repository.</summary>
 /// <param name="Path">Its path in the repository, with slashes.</param>

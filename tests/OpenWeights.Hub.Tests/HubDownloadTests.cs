@@ -1,9 +1,8 @@
 using System.Diagnostics;
 using NUnit.Framework;
-using OpenWeights.Formats.Hub;
 using OpenWeights.Testing;
 
-namespace OpenWeights.Formats.Tests.Hub;
+namespace OpenWeights.Hub.Tests;
 
 /// <summary>Downloads from a server that misbehaves on purpose.</summary>
 public sealed class HubDownloadTests

@@ -1,6 +1,4 @@
-using OpenWeights.Formats.Files;
-
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
 
 /// <summary>One repository in the hub's cache, laid out as huggingface_hub does, so that Python's tools and this one share a copy: blobs by
 /// hash, refs from names to commits, and snapshots of links (<see href="https://huggingface.co/docs/huggingface_hub/guides/manage-cache"/>).</summary>
@@ -29,7 +27,7 @@ internal sealed class HubCache(string cacheFolder, string name)
 
         var path = Path.Combine(root, "refs", HubName.RequireInside(revision).Replace('/', Path.DirectorySeparatorChar));
         _ = Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        AtomicFile.WriteText(path, commit);
+        PutWhole(path, unfinished => File.WriteAllText(unfinished, commit));
     }
 
     public void MakeFolders()
@@ -55,7 +53,7 @@ internal sealed class HubCache(string cacheFolder, string name)
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or PlatformNotSupportedException && !File.Exists(path))
         {
-            AtomicFile.Copy(Blob(file.Hash), path);
+            PutWhole(path, unfinished => File.Copy(Blob(file.Hash), unfinished));
         }
     }
 
@@ -74,6 +72,21 @@ internal sealed class HubCache(string cacheFolder, string name)
             {
                 await Task.Delay(200, stop).ConfigureAwait(false);
             }
+        }
+    }
+
+    // Another program that reads the file sees the old content or the new, never a part of it.
+    private static void PutWhole(string path, Action<string> write)
+    {
+        var unfinished = $"{path}.{Guid.NewGuid():N}.tmp";
+        try
+        {
+            write(unfinished);
+            File.Move(unfinished, path, overwrite: true);
+        }
+        finally
+        {
+            File.Delete(unfinished);
         }
     }
 }

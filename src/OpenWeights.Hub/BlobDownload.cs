@@ -5,7 +5,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
 
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
 
 /// <summary>Fetches one file into the cache: in parts, several at a time, going on from the parts that an earlier try has brought, and
 /// takes it only when its size and its hash are right.</summary>

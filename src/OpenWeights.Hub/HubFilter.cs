@@ -1,6 +1,6 @@
 using System.IO.Enumeration;
 
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
 
 /// <summary>Which files of a repository are wanted, by patterns with * and ?, as huggingface_hub's allow and ignore patterns: * takes slashes too.</summary>
 /// <param name="Include">A file must match one of these; null for what a model needs here.</param>

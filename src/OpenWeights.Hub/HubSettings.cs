@@ -1,4 +1,4 @@
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
 
 /// <summary>How the Hugging Face Hub is reached, by the environment variables that huggingface_hub knows
 /// (<see href="https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables"/>).</summary>

@@ -1,15 +1,16 @@
 using System.Net.Http.Headers;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using OpenWeights.Formats.Json;
 
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
 
 /// <summary>Asks the Hub. Redirects are followed without the token to other servers; what may pass is tried again.</summary>
 internal sealed class HubClient : IDisposable
 {
     private const int MostRedirects = 10;
     private const int MostWaitSeconds = 300;
+
+    private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
 
     private readonly HttpClient http = new(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectTimeout = TimeSpan.FromSeconds(20) }) { Timeout = Timeout.InfiniteTimeSpan };
     private readonly HubSettings settings;
@@ -27,8 +28,7 @@ internal sealed class HubClient : IDisposable
         return await Try(name, async () =>
         {
             using var response = await Send(name, address, null, stop).ConfigureAwait(false);
-            var json = JsonFile.ParseObject(await ReadAll(response, stop).ConfigureAwait(false), address.ToString());
-            return Read(name, json, address);
+            return Read(name, await ReadAll(response, stop).ConfigureAwait(false), address);
         }, stop).ConfigureAwait(false);
     }
 
@@ -172,15 +172,16 @@ internal sealed class HubClient : IDisposable
         return wait is { TotalSeconds: > MostWaitSeconds } ? TimeSpan.FromSeconds(MostWaitSeconds) : wait;
     }
 
-    private static HubRevision Read(string name, JsonObject json, Uri address)
+    private static HubRevision Read(string name, byte[] answer, Uri address)
     {
         try
         {
+            var json = JsonNode.Parse(answer, documentOptions: Strict)!.AsObject();
             var commit = json["sha"]!.GetValue<string>();
             var files = json["siblings"]!.AsArray().Select(static node => ReadFile(node!)).ToList();
             return commit.All(char.IsAsciiLetterOrDigit)
                 ? new HubRevision(name, commit, License(json), files)
-                : throw new InvalidDataException($"{address}: the commit {Wording.Quote(commit)} is none");
+                : throw new InvalidDataException($"{address}: the commit {HubName.Quote(commit)} is none");
         }
         catch (Exception error) when (error is NullReferenceException or InvalidOperationException or FormatException or JsonException)
         {
@@ -195,11 +196,18 @@ internal sealed class HubClient : IDisposable
         var hash = (large?["sha256"] ?? node["blobId"])!.GetValue<string>();
         return hash.Length is 40 or 64 && hash.All(char.IsAsciiHexDigitLower)
             ? new HubFile(path, (large?["size"] ?? node["size"])!.GetValue<long>(), hash, large is not null)
-            : throw new InvalidDataException($"the Hub's listing gives {Wording.Quote(path)} the hash {Wording.Quote(hash)}, which is none");
+            : throw new InvalidDataException($"the Hub's listing gives {HubName.Quote(path)} the hash {HubName.Quote(hash)}, which is none");
     }
 
     private static string? License(JsonObject json) =>
         json["cardData"] is JsonObject card
             ? card["license_name"]?.ToString() ?? card["license"]?.ToString()
             : (json["tags"] as JsonArray)?.Select(static tag => tag?.ToString()).FirstOrDefault(static tag => tag?.StartsWith("license:", StringComparison.Ordinal) == true)?["license:".Length..];
+}
+
+/// <summary>The server has no time now.</summary>
+internal sealed class HubBusyException(string message, TimeSpan? retryAfter) : IOException(message)
+{
+    /// <summary>How long it asks to wait; null where it does not say.</summary>
+    public TimeSpan? RetryAfter { get; } = retryAfter;
 }

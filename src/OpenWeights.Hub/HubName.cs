@@ -1,6 +1,6 @@
 using System.Text.RegularExpressions;
 
-namespace OpenWeights.Formats.Hub;
+namespace OpenWeights.Hub;
 
 /// <summary>Names on the Hub.</summary>
 public static partial class HubName
@@ -18,8 +18,16 @@ public static partial class HubName
         var outside = path.Length == 0 || path.Contains('\\', StringComparison.Ordinal) || path.Contains(':', StringComparison.Ordinal) || path.Any(char.IsControl)
             || parts.Any(static part => part is "" or "." or "..");
         return outside
-            ? throw new InvalidDataException($"the repository names a file {Wording.Quote(path)}, which would be written outside of its folder; nothing is downloaded from it")
+            ? throw new InvalidDataException($"the repository names a file {Quote(path)}, which would be written outside of its folder; nothing is downloaded from it")
             : path;
+    }
+
+    /// <summary>A name in quotes for a message. It may come from anywhere, so control characters are spelled out and a long name is cut.</summary>
+    /// <param name="name">The name.</param>
+    internal static string Quote(string name)
+    {
+        const int most = 200;
+        return $"\"{string.Concat(name.Take(most).Select(static letter => char.IsControl(letter) ? $"\\u{(int)letter:x4}" : letter.ToString()))}{(name.Length > most ? "…" : "")}\"";
     }
 
     [GeneratedRegex(@"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}\z")]
