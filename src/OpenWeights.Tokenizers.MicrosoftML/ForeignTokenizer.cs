@@ -22,9 +22,6 @@ public sealed class ForeignTokenizer : ITokenizer
     }
 
     /// <inheritdoc/>
-    public int? BosToken => _options.BosToken;
-
-    /// <inheritdoc/>
     public int? EosToken => _options.EosToken;
 
     /// <inheritdoc/>
@@ -64,13 +61,13 @@ public sealed class ForeignTokenizer : ITokenizer
             : throw new NotSupportedException("The tokenizer normalizes this text, so its tokens' ranges are not those of the text; load the tokenizer's files with Tokenizer.Load instead.");
     }
 
-    private bool IsSpecial(int id) => id == BosToken || id == EosToken || _options.SpecialIds.Contains(id);
+    private bool IsSpecial(int id) => id == _options.BosToken || id == EosToken || _options.SpecialIds.Contains(id);
 
     /// <summary>The tokens with BOS and EOS as asked for, each at most once, whatever the tokenizer adds by itself.</summary>
     private List<TokenSpan> Framed(IEnumerable<TokenSpan> tokens, bool addSpecialTokens)
     {
         var all = tokens.ToList();
-        if (all.Count > 0 && all[0].Id == BosToken && all[0].Start == all[0].End)
+        if (all.Count > 0 && all[0].Id == _options.BosToken && all[0].Start == all[0].End)
         {
             all.RemoveAt(0);
         }
@@ -80,7 +77,7 @@ public sealed class ForeignTokenizer : ITokenizer
             all.RemoveAt(all.Count - 1);
         }
 
-        if (addSpecialTokens && _options.AddsBos && BosToken is { } bos)
+        if (addSpecialTokens && _options.AddsBos && _options.BosToken is { } bos)
         {
             all.Insert(0, new TokenSpan(bos, 0, 0));
         }

@@ -6,9 +6,6 @@ namespace OpenWeights.Tokenizers;
 /// </summary>
 public interface ITokenizer
 {
-    /// <summary>The id of the token that begins a text, or null.</summary>
-    int? BosToken { get; }
-
     /// <summary>The id of the token that ends a text, or null.</summary>
     int? EosToken { get; }
 

@@ -3,10 +3,6 @@ namespace OpenWeights.Formats.Files;
 /// <summary>What killed processes left behind while they wrote an <see cref="AtomicFile"/> or an <see cref="AtomicFolder"/>.</summary>
 public static class Leftovers
 {
-    /// <summary>Whether a file or folder name is one that unfinished writing leaves.</summary>
-    /// <param name="name">A name without its folder.</param>
-    public static bool IsLeftover(string name) => TemporaryName.TryParse(name, out _, out _);
-
     /// <summary>
     /// Removes the leftovers directly within a folder. A folder that was being replaced and whose place is empty is put back instead.
     /// Call it only while nobody else writes into the folder: what another live process has under way looks the same.

@@ -93,11 +93,6 @@ public sealed class GgufWeights : IWeightFile
         }
     }
 
-    /// <summary>Nothing is mapped here: see <see cref="CopyTo"/>.</summary>
-    /// <param name="name">The tensor.</param>
-    /// <exception cref="NotSupportedException">Always.</exception>
-    public TensorBytes Borrow(string name) => throw new NotSupportedException($"{Location} is a GGUF file, whose tensors are not stored as they are used; copy them");
-
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();
 

@@ -102,9 +102,6 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <inheritdoc/>
     public void CopyTo(string name, long offset, Span<byte> destination) => FileOf(name).CopyTo(name, offset, destination);
 
-    /// <inheritdoc/>
-    public TensorBytes Borrow(string name) => FileOf(name).Borrow(name);
-
     /// <summary>Closes all files; see <see cref="SafetensorsFile.Dispose"/>.</summary>
     public void Dispose() => files.ForEach(file => file.Dispose());
 

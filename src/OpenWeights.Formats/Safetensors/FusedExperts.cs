@@ -6,7 +6,7 @@ namespace OpenWeights.Formats.Safetensors;
 /// <summary>
 /// A weight file whose mixtures lie as transformers 5's modules have them (<c>save_pretrained(save_original_format=False)</c>), seen as
 /// the usual checkpoints: <c>mlp.experts.gate_up_proj</c> [experts, 2 x inner, hidden] (gate above up) and <c>.down_proj</c>
-/// [experts, hidden, inner] become one tensor for each matrix of each expert. Each is a piece of the file's bytes; nothing is copied.
+/// [experts, hidden, inner] become one tensor for each matrix of each expert. Each is a piece of the file's bytes.
 /// </summary>
 internal sealed partial class FusedExperts : IWeightFile
 {
@@ -50,12 +50,6 @@ internal sealed partial class FusedExperts : IWeightFile
         }
 
         file.CopyTo(pieces[name].Source, pieces[name].Offset + offset, destination);
-    }
-
-    public TensorBytes Borrow(string name)
-    {
-        var entry = this.GetTensor(name);
-        return new TensorBytes(file.Borrow(pieces[name].Source), pieces[name].Offset, entry);
     }
 
     public void Dispose() => file.Dispose();

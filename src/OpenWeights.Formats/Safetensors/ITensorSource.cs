@@ -27,11 +27,4 @@ public interface ITensorSource
     /// <exception cref="IOException">The disk failed.</exception>
     /// <exception cref="ObjectDisposedException">The source was disposed.</exception>
     void CopyTo(string name, long offset, Span<byte> destination);
-
-    /// <summary>Lends a tensor's bytes in the mapped file, without a copy, until the result is disposed.</summary>
-    /// <param name="name">The tensor.</param>
-    /// <exception cref="InvalidDataException">There is no such tensor.</exception>
-    /// <exception cref="IOException">The file cannot be mapped.</exception>
-    /// <exception cref="ObjectDisposedException">The source was disposed.</exception>
-    TensorBytes Borrow(string name);
 }

@@ -48,7 +48,7 @@ internal sealed class SafetensorsHeader
     public IReadOnlyList<TensorEntry> Tensors { get; }
 
     /// <summary>The file's length in bytes, header and all.</summary>
-    public long FileLength { get; }
+    private long FileLength { get; }
 
     /// <summary>What stands under <c>__metadata__</c>, in the file's order; null where that is absent.</summary>
     public IReadOnlyDictionary<string, string>? Metadata { get; }

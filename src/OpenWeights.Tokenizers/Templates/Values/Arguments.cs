@@ -5,10 +5,6 @@ namespace OpenWeights.Tokenizers.Templates.Values;
 /// <param name="Keywords">By name, in the order of the call.</param>
 internal readonly record struct Arguments(object?[] Positional, KeyValuePair<string, object?>[] Keywords)
 {
-    public static readonly Arguments None = new([], []);
-
-    public static Arguments Of(params object?[] positional) => new(positional, []);
-
     /// <summary>The same with a value before the first: the subject of a filter or test.</summary>
     public Arguments WithFirst(object? value) => this with { Positional = [value, .. Positional] };
 }

@@ -18,10 +18,7 @@ internal enum MarkKind : byte
 /// <param name="Owner">The message whose data it is: its index + 1; 0 where it is the template's text.</param>
 /// <param name="Kind">What of the message it is.</param>
 /// <param name="Generated">Whether it was written inside a <c>{% generation %}</c> block.</param>
-internal readonly record struct Mark(int Turn, int Owner, MarkKind Kind, bool Generated)
-{
-    public bool IsContentOf(int owner) => Kind == MarkKind.Content && Owner == owner;
-}
+internal readonly record struct Mark(int Turn, int Owner, MarkKind Kind, bool Generated);
 
 /// <summary>A stretch of equally marked characters; it begins where the run before it ends.</summary>
 internal readonly record struct MarkRun(int End, Mark Mark);
