@@ -7,8 +7,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace OpenWeights.Hub;
 
-/// <summary>Fetches one file into the cache: in parts, several at a time, going on from the parts that an earlier try has brought, and
-/// takes it only when its size and its hash are right.</summary>
+/// <summary>Downloads one file into the cache: in parts, several at a time, starting from the parts that an earlier try has stored. The
+/// file is accepted only if its size and hash are right.</summary>
 internal sealed class BlobDownload(HubClient client, HubSettings settings, HubRevision revision, HubFile file, HubCache cache, Action<long> progress)
 {
     private readonly string unfinished = cache.Blob(file.Hash) + ".owt-part";
@@ -38,7 +38,7 @@ internal sealed class BlobDownload(HubClient client, HubSettings settings, HubRe
             File.Delete(finishedParts);
             if (attempt == 2)
             {
-                throw new InvalidDataException($"{revision.Name}: {file.Path} came twice with {size} bytes and the hash {hash}, and not with {file.Size} bytes and {file.Hash}; what the server sends is damaged");
+                throw new InvalidDataException($"{revision.Name}: {file.Path} arrived damaged twice: {size} bytes with the hash {hash}, expected {file.Size} bytes with {file.Hash}; try again later");
             }
 
             progress(-size);
@@ -138,7 +138,7 @@ internal sealed class BlobDownload(HubClient client, HubSettings settings, HubRe
         var range = response.Content.Headers.ContentRange;
         return range is { From: { } from, To: { } to } && from == start && to == start + length - 1
             ? 0
-            : throw new HttpIOException(HttpRequestError.InvalidResponse, $"{file.Path}: bytes {start} to {start + length - 1} were asked for and the server sends {range?.ToString() ?? "others"}");
+            : throw new HttpIOException(HttpRequestError.InvalidResponse, $"{file.Path}: asked for bytes {start} to {start + length - 1}, the server sent {range?.ToString() ?? "no range"}");
     }
 
     private async Task<(long Size, string Hash)> Hash(CancellationToken stop)

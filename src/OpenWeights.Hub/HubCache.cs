@@ -10,7 +10,7 @@ internal sealed class HubCache(string cacheFolder, string name)
 
     public string Blob(string hash) => Path.Combine(root, "blobs", hash);
 
-    /// <summary>The commit that a revision's name stood for when it was last fetched; the revision itself where it is a fetched commit.</summary>
+    /// <summary>The commit that a branch or tag stood for when it was last downloaded; the revision itself if it is a commit in the cache.</summary>
     public string? Commit(string revision)
     {
         var reference = Path.Combine(root, "refs", revision.Replace('/', Path.DirectorySeparatorChar));
@@ -36,7 +36,7 @@ internal sealed class HubCache(string cacheFolder, string name)
         _ = Directory.CreateDirectory(Path.Combine(root, "snapshots"));
     }
 
-    /// <summary>Puts a blob under its name into a snapshot: a relative link, or a copy where links may not be made.</summary>
+    /// <summary>Puts a blob under its file name into a snapshot: as a relative link, or as a copy if links are not allowed.</summary>
     public void Link(string commit, HubFile file)
     {
         var path = Path.Combine(Snapshot(commit), file.Path.Replace('/', Path.DirectorySeparatorChar));
@@ -57,7 +57,7 @@ internal sealed class HubCache(string cacheFolder, string name)
         }
     }
 
-    /// <summary>Waits until no other program fetches the same blob. huggingface_hub locks the same file.</summary>
+    /// <summary>Waits until no other program downloads the same blob; huggingface_hub uses the same lock file.</summary>
     public async Task<IDisposable> Lock(string hash, CancellationToken stop)
     {
         var folder = Path.Combine(cacheFolder, ".locks", Path.GetFileName(root));

@@ -4,7 +4,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Hub;
 
-/// <summary>Asks the Hub. Redirects are followed without the token to other servers; what may pass is tried again.</summary>
+/// <summary>Sends requests to the Hub. The access token goes to the Hub alone, not along a redirect to another server. A failure that may pass is tried again.</summary>
 internal sealed class HubClient : IDisposable
 {
     private const int MostRedirects = 10;
@@ -32,7 +32,7 @@ internal sealed class HubClient : IDisposable
         }, stop).ConfigureAwait(false);
     }
 
-    /// <summary>Does something, again where a failure may pass.</summary>
+    /// <summary>Does some work, and repeats it after a failure that may pass.</summary>
     public async Task<T> Try<T>(string what, Func<Task<T>> work, CancellationToken stop)
     {
         for (var attempt = 1; ; attempt++)
@@ -60,7 +60,7 @@ internal sealed class HubClient : IDisposable
         }
     }
 
-    /// <summary>Asks for an address, or for a range of it, and gives the answer when its head has come.</summary>
+    /// <summary>Requests an address, or a range of its bytes, and returns once the answer's headers have arrived.</summary>
     public async Task<HttpResponseMessage> Send(string name, Uri address, RangeHeaderValue? range, CancellationToken stop)
     {
         for (var redirects = 0; redirects < MostRedirects; redirects++)
@@ -103,10 +103,10 @@ internal sealed class HubClient : IDisposable
             return response;
         }
 
-        throw new InvalidDataException($"{name}: the server sends from one address to the next without end; check HF_ENDPOINT");
+        throw new InvalidDataException($"{name}: the server redirects without end; check HF_ENDPOINT");
     }
 
-    /// <summary>Reads on, and gives up when nothing comes for too long.</summary>
+    /// <summary>Reads some bytes; fails if none arrive for too long.</summary>
     public async Task<int> ReadSome(Stream stream, Memory<byte> buffer, CancellationToken stop)
     {
         using var stall = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -149,14 +149,14 @@ internal sealed class HubClient : IDisposable
         var page = $"{settings.Endpoint.ToString().TrimEnd('/')}/{name}";
         var login = settings.Token is null
             ? "set HF_TOKEN to an access token (https://huggingface.co/settings/tokens)"
-            : "the token that is set does not open it";
+            : "the token that is set (HF_TOKEN) gives no access to it";
         return (int)response.StatusCode switch
         {
             401 or 403 when code == "GatedRepo" => new UnauthorizedAccessException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
-            404 when code == "RevisionNotFound" => new InvalidDataException($"{name} has no such revision; see {page}/commits for those it has"),
-            404 when code == "EntryNotFound" => new InvalidDataException($"{name}: a file of the listing is not there any more; try again"),
+            404 when code == "RevisionNotFound" => new InvalidDataException($"{name} has no such revision; {page}/commits lists those it has"),
+            404 when code == "EntryNotFound" => new InvalidDataException($"{name}: a file was removed from the Hub after it was listed; try again"),
             401 or 403 or 404 => new UnauthorizedAccessException($"there is no model {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
-            429 or 408 or >= 500 => new HubBusyException($"{name}: the server answers {(int)response.StatusCode} ({response.ReasonPhrase}) again and again; try later", Wait(response)),
+            429 or 408 or >= 500 => new HubBusyException($"{name}: the server keeps answering {(int)response.StatusCode} ({response.ReasonPhrase}); try again later", Wait(response)),
             var status => new InvalidDataException($"{name}: the server refuses with {status} ({response.ReasonPhrase})"),
         };
     }
@@ -181,7 +181,7 @@ internal sealed class HubClient : IDisposable
             var files = json["siblings"]!.AsArray().Select(static node => ReadFile(node!)).ToList();
             return commit.All(char.IsAsciiLetterOrDigit)
                 ? new HubRevision(name, commit, License(json), files)
-                : throw new InvalidDataException($"{address}: the commit {HubName.Quote(commit)} is none");
+                : throw new InvalidDataException($"{address}: {HubName.Quote(commit)} is not a commit's hash");
         }
         catch (Exception error) when (error is NullReferenceException or InvalidOperationException or FormatException or JsonException)
         {
@@ -196,7 +196,7 @@ internal sealed class HubClient : IDisposable
         var hash = (large?["sha256"] ?? node["blobId"])!.GetValue<string>();
         return hash.Length is 40 or 64 && hash.All(char.IsAsciiHexDigitLower)
             ? new HubFile(path, (large?["size"] ?? node["size"])!.GetValue<long>(), hash, large is not null)
-            : throw new InvalidDataException($"the Hub's listing gives {HubName.Quote(path)} the hash {HubName.Quote(hash)}, which is none");
+            : throw new InvalidDataException($"the Hub's listing gives {HubName.Quote(path)} the hash {HubName.Quote(hash)}, which is not a SHA-1 or SHA-256");
     }
 
     private static string? License(JsonObject json) =>
@@ -205,9 +205,9 @@ internal sealed class HubClient : IDisposable
             : (json["tags"] as JsonArray)?.Select(static tag => tag?.ToString()).FirstOrDefault(static tag => tag?.StartsWith("license:", StringComparison.Ordinal) == true)?["license:".Length..];
 }
 
-/// <summary>The server has no time now.</summary>
+/// <summary>The server is too busy to answer now.</summary>
 internal sealed class HubBusyException(string message, TimeSpan? retryAfter) : IOException(message)
 {
-    /// <summary>How long it asks to wait; null where it does not say.</summary>
+    /// <summary>How long the server asks to wait; null if it does not say.</summary>
     public TimeSpan? RetryAfter { get; } = retryAfter;
 }

@@ -1,19 +1,19 @@
 namespace OpenWeights.Hub;
 
-/// <summary>Brings models from the Hugging Face Hub into the hub's own cache on this machine.</summary>
+/// <summary>Downloads models from the Hugging Face Hub into the cache that huggingface_hub also uses.</summary>
 public static class HubDownload
 {
-    /// <summary>Fetches the files of a model that are not here yet.</summary>
+    /// <summary>Downloads the files of a model that are not in the cache yet.</summary>
     /// <param name="settings">How the Hub is reached.</param>
     /// <param name="name">ORG/NAME.</param>
     /// <param name="revision">A branch, tag or commit.</param>
-    /// <param name="filter">Which files.</param>
-    /// <param name="listener">Is told what comes; null for nobody.</param>
-    /// <param name="stop">Stops; what has come is gone on from the next time.</param>
+    /// <param name="filter">Which files to download.</param>
+    /// <param name="listener">Receives the progress; null for none.</param>
+    /// <param name="stop">Stops the download. The next call goes on from the parts that have arrived.</param>
     /// <returns>The folder with the model's files.</returns>
-    /// <exception cref="InvalidDataException">There is no such revision, a file's name leads elsewhere, or a file came damaged.</exception>
+    /// <exception cref="InvalidDataException">There is no such revision, a file's name would lead out of the folder, or a file arrived damaged.</exception>
     /// <exception cref="UnauthorizedAccessException">The model is gated, private or not there; the message says what to do.</exception>
-    /// <exception cref="IOException">The Hub cannot be reached, has no time, or the disk refused.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached or is too busy, or the disk cannot be written.</exception>
     public static async Task<string> Fetch(HubSettings settings, string name, string revision, HubFilter filter, IHubListener? listener, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(settings);
@@ -21,12 +21,12 @@ public static class HubDownload
         ArgumentException.ThrowIfNullOrEmpty(revision);
         if (!HubName.IsName(name))
         {
-            throw new InvalidDataException($"{HubName.Quote(name)} is not a model's name on the Hub; ORG/NAME is wanted");
+            throw new InvalidDataException($"{HubName.Quote(name)} is not a model's name on the Hub; write ORG/NAME");
         }
 
         if (settings.Offline)
         {
-            return Find(settings, name, revision) ?? throw new IOException($"{name} ({revision}) is not in {settings.CacheFolder}, and HF_HUB_OFFLINE is set; download it while the network may be used");
+            return Find(settings, name, revision) ?? throw new IOException($"{name} ({revision}) is not in {settings.CacheFolder}, and HF_HUB_OFFLINE is set; unset it to download the model");
         }
 
         using var client = new HubClient(settings);
@@ -34,7 +34,7 @@ public static class HubDownload
         var files = found.Files.Where(file => filter.Takes(file.Path)).ToList();
         if (files.Count == 0)
         {
-            throw new InvalidDataException($"{name}: none of its {found.Files.Count} files is wanted; change --include and --exclude");
+            throw new InvalidDataException($"{name}: none of its {found.Files.Count} files matches; change --include and --exclude");
         }
 
         var cache = new HubCache(settings.CacheFolder, name);
@@ -59,7 +59,7 @@ public static class HubDownload
         return cache.Snapshot(found.Commit);
     }
 
-    /// <summary>The folder of a model that is in the cache; null where it is not.</summary>
+    /// <summary>The folder of a model in the cache; null if it is not there.</summary>
     /// <param name="settings">Where the cache is.</param>
     /// <param name="name">ORG/NAME.</param>
     /// <param name="revision">A branch, tag or commit.</param>
@@ -70,7 +70,7 @@ public static class HubDownload
         return cache.Commit(revision) is { } commit ? cache.Snapshot(commit) : null;
     }
 
-    /// <summary>The names of the models that are in the cache, whole or not.</summary>
+    /// <summary>The names of the models in the cache, complete or not.</summary>
     /// <param name="settings">Where the cache is.</param>
     public static IReadOnlyList<string> Names(HubSettings settings)
     {
@@ -96,17 +96,17 @@ public static class HubDownload
     }
 }
 
-/// <summary>Is told of a download.</summary>
+/// <summary>Receives the progress of a download.</summary>
 public interface IHubListener
 {
-    /// <summary>Before anything is fetched.</summary>
+    /// <summary>Called once, before anything is downloaded.</summary>
     /// <param name="revision">The model.</param>
-    /// <param name="files">The files that are wanted.</param>
-    /// <param name="missingBytes">The bytes of those that are not here yet.</param>
+    /// <param name="files">The files to download.</param>
+    /// <param name="missingBytes">How many of their bytes are not in the cache yet.</param>
     void Found(HubRevision revision, IReadOnlyList<HubFile> files, long missingBytes);
 
-    /// <summary>While it is fetched; one call at a time.</summary>
-    /// <param name="done">The bytes that are here.</param>
-    /// <param name="total">The bytes of all files that are wanted.</param>
+    /// <summary>Called while files arrive; never by two threads at once.</summary>
+    /// <param name="done">The bytes that have arrived or were in the cache.</param>
+    /// <param name="total">The bytes of all files to download.</param>
     void Progressed(long done, long total);
 }

@@ -2,9 +2,9 @@ using System.IO.Enumeration;
 
 namespace OpenWeights.Hub;
 
-/// <summary>Which files of a repository are wanted, by patterns with * and ?, as huggingface_hub's allow and ignore patterns: * takes slashes too.</summary>
-/// <param name="Include">A file must match one of these; null for what a model needs here.</param>
-/// <param name="Exclude">And none of these.</param>
+/// <summary>Chooses files of a repository by patterns with * and ?, as huggingface_hub's allow and ignore patterns do; * also matches slashes.</summary>
+/// <param name="Include">A file must match one of these. Null: the files that loading a model needs.</param>
+/// <param name="Exclude">A file must match none of these.</param>
 public sealed record HubFilter(IReadOnlyList<string>? Include, IReadOnlyList<string> Exclude)
 {
     // Settings, safetensors, tokenizers, templates, licences, the card: not the same weights again in other formats.
@@ -13,10 +13,10 @@ public sealed record HubFilter(IReadOnlyList<string>? Include, IReadOnlyList<str
 
     private static readonly string[] NotModelFiles = ["original/*", "onnx/*", "openvino/*", "consolidated*", "*.gguf", "*/*.safetensors"];
 
-    /// <summary>What a model needs here.</summary>
+    /// <summary>The files that loading a model needs: settings, safetensors, tokenizer, templates, licence.</summary>
     public static HubFilter Model { get; } = new(null, []);
 
-    /// <summary>What a model is told by without its weights: settings, tokenizer and template.</summary>
+    /// <summary>A model's settings, tokenizer and template, without its weights.</summary>
     public static HubFilter Settings { get; } = new(
         ["*.json", "*.jinja", "*.model", "*.tiktoken", "*.model.v*", "merges.txt", "vocab.txt"], ["*/*", "*.safetensors.index.json"]);
 

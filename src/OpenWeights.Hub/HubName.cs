@@ -5,7 +5,7 @@ namespace OpenWeights.Hub;
 /// <summary>Names on the Hub.</summary>
 public static partial class HubName
 {
-    /// <summary>Whether a text is a model's name on the Hub (ORG/NAME), by its letters alone.</summary>
+    /// <summary>Whether a text is spelled like a model's name on the Hub (ORG/NAME). The Hub is not asked.</summary>
     /// <param name="text">The text.</param>
     public static bool IsName(string text) => Pattern().IsMatch(text) && !text.Contains("..", StringComparison.Ordinal);
 
@@ -18,7 +18,7 @@ public static partial class HubName
         var outside = path.Length == 0 || path.Contains('\\', StringComparison.Ordinal) || path.Contains(':', StringComparison.Ordinal) || path.Any(char.IsControl)
             || parts.Any(static part => part is "" or "." or "..");
         return outside
-            ? throw new InvalidDataException($"the repository names a file {Quote(path)}, which would be written outside of its folder; nothing is downloaded from it")
+            ? throw new InvalidDataException($"the repository names a file {Quote(path)}, which would be written outside the model's folder; nothing was downloaded")
             : path;
     }
 

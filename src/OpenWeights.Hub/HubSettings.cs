@@ -1,37 +1,37 @@
 namespace OpenWeights.Hub;
 
-/// <summary>How the Hugging Face Hub is reached, by the environment variables that huggingface_hub knows
+/// <summary>How the Hugging Face Hub is reached. The values come from the environment variables of huggingface_hub
 /// (<see href="https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables"/>).</summary>
 public sealed record HubSettings
 {
-    /// <summary>The server; HF_ENDPOINT.</summary>
+    /// <summary>The server's address (HF_ENDPOINT).</summary>
     public Uri Endpoint { get; init; } = new("https://huggingface.co");
 
-    /// <summary>The access token; HF_TOKEN, or the file that the hub's login writes. Null for none.</summary>
+    /// <summary>The access token: HF_TOKEN, or the file that <c>hf auth login</c> writes. Null for none.</summary>
     public string? Token { get; init; }
 
-    /// <summary>The folder with all copies; HF_HUB_CACHE, or hub within HF_HOME.</summary>
+    /// <summary>The cache folder: HF_HUB_CACHE, or <c>hub</c> in HF_HOME.</summary>
     public required string CacheFolder { get; init; }
 
-    /// <summary>Whether the network is not to be used; HF_HUB_OFFLINE.</summary>
+    /// <summary>Whether to use only what is in the cache (HF_HUB_OFFLINE).</summary>
     public bool Offline { get; init; }
 
-    /// <summary>How often a request is tried.</summary>
+    /// <summary>How many times a request is tried before it fails.</summary>
     public int Attempts { get; init; } = 5;
 
-    /// <summary>The wait before the second try; each further one waits twice as long, and at least as long as the server says.</summary>
+    /// <summary>The wait before the second try. It doubles with each further try, and is never shorter than the server asks for.</summary>
     public TimeSpan FirstWait { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>A connection that brings nothing for so long is given up and tried again.</summary>
+    /// <summary>How long a connection may bring no bytes before it is dropped and the request tried again.</summary>
     public TimeSpan StallTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>Files are fetched in parts of this size, several at a time.</summary>
+    /// <summary>The size of the parts that a large file is fetched in.</summary>
     public long PartBytes { get; init; } = 32 << 20;
 
-    /// <summary>How many parts or small files are fetched at a time.</summary>
+    /// <summary>How many parts or small files are fetched at the same time.</summary>
     public int Connections { get; init; } = 4;
 
-    /// <summary>The settings that the environment gives.</summary>
+    /// <summary>Reads the settings from the environment variables.</summary>
     public static HubSettings FromEnvironment()
     {
         var home = Variable("HF_HOME")

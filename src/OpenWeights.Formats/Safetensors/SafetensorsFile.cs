@@ -73,11 +73,7 @@ public sealed class SafetensorsFile : IWeightFile
     {
         ObjectDisposedException.ThrowIf(file.IsClosed, this);
         var entry = this.GetTensor(name);
-        if (offset < 0 || offset > entry.ByteLength - destination.Length)
-        {
-            throw new ArgumentOutOfRangeException(
-                nameof(offset), Wording.OutOfRange(destination.Length, offset, entry.ByteLength, name));
-        }
+        PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
 
         if (PositionedRead.Fill(file, destination, entry.FileOffset + offset) < destination.Length)
         {

@@ -2,8 +2,8 @@ using System.Buffers;
 
 namespace OpenWeights.Formats.Safetensors;
 
-/// <summary>A tensor that is to be written: what it is, and a callback that gives its bytes when their turn comes, so that nothing
-/// large is held twice.</summary>
+/// <summary>A tensor to write: its description, and a callback that writes its bytes when their turn comes, so that no large tensor is in
+/// memory twice.</summary>
 public sealed class TensorToWrite
 {
     private const int ChunkLength = 4 << 20;
@@ -44,7 +44,7 @@ public sealed class TensorToWrite
     /// <summary>The dimensions, outermost first.</summary>
     public IReadOnlyList<long> Shape { get; }
 
-    /// <summary>The bytes of the tensor, in number.</summary>
+    /// <summary>The tensor's size in bytes.</summary>
     public long ByteLength { get; }
 
     internal Action<Stream> WriteBytes { get; }

@@ -9,7 +9,7 @@ namespace OpenWeights.Tokenizers;
 /// most frequent pair of neighbouring symbols becomes a token, again and again.
 /// </summary>
 /// <remarks>
-/// Texts are cut with the split pattern of Qwen 2, which keeps digits apart one by one. The result depends only on how often words
+/// Texts are split into words with Qwen 2's pattern, which makes each digit a word of its own. The result depends only on how often words
 /// occur, not on the order of the texts: of equally frequent pairs the one with the smaller left id, then the smaller right id, comes
 /// first, as in Hugging Face's trainer. Ids: special tokens, then the 256 bytes in the order of the characters that stand for them,
 /// then the tokens of the merges.
@@ -23,7 +23,7 @@ public static class BpeTrainer
     /// <summary>Trains a tokenizer.</summary>
     /// <param name="texts">The texts. Special tokens in them are left out.</param>
     /// <param name="vocabularySize">How many tokens at most, special tokens and the 256 bytes included.</param>
-    /// <param name="specialTokens">The special tokens, whose ids are their places.</param>
+    /// <param name="specialTokens">The special tokens; a token's id is its index.</param>
     /// <param name="minimumCount">Pairs that occur less often do not merge, so that the vocabulary may stay smaller.</param>
     /// <returns>A tokenizer.json, which <see cref="Tokenizer.Load"/> and Hugging Face's libraries read.</returns>
     /// <exception cref="ArgumentException">The vocabulary has no room for the bytes, or special tokens are empty or repeated.</exception>
