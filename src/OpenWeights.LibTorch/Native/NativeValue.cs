@@ -25,7 +25,6 @@ internal enum ValueKind
     String = 7,
     Device = 8,
     Generator = 9,
-    Doubles = 10,
 }
 
 /// <summary>What is asked of a tensor in one call (owt_info).</summary>

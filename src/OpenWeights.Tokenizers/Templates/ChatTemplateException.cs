@@ -6,30 +6,6 @@ namespace OpenWeights.Tokenizers.Templates;
 /// </summary>
 public sealed class ChatTemplateException : Exception
 {
-    /// <summary>Describes a failure without a place in a template.</summary>
-    /// <param name="message">What is wrong.</param>
-    public ChatTemplateException(string message)
-        : this(message, (Exception?)null)
-    {
-    }
-
-    /// <summary>Describes a failure without a place in a template.</summary>
-    /// <param name="message">What is wrong.</param>
-    /// <param name="innerException">What caused it.</param>
-    public ChatTemplateException(string message, Exception? innerException)
-        : base(message, innerException)
-    {
-        Reason = message;
-        TemplateName = string.Empty;
-        Kind = ChatTemplateErrorKind.Runtime;
-    }
-
-    /// <summary>Describes a failure without a message.</summary>
-    public ChatTemplateException()
-        : this("the chat template failed")
-    {
-    }
-
     internal ChatTemplateException(string templateName, int line, ChatTemplateErrorKind kind, string reason, Exception? inner = null)
         : base(line > 0 ? $"{templateName}, line {line}: {reason}" : $"{templateName}: {reason}", inner)
     {
