@@ -145,8 +145,9 @@ prove() {
         return 1
     fi
     if ! run_proof; then
-        # Something may have gone from where it was built to; what is still there is not built again.
+        # A file may have gone or been cut off since it was built; what is still there is neither built nor copied from its package again.
         rm -f "$root/artifacts/owt.$1.stamp"
+        rm -rf "$root/artifacts/native" "$(dirname "$(owt_program "$1")")/runtimes"
         { try_build "$owt_project" owt && run_proof; } || return 1
     fi
     mv -f "$proof.libraries.new" "$proof.libraries"
@@ -171,15 +172,18 @@ remembered() {
     [ ! -f "$choice" ] || sed -n "s|.*<$1\( [^>]*\)\{0,1\}>\(.*\)</$1>.*|\2|p" "$choice"
 }
 
-# One start at a time sets this checkout up or builds it; the others wait. A lock whose holder was killed is taken over.
+# One start at a time sets this checkout up or builds it; the others wait. A lock whose holder was killed is taken over, also where it was
+# killed before it had written who it is, which takes no seconds.
 lock_setup() {
     mkdir -p "$root/artifacts"
-    lock=$root/artifacts/setup.lock told=
+    lock=$root/artifacts/setup.lock told= nameless=0
     until mkdir "$lock" 2>/dev/null; do
         [ -d "$lock" ] || fail "$root/artifacts cannot be written to"
         holder=$(cat "$lock/pid" 2>/dev/null || echo)
-        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
+        [ -n "$holder" ] && nameless=0 || nameless=$((nameless + 1))
+        if { [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; } || [ "$nameless" -gt 5 ]; then
             rm -rf "$lock"
+            nameless=0
             continue
         fi
         [ -n "$told" ] || say "waiting for another start, which sets this checkout up"

@@ -152,10 +152,10 @@ internal sealed class HubClient : IDisposable
             : "the token that is set (HF_TOKEN) gives no access to it";
         return (int)response.StatusCode switch
         {
-            401 or 403 when code == "GatedRepo" => new UnauthorizedAccessException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
+            401 or 403 when code == "GatedRepo" => new HubRefusedException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
             404 when code == "RevisionNotFound" => new InvalidDataException($"{name} has no such revision; {page}/commits lists those it has"),
             404 when code == "EntryNotFound" => new InvalidDataException($"{name}: a file was removed from the Hub after it was listed; try again"),
-            401 or 403 or 404 => new UnauthorizedAccessException($"there is no model {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
+            401 or 403 or 404 => new HubRefusedException($"there is no model {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
             429 or 408 or >= 500 => new HubBusyException($"{name}: the server keeps answering {(int)response.StatusCode} ({response.ReasonPhrase}); try again later", Wait(response)),
             var status => new InvalidDataException($"{name}: the server refuses with {status} ({response.ReasonPhrase})"),
         };
@@ -211,3 +211,7 @@ internal sealed class HubBusyException(string message, TimeSpan? retryAfter) : I
     /// <summary>How long the server asks to wait; null if it does not say.</summary>
     public TimeSpan? RetryAfter { get; } = retryAfter;
 }
+
+/// <summary>The Hub has no such model, or gives no access to it.</summary>
+/// <param name="message">What was asked for, and what to do.</param>
+public sealed class HubRefusedException(string message) : UnauthorizedAccessException(message);

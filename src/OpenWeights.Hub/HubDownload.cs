@@ -12,7 +12,7 @@ public static class HubDownload
     /// <param name="stop">Stops the download. The next call goes on from the parts that have arrived.</param>
     /// <returns>The folder with the model's files.</returns>
     /// <exception cref="InvalidDataException">There is no such revision, a file's name would lead out of the folder, or a file arrived damaged.</exception>
-    /// <exception cref="UnauthorizedAccessException">The model is gated, private or not there; the message says what to do.</exception>
+    /// <exception cref="HubRefusedException">The model is gated, private or not there; the message says what to do.</exception>
     /// <exception cref="IOException">The Hub cannot be reached or is too busy, or the disk cannot be written.</exception>
     public static async Task<string> Fetch(HubSettings settings, string name, string revision, HubFilter filter, IHubListener? listener, CancellationToken stop)
     {

@@ -3,9 +3,12 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>Options with a few possible values, whatever their capitals; for another value the nearest is named.</summary>
+/// <summary>Options with a few possible values, whatever their capitals; a dtype may be given by another of its names, and for another value the
+/// nearest is named.</summary>
 internal static class Choices
 {
+    private static readonly string[][] s_sameDtype = [["float32", "f32", "fp32", "float"], ["bfloat16", "bf16"], ["float16", "f16", "fp16", "half"]];
+
     /// <summary>Lets an option have only some values.</summary>
     internal static Option<T> OnlyFrom<T>(this Option<T> option, params string[] possible)
         where T : class?
@@ -14,7 +17,7 @@ internal static class Choices
         option.CompletionSources.Add(possible);
         option.Validators.Add(result =>
         {
-            foreach (var token in result.Tokens.Where(t => !possible.Contains(t.Value, StringComparer.OrdinalIgnoreCase)))
+            foreach (var token in result.Tokens.Where(t => !possible.Contains(Canonical(t.Value, possible))))
             {
                 result.AddError($"{option.Name}: '{token.Value}' is not possible; possible are {string.Join(", ", possible)}.{Spelling.DidYouMean(token.Value, possible)}");
             }
@@ -22,5 +25,8 @@ internal static class Choices
         return option;
     }
 
-    private static string Canonical(string text, string[] possible) => Array.Find(possible, p => p.Equals(text, StringComparison.OrdinalIgnoreCase)) ?? text;
+    private static string Canonical(string text, string[] possible) =>
+        Array.Find(possible, p => p.Equals(text, StringComparison.OrdinalIgnoreCase))
+        ?? s_sameDtype.FirstOrDefault(names => names.Contains(text, StringComparer.OrdinalIgnoreCase))?.FirstOrDefault(possible.Contains)
+        ?? text;
 }

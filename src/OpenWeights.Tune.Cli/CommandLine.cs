@@ -43,6 +43,13 @@ internal static class CommandLine
         }
 
         var result = Root(arguments.FirstOrDefault()).Parse(arguments);
+        if (result.Errors.Count > 0 && result.CommandResult.Command.Subcommands.Count > 0 && result.UnmatchedTokens.Count == 0)
+        {
+            // What is missing is a command, and the help lists them.
+            _ = result.RootCommandResult.Command.Parse([.. Path(result.CommandResult).Split(' ', StringSplitOptions.RemoveEmptyEntries), "--help"]).Invoke(new InvocationConfiguration { Output = Console.Error });
+            return ExitCode.Usage;
+        }
+
         if (result.Action is not Examples.Help && CommandErrors.Of(result, arguments) is { Count: > 0 } errors)
         {
             foreach (var error in errors)

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using OpenWeights.Hub;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Torch;
@@ -43,7 +44,7 @@ internal static class Failures
 
     private static int Code(Exception e) => e switch
     {
-        InvalidDataException or FileNotFoundException or DirectoryNotFoundException or JsonException or ChatTemplateException => ExitCode.BadFiles,
+        InvalidDataException or FileNotFoundException or DirectoryNotFoundException or HubRefusedException or JsonException or ChatTemplateException => ExitCode.BadFiles,
         _ => ExitCode.Failed,
     };
 

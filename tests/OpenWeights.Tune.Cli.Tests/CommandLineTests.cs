@@ -26,6 +26,10 @@ public sealed class CommandLineTests
     [TestCase("init --family lama --output o", "Did you mean llama?")]
     [TestCase("generate --prompt x", "--model DIR is missing: the base model")]
     [TestCase("train", "CONFIG.yaml is missing: the run's YAML file.")]
+    [TestCase("generate --model m --prompt x --device gpu", "--device: 'gpu' is not possible; possible are auto, cpu, cuda and cuda:N. Did you mean cuda?")]
+    [TestCase("generate --model m --prompt x --device gpu:1", "Did you mean cuda:1?")]
+    [TestCase("generate --model m --prompt x --device mps", "Of GPUs only NVIDIA's are supported.")]
+    [TestCase("train x.yaml --resume --overwrite", "--resume and --overwrite contradict each other")]
     [TestCase("inspect runs/~/x", "a folder of that name is refused")]
     public void A_slip_is_answered_with_the_nearest_and_nothing_else(string line, string told)
     {
@@ -44,6 +48,46 @@ public sealed class CommandLineTests
         File.WriteAllText(folder.At("rows.jsonl"), "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
         File.WriteAllText(folder.At("mine.yaml"), "seed: 1\n");
         Assert.That(Owt.Run(folder.Root, 2, "inspect", path).Error, Does.Contain(told));
+    }
+
+    [TestCase("")]
+    [TestCase("--verbose")]
+    [TestCase("bench")]
+    [TestCase("data")]
+    public void A_command_that_is_left_out_is_answered_with_the_help_that_lists_them(string line)
+    {
+        var owt = Owt.Run(".", 1, line.Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.That(owt.Error, Does.Contain("Commands:").And.Contain("Examples:").And.Not.Contain("Required command"));
+        Assert.That(owt.Output, Is.Empty);
+    }
+
+    [TestCase("init", "bf16", "bfloat16")]
+    [TestCase("init", "FP16", "float16")]
+    [TestCase("init", "half", "float16")]
+    [TestCase("init", "float", "float32")]
+    [TestCase("generate", "f32", "float32")]
+    [TestCase("export", "bfloat16", "bf16")]
+    [TestCase("export", "float32", "f32")]
+    [TestCase("export", "half", "f16")]
+    public void A_dtype_may_be_given_by_another_of_its_names(string command, string given, string meant)
+    {
+        var root = CommandLine.All();
+        string[] rest = command == "generate" ? ["--model", "m", "--prompt", "x"] : command == "export" ? ["--format", "gguf", "--model", "m", "--output", "o"] : ["--output", "o"];
+        var result = root.Parse([command, .. rest, "--dtype", given]);
+        Assert.That(result.GetValue<string>("--dtype"), Is.EqualTo(meant));
+        Assert.That(result.Errors, Is.Empty);
+    }
+
+    [TestCase("init --output there --hidden-size 16 --layers 1 --vocab-size 32")]
+    [TestCase("export --format merged --model m --output there")]
+    [TestCase("convert axolotl.yml --output there")]
+    public void An_output_that_exists_is_a_wrong_command_line_and_stays_as_it_is(string line)
+    {
+        using var folder = new TemporaryFolder();
+        folder.Write("there", "mine");
+        folder.Write("axolotl.yml", "base_model: m\ndatasets: [ { path: rows.jsonl } ]\nsequence_len: 8\n");
+        Assert.That(Owt.Run(folder.Root, 1, line.Split(' ')).Error, Does.Contain("error: --output: there exists already"));
+        Assert.That(File.ReadAllText(folder.At("there")), Is.EqualTo("mine"));
     }
 
     [Test]

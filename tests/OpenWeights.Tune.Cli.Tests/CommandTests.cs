@@ -14,7 +14,7 @@ public sealed class CommandTests
         var owt = Owt.Run(".", 1, "trian");
         Assert.That(owt.Error, Does.Contain("trian").And.Contains("--help"));
         Assert.That(Owt.Run(".", 1, "generate", "--model", "x", "--prompt", "y", "--top-p", "2").Error, Does.Contain("--top-p must be from"));
-        Assert.That(Owt.Run(".", 1, "bench", "train", "--rank", "x").Error, Does.Contain("--rank: 'x' is no whole number").And.Contains("`owt bench train --help`"));
+        Assert.That(Owt.Run(".", 1, "bench", "train", "--rank", "x").Error, Does.Contain("--rank: 'x' is not a whole number").And.Contains("`owt bench train --help`"));
     }
 
     [Test]
@@ -109,7 +109,7 @@ public sealed class CommandTests
         using var work = new TemporaryFolder();
         Owt.Run(work.Root, 0, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter");
         Assert.That(File.ReadAllBytes(work.At("adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(Path.Combine(golden, "adapter_model.safetensors"))));
-        Assert.That(Owt.Run(work.Root, 3, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter").Error, Does.Contain("exists already"));
+        Assert.That(Owt.Run(work.Root, 1, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter").Error, Does.Contain("exists already"));
     }
 
     [Test]
@@ -226,7 +226,7 @@ public sealed class CommandTests
         File.WriteAllText(work.At("texts.json"), new JsonArray(rendered).ToJsonString());
         var tokens = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", "new model", "--input", "texts.json").Json[0];
         Assert.That(json["input_ids"]!.ToJsonString(), Is.EqualTo(tokens["ids"]!.ToJsonString()));
-        Assert.That(Owt.Run(work.Root, 3, "init", "--output", "new model").Error, Does.Contain("exists already"));
+        Assert.That(Owt.Run(work.Root, 1, "init", "--output", "new model").Error, Does.Contain("exists already"));
     }
 
     [Test]

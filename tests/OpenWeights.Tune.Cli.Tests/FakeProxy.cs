@@ -77,11 +77,11 @@ internal sealed class FakeProxy : IDisposable
         ["cardData"] = new JsonObject { ["license"] = "apache-2.0" },
         ["siblings"] = new JsonArray(
         [
-            .. Files.Select(static f => (JsonNode)new JsonObject { ["rfilename"] = f.Key, ["size"] = f.Value.Length, ["blobId"] = GitHash(f.Value) }),
+            .. Files.Select(static f => (JsonNode)new JsonObject { ["rfilename"] = f.Key, ["size"] = Encoding.UTF8.GetByteCount(f.Value), ["blobId"] = GitHash(f.Value) }),
         ]),
     }.ToJsonString();
 
 #pragma warning disable CA5350 // git's own hash
-    private static string GitHash(string content) => Convert.ToHexStringLower(System.Security.Cryptography.SHA1.HashData(Encoding.UTF8.GetBytes($"blob {content.Length}\0{content}")));
+    private static string GitHash(string content) => Convert.ToHexStringLower(System.Security.Cryptography.SHA1.HashData(Encoding.UTF8.GetBytes($"blob {Encoding.UTF8.GetByteCount(content)}\0{content}")));
 #pragma warning restore CA5350
 }

@@ -25,7 +25,7 @@ public sealed class HubTests
         using var proxy = new FakeProxy();
         using var hub = new FakeProxy();
         var environment = $"exec env HF_ENDPOINT={hub.Address} HF_HUB_CACHE='{work.At("cache")}' NO_PROXY=127.0.0.1,other.example";
-        _ = Owt.RunInShell(work.Root, $"{environment} http_proxy={proxy.Address} \"$@\"", 3, "download", "org/tiny");
+        _ = Owt.RunInShell(work.Root, $"{environment} http_proxy={proxy.Address} \"$@\"", 2, "download", "org/tiny");
         Assert.That(proxy.Requests, Is.Empty);
         Assert.That(hub.Requests, Has.Some.StartsWith("GET /api/models/org/tiny"));
     }
@@ -90,6 +90,57 @@ public sealed class HubTests
             """);
         var estimate = Owt.RunInShell(work.Root, $"{Environment(work, "http")} HF_HUB_OFFLINE=1 \"$@\"", 0, "estimate", "train.yaml", "--json").Json[0];
         Assert.That(estimate["weights"]!.GetValue<long>(), Is.EqualTo(803_968 * 4).Within(5).Percent);
+    }
+
+    [Test]
+    public void Of_a_model_of_the_Hub_the_estimate_asks_for_its_settings_and_for_no_weights()
+    {
+        using var work = new TemporaryFolder();
+        var source = Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base");
+        using var proxy = new FakeProxy { Files = { ["model.safetensors"] = "which nobody wants" } };
+        foreach (var name in new[] { "config.json", "tokenizer.json", "tokenizer_config.json" })
+        {
+            proxy.Files[name] = File.ReadAllText(Path.Combine(source, name));
+        }
+
+        work.Write("rows.jsonl", """{"prompt": "a", "completion": "b"}""");
+        work.Write("train.yaml", """
+            output_dir: run
+            model: { path: org/tiny, device: cpu }
+            adapter: { r: 4 }
+            data: { train: [ { path: rows.jsonl } ] }
+            training: { max_steps: 1 }
+            """);
+        var line = $"{Environment(work, "http")} http_proxy={proxy.Address} \"$@\"";
+        var estimate = Owt.RunInShell(work.Root, line, 0, "estimate", "train.yaml", "--json").Json[0];
+        Assert.That(estimate["weights"]!.GetValue<long>(), Is.EqualTo(803_968 * 4).Within(5).Percent);
+        Assert.That(proxy.Requests, Has.Some.Contains("/config.json").And.None.Contains("safetensors"));
+
+        // Without a tokenizer config.json is enough: rows are then as long as they may be.
+        using var bare = new FakeProxy { Files = { ["config.json"] = proxy.Files["config.json"] } };
+        line = $"{Environment(work, "http").Replace("cache'", "other'", StringComparison.Ordinal)} http_proxy={bare.Address} \"$@\"";
+        var longest = Owt.RunInShell(work.Root, line, 0, "estimate", "train.yaml", "--json");
+        Assert.That(longest.Error, Does.Contain("no tokenizer").And.Contain("data.max_length"));
+        Assert.That(longest.Json[0]["weights"]!.GetValue<long>(), Is.EqualTo(estimate["weights"]!.GetValue<long>()));
+    }
+
+    [Test]
+    public void A_Hub_that_cannot_be_reached_is_a_failure_and_a_model_that_it_has_not_is_a_wrong_file_in_every_command()
+    {
+        using var work = new TemporaryFolder();
+        using var hub = new FakeProxy();
+        work.Write("rows.jsonl", """{"prompt": "a", "completion": "b"}""");
+        work.Write("train.yaml", "output_dir: run\nmodel: { path: org/none, device: cpu }\ndata: { train: rows.jsonl }\n");
+        foreach (var command in new[]
+        {
+            (string[])["download", "org/none"], ["estimate", "train.yaml"], ["train", "train.yaml"], ["generate", "--model", "org/none", "--prompt", "x"],
+            ["export", "--format", "merged", "--model", "org/none", "--output", "o"], ["tokenize", "--tokenizer", "org/none", "--input", "rows.jsonl"],
+        })
+        {
+            var environment = $"exec env -u http_proxy -u HTTP_PROXY HF_HUB_CACHE='{work.At("cache")}'";
+            Assert.That(Owt.RunInShell(work.Root, $"{environment} HF_ENDPOINT={hub.Address} \"$@\"", 2, command).Error, Does.Contain("there is no model org/none"), command[0]);
+            Assert.That(Owt.RunInShell(work.Root, $"{environment} HF_ENDPOINT=http://127.0.0.1:9 \"$@\"", 3, command).Error, Does.Contain("cannot be reached"), command[0]);
+        }
     }
 
     private static string Environment(TemporaryFolder work, string scheme) => $"exec env -u NO_PROXY -u no_proxy HF_ENDPOINT={scheme}://hub.example HF_HUB_CACHE='{work.At("cache")}'";

@@ -20,7 +20,11 @@ public sealed class MemoryTests
         Assert.That(Owt.Run(work.Root, 0, "train", "large.yaml", "--dry-run", settings[1].Value, settings[2].Value).Error, Does.Not.Contain("warning: the run needs"));
         var dry = Owt.Run(work.Root, 0, "train", "large.yaml", "--dry-run");
         Assert.That(dry.Error, Does.Contain("warning: the run needs"));
-        Assert.That(dry.Output, Does.Match("of this machine's memory .* may be taken|control group"));
+        Assert.That(dry.Output, Does.Match(@"\d [KMG]i?B of this machine's memory are free|control group.* are free"));
+        var validate = Owt.Run(work.Root, 1, "validate", "large.yaml").Error;
+        Assert.That(validate.Split(" (about")[0].Split(", and ")[0], Is.EqualTo(refused.Error.Split('\n').First(static l => l.StartsWith("error: ", StringComparison.Ordinal)).Split(", and ")[0]), "in train's words");
+        Assert.That(validate, Does.Contain("--force").And.Contain("training.micro_batch_size="));
+        Owt.Run(work.Root, 0, "validate", "large.yaml", settings[1].Value, settings[2].Value);
         var estimate = Owt.Run(work.Root, 0, "estimate", "large.yaml", "--json").Json[0];
         Assert.That(estimate["fits"]!.GetValue<bool>(), Is.False);
         Assert.That(estimate["change"]!.AsArray(), Is.Not.Empty);
@@ -64,7 +68,9 @@ public sealed class MemoryTests
         var measured = Owt.Run(work.Root, 0, "estimate", "train.yaml", "--measure", "--json").Json[0];
         Assert.That(measured["measured_peak"]!.GetValue<long>(), Is.GreaterThan(20L << 20));
         Assert.That(measured["run_seconds"]!.GetValue<double>(), Is.EqualTo(12 * measured["seconds_per_step"]!.GetValue<double>()).Within(1e-9).And.GreaterThan(0));
-        Assert.That(Owt.Run(work.Root, 0, "estimate", "train.yaml", "--measure").Output, Does.Contain("a step").And.Contain("the run"));
+        var text = Owt.Run(work.Root, 0, "estimate", "train.yaml", "--measure");
+        Assert.That(text.Output, Does.Contain("a step").And.Contain("the run"));
+        Assert.That(text.Error.Split('\n').Count(static l => l == "reading the data ..."), Is.EqualTo(1), "the data is read once");
         Assert.That(Directory.Exists(work.At("run")), Is.False, "nothing is written");
         File.Delete(work.At("model", "model.safetensors"));
         foreach (var path in new[] { "model", "model/config.json" })

@@ -17,8 +17,13 @@ public sealed class SetupScriptTests
             sleep 1
             mkdir -p "$CHECKOUT/src/OpenWeights.Tune.Cli/bin/cpu/Release/net10.0"
             touch "$CHECKOUT/src/OpenWeights.Tune.Cli/bin/cpu/Release/net10.0/owt.dll"
+            mkdir -p "$CHECKOUT/artifacts/native"
+            [ -f "$CHECKOUT/artifacts/native/library" ] || echo whole >"$CHECKOUT/artifacts/native/library"
             ;;
-        *) case ${2:-} in doctor) echo "$1" >"$4" ;; *) echo started ;; esac ;;
+        *) case ${2:-} in
+            doctor) grep -q whole "$CHECKOUT/artifacts/native/library" && echo "$1" >"$4" || { echo "error: the library is cut off" >&2; exit 3; } ;;
+            *) echo started ;;
+            esac ;;
         esac
         """;
 
@@ -46,9 +51,45 @@ public sealed class SetupScriptTests
         using var folder = new TemporaryFolder();
         Prepare(folder);
         folder.Write("artifacts/setup.lock/pid", "999999999\n");
+        await Started(folder);
+    }
+
+    [Test]
+    public async Task The_lock_of_a_start_that_was_killed_before_it_wrote_who_it_is_is_taken_over()
+    {
+        using var folder = new TemporaryFolder();
+        Prepare(folder);
+        folder.Folder("artifacts/setup.lock");
+        await Started(folder);
+        Assert.That(Path.Exists(folder.At("artifacts", "setup.lock")), Is.False);
+    }
+
+    [Test]
+    public async Task A_damaged_copy_of_a_library_is_made_anew_before_another_runtime_is_taken()
+    {
+        using var folder = new TemporaryFolder();
+        Prepare(folder);
+        folder.Write("artifacts/native/library", "who");
+        await Started(folder);
+        Assert.That(await File.ReadAllTextAsync(folder.At("TorchRuntime.props")), Does.Contain(">cpu<"));
+        Assert.That((await File.ReadAllTextAsync(folder.At("artifacts", "native", "library"))).Trim(), Is.EqualTo("whole"));
+    }
+
+    private static async Task Started(TemporaryFolder folder)
+    {
         using var start = Start(folder);
         var (output, error) = (start.StandardOutput.ReadToEndAsync(), start.StandardError.ReadToEndAsync());
-        await start.WaitForExitAsync();
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        try
+        {
+            await start.WaitForExitAsync(limit.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            start.Kill(entireProcessTree: true);
+            Assert.Fail("it waits for ever");
+        }
+
         Assert.That((start.ExitCode, (await output).Trim()), Is.EqualTo((0, "started")), await error);
     }
 

@@ -125,6 +125,24 @@ public sealed class TrainTests
     }
 
     [Test]
+    public void Going_on_with_a_finished_run_does_nothing_until_it_is_asked_for_more()
+    {
+        using var work = new Workspace();
+        Owt.Run(work.Root, 0, "train", "train.yaml");
+        Dictionary<string, DateTime> Files() => Directory.GetFiles(work.At("run"), "*", SearchOption.AllDirectories).ToDictionary(static f => f, File.GetLastWriteTimeUtc);
+        var before = Files();
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume").Output, Does.Contain("finished after 12 steps").And.Contain("nothing was done").And.Contain("training.max_steps"));
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "--json").Json.Single()["last_step"]!.GetValue<int>(), Is.EqualTo(12));
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "training.max_steps=8").Output, Does.Contain("nothing was done"), "fewer steps than are done");
+        _ = Owt.Run(work.Root, 1, "train", "train.yaml", "--resume", "--overwrite");
+        Assert.That(Files(), Is.EquivalentTo(before), "no file is written anew");
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "training.max_steps=14").Error, Does.Contain("step 14/14"));
+        Directory.Delete(work.At("run", "adapter"), recursive: true);
+        _ = Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "training.max_steps=14");
+        Assert.That(File.Exists(work.At("run", "adapter", "adapter_model.safetensors")), "a result that is gone is written again");
+    }
+
+    [Test]
     public void A_base_model_is_not_changed_by_a_run()
     {
         using var work = new Workspace();

@@ -93,13 +93,41 @@ public sealed class TrustTests
     }
 
     [Test]
+    public void Validate_tells_settings_files_modules_and_rows_at_once()
+    {
+        using var work = new Workspace();
+        work.Write("bad.jsonl", "{\"input_ids\": [1, 2, 3]}\nnothing\n");
+        var told = Owt.Run(work.Root, 1, "validate", "train.yaml", "adapter.target_modules=[q_porj]", "training.epochs=many", "data.train=bad.jsonl").Error;
+        Assert.That(told.Split('\n', StringSplitOptions.RemoveEmptyEntries).Count(static l => l.StartsWith("error: ", StringComparison.Ordinal)), Is.EqualTo(4), told);
+        Assert.That(told, Does.Contain("did you mean q_proj?").And.Contain("training.epochs: ").And.Contain("bad.jsonl:2").And.Contain("1 bad row in all"));
+        Assert.That(Owt.Run(work.Root, 1, "train", "train.yaml", "adapter.target_modules=[q_porj]", "training.epochs=many", "data.train=rows.json").Error, Does.Contain("did you mean q_proj?").And.Contain("training.epochs: ").And.Contain("rows.jsonl?"));
+    }
+
+    [Test]
     public void An_adapter_that_changes_nothing_is_named()
     {
         using var work = new Workspace("max_steps: 1, micro_batch_size: 2, warmup_steps: 4, learning_rate: 1.0e-2", rows: 6);
-        Owt.Run(work.Root, 0, "train", "train.yaml");
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml").Error, Does.Contain("warning: the run has changed nothing"));
+        foreach (var command in new[] { (string[])["train", "train.yaml", "--dry-run"], ["train", "train.yaml"], ["validate", "train.yaml"] })
+        {
+            var told = Owt.Run(work.Root, 0, [.. command, "adapter.path=run/adapter", "output_dir=run2"]).Error.Split('\n');
+            Assert.That(told.Count(static l => l.StartsWith("warning: ", StringComparison.Ordinal) && l.Contains("run/adapter: the adapter changes nothing", StringComparison.Ordinal)), Is.EqualTo(1), string.Join(' ', command));
+        }
+
         work.Write("in.jsonl", """{"input_ids": [1, 2, 3]}""");
         Assert.That(Owt.Run(work.Root, 0, "score", "--model", "model", "--adapter", "run/adapter", "--input", "in.jsonl").Error, Does.Contain("warning: ").And.Contains("changes nothing"));
         Assert.That(Owt.Run(work.Root, 0, "inspect", "run/adapter").Output, Does.Contain("changes nothing"));
+    }
+
+    [Test]
+    public void A_DoRA_adapter_changes_nothing_where_its_magnitudes_are_the_bases_own()
+    {
+        using var work = new Workspace("max_steps: 1, micro_batch_size: 2, warmup_steps: 4, learning_rate: 1.0e-2", rows: 6);
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "adapter.use_dora=true").Error, Does.Contain("the run has changed nothing"));
+        work.Write("in.jsonl", """{"input_ids": [1, 2, 3]}""");
+        Assert.That(Owt.Run(work.Root, 0, "score", "--model", "model", "--adapter", "run/adapter", "--input", "in.jsonl").Error, Does.Contain("changes nothing"));
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "adapter.use_dora=true", "training.warmup_steps=0", "output_dir=run2").Error, Does.Not.Contain("changed nothing"));
+        Assert.That(Owt.Run(work.Root, 0, "score", "--model", "model", "--adapter", "run2/adapter", "--input", "in.jsonl").Error, Does.Not.Contain("changes nothing"));
     }
 
     [Test]

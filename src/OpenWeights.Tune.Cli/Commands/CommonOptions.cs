@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Numerics;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -32,6 +33,12 @@ internal static class CommonOptions
         return option;
     }
 
+    /// <summary>The --output of a command, as a full path. What is there already is never written over.</summary>
+    /// <exception cref="ConfigException">Something is there.</exception>
+    internal static string NewOutput(string output) => !Path.Exists(output)
+        ? Path.GetFullPath(output)
+        : throw new ConfigException([new ConfigProblem("", "--output", $"{output} exists already; give another --output, or remove it.")]);
+
     /// <summary>The same of a command that prints JSON anyway.</summary>
     internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, as without it." };
 
@@ -44,10 +51,9 @@ internal static class CommonOptions
         var option = new Option<string>("--device") { Description = "Where to run: auto, cpu, cuda or cuda:N.", DefaultValueFactory = static _ => "auto" };
         option.Validators.Add(static result =>
         {
-            var name = result.GetValueOrDefault<string>();
-            if (name is not ("auto" or "cpu" or "cuda") && !(name?.StartsWith("cuda:", StringComparison.Ordinal) == true && int.TryParse(name.AsSpan(5), out _)))
+            if (Devices.NameProblem(result.GetValueOrDefault<string>() ?? "") is { } problem)
             {
-                result.AddError($"--device: '{name}' is not possible; possible are auto, cpu, cuda and cuda:N.{Spelling.DidYouMean(name ?? "", ["auto", "cpu", "cuda"])}");
+                result.AddError($"--device: {problem}");
             }
         });
         return option;
@@ -83,7 +89,7 @@ internal static class CommonOptions
             return true;
         }
 
-        result.AddError($"{result.Option.Name}: '{wrong.Value}' is no {(T.IsInteger(T.One / (T.One + T.One)) ? "whole number" : "number")}.");
+        result.AddError($"{result.Option.Name}: '{wrong.Value}' is not a {(T.IsInteger(T.One / (T.One + T.One)) ? "whole number" : "number")}.");
         return false;
     }
 

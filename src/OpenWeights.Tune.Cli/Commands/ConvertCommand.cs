@@ -23,9 +23,9 @@ internal static class ConvertCommand
     private static int Run(ParseResult arguments)
     {
         var output = arguments.GetValue(s_output);
-        if (output is not null && Path.Exists(output))
+        if (output is not null)
         {
-            throw new IOException($"{output} exists already; give another --output, or remove it.");
+            _ = CommonOptions.NewOutput(output);
         }
 
         var converted = ConfigConverter.Convert(arguments.GetValue(s_file)!);

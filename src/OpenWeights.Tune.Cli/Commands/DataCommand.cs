@@ -37,7 +37,7 @@ internal static class DataCommand
 
     private static int Preview(ParseResult arguments)
     {
-        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
         var (data, rowTokenizer) = Read(config, preferences: true);

@@ -57,8 +57,8 @@ internal static class DoctorCommand
         Line("", CgroupMemory.Current is { } group
             ? $"the control group of this process may hold {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
             : "no control group limits it");
-        Line("BLAS", parts.Blas ?? "cannot be told");
-        Line("oneDNN", parts.OneDnn ?? (supplier.Description.Count == 0 ? "cannot be told" : "none"));
+        Line("BLAS", parts.Blas ?? "unknown");
+        Line("oneDNN", parts.OneDnn ?? (supplier.Description.Count == 0 ? "unknown" : "none"));
         if (parts.Capability is not null)
         {
             Line("kernels", $"libtorch's own use {parts.Capability}");
@@ -106,9 +106,9 @@ internal static class DoctorCommand
         if (isCpu)
         {
             var instructions = string.Join(" and ", Processor.BFloat16Instructions);
-            Line("bfloat16", instructions.Length == 0 ? "the processor has no instructions for it: it saves memory and no time"
+            Line("bfloat16", instructions.Length == 0 ? "the processor has no instructions for it: it saves memory, but no time"
                 : half > FasterByInstructions * single ? $"products use the processor's {instructions}"
-                : $"the processor has {instructions}, and the products of this torch are no faster for it");
+                : $"the processor has {instructions}, but matrix products of this torch are no faster with it");
         }
     }
 

@@ -24,23 +24,16 @@ internal static class EstimateCommand
 
     private static int Run(ParseResult arguments)
     {
-        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
         var isMeasured = arguments.GetValue(s_measure);
-        var console = new RunConsole(json: true) { SaysOnce = true };
+        var console = new RunConsole(json: true);
         var folder = isMeasured
             ? ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop)
             : ModelPath.ResolveSettings(config.Model.Path, new DownloadConsole(), Signals.Stop);
         config = config with { Model = config.Model with { Path = folder } };
-        var memory = Memory(config, console);
-        RunMeasurement? measured = null;
-        if (isMeasured)
-        {
-            using var run = TrainingRun.Prepare(config, console);
-            measured = run.Measure();
-        }
-
+        var (memory, measured) = isMeasured ? Measured(RunDraft.Read(config, console), console) : (Memory(config, console), null);
         if (arguments.GetValue(s_json))
         {
             WriteJson(memory, measured);
@@ -51,6 +44,12 @@ internal static class EstimateCommand
         }
 
         return ExitCode.Success;
+    }
+
+    private static (RunMemory Memory, RunMeasurement? Measured) Measured(RunDraft draft, RunConsole console)
+    {
+        using var run = TrainingRun.Prepare(draft, console);
+        return (draft.Memory, run.Measure());
     }
 
     // Rows are as long as they are; where the folder has no tokenizer to tell, as long as they may be.

@@ -50,11 +50,7 @@ internal static class ExportCommand
 
     private static int Run(ParseResult arguments)
     {
-        var output = Path.GetFullPath(arguments.GetValue(s_output)!);
-        if (Path.Exists(output))
-        {
-            throw new IOException($"{output} exists already; give another --output, or remove it.");
-        }
+        var output = CommonOptions.NewOutput(arguments.GetValue(s_output)!);
 
         if (arguments.GetValue(s_json))
         {

@@ -52,7 +52,7 @@ internal static class InitCommand
 
     private static int Run(ParseResult arguments)
     {
-        var output = Path.GetFullPath(arguments.GetValue(s_output)!);
+        var output = CommonOptions.NewOutput(arguments.GetValue(s_output)!);
         var copied = arguments.GetValue(s_tokenizer);
         var data = arguments.GetValue(s_tokenizerData) ?? [];
         var tokenizer = copied is null ? null : Tokenizer.Load(copied);

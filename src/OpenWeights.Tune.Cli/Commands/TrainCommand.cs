@@ -22,6 +22,13 @@ internal static class TrainCommand
     internal static Command Create()
     {
         var command = new Command("train", "Trains as a YAML file says.") { s_config, s_overrides, s_resume, s_overwrite, s_force, s_dryRun, s_json };
+        command.Validators.Add(static result =>
+        {
+            if (result.GetValue(s_resume) && result.GetValue(s_overwrite))
+            {
+                result.AddError("--resume and --overwrite contradict each other: --resume goes on with the run that is in the folder, --overwrite deletes it. Give one of them.");
+            }
+        });
         command.SetAction(Run);
         return command;
     }
@@ -29,11 +36,17 @@ internal static class TrainCommand
     private static int Run(ParseResult arguments)
     {
         TorchSupplier.Current.LoadAhead();
-        var file = RunConfigFile.Open(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
+        var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         var config = file.Config;
         var console = new RunConsole(arguments.GetValue(s_json));
         var (resume, overwrite, isDry, json) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_dryRun), arguments.GetValue(s_json));
         RunCheck.Require(file);
+        if (resume && RunFolder.Finished(config) is { } finished)
+        {
+            console.AlreadyFinished(finished);
+            return ExitCode.Success;
+        }
+
         if (!isDry)
         {
             // Before minutes are spent on data and weights.

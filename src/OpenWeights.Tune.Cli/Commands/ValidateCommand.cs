@@ -3,6 +3,8 @@ using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training;
 
@@ -15,6 +17,11 @@ internal static class ValidateCommand
     private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
 
     private static readonly Option<bool> s_schema = new("--schema") { Description = "Print the JSON schema of such files instead, for editors." };
+
+    private const string Unread = "Its rows are not checked, nor its memory, since that takes the model's config and tokenizer.";
+
+    // Sections that say nothing of what the rows are: with something wrong in them, rows can be judged all the same.
+    private static readonly string[] s_besideRows = ["output_dir", "adapter", "quantization", "objective", "training", "checkpoint", "evaluation"];
 
     private static readonly string[] s_results = ["adapter", "model", "checkpoints"];
     private static readonly Option<bool> s_json = CommonOptions.Json();
@@ -42,77 +49,78 @@ internal static class ValidateCommand
         }
 
         var (path, json) = (arguments.GetValue(s_config)!, arguments.GetValue(s_json));
+        var findings = new Findings();
         try
         {
-            var file = RunConfigFile.Open(path, arguments.GetValue(s_overrides) ?? []);
-            RunCheck.Require(file);
-            return Checked(path, file.Config, json);
+            Check(RunConfigFile.Inspect(path, arguments.GetValue(s_overrides) ?? []), findings);
         }
-        catch (ConfigException e) when (json)
+        catch (ConfigException e)
         {
-            Write(path, e.Problems, [], null);
-            return e.Problems.All(static p => p.IsFile) ? ExitCode.BadFiles : ExitCode.Usage;
+            findings.Problems.AddRange(e.Problems);
         }
-        catch (Exception e) when (json && e is InvalidDataException or IOException or ChatTemplateException)
+
+        if (json)
         {
-            Write(path, [new ConfigProblem("", "data", e.Message) { IsFile = true }], [], null);
-            return ExitCode.BadFiles;
+            WriteJson(path, findings);
         }
+        else
+        {
+            WriteText(path, findings);
+        }
+
+        return findings.Problems.Count == 0 ? ExitCode.Success
+            : findings.Problems.All(static p => p.IsFile) ? ExitCode.BadFiles
+            : ExitCode.Usage;
     }
 
-    private static int Checked(string path, RunConfig config, bool json)
+    private static void Check(ConfigFile file, Findings findings)
     {
-        if (ModelPath.WouldDownload(config.Model.Path))
+        var config = file.Config;
+        findings.Problems.AddRange(RunCheck.Problems(file));
+        if (findings.Problems.Any(static p => !s_besideRows.Contains(p.Key.Split('.')[0])))
         {
-            var notice = $"there is no folder {config.Model.Path} here, so it is taken for a model on the Hugging Face Hub, which training would download (owt download does it before).{ModelPath.NearestCached(config.Model.Path)}";
-            const string unread = "Its rows are not checked, since that takes the model's tokenizer.";
-            if (json)
-            {
-                Write(path, [], [notice, unread], null);
-                return ExitCode.Success;
-            }
-
-            Console.Error.WriteLine($"{path}: {notice}");
-            Console.Out.WriteLine($"{path}: nothing is wrong with its settings. {unread}");
-            return ExitCode.Success;
+            return;
         }
 
-        return Data(path, config, json);
+        if (ModelPath.WouldDownload(config.Model.Path))
+        {
+            findings.Warn($"there is no folder {config.Model.Path} here, so it is taken for a model on the Hugging Face Hub, which training would download (owt download does it before).{ModelPath.NearestCached(config.Model.Path)}");
+            return;
+        }
+
+        try
+        {
+            Rows(config, findings);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or ChatTemplateException)
+        {
+            findings.AddRows(e.Message);
+        }
+
+        findings.Warnings.AddRange(Earlier(config.OutputDir));
     }
 
     // All rows go through everything that a run would do to them. Bad ones are skipped here, so that the first does not hide the others.
-    private static int Data(string path, RunConfig config, bool json)
+    private static void Rows(RunConfig config, Findings findings)
     {
-        var (data, _) = DataCommand.Read(config with { Data = config.Data with { BadRows = "skip" } }, preferences: false);
+        var skipping = config with { Data = config.Data with { BadRows = "skip" } };
+        var draft = findings.Problems.Count == 0 ? RunDraft.Read(skipping, findings, new RunOptions(SettingsAlone: true)) : null;
+        var data = draft?.Data ?? DataCommand.Read(skipping, preferences: false).Data;
         var reports = new[] { data.Train.Report, data.Eval?.Report }.OfType<DataReport>().ToList();
         var bad = config.Data.BadRows == "error" ? reports.Sum(static r => r.BadRows) : 0;
-        string[] problems = bad == 0 ? []
-            : [.. reports.SelectMany(static r => r.BadExamples), $"{bad} bad {(bad == 1 ? "row" : "rows")} in all; mend them, or set data.bad_rows to skip."];
-        List<string> warnings = [.. data.Warnings, .. Earlier(config.OutputDir)];
-        if (json)
-        {
-            Write(path, [.. problems.Select(static p => new ConfigProblem("", "data", p) { IsFile = true })], warnings, data);
-            return bad == 0 ? ExitCode.Success : ExitCode.BadFiles;
-        }
-
-        foreach (var line in problems.Select(static p => $"error: {p}").Concat(bad == 0 ? warnings.Select(static w => $"warning: {w}") : []))
-        {
-            Console.Error.WriteLine(line);
-        }
-
         if (bad > 0)
         {
-            return ExitCode.BadFiles;
+            reports.SelectMany(static r => r.BadExamples).ToList().ForEach(findings.AddRows);
+            findings.AddRows($"{bad} bad {(bad == 1 ? "row" : "rows")} in all; mend them, or set data.bad_rows to skip.");
         }
 
-        Console.Out.WriteLine($"{path}: nothing is wrong with it.");
-        foreach (var line in DataText.Lines("data", data.Train.Report, config.Data.MaxLength)
-            .Concat(data.Eval is { } eval ? DataText.Lines("eval", eval.Report, config.Data.MaxLength) : []))
+        if (draft?.MemoryProblem is { } memory)
         {
-            Console.Out.WriteLine(line);
+            findings.Problems.Add(memory);
         }
 
-        return ExitCode.Success;
+        findings.Data = data;
+        findings.MaxLength = config.Data.MaxLength;
     }
 
     private static IEnumerable<string> Earlier(string folder) =>
@@ -120,13 +128,80 @@ internal static class ValidateCommand
             ? [$"{folder} holds an earlier run; train goes on with --resume, starts over with --overwrite, and refuses otherwise."]
             : [];
 
-    private static void Write(string path, IReadOnlyList<ConfigProblem> problems, IEnumerable<string> warnings, RunData? data) => JsonLines.Write(new
+    private static void WriteText(string path, Findings findings)
+    {
+        foreach (var problem in findings.Problems)
+        {
+            Console.Error.WriteLine($"error: {(problem.Place.Length == 0 ? problem.Message : problem)}");
+        }
+
+        foreach (var warning in findings.Warnings)
+        {
+            Console.Error.WriteLine($"warning: {warning}");
+        }
+
+        if (findings.Problems.Count > 0)
+        {
+            return;
+        }
+
+        Console.Out.WriteLine(findings.Data is null ? $"{path}: nothing is wrong with its settings. {Unread}" : $"{path}: nothing is wrong with it.");
+        foreach (var (name, report) in new[] { ("data", findings.Data?.Train.Report), ("eval", findings.Data?.Eval?.Report) })
+        {
+            foreach (var line in report is null ? [] : DataText.Lines(name, report, findings.MaxLength))
+            {
+                Console.Out.WriteLine(line);
+            }
+        }
+    }
+
+    private static void WriteJson(string path, Findings findings) => JsonLines.Write(new
     {
         config = path,
-        valid = problems.Count == 0,
-        problems = problems.Select(static p => new { place = p.Place, key = p.Key, message = p.Message }),
-        warnings,
-        rows = data?.Train.Report.Rows,
-        eval_rows = data?.Eval?.Report.Used,
+        valid = findings.Problems.Count == 0,
+        problems = findings.Problems.Select(static p => new { place = p.Place, key = p.Key, message = p.Message }),
+        warnings = findings.Problems.Count == 0 && findings.Data is null ? [.. findings.Warnings, Unread] : findings.Warnings,
+        rows = findings.Data?.Train.Report.Rows,
+        eval_rows = findings.Data?.Eval?.Report.Used,
     });
+
+    // What is found, and the listener of what reads the run.
+    private sealed class Findings : IRunListener
+    {
+        internal List<ConfigProblem> Problems { get; } = [];
+
+        internal List<string> Warnings { get; } = [];
+
+        internal RunData? Data { get; set; }
+
+        internal int MaxLength { get; set; }
+
+        internal void AddRows(string problem) => Problems.Add(new ConfigProblem("", "data", problem) { IsFile = true });
+
+        public void Warn(string message) => Warnings.Add(message);
+
+        public void Stage(string what)
+        {
+        }
+
+        public void Planned(RunPlan plan)
+        {
+        }
+
+        public void Stepped(StepMetrics metrics, long totalSteps)
+        {
+        }
+
+        public void Evaluated(EvaluationMetrics metrics)
+        {
+        }
+
+        public void Checkpointed(long step)
+        {
+        }
+
+        public void Answered(AnswerScores scores, IReadOnlyList<Answer> answers)
+        {
+        }
+    }
 }

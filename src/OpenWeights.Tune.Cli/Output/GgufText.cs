@@ -22,7 +22,7 @@ internal static class GgufText
             var why = fallback.IsOfLength
                 ? $"rows such as those of {fallback.RowLength} values are no whole blocks of {fallback.Wanted.BlockLength()}"
                 : $"{wanted} can be read here and not written";
-            Console.Out.WriteLine($"  {fallback.Tensors} {(fallback.Tensors == 1 ? "tensor" : "tensors")} fall back from {wanted} to {got}, {Amount.Bytes(fallback.Bytes)} instead of {Amount.Bytes(fallback.WantedBytes)}: {why}");
+            Console.Out.WriteLine($"  {fallback.Tensors} {(fallback.Tensors == 1 ? "tensor falls" : "tensors fall")} back from {wanted} to {got}, {Amount.Bytes(fallback.Bytes)} instead of {Amount.Bytes(fallback.WantedBytes)}: {why}");
         }
 
         if (plan.Suggestion is { } suggestion)

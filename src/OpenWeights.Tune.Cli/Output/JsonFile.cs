@@ -31,7 +31,7 @@ internal static partial class JsonFile
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{path}: {wanted} is wanted, but this is no valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')}{(e is { LineNumber: { } line, BytePositionInLine: { } at } ? $" (line {line + 1}, byte {at + 1})" : "")}.", e);
+            throw new InvalidDataException($"{path}: {wanted} is wanted, but this is not valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')}{(e is { LineNumber: { } line, BytePositionInLine: { } at } ? $" (line {line + 1}, byte {at + 1})" : "")}.", e);
         }
 
         var list = document as JsonArray ?? throw new InvalidDataException($"{path}: {wanted} is wanted.");

@@ -32,7 +32,7 @@ internal static class PlanText
         yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
         if (plan.Room is { } room)
         {
-            yield return $"          of {room.Where} {Amount.Bytes(room.Bytes)} may be taken{(plan.MemoryNeeded == memory.Total ? "" : $", of which the run needs {Amount.Bytes(plan.MemoryNeeded)}")}";
+            yield return $"          {Amount.Bytes(room.Bytes)} of {room.Where} are free{(plan.MemoryNeeded == memory.Total ? "" : $", of which the run needs {Amount.Bytes(plan.MemoryNeeded)}")}";
         }
 
         yield return $"folder    {config.OutputDir}";

@@ -23,7 +23,6 @@ internal sealed class RunConsole : IRunListener
     private readonly IAnsiConsole? _terminal;
     private readonly bool _json;
     private readonly bool _isNarrow;
-    private readonly HashSet<string> _said = [];
     private readonly long _started = Stopwatch.GetTimestamp();
     private readonly Dictionary<string, IReadOnlyList<Answer>> _answers = [];
     private AskedRows _asked;
@@ -42,9 +41,6 @@ internal sealed class RunConsole : IRunListener
             _isNarrow = _terminal.Profile.Width < WideLine;
         }
     }
-
-    /// <summary>Whether what was said once is not said again: for a command that reads the data twice.</summary>
-    internal bool SaysOnce { get; init; }
 
     /// <summary>Does a run's work, with the live line around it on a terminal.</summary>
     internal T Show<T>(Func<T> work)
@@ -152,6 +148,18 @@ internal sealed class RunConsole : IRunListener
         }
     }
 
+    /// <summary>That there is nothing to go on with.</summary>
+    internal void AlreadyFinished(RunResult result)
+    {
+        if (_json)
+        {
+            JsonLines.Write(new JsonObject { ["result"] = result.Folder, ["step"] = result.Step, ["last_step"] = result.LastStep, ["best_step"] = result.BestStep });
+            return;
+        }
+
+        Console.Out.WriteLine($"the run is finished after {result.LastStep} steps, and its {result.Name} is in {result.Folder}; nothing was done. Raise training.max_steps or training.epochs to go on with it, or give --overwrite in the place of --resume to start over.");
+    }
+
     /// <summary>What came of the run, on stdout.</summary>
     internal void Finish(RunResult result)
     {
@@ -206,11 +214,6 @@ internal sealed class RunConsole : IRunListener
 
     private void Line(string text)
     {
-        if (SaysOnce && !_said.Add(text))
-        {
-            return;
-        }
-
         if (_terminal is not null)
         {
             _terminal.WriteLine(text);

@@ -132,7 +132,7 @@ internal static class AdapterTargets
         }
         catch (ArgumentException e)
         {
-            return $"'{pattern}' is no regular expression: {e.Message.TrimEnd('.')}.";
+            return $"'{pattern}' is not a regular expression: {e.Message.TrimEnd('.')}.";
         }
     }
 

@@ -44,11 +44,11 @@ public static class PeftFolder
         var fingerprint = weights.Metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
         if (!anyBase && fingerprint?.Difference(model) is { } difference)
         {
-            throw new InvalidDataException($"{path}: the adapter was made for another base model: {difference}. Give its own base{Named(folder.Config)}; --any-base (adapter.any_base in a run's YAML) takes this one all the same.");
+            throw new InvalidDataException($"{path}: the adapter was made for another base model: {difference}. Give its own base{Named(folder.Config)}; --any-base (adapter.any_base in a run's YAML) takes this one anyway.");
         }
 
         RequireFinite(weights);
-        if (AdapterEffect.IsNone(config, weights))
+        if (AdapterEffect.IsNone(config, weights, model))
         {
             warn?.Invoke($"{path}: the adapter changes nothing: {AdapterEffect.Reason}.");
         }
@@ -67,7 +67,7 @@ public static class PeftFolder
             using var scope = NewDisposeScope();
             if (!TensorFiles.Read(weights, entry.Name).to(float32).isfinite().all().ToBoolean())
             {
-                throw new InvalidDataException($"{weights.Location}: {entry.Name} has values that are no numbers (NaN or infinity); the training that wrote it went wrong, so take an earlier checkpoint.");
+                throw new InvalidDataException($"{weights.Location}: {entry.Name} has values that are not numbers (NaN or infinity); the training that wrote it went wrong, so take an earlier checkpoint.");
             }
         }
     }

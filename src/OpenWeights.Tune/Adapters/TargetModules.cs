@@ -31,7 +31,7 @@ public sealed class TargetModules
 
     /// <summary>Whether the rules name this layer.</summary>
     /// <param name="module">The layer's name, such as model.layers.0.self_attn.q_proj.</param>
-    /// <exception cref="ArgumentException">The pattern is no regular expression.</exception>
+    /// <exception cref="ArgumentException">The pattern is not a regular expression.</exception>
     public bool Matches(string module)
     {
         ArgumentNullException.ThrowIfNull(module);

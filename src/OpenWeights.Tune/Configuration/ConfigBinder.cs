@@ -86,7 +86,7 @@ internal sealed class ConfigBinder(YamlSource source)
         {
             return node is YamlMappingNode mapping ? Section(wanted, mapping, key + ".")
                 : wanted == typeof(DataSource) && node is YamlScalarNode path ? Source(path, key)
-                : Problem(node, key, $"settings of its own are wanted here, such as `{{ {Example(wanted, node)} }}`.");
+                : WrongSection(wanted, node, key);
         }
 
         if (wanted != typeof(string) && wanted.IsGenericType)
@@ -94,7 +94,14 @@ internal sealed class ConfigBinder(YamlSource source)
             return Collection(wanted, node, key, setting);
         }
 
-        return node is YamlScalarNode scalar ? Scalar(wanted, scalar, key, setting) : Problem(node, key, $"{Wanted(wanted)} is wanted here, not a list or settings.");
+        return node is YamlScalarNode scalar ? Scalar(wanted, scalar, key, setting) : Problem(node, key, $"{Wanted(wanted)} is expected here, not a list or a section.");
+    }
+
+    // It is there, whatever it says: what asks for it is not told that it is missing, and a list keeps its count.
+    private object WrongSection(Type section, YamlNode node, string key)
+    {
+        Report(node, key, $"a section with settings is expected here, such as `{{ {Example(section, node)} }}`.");
+        return Activator.CreateInstance(section)!;
     }
 
     private static string Example(Type section, YamlNode node) => node switch
@@ -109,7 +116,7 @@ internal sealed class ConfigBinder(YamlSource source)
         var arguments = type.GetGenericArguments();
         if (arguments.Length == 2)
         {
-            return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, "names with values are wanted here, such as `{ q_proj: 8 }`.");
+            return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, "names with values are expected here, such as `{ q_proj: 8 }`.");
         }
 
         // One thing is a list of one.
@@ -162,7 +169,7 @@ internal sealed class ConfigBinder(YamlSource source)
 
                 return new TextOrList([.. list.Children.Select(static c => ((YamlScalarNode)c).Value ?? "")], IsList: true);
             default:
-                Report(node, key, "a text or a list of texts is wanted here.");
+                Report(node, key, "a text or a list of texts is expected here.");
                 return null;
         }
     }
@@ -183,12 +190,12 @@ internal sealed class ConfigBinder(YamlSource source)
         var plain = node.Style is ScalarStyle.Plain or ScalarStyle.Any;
         if (type == typeof(bool))
         {
-            return plain && text is "true" or "True" or "TRUE" ? true : plain && text is "false" or "False" or "FALSE" ? false : Problem(node, key, $"true or false is wanted, not '{text}'.");
+            return plain && text is "true" or "True" or "TRUE" ? true : plain && text is "false" or "False" or "FALSE" ? false : Problem(node, key, $"true or false is expected, not '{text}'.");
         }
 
         if (!plain || !double.TryParse(text.Replace("_", "", StringComparison.Ordinal), NumberStyles.Float, CultureInfo.InvariantCulture, out var number) || !double.IsFinite(number))
         {
-            return Problem(node, key, $"{Wanted(type)} is wanted, not '{text}'.");
+            return Problem(node, key, $"{Wanted(type)} is expected, not '{text}'.");
         }
 
         if (number < setting.Min || number > setting.Max)
@@ -204,7 +211,7 @@ internal sealed class ConfigBinder(YamlSource source)
         var largest = type == typeof(int) ? int.MaxValue : 1L << 53;
         return number == Math.Floor(number) && Math.Abs(number) <= largest
             ? Convert.ChangeType(number, type, CultureInfo.InvariantCulture)
-            : Problem(node, key, $"{Wanted(type)} is wanted, not '{text}'.");
+            : Problem(node, key, $"{Wanted(type)} is expected, not '{text}'.");
     }
 
     private static string Wanted(Type type) =>

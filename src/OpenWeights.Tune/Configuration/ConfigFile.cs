@@ -6,19 +6,26 @@ public sealed class ConfigFile
     private readonly ConfigPaths _paths;
     private readonly Func<string, string> _placeOf;
 
-    internal ConfigFile(string path, RunConfig config, RunConfig written, ConfigPaths paths, Func<string, string> placeOf)
+    internal ConfigFile(string path, RunConfig config, RunConfig written, ConfigPaths paths, Func<string, string> placeOf, IReadOnlyList<ConfigProblem> problems)
     {
-        (Path, Config, Written, _paths, _placeOf) = (path, config, written, paths, placeOf);
+        (Path, Config, Written, _paths, _placeOf, Problems) = (path, config, written, paths, placeOf, problems);
     }
 
     /// <summary>The file.</summary>
     public string Path { get; }
 
-    /// <summary>The config, its paths whole.</summary>
+    /// <summary>The config, its paths whole. A setting that is wrong has its default.</summary>
     public RunConfig Config { get; }
+
+    /// <summary>What is wrong with the settings, files and model apart.</summary>
+    public IReadOnlyList<ConfigProblem> Problems { get; }
 
     /// <summary>The config with its paths as they were written.</summary>
     internal RunConfig Written { get; }
+
+    /// <summary>Whether a setting, or the section that it stands in, is wrong already, so that nothing can be said of its value.</summary>
+    /// <param name="key">The setting, with dots.</param>
+    internal bool IsWrong(string key) => Problems.Any(p => p.Covers(key));
 
     /// <summary>Something that is wrong with a setting, at its place.</summary>
     /// <param name="key">The setting, with dots.</param>

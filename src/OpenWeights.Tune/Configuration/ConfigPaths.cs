@@ -16,7 +16,7 @@ internal sealed class ConfigPaths(string folder)
         IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => s with { Path = Input(s.Path) })];
         return config with
         {
-            OutputDir = Path.GetFullPath(config.OutputDir),
+            OutputDir = config.OutputDir.Length == 0 ? "" : Path.GetFullPath(config.OutputDir),
             Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = IsOnHub(config.Model.Path) ? config.Model.Path : Input(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
             Data = config.Data with
@@ -46,7 +46,7 @@ internal sealed class ConfigPaths(string folder)
         : File.Exists(template) ? Path.GetFullPath(template)
         : template;
 
-    private bool IsOnHub(string model) => ModelPath.IsOnHub(model, folder) && !Path.Exists(Path.GetFullPath(model, folder));
+    private bool IsOnHub(string model) => model.Length > 0 && ModelPath.IsOnHub(model, folder) && !Path.Exists(Path.GetFullPath(model, folder));
 
     private string Input(string path)
     {

@@ -11,6 +11,10 @@ public sealed record ConfigProblem(string Place, string Key, string Message)
     /// <summary>Whether files that the config names are wrong, and not the config itself.</summary>
     public bool IsFile { get; init; }
 
+    /// <summary>Whether it is of a setting, or of the section that the setting stands in.</summary>
+    /// <param name="key">The setting, with dots.</param>
+    internal bool Covers(string key) => Key.Length > 0 && (key == Key || key.StartsWith(Key + ".", StringComparison.Ordinal));
+
     /// <inheritdoc/>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{(Place.Length == 0 ? "" : Place + ": ")}{(Key.Length == 0 ? "" : Key + ": ")}{Message}");
 }

@@ -1,5 +1,5 @@
-using System.Text.RegularExpressions;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Configuration;
 
@@ -16,12 +16,12 @@ internal static class ConfigRules
 
         if (config.Data.Train.Count == 0)
         {
-            yield return ("data.train", "at least one data set is wanted, such as `train: [ { path: rows.jsonl } ]`.");
+            yield return ("data.train", "at least one data set is needed, such as `train: [ { path: rows.jsonl } ]`.");
         }
 
         if ((config.Evaluation.EarlyStoppingPatience > 0 || config.Evaluation.KeepBest) && config.Data.Eval.Count == 0 && config.Data.EvalFraction == 0)
         {
-            yield return ("evaluation", "early_stopping_patience and keep_best go by the eval loss; give data.eval or data.eval_fraction.");
+            yield return ("evaluation", "early_stopping_patience and keep_best need an eval loss; give data.eval or data.eval_fraction.");
         }
 
         foreach (var problem in DataRules.Of(config.Data))
@@ -38,13 +38,13 @@ internal static class ConfigRules
 
             if (!int.IsPow2(quantization.BlockSize))
             {
-                yield return ("quantization.block_size", $"{quantization.BlockSize} is no power of two; 64 is usual.");
+                yield return ("quantization.block_size", $"{quantization.BlockSize} is not a power of two; 64 is usual.");
             }
         }
 
-        if (config.Model.Device is not ("auto" or "cpu" or "cuda") && !Regex.IsMatch(config.Model.Device, @"\Acuda:\d+\z"))
+        if (Devices.NameProblem(config.Model.Device) is { } device)
         {
-            yield return ("model.device", $"'{config.Model.Device}' is not possible; possible are auto, cpu, cuda and cuda:N.");
+            yield return ("model.device", device);
         }
 
         if (config.Adapter is not { } adapter)
@@ -63,7 +63,7 @@ internal static class ConfigRules
     {
         if (training.Betas.Count != 2)
         {
-            yield return ("training.betas", "two numbers are wanted, such as [0.9, 0.95].");
+            yield return ("training.betas", "two numbers are expected, such as [0.9, 0.95].");
         }
 
         if (training is { WarmupRatio: not null, WarmupSteps: not null })
@@ -73,7 +73,7 @@ internal static class ConfigRules
 
         if (training is { Offload: "activations", Checkpointing: ActivationCheckpointing.None })
         {
-            yield return ("training.offload", "activations are those that checkpointing keeps; set training.activation_checkpointing to block or selective too.");
+            yield return ("training.offload", "activations can be offloaded only with checkpointing; set training.activation_checkpointing to block or selective too.");
         }
     }
 
@@ -96,7 +96,7 @@ internal static class ConfigRules
 
         if (adapter.LayersPattern is not null && adapter.LayersToTransform.Count == 0)
         {
-            yield return ("adapter.layers_pattern", "it says where layers_to_transform counts, which is empty.");
+            yield return ("adapter.layers_pattern", "it has a meaning only with layers_to_transform, which is empty.");
         }
     }
 }

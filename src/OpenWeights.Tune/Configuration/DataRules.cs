@@ -25,7 +25,7 @@ internal static class DataRules
 
             if (source.Delimiter is { Length: not 1 })
             {
-                yield return (key + ".delimiter", $"'{source.Delimiter}' is no single character; such as \";\" or \"\\t\" are possible.");
+                yield return (key + ".delimiter", $"'{source.Delimiter}' is not a single character; use one such as \";\" or \"\\t\".");
             }
 
             foreach (var field in source.Fields.Keys.Where(static f => !FieldMap.Known.Contains(f)))

@@ -15,7 +15,13 @@ public static class RunConfigFile
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
     /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
-    public static ConfigFile Open(string path, IReadOnlyList<string> overrides)
+    public static ConfigFile Open(string path, IReadOnlyList<string> overrides) => Right(Inspect(path, overrides));
+
+    /// <summary>The same, where what is wrong with the settings is told by <see cref="ConfigFile.Problems"/>, so that the others can be looked at.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="overrides">Settings such as training.max_steps=10.</param>
+    /// <exception cref="ConfigException">There is no such file, or it is no YAML, or another program's.</exception>
+    public static ConfigFile Inspect(string path, IReadOnlyList<string> overrides)
     {
         ArgumentNullException.ThrowIfNull(overrides);
         if (!File.Exists(path))
@@ -23,7 +29,7 @@ public static class RunConfigFile
             throw new ConfigException([new ConfigProblem(path, "", NotThere(path)) { IsFile = false }]);
         }
 
-        return Parse(path, File.ReadAllText(path), overrides);
+        return Look(path, File.ReadAllText(path), overrides);
     }
 
     /// <summary>The same of a text.</summary>
@@ -31,7 +37,11 @@ public static class RunConfigFile
     /// <param name="text">The text.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
     /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
-    internal static ConfigFile Parse(string path, string text, IReadOnlyList<string> overrides)
+    internal static ConfigFile Parse(string path, string text, IReadOnlyList<string> overrides) => Right(Look(path, text, overrides));
+
+    private static ConfigFile Right(ConfigFile file) => file.Problems.Count == 0 ? file : throw new ConfigException(file.Problems);
+
+    private static ConfigFile Look(string path, string text, IReadOnlyList<string> overrides)
     {
         var source = YamlSource.Read(path, text);
         if (ForeignTool.Of(source.Root) is { } tool)
@@ -43,14 +53,11 @@ public static class RunConfigFile
         var binder = new ConfigBinder(source);
         var config = binder.Bind<RunConfig>();
         problems.AddRange(binder.Problems);
-        problems.AddRange(ConfigRules.Of(config).Select(r => new ConfigProblem(binder.PlaceOf(r.Key), r.Key, r.Message)));
-        if (problems.Count > 0)
-        {
-            throw new ConfigException(problems);
-        }
 
+        // What a rule says of a setting that is wrong already would be said of its default.
+        problems.AddRange(ConfigRules.Of(config).Where(r => !binder.Problems.Any(p => p.Covers(r.Key))).Select(r => new ConfigProblem(binder.PlaceOf(r.Key), r.Key, r.Message)));
         var paths = new ConfigPaths(Path.GetDirectoryName(Path.GetFullPath(path))!);
-        return new ConfigFile(path, paths.Resolve(config), config, paths, binder.PlaceOf);
+        return new ConfigFile(path, paths.Resolve(config), config, paths, binder.PlaceOf, problems);
     }
 
     private static string NotThere(string path)
@@ -58,7 +65,7 @@ public static class RunConfigFile
         var folder = Path.GetDirectoryName(Path.GetFullPath(path));
         if (Directory.Exists(path))
         {
-            return "this is a folder; a YAML file is wanted.";
+            return "this is a folder; a YAML file is expected.";
         }
 
         return Directory.Exists(folder)

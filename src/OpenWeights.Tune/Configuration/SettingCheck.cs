@@ -87,7 +87,7 @@ public static class SettingCheck
         {
             string path when setting.IsPath => Path(path),
             string text => setting.OneOf.Length == 0 || setting.OneOf.Contains(text) ? null : NotPossible(key, text, setting),
-            double number when !double.IsFinite(number) => $"{number} is no number.",
+            double number when !double.IsFinite(number) => $"{number} is not a number.",
             int or long or double => Range(Convert.ToDouble(value, CultureInfo.InvariantCulture), setting),
             _ => null,
         };

@@ -41,7 +41,7 @@ internal sealed class YamlSource
         var equals = assignment.IndexOf('=', StringComparison.Ordinal);
         if (equals <= 0)
         {
-            return new ConfigProblem(place, "", $"'{assignment}' is no setting; write it as key=value, such as training.max_steps=10.");
+            return new ConfigProblem(place, "", $"'{assignment}' is not a setting; write it as key=value, such as training.max_steps=10.");
         }
 
         var (key, text) = (assignment[..equals], assignment[(equals + 1)..]);
@@ -78,12 +78,12 @@ internal sealed class YamlSource
         {
             var message = e.InnerException?.Message ?? e.Message;
             throw new ConfigException([new ConfigProblem(
-                string.Create(CultureInfo.InvariantCulture, $"{path}:{e.Start.Line}:{e.Start.Column}"), "", $"this is no valid YAML: {message}")]);
+                string.Create(CultureInfo.InvariantCulture, $"{path}:{e.Start.Line}:{e.Start.Column}"), "", $"this is not valid YAML: {message}")]);
         }
         catch (InvalidOperationException)
         {
             // YamlDotNet's scanner ends so on some unclosed brackets, and does not tell where.
-            throw new ConfigException([new ConfigProblem($"{path}:1:1", "", "this is no valid YAML; is a bracket or a quote left open?")]);
+            throw new ConfigException([new ConfigProblem($"{path}:1:1", "", "this is not valid YAML; is a bracket or a quote left open?")]);
         }
     }
 

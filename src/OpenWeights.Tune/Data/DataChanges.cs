@@ -44,7 +44,7 @@ public static class DataChanges
 
         if (report.Leaked > 0)
         {
-            yield return $"{Rows(report.Leaked)} also among those to train on";
+            yield return $"{Rows(report.Leaked)} also among the rows to train on";
         }
 
         if (report.Used != report.Rows)

@@ -75,7 +75,7 @@ public static class DataFile
             '{' when IsOneObject(path) => [Whole(path, static b => new JsonContent(b, "this file"))],
             '{' or -1 => Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
             'P' when Path.GetExtension(path) is not ".json" => SqlRows.ReadParquet(path),
-            _ => throw new InvalidDataException($"{path}: this is no JSON; known are .jsonl, .json, .csv, .tsv, .parquet and .txt, also with .gz or .zst."),
+            _ => throw new InvalidDataException($"{path}: this is not a data file; known are .jsonl, .json, .csv, .tsv, .parquet and .txt, also with .gz or .zst."),
         };
     }
 

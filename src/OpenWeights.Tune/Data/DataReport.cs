@@ -39,7 +39,7 @@ public sealed record DataReport
     /// <summary>Rows that are the same as another one before them.</summary>
     public int Duplicates { get; init; }
 
-    /// <summary>Rows to evaluate on that are also among those to train on.</summary>
+    /// <summary>Rows to evaluate on that are also among the rows to train on.</summary>
     public int Leaked { get; init; }
 
     /// <summary>Rows of an epoch, after weights and repeats and before packing.</summary>

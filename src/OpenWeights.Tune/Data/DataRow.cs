@@ -58,7 +58,7 @@ public sealed record DataRow(JsonObject Json, string Place)
         {
             if (array[i] is not JsonValue value || !value.TryGetValue(out numbers[i]))
             {
-                throw Error($"\"{key}\" holds {array[i]?.ToJsonString() ?? "null"} at place {i}, which is no whole number.");
+                throw Error($"\"{key}\" holds {array[i]?.ToJsonString() ?? "null"} at place {i}, which is not a whole number.");
             }
         }
 

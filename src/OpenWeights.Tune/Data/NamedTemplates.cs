@@ -1,4 +1,5 @@
 using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data;
 
@@ -48,10 +49,21 @@ public static class NamedTemplates
     /// <summary>The text of a template that a config asks for.</summary>
     /// <param name="wanted">A name, one of the model's own templates by name, or a file.</param>
     /// <param name="modelFolder">The model's folder.</param>
-    /// <exception cref="InvalidDataException">There is no such template.</exception>
+    /// <exception cref="ConfigException">There is no such template.</exception>
     public static string Find(string wanted, string modelFolder)
     {
         ArgumentNullException.ThrowIfNull(wanted);
+        return Text(wanted, modelFolder, out var own) ?? throw new ConfigException([new ConfigProblem("", "model.chat_template", NotThere(wanted, own))]);
+    }
+
+    /// <summary>Why a template that a config asks for is not there, with the nearest name; null where it is.</summary>
+    /// <param name="wanted">A name, one of the model's own templates by name, or a file.</param>
+    /// <param name="modelFolder">The model's folder.</param>
+    internal static string? Problem(string wanted, string modelFolder) => Text(wanted, modelFolder, out var own) is null ? NotThere(wanted, own) : null;
+
+    private static string? Text(string wanted, string modelFolder, out IReadOnlyDictionary<string, string> own)
+    {
+        own = new Dictionary<string, string>();
         if (All.TryGetValue(wanted, out var named))
         {
             return named;
@@ -62,8 +74,10 @@ public static class NamedTemplates
             return File.ReadAllText(wanted);
         }
 
-        var own = Tokenizer.IsIn(modelFolder) ? Tokenizer.Load(modelFolder).ChatTemplates : new Dictionary<string, string>();
-        return own.TryGetValue(wanted, out var text) ? text : throw new InvalidDataException(
-            $"model.chat_template: there is no template '{wanted}'; give a file, {string.Join(", ", All.Keys)}{(own.Count > 0 ? $", or one of the model's own: {string.Join(", ", own.Keys)}" : "")}.");
+        own = Tokenizer.IsIn(modelFolder) ? Tokenizer.Load(modelFolder).ChatTemplates : own;
+        return own.GetValueOrDefault(wanted);
     }
+
+    private static string NotThere(string wanted, IReadOnlyDictionary<string, string> own) =>
+        $"there is no template '{wanted}'; give a file, {string.Join(", ", All.Keys)}{(own.Count > 0 ? $", or one of the model's own: {string.Join(", ", own.Keys)}" : "")}.{Spelling.DidYouMean(wanted, All.Keys.Concat(own.Keys))}";
 }

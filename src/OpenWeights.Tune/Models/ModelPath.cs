@@ -162,7 +162,7 @@ public static class ModelPath
 
     /// <summary>A question that names the model of the hub's cache whose name is nearest, with a space before it; nothing where none is near.</summary>
     /// <param name="model">A name on the Hub.</param>
-    public static string NearestCached(string model) => Spelling.DidYouMean(Split(model).Name, HubDownload.Names(HubSettings.FromEnvironment()));
+    public static string NearestCached(string model) => Spelling.DidYouMean(Split(model).Name, HubDownload.Names(HubSettings.FromEnvironment()).Where(n => n != Split(model).Name));
 
     /// <summary>How others may know a model that was read from a folder: its name on the Hub for one of the hub's cache, else the last name of the
     /// GGUF file or of the folder. What is meant to be shared names no place of this machine.</summary>
@@ -191,7 +191,8 @@ public static class ModelPath
         }
         catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
         {
-            throw new InvalidDataException($"there is no folder {model} here, and as a model on the Hub: {error.Message}.{NearestCached(model)}", error);
+            var message = $"there is no folder {model} here, and as a model on the Hub: {error.Message.TrimEnd('.')}.{NearestCached(model)}";
+            throw error is InvalidDataException or HubRefusedException ? new InvalidDataException(message, error) : new IOException(message, error);
         }
     }
 

@@ -1,15 +1,37 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
+using OpenWeights.Tune.Configuration;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Devices and threads as a config or a command line names them.</summary>
-public static class Devices
+public static partial class Devices
 {
     // The first generation of GPUs with bfloat16 has compute capability 8.0.
     private const int AmpereMajor = 8;
+
+    /// <summary>Why a name is none of a device's, with the one that is meant; null where it is one.</summary>
+    /// <param name="name">The name.</param>
+    public static string? NameProblem(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        if (name is "auto" or "cpu" or "cuda" || CudaNumber().IsMatch(name))
+        {
+            return null;
+        }
+
+        var number = OtherNumber().Match(name);
+        var meant = number.Success ? $"cuda:{number.Groups[1].Value}"
+            : name.ToLowerInvariant() is "gpu" or "nvidia" ? "cuda"
+            : Spelling.Nearest(name, ["auto", "cpu", "cuda"]);
+        return $"'{name}' is not possible; possible are auto, cpu, cuda and cuda:N."
+            + (meant is not null ? $" Did you mean {meant}?"
+            : name.ToLowerInvariant() is "mps" or "metal" or "rocm" or "hip" or "xpu" or "tpu" or "npu" ? " Of GPUs only NVIDIA's are supported."
+            : "");
+    }
 
     /// <summary>The device of a name: auto (a GPU where there is one), cpu, cuda or cuda:N.</summary>
     /// <exception cref="InvalidDataException">There is no such device here.</exception>
@@ -127,4 +149,11 @@ public static class Devices
             set_num_threads(Environment.ProcessorCount);
         }
     }
+
+    [GeneratedRegex(@"\Acuda:\d{1,3}\z")]
+    private static partial Regex CudaNumber();
+
+    // gpu:1, cuda1 or only 1.
+    [GeneratedRegex(@"\A(?:gpu|cuda)?[:_-]?(\d{1,3})\z", RegexOptions.IgnoreCase)]
+    private static partial Regex OtherNumber();
 }

@@ -1,4 +1,5 @@
 #if TORCH_SYSTEM
+using System.Runtime.InteropServices;
 using OpenWeights.LibTorch;
 
 namespace OpenWeights.Tune.Torch;
@@ -86,6 +87,11 @@ internal sealed class SystemTorch : ITorchSupplier
         {
             throw new TorchUnavailableException(
                 $"The native part of this program was built against libtorch {built}, and {loaded} is loaded ({LoadedLibraries.Find("libtorch_cpu")}). Delete the folder artifacts/native and build again.");
+        }
+
+        if (LoadedLibraries.Find("libtorch_cpu") is { } file)
+        {
+            MklInstructions.UseFeatures(NativeLibrary.Load(file));
         }
     }
 }

@@ -46,6 +46,7 @@ internal static partial class TorchLibraries
                 ShortenSpinning();
                 var folder = System.IO.Path.GetDirectoryName(Find("torch_cpu") ?? FromEnvironment())!;
                 LoadLibTorch(folder);
+                MklInstructions.UseFeatures(LibTorch);
                 _ = Open(own);
                 _ = PooledHeap.TakeOver(Open(System.IO.Path.Combine(folder, FileName("c10"))));
                 StartPages.Release(folder);

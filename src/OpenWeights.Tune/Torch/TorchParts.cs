@@ -10,7 +10,13 @@ namespace OpenWeights.Tune.Torch;
 public sealed partial record TorchParts(string? Blas, string? OneDnn, string? OpenMp, string? Capability)
 {
     /// <summary>The parts of the torch of this process; loads it.</summary>
-    public static TorchParts Current() => Read(TorchSupplier.Current.Description, LoadedLibraries.Files());
+    public static TorchParts Current()
+    {
+        var parts = Read(TorchSupplier.Current.Description, LoadedLibraries.Files());
+        return parts.Blas?.StartsWith("MKL", StringComparison.Ordinal) == true && MklInstructions.Concerns
+            ? parts with { Blas = $"{parts.Blas}, {(MklInstructions.AreByFeature ? "told to choose its kernels by the processor's features" : "with older kernels, since the processor is not Intel's")}" }
+            : parts;
+    }
 
     /// <summary>Reads a description.</summary>
     /// <param name="description">Its lines.</param>

@@ -32,9 +32,14 @@ internal static class ResumeCheck
         var (rowsBefore, rowsNow) = (RowsOfStep(started), RowsOfStep(config));
         var different = before.Keys.Union(now.Keys).Where(k => before.GetValueOrDefault(k) != now.GetValueOrDefault(k) && !StartsWithAny(k, s_free)).ToList();
         string Change(string key) => $"{before.GetValueOrDefault(key) ?? "(left out)"} when the run was started, {now.GetValueOrDefault(key) ?? "(left out)"} now";
-        var refused = different.Where(k => !StartsWithAny(k, s_told) && !(rowsBefore == rowsNow && s_ofStep.Contains(k))).Select(k => new ConfigProblem(startedWith, k, Change(k) + (s_ofStep.Contains(k)
-            ? $"; a step has {rowsBefore} rows, and must keep them: the product of training.micro_batch_size and training.gradient_accumulation_steps is {rowsNow} now."
-            : "; a run cannot go on with another value."))).ToList();
+        var refused = different.Where(k => !StartsWithAny(k, s_told) && !s_ofStep.Contains(k)).Select(k => new ConfigProblem(startedWith, k, Change(k) + "; a run cannot go on with another value.")).ToList();
+        if (rowsBefore != rowsNow)
+        {
+            // Both settings may differ; what is wrong is their product.
+            var key = different.First(s_ofStep.Contains);
+            refused.Add(new ConfigProblem(startedWith, key, $"{Change(key)}; a step has {rowsBefore} rows, and must keep them: the product of training.micro_batch_size and training.gradient_accumulation_steps is {rowsNow} now."));
+        }
+
         if (refused.Count > 0)
         {
             throw new ConfigException(refused);

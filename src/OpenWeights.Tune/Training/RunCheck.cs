@@ -3,6 +3,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Hub;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
@@ -16,12 +17,13 @@ namespace OpenWeights.Tune.Training;
 /// </summary>
 public static class RunCheck
 {
-    /// <summary>Everything that does not fit the files and the model that the config names.</summary>
+    /// <summary>Everything that is wrong with the settings, and everything of the others that does not fit the files and the model that the
+    /// config names.</summary>
     /// <param name="file">The config.</param>
     public static IReadOnlyList<ConfigProblem> Problems(ConfigFile file)
     {
         ArgumentNullException.ThrowIfNull(file);
-        return [.. Paths(file), .. Output(file), .. Device(file), .. Model(file)];
+        return [.. file.Problems, .. Paths(file).Concat(Output(file)).Concat(Device(file)).Concat(Model(file)).Where(p => !file.IsWrong(p.Key))];
     }
 
     /// <summary>Refuses a run that would be refused later.</summary>
@@ -29,13 +31,13 @@ public static class RunCheck
     /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
     public static void Require(ConfigFile file) => Require(Problems(file));
 
-    /// <summary>Refuses a run whose data sets are not there.</summary>
+    /// <summary>Refuses a run whose settings are wrong, or whose files are not there.</summary>
     /// <param name="file">The config.</param>
-    /// <exception cref="ConfigException">A file is missing.</exception>
+    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
     public static void RequirePaths(ConfigFile file)
     {
         ArgumentNullException.ThrowIfNull(file);
-        Require([.. Paths(file)]);
+        Require([.. file.Problems, .. Paths(file).Where(p => !file.IsWrong(p.Key))]);
     }
 
     private static void Require(IReadOnlyList<ConfigProblem> problems)
@@ -64,11 +66,11 @@ public static class RunCheck
         if (config.Adapter?.Path is { } adapter && AdapterFolder.Find(adapter) is null)
         {
             yield return Path.Exists(adapter)
-                ? file.Problem("adapter.path", $"{adapter} is no adapter: it has no {AdapterFolder.ConfigName}, and is no training run or checkpoint with one.", isFile: true)
+                ? file.Problem("adapter.path", $"{adapter} is not an adapter: it has no {AdapterFolder.ConfigName}, and is not a training run or checkpoint that has one.", isFile: true)
                 : file.NotThere("adapter.path", written.Adapter!.Path!);
         }
 
-        if (!ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(config.Model.Path))
+        if (config.Model.Path.Length > 0 && !ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(config.Model.Path))
         {
             var problem = file.NotThere("model.path", written.Model.Path);
             yield return HubName.IsName(written.Model.Path) ? problem with { Message = $"{problem.Message} (A model of the Hub can be written hub:{written.Model.Path}.)" } : problem;
@@ -109,7 +111,7 @@ public static class RunCheck
         string? problem = null;
         try
         {
-            _ = file.Config.Model.Device is "auto" or "cpu" ? null : Devices.Find(file.Config.Model.Device);
+            _ = file.Config.Model.Device is "auto" or "cpu" || file.IsWrong("model.device") ? null : Devices.Find(file.Config.Model.Device);
         }
         catch (InvalidDataException e)
         {
@@ -122,22 +124,27 @@ public static class RunCheck
     private static List<ConfigProblem> Model(ConfigFile file)
     {
         var problems = new List<ConfigProblem>();
-        if (FolderOf(file.Config.Model.Path) is not { } path)
-        {
-            return problems;
-        }
-
-        void Add(string key, Exception e, bool isFile) => problems.Add(file.Problem(key, e.Message, isFile));
+        void Add(Exception e) => problems.Add(file.Problem("model.path", e.Message, isFile: true));
         DecoderConfig decoder;
         ModelFolder folder;
         try
         {
+            if (Run(file) is { } run)
+            {
+                return [run];
+            }
+
+            if (FolderOf(file.Config.Model.Path) is not { } path)
+            {
+                return problems;
+            }
+
             folder = ModelFolder.Open(path);
             decoder = ModelLoader.ReadConfig(folder);
         }
-        catch (Exception e) when (e is IOException or InvalidDataException)
+        catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)
         {
-            Add("model.path", e, isFile: true);
+            Add(e);
             return problems;
         }
 
@@ -148,8 +155,10 @@ public static class RunCheck
         }
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)
         {
-            Add("model.path", e, isFile: true);
+            Add(e);
         }
+
+        problems.AddRange(Template(file, folder.FolderPath));
 
         using var nothing = no_grad();
         using var model = new CausalLanguageModel(decoder, new OutlineWeightSource()) { SourceFolder = folder.FolderPath, IsOutline = true };
@@ -157,9 +166,30 @@ public static class RunCheck
         return problems;
     }
 
+    // A run's folder is a base with its adapter on to the other commands; here the two are two settings.
+    private static ConfigProblem? Run(ConfigFile file) => ModelPath.WithAdapter(file.Config.Model.Path) is (var @base, { })
+        ? file.Problem("model.path", $"{file.Config.Model.Path} is a run that trained an adapter over {@base}; write model.path: {@base}, and adapter.path: {file.Written.Model.Path} to go on training that adapter.", isFile: true)
+        : null;
+
+    private static IEnumerable<ConfigProblem> Template(ConfigFile file, string folder)
+    {
+        if (file.Config.Model.ChatTemplate is not { } template || NamedTemplates.Problem(template, folder) is not { } problem)
+        {
+            return [];
+        }
+
+        var isPath = template.Contains('/', StringComparison.Ordinal) || Path.HasExtension(template);
+        return [isPath ? file.NotThere("model.chat_template", file.Written.Model.ChatTemplate!) : file.Problem("model.chat_template", problem)];
+    }
+
     // A model of the Hub is looked at where its config is here already.
     private static string? FolderOf(string model)
     {
+        if (model.Length == 0)
+        {
+            return null;
+        }
+
         if (!ModelPath.IsOnHub(model))
         {
             return Path.Exists(model) ? ModelPath.Resolve(model) : null;
@@ -186,7 +216,9 @@ public static class RunCheck
         {
             // A bare name is a list of one, and was written without a place in it.
             var bare = new[] { ("target_modules", section.TargetModules), ("exclude_modules", section.ExcludeModules) }.Where(static t => t.Item2 is { IsList: false }).Select(static t => $"{t.Item1}.0").ToList();
-            return AdapterTargets.Problems(model, TrainedModel.Settings(section)).Select(p => file.Problem($"adapter.{(bare.Contains(p.Setting) ? p.Setting[..^2] : p.Setting)}", p.Message));
+            var problems = AdapterTargets.Problems(model, TrainedModel.Settings(section));
+            var ranksAreWrong = file.Problems.Any(static p => p.Key == "adapter.r" || p.Key.StartsWith("adapter.rank_pattern", StringComparison.Ordinal));
+            return problems.Where(p => p.Setting != "init_lora_weights" || !ranksAreWrong).Select(p => file.Problem($"adapter.{(bare.Contains(p.Setting) ? p.Setting[..^2] : p.Setting)}", p.Message));
         }
 
         if (AdapterFolder.Find(section.Path) is not { } path)

@@ -80,7 +80,7 @@ public static class RunDefaults
         ];
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"the run has only {plan.TotalSteps} {(plan.TotalSteps == 1 ? "step" : "steps")}, of {ofStep} {(plan.Config.Data.Packs ? "packed " : "")}{(ofStep == 1 ? "row" : "rows")} each, and will learn little; some dozens are wanted: {string.Join(", or ", changes)}.");
+            $"the run has only {plan.TotalSteps} {(plan.TotalSteps == 1 ? "step" : "steps")}, of {ofStep} {(plan.Config.Data.Packs ? "packed " : "")}{(ofStep == 1 ? "row" : "rows")} each, and will learn little; a few dozen steps are better: {string.Join(", or ", changes)}.");
     }
 
     // From what runs fastest to what takes most steps.

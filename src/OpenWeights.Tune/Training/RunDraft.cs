@@ -12,9 +12,9 @@ namespace OpenWeights.Tune.Training;
 /// <summary>A run before its weights are read: its settings with every default, its rows, and the memory that it will need.</summary>
 public sealed class RunDraft
 {
-    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory)
+    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said)
     {
-        (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory) = (config, modelPath, folder, device, tokenizer, data, memory);
+        (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said) = (config, modelPath, folder, device, tokenizer, data, memory, said);
         Rows = new RunRows(
             data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
@@ -33,6 +33,9 @@ public sealed class RunDraft
     public RunMemory Memory { get; }
 
     internal string ModelPath { get; }
+
+    /// <summary>What was said of the adapter already.</summary>
+    internal IReadOnlyCollection<string> Said { get; }
 
     internal ModelFolder Folder { get; }
 
@@ -101,7 +104,7 @@ public sealed class RunDraft
 
         if (config.Adapter is not null && !data.Train.Report.IsTokenized && EndTokens.OfTemplate(tokenizer.Tokenizer) is { } turn && !folder.EosTokenIds.Contains(turn) && turn != tokenizer.Tokenizer.EosToken)
         {
-            listener.Warn($"the chat template ends turns with {tokenizer.Tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the configs of the base name as an end of text; here it ends answers all the same, and a merged model says so, but whoever serves the adapter over the base must be told.");
+            listener.Warn($"the chat template ends turns with {tokenizer.Tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the configs of the base name as an end of text; here it ends answers all the same, and a merged model says so, but whatever serves the adapter over the base must be told.");
         }
 
         (config, data) = RunDefaults.Fit(config, data);
@@ -109,16 +112,26 @@ public sealed class RunDraft
         device ??= Devices.Find(config.Model.Device);
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
-        return new RunDraft(config, modelPath, folder, device, tokenizer, data, new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow));
+        var said = new HashSet<string>();
+        var memory = new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow, warning => _ = said.Add(warning));
+        foreach (var warning in said)
+        {
+            listener.Warn(warning);
+        }
+
+        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said);
     }
 
-    /// <summary>Refuses a run that does not fit into what memory there is, with the least change that makes it fit.</summary>
+    /// <summary>That the run does not fit into the memory that is free, with the smallest change that makes it fit; null where it fits.</summary>
+    public ConfigProblem? MemoryProblem => Memory.Fits ? null : new ConfigProblem("", "", $"{Memory.TooLarge} owt train --force trains anyway.");
+
+    /// <summary>Refuses a run that does not fit into the memory that is free.</summary>
     /// <exception cref="ConfigException">It does not fit.</exception>
     public void RequireMemory()
     {
-        if (!Memory.Fits)
+        if (MemoryProblem is { } problem)
         {
-            throw new ConfigException([new ConfigProblem(Config.OutputDir, "", $"{Memory.TooLarge} --force tries it all the same.")]);
+            throw new ConfigException([problem]);
         }
     }
 }

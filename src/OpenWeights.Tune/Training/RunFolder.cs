@@ -42,7 +42,7 @@ public sealed class RunFolder : IDisposable
     public string BestPath => Path.Combine(FolderPath, "best");
 
     /// <summary>What made the run.</summary>
-    public string ManifestPath => Path.Combine(FolderPath, "manifest.json");
+    public string ManifestPath => Path.Combine(FolderPath, RunManifest.Name);
 
     /// <summary>Takes a folder for a run.</summary>
     /// <param name="path">The folder; it is made where it is missing.</param>
@@ -81,6 +81,30 @@ public sealed class RunFolder : IDisposable
         return File.Exists(config) ? RunConfigFile.Read(config, []) : null;
     }
 
+    /// <summary>What came of the finished run in a config's folder, where the config asks for no more than that run has done; else null. What decides
+    /// about the run's end, its steps and its evaluation, is compared with what the run was started with.</summary>
+    /// <param name="config">The run.</param>
+    /// <exception cref="ConfigException">The config that the run was started with is wrong, or a setting differs that its steps depend on.</exception>
+    /// <exception cref="InvalidDataException">Its manifest cannot be read.</exception>
+    public static RunResult? Finished(RunConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        if (RunManifest.Result(config.OutputDir) is not { } result || StartedWith(config.OutputDir) is not { } started)
+        {
+            return null;
+        }
+
+        ResumeCheck.Run(Path.Combine(config.OutputDir, ConfigName), RunDefaults.Continue(config, started), static _ => { });
+        if (config.Evaluation != started.Evaluation)
+        {
+            return null;
+        }
+
+        var (now, before) = (config.Training, started.Training);
+        var asksForMore = now.MaxSteps != before.MaxSteps ? now.MaxSteps is null || now.MaxSteps > result.LastStep : now.MaxSteps is null && now.Epochs > before.Epochs;
+        return asksForMore ? null : result;
+    }
+
     /// <summary>Refuses a folder in which a run that begins would replace what nobody said may be lost.</summary>
     /// <param name="config">The run.</param>
     /// <param name="resume">Whether it goes on from the folder's newest checkpoint.</param>
@@ -110,7 +134,7 @@ public sealed class RunFolder : IDisposable
 
         if (result is not null && !overwrite)
         {
-            Refuse($"this folder holds a finished run ({result}); start over with --overwrite, which deletes it, or give another folder.");
+            Refuse($"this folder holds a finished run ({result}){(resume ? " and no checkpoint to go on from" : "")}; start over with --overwrite, which deletes it, or give another folder.");
         }
 
         if (checkpoints && !overwrite)

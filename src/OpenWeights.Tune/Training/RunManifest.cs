@@ -17,6 +17,9 @@ internal static class RunManifest
     // Larger weight files are told apart by their headers and sizes: hashing them whole would delay a run by minutes.
     private const long WholeFileBytes = 2L << 30;
 
+    /// <summary>The file's name.</summary>
+    internal const string Name = "manifest.json";
+
     /// <summary>Writes the manifest.</summary>
     /// <param name="path">The file.</param>
     /// <param name="config">The config with every default.</param>
@@ -62,7 +65,7 @@ internal static class RunManifest
             {
                 var names = current.Where(f => !first.Any(o => JsonNode.DeepEquals(o.Value, f.Value))).Concat(first.Where(o => !current.Any(f => JsonNode.DeepEquals(o.Value, f.Value))))
                     .Select(static f => Path.GetFileName(f.Key)).Distinct();
-                changed($"{what} ({string.Join(", ", names)}) are not those that the run was started with; the steps to come are made with other {(key == "model" ? "base weights" : "rows")} than the steps done.");
+                changed($"{what} ({string.Join(", ", names)}) are not those that the run was started with; the next steps are made with other {(key == "model" ? "base weights" : "rows")} than the steps done.");
                 now[$"{key}_at_start"] = first.DeepClone();
             }
         }
@@ -84,6 +87,24 @@ internal static class RunManifest
             ["best_eval_loss"] = result.BestLoss,
         };
         AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
+    }
+
+    /// <summary>What came of the run in a folder; null where it has not come to its end, or the result is not there any more.</summary>
+    /// <param name="folder">The run's folder.</param>
+    /// <exception cref="InvalidDataException">The manifest cannot be read.</exception>
+    internal static RunResult? Result(string folder)
+    {
+        var path = Path.Combine(folder, Name);
+        if (!File.Exists(path) || JsonFile.ReadObject(path)["result"] is not JsonObject result || Path.Combine(folder, result["folder"]!.ToString()) is var place && !Directory.Exists(place))
+        {
+            return null;
+        }
+
+        return new RunResult(place, result["step"]!.GetValue<long>(), result["last_step"]!.GetValue<long>())
+        {
+            BestStep = result["best_step"]?.GetValue<long>(),
+            BestLoss = result["best_eval_loss"]?.GetValue<double>(),
+        };
     }
 
     private static JsonObject Hashes(IEnumerable<string> paths)

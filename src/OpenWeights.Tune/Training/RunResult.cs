@@ -31,8 +31,8 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
             }
 
             var least = string.Create(CultureInfo.InvariantCulture, $"{BestLoss:F4}");
-            return Step == BestStep ? $"the {Name} is that of step {Step} of {LastStep}, where the eval loss was least ({least})"
-                : $"the {Name} is that of the last step, {LastStep}; the eval loss was least at step {BestStep} ({least}), "
+            return Step == BestStep ? $"the {Name} is that of step {Step} of {LastStep}, where the eval loss was lowest ({least})"
+                : $"the {Name} is that of the last step, {LastStep}; the eval loss was lowest at step {BestStep} ({least}), "
                     + (BestIsKept ? "whose weights are in best" : "whose weights evaluation.keep_best would have kept");
         }
     }

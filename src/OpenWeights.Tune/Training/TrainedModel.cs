@@ -38,15 +38,16 @@ internal static class TrainedModel
     /// <param name="decoder">What that asks for.</param>
     /// <param name="dtype">The dtype that the model would be computed in.</param>
     /// <param name="device">Where it would lie.</param>
+    /// <param name="warn">Is told what is doubtful of an adapter that is gone on from; null for nobody.</param>
     /// <exception cref="InvalidDataException">The adapter is wrong, or does not fit the model.</exception>
-    internal static ITrainedModel Outline(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device)
+    internal static ITrainedModel Outline(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device, Action<string>? warn = null)
     {
         var loaded = ModelLoader.Shapes(folder, decoder, dtype, device, Quantization(config.Quantization));
         return On(loaded, config, section =>
         {
             if (section.Path is not null)
             {
-                return PeftFolder.Load(loaded.Model, section.Path, anyBase: section.AnyBase);
+                return PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase);
             }
 
             var settings = Settings(section);

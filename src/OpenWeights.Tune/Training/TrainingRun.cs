@@ -1,7 +1,9 @@
 using System.Globalization;
 using System.Text.Json;
 using OpenWeights.Formats.Files;
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Evaluation;
@@ -39,7 +41,13 @@ public sealed class TrainingRun : IDisposable
     {
         (_draft, _config, _listener, _eval) = (draft, draft.Config, listener, draft.Data.Eval);
         listener.Stage("reading the model");
-        _trained = TrainedModel.Load(_config, draft.ModelPath, draft.Device, listener.Warn);
+        _trained = TrainedModel.Load(_config, draft.ModelPath, draft.Device, warning =>
+        {
+            if (!draft.Said.Contains(warning))
+            {
+                listener.Warn(warning);
+            }
+        });
         if (_config.Training.Offload != "none" && draft.Device.type == TorchSharp.DeviceType.CPU)
         {
             listener.Warn("training.offload changes nothing in a run on the CPU: everything is in its memory already.");
@@ -65,6 +73,18 @@ public sealed class TrainingRun : IDisposable
             draft.RequireMemory();
         }
 
+        return new TrainingRun(draft, listener);
+    }
+
+    /// <summary>Reads the weights of a run that has been read but for them.</summary>
+    /// <param name="draft">The run.</param>
+    /// <param name="listener">Is told what happens.</param>
+    /// <exception cref="InvalidDataException">The model is wrong.</exception>
+    /// <exception cref="IOException">A file is missing or cannot be read.</exception>
+    public static TrainingRun Prepare(RunDraft draft, IRunListener listener)
+    {
+        ArgumentNullException.ThrowIfNull(draft);
+        ArgumentNullException.ThrowIfNull(listener);
         return new TrainingRun(draft, listener);
     }
 
@@ -147,6 +167,11 @@ public sealed class TrainingRun : IDisposable
             BestIsKept = _config.Evaluation.KeepBest,
         };
         AtomicFolder.Write(result.Folder, _trained.Save, replace: true);
+        if (_config.Adapter is not null && AdapterEffect.IsNone(AdapterFolder.Open(result.Folder), _trained.Model))
+        {
+            _listener.Warn($"the run has changed nothing: in {result.Folder} {AdapterEffect.Reason}. Was training.learning_rate 0, or training.warmup_steps as long as the run?");
+        }
+
         RunManifest.Add(folder.ManifestPath, result);
         var state = _trainer.StepsDone < _trainer.TotalSteps ? $"stopped early after {_trainer.StepsDone} steps" : "finished";
         recorder.Report(result.Choice is { } choice ? $"{state}; {choice}" : state);
@@ -294,7 +319,7 @@ public sealed class TrainingRun : IDisposable
 
         if (StopsEarly())
         {
-            _listener.Warn($"the eval loss has not fallen in {_best.WithoutImprovement} evaluations; the run ends here. It was least at step {_best.Step}, {_best.Loss:F4}.");
+            _listener.Warn($"the eval loss has not fallen in {_best.WithoutImprovement} evaluations; the run ends here. It was lowest at step {_best.Step}, {_best.Loss:F4}.");
         }
         else if (step < _trainer.TotalSteps)
         {

@@ -105,7 +105,7 @@ public sealed class BaseFingerprintTests
             PeftFolder.Save(adapter, work.Folder.At("broken"), null);
         }
 
-        Assert.That(() => PeftFolder.Load(loaded.Model, work.Folder.At("broken")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("no numbers").And.Message.Contains(name));
+        Assert.That(() => PeftFolder.Load(loaded.Model, work.Folder.At("broken")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("not numbers").And.Message.Contains(name));
     }
 
     [Test]

@@ -100,7 +100,31 @@ public sealed class ConvertTests
         Assert.That(config.Adapter.TargetModules.Values, Is.EqualTo(new[] { "self_attn.q_proj", "self_attn.v_proj" }));
         Assert.That((config.Training.MaxSteps, config.Training.LrScheduler, config.Training.WarmupSteps), Is.EqualTo(((long?)1000, "cosine", 100L)));
         Assert.That((Path.GetFileName(config.Data.Train[0].Path), Path.GetFileName(config.Data.Eval[0].Path), config.Data.TrainOn), Is.EqualTo(("train.jsonl", "valid.jsonl", "completion")));
-        Assert.That(left, Does.Contain("num_layers"));
+        Assert.That(left, Does.Contain("num_layers"), "the model is not here");
+        Assert.That((config.Training.MicroBatchSize, config.Training.WeightDecay), Is.EqualTo(((int?)4, 0.01)), "MLX's AdamW decays");
+    }
+
+    [TestCase("num_layers: 2\n", "adapter.layers_to_transform", "[3, 4]")]
+    [TestCase("num_layers: 2\nfine_tune_type: full\n", "training.first_trained_layer", "3")]
+    [TestCase("num_layers: -1\n", "adapter.layers_to_transform", null)]
+    [TestCase("num_layers: 5\n", "adapter.layers_to_transform", null)]
+    [TestCase("", "adapter.layers_to_transform", null)]
+    public void The_last_layers_of_mlx_lm_are_counted_where_the_models_config_is_here(string layers, string setting, string? expected)
+    {
+        using var folder = new TemporaryFolder();
+        folder.Write("model/config.json", """{"num_hidden_layers": 5}""");
+        var converted = ConfigConverter.Convert(folder.Write("mlx.yaml", $"model: model\ndata: data\niters: 10\noptimizer: adam\noptimizer_config: {{ adam: {{ eps: 1.0e-6 }} }}\n{layers}"));
+        Assert.That(converted.Settings.GetValueOrDefault(setting), Is.EqualTo(expected));
+        Assert.That(converted.LeftOut.Select(static l => l.Name), Has.None.Contains("layers"));
+        Assert.That((converted.Settings["training.weight_decay"], converted.Settings["training.eps"]), Is.EqualTo(("0", "1.0e-6")));
+    }
+
+    [Test]
+    public void A_data_set_of_the_Hub_is_told_in_whole_sentences()
+    {
+        using var folder = new TemporaryFolder();
+        var converted = ConfigConverter.Convert(folder.Write("tune.yaml", "model: { _component_: torchtune.models.llama3.llama3_8b }\ndataset: { _component_: torchtune.datasets.alpaca_cleaned_dataset }\nbatch_size: 2\n"));
+        Assert.That(converted.LeftOut, Has.Some.EqualTo(("dataset", "alpaca_cleaned_dataset: data sets of the Hugging Face Hub are not downloaded; download it yourself, and give its files (Parquet or JSON lines) in data.train.0.path.")));
     }
 
     [Test]

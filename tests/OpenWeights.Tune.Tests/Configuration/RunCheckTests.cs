@@ -12,7 +12,7 @@ public sealed class RunCheckTests
     [TestCase("target_modules: [q_proj, q_porj]", ":3:37: adapter.target_modules.1: the model has nothing of the name q_porj; did you mean q_proj?")]
     [TestCase("exclude_modules: [v_porj]", ":3:30: adapter.exclude_modules.0: the model has nothing of the name v_porj; did you mean v_proj?")]
     [TestCase("modules_to_save: [lm_haed]", ":3:30: adapter.modules_to_save.0: the model has nothing of the name lm_haed; did you mean lm_head?")]
-    [TestCase("target_modules: \"q_proj(\"", ":3:28: adapter.target_modules: 'q_proj(' is no regular expression")]
+    [TestCase("target_modules: \"q_proj(\"", ":3:28: adapter.target_modules: 'q_proj(' is not a regular expression")]
     [TestCase("target_modules: q_porj", ":3:28: adapter.target_modules: the model has nothing of the name q_porj; did you mean q_proj?")]
     [TestCase("rank_pattern: { q_porj: 8 }", ":3:36: adapter.rank_pattern.q_porj: this names no layer of the model; did you mean q_proj?")]
     [TestCase("layers_to_transform: [0, 7], target_modules: [q_proj]", ":3:33: adapter.layers_to_transform: the model has no layer 7; its 2 layers are counted from 0.")]
@@ -67,5 +67,60 @@ public sealed class RunCheckTests
         Assert.That(Told(folder.Write("train.yaml", "output_dir: x\nmodel: { path: model, device: cpu }\nadapter: { target_modules: [q_proj, self_attn.v_proj] }\ndata: { train: rows.jsonl }\n")), Is.Empty);
     }
 
-    private static List<string> Told(string path) => [.. RunCheck.Problems(RunConfigFile.Open(path, [])).Select(static p => p.ToString())];
+    [Test]
+    public void Settings_files_modules_and_the_chat_template_are_told_at_once()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 3);
+        var path = folder.Write("train.yaml", """
+            output_dir: x
+            model: { path: model, device: gpu, dtype: bfloat, chat_template: lama3 }
+            adapter: { r: 0, lora_alhpa: 4, target_modules: [q_porj] }
+            data:
+              train: [ 3, { path: rows.json } ]
+            training: { epochs: many, micro_batch_size: 2 }
+            """);
+        var told = Told(path);
+        foreach (var expected in new[]
+        {
+            ":2:31: model.device: 'gpu' is not possible; possible are auto, cpu, cuda and cuda:N. Did you mean cuda?", ":2:43: model.dtype: 'bfloat' is not possible", ":2:66: model.chat_template: there is no template 'lama3'", "Did you mean llama3?",
+            ":3:15: adapter.r: 0 is out of range", ":3:18: adapter.lora_alhpa:", ":3:50: adapter.target_modules.0: the model has nothing of the name q_porj; did you mean q_proj?",
+            ":5:12: data.train.0.path:", ":5:23: data.train.1.path:", "rows.jsonl?", ":6:21: training.epochs:",
+        })
+        {
+            Assert.That(told, Has.One.Contains(expected), expected);
+        }
+
+        Assert.That(told, Has.Count.EqualTo(9), "one for each mistake");
+    }
+
+    [Test]
+    public void What_is_said_of_a_wrong_setting_is_said_once_and_nothing_is_said_of_its_default()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 3);
+        Assert.That(Told(folder.Write("a.yaml", "output_dir: x\nmodel: { path: model, device: cpu }\nadapter: lora\nquantization: { type: nf4 }\ndata: { train: rows.jsonl }\n")), Has.Count.EqualTo(1).And.All.Contains("a.yaml:3:10: adapter: "));
+        Assert.That(Told(folder.Write("b.yaml", "model: { path: model, device: cpu }\ndata: {}\n")).Select(static t => t.Split(": ")[1]), Is.EqualTo(new[] { "data.train", "output_dir" }));
+        Assert.That(Told(folder.Write("c.yaml", "output_dir: x\nmodel: model\ndata: { train: nothing.jsonl }\n")), Has.Count.EqualTo(2).And.One.Contains("c.yaml:2:8: model: ").And.One.Contains("c.yaml:3:16: data.train.0.path: "));
+    }
+
+    [Test]
+    public void A_run_that_is_given_as_the_base_is_answered_with_the_two_settings_to_write()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 3);
+        const string rest = "adapter: { r: 2 }\ndata: { train: rows.jsonl, packing: false }\ntraining: { max_steps: 1 }\n";
+        using (var run = TrainingRun.Prepare(RunConfigFile.Read(folder.Write("train.yaml", $"output_dir: {folder.At("run")}\nmodel: {{ path: model, device: cpu }}\n{rest}"), []), new SilentListener()))
+        {
+            _ = run.Run(resume: false, overwrite: false, "", default);
+        }
+
+        var told = Told(folder.Write("more.yaml", $"output_dir: more\nmodel: {{ path: run, device: cpu }}\n{rest}"));
+        Assert.That(told, Has.Count.EqualTo(1).And.All.Contains($"more.yaml:2:16: model.path: {folder.At("run")} is a run that trained an adapter").And.All.Contains($"write model.path: {folder.At("model")}, and adapter.path: run "));
+    }
+
+    private static List<string> Told(string path) => [.. RunCheck.Problems(RunConfigFile.Inspect(path, [])).Select(static p => p.ToString())];
 }

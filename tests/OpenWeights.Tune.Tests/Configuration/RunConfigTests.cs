@@ -32,12 +32,12 @@ public sealed class RunConfigTests
         var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(path, []))!.Problems.Select(static p => p.ToString()).ToList();
         Assert.That(problems, Has.One.Contains($"{path}:2:1: modle").And.One.Contains("did you mean model?"));
         Assert.That(problems, Has.One.Contains("model: this setting is missing"));
-        Assert.That(problems, Has.One.Contains($"{path}:4:39: data.train.0.limit: a whole number is wanted, not 'many'"));
+        Assert.That(problems, Has.One.Contains($"{path}:4:39: data.train.0.limit: a whole number is expected, not 'many'"));
         Assert.That(problems, Has.One.Contains("data.max_length: 1 is out of range; it must be at least 2"));
         Assert.That(problems, Has.One.Contains("training.learning_rat").And.One.Contains("did you mean learning_rate?"));
-        Assert.That(problems, Has.One.Contains("training.max_steps: a whole number is wanted, not '2.5'"));
+        Assert.That(problems, Has.One.Contains("training.max_steps: a whole number is expected, not '2.5'"));
         Assert.That(problems, Has.One.Contains("Did you mean cosine?"));
-        Assert.That(problems, Has.One.Contains("training.betas: two numbers are wanted"));
+        Assert.That(problems, Has.One.Contains("training.betas: two numbers are expected"));
     }
 
     [Test]
@@ -67,7 +67,7 @@ public sealed class RunConfigTests
     {
         using var folder = new TemporaryFolder();
         var path = folder.Write("train.yaml", "model: { path: [\nseed: 1\n");
-        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains($"{path}:").And.Message.Contains("no valid YAML"));
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains($"{path}:").And.Message.Contains("not valid YAML"));
     }
 
     [TestCase("objective: { type: dpo }", "objective.type")]
@@ -79,7 +79,7 @@ public sealed class RunConfigTests
     }
 
     [TestCase("quantization: { type: nf4 }", "quantization: a quantised base cannot be trained itself")]
-    [TestCase("adapter: {}\nquantization: { block_size: 96 }", "quantization.block_size: 96 is no power of two")]
+    [TestCase("adapter: {}\nquantization: { block_size: 96 }", "quantization.block_size: 96 is not a power of two")]
     [TestCase("adapter: { use_dora: true, init_lora_weights: pissa }", "adapter.use_dora")]
     [TestCase("adapter: { target_modules: .*q_proj, layers_to_transform: [1] }", "adapter.layers_to_transform")]
     [TestCase("adapter: { layers_pattern: layers }", "adapter.layers_pattern")]

@@ -27,7 +27,7 @@ public sealed class SettingCheckTests
         Assert.That(problems, Has.One.EqualTo("training.optimizer: 'adam' is not possible here; write adamw."));
         Assert.That(problems, Has.One.Contains("training.lr_scheduler: 'cosin' is not possible; possible are").And.One.Contains("Did you mean cosine?"));
         Assert.That(problems, Has.One.EqualTo("training.learning_rate: -1 is out of range; it must be at least 0."));
-        Assert.That(problems, Has.One.Contains("training.betas: two numbers are wanted"));
+        Assert.That(problems, Has.One.Contains("training.betas: two numbers are expected"));
         Assert.That(problems, Has.One.Contains("adapter.use_dora: true"));
         Assert.That(problems, Has.One.Contains("data.max_length: 1 is out of range"));
         Assert.That(problems, Has.One.Contains("data.train: this setting is missing"));

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Tests.Data;
 /// <summary>Rows of files: what is wrong is told with file and line, and nothing is lost in silence.</summary>
 public sealed class DataSetTests
 {
-    [TestCase("{\"input_ids\": [1, 2}", ":2: this line is no valid JSON")]
+    [TestCase("{\"input_ids\": [1, 2}", ":2: this line is not valid JSON")]
     [TestCase("[1, 2]", ":2: a row must be an object")]
     [TestCase("{\"input_ids\": [1, 2], \"labels\": [1]}", ":2: \"labels\" has 1 entries and \"input_ids\" has 2")]
     [TestCase("{\"input_ids\": [1, \"x\"]}", ":2: \"input_ids\" holds \"x\" at place 1")]

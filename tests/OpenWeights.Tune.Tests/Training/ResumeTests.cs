@@ -131,6 +131,9 @@ public sealed class ResumeTests
         Assert.That(
             () => Run(config with { Training = config.Training with { MicroBatchSize = 3 } }, new SilentListener(), resume: true),
             Throws.InstanceOf<ConfigException>().With.Message.Contains("a step has 4 rows").And.Message.Contains("is 6 now"));
+        Assert.That(
+            Assert.Throws<ConfigException>(() => Run(config with { Training = config.Training with { MicroBatchSize = 3, GradientAccumulationSteps = 5 } }, new SilentListener(), resume: true))!.Problems,
+            Has.Count.EqualTo(1), "one cause is told once");
     }
 
     [Test]

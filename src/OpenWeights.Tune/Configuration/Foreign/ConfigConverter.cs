@@ -38,7 +38,7 @@ public sealed class ConfigConverter
 
     private static string NotKnown(YamlMappingNode root) => root.Get("model") is YamlMappingNode || root.Get("data") is YamlMappingNode || root.Get("training") is YamlMappingNode
         ? "this is a config of this program already; `owt validate` checks it."
-        : $"this is no config of a program that is known here; known are {string.Join(", ", Tools)}.";
+        : $"this is not a config of a program that is known here; known are {string.Join(", ", Tools)}.";
 
     private ConvertedConfig Run()
     {

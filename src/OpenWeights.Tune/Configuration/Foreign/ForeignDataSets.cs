@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Configuration.Foreign;
 /// <summary>Data sets of other programs' configs.</summary>
 internal static class ForeignDataSets
 {
-    private const string OnHub = "a data set of the Hugging Face Hub is not fetched; download it, and give its files (Parquet or JSON lines) here";
+    private static string OnHub(string key) => $"data sets of the Hugging Face Hub are not downloaded; download it yourself, and give its files (Parquet or JSON lines) in {key}.path.";
 
     internal static void Axolotl(YamlNode? list, string ours, ConvertedConfig result)
     {
@@ -74,7 +74,7 @@ internal static class ForeignDataSets
         if (!result.Has(key + ".path"))
         {
             result.Set(key + ".path", ForeignValue.Text(kind), component);
-            result.Leave(ours == "data.train" ? "dataset" : "dataset_val", $"{kind} is {OnHub}: {key}.path.");
+            result.Leave(ours == "data.train" ? "dataset" : "dataset_val", $"{kind}: {OnHub(key)}");
         }
 
         Put(result, key + ".format", kind switch { "chat_dataset" => "chat", "text_completion_dataset" => "text", "instruct_dataset" => "completion", _ => kind.StartsWith("alpaca", StringComparison.Ordinal) ? "instruction" : null }, kind);
@@ -124,7 +124,7 @@ internal static class ForeignDataSets
         result.Set(key + ".path", ForeignValue.Text(path), from);
         if (path.Count(static c => c == '/') == 1 && System.IO.Path.GetExtension(path).Length == 0 && path[0] is not ('.' or '/' or '~') && !System.IO.Path.Exists(path))
         {
-            result.Leave($"{from}: {path}", $"{OnHub}: {key}.path.");
+            result.Leave($"{from}: {path}", OnHub(key));
         }
     }
 

@@ -80,8 +80,9 @@ internal static class ForeignNames
             }
         }
 
-        var values = ((YamlSequenceNode)root.Get("values")!).Children.ToDictionary(
-            static v => (v.Get("setting").Text()!, Normal(v.Get("value").Text()!)), static v => v.Get("write").Text()!);
+        var values = ((YamlSequenceNode)root.Get("values")!).Children
+            .SelectMany(static v => v.Get("value") is YamlSequenceNode several ? several.Texts().Select(text => (Value: text, Entry: v)) : [(v.Get("value").Text()!, v)])
+            .ToDictionary(static v => (v.Entry.Get("setting").Text()!, Normal(v.Value)), static v => v.Entry.Get("write").Text()!);
         return (names, values);
     }
 }

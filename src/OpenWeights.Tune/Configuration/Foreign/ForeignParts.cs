@@ -1,3 +1,6 @@
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
+using OpenWeights.Tune.Models;
 using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
@@ -12,7 +15,7 @@ internal static class ForeignParts
         "Axolotl" => Axolotl(root, result),
         "LLaMA-Factory" => LlamaFactory(root, folder, result),
         "torchtune" => Torchtune(root, result),
-        "mlx-lm" => MlxLm(root, result),
+        "mlx-lm" => MlxLm(root, folder, result),
         _ => Trl(root, result),
     };
 
@@ -167,7 +170,7 @@ internal static class ForeignParts
         }
     }
 
-    private static HashSet<string> MlxLm(YamlMappingNode root, ConvertedConfig result)
+    private static HashSet<string> MlxLm(YamlMappingNode root, string folder, ConvertedConfig result)
     {
         var kind = root.Get("fine_tune_type").Text() ?? "lora";
         if (kind is "lora" or "dora")
@@ -183,12 +186,49 @@ internal static class ForeignParts
         }
 
         Put(result, "data.train_on", IsTrue(root.Get("mask_prompt")) ? "completion" : null, "mask_prompt");
-        if (root.Get("num_layers").Text() is null && kind != "full")
+        LastLayers(root, folder, isFull: kind == "full", result);
+
+        // AdamW decays in MLX, and Adam does not.
+        Put(result, "training.weight_decay", root.Get("optimizer").Text()?.ToLowerInvariant() == "adamw" && root.Get("optimizer_config")?.Get("adamw")?.Get("weight_decay") is null ? "0.01" : null, "MLX's AdamW, where nothing is said");
+        return ["fine_tune_type", "data", "mask_prompt", "num_layers", "lora_layers"];
+    }
+
+    // mlx-lm counts the layers that it trains from the end, and 0 or less is all of them.
+    private static void LastLayers(YamlMappingNode root, string folder, bool isFull, ConvertedConfig result)
+    {
+        const int usual = 16;
+        var name = root.Get("lora_layers") is not null && root.Get("num_layers") is null ? "lora_layers" : "num_layers";
+        var written = root.Get(name).Text();
+        if (!int.TryParse(written ?? $"{usual}", out var count) || count <= 0)
         {
-            result.Leave("num_layers", "mlx-lm adapts the last 16 layers where nothing is said; adapter.layers_to_transform names layers by number.");
+            return;
         }
 
-        return ["fine_tune_type", "data", "mask_prompt"];
+        var (from, setting) = (written is null ? $"mlx-lm's {name}, where nothing is said" : name, isFull ? "training.first_trained_layer" : "adapter.layers_to_transform");
+        if (LayersOf(root.Get("model").Text(), folder) is not { } all)
+        {
+            result.Leave(name, $"the last {count} layers are trained, and the model's config.json, which tells how many there are, is not here; of 32 layers they are {setting}: {(isFull ? $"{Math.Max(0, 32 - count)}" : $"[{Math.Max(0, 32 - count)}, ..., 31]")}.");
+        }
+        else if (count < all)
+        {
+            result.Set(setting, isFull ? $"{all - count}" : $"[{string.Join(", ", Enumerable.Range(all - count, count))}]", $"{from}: the last {count} of {all}");
+        }
+    }
+
+    // The number of layers of a model that is here: in a folder, or in the hub's cache.
+    private static int? LayersOf(string? model, string folder)
+    {
+        var config = new[] { model is null ? null : Path.GetFullPath(model, folder), model, model is null ? null : ModelPath.Cached(model) }
+            .OfType<string>().Select(static place => Path.Combine(place, ModelFolder.ConfigName)).FirstOrDefault(File.Exists);
+        try
+        {
+            var json = config is null ? null : JsonFile.ReadObject(config);
+            return (int?)(json?["num_hidden_layers"] ?? json?["text_config"]?["num_hidden_layers"]);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or InvalidOperationException or FormatException)
+        {
+            return null;
+        }
     }
 
     private static HashSet<string> Trl(YamlMappingNode root, ConvertedConfig result)
@@ -201,6 +241,11 @@ internal static class ForeignParts
 
         ForeignDataSets.Named(root, "dataset_name", "data.train", result);
         Put(result, "data.train_on", IsTrue(root.Get("assistant_only_loss")) ? "assistant" : IsTrue(root.Get("completion_only_loss")) ? "completion" : null, "assistant_only_loss, completion_only_loss");
+        if (root.Get("completion_only_loss").Text() is null && !IsTrue(root.Get("assistant_only_loss")))
+        {
+            result.Leave("completion_only_loss", "where it is left out, TRL trains the completion alone of rows with prompt and completion, and the whole of others; data.train_on is all, so write completion for rows with prompt and completion.");
+        }
+
         return ["use_peft", "dataset_name", "assistant_only_loss", "completion_only_loss"];
     }
 }

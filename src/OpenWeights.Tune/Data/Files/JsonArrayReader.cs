@@ -43,7 +43,7 @@ internal sealed class JsonArrayReader(Stream stream, string path)
 
         if (SkipSpace() >= 0)
         {
-            throw Broken("something stands behind the end of the JSON array");
+            throw Broken("there is text after the end of the JSON array");
         }
     }
 

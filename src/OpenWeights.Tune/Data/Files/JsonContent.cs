@@ -27,7 +27,7 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{what} is no valid JSON: {Reason(e)}", e);
+            throw new InvalidDataException($"{what} is not valid JSON: {Reason(e)}", e);
         }
         catch (DecoderFallbackException e)
         {

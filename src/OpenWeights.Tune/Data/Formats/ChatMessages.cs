@@ -85,7 +85,7 @@ internal sealed class ChatMessages
         var tools = new JsonArray();
         foreach (var tool in node as JsonArray ?? throw row.Error("\"tools\" must be a list of functions."))
         {
-            var function = tool as JsonObject ?? throw row.Error("\"tools\" must be a list of functions; one of them is no object.");
+            var function = tool as JsonObject ?? throw row.Error("\"tools\" must be a list of functions; one of them is not an object.");
             tools.Add(function.ContainsKey("function") || function.ContainsKey("type") ? function.DeepClone() : new JsonObject { ["type"] = "function", ["function"] = function.DeepClone() });
         }
 

@@ -22,7 +22,7 @@ internal static class ToolCalls
         var calls = new JsonArray();
         foreach (var item in list)
         {
-            var call = item as JsonObject ?? throw row.Error($"a tool call of message {message} is no object.");
+            var call = item as JsonObject ?? throw row.Error($"a tool call of message {message} is not an object.");
             var made = call["function"] is JsonObject ? (JsonObject)call.DeepClone() : new JsonObject { ["type"] = "function", ["function"] = call.DeepClone() };
             var function = made["function"]!.AsObject();
             if (function["name"] is not JsonValue name || name.GetValueKind() != JsonValueKind.String)

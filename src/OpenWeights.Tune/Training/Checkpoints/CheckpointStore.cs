@@ -57,7 +57,7 @@ public sealed class CheckpointStore
                 return (folder, step);
             }
 
-            warn($"{folder} is damaged ({damage}) and is passed over.");
+            warn($"{folder} is damaged ({damage}) and is skipped.");
         }
 
         return null;

@@ -19,10 +19,10 @@ public sealed class RunMemory
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
 
-    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow)
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, Action<string>? warn = null)
     {
         (_config, _folder, _decoder, _device, _dtype, _longestRow) = (config, folder, decoder, device, dtype, longestRow);
-        using var outline = Outline(config);
+        using var outline = Outline(config, warn);
         Estimate = Of(outline, config, longestRow);
         ModelType = decoder.ModelType;
         BaseParameters = outline.Model.ParameterCount;
@@ -70,18 +70,18 @@ public sealed class RunMemory
             config, folder, ModelLoader.ReadConfig(folder), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength);
     }
 
-    /// <summary>The least change of the settings with which the run fits; null where it fits as it is, or no change that is known helps.</summary>
+    /// <summary>The smallest change of the settings with which the run fits; null where it fits as it is, or no change that is known helps.</summary>
     public MemoryChange? Change() => Fits ? null : MemoryChange.Find(_config, _longestRow, Fit);
 
-    /// <summary>That the run does not fit, and the least change with which it does, in words.</summary>
+    /// <summary>That the run does not fit, and the smallest change with which it does, in words.</summary>
     public string TooLarge
     {
         get
         {
-            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and of {Room?.Where} {Size(Room?.Bytes ?? 0)} may be taken, of which {100 * MemoryRoom.Share:F0} % count.");
+            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are free, of which it may use {100 * MemoryRoom.Share:F0} %.");
             return what + (Change() is { } change
-                ? $" The least change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
-                : " Neither fewer rows at once, nor shorter ones, activation_checkpointing or a quantised base make it fit; it takes a smaller model or more memory.");
+                ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
+                : " Fewer rows at once, shorter rows, activation_checkpointing and a quantised base are not enough; take a smaller model, or a machine with more memory.");
         }
     }
 
@@ -98,7 +98,7 @@ public sealed class RunMemory
         return On(estimate, config) <= Room!.Bytes * MemoryRoom.Share ? estimate : null;
     }
 
-    private ITrainedModel Outline(RunConfig config) => TrainedModel.Outline(config, _folder, _decoder, _dtype, _device);
+    private ITrainedModel Outline(RunConfig config, Action<string>? warn = null) => TrainedModel.Outline(config, _folder, _decoder, _dtype, _device, warn);
 
     private MemoryEstimate Of(ITrainedModel outline, RunConfig config, int longestRow) => MemoryEstimate.Of(
         outline, config.Training.RowsAtOnce, longestRow, OptimizerBytes(outline.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);

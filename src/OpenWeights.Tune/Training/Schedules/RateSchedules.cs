@@ -23,7 +23,7 @@ public static class RateSchedules
     {
         ArgumentNullException.ThrowIfNull(settings);
         var schedule = Array.Find(s_schedules, s => s.Name == name)
-            ?? throw new ArgumentException($"'{name}' is no schedule; possible are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
+            ?? throw new ArgumentException($"'{name}' is not a schedule; possible are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
         return step < settings.WarmupSteps ? peak * step / Math.Max(1, settings.WarmupSteps) : peak * schedule.Factor(step, settings);
     }
 }
