@@ -30,10 +30,6 @@ internal static class Wording
         return text.Append('"').ToString();
     }
 
-    /// <summary>Why a part of a tensor cannot be given.</summary>
-    public static string OutOfRange(long length, long offset, long tensorLength, string tensor) =>
-        $"{length} bytes from {offset} on do not lie within the {tensorLength} bytes of {Quote(tensor)}";
-
     /// <summary>A shape as it stands in a header: <c>[512,64]</c>.</summary>
     public static string Shape(IReadOnlyList<long> shape) =>
         shape.Count <= LongestName

@@ -42,10 +42,6 @@ public static unsafe class LibTorchRuntime
     })
     { IsBackground = true, Name = "libtorch" }.Start();
 
-    /// <summary>Whether this libtorch has the operator, such as "aten::scaled_dot_product_attention".</summary>
-    /// <param name="name">The operator's name with its overload after a dot, if it has one.</param>
-    public static bool HasOperator(string name) => Op.Exists(name);
-
     /// <summary>The bytes of large CPU tensors: in use now, the most in use at once, and kept for reuse.</summary>
     public static (long Live, long Peak, long Cached) CpuMemory
     {

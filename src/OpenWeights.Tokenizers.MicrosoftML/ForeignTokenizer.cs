@@ -1,8 +1,8 @@
 namespace OpenWeights.Tokenizers.MicrosoftML;
 
-/// <summary>A tokenizer of Microsoft.ML.Tokenizers as this library's data pipeline knows tokenizers.</summary>
+/// <summary>Lets a tokenizer of Microsoft.ML.Tokenizers be used for training here.</summary>
 /// <remarks>
-/// Their tokenizers do not tell which of their tokens are special nor how they spell BOS, so that is said in
+/// Those tokenizers do not tell which of their tokens are special, nor their BOS token, so that is given in
 /// <see cref="ForeignTokenizerOptions"/>.
 /// </remarks>
 public sealed class ForeignTokenizer : ITokenizer
@@ -10,9 +10,9 @@ public sealed class ForeignTokenizer : ITokenizer
     private readonly Microsoft.ML.Tokenizers.Tokenizer _tokenizer;
     private readonly ForeignTokenizerOptions _options;
 
-    /// <summary>A face for a tokenizer.</summary>
+    /// <summary>Wraps a tokenizer.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
-    /// <param name="options">What it does not tell of itself.</param>
+    /// <param name="options">The settings that it does not give.</param>
     public ForeignTokenizer(Microsoft.ML.Tokenizers.Tokenizer tokenizer, ForeignTokenizerOptions options)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
@@ -20,9 +20,6 @@ public sealed class ForeignTokenizer : ITokenizer
         _tokenizer = tokenizer;
         _options = options;
     }
-
-    /// <inheritdoc/>
-    public int? BosToken => _options.BosToken;
 
     /// <inheritdoc/>
     public int? EosToken => _options.EosToken;
@@ -64,13 +61,13 @@ public sealed class ForeignTokenizer : ITokenizer
             : throw new NotSupportedException("The tokenizer normalizes this text, so its tokens' ranges are not those of the text; load the tokenizer's files with Tokenizer.Load instead.");
     }
 
-    private bool IsSpecial(int id) => id == BosToken || id == EosToken || _options.SpecialIds.Contains(id);
+    private bool IsSpecial(int id) => id == _options.BosToken || id == EosToken || _options.SpecialIds.Contains(id);
 
     /// <summary>The tokens with BOS and EOS as asked for, each at most once, whatever the tokenizer adds by itself.</summary>
     private List<TokenSpan> Framed(IEnumerable<TokenSpan> tokens, bool addSpecialTokens)
     {
         var all = tokens.ToList();
-        if (all.Count > 0 && all[0].Id == BosToken && all[0].Start == all[0].End)
+        if (all.Count > 0 && all[0].Id == _options.BosToken && all[0].Start == all[0].End)
         {
             all.RemoveAt(0);
         }
@@ -80,7 +77,7 @@ public sealed class ForeignTokenizer : ITokenizer
             all.RemoveAt(all.Count - 1);
         }
 
-        if (addSpecialTokens && _options.AddsBos && BosToken is { } bos)
+        if (addSpecialTokens && _options.AddsBos && _options.BosToken is { } bos)
         {
             all.Insert(0, new TokenSpan(bos, 0, 0));
         }
@@ -92,4 +89,29 @@ public sealed class ForeignTokenizer : ITokenizer
 
         return all;
     }
+}
+
+/// <summary>Settings that a tokenizer of Microsoft.ML.Tokenizers does not give.</summary>
+public sealed record ForeignTokenizerOptions
+{
+    /// <summary>The id of the token that begins a text, or null.</summary>
+    public int? BosToken { get; init; }
+
+    /// <summary>The id of the token that ends a text, or null.</summary>
+    public int? EosToken { get; init; }
+
+    /// <summary>Whether BOS is put before a text that is encoded with special tokens.</summary>
+    public bool AddsBos { get; init; }
+
+    /// <summary>Whether EOS is put behind a text that is encoded with special tokens.</summary>
+    public bool AddsEos { get; init; }
+
+    /// <summary>The ids that decoding without special tokens leaves out, beside BOS and EOS.</summary>
+    public IReadOnlySet<int> SpecialIds { get; init; } = new HashSet<int>();
+
+    /// <summary>The chat template (Jinja), or null.</summary>
+    public string? ChatTemplateText { get; init; }
+
+    /// <summary>Special tokens by the names that chat templates have for them (<c>bos_token</c>, <c>eos_token</c>, ...).</summary>
+    public IReadOnlyDictionary<string, string> SpecialTokens { get; init; } = new Dictionary<string, string>();
 }

@@ -4,12 +4,12 @@ using Microsoft.ML.Tokenizers;
 namespace OpenWeights.Tokenizers.MicrosoftML;
 
 /// <summary>
-/// A tokenizer of this library as Microsoft.ML.Tokenizers knows tokenizers, for everything that takes one: counting a prompt's tokens,
+/// Lets a tokenizer of this library be used wherever a tokenizer of Microsoft.ML.Tokenizers is taken: counting a prompt's tokens,
 /// cutting a text to a number of tokens, splitting documents.
 /// </summary>
 /// <remarks>
 /// Normalization and pre-tokenization are parts of a tokenizer here, so a call that asks to leave one out is refused. Ranges are in the
-/// text as it was given; there is no normalized text. A text is never cut amid a character. Safe for use by several threads at once.
+/// text as it was given; there is no normalized text. A text is never cut in the middle of a character. Safe for use by several threads at once.
 /// </remarks>
 public sealed class MicrosoftTokenizer : Microsoft.ML.Tokenizers.Tokenizer
 {
@@ -17,7 +17,7 @@ public sealed class MicrosoftTokenizer : Microsoft.ML.Tokenizers.Tokenizer
     private readonly bool _addSpecialTokens;
     private readonly bool _skipSpecialTokens;
 
-    /// <summary>A face for a tokenizer.</summary>
+    /// <summary>Wraps a tokenizer.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="addSpecialTokens">Whether encoding adds what the tokenizer puts around a text, such as BOS. Text rendered from a chat template has them already.</param>
     /// <param name="skipSpecialTokens">Whether decoding leaves special tokens out.</param>

@@ -1,14 +1,11 @@
 namespace OpenWeights.Tokenizers;
 
 /// <summary>
-/// What making token rows for training needs of a tokenizer. <see cref="Tokenizer"/> is the one; a tokenizer of another library joins by
-/// an implementation of this.
+/// What training needs of a tokenizer. <see cref="Tokenizer"/> implements it; implement it to train with a tokenizer of another
+/// library.
 /// </summary>
 public interface ITokenizer
 {
-    /// <summary>The id of the token that begins a text, or null.</summary>
-    int? BosToken { get; }
-
     /// <summary>The id of the token that ends a text, or null.</summary>
     int? EosToken { get; }
 
@@ -40,3 +37,9 @@ public interface ITokenizer
     /// <param name="skipSpecialTokens">Whether to leave special tokens out.</param>
     string Decode(IEnumerable<int> ids, bool skipSpecialTokens);
 }
+
+/// <summary>A token and the characters of the input that it stands for.</summary>
+/// <param name="Id">The token's id.</param>
+/// <param name="Start">The first UTF-16 unit of the input that the token stands for. A token that a template adds (such as BOS) stands for none: 0 to 0.</param>
+/// <param name="End">The unit after the last one.</param>
+public readonly record struct TokenSpan(int Id, int Start, int End);

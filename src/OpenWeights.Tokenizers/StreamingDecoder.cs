@@ -36,8 +36,8 @@ public sealed class StreamingDecoder
         return _sink.Take();
     }
 
-    /// <summary>No token follows.</summary>
-    /// <returns>The text that was held back: where the tokens end amid a character, U+FFFD.</returns>
+    /// <summary>Ends the text: no token follows.</summary>
+    /// <returns>The text that was held back: U+FFFD if the tokens end in the middle of a character.</returns>
     /// <exception cref="InvalidOperationException">It has been called before.</exception>
     public string Finish()
     {

@@ -1,6 +1,4 @@
-using System.Buffers;
 using System.Collections.Concurrent;
-using System.Runtime.InteropServices;
 using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers;
@@ -110,36 +108,6 @@ public sealed class Tokenizer : ITokenizer
         return Encode(text.AsSpan(), addSpecialTokens);
     }
 
-    /// <summary>Encodes a text and appends its ids to a list.</summary>
-    /// <param name="text">The text.</param>
-    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
-    /// <param name="destination">The list.</param>
-    public void Encode(ReadOnlySpan<char> text, bool addSpecialTokens, List<int> destination)
-    {
-        ArgumentNullException.ThrowIfNull(destination);
-        var state = Rent();
-        EncodeText(text, state, withRanges: false);
-        var before = destination.Count;
-        CollectionsMarshal.SetCount(destination, before + CountWith(state.Output.Count, addSpecialTokens));
-        Assemble(state.Output.Ids, addSpecialTokens, CollectionsMarshal.AsSpan(destination)[before..]);
-        Return(state, text.Length);
-    }
-
-    /// <summary>Encodes a text and writes its ids to a buffer.</summary>
-    /// <param name="text">The text.</param>
-    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
-    /// <param name="destination">The buffer.</param>
-    public void Encode(ReadOnlySpan<char> text, bool addSpecialTokens, IBufferWriter<int> destination)
-    {
-        ArgumentNullException.ThrowIfNull(destination);
-        var state = Rent();
-        EncodeText(text, state, withRanges: false);
-        var count = CountWith(state.Output.Count, addSpecialTokens);
-        Assemble(state.Output.Ids, addSpecialTokens, destination.GetSpan(count));
-        destination.Advance(count);
-        Return(state, text.Length);
-    }
-
     /// <summary>Encodes a text and says which characters each token stands for.</summary>
     /// <param name="text">The text.</param>
     /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
@@ -187,18 +155,6 @@ public sealed class Tokenizer : ITokenizer
     {
         ArgumentNullException.ThrowIfNull(text);
         return EncodeWithOffsets(text.AsSpan(), addSpecialTokens, trimOffsets);
-    }
-
-    /// <summary>Encodes many texts, on all processors.</summary>
-    /// <param name="texts">The texts.</param>
-    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
-    /// <returns>The ids of each text, in the texts' order.</returns>
-    public IReadOnlyList<int[]> EncodeBatch(IReadOnlyList<string> texts, bool addSpecialTokens)
-    {
-        ArgumentNullException.ThrowIfNull(texts);
-        var ids = new int[texts.Count][];
-        _ = Parallel.For(0, texts.Count, i => ids[i] = Encode(texts[i], addSpecialTokens));
-        return ids;
     }
 
     /// <summary>Decodes tokens.</summary>
@@ -278,4 +234,21 @@ public sealed class Tokenizer : ITokenizer
     }
 
     private int? IdOf(string? token) => token is null ? null : TokenToId(token);
+}
+
+/// <summary>What a tokenizer is made of, whatever file it came from.</summary>
+internal sealed record TokenizerParts
+{
+    public required TokenModel Model { get; init; }
+
+    public NormalizerChain Normalizers { get; init; } = new([]);
+
+    public IReadOnlyList<PreTokenizer> PreTokenizers { get; init; } = [];
+
+    public PostProcessor PostProcessor { get; init; } = PostProcessor.None;
+
+    /// <summary>The decoders in order; null where the tokens are joined with spaces.</summary>
+    public IReadOnlyList<TokenDecoder>? Decoders { get; init; }
+
+    public IReadOnlyList<AddedToken> AddedTokens { get; init; } = [];
 }

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
-using OpenWeights.Formats.Hub;
+using OpenWeights.Hub;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Torch;

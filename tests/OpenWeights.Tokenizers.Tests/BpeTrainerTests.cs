@@ -67,16 +67,6 @@ public sealed class BpeTrainerTests
     }
 
     [Test]
-    public void It_writes_a_file_too()
-    {
-        using var folder = new TestFolder();
-        var file = Path.Combine(folder.Path, "tokenizer.json");
-        var tokenizer = BpeTrainer.TrainToFile([Text], 265, [], file);
-        Assert.That(File.ReadAllText(file), Is.EqualTo(BpeTrainer.Train([Text], 265, [])));
-        Assert.That(tokenizer.VocabularySize, Is.EqualTo(265));
-    }
-
-    [Test]
     public void Wishes_that_cannot_be_met_are_refused()
     {
         Assert.That(() => BpeTrainer.Train([Text], 256, ["<s>"]), Throws.ArgumentException.With.Message.Contains("no room"));

@@ -3,9 +3,9 @@ using System.Text;
 namespace OpenWeights.Formats.Files;
 
 /// <summary>
-/// Writes files whole or not at all: into a temporary neighbour (<c>.NAME.0123456789abcdef.tmp</c>), flushed to the disk, then renamed onto
-/// the name. Whoever reads the name sees the old content or the new, never a part; a failure removes the temporary and leaves the
-/// old file as it was. A killed process can leave the temporary behind: see <see cref="Leftovers"/>.
+/// Writes files whole or not at all: into a temporary file beside the target (<c>.NAME.0123456789abcdef.tmp</c>), which is flushed to
+/// the disk and then renamed to the target. A reader sees the old content or the new, never a part. A failure deletes the temporary
+/// file and leaves the old file as it was. A killed process can leave the temporary file behind: see <see cref="Leftovers"/>.
 /// </summary>
 /// <remarks>A symbolic link under the name is replaced by a file; what it pointed to is not touched. The permissions of a replaced
 /// file are kept on Unix.</remarks>
@@ -41,11 +41,11 @@ public static class AtomicFile
         writing.Finish();
     }
 
-    /// <summary>Writes what a callback writes.</summary>
+    /// <summary>Writes a file through a callback.</summary>
     /// <param name="path">The file; its folder must exist.</param>
     /// <param name="write">Writes the whole content into a stream that only goes forward; an exception from it leaves the old file
     /// as it was and passes on.</param>
-    /// <param name="expectedBytes">The size to come, if known: a disk without that much room is then refused before anything is
+    /// <param name="expectedBytes">The expected size, if known. A disk without that much free space is then refused before anything is
     /// written.</param>
     /// <exception cref="IOException">The disk is full, the folder is missing, or the system refused otherwise; the message names
     /// the path and the cause.</exception>

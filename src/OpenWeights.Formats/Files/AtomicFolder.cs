@@ -1,9 +1,9 @@
 namespace OpenWeights.Formats.Files;
 
 /// <summary>
-/// A folder that appears whole or not at all: it is filled under a temporary name beside its place (<see cref="WorkPath"/>),
-/// flushed to the disk file by file, and renamed in one step by <see cref="Commit"/>. Disposed without that, it is removed and
-/// whatever stood in the place stays.
+/// A folder that appears whole or not at all: it is filled under a temporary name beside its final path (<see cref="WorkPath"/>),
+/// flushed to the disk file by file, and renamed in one step by <see cref="Commit"/>. If it is disposed without a commit, it is deleted and
+/// whatever was at the final path stays.
 /// </summary>
 /// <remarks>
 /// A folder that is replaced trades places with the new one in one step where the system can (Linux, macOS); elsewhere it is moved
@@ -21,17 +21,17 @@ public sealed class AtomicFolder : IDisposable
         this.replace = replace;
     }
 
-    /// <summary>The folder's place once it is committed, as a full path; the target where a symbolic link was given.</summary>
+    /// <summary>The final path, as a full path; a symbolic link's target if a link was given.</summary>
     public string FolderPath { get; }
 
-    /// <summary>The folder to fill meanwhile.</summary>
+    /// <summary>The temporary folder to write into until the commit.</summary>
     public string WorkPath { get; }
 
-    /// <summary>Begins a folder. Folders above it are created.</summary>
+    /// <summary>Creates the temporary folder, and the folders above it.</summary>
     /// <param name="path">Where it is to be.</param>
     /// <param name="replace">Whether a folder that is there and not empty is replaced, with all that is in it, on commit; otherwise
     /// it is refused.</param>
-    /// <returns>The folder under way; dispose it.</returns>
+    /// <returns>The unfinished folder; dispose it.</returns>
     /// <exception cref="IOException">Something is there that is not to be replaced, or cannot be: a file, a drive's root, a folder
     /// around the current one.</exception>
     /// <exception cref="UnauthorizedAccessException">The folder above may not be written to.</exception>

@@ -10,7 +10,6 @@ internal static partial class NativeFiles
     private const int ReadOnly = 0;
     private const int CurrentFolder = -100;
     private const uint Exchange = 2;
-    private const int DontNeed = 4;
 
     /// <summary>
     /// Makes a folder's entries durable: a rename survives a power cut only once the folder itself is on the disk (fsync(2)).
@@ -57,26 +56,6 @@ internal static partial class NativeFiles
         }
     }
 
-    /// <summary>
-    /// Takes the whole pages within a mapped range out of this process's resident memory; they stay in the system's cache and come
-    /// back when touched (madvise(2), MADV_DONTNEED on a file mapping). Does nothing where that is not so.
-    /// </summary>
-    public static void ReleasePages(nint start, long length)
-    {
-        if (!OperatingSystem.IsLinux())
-        {
-            return;
-        }
-
-        var page = (long)Environment.SystemPageSize;
-        var first = (start + page - 1) / page * page;
-        var last = (start + length) / page * page;
-        if (last > first)
-        {
-            _ = Advise((nint)first, (nuint)(last - first), DontNeed);
-        }
-    }
-
     [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     [UnsupportedOSPlatform("windows")]
     private static partial int Open(string path, int flags);
@@ -96,8 +75,4 @@ internal static partial class NativeFiles
     [LibraryImport("libc", EntryPoint = "renamex_np", StringMarshalling = StringMarshalling.Utf8)]
     [SupportedOSPlatform("macos")]
     private static partial int RenameX(string first, string second, uint flags);
-
-    [LibraryImport("libc", EntryPoint = "madvise")]
-    [SupportedOSPlatform("linux")]
-    private static partial int Advise(nint start, nuint length, int advice);
 }

@@ -3,15 +3,15 @@ namespace OpenWeights.Formats.Files;
 /// <summary>Names the file that was to be written in a failure that would otherwise name only its temporary neighbour.</summary>
 internal static class WriteFailure
 {
-    /// <summary>Whether the system refused, as against a caller's mistake.</summary>
+    /// <summary>Whether the operating system refused the write, rather than the caller having made a mistake.</summary>
     public static bool IsFromSystem(Exception error) => error is IOException or UnauthorizedAccessException || IsTooLarge(error);
 
-    /// <summary>The same kind of exception with the path, the system's own reason and what to look at.</summary>
+    /// <summary>An exception of the same kind whose message has the path, the system's reason and what to check.</summary>
     public static Exception Explain(string path, Exception error)
     {
         if (IsTooLarge(error))
         {
-            return new IOException($"cannot write {path}: the file would be larger than its place allows; choose another disk, or raise the limit (ulimit -f)", error);
+            return new IOException($"cannot write {path}: the file would be larger than the file system or a limit allows; choose another disk, or raise the limit (ulimit -f)", error);
         }
 
         var message = $"cannot write {path}: {error.Message.TrimEnd('.')}";

@@ -69,7 +69,7 @@ public static class GgufFolder
         Write(file, GgufFamilies.Of(file).ReadSettings(file), Path.GetFullPath(path), folder);
     }
 
-    /// <summary>The file that a folder points to; null where it does not.</summary>
+    /// <summary>The GGUF file that a folder points to; null if it points to none.</summary>
     /// <param name="folder">The folder.</param>
     public static string? Target(string folder)
     {

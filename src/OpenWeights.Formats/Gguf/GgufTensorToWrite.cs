@@ -1,6 +1,6 @@
 namespace OpenWeights.Formats.Gguf;
 
-/// <summary>A tensor that is to be written: what it is, and a callback that gives its bytes when their turn comes.</summary>
+/// <summary>A tensor to write: its description, and a callback that writes its bytes when their turn comes.</summary>
 public sealed class GgufTensorToWrite
 {
     private const int LongestName = 63;

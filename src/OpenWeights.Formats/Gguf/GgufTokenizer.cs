@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf;
 
-/// <summary>A GGUF file's tokenizer as the files that tokenizers are read from: tokenizer.json for byte-level BPE, tokenizer.model for SentencePiece's.</summary>
+/// <summary>Turns a GGUF file's tokenizer into the file that <c>Tokenizer.Load</c> reads: tokenizer.json for byte-level BPE, tokenizer.model for SentencePiece.</summary>
 internal static class GgufTokenizer
 {
     private const int Normal = 1;

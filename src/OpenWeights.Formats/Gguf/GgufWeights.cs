@@ -6,8 +6,8 @@ using OpenWeights.Formats.Safetensors;
 namespace OpenWeights.Formats.Gguf;
 
 /// <summary>
-/// The weights of a GGUF file as a checkpoint of its family has them: Hugging Face's names, rows in their order, norms without their
-/// shift. Half-precision tensors stay so; quantised ones are float32.
+/// The weights of a GGUF file as a Hugging Face checkpoint of its family has them: the same names, rows in the same order, norms
+/// without the added 1. Half-precision tensors keep their type; quantised ones are read as float32.
 /// </summary>
 public sealed class GgufWeights : IWeightFile
 {
@@ -72,10 +72,7 @@ public sealed class GgufWeights : IWeightFile
     public void CopyTo(string name, long offset, Span<byte> destination)
     {
         var entry = this.GetTensor(name);
-        if (offset < 0 || offset > entry.ByteLength - destination.Length)
-        {
-            throw new ArgumentOutOfRangeException(nameof(offset), Wording.OutOfRange(destination.Length, offset, entry.ByteLength, name));
-        }
+        PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
 
         // A vector whose elements trade places is a matrix of one column.
         var (_, tensor, firstRow) = byName[name];
@@ -92,11 +89,6 @@ public sealed class GgufWeights : IWeightFile
             done += count;
         }
     }
-
-    /// <summary>Nothing is mapped here: see <see cref="CopyTo"/>.</summary>
-    /// <param name="name">The tensor.</param>
-    /// <exception cref="NotSupportedException">Always.</exception>
-    public TensorBytes Borrow(string name) => throw new NotSupportedException($"{Location} is a GGUF file, whose tensors are not stored as they are used; copy them");
 
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();

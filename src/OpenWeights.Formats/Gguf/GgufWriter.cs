@@ -70,14 +70,10 @@ public static class GgufWriter
         stream.Write(header);
         foreach (var tensor in tensors)
         {
-            using var counted = new CountingStream(stream);
-            tensor.WriteBytes(counted);
             var length = tensor.Info.ByteLength;
-            if (counted.Written != length)
-            {
-                throw new InvalidOperationException($"the tensor {tensor.Info} has {length} bytes, but its writer gave {counted.Written}");
-            }
-
+            using var sink = new TensorStream(stream, tensor.Info, length);
+            tensor.WriteBytes(sink);
+            sink.RequireAll();
             stream.Write(new byte[Padded(length) - length]);
         }
     }

@@ -17,7 +17,7 @@ public static class SplitPatterns
     /// <summary>Mistral's Tekken pattern: words end where capitals begin.</summary>
     public const string Tekken = @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-    /// <summary>Whether a named way takes a whole piece that is a token as it is, without merging.</summary>
+    /// <summary>Whether this pre-tokenizer's model takes a whole word that is a token as it is, without merging.</summary>
     /// <param name="name">llama.cpp's name.</param>
     public static bool IgnoresMerges(string name) => name is "llama-bpe" or "llama3" or "llama-v3" or "tekken";
 

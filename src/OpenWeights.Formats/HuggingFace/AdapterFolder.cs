@@ -11,10 +11,10 @@ namespace OpenWeights.Formats.HuggingFace;
 /// </summary>
 public sealed class AdapterFolder
 {
-    /// <summary>The name of the file that makes a folder an adapter's.</summary>
+    /// <summary>The file name of an adapter's config.</summary>
     public const string ConfigName = "adapter_config.json";
 
-    /// <summary>The name of the file with the adapter's tensors.</summary>
+    /// <summary>The file name of an adapter's tensors.</summary>
     public const string WeightsName = "adapter_model.safetensors";
 
     private const string PickleName = "adapter_model.bin";

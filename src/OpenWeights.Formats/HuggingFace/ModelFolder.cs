@@ -5,16 +5,16 @@ using OpenWeights.Formats.Safetensors;
 
 namespace OpenWeights.Formats.HuggingFace;
 
-/// <summary>A Hugging Face model folder: its config, what goes with it, and its weights, which are opened only when asked for.</summary>
+/// <summary>A Hugging Face model folder: its config, tokenizer and licence files, and its weights, which are opened only when asked for.</summary>
 public sealed class ModelFolder
 {
-    /// <summary>The name of the file that makes a folder a model's.</summary>
+    /// <summary>The file name of a model's config.</summary>
     public const string ConfigName = "config.json";
 
     /// <summary>The name of the folder with chat templates beside the main one.</summary>
     public const string TemplatesName = "additional_chat_templates";
 
-    /// <summary>The name of the file with the settings of generation.</summary>
+    /// <summary>The file name of the generation settings.</summary>
     public const string GenerationConfigName = "generation_config.json";
 
     private const string EosKey = "eos_token_id";
@@ -99,8 +99,8 @@ public sealed class ModelFolder
     /// <param name="path">The path.</param>
     public static string? Find(string path) => RunPlaces.Of(path, "model").FirstOrDefault(IsModel);
 
-    /// <summary>Opens the weights. Experts of a mixture that lie in one tensor, as transformers 5's own modules have them, are given one by
-    /// one, by the names that checkpoints usually have.</summary>
+    /// <summary>Opens the weights. Experts that are stored in one tensor, as transformers 5's modules have them, are given one by one, under
+    /// the names that checkpoints usually have.</summary>
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
@@ -144,4 +144,23 @@ public sealed class ModelFolder
 
     private static IEnumerable<string> Names(string folder) =>
         Directory.EnumerateFiles(folder).Select(file => Path.GetFileName(file)).Order(StringComparer.Ordinal);
+}
+
+/// <summary>Token ids as the configs hold them: one number, an array of numbers, or null.</summary>
+internal static class TokenIds
+{
+    /// <summary>The ids under a key; null where the key is absent or null.</summary>
+    /// <exception cref="InvalidDataException">The value is something else.</exception>
+    public static IReadOnlyList<int>? Read(JsonObject? config, string key, string path) => config?[key] switch
+    {
+        null => null,
+        JsonArray array => [.. array.Select(item => One(item, key, path)).Distinct()],
+        var single => [One(single, key, path)],
+    };
+
+    private static int One(JsonNode? node, string key, string path) =>
+        node is JsonValue value && value.TryGetValue<int>(out var id) && id >= 0
+            ? id
+            : throw new InvalidDataException($"{path}: {key} is {node?.ToJsonString() ?? "null"}, which is not a token id "
+                + "(a whole number from 0 on, or an array of them); correct it");
 }

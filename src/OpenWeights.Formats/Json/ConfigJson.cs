@@ -4,7 +4,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Formats.Json;
 
-/// <summary>Settings out of a JSON object, with errors that name file and key.</summary>
+/// <summary>Reads settings from a JSON object; errors name the file and the key.</summary>
 public sealed class ConfigJson
 {
     private readonly JsonObject json;
@@ -30,7 +30,7 @@ public sealed class ConfigJson
 
     /// <summary>A number.</summary>
     /// <param name="key">The key.</param>
-    /// <param name="fallback">What counts where there is none; null where there must be one.</param>
+    /// <param name="fallback">The value if the key is absent; null if it must be there.</param>
     /// <exception cref="InvalidDataException">It is missing or something else.</exception>
     public double Number(string key, double? fallback = null) => json[key] switch
     {
@@ -41,7 +41,7 @@ public sealed class ConfigJson
 
     /// <summary>A whole number above zero.</summary>
     /// <param name="key">The key.</param>
-    /// <param name="fallback">What counts where there is none; null where there must be one.</param>
+    /// <param name="fallback">The value if the key is absent; null if it must be there.</param>
     /// <exception cref="InvalidDataException">It is missing or something else.</exception>
     public int Int(string key, int? fallback = null)
     {

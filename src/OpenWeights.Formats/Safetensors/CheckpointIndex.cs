@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Json;
@@ -57,4 +58,15 @@ internal sealed class CheckpointIndex
             : throw new InvalidDataException($"{path}: the shard {Wording.Quote(name)} of the tensor {Wording.Quote(tensor)} is not a "
                 + "plain file name; download the index again");
     }
+}
+
+/// <summary>The file names of a checkpoint, as transformers gives them.</summary>
+internal static class CheckpointNames
+{
+    public const string Single = "model.safetensors";
+    public const string Index = "model.safetensors.index.json";
+
+    /// <summary>Shard <paramref name="number"/> (from 1) of <paramref name="count"/>.</summary>
+    public static string Shard(int number, int count) =>
+        string.Create(CultureInfo.InvariantCulture, $"model-{number:00000}-of-{count:00000}.safetensors");
 }

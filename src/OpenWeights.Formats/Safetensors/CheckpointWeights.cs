@@ -5,11 +5,11 @@ namespace OpenWeights.Formats.Safetensors;
 
 /// <summary>
 /// The weights of a model folder as one list of tensors: <c>model.safetensors</c>, or all shards that
-/// <c>model.safetensors.index.json</c> names, or a GGUF file that the folder stands for (<see cref="GgufFolder"/>). Where both of the first are there the single file is taken, as transformers does.
+/// <c>model.safetensors.index.json</c> names, or a GGUF file that the folder stands for (<see cref="GgufFolder"/>). If both of the first two exist, the single file is read, as transformers does.
 /// </summary>
 public sealed class CheckpointWeights : ITensorSource, IDisposable
 {
-    /// <summary>The key in a file's metadata that says how its values, held in full, were quantised before.</summary>
+    /// <summary>The metadata key that names the quantisation that the values, stored in full, once went through.</summary>
     public const string QuantizedValuesKey = "quantized_values";
 
     private readonly List<IWeightFile> files;
@@ -36,7 +36,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <summary>The folder, as it was given.</summary>
     public string Location { get; }
 
-    /// <summary>Whether the values are those that a quantisation left of the model's, though they are held in full.</summary>
+    /// <summary>Whether the values were quantised before and are stored in full again, so that they differ from the original model's.</summary>
     public bool HoldsQuantizedValues { get; }
 
     /// <inheritdoc/>
@@ -45,10 +45,10 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <summary>The files that hold the weights, in order.</summary>
     public IReadOnlyList<string> FilePaths => [.. files.Select(file => file.Location)];
 
-    /// <summary>The bytes of all tensors together.</summary>
+    /// <summary>The size of all tensors together, in bytes.</summary>
     public long ByteLength => tensors.Sum(tensor => tensor.ByteLength);
 
-    /// <summary>Names of tensors that lie in a shard but that the index does not name. They are no part of <see cref="Tensors"/>;
+    /// <summary>Names of tensors that lie in a shard but that the index does not name. They are not in <see cref="Tensors"/>;
     /// worth a warning.</summary>
     public IReadOnlyList<string> UnindexedTensors { get; }
 
@@ -62,7 +62,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// tensors.</exception>
     public static CheckpointWeights Open(string folder) => Open(folder, null);
 
-    /// <summary>As the other; experts that lie in one tensor are given one by one.</summary>
+    /// <summary>As <see cref="Open(string)"/>; experts that are stored in one tensor are given one by one.</summary>
     internal static CheckpointWeights Open(string folder, ExpertNames? experts)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
@@ -101,9 +101,6 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
     /// <inheritdoc/>
     public void CopyTo(string name, long offset, Span<byte> destination) => FileOf(name).CopyTo(name, offset, destination);
-
-    /// <inheritdoc/>
-    public TensorBytes Borrow(string name) => FileOf(name).Borrow(name);
 
     /// <summary>Closes all files; see <see cref="SafetensorsFile.Dispose"/>.</summary>
     public void Dispose() => files.ForEach(file => file.Dispose());
@@ -185,4 +182,36 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
             : throw new InvalidDataException($"{index.Path} does not agree with its shards: {Wording.List(problems)}; "
                 + "download index and shards again, all from one revision");
     }
+}
+
+/// <summary>Explains why a folder has no weights that can be opened, from the files that it has instead.</summary>
+internal static class NoWeights
+{
+    private static readonly (string Pattern, string Reason)[] Known =
+    [
+        ("model-*-of-*.safetensors", $"has shards ({{0}}) but not their index {CheckpointNames.Index}; download the index"),
+        ("pytorch_model*.bin",
+            "has its weights only in PyTorch's own format ({0}); download the model's safetensors version or convert it to safetensors"),
+        ("adapter_model.safetensors", "has an adapter ({0}) and no model; give the base model's folder, and this one as the adapter"),
+        ("*.safetensors",
+            $"has {{0}} but neither {CheckpointNames.Single} nor {CheckpointNames.Index}; download the files of the transformers version"),
+        ("*.gguf", "has GGUF weights ({0}) and no safetensors; download the model's safetensors version"),
+    ];
+
+    /// <summary>The refusal for a folder without <c>model.safetensors</c> and without its index.</summary>
+    public static FileNotFoundException In(string folder)
+    {
+        foreach (var (pattern, reason) in Known)
+        {
+            if (Directory.EnumerateFiles(folder, pattern).Order(StringComparer.Ordinal).FirstOrDefault() is { } found)
+            {
+                return Refusal(folder, reason.Replace("{0}", Path.GetFileName(found), StringComparison.Ordinal));
+            }
+        }
+
+        return Refusal(folder, $"has no weights: neither {CheckpointNames.Single} nor {CheckpointNames.Index} is there; download them");
+    }
+
+    private static FileNotFoundException Refusal(string folder, string reason) =>
+        new($"{folder} {reason}", Path.Combine(folder, CheckpointNames.Single));
 }

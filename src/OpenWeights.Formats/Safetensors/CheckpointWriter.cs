@@ -11,7 +11,7 @@ namespace OpenWeights.Formats.Safetensors;
 /// </summary>
 public static class CheckpointWriter
 {
-    /// <summary>What transformers takes for the largest shard unless told: 5 GB.</summary>
+    /// <summary>transformers' default for the largest shard: 5 GB.</summary>
     public const long DefaultShardBytes = 5_000_000_000;
 
     /// <summary>Writes the weights into a folder that has none yet.</summary>

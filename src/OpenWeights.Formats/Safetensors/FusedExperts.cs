@@ -6,7 +6,7 @@ namespace OpenWeights.Formats.Safetensors;
 /// <summary>
 /// A weight file whose mixtures lie as transformers 5's modules have them (<c>save_pretrained(save_original_format=False)</c>), seen as
 /// the usual checkpoints: <c>mlp.experts.gate_up_proj</c> [experts, 2 x inner, hidden] (gate above up) and <c>.down_proj</c>
-/// [experts, hidden, inner] become one tensor for each matrix of each expert. Each is a piece of the file's bytes; nothing is copied.
+/// [experts, hidden, inner] become one tensor for each matrix of each expert. Each is a piece of the file's bytes.
 /// </summary>
 internal sealed partial class FusedExperts : IWeightFile
 {
@@ -24,7 +24,7 @@ internal sealed partial class FusedExperts : IWeightFile
         Tensors = [.. this.pieces.Values.Select(piece => piece.Entry)];
     }
 
-    /// <summary>The view of a file; the file itself where it has nothing of the kind.</summary>
+    /// <summary>The view of a file; the file itself if it has no such tensors.</summary>
     internal static IWeightFile View(IWeightFile file, ExpertNames names)
     {
         var pieces = file.Tensors.SelectMany(entry => Pieces(entry, names)).ToList();
@@ -44,18 +44,9 @@ internal sealed partial class FusedExperts : IWeightFile
     public void CopyTo(string name, long offset, Span<byte> destination)
     {
         var entry = this.GetTensor(name);
-        if (offset < 0 || offset > entry.ByteLength - destination.Length)
-        {
-            throw new ArgumentOutOfRangeException(nameof(offset), Wording.OutOfRange(destination.Length, offset, entry.ByteLength, name));
-        }
+        PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
 
         file.CopyTo(pieces[name].Source, pieces[name].Offset + offset, destination);
-    }
-
-    public TensorBytes Borrow(string name)
-    {
-        var entry = this.GetTensor(name);
-        return new TensorBytes(file.Borrow(pieces[name].Source), pieces[name].Offset, entry);
     }
 
     public void Dispose() => file.Dispose();
@@ -97,4 +88,24 @@ internal sealed partial class FusedExperts : IWeightFile
     private static partial Regex FusedName();
 
     private sealed record Piece(string Source, long Offset, TensorEntry Entry);
+}
+
+/// <summary>The names of a family's expert tensors in the usual checkpoints, which have one tensor for each matrix of each expert.</summary>
+/// <param name="Module">The name of the mixture-of-experts module.</param>
+/// <param name="Gate">The matrix whose output goes through the activation.</param>
+/// <param name="Up">The matrix that it is multiplied with.</param>
+/// <param name="Down">The matrix back to the residual stream.</param>
+internal sealed record ExpertNames(string Module, string Gate, string Up, string Down)
+{
+    private static readonly ExpertNames s_usual = new("mlp", "gate_proj", "up_proj", "down_proj");
+
+    private static readonly Dictionary<string, ExpertNames> s_families = new(StringComparer.Ordinal)
+    {
+        ["mixtral"] = new("block_sparse_moe", "w1", "w3", "w2"),
+        ["qwen2_moe"] = s_usual,
+        ["qwen3_moe"] = s_usual,
+    };
+
+    /// <summary>The names for a model_type; null for a family without experts.</summary>
+    internal static ExpertNames? Of(string? modelType) => modelType is null ? null : s_families.GetValueOrDefault(modelType);
 }

@@ -2,9 +2,20 @@ using Microsoft.Win32.SafeHandles;
 
 namespace OpenWeights.Formats.Safetensors;
 
-/// <summary>Reads from a place in a file, by any number of threads at once.</summary>
+/// <summary>Reads parts of files and tensors; any number of threads may read at once.</summary>
 internal static class PositionedRead
 {
+    /// <summary>Refuses a part that does not lie within its tensor.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The part does not lie within the tensor.</exception>
+    public static void RequirePart(long tensorLength, long offset, int length, string tensor)
+    {
+        if (offset < 0 || offset > tensorLength - length)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(offset), $"{length} bytes from {offset} on do not lie within the {tensorLength} bytes of {Wording.Quote(tensor)}");
+        }
+    }
+
     /// <summary>Reads until the destination is full or the file ends.</summary>
     /// <returns>The bytes read.</returns>
     public static int Fill(SafeFileHandle file, Span<byte> destination, long offset)

@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using System.IO.MemoryMappedFiles;
 using Microsoft.Win32.SafeHandles;
 
 namespace OpenWeights.Formats.Safetensors;
@@ -8,26 +7,17 @@ namespace OpenWeights.Formats.Safetensors;
 /// A safetensors file (<see href="https://github.com/huggingface/safetensors#format"/>), opened for reading. The header is checked
 /// completely on opening; the tensors' bytes are read when they are asked for.
 /// </summary>
-/// <remarks>
-/// Any number of threads and processes may read one file. It is opened read-only and shared; nothing here changes it.
-/// <see cref="CopyTo"/> reads from the file straight into the destination; <see cref="Borrow"/> lends the mapped bytes. Both run at
-/// the speed of the disk or of memory, and neither leaves the tensor in this process's memory a second time.
-/// </remarks>
+/// <remarks>Any number of threads and processes may read one file at once. It is opened for reading and shared; nothing here changes it.</remarks>
 public sealed class SafetensorsFile : IWeightFile
 {
     private readonly SafeFileHandle file;
-    private readonly long fileLength;
     private readonly Dictionary<string, TensorEntry> byName;
-    private readonly Lock mappingLock = new();
-    private MemoryMappedFile? mappedFile;
-    private MemoryMappedViewAccessor? mapping;
 
     private SafetensorsFile(string path, SafeFileHandle file)
     {
         this.file = file;
         Location = path;
         var header = SafetensorsHeader.Read(path, file);
-        fileLength = header.FileLength;
         Metadata = header.Metadata;
         Tensors = header.Tensors;
         byName = Tensors.ToDictionary(tensor => tensor.Name, StringComparer.Ordinal);
@@ -83,11 +73,7 @@ public sealed class SafetensorsFile : IWeightFile
     {
         ObjectDisposedException.ThrowIf(file.IsClosed, this);
         var entry = this.GetTensor(name);
-        if (offset < 0 || offset > entry.ByteLength - destination.Length)
-        {
-            throw new ArgumentOutOfRangeException(
-                nameof(offset), Wording.OutOfRange(destination.Length, offset, entry.ByteLength, name));
-        }
+        PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
 
         if (PositionedRead.Fill(file, destination, entry.FileOffset + offset) < destination.Length)
         {
@@ -95,36 +81,8 @@ public sealed class SafetensorsFile : IWeightFile
         }
     }
 
-    /// <inheritdoc/>
-    public TensorBytes Borrow(string name)
-    {
-        lock (mappingLock)
-        {
-            ObjectDisposedException.ThrowIf(file.IsClosed, this);
-            var entry = this.GetTensor(name);
-            if (RandomAccess.GetLength(file) < fileLength)
-            {
-                throw BecameShorter(name);
-            }
-
-            mappedFile ??= MemoryMappedFile.CreateFromFile(
-                file, mapName: null, capacity: 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
-            mapping ??= mappedFile.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
-            return new TensorBytes(mapping, entry);
-        }
-    }
-
-    /// <summary>Closes the file. Bytes that are still lent stay valid until they are given back; every other access is refused from
-    /// now on.</summary>
-    public void Dispose()
-    {
-        lock (mappingLock)
-        {
-            mapping?.Dispose();
-            mappedFile?.Dispose();
-            file.Dispose();
-        }
-    }
+    /// <summary>Closes the file; every later access to its bytes is refused.</summary>
+    public void Dispose() => file.Dispose();
 
     private InvalidDataException BecameShorter(string tensor) => new(
         $"{Location}: the file has become shorter since it was opened, and the tensor {Wording.Quote(tensor)} cannot be read; "

@@ -128,7 +128,7 @@ public static class SafetensorsWriter
         stream.Write(header);
         foreach (var tensor in ordered)
         {
-            using var sink = new TensorStream(stream, tensor);
+            using var sink = new TensorStream(stream, tensor, tensor.ByteLength);
             tensor.WriteBytes(sink);
             sink.RequireAll();
         }

@@ -2,8 +2,8 @@ using System.Buffers;
 
 namespace OpenWeights.Formats.Safetensors;
 
-/// <summary>A tensor that is to be written: what it is, and a callback that gives its bytes when their turn comes, so that nothing
-/// large is held twice.</summary>
+/// <summary>A tensor to write: its description, and a callback that writes its bytes when their turn comes, so that no large tensor is in
+/// memory twice.</summary>
 public sealed class TensorToWrite
 {
     private const int ChunkLength = 4 << 20;
@@ -44,25 +44,10 @@ public sealed class TensorToWrite
     /// <summary>The dimensions, outermost first.</summary>
     public IReadOnlyList<long> Shape { get; }
 
-    /// <summary>The bytes of the tensor, in number.</summary>
+    /// <summary>The tensor's size in bytes.</summary>
     public long ByteLength { get; }
 
     internal Action<Stream> WriteBytes { get; }
-
-    /// <summary>A tensor whose bytes are in memory.</summary>
-    /// <param name="name">Its name in the file.</param>
-    /// <param name="dtype">The element type.</param>
-    /// <param name="shape">The dimensions.</param>
-    /// <param name="bytes">The bytes, little-endian and in C order; read when the file is written.</param>
-    /// <exception cref="ArgumentException">As the constructor; or the bytes are not as many as dtype and shape need.</exception>
-    public static TensorToWrite FromBytes(string name, DType dtype, IReadOnlyList<long> shape, ReadOnlyMemory<byte> bytes)
-    {
-        var tensor = new TensorToWrite(name, dtype, shape, stream => stream.Write(bytes.Span));
-        return tensor.ByteLength == bytes.Length
-            ? tensor
-            : throw new ArgumentException(
-                $"{dtype} {Wording.Shape(tensor.Shape)} needs {tensor.ByteLength} bytes and got {bytes.Length}", nameof(bytes));
-    }
 
     /// <summary>A tensor that is copied unchanged from another file, a few megabytes at a time.</summary>
     /// <param name="source">Where it comes from; it must stay open until the file is written.</param>

@@ -31,8 +31,6 @@ internal readonly struct Arg
 
     public static implicit operator Arg(double value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits(value));
 
-    public static implicit operator Arg(double? value) => value is { } v ? (Arg)v : default;
-
     public static implicit operator Arg(bool value) => new(ValueKind.Bool, value ? 1 : 0);
 
     public static implicit operator Arg(string? value) => value is null ? default : new(ValueKind.String, 0, System.Text.Encoding.UTF8.GetBytes(value));

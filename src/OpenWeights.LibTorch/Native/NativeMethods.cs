@@ -58,20 +58,7 @@ internal static unsafe partial class NativeMethods
     internal static partial void owt_set_grad_mode(int enabled);
 
     [LibraryImport(Library)]
-    internal static partial int owt_inference_mode();
-
-    [LibraryImport(Library)]
-    internal static partial nint owt_enter_inference_mode(int enabled);
-
-    [LibraryImport(Library)]
-    internal static partial void owt_leave_inference_mode(nint guard);
-
-    [LibraryImport(Library)]
     internal static partial int owt_backward(nint* tensors, long count, nint* grads, long gradCount, int retainGraph, int createGraph, nint* inputs, long inputCount);
-
-    [LibraryImport(Library)]
-    internal static partial int owt_autograd_grad(
-        nint* outputs, long count, nint* inputs, long inputCount, nint* grads, long gradCount, int retainGraph, int createGraph, int allowUnused, nint* results);
 
     [LibraryImport(Library)]
     internal static partial void owt_set_error(byte* text);
@@ -103,9 +90,6 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library)]
     internal static partial void owt_generator_release(nint generator);
-
-    [LibraryImport(Library)]
-    internal static partial ulong owt_generator_seed(nint generator);
 
     [LibraryImport(Library)]
     internal static partial int owt_generator_set_seed(nint generator, ulong seed);

@@ -11,3 +11,33 @@ internal struct NativeValue
     public long Bits;
     public long Count;
 }
+
+/// <summary>What an owt_value holds (owt_kind).</summary>
+internal enum ValueKind
+{
+    None = 0,
+    Tensor = 1,
+    Int = 2,
+    Double = 3,
+    Bool = 4,
+    Ints = 5,
+    Tensors = 6,
+    String = 7,
+    Device = 8,
+    Generator = 9,
+}
+
+/// <summary>What is asked of a tensor in one call (owt_info).</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct NativeTensorInfo
+{
+    public long* Sizes;
+    public long* Strides;
+    public long Dimensions;
+    public long Elements;
+    public long StorageOffset;
+    public int DType;
+    public int DeviceType;
+    public int DeviceIndex;
+    public int ElementSize;
+}

@@ -16,9 +16,6 @@ public sealed class DisposeScope : IDisposable
     internal DisposeScope? Outer { get; set; }
 
     public int DisposablesCount => Open()._disposables.Count;
-
-    public IReadOnlyList<IDisposable> DisposablesView => [.. Open()._disposables];
-
     public bool Contains(IDisposable disposable) => _disposables.Contains(disposable);
 
     public T MoveToOuter<T>(T disposable)
@@ -46,7 +43,6 @@ public sealed class DisposeScope : IDisposable
     }
 
     public void MoveToOuter(params IDisposable[] disposables) => MoveToOther(Outer, disposables);
-
     public void MoveToOuter(IEnumerable<IDisposable> disposables) => MoveToOther(Outer, disposables);
 
     public T MoveToOther<T>(DisposeScope? scope, T disposable)
@@ -89,7 +85,6 @@ public sealed class DisposeScope : IDisposable
     }
 
     public void Detach(params IDisposable[] disposables) => MoveToOther(null, disposables);
-
     public void Detach(IEnumerable<IDisposable> disposables) => MoveToOther(null, disposables);
 
     public void Attach(IDisposable disposable)
@@ -111,7 +106,6 @@ public sealed class DisposeScope : IDisposable
     }
 
     public void DisposeEverything() => DisposeEverythingBut((IEnumerable<IDisposable>)[]);
-
     public void DisposeEverythingBut(params IDisposable[] keep) => DisposeEverythingBut((IEnumerable<IDisposable>)keep);
 
     public void DisposeEverythingBut(IEnumerable<IDisposable> inKeep)
@@ -124,15 +118,6 @@ public sealed class DisposeScope : IDisposable
             {
                 disposable.Dispose();
             }
-        }
-    }
-
-    public void MarkAsDisposed(IDisposable disposable)
-    {
-        _ = Open()._disposables.Remove(disposable);
-        if (disposable is torch.Tensor tensor)
-        {
-            tensor.OwningDisposeScope = null;
         }
     }
 

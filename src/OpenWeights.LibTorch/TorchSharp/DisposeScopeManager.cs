@@ -9,9 +9,7 @@ public class DisposeScopeManager
     private readonly ThreadDisposeScopeStatistics _statistics = new();
 
     public static ThreadDisposeScopeStatistics Statistics => Thread._statistics;
-
     internal static DisposeScopeManager Thread => s_thread ??= new DisposeScopeManager();
-
     internal LifetimeStatistics Tensors => _statistics.TensorStatistics;
 
     internal DisposeScope? Current { get; private set; }
@@ -60,4 +58,27 @@ public class DisposeScopeManager
             }
         }
     }
+}
+
+/// <summary>Counts of what became of the tensors that a thread made.</summary>
+public class LifetimeStatistics
+{
+    public long CreatedOutsideScopeCount { get; internal set; }
+
+    public long DisposedOutsideScopeCount { get; internal set; }
+
+    public long CreatedInScopeCount { get; internal set; }
+
+    public long DisposedInScopeCount { get; internal set; }
+
+    public long AttachedToScopeCount { get; internal set; }
+
+    public long DetachedFromScopeCount { get; internal set; }
+
+    public long ThreadTotalLiveCount => CreatedInScopeCount + CreatedOutsideScopeCount - DisposedInScopeCount - DisposedOutsideScopeCount;
+}
+
+public class ThreadDisposeScopeStatistics
+{
+    public LifetimeStatistics TensorStatistics { get; } = new();
 }

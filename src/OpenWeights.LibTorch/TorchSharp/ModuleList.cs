@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Globalization;
+using static TorchSharp.torch;
 
 namespace TorchSharp.Modules;
 
@@ -14,7 +15,6 @@ public class ModuleList<T> : torch.nn.Module, IList<T>
         : base(nameof(ModuleList<T>)) => _list = [.. modules];
 
     public int Count => _list.Count;
-
     public bool IsReadOnly => false;
 
     public T this[int index]
@@ -24,23 +24,16 @@ public class ModuleList<T> : torch.nn.Module, IList<T>
     }
 
     public void Add(T item) => _list.Add(item);
-
     public void Clear() => _list.Clear();
-
     public bool Contains(T item) => _list.Contains(item);
-
     public void CopyTo(T[] array, int arrayIndex) => _list.CopyTo(array, arrayIndex);
-
     public IEnumerator<T> GetEnumerator() => _list.GetEnumerator();
 
     IEnumerator IEnumerable.GetEnumerator() => _list.GetEnumerator();
 
     public int IndexOf(T item) => _list.IndexOf(item);
-
     public void Insert(int index, T item) => _list.Insert(index, item);
-
     public bool Remove(T item) => _list.Remove(item);
-
     public void RemoveAt(int index) => _list.RemoveAt(index);
 
     protected override void RegisterComponents()
@@ -55,5 +48,21 @@ public class ModuleList<T> : torch.nn.Module, IList<T>
         {
             register_module(i.ToString(CultureInfo.InvariantCulture), _list[i]);
         }
+    }
+}
+
+/// <summary>A tensor that a module counts among its parameters. It takes the place, and the dispose scope, of the tensor given.</summary>
+public class Parameter : Tensor
+{
+    public Parameter(Tensor data, bool requires_grad = true)
+        : this(data.with_requires_grad(requires_grad).TakeHandle(out var scope), scope)
+    {
+    }
+
+    private Parameter(nint handle, DisposeScope? scope)
+        : base(handle, register: false)
+    {
+        OwningDisposeScope = scope;
+        scope?.Include(this);
     }
 }

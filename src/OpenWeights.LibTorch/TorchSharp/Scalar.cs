@@ -23,21 +23,13 @@ public sealed class Scalar : IDisposable
     };
 
     public static implicit operator Scalar(byte value) => new(ValueKind.Int, value);
-
     public static implicit operator Scalar(sbyte value) => new(ValueKind.Int, value);
-
     public static implicit operator Scalar(short value) => new(ValueKind.Int, value);
-
     public static implicit operator Scalar(int value) => new(ValueKind.Int, value);
-
     public static implicit operator Scalar(long value) => new(ValueKind.Int, value);
-
     public static implicit operator Scalar(Half value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits((double)value));
-
     public static implicit operator Scalar(float value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits(value));
-
     public static implicit operator Scalar(double value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits(value));
-
     public static implicit operator Scalar(bool value) => new(ValueKind.Bool, value ? 1 : 0);
 
     /// <summary>Nothing native is held here; in TorchSharp a scalar is native, so it is disposed there.</summary>
@@ -46,6 +38,26 @@ public sealed class Scalar : IDisposable
     }
 
     internal double AsDouble() => Kind == ValueKind.Double ? BitConverter.Int64BitsToDouble(Bits) : Bits;
-
     internal long AsInt64() => Kind == ValueKind.Double ? (long)BitConverter.Int64BitsToDouble(Bits) : Bits;
+}
+
+public static class ScalarExtensionMethods
+{
+    public static Scalar ToScalar(this int value) => value;
+    public static Scalar ToScalar(this long value) => value;
+    public static Scalar ToScalar(this float value) => value;
+    public static Scalar ToScalar(this double value) => value;
+    public static Scalar ToScalar(this bool value) => value;
+    public static float ToSingle(this Scalar value) => (float)value.AsDouble();
+    public static double ToDouble(this Scalar value) => value.AsDouble();
+    public static long ToInt64(this Scalar value) => value.AsInt64();
+    public static bool ToBoolean(this Scalar value) => value.AsInt64() != 0;
+}
+
+public static class TensorExtensionMethods
+{
+    public static float ToSingle(this torch.Tensor value) => value.ToScalar().ToSingle();
+    public static double ToDouble(this torch.Tensor value) => value.ToScalar().ToDouble();
+    public static long ToInt64(this torch.Tensor value) => value.ToScalar().ToInt64();
+    public static bool ToBoolean(this torch.Tensor value) => value.ToScalar().ToBoolean();
 }

@@ -29,28 +29,6 @@ public static partial class torch
             GC.KeepAlive(inputs);
         }
 
-        public static IList<Tensor> grad(
-            IList<Tensor> outputs,
-            IList<Tensor> inputs,
-            IList<Tensor>? grad_outputs = null,
-            bool retain_graph = false,
-            bool create_graph = false,
-            bool allow_unused = false)
-        {
-            var (roots, leaves, grads) = (Handles(outputs), Handles(inputs), Handles(grad_outputs));
-            var found = new nint[leaves.Length];
-            fixed (nint* r = roots, l = leaves, g = grads, f = found)
-            {
-                NativeMethods.Check(NativeMethods.owt_autograd_grad(
-                    r, roots.Length, l, leaves.Length, g, grads.Length, retain_graph ? 1 : 0, create_graph ? 1 : 0, allow_unused ? 1 : 0, f));
-            }
-
-            GC.KeepAlive(outputs);
-            GC.KeepAlive(inputs);
-            GC.KeepAlive(grad_outputs);
-            return Array.ConvertAll(found, static handle => new Tensor(handle));
-        }
-
         internal static nint[] Handles(IList<Tensor>? tensors)
         {
             if (tensors is null)

@@ -25,13 +25,9 @@ public static partial class torch
             internal int SavedCount { get; private set; }
 
             public void save_for_backward(List<Tensor> tensors) => ToSave = tensors;
-
             public void mark_non_differentiable(List<Tensor> tensors) => NonDifferentiable = [.. tensors];
-
             public void set_materialize_grads(bool value) => MaterializeGrads = value;
-
             public void save_data(string key, object value) => _data[key] = value;
-
             public object get_data(string key) => _data.TryGetValue(key, out var value) ? value : default!;
 
             /// <summary>The tensors that forward saved, as new wrappers.</summary>

@@ -144,7 +144,6 @@ public static partial class torch
             public abstract List<Tensor> backward(AutogradContext ctx, Tensor grad_output);
 
             internal sealed override List<Tensor> Forward(AutogradContext context, object[] vars) => [forward(context, vars)];
-
             internal sealed override List<Tensor> Backward(AutogradContext context, List<Tensor> gradients) => backward(context, gradients[0]);
         }
 
@@ -162,7 +161,6 @@ public static partial class torch
             public abstract List<Tensor> backward(AutogradContext ctx, List<Tensor> grad_outputs);
 
             internal sealed override List<Tensor> Forward(AutogradContext context, object[] vars) => forward(context, vars);
-
             internal sealed override List<Tensor> Backward(AutogradContext context, List<Tensor> gradients) => backward(context, gradients);
         }
     }

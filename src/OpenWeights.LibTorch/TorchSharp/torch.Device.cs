@@ -34,8 +34,6 @@ public static partial class torch
 
         public int index { get; }
 
-        public static implicit operator Device(string description) => new(description);
-
         public override string ToString() => index >= 0 && type != DeviceType.CPU
             ? string.Create(CultureInfo.InvariantCulture, $"{type.ToString().ToLowerInvariant()}:{index}")
             : type.ToString().ToLowerInvariant();
@@ -48,6 +46,21 @@ public static partial class torch
     public static Device CUDA { get; } = new(DeviceType.CUDA, 0);
 
     public static Device device(string description) => new(description);
-
     public static Device device(DeviceType deviceType, int index = -1) => new(deviceType, index);
+}
+
+public enum DeviceType
+{
+    CPU = 0,
+    CUDA = 1,
+    MKLDNN = 2,
+    OPENGL = 3,
+    OPENCL = 4,
+    IDEEP = 5,
+    HIP = 6,
+    FPGA = 7,
+    MSNPU = 8,
+    XLA = 9,
+    MPS = 13,
+    META = 14,
 }

@@ -5,33 +5,22 @@ namespace TorchSharp;
 public static partial class torch
 {
     public static Generator manual_seed(long seed) => random.manual_seed(seed);
-
     public static Tensor get_rng_state() => random.get_rng_state();
-
     public static void set_rng_state(Tensor new_state) => random.set_rng_state(new_state);
-
-    public static long initial_seed() => random.initial_seed();
 
     public static class random
     {
         /// <summary>Seeds the generator of the CPU, and that one alone.</summary>
         public static Generator manual_seed(long seed) => Generator.Default.manual_seed(seed);
-
-        public static long initial_seed() => Generator.Default.initial_seed();
-
         public static Tensor get_rng_state() => Generator.Default.get_state();
-
         public static void set_rng_state(Tensor new_state) => Generator.Default.set_state(new_state);
     }
 
     public static unsafe class cuda
     {
         public static bool is_available() => NativeMethods.owt_cuda_devices() > 0;
-
         public static int device_count() => NativeMethods.owt_cuda_devices();
-
         public static void manual_seed_all(long seed) => NativeMethods.Check(NativeMethods.owt_cuda_manual_seed_all((ulong)seed));
-
         public static void synchronize(Device? device = null) => NativeMethods.Check(NativeMethods.owt_cuda_synchronize(device?.index ?? -1));
     }
 
@@ -100,8 +89,6 @@ public static partial class torch
             NativeMethods.Check(NativeMethods.owt_generator_set_seed(Handle, (ulong)seed));
             return this;
         }
-
-        public long initial_seed() => (long)NativeMethods.owt_generator_seed(Handle);
 
         public Tensor get_state()
         {

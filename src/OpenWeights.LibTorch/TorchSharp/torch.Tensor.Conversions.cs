@@ -15,29 +15,8 @@ public static partial class torch
         public Tensor to(ScalarType type, Device device, bool copy = false, bool disposeAfter = false, bool non_blocking = false) =>
             Converted(Op.Tensor("aten::to.device", this, device, type, non_blocking, copy), disposeAfter);
 
-        public Tensor to_type(ScalarType type, bool copy = false, bool disposeAfter = false, bool non_blocking = false) =>
-            to(type, copy, disposeAfter, non_blocking);
-
         public Tensor cpu() => to(CPU);
-
-        public Tensor cuda(Device? device = null, bool non_blocking = false) => to(device ?? CUDA, non_blocking: non_blocking);
-
-        public Tensor @float() => to(ScalarType.Float32);
-
-        public Tensor @double() => to(ScalarType.Float64);
-
-        public Tensor half() => to(ScalarType.Float16);
-
         public Tensor bfloat16() => to(ScalarType.BFloat16);
-
-        public Tensor @int() => to(ScalarType.Int32);
-
-        public Tensor @long() => to(ScalarType.Int64);
-
-        public Tensor @bool() => to(ScalarType.Bool);
-
-        public Tensor type_as(Tensor tensor) => Op.Tensor("aten::type_as", this, tensor);
-
         public Tensor pin_memory() => Op.Tensor("aten::pin_memory", this);
 
         public Tensor zeros_like(ScalarType? dtype = null, Device? device = null, bool requires_grad = false) =>
@@ -50,10 +29,7 @@ public static partial class torch
             Op.Tensor("aten::empty_like", this, dtype, Arg.None, device).with_requires_grad(requires_grad);
 
         public Tensor normal_(double mean = 0, double std = 1, Generator? generator = null) => Op.InPlace("aten::normal_", this, mean, std, generator);
-
         public Tensor uniform_(double from, double to, Generator? generator = null) => Op.InPlace("aten::uniform_", this, from, to, generator);
-
-        public Tensor bernoulli_(double p = 0.5, Generator? generator = null) => Op.InPlace("aten::bernoulli_.float", this, p, generator);
 
         private Tensor Converted(Tensor result, bool disposeAfter)
         {

@@ -8,20 +8,10 @@ public static partial class torch
     public unsafe partial class Tensor
     {
         public long[] shape => Sizes();
-
         public long ndim => Info().Dimensions;
-
-        public long Dimensions => Info().Dimensions;
-
         public long NumberOfElements => Info().Elements;
-
-        public long ElementSize => Info().ElementSize;
-
         public ScalarType dtype => (ScalarType)Info().DType;
-
         public DeviceType device_type => (DeviceType)Info().DeviceType;
-
-        public int device_index => Info().DeviceIndex;
 
         public Device device
         {
@@ -31,10 +21,6 @@ public static partial class torch
                 return new Device((DeviceType)info.DeviceType, info.DeviceIndex);
             }
         }
-
-        public bool is_cuda => device_type == DeviceType.CUDA;
-
-        public bool is_meta => device_type == DeviceType.META;
 
         public bool is_leaf => Asked(NativeMethods.owt_is_leaf(Handle));
 
@@ -89,15 +75,9 @@ public static partial class torch
         }
 
         public long numel() => Info().Elements;
-
-        public long dim() => Info().Dimensions;
-
         public long element_size() => Info().ElementSize;
-
         public long storage_offset() => Info().StorageOffset;
-
         public long[] size() => Sizes();
-
         public long size(int dim) => At(Sizes(), dim);
 
         public long[] stride()
@@ -109,14 +89,8 @@ public static partial class torch
         }
 
         public long stride(int dim) => At(stride(), dim);
-
         public bool is_contiguous() => Asked(NativeMethods.owt_is_contiguous(Handle));
-
-        public bool is_cpu() => device_type == DeviceType.CPU;
-
         public bool is_floating_point() => dtype is ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 or ScalarType.Float64;
-
-        public bool is_integral() => dtype is ScalarType.Byte or ScalarType.Int8 or ScalarType.Int16 or ScalarType.Int32 or ScalarType.Int64;
 
         public Tensor with_requires_grad(bool requires_grad = true)
         {
@@ -125,7 +99,6 @@ public static partial class torch
         }
 
         public Tensor requires_grad_(bool requires_grad = true) => with_requires_grad(requires_grad);
-
         public Scalar ToScalar() => Op.Scalar("aten::_local_scalar_dense", NumberOfElements == 1 ? this : throw new ArgumentException("Number of elements in the tensor must be 1"));
 
         public T item<T>()
@@ -145,24 +118,6 @@ public static partial class torch
             var value = *(T*)(here ?? this).Data();
             GC.KeepAlive(this);
             return value;
-        }
-
-        public void ReadBytesFromStream(Stream stream, int bufferSize = 1024)
-        {
-            ArgumentNullException.ThrowIfNull(stream);
-            var info = Info();
-            _ = Validated(info, 0);
-            var target = (byte*)Data();
-            for (var left = info.Elements * info.ElementSize; left > 0;)
-            {
-                // Straight into the tensor: the buffer's size only bounds one read.
-                var part = (int)Math.Min(left, Math.Max(bufferSize, 1));
-                stream.ReadExactly(new Span<byte>(target, part));
-                target += part;
-                left -= part;
-            }
-
-            GC.KeepAlive(this);
         }
 
         public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"[{string.Join('x', shape)}], type = {dtype}, device = {device}");

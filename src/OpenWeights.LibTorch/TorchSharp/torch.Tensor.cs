@@ -8,7 +8,6 @@ public static partial class torch
     public partial class Tensor : IDisposable
     {
         private static long s_totalCount;
-        private static long s_peakCount;
         private nint _handle;
 
         internal Tensor(nint handle, bool register = true)
@@ -21,12 +20,7 @@ public static partial class torch
                 return;
             }
 
-            var total = Interlocked.Increment(ref s_totalCount);
-            if (total > Volatile.Read(ref s_peakCount))
-            {
-                Volatile.Write(ref s_peakCount, total);
-            }
-
+            _ = Interlocked.Increment(ref s_totalCount);
             if (register)
             {
                 OwningDisposeScope = DisposeScopeManager.Thread.Register(this);
@@ -36,9 +30,6 @@ public static partial class torch
         ~Tensor() => Dispose(false);
 
         public static long TotalCount => Interlocked.Read(ref s_totalCount);
-
-        public static long PeakCount => Interlocked.Read(ref s_peakCount);
-
         public bool IsInvalid => _handle == 0;
 
         public nint Handle
@@ -58,9 +49,7 @@ public static partial class torch
 
         /// <summary>Whether the shapes and all the values are equal.</summary>
         public bool Equals(Tensor target) => Op.Scalar("aten::equal", this, target).ToBoolean();
-
         public override bool Equals(object? obj) => obj is Tensor other && Equals(other);
-
         public override int GetHashCode() => base.GetHashCode();
 
         public void Dispose()

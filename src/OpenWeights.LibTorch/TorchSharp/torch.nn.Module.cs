@@ -25,8 +25,6 @@ public static partial class torch
 
             protected string? name;
 
-            public virtual string GetName() => name ?? GetType().Name;
-
             public virtual void train(bool train = true)
             {
                 training = train;
@@ -35,8 +33,6 @@ public static partial class torch
                     module.train(train);
                 }
             }
-
-            public virtual void eval() => train(false);
 
             public virtual void register_module(string name, Module submodule)
             {
@@ -78,10 +74,6 @@ public static partial class torch
                 _buffers.Add((name, tensor));
             }
 
-            public virtual IEnumerable<(string name, Module module)> named_children() => _modules.Select(static m => (m.Name, m.Module));
-
-            public virtual IEnumerable<Module> children() => _modules.Select(static m => m.Module);
-
             public virtual IEnumerable<(string name, Module module)> named_modules()
             {
                 foreach (var child in _modules)
@@ -97,8 +89,6 @@ public static partial class torch
                     }
                 }
             }
-
-            public virtual IEnumerable<Module> modules() => named_modules().Select(static m => m.module);
 
             public virtual IEnumerable<(string name, Parameter parameter)> named_parameters(bool recurse = true)
             {
@@ -124,22 +114,6 @@ public static partial class torch
             }
 
             public virtual IEnumerable<Parameter> parameters(bool recurse = true) => named_parameters(recurse).Select(static p => p.parameter);
-
-            public virtual IEnumerable<(string name, Tensor buffer)> named_buffers(bool recurse = true, bool include_nonpersistent = true)
-            {
-                foreach (var (name, buffer) in _buffers)
-                {
-                    yield return (name, buffer);
-                }
-
-                foreach (var (prefix, module) in recurse ? _modules : [])
-                {
-                    foreach (var (name, buffer) in module.named_buffers())
-                    {
-                        yield return ($"{prefix}.{name}", buffer);
-                    }
-                }
-            }
 
             public virtual void zero_grad(bool set_to_none = true)
             {

@@ -16,34 +16,15 @@ public static partial class torch
         public static partial class functional
         {
             public static Tensor linear(Tensor input, Tensor weights, Tensor? bias = null) => Op.Tensor("aten::linear", input, weights, bias);
-
-            public static Tensor relu(Tensor x, bool inplace = false) => inplace ? x.relu_() : x.relu();
-
             public static Tensor silu(Tensor x, bool inplace = false) => inplace ? x.silu_() : x.silu();
-
             public static Tensor gelu(Tensor x) => x.gelu();
-
-            public static Tensor sigmoid(Tensor x) => x.sigmoid();
-
-            public static Tensor logsigmoid(Tensor x) => Op.Tensor("aten::log_sigmoid", x);
-
-            public static Tensor softmax(Tensor input, long dim, ScalarType? dtype = null) => input.softmax(dim, dtype);
-
-            public static Tensor log_softmax(Tensor x, long dim) => x.log_softmax(dim);
-
-            public static Tensor softplus(Tensor x, double beta = 1, double threshold = 20) => Op.Tensor("aten::softplus", x, beta, threshold);
 
             public static Tensor dropout(Tensor input, double p = 0.5, bool training = true, bool inplace = false) =>
                 inplace ? Op.InPlace("aten::dropout_", input, p, training) : Op.Tensor("aten::dropout", input, p, training);
 
-            public static Tensor one_hot(Tensor x, long num_classes = -1) => Op.Tensor("aten::one_hot", x, num_classes);
-
             public static Tensor cross_entropy(
                 Tensor input, Tensor target, Tensor? weight = null, long ignore_index = -100, Reduction reduction = Reduction.Mean, double label_smoothing = 0) =>
                 Op.Tensor("aten::cross_entropy_loss", input, target, weight, (long)reduction, ignore_index, label_smoothing);
-
-            public static Tensor layer_norm(Tensor input, long[] normalized_shape, Tensor? weight = null, Tensor? bias = null, double eps = 1e-05) =>
-                Op.Tensor("aten::layer_norm", input, normalized_shape, weight, bias, eps);
 
             /// <summary>Attention of [batch, heads, tokens, head_dim] tensors; a bool mask is true where a query may look.</summary>
             public static Tensor scaled_dot_product_attention(
@@ -76,32 +57,6 @@ public static partial class torch
                 var low = query.dtype is ScalarType.BFloat16 or ScalarType.Float16;
                 var weights = low ? scores.softmax(-1, ScalarType.Float32).to(query.dtype) : scores.softmax(-1);
                 return dropout(weights, p, p > 0).matmul(value).MoveToOuterDisposeScope();
-            }
-        }
-
-        public static class utils
-        {
-            /// <summary>Scales gradients so that their common norm is at most <paramref name="max_norm"/>; gives the norm before that.</summary>
-            public static double clip_grad_norm_(IEnumerable<Modules.Parameter> tensors, double max_norm, double norm_type = 2)
-            {
-                using var scope = NewDisposeScope();
-                var grads = tensors.Select(static t => t.grad).OfType<Tensor>().ToArray();
-                if (grads.Length == 0)
-                {
-                    return 0;
-                }
-
-                var total = stack(grads.Select(g => g.norm((float)norm_type))).norm((float)norm_type).ToDouble();
-                var factor = max_norm / (total + 1e-6);
-                if (factor < 1)
-                {
-                    foreach (var grad in grads)
-                    {
-                        _ = grad.mul_(factor);
-                    }
-                }
-
-                return total;
             }
         }
     }

@@ -3,7 +3,6 @@
 #include "openweights_torch.h"
 
 #include <c10/core/GradMode.h>
-#include <c10/core/InferenceMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/edge.h>
 #include <torch/csrc/autograd/function.h>
@@ -19,27 +18,12 @@ using namespace owt;
 
 OWT_API int32_t owt_grad_mode() { return c10::GradMode::is_enabled(); }
 OWT_API void owt_set_grad_mode(int32_t enabled) { c10::GradMode::set_enabled(enabled != 0); }
-OWT_API int32_t owt_inference_mode() { return c10::InferenceMode::is_enabled(); }
-OWT_API void* owt_enter_inference_mode(int32_t enabled) { return new c10::InferenceMode(enabled != 0); }
-OWT_API void owt_leave_inference_mode(void* guard) { delete static_cast<c10::InferenceMode*>(guard); }
 
 OWT_API int owt_backward(void* const* tensors, int64_t count, void* const* grads, int64_t grad_count, int32_t retain_graph,
                          int32_t create_graph, void* const* inputs, int64_t input_count) {
   return guarded([&] {
     torch::autograd::backward(borrow_all(tensors, count), borrow_all(grads, grad_count), retain_graph != 0, create_graph != 0,
                               borrow_all(inputs, input_count));
-  });
-}
-
-// results: room for input_count tensors, owned by the caller.
-OWT_API int owt_autograd_grad(void* const* outputs, int64_t count, void* const* inputs, int64_t input_count, void* const* grads,
-                              int64_t grad_count, int32_t retain_graph, int32_t create_graph, int32_t allow_unused, void** results) {
-  return guarded([&] {
-    auto found = torch::autograd::grad(borrow_all(outputs, count), borrow_all(inputs, input_count), borrow_all(grads, grad_count),
-                                       retain_graph != 0, create_graph != 0, allow_unused != 0);
-    for (size_t i = 0; i < found.size(); i++) {
-      results[i] = give(std::move(found[i]));
-    }
   });
 }
 

@@ -32,7 +32,6 @@ OWT_API int owt_new_generator(uint64_t seed, void** generator) {
 }
 
 OWT_API void owt_generator_release(void* generator) { delete static_cast<at::Generator*>(generator); }
-OWT_API uint64_t owt_generator_seed(void* generator) { return static_cast<at::Generator*>(generator)->current_seed(); }
 
 OWT_API int owt_generator_set_seed(void* generator, uint64_t seed) {
   return guarded([&] {

@@ -32,7 +32,6 @@ enum owt_kind : int32_t {
   OWT_STRING = 7,   // p: UTF-8, n bytes
   OWT_DEVICE = 8,   // aux: type, i: index
   OWT_GENERATOR = 9,
-  OWT_DOUBLES = 10,
 };
 
 struct owt_value {
@@ -67,8 +66,6 @@ IValue to_ivalue(const owt_value& value, bool optional_tensors) {
       return value.i != 0;
     case OWT_INTS:
       return std::vector<int64_t>(static_cast<int64_t*>(value.p), static_cast<int64_t*>(value.p) + value.n);
-    case OWT_DOUBLES:
-      return std::vector<double>(static_cast<double*>(value.p), static_cast<double*>(value.p) + value.n);
     case OWT_TENSORS: {
       auto impls = static_cast<void**>(value.p);
       if (!optional_tensors) {

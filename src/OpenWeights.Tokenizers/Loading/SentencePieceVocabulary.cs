@@ -11,7 +11,7 @@ public sealed class SentencePieceVocabulary
         Pieces = [.. model.Pieces.Select(static piece => (piece.Text, piece.Score, (int)piece.Type))];
     }
 
-    /// <summary>Whether the model merges pairs (BPE), and is not a unigram model.</summary>
+    /// <summary>Whether it is a BPE model; otherwise it is a unigram model.</summary>
     public bool IsBpe { get; }
 
     /// <summary>Whether a space is put before a text.</summary>
@@ -20,7 +20,7 @@ public sealed class SentencePieceVocabulary
     /// <summary>Whether runs of spaces become one.</summary>
     public bool RemovesExtraWhitespaces { get; }
 
-    /// <summary>The pieces; the id of each is its place. Types are SentencePiece's: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.</summary>
+    /// <summary>The pieces; a piece's id is its index. Types are SentencePiece's: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.</summary>
     public IReadOnlyList<(string Text, float Score, int Type)> Pieces { get; }
 
     /// <summary>Reads a file.</summary>

@@ -20,3 +20,12 @@ internal abstract class TokenModel
     /// </summary>
     public virtual void TokenizeByteLevel(ReadOnlySpan<char> piece, EncodeState state) => throw new NotSupportedException();
 }
+
+/// <summary>"WordLevel": a word is a token or unknown.</summary>
+internal sealed class WordLevelModel(Vocabulary vocabulary, int unknownId) : TokenModel
+{
+    public override Vocabulary Vocabulary => vocabulary;
+
+    public override void Tokenize(ReadOnlySpan<char> piece, EncodeState state) =>
+        state.Output.Add(vocabulary.Find(piece) is >= 0 and var id ? id : unknownId, 0, piece.Length);
+}

@@ -1,6 +1,6 @@
-using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tokenizers;
 
@@ -9,7 +9,7 @@ namespace OpenWeights.Tokenizers;
 /// most frequent pair of neighbouring symbols becomes a token, again and again.
 /// </summary>
 /// <remarks>
-/// Texts are cut with the split pattern of Qwen 2, which keeps digits apart one by one. The result depends only on how often words
+/// Texts are split into words with Qwen 2's pattern, which makes each digit a word of its own. The result depends only on how often words
 /// occur, not on the order of the texts: of equally frequent pairs the one with the smaller left id, then the smaller right id, comes
 /// first, as in Hugging Face's trainer. Ids: special tokens, then the 256 bytes in the order of the characters that stand for them,
 /// then the tokens of the merges.
@@ -18,10 +18,12 @@ public static class BpeTrainer
 {
     private const int Bytes = 256;
 
+    private static readonly JsonSerializerOptions s_json = new() { WriteIndented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     /// <summary>Trains a tokenizer.</summary>
     /// <param name="texts">The texts. Special tokens in them are left out.</param>
     /// <param name="vocabularySize">How many tokens at most, special tokens and the 256 bytes included.</param>
-    /// <param name="specialTokens">The special tokens, whose ids are their places.</param>
+    /// <param name="specialTokens">The special tokens; a token's id is its index.</param>
     /// <param name="minimumCount">Pairs that occur less often do not merge, so that the vocabulary may stay smaller.</param>
     /// <returns>A tokenizer.json, which <see cref="Tokenizer.Load"/> and Hugging Face's libraries read.</returns>
     /// <exception cref="ArgumentException">The vocabulary has no room for the bytes, or special tokens are empty or repeated.</exception>
@@ -62,21 +64,6 @@ public static class BpeTrainer
         return Write(tokens, merges, specialTokens);
     }
 
-    /// <summary>Trains a tokenizer and writes its tokenizer.json.</summary>
-    /// <inheritdoc cref="Train"/>
-    /// <param name="texts">The texts. Special tokens in them are left out.</param>
-    /// <param name="vocabularySize">How many tokens at most, special tokens and the 256 bytes included.</param>
-    /// <param name="specialTokens">The special tokens, whose ids are their places.</param>
-    /// <param name="file">The file to write.</param>
-    /// <param name="minimumCount">Pairs that occur less often do not merge, so that the vocabulary may stay smaller.</param>
-    /// <returns>The tokenizer.</returns>
-    public static Tokenizer TrainToFile(
-        IEnumerable<string> texts, int vocabularySize, IReadOnlyList<string> specialTokens, string file, int minimumCount = 2)
-    {
-        File.WriteAllText(file, Train(texts, vocabularySize, specialTokens, minimumCount));
-        return Tokenizer.Load(file);
-    }
-
     private static Dictionary<string, long> CountWords(IEnumerable<string> texts, IReadOnlyList<string> specialTokens)
     {
         var counts = new Dictionary<string, long>(StringComparer.Ordinal);
@@ -109,106 +96,51 @@ public static class BpeTrainer
 
     private static string Write(List<string> tokens, List<(string Left, string Right)> merges, IReadOnlyList<string> specialTokens)
     {
-        using var stream = new MemoryStream();
-        using (var writer = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        var tokenizer = new JsonObject
         {
-            writer.WriteStartObject();
-            writer.WriteString("version", "1.0");
-            writer.WriteNull("truncation");
-            writer.WriteNull("padding");
-            WriteAddedTokens(writer, specialTokens);
-            writer.WriteNull("normalizer");
-            WritePreTokenizer(writer);
-            WriteByteLevel(writer, "post_processor");
-            WriteByteLevel(writer, "decoder");
-            WriteModel(writer, tokens, merges);
-            writer.WriteEndObject();
-        }
+            ["version"] = "1.0",
+            ["truncation"] = null,
+            ["padding"] = null,
+            ["added_tokens"] = new JsonArray([.. specialTokens.Select(static (content, id) => AddedToken(id, content))]),
+            ["normalizer"] = null,
+            ["pre_tokenizer"] = new JsonObject
+            {
+                ["type"] = "Sequence",
+                ["pretokenizers"] = new JsonArray(
+                    new JsonObject { ["type"] = "Split", ["pattern"] = new JsonObject { ["Regex"] = Cl100kPattern.Qwen2 }, ["behavior"] = "Isolated", ["invert"] = false },
+                    ByteLevel()),
+            },
+            ["post_processor"] = ByteLevel(),
+            ["decoder"] = ByteLevel(),
+            ["model"] = new JsonObject
+            {
+                ["type"] = "BPE",
+                ["dropout"] = null,
+                ["unk_token"] = null,
+                ["continuing_subword_prefix"] = null,
+                ["end_of_word_suffix"] = null,
+                ["fuse_unk"] = false,
+                ["byte_fallback"] = false,
+                ["ignore_merges"] = false,
+                ["vocab"] = new JsonObject(tokens.Select(static (token, id) => KeyValuePair.Create(token, (JsonNode?)id))),
 
-        return Encoding.UTF8.GetString(stream.ToArray()) + "\n";
+                // Neither part has a space in it, and this form is read by every version.
+                ["merges"] = new JsonArray([.. merges.Select(static merge => (JsonNode)$"{merge.Left} {merge.Right}")]),
+            },
+        };
+        return tokenizer.ToJsonString(s_json) + "\n";
     }
 
-    private static void WriteAddedTokens(Utf8JsonWriter writer, IReadOnlyList<string> specialTokens)
+    private static JsonNode AddedToken(int id, string content) => new JsonObject
     {
-        writer.WriteStartArray("added_tokens");
-        for (var id = 0; id < specialTokens.Count; id++)
-        {
-            writer.WriteStartObject();
-            writer.WriteNumber("id", id);
-            writer.WriteString("content", specialTokens[id]);
-            writer.WriteBoolean("single_word", false);
-            writer.WriteBoolean("lstrip", false);
-            writer.WriteBoolean("rstrip", false);
-            writer.WriteBoolean("normalized", false);
-            writer.WriteBoolean("special", true);
-            writer.WriteEndObject();
-        }
+        ["id"] = id,
+        ["content"] = content,
+        ["single_word"] = false,
+        ["lstrip"] = false,
+        ["rstrip"] = false,
+        ["normalized"] = false,
+        ["special"] = true,
+    };
 
-        writer.WriteEndArray();
-    }
-
-    private static void WritePreTokenizer(Utf8JsonWriter writer)
-    {
-        writer.WriteStartObject("pre_tokenizer");
-        writer.WriteString("type", "Sequence");
-        writer.WriteStartArray("pretokenizers");
-        writer.WriteStartObject();
-        writer.WriteString("type", "Split");
-        writer.WriteStartObject("pattern");
-        writer.WriteString("Regex", Cl100kPattern.Qwen2);
-        writer.WriteEndObject();
-        writer.WriteString("behavior", "Isolated");
-        writer.WriteBoolean("invert", false);
-        writer.WriteEndObject();
-        WriteByteLevel(writer, null);
-        writer.WriteEndArray();
-        writer.WriteEndObject();
-    }
-
-    private static void WriteByteLevel(Utf8JsonWriter writer, string? key)
-    {
-        if (key is null)
-        {
-            writer.WriteStartObject();
-        }
-        else
-        {
-            writer.WriteStartObject(key);
-        }
-
-        writer.WriteString("type", "ByteLevel");
-        writer.WriteBoolean("add_prefix_space", false);
-        writer.WriteBoolean("trim_offsets", false);
-        writer.WriteBoolean("use_regex", false);
-        writer.WriteEndObject();
-    }
-
-    private static void WriteModel(Utf8JsonWriter writer, List<string> tokens, List<(string Left, string Right)> merges)
-    {
-        writer.WriteStartObject("model");
-        writer.WriteString("type", "BPE");
-        writer.WriteNull("dropout");
-        writer.WriteNull("unk_token");
-        writer.WriteNull("continuing_subword_prefix");
-        writer.WriteNull("end_of_word_suffix");
-        writer.WriteBoolean("fuse_unk", false);
-        writer.WriteBoolean("byte_fallback", false);
-        writer.WriteBoolean("ignore_merges", false);
-        writer.WriteStartObject("vocab");
-        for (var id = 0; id < tokens.Count; id++)
-        {
-            writer.WriteNumber(tokens[id], id);
-        }
-
-        writer.WriteEndObject();
-        writer.WriteStartArray("merges");
-        foreach (var (left, right) in merges)
-        {
-            // Neither part has a space in it, and this form is read by every version.
-            writer.WriteStringValue($"{left} {right}");
-        }
-
-        writer.WriteEndArray();
-        writer.WriteEndObject();
-    }
+    private static JsonObject ByteLevel() => new() { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = false, ["use_regex"] = false };
 }

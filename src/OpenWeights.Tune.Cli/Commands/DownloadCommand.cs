@@ -1,5 +1,5 @@
 using System.CommandLine;
-using OpenWeights.Formats.Hub;
+using OpenWeights.Hub;
 using OpenWeights.Tune.Cli.Output;
 
 namespace OpenWeights.Tune.Cli.Commands;

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using OpenWeights.Formats.Hub;
+using OpenWeights.Hub;
 
 namespace OpenWeights.Tune.Cli.Output;
 

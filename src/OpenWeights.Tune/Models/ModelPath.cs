@@ -1,6 +1,6 @@
 using OpenWeights.Formats.Gguf;
-using OpenWeights.Formats.Hub;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Hub;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
 

@@ -1,6 +1,6 @@
 using System.Globalization;
-using OpenWeights.Formats.Hub;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Hub;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;

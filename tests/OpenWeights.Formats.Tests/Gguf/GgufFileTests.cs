@@ -48,7 +48,7 @@ public sealed class GgufFileTests
     {
         using var work = new TemporaryFolder();
         var tensor = new GgufTensorToWrite("t", GgufType.F32, [2], static s => s.Write(new byte[7]));
-        Assert.That(() => GgufWriter.Write(work["x.gguf"], new GgufMetadata("new"), [tensor]), Throws.InvalidOperationException.With.Message.Contains("gave 7"));
+        Assert.That(() => GgufWriter.Write(work["x.gguf"], new GgufMetadata("new"), [tensor]), Throws.InvalidOperationException.With.Message.Contains("gave only 7"));
         Assert.That(work.Names, Is.Empty);
     }
 

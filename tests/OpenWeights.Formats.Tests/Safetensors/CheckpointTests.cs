@@ -84,10 +84,8 @@ public sealed class CheckpointTests
         Assert.That(weights.UnindexedTensors, Is.Empty);
         foreach (var tensor in source.Tensors)
         {
-            using var lent = weights.Borrow(tensor.Name);
             Assert.That(weights.GetTensor(tensor.Name).Shape, Is.EqualTo(tensor.Shape));
             Assert.That(weights.ReadBytes(tensor.Name), Is.EqualTo(source.ReadBytes(tensor.Name)));
-            Assert.That(lent.Slice(0, (int)lent.Length).ToArray(), Is.EqualTo(source.ReadBytes(tensor.Name)));
         }
 
         Assert.That(weights.FilePaths.Select(path => new FileInfo(path).Length), Has.All.LessThan(205_000));
@@ -197,7 +195,6 @@ public sealed class CheckpointTests
         weights.Dispose();
 
         Assert.That(() => weights.ReadBytes("t3"), Throws.InstanceOf<ObjectDisposedException>());
-        Assert.That(() => weights.Borrow("t3"), Throws.InstanceOf<ObjectDisposedException>());
     }
 
     private void WriteExample() =>
@@ -205,5 +202,5 @@ public sealed class CheckpointTests
 
     private void WriteIndex(string text) => File.WriteAllText(folder[IndexName], text);
 
-    private static TensorToWrite Tensor(string name, int bytes) => TensorToWrite.FromBytes(name, DType.U8, [bytes], new byte[bytes]);
+    private static TensorToWrite Tensor(string name, int bytes) => new(name, DType.U8, [bytes], stream => stream.Write(new byte[bytes]));
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
@@ -29,8 +30,6 @@ public sealed class FusedExpertsTests
             Assert.That(Read(weights, $"{name}.{gate}.weight"), Is.EqualTo(Numbers(100 + (expert * 2 * Inner * Hidden), Inner * Hidden)), "gate lies above up");
             Assert.That(Read(weights, $"{name}.{up}.weight"), Is.EqualTo(Numbers(100 + (((expert * 2) + 1) * Inner * Hidden), Inner * Hidden)));
             Assert.That(Read(weights, $"{name}.{down}.weight"), Is.EqualTo(Numbers(1000 + (expert * Inner * Hidden), Inner * Hidden)));
-            using var lent = weights.Borrow($"{name}.{up}.weight");
-            Assert.That(lent.Slice(0, (int)lent.Length).SequenceEqual(weights.ReadBytes($"{name}.{up}.weight")), "lent bytes are the copied ones");
         }
     }
 
@@ -55,9 +54,9 @@ public sealed class FusedExpertsTests
     }
 
     private static TensorToWrite Tensor(string name, int first, params long[] shape) =>
-        TensorToWrite.FromBytes(name, DType.F32, shape, Numbers(first, (int)shape.Aggregate(1L, static (p, s) => p * s)).SelectMany(BitConverter.GetBytes).ToArray());
+        new(name, DType.F32, shape, stream => stream.Write(MemoryMarshal.AsBytes<float>(Numbers(first, (int)shape.Aggregate(1L, static (p, s) => p * s)))));
 
     private static float[] Numbers(int first, int count) => [.. Enumerable.Range(first, count).Select(static i => (float)i)];
 
-    private static float[] Read(CheckpointWeights weights, string name) => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(weights.ReadBytes(name)).ToArray();
+    private static float[] Read(CheckpointWeights weights, string name) => MemoryMarshal.Cast<byte, float>(weights.ReadBytes(name)).ToArray();
 }

@@ -156,7 +156,7 @@ public sealed class SafetensorsFuzzTests
         TestContext.Out.WriteLine($"{refused} refused, {read} read");
     }
 
-    /// <summary>All tensors' bytes one after another, by copy and by loan alike; null where the file is refused.</summary>
+    /// <summary>All tensors' bytes one after another; null where the file is refused.</summary>
     private byte[]? ReadAll(byte[] bytes)
     {
         var path = folder["fuzz.safetensors"];
@@ -167,10 +167,7 @@ public sealed class SafetensorsFuzzTests
             var all = new List<byte>();
             foreach (var tensor in file.Tensors)
             {
-                using var lent = file.Borrow(tensor.Name);
-                var copy = file.ReadBytes(tensor.Name);
-                Assert.That(lent.Slice(0, copy.Length).SequenceEqual(copy), Is.True);
-                all.AddRange(copy);
+                all.AddRange(file.ReadBytes(tensor.Name));
             }
 
             return [.. all];

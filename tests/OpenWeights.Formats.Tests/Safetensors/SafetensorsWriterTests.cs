@@ -77,7 +77,7 @@ public sealed class SafetensorsWriterTests
         {
             var (tensors, metadata) = written;
             SafetensorsWriter.Write(folder["any.safetensors"],
-                [.. tensors.Select(tensor => TensorToWrite.FromBytes(tensor.Name, tensor.DType, tensor.Shape, tensor.Bytes))], metadata);
+                [.. tensors.Select(tensor => new TensorToWrite(tensor.Name, tensor.DType, tensor.Shape, stream => stream.Write(tensor.Bytes)))], metadata);
             using var file = SafetensorsFile.Open(folder["any.safetensors"]);
             return file.Tensors.Count == tensors.Length
                 && file.Metadata!.SequenceEqual(metadata)
@@ -130,8 +130,6 @@ public sealed class SafetensorsWriterTests
             .With.Message.Contains("surrogate"));
         Assert.That(() => Bytes("a", DType.U8, [-1]), Throws.ArgumentException);
         Assert.That(() => Bytes("a", DType.F4, [3]), Throws.ArgumentException.With.Message.Contains("whole bytes"));
-        Assert.That(() => TensorToWrite.FromBytes("a", DType.F32, [2], new byte[7]), Throws.ArgumentException
-            .With.Message.Contains("needs 8 bytes and got 7"));
         Assert.That(() => SafetensorsWriter.Write(folder["f"], [Bytes(new string('x', 100_000_001), DType.U8, [1])]),
             Throws.ArgumentException.With.Message.Contains("100000000"));
         Assert.That(folder.Names, Is.Empty);

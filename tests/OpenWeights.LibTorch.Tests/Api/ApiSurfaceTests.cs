@@ -42,7 +42,7 @@ public sealed class ApiSurfaceTests
         }
 
         Assert.That(differences, Is.Empty, () => string.Join('\n', differences));
-        Assert.That(compared, Is.GreaterThan(20), "some have a constraint or a tuple with names");
+        Assert.That(compared, Is.GreaterThan(15), "some have a constraint or a tuple with names");
 
         void Compare(string what, string here, string there)
         {
@@ -84,9 +84,9 @@ public sealed class ApiSurfaceTests
     [TestCase("System.Double p=0.5, System.Boolean training=true", "System.Double p=0.1, System.Boolean training=true", "functional differs: M public static TorchSharp.torch.Tensor dropout", TestName = "Another_default_is_named")]
     [TestCase("dropout(TorchSharp.torch.Tensor input,", "dropout(TorchSharp.torch.Tensor x,", "functional differs: M public static TorchSharp.torch.Tensor dropout", TestName = "Another_name_of_a_parameter_is_named")]
     [TestCase("M public TorchSharp.torch.Tensor mm(TorchSharp.torch.Tensor target)", "M public TorchSharp.torch.Tensor mm(TorchSharp.Scalar target)", "torch.Tensor differs: M public TorchSharp.torch.Tensor mm(", TestName = "Another_type_of_a_parameter_is_named")]
-    [TestCase("M public static System.Int64 initial_seed()", "M public System.Int64 initial_seed()", "torch.random differs: M public static System.Int64 initial_seed()", TestName = "A_static_member_that_is_not_static_there_is_named")]
-    [TestCase("M public virtual System.Void eval()", "M public System.Void eval()", "nn.Module differs: M public virtual System.Void eval()", TestName = "A_virtual_member_that_is_not_virtual_there_is_named")]
-    [TestCase("M public TorchSharp.torch.Tensor tan()", "M public TorchSharp.torch.Tensor tangent()", "torch.Tensor has no such member there: M public TorchSharp.torch.Tensor tan()", TestName = "A_member_that_is_not_there_is_named")]
+    [TestCase("M public static System.Boolean is_grad_enabled()", "M public System.Boolean is_grad_enabled()", "torch differs: M public static System.Boolean is_grad_enabled()", TestName = "A_static_member_that_is_not_static_there_is_named")]
+    [TestCase("M public virtual System.Void train(", "M public System.Void train(", "nn.Module differs: M public virtual System.Void train(", TestName = "A_virtual_member_that_is_not_virtual_there_is_named")]
+    [TestCase("M public TorchSharp.torch.Tensor exp2()", "M public TorchSharp.torch.Tensor exponent()", "torch.Tensor has no such member there: M public TorchSharp.torch.Tensor exp2()", TestName = "A_member_that_is_not_there_is_named")]
     [TestCase("P public System.Int64 ndim { get; }", "P public System.Int32 ndim { get; }", "torch.Tensor differs: P public System.Int64 ndim { get; }", TestName = "Another_type_of_a_property_is_named")]
     [TestCase("P public System.Boolean requires_grad { get; set; }", "P public System.Boolean requires_grad { get; }", "torch.Tensor differs: P public System.Boolean requires_grad { get; set; }", TestName = "A_setter_that_is_not_there_is_named")]
     [TestCase("F BFloat16 = 15", "F BFloat16 = 16", "torch.ScalarType differs: F BFloat16 = 15", TestName = "Another_value_of_an_enum_is_named")]
@@ -108,9 +108,9 @@ public sealed class ApiSurfaceTests
     {
         var text = Listed(s_ours.Value)
             .Replace("F BFloat16 = 15", "F BFloat16 = 16", StringComparison.Ordinal)
-            .Replace("M public TorchSharp.torch.Tensor tan()\n  ", "", StringComparison.Ordinal)
+            .Replace("M public TorchSharp.torch.Tensor exp2()\n  ", "", StringComparison.Ordinal)
             .Replace("System.Double p=0.5", "System.Double p=0.1", StringComparison.Ordinal);
-        Assert.That(ApiComparison.Differences(s_ours.Value, ApiListing.Parse(text.Split('\n'))), Has.Count.EqualTo(4));
+        Assert.That(ApiComparison.Differences(s_ours.Value, ApiListing.Parse(text.Split('\n'))), Has.Count.EqualTo(3));
     }
 
     private static IEnumerable<Type> Types() => ApiDescription.VisibleTypes(typeof(LibTorchRuntime).Assembly, "TorchSharp");

@@ -54,15 +54,6 @@ public sealed class ArithmeticTests
         Gives(two - _x, 4, 1, -2);
         Gives(two / _x, -1, 2, 0.5);
         Gives(_x * two, -4, 2, 8);
-        Gives(_x % 3, 1, 1, 1);
-        Gives(_x > 0, 0, 1, 1);
-        Gives(_x <= 1, 1, 1, 0);
-        Gives(_x < y, 1, 1, 1);
-        Gives(_x >= y, 0, 0, 0);
-        Gives(~(_x > 0), 1, 0, 0);
-        Gives((_x > 0) & (_x < 2), 0, 1, 0);
-        Gives((_x > 0) | (_x < 2), 1, 1, 1);
-        Gives((_x > 0) ^ (_x < 2), 1, 0, 1);
     }
 
     [Test]
@@ -99,10 +90,9 @@ public sealed class ArithmeticTests
         Func<Tensor, Tensor>[] changes =
         [
             t => t.add_(1), t => t.add_(y), t => t.add_(y, 2), t => t.sub_(1), t => t.sub_(y), t => t.mul_(2), t => t.mul_(y), t => t.div_(2), t => t.div_(y),
-            t => t.abs_(), t => t.neg_(), t => t.exp_(), t => t.sqrt_(), t => t.rsqrt_(), t => t.reciprocal_(), t => t.sin_(), t => t.cos_(),
-            t => t.tanh_(), t => t.sigmoid_(), t => t.relu_(), t => t.floor_(), t => t.ceil_(), t => t.clamp_(-1, 1), t => t.masked_fill_(mask, 0),
-            t => t.fill_(2), t => t.copy_(y), t => t.addcmul_(y, y, 1), t => t.addcdiv_(y, y, 1), t => t.lerp_(y, y),
-            t => t.normal_(), t => t.uniform_(0, 1), t => t.bernoulli_(0.5), t => t.requires_grad_(false), t => t.with_requires_grad(false),
+            t => t.neg_(), t => t.exp_(), t => t.rsqrt_(), t => t.tanh_(), t => t.floor_(), t => t.masked_fill_(mask, 0),
+            t => t.fill_(2), t => t.copy_(y), t => t.addcmul_(y, y, 1), t => t.addcdiv_(y, y, 1),
+            t => t.normal_(), t => t.uniform_(0, 1), t => t.requires_grad_(false), t => t.with_requires_grad(false),
         ];
         foreach (var change in changes)
         {
@@ -116,8 +106,6 @@ public sealed class ArithmeticTests
         Gives(_x.clone().add_(_x, 3), -8, 4, 16);
         Gives(_x.clone().mul_(2).sub_(1), -5, 1, 7);
         Gives(_x.clone().div_(2, RoundingMode.floor), -1, 0, 2);
-        Gives(_x.clone().abs_().square().sqrt_(), 2, 1, 4);
-        Gives(_x.clone().clamp_(-1, 2), -1, 1, 2);
         Gives(_x.clone().addcmul_(_x, _x, 0.5), 0, 1.5, 12);
         Gives(_x.clone().zero_(), 0, 0, 0);
         Gives(zeros(3, dtype: ScalarType.BFloat16).copy_(_x), -2, 1, 4);
@@ -131,7 +119,6 @@ public sealed class ArithmeticTests
         Gives(seven.div(2, RoundingMode.trunc), -3, 3);
         Gives(seven.div(2, RoundingMode.floor), -4, 3);
         Gives(seven.div(tensor(2f), RoundingMode.floor), -4, 3);
-        Gives(seven.floor_divide(2), -4, 3);
         Gives(seven.remainder(2), 1, 1);
     }
 
@@ -144,22 +131,15 @@ public sealed class ArithmeticTests
             Assert.That(found.Values(), Is.EqualTo(from.Values().Select(expected).ToArray()).Within(1e-12));
         Same(x.exp(), x, Math.Exp);
         Same(positive.log(), positive, Math.Log);
-        Same(positive.log1p(), positive, static v => Math.Log(1 + v));
         Same(positive.sqrt(), positive, Math.Sqrt);
         Same(positive.rsqrt(), positive, static v => 1 / Math.Sqrt(v));
         Same(positive.reciprocal(), positive, static v => 1 / v);
         Same(x.sin(), x, Math.Sin);
         Same(x.cos(), x, Math.Cos);
-        Same(x.tan(), x, Math.Tan);
-        Same(x.atan(), x, Math.Atan);
         Same(x.tanh(), x, Math.Tanh);
         Same(x.sigmoid(), x, static v => 1 / (1 + Math.Exp(-v)));
-        Same(x.relu(), x, static v => Math.Max(v, 0));
         Same(x.silu(), x, static v => v / (1 + Math.Exp(-v)));
         Same(x.square(), x, static v => v * v);
-        Same((x * 10).floor(), x, static v => Math.Floor(v * 10));
-        Same((x * 10).ceil(), x, static v => Math.Ceiling(v * 10));
-        Same((x * 10).trunc(), x, static v => Math.Truncate(v * 10));
         Same(x.sign(), x, static v => Math.Sign(v));
         Same(x.round(2), x, static v => Math.Round(v, 2));
         Same((x * 10).round(), x, static v => Math.Round(v * 10));
@@ -167,8 +147,6 @@ public sealed class ArithmeticTests
         Same(x.pow(2), x, static v => v * v);
         Same(positive.pow(x), x, static v => Math.Pow(Math.Abs(v) + 0.1, v));
         Same(x.clamp_min(0.2), x, static v => Math.Max(v, 0.2));
-        Same(x.clamp_max(0.2), x, static v => Math.Min(v, 0.2));
-        Same(x.clamp(-0.3, 0.2), x, static v => Math.Clamp(v, -0.3, 0.2));
     }
 
     [Test]
@@ -185,33 +163,14 @@ public sealed class ArithmeticTests
     {
         var y = tensor(new float[] { -2, 2, 3 });
         Gives(_x.eq(y), 1, 0, 0);
-        Gives(_x.ne(y), 0, 1, 1);
         Gives(_x.lt(y), 0, 1, 0);
-        Gives(_x.le(y), 1, 1, 0);
         Gives(_x.gt(0), 0, 1, 1);
         Gives(_x.ge(1), 0, 1, 1);
-        Gives(_x.equal(y), 1, 0, 0);
-        Gives(_x.maximum(y), -2, 2, 4);
-        Gives(_x.minimum(y), -2, 1, 3);
+        Gives(_x.le(y), 1, 1, 0);
         Gives(_x.gt(0).logical_and(y.gt(2)), 0, 0, 1);
-        Gives(_x.gt(0).logical_or(y.gt(2)), 0, 1, 1);
         Gives(_x.gt(0).logical_not(), 1, 0, 0);
-        Assert.That(_x.allclose(_x + 1e-9), Is.True);
-        Assert.That(_x.allclose(_x + 1e-3), Is.False);
-        Assert.That(_x.allclose(_x + 1e-3, atol: 1e-2), Is.True);
         Assert.That(_x.Equals(_x.clone()), Is.True);
         Assert.That(_x.Equals(y), Is.False);
-    }
-
-    [Test]
-    public void Bits_are_shifted_and_combined()
-    {
-        var bytes = tensor(new byte[] { 0x0F, 0xA5 });
-        Gives(bytes.bitwise_and(tensor(new byte[] { 0x0F, 0x0F })), 0x0F, 0x05);
-        Gives(bytes.bitwise_or(tensor(new byte[] { 0xF0, 0x0F })), 0xFF, 0xAF);
-        Gives(bytes.bitwise_xor(tensor(new byte[] { 0x0F, 0x0F })), 0, 0xAA);
-        Gives(bytes.bitwise_right_shift(tensor(new byte[] { 4, 4 })), 0, 0x0A);
-        Gives(bytes.bitwise_left_shift(tensor(new byte[] { 4, 4 })), 0xF0, 0x50);
     }
 
     [Test]
@@ -223,22 +182,14 @@ public sealed class ArithmeticTests
         var expected = Product(first, second);
         Near(first.mm(second), expected);
         Near(first.matmul(second), expected);
-        Near(mm(first, second), expected);
         Near(a.bmm(b).select(0, 2), Product(a.select(0, 2), b.select(0, 2)));
         Near(a.matmul(b).select(0, 1), Product(a.select(0, 1), b.select(0, 1)));
-        Near(first.mv(second.select(1, 1)), [.. expected.Where(static (_, i) => i % 2 == 1)]);
-        Near(ones(4, 2, dtype: ScalarType.Float64).addmm(first, second, beta: 2, alpha: 0.5f), [.. expected.Select(static v => 2 + (0.5 * v))]);
-        Assert.That(first.flatten().dot(first.flatten()).ToDouble(), Is.EqualTo(first.square().sum().ToDouble()).Within(1e-12));
-        Gives(_x.outer(tensor(new float[] { 1, 10 })), -2, -20, 1, 10, 4, 40);
     }
 
     [Test]
     public void Mixtures_agree_with_their_formulas()
     {
         var y = tensor(new float[] { 4, 4, 4 });
-        Gives(_x.lerp(y, tensor(new[] { 0.5f, 0.5f, 0.5f })), 1, 2.5, 4);
-        Gives(_x.addcmul(_x, y, 2), -18, 9, 36);
-        Gives(_x.addcdiv(_x, y, 2), -3, 1.5, 6);
         Gives(_x.add(y, 3), 10, 13, 16);
     }
 

@@ -43,8 +43,8 @@ public sealed class CudaTests
     [Test]
     public void A_tensor_goes_to_the_gpu_and_back()
     {
-        var there = tensor(new float[] { 1, 2, 3 }).pin_memory().cuda();
-        Assert.That((there.is_cuda, there.device_type, there.device_index), Is.EqualTo((true, DeviceType.CUDA, 0)));
+        var there = tensor(new float[] { 1, 2, 3 }).pin_memory().to(CUDA);
+        Assert.That((there.device_type, there.device.index), Is.EqualTo((DeviceType.CUDA, 0)));
         Assert.That((there * 2).cpu().Values(), Is.EqualTo(new double[] { 2, 4, 6 }));
         Assert.That(there.to(CPU).to(CUDA, copy: true).to(device("cuda:0")).device.ToString(), Is.EqualTo("cuda:0"));
         Assert.That(zeros(2, dtype: ScalarType.BFloat16, device: CUDA).Values(), Is.EqualTo(new double[] { 0, 0 }));

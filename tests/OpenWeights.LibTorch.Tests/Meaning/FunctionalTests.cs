@@ -1,6 +1,5 @@
 using NUnit.Framework;
 using TorchSharp;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 using F = TorchSharp.torch.nn.functional;
@@ -30,27 +29,17 @@ public sealed class FunctionalTests
     {
         var x = Reading.Mixed(ScalarType.Float64, 40) * 5;
         Near(F.silu(x), x * x.sigmoid());
-        Near(F.gelu(x), x * 0.5 * ((x / Math.Sqrt(2)).erf() + 1));
-        Near(F.relu(x), x.clamp_min(0));
-        Near(F.sigmoid(x), 1 / (1 + (-x).exp()));
-        Near(F.logsigmoid(x), x.sigmoid().log());
-        Near(F.softplus(x), x.exp().log1p());
-        Assert.That(F.softplus(full([1], 100.0)).ToDouble(), Is.EqualTo(100));
-        var y = x.clone();
-        Near(F.relu(y, inplace: true), F.relu(x));
-        Near(y, F.relu(x));
+        Assert.That(F.gelu(x).Values(), Is.EqualTo(x.Values().Select(static v => v * NormalDistribution(v))).Within(1e-9));
     }
 
     [Test]
     public void Softmax_sums_to_one_and_holds_for_large_numbers()
     {
         var x = Reading.Mixed(ScalarType.Float64, 4, 7);
-        Near(F.softmax(x, 1), x.exp() / x.exp().sum(1, keepdim: true));
-        Near(F.log_softmax(x, 0), x - x.logsumexp(0, keepdim: true));
-        Near(F.softmax(x + 1e4, -1).sum(-1), ones(4, dtype: ScalarType.Float64));
-        Assert.That(F.softmax(ones(4, dtype: ScalarType.BFloat16), 0, dtype: ScalarType.Float32).dtype, Is.EqualTo(ScalarType.Float32));
-        Near(x.softmax(1), F.softmax(x, 1));
-        Near(x.log_softmax(1), F.log_softmax(x, 1));
+        Near(x.softmax(1), x.exp() / x.exp().sum(1, keepdim: true));
+        Near(x.log_softmax(0), x - x.logsumexp(0, keepdim: true));
+        Near((x + 1e4).softmax(-1).sum(-1), ones(4, dtype: ScalarType.Float64));
+        Assert.That(ones(4, dtype: ScalarType.BFloat16).softmax(0, dtype: ScalarType.Float32).dtype, Is.EqualTo(ScalarType.Float32));
     }
 
     [Test]
@@ -86,27 +75,9 @@ public sealed class FunctionalTests
     }
 
     [Test]
-    public void Layer_norm_has_mean_zero_and_variance_one_before_its_weights()
-    {
-        var x = Reading.Mixed(ScalarType.Float64, 3, 8);
-        var centred = x - x.mean([1], keepdim: true);
-        var expected = centred / (centred.square().mean([1], keepdim: true) + 1e-5).sqrt();
-        Near(F.layer_norm(x, [8]), expected);
-        var (weight, bias) = (Reading.Mixed(ScalarType.Float64, 8), ones(8, dtype: ScalarType.Float64));
-        Near(F.layer_norm(x, [8], weight, bias), (expected * weight) + bias);
-    }
-
-    [Test]
-    public void One_hot_marks_one_class()
-    {
-        Assert.That(F.one_hot(tensor(new long[] { 2, 0 }), 4).Values(), Is.EqualTo(new double[] { 0, 0, 1, 0, 1, 0, 0, 0 }));
-        Assert.That(F.one_hot(tensor(new long[] { 2, 0 })).shape, Is.EqualTo(new long[] { 2, 3 }));
-    }
-
-    [Test]
     public void Attention_agrees_with_its_definition()
     {
-        var (q, k, v) = (Reading.Mixed(ScalarType.Float64, 2, 3, 5, 4), Reading.Mixed(ScalarType.Float64, 2, 3, 7, 4).flip(2), Reading.Mixed(ScalarType.Float64, 2, 3, 7, 4));
+        var (q, k, v) = (Reading.Mixed(ScalarType.Float64, 2, 3, 5, 4), Reading.Mixed(ScalarType.Float64, 2, 3, 7, 4).square(), Reading.Mixed(ScalarType.Float64, 2, 3, 7, 4));
         var scores = q.matmul(k.transpose(-2, -1)) / Math.Sqrt(4);
         Near(F.scaled_dot_product_attention(q, k, v), scores.softmax(-1).matmul(v));
         var mask = Reading.Mixed(ScalarType.Float64, 5, 7).gt(-0.5);
@@ -126,25 +97,21 @@ public sealed class FunctionalTests
     }
 
     [Test]
-    public void Clipping_gives_the_norm_before_and_scales_to_the_norm_wanted()
-    {
-        var parameters = new[] { new Parameter(ones(4)), new Parameter(ones(5)) };
-        (parameters[0] * 2).sum().add(parameters[1].sum()).backward();
-        var before = nn.utils.clip_grad_norm_(parameters, 1.0);
-        Assert.That(before, Is.EqualTo(Math.Sqrt(21)).Within(1e-6));
-        var after = Math.Sqrt(parameters.Sum(static p => p.grad!.Values().Sum(static g => g * g)));
-        Assert.That(after, Is.EqualTo(1).Within(1e-5));
-        Assert.That(nn.utils.clip_grad_norm_(parameters, 100), Is.EqualTo(1).Within(1e-5));
-        Assert.That(Math.Sqrt(parameters.Sum(static p => p.grad!.Values().Sum(static g => g * g))), Is.EqualTo(after).Within(1e-6));
-    }
-
-    [Test]
     public void Singular_values_rebuild_the_matrix()
     {
         var a = Reading.Mixed(ScalarType.Float64, 5, 3);
         var (u, s, vh) = linalg.svd(a, fullMatrices: false);
         Near((u * s).mm(vh), a);
         Assert.That(s.Values(), Is.Ordered.Descending);
+    }
+
+    // The share of a normal distribution below a value, by Simpson's rule.
+    private static double NormalDistribution(double value)
+    {
+        const int steps = 2000;
+        var step = value / steps;
+        var sum = Enumerable.Range(0, steps + 1).Sum(i => (i is 0 or steps ? 1 : i % 2 == 0 ? 2 : 4) * Math.Exp(-i * step * i * step / 2));
+        return 0.5 + (sum * step / 3 / Math.Sqrt(2 * Math.PI));
     }
 
     private static void Near(Tensor found, Tensor expected)

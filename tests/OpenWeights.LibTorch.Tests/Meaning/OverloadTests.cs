@@ -36,7 +36,7 @@ public sealed class OverloadTests
         Tensor[] products = [_x * 2, _x * 2L, _x * 2f, _x * 2.0, _x * number, 2 * _x, 2L * _x, 2f * _x, 2.0 * _x, number * _x];
         Tensor[] quotients = [_x / 2, _x / 2L, _x / 2f, _x / 2.0, _x / number];
         Tensor[] inverses = [2 / _x, 2L / _x, 2f / _x, 2.0 / _x, number / _x];
-        Tensor[] remainders = [_x % 3, _x % 3L, _x % 3f, _x % 3.0, _x % (Scalar)3, _x % full([3], 3.0)];
+        Tensor[] remainders = [_x.remainder(3), _x.remainder(full([3], 3.0))];
         All(sums, 0, 3, 6);
         All(differences, -4, -1, 2);
         All(opposites, 4, 1, -2);
@@ -47,23 +47,21 @@ public sealed class OverloadTests
     }
 
     [Test]
-    public void Comparisons_stand_either_way_round()
+    public void Comparisons_take_numbers_and_tensors()
     {
-        Scalar one = 1;
         var ones = full([3], 1.0);
-        All([_x > one, one < _x, _x > ones, _x.gt(1), _x.gt(ones)], 0, 0, 1);
-        All([_x >= one, one <= _x, _x >= ones, _x.ge(1), _x.ge(ones)], 0, 1, 1);
-        All([_x < one, one > _x, _x < ones, _x.lt(1), _x.lt(ones)], 1, 0, 0);
-        All([_x <= one, one >= _x, _x <= ones, _x.le(1), _x.le(ones)], 1, 1, 0);
+        All([_x.gt(1), _x.gt(ones)], 0, 0, 1);
+        All([_x.ge(1), _x.ge(ones)], 0, 1, 1);
+        All([_x.lt(1), _x.lt(ones)], 1, 0, 0);
+        All([_x.le(1), _x.le(ones)], 1, 1, 0);
         All([_x.eq(1), _x.eq(ones)], 0, 1, 0);
-        All([_x.ne(1), _x.ne(ones)], 1, 0, 1);
     }
 
     [Test]
     public void Numbers_become_scalars_and_scalars_numbers()
     {
         Scalar[] ones = [(byte)1, (sbyte)1, (short)1, 1, 1L, (Half)1, 1f, 1.0, 1.ToScalar(), 1L.ToScalar(), 1f.ToScalar(), 1.0.ToScalar()];
-        Assert.That(ones.Select(static s => (_ = s.ToInt32(), s.ToInt64(), s.ToSingle(), s.ToDouble(), s.ToBoolean())), Is.All.EqualTo((1, 1L, 1f, 1.0, true)));
+        Assert.That(ones.Select(static s => (s.ToInt64(), s.ToSingle(), s.ToDouble(), s.ToBoolean())), Is.All.EqualTo((1L, 1f, 1.0, true)));
         Scalar truth = true;
         Assert.That((truth.ToBoolean(), false.ToScalar().ToBoolean()), Is.EqualTo((true, false)));
         Scalar whole = 3;
@@ -88,30 +86,10 @@ public sealed class OverloadTests
         All([_x / y, _x.div(y)], -1, 0.5, 0.5);
         All([-_x, _x.neg()], 2, -1, -4);
         All([_x.remainder(full([3], 3.0)), _x.remainder(3)], 1, 1, 1);
-        All([_x.floor_divide(full([3], 3.0)), _x.floor_divide(3)], -1, 0, 1);
-        All([~_x.gt(0), _x.gt(0).bitwise_not()], 1, 0, 0);
         All([_x.add(2, 3), _x.clone().add_(2, 3)], 4, 7, 10);
         All([_x.clone().silu_(), _x.silu(), F.silu(_x)], F.silu(_x).Values());
         All([_x.gelu(), F.gelu(_x)], F.gelu(_x).Values());
-        All([_x.exp().log_(), _x.exp().log()], _x.exp().log().Values());
-        Assert.That(_x.argmin().ToInt64(), Is.Zero);
         All([zeros(2, 3).addmm_(ones(2, 1), _x.view(1, 3)), ones(2, 1).mm(_x.view(1, 3))], -2, 1, 4, -2, 1, 4);
-    }
-
-    [Test]
-    public void A_function_says_what_its_method_says()
-    {
-        var square = Reading.Mixed(ScalarType.Float32, 3, 3);
-        var positive = square.abs() + 1;
-        var batch = square.unsqueeze(0);
-        All([matmul(square, positive), mm(square, positive), square.mm(positive)], square.mm(positive).Values());
-        All([bmm(batch, batch), batch.bmm(batch)], batch.bmm(batch).Values());
-        All([outer(_x, _x), _x.outer(_x)], _x.outer(_x).Values());
-        All([exp(_x), _x.exp()], _x.exp().Values());
-        All([torch.sqrt(positive), positive.sqrt()], positive.sqrt().Values());
-        All([rsqrt(positive), positive.rsqrt()], positive.rsqrt().Values());
-        All([sigmoid(_x), _x.sigmoid(), F.sigmoid(_x)], _x.sigmoid().Values());
-        All([softmax(_x, 0), _x.softmax(0)], _x.softmax(0).Values());
     }
 
     [Test]
@@ -123,7 +101,7 @@ public sealed class OverloadTests
             zeros(shape), zeros([2, 3]), zeros(2, 3), zeros(2L, 3L), ones(shape), ones([2, 3]), ones(2, 3), ones(2L, 3L), empty(shape), empty([2, 3]), empty(2, 3), empty(2L, 3L),
             full(shape, 1), full([2, 3], 1), rand(shape), rand([2, 3]), randn(shape), randn([2, 3]), randint(0L, 3L, shape),
             zeros(6).view(shape), zeros(6).reshape(shape), tensor(new float[6], shape), tensor(new double[6], [2, 3]), tensor(new int[6], shape), tensor(new long[6], shape),
-            tensor(new bool[6], shape), tensor(new byte[6], shape), _x.expand(shape), zeros(3).repeat(shape).narrow(1, 0, 3),
+            tensor(new bool[6], shape), tensor(new byte[6], shape), _x.expand(shape),
         ];
         Assert.That(made.Select(static t => t.shape), Is.All.EqualTo(shape));
         Tensor[] lines = [zeros(6), zeros(6L), ones(6), ones(6L), empty(6), empty(6L)];
@@ -136,38 +114,33 @@ public sealed class OverloadTests
     }
 
     [Test]
-    public void A_type_has_several_names()
+    public void Types_have_short_names()
     {
         Assert.That(
-            new[] { uint8, int8, int16, int32, int64, float16, float32, float64, bfloat16, torch.@bool, torch.@long, torch.@int, torch.@float, torch.@double, half },
+            new[] { uint8, int16, int32, int64, float16, float32, float64, bfloat16, torch.@bool },
             Is.EqualTo(new[]
             {
-                ScalarType.Byte, ScalarType.Int8, ScalarType.Int16, ScalarType.Int32, ScalarType.Int64, ScalarType.Float16, ScalarType.Float32, ScalarType.Float64,
-                ScalarType.BFloat16, ScalarType.Bool, ScalarType.Int64, ScalarType.Int32, ScalarType.Float32, ScalarType.Float64, ScalarType.Float16,
+                ScalarType.Byte, ScalarType.Int16, ScalarType.Int32, ScalarType.Int64, ScalarType.Float16, ScalarType.Float32, ScalarType.Float64,
+                ScalarType.BFloat16, ScalarType.Bool,
             }));
-        Assert.That((ones(1).is_floating_point(), ones(1).bfloat16().is_floating_point(), ones(1).@int().is_floating_point()), Is.EqualTo((true, true, false)));
-        Assert.That((ones(1).is_integral(), ones(1).@int().is_integral(), ones(1, dtype: uint8).is_integral()), Is.EqualTo((false, true, true)));
-        Tensor[] same = [_x.to(CPU), _x.to(float32), _x.to(float32, CPU), _x.to_type(float32), _x.@float(), _x.cpu()];
+        Assert.That((ones(1).is_floating_point(), ones(1).bfloat16().is_floating_point(), ones(1, dtype: int32).is_floating_point()), Is.EqualTo((true, true, false)));
+        Tensor[] same = [_x.to(CPU), _x.to(float32), _x.to(float32, CPU), _x.cpu()];
         All(same, -2, 1, 4);
-        Assert.That(_x.to_type(int64).dtype, Is.EqualTo(int64));
         Assert.That((_x.empty_like().shape, _x.empty_like(int64).dtype), Is.EqualTo((_x.shape, int64)));
         Assert.That(_x.ones_like(float64).Values(), Is.EqualTo(new double[] { 1, 1, 1 }));
-        Assert.That(_x.device_index, Is.LessThanOrEqualTo(0));
         Assert.That(new Device("cpu").type, Is.EqualTo(new Device(DeviceType.CPU).type));
-        Assert.That(__version__, Does.Match(@"^\d+\.\d+"));
     }
 
     [Test]
     public void A_machine_without_cuda_says_so()
     {
-        Assert.That(cuda.is_available(), Is.EqualTo(cuda_is_available()).And.EqualTo(cuda.device_count() > 0));
+        Assert.That(cuda.is_available(), Is.EqualTo(cuda.device_count() > 0));
     }
 
     [Test]
-    public void The_seed_is_read_and_set_in_several_places()
+    public void The_seed_is_set_in_several_places()
     {
         _ = torch.random.manual_seed(12);
-        Assert.That((torch.random.initial_seed(), initial_seed(), Generator.Default.initial_seed()), Is.EqualTo((12L, 12L, 12L)));
         var state = torch.random.get_rng_state();
         var drawn = rand([3]).Values();
         torch.random.set_rng_state(state);
@@ -200,9 +173,8 @@ public sealed class OverloadTests
         Assert.That(inner.DisposablesCount, Is.EqualTo(4));
         inner.DisposeEverythingBut(made[8], made[9], made[10], made[10]);
         Assert.That((inner.DisposablesCount, made[11].IsInvalid), Is.EqualTo((3, true)));
-        inner.MarkAsDisposed(made[8]);
-        Assert.That((inner.DisposablesCount, made[8].IsInvalid), Is.EqualTo((2, false)));
         made[8].Dispose();
+        Assert.That((inner.DisposablesCount, made[8].IsInvalid), Is.EqualTo((2, true)));
     }
 
     [Test]

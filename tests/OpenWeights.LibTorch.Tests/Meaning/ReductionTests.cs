@@ -35,7 +35,6 @@ public sealed class ReductionTests
         Assert.That(_table.mean().ToSingle(), Is.EqualTo(13 / 6f));
         Assert.That(_table.mean([0]).Values(), Is.EqualTo(new double[] { 1.5, 2, 3 }));
         Assert.That(_table.mean([-1], keepdim: true).shape, Is.EqualTo(new long[] { 2, 1 }));
-        Assert.That(_table.prod().ToSingle(), Is.Zero);
     }
 
     [Test]
@@ -59,20 +58,7 @@ public sealed class ReductionTests
         Assert.That(_table.min(1, keepdim: true).values.Values(), Is.EqualTo(new double[] { -1, 0 }));
         Assert.That(_table.argmax().ToInt64(), Is.EqualTo(4));
         Assert.That(_table.argmax(-1).Values(), Is.EqualTo(new double[] { 0, 1 }));
-        Assert.That(_table.argmin(-1).Values(), Is.EqualTo(new double[] { 1, 0 }));
         Assert.That(_table.amax(0).Values(), Is.EqualTo(new double[] { 3, 5, 4 }));
-        Assert.That(_table.amin(0, 1).ToSingle(), Is.EqualTo(-1));
-    }
-
-    [Test]
-    public void Sorting_keeps_the_order_of_equals_when_stable()
-    {
-        var equals = tensor(new float[] { 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0 });
-        var (sorted, places) = equals.sort(stable: true);
-        Assert.That(sorted.Values(), Is.Ordered);
-        Assert.That(places.Values(), Is.EqualTo(Enumerable.Range(0, 10).Select(static i => (double)((2 * i) + 1)).Concat(Enumerable.Range(0, 10).Select(static i => 2.0 * i))));
-        Assert.That(_table.sort(1, descending: true).Values.Values(), Is.EqualTo(new double[] { 3, 2, -1, 5, 4, 0 }));
-        Assert.That(_table.argsort(1).Values(), Is.EqualTo(new double[] { 1, 2, 0, 0, 2, 1 }));
     }
 
     [Test]
@@ -101,20 +87,6 @@ public sealed class ReductionTests
         Assert.That(_table.gt(0).any().ToBoolean(), Is.True);
         Assert.That(_table.ge(0).all(1).Values(), Is.EqualTo(new double[] { 0, 1 }));
         Assert.That(_table.gt(4).any(1).Values(), Is.EqualTo(new double[] { 0, 1 }));
-        Assert.That(_table.count_nonzero().ToInt64(), Is.EqualTo(5));
-        Assert.That(tensor(new long[] { 1, 3, 1 }).bincount(null, 5).Values(), Is.EqualTo(new double[] { 0, 2, 0, 1, 0 }));
         Assert.That(_table.cumsum(1).Values(), Is.EqualTo(new double[] { 3, 2, 4, 0, 5, 9 }));
-    }
-
-    [Test]
-    public void Draws_follow_their_weights_and_their_generator()
-    {
-        using var generator = new Generator(5);
-        var draws = tensor(new float[] { 1, 0, 3 }).multinomial(4000, replacement: true, generator);
-        var counts = draws.bincount(null, 3).Values();
-        Assert.That(counts[1], Is.Zero);
-        Assert.That(counts[2] / 4000, Is.EqualTo(0.75).Within(0.03));
-        _ = generator.manual_seed(5);
-        Assert.That(tensor(new float[] { 1, 0, 3 }).multinomial(4000, replacement: true, generator).Values(), Is.EqualTo(draws.Values()));
     }
 }

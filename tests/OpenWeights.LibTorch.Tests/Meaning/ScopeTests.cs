@@ -115,7 +115,6 @@ public sealed class ScopeTests
         tensor.Dispose();
         tensor.Dispose();
         Assert.That(scope.DisposablesCount, Is.Zero);
-        Assert.That(scope.DisposablesView, Is.Empty);
     }
 
     [Test]
@@ -162,7 +161,6 @@ public sealed class ScopeTests
     public void The_threads_statistics_count_what_was_made_moved_and_disposed() => Run(() =>
     {
         var counts = DisposeScopeManager.Statistics.TensorStatistics;
-        DisposeScopeManager.Statistics.Reset();
         Tensor detached;
         using (var scope = NewDisposeScope())
         {
@@ -173,7 +171,6 @@ public sealed class ScopeTests
         }
 
         Assert.That((counts.CreatedInScopeCount, counts.DisposedInScopeCount, counts.DetachedFromScopeCount), Is.EqualTo((3L, 2L, 1L)));
-        Assert.That(DisposeScopeManager.Statistics.ThreadTotalLiveCount, Is.EqualTo(1));
         using (var scope = NewDisposeScope())
         {
             scope.Attach(detached);
@@ -185,8 +182,6 @@ public sealed class ScopeTests
         }
 
         Assert.That((counts.AttachedToScopeCount, counts.DisposedOutsideScopeCount, counts.ThreadTotalLiveCount), Is.EqualTo((1L, 1L, 0L)));
-        counts.Reset();
-        Assert.That((counts.CreatedInScopeCount, counts.AttachedToScopeCount), Is.EqualTo((0L, 0L)));
     });
 
     [Test]
@@ -200,7 +195,6 @@ public sealed class ScopeTests
         }
 
         Assert.That(Tensor.TotalCount, Is.EqualTo(before));
-        Assert.That(Tensor.PeakCount, Is.GreaterThanOrEqualTo(before + 4));
     }
 
     [Test]

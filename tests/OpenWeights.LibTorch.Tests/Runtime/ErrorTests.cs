@@ -22,8 +22,6 @@ public sealed class ErrorTests
         ["a target out of range"] = (static () => nn.functional.cross_entropy(zeros(2, 3), tensor(new long[] { 0, 7 })), "Target 7 is out of bounds"),
         ["a state of another size"] = (static () => set_rng_state(zeros(3, dtype: ScalarType.Byte)), "RNG state"),
         ["a state of another type"] = (static () => set_rng_state(zeros(5056)), "RNG state"),
-        ["a gradient of what has no graph"] = (static () => autograd.grad([ones(1)], [ones(1, requires_grad: true)]), "does not require grad"),
-        ["a gradient of what was not used"] = (static () => autograd.grad([(ones(1, requires_grad: true) * 2).sum()], [ones(1, requires_grad: true)]), "not have been used in the graph"),
         ["a change of a leaf in place"] = (static () => ones(1, requires_grad: true).add_(1), "a leaf Variable that requires grad"),
         ["more memory than there is"] = (static () => empty([1L << 50]), "out of memory: the system refused 4503599627370496 bytes"),
         ["more memory than can be counted"] = (static () => empty([1L << 62]), "overflow"),
@@ -49,7 +47,6 @@ public sealed class ErrorTests
         using var x = ones(1);
         Assert.That(() => Op.Tensor("aten::no_such_operator", x), Throws.InstanceOf<NotSupportedException>().With.Message.Contains("aten::no_such_operator").And.Message.Contains(LibTorchRuntime.Version));
         Assert.That(() => Op.Tensor("aten::add.NoSuchOverload", x, x), Throws.InstanceOf<NotSupportedException>());
-        Assert.That((LibTorchRuntime.HasOperator("aten::add.Tensor"), LibTorchRuntime.HasOperator("aten::linear"), LibTorchRuntime.HasOperator("aten::no_such_operator")), Is.EqualTo((true, true, false)));
     }
 
     [Test]

@@ -15,7 +15,7 @@ public sealed class RuntimeTests
     [Test]
     public void The_libtorch_describes_itself()
     {
-        Assert.That(LibTorchRuntime.Version, Is.EqualTo(__version__).And.Matches(@"^\d+\.\d+"));
+        Assert.That(LibTorchRuntime.Version, Does.Match(@"^\d+\.\d+"));
         Assert.That(LibTorchRuntime.Description, Does.Contain("at::get_num_threads").IgnoreCase);
     }
 

@@ -12,8 +12,6 @@ internal sealed class CharacterTokenizer(string? template = null) : ITokenizer
     internal const string ChatMl =
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-    public int? BosToken => null;
-
     public int? EosToken => End;
 
     public string? ChatTemplateText => template;

@@ -19,7 +19,7 @@ public sealed class ModelLoaderTests
         using var folder = new TemporaryFolder();
         var path = TinyModel.Write(folder);
         Change(path, static config => config["intermediate_size"] = 50);
-        Rewrite(path, static tensors => tensors.Where(static t => t.Name != "model.norm.weight").Append(TensorToWrite.FromBytes("model.extra", DType.F32, [1], new byte[4])));
+        Rewrite(path, static tensors => tensors.Where(static t => t.Name != "model.norm.weight").Append(new TensorToWrite("model.extra", DType.F32, [1], static stream => stream.Write(new byte[4]))));
         Assert.That(() => ModelLoader.Load(path, null, TestDevice.Current), Throws.InstanceOf<InvalidDataException>()
             .With.Message.Contains("missing: model.norm.weight [32]")
             .And.Message.Contains("misshapen: model.layers.0.mlp.up_proj.weight is [48, 32], but config.json asks for [50, 32] (intermediate_size is 50)")

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Json;
 
@@ -284,4 +285,50 @@ public abstract class GgufFamily
         var module = name[(dot + 1)..end];
         return Modules.FirstOrDefault(m => ours(m) == module) is { HuggingFace: not null } found ? $"{to}{layer}.{theirs(found)}{name[end..]}" : null;
     }
+}
+
+/// <summary>What transformers takes a setting to be that a family's config.json does not have.</summary>
+public sealed record GgufDefaults
+{
+    /// <summary>num_key_value_heads; null for as many as there are query heads.</summary>
+    public int? KeyValueHeads { get; init; }
+
+    /// <summary>head_dim; null for hidden_size / num_attention_heads.</summary>
+    public int? HeadLength { get; init; }
+
+    /// <summary>max_position_embeddings.</summary>
+    public int MaxPositions { get; init; } = 2048;
+
+    /// <summary>rope_theta.</summary>
+    public double RopeTheta { get; init; } = 10000;
+
+    /// <summary>rms_norm_eps.</summary>
+    public double NormEpsilon { get; init; } = 1e-6;
+
+    /// <summary>tie_word_embeddings.</summary>
+    public bool TiedEmbeddings { get; init; }
+}
+
+/// <summary>Where a checkpoint's tensor lies in a GGUF file.</summary>
+/// <param name="Name">The tensor in GGUF.</param>
+/// <param name="Expert">Which of the matrices that GGUF stacks there it is; null where it is the whole tensor.</param>
+public readonly record struct GgufPlace(string Name, int? Expert)
+{
+    private const string Marker = ".experts.";
+
+    /// <summary>A name with a * for the number of an expert, and that number; the name as it is, where there is none.</summary>
+    /// <param name="name">Hugging Face's name.</param>
+    internal static (string Pattern, int? Expert) Split(string name)
+    {
+        var at = name.IndexOf(Marker, StringComparison.Ordinal) + Marker.Length;
+        var dot = at < Marker.Length ? -1 : name.IndexOf('.', at);
+        return dot > at && int.TryParse(name.AsSpan(at, dot - at), NumberStyles.None, CultureInfo.InvariantCulture, out var expert)
+            ? ($"{name[..at]}*{name[dot..]}", expert)
+            : (name, null);
+    }
+
+    /// <summary>The name of one expert's matrix.</summary>
+    /// <param name="pattern">A name with a *.</param>
+    /// <param name="expert">The expert.</param>
+    internal static string OfExpert(string pattern, int expert) => pattern.Replace("*", expert.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal);
 }

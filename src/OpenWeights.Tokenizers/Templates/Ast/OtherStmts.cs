@@ -1,4 +1,6 @@
+using OpenWeights.Tokenizers.Templates.Runtime;
 using OpenWeights.Tokenizers.Templates.Scoping;
+using OpenWeights.Tokenizers.Templates.Values;
 
 namespace OpenWeights.Tokenizers.Templates.Ast;
 
@@ -104,5 +106,80 @@ internal sealed class TemplateNode : Node
         var activation = new Activation(state, function, null);
         setup.Enter(activation);
         _ = Stmt.Run(body, activation);
+    }
+}
+
+/// <summary><c>{% if %} ... {% elif %} ... {% else %} ... {% endif %}</c></summary>
+internal sealed class IfStmt(Expr test, Stmt[] body, IfStmt[] elifs, Stmt[] otherwise, int line) : Stmt(line)
+{
+    public override IEnumerable<Node> Children => [test, .. body, .. elifs, .. otherwise];
+
+    public override void Declare(Symbols symbols)
+    {
+        test.Declare(symbols);
+        symbols.Merge([Branch(body), Branch(elifs), Branch(otherwise)]);
+
+        Symbols Branch(IEnumerable<Node> nodes)
+        {
+            var copy = symbols.Copy();
+            DeclareAll(nodes, copy);
+            return copy;
+        }
+    }
+
+    public override void Bind(BindFrame frame) => BindAll(Children, frame.Soft());
+
+    public override Flow Execute(Activation activation)
+    {
+        if (Holds(activation))
+        {
+            return Run(body, activation);
+        }
+
+        foreach (var elif in elifs)
+        {
+            if (elif.Holds(activation))
+            {
+                return elif.RunBody(activation);
+            }
+        }
+
+        return Run(otherwise, activation);
+    }
+
+    private bool Holds(Activation activation)
+    {
+        activation.State.Line = Line;
+        return PyConvert.IsTrue(test.Evaluate(activation));
+    }
+
+    private Flow RunBody(Activation activation) => Run(body, activation);
+}
+
+/// <summary>Text of the template.</summary>
+internal sealed class TextStmt(string text, int line) : Stmt(line)
+{
+    private readonly PyString text = PyString.Of(text);
+
+    public override Flow Execute(Activation activation)
+    {
+        activation.State.Output.Write(text);
+        return Flow.Next;
+    }
+}
+
+/// <summary><c>{{ value }}</c></summary>
+internal sealed class OutputStmt(Expr value, int line) : Stmt(line)
+{
+    public override IEnumerable<Node> Children => [value];
+
+    public override Flow Execute(Activation activation)
+    {
+        var state = activation.State;
+        state.Line = Line;
+        var result = value.Evaluate(activation);
+        var text = state.Autoescape ? Html.Escape(state, result) : PyConvert.ToStr(state, result);
+        state.Output.Write(text);
+        return Flow.Next;
     }
 }

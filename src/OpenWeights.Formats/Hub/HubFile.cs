@@ -1,8 +1,0 @@
-namespace OpenWeights.Formats.Hub;
-
-/// <summary>A file of a repository.</summary>
-/// <param name="Path">Its path in the repository, with slashes.</param>
-/// <param name="Size">Its bytes.</param>
-/// <param name="Hash">SHA-256 of the content for a large file; git's hash of the blob (SHA-1) for others. It names the blob in the cache.</param>
-/// <param name="IsLarge">Whether the hash is SHA-256 (Git LFS or Xet).</param>
-public sealed record HubFile(string Path, long Size, string Hash, bool IsLarge);
