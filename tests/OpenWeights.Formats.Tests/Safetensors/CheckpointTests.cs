@@ -72,7 +72,7 @@ public sealed class CheckpointTests
     [Test]
     public void A_sharded_model_reads_like_the_single_file_it_came_from()
     {
-        using var source = SafetensorsFile.Open(SharedFiles.Require("fixtures", "weights", "stories260K-hf", "model.safetensors"));
+        using var source = SafetensorsFile.Open(SharedFiles.Require("goldens", "reference", "llama", "model.safetensors"));
         var names = CheckpointWriter.Write(
             folder.Root, [.. source.Tensors.Select(tensor => TensorToWrite.FromSource(source, tensor.Name))], maxShardBytes: 200_000);
         using var weights = CheckpointWeights.Open(folder.Root);

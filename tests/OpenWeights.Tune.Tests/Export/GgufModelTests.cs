@@ -26,11 +26,9 @@ public sealed class GgufModelTests
         Assert.That(tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true), Is.EqualTo(expected));
     }
 
-    [TestCase("llama")]
-    [TestCase("llama_bias")]
-    [TestCase("llama_rope_llama3")]
-    [TestCase("llama_rope_linear")]
-    [TestCase("llama_rope_yarn")]
+    private static readonly IEnumerable<string> s_written = Golden.Present("llama", "llama_bias", "llama_rope_llama3", "llama_rope_linear", "llama_rope_yarn");
+
+    [TestCaseSource(nameof(s_written))]
     public void A_model_written_in_F32_is_read_back_with_the_same_logits_to_the_last_bit(string name)
     {
         using var work = new TemporaryFolder();
