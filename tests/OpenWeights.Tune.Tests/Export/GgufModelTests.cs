@@ -6,6 +6,7 @@ using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Tests.Models.Families;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -73,12 +74,13 @@ public sealed class GgufModelTests
     }
 
     [TestCase("gemma2", "query_pre_attn_scalar")]
-    [TestCase("mistral_sliding", "sliding_window")]
-    [TestCase("llama_rope_dynamic", "rope_scaling")]
+    [TestCase("mistral", "sliding_window")]
+    [TestCase("llama_dynamic", "rope_scaling")]
     public void What_llama_cpp_would_compute_otherwise_is_refused(string name, string setting)
     {
+        using var source = new TemporaryFolder();
         using var work = new TemporaryFolder();
-        var folder = ModelFolder.Open(SharedFiles.Require("goldens", "reference", name));
+        var folder = ModelFolder.Open(FamilyCases.Write(source, name));
         Assert.That(() => GgufExport.Write(folder, null, work["model.gguf"], GgufPreset.Of("f32")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(setting));
         Assert.That(work.Names, Is.Empty);
     }
