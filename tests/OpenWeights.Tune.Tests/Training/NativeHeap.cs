@@ -2,14 +2,14 @@ using System.Runtime.InteropServices;
 
 namespace OpenWeights.Tune.Tests.Training;
 
-/// <summary>What is in use of the C library's heap: small tensors, and what libtorch keeps about every one.</summary>
+/// <summary>What is in use of the C library's heap, where TorchSharp's package has all small tensors, and what libtorch keeps about every one.</summary>
 internal static partial class NativeHeap
 {
     /// <summary>Whether the C library tells: GNU's since 2.33.</summary>
     internal static bool CanTell { get; } =
         OperatingSystem.IsLinux() && NativeLibrary.TryLoad("libc.so.6", out var libc) && NativeLibrary.TryGetExport(libc, "mallinfo2", out _);
 
-    /// <summary>The bytes in use, of all threads' arenas and of blocks with pages of their own; 0 where nobody tells.</summary>
+    /// <summary>The bytes in use, of all threads' arenas and of blocks with pages of their own, when finalizers have freed theirs; 0 where nobody tells.</summary>
     internal static long InUse
     {
         get
@@ -19,6 +19,8 @@ internal static partial class NativeHeap
                 return 0;
             }
 
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
             var info = Ask();
             return (long)(info.InUse + info.Mapped);
         }
