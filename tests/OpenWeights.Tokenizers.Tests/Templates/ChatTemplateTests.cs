@@ -2,7 +2,6 @@ using System.Text.Json.Nodes;
 
 using NUnit.Framework;
 
-using OpenWeights.Testing;
 using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers.Tests.Templates;

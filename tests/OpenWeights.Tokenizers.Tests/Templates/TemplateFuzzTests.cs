@@ -3,7 +3,6 @@ using System.Text.RegularExpressions;
 
 using NUnit.Framework;
 
-using OpenWeights.Testing;
 using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers.Tests.Templates;

@@ -4,7 +4,6 @@ using System.Text.Json.Nodes;
 
 using NUnit.Framework;
 
-using OpenWeights.Testing;
 using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers.Tests.Templates;
