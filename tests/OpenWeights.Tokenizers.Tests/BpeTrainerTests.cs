@@ -50,7 +50,7 @@ public sealed class BpeTrainerTests
     [Test]
     public void A_small_vocabulary_over_a_book_is_filled_and_shortens_it()
     {
-        var book = File.ReadAllText(SharedFiles.Require("fixtures", "datasets", "tinyshakespeare.txt"));
+        var book = File.ReadAllText(Path.Combine(SharedFiles.Root, "tests", "fixtures", "make", "corpus.txt"));
         var tokenizer = Load(BpeTrainer.Train([book], 512, ["<|endoftext|>"]));
         Assert.That(tokenizer.VocabularySize, Is.EqualTo(512));
         var ids = tokenizer.Encode(book, addSpecialTokens: false);

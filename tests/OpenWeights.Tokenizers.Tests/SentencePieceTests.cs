@@ -26,6 +26,21 @@ public sealed class SentencePieceTests
     }
 
     [Test]
+    public void A_small_model_of_SentencePieces_form_gives_what_the_tokenizer_json_with_its_merges_gives()
+    {
+        using var document = JsonDocument.Parse(File.ReadAllBytes(SharedFiles.Require("goldens", "tokenizer", "own__pieces.json")));
+        var tokenizer = Tokenizer.Load(SharedFiles.Require("fixtures", "tokenizers", "own", "pieces-model"));
+        var differences = new List<string>();
+        foreach (var golden in document.RootElement.GetProperty("cases").EnumerateArray().Select(GoldenCase.Read))
+        {
+            golden.Compare(tokenizer, decodesWithSpecial: false, differences);
+        }
+
+        GoldenCase.ExpectNone(differences);
+        Assert.That((tokenizer.BosToken, tokenizer.EosToken, tokenizer.UnknownToken), Is.EqualTo((1, 2, 0)));
+    }
+
+    [Test]
     public void Llama_2s_model_and_its_tokenizer_json_agree_on_random_texts()
     {
         var model = Tokenizer.Load(SharedFiles.Require("fixtures", "tokenizers", "llama-2", "tokenizer.model"));
@@ -73,7 +88,7 @@ public sealed class SentencePieceTests
     [Test]
     public void A_file_that_is_cut_short_is_refused()
     {
-        var bytes = File.ReadAllBytes(SharedFiles.Require("fixtures", "tokenizers", "small", "m.model"));
+        var bytes = File.ReadAllBytes(SharedFiles.Require("fixtures", "tokenizers", "own", "pieces-model", "tokenizer.model"));
         using var folder = new TestFolder();
         var file = Path.Combine(folder.Path, "tokenizer.model");
         foreach (var length in new[] { 1, 5, 17, 1000, bytes.Length / 2, bytes.Length - 1 })

@@ -12,6 +12,21 @@ public sealed class VocabAndMergesTests
     private const string Vocabulary = """{"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}""";
 
     [Test]
+    public void Small_files_give_what_the_tokenizer_json_with_their_merges_gives()
+    {
+        using var document = JsonDocument.Parse(File.ReadAllBytes(SharedFiles.Require("goldens", "tokenizer", "own__bytes-qwen-2.json")));
+        var tokenizer = Tokenizer.Load(SharedFiles.Require("fixtures", "tokenizers", "own", "vocab-and-merges"));
+        var differences = new List<string>();
+        foreach (var golden in document.RootElement.GetProperty("cases").EnumerateArray().Select(GoldenCase.Read))
+        {
+            golden.Compare(tokenizer, decodesWithSpecial: false, differences);
+        }
+
+        GoldenCase.ExpectNone(differences);
+        Assert.That(tokenizer.IdToToken(tokenizer.EosToken!.Value), Is.EqualTo("<|im_end|>"));
+    }
+
+    [Test]
     public void Qwen_2s_files_give_what_Qwen_3s_tokenizer_json_gives()
     {
         using var document = JsonDocument.Parse(File.ReadAllBytes(SharedFiles.Require("goldens", "tokenizer", "qwen3__tokenizer.json")));

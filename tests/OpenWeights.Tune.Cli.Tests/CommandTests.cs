@@ -134,9 +134,9 @@ public sealed class CommandTests
     [Test]
     public void A_quantised_base_scores_like_itself_and_merges_into_its_own_values()
     {
-        var model = SharedFiles.Require("fixtures", "weights", "stories260K-hf");
+        var model = Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base");
         using var work = new TemporaryFolder();
-        File.WriteAllText(work.At("input.jsonl"), "{\"text\": \"Once upon a time, there was a little girl named Lily.\"}\n");
+        File.WriteAllText(work.At("input.jsonl"), "{\"text\": \"Write four hundred and forty in digits. Which month is December?\"}\n");
         double Sum(params string[] arguments) => Owt.Run(work.Root, 0, ["score", "--model", model, "--input", "input.jsonl", .. arguments]).Json[0]["sum_logprob"]!.GetValue<double>();
         var plain = Sum();
         Assert.That(Sum("--quantization", "int8"), Is.EqualTo(plain).Within(0.3).And.Not.EqualTo(plain));
@@ -152,16 +152,23 @@ public sealed class CommandTests
         Assert.That(saved["warnings"]!.AsArray().Single()!.ToString(), Does.StartWith("modules_to_save"));
         Assert.That(saved["parameters"]!.GetValue<long>(), Is.EqualTo(38144), "PEFT's own count");
         Assert.That(Owt.Run(".", 0, "inspect", "--json", SharedFiles.Require("goldens", "reference", "lora_qv")).Json[0]["warnings"]!.AsArray(), Is.Empty);
-        Assert.That(Owt.Run(".", 0, "inspect", "--json", SharedFiles.Require("goldens", "reference", "lora_rslora")).Json[0]["warnings"]!.ToJsonString(), Does.Contain("llama.cpp"));
+        using var work = new TemporaryFolder();
+        foreach (var file in Directory.EnumerateFiles(SharedFiles.Require("goldens", "reference", "lora_qv"), "adapter_*"))
+        {
+            File.WriteAllBytes(work.At(Path.GetFileName(file)), File.ReadAllBytes(file));
+        }
+
+        File.WriteAllText(work.At("adapter_config.json"), File.ReadAllText(work.At("adapter_config.json")).Replace("\"use_rslora\": false", "\"use_rslora\": true", StringComparison.Ordinal));
+        Assert.That(Owt.Run(work.Root, 0, "inspect", "--json", ".").Json[0]["warnings"]!.ToJsonString(), Does.Contain("rslora").And.Contain("llama.cpp"));
     }
 
     [Test]
     public void Tokens_are_Hugging_Faces()
     {
-        var golden = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "tokenizer", "tinyllama-1.1b-chat__tokenizer.json")))!["cases"]!.AsArray();
+        var golden = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "tokenizer", "own__pieces.json")))!["cases"]!.AsArray();
         using var work = new TemporaryFolder();
         File.WriteAllText(work.At("texts.json"), new JsonArray([.. golden.Select(static c => (JsonNode)c!["text"]!.GetValue<string>())]).ToJsonString());
-        var lines = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", SharedFiles.Require("fixtures", "tokenizers", "tinyllama-1.1b-chat"), "--input", "texts.json").Json;
+        var lines = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", SharedFiles.Require("fixtures", "tokenizers", "own", "pieces"), "--input", "texts.json").Json;
         foreach (var (expected, actual) in golden.Zip(lines))
         {
             foreach (var key in new[] { "ids", "ids_with_special", "decoded", "decoded_skip_special" })
@@ -176,7 +183,7 @@ public sealed class CommandTests
     {
         using var work = new TemporaryFolder();
         File.WriteAllText(work.At("texts.json"), """["a\\ud83d\ud83d", "\ud83d\udc4d b"]""");
-        var lines = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", SharedFiles.Require("fixtures", "tokenizers", "qwen3", "tokenizer.json"), "--input", "texts.json", "--offsets").Json;
+        var lines = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", SharedFiles.Require("fixtures", "tokenizers", "own", "bytes-qwen-2", "tokenizer.json"), "--input", "texts.json", "--offsets").Json;
         Assert.That(lines[0]["decoded"]!.ToString(), Is.EqualTo("a\\ud83d\ufffd"));
         Assert.That(lines[1]["decoded"]!.ToString(), Is.EqualTo("\U0001F44D b"));
         Assert.That(lines[1]["offsets"]!.AsArray()[^1]!.ToJsonString(), Is.EqualTo("[1,3]"));
@@ -185,6 +192,8 @@ public sealed class CommandTests
     [TestCase("tokenizers__qwen2.5__tokenizer_config.json", "--tokenizer", "tokenizers/qwen2.5")]
     [TestCase("tokenizers__qwen2.5__tokenizer_config.json", "--tokenizer", "tokenizers/qwen2.5/tokenizer_config.json")]
     [TestCase("other__gpt-oss.json", "--template", "chat-templates/other/gpt-oss.jinja")]
+    [TestCase("own__headers.json", "--template", "chat-templates/own/headers.jinja")]
+    [TestCase("own__chatml-tools.json", "--template", "chat-templates/own/chatml-tools.jinja")]
     public void Conversations_are_rendered_as_jinja2_renders_them(string golden, string option, string path)
     {
         var expected = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "chat", golden)))!.AsObject();

@@ -19,6 +19,9 @@ internal sealed class Golden : IDisposable
         _tensors = new Lazy<SafetensorsFile>(() => SafetensorsFile.Open(Path.Combine(Folder, "golden.safetensors")));
     }
 
+    /// <summary>Those of the names that are here.</summary>
+    internal static IEnumerable<string> Present(params string[] names) => SharedFiles.Present(names, "goldens", "reference");
+
     internal string Name => Path.GetFileName(Folder);
 
     internal string Folder { get; }

@@ -35,9 +35,8 @@ public sealed class AdapterFolderTests
     [Test]
     public void Every_adapter_that_PEFT_wrote_is_written_again_byte_for_byte()
     {
-        var configs = Directory.GetFiles(SharedFiles.Require("goldens", "reference"), AdapterFolder.ConfigName,
-            SearchOption.AllDirectories);
-        Assert.That(configs, Has.Length.GreaterThan(15));
+        var configs = SharedFiles.FindFiles(AdapterFolder.ConfigName, "goldens", "reference");
+        Assert.That(configs, Has.Length.GreaterThanOrEqualTo(8));
         foreach (var source in configs.Select(path => Path.GetDirectoryName(path)!))
         {
             var adapter = AdapterFolder.Open(source);

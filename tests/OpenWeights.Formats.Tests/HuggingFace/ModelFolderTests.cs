@@ -18,7 +18,7 @@ public sealed class ModelFolderTests
     [Test]
     public void A_real_model_folder_is_opened_with_its_config_and_weights()
     {
-        var model = ModelFolder.Open(SharedFiles.Require("fixtures", "weights", "stories260K-hf"));
+        var model = ModelFolder.Open(Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base"));
         using var weights = model.OpenWeights();
 
         Assert.That(model.Config["model_type"]!.GetValue<string>(), Is.EqualTo("llama"));

@@ -15,7 +15,7 @@ public sealed class MicrosoftTokenizerTests
     private const string Split = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     private const string Text = "Hello  world, 👍🏽 naïve\n";
 
-    private static readonly Tokenizer s_ours = Tokenizer.Load(OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "llama-3"));
+    private static readonly Tokenizer s_ours = Tokenizer.Load(OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "own", "bytes-llama-3"));
     private static readonly Microsoft.ML.Tokenizers.Tokenizer s_face = new MicrosoftTokenizer(s_ours);
 
     [Test]
@@ -63,14 +63,14 @@ public sealed class MicrosoftTokenizerTests
     {
         var face = new MicrosoftTokenizer(s_ours, addSpecialTokens: true, skipSpecialTokens: true);
         var tokens = face.EncodeToTokens("Hi", out _);
-        Assert.That(tokens[0], Is.EqualTo(new EncodedToken(128000, "<|begin_of_text|>", 0..0)));
+        Assert.That(tokens[0], Is.EqualTo(new EncodedToken(1133, "<|begin_of_text|>", 0..0)));
         Assert.That(face.Decode(tokens.Select(static token => token.Id)), Is.EqualTo("Hi"));
     }
 
     [Test]
     public void A_tokenizer_of_theirs_makes_rows_with_the_ids_and_ranges_of_ours()
     {
-        var path = OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "llama-2", "tokenizer.model");
+        var path = OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "own", "pieces-model", "tokenizer.model");
         using var file = File.OpenRead(path);
         var foreign = new ForeignTokenizer(LlamaTokenizer.Create(file), new ForeignTokenizerOptions { BosToken = 1, EosToken = 2, AddsBos = true });
         var ours = Tokenizer.Load(path);
@@ -79,17 +79,17 @@ public sealed class MicrosoftTokenizerTests
             Assert.That(foreign.Encode("Hello world, naïve", add), Is.EqualTo(ours.Encode("Hello world, naïve", add)));
         }
 
-        Assert.That(foreign.EncodeWithOffsets("Hello world", addSpecialTokens: true).Select(static s => (s.Start, s.End)), Is.EqualTo(new[] { (0, 0), (0, 5), (5, 11) }));
-        Assert.That(foreign.Decode([1, 15043, 3186, 2], skipSpecialTokens: true), Is.EqualTo("Hello world"));
+        Assert.That(foreign.EncodeWithOffsets("float32 tokens", addSpecialTokens: true).Select(static s => (s.Start, s.End)), Is.EqualTo(new[] { (0, 0), (0, 7), (7, 14) }));
+        Assert.That(foreign.Decode([.. ours.Encode("Hello world", addSpecialTokens: true), 2], skipSpecialTokens: true), Is.EqualTo("Hello world"));
     }
 
     [Test]
     public void A_tiktoken_file_read_by_theirs_makes_rows_with_the_ids_of_ours()
     {
-        var path = OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "llama-3", "tokenizer.model");
+        var path = OpenWeights.Testing.SharedFiles.Require("fixtures", "tokenizers", "own", "ranks", "tokenizer.model");
         using var file = File.OpenRead(path);
-        var theirs = TiktokenTokenizer.Create(file, new RegexPreTokenizer(new System.Text.RegularExpressions.Regex(Split), null), null, new Dictionary<string, int> { ["<|begin_of_text|>"] = 128000 });
-        var foreign = new ForeignTokenizer(theirs, new ForeignTokenizerOptions { BosToken = 128000, EosToken = 128001, AddsBos = true });
+        var theirs = TiktokenTokenizer.Create(file, new RegexPreTokenizer(new System.Text.RegularExpressions.Regex(Split), null), null, new Dictionary<string, int> { ["<|begin_of_text|>"] = 1133 });
+        var foreign = new ForeignTokenizer(theirs, new ForeignTokenizerOptions { BosToken = 1133, EosToken = 1134, AddsBos = true });
         foreach (var text in new[] { Text, "It's 12345 things,\t\tand more\n\n  ", "日本語のテキスト", "" })
         {
             Assert.That(foreign.Encode(text, addSpecialTokens: true), Is.EqualTo(s_ours.Encode(text, addSpecialTokens: true)), text);

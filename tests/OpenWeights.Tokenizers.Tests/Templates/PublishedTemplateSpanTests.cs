@@ -45,7 +45,9 @@ public sealed class PublishedTemplateSpanTests
     [Test]
     public void Every_template_of_the_fixtures_is_looked_at()
     {
-        _ = SharedFiles.Require("fixtures", "chat-templates");
+        var own = TemplateFixtures.TemplatePaths().Where(path => path.Contains("/own/", StringComparison.Ordinal)).ToList();
+        Assert.That(own, Is.Not.Empty.And.SubsetOf(Table.Keys));
+        _ = SharedFiles.RequireShared("fixtures", "chat-templates");
         Assert.That(TemplateFixtures.TemplatePaths(), Is.EquivalentTo(Table.Keys));
     }
 
@@ -142,9 +144,15 @@ public sealed class PublishedTemplateSpanTests
     [TestCase("tokenizers/gemma/tokenizer_config.json", "whitespace_edges", "padded assistant<end_of_turn>")]
     [TestCase("tokenizers/llama-3/tokenizer_config.json", "bad_two_assistants", "b<|eot_id|>", "c<|eot_id|>")]
     [TestCase("chat-templates/mistral-common/v3.jinja", "bad_two_assistants", "b\n\n", "c</s>")]
+    [TestCase("chat-templates/own/chatml-tools.jinja", "tool_call_dict_args",
+        "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\", \"unit\": \"celsius\"}}\n</tool_call><|im_end|>", "It is 21 °C.<|im_end|>")]
+    [TestCase("chat-templates/own/headers.jinja", "tool_call_dict_args",
+        "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\", \"unit\": \"celsius\"}}<|eot_id|>", "It is 21 °C.<|eot_id|>")]
+    [TestCase("chat-templates/own/brackets.jinja", "tool_call_dict_args",
+        "[TOOL_CALLS] [{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\", \"unit\": \"celsius\"}, \"id\": \"call00001\"}]</s>", " It is 21 °C.</s>")]
+    [TestCase("chat-templates/own/chatml-tools.jinja", "thinking_turns", "Answer one<|im_end|>", "Answer two<|im_end|>")]
     public void Reasoning_tool_calls_and_merged_turns_are_marked_as_a_person_would(string path, string name, params string[] expected)
     {
-        _ = SharedFiles.Require("fixtures");
         var item = TemplateFixtures.Case(name).DeepClone().AsObject();
         if (path.Contains("gemma", StringComparison.Ordinal))
         {

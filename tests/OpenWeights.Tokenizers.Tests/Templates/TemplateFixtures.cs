@@ -6,7 +6,7 @@ using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers.Tests.Templates;
 
-/// <summary>The shared chat templates, message lists and reference renderings.</summary>
+/// <summary>Chat templates, message lists and reference renderings: the committed ones, and the published ones that may lie beside the checkout.</summary>
 internal static class TemplateFixtures
 {
     /// <summary>The moment at which the reference rendered.</summary>
@@ -14,36 +14,19 @@ internal static class TemplateFixtures
 
     private static readonly Dictionary<string, string> PlainTokens = new() { ["bos_token"] = "<s>", ["eos_token"] = "</s>" };
 
-    public static string Shared(params string[] parts) => Path.GetFullPath(Path.Combine([SharedFiles.Root, "..", "shared", .. parts]));
-
-    public static bool HaveGoldens => Directory.Exists(Shared("goldens", "chat"));
-
     /// <summary>The names of the files of reference renderings, one for each template.</summary>
-    public static IEnumerable<string> GoldenNames() => HaveGoldens
-        ? Directory.GetFiles(Shared("goldens", "chat"), "*__*.json").Order(StringComparer.Ordinal).Select(path => Path.GetFileName(path))
-        : [];
+    public static IEnumerable<string> GoldenNames() => SharedFiles.FindFiles("*__*.json", "goldens", "chat").Select(path => Path.GetFileName(path));
 
     /// <summary>All templates of the fixtures by their paths there, with and without reference renderings.</summary>
-    public static IEnumerable<string> TemplatePaths()
-    {
-        if (!HaveGoldens)
-        {
-            return [];
-        }
-
-        var root = Shared("fixtures");
-        return Directory.EnumerateFiles(root, "*", SearchOption.AllDirectories)
-            .Where(path => path.EndsWith(".jinja", StringComparison.Ordinal)
-                || (Path.GetFileName(path) is "tokenizer_config.json" or "chat_template.json" && Load(path) is not null))
-            .Select(path => Path.GetRelativePath(root, path).Replace('\\', '/'))
+    public static IEnumerable<string> TemplatePaths() =>
+        SharedFiles.FindNames("*.jinja", "fixtures")
+            .Concat(SharedFiles.FindNames("tokenizer_config.json", "fixtures").Concat(SharedFiles.FindNames("chat_template.json", "fixtures")).Where(path => Load(path) is not null))
             .Order(StringComparer.Ordinal);
-    }
 
-    public static PublishedTemplate ReadTemplate(string path) =>
-        Load(Shared("fixtures", path)) ?? throw new FileNotFoundException($"{path} has no chat template");
+    public static PublishedTemplate ReadTemplate(string path) => Load(path) ?? throw new FileNotFoundException($"{path} has no chat template");
 
     public static List<JsonObject> Cases() =>
-        [.. JsonNode.Parse(File.ReadAllText(Shared("goldens", "chat", "cases.json")))!.AsArray().Select(node => node!.AsObject())];
+        [.. JsonNode.Parse(File.ReadAllText(SharedFiles.Require("goldens", "chat", "cases.json")))!.AsArray().Select(node => node!.AsObject())];
 
     public static JsonObject Case(string name) => Cases().Single(item => item["name"]!.GetValue<string>() == name);
 
@@ -73,7 +56,7 @@ internal static class TemplateFixtures
 
     private static PublishedTemplate? Load(string path)
     {
-        var text = File.ReadAllText(path);
+        var text = File.ReadAllText(SharedFiles.Require(["fixtures", .. path.Split('/')]));
         if (path.EndsWith(".jinja", StringComparison.Ordinal))
         {
             return new PublishedTemplate(ChatTemplate.Parse(text, path), text, PlainTokens);

@@ -3,7 +3,6 @@ using System.Text.RegularExpressions;
 
 using NUnit.Framework;
 
-using OpenWeights.Testing;
 using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers.Tests.Templates;
@@ -27,7 +26,6 @@ public sealed partial class TemplateFuzzTests
     [Test]
     public void A_mutated_template_renders_or_fails_with_a_template_exception_soon()
     {
-        _ = SharedFiles.Require("goldens", "chat");
         var random = new Random(20250704);
         var sources = TemplateFixtures.TemplatePaths().Select(TemplateFixtures.ReadTemplate).ToList();
         var cases = TemplateFixtures.Cases();
@@ -63,7 +61,6 @@ public sealed partial class TemplateFuzzTests
     [Test]
     public void An_odd_conversation_renders_or_fails_with_a_template_exception()
     {
-        _ = SharedFiles.Require("goldens", "chat");
         var random = new Random(7);
         var cases = TemplateFixtures.Cases();
         foreach (var path in TemplateFixtures.TemplatePaths())

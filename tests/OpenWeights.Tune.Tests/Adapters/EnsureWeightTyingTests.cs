@@ -17,10 +17,9 @@ namespace OpenWeights.Tune.Tests.Adapters;
 /// <summary>ensure_weight_tying: an embedding and a head that are one weight are changed as one.</summary>
 public sealed class EnsureWeightTyingTests
 {
-    private static readonly string[] s_goldens =
-    [
-        "lora_embed_head_tied_ensured", "lora_embed_tied_ensured", "lora_save_both_tied_ensured", "lora_save_embed_tied_ensured", "lora_embed_head_tied", "lora_save_both_tied", "lora_save_embed_tied",
-    ];
+    private static readonly IEnumerable<string> s_goldens = SharedFiles.Present(
+        ["lora_embed_head_tied_ensured", "lora_embed_tied_ensured", "lora_save_both_tied_ensured", "lora_save_embed_tied_ensured", "lora_embed_head_tied", "lora_save_both_tied", "lora_save_embed_tied"],
+        "goldens", "adapters2026");
 
     [TestCaseSource(nameof(s_goldens))]
     public void PEFTs_adapters_give_PEFTs_logits_with_the_head_tied_and_not_and_merged_too(string name)

@@ -34,7 +34,9 @@ public sealed class PartTests
             using var scope = NewDisposeScope();
             var (own, composed) = (part.Own(), part.Composition());
             Assert.That(own, Has.Count.EqualTo(composed.Count));
-            Assert.That(Composed.Difference([.. own], [.. composed]), Is.LessThan(precision == "float32" ? 1e-5 : 1.0 / 16), part.GetType().Name);
+
+            // Both round, each at most eight times on the longest way from an input to a result: attention's gradients.
+            Assert.That(Composed.Difference([.. own], [.. composed]), Is.LessThan(precision == "float32" ? 1e-5 : 2 * 8 * Composed.BFloat16Rounding), part.GetType().Name);
             Assert.That(part.Work, Is.Positive);
             part.Library();
             part.Composed();

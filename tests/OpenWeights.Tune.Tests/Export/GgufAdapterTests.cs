@@ -16,13 +16,19 @@ namespace OpenWeights.Tune.Tests.Export;
 /// <summary>Adapters of every kind in GGUF: merged into the model, or refused where the file would hold only a part of them.</summary>
 public sealed class GgufAdapterTests
 {
-    [TestCase("lora_dora", false)]
-    [TestCase("lora_patterns", false)]
-    [TestCase("lora_bias_lora_only/with_biases", true)]
-    [TestCase("lora_embedding", true)]
-    [TestCase("lora_modules_to_save", true)]
-    public void A_merged_model_has_PEFTs_merged_logits(string name, bool needsBaseValues)
+    private static readonly IEnumerable<string> s_merged = Golden.Present("lora_dora", "lora_patterns", "lora_bias_lora_only/with_biases", "lora_embedding", "lora_modules_to_save");
+
+    private static readonly (string Name, string Why)[] s_partial =
+    [
+        ("lora_dora", "use_dora"), ("lora_bias_lora_only/with_biases", "(bias)"), ("lora_embedding", "embedding"), ("lora_modules_to_save", "modules_to_save"), ("lora_pissa/trained_pissa", "pissa"),
+    ];
+
+    private static IEnumerable<object[]> Partial => Golden.Present([.. s_partial.Select(static p => p.Name)]).Select(static name => new object[] { name, s_partial.Single(p => p.Name == name).Why });
+
+    [TestCaseSource(nameof(s_merged))]
+    public void A_merged_model_has_PEFTs_merged_logits(string name)
     {
+        var needsBaseValues = name is not ("lora_dora" or "lora_patterns");
         using var golden = new Golden(name.Split('/')[0]);
         using var work = new TemporaryFolder();
         var path = SharedFiles.Require(["goldens", "reference", .. name.Split('/')]);
@@ -55,9 +61,9 @@ public sealed class GgufAdapterTests
     [Test]
     public void An_output_head_is_written_where_the_adapter_changes_the_embedding_alone()
     {
-        using var golden = new Golden("lora_tied");
+        using var golden = new Golden("llama_tied");
         using var work = new TemporaryFolder();
-        using var loaded = ModelLoader.Load(Base(golden), float32, CPU);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
         using var adapter = Embeddings(loaded.Model);
         using var mix = new AdapterMix([(adapter, 1)]);
         Assert.That(GgufExport.Write(loaded.Folder, mix, work["merged.gguf"], GgufPreset.Of("f32"), loaded.Model));
@@ -102,11 +108,7 @@ public sealed class GgufAdapterTests
         RequireSame(loaded, work, golden);
     }
 
-    [TestCase("lora_dora", "use_dora")]
-    [TestCase("lora_bias_lora_only/with_biases", "(bias)")]
-    [TestCase("lora_embedding", "embedding")]
-    [TestCase("lora_modules_to_save", "modules_to_save")]
-    [TestCase("lora_pissa/trained_pissa", "pissa")]
+    [TestCaseSource(nameof(Partial))]
     public void A_LoRA_file_is_refused_where_it_would_hold_only_a_part_of_the_adapter(string name, string why)
     {
         using var golden = new Golden(name.Split('/')[0]);

@@ -6,6 +6,7 @@ using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Tests.Models.Families;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -26,11 +27,9 @@ public sealed class GgufModelTests
         Assert.That(tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true), Is.EqualTo(expected));
     }
 
-    [TestCase("llama")]
-    [TestCase("llama_bias")]
-    [TestCase("llama_rope_llama3")]
-    [TestCase("llama_rope_linear")]
-    [TestCase("llama_rope_yarn")]
+    private static readonly IEnumerable<string> s_written = Golden.Present("llama", "llama_bias", "llama_rope_llama3", "llama_rope_linear", "llama_rope_yarn");
+
+    [TestCaseSource(nameof(s_written))]
     public void A_model_written_in_F32_is_read_back_with_the_same_logits_to_the_last_bit(string name)
     {
         using var work = new TemporaryFolder();
@@ -75,12 +74,13 @@ public sealed class GgufModelTests
     }
 
     [TestCase("gemma2", "query_pre_attn_scalar")]
-    [TestCase("mistral_sliding", "sliding_window")]
-    [TestCase("llama_rope_dynamic", "rope_scaling")]
+    [TestCase("mistral", "sliding_window")]
+    [TestCase("llama_dynamic", "rope_scaling")]
     public void What_llama_cpp_would_compute_otherwise_is_refused(string name, string setting)
     {
+        using var source = new TemporaryFolder();
         using var work = new TemporaryFolder();
-        var folder = ModelFolder.Open(SharedFiles.Require("goldens", "reference", name));
+        var folder = ModelFolder.Open(FamilyCases.Write(source, name));
         Assert.That(() => GgufExport.Write(folder, null, work["model.gguf"], GgufPreset.Of("f32")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(setting));
         Assert.That(work.Names, Is.Empty);
     }

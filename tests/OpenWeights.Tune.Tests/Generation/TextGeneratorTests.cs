@@ -37,9 +37,9 @@ public sealed class TextGeneratorTests
         Assert.That(actual, Is.EqualTo(expected).Within(1e-4));
     }
 
-    [TestCase("lora_qv")]
-    [TestCase("lora_gemma2")]
-    [TestCase("lora_phi3_fused")]
+    private static readonly IEnumerable<string> s_adapters = Golden.Present("lora_qv", "lora_gemma2", "lora_phi3_fused");
+
+    [TestCaseSource(nameof(s_adapters))]
     public void Greedy_tokens_with_an_adapter_are_the_references(string name)
     {
         using var golden = new Golden(name);

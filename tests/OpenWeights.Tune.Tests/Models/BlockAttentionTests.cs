@@ -56,16 +56,20 @@ public sealed class BlockAttentionTests(bool wide)
     }
 
     [Test]
-    public void In_bfloat16_values_and_gradients_are_those_of_float32_to_bfloat16s_rounding()
+    public void In_bfloat16_values_and_gradients_are_those_of_the_same_numbers_in_float32_but_for_their_roundings()
     {
         using var scope = NewDisposeScope();
         using var settings = new Settings(0.35, null, null);
         var (query, key, value) = Draw((1, 4, 2, 200, 200, 8));
-        var (exact, low) = (Run(query, key, value), Run(query.bfloat16(), key.bfloat16(), value.bfloat16()));
+        (query, key, value) = (query.bfloat16(), key.bfloat16(), value.bfloat16());
+        var (exact, low) = (Run(query.to(float32), key.to(float32), value.to(float32)), Run(query, key, value));
+
+        // Sums are float32, so a value is rounded once. A gradient is made of rounded values, which stand in it twice (as they are, and in their
+        // mean by the probabilities), and of those of the heads that share a key; it is rounded once again.
         for (var i = 0; i < exact.Length; i++)
         {
             var scale = exact[i].abs().max().ToDouble();
-            Assert.That(exact[i].sub(low[i].to(float32)).abs().max().ToDouble() / scale, Is.LessThan(0.02));
+            Assert.That(exact[i].sub(low[i].to(float32)).abs().max().ToDouble() / scale, Is.LessThan((i == 0 ? 1.01 : 4) * Composed.BFloat16Rounding));
         }
 
         Tensor[] Run(Tensor q, Tensor k, Tensor v)

@@ -14,11 +14,9 @@ namespace OpenWeights.Tune.Tests.Models;
 [Category(TestDevice.Parity)]
 public sealed class ReferenceModelTests
 {
-    private static readonly string[] s_cases =
-    [
+    private static readonly IEnumerable<string> s_cases = Golden.Present(
         "llama", "llama_mha", "llama_tied", "llama_bias", "llama_head_dim", "llama_rope_llama3", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_yarn",
-        "llama_rope_yarn_noorig", "mistral_head_dim", "mistral_sliding", "qwen2", "qwen2_tied", "qwen3", "gemma", "gemma2", "phi3", "phi3_sliding", "mixtral",
-    ];
+        "llama_rope_yarn_noorig", "mistral_head_dim", "mistral_sliding", "qwen2", "qwen2_tied", "qwen3", "gemma", "gemma2", "phi3", "phi3_sliding", "mixtral");
 
     [TestCaseSource(nameof(s_cases))]
     [Category(TestDevice.CpuAlone)]

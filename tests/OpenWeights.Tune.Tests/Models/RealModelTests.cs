@@ -1,0 +1,166 @@
+using System.Security.Cryptography;
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Testing;
+using OpenWeights.Tokenizers;
+using OpenWeights.Tokenizers.Templates;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Models;
+
+/// <summary>
+/// A real small chat model, SmolLM2-135M-Instruct from its Q4_1 GGUF: template, ids, logits, greedy texts, loss and perplexity against
+/// transformers on the same weights, and thirty steps of LoRA.
+/// </summary>
+public sealed class RealModelTests
+{
+    private static readonly string[] s_prompts = ["english", "code", "multi-turn", "unicode"];
+
+    private TemporaryFolder? _work;
+    private LoadedModel? _loaded;
+    private Tokenizer _tokenizer = null!;
+    private JsonObject _golden = null!;
+    private SafetensorsFile? _tensors;
+
+    private CausalLanguageModel Model => _loaded!.Model;
+
+    [OneTimeSetUp]
+    public void Load()
+    {
+        var source = SharedFiles.Require("fixtures", "weights", "smollm2-135m-instruct");
+        _golden = JsonNode.Parse(File.ReadAllText(Path.Combine(source, "golden.json")))!.AsObject();
+        _tensors = SafetensorsFile.Open(Path.Combine(source, "golden.safetensors"));
+        _work = new TemporaryFolder();
+        using (var whole = File.Create(_work["model.gguf"]))
+        {
+            foreach (var part in Directory.GetFiles(source, "model-q4_1.gguf.part*").Order(StringComparer.Ordinal))
+            {
+                using var stream = File.OpenRead(part);
+                stream.CopyTo(whole);
+            }
+        }
+
+        using (var whole = File.OpenRead(_work["model.gguf"]))
+        {
+            Assert.That(Convert.ToHexStringLower(SHA256.HashData(whole)), Is.EqualTo("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"), "the parts are joined");
+        }
+
+        GgufFolder.Unpack(_work["model.gguf"], _work.Folder("model"));
+        _loaded = ModelLoader.Load(_work["model"], float32, TestDevice.Current);
+        _tokenizer = Tokenizer.Load(_work["model"]);
+    }
+
+    [OneTimeTearDown]
+    public void Clean()
+    {
+        _tensors?.Dispose();
+        _loaded?.Dispose();
+        _work?.Dispose();
+    }
+
+    [TestCaseSource(nameof(s_prompts))]
+    public void Conversations_are_rendered_and_cut_into_the_references_ids(string name)
+    {
+        var prompt = Prompt(name);
+        Assert.That(Render(prompt["messages"]!.AsArray(), addGenerationPrompt: true), Is.EqualTo(prompt["rendered"]!.ToString()));
+        Assert.That(_tokenizer.Encode(prompt["rendered"]!.ToString(), addSpecialTokens: false), Is.EqualTo(Ints(prompt["input_ids"]!)));
+    }
+
+    [TestCaseSource(nameof(s_prompts))]
+    public void Logits_are_the_references(string name)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var logits = Logits(Ints(Prompt(name)["input_ids"]!));
+        Assert.That(Golden.LargestDifference(logits[-1], TensorFiles.Read(_tensors!, $"{name}.last_logits")), Is.LessThan(2e-4 * TestDevice.Slack));
+        if (_tensors!.TryGetTensor($"{name}.logits", out _))
+        {
+            Assert.That(Golden.LargestDifference(logits, TensorFiles.Read(_tensors, $"{name}.logits")), Is.LessThan(2e-4 * TestDevice.Slack), "all rows");
+        }
+    }
+
+    [TestCaseSource(nameof(s_prompts))]
+    public void Greedy_texts_are_the_references(string name)
+    {
+        var prompt = Prompt(name);
+        var generated = new TextGenerator(Model, new GenerationOptions { MaxNewTokens = 32, EndTokens = [2] }).Continue([Ints(prompt["input_ids"]!)])[0];
+        Assert.That(_tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true), Is.EqualTo(prompt["greedy_text_skip_special"]!.ToString()));
+    }
+
+    [Test]
+    public void The_loss_of_an_answer_is_the_references()
+    {
+        var expected = _golden["loss"]!;
+        Assert.That(Render(expected["messages"]!.AsArray(), addGenerationPrompt: false), Is.EqualTo(expected["rendered"]!.ToString()));
+        var (ids, labels) = (Ints(expected["input_ids"]!), Ints(expected["labels"]!));
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var scores = Scores(ids);
+        var trained = Enumerable.Range(1, ids.Length - 1).Where(i => labels[i] >= 0).ToList();
+        Assert.That(trained, Has.Count.EqualTo(expected["trained_tokens"]!.GetValue<int>()));
+        Assert.That(-trained.Average(i => scores[i - 1, labels[i]].ToDouble()), Is.EqualTo(expected["loss"]!.GetValue<double>()).Within(1e-4));
+    }
+
+    [Test]
+    public void The_perplexity_of_a_text_and_the_probability_of_each_of_its_tokens_are_the_references()
+    {
+        var expected = _golden["perplexity"]!;
+        var ids = _tokenizer.Encode(expected["text"]!.ToString(), addSpecialTokens: false);
+        Assert.That(ids, Is.EqualTo(Ints(expected["input_ids"]!)));
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var targets = tensor([.. ids.Skip(1).Select(static i => (long)i)], [ids.Length - 1, 1], device: TestDevice.Current);
+        var logprobs = Scores(ids).narrow(0, 0, ids.Length - 1).gather(1, targets).squeeze(1);
+        Assert.That(Golden.LargestDifference(logprobs, TensorFiles.Read(_tensors!, "perplexity.logprobs")), Is.LessThan(2e-4 * TestDevice.Slack));
+        var perplexity = Math.Exp(-logprobs.mean().ToDouble());
+        Assert.That(perplexity, Is.EqualTo(expected["perplexity"]!.GetValue<double>()).Within(1e-3).Percent);
+    }
+
+    // The loss on the test rows is 1.458 before and was measured as 0.926 after; what is asked for leaves room for another order of the rows.
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void Thirty_steps_of_LoRA_on_sums_bring_the_loss_on_rows_not_trained_on_from_one_and_a_half_below_one()
+    {
+        DataSource Rows(string name, int count) => new() { Path = SharedFiles.Require("fixtures", "datasets", name), Limit = count };
+        double Loss(string name, TrainingSection training)
+        {
+            var listener = new SilentListener();
+            var config = new RunConfig
+            {
+                OutputDir = _work!.At(name),
+                Model = new ModelSection { Path = _work["model"], Dtype = "float32", Device = TestDevice.Name },
+                Adapter = new AdapterSection { Rank = 16, LoraAlpha = 32 },
+                Data = new DataSection { Train = [Rows("gsm8k-train-head.jsonl", 400)], Eval = [Rows("gsm8k-test.jsonl", 50)], Packing = false },
+                Training = training with { MicroBatchSize = 4 },
+                Evaluation = new EvaluationSection { EverySteps = 0, GenerateRows = 0 },
+                Checkpoint = new CheckpointSection { EverySteps = 0 },
+            };
+            using var run = TrainingRun.Prepare(config, listener);
+            run.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+            return listener.Evaluations.Single().Loss;
+        }
+
+        Assert.That(Loss("before", new TrainingSection { MaxSteps = 1, LearningRate = 0 }), Is.EqualTo(1.458).Within(0.001));
+        Assert.That(Loss("after", new TrainingSection { MaxSteps = 30, LearningRate = 1e-3, LrScheduler = "cosine", WarmupSteps = 3 }), Is.LessThan(1.0).And.GreaterThan(0.5));
+    }
+
+    private static int[] Ints(JsonNode list) => [.. list.AsArray().Select(static v => v!.GetValue<int>())];
+
+    private JsonNode Prompt(string name) => _golden["prompts"]!.AsArray().Single(p => p!["name"]!.ToString() == name)!;
+
+    private string Render(JsonArray messages, bool addGenerationPrompt) =>
+        ChatTemplate.Parse(_tokenizer.ChatTemplateText!, "the model's template").Render(new ChatTemplateInput { Messages = messages, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _tokenizer.SpecialTokens });
+
+    private Tensor Logits(int[] ids) =>
+        Model.Logits(Model.call(ModelInput.Rows(tensor([.. ids.Select(static i => (long)i)], [1, ids.Length], device: TestDevice.Current)))).squeeze(0);
+
+    private Tensor Scores(int[] ids) => Logits(ids).to(float64).log_softmax(-1);
+}
