@@ -17,7 +17,7 @@ public sealed class WindowsLibrary
 {
     private const int BlockSize = 1 << 16;
     private const int LongestName = 1 << 16;
-    private const int MostNames = 1 << 20;
+    private const int MaxNames = 1 << 20;
 
     private readonly Stream _file;
     private readonly string _name;
@@ -108,7 +108,7 @@ public sealed class WindowsLibrary
     {
         var table = Offset(address);
         uint first = UInt32(table + 16), functions = UInt32(table + 20), names = UInt32(table + 24);
-        if (functions > MostNames || names > MostNames)
+        if (functions > MaxNames || names > MaxNames)
         {
             throw Damaged("it counts too many exports");
         }
@@ -146,7 +146,7 @@ public sealed class WindowsLibrary
 
     private void CountName()
     {
-        if (++_names > MostNames)
+        if (++_names > MaxNames)
         {
             throw Damaged("it counts too many names");
         }

@@ -7,7 +7,7 @@ namespace OpenWeights.Formats;
 internal static class Wording
 {
     private const int LongestName = 200;
-    private const int MostListed = 8;
+    private const int MaxListed = 8;
 
     /// <summary>What to do about a file whose bytes are not what they should be.</summary>
     public const string DamagedAdvice = "the file is damaged: download or copy it again";
@@ -34,13 +34,13 @@ internal static class Wording
     public static string Shape(IReadOnlyList<long> shape) =>
         shape.Count <= LongestName
             ? $"[{string.Join(',', shape)}]"
-            : $"[{string.Join(',', shape.Take(MostListed))},…] ({shape.Count} dimensions)";
+            : $"[{string.Join(',', shape.Take(MaxListed))},…] ({shape.Count} dimensions)";
 
     /// <summary>A list of names in which only the first few are spelled out.</summary>
     public static string List(IReadOnlyCollection<string> names)
     {
-        var listed = string.Join(", ", names.Take(MostListed));
-        return names.Count > MostListed ? $"{listed} and {names.Count - MostListed} more" : listed;
+        var listed = string.Join(", ", names.Take(MaxListed));
+        return names.Count > MaxListed ? $"{listed} and {names.Count - MaxListed} more" : listed;
     }
 
     /// <summary>A number of bytes, exact below 1 MiB and in MiB or GiB above.</summary>

@@ -7,8 +7,8 @@ namespace OpenWeights.Hub;
 /// <summary>Sends requests to the Hub. The access token goes to the Hub alone, not along a redirect to another server. A failure that may pass is tried again.</summary>
 internal sealed class HubClient : IDisposable
 {
-    private const int MostRedirects = 10;
-    private const int MostWaitSeconds = 300;
+    private const int MaxRedirects = 10;
+    private const int MaxWaitSeconds = 300;
 
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
 
@@ -63,7 +63,7 @@ internal sealed class HubClient : IDisposable
     /// <summary>Requests an address, or a range of its bytes, and returns once the answer's headers have arrived.</summary>
     public async Task<HttpResponseMessage> Send(string name, Uri address, RangeHeaderValue? range, CancellationToken stop)
     {
-        for (var redirects = 0; redirects < MostRedirects; redirects++)
+        for (var redirects = 0; redirects < MaxRedirects; redirects++)
         {
             using var request = new HttpRequestMessage(HttpMethod.Get, address);
             request.Headers.Range = range;
@@ -169,7 +169,7 @@ internal sealed class HubClient : IDisposable
             { Date: { } date } => date - DateTimeOffset.UtcNow,
             _ => (TimeSpan?)null,
         };
-        return wait is { TotalSeconds: > MostWaitSeconds } ? TimeSpan.FromSeconds(MostWaitSeconds) : wait;
+        return wait is { TotalSeconds: > MaxWaitSeconds } ? TimeSpan.FromSeconds(MaxWaitSeconds) : wait;
     }
 
     private static HubRevision Read(string name, byte[] answer, Uri address)

@@ -3,8 +3,8 @@ using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Commands;
-using OpenWeights.Tune.Generation;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Models.Weights;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Tests;

@@ -5,9 +5,9 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Cli.Commands;
-using OpenWeights.Tune.Export.Comparison;
+using OpenWeights.Tune.Comparison;
 using OpenWeights.Tune.Export.Gguf;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Tests;

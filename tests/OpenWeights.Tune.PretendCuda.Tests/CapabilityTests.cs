@@ -1,7 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Tests;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
@@ -101,6 +101,6 @@ public sealed class CapabilityTests
         Assert.That(draft.Config.Training.WorstBatchFirst, Is.True, "on a GPU unless it is said");
         var refusal = Assert.Throws<ConfigException>(() => TrainingRun.Prepare(config, new SilentListener(), new RunOptions(RequireMemory: true)))!;
         Assert.That(refusal.Message, Does.Contain("training.micro_batch_size="));
-        Assert.That(MemoryRoom.Share, Is.EqualTo(0.95));
+        Assert.That(AvailableMemory.Share, Is.EqualTo(0.95));
     }
 }

@@ -1,7 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Tests;
 using OpenWeights.Tune.Training;
 using static TorchSharp.torch;

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Evaluation;
-using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests;

@@ -1,5 +1,5 @@
 using OpenWeights.Testing;
-using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 

@@ -5,7 +5,7 @@ namespace OpenWeights.Formats.Files;
 /// <summary>
 /// Writes files whole or not at all: into a temporary file beside the target (<c>.NAME.0123456789abcdef.tmp</c>), which is flushed to
 /// the disk and then renamed to the target. A reader sees the old content or the new, never a part. A failure deletes the temporary
-/// file and leaves the old file as it was. A killed process can leave the temporary file behind: see <see cref="Leftovers"/>.
+/// file and leaves the old file as it was. A killed process can leave the temporary file behind: see <see cref="StaleFiles"/>.
 /// </summary>
 /// <remarks>A symbolic link under the name is replaced by a file; what it pointed to is not touched. The permissions of a replaced
 /// file are kept on Unix.</remarks>

@@ -7,7 +7,7 @@ namespace OpenWeights.Formats.Files;
 /// </summary>
 /// <remarks>
 /// A folder that is replaced trades places with the new one in one step where the system can (Linux, macOS); elsewhere it is moved
-/// aside first, and <see cref="Leftovers.Clean"/> puts it back should the process be killed between the two renames.
+/// aside first, and <see cref="StaleFiles.Clean"/> puts it back should the process be killed between the two renames.
 /// </remarks>
 public sealed class AtomicFolder : IDisposable
 {
@@ -201,7 +201,7 @@ public sealed class AtomicFolder : IDisposable
         }
         catch (Exception error) when (WriteFailure.IsFromSystem(error))
         {
-            // Its name says what it is, and Leftovers finds it.
+            // Its name says what it is, and StaleFiles finds it.
         }
     }
 }

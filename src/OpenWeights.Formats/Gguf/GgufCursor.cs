@@ -37,10 +37,10 @@ internal sealed class GgufCursor(Stream stream, string path)
     public ulong UInt64() => BinaryPrimitives.ReadUInt64LittleEndian(Take(8));
 
     /// <summary>A number of things that need at least so many bytes each.</summary>
-    public int Count(int leastBytes, string what)
+    public int Count(int minBytes, string what)
     {
         var count = UInt64();
-        return count <= (ulong)(Left / leastBytes) && count <= (ulong)Array.MaxLength
+        return count <= (ulong)(Left / minBytes) && count <= (ulong)Array.MaxLength
             ? (int)count
             : throw Error($"{what} is said to have {count} items, more than the file can hold");
     }

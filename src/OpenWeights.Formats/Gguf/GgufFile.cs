@@ -10,7 +10,7 @@ namespace OpenWeights.Formats.Gguf;
 public sealed class GgufFile : IDisposable
 {
     internal const int DefaultAlignment = 32;
-    private const int MostDimensions = 4;
+    private const int MaxDimensions = 4;
 
     private readonly SafeFileHandle file;
     private readonly Dictionary<string, GgufTensorInfo> byName = new(StringComparer.Ordinal);
@@ -155,9 +155,9 @@ public sealed class GgufFile : IDisposable
     {
         var name = cursor.Text();
         var rank = cursor.UInt32();
-        if (rank > MostDimensions)
+        if (rank > MaxDimensions)
         {
-            throw cursor.Error($"the tensor {Wording.Quote(name)} has {rank} dimensions, more than the format's {MostDimensions}");
+            throw cursor.Error($"the tensor {Wording.Quote(name)} has {rank} dimensions, more than the format's {MaxDimensions}");
         }
 
         var shape = new long[rank];

@@ -12,9 +12,9 @@ internal sealed class WordCache
     /// <summary>Longer words are not kept (and their ranges would not fit).</summary>
     public const int LongestWord = 256;
 
-    private const int MostEntries = 1 << 17;
-    private const int MostCharacters = 1 << 21;
-    private const int MostValues = 1 << 21;
+    private const int MaxEntries = 1 << 17;
+    private const int MaxCharacters = 1 << 21;
+    private const int MaxValues = 1 << 21;
 
     private Entry[] _entries = new Entry[1 << 10];
     private char[] _characters = new char[1 << 12];
@@ -119,7 +119,7 @@ internal sealed class WordCache
 
     private void MakeRoom(int characters, int values)
     {
-        if (_entryCount >= MostEntries || _characterCount + characters > MostCharacters || _valueCount + values > MostValues)
+        if (_entryCount >= MaxEntries || _characterCount + characters > MaxCharacters || _valueCount + values > MaxValues)
         {
             Array.Clear(_entries);
             _entryCount = _characterCount = _valueCount = 0;

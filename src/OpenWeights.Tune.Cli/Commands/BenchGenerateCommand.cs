@@ -2,7 +2,8 @@ using System.CommandLine;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Benchmarks;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 

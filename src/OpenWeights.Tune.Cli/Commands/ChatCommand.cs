@@ -1,8 +1,7 @@
 using System.CommandLine;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Cli.Commands;
 

@@ -4,8 +4,8 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -38,7 +38,7 @@ internal sealed class ChatLoop : IDisposable
     private readonly TextWriter _notes;
     private readonly ChatRenderer _renderer;
     private readonly JsonArray _messages = [];
-    private readonly TextMemory _memory = new();
+    private readonly PromptCache _memory = new();
     private CancellationTokenSource? _answer;
     private string? _adapter;
     private string? _system;
@@ -182,15 +182,15 @@ internal sealed class ChatLoop : IDisposable
     {
         _messages.Add(Message("user", text));
         var prompt = _tokenizer.Encode(_renderer.Render(_messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false);
-        var room = ModelRoom.Of(_model.Config).Tokens - prompt.Length;
+        var room = ContextLimit.Of(_model.Config).Tokens - prompt.Length;
         if (room < 1)
         {
             _messages.RemoveAt(_messages.Count - 1);
-            _notes.WriteLine($"the conversation has {prompt.Length} tokens and the model room for {ModelRoom.Of(_model.Config).Tokens}; /reset, or say it shorter.");
+            _notes.WriteLine($"the conversation has {prompt.Length} tokens and the model room for {ContextLimit.Of(_model.Config).Tokens}; /reset, or say it shorter.");
             return;
         }
 
-        var stops = new StopTexts(_stops, _output);
+        var stops = new StopSequences(_stops, _output);
         var decoder = _tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
         var (count, started) = (0, Stopwatch.GetTimestamp());
         using var answer = CancellationTokenSource.CreateLinkedTokenSource(Signals.Stop);

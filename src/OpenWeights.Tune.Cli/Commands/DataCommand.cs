@@ -4,7 +4,9 @@ using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -31,7 +33,7 @@ internal static class DataCommand
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model));
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, preferences, ModelRoom.Of(decoder, config.Model.MaxPositions));
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, preferences, ContextLimit.Of(decoder, config.Model.MaxPositions));
         return (RunDefaults.Fit(config, data).Data, tokenizer);
     }
 

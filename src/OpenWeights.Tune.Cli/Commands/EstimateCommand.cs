@@ -1,7 +1,6 @@
 using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training;
 using OpenWeights.Tune.Training.Memory;
 

@@ -2,8 +2,9 @@ using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -23,7 +24,7 @@ internal static class EvaluateCommand
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     // Messages about rows speak of the options in the settings' place.
-    private static readonly SettingWords s_words = new(new Dictionary<string, string>(DataOptions.Words)
+    private static readonly SettingNames s_words = new(new Dictionary<string, string>(DataOptions.Words)
     {
         ["data.max_length"] = "--max-length",
         ["data.over_length"] = "--over-length",
@@ -54,7 +55,7 @@ internal static class EvaluateCommand
             new RowTokenizer(session.Loaded.Folder.FolderPath, arguments.GetValue(s_trainOn)!, session.ChatTemplate),
             session.Model.Config.VocabularySize,
             pack: false,
-            arguments.GetValue(s_maxPositions) is { } most ? new ModelRoom(most, "--max-positions") : ModelRoom.Of(session.Model.Config),
+            arguments.GetValue(s_maxPositions) is { } most ? new ContextLimit(most, "--max-positions") : ContextLimit.Of(session.Model.Config),
             s_words);
         foreach (var warning in rows.Report.Warnings)
         {

@@ -2,9 +2,9 @@ using System.CommandLine;
 using System.Globalization;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Export.Comparison;
+using OpenWeights.Tune.Comparison;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Export.Gguf;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Cli.Commands;

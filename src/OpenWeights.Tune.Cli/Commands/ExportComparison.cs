@@ -1,7 +1,7 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Export.Comparison;
+using OpenWeights.Tune.Comparison;
 
 namespace OpenWeights.Tune.Cli.Commands;
 

@@ -4,13 +4,14 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
-using OpenWeights.Tune.Export.Comparison;
 using OpenWeights.Tune.Export.Gguf;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
+using OpenWeights.Tune.Comparison;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models.Weights;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -27,7 +28,7 @@ internal sealed class ExportWork : IDisposable
     private readonly bool _anyBase;
     private LoadedModel? _base;
     private AdapterSet? _adapters;
-    private bool _isOutline;
+    private bool _isMeta;
 
     internal ExportWork(string model, IReadOnlyList<AdapterChoice> adapters, string? quantization, string output, bool? verify, string device, bool anyBase)
     {
@@ -104,7 +105,7 @@ internal sealed class ExportWork : IDisposable
         else
         {
             OpenBase();
-            using var none = new AdapterMix([]);
+            using var none = new CombinedAdapter([]);
             unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card);
         }
 
@@ -174,11 +175,11 @@ internal sealed class ExportWork : IDisposable
     // Without an adapter the decoder is not needed, so a base of a family that only llama.cpp runs can be written too.
     private bool IsPlainCopy => _choices.Count == 0 && _quantization is null;
 
-    // An outline is enough for most adapters, and then a tensor at a time is in memory.
+    // Meta weights are enough for most adapters, and then a tensor at a time is in memory.
     private void OpenBase()
     {
-        _isOutline = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
-        Use(_isOutline ? ModelLoader.Outline(_modelPath) : Load(), ModelSession.Warn);
+        _isMeta = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
+        Use(_isMeta ? ModelLoader.LoadMeta(_modelPath) : Load(), ModelSession.Warn);
     }
 
     private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization));
@@ -240,14 +241,14 @@ internal sealed class ExportWork : IDisposable
         return false;
     }
 
-    // An outline computes nothing.
+    // Meta weights compute nothing.
     private void LoadBase()
     {
-        if (_base is null || _isOutline)
+        if (_base is null || _isMeta)
         {
             Dispose();
             Use(Load(), warn: null);
-            _isOutline = false;
+            _isMeta = false;
         }
     }
 

@@ -2,8 +2,8 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -48,7 +48,7 @@ internal static class GenerateCommand
 
         // Of several texts at a time only the first could be shown as it comes, so all are shown at the end.
         var live = !json && prompts.Count == 1;
-        var stops = prompts.Select(_ => new StopTexts(s_sampling.Stops(arguments), live ? Console.Out : null)).ToList();
+        var stops = prompts.Select(_ => new StopSequences(s_sampling.Stops(arguments), live ? Console.Out : null)).ToList();
         var decoders = prompts.Select(_ => session.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true)).ToList();
         var generator = new TextGenerator(session.Model, s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer)));
         var started = Stopwatch.GetTimestamp();
@@ -69,8 +69,8 @@ internal static class GenerateCommand
 
         if (generated.Any(static g => g.IsFull))
         {
-            var room = ModelRoom.Of(session.Model.Config);
-            Console.Error.WriteLine($"warning: a text ended because the model has room for {room.Tokens} tokens with the prompt ({room.Because}).");
+            var room = ContextLimit.Of(session.Model.Config);
+            Console.Error.WriteLine($"warning: a text ended because the model has room for {room.Tokens} tokens with the prompt ({room.Reason}).");
         }
 
         if (arguments.GetValue(s_prompt) is { Length: > 0 } && session.Tokenizer.ChatTemplateText is not null && stops.Exists(static s => s.Text.Length == 0))

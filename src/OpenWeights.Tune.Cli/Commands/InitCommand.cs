@@ -1,7 +1,7 @@
 using System.CommandLine;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Torch;

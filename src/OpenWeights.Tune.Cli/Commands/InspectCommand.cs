@@ -6,8 +6,8 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Generation;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models.Weights;
 
 namespace OpenWeights.Tune.Cli.Commands;
 

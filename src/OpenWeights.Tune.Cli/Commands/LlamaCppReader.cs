@@ -2,8 +2,8 @@ using System.Text.Json.Nodes;
 using OpenWeights.LlamaCpp;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tokenizers.Templates;
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Export.Comparison;
+using OpenWeights.Tune.Comparison;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Cli.Commands;
 

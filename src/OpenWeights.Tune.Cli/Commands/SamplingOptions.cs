@@ -1,5 +1,5 @@
 using System.CommandLine;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Decoding;
 
 namespace OpenWeights.Tune.Cli.Commands;
 

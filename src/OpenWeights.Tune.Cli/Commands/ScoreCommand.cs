@@ -3,7 +3,8 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Cli.Output;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Formats;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -91,10 +92,10 @@ internal static class ScoreCommand
             throw new InvalidDataException($"{place}: token id {bad} is not one of the model's {model.Config.VocabularySize} tokens.");
         }
 
-        var room = ModelRoom.Of(model.Config);
+        var room = ContextLimit.Of(model.Config);
         if (ids.Length > room.Tokens)
         {
-            Console.Error.WriteLine($"warning: {place}: {ids.Length} tokens are more than the model was made for ({room.Tokens}, by {room.Because}); its scores beyond them mean little.");
+            Console.Error.WriteLine($"warning: {place}: {ids.Length} tokens are more than the model was made for ({room.Tokens}, by {room.Reason}); its scores beyond them mean little.");
         }
 
         var input = tensor(Array.ConvertAll(ids, static i => (long)i), [1, ids.Length], device: model.Device);

@@ -4,8 +4,6 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Evaluation;
-using OpenWeights.Tune.Generation;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;

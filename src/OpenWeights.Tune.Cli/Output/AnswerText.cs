@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Evaluation;
 
 namespace OpenWeights.Tune.Cli.Output;
 
@@ -7,9 +7,9 @@ internal static class AnswerText
 {
     private const int Samples = 3;
 
-    internal static void Write(TextWriter output, IReadOnlyList<Answer>? before, IReadOnlyList<Answer> after, AskedRows asked)
+    internal static void Write(TextWriter output, IReadOnlyList<Answer>? before, IReadOnlyList<Answer> after, EvaluationRows asked)
     {
-        output.WriteLine(asked == AskedRows.Trained ? $"On {after.Count} of the rows that were trained on, since there are no others:" : $"On {after.Count} eval rows that were not trained on:");
+        output.WriteLine(asked == EvaluationRows.Trained ? $"On {after.Count} of the rows that were trained on, since there are no others:" : $"On {after.Count} eval rows that were not trained on:");
         output.WriteLine($"  exactly right before training: {(before is null ? "not measured in this part of the run" : Share(before))}");
         output.WriteLine($"  exactly right after training:  {Share(after)}");
         for (var i = 0; i < Math.Min(Samples, after.Count); i++)

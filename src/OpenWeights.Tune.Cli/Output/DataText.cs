@@ -1,24 +1,25 @@
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
 
 namespace OpenWeights.Tune.Cli.Output;
 
 /// <summary>What became of data in lines.</summary>
 internal static class DataText
 {
-    private const int MostFiles = 20;
+    private const int MaxFiles = 20;
     private const int HistogramRows = 12;
     private const int HistogramWidth = 40;
 
     internal static IEnumerable<string> Lines(string name, DataReport report, int maxLength)
     {
-        foreach (var file in report.Files.Take(MostFiles))
+        foreach (var file in report.Files.Take(MaxFiles))
         {
             yield return $"{name,-9} {file.Path}: {file.Format}, {Rows(file.Rows)}";
         }
 
-        if (report.Files.Count > MostFiles)
+        if (report.Files.Count > MaxFiles)
         {
-            yield return $"          ... and {report.Files.Count - MostFiles} more {(report.Files.Count == MostFiles + 1 ? "file" : "files")}";
+            yield return $"          ... and {report.Files.Count - MaxFiles} more {(report.Files.Count == MaxFiles + 1 ? "file" : "files")}";
         }
 
         yield return $"          {Rows(report.Rows)}, {Amount.Count(report.Tokens)} tokens, {Amount.Count(report.TargetTokens)} of them trained, the longest row {report.Longest}";
@@ -40,7 +41,7 @@ internal static class DataText
     }
 
     /// <summary>The rows' lengths as bars.</summary>
-    internal static IEnumerable<string> Histogram(IRowList rows)
+    internal static IEnumerable<string> Histogram(RowList rows)
     {
         var lengths = Enumerable.Range(0, rows.Count).Select(rows.LengthOf).ToList();
         var width = Math.Max(1, (lengths.Max() + HistogramRows) / HistogramRows);
@@ -55,7 +56,7 @@ internal static class DataText
     }
 
     /// <summary>The longest and the shortest rows.</summary>
-    internal static IEnumerable<string> Extremes(IRowList rows, int count)
+    internal static IEnumerable<string> Extremes(RowList rows, int count)
     {
         var order = Enumerable.Range(0, rows.Count).OrderByDescending(rows.LengthOf).ToList();
         string Line(int row) => $"{rows.LengthOf(row),9} tokens  {rows[row].Source}";

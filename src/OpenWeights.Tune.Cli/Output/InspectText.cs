@@ -6,11 +6,11 @@ namespace OpenWeights.Tune.Cli.Output;
 /// <summary>What owt inspect found, for people: a line for each thing, and the tensors counted unless all are wanted.</summary>
 internal static class InspectText
 {
-    private const int LeastWidth = 18;
+    private const int MinWidth = 18;
 
     internal static void Write(TextWriter output, JsonObject found, bool tensors)
     {
-        var width = Math.Max(LeastWidth, found.Where(static p => IsLine(p.Value)).Max(static p => p.Key.Length));
+        var width = Math.Max(MinWidth, found.Where(static p => IsLine(p.Value)).Max(static p => p.Key.Length));
         foreach (var (key, value) in found)
         {
             switch (key)

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Output;

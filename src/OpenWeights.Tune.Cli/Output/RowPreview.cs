@@ -1,6 +1,6 @@
 using System.Text;
 using OpenWeights.Tokenizers;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Cli.Output;
 
@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Cli.Output;
 /// <param name="inColour">Whether trained tokens are coloured.</param>
 internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool inColour)
 {
-    private const int MostDocuments = 8;
+    private const int MaxDocuments = 8;
     private readonly (string Begin, string End) _mark = inColour ? ("\u001b[32m", "\u001b[0m") : ("[", "]");
 
     /// <summary>Whether stdout shows colours.</summary>
@@ -36,16 +36,16 @@ internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool i
 
         output.WriteLine($"  {row.Documents.Length} rows packed into one ({row.Ids.Length} tokens, {row.CountTargets()} trained); they do not see each other:");
         var (start, sources) = (0, row.Source.Split("; "));
-        for (var i = 0; i < Math.Min(row.Documents.Length, MostDocuments); i++)
+        for (var i = 0; i < Math.Min(row.Documents.Length, MaxDocuments); i++)
         {
             output.WriteLine($"    {(sources.Length == row.Documents.Length ? sources[i] : $"row {i + 1}")} ({row.Documents[i]} tokens)");
             output.WriteLine($"      {Text(row, start, row.Documents[i])}");
             start += row.Documents[i];
         }
 
-        if (row.Documents.Length > MostDocuments)
+        if (row.Documents.Length > MaxDocuments)
         {
-            output.WriteLine($"    ... and {row.Documents.Length - MostDocuments} more");
+            output.WriteLine($"    ... and {row.Documents.Length - MaxDocuments} more");
         }
     }
 

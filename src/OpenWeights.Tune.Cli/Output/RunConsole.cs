@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Evaluation;
-using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Training;
 using OpenWeights.Tune.Training.Recording;
 using Spectre.Console;
@@ -25,7 +24,7 @@ internal sealed class RunConsole : IRunListener
     private readonly bool _isNarrow;
     private readonly long _started = Stopwatch.GetTimestamp();
     private readonly Dictionary<string, IReadOnlyList<Answer>> _answers = [];
-    private AskedRows _asked;
+    private EvaluationRows _asked;
     private ProgressContext? _progress;
     private ProgressTask? _task;
     private long _firstStep = -1;
@@ -129,7 +128,7 @@ internal sealed class RunConsole : IRunListener
         {
             _answers[scores.When] = answers;
             _asked = scores.Asked;
-            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} {(scores.Asked == AskedRows.Trained ? "" : "eval ")}answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}");
+            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} {(scores.Asked == EvaluationRows.Trained ? "" : "eval ")}answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}");
             return;
         }
 

@@ -1,4 +1,5 @@
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
@@ -67,7 +68,7 @@ public static class AdapterEffect
             updates++;
         }
 
-        return updates > 0 && (magnitudes.Count == 0 || (model is { IsOutline: false } && magnitudes.TrueForAll(m => IsOfBase(model, weights, m))));
+        return updates > 0 && (magnitudes.Count == 0 || (model is { IsMeta: false } && magnitudes.TrueForAll(m => IsOfBase(model, weights, m))));
     }
 
     // Where B is zero, a magnitude is what the norm of the base's own row is, but for rounding.

@@ -7,7 +7,7 @@ public sealed class AdapterSet : IDisposable
 {
     private readonly CausalLanguageModel _model;
     private readonly Dictionary<string, LoraAdapter> _adapters = [];
-    private AdapterMix? _mix;
+    private CombinedAdapter? _mix;
 
     /// <summary>A set without adapters.</summary>
     /// <param name="model">The base; it stays the caller's.</param>
@@ -22,7 +22,7 @@ public sealed class AdapterSet : IDisposable
     public LoraAdapter this[string name] => _adapters.GetValueOrDefault(name) ?? throw new KeyNotFoundException($"there is no adapter '{name}'; there are {string.Join(", ", Names)}");
 
     /// <summary>What is on the model; null for the base alone.</summary>
-    public AdapterMix? Active => _mix;
+    public CombinedAdapter? Active => _mix;
 
     /// <summary>Reads an adapter from a PEFT folder. It is off until it is used, and what is on stays on.</summary>
     /// <param name="name">The name to use it by.</param>
@@ -38,7 +38,7 @@ public sealed class AdapterSet : IDisposable
             throw new ArgumentException($"there is an adapter '{name}' already", nameof(name));
         }
 
-        AdapterMix.Disable(_model);
+        CombinedAdapter.Disable(_model);
         try
         {
             var adapter = PeftFolder.Load(_model, path, warn, anyBase);
@@ -57,11 +57,11 @@ public sealed class AdapterSet : IDisposable
     public void Use(params IReadOnlyList<(string Name, double Weight)> names)
     {
         ArgumentNullException.ThrowIfNull(names);
-        var mix = names.Count == 0 ? null : new AdapterMix(
+        var mix = names.Count == 0 ? null : new CombinedAdapter(
         [
             .. names.Select(n => (this[n.Name], n.Weight)),
         ]);
-        AdapterMix.Disable(_model);
+        CombinedAdapter.Disable(_model);
         _mix?.Dispose();
         _mix = mix;
         mix?.Enable(_model);

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -64,7 +65,7 @@ internal static class AdapterTargets
             {
                 yield return ("target_modules", unfit);
             }
-            else if (module is LinearLayer layer && config.Start == LoraStart.Pissa && config.RankOf(name) > Math.Min(layer.InFeatures, layer.OutFeatures))
+            else if (module is LinearLayer layer && config.Init == LoraInit.Pissa && config.RankOf(name) > Math.Min(layer.InFeatures, layer.OutFeatures))
             {
                 yield return ("init_lora_weights", TooHighForPissa(name, layer, config.RankOf(name)));
             }
@@ -72,7 +73,7 @@ internal static class AdapterTargets
     }
 
     /// <summary>Why an embedding cannot be adapted so; null where it can.</summary>
-    internal static string? Unfit(LoraConfig config, string module) => config.UseDora || config.Start == LoraStart.Pissa || config.LoraBias
+    internal static string? Unfit(LoraConfig config, string module) => config.UseDora || config.Init == LoraInit.Pissa || config.LoraBias
         ? $"{module}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights pissa here; leave it out of target_modules, or train it whole with modules_to_save."
         : null;
 

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -124,7 +125,7 @@ internal sealed class BaseFingerprint
             return new Sample(name, shape, [.. places.Select(p => Read(files, entry, (p.Row * entry.Shape[1]) + p.Column))], entry.IsQuantized || files.HoldsQuantizedValues);
         }
 
-        return model.IsOutline ? null : Held(name, module, shape, places);
+        return model.IsMeta ? null : Held(name, module, shape, places);
     }
 
     // What the model holds itself, without what adapters put in its place.

@@ -1,5 +1,5 @@
-using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

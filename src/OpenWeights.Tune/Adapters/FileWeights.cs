@@ -1,4 +1,5 @@
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
@@ -13,7 +14,7 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
     {
         OutputBias = config.LoraBias ? Read($"{module}.lora_B.bias") : null,
         Magnitude = config.UseDora ? Read($"{module}.lora_magnitude_vector") : null,
-        Start = config.Start == LoraStart.Pissa ? Start(module, layer, rank) : null,
+        Start = config.Init == LoraInit.Pissa ? Start(module, layer, rank) : null,
     };
 
     public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank) => (Read($"{module}.lora_embedding_A"), Read($"{module}.lora_embedding_B"));

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -12,14 +13,14 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        if (config.Start == LoraStart.Pissa)
+        if (config.Init == LoraInit.Pissa)
         {
             return Pissa(module, layer, rank, config.ScaleOf(module));
         }
 
         var bound = 1 / Math.Sqrt(layer.InFeatures);
         var random = empty([rank, layer.InFeatures], float32);
-        random = config.Start == LoraStart.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
+        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
         var (a, b) = (random.to(float32, model.Device), zeros([layer.OutFeatures, rank], float32, model.Device));
         using Scalar scale = config.ScaleOf(module);
         return new LoraWeights(scope.Detach(a), scope.Detach(b))

@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Layers;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -23,4 +23,19 @@ internal interface IAdapterWeights
     /// <param name="fileName">Its name in PEFT's file.</param>
     /// <param name="slot">The slot.</param>
     Parameter? Frozen(string fileName, WeightSlot slot);
+}
+
+/// <summary>The tensors of a LoRA layer, float32 on the model's device and in no dispose scope; they become the layer's.</summary>
+/// <param name="A">[rank, in].</param>
+/// <param name="B">[out, rank].</param>
+internal sealed record LoraWeights(Tensor A, Tensor B)
+{
+    /// <summary>lora_bias, [out].</summary>
+    internal Tensor? OutputBias { get; init; }
+
+    /// <summary>DoRA's magnitude, [out].</summary>
+    internal Tensor? Magnitude { get; init; }
+
+    /// <summary>PiSSA's A and B at the start.</summary>
+    internal (Tensor A, Tensor B)? Start { get; init; }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

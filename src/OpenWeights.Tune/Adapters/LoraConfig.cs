@@ -40,7 +40,7 @@ public sealed record LoraConfig
     public bool UseDora { get; init; }
 
     /// <summary>init_lora_weights: how the update starts.</summary>
-    public LoraStart Start { get; init; }
+    public LoraInit Init { get; init; }
 
     /// <summary>use_rslora: whether the update counts alpha / sqrt r (Kalajdzievski, 2023).</summary>
     public bool UseRslora { get; init; }
@@ -95,4 +95,30 @@ public sealed record LoraConfig
 
         return null;
     }
+}
+
+/// <summary>How a LoRA update starts (PEFT's init_lora_weights).</summary>
+public enum LoraInit
+{
+    /// <summary>true: A uniform within 1 / sqrt(in), B zero, so that it starts as nothing.</summary>
+    Kaiming,
+
+    /// <summary>gaussian: A normal with a standard deviation of 1 / rank, B zero.</summary>
+    Gaussian,
+
+    /// <summary>pissa: the weight's largest singular values and vectors (Meng et al., 2024), less themselves: nothing again.</summary>
+    Pissa,
+}
+
+/// <summary>Which biases of the base an adapter trains along (PEFT's bias).</summary>
+public enum BiasTraining
+{
+    /// <summary>none.</summary>
+    None,
+
+    /// <summary>all: every bias of the model.</summary>
+    All,
+
+    /// <summary>lora_only: those of the adapted layers.</summary>
+    LoraOnly,
 }

@@ -1,6 +1,6 @@
-using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Projections;
-using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Projections;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -52,7 +52,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     public Parameter? Magnitude { get; }
 
     /// <summary>The update where it is all that the adapter does now: no magnitude, no start or bias of its own, nothing left out of the input.</summary>
-    internal LowRankUpdate? PlainUpdate =>
+    LowRankUpdate? ILinearAdapter.PlainUpdate =>
         Magnitude is null && _start is null && OutputBias is null && A.dtype == float32 && !(_training && Dropout > 0) ? new LowRankUpdate(A, B, (float)Scale) : null;
 
     /// <summary>Whether the update counts from a start of its own, s (B A - B0 A0).</summary>

@@ -67,7 +67,7 @@ internal static class PeftConfig
             LoraBias = settings.Flag("lora_bias"),
             UseDora = settings.Flag("use_dora"),
             EnsureWeightTying = settings.Flag("ensure_weight_tying"),
-            Start = Start(json["init_lora_weights"]) ?? throw Error(
+            Init = Start(json["init_lora_weights"]) ?? throw Error(
                 "init_lora_weights",
                 $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be done again here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which makes a plain LoRA of it."),
             RankPattern = settings.Map("rank_pattern", static (s, key, value) => s.Int(key, value)),
@@ -87,7 +87,7 @@ internal static class PeftConfig
         // A place on the machine that an adapter comes from is no name.
         json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
         json["inference_mode"] = true;
-        if (config.Start == LoraStart.Pissa)
+        if (config.Init == LoraInit.Pissa)
         {
             // rsLoRA counts alpha / sqrt(r), so sqrt(2) keeps it.
             var factor = config.UseRslora ? Math.Sqrt(2) : 2;
@@ -113,7 +113,7 @@ internal static class PeftConfig
         ["exclude_modules"] = Node(config.Excluded),
         ["fan_in_fan_out"] = false,
         ["inference_mode"] = true,
-        ["init_lora_weights"] = config.Start == LoraStart.Gaussian ? "gaussian" : true,
+        ["init_lora_weights"] = config.Init == LoraInit.Gaussian ? "gaussian" : true,
         ["layers_pattern"] = config.LayersPattern.Count == 0 ? null : Names(config.LayersPattern),
         ["layers_to_transform"] = config.LayersToTransform.Count == 0 ? null : new JsonArray([.. config.LayersToTransform.Select(static l => (JsonNode)l)]),
         ["lora_alpha"] = Number(config.Alpha),
@@ -147,11 +147,11 @@ internal static class PeftConfig
     };
 
     // Null for the starts that change the base: olora, corda, loftq, lora_ga and pissa with a randomised decomposition.
-    private static LoraStart? Start(JsonNode? node) => node?.ToString() switch
+    private static LoraInit? Start(JsonNode? node) => node?.ToString() switch
     {
-        null or "true" or "false" or "eva" or "orthogonal" => LoraStart.Kaiming,
-        "gaussian" => LoraStart.Gaussian,
-        "pissa" => LoraStart.Pissa,
+        null or "true" or "false" or "eva" or "orthogonal" => LoraInit.Kaiming,
+        "gaussian" => LoraInit.Gaussian,
+        "pissa" => LoraInit.Pissa,
         _ => null,
     };
 

@@ -1,4 +1,5 @@
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -7,7 +8,7 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>Compares an adapter's file with what its settings and the base ask for, before any tensor is read.</summary>
 internal sealed class PeftFileCheck
 {
-    private const int MostListed = 6;
+    private const int MaxListed = 6;
     private readonly Dictionary<string, long[]> _wanted = [];
     private readonly Dictionary<string, long[]> _possible = [];
     private readonly List<string> _biases = [];
@@ -63,7 +64,7 @@ internal sealed class PeftFileCheck
 
         if (problems.Count > 0)
         {
-            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model ({problems.Count} tensors){(made is null ? "" : $"; it was made for {made}")}:\n  {string.Join("\n  ", problems.Take(MostListed))}{(problems.Count > MostListed ? $"\n  and {problems.Count - MostListed} more" : "")}");
+            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model ({problems.Count} tensors){(made is null ? "" : $"; it was made for {made}")}:\n  {string.Join("\n  ", problems.Take(MaxListed))}{(problems.Count > MaxListed ? $"\n  and {problems.Count - MaxListed} more" : "")}");
         }
 
         if (check._biases.Count > 0 && !check._biases.Any(b => file.TryGetTensor(PeftFolder.Prefix + b, out _)))

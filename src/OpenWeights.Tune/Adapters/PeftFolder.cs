@@ -1,6 +1,7 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -78,7 +79,7 @@ public static class PeftFolder
         Path.Combine(AdapterFolder.Find(path) ?? path, TemplateName) is var file && File.Exists(file) ? File.ReadAllText(file) : null;
 
     /// <summary>Whether an adapter can only be read, merged and written beside its base's values, and not on an outline
-    /// (<see cref="ModelLoader.Outline"/>): it starts from them, goes on from them, or holds them.</summary>
+    /// (<see cref="ModelLoader.LoadMeta"/>): it starts from them, goes on from them, or holds them.</summary>
     /// <param name="path">The adapter's folder.</param>
     /// <exception cref="InvalidDataException">The adapter is of another kind.</exception>
     public static bool NeedsBaseValues(string path)
@@ -86,7 +87,7 @@ public static class PeftFolder
         var folder = AdapterFolder.Open(path);
         var config = PeftConfig.Read(folder.Config, Path.Combine(folder.FolderPath, AdapterFolder.ConfigName), out _);
         using var weights = folder.OpenWeights();
-        return config.Start == LoraStart.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
+        return config.Init == LoraInit.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
             || weights.Tensors.Any(static t => t.Name.Split('.').Any(AdapterTargets.IsEmbedding));
     }
 

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;

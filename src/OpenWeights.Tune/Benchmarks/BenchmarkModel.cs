@@ -1,7 +1,7 @@
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Training;
-using OpenWeights.Tune.Training.Optimizers;
 
 namespace OpenWeights.Tune.Benchmarks;
 

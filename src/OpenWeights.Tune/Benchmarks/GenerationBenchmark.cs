@@ -1,7 +1,8 @@
 using System.Diagnostics;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -73,3 +74,28 @@ public static class GenerationBenchmark
         return values[values.Count / 2];
     }
 }
+
+/// <summary>What a generation benchmark runs.</summary>
+public sealed record GenerationBenchmarkOptions
+{
+    /// <summary>The texts that are continued side by side.</summary>
+    public required int BatchSize { get; init; }
+
+    /// <summary>Tokens of a prompt.</summary>
+    public required int PromptLength { get; init; }
+
+    /// <summary>Tokens that are generated after each prompt, the first included.</summary>
+    public required int NewTokens { get; init; }
+
+    /// <summary>How often it is measured, after once that is not.</summary>
+    public int Repetitions { get; init; } = 3;
+}
+
+/// <summary>What a generation benchmark measured.</summary>
+/// <param name="PromptTokensPerSecond">Tokens of all prompts over the median seconds from the start to the first new tokens.</param>
+/// <param name="DecodeTokensPerSecond">New tokens of all texts over the seconds that the median step takes.</param>
+/// <param name="PromptSeconds">The median seconds from the start to the first new tokens.</param>
+/// <param name="StepSeconds">The median seconds from a token of each text to the next.</param>
+/// <param name="PeakMemoryBytes">The most physical memory that the process has held.</param>
+public sealed record GenerationBenchmarkResult(
+    double PromptTokensPerSecond, double DecodeTokensPerSecond, double PromptSeconds, double StepSeconds, long PeakMemoryBytes);

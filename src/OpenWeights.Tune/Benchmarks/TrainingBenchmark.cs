@@ -1,10 +1,13 @@
 using System.Diagnostics;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Torch.Memory;
 using OpenWeights.Tune.Training;
+using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks;
 
@@ -36,7 +39,7 @@ public static class TrainingBenchmark
             },
         };
         var total = options.WarmupSteps + options.Steps;
-        var rows = new RunRows(RandomRows(options, total * options.BatchSize), shuffle: false, Seed, options.BatchSize, accumulation: 1);
+        var rows = new BatchSampler(RandomRows(options, total * options.BatchSize), shuffle: false, Seed, options.BatchSize, accumulation: 1);
         using var trainer = new Trainer(trained, new SupervisedObjective(), rows, config, total);
         var (seconds, updates, rates, shares, loss) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), 0.0);
         var operations = OperationsPerToken(trained, options) * options.BatchSize * options.RowLength;
@@ -99,3 +102,50 @@ public static class TrainingBenchmark
         return (options.Rank is null ? 6.0 * matrices : (4.0 * matrices) + (6.0 * trained.Parameters.Sum(static p => p.Parameter.numel()))) + attention;
     }
 }
+
+/// <summary>What a training benchmark runs.</summary>
+public sealed record TrainingBenchmarkOptions
+{
+    /// <summary>The sizes of the model, a Llama with random weights.</summary>
+    public required ModelShape Shape { get; init; }
+
+    /// <summary>Tokens of a row.</summary>
+    public required int RowLength { get; init; }
+
+    /// <summary>Rows of a step.</summary>
+    public required int BatchSize { get; init; }
+
+    /// <summary>The rank of a LoRA adapter on all linear layers; null trains all weights.</summary>
+    public int? Rank { get; init; }
+
+    /// <summary>The dtype of the model's weights.</summary>
+    public ScalarType DType { get; init; } = float32;
+
+    /// <summary>Where to train.</summary>
+    public Device Device { get; init; } = CPU;
+
+    /// <summary>What of layers is computed again in backward, by its name in a config.</summary>
+    public string ActivationCheckpointing { get; init; } = "none";
+
+    /// <summary>The steps that are measured.</summary>
+    public int Steps { get; init; } = 8;
+
+    /// <summary>The steps before those.</summary>
+    public int WarmupSteps { get; init; } = 2;
+}
+
+/// <summary>What a training benchmark measured.</summary>
+/// <param name="TokensPerSecond">Tokens of a step over the median step's seconds.</param>
+/// <param name="PeakMemoryBytes">The most physical memory that the process has held.</param>
+/// <param name="PeakTensorBytes">Of it, the most that large tensors took at once, weights included; null where that is not known.</param>
+/// <param name="EstimatedMemoryBytes">What was to be expected of it.</param>
+/// <param name="Loss">The loss of the last step.</param>
+/// <param name="StepSeconds">The median step.</param>
+/// <param name="UpdateSeconds">Of it, the median of the gradients' norm and the optimizer's step.</param>
+/// <param name="MatrixRate">How fast the machine multiplies matrices of the model's dtype, in floating-point operations per second.</param>
+/// <param name="Utilization">
+/// Useful operations per second over <paramref name="MatrixRate"/>: 6 a matrix parameter and token where it is trained, 4 where it is
+/// frozen, and 12 x tokens x width a token and layer for attention; recomputation is not counted.
+/// </param>
+public sealed record TrainingBenchmarkResult(
+    double TokensPerSecond, long PeakMemoryBytes, long? PeakTensorBytes, long EstimatedMemoryBytes, double Loss, double StepSeconds, double UpdateSeconds, double MatrixRate, double Utilization);

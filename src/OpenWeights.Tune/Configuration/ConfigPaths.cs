@@ -1,7 +1,3 @@
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Data.Files;
-using OpenWeights.Tune.Models;
-
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>
@@ -61,10 +57,10 @@ internal sealed class ConfigPaths(string folder)
 
     private static bool IsPatternOf(string path)
     {
-        while (DataPaths.HasWildcard(path))
+        while (UserPath.HasWildcard(path))
         {
             path = Path.GetDirectoryName(path) ?? ".";
-            if (!DataPaths.HasWildcard(path))
+            if (!UserPath.HasWildcard(path))
             {
                 return Directory.Exists(path);
             }

@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Configuration;

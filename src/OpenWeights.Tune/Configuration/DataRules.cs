@@ -1,6 +1,5 @@
 using System.Globalization;
 using OpenWeights.Tokenizers.Templates;
-using OpenWeights.Tune.Data.Formats;
 
 namespace OpenWeights.Tune.Configuration;
 
@@ -29,15 +28,15 @@ internal static class DataRules
                 yield return (key + ".delimiter", $"'{source.Delimiter}' is not a single character; use one such as \";\" or \"\\t\".");
             }
 
-            foreach (var field in source.Fields.Keys.Where(static f => !FieldMap.Known.Contains(f)))
+            foreach (var field in source.Fields.Keys.Where(static f => !RowFields.Names.Contains(f)))
             {
-                var nearest = Spelling.Nearest(field, FieldMap.Known);
-                yield return ($"{key}.fields.{field}", $"there is no such field; {(nearest is null ? "" : $"did you mean {nearest}? ")}Known are {string.Join(", ", FieldMap.Known)}.");
+                var nearest = Spelling.Nearest(field, RowFields.Names);
+                yield return ($"{key}.fields.{field}", $"there is no such field; {(nearest is null ? "" : $"did you mean {nearest}? ")}Known are {string.Join(", ", RowFields.Names)}.");
             }
 
-            foreach (var role in source.Roles.Keys.Where(static r => !FieldMap.Roles.Contains(r)))
+            foreach (var role in source.Roles.Keys.Where(static r => !RowFields.Roles.Contains(r)))
             {
-                yield return ($"{key}.roles.{role}", $"there is no such role; known are {string.Join(", ", FieldMap.Roles)}.");
+                yield return ($"{key}.roles.{role}", $"there is no such role; known are {string.Join(", ", RowFields.Roles)}.");
             }
         }
     }

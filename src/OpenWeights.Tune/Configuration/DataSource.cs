@@ -47,3 +47,14 @@ public sealed record DataSource
     [Setting("How many times the rows of this data set come in an epoch; multiplies weight.", Min = 1)]
     public int Repeat { get; init; } = 1;
 }
+
+/// <summary>What data.train.fields and data.train.roles may name.</summary>
+internal static class RowFields
+{
+    /// <summary>The fields that can be named.</summary>
+    internal static readonly string[] Names =
+        ["messages", "role", "content", "tools", "system", "history", "instruction", "input", "output", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
+
+    /// <summary>The roles that can be named.</summary>
+    internal static readonly string[] Roles = ["system", "user", "assistant", "tool"];
+}

@@ -36,3 +36,24 @@ public sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttri
         return text.ToString();
     }
 }
+
+/// <summary>What settings are called in front of whoever reads a message: their names in the YAML file, or options of a command.</summary>
+/// <param name="names">The names of settings that are called otherwise.</param>
+public sealed class SettingNames(IReadOnlyDictionary<string, string> names)
+{
+    /// <summary>The names of the YAML file.</summary>
+    public static SettingNames OfConfig { get; } = new(new Dictionary<string, string>());
+
+    /// <summary>What a setting is called.</summary>
+    /// <param name="setting">Its name in the YAML file, with dots.</param>
+    public string this[string setting] => names.GetValueOrDefault(setting) ?? setting;
+}
+
+/// <summary>A setting that is a text or a list of texts, which may mean different things.</summary>
+/// <param name="Values">The text, or the texts.</param>
+/// <param name="IsList">Whether the file gave a list.</param>
+public sealed record TextOrList(IReadOnlyList<string> Values, bool IsList)
+{
+    /// <summary>Whether modules are named: by a list, or by one bare name, which is a list of one and no pattern.</summary>
+    internal bool IsNames => IsList || Values[0].All(static c => char.IsAsciiLetterOrDigit(c) || c == '_');
+}

@@ -1,5 +1,3 @@
-using OpenWeights.Tune.Models;
-
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The training loop's settings.</summary>
@@ -105,9 +103,9 @@ public sealed record TrainingSection
     /// <summary>The same without its other spellings.</summary>
     public ActivationCheckpointing Checkpointing => ActivationCheckpointing switch
     {
-        "block" or "true" => Models.ActivationCheckpointing.Block,
-        "selective" => Models.ActivationCheckpointing.Selective,
-        _ => Models.ActivationCheckpointing.None,
+        "block" or "true" => Configuration.ActivationCheckpointing.Block,
+        "selective" => Configuration.ActivationCheckpointing.Selective,
+        _ => Configuration.ActivationCheckpointing.None,
     };
 
     /// <summary>What waits in the CPU's memory.</summary>
@@ -123,4 +121,20 @@ public sealed record TrainingSection
     /// <summary>Whether the longest rows go through first.</summary>
     [Setting("Whether the longest rows go through the model once before training, so that a run that does not fit fails at once; left out, on a GPU.")]
     public bool? WorstBatchFirst { get; init; }
+}
+
+/// <summary>What of a layer is kept for backward, and what is computed again there (Chen et al., 2016).</summary>
+public enum ActivationCheckpointing
+{
+    /// <summary>Everything is kept.</summary>
+    None,
+
+    /// <summary>A layer's input is kept; the layer is computed again.</summary>
+    Block,
+
+    /// <summary>
+    /// A layer's input is kept and what its attention gave, which takes longest to compute for its size, the more so the longer rows are. On
+    /// a GPU, whose fused attention is torch's own, every second layer is kept whole instead (as torchtune's selective checkpointing).
+    /// </summary>
+    Selective,
 }

@@ -7,6 +7,9 @@ public static partial class UserPath
 {
     private static string Home => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
 
+    /// <summary>Whether a path is a pattern.</summary>
+    public static bool HasWildcard(string path) => path.AsSpan().ContainsAny('*', '?');
+
     /// <summary>The path that is meant.</summary>
     /// <param name="path">What was written.</param>
     /// <exception cref="ArgumentException">A ~ stands where it is no home folder, or a variable is not set.</exception>

@@ -72,3 +72,9 @@ public sealed record DataReport
     /// <summary>What whoever trains on the chats should know of the template.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
 }
+
+/// <summary>What became of a file of a data set.</summary>
+/// <param name="Path">The file.</param>
+/// <param name="Format">The format that its rows have.</param>
+/// <param name="Rows">The rows that were read of it.</param>
+public sealed record SourceReport(string Path, string Format, long Rows);

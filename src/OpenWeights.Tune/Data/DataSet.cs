@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
@@ -7,14 +8,14 @@ namespace OpenWeights.Tune.Data;
 /// <summary>Files to token rows: read, tokenised, checked, cut or dropped as the config says, and packed.</summary>
 public sealed class DataSet
 {
-    private readonly IReadOnlyList<RowView> _views;
+    private readonly IReadOnlyList<RowSlice> _views;
 
-    internal DataSet(IReadOnlyList<RowView> views, int? packInto, DataReport report)
+    internal DataSet(IReadOnlyList<RowSlice> views, int? packInto, DataReport report)
     {
         _views = views;
         var bins = packInto is { } length ? Packer.Bins([.. views.Select(static v => v.Length)], length) : null;
-        Rows = new StoredRows(views, bins);
-        Documents = new StoredRows(views, null);
+        Rows = new RowList(views, bins);
+        Documents = new RowList(views, null);
         var tokens = views.Sum(static v => (long)v.Length);
         Report = report with
         {
@@ -29,10 +30,10 @@ public sealed class DataSet
     }
 
     /// <summary>The rows as the model will read them.</summary>
-    public IRowList Rows { get; }
+    public RowList Rows { get; }
 
     /// <summary>The rows before they are packed.</summary>
-    public IRowList Documents { get; }
+    public RowList Documents { get; }
 
     /// <summary>Where the rows stand that are used whole, in their order; a row that comes several times has its place as often.</summary>
     internal IEnumerable<string> WholePlaces => _views.Where(static v => v.IsWhole).Select(static v => v.Store.Place(v.Row));
@@ -61,7 +62,7 @@ public sealed class DataSet
     /// <exception cref="InvalidDataException">A row is wrong, has nothing to train, or is too long where that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     public static DataSet Read(
-        IReadOnlyList<DataSource> sources, DataSection config, RowTokenizer tokenizer, int vocabularySize, bool pack, ModelRoom? room = null, SettingWords? words = null)
+        IReadOnlyList<DataSource> sources, DataSection config, RowTokenizer tokenizer, int vocabularySize, bool pack, ContextLimit? room = null, SettingNames? words = null)
     {
         ArgumentNullException.ThrowIfNull(sources);
         ArgumentNullException.ThrowIfNull(config);

@@ -1,11 +1,11 @@
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
 
 /// <summary>What data.over_length and data.untrained_rows do to rows.</summary>
-internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWords words)
+internal sealed class LengthLimit(DataSection config, ContextLimit? room, SettingNames words)
 {
     private const int ExamplesTold = 5;
     private readonly List<(string Place, int Length)> _worst = [];
@@ -33,9 +33,9 @@ internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWo
     internal int Untrained { get; private set; }
 
     /// <summary>The rows of a store within the limits.</summary>
-    internal RowViews Apply(TokenStore store)
+    internal RowSlices Apply(TokenStore store)
     {
-        var kept = new RowViews(store);
+        var kept = new RowSlices(store);
         for (int row = 0, together; row < store.Count; row += together)
         {
             // Of a pair both answers stay, or none.
@@ -84,17 +84,17 @@ internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWo
     // Whether the model is what limits the rows, and not the config.
     private bool IsModels => room is { } model && model.Tokens < config.MaxLength;
 
-    private string Limit => IsModels ? $"the model allows ({room!.Tokens} tokens, by {room.Because})" : $"{words["data.max_length"]} ({config.MaxLength} tokens)";
+    private string Limit => IsModels ? $"the model allows ({room!.Tokens} tokens, by {room.Reason})" : $"{words["data.max_length"]} ({config.MaxLength} tokens)";
 
     // Raising data.max_length does not help a row that the model has no room for.
     private string Advice => IsModels ? $"Shorten the rows, say with {words["model.max_positions"]} that the model can do more, or " : _beyondRoom > 0 ? "Shorten the rows, or " : $"Raise {words["data.max_length"]}, or ";
 
-    private void Add(RowViews kept, TokenStore store, int row)
+    private void Add(RowSlices kept, TokenStore store, int row)
     {
         ref readonly var entry = ref store.Entry(row);
         if (entry.Tokens <= Longest)
         {
-            AddTrained(kept, new RowView(store, row, 0, entry.Tokens));
+            AddTrained(kept, new RowSlice(store, row, 0, entry.Tokens));
             return;
         }
 
@@ -109,7 +109,7 @@ internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWo
                 var length = CutAt(store, row);
                 Truncated++;
                 TruncatedTokens += entry.Tokens - length;
-                AddTrained(kept, new RowView(store, row, 0, length));
+                AddTrained(kept, new RowSlice(store, row, 0, length));
                 break;
             case "split":
                 Divide(kept, store, row);
@@ -120,7 +120,7 @@ internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWo
         }
     }
 
-    private void AddTrained(RowViews kept, RowView view)
+    private void AddTrained(RowSlices kept, RowSlice view)
     {
         if (view.Targets > 0)
         {
@@ -151,7 +151,7 @@ internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWo
     }
 
     // The last token of a part is the first of the next, so that every token but the very first is predicted once.
-    private void Divide(RowViews kept, TokenStore store, int row)
+    private void Divide(RowSlices kept, TokenStore store, int row)
     {
         ref readonly var entry = ref store.Entry(row);
         var format = store.Facts.Files[entry.File].Format;
@@ -163,7 +163,7 @@ internal sealed class LengthLimit(DataSection config, ModelRoom? room, SettingWo
         Split++;
         for (var start = 0; start < entry.Tokens - 1; start += Longest - 1)
         {
-            var part = new RowView(store, row, start, Math.Min(Longest, entry.Tokens - start));
+            var part = new RowSlice(store, row, start, Math.Min(Longest, entry.Tokens - start));
             if (part.Targets > 0)
             {
                 kept.Add(part);

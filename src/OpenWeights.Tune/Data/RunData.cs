@@ -1,5 +1,5 @@
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
@@ -36,7 +36,7 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     /// <exception cref="ConfigException">A setting is wrong.</exception>
     /// <exception cref="InvalidDataException">A row is wrong, has nothing to train, or is too long where that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    public static RunData Read(DataSection config, RowTokenizer tokenizer, int vocabularySize, long seed, bool preferences = false, ModelRoom? room = null)
+    public static RunData Read(DataSection config, RowTokenizer tokenizer, int vocabularySize, long seed, bool preferences = false, ContextLimit? room = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         SettingCheck.Require(config);

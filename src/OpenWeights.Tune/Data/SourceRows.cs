@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
@@ -7,9 +8,9 @@ namespace OpenWeights.Tune.Data;
 /// <summary>The rows of data sets within the limits, each data set's for itself: what a run's rows are chosen from.</summary>
 internal sealed class SourceRows
 {
-    private readonly IReadOnlyList<(DataSource Source, RowViews Rows)> _sources;
+    private readonly IReadOnlyList<(DataSource Source, RowSlices Rows)> _sources;
 
-    private SourceRows(IReadOnlyList<(DataSource Source, RowViews Rows)> sources, DataReport report)
+    private SourceRows(IReadOnlyList<(DataSource Source, RowSlices Rows)> sources, DataReport report)
     {
         _sources = sources;
         Report = report with { Duplicates = CountDuplicates([.. Hashes]) };
@@ -27,15 +28,15 @@ internal sealed class SourceRows
     /// <summary>Reads data sets.</summary>
     /// <exception cref="InvalidDataException">A row is wrong, has nothing to train, or is too long where that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    internal static SourceRows Read(IReadOnlyList<DataSource> sources, DataSection config, StoreCache cache, bool preferences, ModelRoom? room = null, SettingWords? words = null)
+    internal static SourceRows Read(IReadOnlyList<DataSource> sources, DataSection config, StoreCache cache, bool preferences, ContextLimit? room = null, SettingNames? words = null)
     {
-        var (read, stores, cached, limit) = (new List<(DataSource, RowViews)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config, room, words ?? SettingWords.OfConfig));
+        var (read, stores, cached, limit) = (new List<(DataSource, RowSlices)>(), new List<TokenStore>(), new List<string>(), new LengthLimit(config, room, words ?? SettingNames.OfConfig));
         foreach (var source in sources)
         {
             var (store, where) = cache.Get(source);
             if (!preferences)
             {
-                RequirePlain(store, words ?? SettingWords.OfConfig);
+                RequirePlain(store, words ?? SettingNames.OfConfig);
             }
 
             stores.Add(store);
@@ -64,14 +65,14 @@ internal sealed class SourceRows
 
     /// <summary>The rows of an epoch: each data set's as often as its weight and repeat say, evenly mixed.</summary>
     /// <exception cref="InvalidDataException">The weights leave no row.</exception>
-    internal IReadOnlyList<RowView> Weighted(long seed) =>
-        RowMix.Weighted(_sources, seed) is { Count: > 0 } rows ? rows : throw new InvalidDataException("the weights of data.train leave no row; raise them.");
+    internal IReadOnlyList<RowSlice> Weighted(long seed) =>
+        InterleavedRows.Weighted(_sources, seed) is { Count: > 0 } rows ? rows : throw new InvalidDataException("the weights of data.train leave no row; raise them.");
 
     /// <summary>Divides the rows in two by their hashes, so that rows that are the same stay together.</summary>
     /// <param name="fraction">The share of the rows that the second part has at least.</param>
     /// <param name="seed">Which rows it has depends on the seed and on the rows, not on their order.</param>
     /// <exception cref="InvalidDataException">There are too few different rows.</exception>
-    internal (SourceRows Train, IReadOnlyList<RowView> Eval) Split(double fraction, long seed)
+    internal (SourceRows Train, IReadOnlyList<RowSlice> Eval) Split(double fraction, long seed)
     {
         var draws = Hashes.Select(h => RowHash.Mix(h, seed)).ToArray();
         Array.Sort(draws);
@@ -81,12 +82,12 @@ internal sealed class SourceRows
             throw new InvalidDataException($"data.eval_fraction leaves nothing to train on: there are {draws.Length} rows, and too few of them differ. Lower it, or give data.eval files.");
         }
 
-        bool IsEval(RowView row) => RowHash.Mix(row.Hash, seed) <= last;
+        bool IsEval(RowSlice row) => RowHash.Mix(row.Hash, seed) <= last;
         var train = _sources.Select(s => (s.Source, s.Rows.Where(r => !IsEval(r)))).ToList();
-        return (new SourceRows(train, Report) { Report = Report }, RowMix.InTurn([.. _sources.Select(s => s.Rows.Where(IsEval))]));
+        return (new SourceRows(train, Report) { Report = Report }, InterleavedRows.InTurn([.. _sources.Select(s => s.Rows.Where(IsEval))]));
     }
 
-    private static void RequirePlain(TokenStore store, SettingWords words)
+    private static void RequirePlain(TokenStore store, SettingNames words)
     {
         for (var i = 0; i < store.Count; i++)
         {

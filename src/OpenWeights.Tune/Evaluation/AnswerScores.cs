@@ -1,5 +1,4 @@
 using System.Text.Json.Serialization;
-using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Evaluation;
 
@@ -16,7 +15,7 @@ public sealed record AnswerScores
 
     /// <summary>Whose rows were asked.</summary>
     [JsonIgnore]
-    public AskedRows Asked { get; init; }
+    public EvaluationRows Asked { get; init; }
 
     /// <summary>The number of answers.</summary>
     [JsonPropertyName("eval_answers")]
@@ -39,7 +38,7 @@ public sealed record AnswerScores
     /// <param name="when">When they were given.</param>
     /// <param name="answers">At least one answer.</param>
     /// <param name="asked">Whose rows were asked.</param>
-    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, AskedRows asked = AskedRows.Eval)
+    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, EvaluationRows asked = EvaluationRows.Eval)
     {
         ArgumentNullException.ThrowIfNull(answers);
         IReadOnlyList<string> given = [.. answers.Select(static a => a.Given.Trim())];

@@ -1,5 +1,6 @@
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -12,7 +13,7 @@ internal sealed class MergePlan
     internal const string Embedding = "model.embed_tokens.weight";
     internal const string Head = "lm_head.weight";
     private readonly CheckpointWeights _weights;
-    private readonly AdapterMix _adapters;
+    private readonly CombinedAdapter _adapters;
     private readonly Dictionary<string, LinearLayer> _quantized;
     private readonly bool _tied;
 
@@ -22,7 +23,7 @@ internal sealed class MergePlan
     /// <param name="adapters">What is merged in.</param>
     /// <param name="model">The base, whose values count where it holds them quantised; null where it does not.</param>
     /// <exception cref="InvalidDataException">An adapter changes what the base does not have.</exception>
-    internal MergePlan(CheckpointWeights weights, bool tied, AdapterMix adapters, CausalLanguageModel? model)
+    internal MergePlan(CheckpointWeights weights, bool tied, CombinedAdapter adapters, CausalLanguageModel? model)
     {
         (_weights, _tied, _adapters) = (weights, tied, adapters);
         _quantized = model?.LinearLayers.Where(static l => l.Layer.Quantized is not null).ToDictionary(static l => $"{l.Name}.weight", static l => l.Layer) ?? [];

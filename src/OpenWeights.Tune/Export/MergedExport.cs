@@ -2,7 +2,9 @@ using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -12,7 +14,7 @@ namespace OpenWeights.Tune.Export;
 /// <summary>
 /// Writes a base model with adapters merged into it: in float32, rounded once to the dtype that is written. Where the base is held
 /// quantised, its quantised values are merged into, since they are what the adapters were trained on; else the checkpoint's are, a
-/// tensor at a time, so that the base may be an outline (<see cref="ModelLoader.Outline"/>).
+/// tensor at a time, so that the base may be meta weights (<see cref="ModelLoader.LoadMeta"/>).
 /// </summary>
 public static class MergedExport
 {
@@ -26,13 +28,13 @@ public static class MergedExport
     /// <returns>Whether embedding and head, one weight in the base, became two, and the config says so (tie_word_embeddings).</returns>
     /// <exception cref="InvalidDataException">An adapter trained a bias for a layer that has none.</exception>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
-    public static bool Write(LoadedModel @base, AdapterMix adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
+    public static bool Write(LoadedModel @base, CombinedAdapter adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
     {
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
-        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (@base.TurnEnd, @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
+        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
         return plan.Unties;
     }
 
@@ -44,7 +46,7 @@ public static class MergedExport
     /// <param name="maxShardBytes">The largest weight file.</param>
     public static bool Write(LoadedModel @base, LoraAdapter adapter, string folder, ScalarType? dtype, long maxShardBytes)
     {
-        using var one = new AdapterMix([(adapter, 1)]);
+        using var one = new CombinedAdapter([(adapter, 1)]);
         return Write(@base, one, folder, dtype, maxShardBytes);
     }
 
@@ -59,7 +61,7 @@ public static class MergedExport
     {
         ArgumentNullException.ThrowIfNull(@base);
         using var weights = @base.OpenWeights();
-        using var none = new AdapterMix([]);
+        using var none = new CombinedAdapter([]);
         Write(@base, weights, new MergePlan(weights, tied: false, none, null), HeadTie.IsBroken(weights), (null, null), folder, dtype, maxShardBytes, card);
     }
 

@@ -4,7 +4,8 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -22,7 +23,7 @@ public static class ModelFolderWriter
         ArgumentNullException.ThrowIfNull(loaded);
         _ = Directory.CreateDirectory(folder);
         _ = CheckpointWriter.Write(folder, [.. loaded.Model.named_parameters().Select(static p => TensorFiles.ToWrite(p.name, p.parameter))]);
-        WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), loaded.TurnEnd, loaded.ChatTemplate);
+        WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), EndTokens.OfTurn(loaded), loaded.ChatTemplate);
     }
 
     /// <summary>Writes config.json in the dtype of the weights, and carries the tokenizer's and the other files along unchanged.</summary>

@@ -83,7 +83,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
                 _factors[row] = 1 / Exponentials(head.Batch, block, row, null);
             }
 
-            Mix(block, _weights, _rowsOfKeys);
+            WeightedSum(block, _weights, _rowsOfKeys);
             for (nint row = 0; row < block.Count; row++)
             {
                 _results.Queries.Write((head.Batch, block.Head), block.Start + row, _result + (row * _sizes.Width), _problem.Width, _factors[row]);
@@ -111,7 +111,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
 
             AddTransposed(block, _weights, _given, _gradValues);
             AddTransposed(block, _gradScores, _query, _gradKeys);
-            Mix(block, _gradScores, _rowsOfKeys);
+            WeightedSum(block, _gradScores, _rowsOfKeys);
             for (nint row = 0; row < block.Count; row++)
             {
                 _results.Queries.Write((head.Batch, block.Head), block.Start + row, _result + (row * _sizes.Width), _problem.Width, _problem.Scale);
@@ -237,7 +237,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
     }
 
     // result = weights [rows, keys] x states [keys, width].
-    private void Mix(in Block block, float* weights, float* states)
+    private void WeightedSum(in Block block, float* weights, float* states)
     {
         for (nint key = 0; key < block.Keys; key += ValueKeys)
         {

@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Kernels;
 internal static unsafe class AttentionKernel
 {
     // Fewer queries do not pay for laying out the keys anew.
-    private const long LeastQueries = 12;
+    private const long MinQueries = 12;
 
     /// <summary>Whether attention can be computed here.</summary>
     /// <param name="query">[batch, heads, queries, head_dim].</param>
@@ -19,7 +19,7 @@ internal static unsafe class AttentionKernel
     /// <param name="value">Of the key's shape.</param>
     /// <param name="mask">[batch or 1, 1, queries, keys], or null.</param>
     internal static bool Serves(Tensor query, Tensor key, Tensor value, Tensor? mask) =>
-        query.size(2) >= LeastQueries && AttentionProblem.Serves(query, key, value, mask);
+        query.size(2) >= MinQueries && AttentionProblem.Serves(query, key, value, mask);
 
     /// <summary>Values, mixed by where each query looks: [batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</summary>
     internal static Tensor Forward(AttentionProblem problem)

@@ -5,7 +5,7 @@ internal sealed class AttentionSizes
 {
     // A block's scores, 768 KiB, and the most of its queries.
     private const nint BlockScores = 3 << 16;
-    private const nint MostRows = 16 * TileProduct.TileRows;
+    private const nint MaxRows = 16 * TileProduct.TileRows;
 
     /// <param name="problem">What looks at what.</param>
     /// <param name="vector">Numbers of a vector.</param>
@@ -15,7 +15,7 @@ internal sealed class AttentionSizes
         Strip = strip;
         Width = (problem.Width + vector - 1) / vector * vector;
         Keys = (problem.Keys + strip - 1) / strip * strip;
-        Rows = Math.Clamp(BlockScores / Keys / TileProduct.TileRows * TileProduct.TileRows, 2 * TileProduct.TileRows, MostRows);
+        Rows = Math.Clamp(BlockScores / Keys / TileProduct.TileRows * TileProduct.TileRows, 2 * TileProduct.TileRows, MaxRows);
 
         // Rows that lie a power of two apart would push each other out of the first cache.
         Stride = Keys + strip;

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Kernels;
 internal static unsafe class CpuKernel
 {
     // Work of fewer elements is done before another thread has woken up.
-    private const long LeastElements = 1 << 15;
+    private const long MinElements = 1 << 15;
 
     /// <summary>Whether these functions are used where they can be; the tests compare with and without.</summary>
     internal static bool Enabled { get; set; } = true;
@@ -75,7 +75,7 @@ internal static unsafe class CpuKernel
     }
 
     /// <summary>Into how many parts some rows are split.</summary>
-    internal static int Parts(long rows, long elements) => (int)Math.Clamp(Math.Min(rows, rows * elements / LeastElements), 1, get_num_threads());
+    internal static int Parts(long rows, long elements) => (int)Math.Clamp(Math.Min(rows, rows * elements / MinElements), 1, get_num_threads());
 
     /// <summary>Where the elements of a CPU tensor, which may be a view, begin. The tensor must stay referenced while they are worked on.</summary>
     internal static void* Pointer(Tensor tensor)
@@ -92,4 +92,25 @@ internal static unsafe class CpuKernel
             return start;
         }
     }
+}
+
+/// <summary>A part of one of several arrays of different lengths.</summary>
+/// <param name="Array">Which array it is of.</param>
+/// <param name="Start">Its first element.</param>
+/// <param name="Count">Its number of elements.</param>
+internal readonly record struct ArrayPart(int Array, long Start, long Count)
+{
+    // Large enough for a thread's while, small enough that threads end together.
+    internal const int Length = 1 << 16;
+
+    /// <summary>Cuts arrays into parts: how depends on their lengths alone, so that sums of parts are the same for any number of threads.</summary>
+    internal static ArrayPart[] Of(IEnumerable<long> lengths) =>
+    [
+        .. lengths.SelectMany(static (length, array) => Enumerable.Range(0, (int)((length + Length - 1) / Length))
+            .Select(i => new ArrayPart(array, (long)i * Length, Math.Min(Length, length - ((long)i * Length))))),
+    ];
+
+    /// <summary>Runs some work for each part, with as many threads as torch uses.</summary>
+    internal static void Run(ArrayPart[] parts, Action<int> work) =>
+        Parallel.For(0, parts.Length, new ParallelOptions { MaxDegreeOfParallelism = Math.Max(1, get_num_threads()) }, work);
 }

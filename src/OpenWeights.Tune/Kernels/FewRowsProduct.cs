@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
@@ -10,11 +9,11 @@ namespace OpenWeights.Tune.Kernels;
 internal static class FewRowsProduct
 {
     /// <summary>From more rows on BLAS makes up for its packing.</summary>
-    internal const long MostRows = 4;
+    internal const long MaxRows = 4;
 
     /// <summary>Whether a product is computed here: few rows on the CPU, of the weight's dtype.</summary>
     internal static bool Serves(Tensor input, Tensor weight) =>
-        input.numel() > 0 && input.numel() <= MostRows * input.size(-1) && CpuKernel.Serves(input, weight) && BitConverter.IsLittleEndian;
+        input.numel() > 0 && input.numel() <= MaxRows * input.size(-1) && CpuKernel.Serves(input, weight) && BitConverter.IsLittleEndian;
 
     /// <summary>x Wᵀ + b without a graph, [..., out], of the input's dtype.</summary>
     /// <param name="input">[..., in].</param>

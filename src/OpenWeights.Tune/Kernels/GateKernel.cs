@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
@@ -126,4 +125,17 @@ internal static unsafe class GateKernel
         private static nint Moved<T>(nint start, long offset)
             where T : struct, IElements => start == 0 ? 0 : (nint)Lanes.Row<T>(start, offset);
     }
+}
+
+/// <summary>The activation of a feed-forward's gate.</summary>
+public enum Activation
+{
+    /// <summary>x sigmoid(x) (SwiGLU; Shazeer, 2020).</summary>
+    Silu,
+
+    /// <summary>x Φ(x), by the error function (Hendrycks and Gimpel, 2016).</summary>
+    Gelu,
+
+    /// <summary>Its approximation by tanh, gelu_pytorch_tanh.</summary>
+    GeluTanh,
 }

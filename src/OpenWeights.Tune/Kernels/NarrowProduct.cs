@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static unsafe class NarrowProduct
 {
-    private const int MostColumns = 64;
+    private const int MaxColumns = 64;
 
     // Rows of a product that are added to their sum at once.
     private const int BlockRows = 256;
@@ -18,7 +18,7 @@ internal static unsafe class NarrowProduct
     /// <summary>Whether a product can be computed here: matrices of float32 on the CPU, with few columns and a long sum.</summary>
     internal static bool Serves(Tensor sum, Tensor left, Tensor right) =>
         ServesMatrix(sum) && ServesMatrix(left) && ServesMatrix(right) && sum.stride(1) == 1 && right.stride(1) == 1
-        && sum.size(1) <= MostColumns && left.size(1) >= 2 * sum.size(1) && sum.numel() > 0
+        && sum.size(1) <= MaxColumns && left.size(1) >= 2 * sum.size(1) && sum.numel() > 0
         && (left.stride(1) == 1 || left.stride(0) == 1);
 
     /// <summary>sum += scale x left x right.</summary>
@@ -73,7 +73,7 @@ internal static unsafe class NarrowProduct
                 return;
             }
 
-            var part = stackalloc float[BlockRows * (MostColumns + TileProduct.TileRows)];
+            var part = stackalloc float[BlockRows * (MaxColumns + TileProduct.TileRows)];
             for (var row = start; row < end; row += BlockRows)
             {
                 var count = Math.Min(BlockRows, end - row);

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
@@ -37,15 +38,15 @@ internal static unsafe class RowProduct
     /// <param name="count">How many of its rows.</param>
     /// <param name="weights">A number for each row.</param>
     /// <param name="output">The sum.</param>
-    internal static void Mix(RowMatrix matrix, nint count, float* weights, float* output)
+    internal static void WeightedSum(RowMatrix matrix, nint count, float* weights, float* output)
     {
         if (CpuKernel.IsWide)
         {
-            Mix<Vectors512, Vector512<float>>(matrix, count, weights, output);
+            WeightedSum<Vectors512, Vector512<float>>(matrix, count, weights, output);
         }
         else
         {
-            Mix<Vectors256, Vector256<float>>(matrix, count, weights, output);
+            WeightedSum<Vectors256, Vector256<float>>(matrix, count, weights, output);
         }
     }
 
@@ -189,21 +190,21 @@ internal static unsafe class RowProduct
         }
     }
 
-    private static void Mix<TVectors, TVector>(RowMatrix matrix, nint count, float* weights, float* output)
+    private static void WeightedSum<TVectors, TVector>(RowMatrix matrix, nint count, float* weights, float* output)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
     {
         if (matrix.IsHalf)
         {
-            Mix<TVectors, TVector, BFloat16Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
+            WeightedSum<TVectors, TVector, BFloat16Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
         }
         else
         {
-            Mix<TVectors, TVector, Float32Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
+            WeightedSum<TVectors, TVector, Float32Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
         }
     }
 
-    private static void Mix<TVectors, TVector, TElements>(void* rows, nint depth, nint count, float* weights, float* output)
+    private static void WeightedSum<TVectors, TVector, TElements>(void* rows, nint depth, nint count, float* weights, float* output)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
         where TElements : struct, IElements
@@ -275,4 +276,39 @@ internal static unsafe class RowProduct
     private static float Number<TElements>(void* rows, nint index)
         where TElements : struct, IElements =>
         TElements.Size == sizeof(ushort) ? BitConverter.UInt32BitsToSingle((uint)((ushort*)rows)[index] << 16) : ((float*)rows)[index];
+}
+
+/// <summary>Where the rows of a matrix lie, their numbers side by side.</summary>
+/// <param name="Start">The first number.</param>
+/// <param name="Depth">The numbers of a row, after which the next one begins.</param>
+/// <param name="IsHalf">Whether they are bfloat16, and not float32.</param>
+internal readonly record struct RowMatrix(nint Start, nint Depth, bool IsHalf)
+{
+    /// <summary>The bytes of a row.</summary>
+    internal nint RowBytes => Depth * (IsHalf ? sizeof(ushort) : sizeof(float));
+
+    /// <summary>A matrix that <see cref="CpuKernel.Serves(Tensor)"/>. It must stay referenced while it is worked on.</summary>
+    internal static unsafe RowMatrix Of(Tensor matrix) => new((nint)CpuKernel.Pointer(matrix), (nint)matrix.size(1), matrix.dtype == ScalarType.BFloat16);
+
+    /// <summary>The matrix from a row on.</summary>
+    internal RowMatrix From(nint row) => this with { Start = Start + (row * RowBytes) };
+}
+
+/// <summary>A few rows of float32 numbers, evenly apart.</summary>
+/// <param name="Start">The first number.</param>
+/// <param name="Stride">From a row to the next.</param>
+/// <param name="Count">How many rows.</param>
+internal readonly unsafe record struct FloatRows(nint Start, nint Stride, nint Count)
+{
+    /// <summary>A row.</summary>
+    internal float* this[nint row] => (float*)Start + (row * Stride);
+
+    /// <summary>The rows of a float32 tensor in one piece, [..., features]. It must stay referenced while they are worked on.</summary>
+    internal static FloatRows Of(Tensor states) => new((nint)CpuKernel.Pointer(states), (nint)states.size(-1), (nint)(states.numel() / states.size(-1)));
+
+    /// <summary>The rows from a column on.</summary>
+    internal FloatRows From(nint column) => this with { Start = Start + (column * sizeof(float)) };
+
+    /// <summary>The rows from one on.</summary>
+    internal FloatRows Down(nint row) => this with { Start = Start + (row * Stride * sizeof(float)), Count = Count - row };
 }

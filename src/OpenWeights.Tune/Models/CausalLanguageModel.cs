@@ -1,5 +1,4 @@
-using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Models.Steps;
+using OpenWeights.Tune.Layers;
 using TorchSharp;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
@@ -48,7 +47,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     internal string? SourceFolder { get; init; }
 
     /// <summary>Whether the weights have shapes and no values.</summary>
-    internal bool IsOutline { get; init; }
+    internal bool IsMeta { get; init; }
 
     /// <summary>The output head; where it is tied, a layer around the embedding's parameter.</summary>
     public LinearLayer Head => _head ?? _tiedHead[0];
@@ -80,22 +79,6 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
     /// <summary>Token ids to hidden states after the last norm, [batch, tokens, hidden]; <see cref="Logits"/> makes scores of them.</summary>
     public override Tensor forward(ModelInput input) => _stack.call(input);
-
-    /// <summary>
-    /// What reads one token of each of a few texts at once, as long as neither weights nor adapters change; null where that is not to be had:
-    /// for many texts, on another device than the CPU, and for mixtures of experts, quantised weights and adapters that are more than LoRA.
-    /// </summary>
-    /// <param name="rows">How many texts.</param>
-    internal ModelStep? Step(int rows)
-    {
-        var embedding = _stack.Embedding;
-        if (rows > ModelStep.MostRows || embedding.Adapter is not null || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian)
-        {
-            return null;
-        }
-
-        return StepProducts.Of(rows, DType, Head) is { } head && _stack.Step(rows) is { } stack ? new ModelStep(this, rows, stack.Layers, stack.Ropes, stack.Norm, head) : null;
-    }
 
     /// <summary>Scores of the next token, [..., vocabulary], in float32.</summary>
     /// <param name="hidden">Hidden states, [..., hidden].</param>

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
@@ -31,7 +33,7 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     {
         var (states, cos, sin, mask) = ((Tensor)inputs[0], (Tensor?)inputs[1], (Tensor?)inputs[2], (Tensor?)inputs[3]);
         var settings = (Settings)inputs[4];
-        var kept = settings.KeepsAttention ? new KeptAttention(null) : null;
+        var kept = settings.KeepsAttention ? new SavedAttention(null) : null;
         context.save_data("settings", settings);
         context.save_data("random", RandomState.Note(states.device));
         var outputs = settings.Outputs(states, cos, sin, mask, kept, again: false);
@@ -65,7 +67,7 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         using var recorded = enable_grad();
         var (saved, device) = (context.get_saved_variables(), gradients[0].device);
         var states = saved[0].to(device, non_blocking: true).detach().requires_grad_();
-        var kept = saved[4] is { } mixed ? new KeptAttention(mixed.to(device, non_blocking: true)) : null;
+        var kept = saved[4] is { } mixed ? new SavedAttention(mixed.to(device, non_blocking: true)) : null;
         BackwardPass.Run(((Settings)context.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept, again: true), gradients);
         return states.grad!.MoveToOuterDisposeScope();
     }
@@ -76,10 +78,10 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     private sealed record Settings(DecoderLayer Layer, int? SlidingWindow, RouterRecord? Routers, bool KeepsAttention, bool Offloads)
     {
         /// <summary>The layer's output, and its router's scores where they are wanted and it has one.</summary>
-        internal List<Tensor> Outputs(Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, KeptAttention? kept, bool again)
+        internal List<Tensor> Outputs(Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, SavedAttention? kept, bool again)
         {
             var own = Routers?.Another();
-            var context = new AttentionContext { Cos = cos, Sin = sin, Mask = mask, SlidingWindow = SlidingWindow, Kept = kept, OnlyForGradients = again, Routers = own };
+            var context = new AttentionContext { Cos = cos, Sin = sin, Mask = mask, SlidingWindow = SlidingWindow, Saved = kept, OnlyForGradients = again, Routers = own };
             return [Layer.forward(states, context), .. own?.Scores ?? []];
         }
     }

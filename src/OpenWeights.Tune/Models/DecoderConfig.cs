@@ -1,4 +1,9 @@
-using OpenWeights.Tune.Models.Rope;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Experts;
+using OpenWeights.Tune.Layers.FeedForward;
+using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models;
 
@@ -39,7 +44,7 @@ public sealed record DecoderConfig
     public bool MaxPositionsAreScaled { get; init; }
 
     /// <summary>The longest text that the model can be given, in tokens: <see cref="MaxPositions"/> after rope scaling.</summary>
-    public int ContextLength => MaxPositionsAreScaled ? MaxPositions : ModelRoom.Length(MaxPositions, Rope);
+    public int ContextLength => MaxPositionsAreScaled ? MaxPositions : ContextLimit.Length(MaxPositions, Rope);
 
     /// <summary>What keeps the root mean square from being zero.</summary>
     public required double NormEpsilon { get; init; }
@@ -110,6 +115,28 @@ public sealed record DecoderConfig
     /// <summary>What attention scores are multiplied by.</summary>
     public double AttentionScale => ScoreMultiplier ?? (1 / Math.Sqrt(HeadDimension));
 
+    /// <summary>How layers' norms compute.</summary>
+    public NormSettings Norm => new(NormEpsilon, NormAddsOne, NormScalesBeforeRounding);
+
+    /// <summary>How layers' attention is made and computes.</summary>
+    public AttentionSettings Attention => new()
+    {
+        HiddenSize = HiddenSize,
+        HeadCount = HeadCount,
+        KeyValueHeadCount = KeyValueHeadCount,
+        HeadDimension = HeadDimension,
+        Scale = AttentionScale,
+        ScoreSoftCap = ScoreSoftCap,
+        FusedProjections = FusedProjections,
+        QueryKeyValueBias = QueryKeyValueBias,
+        OutputBias = AttentionOutputBias,
+        QueryKeyNorm = QueryKeyNorm,
+        Norm = Norm,
+    };
+
+    /// <summary>How layers' feed-forwards are made and compute.</summary>
+    public FeedForwardSettings FeedForward => new(HiddenSize, Activation, FusedProjections, FeedForwardBias);
+
     /// <summary>The settings of a layer.</summary>
     /// <param name="layer">The layer's number.</param>
     public LayerConfig Layer(int layer) => Layers.Count > 0 ? Layers[layer] : new LayerConfig { Rope = Rope };
@@ -122,4 +149,30 @@ public sealed record DecoderConfig
     public long ActiveIntermediateSize(int layer) => Layer(layer).Mixture is { } mixture
         ? (mixture.ExpertsPerToken * mixture.IntermediateSize.Size) + (mixture.SharedIntermediateSize?.Size ?? 0)
         : IntermediateSize;
+}
+
+/// <summary>What may differ from layer to layer.</summary>
+public sealed record LayerConfig
+{
+    /// <summary>Rotary position embedding; null where the layer has no positions (NoPE).</summary>
+    public required RopeConfig? Rope { get; init; }
+
+    /// <summary>How many tokens, itself included, a token may look back at; null for all.</summary>
+    public int? SlidingWindow { get; init; }
+
+    /// <summary>The mixture of experts in place of the feed-forward, or null.</summary>
+    public MixtureConfig? Mixture { get; init; }
+}
+
+/// <summary>Where a layer normalises.</summary>
+public enum NormPlacement
+{
+    /// <summary>What attention and the feed-forward read (Llama).</summary>
+    Before,
+
+    /// <summary>What they give, before it is added to the residual stream (OLMo 2).</summary>
+    After,
+
+    /// <summary>Both (Gemma 2 and 3).</summary>
+    BeforeAndAfter,
 }

@@ -1,4 +1,7 @@
-using OpenWeights.Tune.Models.Steps;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Experts;
+using OpenWeights.Tune.Layers.FeedForward;
 using TorchSharp;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
@@ -12,7 +15,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
     private readonly RmsNorm? _inputNorm;
 
     [ComponentName(Name = "self_attn")]
-    private readonly Attention _attention;
+    private readonly SelfAttention _attention;
 
     [ComponentName(Name = "post_attention_layernorm")]
     private readonly RmsNorm _postAttentionNorm;
@@ -24,7 +27,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
     private readonly RmsNorm? _postFeedForwardNorm;
 
     // Named by the checkpoint, so not fields that would be registered by a name of their own.
-    private readonly (FeedForward? Plain, MixtureOfExperts? Mixture) _feedForward;
+    private readonly (GatedFeedForward? Plain, MixtureOfExperts? Mixture) _feedForward;
     private readonly bool _before;
     private readonly bool _after;
     private readonly Scalar _residual;
@@ -40,12 +43,12 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(weights);
         var hidden = new Dimension("hidden_size", config.HiddenSize);
-        RmsNorm Norm(string norm) => RmsNorm.Take(weights, $"{name}.{norm}", hidden, config);
+        RmsNorm Norm(string norm) => RmsNorm.Take(weights, $"{name}.{norm}", hidden, config.Norm);
         _before = config.NormPlacement != NormPlacement.After;
         _after = config.NormPlacement != NormPlacement.Before;
         _residual = config.ResidualMultiplier;
         _inputNorm = _before ? Norm("input_layernorm") : null;
-        _attention = new Attention(config, weights, $"{name}.self_attn", layer);
+        _attention = new SelfAttention(config.Attention, weights, $"{name}.self_attn", layer);
 
         // Llama calls the norm before the feed-forward what later families call the one after attention.
         _postAttentionNorm = Norm("post_attention_layernorm");
@@ -54,16 +57,26 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
         RegisterComponents();
         if (config.Layer(layer).Mixture is { } mixture)
         {
-            _feedForward.Mixture = new MixtureOfExperts(config, mixture, weights, $"{name}.{mixture.ModuleName}");
+            _feedForward.Mixture = new MixtureOfExperts(config.FeedForward, mixture, weights, $"{name}.{mixture.ModuleName}");
             register_module(mixture.ModuleName, _feedForward.Mixture);
         }
         else
         {
             var inner = new Dimension("intermediate_size", config.IntermediateSize);
-            _feedForward.Plain = new FeedForward(config, weights, $"{name}.mlp", inner, FeedForwardNames.Usual);
+            _feedForward.Plain = new GatedFeedForward(config.FeedForward, weights, $"{name}.mlp", inner, FeedForwardNames.Usual);
             register_module("mlp", _feedForward.Plain);
         }
     }
+
+    /// <summary>The layer's attention.</summary>
+    internal SelfAttention Attention => _attention;
+
+    /// <summary>The layer's feed-forward; null where it is a mixture of experts.</summary>
+    internal GatedFeedForward? FeedForward => _feedForward.Plain;
+
+    /// <summary>The norms before and after attention and the feed-forward, each null where there is none.</summary>
+    internal (RmsNorm? BeforeAttention, RmsNorm? AfterAttention, RmsNorm? BeforeFeedForward, RmsNorm? AfterFeedForward) Norms =>
+        (_inputNorm, _after ? _postAttentionNorm : null, _before ? _preFeedForwardNorm ?? _postAttentionNorm : null, _postFeedForwardNorm);
 
     /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
     public override Tensor forward(Tensor input1, AttentionContext input2)
@@ -76,34 +89,6 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
         var norm = !_before ? null : _preFeedForwardNorm ?? _postAttentionNorm;
         var fed = _feedForward.Plain?.Run(states, norm, wantsValues: !input2.OnlyForGradients || _postFeedForwardNorm is not null) ?? _feedForward.Mixture!.call(norm?.call(states) ?? states, input2);
         return states.add(_postFeedForwardNorm?.call(fed) ?? fed, _residual).MoveToOuterDisposeScope();
-    }
-
-    /// <summary>Its part in a step of a few rows; null where a part of it is computed otherwise.</summary>
-    /// <param name="config">The decoder's settings.</param>
-    /// <param name="rows">How many rows.</param>
-    /// <param name="dtype">The model's dtype.</param>
-    /// <param name="rope">The rotary cosines and sines; null where the layer has no positions.</param>
-    internal StepLayer? Step(DecoderConfig config, int rows, ScalarType dtype, StepRope? rope)
-    {
-        if (_attention.Step(config, rows, dtype, rope) is not { } attention || _feedForward.Plain?.Step(rows, dtype) is not { } feedForward)
-        {
-            return null;
-        }
-
-        return new StepLayer
-        {
-            Before = _inputNorm?.Step(),
-            Heads = attention.Heads,
-            Attention = attention.Attention,
-            Output = attention.Output,
-            AfterAttention = _after ? _postAttentionNorm.Step() : null,
-            BeforeFeedForward = _before ? (_preFeedForwardNorm ?? _postAttentionNorm).Step() : null,
-            GateAndUp = feedForward.GateAndUp,
-            Down = feedForward.Down,
-            Activation = config.Activation,
-            AfterFeedForward = _postFeedForwardNorm?.Step(),
-            Residual = (float)config.ResidualMultiplier,
-        };
     }
 
     /// <inheritdoc/>

@@ -1,5 +1,6 @@
-using OpenWeights.Tune.Models.Rope;
-using OpenWeights.Tune.Models.Steps;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -39,12 +40,18 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             $"{name}.embed_tokens.weight", InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
         _layers = new ModuleList<DecoderLayer>(
             [.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config, weights, $"{name}.layers.{i}", i))]);
-        _norm = RmsNorm.Take(weights, $"{name}.norm", hidden, config);
+        _norm = RmsNorm.Take(weights, $"{name}.norm", hidden, config.Norm);
         RegisterComponents();
     }
 
     /// <summary>The token embedding.</summary>
     public TokenEmbedding Embedding => _embedding;
+
+    /// <summary>The layers.</summary>
+    internal ModuleList<DecoderLayer> Layers => _layers;
+
+    /// <summary>The norm after the last layer.</summary>
+    internal RmsNorm Norm => _norm;
 
     /// <summary>Which activations inside layers are computed again in backward instead of being kept.</summary>
     public ActivationCheckpointing ActivationCheckpointing { get; set; }
@@ -97,30 +104,6 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         input.Cache?.Advance(input.LongestPosition);
         return _norm.call(states).MoveToOuterDisposeScope();
-    }
-
-    /// <summary>Its layers' and last norm's parts in a step of a few rows; null where a part is computed otherwise.</summary>
-    /// <param name="rows">How many rows.</param>
-    internal (IReadOnlyList<StepLayer> Layers, IReadOnlyCollection<StepRope> Ropes, StepNorm Norm)? Step(int rows)
-    {
-        var (ropes, layers) = (new Dictionary<RopeConfig, StepRope>(ReferenceEqualityComparer.Instance), new List<StepLayer>());
-        for (var i = 0; i < _settings.Length; i++)
-        {
-            var rope = _settings[i].Rope;
-            if (rope is not null && !ropes.ContainsKey(rope))
-            {
-                ropes[rope] = new StepRope(rope, _config.HeadDimension, rows);
-            }
-
-            if (_layers[i].Step(_config, rows, _embedding.Weight.dtype, rope is null ? null : ropes[rope]) is not { } layer)
-            {
-                return null;
-            }
-
-            layers.Add(layer);
-        }
-
-        return (layers, ropes.Values, _norm.Step());
     }
 
     /// <summary>

@@ -1,4 +1,5 @@
-using OpenWeights.Tune.Models.Rope;
+using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Rope;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -42,7 +43,7 @@ internal sealed class LayerContexts(DecoderConfig config, ModelInput input, Scal
     private Tensor? MakeMask(int? window)
     {
         var mask = AttentionMask.For(input, window);
-        return mask is not null && ScaledScores.IsFused(mask.device, config.ScoreSoftCap is not null) ? AttentionMask.ToBias(mask, dtype) : mask;
+        return mask is not null && ScaledDotProductAttention.IsFused(mask.device, config.ScoreSoftCap is not null) ? AttentionMask.ToBias(mask, dtype) : mask;
     }
 
     private (Tensor Cos, Tensor Sin) Tables(RopeConfig rope)

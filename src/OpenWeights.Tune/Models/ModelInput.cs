@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Experts;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -24,7 +23,7 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
     private const long PartElements = 1 << 21;
 
     // Fewer rows would read the head's weight too often for what is computed with it.
-    private const long LeastRows = 128;
+    private const long MinRows = 128;
 
     // Rows that kernels take side by side.
     private const long RowsTogether = 16;
@@ -43,9 +42,9 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
     internal static long RowsOfChunk(Tensor weight)
     {
         var scores = weight.device.type != DeviceType.CPU ? ChunkScoresOnGpu
-            : ProductPrecision.Of(weight, LeastRows) == float32 ? ChunkScoresInBlocks
+            : ProductPrecision.Of(weight, MinRows) == float32 ? ChunkScoresInBlocks
             : weight.requires_grad ? ChunkScoresOfTrainedHead : ChunkScores;
-        return Math.Max(LeastRows, scores / weight.size(0));
+        return Math.Max(MinRows, scores / weight.size(0));
     }
 
     /// <summary>The rows of chunks that are as equal as whole vectors allow, none larger than the most.</summary>

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;

@@ -1,7 +1,8 @@
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 

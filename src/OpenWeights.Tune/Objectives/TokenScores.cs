@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;

@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -24,3 +24,13 @@ public sealed record QuantizationSettings(QuantizationKind Kind, int BlockSize =
     public QuantizedWeight Quantize(Tensor weight) =>
         Kind == QuantizationKind.Int8 ? Int8Weight.Of(weight) : Nf4Weight.Of(weight, BlockSize, DoubleQuantization);
 }
+
+/// <summary>Kinds of quantised weights.</summary>
+public enum QuantizationKind
+{
+    /// <summary>Four bits a weight, with the levels of a normal distribution (Dettmers et al., 2023).</summary>
+    Nf4,
+
+    /// <summary>Eight bits a weight, evenly spaced, with a scale for each output.</summary>
+    Int8,
+}

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;

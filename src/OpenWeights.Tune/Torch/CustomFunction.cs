@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
 

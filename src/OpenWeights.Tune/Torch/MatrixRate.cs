@@ -10,7 +10,7 @@ public static class MatrixRate
     private const int LargestOnGpu = 8192;
 
     // A product that a GPU has in less was mostly handed over and waited for.
-    private const double LeastSecondsOnGpu = 1e-3;
+    private const double MinSecondsOnGpu = 1e-3;
 
     /// <summary>The median rate of a few products of square matrices, in floating-point operations per second.</summary>
     /// <param name="dtype">The dtype of the factors.</param>
@@ -24,7 +24,7 @@ public static class MatrixRate
             return Measure(dtype, device, size, rounds: 9);
         }
 
-        while (size < LargestOnGpu && 2.0 * size * size * size / Measure(dtype, device, size, rounds: 3) < LeastSecondsOnGpu)
+        while (size < LargestOnGpu && 2.0 * size * size * size / Measure(dtype, device, size, rounds: 3) < MinSecondsOnGpu)
         {
             size *= 2;
         }

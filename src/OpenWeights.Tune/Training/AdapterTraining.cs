@@ -1,7 +1,9 @@
 using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Training.Optimizers;
+using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Optimizers;
 
 namespace OpenWeights.Tune.Training;
 

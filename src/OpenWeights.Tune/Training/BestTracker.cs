@@ -1,8 +1,8 @@
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Follows the eval loss: which step was best, and how long ago.</summary>
-/// <param name="leastGain">How much lower a loss must be to count.</param>
-public sealed class BestTracker(double leastGain)
+/// <param name="minGain">How much lower a loss must be to count.</param>
+public sealed class BestTracker(double minGain)
 {
     /// <summary>The least eval loss so far, or null.</summary>
     public double? Loss { get; private set; }
@@ -19,7 +19,7 @@ public sealed class BestTracker(double leastGain)
     /// <returns>Whether it is the best so far.</returns>
     public bool Sees(long step, double loss)
     {
-        if (!(loss < (Loss ?? double.PositiveInfinity) - (Loss is null ? 0 : leastGain)))
+        if (!(loss < (Loss ?? double.PositiveInfinity) - (Loss is null ? 0 : minGain)))
         {
             WithoutImprovement++;
             return false;

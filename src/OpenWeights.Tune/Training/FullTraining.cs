@@ -1,8 +1,9 @@
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Torch;
-using OpenWeights.Tune.Training.Optimizers;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;

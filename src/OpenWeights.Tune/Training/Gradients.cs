@@ -1,5 +1,5 @@
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Training.Optimizers;
+using OpenWeights.Tune.Optimizers;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Evaluation;
-using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Training;
 

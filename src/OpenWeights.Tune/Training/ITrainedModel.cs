@@ -1,5 +1,5 @@
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Training.Optimizers;
+using OpenWeights.Tune.Optimizers;
 
 namespace OpenWeights.Tune.Training;
 

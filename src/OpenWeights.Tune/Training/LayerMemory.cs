@@ -1,6 +1,8 @@
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Projections;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Projections;
 
 namespace OpenWeights.Tune.Training;
 

@@ -1,6 +1,7 @@
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Projections;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Kernels;
 
 namespace OpenWeights.Tune.Training;
 

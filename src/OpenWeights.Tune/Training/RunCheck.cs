@@ -3,9 +3,9 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Hub;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -161,7 +161,7 @@ public static class RunCheck
         problems.AddRange(Template(file, folder.FolderPath));
 
         using var nothing = no_grad();
-        using var model = new CausalLanguageModel(decoder, new OutlineWeightSource()) { SourceFolder = folder.FolderPath, IsOutline = true };
+        using var model = new CausalLanguageModel(decoder, new MetaWeightSource()) { SourceFolder = folder.FolderPath, IsMeta = true };
         problems.AddRange(Trained(file, model));
         return problems;
     }
@@ -228,7 +228,7 @@ public static class RunCheck
 
         try
         {
-            // Of the base only its outline is here; where its files are there too, their values are compared with those that the adapter was made for.
+            // Of the base only meta weights are here; where its files are there too, their values are compared with those that the adapter was made for.
             using var adapter = PeftFolder.Load(model, path, anyBase: section.AnyBase);
             return [];
         }

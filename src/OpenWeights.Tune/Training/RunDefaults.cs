@@ -1,7 +1,7 @@
 using System.Globalization;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Training.Schedules;
+using OpenWeights.Tune.Schedules;
 
 namespace OpenWeights.Tune.Training;
 

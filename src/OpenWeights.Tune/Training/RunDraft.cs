@@ -1,8 +1,10 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using static TorchSharp.torch;
@@ -15,7 +17,7 @@ public sealed class RunDraft
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said)
     {
         (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said) = (config, modelPath, folder, device, tokenizer, data, memory, said);
-        Rows = new RunRows(
+        Rows = new BatchSampler(
             data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
     }
@@ -41,7 +43,7 @@ public sealed class RunDraft
 
     internal Device Device { get; }
 
-    internal RunRows Rows { get; }
+    internal BatchSampler Rows { get; }
 
     internal long TotalSteps { get; }
 
@@ -85,7 +87,7 @@ public sealed class RunDraft
             config = RunDefaults.Continue(config, started);
         }
 
-        var modelPath = Models.ModelPath.Resolve(config.Model.Path);
+        var modelPath = Configuration.ModelPath.Resolve(config.Model.Path);
         var folder = ModelFolder.Open(modelPath);
         var decoder = ModelLoader.ReadConfig(folder);
         if (!options.SettingsAlone)
@@ -96,7 +98,7 @@ public sealed class RunDraft
 
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ModelRoom.Of(decoder, config.Model.MaxPositions));
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings)
         {
             listener.Warn(warning);

@@ -177,7 +177,7 @@ public sealed class RunFolder : IDisposable
     /// <summary>Removes what killed runs left half-written.</summary>
     public void Clean()
     {
-        _ = Leftovers.Clean(FolderPath);
+        _ = StaleFiles.Clean(FolderPath);
         Checkpoints.Clean();
     }
 

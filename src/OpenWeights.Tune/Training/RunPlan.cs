@@ -50,5 +50,5 @@ public sealed record RunPlan
     public long MemoryNeeded { get; init; }
 
     /// <summary>The memory that there is for it; null where the system does not tell.</summary>
-    public MemoryRoom? Room { get; init; }
+    public AvailableMemory? Room { get; init; }
 }

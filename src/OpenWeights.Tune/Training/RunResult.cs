@@ -37,3 +37,25 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
         }
     }
 }
+
+/// <summary>What a run was found to take, measured on its longest rows.</summary>
+/// <param name="PeakBytes">The most memory that was held: of the process on a CPU, of the GPU on one.</param>
+/// <param name="SecondsPerStep">How long a step of rows of the usual length takes.</param>
+/// <param name="RunSeconds">How long all steps take, without evaluations and checkpoints.</param>
+public sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, double RunSeconds);
+
+/// <summary>How a run is prepared.</summary>
+/// <param name="Resume">Whether it will go on from its folder: what the config leaves out is then as it was when the run was started.</param>
+/// <param name="RequireMemory">Whether a run that does not fit into what memory there is is refused before its weights are read.</param>
+/// <param name="SettingsAlone">Whether the model's settings and tokenizer are enough, and its weights need not be there.</param>
+public readonly record struct RunOptions(bool Resume = false, bool RequireMemory = false, bool SettingsAlone = false);
+
+/// <summary>A run that cannot go on.</summary>
+public sealed class TrainingFailedException : Exception
+{
+    /// <summary>A failure with its reason and what to do.</summary>
+    public TrainingFailedException(string message)
+        : base(message)
+    {
+    }
+}

@@ -1,8 +1,8 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -40,7 +40,7 @@ internal static class TrainedModel
     /// <param name="device">Where it would lie.</param>
     /// <param name="warn">Is told what is doubtful of an adapter that is gone on from; null for nobody.</param>
     /// <exception cref="InvalidDataException">The adapter is wrong, or does not fit the model.</exception>
-    internal static ITrainedModel Outline(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device, Action<string>? warn = null)
+    internal static ITrainedModel CreateMeta(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device, Action<string>? warn = null)
     {
         var loaded = ModelLoader.Shapes(folder, decoder, dtype, device, Quantization(config.Quantization));
         return On(loaded, config, section =>
@@ -52,7 +52,7 @@ internal static class TrainedModel
 
             var settings = Settings(section);
             AdapterTargets.RequireNames(loaded.Model, settings);
-            return LoraAdapter.Attach(loaded.Model, settings, new OutlineWeights(loaded.Model, settings));
+            return LoraAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
         });
     }
 
@@ -109,11 +109,11 @@ internal static class TrainedModel
             UseDora = section.UseDora,
             EnsureWeightTying = section.EnsureWeightTying,
             UseRslora = section.UseRslora,
-            Start = section.InitLoraWeights switch
+            Init = section.InitLoraWeights switch
             {
-                "gaussian" => LoraStart.Gaussian,
-                "pissa" => LoraStart.Pissa,
-                _ => LoraStart.Kaiming,
+                "gaussian" => LoraInit.Gaussian,
+                "pissa" => LoraInit.Pissa,
+                _ => LoraInit.Kaiming,
             },
             RankPattern = section.RankPattern,
             AlphaPattern = section.AlphaPattern,

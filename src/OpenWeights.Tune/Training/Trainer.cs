@@ -1,11 +1,12 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Optimizers;
+using OpenWeights.Tune.Schedules;
 using OpenWeights.Tune.Torch;
-using OpenWeights.Tune.Training.Optimizers;
-using OpenWeights.Tune.Training.Schedules;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -16,7 +17,7 @@ public sealed class Trainer : IDisposable
 {
     private readonly ITrainedModel _trained;
     private readonly IObjective _objective;
-    private readonly RunRows _rows;
+    private readonly BatchSampler _rows;
     private readonly RunConfig _config;
     private readonly SpikeDetector _spikes = new();
     private readonly LossScaler? _scaler;
@@ -27,7 +28,7 @@ public sealed class Trainer : IDisposable
     /// <param name="rows">Which rows each step trains on.</param>
     /// <param name="config">The run's settings.</param>
     /// <param name="totalSteps">The steps of the run, for the schedule.</param>
-    public Trainer(ITrainedModel trained, IObjective objective, RunRows rows, RunConfig config, long totalSteps)
+    public Trainer(ITrainedModel trained, IObjective objective, BatchSampler rows, RunConfig config, long totalSteps)
     {
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(config);

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
 
 namespace OpenWeights.Tune.Training;
@@ -48,4 +49,25 @@ public sealed record TrainerState
     /// <summary>Evaluations since then.</summary>
     [JsonPropertyName("evaluations_without_improvement")]
     public int EvaluationsWithoutImprovement { get; init; }
+}
+
+/// <summary>JSON has no NaN: what is not finite is written as null, and null is read as NaN.</summary>
+internal sealed class FiniteOrNullConverter : JsonConverter<double>
+{
+    public override bool HandleNull => true;
+
+    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        reader.TokenType == JsonTokenType.Null ? double.NaN : reader.GetDouble();
+
+    public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
+    {
+        if (double.IsFinite(value))
+        {
+            writer.WriteNumberValue(value);
+        }
+        else
+        {
+            writer.WriteNullValue();
+        }
+    }
 }

@@ -6,8 +6,8 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Evaluation;
-using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
@@ -26,7 +26,7 @@ public sealed class TrainingRun : IDisposable
     private const double LongMeasurement = 20;
 
     // Rows in which as many questions as are wanted are looked for.
-    private const int MostAsked = 4096;
+    private const int MaxAsked = 4096;
 
     private readonly RunDraft _draft;
     private readonly RunConfig _config;
@@ -127,7 +127,7 @@ public sealed class TrainingRun : IDisposable
         var measured = (double)train.LongestRow * Math.Min(_config.Training.RowsAtOnce, train.Rows.Count);
         var usual = train.Report.Tokens / (1 - _draft.Rows.Padding()) / _draft.Rows.StepsPerEpoch;
         var seconds = (rows * usual / measured) + update;
-        var peak = MemoryRoom.Taken(_draft.Device, _draft.Memory.Room) ?? ProcessMemory.Peak;
+        var peak = AvailableMemory.Taken(_draft.Device, _draft.Memory.Room) ?? ProcessMemory.Peak;
         return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
     }
 
@@ -235,7 +235,7 @@ public sealed class TrainingRun : IDisposable
     }
 
     // False where the run was stopped.
-    private bool Loop(RunFolder folder, RunRecorder recorder, QuestionSet? questions, CancellationToken stop)
+    private bool Loop(RunFolder folder, RunRecorder recorder, EvaluationGenerations? questions, CancellationToken stop)
     {
         var saved = _trainer.StepsDone;
         if (_config.Training.WorstBatchFirst == true && saved < _trainer.TotalSteps)
@@ -305,7 +305,7 @@ public sealed class TrainingRun : IDisposable
 
     private bool StopsEarly() => _config.Evaluation.EarlyStoppingPatience > 0 && _best.WithoutImprovement >= _config.Evaluation.EarlyStoppingPatience;
 
-    private void Evaluate(RunFolder folder, RunRecorder recorder, QuestionSet? questions, CancellationToken stop)
+    private void Evaluate(RunFolder folder, RunRecorder recorder, EvaluationGenerations? questions, CancellationToken stop)
     {
         var step = _trainer.StepsDone;
         var evaluation = Evaluator.Run(_trained.Model, _eval!.Rows, _config.Training.RowsAtOnce, step, CancellationToken.None);
@@ -361,7 +361,7 @@ public sealed class TrainingRun : IDisposable
     }
 
     // Rows that are not trained on; where there are none, some that are.
-    private QuestionSet? Questions()
+    private EvaluationGenerations? Questions()
     {
         var (count, data) = (_config.Evaluation.GenerateRows, _draft.Data);
         if (count == 0 || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
@@ -369,11 +369,11 @@ public sealed class TrainingRun : IDisposable
             return null;
         }
 
-        var asked = _config.Data.Eval.Count > 0 ? AskedRows.Eval : data.Eval is not null ? AskedRows.HeldBack : AskedRows.Trained;
-        var rows = asked == AskedRows.Trained ? data.Train : data.Eval!;
-        var places = asked == AskedRows.Eval ? null : rows.WholePlaces.Take(MostAsked + count).ToHashSet();
-        var questions = QuestionSet.Read(
-            asked == AskedRows.Eval ? _config.Data.Eval : _config.Data.Train, _draft.RowTokenizer, count, EndTokens.Of(_draft.Folder, _draft.RowTokenizer.Tokenizer),
+        var asked = _config.Data.Eval.Count > 0 ? EvaluationRows.Eval : data.Eval is not null ? EvaluationRows.HeldBack : EvaluationRows.Trained;
+        var rows = asked == EvaluationRows.Trained ? data.Train : data.Eval!;
+        var places = asked == EvaluationRows.Eval ? null : rows.WholePlaces.Take(MaxAsked + count).ToHashSet();
+        var questions = EvaluationGenerations.Read(
+            asked == EvaluationRows.Eval ? _config.Data.Eval : _config.Data.Train, _draft.RowTokenizer, count, EndTokens.Of(_draft.Folder, _draft.RowTokenizer.Tokenizer),
             _trained.Model.Config.MaxPositions - 1, asked, places);
         if (questions.Count == 0)
         {
@@ -383,12 +383,12 @@ public sealed class TrainingRun : IDisposable
         return questions;
     }
 
-    private void Ask(RunRecorder recorder, QuestionSet? questions, string when, CancellationToken stop)
+    private void Ask(RunRecorder recorder, EvaluationGenerations? questions, string when, CancellationToken stop)
     {
         if (questions is { Count: > 0 } && !stop.IsCancellationRequested)
         {
-            var answers = questions.Ask(_trained.Model, _config.Evaluation.MaxNewTokens, CancellationToken.None);
-            var scores = AnswerScores.Of(_trainer.StepsDone, when, answers, questions.Asked);
+            var answers = questions.Generate(_trained.Model, _config.Evaluation.MaxNewTokens, CancellationToken.None);
+            var scores = AnswerScores.Of(_trainer.StepsDone, when, answers, questions.Rows);
             recorder.Add(scores, answers);
             _listener.Answered(scores, answers);
         }

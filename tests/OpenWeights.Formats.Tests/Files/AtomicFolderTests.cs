@@ -132,7 +132,7 @@ public sealed class AtomicFolderTests
             File.WriteAllText(folder[name], "");
         }
 
-        var cleaned = Leftovers.Clean(folder.Root);
+        var cleaned = StaleFiles.Clean(folder.Root);
 
         Assert.That(cleaned, Is.EquivalentTo(new[]
         {
@@ -145,11 +145,11 @@ public sealed class AtomicFolderTests
     public void A_folder_that_was_moved_aside_and_never_replaced_is_put_back()
     {
         folder.Folder(".model.0123456789abcdef.old", "weights");
-        Leftovers.Clean(folder.Root);
+        StaleFiles.Clean(folder.Root);
 
         Assert.That(folder.Names, Is.EqualTo(new[] { "model" }));
         Assert.That(File.Exists(Path.Combine(folder["model"], "weights")), Is.True);
-        Assert.That(Leftovers.Clean(folder["missing"]), Is.Empty);
+        Assert.That(StaleFiles.Clean(folder["missing"]), Is.Empty);
     }
 
     [Test]

@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Layers.Attention;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -29,7 +29,7 @@ public class AttentionPart : Part
         using Scalar scale = 1 / Math.Sqrt(Width);
         using Scalar nowhere = double.NegativeInfinity;
         var settings = new BlockAttentionSettings(scale, null, null, nowhere, null);
-        return WithGradients(leaves => BlockAttention.Mix(leaves[0], leaves[1], leaves[2], null, settings), _weight, _query, _key, _value);
+        return WithGradients(leaves => BlockAttention.Attend(leaves[0], leaves[1], leaves[2], null, settings), _weight, _query, _key, _value);
     }
 
     /// <inheritdoc/>

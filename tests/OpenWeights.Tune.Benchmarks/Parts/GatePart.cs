@@ -1,4 +1,5 @@
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers.FeedForward;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks.Parts;

@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Models.Projections;
+using OpenWeights.Tune.Layers.Projections;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks.Parts;

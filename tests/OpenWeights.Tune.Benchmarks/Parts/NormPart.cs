@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Layers;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -1,6 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Training.Optimizers;
+using OpenWeights.Tune.Optimizers;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

@@ -1,5 +1,5 @@
-using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Projections;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Projections;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

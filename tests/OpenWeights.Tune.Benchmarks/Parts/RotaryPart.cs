@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Models.Rope;
+using OpenWeights.Tune.Layers.Rope;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks.Parts;

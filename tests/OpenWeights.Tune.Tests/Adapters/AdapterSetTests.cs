@@ -2,8 +2,9 @@ using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Models.Weights;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -68,7 +69,7 @@ public sealed class AdapterSetTests
         using var scope = NewDisposeScope();
         using var a = PeftFolder.Load(loaded.Model, golden.Folder);
         using var b = PeftFolder.Load(loaded.Model, SharedFiles.Require("goldens", "reference", "lora_all_linear"));
-        using var mix = new AdapterMix([(a, 0.7), (b, 0.3)]);
+        using var mix = new CombinedAdapter([(a, 0.7), (b, 0.3)]);
         foreach (var layer in b.Layers)
         {
             var weight = layer.Target.Weight.to(float64);
@@ -99,7 +100,7 @@ public sealed class AdapterSetTests
         }
 
         PeftFolder.Save(adapter, folder.At("adapter"), null);
-        using var mix = new AdapterMix([(adapter, 1)]);
+        using var mix = new CombinedAdapter([(adapter, 1)]);
         Assert.That(MergedExport.Write(loaded, mix, folder.At("merged"), null, long.MaxValue), "unties");
         Assert.That(File.ReadAllText(folder.At("merged", "config.json")), Does.Contain("\"tie_word_embeddings\": false"));
         Assert.That(MergedExport.Verify(loaded, folder.At("merged")).Difference, Is.LessThan(1e-5));
@@ -115,7 +116,7 @@ public sealed class AdapterSetTests
         using var work = new TemporaryFolder();
         using var loaded = Base(golden);
         using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
-        using var mix = new AdapterMix([(adapter, 1)]);
+        using var mix = new CombinedAdapter([(adapter, 1)]);
         _ = MergedExport.Write(loaded, mix, work.At("merged"), bfloat16, long.MaxValue);
         using var merged = ModelLoader.Load(work.At("merged"), null, TestDevice.Current);
         using var scope = NewDisposeScope();

@@ -6,7 +6,9 @@ using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
@@ -34,7 +36,7 @@ public sealed class BaseFingerprintTests
             "nf4" => ModelLoader.Load(work.Base, float32, TestDevice.Current, new QuantizationSettings(QuantizationKind.Nf4, 64, true)),
             "nf4 written in full" => work.InFull(path, QuantizationKind.Nf4),
             "int8" => ModelLoader.Load(work.Base, float32, TestDevice.Current, new QuantizationSettings(QuantizationKind.Int8, 64, false)),
-            "outline" => ModelLoader.Outline(work.Base),
+            "outline" => ModelLoader.LoadMeta(work.Base),
             _ => work.Gguf(copy),
         };
         using var adapter = PeftFolder.Load(loaded.Model, work.Adapter);
@@ -63,9 +65,9 @@ public sealed class BaseFingerprintTests
             "flipped signs" => work.Flipped(),
             _ => work.Tuned(),
         };
-        foreach (var outline in new[] { false, true })
+        foreach (var meta in new[] { false, true })
         {
-            using var loaded = outline ? ModelLoader.Outline(path) : ModelLoader.Load(path, float32, TestDevice.Current);
+            using var loaded = meta ? ModelLoader.LoadMeta(path) : ModelLoader.Load(path, float32, TestDevice.Current);
             Assert.That(() => PeftFolder.Load(loaded.Model, work.Adapter), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("another base model").And.Message.Contains("--any-base"));
             using var adapter = PeftFolder.Load(loaded.Model, work.Adapter, anyBase: true);
             Assert.That(adapter.Fingerprint, Is.Null, "what it becomes here has another base");
@@ -191,7 +193,7 @@ public sealed class BaseFingerprintTests
 
         internal LoadedModel InFull(string path, QuantizationKind kind)
         {
-            using var none = new AdapterMix([]);
+            using var none = new CombinedAdapter([]);
             using var loaded = ModelLoader.Load(Base, float32, TestDevice.Current, new QuantizationSettings(kind, 64, true));
             _ = MergedExport.Write(loaded, none, path, null, 1 << 30);
             return ModelLoader.Load(path, float32, TestDevice.Current);
@@ -199,7 +201,7 @@ public sealed class BaseFingerprintTests
 
         internal LoadedModel Resaved(string path, ScalarType dtype)
         {
-            using var none = new AdapterMix([]);
+            using var none = new CombinedAdapter([]);
             using var loaded = ModelLoader.Load(Base, float32, TestDevice.Current);
             _ = MergedExport.Write(loaded, none, path, dtype, 1 << 30);
             return ModelLoader.Load(path, float32, TestDevice.Current);
@@ -207,7 +209,7 @@ public sealed class BaseFingerprintTests
 
         internal LoadedModel Sharded(string path)
         {
-            using var none = new AdapterMix([]);
+            using var none = new CombinedAdapter([]);
             using var loaded = ModelLoader.Load(Base, float32, TestDevice.Current);
             _ = MergedExport.Write(loaded, none, path, null, 50_000);
             Assert.That(Directory.GetFiles(path, "*.safetensors"), Has.Length.GreaterThan(1));

@@ -2,7 +2,9 @@ using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -12,7 +14,7 @@ namespace OpenWeights.Tune.Tests.Adapters;
 /// <summary>PiSSA against PEFT: the start, a few steps of training, PEFT's folder and its conversion to plain LoRA.</summary>
 public sealed class PissaTests
 {
-    private static readonly LoraConfig s_config = new() { Rank = 8, Alpha = 16, Start = LoraStart.Pissa };
+    private static readonly LoraConfig s_config = new() { Rank = 8, Alpha = 16, Init = LoraInit.Pissa };
 
     [Test]
     public void It_starts_from_the_largest_singular_values_and_changes_nothing()
@@ -65,7 +67,7 @@ public sealed class PissaTests
         using var nothing = no_grad();
         using var both = NewDisposeScope();
         using var portable = PeftFolder.Load(loaded.Model, work.At("portable"));
-        Assert.That((portable.Config.Rank, portable.Config.Alpha, portable.Config.Start), Is.EqualTo((16, 32.0, LoraStart.Kaiming)));
+        Assert.That((portable.Config.Rank, portable.Config.Alpha, portable.Config.Init), Is.EqualTo((16, 32.0, LoraInit.Kaiming)));
         Assert.That(Golden.LargestDifference(Logits(golden, loaded), golden.Tensor("trained.logits")), Is.LessThan(5e-5));
         using var converted = PeftFolder.Load(loaded.Model, Path.Combine(golden.Folder, "converted_lora"));
         foreach (var (ours, theirs) in portable.Layers.Zip(converted.Layers))

@@ -6,6 +6,7 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -127,7 +128,7 @@ public sealed class ReferenceAdapterTests
         using var golden = new Golden(name);
         using var loaded = Base(golden);
         using var adapter = PeftFolder.Load(loaded.Model, Folder(golden));
-        using var mix = new AdapterMix([(adapter, 1)]);
+        using var mix = new CombinedAdapter([(adapter, 1)]);
         using var work = new TemporaryFolder();
         _ = MergedExport.Write(loaded, mix, work.At("merged"), null, long.MaxValue);
         var found = MergedExport.Verify(loaded, work.At("merged"));

@@ -2,6 +2,7 @@ using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Configuration.Foreign;
+using OpenWeights.Tune.Schedules;
 
 namespace OpenWeights.Tune.Tests.Configuration;
 
@@ -92,7 +93,7 @@ public sealed class ForeignNameTests
     {
         using var folder = new TemporaryFolder();
         var config = RunConfigFile.Read(folder.Write("train.yaml", Yaml("training: { warmup_ratio: 0.1 }")), []);
-        var rates = OpenWeights.Tune.Training.Schedules.RateSettings.Of(config.Training, totalSteps: 45);
+        var rates = RateSettings.Of(config.Training, totalSteps: 45);
         Assert.That(rates.WarmupSteps, Is.EqualTo(5), "as transformers rounds it: up");
     }
 

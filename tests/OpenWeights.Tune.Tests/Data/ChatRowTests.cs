@@ -4,6 +4,7 @@ using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Tests.Export;
 
 namespace OpenWeights.Tune.Tests.Data;

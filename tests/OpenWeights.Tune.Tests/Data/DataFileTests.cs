@@ -3,7 +3,9 @@ using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Data.Store;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Formats;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Tests.Data;
 

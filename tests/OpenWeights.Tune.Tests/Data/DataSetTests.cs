@@ -1,7 +1,9 @@
-using OpenWeights.Testing;
 using NUnit.Framework;
+using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Tests.Data;
 

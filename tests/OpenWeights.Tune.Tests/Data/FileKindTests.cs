@@ -3,7 +3,7 @@ using System.Text;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Formats;
 
 namespace OpenWeights.Tune.Tests.Data;
 

@@ -1,7 +1,8 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;

@@ -1,5 +1,6 @@
 using NUnit.Framework;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Tests.Data;
 

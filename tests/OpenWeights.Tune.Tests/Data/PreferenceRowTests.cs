@@ -1,7 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Tests.Data;
 

@@ -2,6 +2,8 @@ using System.Text.Json.Nodes;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Tests.Data;
 
@@ -18,7 +20,7 @@ internal static class Rows
             new RowTokenizer(new CharacterTokenizer(template), trainOn), CharacterTokenizer.Vocabulary, seed: 1, preferences: true);
     }
 
-    internal static IRowList Of(TemporaryFolder folder, params string[] json) => Read(folder.Write("rows.jsonl", string.Join('\n', json) + "\n")).Train.Rows;
+    internal static RowList Of(TemporaryFolder folder, params string[] json) => Read(folder.Write("rows.jsonl", string.Join('\n', json) + "\n")).Train.Rows;
 
     internal static string Text(TokenRow row) => string.Concat(row.Ids.Select(static i => (char)i));
 

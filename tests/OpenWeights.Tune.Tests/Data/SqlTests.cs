@@ -2,7 +2,7 @@ using DuckDB.NET.Data;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Formats;
 
 namespace OpenWeights.Tune.Tests.Data;
 

@@ -2,8 +2,7 @@ using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Tests.Export;
 
 namespace OpenWeights.Tune.Tests.Data;

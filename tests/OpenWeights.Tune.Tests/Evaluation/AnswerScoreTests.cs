@@ -1,6 +1,5 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Evaluation;
-using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Tests.Evaluation;
 

@@ -7,6 +7,7 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -33,9 +34,9 @@ public sealed class GgufAdapterTests
         using var work = new TemporaryFolder();
         var path = SharedFiles.Require(["goldens", "reference", .. name.Split('/')]);
         Assert.That(PeftFolder.NeedsBaseValues(path), Is.EqualTo(needsBaseValues));
-        using var @base = needsBaseValues ? ModelLoader.Load(Base(golden), float32, CPU) : ModelLoader.Outline(Base(golden));
+        using var @base = needsBaseValues ? ModelLoader.Load(Base(golden), float32, CPU) : ModelLoader.LoadMeta(Base(golden));
         using var adapter = PeftFolder.Load(@base.Model, path);
-        using var mix = new AdapterMix([(adapter, 1)]);
+        using var mix = new CombinedAdapter([(adapter, 1)]);
         Assert.That(GgufExport.Write(@base.Folder, mix, work["merged.gguf"], GgufPreset.Of("f32"), @base.Model), Is.False, "nothing is untied");
         Assert.That(Golden.LargestDifference(Logits(work, golden), golden.Tensor("merged.logits")), Is.LessThan(3e-5));
     }
@@ -65,7 +66,7 @@ public sealed class GgufAdapterTests
         using var work = new TemporaryFolder();
         using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
         using var adapter = Embeddings(loaded.Model);
-        using var mix = new AdapterMix([(adapter, 1)]);
+        using var mix = new CombinedAdapter([(adapter, 1)]);
         Assert.That(GgufExport.Write(loaded.Folder, mix, work["merged.gguf"], GgufPreset.Of("f32"), loaded.Model));
         using (var file = GgufFile.Open(work["merged.gguf"]))
         {
@@ -103,7 +104,7 @@ public sealed class GgufAdapterTests
         using var work = new TemporaryFolder();
         using var loaded = ModelLoader.Load(Base(golden), float32, CPU, QuantizationSettings.Of("nf4"));
         using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
-        using var mix = new AdapterMix([(adapter, 1)]);
+        using var mix = new CombinedAdapter([(adapter, 1)]);
         _ = GgufExport.Write(loaded.Folder, mix, work["merged.gguf"], GgufPreset.Of("f32"), loaded.Model);
         RequireSame(loaded, work, golden);
     }

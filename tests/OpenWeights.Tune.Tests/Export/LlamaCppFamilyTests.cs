@@ -5,9 +5,10 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Export.Gguf;
-using OpenWeights.Tune.Generation;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Export;

@@ -5,10 +5,11 @@ using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Export.Gguf;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Export;
@@ -166,11 +167,11 @@ public sealed class LlamaCppTests
         using var golden = new Golden(name);
         var @base = Path.GetFileName(golden.Json["base"]!.ToString());
         var folder = Path.Combine(_work.Root, @base);
-        using var outline = ModelLoader.Outline(folder);
-        using var adapter = PeftFolder.Load(outline.Model, golden.Folder);
+        using var meta = ModelLoader.LoadMeta(folder);
+        using var adapter = PeftFolder.Load(meta.Model, golden.Folder);
         var lora = _work[$"{name}.gguf"];
-        GgufLoraExport.Write(outline.Folder, adapter, lora);
-        Assert.That(GgufLoraExport.RequireSame(outline.Folder, adapter, lora), Is.EqualTo(adapter.Parameters.Count));
+        GgufLoraExport.Write(meta.Folder, adapter, lora);
+        Assert.That(GgufLoraExport.RequireSame(meta.Folder, adapter, lora), Is.EqualTo(adapter.Parameters.Count));
         Ask($"{name} file", _work[$"{@base} f32.gguf"], Prompt(name), lora);
         Ask($"{name} merged", Write(folder, adapter, "f32", $"{name} merged"), Prompt(name));
     }
@@ -178,7 +179,7 @@ public sealed class LlamaCppTests
     private string Write(string folder, LoraAdapter? adapter, string dtype, string? name = null)
     {
         var path = _work[$"{name ?? Path.GetFileName(folder)} {dtype}.gguf"];
-        using var mix = adapter is null ? null : new AdapterMix([(adapter, 1)]);
+        using var mix = adapter is null ? null : new CombinedAdapter([(adapter, 1)]);
         _ = GgufExport.Write(ModelFolder.Open(folder), mix, path, GgufPreset.Of(dtype));
         return path;
     }

@@ -6,10 +6,12 @@ using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Training;
 using static TorchSharp.torch;
 

@@ -1,8 +1,8 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Rope;
-using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.FeedForward;
+using OpenWeights.Tune.Layers.Rope;
 using TorchSharp;
 using static TorchSharp.torch;
 

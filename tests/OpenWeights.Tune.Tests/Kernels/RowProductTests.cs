@@ -39,7 +39,7 @@ public sealed class RowProductTests(bool wide)
         using var scope = NewDisposeScope();
         _ = manual_seed(rows + depth);
         var (matrix, weights, output) = (randn([rows, depth]).to(dtype), rand([1, rows]), zeros([1, depth]));
-        RowProduct.Mix(RowMatrix.Of(matrix), rows, FloatRows.Of(weights)[0], FloatRows.Of(output)[0]);
+        RowProduct.WeightedSum(RowMatrix.Of(matrix), rows, FloatRows.Of(weights)[0], FloatRows.Of(output)[0]);
         Assert.That(Golden.LargestDifference(output, weights.to(float64).mm(matrix.to(float64))), Is.LessThan(1e-5));
     }
 }

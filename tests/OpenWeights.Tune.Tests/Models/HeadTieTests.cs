@@ -2,9 +2,10 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
-using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -29,7 +30,7 @@ public sealed class HeadTieTests
         Assert.That(Golden.LargestDifference(Logits(two), Logits(one).mul(-2)), Is.LessThan(0.05));
 
         ModelFolderWriter.Write(two, folder.At("full"));
-        _ = MergedExport.Write(two, new OpenWeights.Tune.Adapters.AdapterMix([]), folder.At("merged"), null, 1 << 30);
+        _ = MergedExport.Write(two, new OpenWeights.Tune.Adapters.CombinedAdapter([]), folder.At("merged"), null, 1 << 30);
         MergedExport.Write(two.Folder, folder.At("copy"), float32, 1 << 30);
         foreach (var written in new[] { "full", "merged", "copy" })
         {

@@ -1,9 +1,12 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
-using OpenWeights.Tune.Data;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;

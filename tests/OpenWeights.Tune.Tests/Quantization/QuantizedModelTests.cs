@@ -4,6 +4,7 @@ using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Training;
 using static TorchSharp.torch;
@@ -49,7 +50,7 @@ public sealed class QuantizedModelTests
             }
         }
 
-        using var mix = new AdapterMix([(adapter, 1)]);
+        using var mix = new CombinedAdapter([(adapter, 1)]);
         _ = MergedExport.Write(loaded, mix, folder.At("merged"), null, long.MaxValue);
         Assert.That(MergedExport.Verify(loaded, folder.At("merged")).Difference, Is.LessThan(1e-5));
     }
@@ -107,7 +108,7 @@ public sealed class QuantizedModelTests
     private static void WriteValues(TemporaryFolder folder, string kind)
     {
         using var loaded = ModelLoader.Load(folder.At("model"), float32, TestDevice.Current, QuantizationSettings.Of(kind));
-        using var nothing = new AdapterMix([]);
+        using var nothing = new CombinedAdapter([]);
         _ = MergedExport.Write(loaded, nothing, folder.At("values"), null, long.MaxValue);
     }
 

@@ -27,7 +27,7 @@ public sealed class BlockPoolTests
                 continue;
             }
 
-            var size = random.NextInt64(BlockPool.LeastSize, 24 * Mebi);
+            var size = random.NextInt64(BlockPool.MinSize, 24 * Mebi);
             var start = pool.Take(size);
             Assert.That(start % 4096, Is.Zero);
             Assert.That(blocks.All(b => b.Key + b.Value <= start || b.Key >= start + size), Is.True, "a block lies where another is");
@@ -38,9 +38,9 @@ public sealed class BlockPoolTests
         }
 
         // A block may be larger than it was asked for by what would be too little to keep apart.
-        var slack = (16 * Mebi) + (500 * BlockPool.LeastSize);
-        Assert.That(source.MostInMemory, Is.LessThan(most + slack));
-        Assert.That(pool.Statistics.Live, Is.InRange(live, live + (blocks.Count * BlockPool.LeastSize)));
+        var slack = (16 * Mebi) + (500 * BlockPool.MinSize);
+        Assert.That(source.MaxInMemory, Is.LessThan(most + slack));
+        Assert.That(pool.Statistics.Live, Is.InRange(live, live + (blocks.Count * BlockPool.MinSize)));
         foreach (var block in blocks.Keys)
         {
             Assert.That(pool.Put(block), Is.True);
@@ -75,7 +75,7 @@ public sealed class BlockPoolTests
 
         internal long First { get; private set; }
 
-        internal long MostInMemory { get; private set; }
+        internal long MaxInMemory { get; private set; }
 
         public long Reserve(long size)
         {
@@ -108,7 +108,7 @@ public sealed class BlockPoolTests
                 _ = _inMemory.Add(page);
             }
 
-            MostInMemory = Math.Max(MostInMemory, _inMemory.Count * 4096L);
+            MaxInMemory = Math.Max(MaxInMemory, _inMemory.Count * 4096L);
         }
     }
 }

@@ -1,4 +1,5 @@
 using NUnit.Framework;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Torch.Memory;
 using TorchSharp;

@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests.Training;
@@ -15,14 +15,14 @@ public sealed class BeforeAndAfterTests
     {
         using var folder = new TemporaryFolder();
         var (listener, samples) = Run(folder, static d => d with { EvalFraction = 0.3 });
-        Assert.That(listener.Scores.Select(static s => (s.When, s.Asked, s.Answers)), Is.EqualTo(new[] { ("before training", AskedRows.HeldBack, 3), ("after training", AskedRows.HeldBack, 3) }));
+        Assert.That(listener.Scores.Select(static s => (s.When, s.Asked, s.Answers)), Is.EqualTo(new[] { ("before training", EvaluationRows.HeldBack, 3), ("after training", EvaluationRows.HeldBack, 3) }));
         var prompts = samples.Select(static s => s["prompt"]!.ToString()).Distinct().ToList();
         Assert.That(prompts, Has.Count.EqualTo(3));
 
         // The same rows in a file of their own are asked in the same way.
         File.WriteAllLines(folder.At("eval.jsonl"), File.ReadLines(folder.At("pairs.jsonl")).Where(l => prompts.Contains(JsonNode.Parse(l)!["prompt"]!.ToString())));
         var (ofFile, fromFile) = Run(folder, d => d with { Eval = [new DataSource { Path = folder.At("eval.jsonl") }] });
-        Assert.That(ofFile.Scores[0].Asked, Is.EqualTo(AskedRows.Eval));
+        Assert.That(ofFile.Scores[0].Asked, Is.EqualTo(EvaluationRows.Eval));
         static IEnumerable<string> Before(List<JsonObject> all) => all.Where(static s => s["when"]!.ToString() == "before training").Select(static s => $"{s["prompt"]} {s["expected"]} {s["given"]}");
         Assert.That(Before(fromFile), Is.EqualTo(Before(samples)));
     }
@@ -32,7 +32,7 @@ public sealed class BeforeAndAfterTests
     {
         using var folder = new TemporaryFolder();
         var (listener, samples) = Run(folder, static d => d);
-        Assert.That(listener.Scores.Select(static s => (s.When, s.Asked, s.Answers)), Is.EqualTo(new[] { ("before training", AskedRows.Trained, 3), ("after training", AskedRows.Trained, 3) }));
+        Assert.That(listener.Scores.Select(static s => (s.When, s.Asked, s.Answers)), Is.EqualTo(new[] { ("before training", EvaluationRows.Trained, 3), ("after training", EvaluationRows.Trained, 3) }));
         Assert.That(samples, Has.Count.EqualTo(6));
         Assert.That(samples.Select(static s => s["rows"]!.ToString()).Distinct(), Is.EqualTo(new[] { "train" }));
         Assert.That(samples[0]["expected"]!.ToString(), Does.StartWith("one two"));

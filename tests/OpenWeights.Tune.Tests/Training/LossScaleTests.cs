@@ -1,9 +1,10 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;

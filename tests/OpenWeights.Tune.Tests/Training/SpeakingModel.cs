@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Testing;
-using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Tests.Export;
 using static TorchSharp.torch;

@@ -1,8 +1,10 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training;
 using TorchSharp;
@@ -82,7 +84,7 @@ public sealed class TrainerTests
             }
 
             Objective = new FailingObjective(badCall);
-            var rows = new RunRows([.. Enumerable.Range(0, 12).Select(Row)], shuffle: false, seed: 1, microBatch: 2, accumulation: 1);
+            var rows = new BatchSampler([.. Enumerable.Range(0, 12).Select(Row)], shuffle: false, seed: 1, microBatch: 2, accumulation: 1);
             var config = new RunConfig { Training = new TrainingSection { NonFinite = nonFinite, WarmupSteps = 0, LearningRate = 1e-3 } };
             Trainer = new Trainer(_trained, Objective, rows, config, totalSteps: 6);
         }

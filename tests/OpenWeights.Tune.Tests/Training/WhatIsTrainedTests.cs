@@ -3,10 +3,11 @@ using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Training;
-using OpenWeights.Tune.Training.Optimizers;
 using static TorchSharp.torch;
-using AdamW = OpenWeights.Tune.Training.Optimizers.AdamW;
+using AdamW = OpenWeights.Tune.Optimizers.AdamW;
 using Parameter = TorchSharp.Modules.Parameter;
 
 namespace OpenWeights.Tune.Tests.Training;
@@ -135,7 +136,7 @@ public sealed class WhatIsTrainedTests
     public void LoRA_plus_groups_are_PEFTs()
     {
         using var folder = new TemporaryFolder();
-        using var loaded = Tune.Models.ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         var config = new Tune.Adapters.LoraConfig { Rank = 2, Targets = Tune.Adapters.TargetModules.Of(["embed_tokens", "q_proj"]), ModulesToSave = ["norm"] };
         var adapter = Tune.Adapters.LoraAdapter.Create(loaded.Model, config, 1);
         using var training = new AdapterTraining(loaded, adapter, new LoraPlusRates(16, 1e-6, 1e-3));

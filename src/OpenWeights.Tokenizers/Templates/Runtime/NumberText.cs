@@ -8,7 +8,7 @@ namespace OpenWeights.Tokenizers.Templates.Runtime;
 internal static class NumberText
 {
     /// <summary>Beyond this a precision is taken for an attack.</summary>
-    private const int MostDigits = 10_000;
+    private const int MaxDigits = 10_000;
 
     /// <summary>An integer's digits: <c>d</c>, <c>b</c>, <c>o</c>, <c>x</c> or <c>X</c>.</summary>
     public static string Digits(BigInteger value, char type)
@@ -32,7 +32,7 @@ internal static class NumberText
     /// <summary>A float's magnitude: <c>e</c>, <c>f</c>, <c>g</c> or <c>%</c>, in either case.</summary>
     public static string Magnitude(double value, char type, int precision, bool alternate)
     {
-        if (precision > MostDigits)
+        if (precision > MaxDigits)
         {
             throw TemplateFailure.Limit($"the template was stopped: it formats a number with {precision} digits");
         }

@@ -5,7 +5,7 @@ namespace OpenWeights.Tokenizers.Templates.Runtime;
 /// <summary>Finds which messages of the input a value was made from.</summary>
 internal static class Provenance
 {
-    private const int MostValues = 10_000;
+    private const int MaxValues = 10_000;
 
     /// <summary>
     /// The messages (from 0) whose data a dict that a template built holds; those whose role it holds, if it holds nothing else of any.
@@ -15,7 +15,7 @@ internal static class Provenance
         foreach (var kind in new[] { MarkKind.Content, MarkKind.Role })
         {
             var owners = new SortedSet<int>();
-            var left = MostValues;
+            var left = MaxValues;
             Collect(dict, kind, owners, ref left);
             if (owners.Count > 0)
             {

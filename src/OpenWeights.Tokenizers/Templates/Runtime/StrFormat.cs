@@ -7,7 +7,7 @@ namespace OpenWeights.Tokenizers.Templates.Runtime;
 /// <summary>Python's <c>str.format</c>, looking up attributes by the sandbox's rules.</summary>
 internal sealed class StrFormat
 {
-    private const int MostNesting = 2;
+    private const int MaxNesting = 2;
 
     private readonly RenderState state;
     private readonly object?[] positional;
@@ -25,7 +25,7 @@ internal sealed class StrFormat
 
     /// <exception cref="TemplateFailure">The format is not one, or names a value that was not given.</exception>
     public static PyString Apply(RenderState state, PyString format, object?[] positional, object? named) =>
-        new StrFormat(state, positional, named, format.IsMarkup).Run(format, MostNesting).Build(format.IsMarkup);
+        new StrFormat(state, positional, named, format.IsMarkup).Run(format, MaxNesting).Build(format.IsMarkup);
 
     private TextBuilder Run(PyString format, int nesting)
     {

@@ -7,7 +7,7 @@ namespace OpenWeights.Tokenizers.Templates.Spans;
 /// </summary>
 internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, ISet<string> warnings)
 {
-    private const int MostPromptsTried = 4;
+    private const int MaxPromptsTried = 4;
 
     private string? anyPrompt;
     private bool isAnyPromptKnown;
@@ -265,7 +265,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
         }
 
         isAnyPromptKnown = true;
-        var least = Math.Max(1, prompts.MessageCount - MostPromptsTried + 1);
+        var least = Math.Max(1, prompts.MessageCount - MaxPromptsTried + 1);
         for (var count = prompts.MessageCount; count >= least; count--)
         {
             var prompt = GenerationPrompt(count, out var isExact);

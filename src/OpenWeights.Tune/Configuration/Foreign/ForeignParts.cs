@@ -1,6 +1,5 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
-using OpenWeights.Tune.Models;
 using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;

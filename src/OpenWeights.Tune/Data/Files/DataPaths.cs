@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data.Files;
 
@@ -26,13 +27,13 @@ public static class DataPaths
             return files.Count > 0 ? files : throw new InvalidDataException($"{path}: there is no data file in this folder ({string.Join(", ", s_endings)}, also with .gz or .zst).");
         }
 
-        if (!HasWildcard(path))
+        if (!UserPath.HasWildcard(path))
         {
             throw new FileNotFoundException($"{path}: there is no such data file.", path);
         }
 
         var fixedPart = path;
-        while (HasWildcard(fixedPart))
+        while (UserPath.HasWildcard(fixedPart))
         {
             fixedPart = Path.GetDirectoryName(fixedPart) is { Length: > 0 } above ? above : ".";
         }
@@ -41,9 +42,6 @@ public static class DataPaths
         var found = Directory.Exists(fixedPart) ? Sorted(Path.GetFullPath(fixedPart), pattern.IsMatch) : [];
         return found.Count > 0 ? found : throw new InvalidDataException($"{path}: no file's name is like this pattern.");
     }
-
-    /// <summary>Whether a path is a pattern.</summary>
-    public static bool HasWildcard(string path) => path.AsSpan().ContainsAny('*', '?');
 
     private static List<string> Sorted(string folder, Func<string, bool> wanted) =>
     [

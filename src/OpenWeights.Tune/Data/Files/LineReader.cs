@@ -1,3 +1,6 @@
+using System.Text;
+using System.Text.Json.Nodes;
+
 namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>Cuts a stream of UTF-8 into lines, in the memory of the longest one.</summary>
@@ -67,4 +70,36 @@ internal static class LineReader
         Array.Resize(ref buffer, buffer.Length * 2);
         return (start, end);
     }
+}
+
+/// <summary>A row that is plain text.</summary>
+/// <param name="utf8">Its bytes.</param>
+internal sealed class TextContent(byte[] utf8) : IRawContent
+{
+    private static readonly UTF8Encoding s_strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+    public int Size => utf8.Length;
+
+    public JsonObject Parse()
+    {
+        try
+        {
+            return new JsonObject { ["text"] = s_strict.GetString(utf8) };
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw new InvalidDataException($"this text is not valid UTF-8 (byte {e.Index + 1}); save the file as UTF-8.", e);
+        }
+    }
+}
+
+/// <summary>Byte order marks.</summary>
+internal static class Utf8Start
+{
+    /// <summary>The length of a UTF-8 byte order mark that a text starts with, or 0.</summary>
+    /// <exception cref="InvalidDataException">The mark is that of UTF-16.</exception>
+    internal static int Skip(ReadOnlySpan<byte> start, string path) =>
+        start is [0xff, 0xfe, ..] or [0xfe, 0xff, ..] ? throw new InvalidDataException($"{path}:1: the file is UTF-16, not UTF-8; save it as UTF-8.")
+        : start is [0xef, 0xbb, 0xbf, ..] ? 3
+        : 0;
 }

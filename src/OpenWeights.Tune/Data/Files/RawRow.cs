@@ -32,3 +32,31 @@ internal interface IRawContent
     /// <summary>About how many bytes it holds, to share work out by.</summary>
     int Size { get; }
 }
+
+/// <summary>Where a row stands.</summary>
+/// <param name="File">The file.</param>
+/// <param name="Number">Its number in the file, from 1.</param>
+/// <param name="Unit">What the number counts.</param>
+internal readonly record struct RowPlace(string File, long Number, RowUnit Unit)
+{
+    /// <summary>The place as messages write it.</summary>
+    public override string ToString() => Unit switch
+    {
+        RowUnit.Line => $"{File}:{Number}",
+        RowUnit.Row => $"{File}, row {Number}",
+        _ => File,
+    };
+}
+
+/// <summary>What the number of a row counts.</summary>
+internal enum RowUnit
+{
+    /// <summary>Lines of a text file.</summary>
+    Line,
+
+    /// <summary>Rows of a file that has no lines, or in which lines say nothing.</summary>
+    Row,
+
+    /// <summary>Nothing: the file is one row.</summary>
+    File,
+}

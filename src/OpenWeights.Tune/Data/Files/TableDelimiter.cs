@@ -1,12 +1,12 @@
 using System.Text;
-using OpenWeights.Tune.Data.Formats;
+using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>Recognises what separates the cells of a table: in much of Europe spreadsheets write semicolons.</summary>
 internal static class TableDelimiter
 {
-    private const int MostBytes = 1 << 16;
+    private const int MaxBytes = 1 << 16;
     private static readonly char[] s_possible = [',', ';', '\t', '|'];
 
     /// <summary>The separator that gives the first line the most columns of known names, or else the most columns; a comma where none is in it.</summary>
@@ -14,13 +14,13 @@ internal static class TableDelimiter
     internal static char Of(string path)
     {
         using var stream = Decompression.Open(path);
-        var start = new byte[MostBytes];
-        var line = FirstLine(Encoding.Latin1.GetString(start, 0, stream.ReadAtLeast(start, MostBytes, throwOnEndOfStream: false)));
+        var start = new byte[MaxBytes];
+        var line = FirstLine(Encoding.Latin1.GetString(start, 0, stream.ReadAtLeast(start, MaxBytes, throwOnEndOfStream: false)));
         return s_possible.OrderByDescending(c => Known(line, c)).ThenByDescending(c => Cells(line, c).Count).First();
     }
 
     private static int Known(string line, char separator) =>
-        Cells(line, separator).Count(static c => FieldMap.Known.Contains(c.Trim().Trim('"').Trim(), StringComparer.OrdinalIgnoreCase));
+        Cells(line, separator).Count(static c => RowFields.Names.Contains(c.Trim().Trim('"').Trim(), StringComparer.OrdinalIgnoreCase));
 
     private static string FirstLine(string text)
     {

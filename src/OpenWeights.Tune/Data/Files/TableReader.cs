@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Data.Files;
 /// <summary>Reads CSV and TSV (RFC 4180: quoted cells may hold separators, line ends and doubled quotes), the first line naming the columns.</summary>
 internal static class TableReader
 {
-    private const int MostColumns = 10_000;
+    private const int MaxColumns = 10_000;
 
     /// <summary>The rows, each with the line that it begins at.</summary>
     /// <exception cref="InvalidDataException">The header is no header, or a row is too long.</exception>
@@ -67,7 +67,7 @@ internal static class TableReader
 
     private static string[] Header(byte[][] cells, string path)
     {
-        if (cells.Length > MostColumns)
+        if (cells.Length > MaxColumns)
         {
             throw new InvalidDataException($"{path}:1: the header has {cells.Length} columns; a table of rows to train on has a few. Is the separator right?");
         }

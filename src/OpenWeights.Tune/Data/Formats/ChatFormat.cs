@@ -1,5 +1,7 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers.Templates;
+using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 

@@ -1,4 +1,6 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 

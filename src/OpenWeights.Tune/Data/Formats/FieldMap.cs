@@ -1,19 +1,13 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>Gives the fields and roles of a data set the names that the formats look for.</summary>
 internal sealed class FieldMap(DataSource source)
 {
-    /// <summary>The fields that can be named.</summary>
-    internal static readonly string[] Known =
-        ["messages", "role", "content", "tools", "system", "history", "instruction", "input", "output", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
-
-    /// <summary>The roles that can be named.</summary>
-    internal static readonly string[] Roles = ["system", "user", "assistant", "tool"];
-
     private static readonly string[] s_lists = ["messages", "conversations", "prompt", "chosen", "rejected"];
     private readonly Dictionary<string, string> _roles = source.Roles.ToDictionary(static r => r.Value, static r => r.Key);
 

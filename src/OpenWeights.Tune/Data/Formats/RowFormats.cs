@@ -1,4 +1,6 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 
@@ -23,4 +25,21 @@ public static class RowFormats
             $"the format of this row is not known; its keys are {string.Join(", ", first.Json.Select(static p => p.Key).Take(30))}. Known are messages or conversations (chat), instruction and output, "
             + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; the data set's setting fields says what they are called here, such as `fields: { prompt: ask, completion: reply }`.");
     }
+}
+
+/// <summary>A shape that rows of data files come in.</summary>
+public interface IRowFormat
+{
+    /// <summary>The name in the config.</summary>
+    string Name { get; }
+
+    /// <summary>Whether a row looks like this format.</summary>
+    bool Recognizes(JsonObject row);
+
+    /// <summary>The row in tokens, with what is trained; of a preference several.</summary>
+    /// <exception cref="InvalidDataException">The row lacks something; the message names its place.</exception>
+    IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer);
+
+    /// <summary>The prompt that the row's answer follows, and that answer, or null where the format has no such thing.</summary>
+    (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer) => null;
 }

@@ -7,7 +7,7 @@ internal static class TokenQuestion
 {
     private const int LongestPrompt = 64;
     private const int LongestAnswer = 64;
-    private const int LeastTokens = 4;
+    private const int MinTokens = 4;
 
     /// <summary>The tokens before a place as the prompt, and those from there on as the answer.</summary>
     /// <param name="ids">The row.</param>
@@ -19,7 +19,7 @@ internal static class TokenQuestion
         var count = ids.Length > 0 && ids[^1] == tokenizer.EosToken ? ids.Length - 1 : ids.Length;
         if (answerFrom == 0)
         {
-            answerFrom = count < LeastTokens ? 0 : Math.Min(LongestPrompt, count / 2);
+            answerFrom = count < MinTokens ? 0 : Math.Min(LongestPrompt, count / 2);
         }
 
         if (answerFrom == 0 || answerFrom >= count)

@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
-using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Export.Gguf;
 

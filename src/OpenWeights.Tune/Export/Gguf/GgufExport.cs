@@ -6,6 +6,7 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Models.Weights;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
@@ -27,7 +28,7 @@ public static class GgufExport
     /// <returns>Whether embedding and head, one weight in the base, became two.</returns>
     /// <exception cref="InvalidDataException">llama.cpp has no such model or tokenizer; the message says what stands in the way.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
-    public static bool Write(ModelFolder folder, AdapterMix? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null, Action<GgufPlan>? planned = null)
+    public static bool Write(ModelFolder folder, CombinedAdapter? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null, Action<GgufPlan>? planned = null)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
@@ -51,7 +52,7 @@ public static class GgufExport
             metadata.Add($"{family.Architecture}.vocab_size", (uint)config.Int("vocab_size"));
         }
 
-        using var none = new AdapterMix([]);
+        using var none = new CombinedAdapter([]);
         var tied = IsTied(config, family, weights);
         var plan = new MergePlan(weights, tied, adapters ?? none, model);
         if (!(tied && !plan.Unties) && !family.HasHead)

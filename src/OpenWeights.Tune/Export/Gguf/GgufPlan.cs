@@ -36,3 +36,10 @@ public sealed record GgufFallback(GgufType Wanted, GgufType Got, int Tensors, lo
     /// <summary>Whether the rows are no whole blocks of the wanted type; else it can only be read.</summary>
     public bool IsOfLength => RowLength % Wanted.BlockLength() != 0;
 }
+
+/// <summary>What of a model counts for the types of its tensors.</summary>
+/// <param name="Layers">The number of layers.</param>
+/// <param name="Tied">Whether the embedding is the output head too.</param>
+/// <param name="Experts">The number of experts of a layer; 0 for none.</param>
+/// <param name="IsOf70Billion">Whether llama.cpp takes it for a model of 70 billion parameters.</param>
+public sealed record GgufModelFacts(int Layers, bool Tied, int Experts = 0, bool IsOf70Billion = false);

@@ -2,7 +2,7 @@ using System.Text.Json;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tokenizers;
-using OpenWeights.Tune.Generation;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Export.Gguf;
 

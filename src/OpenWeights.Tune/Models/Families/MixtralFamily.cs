@@ -1,4 +1,7 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
+using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Models.Families;
 

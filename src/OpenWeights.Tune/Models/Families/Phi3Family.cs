@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Tune.Models.Rope;
+using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models.Families;
 

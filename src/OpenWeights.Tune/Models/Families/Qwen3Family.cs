@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Models.Families;
 

@@ -1,3 +1,6 @@
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
+
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>What the families of Qwen share.</summary>

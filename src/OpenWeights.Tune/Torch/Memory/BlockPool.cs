@@ -12,7 +12,7 @@ namespace OpenWeights.Tune.Torch.Memory;
 internal sealed class BlockPool(IPageSource source, long rangeSize)
 {
     /// <summary>Blocks of fewer bytes are not the pool's matter.</summary>
-    internal const long LeastSize = 1 << 18;
+    internal const long MinSize = 1 << 18;
 
     private const long Page = 4096;
     private const long HugePage = 1 << 21;
@@ -68,7 +68,7 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
             }
 
             var (start, whole) = _free[found];
-            if (whole - size >= LeastSize)
+            if (whole - size >= MinSize)
             {
                 _free[found] = (start + size, whole - size);
                 whole = size;

@@ -76,7 +76,7 @@ internal static unsafe partial class PooledHeap
     [UnmanagedCallersOnly]
     private static int Take(nint* block, nuint alignment, nuint size)
     {
-        if (size < BlockPool.LeastSize || alignment > 4096)
+        if (size < BlockPool.MinSize || alignment > 4096)
         {
             return posix_memalign(block, alignment, size);
         }

@@ -71,7 +71,7 @@ public sealed class CheckpointStore
     {
         if (Directory.Exists(_folder))
         {
-            _ = Leftovers.Clean(_folder);
+            _ = StaleFiles.Clean(_folder);
         }
     }
 

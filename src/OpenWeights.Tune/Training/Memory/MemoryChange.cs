@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Training.Memory;
 /// <param name="Estimate">What the run then holds.</param>
 public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate Estimate)
 {
-    private const int LeastLength = 128;
+    private const int MinLength = 128;
 
     /// <summary>
     /// The cheapest change with which a run fits. Fewer rows at once with more micro-batches give the same losses in a little more time;
@@ -113,12 +113,12 @@ public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate
     private static IEnumerable<(int Cost, string? Checkpointing)> Checkpointing(RunConfig config)
     {
         yield return (0, null);
-        if (config.Training.Checkpointing == Models.ActivationCheckpointing.None)
+        if (config.Training.Checkpointing == ActivationCheckpointing.None)
         {
             yield return (40, "selective");
         }
 
-        if (config.Training.Checkpointing != Models.ActivationCheckpointing.Block)
+        if (config.Training.Checkpointing != ActivationCheckpointing.Block)
         {
             yield return (60, "block");
         }
@@ -137,7 +137,7 @@ public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate
     {
         yield return (0, null);
         var cost = 0;
-        for (var length = longestRow / 2; length >= LeastLength; length /= 2)
+        for (var length = longestRow / 2; length >= MinLength; length /= 2)
         {
             yield return (cost += 400, length);
         }

@@ -2,7 +2,8 @@ using System.Globalization;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Training.Optimizers;
+using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Optimizers;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -22,25 +23,25 @@ public sealed class RunMemory
     internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, Action<string>? warn = null)
     {
         (_config, _folder, _decoder, _device, _dtype, _longestRow) = (config, folder, decoder, device, dtype, longestRow);
-        using var outline = Outline(config, warn);
-        Estimate = Of(outline, config, longestRow);
+        using var meta = CreateMeta(config, warn);
+        Estimate = Of(meta, config, longestRow);
         ModelType = decoder.ModelType;
-        BaseParameters = outline.Model.ParameterCount;
-        TrainedParameters = outline.Parameters.Sum(static p => p.Parameter.numel());
-        Room = MemoryRoom.Of(device);
+        BaseParameters = meta.Model.ParameterCount;
+        TrainedParameters = meta.Parameters.Sum(static p => p.Parameter.numel());
+        Room = AvailableMemory.Of(device);
     }
 
     /// <summary>What the run will hold.</summary>
     public MemoryEstimate Estimate { get; }
 
     /// <summary>The memory that there is for it; null where the system does not tell.</summary>
-    public MemoryRoom? Room { get; }
+    public AvailableMemory? Room { get; }
 
     /// <summary>What of the estimate lies in that memory.</summary>
     public long Needed => On(Estimate, _config);
 
     /// <summary>Whether the run fits; also where nobody knows.</summary>
-    public bool Fits => Room is null || Needed <= Room.Bytes * MemoryRoom.Share;
+    public bool Fits => Room is null || Needed <= Room.Bytes * AvailableMemory.Share;
 
     /// <summary>The family of the model.</summary>
     public string ModelType { get; }
@@ -78,7 +79,7 @@ public sealed class RunMemory
     {
         get
         {
-            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are free, of which it may use {100 * MemoryRoom.Share:F0} %.");
+            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are free, of which it may use {100 * AvailableMemory.Share:F0} %.");
             return what + (Change() is { } change
                 ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
                 : " Fewer rows at once, shorter rows, activation_checkpointing and a quantised base are not enough; take a smaller model, or a machine with more memory.");
@@ -93,15 +94,15 @@ public sealed class RunMemory
     /// <summary>The change, if the run fits with it.</summary>
     private MemoryEstimate? Fit(RunConfig config, int longestRow)
     {
-        using var outline = Outline(config);
-        var estimate = Of(outline, config, longestRow);
-        return On(estimate, config) <= Room!.Bytes * MemoryRoom.Share ? estimate : null;
+        using var meta = CreateMeta(config);
+        var estimate = Of(meta, config, longestRow);
+        return On(estimate, config) <= Room!.Bytes * AvailableMemory.Share ? estimate : null;
     }
 
-    private ITrainedModel Outline(RunConfig config, Action<string>? warn = null) => TrainedModel.Outline(config, _folder, _decoder, _dtype, _device, warn);
+    private ITrainedModel CreateMeta(RunConfig config, Action<string>? warn = null) => TrainedModel.CreateMeta(config, _folder, _decoder, _dtype, _device, warn);
 
-    private MemoryEstimate Of(ITrainedModel outline, RunConfig config, int longestRow) => MemoryEstimate.Of(
-        outline, config.Training.RowsAtOnce, longestRow, OptimizerBytes(outline.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
+    private MemoryEstimate Of(ITrainedModel meta, RunConfig config, int longestRow) => MemoryEstimate.Of(
+        meta, config.Training.RowsAtOnce, longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
 
     /// <summary>What of an estimate of this run lies in the memory that it is compared with.</summary>
     internal long On(MemoryEstimate estimate) => On(estimate, _config);

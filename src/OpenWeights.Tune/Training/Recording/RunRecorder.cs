@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Evaluation;
-using OpenWeights.Tune.Generation;
 
 namespace OpenWeights.Tune.Training.Recording;
 
@@ -41,12 +40,12 @@ public sealed class RunRecorder : IDisposable
         ArgumentNullException.ThrowIfNull(answers);
 
         // What metrics.jsonl calls eval_... is measured on rows that are not trained on.
-        if (scores.Asked != AskedRows.Trained)
+        if (scores.Asked != EvaluationRows.Trained)
         {
             _events.Add(_metrics.Add(scores));
         }
 
-        var rows = scores.Asked switch { AskedRows.Trained => "train", AskedRows.HeldBack => "held_back", _ => "eval" };
+        var rows = scores.Asked switch { EvaluationRows.Trained => "train", EvaluationRows.HeldBack => "held_back", _ => "eval" };
         foreach (var answer in answers)
         {
             _ = _samples.Add(new Sample { Step = scores.Step, When = scores.When, Rows = rows, Prompt = answer.Prompt, Expected = answer.Expected, Given = answer.Given });

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Training.Recording;
 /// <summary>report.html: one page that shows a run, with nothing outside itself.</summary>
 internal static class RunReport
 {
-    private const int MostSamples = 8;
+    private const int MaxSamples = 8;
 
     private const string Style = """
         :root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --line: #dfe3ea; --card: #fff; --page: #f5f6f8; --a: #2563eb; --b: #d9480f; --c: #c01048; }
@@ -95,7 +95,7 @@ internal static class RunReport
     private static string Samples(IReadOnlyList<JsonObject> samples)
     {
         static string Text(JsonObject sample, string key) => sample[key]?.GetValue<string>() ?? "";
-        var prompts = samples.GroupBy(static s => (Prompt: Text(s, "prompt"), Expected: Text(s, "expected"))).OrderByDescending(static g => g.Count()).Take(MostSamples).ToList();
+        var prompts = samples.GroupBy(static s => (Prompt: Text(s, "prompt"), Expected: Text(s, "expected"))).OrderByDescending(static g => g.Count()).Take(MaxSamples).ToList();
         if (prompts.Count == 0)
         {
             return "";
@@ -130,4 +130,23 @@ internal static class RunReport
     private static string Folded(string name, string text) => $"<details><summary>{Html(name)}</summary><pre>{Html(text)}</pre></details>\n";
 
     private static string Html(string text) => WebUtility.HtmlEncode(text);
+}
+
+/// <summary>What a report shows.</summary>
+/// <param name="Plan">What the run was to do.</param>
+/// <param name="State">How it stands, such as "finished".</param>
+/// <param name="Metrics">The lines of metrics.jsonl.</param>
+/// <param name="Samples">The lines of samples.jsonl.</param>
+/// <param name="Config">The text of config.yaml.</param>
+/// <param name="Manifest">The text of manifest.json.</param>
+public sealed record ReportContent(RunPlan Plan, string State, IReadOnlyList<JsonObject> Metrics, IReadOnlyList<JsonObject> Samples, string Config, string Manifest)
+{
+    /// <summary>The numbers of a key with their steps, where lines have one.</summary>
+    /// <param name="key">The key of metrics.jsonl.</param>
+    public IReadOnlyList<(double Step, double Value)> Series(string key) =>
+    [
+        .. from line in Metrics
+           where line[key] is JsonValue
+           select ((double)line["step"]!.GetValue<long>(), line[key]!.GetValue<double>()),
+    ];
 }

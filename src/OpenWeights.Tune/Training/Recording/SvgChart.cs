@@ -13,7 +13,7 @@ internal static class SvgChart
     private const double Right = 12;
     private const double Top = 12;
     private const double Bottom = 28;
-    private const int MostPoints = 800;
+    private const int MaxPoints = 800;
 
     /// <summary>A line of a chart.</summary>
     /// <param name="Name">What it shows.</param>
@@ -106,14 +106,14 @@ internal static class SvgChart
     // A long run's points by stretches, the least and the largest of each, so that a spike stays to be seen.
     private static IReadOnlyList<(double Step, double Value)> Thinned(IReadOnlyList<(double Step, double Value)> points)
     {
-        if (points.Count <= MostPoints)
+        if (points.Count <= MaxPoints)
         {
             return points;
         }
 
         return
         [
-            .. points.Chunk((points.Count + (MostPoints / 2) - 1) / (MostPoints / 2))
+            .. points.Chunk((points.Count + (MaxPoints / 2) - 1) / (MaxPoints / 2))
                 .SelectMany(static c => new[] { c.MinBy(static p => p.Value), c.MaxBy(static p => p.Value) }.Distinct().OrderBy(static p => p.Step)),
         ];
     }

@@ -2,10 +2,11 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Testing;
-using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Init;
+using OpenWeights.Tune.Layers.Rope;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
-using OpenWeights.Tune.Models.Rope;
+using OpenWeights.Tune.Models.Weights;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -1,0 +1,42 @@
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Adapters;
+
+/// <summary>Weights of an adapter that have a shape and no memory, for counting what a run will hold.</summary>
+internal sealed class MetaAdapterWeights(CausalLanguageModel model, LoraConfig config) : IAdapterWeights
+{
+    public LoraWeights Linear(string module, LinearLayer layer, int rank)
+    {
+        using var scope = NewDisposeScope();
+        Tensor Kept(params long[] shape) => scope.Detach(MetaWeightSource.Zeros(float32, model.Device, shape));
+        return new LoraWeights(Kept(rank, layer.InFeatures), Kept(layer.OutFeatures, rank))
+        {
+            OutputBias = config.LoraBias ? Kept(layer.OutFeatures) : null,
+            Magnitude = config.UseDora ? Kept(layer.OutFeatures) : null,
+            Start = config.Init == LoraInit.Pissa ? (Kept(rank, layer.InFeatures), Kept(layer.OutFeatures, rank)) : null,
+        };
+    }
+
+    public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank)
+    {
+        using var scope = NewDisposeScope();
+        return (
+            scope.Detach(MetaWeightSource.Zeros(float32, model.Device, rank, layer.Weight.size(0))),
+            scope.Detach(MetaWeightSource.Zeros(float32, model.Device, layer.Weight.size(1), rank)));
+    }
+
+    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)
+    {
+        using var scope = NewDisposeScope();
+        var shape = slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
+        var parameter = new Parameter(MetaWeightSource.Zeros(slot.Own?.dtype ?? model.DType, model.Device, shape));
+        _ = parameter.DetachFromDisposeScope();
+        return parameter;
+    }
+
+    public Parameter? Frozen(string fileName, WeightSlot slot) => null;
+}

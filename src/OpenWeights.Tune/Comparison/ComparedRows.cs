@@ -1,0 +1,120 @@
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Data.Formats;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Training;
+
+namespace OpenWeights.Tune.Comparison;
+
+/// <summary>Rows on which an exported model is compared with what it was made of: as they stand in their files, so that each reader makes its own tokens of them.</summary>
+public sealed class ComparedRows
+{
+    private const int MaxLooked = 4096;
+
+    private ComparedRows(IReadOnlyList<(IRowFormat Format, DataRow Row)> rows, string from, string trainOn, int maxNewTokens) =>
+        (Rows, From, TrainOn, MaxNewTokens) = (rows, from, trainOn, maxNewTokens);
+
+    /// <summary>Where they come from, in words.</summary>
+    public string From { get; }
+
+    /// <summary>The number of rows.</summary>
+    public int Count => Rows.Count;
+
+    internal IReadOnlyList<(IRowFormat Format, DataRow Row)> Rows { get; }
+
+    /// <summary>data.train_on of the run; assistant where there is none.</summary>
+    internal string TrainOn { get; }
+
+    internal int MaxNewTokens { get; }
+
+    /// <summary>The first rows of files.</summary>
+    /// <param name="paths">Files, folders or patterns.</param>
+    /// <param name="count">How many rows at most.</param>
+    /// <param name="maxNewTokens">The longest answer.</param>
+    /// <exception cref="IOException">A file is missing.</exception>
+    /// <exception cref="InvalidDataException">The format of the rows is not known.</exception>
+    public static ComparedRows OfFiles(IReadOnlyList<string> paths, int count, int maxNewTokens) =>
+        new(Take([.. paths.Select(static p => new DataSource { Path = p })], count, null), string.Join(", ", paths), "assistant", maxNewTokens);
+
+    /// <summary>The rows that a run evaluated on; where there were none, those that it was trained on.</summary>
+    /// <param name="adapter">A folder within the run's: its adapter, best, or a checkpoint's weights.</param>
+    /// <param name="count">How many rows at most.</param>
+    /// <returns>Null where the folder is of no run.</returns>
+    /// <exception cref="IOException">A file of the run is not there any more.</exception>
+    /// <exception cref="InvalidDataException">A file of the run cannot be read.</exception>
+    public static ComparedRows? OfRun(string adapter, int count)
+    {
+        if (RunOf(adapter) is not { } run || RunFolder.StartedWith(run) is not { } config)
+        {
+            return null;
+        }
+
+        var maxNewTokens = config.Evaluation.MaxNewTokens;
+        if (config.Data.Eval.Count > 0)
+        {
+            return new ComparedRows(Take(config.Data.Eval, count, null), "the run's eval rows", config.Data.TrainOn, maxNewTokens);
+        }
+
+        if (config.Data.EvalFraction == 0)
+        {
+            return new ComparedRows(Take(config.Data.Train, count, null), "rows that the run was trained on, which had no others", config.Data.TrainOn, maxNewTokens);
+        }
+
+        // Which rows were held back depends on their tokens.
+        var folder = ModelFolder.Open(ModelPath.Resolve(config.Model.Path));
+        var template = config.Model.ChatTemplate is { } named ? NamedTemplates.Find(named, folder.FolderPath) : null;
+        var data = RunData.Read(config.Data, new RowTokenizer(folder.FolderPath, config.Data.TrainOn, template), ModelLoader.ReadConfig(folder).VocabularySize, config.Seed);
+        return new ComparedRows(Take(config.Data.Train, count, data.Eval!.WholePlaces.Take(MaxLooked).ToHashSet()), "rows that the run held back", config.Data.TrainOn, maxNewTokens);
+    }
+
+    /// <summary>The rows but for some.</summary>
+    /// <param name="leftOut">Those to leave out.</param>
+    public ComparedRows Without(IReadOnlyList<LeftOutRow> leftOut)
+    {
+        ArgumentNullException.ThrowIfNull(leftOut);
+        var places = leftOut.Select(static r => r.Place).ToHashSet();
+        return places.Count == 0 ? this : new ComparedRows([.. Rows.Where(r => !places.Contains(r.Row.Place))], From, TrainOn, MaxNewTokens);
+    }
+
+    // The folder of the run that a folder lies in: at most checkpoints/step-N/weights below it.
+    private static string? RunOf(string adapter)
+    {
+        var folder = Path.GetFullPath(adapter);
+        for (var up = 0; up < 4 && folder is not null; up++, folder = Path.GetDirectoryName(folder))
+        {
+            if (File.Exists(Path.Combine(folder, "config.yaml")) && File.Exists(Path.Combine(folder, "manifest.json")))
+            {
+                return folder;
+            }
+        }
+
+        return null;
+    }
+
+    private static List<(IRowFormat Format, DataRow Row)> Take(IReadOnlyList<DataSource> sources, int count, HashSet<string>? places)
+    {
+        var rows = new List<(IRowFormat, DataRow)>();
+        foreach (var source in sources)
+        {
+            IRowFormat? format = null;
+            foreach (var row in DataFile.ReadGood(source).Take(source.Limit ?? int.MaxValue))
+            {
+                if (rows.Count == count)
+                {
+                    return rows;
+                }
+
+                format ??= RowFormats.Find(source.Format, row);
+                if (places?.Contains(row.Place) != false)
+                {
+                    rows.Add((format, row));
+                }
+            }
+        }
+
+        return rows;
+    }
+}

@@ -1,0 +1,220 @@
+using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Hub;
+using OpenWeights.Tokenizers;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>What people give as a model: a folder, a training run's folder, a GGUF file, which is read as a folder, or a name on the Hugging
+/// Face Hub.</summary>
+public static class ModelPath
+{
+    private const string MainRevision = "main";
+
+    // What a model of the Hub may be given as where a folder of that name could be meant.
+    private const string HubPrefix = "hub:";
+
+    // Folders that people keep their own files in.
+    private static readonly string[] s_folders = ["runs", "run", "checkpoints", "output", "outputs", "out", "results", "models", "data", "datasets", "weights", "tmp"];
+    private static readonly string[] s_endings = [".gguf", ".safetensors", ".bin", ".json", ".yaml", ".yml", ".pt", ".pth"];
+
+    /// <summary>Whether a text names a model on the Hub: ORG/NAME, or ORG/NAME@REVISION, nothing of that name is here, and it does not look
+    /// like a path; with hub: before it in any case.</summary>
+    /// <param name="model">The text.</param>
+    /// <param name="folder">A folder beside the current one that a relative path may start from, or null.</param>
+    public static bool IsOnHub(string model, string? folder = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        if (Path.Exists(model))
+        {
+            return false;
+        }
+
+        var (name, revision) = Split(model);
+        return HubName.IsName(name)
+            && (model.StartsWith(HubPrefix, StringComparison.Ordinal) || !LooksLikePath(name, folder) || HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is not null);
+    }
+
+    // A name has two parts; as a path it leads into a folder that is there, or that people keep models in, or to a file.
+    private static bool LooksLikePath(string name, string? folder)
+    {
+        var first = name[..name.IndexOf('/', StringComparison.Ordinal)];
+        return Directory.Exists(first) || (folder is not null && Directory.Exists(Path.Combine(folder, first))) || s_folders.Contains(first)
+            || s_endings.Any(e => name.EndsWith(e, StringComparison.OrdinalIgnoreCase));
+    }
+
+    /// <summary>Whether a model is on the Hub and no whole copy of it is here, so that reading it would download it.</summary>
+    /// <param name="model">The text.</param>
+    public static bool WouldDownload(string model)
+    {
+        if (!IsOnHub(model))
+        {
+            return false;
+        }
+
+        var (name, revision) = Split(model);
+        return HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is not { } here || !IsWhole(here);
+    }
+
+    /// <summary>The folder of a model of the Hub in the hub's cache, whole or not; null where there is none.</summary>
+    /// <param name="model">The model's name.</param>
+    public static string? Cached(string model)
+    {
+        var (name, revision) = Split(model);
+        return HubName.IsName(name) && HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is { } folder && Directory.Exists(folder) ? folder : null;
+    }
+
+    /// <summary>The folder to read a model from. One of the Hub is fetched, unless a whole copy of it is here.</summary>
+    /// <param name="model">A folder, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">There is no such folder, or the Hub cannot be reached.</exception>
+    public static string Resolve(string model, IHubListener? listener = null, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        if (!IsOnHub(model))
+        {
+            return File.Exists(model) && GgufFile.IsGguf(model) ? GgufFolder.Unpack(model) : Local(model);
+        }
+
+        return Fetch(model, HubFilter.Model, IsWhole, listener, stop);
+    }
+
+    /// <summary>The folder to read a model's settings and tokenizer from; of one on the Hub these files alone are fetched, and no weights.</summary>
+    /// <param name="model">A folder, a config.json, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached.</exception>
+    public static string ResolveSettings(string model, IHubListener? listener = null, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        if (File.Exists(model) && Path.GetFileName(model) == ModelFolder.ConfigName)
+        {
+            return Path.GetDirectoryName(Path.GetFullPath(model))!;
+        }
+
+        return IsOnHub(model) ? Fetch(model, HubFilter.Settings, ModelFolder.IsModel, listener, stop) : Resolve(model, listener, stop);
+    }
+
+    /// <summary>The folder or file to read a tokenizer and its chat template from: as <see cref="Resolve"/>, but a GGUF file needs no model that can
+    /// be run here, and of a model on the Hub no weights are fetched.</summary>
+    /// <param name="tokenizer">A folder, a tokenizer's file, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Is told of a download; null for nobody.</param>
+    /// <param name="stop">Stops a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such thing.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached.</exception>
+    public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default) =>
+        File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer)
+        : IsOnHub(tokenizer) ? Fetch(tokenizer, HubFilter.Settings, Tokenizer.IsIn, listener, stop)
+        : Resolve(tokenizer, listener, stop);
+
+    /// <summary>The base and the adapter of a training run's folder, or of a checkpoint of it, where the run trained an adapter; else what
+    /// was given and null.</summary>
+    /// <param name="model">What was given as a model.</param>
+    /// <exception cref="InvalidDataException">The run's config does not tell its base.</exception>
+    public static (string Model, string? Adapter) WithAdapter(string model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        if (!Directory.Exists(model) || ModelFolder.Find(model) is not null || AdapterFolder.IsAdapter(model) || AdapterFolder.Find(model) is not { } adapter || RunConfigOf(model) is not { } config)
+        {
+            return (model, null);
+        }
+
+        try
+        {
+            return (RunConfigFile.Read(config, []).Model.Path, adapter);
+        }
+        catch (ConfigException e)
+        {
+            throw new InvalidDataException($"{model} is a run, whose config cannot be read: {e.Message}", e);
+        }
+    }
+
+    // A run's folder has it, and a checkpoint's lies two levels below.
+    private static string? RunConfigOf(string folder) =>
+        new[] { folder, Path.Combine(folder, ".."), Path.Combine(folder, "..", "..") }.Select(static f => Path.Combine(f, "config.yaml")).FirstOrDefault(File.Exists);
+
+    private static string Local(string model)
+    {
+        if (!Path.Exists(model))
+        {
+            var hint = HubName.IsName(Split(model).Name) ? $" (A model of the Hub can be written {HubPrefix}{model}.)" : "";
+            throw new DirectoryNotFoundException($"{model}: there is no such folder or file here.{Nearest(model)}{hint}");
+        }
+
+        if (ModelFolder.Find(model) is { } folder)
+        {
+            return folder;
+        }
+
+        return !AdapterFolder.IsAdapter(model) && AdapterFolder.Find(model) is not null
+            ? throw new InvalidDataException($"{model} is a run that trained an adapter; give its base as the model, and it as the adapter")
+            : model;
+    }
+
+    private static string Nearest(string path)
+    {
+        var whole = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
+        return Path.GetDirectoryName(whole) is { } above && Directory.Exists(above)
+            ? Spelling.DidYouMean(Path.GetFileName(whole), Directory.EnumerateFileSystemEntries(above).Select(static e => Path.GetFileName(e)))
+            : "";
+    }
+
+    /// <summary>A question that names the model of the hub's cache whose name is nearest, with a space before it; nothing where none is near.</summary>
+    /// <param name="model">A name on the Hub.</param>
+    public static string NearestCached(string model) => Spelling.DidYouMean(Split(model).Name, HubDownload.Names(HubSettings.FromEnvironment()).Where(n => n != Split(model).Name));
+
+    /// <summary>How others may know a model that was read from a folder: its name on the Hub for one of the hub's cache, else the last name of the
+    /// GGUF file or of the folder. What is meant to be shared names no place of this machine.</summary>
+    /// <param name="folder">The folder.</param>
+    public static string NameOf(string folder)
+    {
+        const string prefix = "models--";
+        var parts = Path.GetFullPath(folder).Split(Path.DirectorySeparatorChar);
+        return parts is [.., var repository, "snapshots", _] && repository.StartsWith(prefix, StringComparison.Ordinal)
+            ? repository[prefix.Length..].Replace("--", "/", StringComparison.Ordinal)
+            : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(GgufFolder.Target(folder) ?? folder)));
+    }
+
+    private static string Fetch(string model, HubFilter filter, Func<string, bool> isEnough, IHubListener? listener, CancellationToken stop)
+    {
+        var settings = HubSettings.FromEnvironment();
+        var (name, revision) = Split(model);
+        if (HubDownload.Find(settings, name, revision) is { } here && isEnough(here))
+        {
+            return here;
+        }
+
+        try
+        {
+            return HubDownload.Fetch(settings, name, revision, filter, listener, stop).GetAwaiter().GetResult();
+        }
+        catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
+        {
+            var message = $"there is no folder {model} here, and as a model on the Hub: {error.Message.TrimEnd('.')}.{NearestCached(model)}";
+            throw error is InvalidDataException or HubRefusedException ? new InvalidDataException(message, error) : new IOException(message, error);
+        }
+    }
+
+    private static (string Name, string Revision) Split(string text)
+    {
+        var model = text.StartsWith(HubPrefix, StringComparison.Ordinal) ? text[HubPrefix.Length..] : text;
+        return model.IndexOf('@', StringComparison.Ordinal) is > 0 and var at ? (model[..at], model[(at + 1)..]) : (model, MainRevision);
+    }
+
+    // A copy that another program began, or that has other files, is completed.
+    private static bool IsWhole(string folder)
+    {
+        try
+        {
+            using var weights = ModelFolder.Open(folder).OpenWeights();
+            return true;
+        }
+        catch (Exception error) when (error is IOException or InvalidDataException)
+        {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+using System.Collections;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Tokens;
+
+namespace OpenWeights.Tune.Data.Batches;
+
+/// <summary>Rows of several data sets in one order.</summary>
+internal sealed class InterleavedRows : IReadOnlyList<RowSlice>
+{
+    // 2 to the power of -53: makes a number below 1 of 53 bits.
+    private const double Unit = 1.0 / (1L << 53);
+    private readonly IReadOnlyList<RowSlices> _sets;
+    private readonly ushort[] _setOf;
+    private readonly int[] _rowOf;
+
+    private InterleavedRows(IReadOnlyList<RowSlices> sets, ushort[] setOf, int[] rowOf) => (_sets, _setOf, _rowOf) = (sets, setOf, rowOf);
+
+    public int Count => _rowOf.Length;
+
+    public RowSlice this[int index] => _sets[_setOf[index]][_rowOf[index]];
+
+    /// <summary>The rows of data sets, each data set's as often as its weight and repeat say and in its own order, the data sets mixed evenly.</summary>
+    /// <param name="sets">The data sets.</param>
+    /// <param name="seed">Decides which rows a weight that is no whole number repeats, and which data set begins.</param>
+    internal static IReadOnlyList<RowSlice> Weighted(IReadOnlyList<(DataSource Source, RowSlices Rows)> sets, long seed)
+    {
+        if (sets is [({ Weight: 1, Repeat: 1 }, var alone)])
+        {
+            return alone;
+        }
+
+        int[][] units = [.. sets.Select((s, i) => Repeated(Units(s.Rows), s.Source.Weight * s.Source.Repeat, i, seed))];
+        var total = units.Select((u, s) => u.Sum(r => sets[s].Rows.IsPair(r) ? 2 : 1)).Sum();
+        var (setOf, rowOf, at) = (new ushort[total], new int[total], 0);
+        foreach (var (set, unit) in Mixed([.. units.Select(static u => u.Length)], seed))
+        {
+            var first = units[set][unit];
+            for (var row = first; row < first + (sets[set].Rows.IsPair(first) ? 2 : 1); row++)
+            {
+                (setOf[at], rowOf[at]) = ((ushort)set, row);
+                at++;
+            }
+        }
+
+        return new InterleavedRows([.. sets.Select(static s => s.Rows)], setOf, rowOf);
+    }
+
+    /// <summary>The rows of data sets, one data set behind the other.</summary>
+    internal static IReadOnlyList<RowSlice> InTurn(IReadOnlyList<RowSlices> sets) => new InterleavedRows(
+        sets,
+        [.. sets.SelectMany(static (s, i) => Enumerable.Repeat((ushort)i, s.Count))],
+        [.. sets.SelectMany(static s => Enumerable.Range(0, s.Count))]);
+
+    /// <summary>
+    /// An even mix of lists: item i of the n of a list has its place at (i + u) / n of the whole, where the seed draws u for each list. So
+    /// every stretch has of each list about its share, and the items of a list keep their order.
+    /// </summary>
+    /// <param name="counts">The lists' lengths.</param>
+    /// <param name="seed">The seed.</param>
+    internal static IEnumerable<(int List, int Item)> Mixed(int[] counts, long seed)
+    {
+        var next = new PriorityQueue<(int List, int Item), (double Place, int List)>();
+        (double, int) Place(int list, int item) => ((item + ((RowHash.Mix((ulong)list, seed) >> 11) * Unit)) / counts[list], list);
+        foreach (var list in Enumerable.Range(0, counts.Length).Where(l => counts[l] > 0))
+        {
+            next.Enqueue((list, 0), Place(list, 0));
+        }
+
+        while (next.TryDequeue(out var place, out _))
+        {
+            yield return place;
+            if (place.Item + 1 < counts[place.List])
+            {
+                next.Enqueue((place.List, place.Item + 1), Place(place.List, place.Item + 1));
+            }
+        }
+    }
+
+    public IEnumerator<RowSlice> GetEnumerator()
+    {
+        for (var i = 0; i < Count; i++)
+        {
+            yield return this[i];
+        }
+    }
+
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+
+    // The first rows of what stays together.
+    private static List<int> Units(RowSlices rows)
+    {
+        var units = new List<int>(rows.Count);
+        for (var i = 0; i < rows.Count; i += rows.IsPair(i) ? 2 : 1)
+        {
+            units.Add(i);
+        }
+
+        return units;
+    }
+
+    private static int[] Repeated(List<int> units, double times, int set, long seed)
+    {
+        var whole = (int)Math.Floor(times);
+        var rest = (int)Math.Round((times - whole) * units.Count);
+        IEnumerable<int> chosen = rest == 0 ? [] : Enumerable.Range(0, units.Count).OrderBy(i => RowHash.Mix(((ulong)set << 40) + (ulong)i, seed)).Take(rest).Order();
+        return [.. Enumerable.Repeat(units, whole).SelectMany(static u => u), .. chosen.Select(i => units[i])];
+    }
+}

@@ -1,0 +1,73 @@
+using OpenWeights.Tune.Data.Tokens;
+
+namespace OpenWeights.Tune.Data.Batches;
+
+/// <summary>Packs short rows into rows of a given length.</summary>
+public static class Packer
+{
+    /// <summary>Best fit, longest rows first: each row goes where it leaves the least room.</summary>
+    /// <param name="rows">Rows of one document each.</param>
+    /// <param name="length">The length of a packed row, in tokens.</param>
+    /// <returns>Packed rows, each document with its labels, in the order of their first rows.</returns>
+    public static IReadOnlyList<TokenRow> Pack(IReadOnlyList<TokenRow> rows, int length)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        return [.. Bins([.. rows.Select(static r => r.Ids.Length)], length).Select(bin => Join([.. bin.Select(i => rows[i])]))];
+    }
+
+    /// <summary>Which rows share a packed row, told from their lengths alone.</summary>
+    /// <param name="lengths">The rows' lengths, in tokens.</param>
+    /// <param name="length">The length of a packed row, in tokens.</param>
+    /// <returns>Of each packed row its rows by number, the packed rows in the order of their first ones.</returns>
+    public static int[][] Bins(IReadOnlyList<int> lengths, int length)
+    {
+        ArgumentNullException.ThrowIfNull(lengths);
+        var bins = new List<List<int>>();
+
+        // Open bins by the room they have left; the queue keeps the oldest first, so that the result is the same everywhere.
+        var open = new SortedDictionary<int, Queue<int>>();
+        var rooms = new SortedSet<int>();
+        foreach (var row in Enumerable.Range(0, lengths.Count).OrderByDescending(i => lengths[i]))
+        {
+            var need = lengths[row];
+            var room = rooms.GetViewBetween(Math.Min(need, length), length).Min;
+            int bin;
+            if (room >= need && open.TryGetValue(room, out var queue))
+            {
+                bin = queue.Dequeue();
+                if (queue.Count == 0)
+                {
+                    _ = open.Remove(room);
+                    _ = rooms.Remove(room);
+                }
+            }
+            else
+            {
+                (bin, room) = (bins.Count, length);
+                bins.Add([]);
+            }
+
+            bins[bin].Add(row);
+            if (room - need > 0)
+            {
+                if (!open.TryGetValue(room - need, out var same))
+                {
+                    open[room - need] = same = new Queue<int>();
+                    _ = rooms.Add(room - need);
+                }
+
+                same.Enqueue(bin);
+            }
+        }
+
+        // In the order of the data, as far as there still is one.
+        return [.. bins.OrderBy(static b => b.Min()).Select(static b => b.ToArray())];
+    }
+
+    /// <summary>Rows of one document each behind one another in one row.</summary>
+    internal static TokenRow Join(IReadOnlyList<TokenRow> rows) => new(
+        [.. rows.SelectMany(static r => r.Ids)],
+        [.. rows.SelectMany(static r => r.Labels)],
+        [.. rows.Select(static r => r.Ids.Length)],
+        string.Join("; ", rows.Select(static r => r.Source)));
+}

@@ -1,0 +1,41 @@
+using System.Collections;
+using OpenWeights.Tune.Data.Tokens;
+
+namespace OpenWeights.Tune.Data.Batches;
+
+/// <summary>Rows that are read when they are asked for, packed or as they are, and whose lengths are known without that.</summary>
+public sealed class RowList : IReadOnlyList<TokenRow>
+{
+    private readonly IReadOnlyList<RowSlice> _slices;
+    private readonly int[][]? _bins;
+
+    // Which of the slices share a row of the list, or null where each has its own.
+    internal RowList(IReadOnlyList<RowSlice> slices, int[][]? bins) => (_slices, _bins) = (slices, bins);
+
+    /// <inheritdoc/>
+    public int Count => _bins?.Length ?? _slices.Count;
+
+    /// <inheritdoc/>
+    public TokenRow this[int index] => _bins is null ? _slices[index].Read() : Packer.Join([.. _bins[index].Select(i => _slices[i].Read())]);
+
+    /// <summary>The tokens of a row of any list.</summary>
+    public static int LengthOf(IReadOnlyList<TokenRow> rows, int row)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        return rows is RowList list ? list.LengthOf(row) : rows[row].Ids.Length;
+    }
+
+    /// <summary>The tokens of a row.</summary>
+    public int LengthOf(int row) => _bins is null ? _slices[row].Length : _bins[row].Sum(i => _slices[i].Length);
+
+    /// <inheritdoc/>
+    public IEnumerator<TokenRow> GetEnumerator()
+    {
+        for (var i = 0; i < Count; i++)
+        {
+            yield return this[i];
+        }
+    }
+
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+}

@@ -1,0 +1,147 @@
+using System.Collections.Concurrent;
+using System.Text.Json.Nodes;
+using OpenWeights.Tokenizers;
+using OpenWeights.Tokenizers.Templates;
+
+namespace OpenWeights.Tune.Data.Tokens;
+
+/// <summary>Puts chats through a model's own chat template; several threads may do so at once.</summary>
+public sealed class ChatRenderer
+{
+    private readonly ChatTemplate _template;
+    private readonly ChatTemplate _templateWithTools;
+    private readonly IReadOnlyDictionary<string, string> _specialTokens;
+    private readonly IReadOnlyList<string> _endTokens;
+    private readonly ConcurrentDictionary<string, bool> _warnings = [];
+
+    /// <summary>A renderer of a tokenizer's template.</summary>
+    /// <param name="tokenizer">The tokenizer; it has a template.</param>
+    /// <param name="endTokens">Tokens at which the model stops, beside the tokenizer's own: those of its configs.</param>
+    /// <exception cref="ChatTemplateException">The template is not well-formed.</exception>
+    public ChatRenderer(ITokenizer tokenizer, IReadOnlyList<int>? endTokens = null)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        var text = tokenizer.ChatTemplateText ?? throw new ArgumentException("the tokenizer has no chat template", nameof(tokenizer));
+        _template = ChatTemplate.Parse(text, "the chat template");
+        _templateWithTools = tokenizer.ChatTemplateFor(withTools: true) is { } other && other != text
+            ? ChatTemplate.Parse(other, "the chat template tool_use")
+            : _template;
+        _specialTokens = tokenizer.SpecialTokens;
+        _endTokens = [.. (endTokens ?? []).Select(id => tokenizer.Decode([id], skipSpecialTokens: false))];
+        foreach (var (name, token) in _specialTokens.Where(s => s.Value.Length > 0 && text.Contains(s.Key, StringComparison.Ordinal)))
+        {
+            // A token of the vocabulary is one token; what is not in it is cut up like any other text.
+            if (tokenizer.EncodeWithOffsets(token, addSpecialTokens: false).Count(static s => s.End > s.Start) > 1)
+            {
+                _ = _warnings.TryAdd($"the chat template writes {name}, \"{token}\", which is not in the tokenizer's vocabulary: it is cut into pieces.", true);
+            }
+        }
+    }
+
+    /// <summary>What whoever trains on the rendered chats should know of the template.</summary>
+    public IReadOnlyCollection<string> Warnings => [.. _warnings.Keys.Order(StringComparer.Ordinal)];
+
+    /// <summary>The text of a chat.</summary>
+    /// <param name="messages">The messages.</param>
+    /// <param name="tools">The tools that the assistant may call, or null.</param>
+    /// <param name="addGenerationPrompt">Whether the text ends with the beginning of the assistant's next turn.</param>
+    /// <exception cref="ChatTemplateException">The template refuses the messages.</exception>
+    public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) => TemplateFor(tools).Render(Input(messages, tools, addGenerationPrompt));
+
+    /// <summary>The text of a chat, and which of its characters are trained: of the assistant's turns what it wrote and their ends, without what begins them.</summary>
+    /// <param name="messages">The messages.</param>
+    /// <param name="tools">The tools that the assistant may call, or null.</param>
+    /// <param name="turns">Which turns are trained.</param>
+    /// <exception cref="ChatTemplateException">The template refuses the messages, or does not tell what the assistant wrote.</exception>
+    public ChatForTraining RenderForTraining(JsonArray messages, JsonNode? tools, TrainedTurns turns)
+    {
+        ArgumentNullException.ThrowIfNull(messages);
+        ArgumentNullException.ThrowIfNull(turns);
+        var rendered = TemplateFor(tools).RenderWithSpans(
+            Input(messages, tools, addGenerationPrompt: false), turns.All ? [] : null, turns.LastAlone);
+        foreach (var warning in rendered.Warnings)
+        {
+            _ = _warnings.TryAdd(warning, true);
+        }
+
+        var (text, spans) = Ended(rendered);
+        var last = rendered.AssistantSpans.Count == 0 ? -1 : rendered.AssistantSpans.Max(static s => s.MessageIndex);
+        var trained = turns.All
+            ? Without(text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)))
+            : [.. spans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).Select(static s => s.Start..s.End)];
+        var ends = rendered.MessageSpans.Concat(spans).Where(s => IsAssistant(messages, s.MessageIndex)).GroupBy(static s => s.MessageIndex).Select(g => Math.Min(text.Length, g.Max(static s => s.End))).Order();
+        return new ChatForTraining(text, trained, [.. ends]) { Written = rendered.MessageSpans.Select(static s => s.MessageIndex).ToHashSet() };
+    }
+
+    // A turn that ends the text ends as it would before another message: else a model would not learn to stop from chats of one answer.
+    private static (string Text, IReadOnlyList<ChatSpan> Spans) Ended(RenderedChat rendered)
+    {
+        if (rendered.MissingEnd is not { } end || rendered.AssistantSpans.Count == 0)
+        {
+            return (rendered.Text, rendered.AssistantSpans);
+        }
+
+        var last = rendered.AssistantSpans[^1];
+        return (rendered.Text[..last.End] + end, [.. rendered.AssistantSpans.SkipLast(1), last with { Length = last.Length + end.Length }]);
+    }
+
+    private static bool IsAssistant(JsonArray messages, int index) => index >= 0 && messages[index]!["role"]!.GetValue<string>() == "assistant";
+
+    // What is left of a text of some length.
+    private static List<Range> Without(int length, IEnumerable<ChatSpan> spans)
+    {
+        var (left, at) = (new List<Range>(), 0);
+        foreach (var span in spans.OrderBy(static s => s.Start))
+        {
+            if (span.Start > at)
+            {
+                left.Add(at..span.Start);
+            }
+
+            at = Math.Max(at, span.End);
+        }
+
+        if (at < length)
+        {
+            left.Add(at..length);
+        }
+
+        return left;
+    }
+
+    private ChatTemplate TemplateFor(JsonNode? tools) => tools is null ? _template : _templateWithTools;
+
+    // A template would write a placeholder, or nothing, for what the model never sees.
+    private static void RequireText(JsonArray messages)
+    {
+        for (var i = 0; i < messages.Count; i++)
+        {
+            if (messages[i]?["content"] is JsonArray parts && parts.OfType<JsonObject>().FirstOrDefault(static p => p["type"]?.ToString() is not (null or "text")) is { } part)
+            {
+                throw new InvalidDataException($"message {i + 1} has a part of type '{part["type"]}'; this version reads text alone.");
+            }
+        }
+    }
+
+    private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt)
+    {
+        RequireText(messages);
+        return new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens, EndTokens = _endTokens };
+    }
+}
+
+/// <summary>A rendered chat with what of it is trained, in characters.</summary>
+/// <param name="Text">The text.</param>
+/// <param name="Trained">The ranges that are trained, in order and without overlaps.</param>
+/// <param name="TurnEnds">The places behind the assistant's turns, in order: where the chat may be cut.</param>
+public sealed record ChatForTraining(string Text, IReadOnlyList<Range> Trained, IReadOnlyList<int> TurnEnds)
+{
+    /// <summary>The numbers of the messages that wrote something, counted from 0.</summary>
+    public IReadOnlySet<int> Written { get; init; } = new HashSet<int>();
+}
+
+/// <summary>Which turns of a chat are trained.</summary>
+/// <param name="All">Everything, the other roles' turns and the template's own words too.</param>
+/// <param name="LastAlone">Of the assistant's turns the last one alone.</param>
+/// <param name="Allows">Whether the row itself lets a message (by its place, from 0; -1 for text of no message) be trained.</param>
+public sealed record TrainedTurns(bool All, bool LastAlone, Predicate<int> Allows);

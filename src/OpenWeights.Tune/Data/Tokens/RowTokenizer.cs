@@ -1,0 +1,142 @@
+using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tokenizers;
+
+namespace OpenWeights.Tune.Data.Tokens;
+
+/// <summary>Makes token rows of texts: what is trained is said in characters and carried over to the tokens.</summary>
+public sealed class RowTokenizer
+{
+    private readonly Lazy<ITokenizer> _tokenizer;
+    private readonly Lazy<ChatRenderer?> _chat;
+    private readonly Lazy<int?> _end;
+    private volatile bool _endIsMissing;
+
+    /// <summary>A maker of rows.</summary>
+    /// <param name="folder">The model's folder. Its tokenizer is read when the first text comes; rows of token ids need none.</param>
+    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
+    /// <param name="chatTemplate">A chat template in the place of the folder's; null for the folder's.</param>
+    public RowTokenizer(string folder, string trainOn, string? chatTemplate = null)
+        : this(new Lazy<ITokenizer>(() => Load(folder, chatTemplate)), trainOn, folder)
+    {
+    }
+
+    /// <summary>A maker of rows with a tokenizer that is loaded already, or is another library's.</summary>
+    /// <param name="tokenizer">The tokenizer.</param>
+    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
+    public RowTokenizer(ITokenizer tokenizer, string trainOn)
+        : this(new Lazy<ITokenizer>(tokenizer), trainOn, null) => ArgumentNullException.ThrowIfNull(tokenizer);
+
+    private RowTokenizer(Lazy<ITokenizer> tokenizer, string trainOn, string? folder)
+    {
+        _tokenizer = tokenizer;
+        _end = new Lazy<int?>(End);
+        _chat = new Lazy<ChatRenderer?>(() => Tokenizer.ChatTemplateText is null ? null : new ChatRenderer(Tokenizer, Declared()));
+        (Folder, TrainOn) = (folder, trainOn);
+        TrainsAll = trainOn == "all";
+        TrainsLastTurnAlone = trainOn == "completion";
+    }
+
+    /// <summary>The model's folder, or null where the tokenizer came from elsewhere.</summary>
+    public string? Folder { get; }
+
+    /// <summary>What is trained: data.train_on.</summary>
+    public string TrainOn { get; }
+
+    /// <summary>Whether the model's folder has a tokenizer; rows of token ids need none.</summary>
+    public bool HasTokenizer => Folder is null || File.Exists(Path.Combine(Folder, "tokenizer.json")) || File.Exists(Path.Combine(Folder, "tokenizer.model")) || File.Exists(Path.Combine(Folder, "vocab.json"));
+
+    /// <summary>The model's tokenizer.</summary>
+    /// <exception cref="IOException">The folder has none.</exception>
+    /// <exception cref="InvalidDataException">It cannot be read.</exception>
+    public ITokenizer Tokenizer => _tokenizer.Value;
+
+    /// <summary>The model's chat template, or null where it has none.</summary>
+    public ChatRenderer? Chat => _chat.Value;
+
+    /// <summary>What whoever trains on the rows should know of the tokenizer and its chat template, once some were read.</summary>
+    public IReadOnlyCollection<string> Warnings =>
+    [
+        .. _chat.IsValueCreated && Chat is { } chat ? chat.Warnings : [],
+        .. _endIsMissing ? ["neither the tokenizer (eos_token) nor config.json (eos_token_id) names a token that ends a text, so rows of plain text are trained without one, and a model does not learn where to stop."] : Array.Empty<string>(),
+    ];
+
+    /// <summary>Whether every token is trained.</summary>
+    public bool TrainsAll { get; }
+
+    /// <summary>Whether of a chat the last assistant turn alone is trained.</summary>
+    public bool TrainsLastTurnAlone { get; }
+
+    /// <summary>A row of plain text: the tokenizer's own specials around it, and the end of the text.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="trainedFrom">The first character that is trained; a token that reaches over it is.</param>
+    /// <param name="place">Where the text comes from.</param>
+    public TokenRow Plain(string text, int trainedFrom, string place)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        var spans = Tokenizer.EncodeOnce(text);
+        var end = _end.Value;
+        _endIsMissing |= end is null;
+        var ends = spans.Count > 0 && spans[^1].Id == end;
+        var length = spans.Count + (ends || end is null ? 0 : 1);
+        var (ids, labels) = (new int[length], new int[length]);
+        for (var i = 0; i < spans.Count; i++)
+        {
+            var span = spans[i];
+            ids[i] = span.Id;
+            labels[i] = TrainsAll || (span.End > trainedFrom && span.End > span.Start) ? span.Id : TokenRow.Ignored;
+        }
+
+        if (end is { } id)
+        {
+            ids[^1] = labels[^1] = id;
+        }
+
+        return new TokenRow(ids, labels, place);
+    }
+
+    private static ITokenizer Load(string folder, string? chatTemplate)
+    {
+        var tokenizer = OpenWeights.Tokenizers.Tokenizer.Load(folder);
+        return chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
+    }
+
+    // The token that ends a text: the tokenizer's, or the one that the model's configs name where it names none. One that it names and does
+    // not have has no id: rows would end without it.
+    private int? End() => Tokenizer.EosToken is { } own ? own
+        : Tokenizer.SpecialTokens.TryGetValue("eos_token", out var named) && named.Length > 0 ? throw new InvalidDataException(
+            $"{Folder}: eos_token \"{named}\" (tokenizer_config.json) is not in the vocabulary, so rows of text would have no end; name a token that the vocabulary has.")
+        : Declared() is [var declared, ..] ? declared
+        : null;
+
+    private IReadOnlyList<int> Declared() => Folder is not null && ModelFolder.IsModel(Folder) ? ModelFolder.Open(Folder).EosTokenIds : [];
+
+    /// <summary>A row of a chat that a template rendered: no specials are added, since the template wrote them.</summary>
+    /// <param name="chat">The rendered chat.</param>
+    /// <param name="place">Where the chat comes from.</param>
+    public TokenRow Rendered(ChatForTraining chat, string place)
+    {
+        ArgumentNullException.ThrowIfNull(chat);
+        var spans = Tokenizer.EncodeWithOffsets(chat.Text, addSpecialTokens: false);
+        var (ids, labels, ends) = (new int[spans.Count], new int[spans.Count], new List<int>(chat.TurnEnds.Count));
+        var (range, turn) = (0, 0);
+        for (var i = 0; i < ids.Length; i++)
+        {
+            // Both tokens and ranges go forward through the text.
+            var span = spans[i];
+            while (range < chat.Trained.Count && chat.Trained[range].End.Value <= span.Start)
+            {
+                range++;
+            }
+
+            for (; turn < chat.TurnEnds.Count && chat.TurnEnds[turn] < span.End; turn++)
+            {
+                ends.Add(i);
+            }
+
+            ids[i] = span.Id;
+            labels[i] = range < chat.Trained.Count && chat.Trained[range].Start.Value < span.End ? span.Id : TokenRow.Ignored;
+        }
+
+        return new TokenRow(ids, labels, place) { TurnEnds = [.. ends.Where(static e => e > 0)] };
+    }
+}

@@ -1,0 +1,132 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+
+namespace OpenWeights.Tune.Data.Tokens;
+
+/// <summary>
+/// Writes token rows one behind the other, behind each block of them what the index says of these, and at the end where those blocks and
+/// what else is known lie. Nothing that grows with the rows is held in memory.
+/// </summary>
+/// <param name="stream">Is only written forward.</param>
+internal sealed class TokenStoreWriter(Stream stream)
+{
+    /// <summary>The file's first and last bytes: the version of the layout is in them.</summary>
+    internal static ReadOnlySpan<byte> Magic => "OWTROWS2"u8;
+
+    /// <summary>The rows of a block of the index.</summary>
+    internal const int BlockRows = 1 << 12;
+
+    /// <summary>Offset of the list of index blocks, rows, facts offset, facts length, magic.</summary>
+    internal const int TrailerLength = 40;
+
+    private readonly List<StoredRow> _block = new(BlockRows);
+    private readonly List<long> _blocks = [];
+    private long _position;
+
+    /// <summary>The number of rows so far.</summary>
+    internal int Count { get; private set; }
+
+    /// <summary>The tokens so far.</summary>
+    internal long Tokens { get; private set; }
+
+    /// <summary>Adds a row.</summary>
+    internal void Add(TokenRow row, ulong hash, int file, long number)
+    {
+        if (_position == 0)
+        {
+            Write(Magic);
+        }
+
+        var ranges = Ranges(row);
+        _block.Add(new StoredRow
+        {
+            Offset = _position,
+            Number = number,
+            Hash = hash,
+            Tokens = row.Ids.Length,
+            Targets = row.CountTargets(),
+            Ranges = ranges is null ? -1 : ranges.Count / 2,
+            TurnEnds = row.TurnEnds.Length,
+            File = file,
+            Role = row.Role,
+        });
+        Write(MemoryMarshal.AsBytes<int>(row.Ids));
+        Write(MemoryMarshal.AsBytes(ranges is null ? row.Labels : CollectionsMarshal.AsSpan(ranges)));
+        Write(MemoryMarshal.AsBytes<int>(row.TurnEnds));
+        Tokens += row.Ids.Length;
+        Count = checked(Count + 1);
+        if (_block.Count == BlockRows)
+        {
+            EndBlock();
+        }
+    }
+
+    /// <summary>Writes the index and the rest.</summary>
+    internal void Finish(StoreFacts facts)
+    {
+        if (_position == 0)
+        {
+            Write(Magic);
+        }
+
+        EndBlock();
+        var index = _position;
+        Write(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(_blocks)));
+        var factsAt = _position;
+        var json = JsonSerializer.SerializeToUtf8Bytes(facts);
+        Write(json);
+        Span<byte> trailer = stackalloc byte[TrailerLength];
+        BinaryPrimitives.WriteInt64LittleEndian(trailer, index);
+        BinaryPrimitives.WriteInt64LittleEndian(trailer[8..], Count);
+        BinaryPrimitives.WriteInt64LittleEndian(trailer[16..], factsAt);
+        BinaryPrimitives.WriteInt64LittleEndian(trailer[24..], json.Length);
+        Magic.CopyTo(trailer[32..]);
+        Write(trailer);
+    }
+
+    private void EndBlock()
+    {
+        // The index is read in place, so it begins at a multiple of eight.
+        Write(stackalloc byte[(int)((8 - (_position % 8)) % 8)]);
+        _blocks.Add(_position);
+        Write(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(_block)));
+        _block.Clear();
+    }
+
+    // Starts and ends of what is trained; null where a label is not its token.
+    private static List<int>? Ranges(TokenRow row)
+    {
+        var ranges = new List<int>();
+        for (var i = 0; i < row.Labels.Length; i++)
+        {
+            var label = row.Labels[i];
+            if (label == TokenRow.Ignored)
+            {
+                continue;
+            }
+
+            if (label != row.Ids[i])
+            {
+                return null;
+            }
+
+            if (ranges.Count > 0 && ranges[^1] == i)
+            {
+                ranges[^1] = i + 1;
+            }
+            else
+            {
+                ranges.AddRange([i, i + 1]);
+            }
+        }
+
+        return ranges;
+    }
+
+    private void Write(ReadOnlySpan<byte> bytes)
+    {
+        stream.Write(bytes);
+        _position += bytes.Length;
+    }
+}

@@ -1,0 +1,192 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Decoding.Decode;
+
+/// <summary>A layer of a step: what its modules gave of themselves, in stages that threads do together.</summary>
+internal sealed unsafe class DecodeLayer
+{
+    /// <summary>The number of stages.</summary>
+    internal const int Stages = 9;
+
+    /// <summary>A layer's part in a step of a few rows; null where a part of it is computed otherwise.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="number">Its number, for the cache.</param>
+    /// <param name="config">The decoder's settings.</param>
+    /// <param name="rows">How many rows.</param>
+    /// <param name="dtype">The model's dtype.</param>
+    /// <param name="rope">The rotary cosines and sines; null where the layer has no positions.</param>
+    internal static DecodeLayer? Of(DecoderLayer layer, int number, DecoderConfig config, int rows, ScalarType dtype, DecodeRope? rope)
+    {
+        var attention = layer.Attention;
+        if (layer.FeedForward is not { } feedForward || !GateKernel.Serves(config.Activation)
+            || DecodeProducts.Of(rows, dtype, attention.QueryKeyValue) is not { } heads || DecodeProducts.Of(rows, dtype, attention.Output) is not { } output
+            || DecodeProducts.Of(rows, dtype, feedForward.GateAndUp) is not { } gateAndUp || DecodeProducts.Of(rows, dtype, feedForward.Down) is not { } down)
+        {
+            return null;
+        }
+
+        var shape = new DecodeHeads(number, config.HeadCount, config.KeyValueHeadCount, config.HeadDimension);
+        (DecodeNorm, DecodeNorm, bool)? headNorms = attention.Norms is var (query, key, ofAllHeads) ? (DecodeNorm.Of(query), DecodeNorm.Of(key), ofAllHeads) : null;
+        var norms = layer.Norms;
+        return new DecodeLayer
+        {
+            Before = Norm(norms.BeforeAttention),
+            Heads = heads,
+            Attention = new DecodeAttention(shape, headNorms, rope, (float)config.AttentionScale, (float?)config.ScoreSoftCap),
+            Output = output,
+            AfterAttention = Norm(norms.AfterAttention),
+            BeforeFeedForward = Norm(norms.BeforeFeedForward),
+            GateAndUp = gateAndUp,
+            Down = down,
+            Activation = config.Activation,
+            AfterFeedForward = Norm(norms.AfterFeedForward),
+            Residual = (float)config.ResidualMultiplier,
+        };
+
+        static DecodeNorm? Norm(RmsNorm? norm) => norm is null ? null : DecodeNorm.Of(norm);
+    }
+
+    /// <summary>What normalises the states before the layer's attention; null where nothing does.</summary>
+    internal required DecodeNorm? Before { get; init; }
+
+    /// <summary>Queries, keys and values.</summary>
+    internal required DecodeProducts Heads { get; init; }
+
+    /// <summary>Attention.</summary>
+    internal required DecodeAttention Attention { get; init; }
+
+    /// <summary>Attention's output.</summary>
+    internal required DecodeProducts Output { get; init; }
+
+    /// <summary>What normalises attention's output; null where nothing does.</summary>
+    internal required DecodeNorm? AfterAttention { get; init; }
+
+    /// <summary>What normalises the states before the feed-forward; null where nothing does.</summary>
+    internal required DecodeNorm? BeforeFeedForward { get; init; }
+
+    /// <summary>The feed-forward's inner layer.</summary>
+    internal required DecodeProducts GateAndUp { get; init; }
+
+    /// <summary>Its outer layer.</summary>
+    internal required DecodeProducts Down { get; init; }
+
+    /// <summary>The activation.</summary>
+    internal required Activation Activation { get; init; }
+
+    /// <summary>What normalises the feed-forward's output; null where nothing does.</summary>
+    internal required DecodeNorm? AfterFeedForward { get; init; }
+
+    /// <summary>What a block's output counts in the residual stream.</summary>
+    internal required float Residual { get; init; }
+
+    private nint Inner => GateAndUp.Columns / 2;
+
+    /// <summary>Into how many parts a stage is cut.</summary>
+    internal int Parts(int stage, DecodeState state) => stage switch
+    {
+        0 => Heads.InnerParts(state.Threads),
+        1 => Heads.Parts(Heads.Columns, state.Threads),
+        2 => Attention.Parts(state),
+        3 => Output.InnerParts(state.Threads),
+        4 => Output.Parts(Output.Columns, state.Threads),
+        5 => GateAndUp.InnerParts(state.Threads),
+        6 => GateAndUp.Parts(GateAndUp.Columns, state.Threads),
+        7 => Down.InnerParts(state.Threads),
+        _ => Down.Parts(Down.Columns, state.Threads),
+    };
+
+    /// <summary>Does a part of a stage.</summary>
+    internal void Run(int stage, int part, DecodeState state)
+    {
+        var parts = Parts(stage, state);
+        switch (stage)
+        {
+            case 0:
+                Heads.RunInner(part, parts, state.Normed);
+                break;
+            case 1:
+                Heads.Run(Heads.Columns * part / parts, Heads.Columns * (part + 1) / parts, state.Normed, state.Heads);
+                break;
+            case 2:
+                Attention.Attend(state, part, parts);
+                break;
+            case 3:
+                Output.RunInner(part, parts, state.Mixed);
+                break;
+            case 4:
+                Output.Run(Output.Columns * part / parts, Output.Columns * (part + 1) / parts, state.Mixed, state.Given);
+                break;
+            case 5:
+                GateAndUp.RunInner(part, parts, state.Normed);
+                break;
+            case 6:
+                Gate(Inner * part / parts, Inner * (part + 1) / parts, state);
+                break;
+            case 7:
+                Down.RunInner(part, parts, state.Gated);
+                break;
+            default:
+                Down.Run(Down.Columns * part / parts, Down.Columns * (part + 1) / parts, state.Gated, state.Given);
+                break;
+        }
+    }
+
+    /// <summary>What one thread does after a stage.</summary>
+    internal void Finish(int stage, DecodeState state)
+    {
+        if (stage == 1)
+        {
+            Attention.Turn(state);
+        }
+        else if (stage == 4)
+        {
+            Add(AfterAttention, state);
+            Normalise(BeforeFeedForward, state);
+        }
+        else if (stage == Stages - 1)
+        {
+            Add(AfterFeedForward, state);
+        }
+    }
+
+    /// <summary>Makes what the next products read of the residual stream.</summary>
+    internal static void Normalise(DecodeNorm? norm, DecodeState state)
+    {
+        var (states, normed) = (state.States, state.Normed);
+        for (nint row = 0; row < states.Count; row++)
+        {
+            if (norm is null)
+            {
+                new Span<float>(states[row], (int)states.Stride).CopyTo(new Span<float>(normed[row], (int)states.Stride));
+            }
+            else
+            {
+                norm.Apply(states[row], normed[row], state.Half);
+            }
+        }
+    }
+
+    private void Gate(nint first, nint last, DecodeState state)
+    {
+        GateAndUp.Run(first, last, state.Normed, state.Gated);
+        GateAndUp.Run(Inner + first, Inner + last, state.Normed, state.Gated);
+        for (nint row = 0; row < state.RowCount; row++)
+        {
+            var gate = state.Gated[row] + first;
+            DecodeMath.Gate(gate, gate + Inner, last - first, Activation, state.Half);
+        }
+    }
+
+    private void Add(DecodeNorm? norm, DecodeState state)
+    {
+        var (states, given) = (state.States, state.Given);
+        for (nint row = 0; row < states.Count; row++)
+        {
+            norm?.Apply(given[row], given[row], state.Half);
+            DecodeMath.Add(states[row], given[row], Residual, states.Stride, state.Half);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using OpenWeights.Tune.Kernels;
+
+namespace OpenWeights.Tune.Decoding.Decode;
+
+/// <summary>What a step does to rows of float32 numbers that stand for those of the model's dtype: each result is rounded as it would be there.</summary>
+internal static unsafe class DecodeMath
+{
+    /// <summary>What numbers become in the model's dtype.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Vector256<float> Round(Vector256<float> values, bool half) => half ? BFloat16Elements.Round(values) : values;
+
+    /// <summary>What a number becomes in the model's dtype.</summary>
+    internal static float Round(float value, bool half) => half ? BFloat16Elements.Round(Vector256.CreateScalar(value))[0] : value;
+
+    /// <summary>Rounds a row where it lies.</summary>
+    internal static void Round(float* row, nint count, bool half)
+    {
+        for (nint i = 0; half && i < count; i += Lanes.Width)
+        {
+            Lanes.Write<Float32Elements>(row, i, count, BFloat16Elements.Round(Lanes.Read<Float32Elements>(row, i, count)));
+        }
+    }
+
+    /// <summary>states += factor · added.</summary>
+    internal static void Add(float* states, float* added, float factor, nint count, bool half)
+    {
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            var sum = Lanes.Read<Float32Elements>(states, i, count) + (Lanes.Read<Float32Elements>(added, i, count) * factor);
+            Lanes.Write<Float32Elements>(states, i, count, Round(sum, half));
+        }
+    }
+
+    /// <summary>gate = act(gate) · up.</summary>
+    internal static void Gate(float* gate, float* up, nint count, Activation activation, bool half)
+    {
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            var active = GateKernel.Apply(Lanes.Read<Float32Elements>(gate, i, count), activation);
+            Lanes.Write<Float32Elements>(gate, i, count, Round(Round(active, half) * Lanes.Read<Float32Elements>(up, i, count), half));
+        }
+    }
+
+    /// <summary>Turns a head by its position where it lies, in halves of what is turned.</summary>
+    /// <param name="head">The head.</param>
+    /// <param name="cos">The cosines.</param>
+    /// <param name="sin">The sines.</param>
+    /// <param name="turned">How many cosines there are.</param>
+    /// <param name="half">Whether the model is in bfloat16.</param>
+    internal static void Turn(float* head, float* cos, float* sin, nint turned, bool half)
+    {
+        var right = head + turned;
+        for (nint i = 0; i < turned; i += Lanes.Width)
+        {
+            var (c, s) = (Lanes.Read<Float32Elements>(cos, i, turned), Lanes.Read<Float32Elements>(sin, i, turned));
+            var (first, second) = (Lanes.Read<Float32Elements>(head, i, turned), Lanes.Read<Float32Elements>(right, i, turned));
+            Lanes.Write<Float32Elements>(head, i, turned, Round(Round(first * c, half) - Round(second * s, half), half));
+            Lanes.Write<Float32Elements>(right, i, turned, Round(Round(second * c, half) + Round(first * s, half), half));
+        }
+    }
+
+    /// <summary>Writes a row in the model's dtype.</summary>
+    internal static void Write(float* row, nint count, void* to, bool half)
+    {
+        if (!half)
+        {
+            new Span<float>(row, (int)count).CopyTo(new Span<float>(to, (int)count));
+            return;
+        }
+
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            Lanes.Write<BFloat16Elements>(to, i, count, Lanes.Read<Float32Elements>(row, i, count));
+        }
+    }
+
+    /// <summary>Reads a row of the model's dtype.</summary>
+    internal static void Read(void* from, nint count, float* row, bool half)
+    {
+        if (!half)
+        {
+            new Span<float>(from, (int)count).CopyTo(new Span<float>(row, (int)count));
+            return;
+        }
+
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            Lanes.Write<Float32Elements>(row, i, count, Lanes.Read<BFloat16Elements>(from, i, count));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Decoding.Decode;
+
+/// <summary>A root mean square norm, for single rows.</summary>
+/// <param name="scale">What features are multiplied by.</param>
+/// <param name="settings">How it computes.</param>
+internal sealed unsafe class DecodeNorm(DecodeBuffer scale, NormSettings settings)
+{
+    /// <summary>Width of a row.</summary>
+    internal nint Features => scale.Count;
+
+    /// <summary>A norm for single rows on the CPU.</summary>
+    internal static DecodeNorm Of(RmsNorm norm)
+    {
+        var scale = DecodeBuffer.Of(norm.Scale);
+        for (var i = 0; norm.Settings.AddsOne && i < scale.Count; i++)
+        {
+            scale.Span[i] += 1;
+        }
+
+        return new DecodeNorm(scale, norm.Settings);
+    }
+
+    /// <summary>Normalises a row.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="output">Where the result is written, perhaps over the row.</param>
+    /// <param name="half">Whether the model is in bfloat16.</param>
+    internal void Apply(float* row, float* output, bool half)
+    {
+        var (count, sum) = (Features, Vector256<float>.Zero);
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            var state = Lanes.Read<Float32Elements>(row, i, count);
+            sum += state * state;
+        }
+
+        var factor = 1 / MathF.Sqrt((Vector256.Sum(sum) / count) + (float)settings.Epsilon);
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            var scaled = DecodeMath.Round(Lanes.Read<Float32Elements>(row, i, count) * factor, half && !settings.ScalesBeforeRounding);
+            Lanes.Write<Float32Elements>(output, i, count, DecodeMath.Round(scaled * Lanes.Read<Float32Elements>(scale.Start, i, count), half));
+        }
+
+        GC.KeepAlive(scale);
+    }
+}
+
+/// <summary>float32 numbers at a place that no collection moves, at the beginning of a cache line.</summary>
+internal sealed unsafe class DecodeBuffer
+{
+    private const int Line = 64;
+    private readonly float[] _numbers;
+    private readonly nint _start;
+
+    /// <summary>Room for some numbers.</summary>
+    /// <param name="count">How many.</param>
+    internal DecodeBuffer(nint count)
+    {
+        _numbers = GC.AllocateUninitializedArray<float>(checked((int)count + (Line / sizeof(float))), pinned: true);
+        _start = (Marshal.UnsafeAddrOfPinnedArrayElement(_numbers, 0) + Line - 1) / Line * Line;
+        Count = count;
+    }
+
+    /// <summary>How many there are.</summary>
+    internal nint Count { get; }
+
+    /// <summary>Where they lie, as long as this is referenced.</summary>
+    internal float* Start => (float*)_start;
+
+    /// <summary>The numbers.</summary>
+    internal Span<float> Span => new(Start, (int)Count);
+
+    /// <summary>A tensor's numbers.</summary>
+    internal static DecodeBuffer Of(Tensor tensor)
+    {
+        using var scope = NewDisposeScope();
+        var values = tensor.detach().to(float32).cpu().contiguous();
+        var numbers = new DecodeBuffer((nint)values.numel());
+        MemoryMarshal.Cast<byte, float>(values.bytes).CopyTo(numbers.Span);
+        return numbers;
+    }
+}

@@ -1,0 +1,114 @@
+using System.Runtime.Intrinsics;
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Projections;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Decoding.Decode;
+
+/// <summary>A linear layer with its low-rank update, x Wᵀ + b + s B A x, for a few rows. It holds where its weights lie, not their values.</summary>
+internal sealed unsafe class DecodeProduct
+{
+    // Outputs that are made at once and still in the first cache when they are rounded.
+    private const int Block = 256;
+
+    private readonly Tensor[] _held;
+    private readonly RowMatrix _weight;
+    private readonly DecodeBuffer? _bias;
+    private readonly RowMatrix _down;
+    private readonly RowMatrix _up;
+    private readonly float _scale;
+
+    private DecodeProduct(Tensor weight, Tensor? bias, LowRankUpdate? update)
+    {
+        _weight = RowMatrix.Of(weight);
+        Columns = (nint)weight.size(0);
+        _bias = bias is null ? null : DecodeBuffer.Of(bias);
+        _held = update is null ? [weight] : [weight, update.A, update.B];
+        if (update is not null)
+        {
+            (_down, _up, _scale, Rank) = (RowMatrix.Of(update.A), RowMatrix.Of(update.B), update.Scale, (nint)update.A.size(0));
+        }
+    }
+
+    /// <summary>Width of the output.</summary>
+    internal nint Columns { get; }
+
+    /// <summary>The update's rank; 0 where there is none.</summary>
+    internal nint Rank { get; }
+
+    /// <summary>The bytes of an output's weights.</summary>
+    internal nint RowBytes => _weight.RowBytes;
+
+    /// <summary>A layer's product; null for a layer that is computed otherwise: held quantised, of another dtype, with another adapter.</summary>
+    internal static DecodeProduct? Of(LinearLayer layer, ScalarType dtype)
+    {
+        if (layer.Quantized is not null || layer.Weight.dtype != dtype || !CpuKernel.Serves(layer.Weight) || !Projection.Serves(layer))
+        {
+            return null;
+        }
+
+        var update = layer.Adapter?.PlainUpdate;
+        return update is not null && !CpuKernel.Serves(update.A, update.B) ? null : new DecodeProduct(layer.Weight, layer.Bias, update);
+    }
+
+    /// <summary>Some of A x, for <see cref="Run"/>.</summary>
+    /// <param name="first">The first row of A.</param>
+    /// <param name="last">The row behind the last.</param>
+    /// <param name="states">x.</param>
+    /// <param name="inner">A x, [rows, rank].</param>
+    internal void RunInner(nint first, nint last, in FloatRows states, in FloatRows inner) => RowProduct.Run(_down, first, last, states, inner.From(first));
+
+    /// <summary>Some of the outputs, rounded as the model's dtype rounds after each sum.</summary>
+    /// <param name="first">The first output.</param>
+    /// <param name="last">The output behind the last.</param>
+    /// <param name="states">x.</param>
+    /// <param name="inner">A x, whole, where there is an update.</param>
+    /// <param name="output">All outputs, [rows, columns].</param>
+    internal void Run(nint first, nint last, in FloatRows states, in FloatRows inner, in FloatRows output)
+    {
+        var updates = stackalloc float[Rank > 0 ? Block * DecodeStep.MaxRows : 0];
+        var update = new FloatRows((nint)updates, Block, states.Count);
+        for (var start = first; start < last; start += Block)
+        {
+            var end = Math.Min(last, start + Block);
+            RowProduct.Run(_weight, start, end, states, output.From(start));
+            if (Rank > 0)
+            {
+                RowProduct.Run(_up, start, end, inner, update);
+            }
+
+            for (nint row = 0; row < states.Count; row++)
+            {
+                var bias = _bias is null ? null : _bias.Start + start;
+                Complete(output[row] + start, bias, Rank > 0 ? update[row] : null, end - start);
+            }
+        }
+
+        GC.KeepAlive(_held);
+    }
+
+    private void Complete(float* sums, float* bias, float* update, nint count)
+    {
+        if (!_weight.IsHalf && bias is null && update is null)
+        {
+            return;
+        }
+
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            var sum = DecodeMath.Round(Lanes.Read<Float32Elements>(sums, i, count), _weight.IsHalf);
+            if (bias is not null)
+            {
+                sum = DecodeMath.Round(sum + Lanes.Read<Float32Elements>(bias, i, count), _weight.IsHalf);
+            }
+
+            if (update is not null)
+            {
+                sum = DecodeMath.Round(sum + (Vector256.Create(_scale) * Lanes.Read<Float32Elements>(update, i, count)), _weight.IsHalf);
+            }
+
+            Lanes.Write<Float32Elements>(sums, i, count, sum);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+using OpenWeights.Tune.Layers.Attention;
+
+namespace OpenWeights.Tune.Decoding;
+
+/// <summary>
+/// The text that a model read last, with its keys and values, so that a text that begins alike needs only be read from where they differ.
+/// What is remembered holds for one model with one adapter: <see cref="Clear"/> when either changes.
+/// </summary>
+public sealed class PromptCache : IDisposable
+{
+    private KeyValueCache? _cache;
+    private IReadOnlyList<int> _read = [];
+
+    /// <summary>The number of tokens that are remembered.</summary>
+    public int Length => _read.Count;
+
+    /// <summary>Forgets everything.</summary>
+    public void Clear()
+    {
+        _cache?.Dispose();
+        (_cache, _read) = (null, []);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Clear();
+
+    /// <summary>Hands over a cache that holds the beginning of a prompt, and how much of it; the last token is never among it, since its scores are wanted.</summary>
+    internal (KeyValueCache Cache, int Known) Take(int[] prompt)
+    {
+        var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
+        if (_cache is not { } cache || known == 0 || !cache.Truncate(known))
+        {
+            Clear();
+            return (new KeyValueCache(), 0);
+        }
+
+        (_cache, _read) = (null, []);
+        return (cache, known);
+    }
+
+    /// <summary>Takes a cache back, with the tokens that it holds; it is freed where they are not known.</summary>
+    internal void Keep(KeyValueCache cache, IReadOnlyList<int>? read)
+    {
+        Clear();
+        if (read is null)
+        {
+            cache.Dispose();
+        }
+        else
+        {
+            (_cache, _read) = (cache, read);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+using System.Runtime.InteropServices;
+using OpenWeights.Tune.Decoding.Decode;
+using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Decoding;
+
+/// <summary>Continues prompts token by token, with a key/value cache.</summary>
+public sealed class TextGenerator
+{
+    private readonly CausalLanguageModel _model;
+    private readonly GenerationOptions _options;
+
+    /// <summary>A generator.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="options">How text is generated.</param>
+    public TextGenerator(CausalLanguageModel model, GenerationOptions options)
+    {
+        _model = model;
+        _options = options;
+    }
+
+    /// <summary>Continues prompts side by side, shorter ones padded at their left.</summary>
+    /// <param name="prompts">The prompts' token ids; none is empty.</param>
+    /// <param name="accept">Is told of each new token, with its prompt's number, and says whether that text goes on; null for always.</param>
+    /// <param name="stop">Stops between tokens.</param>
+    /// <exception cref="ArgumentException">A prompt is empty.</exception>
+    /// <exception cref="InvalidDataException">The model has no room for a token after a prompt.</exception>
+    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    public IReadOnlyList<GenerationResult> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
+    {
+        using var memory = new PromptCache();
+        return Continue(prompts, memory, accept, stop);
+    }
+
+    /// <summary>Continues a prompt, of which only what comes after the text that was read last is read now, as far as they are the same.</summary>
+    /// <param name="prompt">The prompt's token ids.</param>
+    /// <param name="memory">What was read last with the same model and adapter; it remembers this text.</param>
+    /// <param name="accept">Is told of each new token, and says whether the text goes on; null for always.</param>
+    /// <param name="stop">Stops between tokens.</param>
+    /// <exception cref="ArgumentException">The prompt is empty.</exception>
+    /// <exception cref="InvalidDataException">The model has no room for a token after it.</exception>
+    /// <exception cref="OperationCanceledException">It was stopped; what was read is remembered all the same.</exception>
+    public GenerationResult Continue(int[] prompt, PromptCache memory, Func<int, bool>? accept = null, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        ArgumentNullException.ThrowIfNull(memory);
+        return Continue([prompt], memory, accept is null ? null : (_, token) => accept(token), stop)[0];
+    }
+
+    private List<GenerationResult> Continue(IReadOnlyList<int[]> prompts, PromptCache memory, Func<int, int, bool>? accept, CancellationToken stop)
+    {
+        ArgumentNullException.ThrowIfNull(prompts);
+        if (prompts.Any(static p => p.Length == 0))
+        {
+            throw new ArgumentException("a prompt has no tokens; the model needs at least one to go on from.", nameof(prompts));
+        }
+
+        var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
+        if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
+        {
+            throw new InvalidDataException($"the prompt has {full.Length} tokens, and the model has room for {room.Tokens} with the answer ({room.Reason}); shorten it.");
+        }
+
+        using var nothing = no_grad();
+        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0]) : (new KeyValueCache(), 0);
+        var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
+        var width = prompts.Max(static p => p.Length);
+        var padding = prompts.Select(p => width - p.Length).ToArray();
+        var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
+        var read = Array.ConvertAll(next, n => new List<int>(n.Take(known)));
+        next[0] = next[0][known..];
+        var (isWhole, step) = (true, (DecodeStep?)null);
+        try
+        {
+            for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
+            {
+                stop.ThrowIfCancellationRequested();
+                for (var i = 0; i < read.Length; i++)
+                {
+                    read[i].AddRange(next[i]);
+                }
+
+                if (!_model.Stack.Continues(cache, read[0].Count - 1 - padding.Min()))
+                {
+                    cache.Dispose();
+                    (cache, next) = (new KeyValueCache(), Array.ConvertAll(read, static r => r.ToArray()));
+                }
+
+                isWhole = false;
+                step = made == 1 ? DecodeStep.Of(_model, prompts.Count) : step;
+                var scores = step is not null && cache.Length > 0 && next[0].Length == 1
+                    ? step.Read(Array.ConvertAll(next, static n => n[0]), padding, cache)
+                    : Scores(next, padding, cache);
+                isWhole = true;
+                var vocabulary = scores.Length / texts.Count;
+                for (var i = 0; i < texts.Count; i++)
+                {
+                    var token = texts[i].Open ? texts[i].Take(scores.Slice(i * vocabulary, vocabulary), _options) : 0;
+                    if (texts[i].Open && accept?.Invoke(i, token) == false)
+                    {
+                        texts[i].Close("stop");
+                    }
+
+                    texts[i].Fill(room.Tokens - prompts[i].Length);
+                    next[i] = [token];
+                }
+            }
+        }
+        finally
+        {
+            memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null);
+        }
+
+        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull })];
+    }
+
+    // The scores of the next token of each text, [texts, vocabulary].
+    private Span<float> Scores(int[][] next, int[] padding, KeyValueCache cache)
+    {
+        using var scope = NewDisposeScope();
+        var (batch, tokens, past) = (next.Length, next[0].Length, cache.Length);
+        var ids = Devices.Send(tensor([.. next.SelectMany(static n => n).Select(static i => (long)i)], [batch, tokens]), _model.Device);
+        var hidden = _model.call(new ModelInput
+        {
+            InputIds = ids,
+            PositionIds = Positions(padding, past, tokens),
+            LongestPosition = past + tokens - 1 - padding.Min(),
+            Documents = padding.All(static p => p == 0) ? null : Documents(padding, past + tokens),
+            Cache = cache,
+        });
+        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).cpu().contiguous();
+        return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();
+    }
+
+    private Tensor Positions(int[] padding, int past, int tokens)
+    {
+        var positions = new long[padding.Length * tokens];
+        for (var i = 0; i < positions.Length; i++)
+        {
+            positions[i] = Math.Max(0, past + (i % tokens) - padding[i / tokens]);
+        }
+
+        return Devices.Send(tensor(positions, [padding.Length, tokens]), _model.Device);
+    }
+
+    private Tensor Documents(int[] padding, int keys)
+    {
+        var documents = new long[padding.Length * keys];
+        for (var i = 0; i < documents.Length; i++)
+        {
+            documents[i] = i % keys < padding[i / keys] ? 0 : 1;
+        }
+
+        return Devices.Send(tensor(documents, [padding.Length, keys]), _model.Device);
+    }
+
+    private sealed class Text(TokenSampler sampler)
+    {
+        private readonly List<int> _ids = [];
+
+        internal bool Open { get; private set; } = true;
+
+        internal string Reason { get; private set; } = "length";
+
+        internal bool IsFull { get; private set; }
+
+        internal IReadOnlyList<int> Ids => _ids;
+
+        internal int Take(Span<float> scores, GenerationOptions options)
+        {
+            var token = sampler.Next(scores);
+            _ids.Add(token);
+            if (options.EndTokens.Contains(token))
+            {
+                Close("stop");
+            }
+
+            return token;
+        }
+
+        /// <summary>Ends the text where it has as many tokens as there is room for.</summary>
+        internal void Fill(int room)
+        {
+            if (Open && _ids.Count >= room)
+            {
+                IsFull = true;
+                Close("length");
+            }
+        }
+
+        internal void Close(string reason) => (Open, Reason) = (false, reason);
+    }
+}
+
+/// <summary>What was generated after a prompt.</summary>
+/// <param name="OutputIds">The new tokens; an end token that ended them is among them.</param>
+/// <param name="FinishReason">stop for an end token or a stop text, length for the limit.</param>
+public sealed record GenerationResult(IReadOnlyList<int> OutputIds, string FinishReason)
+{
+    /// <summary>Whether the text ended because the model has no room for a longer one.</summary>
+    public bool IsFull { get; init; }
+}

@@ -1,0 +1,261 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Torch;
+using TorchSharp;
+using static TorchSharp.torch;
+using static TorchSharp.torch.autograd;
+
+namespace OpenWeights.Tune.Layers.Attention;
+
+/// <summary>
+/// Causal attention, a block of queries at a time. Scores are made where they fit into the processor's cache, keys that no query of a
+/// block can see are left out, key/value heads are not repeated for their queries, and backward makes the scores again instead of keeping
+/// them (the idea of FlashAttention; Dao et al., 2022). Softmax and sums are float32 whatever the dtype of the model.
+/// </summary>
+internal sealed class BlockAttention : CustomFunction<BlockAttention>
+{
+    // Queries of a block, and the most scores that are there at once: 2 MiB of them.
+    private const long BlockQueries = 128;
+    private const long BlockScores = 1 << 19;
+
+    /// <summary>Values, mixed by where each query looks.</summary>
+    /// <param name="query">[batch, heads, queries, head_dim].</param>
+    /// <param name="key">[batch, key/value heads, keys, head_dim]; the last query stands at the last key.</param>
+    /// <param name="value">Of the key's shape.</param>
+    /// <param name="mask">True where a query may look at a key, [batch or 1, 1, queries, keys], nowhere ahead; null for plain causal attention.</param>
+    /// <param name="settings">How scores are made.</param>
+    /// <param name="kept">Where the result is noted, or found where it was computed before; null for neither.</param>
+    /// <returns>[batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</returns>
+    internal static Tensor Attend(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, SavedAttention? kept = null)
+    {
+        if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad))
+        {
+            return Record(query, key, value, mask, settings, kept)[0];
+        }
+
+        var mixed = Forward(query, key, value, mask, settings);
+        kept?.Note(mixed);
+        return mixed;
+    }
+
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
+    {
+        var (query, key, value, mask) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2], (Tensor?)inputs[3]);
+        var (settings, kept) = ((BlockAttentionSettings)inputs[4], (SavedAttention?)inputs[5]);
+        context.save_for_backward([query, key, value, mask!]);
+        context.save_data("settings", settings);
+        return [kept?.Given?.detach() ?? Forward(query, key, value, mask, settings)];
+    }
+
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
+    {
+        var (query, key, value) = InputGradients(context.get_saved_variables(), (BlockAttentionSettings)context.get_data("settings"), gradients[0]);
+        return [query, key, value, null, null, null];
+    }
+
+    private static (Tensor Query, Tensor Key, Tensor Value) InputGradients(List<Tensor> saved, BlockAttentionSettings settings, Tensor gradient)
+    {
+        if (Problem(saved[0], saved[1], saved[2], saved[3], settings) is { } problem)
+        {
+            return AttentionKernel.Backward(problem, gradient.to(saved[0].dtype));
+        }
+
+        using var scope = NewDisposeScope();
+        var plan = new Plan(saved[0], saved[1], saved[2], saved[3], settings);
+        var gradQuery = empty_like(saved[0]);
+        var gradKey = zeros(plan.Key.shape, float32, plan.Key.device);
+        var gradValue = gradKey.zeros_like();
+        var byHead = plan.Split(gradQuery);
+        var given = plan.Split(gradient.to(plan.Key.dtype));
+        foreach (var block in plan.Blocks())
+        {
+            Backward(plan, block, given, (byHead, gradKey, gradValue));
+        }
+
+        Tensor Result(Tensor sum, Tensor like) => sum.view(like.shape).to(like.dtype).MoveToOuterDisposeScope();
+        return (gradQuery.MoveToOuterDisposeScope(), Result(gradKey, saved[1]), Result(gradValue, saved[2]));
+    }
+
+    // What the kernel of CPUs is given; null for what it does not compute.
+    private static AttentionProblem? Problem(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings) =>
+        AttentionKernel.Serves(query, key, value, mask)
+            ? new AttentionProblem(query, key, value, mask, settings.Scale.ToDouble(), settings.Cap?.ToDouble(), settings.Window)
+            : null;
+
+    private static Tensor Forward(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)
+    {
+        if (Problem(query, key, value, mask, settings) is { } problem)
+        {
+            return AttentionKernel.Forward(problem);
+        }
+
+        using var scope = NewDisposeScope();
+        var plan = new Plan(query, key, value, mask, settings);
+        var mixed = empty([query.size(0), query.size(2), query.size(1), query.size(3)], query.dtype, query.device).transpose(1, 2);
+        var byHead = plan.Split(mixed);
+        foreach (var block in plan.Blocks())
+        {
+            using var inner = NewDisposeScope();
+            var (weights, _) = Weights(plan, block, plan.Queries(block), keepsLimited: false);
+            var part = weights.to(plan.Value.dtype).bmm(block.Of(plan.Value));
+            _ = block.Of(byHead).copy_(part.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
+        }
+
+        return mixed.MoveToOuterDisposeScope();
+    }
+
+    private static void Backward(Plan plan, Block block, Tensor given, (Tensor Query, Tensor Key, Tensor Value) gradients)
+    {
+        using var inner = NewDisposeScope();
+        var queries = plan.Queries(block);
+        var (weights, limited) = Weights(plan, block, queries, keepsLimited: true);
+        var gradient = block.Of(given).reshape(queries.shape);
+        _ = block.Of(gradients.Value).PlusInPlace(weights.to(queries.dtype).transpose(1, 2).bmm(gradient).to(float32));
+
+        // d softmax: p (dp - sum of p dp); d of the limit: 1 - tanh².
+        var gradScores = gradient.bmm(block.Of(plan.Value).transpose(1, 2)).to(float32);
+        if (CpuKernel.Serves(gradScores, weights))
+        {
+            SoftmaxKernel.Backward(weights, gradScores);
+        }
+        else
+        {
+            using var weighted = gradScores.mul(weights);
+            gradScores = gradScores.sub_(weighted.sum(-1, keepdim: true)).mul_(weights);
+        }
+
+        if (limited is not null)
+        {
+            gradScores = gradScores.mul_(limited.mul_(limited).neg_().add_(Scalars.One, Scalars.One));
+        }
+
+        gradScores = gradScores.to(queries.dtype);
+        _ = block.Of(gradients.Key).PlusInPlace(gradScores.transpose(1, 2).bmm(queries).to(float32));
+        var gradQuery = gradScores.bmm(block.Of(plan.Key)).mul_(plan.Settings.Scale);
+        _ = block.Of(gradients.Query).copy_(gradQuery.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
+    }
+
+    // How a block's queries weigh its keys, in float32, [rows, group x queries, keys], and the tanh behind a limit of their scores.
+    private static (Tensor Weights, Tensor? Limited) Weights(Plan plan, Block block, Tensor queries, bool keepsLimited)
+    {
+        var scores = queries.bmm(block.Of(plan.Key).transpose(1, 2)).to(float32);
+        Tensor? limited = null;
+        if (plan.Settings is { InverseCap: { } inverse, Cap: { } cap })
+        {
+            scores = scores.mul_(inverse).tanh_();
+            limited = keepsLimited ? scores.clone() : null;
+            scores = scores.mul_(cap);
+        }
+
+        var byQuery = scores.view(block.Batches, -1, block.Count, block.Keys);
+        if (plan.Hidden is not null)
+        {
+            _ = byQuery.masked_fill_(block.OfMask(plan.Hidden), plan.Settings.NegativeInfinity);
+        }
+
+        if (CpuKernel.Serves(scores))
+        {
+            SoftmaxKernel.Causal(scores, block.Count, plan.Hidden is null ? block.Count - 1 : 0);
+            return (scores, limited);
+        }
+
+        if (plan.Hidden is null && block.Count > 1)
+        {
+            _ = byQuery.narrow(3, block.Keys - block.Count, block.Count).masked_fill_(plan.Ahead(block.Count), plan.Settings.NegativeInfinity);
+        }
+
+        return (scores.softmax(-1), limited);
+    }
+
+    /// <summary>What all blocks of a call share. Its tensors are in the dispose scope that it was made in.</summary>
+    private sealed class Plan
+    {
+        private readonly Tensor _query;
+        private readonly long _keyValueHeads;
+        private Tensor? _ahead;
+
+        internal Plan(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)
+        {
+            _keyValueHeads = key.size(1);
+            Group = query.size(1) / _keyValueHeads;
+            var dtype = ProductPrecision.Of(query, query.size(2));
+            _query = Split(query.to(dtype));
+            Key = key.reshape(-1, key.size(2), key.size(3)).to(dtype);
+            Value = value.reshape(-1, value.size(2), value.size(3)).to(dtype);
+            Hidden = mask?.logical_not();
+            Settings = settings;
+        }
+
+        internal long Group { get; }
+
+        /// <summary>[batch x key/value heads, keys, head_dim].</summary>
+        internal Tensor Key { get; }
+
+        /// <summary>[batch x key/value heads, keys, head_dim].</summary>
+        internal Tensor Value { get; }
+
+        /// <summary>True where a query may not look, [batch or 1, 1, queries, keys]; null for plain causal attention.</summary>
+        internal Tensor? Hidden { get; }
+
+        internal BlockAttentionSettings Settings { get; }
+
+        /// <summary>Query heads by their key/value head: a view, [batch, key/value heads, group, queries, head_dim].</summary>
+        internal Tensor Split(Tensor states) => states.unflatten(1, [_keyValueHeads, Group]);
+
+        /// <summary>A block's queries, scaled, [rows, group x queries, head_dim].</summary>
+        internal Tensor Queries(Block block) => block.Of(_query).mul(Settings.Scale).reshape(block.Batches * block.Heads, Group * block.Count, -1);
+
+        /// <summary>True above the diagonal.</summary>
+        internal Tensor Ahead(long count)
+        {
+            if (_ahead is null || _ahead.size(0) != count)
+            {
+                _ahead = ones([count, count], @bool, Key.device).triu(1);
+                _ = CurrentDisposeScope!.MoveToOuter(_ahead);
+            }
+
+            return _ahead;
+        }
+
+        internal IEnumerable<Block> Blocks()
+        {
+            var (batch, queries, keys) = (_query.size(0), _query.size(3), Key.size(1));
+            for (long start = 0; start < queries; start += BlockQueries)
+            {
+                var count = Math.Min(BlockQueries, queries - start);
+                var end = start + count + keys - queries;
+                var first = Settings.Window is { } window ? Math.Max(0, end - count - window + 1) : 0;
+                var heads = Math.Max(1, BlockScores / (Group * count * (end - first)));
+                var (batches, some) = heads >= _keyValueHeads ? (Math.Min(batch, heads / _keyValueHeads), _keyValueHeads) : (1, heads);
+                for (long b = 0; b < batch; b += batches)
+                {
+                    for (long h = 0; h < _keyValueHeads; h += some)
+                    {
+                        yield return new Block(b, Math.Min(batches, batch - b), h, Math.Min(some, _keyValueHeads - h), start, count, first, end - first, _keyValueHeads);
+                    }
+                }
+            }
+        }
+    }
+
+    /// <summary>Some queries of some heads of some rows of the batch, with the keys that they can see.</summary>
+    private readonly record struct Block(
+        long Batch, long Batches, long Head, long Heads, long Start, long Count, long FirstKey, long Keys, long KeyValueHeads)
+    {
+        /// <summary>The block's part of [batch, key/value heads, group, queries, head_dim], or of [batch x key/value heads, keys, head_dim].</summary>
+        internal Tensor Of(Tensor states) => states.ndim == 5
+            ? states.narrow(0, Batch, Batches).narrow(1, Head, Heads).narrow(3, Start, Count)
+            : states.narrow(0, (Batch * KeyValueHeads) + Head, Batches * Heads).narrow(1, FirstKey, Keys);
+
+        /// <summary>The block's part of a mask.</summary>
+        internal Tensor OfMask(Tensor mask) =>
+            (mask.size(0) == 1 ? mask : mask.narrow(0, Batch, Batches)).narrow(2, Start, Count).narrow(3, FirstKey, Keys);
+    }
+}
+
+/// <summary>How attention scores are made.</summary>
+/// <param name="Scale">What the product of query and key is multiplied by.</param>
+/// <param name="Cap">The limit c of c tanh(score / c), or null.</param>
+/// <param name="InverseCap">1 / c, or null.</param>
+/// <param name="NegativeInfinity">The score of a key that may not be looked at, -infinity.</param>
+/// <param name="Window">How many keys a query may look back at, itself included; null for all.</param>
+internal sealed record BlockAttentionSettings(Scalar Scale, Scalar? Cap, Scalar? InverseCap, Scalar NegativeInfinity, int? Window);

@@ -1,0 +1,144 @@
+using OpenWeights.Tune.Layers.Rope;
+using TorchSharp.Utils;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Layers.Attention;
+
+/// <summary>Causal self-attention with grouped queries (Ainslie et al., 2023) and rotary positions.</summary>
+public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
+{
+    [ComponentName(Name = "q_proj")]
+    private readonly LinearLayer? _query;
+
+    [ComponentName(Name = "k_proj")]
+    private readonly LinearLayer? _key;
+
+    [ComponentName(Name = "v_proj")]
+    private readonly LinearLayer? _value;
+
+    [ComponentName(Name = "qkv_proj")]
+    private readonly LinearLayer? _fused;
+
+    [ComponentName(Name = "o_proj")]
+    private readonly LinearLayer _output;
+
+    [ComponentName(Name = "q_norm")]
+    private readonly RmsNorm? _queryNorm;
+
+    [ComponentName(Name = "k_norm")]
+    private readonly RmsNorm? _keyNorm;
+
+    private readonly int _layer;
+    private readonly int _heads;
+    private readonly int _keyValueHeads;
+    private readonly int _headDimension;
+    private readonly bool _normsAllHeads;
+    private readonly ScaledDotProductAttention _scores;
+
+    /// <summary>The attention of a layer.</summary>
+    /// <param name="settings">How it is made and computes.</param>
+    /// <param name="weights">Where weights come from.</param>
+    /// <param name="name">The module's name in the checkpoint.</param>
+    /// <param name="layer">The layer's number, for the cache.</param>
+    public SelfAttention(AttentionSettings settings, IWeightSource weights, string name, int layer)
+        : base(nameof(SelfAttention))
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        (_layer, _heads, _keyValueHeads, _headDimension) = (layer, settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
+        _normsAllHeads = settings.QueryKeyNorm == QueryKeyNorm.AllHeads;
+        _scores = new ScaledDotProductAttention(settings);
+        var hidden = new Dimension("hidden_size", settings.HiddenSize);
+        var queries = new Dimension("num_attention_heads x head_dim", (long)_heads * _headDimension);
+        var keys = new Dimension("num_key_value_heads x head_dim", (long)_keyValueHeads * _headDimension);
+        if (settings.FusedProjections)
+        {
+            var all = new Dimension("(num_attention_heads + 2 num_key_value_heads) x head_dim", queries.Size + (2 * keys.Size));
+            _fused = LinearLayer.Take(weights, $"{name}.qkv_proj", all, hidden, settings.QueryKeyValueBias);
+        }
+        else
+        {
+            _query = LinearLayer.Take(weights, $"{name}.q_proj", queries, hidden, settings.QueryKeyValueBias);
+            _key = LinearLayer.Take(weights, $"{name}.k_proj", keys, hidden, settings.QueryKeyValueBias);
+            _value = LinearLayer.Take(weights, $"{name}.v_proj", keys, hidden, settings.QueryKeyValueBias);
+        }
+
+        _output = LinearLayer.Take(weights, $"{name}.o_proj", hidden, queries, settings.OutputBias);
+        if (settings.QueryKeyNorm != QueryKeyNorm.None)
+        {
+            var head = new Dimension("head_dim", _headDimension);
+            _queryNorm = RmsNorm.Take(weights, $"{name}.q_norm", _normsAllHeads ? queries : head, settings.Norm);
+            _keyNorm = RmsNorm.Take(weights, $"{name}.k_norm", _normsAllHeads ? keys : head, settings.Norm);
+        }
+
+        RegisterComponents();
+    }
+
+    /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
+    public override Tensor forward(Tensor input1, AttentionContext input2)
+    {
+        ArgumentNullException.ThrowIfNull(input1);
+        ArgumentNullException.ThrowIfNull(input2);
+        return Run(input1, null, input2);
+    }
+
+    /// <summary>The attention of states.</summary>
+    /// <param name="states">[batch, tokens, hidden].</param>
+    /// <param name="norm">What normalises them first, or null.</param>
+    /// <param name="context">Who may look at whom.</param>
+    internal Tensor Run(Tensor states, RmsNorm? norm, AttentionContext context)
+    {
+        using var scope = NewDisposeScope();
+        var (batch, tokens) = (states.size(0), states.size(1));
+        var (query, key, value) = Project(states, norm);
+        query = RotaryEmbedding.Rotate(query, context.Cos, context.Sin);
+        key = RotaryEmbedding.Rotate(key, context.Cos, context.Sin);
+        if (context.Cache is not null)
+        {
+            (key, value) = context.Cache.Append(_layer, key, value, context.SlidingWindow);
+        }
+
+        var mixed = _scores.Attend(query, key, value, context);
+        return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, _heads * _headDimension)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The projections to queries, keys and values: three, or one where they are fused.</summary>
+    internal LinearLayer[] QueryKeyValue => _fused is null ? [_query!, _key!, _value!] : [_fused];
+
+    /// <summary>The projection of what was found.</summary>
+    internal LinearLayer Output => _output;
+
+    /// <summary>The norms of queries and keys, and whether each is of all heads at once; null where there are none.</summary>
+    internal (RmsNorm Query, RmsNorm Key, bool OfAllHeads)? Norms => _queryNorm is null ? null : (_queryNorm, _keyNorm!, _normsAllHeads);
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _scores.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+
+    // Queries, keys and values by head, [batch, heads, tokens, head_dim], in the caller's dispose scope.
+    private (Tensor Query, Tensor Key, Tensor Value) Project(Tensor states, RmsNorm? norm)
+    {
+        long keys = (long)_keyValueHeads * _headDimension;
+        IReadOnlyList<Tensor> parts = _fused is null
+            ? LinearLayer.Outputs(states, norm, _query!, _key!, _value!)
+            : LinearLayer.Outputs(states, norm, _fused)[0].split([(long)_heads * _headDimension, keys, keys], -1);
+        return (Heads(parts[0], _heads, _queryNorm), Heads(parts[1], _keyValueHeads, _keyNorm), Heads(parts[2], _keyValueHeads, null));
+    }
+
+    private Tensor Heads(Tensor states, int heads, RmsNorm? norm)
+    {
+        if (norm is not null && _normsAllHeads)
+        {
+            states = norm.call(states);
+        }
+
+        var split = states.reshape(states.size(0), states.size(1), heads, _headDimension);
+        return (norm is not null && !_normsAllHeads ? norm.call(split) : split).transpose(1, 2);
+    }
+}

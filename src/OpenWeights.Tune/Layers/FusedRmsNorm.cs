@@ -1,0 +1,74 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+using static TorchSharp.torch.autograd;
+
+namespace OpenWeights.Tune.Layers;
+
+/// <summary>Root mean square normalisation that keeps its input and a number for each row, in one pass each way.</summary>
+internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
+{
+    /// <summary>Whether a norm can be computed so.</summary>
+    internal static bool Serves(Tensor input, Tensor weight) => CpuKernel.Serves(input) && CpuKernel.Serves(weight);
+
+    /// <summary>The normalised input.</summary>
+    /// <param name="input">[..., features].</param>
+    /// <param name="weight">[features].</param>
+    /// <param name="settings">How it computes.</param>
+    internal static Tensor Of(Tensor input, Tensor weight, NormSettings settings)
+    {
+        if (is_grad_enabled() && (input.requires_grad || weight.requires_grad))
+        {
+            return Record(input, weight, settings)[0];
+        }
+
+        using var scope = NewDisposeScope();
+        return Forward(input, weight, settings).Output.MoveToOuterDisposeScope();
+    }
+
+    protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
+    {
+        var (input, weight, settings) = ((Tensor)inputs[0], (Tensor)inputs[1], (NormSettings)inputs[2]);
+        var (output, factors) = Forward(input, weight, settings);
+        context.save_for_backward([input, weight, factors]);
+        context.save_data("settings", settings);
+        context.save_data("wants weight", weight.requires_grad);
+        return [output];
+    }
+
+    protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
+    {
+        var saved = context.get_saved_variables();
+        var (input, weight) = Backward((saved[0], saved[1], saved[2]), gradients[0], (NormSettings)context.get_data("settings"), (bool)context.get_data("wants weight"));
+        return [input, weight, null];
+    }
+
+    /// <summary>The output and each row's factor, in the caller's dispose scope.</summary>
+    internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor weight, NormSettings settings)
+    {
+        using var scope = NewDisposeScope();
+        var (output, factors) = RmsNormKernel.Forward(input, Scale(weight, settings), (float)settings.Epsilon, !settings.ScalesBeforeRounding);
+        return (output.MoveToOuterDisposeScope(), factors.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>The output again, in the caller's dispose scope.</summary>
+    internal static Tensor Again(Tensor input, Tensor weight, Tensor factors, NormSettings settings)
+    {
+        using var scope = NewDisposeScope();
+        return RmsNormKernel.Again(input, Scale(weight, settings), factors, !settings.ScalesBeforeRounding).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The gradients of the input and, where it is wanted, the weight, in the caller's dispose scope.</summary>
+    internal static (Tensor Input, Tensor? Weight) Backward((Tensor Input, Tensor Weight, Tensor Factors) saved, Tensor gradient, NormSettings settings, bool wantsWeight)
+    {
+        using var scope = NewDisposeScope();
+        var (input, scale) = RmsNormKernel.Backward(saved.Input, Scale(saved.Weight, settings), saved.Factors, gradient.contiguous(), wantsWeight);
+        return (input.MoveToOuterDisposeScope(), scale?.to(saved.Weight.dtype).MoveToOuterDisposeScope());
+    }
+
+    private static Tensor Scale(Tensor weight, NormSettings settings)
+    {
+        var scale = weight.detach().to(float32);
+        return settings.AddsOne ? scale.add(Scalars.One, Scalars.One) : scale;
+    }
+}

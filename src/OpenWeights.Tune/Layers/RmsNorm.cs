@@ -1,0 +1,98 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers.Projections;
+using TorchSharp;
+using TorchSharp.Modules;
+using TorchSharp.Utils;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Layers;
+
+/// <summary>Root mean square normalisation (Zhang and Sennrich, 2019), computed in float32 whatever the dtype of the model.</summary>
+public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
+{
+    [ComponentName(Name = "weight")]
+    private readonly Parameter _weight;
+
+    private readonly WeightSlot _slot;
+    private readonly Scalar _epsilon;
+    private readonly NormSettings _settings;
+
+    /// <summary>A norm around its weight.</summary>
+    /// <param name="weight">The scale, [features].</param>
+    /// <param name="settings">How it computes.</param>
+    public RmsNorm(Parameter weight, NormSettings settings)
+        : base(nameof(RmsNorm))
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        _weight = weight;
+        _slot = new WeightSlot("weight", _weight);
+        _epsilon = settings.Epsilon;
+        _settings = settings;
+        RegisterComponents();
+    }
+
+    /// <summary>Takes a norm's weight from a source.</summary>
+    /// <param name="weights">Where weights come from.</param>
+    /// <param name="name">The norm's name, without .weight.</param>
+    /// <param name="features">The width of what is normalised.</param>
+    /// <param name="settings">How it computes.</param>
+    public static RmsNorm Take(IWeightSource weights, string name, Dimension features, NormSettings settings)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        ArgumentNullException.ThrowIfNull(settings);
+        return new RmsNorm(weights.Take($"{name}.weight", settings.AddsOne ? InitialWeight.Zeros : InitialWeight.Ones, features), settings);
+    }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<WeightSlot> Slots => [_slot];
+
+    /// <summary>How it computes.</summary>
+    internal NormSettings Settings => _settings;
+
+    /// <summary>The scale that it has now, [features].</summary>
+    internal Tensor Scale => _slot.Current!;
+
+    /// <summary>What layers read after the norm: states that are normalised again in backward where that can be done, else kept.</summary>
+    /// <param name="states">[..., features].</param>
+    internal LayerInput Before(Tensor states) =>
+        FusedRmsNorm.Serves(states, _slot.Current!) ? new NormedInput(states, _slot.Current!, _settings) : new PlainInput(call(states));
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        if (FusedRmsNorm.Serves(input, _slot.Current!))
+        {
+            return FusedRmsNorm.Of(input, _slot.Current!, _settings);
+        }
+
+        using var scope = NewDisposeScope();
+        var states = input.to(float32);
+        var inverse = states.mul(states).mean([-1], keepdim: true).add_(_epsilon, Scalars.One).rsqrt_();
+        var scaled = states.mul(inverse);
+        if (!_settings.ScalesBeforeRounding)
+        {
+            return scaled.to(input.dtype).mul(_slot.Current!).MoveToOuterDisposeScope();
+        }
+
+        var scale = _slot.Current!.to(float32);
+        return scaled.mul(_settings.AddsOne ? scale.add(Scalars.One, Scalars.One) : scale).to(input.dtype).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _epsilon.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+}
+
+/// <summary>How root mean square norms compute.</summary>
+/// <param name="Epsilon">What is added to the mean square.</param>
+/// <param name="AddsOne">Whether the scale is the weight plus one.</param>
+/// <param name="ScalesBeforeRounding">Whether the scale is applied in float32, before the result gets the model's dtype.</param>
+public sealed record NormSettings(double Epsilon, bool AddsOne, bool ScalesBeforeRounding);

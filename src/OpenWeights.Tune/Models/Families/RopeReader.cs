@@ -1,0 +1,148 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Layers.Rope;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>Reads rope_theta with rope_scaling, or transformers 5's rope_parameters.</summary>
+internal static class RopeReader
+{
+    private static readonly Dictionary<string, RopeKind> s_kinds = new()
+    {
+        ["default"] = RopeKind.Default,
+        ["linear"] = RopeKind.Linear,
+        ["dynamic"] = RopeKind.Dynamic,
+        ["llama3"] = RopeKind.Llama3,
+        ["yarn"] = RopeKind.Yarn,
+        ["longrope"] = RopeKind.LongRope,
+        ["su"] = RopeKind.LongRope,
+    };
+
+    private static readonly HashSet<string> s_known =
+    [
+        "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow",
+        "attention_factor", "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor", "partial_rotary_factor", "finetuned",
+    ];
+
+    /// <summary>The rotary settings of a config.</summary>
+    /// <param name="config">The config.</param>
+    /// <param name="maxPositions">Its max_position_embeddings.</param>
+    /// <param name="headDimension">Width of a head.</param>
+    /// <param name="theta">The family's rope_theta where the config has none.</param>
+    /// <param name="partial">Whether the family may rotate a part of each head only.</param>
+    /// <param name="layerType">Whose settings are meant where rope_parameters has some for each kind of layer.</param>
+    /// <param name="originalMaxPositions">The family's original_max_position_embeddings where the config has none.</param>
+    internal static RopeConfig Rope(
+        this ConfigReader config, int maxPositions, int headDimension, double theta = 10000, bool partial = false, string? layerType = null, int? originalMaxPositions = null)
+    {
+        var key = config.Has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+        var scaling = config.Object(key) ?? [];
+        if (layerType is not null && scaling[layerType] is JsonObject own)
+        {
+            scaling = own;
+        }
+
+        var unknown = scaling.Where(static p => !s_known.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => p.Key).ToList();
+        config.Require(key, unknown.Count == 0, $"{string.Join(", ", unknown)}: not known, and might change what the model computes.");
+        var kind = Kind(config, key, scaling);
+        double Value(string name, double? fallback) => config.Number(scaling[name], $"{key}: {name}", fallback);
+        var original = Original(config, scaling, Value, kind == RopeKind.LongRope, originalMaxPositions);
+        var share = Share(config, scaling, Value, partial);
+        var rotated = (int)(headDimension * share);
+        config.Require("partial_rotary_factor", partial || share == 1, "this family rotates whole heads; 1.0 is wanted.");
+        config.Require("partial_rotary_factor", rotated >= 2 && rotated <= headDimension && rotated % 2 == 0, $"{rotated} of {headDimension} dimensions would be rotated; rotary embedding wants pairs.");
+        var rope = new RopeConfig
+        {
+            Kind = kind,
+            Theta = Value("rope_theta", config.Number("rope_theta", theta)),
+            OriginalMaxPositions = kind == RopeKind.Dynamic ? maxPositions : original ?? maxPositions,
+            RotatedShare = share,
+        };
+        return kind switch
+        {
+            RopeKind.Default => rope,
+            RopeKind.LongRope => LongRope(config, key, scaling, rope, LongFactor(config, key, Value, original is { } length ? maxPositions / length : null), rotated),
+            _ => rope with
+            {
+                Factor = Value("factor", kind == RopeKind.Yarn && original is { } trained ? maxPositions / trained : null),
+                LowFrequencyFactor = Value("low_freq_factor", 1),
+                HighFrequencyFactor = Value("high_freq_factor", 4),
+                BetaFast = Value("beta_fast", 32),
+                BetaSlow = Value("beta_slow", 1),
+                Truncate = Truth(config, key, scaling, "truncate", true),
+                AttentionFactor = kind == RopeKind.Yarn ? YarnScale(scaling, Value) : null,
+            },
+        };
+    }
+
+    // transformers writes it into rope_parameters and keeps it beside them; where they differ, the outer one counts for it.
+    private static double? Original(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool counts, int? fallback)
+    {
+        const string name = "original_max_position_embeddings";
+        var outer = config.OptionalNumber(name);
+        if (outer is null && scaling[name] is not null)
+        {
+            // A family with a default of its own has it at the top as well: the inner one alone would be another model there.
+            var inner = value(name, null);
+            config.Require(name, !counts || fallback is null || fallback == inner,
+                string.Create(CultureInfo.InvariantCulture, $"it stands inside the rotary settings ({inner}) and not beside them, where transformers looks for it in this family and takes {fallback}; write it there too."));
+            return inner;
+        }
+
+        return outer ?? fallback;
+    }
+
+    // Likewise; a family that rotates whole heads may say so.
+    private static double Share(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool partial) =>
+        partial && config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : value("partial_rotary_factor", 1);
+
+    // rope_parameters is transformers 5's form, in which a factor counts before the ratio of the two lengths; in the form before it the ratio counted.
+    private static double LongFactor(ConfigReader config, string key, Func<string, double?, double> value, double? ratio) =>
+        key == "rope_parameters" || ratio is null || !config.Has("original_max_position_embeddings") ? value("factor", ratio) : ratio.Value;
+
+    private static bool Truth(ConfigReader config, string key, JsonObject scaling, string name, bool fallback) => scaling[name] switch
+    {
+        null => fallback,
+        JsonValue value when value.TryGetValue<bool>(out var flag) => flag,
+        var other => throw config.Error(key, $"{name}: true or false is wanted, not {other.ToJsonString()}."),
+    };
+
+    private static RopeKind Kind(ConfigReader config, string key, JsonObject scaling)
+    {
+        var type = (scaling["rope_type"] ?? scaling["type"])?.ToString() ?? "default";
+        return s_kinds.TryGetValue(type, out var kind)
+            ? kind
+            : throw config.Error(key, $"rope type '{type}' is not known; known are {string.Join(", ", s_kinds.Keys.SkipLast(2))} and longrope.");
+    }
+
+    // DeepSeek's two settings for what YaRN multiplies attention with; alone, neither counts.
+    private static double? YarnScale(JsonObject scaling, Func<string, double?, double> value)
+    {
+        if (scaling["attention_factor"] is not null)
+        {
+            return value("attention_factor", null);
+        }
+
+        var (factor, scale, all) = (value("factor", 1), value("mscale", 0), value("mscale_all_dim", 0));
+        double Scale(double weight) => factor <= 1 ? 1 : (0.1 * weight * Math.Log(factor)) + 1;
+        return scale != 0 && all != 0 ? Scale(scale) / Scale(all) : null;
+    }
+
+    private static RopeConfig LongRope(ConfigReader config, string key, JsonObject scaling, RopeConfig rope, double factor, int rotated)
+    {
+        IReadOnlyList<double> Factors(string name)
+        {
+            var list = scaling[name] as JsonArray ?? throw config.Error(key, $"longrope wants {name}, a list of {rotated / 2} numbers.");
+            config.Require(key, list.Count == rotated / 2, $"{name} has {list.Count} numbers; {rotated / 2} are wanted, one for each rotated pair of a head's dimensions.");
+            return [.. list.Select(n => config.Number(n, $"{key}: {name}", null))];
+        }
+
+        return rope with
+        {
+            Factor = factor,
+            ShortFactors = Factors("short_factor"),
+            LongFactors = Factors("long_factor"),
+            AttentionFactor = scaling["attention_factor"] is { } given ? config.Number(given, $"{key}: attention_factor", null) : null,
+        };
+    }
+}

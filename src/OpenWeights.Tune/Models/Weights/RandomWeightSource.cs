@@ -1,0 +1,53 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Models.Weights;
+
+/// <summary>Weights for training from scratch, drawn on the CPU from one seed so that the same seed gives the same model everywhere.</summary>
+public sealed class RandomWeightSource : IWeightSource, IDisposable
+{
+    private readonly Generator _generator;
+    private readonly double _range;
+    private readonly ScalarType _dtype;
+    private readonly Device _device;
+
+    /// <summary>A source of random weights.</summary>
+    /// <param name="seed">The seed.</param>
+    /// <param name="initializerRange">The standard deviation of normal weights.</param>
+    /// <param name="dtype">The dtype of the weights.</param>
+    /// <param name="device">Where they are to lie.</param>
+    public RandomWeightSource(long seed, double initializerRange, ScalarType dtype, Device device)
+    {
+        _generator = new Generator((ulong)seed);
+        _range = initializerRange;
+        _dtype = dtype;
+        _device = device;
+    }
+
+    /// <inheritdoc/>
+    public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)
+    {
+        using var scope = NewDisposeScope();
+        var sizes = new long[shape.Length];
+        for (var i = 0; i < sizes.Length; i++)
+        {
+            sizes[i] = shape[i].Size;
+        }
+
+        var weight = empty(sizes, float32);
+        weight = initial switch
+        {
+            InitialWeight.Normal => weight.normal_(0, _range, _generator),
+            InitialWeight.Ones => weight.fill_(Scalars.One),
+            _ => weight.zero_(),
+        };
+        var parameter = new Parameter(weight.to(_dtype, _device), requires_grad: false);
+        _ = parameter.DetachFromDisposeScope();
+        return parameter;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _generator.Dispose();
+}

@@ -1,0 +1,61 @@
+using System.Text;
+using OpenWeights.Formats.Safetensors;
+
+namespace OpenWeights.Tune.Models.Weights;
+
+/// <summary>Compares a checkpoint with what its config asks for, before any weight is read.</summary>
+internal static class WeightCheck
+{
+    private const int MaxListed = 20;
+
+    // Written by old versions of transformers beside the weights, and computed from the config here.
+    private static readonly string[] s_derived = ["rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];
+
+    /// <summary>Throws one exception that names every tensor that is missing, misshapen or not asked for.</summary>
+    internal static void Run(ITensorSource checkpoint, DecoderConfig config)
+    {
+        var wanted = WeightList.Of(config);
+        var problems = new List<string>();
+        foreach (var (name, shape) in wanted)
+        {
+            if (!checkpoint.TryGetTensor(name, out var entry))
+            {
+                problems.Add($"missing: {name} {Sizes(shape.Select(static d => d.Size))}");
+            }
+            else if (!entry.Shape.SequenceEqual(shape.Select(static d => d.Size)))
+            {
+                var disagreeing = Enumerable.Range(0, Math.Max(shape.Length, entry.Shape.Count))
+                    .Where(i => i >= shape.Length || i >= entry.Shape.Count || shape[i].Size != entry.Shape[i])
+                    .Select(i => i < shape.Length ? $"{shape[i].Setting} is {shape[i].Size}" : "it has fewer dimensions");
+                problems.Add($"misshapen: {name} is {Sizes(entry.Shape)}, but config.json asks for {Sizes(shape.Select(static d => d.Size))} ({string.Join(", ", disagreeing)})");
+            }
+        }
+
+        foreach (var entry in checkpoint.Tensors)
+        {
+            var tiedCopy = config.TiedEmbeddings && entry.Name == "lm_head.weight";
+            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
+            {
+                problems.Add($"not asked for: {entry.Name} {Sizes(entry.Shape)}");
+            }
+        }
+
+        if (problems.Count > 0)
+        {
+            throw new InvalidDataException(Message(checkpoint.Location, problems));
+        }
+    }
+
+    private static string Message(string location, List<string> problems)
+    {
+        var text = new StringBuilder($"{location}: the weights do not fit config.json ({problems.Count} tensors); is the config the one of these weights?");
+        foreach (var problem in problems.Take(MaxListed))
+        {
+            _ = text.Append("\n  ").Append(problem);
+        }
+
+        return problems.Count > MaxListed ? text.Append($"\n  and {problems.Count - MaxListed} more").ToString() : text.ToString();
+    }
+
+    private static string Sizes(IEnumerable<long> shape) => $"[{string.Join(", ", shape)}]";
+}

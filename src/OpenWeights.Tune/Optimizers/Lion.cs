@@ -1,0 +1,64 @@
+using System.Runtime.Intrinsics;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Optimizers;
+
+/// <summary>Lion (Chen et al., 2023, algorithm 2): steps of the rate's size in the sign of a mean of gradients, with decoupled weight decay.</summary>
+public sealed class Lion : ParameterOptimizer
+{
+    private readonly double _weightDecay;
+    private readonly double _beta1;
+    private readonly double _beta2;
+    private readonly Scalar _decay1;
+    private readonly Scalar _rest1;
+    private readonly Scalar _decay2;
+    private readonly Scalar _rest2;
+
+    /// <summary>An optimizer over parameters.</summary>
+    /// <param name="parameters">What is trained.</param>
+    /// <param name="beta1">How much of the mean goes into the step's sign.</param>
+    /// <param name="beta2">The decay of the mean.</param>
+    /// <param name="weightDecay">The decay of weights per unit of learning rate.</param>
+    /// <param name="memory">What is held, and where.</param>
+    public Lion(IEnumerable<TrainedParameter> parameters, double beta1, double beta2, double weightDecay, OptimizerMemory memory = default)
+        : base(parameters, memory, static p => [("exp_avg", p.zeros_like(float32))])
+    {
+        (_weightDecay, _beta1, _beta2) = (weightDecay, beta1, beta2);
+        (_decay1, _rest1, _decay2, _rest2) = (Keep(beta1), Keep(1 - beta1), Keep(beta2), Keep(1 - beta2));
+    }
+
+    /// <inheritdoc/>
+    protected override void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        ArgumentNullException.ThrowIfNull(weight);
+        using Scalar size = -rate;
+        Decay(slot, weight, rate, _weightDecay);
+        var direction = slot[0].mul(_decay1).add_(gradient, _rest1).sign();
+        _ = weight.add_(direction, size);
+        _ = slot[0].mul_(_decay2).add_(gradient, _rest2);
+    }
+
+    private protected override FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) =>
+        FusedUpdate.Of(slot, weight, gradient, new Rule(_beta1, _beta2, DecayFactor(slot, rate, _weightDecay), rate));
+
+    private readonly struct Rule(double beta1, double beta2, double decay, double rate) : IUpdateRule
+    {
+        private readonly Vector256<float> _decay1 = Vector256.Create((float)beta1);
+        private readonly Vector256<float> _rest1 = Vector256.Create((float)(1 - beta1));
+        private readonly Vector256<float> _decay2 = Vector256.Create((float)beta2);
+        private readonly Vector256<float> _rest2 = Vector256.Create((float)(1 - beta2));
+        private readonly Vector256<float> _decay = Vector256.Create((float)decay);
+        private readonly Vector256<float> _rate = Vector256.Create((float)rate);
+
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
+        {
+            var mean = (first * _decay1) + (gradient * _rest1);
+            var up = Vector256.ConditionalSelect(Vector256.LessThan(mean, Vector256<float>.Zero), _rate, Vector256<float>.Zero);
+            var down = Vector256.ConditionalSelect(Vector256.GreaterThan(mean, Vector256<float>.Zero), _rate, Vector256<float>.Zero);
+            weight = (weight * _decay) + up - down;
+            first = (first * _decay2) + (gradient * _rest2);
+        }
+    }
+}
