@@ -1,5 +1,4 @@
 using System.CommandLine;
-using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Cli;
 

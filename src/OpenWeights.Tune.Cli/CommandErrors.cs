@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Cli;
 

@@ -217,7 +217,7 @@ public sealed class GgufTests
         Environment.SetEnvironmentVariable("HF_HUB_OFFLINE", "1");
         try
         {
-            var error = Owt.Run(work.Root, 2, "generate", "--model", "no-such-org/no-such-model", "--prompt", "x").Error;
+            var error = Owt.Run(work.Root, 3, "generate", "--model", "no-such-org/no-such-model", "--prompt", "x").Error;
             Assert.That(error, Does.Contain("there is no folder").And.Contains("HF_HUB_OFFLINE"));
         }
         finally

@@ -45,7 +45,7 @@ public sealed class NewcomerTests
     [TestCase("evaluate --model m --data d --role assistant", "--role: 'assistant' is no NAME=THEIRS, such as assistant=teacher.")]
     [TestCase("evaluate --model m --data d --field prompt=a --field prompt=b", "--field: prompt is given twice.")]
     [TestCase("evaluate --model m --data d --max-length 1", "--max-length must be at least 2.")]
-    [TestCase("evaluate --model m --data d --max-length x", "--max-length: 'x' is no whole number.")]
+    [TestCase("evaluate --model m --data d --max-length x", "--max-length: 'x' is not a whole number.")]
     public void What_does_not_go_together_is_told(string line, string told) => Assert.That(Owt.Run(".", 1, line.Split(' ')).Error, Does.Contain(told));
 
     [Test]

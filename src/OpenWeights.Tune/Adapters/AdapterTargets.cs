@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;

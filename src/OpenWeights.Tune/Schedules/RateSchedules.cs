@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Schedules;
 

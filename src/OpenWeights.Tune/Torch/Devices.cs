@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
-using OpenWeights.Tune.Configuration;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -75,7 +75,7 @@ public sealed class RunConfigTests
     [TestCase("{ messages: 1 }", "data.chat_template_kwargs.messages: 'messages' is the chat's own")]
     [TestCase("{ eos_token: x }", "'eos_token' is the tokenizer's")]
     [TestCase("{ a-b: 1 }", "'a-b' is no name of a template's variable")]
-    [TestCase("[ 1 ]", "names with values are wanted here, such as `{ enable_thinking: false }`")]
+    [TestCase("[ 1 ]", "names with values are expected here, such as `{ enable_thinking: false }`")]
     public void Variables_that_cannot_be_set_are_told(string values, string told)
     {
         using var folder = new TemporaryFolder();

@@ -102,7 +102,7 @@ public sealed class SharedResultTests
     public void A_template_that_there_is_not_is_told_with_those_that_there_are()
     {
         using var work = new TemporaryFolder();
-        Assert.That(() => Train(work, null, "chatlm"), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("chatlm").And.Message.Contains("chatml").And.Message.Contains("default"));
+        Assert.That(() => Train(work, null, "chatlm"), Throws.InstanceOf<ConfigException>().With.Message.Contains("chatlm").And.Message.Contains("chatml").And.Message.Contains("default"));
     }
 
     [TestCase("chatml", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nR<|im_end|>\n<|im_start|>assistant\n")]

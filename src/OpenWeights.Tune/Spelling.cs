@@ -1,4 +1,4 @@
-namespace OpenWeights.Tune.Configuration;
+namespace OpenWeights.Tune;
 
 /// <summary>Guesses what a mistyped word was to be.</summary>
 public static class Spelling
