@@ -30,6 +30,24 @@ public sealed class GgufTests
     }
 
     [Test]
+    [Platform(Exclude = "Win", Reason = "links need a right there")]
+    public void A_link_to_a_GGUF_file_has_the_size_and_the_model_of_the_file_that_it_leads_to_now()
+    {
+        using var work = new TemporaryFolder();
+        Owt.Run(work.Root, 0, "init", "--vocab-size", "300", "--output", "other");
+        Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", "other", "--dtype", "f32", "--verify", "false", "--output", "first.gguf");
+        Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", s_base, "--dtype", "f32", "--verify", "false", "--output", "second.gguf");
+        _ = File.CreateSymbolicLink(work["link.gguf"], "current.gguf");
+        foreach (var (name, vocabulary) in new[] { ("first.gguf", "300"), ("second.gguf", "512") })
+        {
+            File.Move(work[name], work["current.gguf"], overwrite: true);
+            Assert.That(Owt.Run(work.Root, 0, "inspect", "link.gguf", "--json").Json[0]["bytes"]!.GetValue<long>(), Is.EqualTo(new FileInfo(work["current.gguf"]).Length));
+            Assert.That(Owt.Run(work.Root, 0, "export", "--format", "gguf", "--model", "link.gguf", "--verify", "false", "--output", $"out-{name}").Output, Does.Not.Contain("(the base has 0 KiB)"));
+            Assert.That(Owt.Run(work.Root, 0, "inspect", $"out-{name}", "--json").Json[0]["llama.vocab_size"]!.ToString(), Is.EqualTo(vocabulary));
+        }
+    }
+
+    [Test]
     public void An_adapter_is_trained_on_a_GGUF_base_and_merged_into_a_folder_with_a_card()
     {
         using var work = new TemporaryFolder();

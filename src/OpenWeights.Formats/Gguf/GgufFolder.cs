@@ -46,8 +46,8 @@ public static class GgufFolder
 
     private static string Unpack(string path, string suffix, string written, Action<string, string> write)
     {
-        var info = new FileInfo(Path.GetFullPath(path));
-        var key = string.Create(CultureInfo.InvariantCulture, $"{Version}\n{info.FullName}\n{info.Length}\n{info.LastWriteTimeUtc.Ticks}");
+        var info = FileLinks.File(Path.GetFullPath(path));
+        var key = string.Create(CultureInfo.InvariantCulture, $"{Version}\n{Path.GetFullPath(path)}\n{info.Length}\n{info.LastWriteTimeUtc.Ticks}");
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)))[..12];
         var folder = Path.Combine(CacheRoot(), "gguf", $"{Path.GetFileNameWithoutExtension(path)}-{hash}{suffix}");
         if (File.Exists(Path.Combine(folder, written)))

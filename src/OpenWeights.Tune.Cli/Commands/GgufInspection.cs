@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -16,7 +17,7 @@ internal static class GgufInspection
         {
             ["kind"] = "gguf",
             ["parameters"] = file.Tensors.Sum(static t => t.ElementCount),
-            ["bytes"] = new FileInfo(path).Length,
+            ["bytes"] = FileLinks.File(path).Length,
         };
         foreach (var (key, value) in file.Metadata)
         {

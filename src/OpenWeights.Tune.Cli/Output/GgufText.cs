@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Export.Gguf;
@@ -12,7 +13,7 @@ internal static class GgufText
         long bytes;
         using (var weights = folder.OpenWeights())
         {
-            bytes = GgufFolder.Target(folder.FolderPath) is { } file ? new FileInfo(file).Length : weights.ByteLength;
+            bytes = GgufFolder.Target(folder.FolderPath) is { } file ? FileLinks.File(file).Length : weights.ByteLength;
         }
 
         Console.Out.WriteLine($"writing {(plan.Preset.KeepsOwn ? $"the base's own types, mostly {plan.Preset.Name}" : plan.Preset.Name)}: {Amount.Bytes(plan.Bytes)} of tensors (the base has {Amount.Bytes(bytes)})");

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using OpenWeights.Formats.Files;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
@@ -19,7 +20,7 @@ public static class DataBenchmark
     /// <exception cref="IOException">A file is missing.</exception>
     public static DataBenchmarkResult Run(string tokenizer, DataSource source, string trainOn)
     {
-        var bytes = DataFile.Files(source).Sum(static f => new FileInfo(f).Length);
+        var bytes = DataFile.Files(source).Sum(static f => FileLinks.File(f).Length);
         var rows = new RowTokenizer(Tokenizer.Load(tokenizer), trainOn);
         using var process = Process.GetCurrentProcess();
         var (clock, processor) = (Stopwatch.StartNew(), process.TotalProcessorTime);

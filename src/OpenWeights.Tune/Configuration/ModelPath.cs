@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Hub;
@@ -75,6 +76,7 @@ public static class ModelPath
         ArgumentNullException.ThrowIfNull(model);
         if (!IsOnHub(model))
         {
+            RequireTarget(model);
             return File.Exists(model) && GgufFile.IsGguf(model) ? GgufFolder.Unpack(model) : Local(model);
         }
 
@@ -90,6 +92,7 @@ public static class ModelPath
     public static string ResolveSettings(string model, IHubListener? listener = null, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(model);
+        RequireTarget(model);
         if (File.Exists(model) && Path.GetFileName(model) == ModelFolder.ConfigName)
         {
             return Path.GetDirectoryName(Path.GetFullPath(model))!;
@@ -105,10 +108,13 @@ public static class ModelPath
     /// <param name="stop">Stops a download.</param>
     /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such thing.</exception>
     /// <exception cref="IOException">The Hub cannot be reached.</exception>
-    public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default) =>
-        File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer)
-        : IsOnHub(tokenizer) ? Fetch(tokenizer, HubFilter.Settings, Tokenizer.IsIn, listener, stop)
-        : Resolve(tokenizer, listener, stop);
+    public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default)
+    {
+        RequireTarget(tokenizer);
+        return File.Exists(tokenizer) && GgufFile.IsGguf(tokenizer) ? GgufFolder.UnpackTokenizer(tokenizer)
+            : IsOnHub(tokenizer) ? Fetch(tokenizer, HubFilter.Settings, Tokenizer.IsIn, listener, stop)
+            : Resolve(tokenizer, listener, stop);
+    }
 
     /// <summary>The base and the adapter of a training run's folder, or of a checkpoint of it, where the run trained an adapter; else what
     /// was given and null.</summary>
@@ -136,12 +142,25 @@ public static class ModelPath
     private static string? RunConfigOf(string folder) =>
         new[] { folder, Path.Combine(folder, ".."), Path.Combine(folder, "..", "..") }.Select(static f => Path.Combine(f, "config.yaml")).FirstOrDefault(File.Exists);
 
+    private static void RequireTarget(string model)
+    {
+        if (FileLinks.BrokenTarget(model) is { } nowhere)
+        {
+            throw new FileNotFoundException($"{model}: this link leads to {nowhere}, which is not there.", model);
+        }
+    }
+
     private static string Local(string model)
     {
         if (!Path.Exists(model))
         {
             var hint = HubName.IsName(Split(model).Name) ? $" (A model of the Hub can be written {HubPrefix}{model}.)" : "";
             throw new DirectoryNotFoundException($"{model}: there is no such folder or file here.{Nearest(model)}{hint}");
+        }
+
+        if (File.Exists(model) && Path.GetExtension(model).Equals(".gguf", StringComparison.OrdinalIgnoreCase))
+        {
+            throw new InvalidDataException($"{model}: this is no GGUF file, which begins with the letters GGUF; download or copy it again.");
         }
 
         if (ModelFolder.Find(model) is { } folder)

@@ -52,7 +52,7 @@ internal sealed class StoreCache
     internal (TokenStore Store, string? Cached) Get(DataSource source)
     {
         var files = source.Query is null ? DataFile.Files(source) : [];
-        if (source.Query is not null || _tokenizer.Folder is null || _config.Cache == "off" || (_config.Cache == "auto" && files.Sum(static f => new FileInfo(f).Length) < MinBytes))
+        if (source.Query is not null || _tokenizer.Folder is null || _config.Cache == "off" || (_config.Cache == "auto" && files.Sum(static f => FileLinks.File(f).Length) < MinBytes))
         {
             return (Temporary(Tokenizer(source)), null);
         }

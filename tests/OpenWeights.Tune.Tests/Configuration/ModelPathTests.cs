@@ -31,6 +31,18 @@ public sealed class ModelPathTests
     }
 
     [Test]
+    public void A_file_named_like_a_GGUF_file_that_is_none_and_a_link_to_nothing_are_told_as_what_they_are()
+    {
+        using var folder = new TemporaryFolder();
+        Assert.That(() => ModelPath.Resolve(folder.Write("empty.gguf", "")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("empty.gguf: this is no GGUF file"));
+        _ = File.CreateSymbolicLink(folder.At("link.gguf"), "gone.gguf");
+        foreach (var resolve in new Func<string, string>[] { static p => ModelPath.Resolve(p), static p => ModelPath.ResolveSettings(p), static p => ModelPath.ResolveTokenizer(p) })
+        {
+            Assert.That(() => resolve(folder.At("link.gguf")), Throws.InstanceOf<FileNotFoundException>().With.Message.Contains($"this link leads to {folder.At("gone.gguf")}"));
+        }
+    }
+
+    [Test]
     public void A_path_that_is_not_there_is_told_at_once_with_the_nearest_name()
     {
         using var folder = new TemporaryFolder();

@@ -13,6 +13,19 @@ public sealed class FileKindTests
     private const string Lines = "{\"text\": \"first\"}\n{\"text\": \"second é\"}\n";
 
     [Test]
+    [Platform(Exclude = "Win", Reason = "links need a right there")]
+    public void A_folder_with_a_link_to_itself_gives_each_row_once_and_a_link_to_nothing_is_told()
+    {
+        using var folder = new TemporaryFolder();
+        _ = folder.Write("data/rows.jsonl", Lines);
+        _ = Directory.CreateSymbolicLink(folder.At("data", "self"), ".");
+        Assert.That(Read(folder.At("data")), Is.EqualTo(new[] { "first", "second é" }));
+        Assert.That(Read(folder.At("data", "**", "*.jsonl")), Is.EqualTo(new[] { "first", "second é" }));
+        _ = File.CreateSymbolicLink(folder.At("link.jsonl"), "gone.jsonl");
+        Assert.That(() => Read(folder.At("link.jsonl")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains($"this link leads to {folder.At("gone.jsonl")}, which is not there"));
+    }
+
+    [Test]
     public void Zstandard_gives_the_rows_of_the_file_in_it_over_blocks_and_frames()
     {
         using var folder = new TemporaryFolder();

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.RegularExpressions;
+using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data.Files;
@@ -12,10 +13,15 @@ public static class DataPaths
     /// <summary>The files of a path, in the order of their names, so that a run is the same everywhere.</summary>
     /// <param name="path">A file; a folder, whose data files are meant, those of its folders too; or a pattern with *, ? and ** (any folders).</param>
     /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="InvalidDataException">The folder or the pattern has no data file.</exception>
+    /// <exception cref="InvalidDataException">The folder or the pattern has no data file, or a link leads nowhere.</exception>
     public static IReadOnlyList<string> Expand(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
+        if (FileLinks.BrokenTarget(path) is { } nowhere)
+        {
+            throw new InvalidDataException($"{path}: this link leads to {nowhere}, which is not there.");
+        }
+
         if (File.Exists(path))
         {
             return [path];
@@ -45,7 +51,7 @@ public static class DataPaths
 
     private static List<string> Sorted(string folder, Func<string, bool> wanted) =>
     [
-        .. Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories)
+        .. FileLinks.FilesWithin(folder)
             .Where(f => !Path.GetFileName(f).StartsWith('.') && wanted(f))
             .Order(StringComparer.Ordinal),
     ];
