@@ -64,14 +64,14 @@ public sealed class MalformedFileTests
         Assert.That(() => Tokenizer.Load(file), Throws.TypeOf<InvalidDataException>().With.Message.StartsWith(file + ": ").And.Message.Contains(message));
     }
 
-    [TestCase("", "SentencePiece")]
+    [TestCase("", "the file is empty")]
     [TestCase("{", "line 1")]
     [TestCase("{\"version\": \"1.0\",\n \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\" 0}}}", "line 2")]
     [TestCase("{\"model\": {\"vocab\": {\"a\\ud800\": 0}}}", "surrogate")]
     [TestCase("{\"model\": {\"vocab\": {\"a\": 0,}}}", "line 1")]
     [TestCase("{\"model\": {\"vocab\": {}, \"merges\": []}} x", "follows")]
     [TestCase("{\"model\": {\"vocab\": {\"a\": 0}, \"continuing_subword_prefix\": null, \"merges\": [\"a", "does not end")]
-    [TestCase("[1, 2]", "SentencePiece")]
+    [TestCase("[1, 2]", "this is no JSON object")]
     public void Text_that_is_no_JSON_is_refused_with_the_place(string text, string message)
     {
         using var folder = new TestFolder();

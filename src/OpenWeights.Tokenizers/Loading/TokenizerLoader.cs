@@ -40,6 +40,11 @@ internal static class TokenizerLoader
             return (parts with { PostProcessor = WithEnds(parts, settings) }, settings);
         }
 
+        if (Path.GetExtension(file).Equals(".json", StringComparison.OrdinalIgnoreCase))
+        {
+            throw new InvalidDataException($"{file}: {(bytes.Length == 0 ? "the file is empty" : "this is no JSON object")}; download or copy it again.");
+        }
+
         return TiktokenLoader.Recognizes(bytes) ? TiktokenLoader.Read(file, bytes, settings) : SentencePieceLoader.Read(file, bytes, settings);
     }
 
