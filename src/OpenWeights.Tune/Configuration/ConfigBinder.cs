@@ -47,6 +47,14 @@ internal sealed class ConfigBinder(YamlSource source)
             if (Value(setting.Property.PropertyType, value, full, setting.Setting) is { } bound)
             {
                 setting.Property.SetValue(section, bound);
+                if (bound is "" && setting.Setting.Required)
+                {
+                    Report(value, full, Missing(setting));
+                }
+            }
+            else if (IsNull(value) && setting.Setting.Required)
+            {
+                Report(value, full, Missing(setting));
             }
             else if (IsNull(value) && Nullable(setting))
             {
@@ -56,11 +64,13 @@ internal sealed class ConfigBinder(YamlSource source)
 
         foreach (var missing in settings.Where(s => s.Setting.Required && !node.Children.ContainsKey(new YamlScalarNode(s.Key))))
         {
-            Report(node, prefix + missing.Key, $"this setting is missing. {missing.Setting.Description}");
+            Report(node, prefix + missing.Key, Missing(missing));
         }
 
         return section;
     }
+
+    internal static string Missing(SettingInfo setting) => $"this setting is missing. {setting.Setting.Description}";
 
     // Null means that the node is YAML's null, or that a problem was reported.
     private object? Value(Type type, YamlNode node, string key, SettingAttribute setting)
@@ -130,7 +140,8 @@ internal sealed class ConfigBinder(YamlSource source)
             }
         }
 
-        return list;
+        // Numbers belong together: where one is wrong, nothing can be said of the others.
+        return list.Count == items.Count || !arguments[0].IsPrimitive ? list : null;
     }
 
     private object Dictionary(Type value, YamlMappingNode mapping, string key, SettingAttribute setting)
@@ -262,7 +273,7 @@ internal sealed class ConfigBinder(YamlSource source)
 
     private static bool IsOptional(Type type) => System.Nullable.GetUnderlyingType(type) is not null || type.IsClass;
 
-    private static bool Nullable(SettingInfo setting) =>
+    internal static bool Nullable(SettingInfo setting) =>
         new System.Reflection.NullabilityInfoContext().Create(setting.Property).WriteState == System.Reflection.NullabilityState.Nullable;
 
     private object? Problem(YamlNode node, string key, string message)

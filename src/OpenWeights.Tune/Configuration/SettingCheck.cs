@@ -7,6 +7,8 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>Checks settings that a program put together, by the rules and in the words of a YAML file's check.</summary>
 public static class SettingCheck
 {
+    private const string Null = "null is not possible here; leave it out for its default.";
+
     /// <summary>Everything that is wrong with a run's settings.</summary>
     /// <param name="config">The run.</param>
     public static IReadOnlyList<ConfigProblem> Problems(RunConfig config)
@@ -14,6 +16,12 @@ public static class SettingCheck
         ArgumentNullException.ThrowIfNull(config);
         var problems = new List<ConfigProblem>();
         Section(config, "", problems, whole: true);
+        if (problems.Any(static p => p.Message == Null))
+        {
+            // What a rule says of settings together needs them to be there.
+            return problems;
+        }
+
         var wrong = problems.Select(static p => p.Key).ToHashSet();
         problems.AddRange(ConfigRules.Of(config).Where(r => !wrong.Contains(r.Key)).Select(static r => new ConfigProblem("", r.Key, r.Message)));
         return problems;
@@ -67,17 +75,22 @@ public static class SettingCheck
         foreach (var setting in SettingInfo.Of(section.GetType()))
         {
             var (key, value) = (prefix + setting.Key, setting.Property.GetValue(section));
-            if (value is null or "" or ICollection { Count: 0 })
+            if (value is null && !ConfigBinder.Nullable(setting))
+            {
+                problems.Add(new ConfigProblem("", key, Null));
+            }
+            else if (value is null or "" or ICollection { Count: 0 })
             {
                 if (setting.Setting.Required && whole)
                 {
-                    problems.Add(new ConfigProblem("", key, $"this setting is missing. {setting.Setting.Description}"));
+                    problems.Add(new ConfigProblem("", key, ConfigBinder.Missing(setting)));
                 }
 
-                continue;
             }
-
-            Value(value, key, setting.Setting, problems, whole);
+            else
+            {
+                Value(value, key, setting.Setting, problems, whole);
+            }
         }
     }
 
@@ -116,7 +129,15 @@ public static class SettingCheck
                 var i = 0;
                 foreach (var item in list)
                 {
-                    Value(item, string.Create(CultureInfo.InvariantCulture, $"{key}.{i++}"), setting, problems, whole);
+                    var at = string.Create(CultureInfo.InvariantCulture, $"{key}.{i++}");
+                    if (item is null)
+                    {
+                        problems.Add(new ConfigProblem("", at, Null));
+                    }
+                    else
+                    {
+                        Value(item, at, setting, problems, whole);
+                    }
                 }
 
                 break;

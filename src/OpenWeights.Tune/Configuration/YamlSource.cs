@@ -29,7 +29,7 @@ internal sealed class YamlSource
         {
             null => new YamlSource(path, []),
             YamlMappingNode mapping => new YamlSource(path, mapping),
-            _ => throw new ConfigException([new ConfigProblem($"{path}:1:1", "", "the file must be a list of settings, such as `output_dir: runs/mine`.")]),
+            _ => throw new ConfigException([new ConfigProblem($"{path}:1:1", "", "settings with their names are expected here, such as `output_dir: runs/mine`.")]),
         };
     }
 
@@ -70,6 +70,12 @@ internal sealed class YamlSource
         {
             var stream = new YamlStream();
             stream.Load(new StringReader(YamlVariables.Hide(text)));
+            if (stream.Documents.Count > 1)
+            {
+                var second = stream.Documents[1].RootNode.Start;
+                throw new ConfigException([new ConfigProblem(string.Create(CultureInfo.InvariantCulture, $"{path}:{second.Line}:{second.Column}"), "", "a second document begins here, behind a line of ---; a run takes one, so write it into a file of its own.")]);
+            }
+
             var root = stream.Documents.Count == 0 ? null : stream.Documents[0].RootNode;
             YamlVariables.Show(root);
             return root;

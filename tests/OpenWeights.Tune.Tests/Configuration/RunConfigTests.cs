@@ -41,6 +41,37 @@ public sealed class RunConfigTests
         Assert.That(problems, Has.One.Contains("training.betas: two numbers are expected"));
     }
 
+    [TestCase("model: { path: }", "model.path: this setting is missing. The base model: a folder")]
+    [TestCase("model: { path: '' }", "model.path: this setting is missing. The base model: a folder")]
+    [TestCase("model:", "model: this setting is missing. The base model.")]
+    [TestCase("training: { betas: [2, 0.9] }", "training.betas.0: 2 is out of range")]
+    [TestCase("[1, 2]", "settings with their names are expected here")]
+    [TestCase("seed: 1\n---\nseed: 2", "a second document begins here")]
+    public void A_value_that_is_empty_or_of_the_wrong_kind_is_told_once_at_its_place(string text, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", text);
+        var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(path, []))!.Problems;
+        var key = told.Split(':')[0];
+        var about = problems.Where(p => $"{p.Key}: {p.Message}".StartsWith(key, StringComparison.Ordinal) || p.Message.StartsWith(key, StringComparison.Ordinal)).ToList();
+        Assert.That(about, Has.Count.EqualTo(1), string.Join('\n', problems));
+        Assert.That(about[0].ToString(), Does.Contain(told).And.StartWith($"{path}:{(text.Contains("---", StringComparison.Ordinal) ? 3 : 1)}:"));
+        Assert.That(problems.Any(static p => p.Key == "training.betas"), Is.False);
+    }
+
+    [Test]
+    public void An_empty_value_of_the_command_line_is_told_with_its_setting()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", Smallest);
+        var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(path, ["model.path=", "output_dir=", "data.train="]))!.Problems.Select(static p => p.ToString());
+        Assert.That(problems.Select(static p => string.Join(':', p.Split(':')[..3])), Is.EquivalentTo(new[]
+        {
+            "command line: model.path: this setting is missing. The base model", "command line: output_dir: this setting is missing. The folder that the run writes",
+            "command line: data.train: this setting is missing. The data sets to train on.",
+        }));
+    }
+
     [Test]
     public void Settings_of_the_command_line_replace_the_files()
     {

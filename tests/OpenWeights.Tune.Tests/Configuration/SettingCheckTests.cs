@@ -14,6 +14,17 @@ public sealed class SettingCheckTests
     public void A_right_config_has_no_problem() => Assert.That(SettingCheck.Problems(Right), Is.Empty);
 
     [Test]
+    public void What_is_null_and_must_not_be_is_told_with_its_name()
+    {
+        static IEnumerable<string> Keys(RunConfig config) => SettingCheck.Problems(config).Where(static p => p.Message.StartsWith("null is not possible here", StringComparison.Ordinal)).Select(static p => p.Key);
+        Assert.That(Keys(Right with { Model = null!, Training = null! }), Is.EqualTo(new[] { "model", "training" }));
+        Assert.That(Keys(Right with { Data = Right.Data with { Train = null! } }), Is.EqualTo(new[] { "data.train" }));
+        Assert.That(Keys(Right with { Data = Right.Data with { Train = [null!], Eval = [new DataSource { Path = null! }] } }), Is.EqualTo(new[] { "data.train.0", "data.eval.0.path" }));
+        Assert.That(Keys(Right with { Adapter = new AdapterSection { TargetModules = null! } }), Is.EqualTo(new[] { "adapter.target_modules" }));
+        Assert.That(Keys(Right with { Adapter = null, Quantization = null, Model = Right.Model with { ChatTemplate = null } }), Is.Empty);
+    }
+
+    [Test]
     public void Every_problem_is_told_at_once_before_anything_is_read()
     {
         var config = Right with
