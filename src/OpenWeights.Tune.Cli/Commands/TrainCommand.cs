@@ -50,6 +50,7 @@ internal static class TrainCommand
         {
             // Before minutes are spent on data and weights.
             RunFolder.RequireFree(config, resume, overwrite);
+            RunFolder.RequireWritable(config.OutputDir);
         }
 
         if (ModelPath.WouldDownload(config.Model.Path))

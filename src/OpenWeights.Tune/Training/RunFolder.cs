@@ -65,6 +65,29 @@ public sealed class RunFolder : IDisposable
         }
     }
 
+    /// <summary>Refuses a folder that cannot be written, or that another run is writing, before minutes are spent on what the run reads. Nothing of
+    /// it stays.</summary>
+    /// <param name="path">The folder.</param>
+    /// <exception cref="IOException">Another run writes the folder, or it cannot be made.</exception>
+    public static void RequireWritable(string path)
+    {
+        List<string> made = [];
+        for (var at = path; !string.IsNullOrEmpty(at) && !Path.Exists(at); at = Path.GetDirectoryName(at))
+        {
+            made.Add(at);
+        }
+
+        Take(path).Dispose();
+        try
+        {
+            made.ForEach(Directory.Delete);
+        }
+        catch (IOException)
+        {
+            // Another run has begun there meanwhile.
+        }
+    }
+
     /// <summary>Whether a run has come to its result here.</summary>
     public bool HasResult => s_results.Any(r => Directory.Exists(ResultPath(r)));
 

@@ -185,6 +185,9 @@ public sealed class ResumeTests
         using var folder = new TemporaryFolder();
         using var first = RunFolder.Take(folder.At("run"));
         Assert.That(() => RunFolder.Take(folder.At("run")), Throws.InstanceOf<IOException>().With.Message.Contains("another run"));
+        Assert.That(() => RunFolder.RequireWritable(folder.At("run")), Throws.InstanceOf<IOException>().With.Message.Contains("another run"));
+        RunFolder.RequireWritable(folder.At("new", "runs", "x"));
+        Assert.That(Directory.Exists(folder.At("new")), Is.False, "a look leaves nothing behind");
     }
 
     [Test]
