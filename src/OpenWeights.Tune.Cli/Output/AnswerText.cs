@@ -12,10 +12,11 @@ internal static class AnswerText
         output.WriteLine(asked == EvaluationRows.Trained ? $"On {after.Count} of the rows that were trained on, since there are no others:" : $"On {after.Count} eval rows that were not trained on:");
         output.WriteLine($"  exactly right before training: {(before is null ? "not measured in this part of the run" : Share(before))}");
         output.WriteLine($"  exactly right after training:  {Share(after)}");
-        for (var i = 0; i < Math.Min(Samples, after.Count); i++)
+        var shown = Math.Min(Samples, after.Count);
+        for (var i = 0; i < shown; i++)
         {
             // Spread over the rows, so that the samples are not all of one kind.
-            var at = i * after.Count / Samples;
+            var at = i * after.Count / shown;
             output.WriteLine();
             output.WriteLine($"  prompt:   {Line(after[at].Prompt)}");
             output.WriteLine($"  expected: {Line(after[at].Expected)}");
