@@ -91,7 +91,32 @@ internal static class CommandLine
         }
 
         PathArguments.Prepare(root);
+        JudgeValuesFirst(root);
         Examples.AddTo(root);
         return root;
+    }
+
+    // What a command makes of its options together cannot be told where one of them lacks its value or has a wrong one; that is told of the option itself.
+    private static void JudgeValuesFirst(Command command)
+    {
+        for (var i = 0; i < command.Validators.Count; i++)
+        {
+            var check = command.Validators[i];
+            command.Validators[i] = result =>
+            {
+                try
+                {
+                    check(result);
+                }
+                catch (InvalidOperationException)
+                {
+                }
+            };
+        }
+
+        foreach (var inner in command.Subcommands)
+        {
+            JudgeValuesFirst(inner);
+        }
     }
 }

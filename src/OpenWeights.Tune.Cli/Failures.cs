@@ -54,6 +54,7 @@ internal static class Failures
         ExternalException when IsOutOfMemory(e.Message) =>
             $"{FirstLine(e.Message)}{LessMemory(command)}",
         ExternalException => $"torch: {FirstLine(e.Message)}",
+        ArgumentException { ParamName: { } name } => e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal),
         InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
         _ => $"{e.GetType().Name}: {e.Message} (this is a fault of the program; --verbose shows where)",
     };

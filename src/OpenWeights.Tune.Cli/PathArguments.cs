@@ -71,7 +71,11 @@ internal static partial class PathArguments
     {
         foreach (var token in tokens)
         {
-            if (!UserPath.TryExpand(Split(token.Value).Path, out _, out var problem))
+            if (token.Value.Length == 0)
+            {
+                yield return "the path given is empty; is a variable of the shell not set?";
+            }
+            else if (!UserPath.TryExpand(Split(token.Value).Path, out _, out var problem))
             {
                 yield return problem;
             }

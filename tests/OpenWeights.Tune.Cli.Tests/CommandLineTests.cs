@@ -8,6 +8,29 @@ namespace OpenWeights.Tune.Cli.Tests;
 /// <summary>Command lines: slips are answered with the nearest, and help has examples that work.</summary>
 public sealed class CommandLineTests
 {
+    [TestCase("score --model m --text", "--text")]
+    [TestCase("score --model m --input", "--input")]
+    [TestCase("generate --model m --message", "--message")]
+    [TestCase("generate --model m --prompt", "--prompt")]
+    [TestCase("tokenize --model m --text", "--text")]
+    [TestCase("export --format merged --model m --output o --adapter", "--adapter")]
+    [TestCase("evaluate --model m --data", "--data")]
+    public void An_option_without_its_value_is_told_as_one(string line, string option)
+    {
+        var error = Owt.Run(".", 1, line.Split(' ')).Error;
+        Assert.That(error, Does.StartWith($"error: {option} wants a value, ").And.Not.Contain("Exception").And.Not.Contain("give one of"));
+    }
+
+    [TestCase("the path given is empty", "validate", "")]
+    [TestCase("the path given is empty", "train", "", "--dry-run")]
+    [TestCase("the path given is empty", "inspect", "")]
+    [TestCase("--model: the path given is empty", "generate", "--model", "", "--prompt", "x")]
+    [TestCase("--adapter: the path given is empty", "score", "--model", "m", "--adapter", "", "--text", "x")]
+    public void A_path_that_a_shell_left_empty_is_told_as_one(string told, params string[] line)
+    {
+        Assert.That(Owt.Run(".", 1, line).Error, Does.Contain(told));
+    }
+
     [TestCase("trian", "trian: there is no such command. Did you mean train?")]
     [TestCase("trian x.yaml --resume", "trian: there is no such command. Did you mean train?")]
     [TestCase("evalute --model m --data d", "evalute: there is no such command. Did you mean evaluate?")]

@@ -35,6 +35,13 @@ public sealed class NewcomerTests
         Assert.That(Owt.RunInShell(".", "printf five | \"$@\"", 0, [.. generate, "--message", "-"]).Output, Is.EqualTo(Owt.Run(".", 0, [.. generate, "--message", "five"]).Output));
     }
 
+    [Test]
+    public void An_empty_prompt_is_told_in_words_where_the_model_begins_with_no_token_of_its_own()
+    {
+        var error = Owt.Run(".", 1, "generate", "--model", s_base, "--prompt", "five", "--prompt", "").Error;
+        Assert.That(error, Does.Contain("command line: --prompt: a text is empty").And.Not.Contain("Parameter"));
+    }
+
     [TestCase("generate --model m --message a --prompt b", "give one of --message, --messages and --prompt.")]
     [TestCase("generate --model m", "give one of --message, --messages and --prompt.")]
     [TestCase("generate --model m --prompt b --system s", "--system goes with --message")]

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
@@ -87,7 +88,9 @@ internal static class GenerateCommand
     {
         if (arguments.GetValue(s_prompt) is { Length: > 0 } texts)
         {
-            return [.. texts.Select(text => session.Tokenizer.EncodePrompt(InputText.Of(text)))];
+            List<int[]> prompts = [.. texts.Select(text => session.Tokenizer.EncodePrompt(InputText.Of(text)))];
+            return prompts.TrueForAll(static p => p.Length > 0) ? prompts
+                : throw new ConfigException([new ConfigProblem("command line", "--prompt", "a text is empty, and this model puts no token before it to go on from.")]);
         }
 
         if (session.Tokenizer.ChatTemplateText is null)
