@@ -19,7 +19,6 @@ public static class ModelLoader
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
     public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null)
     {
-        TorchSupplier.Require();
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
         var config = Check(folder, weights, out var warnings);
@@ -34,7 +33,6 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
     public static LoadedModel LoadMeta(string path)
     {
-        TorchSupplier.Require();
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
         var config = Check(folder, weights, out var warnings);
@@ -93,6 +91,8 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">The config is wrong, or the weights are not those that it asks for.</exception>
     internal static DecoderConfig Check(ModelFolder folder, CheckpointWeights weights, out IReadOnlyList<string> warnings)
     {
+        // The check makes the model's layers, and is what comes first in whatever reads a model.
+        TorchSupplier.Require();
         var config = ReadConfig(folder);
         var untied = config.TiedEmbeddings && HeadTie.IsBroken(weights);
         warnings = untied ? [$"{folder.FolderPath}: {HeadTie.Warning}"] : [];
