@@ -13,6 +13,9 @@ namespace OpenWeights.Tune.Cli;
 /// <summary>A model that a command works with: loaded, with its adapters on, and its tokenizer when one is asked for.</summary>
 internal sealed class ModelSession : IDisposable
 {
+    /// <summary>What to say of a model whose results are NaN or infinite.</summary>
+    internal const string NotFinite = "what the model computes is not finite numbers: its files are damaged, or it overflows in its dtype (--dtype float32).";
+
     private readonly Lazy<Tokenizer> _tokenizer;
 
     internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues)

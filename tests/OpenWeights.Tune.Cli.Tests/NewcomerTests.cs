@@ -36,6 +36,30 @@ public sealed class NewcomerTests
     }
 
     [Test]
+    public void Weights_that_are_no_numbers_are_told_by_every_command_that_computes_with_them()
+    {
+        using var work = new TemporaryFolder();
+        _ = Directory.CreateDirectory(work["model"]);
+        foreach (var file in Directory.EnumerateFiles(s_base))
+        {
+            File.Copy(file, work.At("model", Path.GetFileName(file)));
+        }
+
+        // Behind the header's length and the header come the tensors; four bytes of ones are NaN.
+        var path = work.At("model", "model.safetensors");
+        var bytes = File.ReadAllBytes(path);
+        bytes.AsSpan(8 + (int)BitConverter.ToInt64(bytes)).Fill(0xff);
+        File.WriteAllBytes(path, bytes);
+        var rows = work.Write("rows.jsonl", "{\"text\": \"January 5\"}\n");
+        work.Write("train.yaml", "{ output_dir: run, model: { path: model, device: cpu }, adapter: { r: 4 }, data: { train: rows.jsonl }, training: { max_steps: 2 } }");
+        const string told = "not finite numbers";
+        Assert.That(Owt.Run(work.Root, 0, "generate", "--model", "model", "--prompt", "five", "--max-new-tokens", "2").Error, Does.Contain(told));
+        Assert.That(Owt.Run(work.Root, 0, "evaluate", "--model", "model", "--data", rows).Error, Does.Contain(told));
+        Assert.That(Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", "model", "--output", "out").Error, Does.Contain(told));
+        Assert.That(Owt.Run(work.Root, 3, "train", "train.yaml").Error, Does.Contain("the loss of the first step is NaN, before anything was trained"));
+    }
+
+    [Test]
     public void An_empty_prompt_is_told_in_words_where_the_model_begins_with_no_token_of_its_own()
     {
         var error = Owt.Run(".", 1, "generate", "--model", s_base, "--prompt", "five", "--prompt", "").Error;

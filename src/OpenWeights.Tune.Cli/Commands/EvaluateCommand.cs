@@ -68,6 +68,11 @@ internal static class EvaluateCommand
         }
 
         var metrics = Evaluator.Run(session.Model, rows.Rows, arguments.GetValue(s_batch), 0, Signals.Stop);
+        if (!double.IsFinite(metrics.Loss))
+        {
+            ModelSession.Warn(ModelSession.NotFinite);
+        }
+
         if (arguments.GetValue(s_json))
         {
             JsonLines.Write(new

@@ -359,6 +359,11 @@ internal sealed class ExportWork : IDisposable
     {
         LoadBase();
         var found = MergedExport.Verify(_base!, folder);
+        if (!double.IsFinite(found.Difference))
+        {
+            ModelSession.Warn("the logits of what was written are not finite numbers: the files of the base or the adapter are damaged, or the dtype that was written is too narrow.");
+        }
+
         Console.Out.WriteLine(
             $"read back and run: its logits differ from {(_choices.Count == 0 ? "the base's" : "base and adapter's")} by at most {Amount.Number(found.Difference, "0.0e0")} "
             + $"(the largest logit is {Amount.Number(found.Largest, "F1")}); divergence of its next-token probabilities {Amount.Number(found.Divergence, "0.0e0")} nats a token; "

@@ -68,6 +68,11 @@ internal static class GenerateCommand
             }
         }
 
+        if (!generated.All(static g => g.IsFinite))
+        {
+            ModelSession.Warn(ModelSession.NotFinite);
+        }
+
         if (generated.Any(static g => g.IsFull))
         {
             var room = ContextLimit.Of(session.Model.Config);

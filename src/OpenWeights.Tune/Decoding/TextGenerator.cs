@@ -27,7 +27,7 @@ public sealed class TextGenerator
     /// <param name="accept">Is told of each new token, with its prompt's number, and says whether that text goes on; null for always.</param>
     /// <param name="stop">Stops between tokens.</param>
     /// <exception cref="ArgumentException">A prompt is empty.</exception>
-    /// <exception cref="InvalidDataException">The model has no room for a token after a prompt.</exception>
+    /// <exception cref="InvalidDataException">The model has no room for a token after a prompt, or does not know one of its tokens.</exception>
     /// <exception cref="OperationCanceledException">It was stopped.</exception>
     public IReadOnlyList<GenerationResult> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
     {
@@ -41,7 +41,7 @@ public sealed class TextGenerator
     /// <param name="accept">Is told of each new token, and says whether the text goes on; null for always.</param>
     /// <param name="stop">Stops between tokens.</param>
     /// <exception cref="ArgumentException">The prompt is empty.</exception>
-    /// <exception cref="InvalidDataException">The model has no room for a token after it.</exception>
+    /// <exception cref="InvalidDataException">The model has no room for a token after it, or does not know one of its tokens.</exception>
     /// <exception cref="OperationCanceledException">It was stopped; what was read is remembered all the same.</exception>
     public GenerationResult Continue(int[] prompt, PromptCache memory, Func<int, bool>? accept = null, CancellationToken stop = default)
     {
@@ -56,6 +56,12 @@ public sealed class TextGenerator
         if (prompts.Any(static p => p.Length == 0))
         {
             throw new ArgumentException("a prompt has no tokens; the model needs at least one to go on from.", nameof(prompts));
+        }
+
+        var vocabularySize = _model.Config.VocabularySize;
+        if (prompts.SelectMany(static p => p).Where(t => t < 0 || t >= vocabularySize).Select(static t => (int?)t).FirstOrDefault() is { } unknown)
+        {
+            throw new InvalidDataException($"a prompt has the token {unknown}, and the model knows {vocabularySize} tokens, counted from 0; is the tokenizer the model's own?");
         }
 
         var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
@@ -114,7 +120,7 @@ public sealed class TextGenerator
             memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null);
         }
 
-        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull })];
+        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite })];
     }
 
     // The scores of the next token of each text, [texts, vocabulary].
@@ -167,11 +173,14 @@ public sealed class TextGenerator
 
         internal bool IsFull { get; private set; }
 
+        internal bool IsFinite { get; private set; } = true;
+
         internal IReadOnlyList<int> Ids => _ids;
 
         internal int Take(Span<float> scores, GenerationOptions options)
         {
             var token = sampler.Next(scores);
+            IsFinite &= float.IsFinite(scores[token]);
             _ids.Add(token);
             if (options.EndTokens.Contains(token))
             {
@@ -202,4 +211,7 @@ public sealed record GenerationResult(IReadOnlyList<int> OutputIds, string Finis
 {
     /// <summary>Whether the text ended because the model has no room for a longer one.</summary>
     public bool IsFull { get; init; }
+
+    /// <summary>Whether the scores of all tokens that were taken are finite numbers; damaged weights, and ones that overflow in their dtype, give others.</summary>
+    public bool IsFinite { get; init; } = true;
 }

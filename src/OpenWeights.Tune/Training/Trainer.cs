@@ -225,6 +225,13 @@ public sealed class Trainer : IDisposable
     private static TrainingFailedException Failure(double loss, double norm, long step, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
     {
         var (what, value) = double.IsFinite(loss) ? ("gradient norm", norm) : ("loss", loss);
+        if (step == 0 && !double.IsFinite(loss))
+        {
+            return new TrainingFailedException(
+                $"the loss of the first step is {value}, before anything was trained. Its rows: {Names(batches)}. "
+                + "Either the model's files are damaged (does owt generate answer with it?), or it overflows in its dtype: try model.dtype float32.");
+        }
+
         return new TrainingFailedException(
             $"the {what} of step {step + 1} is {value}; the step was not taken. Its rows: {Names(batches)}. "
             + "Try a lower training.learning_rate, a lower training.max_grad_norm, or model.dtype float32; training.non_finite: skip leaves such steps out.");

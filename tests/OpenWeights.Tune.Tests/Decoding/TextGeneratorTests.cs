@@ -23,6 +23,15 @@ public sealed class TextGeneratorTests
         Assert.That(tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true), Is.EqualTo(expected));
     }
 
+    [TestCase(-1)]
+    [TestCase(TinyModel.Vocabulary)]
+    public void A_token_that_the_model_does_not_know_is_told(int token)
+    {
+        using var folder = new TemporaryFolder();
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
+        Assert.That(() => new TextGenerator(loaded.Model, new GenerationOptions()).Continue([[1, token]]), Throws.InstanceOf<InvalidDataException>().With.Message.Contains($"the token {token}, and the model knows {TinyModel.Vocabulary} tokens"));
+    }
+
     [Test]
     public void Stories260K_has_the_reference_losses()
     {
