@@ -134,6 +134,9 @@ public sealed class TrainTests
         Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume").Output, Does.Contain("finished after 12 steps").And.Contain("nothing was done").And.Contain("training.max_steps"));
         Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "--json").Json.Single()["last_step"]!.GetValue<int>(), Is.EqualTo(12));
         Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "training.max_steps=8").Output, Does.Contain("nothing was done"), "fewer steps than are done");
+        Assert.That(
+            Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "training.max_steps=", "training.epochs=0.5").Output, Does.Contain("finished after 12 steps").And.Contain("nothing was done"),
+            "fewer steps than are done, by the rows");
         _ = Owt.Run(work.Root, 1, "train", "train.yaml", "--resume", "--overwrite");
         Assert.That(Files(), Is.EquivalentTo(before), "no file is written anew");
         Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--resume", "training.max_steps=14").Error, Does.Contain("step 14/14"));

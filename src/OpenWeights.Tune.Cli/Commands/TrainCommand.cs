@@ -40,7 +40,8 @@ internal static class TrainCommand
         var console = new RunConsole(arguments.GetValue(s_json));
         var (resume, overwrite, isDry, json) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_dryRun), arguments.GetValue(s_json));
         RunCheck.Require(file);
-        if (resume && RunFolder.Finished(config) is { } finished)
+        var finished = resume ? RunFolder.Finished(config) : null;
+        if (finished is not null)
         {
             console.AlreadyFinished(finished);
             return ExitCode.Success;
@@ -68,6 +69,12 @@ internal static class TrainCommand
         var result = console.Show(() =>
         {
             using var run = TrainingRun.Prepare(config, console, options);
+            finished = resume ? RunFolder.Finished(config, run.Plan.TotalSteps) : null;
+            if (finished is not null)
+            {
+                return finished;
+            }
+
             Signals.Answer = "stopping after this step and saving";
             _ = run.Run(resume, overwrite, Environment.CommandLine, Signals.Stop);
             return run.Result;
@@ -79,7 +86,15 @@ internal static class TrainCommand
             return ExitCode.Stopped;
         }
 
-        console.Finish(result);
+        if (finished is not null)
+        {
+            console.AlreadyFinished(finished);
+        }
+        else
+        {
+            console.Finish(result);
+        }
+
         return ExitCode.Success;
     }
 

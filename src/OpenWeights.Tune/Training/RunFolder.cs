@@ -107,9 +107,10 @@ public sealed class RunFolder : IDisposable
     /// <summary>What came of the finished run in a config's folder, where the config asks for no more than that run has done; else null. What decides
     /// about the run's end, its steps and its evaluation, is compared with what the run was started with.</summary>
     /// <param name="config">The run.</param>
+    /// <param name="totalSteps">How many steps the config asks for, where the data has told; null where it has not been read.</param>
     /// <exception cref="ConfigException">The config that the run was started with is wrong, or a setting differs that its steps depend on.</exception>
     /// <exception cref="InvalidDataException">Its manifest cannot be read.</exception>
-    public static RunResult? Finished(RunConfig config)
+    public static RunResult? Finished(RunConfig config, long? totalSteps = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         if (RunManifest.Result(config.OutputDir) is not { } result || StartedWith(config.OutputDir) is not { } started)
@@ -124,7 +125,7 @@ public sealed class RunFolder : IDisposable
         }
 
         var (now, before) = (config.Training, started.Training);
-        var asksForMore = now.MaxSteps != before.MaxSteps ? now.MaxSteps is null || now.MaxSteps > result.LastStep : now.MaxSteps is null && now.Epochs > before.Epochs;
+        var asksForMore = now.MaxSteps != before.MaxSteps ? (totalSteps ?? now.MaxSteps ?? long.MaxValue) > result.LastStep : now.MaxSteps is null && now.Epochs > before.Epochs;
         return asksForMore ? null : result;
     }
 
