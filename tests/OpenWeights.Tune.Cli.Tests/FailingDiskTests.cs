@@ -41,8 +41,14 @@ public sealed class FailingDiskTests
         using var work = new Workspace();
         var owt = Owt.Run(work.Root, 3, "train", "train.yaml", "output_dir=/proc/owt-run");
         Assert.That(owt.Error, Does.Contain("/proc/owt-run").And.Contain("output_dir"));
-        Assert.That(owt.Error, Does.Not.Contain("reading the"), "before anything is read");
         Assert.That(owt.Error, Does.Not.Contain("   at ").And.Not.Contain("fault of the program"));
+    }
+
+    [Test]
+    public void A_place_that_cannot_be_written_is_told_before_anything_is_read()
+    {
+        using var work = new Workspace();
+        Assert.That(Owt.Run(work.Root, 3, "train", "train.yaml", "output_dir=/proc/owt-run").Error, Does.Not.Contain("reading the"));
     }
 
     [Test]
