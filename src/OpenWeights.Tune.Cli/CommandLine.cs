@@ -90,6 +90,7 @@ internal static class CommandLine
             root.Subcommands.Add(create());
         }
 
+        CommandErrors.CheckValuesFirst(root);
         PathArguments.Prepare(root);
         Examples.AddTo(root);
         return root;
