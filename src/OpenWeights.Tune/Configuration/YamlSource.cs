@@ -77,7 +77,7 @@ internal sealed class YamlSource
         catch (YamlException e)
         {
             var message = (e.InnerException?.Message ?? e.Message).TrimEnd('.');
-            throw Invalid(path, text, (e.Start.Line, e.Start.Column), $"this is not valid YAML: {message}.");
+            throw Invalid(path, message.StartsWith("Duplicate", StringComparison.Ordinal) ? "" : text, (e.Start.Line, e.Start.Column), $"this is not valid YAML: {message}.");
         }
         catch (InvalidOperationException)
         {
