@@ -132,10 +132,14 @@ public static class ModelPath
         }
     }
 
-    // A run's folder has it, its adapter lies one level below, and those of a checkpoint up to three.
-    private static string? RunConfigOf(string folder) =>
-        new[] { "", "..", Path.Combine("..", ".."), Path.Combine("..", "..", "..") }.Select(up => Path.Combine(folder, up))
-            .Where(static f => File.Exists(Path.Combine(f, "manifest.json"))).Select(static f => Path.Combine(f, "config.yaml")).FirstOrDefault(File.Exists);
+    // A run's folder has it, its adapter lies one level below, and those of a checkpoint up to three. An adapter alone may lie beside a
+    // config.yaml of something else.
+    private static string? RunConfigOf(string folder)
+    {
+        var alone = AdapterFolder.IsAdapter(folder);
+        return new[] { "", "..", Path.Combine("..", ".."), Path.Combine("..", "..", "..") }.Select(up => Path.Combine(folder, up))
+            .Where(f => !alone || File.Exists(Path.Combine(f, "manifest.json"))).Select(static f => Path.Combine(f, "config.yaml")).FirstOrDefault(File.Exists);
+    }
 
     private static string Local(string model)
     {
