@@ -26,6 +26,39 @@ internal static class CommandErrors
         return alone.Count > 0 ? alone : together;
     }
 
+    /// <summary>Lets what checks the options of a command, or the value of one, wait until each has a value: asking for a value that is missing
+    /// throws.</summary>
+    internal static void CheckValuesFirst(Command command)
+    {
+        Wrap(command.Validators, static result => !result.Children.Any(LacksValue));
+        foreach (var option in command.Options)
+        {
+            Wrap(option.Validators, static result => !LacksValue(result));
+        }
+
+        foreach (var inner in command.Subcommands)
+        {
+            CheckValuesFirst(inner);
+        }
+    }
+
+    private static void Wrap<T>(List<Action<T>> validators, Func<T, bool> isReady)
+    {
+        for (var i = 0; i < validators.Count; i++)
+        {
+            var validator = validators[i];
+            validators[i] = result =>
+            {
+                if (isReady(result))
+                {
+                    validator(result);
+                }
+            };
+        }
+    }
+
+    private static bool LacksValue(SymbolResult result) => result is OptionResult { Implicit: false } option && option.Tokens.Count < option.Option.Arity.MinimumNumberOfValues;
+
     // Null for what is told as missing.
     private static string? Value(ParseError error) => error.SymbolResult switch
     {

@@ -90,6 +90,7 @@ internal static class CommandLine
             root.Subcommands.Add(create());
         }
 
+        CommandErrors.CheckValuesFirst(root);
         PathArguments.Prepare(root);
         JudgeValuesFirst(root);
         Examples.AddTo(root);

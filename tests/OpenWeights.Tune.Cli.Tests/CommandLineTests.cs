@@ -129,7 +129,7 @@ public sealed class CommandLineTests
         folder.Folder("m");
         var line = $"HOME='{folder.Root}' exec \"$@\"";
         Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model=~/m", "--prompt", "x").Error, Does.Contain($"{folder.At("m")} has no config.json"));
-        Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model", "~/n", "--prompt", "x").Error, Does.Contain($"{folder.At("n")}: there is no such folder or file here. Did you mean m?"));
+        Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model", "~/n", "--prompt", "x").Error, Does.Contain($"{folder.At("n")}: there is no such folder or file here. Did you mean {folder.At("m")}?"));
         Assert.That(Directory.Exists(folder.At("~")), Is.False);
     }
 

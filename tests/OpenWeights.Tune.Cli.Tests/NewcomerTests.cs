@@ -77,7 +77,53 @@ public sealed class NewcomerTests
     [TestCase("evaluate --model m --data d --field prompt=a --field prompt=b", "--field: prompt is given twice.")]
     [TestCase("evaluate --model m --data d --max-length 1", "--max-length must be at least 2.")]
     [TestCase("evaluate --model m --data d --max-length x", "--max-length: 'x' is not a whole number.")]
+    [TestCase("generate --model m --message a --temperature 0,7", "--temperature: '0,7' is not a number; decimals are written with a point.")]
+    [TestCase("generate --model m --message a --top-p 7", "--top-p must be above 0, and at most 1.")]
+    [TestCase("generate --model m --message", "--message wants a value, TEXT.")]
     public void What_does_not_go_together_is_told(string line, string told) => Assert.That(Owt.Run(".", 1, line.Split(' ')).Error, Does.Contain(told));
+
+    [Test]
+    public void An_option_without_its_value_is_told_and_nothing_is_thrown()
+    {
+        var tried = 0;
+        foreach (var command in Commands(CommandLine.All()).Where(static c => c.Subcommands.Count == 0))
+        {
+            var path = command.Parents.OfType<Command>().Where(static p => p is not RootCommand).Select(static p => p.Name).Append(command.Name).ToArray();
+            foreach (var option in command.Options.Where(static o => o.Arity.MinimumNumberOfValues > 0))
+            {
+                string[] line = [.. path, option.Name];
+                Assert.That(CommandErrors.Of(CommandLine.All().Parse(line), line), Has.One.StartsWith($"{option.Name} wants a value"), string.Join(' ', line));
+                tried++;
+            }
+        }
+
+        Assert.That(tried, Is.GreaterThan(60));
+    }
+
+    [Test]
+    public void Rows_one_conversation_and_a_list_are_rendered_alike()
+    {
+        using var work = new TemporaryFolder();
+        const string chat = """{"messages": [{"role": "user", "content": "five"}]}""";
+        string Rendered(string name, string text)
+        {
+            work.Write(name, text);
+            return Owt.Run(work.Root, 0, "render", "--model", s_base, "--input", name).Output;
+        }
+
+        var expected = Rendered("list.json", $"[{chat}]");
+        Assert.That(expected, Does.Contain("five"));
+        Assert.That(Rendered("one.json", chat), Is.EqualTo(expected));
+        Assert.That(Rendered("rows.jsonl", $"{chat}\n{chat}\n"), Is.EqualTo(expected + expected));
+    }
+
+    [Test]
+    public void A_file_that_is_no_model_of_any_kind_is_said_to_be_none()
+    {
+        using var work = new TemporaryFolder();
+        work.Write("book.txt", "Once upon a time.\n");
+        Assert.That(Owt.Run(work.Root, 2, "inspect", "book.txt").Error, Does.Contain("inspect does not know files of this kind"));
+    }
 
     [Test]
     public void Texts_of_the_command_line_and_chats_are_scored_as_rows_of_their_tokens()

@@ -20,8 +20,21 @@ public sealed class RunPlaceTests
         Assert.That(Score("--model", "run"), Is.EqualTo(expected));
         Assert.That(Score("--model", "model", "--adapter", "run/checkpoints/step-00000012"), Is.EqualTo(expected));
         Assert.That(Score("--model", "run/checkpoints/step-00000012"), Is.EqualTo(expected));
+        Assert.That(Score("--model", "run/adapter"), Is.EqualTo(expected), "a run's adapter knows its base by the run");
+        Assert.That(Score("--model", "run/checkpoints/step-00000012/weights"), Is.EqualTo(expected));
+        Directory.CreateDirectory(work.At("away"));
+        foreach (var file in Directory.EnumerateFiles(work.At("run", "adapter")))
+        {
+            File.Copy(file, work.At("away", Path.GetFileName(file)));
+        }
+
+        Assert.That(Owt.Run(work.Root, 2, "score", "--model", "away", "--input", "input.jsonl").Error, Does.Contain("away is an adapter; give its base as the model and it as the adapter"));
+        Assert.That(Owt.Run(work.Root, 2, "score", "--model", "away/../rum", "--input", "input.jsonl").Error, Does.Contain("Did you mean away/../run?"));
+        Assert.That(Owt.Run(work.Root, 1, "train", "run").Error, Does.Contain("this is a folder; a YAML file is expected, such as run/config.yaml."));
         Assert.That(Score("--model", "model", "--adapter", "run=0.5"), Is.Not.EqualTo(expected).Within(1e-6));
         Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", "run", "--output", "merged");
+        Owt.Run(work.Root, 0, "export", "--format", "gguf-lora", "--model", "run", "--output", "new/folder/lora.gguf", "--data-rows", "0");
+        Assert.That(work.At("new", "folder", "lora.gguf"), Does.Exist);
         Assert.That(Score("--model", "merged"), Is.EqualTo(expected).Within(1e-3));
         Assert.That(Owt.Run(work.Root, 0, "inspect", "run/checkpoints/step-00000012").Output, Does.Contain("adapter"));
         work.Write("more.yaml", "output_dir: more\nmodel: { path: model, device: cpu }\nadapter: { path: run/checkpoints/step-00000012 }\ndata: { train: rows.jsonl, packing: false }\ntraining: { max_steps: 1, warmup_steps: 0 }\n");

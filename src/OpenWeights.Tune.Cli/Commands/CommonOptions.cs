@@ -85,7 +85,7 @@ internal static class CommonOptions
     {
         if (AreNumbers<T>(result) && get(result) is { } value && (value < least || value > (most ?? value) || T.IsNaN(value)))
         {
-            result.AddError(most is { } bound ? $"{result.Option.Name} must be from {least} to {bound}." : $"{result.Option.Name} must be at least {least}.");
+            result.AddError($"{result.Option.Name} must be {SettingCheck.Bounds(double.CreateChecked(least), most is { } bound ? double.CreateChecked(bound) : double.PositiveInfinity)}.");
         }
     }
 
@@ -93,12 +93,13 @@ internal static class CommonOptions
     internal static bool AreNumbers<T>(OptionResult result)
         where T : struct, INumber<T>
     {
-        if (result.Tokens.FirstOrDefault(static token => !T.TryParse(token.Value, CultureInfo.InvariantCulture, out _)) is not { } wrong)
+        if (result.Tokens.FirstOrDefault(static token => !T.TryParse(token.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out _)) is not { } wrong)
         {
             return true;
         }
 
-        result.AddError($"{result.Option.Name}: '{wrong.Value}' is not a {(T.IsInteger(T.One / (T.One + T.One)) ? "whole number" : "number")}.");
+        var whole = T.IsInteger(T.One / (T.One + T.One));
+        result.AddError($"{result.Option.Name}: '{wrong.Value}' is not a {(whole ? "whole number" : "number")}{(!whole && wrong.Value.Contains(',', StringComparison.Ordinal) ? "; decimals are written with a point" : "")}.");
         return false;
     }
 

@@ -80,6 +80,7 @@ internal static class ExportCommand
             _ = ComparedRows.OfFiles(work.Data, work.DataRows, maxNewTokens: 64);
         }
 
+        _ = Directory.CreateDirectory(Path.GetDirectoryName(output)!);
         switch (arguments.GetValue(s_format))
         {
             case "peft":

@@ -19,7 +19,7 @@ internal static class InspectCommand
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     // Files that a person has beside a model, and that are no tokenizers.
-    private static readonly string[] s_others = [".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".md", ".gz", ".zst"];
+    private static readonly string[] s_others = [".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".md", ".txt", ".log", ".html", ".gz", ".zst", ".zip", ".bin", ".pt", ".pth"];
 
     private static readonly string[] s_adapterSettings =
     [

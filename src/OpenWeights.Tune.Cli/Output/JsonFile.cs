@@ -7,8 +7,10 @@ namespace OpenWeights.Tune.Cli.Output;
 /// <summary>Reads the JSON lists that commands are given.</summary>
 internal static partial class JsonFile
 {
+    private static readonly JsonDocumentOptions s_strict = new() { MaxDepth = 512, AllowDuplicateProperties = false };
+
     /// <summary>
-    /// Reads a list. An unpaired surrogate (<c>"\ud83d"</c> alone), which JSON can spell but no text has, counts as U+FFFD, as it does once
+    /// Reads a list: a JSON array, an object on each line, or one thing alone. An unpaired surrogate (<c>"\ud83d"</c> alone), which JSON can spell but no text has, counts as U+FFFD, as it does once
     /// a text is written as UTF-8.
     /// </summary>
     /// <param name="path">The file; - for stdin.</param>
@@ -23,14 +25,15 @@ internal static partial class JsonFile
         try
         {
             var text = Escapes().Replace(written, static e => e.Groups["lone"].Success ? @"\ufffd" : e.Value);
-            document = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 512, AllowDuplicateProperties = false });
+            document = Lines(text) ?? JsonNode.Parse(text, documentOptions: s_strict);
         }
         catch (JsonException e)
         {
             throw new InvalidDataException($"{path}: {wanted} is wanted, but this is not valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')}{(e is { LineNumber: { } line, BytePositionInLine: { } at } ? $" (line {line + 1}, byte {at + 1})" : "")}.", e);
         }
 
-        var list = document as JsonArray ?? throw new InvalidDataException($"{path}: {wanted} is wanted.");
+        // One thing is a list of one.
+        var list = document as JsonArray ?? (isItem(document) ? new JsonArray(document) : null) ?? throw new InvalidDataException($"{path}: {wanted} is wanted.");
         for (var i = 0; i < list.Count; i++)
         {
             if (!isItem(list[i]))
@@ -48,6 +51,13 @@ internal static partial class JsonFile
     /// <exception cref="InvalidDataException">It holds something else.</exception>
     internal static JsonArray ReadMessages(string path) =>
         new([.. ReadList(path, static item => item is JsonObject, "a JSON list of messages, such as [{\"role\": \"user\", \"content\": \"Hello\"}],").Select(static m => m.DeepClone())]);
+
+    // Several objects, each on a line of its own, are a list too; null for all else.
+    private static JsonArray? Lines(string text)
+    {
+        var lines = text.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        return lines.Length > 1 && lines.All(static l => l is ['{', .., '}']) ? new JsonArray([.. lines.Select(static l => JsonNode.Parse(l, documentOptions: s_strict))]) : null;
+    }
 
     // The path becomes what messages call it.
     private static string Text(ref string path)

@@ -34,15 +34,20 @@ internal sealed class ConfigBinder(YamlSource source)
     {
         var section = Activator.CreateInstance(type)!;
         var settings = SettingInfo.Of(type);
+        string? before = null;
         foreach (var (name, value) in node.Children)
         {
             var key = (name as YamlScalarNode)?.Value ?? "";
             var full = prefix + key;
             if (settings.FirstOrDefault(s => s.Key == key) is not { } setting)
             {
-                Report(name, full, UnknownSetting.Message(prefix, key, value, settings));
+                Report(name, full, node.Style == YamlDotNet.Core.Events.MappingStyle.Flow && value is YamlScalarNode { Value: "" or null, Style: ScalarStyle.Plain } && before is not null
+                    ? $"there is no such setting. Within braces a comma ends a value; several values are a list in brackets: [{before}, {key}]."
+                    : UnknownSetting.Message(prefix, key, value, settings));
                 continue;
             }
+
+            before = (value as YamlScalarNode)?.Value;
 
             if (Value(setting.Property.PropertyType, value, full, setting.Setting) is { } bound)
             {
@@ -241,12 +246,18 @@ internal sealed class ConfigBinder(YamlSource source)
         var plain = node.Style is ScalarStyle.Plain or ScalarStyle.Any;
         if (type == typeof(bool))
         {
-            return plain && text is "true" or "True" or "TRUE" ? true : plain && text is "false" or "False" or "FALSE" ? false : Problem(node, key, $"true or false is expected, not '{text}'.");
+            bool? truth = text is "true" or "True" or "TRUE" ? true : text is "false" or "False" or "FALSE" ? false : null;
+            return truth is null ? Problem(node, key, $"true or false is expected, not '{text}'.") : plain ? truth : Problem(node, key, Quoted(type, text));
         }
 
-        if (!plain || !double.TryParse(text.Replace("_", "", StringComparison.Ordinal), NumberStyles.Float, CultureInfo.InvariantCulture, out var number) || !double.IsFinite(number))
+        if (!double.TryParse(text.Replace("_", "", StringComparison.Ordinal), NumberStyles.Float, CultureInfo.InvariantCulture, out var number) || !double.IsFinite(number))
         {
             return Problem(node, key, $"{Wanted(type)} is expected, not '{text}'.");
+        }
+
+        if (!plain)
+        {
+            return Problem(node, key, Quoted(type, text));
         }
 
         if (number < setting.Min || number > setting.Max)
@@ -264,6 +275,8 @@ internal sealed class ConfigBinder(YamlSource source)
             ? Convert.ChangeType(number, type, CultureInfo.InvariantCulture)
             : Problem(node, key, $"{Wanted(type)} is expected, not '{text}'.");
     }
+
+    private static string Quoted(Type type, string text) => $"{Wanted(type)} is expected, and quotes make a text of it; write {text} without them.";
 
     private static string Wanted(Type type) =>
         type == typeof(bool) ? "true or false" : type == typeof(double) ? "a number" : type == typeof(string) ? "a text" : "a whole number";

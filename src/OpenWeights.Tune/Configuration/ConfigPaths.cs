@@ -6,6 +6,8 @@ namespace OpenWeights.Tune.Configuration;
 /// </summary>
 internal sealed class ConfigPaths(string folder)
 {
+    private static readonly System.Buffers.SearchValues<char> s_typographicQuotes = System.Buffers.SearchValues.Create("\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb");
+
     /// <summary>The config with whole paths.</summary>
     internal RunConfig Resolve(RunConfig config)
     {
@@ -33,7 +35,9 @@ internal sealed class ConfigPaths(string folder)
             ? Path.IsPathFullyQualified(path) ? $"{beside} is not there." : $"{beside} is not there (looked for beside this file, which is the current folder)."
             : $"it is neither {beside} (beside this file) nor {here} (in the current folder).";
         var nearest = new[] { beside, here }.Distinct().Select(Nearest).FirstOrDefault(static n => n is not null);
-        return nearest is null ? tried : $"{tried} Did you mean {nearest}?";
+        return nearest is not null ? $"{tried} Did you mean {nearest}?"
+            : path.AsSpan().ContainsAny(s_typographicQuotes) ? $"{tried} Its quotation marks are typographic ones, which count as a part of the name; write \" or none."
+            : tried;
     }
 
     // A name, unless there is a file.

@@ -53,7 +53,7 @@ internal static class RowFields
 {
     /// <summary>The fields that can be named.</summary>
     internal static readonly string[] Names =
-        ["messages", "role", "content", "tools", "system", "history", "instruction", "input", "output", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
+        ["messages", "role", "content", "tools", "system", "history", "instruction", "input", "output", "question", "answer", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
 
     /// <summary>The roles that can be named.</summary>
     internal static readonly string[] Roles = ["system", "user", "assistant", "tool"];

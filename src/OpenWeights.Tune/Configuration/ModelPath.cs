@@ -116,14 +116,14 @@ public static class ModelPath
             : Resolve(tokenizer, listener, stop);
     }
 
-    /// <summary>The base and the adapter of a training run's folder, or of a checkpoint of it, where the run trained an adapter; else what
+    /// <summary>The base and the adapter of a training run's folder, or of a checkpoint or the adapter in it, where the run trained an adapter; else what
     /// was given and null.</summary>
     /// <param name="model">What was given as a model.</param>
     /// <exception cref="InvalidDataException">The run's config does not tell its base.</exception>
     public static (string Model, string? Adapter) WithAdapter(string model)
     {
         ArgumentNullException.ThrowIfNull(model);
-        if (!Directory.Exists(model) || ModelFolder.Find(model) is not null || AdapterFolder.IsAdapter(model) || AdapterFolder.Find(model) is not { } adapter || RunConfigOf(model) is not { } config)
+        if (!Directory.Exists(model) || ModelFolder.Find(model) is not null || AdapterFolder.Find(model) is not { } adapter || RunConfigOf(model) is not { } config)
         {
             return (model, null);
         }
@@ -138,9 +138,14 @@ public static class ModelPath
         }
     }
 
-    // A run's folder has it, and a checkpoint's lies two levels below.
-    private static string? RunConfigOf(string folder) =>
-        new[] { folder, Path.Combine(folder, ".."), Path.Combine(folder, "..", "..") }.Select(static f => Path.Combine(f, "config.yaml")).FirstOrDefault(File.Exists);
+    // A run's folder has it, its adapter lies one level below, and those of a checkpoint up to three. An adapter alone may lie beside a
+    // config.yaml of something else.
+    private static string? RunConfigOf(string folder)
+    {
+        var alone = AdapterFolder.IsAdapter(folder);
+        return new[] { "", "..", Path.Combine("..", ".."), Path.Combine("..", "..", "..") }.Select(up => Path.Combine(folder, up))
+            .Where(f => !alone || File.Exists(Path.Combine(f, "manifest.json"))).Select(static f => Path.Combine(f, "config.yaml")).FirstOrDefault(File.Exists);
+    }
 
     private static void RequireTarget(string model)
     {
@@ -177,7 +182,8 @@ public static class ModelPath
     {
         var whole = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
         return Path.GetDirectoryName(whole) is { } above && Directory.Exists(above)
-            ? Spelling.DidYouMean(Path.GetFileName(whole), Directory.EnumerateFileSystemEntries(above).Select(static e => Path.GetFileName(e)))
+            && Spelling.Nearest(Path.GetFileName(whole), Directory.EnumerateFileSystemEntries(above).Select(static e => Path.GetFileName(e))) is { } nearest
+            ? $" Did you mean {Path.Combine(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(path)) ?? "", nearest)}?"
             : "";
     }
 

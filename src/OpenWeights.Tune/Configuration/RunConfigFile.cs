@@ -65,7 +65,8 @@ public static class RunConfigFile
         var folder = Path.GetDirectoryName(Path.GetFullPath(path));
         if (Directory.Exists(path))
         {
-            return "this is a folder; a YAML file is expected.";
+            var ofRun = Path.Combine(path, "config.yaml");
+            return $"this is a folder; a YAML file is expected{(File.Exists(ofRun) ? $", such as {ofRun}" : "")}.";
         }
 
         return Directory.Exists(folder)

@@ -60,7 +60,18 @@ public static class SettingCheck
 
     internal static string OutOfRange(string text, SettingAttribute setting) => string.Create(
         CultureInfo.InvariantCulture,
-        $"{text} is out of range; it must be {(double.IsPositiveInfinity(setting.Max) ? FormattableString.Invariant($"at least {setting.Min}") : FormattableString.Invariant($"from {setting.Min} to {setting.Max}"))}.");
+        $"{text} is out of range; it must be {Bounds(setting.Min, setting.Max)}.");
+
+    /// <summary>The bounds of a number in words.</summary>
+    /// <param name="least">The least; next to 0 where 0 alone is too little.</param>
+    /// <param name="most">The most; infinite where there is none.</param>
+    public static string Bounds(double least, double most)
+    {
+        var above = least is > 0 and < 1e-3;
+        return double.IsPositiveInfinity(most)
+            ? above ? "above 0" : FormattableString.Invariant($"at least {least}")
+            : above ? FormattableString.Invariant($"above 0, and at most {most}") : FormattableString.Invariant($"from {least} to {most}");
+    }
 
     private static void Throw(List<ConfigProblem> problems)
     {

@@ -23,6 +23,12 @@ public static partial class UserPath
     {
         ArgumentNullException.ThrowIfNull(path);
         (expanded, problem) = (path, "");
+        if (path.AsSpan().IndexOfAnyInRange('\0', '\x1f') is >= 0 and var at)
+        {
+            problem = $"'{path[..at]}...': a character follows that no path has. In double quotes a backslash begins such characters; write / or single quotes.";
+            return false;
+        }
+
         var missing = "";
         var text = Variable().Replace(path, found =>
         {

@@ -44,7 +44,7 @@ internal sealed class YamlSource
             return new ConfigProblem(place, "", $"'{assignment}' is not a setting; write it as key=value, such as training.max_steps=10.");
         }
 
-        var (key, text) = (assignment[..equals], assignment[(equals + 1)..]);
+        var (key, text) = (assignment[..equals].Trim(), assignment[(equals + 1)..]);
         YamlNode value;
         try
         {
@@ -82,15 +82,20 @@ internal sealed class YamlSource
         }
         catch (YamlException e)
         {
-            var message = e.InnerException?.Message ?? e.Message;
-            throw new ConfigException([new ConfigProblem(
-                string.Create(CultureInfo.InvariantCulture, $"{path}:{e.Start.Line}:{e.Start.Column}"), "", $"this is not valid YAML: {message}")]);
+            var message = (e.InnerException?.Message ?? e.Message).TrimEnd('.');
+            throw Invalid(path, message.StartsWith("Duplicate", StringComparison.Ordinal) ? "" : text, (e.Start.Line, e.Start.Column), $"this is not valid YAML: {message}.");
         }
         catch (InvalidOperationException)
         {
             // YamlDotNet's scanner ends so on some unclosed brackets, and does not tell where.
-            throw new ConfigException([new ConfigProblem($"{path}:1:1", "", "this is not valid YAML; is a bracket or a quote left open?")]);
+            throw Invalid(path, text, (1, 1), "this is not valid YAML; is a bracket or a quote left open?");
         }
+    }
+
+    private static ConfigException Invalid(string path, string text, (long Line, long Column) place, string message)
+    {
+        (place, message) = YamlSlips.Find(text) ?? (place, message);
+        return new ConfigException([new ConfigProblem(string.Create(CultureInfo.InvariantCulture, $"{path}:{place.Line}:{place.Column}"), "", message)]);
     }
 
     private ConfigProblem? Put(string key, YamlNode value)

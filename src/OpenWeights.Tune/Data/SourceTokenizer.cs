@@ -104,10 +104,11 @@ internal sealed class SourceTokenizer
         var bad = new List<string>();
         foreach (var raw in batch)
         {
-            DataRow row;
+            DataRow row, asRead;
             try
             {
-                row = _fields.Apply(raw.Parse());
+                asRead = raw.Parse();
+                row = _fields.Apply(asRead);
             }
             catch (InvalidDataException e)
             {
@@ -115,7 +116,7 @@ internal sealed class SourceTokenizer
                 continue;
             }
 
-            return RowFormats.Find(_source.Format, row);
+            return RowFormats.Find(_source.Format, row, asRead);
         }
 
         bad.ForEach(Bad);

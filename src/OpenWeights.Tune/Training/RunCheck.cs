@@ -86,7 +86,10 @@ public static class RunCheck
         }
         catch (FileNotFoundException)
         {
-            return file.NotThere(key, written);
+            var problem = file.NotThere(key, written);
+            return HubName.IsName(written) && Path.GetExtension(written).Length == 0
+                ? problem with { Message = $"{problem.Message} (Data sets of the Hugging Face Hub are not downloaded; get the files, Parquet or JSON lines, and name them here.)" }
+                : problem;
         }
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)
         {

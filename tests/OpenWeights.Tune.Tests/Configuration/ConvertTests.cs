@@ -51,6 +51,17 @@ public sealed class ConvertTests
         Assert.That(left, Has.None.EqualTo("lora_model_dir"), "what is left empty says nothing");
     }
 
+    [TestCase("[assistant]", false)]
+    [TestCase("[assistant, user]", true)]
+    public void What_says_no_more_than_what_is_written_out_is_not_listed(string roles, bool listed)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("axolotl.yml", $"base_model: m\nsequence_len: 100\nmicro_batch_size: 1\ndatasets:\n  - {{ path: rows.jsonl, type: chat_template, roles_to_train: {roles} }}\ngradient_checkpointing_kwargs: {{ use_reentrant: false }}\n");
+        var left = ConfigConverter.Convert(path).LeftOut;
+        Assert.That(left.Any(static l => l.Name == "datasets[0].roles_to_train"), Is.EqualTo(listed));
+        Assert.That(left.Single(static l => l.Name == "gradient_checkpointing_kwargs.use_reentrant").Why, Is.EqualTo("checkpointing has no further settings here."));
+    }
+
     [Test]
     public void LLaMA_Factorys_settings_and_data_sets_are_ours()
     {

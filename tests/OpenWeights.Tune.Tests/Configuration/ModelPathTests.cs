@@ -47,7 +47,7 @@ public sealed class ModelPathTests
     {
         using var folder = new TemporaryFolder();
         _ = Directory.CreateDirectory(folder.At("tiny"));
-        Assert.That(() => ModelPath.Resolve(folder.At("tiney")), Throws.InstanceOf<DirectoryNotFoundException>().With.Message.Contains("Did you mean tiny?"));
+        Assert.That(() => ModelPath.Resolve(folder.At("tiney")), Throws.InstanceOf<DirectoryNotFoundException>().With.Message.Contains($"Did you mean {folder.At("tiny")}?"));
         Assert.That(() => ModelPath.Resolve("runs/none-of-that-name"), Throws.InstanceOf<DirectoryNotFoundException>().With.Message.Contains("hub:runs/none-of-that-name"));
     }
 

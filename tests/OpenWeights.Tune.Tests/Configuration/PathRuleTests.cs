@@ -29,6 +29,7 @@ public sealed class PathRuleTests
     [TestCase("runs/~/x", "a folder of that name is refused")]
     [TestCase("~nobody-of-that-name/x", "your own home folder")]
     [TestCase("${NO_SUCH_VARIABLE_OF_OWT}/x", "NO_SUCH_VARIABLE_OF_OWT is not set")]
+    [TestCase("\"runs\\better\"", "In double quotes a backslash begins such characters; write / or single quotes.")]
     public void What_is_no_home_folder_and_no_variable_is_refused_at_its_place(string output, string told)
     {
         using var folder = new TemporaryFolder();

@@ -29,6 +29,32 @@ public sealed class RunCheckTests
         Assert.That(() => TrainingRun.Prepare(RunConfigFile.Read(path, []), new SilentListener()), Throws.InstanceOf<InvalidDataException>().Or.InstanceOf<ArgumentException>(), "the run itself refuses it too");
     }
 
+    [TestCase("tatsu-lab/alpaca", "Data sets of the Hugging Face Hub are not downloaded; get the files")]
+    [TestCase("\u201crows.jsonl\u201d", "Its quotation marks are typographic ones")]
+    public void Rows_that_are_nowhere_are_told_with_what_was_meant(string train, string told)
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        var path = folder.Write("train.yaml", $"output_dir: x\nmodel: {{ path: model, device: cpu }}\ndata: {{ train: {train} }}\n");
+        Assert.That(RunCheck.Problems(RunConfigFile.Open(path, [])).Select(static p => p.ToString()), Has.One.Contains(":3:16: data.train.0.path: ").And.One.Contains(told));
+    }
+
+    [Test]
+    public void The_columns_of_the_file_are_told_where_fields_names_too_few_and_question_and_answer_can_be_named()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        folder.Write("rows.csv", "Nummer;Frage;Antwort\n1;a?;b\n");
+        string Problems(string fields)
+        {
+            var path = folder.Write("train.yaml", $"output_dir: x\nmodel: {{ path: model, device: cpu }}\ndata: {{ train: {{ path: rows.csv, fields: {fields} }} }}\n");
+            return Assert.Throws<InvalidDataException>(() => TrainingRun.Prepare(RunConfigFile.Read(path, []), new SilentListener()))!.Message;
+        }
+
+        Assert.That(Problems("{ prompt: Frage }"), Does.Contain("its keys are Nummer, Frage, Antwort, of which the setting fields makes prompt alone."));
+        Assert.That(Problems("{ question: Frage, answer: Antworten }"), Does.Contain("the config says that answer is \"Antworten\"").And.Contain("it has Nummer, Frage, Antwort."));
+    }
+
     [Test]
     public void Modules_are_told_where_the_weights_are_not_here_yet()
     {

@@ -72,6 +72,39 @@ public sealed class RunConfigTests
         }));
     }
 
+    [TestCase("model:\n\tpath: base\n", ":2:1: this is not valid YAML: a tab indents this line")]
+    [TestCase("a: 1\nmodel: { path: base\ndata: { train: rows.jsonl }\n", ":2:8: this is not valid YAML: '{' is not closed")]
+    [TestCase("a: 'it [is' # { here\nb: [ c, d{e, \"f]\"\n", ":2:4: this is not valid YAML: '[' is not closed")]
+    [TestCase("a: 1\nb: \"C:\\models\"\n", ":2:7: this is not valid YAML: in double quotes a backslash begins an escape, and \\m is none here")]
+    [TestCase("a: \"\\x\"\n", ":1:5: this is not valid YAML: in double quotes")]
+    [TestCase("a: \"x [ {\"\na: 2\n", ":2:1: this is not valid YAML: Duplicate key a.")]
+    public void A_slip_that_leaves_no_YAML_is_told_at_its_own_place(string text, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", text);
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(path + told));
+    }
+
+    [TestCase("adapter: { r: \"8\" }", "adapter.r: a whole number is expected, and quotes make a text of it; write 8 without them.")]
+    [TestCase("training: { learning_rate: '2e-4' }", "training.learning_rate: a number is expected, and quotes make a text of it; write 2e-4 without them.")]
+    [TestCase("training: { learning_rate: \"fast\" }", "training.learning_rate: a number is expected, not 'fast'.")]
+    [TestCase("evaluation: { keep_best: \"true\" }", "evaluation.keep_best: true or false is expected, and quotes make a text of it; write true without them.")]
+    [TestCase("adapter: { target_modules: q_proj,v_proj }", "adapter.v_proj: there is no such setting. Within braces a comma ends a value; several values are a list in brackets: [q_proj, v_proj].")]
+    [TestCase("training: { epochs: 0 }", "training.epochs: 0 is out of range; it must be above 0.")]
+    public void A_value_that_is_written_otherwise_than_meant_is_told_how_to_write(string setting, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", $"{Smallest}\n{setting}\n");
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(told));
+    }
+
+    [Test]
+    public void Spaces_around_the_equals_sign_of_the_command_line_count_for_nothing()
+    {
+        using var folder = new TemporaryFolder();
+        Assert.That(RunConfigFile.Read(folder.Write("train.yaml", Smallest), ["training.max_steps = 10"]).Training.MaxSteps, Is.EqualTo(10));
+    }
+
     [Test]
     public void Settings_of_the_command_line_replace_the_files()
     {

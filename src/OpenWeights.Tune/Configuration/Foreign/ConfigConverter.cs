@@ -64,7 +64,8 @@ public sealed class ConfigConverter
         var name = Name(key);
         if (name?.Ours is not { } ours)
         {
-            _result.Leave(key, name?.None ?? "this program knows no such setting.");
+            // What is said of a section is true of what stands in it.
+            _result.Leave(key, name?.None ?? Name(key.Split('.')[0])?.None ?? "this program knows no such setting.");
             return;
         }
 

@@ -30,9 +30,12 @@ internal static class ForeignDataSets
                 Put(result, key + ".roles", Map(roles.Children.Select(static p => (Ours: p.Key.Text() ?? "", Theirs: p.Value.Texts().FirstOrDefault() ?? p.Value.Text() ?? ""))), $"{from}.roles");
             }
 
-            LeaveRest(set, ["path", "data_files", "type", "ds_type", "field_messages", "message_property_mappings", "message_field_role", "message_field_content", "field", "roles"], from, result);
+            LeaveRest(set, ["path", "data_files", "type", "ds_type", "field_messages", "message_property_mappings", "message_field_role", "message_field_content", "field", "roles", .. TrainsAnswers(set) ? ["roles_to_train"] : Array.Empty<string>()], from, result);
         }
     }
+
+    // What data.train_on: assistant, which is written out, says too.
+    private static bool TrainsAnswers(YamlNode set) => set.Get("roles_to_train").Texts().All(static r => r is "assistant" or "gpt");
 
     internal static void LlamaFactory(YamlMappingNode root, string name, string ours, string folder, string? limit, ConvertedConfig result)
     {

@@ -12,7 +12,10 @@ public static class RowFormats
 
     /// <summary>The format of a name, or for "auto" the one that a file's first row looks like.</summary>
     /// <exception cref="InvalidDataException">No format looks like the row.</exception>
-    public static IRowFormat Find(string name, DataRow first)
+    public static IRowFormat Find(string name, DataRow first) => Find(name, first, first);
+
+    /// <summary>The same of a row whose fields were given other names.</summary>
+    internal static IRowFormat Find(string name, DataRow first, DataRow asRead)
     {
         ArgumentNullException.ThrowIfNull(first);
         var format = s_formats.FirstOrDefault(f => name == "auto" ? f.Recognizes(first.Json) : f.Name == name);
@@ -22,9 +25,11 @@ public static class RowFormats
         }
 
         return format ?? throw first.Error(
-            $"the format of this row is not known; its keys are {string.Join(", ", first.Json.Select(static p => p.Key).Take(30))}. Known are messages or conversations (chat), instruction and output, "
-            + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; the data set's setting fields says what they are called here, such as `fields: { prompt: ask, completion: reply }`.");
+            $"the format of this row is not known; its keys are {Keys(asRead)}{(ReferenceEquals(first, asRead) ? "" : $", of which the setting fields makes {Keys(first)} alone")}. Known are messages or conversations (chat), instruction and output, "
+            + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; the data set's setting fields says what they are called here, such as `fields: { prompt: ask, completion: reply }`, or --field prompt=ask --field completion=reply of a command.");
     }
+
+    private static string Keys(DataRow row) => string.Join(", ", row.Json.Select(static p => p.Key).Take(30));
 }
 
 /// <summary>A shape that rows of data files come in.</summary>

@@ -50,12 +50,12 @@ internal static class ToolCalls
             functions.Select(static f => f?["function"]?["name"]?.ToString()).FirstOrDefault(n => n is not null && !text.Contains(n, StringComparison.Ordinal));
         if (Missing(messages.SelectMany(static m => m!["tool_calls"] as JsonArray ?? [])) is { } call)
         {
-            throw row.Error($"the model's chat template does not write tool calls; the call of {call} would be lost. Use a model whose template does, or write the call into the content.");
+            throw row.Error($"the model's chat template does not write tool calls; the call of {call} would be lost. Take a template that does (model.chat_template: FILE.jinja) or a model that has one, or write the call into the content.");
         }
 
         if (Missing(tools ?? []) is { } tool)
         {
-            throw row.Error($"the model's chat template does not write tools; {tool} would be lost. Use a model whose template does, or describe the tools in the system's message.");
+            throw row.Error($"the model's chat template does not write tools; {tool} would be lost. Take a template that does (model.chat_template: FILE.jinja) or a model that has one, or describe the tools in the system's message.");
         }
     }
 }
