@@ -1,7 +1,6 @@
 using System.Globalization;
 using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Training.Recording;
