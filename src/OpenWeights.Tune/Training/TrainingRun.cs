@@ -2,7 +2,6 @@ using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
@@ -66,14 +65,8 @@ public sealed class TrainingRun : IDisposable
         return new TrainingRun(draft, draft.LoadModel(listener), listener);
     }
 
-    /// <summary>Rows as the model will read them.</summary>
-    public IReadOnlyList<TokenRow> Rows => _draft.Data.Train.Rows;
-
     /// <summary>The model, with its adapter on.</summary>
     public CausalLanguageModel Model => _trained.Model;
-
-    /// <summary>Makes token rows of texts, and holds the tokenizer.</summary>
-    public RowTokenizer RowTokenizer => _draft.RowTokenizer;
 
     /// <summary>What came of the run; null before its end.</summary>
     public RunResult? Result { get; private set; }
