@@ -48,15 +48,14 @@ internal static class EvaluateCommand
     private static int Run(ParseResult arguments)
     {
         using var session = s_model.Open(arguments);
-        var section = new DataSection { MaxLength = arguments.GetValue(s_maxLength) ?? int.MaxValue, OverLength = arguments.GetValue(s_overLength)!, BadRows = arguments.GetValue(s_badRows)!, UntrainedRows = arguments.GetValue(s_untrained)! };
-        var rows = DataSet.Read(
-            [s_rows.Read(arguments, arguments.GetValue(s_data)!)],
+        var section = new DataSection { Train = [s_rows.Read(arguments, arguments.GetValue(s_data)!)], Packing = false, MaxLength = arguments.GetValue(s_maxLength) ?? int.MaxValue, OverLength = arguments.GetValue(s_overLength)!, BadRows = arguments.GetValue(s_badRows)!, UntrainedRows = arguments.GetValue(s_untrained)! };
+        var rows = RunData.Read(
             section,
             new RowTokenizer(session.Loaded.Folder.FolderPath, arguments.GetValue(s_trainOn)!, session.ChatTemplate),
             session.Model.Config.VocabularySize,
-            pack: false,
-            arguments.GetValue(s_maxPositions) is { } most ? new ContextLimit(most, "--max-positions") : ContextLimit.Of(session.Model.Config),
-            s_words);
+            seed: 0,
+            room: arguments.GetValue(s_maxPositions) is { } most ? new ContextLimit(most, "--max-positions") : ContextLimit.Of(session.Model.Config),
+            words: s_words).Train;
         foreach (var warning in rows.Report.Warnings)
         {
             Console.Error.WriteLine($"warning: {warning}");

@@ -156,7 +156,7 @@ internal sealed class RunConsole : IRunListener
             return;
         }
 
-        Console.Out.WriteLine($"the run is finished after {result.LastStep} steps, and its {result.Name} is in {result.Folder}; nothing was done. Raise training.max_steps or training.epochs to go on with it, or give --overwrite in the place of --resume to start over.");
+        Console.Out.WriteLine($"{result.NothingToDo}, or give --overwrite in the place of --resume to start over.");
     }
 
     /// <summary>What came of the run, on stdout.</summary>

@@ -35,7 +35,7 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
     /// <summary>The rows of a store within the limits.</summary>
     internal RowSlices Apply(TokenStore store)
     {
-        var kept = new RowSlices(store);
+        var kept = new RowSlices();
         for (int row = 0, together; row < store.Count; row += together)
         {
             // Of a pair both answers stay, or none.
@@ -120,18 +120,18 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
         }
     }
 
-    private void AddTrained(RowSlices kept, RowSlice view)
+    private void AddTrained(RowSlices kept, RowSlice slice)
     {
-        if (view.Targets > 0)
+        if (slice.Targets > 0)
         {
-            kept.Add(view);
+            kept.Add(slice);
             return;
         }
 
         Untrained++;
         if (_untrainedPlaces.Count < ExamplesTold)
         {
-            _untrainedPlaces.Add(view.Store.Place(view.Row));
+            _untrainedPlaces.Add(slice.Store.Place(slice.Row));
         }
     }
 

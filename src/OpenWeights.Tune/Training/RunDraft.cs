@@ -1,4 +1,5 @@
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Batches;
@@ -48,7 +49,7 @@ public sealed class RunDraft
     internal long TotalSteps { get; }
 
     /// <summary>What the run will do.</summary>
-    public RunPlan Plan => new()
+    public RunPlan Plan => field ??= new()
     {
         Config = Config,
         ModelType = Memory.ModelType,
@@ -104,9 +105,9 @@ public sealed class RunDraft
             listener.Warn(warning);
         }
 
-        if (config.Adapter is not null && !data.Train.Report.IsTokenized && EndTokens.OfTemplate(tokenizer.Tokenizer) is { } turn && !folder.EosTokenIds.Contains(turn) && turn != tokenizer.Tokenizer.EosToken)
+        if (config.Adapter is not null && !data.Train.Report.IsTokenized && UnknownTurnEnd(tokenizer.Tokenizer, folder) is { } turnEnd)
         {
-            listener.Warn($"the chat template ends turns with {tokenizer.Tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the configs of the base name as an end of text; here it ends answers all the same, and a merged model says so, but whatever serves the adapter over the base must be told.");
+            listener.Warn(turnEnd);
         }
 
         (config, data) = RunDefaults.Fit(config, data);
@@ -124,6 +125,29 @@ public sealed class RunDraft
         return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said);
     }
 
+    /// <summary>Reads the weights, and puts on them what is trained.</summary>
+    /// <param name="listener">Is told what happens.</param>
+    /// <exception cref="InvalidDataException">The model or the adapter is wrong.</exception>
+    /// <exception cref="IOException">A file is missing or cannot be read.</exception>
+    public ITrainedModel LoadModel(IRunListener listener)
+    {
+        ArgumentNullException.ThrowIfNull(listener);
+        listener.Stage("reading the model");
+        var trained = TrainedModel.Load(Config, ModelPath, Device, warning =>
+        {
+            if (!Said.Contains(warning))
+            {
+                listener.Warn(warning);
+            }
+        });
+        if (Config.Training.Offload != "none" && Device.type == TorchSharp.DeviceType.CPU)
+        {
+            listener.Warn("training.offload changes nothing in a run on the CPU: everything is in its memory already.");
+        }
+
+        return trained;
+    }
+
     /// <summary>That the run does not fit into the memory that is free, with the smallest change that makes it fit; null where it fits.</summary>
     public ConfigProblem? MemoryProblem => Memory.Fits ? null : new ConfigProblem("", "", $"{Memory.TooLarge} owt train --force trains anyway.");
 
@@ -136,4 +160,10 @@ public sealed class RunDraft
             throw new ConfigException([problem]);
         }
     }
+
+    // A token that ends turns, and of which whoever serves the adapter cannot know.
+    private static string? UnknownTurnEnd(ITokenizer tokenizer, ModelFolder folder) =>
+        EndTokens.OfTemplate(tokenizer) is { } turn && !folder.EosTokenIds.Contains(turn) && turn != tokenizer.EosToken
+            ? $"the chat template ends turns with {tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the configs of the base name as an end of text; here it ends answers all the same, and a merged model says so, but whatever serves the adapter over the base must be told."
+            : null;
 }

@@ -20,6 +20,11 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
     /// <summary>adapter or model.</summary>
     public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Folder));
 
+    /// <summary>That a run that is to go on has come to its end before, and what would make it go on.</summary>
+    public string NothingToDo => string.Create(
+        CultureInfo.InvariantCulture,
+        $"the run is finished after {LastStep} steps, and its {Name} is in {Folder}; nothing was done. Raise training.max_steps or training.epochs to go on with it");
+
     /// <summary>Which step the result is of, where there is a choice; else null.</summary>
     public string? Choice
     {

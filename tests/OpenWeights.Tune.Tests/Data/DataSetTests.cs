@@ -83,5 +83,5 @@ public sealed class DataSetTests
     }
 
     private static DataSet Read(string path, DataSection section) =>
-        DataSet.Read([new DataSource { Path = path }], section, new RowTokenizer(Path.GetDirectoryName(path)!, "assistant"), TinyModel.Vocabulary, pack: true);
+        RunData.Read(section with { Train = [new DataSource { Path = path }] }, new RowTokenizer(Path.GetDirectoryName(path)!, "assistant"), TinyModel.Vocabulary, seed: 0).Train;
 }

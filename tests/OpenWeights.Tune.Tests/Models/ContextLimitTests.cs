@@ -50,14 +50,11 @@ public sealed class ContextLimitTests
             () => TrainingRun.Prepare(config, new SilentListener()),
             Throws.InstanceOf<InvalidDataException>().With.Message.Contains("1 of 2 rows is longer than the model allows (128 tokens, by max_position_embeddings in its config.json)")
                 .And.Message.Contains("rows.jsonl:1 (200)").And.Message.Contains("data.over_length").And.Message.Contains("model.max_positions").And.Message.Not.Contains("Raise data.max_length"));
-        using (var cut = TrainingRun.Prepare(config with { Data = config.Data with { OverLength = "truncate" } }, new SilentListener()))
-        {
-            Assert.That(cut.Rows.Max(static r => r.Ids.Length), Is.EqualTo(128));
-            Assert.That(cut.Plan.Train.Changes(2048), Has.One.Contains("cut to 128 tokens"));
-        }
-
-        using var whole = TrainingRun.Prepare(config with { Model = config.Model with { MaxPositions = 256 } }, new SilentListener());
-        Assert.That(whole.Rows.Max(static r => r.Ids.Length), Is.EqualTo(200));
+        var cut = RunDraft.Read(config with { Data = config.Data with { OverLength = "truncate" } }, new SilentListener());
+        Assert.That(cut.Data.Train.Rows.Max(static r => r.Ids.Length), Is.EqualTo(128));
+        Assert.That(cut.Plan.Train.Changes(2048), Has.One.Contains("cut to 128 tokens"));
+        var whole = RunDraft.Read(config with { Model = config.Model with { MaxPositions = 256 } }, new SilentListener());
+        Assert.That(whole.Data.Train.Rows.Max(static r => r.Ids.Length), Is.EqualTo(200));
     }
 
     [Test]

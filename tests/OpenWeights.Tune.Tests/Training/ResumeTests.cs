@@ -144,14 +144,33 @@ public sealed class ResumeTests
         var config = Config(folder, "run", adapter: true) with { Checkpoint = new CheckpointSection { EverySteps = 0 } };
         _ = Run(config, new SilentListener(), resume: false);
         Assert.That(() => RunFolder.RequireFree(config, resume: false, overwrite: false), Throws.InstanceOf<ConfigException>().With.Message.Contains("finished run").And.Message.Contains("--overwrite"));
-        foreach (var resume in new[] { false, true })
-        {
-            Assert.That(() => Run(config, new SilentListener(), resume), Throws.InstanceOf<ConfigException>().With.Message.Contains("--overwrite"));
-        }
-
+        Assert.That(() => Run(config, new SilentListener(), resume: false), Throws.InstanceOf<ConfigException>().With.Message.Contains("--overwrite"));
+        var longer = config with { Training = config.Training with { MaxSteps = 12 } };
+        Assert.That(() => Run(longer, new SilentListener(), resume: true), Throws.InstanceOf<ConfigException>().With.Message.Contains("--overwrite"), "there is no checkpoint to go on from");
         Assert.That(File.Exists(folder.At("run", "adapter", "adapter_model.safetensors")));
         using var again = TrainingRun.Prepare(config, new SilentListener());
         Assert.That(again.Run(resume: false, overwrite: true, "test", CancellationToken.None), Is.Not.Null);
+    }
+
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void Going_on_with_a_finished_run_changes_no_file_and_takes_no_step_until_more_is_asked_for()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder, "run", adapter: true) with { Checkpoint = new CheckpointSection { EverySteps = 5 } };
+        var first = Run(config, new SilentListener(), resume: false);
+        Dictionary<string, (DateTime, string)> Files() => Directory.EnumerateFiles(folder.At("run"), "*", SearchOption.AllDirectories)
+            .ToDictionary(static f => f, static f => (File.GetLastWriteTimeUtc(f), Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(f)))));
+        var before = Files();
+        var listener = new SilentListener();
+        Assert.That(Run(config, listener, resume: true), Is.EqualTo(first));
+        Assert.That(Files(), Is.EqualTo(before));
+        Assert.That(listener.Steps, Is.Empty);
+        Assert.That(listener.Warnings, Has.One.Contains("finished after 10 steps").And.One.Contains("nothing was done"));
+
+        listener = new SilentListener();
+        Assert.That(Run(config with { Training = config.Training with { MaxSteps = 12 } }, listener, resume: true), Is.EqualTo(first));
+        Assert.That(listener.Steps.Select(static s => s.Step), Is.EqualTo(new[] { 11, 12 }));
     }
 
     [Test]

@@ -6,11 +6,11 @@ namespace OpenWeights.Tune.Data.Batches;
 /// <summary>Rows that are read when they are asked for, packed or as they are, and whose lengths are known without that.</summary>
 public sealed class RowList : IReadOnlyList<TokenRow>
 {
-    private readonly IReadOnlyList<RowSlice> _slices;
+    private readonly RowSlices _slices;
     private readonly int[][]? _bins;
 
     // Which of the slices share a row of the list, or null where each has its own.
-    internal RowList(IReadOnlyList<RowSlice> slices, int[][]? bins) => (_slices, _bins) = (slices, bins);
+    internal RowList(RowSlices slices, int[][]? bins) => (_slices, _bins) = (slices, bins);
 
     /// <inheritdoc/>
     public int Count => _bins?.Length ?? _slices.Count;

@@ -2,10 +2,11 @@ using System.Collections;
 
 namespace OpenWeights.Tune.Data.Tokens;
 
-/// <summary>Rows of one store, or parts of them, in an order: four bytes a row, and twelve once one is a part.</summary>
-/// <param name="store">The store.</param>
-internal sealed class RowSlices(TokenStore store) : IReadOnlyList<RowSlice>
+/// <summary>Rows of stores, or parts of them, in an order: six bytes a row, and fourteen once one is a part.</summary>
+internal sealed class RowSlices : IReadOnlyList<RowSlice>
 {
+    private readonly List<TokenStore> _stores = [];
+    private readonly List<ushort> _storeOf = [];
     private readonly List<int> _rows = [];
     private List<(int Start, int Length)>? _parts;
 
@@ -15,29 +16,35 @@ internal sealed class RowSlices(TokenStore store) : IReadOnlyList<RowSlice>
     {
         get
         {
-            var row = _rows[index];
-            return _parts is null ? new RowSlice(store, row, 0, store.Entry(row).Tokens) : new RowSlice(store, row, _parts[index].Start, _parts[index].Length);
+            var (store, row) = (_stores[_storeOf[index]], _rows[index]);
+            var (start, length) = _parts is null ? (0, store.Entry(row).Tokens) : _parts[index];
+            return new RowSlice(store, row, start, length);
         }
     }
 
-    /// <summary>Whether two rows stand together, the answer that was chosen and the one that was rejected.</summary>
-    internal bool IsPair(int index) => store.Entry(_rows[index]).Role == RowRole.Chosen;
-
     /// <summary>Adds a row or a part of one.</summary>
-    internal void Add(RowSlice view)
+    internal void Add(RowSlice slice)
     {
-        if (_parts is null && !view.IsWhole)
+        if (_parts is null && !slice.IsWhole)
         {
-            _parts = [.. _rows.Select(r => (0, store.Entry(r).Tokens))];
+            _parts = [.. this.Select(static s => (0, s.Length))];
         }
 
-        _rows.Add(view.Row);
-        _parts?.Add((view.Start, view.Length));
+        if (_stores.IndexOf(slice.Store) is not (>= 0 and var store))
+        {
+            store = _stores.Count;
+            _stores.Add(slice.Store);
+        }
+
+        _storeOf.Add(checked((ushort)store));
+        _rows.Add(slice.Row);
+        _parts?.Add((slice.Start, slice.Length));
     }
 
     /// <summary>Takes the last rows away.</summary>
     internal void CutTo(int count)
     {
+        _storeOf.RemoveRange(count, _storeOf.Count - count);
         _rows.RemoveRange(count, _rows.Count - count);
         _parts?.RemoveRange(count, _parts.Count - count);
     }
@@ -45,12 +52,12 @@ internal sealed class RowSlices(TokenStore store) : IReadOnlyList<RowSlice>
     /// <summary>The rows of which something holds.</summary>
     internal RowSlices Where(Func<RowSlice, bool> holds)
     {
-        var kept = new RowSlices(store);
-        foreach (var view in this)
+        var kept = new RowSlices();
+        foreach (var slice in this)
         {
-            if (holds(view))
+            if (holds(slice))
             {
-                kept.Add(view);
+                kept.Add(slice);
             }
         }
 
@@ -77,6 +84,9 @@ internal readonly record struct RowSlice(TokenStore Store, int Row, int Start, i
 {
     /// <summary>Whether it is the whole row.</summary>
     internal bool IsWhole => Length == Store.Entry(Row).Tokens;
+
+    /// <summary>What the row is for.</summary>
+    internal RowRole Role => Store.Entry(Row).Role;
 
     /// <summary>The number of tokens that are predicted.</summary>
     internal int Targets => Store.Targets(Row, Start, Length);

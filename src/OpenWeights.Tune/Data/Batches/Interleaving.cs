@@ -1,28 +1,18 @@
-using System.Collections;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Batches;
 
 /// <summary>Rows of several data sets in one order.</summary>
-internal sealed class InterleavedRows : IReadOnlyList<RowSlice>
+internal static class Interleaving
 {
     // 2 to the power of -53: makes a number below 1 of 53 bits.
     private const double Unit = 1.0 / (1L << 53);
-    private readonly IReadOnlyList<RowSlices> _sets;
-    private readonly ushort[] _setOf;
-    private readonly int[] _rowOf;
-
-    private InterleavedRows(IReadOnlyList<RowSlices> sets, ushort[] setOf, int[] rowOf) => (_sets, _setOf, _rowOf) = (sets, setOf, rowOf);
-
-    public int Count => _rowOf.Length;
-
-    public RowSlice this[int index] => _sets[_setOf[index]][_rowOf[index]];
 
     /// <summary>The rows of data sets, each data set's as often as its weight and repeat say and in its own order, the data sets mixed evenly.</summary>
     /// <param name="sets">The data sets.</param>
     /// <param name="seed">Decides which rows a weight that is no whole number repeats, and which data set begins.</param>
-    internal static IReadOnlyList<RowSlice> Weighted(IReadOnlyList<(DataSource Source, RowSlices Rows)> sets, long seed)
+    internal static RowSlices Weighted(IReadOnlyList<(DataSource Source, RowSlices Rows)> sets, long seed)
     {
         if (sets is [({ Weight: 1, Repeat: 1 }, var alone)])
         {
@@ -30,26 +20,30 @@ internal sealed class InterleavedRows : IReadOnlyList<RowSlice>
         }
 
         int[][] units = [.. sets.Select((s, i) => Repeated(Units(s.Rows), s.Source.Weight * s.Source.Repeat, i, seed))];
-        var total = units.Select((u, s) => u.Sum(r => sets[s].Rows.IsPair(r) ? 2 : 1)).Sum();
-        var (setOf, rowOf, at) = (new ushort[total], new int[total], 0);
+        var mixed = new RowSlices();
         foreach (var (set, unit) in Mixed([.. units.Select(static u => u.Length)], seed))
         {
-            var first = units[set][unit];
-            for (var row = first; row < first + (sets[set].Rows.IsPair(first) ? 2 : 1); row++)
+            var (rows, first) = (sets[set].Rows, units[set][unit]);
+            for (var row = first; row < first + Together(rows, first); row++)
             {
-                (setOf[at], rowOf[at]) = ((ushort)set, row);
-                at++;
+                mixed.Add(rows[row]);
             }
         }
 
-        return new InterleavedRows([.. sets.Select(static s => s.Rows)], setOf, rowOf);
+        return mixed;
     }
 
     /// <summary>The rows of data sets, one data set behind the other.</summary>
-    internal static IReadOnlyList<RowSlice> InTurn(IReadOnlyList<RowSlices> sets) => new InterleavedRows(
-        sets,
-        [.. sets.SelectMany(static (s, i) => Enumerable.Repeat((ushort)i, s.Count))],
-        [.. sets.SelectMany(static s => Enumerable.Range(0, s.Count))]);
+    internal static RowSlices InTurn(IEnumerable<RowSlices> sets)
+    {
+        var all = new RowSlices();
+        foreach (var slice in sets.SelectMany(static s => s))
+        {
+            all.Add(slice);
+        }
+
+        return all;
+    }
 
     /// <summary>
     /// An even mix of lists: item i of the n of a list has its place at (i + u) / n of the whole, where the seed draws u for each list. So
@@ -76,21 +70,14 @@ internal sealed class InterleavedRows : IReadOnlyList<RowSlice>
         }
     }
 
-    public IEnumerator<RowSlice> GetEnumerator()
-    {
-        for (var i = 0; i < Count; i++)
-        {
-            yield return this[i];
-        }
-    }
-
-    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+    // The answer that was chosen and the one that was rejected, which stands behind it, stay together.
+    private static int Together(RowSlices rows, int row) => rows[row].Role == RowRole.Chosen ? 2 : 1;
 
     // The first rows of what stays together.
     private static List<int> Units(RowSlices rows)
     {
         var units = new List<int>(rows.Count);
-        for (var i = 0; i < rows.Count; i += rows.IsPair(i) ? 2 : 1)
+        for (var i = 0; i < rows.Count; i += Together(rows, i))
         {
             units.Add(i);
         }

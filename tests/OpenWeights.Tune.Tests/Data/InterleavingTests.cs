@@ -5,7 +5,7 @@ using OpenWeights.Tune.Configuration;
 namespace OpenWeights.Tune.Tests.Data;
 
 /// <summary>Several data sets in one run.</summary>
-public sealed class InterleavedRowsTests
+public sealed class InterleavingTests
 {
     [Test]
     public void Every_stretch_has_of_each_data_set_about_its_share_in_the_data_sets_own_order()

@@ -1,0 +1,42 @@
+using System.Text.Json;
+using OpenWeights.Formats.Files;
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Optimizers;
+using OpenWeights.Tune.Torch;
+
+namespace OpenWeights.Tune.Training.Checkpoints;
+
+/// <summary>What a checkpoint's folder holds: the trained weights, the optimizer's tensors, and state.json.</summary>
+internal static class RunCheckpoint
+{
+    private const string OptimizerName = "optimizer.safetensors";
+    private const string StateName = "state.json";
+    private const string WeightsName = "weights";
+
+    /// <summary>Writes a checkpoint's files.</summary>
+    /// <param name="folder">The checkpoint's folder.</param>
+    /// <param name="trained">What is trained.</param>
+    /// <param name="optimizer">The optimizer.</param>
+    /// <param name="state">Where the run stands.</param>
+    /// <exception cref="IOException">A file cannot be written.</exception>
+    internal static void Write(string folder, ITrainedModel trained, IOptimizer optimizer, TrainerState state)
+    {
+        trained.Save(Path.Combine(folder, WeightsName));
+        SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), [.. optimizer.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
+        AtomicFile.WriteText(Path.Combine(folder, StateName), JsonSerializer.Serialize(state));
+    }
+
+    /// <summary>Puts a checkpoint's weights and optimizer tensors back.</summary>
+    /// <param name="folder">The checkpoint's folder.</param>
+    /// <param name="trained">What is trained.</param>
+    /// <param name="optimizer">The optimizer.</param>
+    /// <returns>Where the run stood.</returns>
+    /// <exception cref="IOException">A file cannot be read.</exception>
+    internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer)
+    {
+        trained.Restore(Path.Combine(folder, WeightsName));
+        using var tensors = SafetensorsFile.Open(Path.Combine(folder, OptimizerName));
+        optimizer.Restore(name => tensors.TryGetTensor(name, out _), name => TensorFiles.Read(tensors, name));
+        return JsonSerializer.Deserialize<TrainerState>(File.ReadAllText(Path.Combine(folder, StateName)))!;
+    }
+}

@@ -1,0 +1,154 @@
+using System.Globalization;
+using OpenWeights.Formats.Files;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Training.Recording;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>What a run measures besides its steps: the eval loss, which step it was lowest at, and answers to some rows.</summary>
+internal sealed class RunEvaluation
+{
+    // Rows in which as many questions as are wanted are looked for.
+    private const int MaxAsked = 4096;
+
+    private readonly RunDraft _draft;
+    private readonly EvaluationSection _settings;
+    private readonly ITrainedModel _trained;
+    private readonly RunFolder _folder;
+    private readonly RunRecorder _recorder;
+    private readonly IRunListener _listener;
+    private readonly EvaluationGenerations? _questions;
+    private readonly BestTracker _best;
+    private long _evaluatedStep;
+
+    /// <summary>The evaluation of a run.</summary>
+    /// <param name="draft">The run.</param>
+    /// <param name="trained">The model.</param>
+    /// <param name="folder">Where the best weights are kept.</param>
+    /// <param name="recorder">Writes down what is measured.</param>
+    /// <param name="listener">Is told of it.</param>
+    /// <param name="reached">Where a run that goes on stood; null for one that begins.</param>
+    internal RunEvaluation(RunDraft draft, ITrainedModel trained, RunFolder folder, RunRecorder recorder, IRunListener listener, TrainerState? reached)
+    {
+        (_draft, _settings, _trained, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, folder, recorder, listener);
+        _best = new BestTracker(_settings.EarlyStoppingMinDelta);
+        if (reached is not null)
+        {
+            _evaluatedStep = reached.EvaluatedStep;
+            _best.Restore(reached);
+        }
+
+        _questions = Questions();
+    }
+
+    /// <summary>Whether the eval loss has not fallen for as long as the config waits.</summary>
+    internal bool StopsEarly => _settings.EarlyStoppingPatience > 0 && _best.WithoutImprovement >= _settings.EarlyStoppingPatience;
+
+    /// <summary>Whether a step is to be followed by an evaluation that it has not had.</summary>
+    internal bool IsDue(long step) =>
+        _draft.Data.Eval is not null && step > _evaluatedStep && (step == _draft.TotalSteps || (_settings.EverySteps > 0 && step % _settings.EverySteps == 0));
+
+    /// <summary>Measures the eval loss, keeps the weights where it is the best so far, and asks some of the questions.</summary>
+    /// <param name="step">The steps done.</param>
+    /// <param name="stop">Leaves the questions out.</param>
+    internal void Run(long step, CancellationToken stop)
+    {
+        var evaluation = Evaluator.Run(_trained.Model, _draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce, step, CancellationToken.None);
+        _recorder.Add(evaluation);
+        _listener.Evaluated(evaluation);
+        _evaluatedStep = step;
+        if (_best.Sees(step, evaluation.Loss) && _settings.KeepBest)
+        {
+            AtomicFolder.Write(_folder.BestPath, _trained.Save, replace: true);
+        }
+
+        if (StopsEarly)
+        {
+            _listener.Warn($"the eval loss has not fallen in {_best.WithoutImprovement} evaluations; the run ends here. It was lowest at step {_best.Step}, {_best.Loss:F4}.");
+        }
+        else if (step < _draft.TotalSteps)
+        {
+            Ask(_questions?.Take(_settings.Samples), step, string.Create(CultureInfo.InvariantCulture, $"step {step}"), stop);
+        }
+    }
+
+    /// <summary>Asks all questions.</summary>
+    /// <param name="step">The steps done.</param>
+    /// <param name="when">When that is, in words.</param>
+    /// <param name="stop">Leaves them out.</param>
+    internal void Ask(long step, string when, CancellationToken stop) => Ask(_questions, step, when, stop);
+
+    /// <summary>Chooses the weights that are the run's result: those of the end, or the best ones, which are put into the model.</summary>
+    /// <param name="lastStep">The steps done.</param>
+    internal RunResult Choose(long lastStep) => new(_folder.ResultPath(_trained.ResultName), ChooseStep(lastStep), lastStep)
+    {
+        BestStep = _best.Loss is null ? null : _best.Step,
+        BestLoss = _best.Loss,
+        BestIsKept = _settings.KeepBest,
+    };
+
+    /// <summary>A trainer's state with what is known here, for a checkpoint.</summary>
+    internal TrainerState AddTo(TrainerState state) => state with
+    {
+        EvaluatedStep = _evaluatedStep,
+        BestLoss = _best.Loss,
+        BestStep = _best.Step,
+        EvaluationsWithoutImprovement = _best.WithoutImprovement,
+    };
+
+    private long ChooseStep(long lastStep)
+    {
+        if (_settings is not { KeepBest: true, Result: "best" } || _best.Loss is null || _best.Step == lastStep)
+        {
+            return lastStep;
+        }
+
+        if (!Directory.Exists(_folder.BestPath))
+        {
+            _listener.Warn($"{_folder.BestPath}, which held the weights of step {_best.Step}, is not there any more; the result is of the last step.");
+            return lastStep;
+        }
+
+        _trained.Restore(_folder.BestPath);
+
+        // What was computed from the weights that were there is forgotten.
+        _trained.Training = false;
+        return _best.Step;
+    }
+
+    private void Ask(EvaluationGenerations? questions, long step, string when, CancellationToken stop)
+    {
+        if (questions is { Count: > 0 } && !stop.IsCancellationRequested)
+        {
+            var answers = questions.Generate(_trained.Model, _settings.MaxNewTokens, CancellationToken.None);
+            var scores = AnswerScores.Of(step, when, answers, questions.Rows);
+            _recorder.Add(scores, answers);
+            _listener.Answered(scores, answers);
+        }
+    }
+
+    // Rows that are not trained on; where there are none, some that are.
+    private EvaluationGenerations? Questions()
+    {
+        var (count, data, config) = (_settings.GenerateRows, _draft.Data, _draft.Config.Data);
+        if (count == 0 || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
+        {
+            return null;
+        }
+
+        var asked = config.Eval.Count > 0 ? EvaluationRows.Eval : data.Eval is not null ? EvaluationRows.HeldBack : EvaluationRows.Trained;
+        var rows = asked == EvaluationRows.Trained ? data.Train : data.Eval!;
+        var places = asked == EvaluationRows.Eval ? null : rows.WholePlaces.Take(MaxAsked + count).ToHashSet();
+        var questions = EvaluationGenerations.Read(
+            asked == EvaluationRows.Eval ? config.Eval : config.Train, _draft.RowTokenizer, count, EndTokens.Of(_draft.Folder, _draft.RowTokenizer.Tokenizer),
+            _trained.Model.Config.MaxPositions - 1, asked, places);
+        if (questions.Count == 0)
+        {
+            _listener.Warn("none of the rows has a prompt to ask the model before and after training (evaluation.generate_rows).");
+        }
+
+        return questions;
+    }
+}
