@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
 
@@ -28,6 +29,7 @@ internal static class CommonSettings
         config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding wants pairs.");
         var maxPositions = config.Int("max_position_embeddings", defaults.MaxPositions);
         var attentionBias = defaults.AttentionBias is { } usual && config.Flag("attention_bias", usual);
+        var epsilon = config.Number("rms_norm_eps", defaults.NormEpsilon);
         return new DecoderConfig
         {
             ModelType = modelType,
@@ -39,7 +41,8 @@ internal static class CommonSettings
             HeadDimension = width,
             VocabularySize = config.Int("vocab_size"),
             MaxPositions = maxPositions,
-            NormEpsilon = config.Number("rms_norm_eps", defaults.NormEpsilon),
+            NormEpsilon = epsilon,
+            Norm = new RmsNormSettings(epsilon),
             Rope = config.Rope(maxPositions, width, defaults.RopeTheta, defaults.PartialRotation, defaults.RopeLayerType, defaults.OriginalMaxPositions),
             TiedEmbeddings = config.Flag("tie_word_embeddings", defaults.TiedEmbeddings),
             QueryKeyValueBias = attentionBias,

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
 
@@ -14,8 +15,7 @@ internal static class GemmaSettings
             "hidden_act", config.Has("hidden_activation") || older is null or "gelu" or "gelu_pytorch_tanh", $"activation '{older}' is not known to this family; gelu_pytorch_tanh is.");
         return decoder with
         {
-            NormAddsOne = true,
-            NormScalesBeforeRounding = true,
+            Norm = new RmsNormSettings(decoder.NormEpsilon, AddsOne: true, ScalesBeforeRounding: true),
             EmbeddingMultiplier = Math.Sqrt(decoder.HiddenSize),
             RoundsEmbeddingMultiplier = true,
         };

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 
@@ -21,22 +20,21 @@ public sealed class MixtralFamily : IModelFamily
     {
         ArgumentNullException.ThrowIfNull(config);
         var decoder = config.Common(ModelType, s_defaults);
-        var mixture = new MixtureConfig
+        var mixture = new MixtureSettings
         {
             ExpertCount = config.Int("num_local_experts", 8),
             ExpertCountSetting = "num_local_experts",
             ExpertsPerToken = config.Int("num_experts_per_tok", 2),
-            IntermediateSize = new Dimension("intermediate_size", decoder.IntermediateSize),
+            Expert = decoder.FeedForward with { Names = new FeedForwardNames("w1", "w3", "w2") },
             NormalizesWeights = true,
             ModuleName = "block_sparse_moe",
-            ExpertNames = new FeedForwardNames("w1", "w3", "w2"),
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
         config.Require("router_jitter_noise", config.Number("router_jitter_noise", 0) == 0, "noise on routers' inputs is not implemented; set it to 0.0.");
         var windowed = decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true));
         return windowed with
         {
-            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => windowed.Layer(i) with { Mixture = mixture })],
+            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => windowed.Layer(i) with { FeedForward = mixture })],
             RouterLossWeight = config.RouterLossWeight(),
         };
     }

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -18,10 +19,11 @@ public sealed class Olmo2Family : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Common(ModelType, s_defaults) with
+        var decoder = config.Common(ModelType, s_defaults);
+        return decoder with
         {
             NormPlacement = NormPlacement.After,
-            NormScalesBeforeRounding = true,
+            Norm = new RmsNormSettings(decoder.NormEpsilon, ScalesBeforeRounding: true),
             QueryKeyNorm = QueryKeyNorm.AllHeads,
         };
     }

@@ -23,19 +23,19 @@ internal static class QwenSettings
     {
         var plain = config.Ints("mlp_only_layers") ?? [];
         var step = config.Int("decoder_sparse_step", 1);
-        var mixture = new MixtureConfig
+        var mixture = new MixtureSettings
         {
             ExpertCount = config.Int("num_experts", config.OptionalInt("num_local_experts", experts)),
             ExpertCountSetting = "num_experts",
             ExpertsPerToken = config.Int("num_experts_per_tok", perToken),
-            IntermediateSize = new Dimension("moe_intermediate_size", config.Int("moe_intermediate_size", inner)),
+            Expert = decoder.FeedForward with { Inner = new Dimension("moe_intermediate_size", config.Int("moe_intermediate_size", inner)) },
             NormalizesWeights = config.Flag("norm_topk_prob"),
-            SharedIntermediateSize = shared is null ? null : new Dimension("shared_expert_intermediate_size", config.Int("shared_expert_intermediate_size", shared)),
+            Shared = shared is null ? null : decoder.FeedForward with { Inner = new Dimension("shared_expert_intermediate_size", config.Int("shared_expert_intermediate_size", shared)) },
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
         return decoder with
         {
-            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => decoder.Layer(i) with { Mixture = !plain.Contains(i) && (i + 1) % step == 0 ? mixture : null })],
+            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => decoder.Layer(i) with { FeedForward = !plain.Contains(i) && (i + 1) % step == 0 ? mixture : null })],
             RouterLossWeight = config.RouterLossWeight(),
         };
     }
@@ -48,6 +48,6 @@ internal static class QwenSettings
     }
 
     /// <summary>Refuses more experts per token than there are.</summary>
-    internal static void RequireExperts(this ConfigReader config, MixtureConfig mixture, string setting) =>
+    internal static void RequireExperts(this ConfigReader config, MixtureSettings mixture, string setting) =>
         config.Require(setting, mixture.ExpertsPerToken <= mixture.ExpertCount, $"{mixture.ExpertsPerToken} is more than {mixture.ExpertCountSetting}, which is {mixture.ExpertCount}.");
 }
