@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -22,15 +23,15 @@ internal static class GemmaSettings
     }
 
     /// <summary>Norms on both sides of each block, and the scales and limits of scores and logits (Gemma 2 and 3).</summary>
-    internal static DecoderConfig WithGemmaScores(this DecoderConfig decoder, ConfigReader config, double? scoreCap, double? logitCap)
+    internal static DecoderConfig WithGemmaScores(this DecoderConfig decoder, ConfigReader config, FamilyFacts facts)
     {
-        var scalar = config.OptionalNumber("query_pre_attn_scalar", 256) ?? throw config.Error("query_pre_attn_scalar", "a number is wanted, not null.");
+        var scalar = config.OptionalNumber("query_pre_attn_scalar", facts.QueryScalar) ?? throw config.Error("query_pre_attn_scalar", "a number is wanted, not null.");
         return decoder with
         {
             NormPlacement = NormPlacement.BeforeAndAfter,
             ScoreMultiplier = 1 / Math.Sqrt(scalar),
-            ScoreSoftCap = config.OptionalNumber("attn_logit_softcapping", scoreCap),
-            LogitSoftCap = config.OptionalNumber("final_logit_softcapping", logitCap),
+            ScoreSoftCap = config.OptionalNumber("attn_logit_softcapping", facts.ScoreSoftCap),
+            LogitSoftCap = config.OptionalNumber("final_logit_softcapping", facts.LogitSoftCap),
         };
     }
 
