@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
@@ -104,7 +105,7 @@ public sealed class ModelFolder
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, ExpertNames.Of(Config["model_type"]?.ToString()));
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.Find(Config["model_type"]?.ToString())?.Experts);
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>

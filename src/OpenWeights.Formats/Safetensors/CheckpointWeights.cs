@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Gguf;
 
 namespace OpenWeights.Formats.Safetensors;
@@ -16,7 +17,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     private readonly Dictionary<string, (IWeightFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
     private readonly List<TensorEntry> tensors = [];
 
-    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, ExpertNames? experts)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, ExpertFacts? experts)
     {
         Location = folder;
         HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
@@ -63,7 +64,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public static CheckpointWeights Open(string folder) => Open(folder, null);
 
     /// <summary>As <see cref="Open(string)"/>; experts that are stored in one tensor are given one by one.</summary>
-    internal static CheckpointWeights Open(string folder, ExpertNames? experts)
+    internal static CheckpointWeights Open(string folder, ExpertFacts? experts)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         if (!Directory.Exists(folder))
@@ -111,7 +112,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         return byName[name].File;
     }
 
-    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, ExpertNames? experts)
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, ExpertFacts? experts)
     {
         var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
         if (missing.Count > 0)

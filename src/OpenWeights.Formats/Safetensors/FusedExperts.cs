@@ -1,5 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Text.RegularExpressions;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Formats.Safetensors;
 
@@ -25,7 +26,7 @@ internal sealed partial class FusedExperts : IWeightFile
     }
 
     /// <summary>The view of a file; the file itself if it has no such tensors.</summary>
-    internal static IWeightFile View(IWeightFile file, ExpertNames names)
+    internal static IWeightFile View(IWeightFile file, ExpertFacts names)
     {
         var pieces = file.Tensors.SelectMany(entry => Pieces(entry, names)).ToList();
         return pieces.TrueForAll(piece => piece.Entry.Name == piece.Source) ? file : new FusedExperts(file, pieces);
@@ -51,7 +52,7 @@ internal sealed partial class FusedExperts : IWeightFile
 
     public void Dispose() => file.Dispose();
 
-    private static IEnumerable<Piece> Pieces(TensorEntry entry, ExpertNames names)
+    private static IEnumerable<Piece> Pieces(TensorEntry entry, ExpertFacts names)
     {
         var module = entry.Name.Replace(".mlp.", $".{names.Module}.", StringComparison.Ordinal);
         var match = FusedName().Match(module);
@@ -88,24 +89,4 @@ internal sealed partial class FusedExperts : IWeightFile
     private static partial Regex FusedName();
 
     private sealed record Piece(string Source, long Offset, TensorEntry Entry);
-}
-
-/// <summary>The names of a family's expert tensors in the usual checkpoints, which have one tensor for each matrix of each expert.</summary>
-/// <param name="Module">The name of the mixture-of-experts module.</param>
-/// <param name="Gate">The matrix whose output goes through the activation.</param>
-/// <param name="Up">The matrix that it is multiplied with.</param>
-/// <param name="Down">The matrix back to the residual stream.</param>
-internal sealed record ExpertNames(string Module, string Gate, string Up, string Down)
-{
-    private static readonly ExpertNames s_usual = new("mlp", "gate_proj", "up_proj", "down_proj");
-
-    private static readonly Dictionary<string, ExpertNames> s_families = new(StringComparer.Ordinal)
-    {
-        ["mixtral"] = new("block_sparse_moe", "w1", "w3", "w2"),
-        ["qwen2_moe"] = s_usual,
-        ["qwen3_moe"] = s_usual,
-    };
-
-    /// <summary>The names for a model_type; null for a family without experts.</summary>
-    internal static ExpertNames? Of(string? modelType) => modelType is null ? null : s_families.GetValueOrDefault(modelType);
 }

@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Decoding;
 
@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Decoding;
 /// </summary>
 public sealed class PromptCache : IDisposable
 {
-    private KeyValueCache? _cache;
+    private DecoderCache? _cache;
     private IReadOnlyList<int> _read = [];
 
     /// <summary>The number of tokens that are remembered.</summary>
@@ -25,13 +25,13 @@ public sealed class PromptCache : IDisposable
     public void Dispose() => Clear();
 
     /// <summary>Hands over a cache that holds the beginning of a prompt, and how much of it; the last token is never among it, since its scores are wanted.</summary>
-    internal (KeyValueCache Cache, int Known) Take(int[] prompt)
+    internal (DecoderCache Cache, int Known) Take(int[] prompt)
     {
         var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
         if (_cache is not { } cache || known == 0 || !cache.Truncate(known))
         {
             Clear();
-            return (new KeyValueCache(), 0);
+            return (new DecoderCache(), 0);
         }
 
         (_cache, _read) = (null, []);
@@ -39,7 +39,7 @@ public sealed class PromptCache : IDisposable
     }
 
     /// <summary>Takes a cache back, with the tokens that it holds; it is freed where they are not known.</summary>
-    internal void Keep(KeyValueCache cache, IReadOnlyList<int>? read)
+    internal void Keep(DecoderCache cache, IReadOnlyList<int>? read)
     {
         Clear();
         if (read is null)

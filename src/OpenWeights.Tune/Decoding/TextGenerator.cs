@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Decoding.Decode;
-using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -71,7 +71,7 @@ public sealed class TextGenerator
         }
 
         using var nothing = no_grad();
-        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0]) : (new KeyValueCache(), 0);
+        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0]) : (new DecoderCache(), 0);
         var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
@@ -92,7 +92,7 @@ public sealed class TextGenerator
                 if (!_model.Stack.Continues(cache, read[0].Count - 1 - padding.Min()))
                 {
                     cache.Dispose();
-                    (cache, next) = (new KeyValueCache(), Array.ConvertAll(read, static r => r.ToArray()));
+                    (cache, next) = (new DecoderCache(), Array.ConvertAll(read, static r => r.ToArray()));
                 }
 
                 isWhole = false;
@@ -124,7 +124,7 @@ public sealed class TextGenerator
     }
 
     // The scores of the next token of each text, [texts, vocabulary].
-    private Span<float> Scores(int[][] next, int[] padding, KeyValueCache cache)
+    private Span<float> Scores(int[][] next, int[] padding, DecoderCache cache)
     {
         using var scope = NewDisposeScope();
         var (batch, tokens, past) = (next.Length, next[0].Length, cache.Length);

@@ -15,7 +15,7 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
     /// <param name="input">[..., features].</param>
     /// <param name="weight">[features].</param>
     /// <param name="settings">How it computes.</param>
-    internal static Tensor Of(Tensor input, Tensor weight, NormSettings settings)
+    internal static Tensor Of(Tensor input, Tensor weight, RmsNormSettings settings)
     {
         if (is_grad_enabled() && (input.requires_grad || weight.requires_grad))
         {
@@ -28,7 +28,7 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
 
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (input, weight, settings) = ((Tensor)inputs[0], (Tensor)inputs[1], (NormSettings)inputs[2]);
+        var (input, weight, settings) = ((Tensor)inputs[0], (Tensor)inputs[1], (RmsNormSettings)inputs[2]);
         var (output, factors) = Forward(input, weight, settings);
         context.save_for_backward([input, weight, factors]);
         context.save_data("settings", settings);
@@ -39,12 +39,12 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
     protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
         var saved = context.get_saved_variables();
-        var (input, weight) = Backward((saved[0], saved[1], saved[2]), gradients[0], (NormSettings)context.get_data("settings"), (bool)context.get_data("wants weight"));
+        var (input, weight) = Backward((saved[0], saved[1], saved[2]), gradients[0], (RmsNormSettings)context.get_data("settings"), (bool)context.get_data("wants weight"));
         return [input, weight, null];
     }
 
     /// <summary>The output and each row's factor, in the caller's dispose scope.</summary>
-    internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor weight, NormSettings settings)
+    internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor weight, RmsNormSettings settings)
     {
         using var scope = NewDisposeScope();
         var (output, factors) = RmsNormKernel.Forward(input, Scale(weight, settings), (float)settings.Epsilon, !settings.ScalesBeforeRounding);
@@ -52,21 +52,21 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
     }
 
     /// <summary>The output again, in the caller's dispose scope.</summary>
-    internal static Tensor Again(Tensor input, Tensor weight, Tensor factors, NormSettings settings)
+    internal static Tensor Again(Tensor input, Tensor weight, Tensor factors, RmsNormSettings settings)
     {
         using var scope = NewDisposeScope();
         return RmsNormKernel.Again(input, Scale(weight, settings), factors, !settings.ScalesBeforeRounding).MoveToOuterDisposeScope();
     }
 
     /// <summary>The gradients of the input and, where it is wanted, the weight, in the caller's dispose scope.</summary>
-    internal static (Tensor Input, Tensor? Weight) Backward((Tensor Input, Tensor Weight, Tensor Factors) saved, Tensor gradient, NormSettings settings, bool wantsWeight)
+    internal static (Tensor Input, Tensor? Weight) Backward((Tensor Input, Tensor Weight, Tensor Factors) saved, Tensor gradient, RmsNormSettings settings, bool wantsWeight)
     {
         using var scope = NewDisposeScope();
         var (input, scale) = RmsNormKernel.Backward(saved.Input, Scale(saved.Weight, settings), saved.Factors, gradient.contiguous(), wantsWeight);
         return (input.MoveToOuterDisposeScope(), scale?.to(saved.Weight.dtype).MoveToOuterDisposeScope());
     }
 
-    private static Tensor Scale(Tensor weight, NormSettings settings)
+    private static Tensor Scale(Tensor weight, RmsNormSettings settings)
     {
         var scale = weight.detach().to(float32);
         return settings.AddsOne ? scale.add(Scalars.One, Scalars.One) : scale;

@@ -84,7 +84,7 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     /// <param name="states">[..., in].</param>
     /// <param name="norm">What normalises the states first, or null.</param>
     /// <param name="layers">The layers.</param>
-    internal static List<Tensor> Outputs(Tensor states, RmsNorm? norm, params LinearLayer[] layers)
+    internal static List<Tensor> Outputs(Tensor states, Norm? norm, params LinearLayer[] layers)
     {
         if (ProjectionGroup.Serves(layers))
         {

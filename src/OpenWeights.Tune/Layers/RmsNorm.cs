@@ -8,19 +8,19 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>Root mean square normalisation (Zhang and Sennrich, 2019), computed in float32 whatever the dtype of the model.</summary>
-public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
+public sealed class RmsNorm : Norm
 {
     [ComponentName(Name = "weight")]
     private readonly Parameter _weight;
 
     private readonly WeightSlot _slot;
     private readonly Scalar _epsilon;
-    private readonly NormSettings _settings;
+    private readonly RmsNormSettings _settings;
 
     /// <summary>A norm around its weight.</summary>
     /// <param name="weight">The scale, [features].</param>
     /// <param name="settings">How it computes.</param>
-    public RmsNorm(Parameter weight, NormSettings settings)
+    public RmsNorm(Parameter weight, RmsNormSettings settings)
         : base(nameof(RmsNorm))
     {
         ArgumentNullException.ThrowIfNull(settings);
@@ -31,30 +31,16 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
         RegisterComponents();
     }
 
-    /// <summary>Takes a norm's weight from a source.</summary>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The norm's name, without .weight.</param>
-    /// <param name="features">The width of what is normalised.</param>
-    /// <param name="settings">How it computes.</param>
-    public static RmsNorm Take(IWeightSource weights, string name, Dimension features, NormSettings settings)
-    {
-        ArgumentNullException.ThrowIfNull(weights);
-        ArgumentNullException.ThrowIfNull(settings);
-        return new RmsNorm(weights.Take($"{name}.weight", settings.AddsOne ? InitialWeight.Zeros : InitialWeight.Ones, features), settings);
-    }
-
     /// <inheritdoc/>
-    public IReadOnlyList<WeightSlot> Slots => [_slot];
+    public override IReadOnlyList<WeightSlot> Slots => [_slot];
 
     /// <summary>How it computes.</summary>
-    internal NormSettings Settings => _settings;
+    internal RmsNormSettings Settings => _settings;
 
     /// <summary>The scale that it has now, [features].</summary>
     internal Tensor Scale => _slot.Current!;
 
-    /// <summary>What layers read after the norm: states that are normalised again in backward where that can be done, else kept.</summary>
-    /// <param name="states">[..., features].</param>
-    internal LayerInput Before(Tensor states) =>
+    internal override LayerInput Before(Tensor states) =>
         FusedRmsNorm.Serves(states, _slot.Current!) ? new NormedInput(states, _slot.Current!, _settings) : new PlainInput(call(states));
 
     /// <inheritdoc/>
@@ -95,4 +81,12 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>, IWeighted
 /// <param name="Epsilon">What is added to the mean square.</param>
 /// <param name="AddsOne">Whether the scale is the weight plus one.</param>
 /// <param name="ScalesBeforeRounding">Whether the scale is applied in float32, before the result gets the model's dtype.</param>
-public sealed record NormSettings(double Epsilon, bool AddsOne, bool ScalesBeforeRounding);
+public sealed record RmsNormSettings(double Epsilon, bool AddsOne = false, bool ScalesBeforeRounding = false) : NormSettings
+{
+    /// <inheritdoc/>
+    public override Norm Take(IWeightSource weights, string name, Dimension features)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        return new RmsNorm(weights.Take($"{name}.weight", AddsOne ? InitialWeight.Zeros : InitialWeight.Ones, features), this);
+    }
+}

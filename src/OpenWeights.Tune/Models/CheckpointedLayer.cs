@@ -1,5 +1,5 @@
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
@@ -15,12 +15,12 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     /// <summary>The layer's output; what the layers share is saved with the graph, since it must outlive the forward pass.</summary>
     /// <param name="states">The layer's input.</param>
     /// <param name="layer">The layer.</param>
-    /// <param name="context">What its attention needs to know.</param>
+    /// <param name="context">What the forward pass tells it.</param>
     /// <param name="keepsAttention">Whether what its attention gives is kept too.</param>
     /// <param name="offloads">Whether what is kept waits in the CPU's memory.</param>
-    internal static Tensor Run(Tensor states, DecoderLayer layer, AttentionContext context, bool keepsAttention, bool offloads)
+    internal static Tensor Run(Tensor states, DecoderLayer layer, LayerContext context, bool keepsAttention, bool offloads)
     {
-        var outputs = Record(states, context.Cos, context.Sin, context.Mask, new Settings(layer, context.SlidingWindow, context.Routers, keepsAttention, offloads));
+        var outputs = Record([states, new Settings(layer, context.With(), keepsAttention, offloads), .. context.Tensors]);
         foreach (var scores in outputs.Skip(1))
         {
             context.Routers!.Add(scores);
@@ -31,19 +31,19 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
 
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (states, cos, sin, mask) = ((Tensor)inputs[0], (Tensor?)inputs[1], (Tensor?)inputs[2], (Tensor?)inputs[3]);
-        var settings = (Settings)inputs[4];
+        var (states, settings) = ((Tensor)inputs[0], (Settings)inputs[1]);
+        var shared = inputs[2..].Cast<Tensor?>().ToArray();
         var kept = settings.KeepsAttention ? new SavedAttention(null) : null;
         context.save_data("settings", settings);
         context.save_data("random", RandomState.Note(states.device));
-        var outputs = settings.Outputs(states, cos, sin, mask, kept, again: false);
+        var outputs = settings.Outputs(states, shared, kept, again: false);
         var mixed = kept?.Given;
         if (mixed is not null)
         {
             CurrentDisposeScope!.Attach(mixed);
         }
 
-        context.save_for_backward([Waiting(states, settings), cos!, sin!, mask!, mixed is null ? null! : Waiting(mixed, settings)]);
+        context.save_for_backward([Waiting(states, settings), mixed is null ? null! : Waiting(mixed, settings), .. shared!]);
         return outputs;
     }
 
@@ -53,7 +53,8 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         ((RandomState)context.get_data("random")).Restore();
         try
         {
-            return [InputGradient(context, gradients), null, null, null, null];
+            // None for the settings and for what layers share.
+            return [InputGradient(context, gradients), null, .. ((Settings)context.get_data("settings")).Context.Tensors];
         }
         finally
         {
@@ -67,21 +68,21 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         using var recorded = enable_grad();
         var (saved, device) = (context.get_saved_variables(), gradients[0].device);
         var states = saved[0].to(device, non_blocking: true).detach().requires_grad_();
-        var kept = saved[4] is { } mixed ? new SavedAttention(mixed.to(device, non_blocking: true)) : null;
-        BackwardPass.Run(((Settings)context.get_data("settings")).Outputs(states, saved[1], saved[2], saved[3], kept, again: true), gradients);
+        var kept = saved[1] is { } mixed ? new SavedAttention(mixed.to(device, non_blocking: true)) : null;
+        BackwardPass.Run(((Settings)context.get_data("settings")).Outputs(states, saved.GetRange(2, saved.Count - 2), kept, again: true), gradients);
         return states.grad!.MoveToOuterDisposeScope();
     }
 
     // A GPU copies there and back in its own time: what it does comes in the order in which it is asked.
     private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.to(CPU, non_blocking: true) : states;
 
-    private sealed record Settings(DecoderLayer Layer, int? SlidingWindow, RouterRecord? Routers, bool KeepsAttention, bool Offloads)
+    private sealed record Settings(DecoderLayer Layer, LayerContext Context, bool KeepsAttention, bool Offloads)
     {
         /// <summary>The layer's output, and its router's scores where they are wanted and it has one.</summary>
-        internal List<Tensor> Outputs(Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, SavedAttention? kept, bool again)
+        internal List<Tensor> Outputs(Tensor states, IReadOnlyList<Tensor?> shared, SavedAttention? kept, bool again)
         {
-            var own = Routers?.Another();
-            var context = new AttentionContext { Cos = cos, Sin = sin, Mask = mask, SlidingWindow = SlidingWindow, Saved = kept, OnlyForGradients = again, Routers = own };
+            var own = Context.Routers?.Another();
+            var context = Context.With(shared) with { Saved = kept, OnlyForGradients = again, Routers = own };
             return [Layer.forward(states, context), .. own?.Scores ?? []];
         }
     }

@@ -58,11 +58,11 @@ public sealed record DecoderConfig
     /// <summary>Where layers normalise.</summary>
     public NormPlacement NormPlacement { get; init; } = NormPlacement.Before;
 
-    /// <summary>Whether a norm's scale is one plus its weight (Gemma).</summary>
-    public bool NormAddsOne { get; init; }
+    /// <summary>How norms compute.</summary>
+    public required NormSettings Norm { get; init; }
 
-    /// <summary>Whether a norm's scale is applied before the result is rounded to the model's dtype, and not after.</summary>
-    public bool NormScalesBeforeRounding { get; init; }
+    /// <summary>Whether a layer's feed-forward reads what its token mixer reads, and not the residual stream behind it.</summary>
+    public bool ParallelParts { get; init; }
 
     /// <summary>Whether queries and keys are normalised.</summary>
     public QueryKeyNorm QueryKeyNorm { get; init; } = QueryKeyNorm.None;
@@ -115,10 +115,7 @@ public sealed record DecoderConfig
     /// <summary>What attention scores are multiplied by.</summary>
     public double AttentionScale => ScoreMultiplier ?? (1 / Math.Sqrt(HeadDimension));
 
-    /// <summary>How layers' norms compute.</summary>
-    public NormSettings Norm => new(NormEpsilon, NormAddsOne, NormScalesBeforeRounding);
-
-    /// <summary>How layers' attention is made and computes.</summary>
+    /// <summary>How attention is made and computes where a layer has no mixer of its own.</summary>
     public AttentionSettings Attention => new()
     {
         HiddenSize = HiddenSize,
@@ -134,45 +131,38 @@ public sealed record DecoderConfig
         Norm = Norm,
     };
 
-    /// <summary>How layers' feed-forwards are made and compute.</summary>
-    public FeedForwardSettings FeedForward => new(HiddenSize, Activation, FusedProjections, FeedForwardBias);
+    /// <summary>How feed-forwards are made and compute where a layer has none of its own.</summary>
+    public GatedFeedForwardSettings FeedForward => new()
+    {
+        HiddenSize = HiddenSize,
+        Inner = new Dimension("intermediate_size", IntermediateSize),
+        Activation = Activation,
+        FusedProjections = FusedProjections,
+        HasBias = FeedForwardBias,
+    };
 
-    /// <summary>The settings of a layer.</summary>
+    /// <summary>In what a layer differs.</summary>
     /// <param name="layer">The layer's number.</param>
     public LayerConfig Layer(int layer) => Layers.Count > 0 ? Layers[layer] : new LayerConfig { Rope = Rope };
 
-    /// <summary>A record for the routers' scores of a training pass; null where no balance loss is wanted of them.</summary>
-    internal RouterRecord? NewRouterRecord() => RouterLossWeight > 0 && Layers.FirstOrDefault(static l => l.Mixture is not null)?.Mixture is { } mixture ? new RouterRecord(mixture.ExpertsPerToken) : null;
-
-    /// <summary>The widths of a layer's feed-forwards that a token goes through, added up.</summary>
+    /// <summary>What a layer is made of.</summary>
     /// <param name="layer">The layer's number.</param>
-    public long ActiveIntermediateSize(int layer) => Layer(layer).Mixture is { } mixture
-        ? (mixture.ExpertsPerToken * mixture.IntermediateSize.Size) + (mixture.SharedIntermediateSize?.Size ?? 0)
-        : IntermediateSize;
-}
+    public LayerSettings LayerSettings(int layer)
+    {
+        var own = Layer(layer);
+        return new LayerSettings
+        {
+            HiddenSize = HiddenSize,
+            Mixer = own.Parts == LayerParts.FeedForwardOnly ? null : own.Mixer ?? Attention with { Rope = own.Rope, SlidingWindow = own.SlidingWindow },
+            FeedForward = own.Parts == LayerParts.MixerOnly ? null : own.FeedForward ?? FeedForward,
+            Norms = NormPlacement,
+            Norm = Norm,
+            IsParallel = ParallelParts,
+            ResidualMultiplier = ResidualMultiplier,
+        };
+    }
 
-/// <summary>What may differ from layer to layer.</summary>
-public sealed record LayerConfig
-{
-    /// <summary>Rotary position embedding; null where the layer has no positions (NoPE).</summary>
-    public required RopeConfig? Rope { get; init; }
-
-    /// <summary>How many tokens, itself included, a token may look back at; null for all.</summary>
-    public int? SlidingWindow { get; init; }
-
-    /// <summary>The mixture of experts in place of the feed-forward, or null.</summary>
-    public MixtureConfig? Mixture { get; init; }
-}
-
-/// <summary>Where a layer normalises.</summary>
-public enum NormPlacement
-{
-    /// <summary>What attention and the feed-forward read (Llama).</summary>
-    Before,
-
-    /// <summary>What they give, before it is added to the residual stream (OLMo 2).</summary>
-    After,
-
-    /// <summary>Both (Gemma 2 and 3).</summary>
-    BeforeAndAfter,
+    /// <summary>A record for the routers' scores of a training pass; null where no balance loss is wanted of them.</summary>
+    internal RouterRecord? NewRouterRecord() =>
+        RouterLossWeight > 0 && Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null) is { } chosen ? new RouterRecord(chosen) : null;
 }

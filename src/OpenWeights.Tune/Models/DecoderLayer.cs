@@ -1,94 +1,83 @@
 using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Attention;
-using OpenWeights.Tune.Layers.Experts;
-using OpenWeights.Tune.Layers.FeedForward;
 using TorchSharp;
-using TorchSharp.Utils;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>A layer: attention and feed-forward, each with its norms, added to the residual stream.</summary>
-public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
+/// <summary>A layer: a token mixer and a feed-forward, each with its norms, added to the residual stream. It has one of the two at least.</summary>
+public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
 {
-    [ComponentName(Name = "input_layernorm")]
-    private readonly RmsNorm? _inputNorm;
-
-    [ComponentName(Name = "self_attn")]
-    private readonly SelfAttention _attention;
-
-    [ComponentName(Name = "post_attention_layernorm")]
-    private readonly RmsNorm _postAttentionNorm;
-
-    [ComponentName(Name = "pre_feedforward_layernorm")]
-    private readonly RmsNorm? _preFeedForwardNorm;
-
-    [ComponentName(Name = "post_feedforward_layernorm")]
-    private readonly RmsNorm? _postFeedForwardNorm;
-
-    // Named by the checkpoint, so not fields that would be registered by a name of their own.
-    private readonly (GatedFeedForward? Plain, MixtureOfExperts? Mixture) _feedForward;
-    private readonly bool _before;
-    private readonly bool _after;
+    private readonly LayerBlock<TokenMixer>? _mixer;
+    private readonly LayerBlock<LayerPart>? _feedForward;
+    private readonly LayerSettings _settings;
     private readonly Scalar _residual;
 
     /// <summary>A layer of the decoder.</summary>
-    /// <param name="config">The decoder's settings.</param>
+    /// <param name="settings">What it is made of.</param>
     /// <param name="weights">Where weights come from.</param>
     /// <param name="name">The layer's name in the checkpoint, such as model.layers.0.</param>
-    /// <param name="layer">The layer's number.</param>
-    public DecoderLayer(DecoderConfig config, IWeightSource weights, string name, int layer)
+    public DecoderLayer(LayerSettings settings, IWeightSource weights, string name)
         : base(nameof(DecoderLayer))
     {
-        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(weights);
-        var hidden = new Dimension("hidden_size", config.HiddenSize);
-        RmsNorm Norm(string norm) => RmsNorm.Take(weights, $"{name}.{norm}", hidden, config.Norm);
-        _before = config.NormPlacement != NormPlacement.After;
-        _after = config.NormPlacement != NormPlacement.Before;
-        _residual = config.ResidualMultiplier;
-        _inputNorm = _before ? Norm("input_layernorm") : null;
-        _attention = new SelfAttention(config.Attention, weights, $"{name}.self_attn", layer);
+        var hidden = new Dimension("hidden_size", settings.HiddenSize);
+        _settings = settings;
+        _residual = settings.ResidualMultiplier;
 
-        // Llama calls the norm before the feed-forward what later families call the one after attention.
-        _postAttentionNorm = Norm("post_attention_layernorm");
-        _preFeedForwardNorm = _before && _after ? Norm("pre_feedforward_layernorm") : null;
-        _postFeedForwardNorm = _after ? Norm("post_feedforward_layernorm") : null;
-        RegisterComponents();
-        if (config.Layer(layer).Mixture is { } mixture)
+        // Modules have the checkpoint's names, which differ among families, so they are no fields that would be registered by names of their own.
+        T Add<T>(string module, T made)
+            where T : nn.Module
         {
-            _feedForward.Mixture = new MixtureOfExperts(config.FeedForward, mixture, weights, $"{name}.{mixture.ModuleName}");
-            register_module(mixture.ModuleName, _feedForward.Mixture);
+            register_module(module, made);
+            return made;
         }
-        else
+
+        Norm? AddNorm(string? norm) => norm is null ? null : Add(norm, settings.Norm.Take(weights, $"{name}.{norm}", hidden));
+        if (settings.Mixer is { } mixer)
         {
-            var inner = new Dimension("intermediate_size", config.IntermediateSize);
-            _feedForward.Plain = new GatedFeedForward(config.FeedForward, weights, $"{name}.mlp", inner, FeedForwardNames.Usual);
-            register_module("mlp", _feedForward.Plain);
+            var before = AddNorm(settings.Norms.BeforeMixer);
+            var part = Add(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
+            _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
+        }
+
+        if (settings.FeedForward is { } feedForward)
+        {
+            var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
+            _feedForward = new LayerBlock<LayerPart>(before, Add(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
         }
     }
 
-    /// <summary>The layer's attention.</summary>
-    internal SelfAttention Attention => _attention;
+    /// <summary>The token mixer with its norms; null where the layer has none.</summary>
+    internal LayerBlock<TokenMixer>? Mixer => _mixer;
 
-    /// <summary>The layer's feed-forward; null where it is a mixture of experts.</summary>
-    internal GatedFeedForward? FeedForward => _feedForward.Plain;
+    /// <summary>The feed-forward with its norms; null where the layer has none.</summary>
+    internal LayerBlock<LayerPart>? FeedForward => _feedForward;
 
-    /// <summary>The norms before and after attention and the feed-forward, each null where there is none.</summary>
-    internal (RmsNorm? BeforeAttention, RmsNorm? AfterAttention, RmsNorm? BeforeFeedForward, RmsNorm? AfterFeedForward) Norms =>
-        (_inputNorm, _after ? _postAttentionNorm : null, _before ? _preFeedForwardNorm ?? _postAttentionNorm : null, _postFeedForwardNorm);
+    /// <summary>What it needs of a forward pass.</summary>
+    internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
+
+    /// <summary>What it is made of.</summary>
+    internal LayerSettings Settings => _settings;
 
     /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
-    public override Tensor forward(Tensor input1, AttentionContext input2)
+    public override Tensor forward(Tensor input1, LayerContext input2)
     {
         ArgumentNullException.ThrowIfNull(input1);
         ArgumentNullException.ThrowIfNull(input2);
         using var scope = NewDisposeScope();
-        var attended = _attention.Run(input1, _inputNorm, input2);
-        var states = input1.add(_after ? _postAttentionNorm.call(attended) : attended, _residual);
-        var norm = !_before ? null : _preFeedForwardNorm ?? _postAttentionNorm;
-        var fed = _feedForward.Plain?.Run(states, norm, wantsValues: !input2.OnlyForGradients || _postFeedForwardNorm is not null) ?? _feedForward.Mixture!.call(norm?.call(states) ?? states, input2);
-        return states.add(_postFeedForwardNorm?.call(fed) ?? fed, _residual).MoveToOuterDisposeScope();
+        var states = input1;
+        if (_mixer is not null)
+        {
+            states = states.add(_mixer.Run(input1, _feedForward is null ? input2 : input2.ForValues), _residual);
+        }
+
+        if (_feedForward is not null)
+        {
+            states = states.add(_feedForward.Run(_settings.IsParallel ? input1 : states, input2), _residual);
+        }
+
+        return states.MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>
@@ -101,4 +90,16 @@ public sealed class DecoderLayer : nn.Module<Tensor, AttentionContext, Tensor>
 
         base.Dispose(disposing);
     }
+}
+
+/// <summary>A part of a layer between its norms.</summary>
+/// <param name="Before">What normalises the states that the part reads; null where nothing does.</param>
+/// <param name="Part">The part.</param>
+/// <param name="After">What normalises its output; null where nothing does.</param>
+internal sealed record LayerBlock<TPart>(Norm? Before, TPart Part, Norm? After)
+    where TPart : LayerPart
+{
+    /// <summary>What is added to the residual stream.</summary>
+    internal Tensor Run(Tensor states, LayerContext context) =>
+        After is null ? Part.Run(states, Before, context) : After.call(Part.Run(states, Before, context.ForValues));
 }

@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -19,10 +18,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     private readonly ModuleList<DecoderLayer> _layers;
 
     [ComponentName(Name = "norm")]
-    private readonly RmsNorm _norm;
+    private readonly Norm _norm;
 
     private readonly DecoderConfig _config;
-    private readonly LayerConfig[] _settings;
 
     /// <summary>The stack that a config asks for.</summary>
     /// <param name="config">The decoder's settings.</param>
@@ -35,12 +33,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         ArgumentNullException.ThrowIfNull(weights);
         var hidden = new Dimension("hidden_size", config.HiddenSize);
         _config = config;
-        _settings = [.. Enumerable.Range(0, config.LayerCount).Select(config.Layer)];
         _embedding = new TokenEmbedding(weights.Take(
             $"{name}.embed_tokens.weight", InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
         _layers = new ModuleList<DecoderLayer>(
-            [.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config, weights, $"{name}.layers.{i}", i))]);
-        _norm = RmsNorm.Take(weights, $"{name}.norm", hidden, config.Norm);
+            [.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, $"{name}.layers.{i}"))]);
+        _norm = config.Norm.Take(weights, $"{name}.norm", hidden);
         RegisterComponents();
     }
 
@@ -51,7 +48,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     internal ModuleList<DecoderLayer> Layers => _layers;
 
     /// <summary>The norm after the last layer.</summary>
-    internal RmsNorm Norm => _norm;
+    internal Norm Norm => _norm;
 
     /// <summary>Which activations inside layers are computed again in backward instead of being kept.</summary>
     public ActivationCheckpointing ActivationCheckpointing { get; set; }
@@ -77,7 +74,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         var states = Embed(input.InputIds);
-        var contexts = new LayerContexts(_config, input, states.dtype);
+        var contexts = new LayerContexts(input, states.dtype);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
         if (checkpointing && !states.requires_grad)
         {
@@ -85,9 +82,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             states = states.detach().requires_grad_();
         }
 
-        for (var i = 0; i < _settings.Length; i++)
+        for (var i = 0; i < _layers.Count; i++)
         {
-            var (layer, context) = (_layers[i], contexts.Of(_settings[i]));
+            var (layer, context) = (_layers[i], contexts.Of(_layers[i], i));
             if (checkpointing && !IsKept(i, states.device))
             {
                 states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);
@@ -102,7 +99,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             states = layer.call(states, context);
         }
 
-        input.Cache?.Advance(input.LongestPosition);
+        input.Cache?.Advance((int)input.InputIds.size(1), input.LongestPosition);
         return _norm.call(states).MoveToOuterDisposeScope();
     }
 
@@ -112,10 +109,10 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// </summary>
     /// <param name="cache">The cache.</param>
     /// <param name="longestPosition">The largest position of the text that goes on.</param>
-    public bool Continues(KeyValueCache cache, long longestPosition)
+    public bool Continues(DecoderCache cache, long longestPosition)
     {
         ArgumentNullException.ThrowIfNull(cache);
-        return cache.Length == 0 || Array.TrueForAll(_settings, s => s.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
+        return cache.Length == 0 || _layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
     }
 
     // The CPU's attention can go on from what it gave; a GPU's is torch's own, which cannot.

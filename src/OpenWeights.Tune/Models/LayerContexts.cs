@@ -1,58 +1,66 @@
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Rope;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>The rotary tables and masks of one forward pass, each made once for all layers that share its settings.</summary>
-internal sealed class LayerContexts(DecoderConfig config, ModelInput input, ScalarType dtype)
+/// <summary>What one forward pass tells its layers: rotary tables and masks, each made once for all layers that need the same.</summary>
+internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 {
-    private readonly Dictionary<RopeConfig, (Tensor Cos, Tensor Sin)> _tables = new(ReferenceEqualityComparer.Instance);
-    private readonly List<(LayerConfig Layer, AttentionContext Context)> _made = [];
+    private readonly Dictionary<(RopeConfig Rope, int Width), (Tensor Cos, Tensor Sin)> _tables = new(new SameRope());
+    private readonly List<(MixerNeeds Needs, LayerContext Context)> _made = [];
 
-    /// <summary>What a layer needs; its tensors are in the caller's dispose scope.</summary>
-    internal AttentionContext Of(LayerConfig layer)
+    /// <summary>What a layer is told; its tensors are in the caller's dispose scope.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="number">Its number, for the cache.</param>
+    internal LayerContext Of(DecoderLayer layer, int number)
     {
-        var same = _made.Find(m => ReferenceEquals(m.Layer.Rope, layer.Rope) && m.Layer.SlidingWindow == layer.SlidingWindow).Context;
+        var shared = Shared(layer.Needs);
+        return input.Cache is { } cache && layer.Mixer is { } mixer ? shared with { State = cache.Of(number, mixer.Part) } : shared;
+    }
+
+    private LayerContext Shared(MixerNeeds needs)
+    {
+        var same = _made.Find(m => ReferenceEquals(m.Needs.Rope, needs.Rope) && m.Needs with { Rope = null } == needs with { Rope = null }).Context;
         if (same is not null)
         {
             return same;
         }
 
-        var (cos, sin) = layer.Rope is null ? default : Tables(layer.Rope);
-        var context = new AttentionContext
-        {
-            Cos = cos,
-            Sin = sin,
-            Mask = Mask(layer.SlidingWindow),
-            LooksAtAll = input.IsSingleStep,
-            SlidingWindow = layer.SlidingWindow,
-            Cache = input.Cache,
-            Routers = input.Routers,
-        };
-        _made.Add((layer, context));
+        var (cos, sin) = needs.Rope is null ? default : Tables(needs.Rope, needs.RotaryWidth);
+        var context = new LayerContext { Cos = cos, Sin = sin, Mask = needs.Looks ? Mask(needs) : null, LooksAtAll = input.IsSingleStep, Routers = input.Routers };
+        _made.Add((needs, context));
         return context;
     }
 
-    private Tensor? Mask(int? window)
+    private Tensor? Mask(MixerNeeds needs)
     {
-        var same = _made.FindIndex(m => m.Layer.SlidingWindow == window);
-        return same >= 0 ? _made[same].Context.Mask : MakeMask(window);
+        var same = _made.FindIndex(m => m.Needs.Looks && m.Needs.SlidingWindow == needs.SlidingWindow && m.Needs.LimitsScores == needs.LimitsScores);
+        return same >= 0 ? _made[same].Context.Mask : MakeMask(needs);
     }
 
-    private Tensor? MakeMask(int? window)
+    private Tensor? MakeMask(MixerNeeds needs)
     {
-        var mask = AttentionMask.For(input, window);
-        return mask is not null && ScaledDotProductAttention.IsFused(mask.device, config.ScoreSoftCap is not null) ? AttentionMask.ToBias(mask, dtype) : mask;
+        var mask = AttentionMask.For(input, needs.SlidingWindow);
+        return mask is not null && ScaledDotProductAttention.IsFused(mask.device, needs.LimitsScores) ? AttentionMask.ToBias(mask, dtype) : mask;
     }
 
-    private (Tensor Cos, Tensor Sin) Tables(RopeConfig rope)
+    private (Tensor Cos, Tensor Sin) Tables(RopeConfig rope, int width)
     {
-        if (!_tables.TryGetValue(rope, out var made))
+        if (!_tables.TryGetValue((rope, width), out var made))
         {
-            made = _tables[rope] = new RotaryEmbedding(rope, config.HeadDimension).Tables(input.PositionIds, input.LongestPosition + 1, input.DocumentLengths, dtype);
+            made = _tables[(rope, width)] = new RotaryEmbedding(rope, width).Tables(input.PositionIds, input.LongestPosition + 1, input.DocumentLengths, dtype);
         }
 
         return made;
+    }
+
+    // Layers that share settings share the object: there is no need to compare lists of factors.
+    private sealed class SameRope : IEqualityComparer<(RopeConfig Rope, int Width)>
+    {
+        public bool Equals((RopeConfig Rope, int Width) x, (RopeConfig Rope, int Width) y) => ReferenceEquals(x.Rope, y.Rope) && x.Width == y.Width;
+
+        public int GetHashCode((RopeConfig Rope, int Width) obj) => HashCode.Combine(System.Runtime.CompilerServices.RuntimeHelpers.GetHashCode(obj.Rope), obj.Width);
     }
 }

@@ -1,4 +1,4 @@
-using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using static TorchSharp.torch;
 
@@ -28,8 +28,8 @@ public sealed record ModelInput
     /// </summary>
     public IReadOnlyList<long>? DocumentLengths { get; init; }
 
-    /// <summary>Keys and values of earlier tokens, or null.</summary>
-    public KeyValueCache? Cache { get; init; }
+    /// <summary>What is remembered of earlier tokens, or null.</summary>
+    public DecoderCache? Cache { get; init; }
 
     /// <summary>Where routers note their scores, or null.</summary>
     public RouterRecord? Routers { get; init; }

@@ -1,85 +1,49 @@
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Projections;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>
-/// The bytes that a decoder layer keeps of a token for its backward, tensor by tensor as the functions in Models save them. Whoever changes
-/// what one of those saves changes its line here.
-/// </summary>
+/// <summary>The bytes that a decoder layer keeps of a token for its backward, as its parts tell them (<see cref="LayerPart.Kept"/>).</summary>
 internal sealed class LayerMemory
 {
     private const int Float32 = 4;
 
-    private readonly DecoderConfig _config;
-    private readonly int _layer;
+    private readonly DecoderLayer _layer;
     private readonly long _size;
-    private readonly List<(string Name, LinearLayer Layer)> _linear;
+    private readonly List<LinearLayer> _linear;
+    private readonly List<KeptElements> _parts;
 
     /// <summary>The account of a layer.</summary>
     /// <param name="model">The model, with its adapter on.</param>
     /// <param name="layer">The layer's number.</param>
     internal LayerMemory(CausalLanguageModel model, int layer)
     {
-        (_config, _layer) = (model.Config, layer);
+        _layer = model.Stack.Layers[layer];
         _size = model.Stack.Embedding.Weight.element_size();
         var prefix = FormattableString.Invariant($"model.layers.{layer}.");
-        _linear = [.. model.LinearLayers.Where(l => l.Name.StartsWith(prefix, StringComparison.Ordinal))];
-        IsTrained = _linear.Exists(static l => l.Layer.Adapter is not null)
+        _linear = [.. model.LinearLayers.Where(l => l.Name.StartsWith(prefix, StringComparison.Ordinal)).Select(static l => l.Layer)];
+        _parts = [.. new[] { _layer.Mixer?.Part.Kept, _layer.FeedForward?.Part.Kept }.OfType<KeptElements>()];
+        IsTrained = _linear.Exists(static l => l.Adapter is not null)
             || model.named_parameters().Any(p => p.parameter.requires_grad && p.name.StartsWith(prefix, StringComparison.Ordinal));
     }
 
     /// <summary>Whether anything of the layer is trained.</summary>
     internal bool IsTrained { get; }
 
-    /// <summary>What is kept of the layer's attention alone where the layer is computed again.</summary>
-    internal long Mixed => Queries * _size;
+    /// <summary>What is kept of the layer's token mixer alone where the layer is computed again.</summary>
+    internal long Mixed => _parts.Sum(static p => p.Mixed) * _size;
 
     /// <summary>Everything that is kept.</summary>
-    internal long Bytes => ((States + Attention + Inputs + AfterNorms + FeedForward) * _size) + _linear.Sum(static l => OfAdapter(l.Layer));
+    internal long Bytes => ((States + _parts.Sum(static p => p.Always + p.Inputs.Sum(OfInput))) * _size) + _linear.Sum(OfAdapter);
 
-    private long Hidden => _config.HiddenSize;
+    // The residual stream before each part, which norms keep, and what norms after a part read.
+    private long States => _layer.Settings.HiddenSize * (_parts.Count + new[] { _layer.Mixer?.After, _layer.FeedForward?.After }.OfType<Norm>().Count());
 
-    private long Queries => (long)_config.HeadCount * _config.HeadDimension;
-
-    private long Keys => (long)_config.KeyValueHeadCount * _config.HeadDimension;
-
-    // The residual stream before attention and before the feed-forward, which norms keep.
-    private long States => 2 * Hidden;
-
-    // Rotated queries and keys, values, and queries and keys before their norm.
-    private long Attention => Queries + (2 * Keys) + (_config.QueryKeyNorm == QueryKeyNorm.None ? 0 : Queries + Keys);
-
-    // What a linear layer reads where its weight or adapter needs it for a gradient and it is not made again from what is kept anyway:
-    // the mixed values; norms' outputs and the gated product only of layers whose adapter does more than add a low-rank update.
-    private long Inputs =>
-        (NeedsInput("o_proj") ? Queries : 0) + (IsComposed("q_proj", "k_proj", "v_proj", "qkv_proj") ? Hidden : 0)
-        + (IsComposed("gate_proj", "up_proj", "gate_up_proj") ? Hidden : 0) + (IsComposed("down_proj") ? _config.ActiveIntermediateSize(_layer) : 0);
-
-    // What norms after attention and feed-forward read.
-    private long AfterNorms => _config.NormPlacement == NormPlacement.Before ? 0 : 2 * Hidden;
-
-    // Gate and up; and where experts do it, their inputs, their outputs and the weighted sum.
-    private long FeedForward =>
-        (2 * _config.ActiveIntermediateSize(_layer)) + (_config.Layer(_layer).Mixture is { } mixture ? (3 * mixture.ExpertsPerToken * Hidden) + Hidden : 0);
-
-    private bool NeedsInput(string name) => _linear.Exists(l => l.Name.EndsWith(name, StringComparison.Ordinal) && (IsComposed(l.Layer) || new Projection(l.Layer).NeedsInput));
-
-    private bool IsComposed(params ReadOnlySpan<string> names)
-    {
-        foreach (var name in names)
-        {
-            if (_linear.Exists(l => l.Name.EndsWith(name, StringComparison.Ordinal) && IsComposed(l.Layer)))
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
+    // What linear layers read, where a weight or an adapter needs it for a gradient; where it can be made again, only of layers whose adapter
+    // does more than add a low-rank update.
+    private static long OfInput(KeptInput input) => input.Layers.Any(l => IsComposed(l) || (!input.IsMadeAgain && new Projection(l).NeedsInput)) ? input.Width : 0;
 
     private static bool IsComposed(LinearLayer layer) => !Projection.Serves(layer) || layer.Adapter is LoraLayer { Dropout: > 0 };
 

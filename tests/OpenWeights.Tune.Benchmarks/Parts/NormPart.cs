@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Benchmarks.Parts;
 /// <summary>RMSNorm and its gradients.</summary>
 public class NormPart : Part
 {
-    private static readonly NormSettings s_settings = new(1e-5, AddsOne: false, ScalesBeforeRounding: false);
+    private static readonly RmsNormSettings s_settings = new(1e-5, AddsOne: false, ScalesBeforeRounding: false);
     private Tensor _states = null!;
     private Tensor _scale = null!;
     private Tensor _weight = null!;

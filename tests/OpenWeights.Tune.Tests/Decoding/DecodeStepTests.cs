@@ -3,7 +3,7 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Decoding.Decode;
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Tests.Kernels;
@@ -117,7 +117,7 @@ public sealed class DecodeStepTests(bool wide)
     private static IEnumerable<(Tensor Found, Tensor Operators)> Both(CausalLanguageModel model, CausalLanguageModel other, int[] padding, int tokens, bool bySteps = true)
     {
         using var nothing = no_grad();
-        using KeyValueCache cache = new(), otherCache = new();
+        using DecoderCache cache = new(), otherCache = new();
         if (model.Config.Rope.DependsOnLength)
         {
             padding = [0];
@@ -125,7 +125,7 @@ public sealed class DecodeStepTests(bool wide)
 
         if (DecodeStep.Of(model, padding.Length) is not { } step)
         {
-            Assert.That(model.Config.Layers.Any(static l => l.Mixture is not null) || model.Config.Activation == Activation.Gelu, "all others are computed in steps");
+            Assert.That(model.Config.Layers.Any(static l => l.FeedForward is not null) || model.Config.Activation == Activation.Gelu, "all others are computed in steps");
             yield break;
         }
 
@@ -158,7 +158,7 @@ public sealed class DecodeStepTests(bool wide)
         }
     }
 
-    private static Tensor Scores(CausalLanguageModel model, int[][] ids, (int Start, int End) part, int[] padding, KeyValueCache cache)
+    private static Tensor Scores(CausalLanguageModel model, int[][] ids, (int Start, int End) part, int[] padding, DecoderCache cache)
     {
         CpuKernel.Enabled = false;
         try

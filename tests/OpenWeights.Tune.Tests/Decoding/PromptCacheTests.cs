@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Tests.Models.Families;
 
@@ -79,15 +80,18 @@ public sealed class PromptCacheTests
     [TestCase(8, 40, false)]
     public void A_window_goes_back_only_as_far_as_it_still_holds(int? window, int length, bool possible)
     {
-        using var cache = new KeyValueCache();
+        using var weights = new VariedWeightSource(1);
+        using var attention = new SelfAttention(
+            new AttentionSettings { HiddenSize = 4, HeadCount = 1, KeyValueHeadCount = 1, HeadDimension = 4, Scale = 1, Norm = new RmsNormSettings(1e-5), SlidingWindow = window }, weights, "attention");
+        using var cache = new DecoderCache();
         void Read(int tokens)
         {
             using var scope = TorchSharp.torch.NewDisposeScope();
             var states = TorchSharp.torch.arange(cache.Length, cache.Length + tokens, TorchSharp.torch.float32).view(1, 1, tokens, 1);
-            var (keys, _) = cache.Append(0, states, states, window);
+            var (keys, _) = ((KeyValueState)cache.Of(0, attention)).Append(states, states);
             var kept = Math.Min(cache.Length, (window ?? int.MaxValue) - 1);
             Assert.That(keys.narrow(2, 0, 1).item<float>(), Is.EqualTo(cache.Length - kept));
-            cache.Advance(cache.Length + tokens - 1);
+            cache.Advance(tokens, cache.Length + tokens - 1);
         }
 
         Read(50);

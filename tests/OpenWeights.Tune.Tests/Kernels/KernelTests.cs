@@ -17,7 +17,7 @@ public sealed class KernelTests
     {
         using var scope = NewDisposeScope();
         _ = random.manual_seed(1);
-        var config = new NormSettings(1e-5, addsOne, early);
+        var config = new RmsNormSettings(1e-5, addsOne, early);
         Tensor[] inputs = [randn([3, 700, features]).to(dtype), randn([features]).to(dtype)];
         Tensor Work(Tensor[] leaves) => FusedRmsNorm.Serves(leaves[0], leaves[1]) ? FusedRmsNorm.Of(leaves[0], leaves[1], config) : Plain(leaves[0], leaves[1], config);
         Composed.RequireSame(Composed.Both(static leaves => FusedRmsNorm.Serves(leaves[0], leaves[1]), Work, inputs), 1e-5, Work, inputs);
@@ -151,7 +151,7 @@ public sealed class KernelTests
         Assert.That(gated.isinf().eq(operators.isinf()).all().ToBoolean());
     }
 
-    private static Tensor Plain(Tensor input, Tensor weight, NormSettings settings)
+    private static Tensor Plain(Tensor input, Tensor weight, RmsNormSettings settings)
     {
         using var epsilon = (Scalar)settings.Epsilon;
         using Scalar one = 1;

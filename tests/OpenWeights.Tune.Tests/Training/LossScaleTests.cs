@@ -85,14 +85,14 @@ public sealed class LossScaleTests
     [Category(TestDevice.CpuAlone)]
     public void Gemmas_are_computed_in_float32_where_there_is_no_bfloat16()
     {
-        Assert.That(FamilyRegistry.All.Where(static f => f.OverflowsInFloat16).Select(static f => f.ModelType), Is.EquivalentTo(new[] { "gemma", "gemma2", "gemma3_text" }));
+        Assert.That(FamilyRegistry.All.Where(static f => f.Facts.OverflowsInFloat16).Select(static f => f.ModelType), Is.EquivalentTo(new[] { "gemma", "gemma2", "gemma3_text" }));
         Assert.That(ModelLoader.ComputeDType(bfloat16, CPU, "gemma"), Is.EqualTo(bfloat16), "a CPU has it");
         Assert.That(ModelLoader.ComputeDType(float32, CPU, "llama"), Is.EqualTo(float32));
         Assert.That(Devices.HasBFloat16(CPU));
     }
 
     // What a family computes that float16 has no code for, or that grows out of it, shows in a step.
-    private static IEnumerable<string> Float16Families() => FamilyRegistry.All.Where(static f => !f.OverflowsInFloat16).Select(static f => f.ModelType);
+    private static IEnumerable<string> Float16Families() => FamilyRegistry.All.Where(static f => !f.Facts.OverflowsInFloat16).Select(static f => f.ModelType);
 
     [TestCaseSource(nameof(Float16Families))]
     public void Every_other_family_takes_its_steps_in_float16(string family)

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -7,10 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 public class Gemma2Gguf : GemmaGguf
 {
     /// <inheritdoc/>
-    public override string ModelType => "gemma2";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Gemma2ForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Gemma2;
 
     /// <inheritdoc/>
     public override string Architecture => "gemma2";
@@ -23,9 +21,6 @@ public class Gemma2Gguf : GemmaGguf
         ("pre_feedforward_layernorm", "ffn_norm"),
         ("post_feedforward_layernorm", "post_ffw_norm"),
     ];
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 4, HeadLength = 256, MaxPositions = 8192, TiedEmbeddings = true };
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
@@ -41,9 +36,9 @@ public class Gemma2Gguf : GemmaGguf
             }
         }
 
-        metadata.Add($"{Architecture}.attn_logit_softcapping", (float)config.Number("attn_logit_softcapping", 50));
-        metadata.Add($"{Architecture}.final_logit_softcapping", (float)config.Number("final_logit_softcapping", 30));
-        metadata.Add($"{Architecture}.attention.sliding_window", (uint)config.Int("sliding_window", 4096));
+        metadata.Add($"{Architecture}.attn_logit_softcapping", (float)config.Number("attn_logit_softcapping", Facts.ScoreSoftCap));
+        metadata.Add($"{Architecture}.final_logit_softcapping", (float)config.Number("final_logit_softcapping", Facts.LogitSoftCap));
+        metadata.Add($"{Architecture}.attention.sliding_window", (uint)config.Int("sliding_window", Facts.SlidingWindow));
     }
 
     /// <inheritdoc/>
@@ -53,7 +48,7 @@ public class Gemma2Gguf : GemmaGguf
         var config = base.ReadSettings(file);
         config["attn_logit_softcapping"] = file.Metadata.Number("gemma2.attn_logit_softcapping");
         config["final_logit_softcapping"] = file.Metadata.Number("gemma2.final_logit_softcapping");
-        config["sliding_window"] = file.Metadata.Int("gemma2.attention.sliding_window") ?? 4096;
+        config["sliding_window"] = file.Metadata.Int("gemma2.attention.sliding_window") ?? Facts.SlidingWindow;
         config["query_pre_attn_scalar"] = Scalar(config, layersOf27Billion: 46);
         return config;
     }
@@ -65,7 +60,7 @@ public class Gemma2Gguf : GemmaGguf
     {
         ArgumentNullException.ThrowIfNull(config);
         var wanted = Scalar(config.Int("num_hidden_layers"), config.Int("hidden_size"), config.Int("num_attention_heads"), HeadLength(config), layersOf27Billion);
-        if (config.Number("query_pre_attn_scalar", 256) != wanted)
+        if (config.Number("query_pre_attn_scalar", Facts.QueryScalar) != wanted)
         {
             throw config.Error("query_pre_attn_scalar", $"llama.cpp takes it to be {wanted} here; the file would mean another model.");
         }

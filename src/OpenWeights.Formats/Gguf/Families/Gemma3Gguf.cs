@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -10,10 +11,7 @@ public sealed class Gemma3Gguf : Gemma2Gguf
     public override bool HasHead => true;
 
     /// <inheritdoc/>
-    public override string ModelType => "gemma3_text";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Gemma3ForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Gemma3Text;
 
     /// <inheritdoc/>
     public override string Architecture => "gemma3";
@@ -21,9 +19,6 @@ public sealed class Gemma3Gguf : Gemma2Gguf
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
         [.. base.Modules, ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 4, HeadLength = 256, MaxPositions = 131072, RopeTheta = 1e6, TiedEmbeddings = true };
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
@@ -41,7 +36,7 @@ public sealed class Gemma3Gguf : Gemma2Gguf
             throw config.Error("final_logit_softcapping", "llama.cpp does not cap Gemma 3's scores.");
         }
 
-        metadata.Add("gemma3.attention.sliding_window", (uint)config.Int("sliding_window", 4096));
+        metadata.Add("gemma3.attention.sliding_window", (uint)config.Int("sliding_window", Facts.SlidingWindow));
         metadata.Add("gemma3.rope.freq_base_swa", (float)(config.Object("rope_parameters")?.Object("sliding_attention")?.Number("rope_theta") ?? config.Number("rope_local_base_freq", 10000)));
     }
 
@@ -53,7 +48,7 @@ public sealed class Gemma3Gguf : Gemma2Gguf
         _ = config.Remove("attn_logit_softcapping");
         _ = config.Remove("final_logit_softcapping");
         config["query_pre_attn_scalar"] = Scalar(config, layersOf27Billion: 62);
-        config["sliding_window"] = file.Metadata.Int("gemma3.attention.sliding_window") ?? 4096;
+        config["sliding_window"] = file.Metadata.Int("gemma3.attention.sliding_window") ?? Facts.SlidingWindow;
         config["sliding_window_pattern"] = 6;
         config["rope_local_base_freq"] = Round(file.Metadata.Number("gemma3.rope.freq_base_swa") ?? 10000);
         return config;

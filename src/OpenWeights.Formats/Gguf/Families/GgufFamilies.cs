@@ -15,8 +15,8 @@ public static class GgufFamilies
     /// <param name="location">The config.json, for messages.</param>
     /// <exception cref="InvalidDataException">It is none of these.</exception>
     public static GgufFamily OfModelType(string? modelType, string location) =>
-        Array.Find(All, family => family.ModelType == modelType)
-        ?? throw new InvalidDataException($"{location}: model_type: '{modelType}' cannot be written as GGUF; {string.Join(", ", All.Select(static f => f.ModelType))} can. Export a merged folder instead.");
+        Array.Find(All, family => family.Facts.ModelType == modelType)
+        ?? throw new InvalidDataException($"{location}: model_type: '{modelType}' cannot be written as GGUF; {string.Join(", ", All.Select(static f => f.Facts.ModelType))} can. Export a merged folder instead.");
 
     /// <summary>The family of GGUF's general.architecture.</summary>
     /// <param name="file">The file.</param>

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -17,11 +18,8 @@ public abstract class GgufFamily
     private static readonly (string HuggingFace, string Gguf)[] Outer =
         [("model.embed_tokens.weight", "token_embd.weight"), ("model.norm.weight", "output_norm.weight"), ("lm_head.weight", "output.weight")];
 
-    /// <summary>Hugging Face's model_type.</summary>
-    public abstract string ModelType { get; }
-
-    /// <summary>Hugging Face's class, for a config.json's architectures.</summary>
-    public abstract string ClassName { get; }
+    /// <summary>What of the family is the same wherever it is read and written.</summary>
+    public abstract FamilyFacts Facts { get; }
 
     /// <summary>GGUF's general.architecture.</summary>
     public abstract string Architecture { get; }
@@ -31,12 +29,6 @@ public abstract class GgufFamily
 
     /// <summary>What is added to every norm's weight.</summary>
     public virtual float NormOffset => 0;
-
-    /// <summary>The activation of the feed-forward, as config.json names it.</summary>
-    public virtual string Activation => "silu";
-
-    /// <summary>What settings are that config.json does not have.</summary>
-    public virtual GgufDefaults Defaults { get; } = new();
 
     /// <summary>Whether the output head can be another weight than the embedding.</summary>
     public virtual bool HasHead => true;
@@ -135,17 +127,17 @@ public abstract class GgufFamily
         RequireActivation(config);
         void Add(string key, object value) => metadata.Add($"{Architecture}.{key}", value);
         var headLength = HeadLength(config);
-        Add("context_length", (uint)Math.Min(longestContext, config.Int("max_position_embeddings", Defaults.MaxPositions)));
+        Add("context_length", (uint)Math.Min(longestContext, config.Int("max_position_embeddings", Facts.MaxPositions)));
         Add("embedding_length", (uint)config.Int("hidden_size"));
         Add("block_count", (uint)config.Int("num_hidden_layers"));
         Add("feed_forward_length", (uint)config.Int("intermediate_size"));
         Add("attention.head_count", (uint)config.Int("num_attention_heads"));
         Add("attention.head_count_kv", (uint)KeyValueHeads(config));
-        Add("attention.layer_norm_rms_epsilon", (float)config.Number("rms_norm_eps", Defaults.NormEpsilon));
+        Add("attention.layer_norm_rms_epsilon", (float)config.Number("rms_norm_eps", Facts.NormEpsilon));
         Add("attention.key_length", (uint)headLength);
         Add("attention.value_length", (uint)headLength);
-        Add("rope.freq_base", (float)RopeScaling.Theta(config, Defaults.RopeTheta));
-        RopeScaling.Write(config, metadata, Architecture, config.Int("max_position_embeddings", Defaults.MaxPositions));
+        Add("rope.freq_base", (float)RopeScaling.Theta(config, Facts.RopeTheta));
+        RopeScaling.Write(config, metadata, Architecture, config.Int("max_position_embeddings", Facts.MaxPositions));
     }
 
     /// <summary>Refuses a sliding window, which llama.cpp does not have for the architecture.</summary>
@@ -203,10 +195,10 @@ public abstract class GgufFamily
 
     private void RequireActivation(ConfigJson config)
     {
-        var setting = Activation == "silu" ? "hidden_act" : "hidden_activation";
-        if (config.Text(setting) is { } given && given != Activation && !(given == "swish" && Activation == "silu"))
+        var (setting, activation) = (Facts.ActivationSetting, Facts.Activation);
+        if (config.Text(setting) is { } given && given != activation && !(given == "swish" && activation == "silu"))
         {
-            throw config.Error(setting, $"llama.cpp computes {Activation} for this family and not {given}, so the file would mean another model.");
+            throw config.Error(setting, $"llama.cpp computes {activation} for this family and not {given}, so the file would mean another model.");
         }
     }
 
@@ -221,14 +213,14 @@ public abstract class GgufFamily
         var heads = Int("attention.head_count");
         var config = new JsonObject
         {
-            ["architectures"] = new JsonArray(ClassName),
+            ["architectures"] = new JsonArray(Facts.ClassName),
             ["attention_bias"] = file.Contains("blk.0.attn_q.bias"),
-            ["hidden_act"] = Activation,
+            ["hidden_act"] = Facts.Activation,
             ["head_dim"] = metadata.Int($"{Architecture}.attention.key_length") ?? Int("embedding_length") / heads,
             ["hidden_size"] = Int("embedding_length"),
             ["intermediate_size"] = Int("feed_forward_length"),
             ["max_position_embeddings"] = Int("context_length"),
-            ["model_type"] = ModelType,
+            ["model_type"] = Facts.ModelType,
             ["num_attention_heads"] = heads,
             ["num_hidden_layers"] = Int("block_count"),
             ["num_key_value_heads"] = metadata.Int($"{Architecture}.attention.head_count_kv") ?? heads,
@@ -246,7 +238,7 @@ public abstract class GgufFamily
     public int HeadLength(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Int("head_dim", Defaults.HeadLength ?? (config.Int("hidden_size") / config.Int("num_attention_heads")));
+        return config.Int("head_dim", Facts.HeadDimension ?? (config.Int("hidden_size") / config.Int("num_attention_heads")));
     }
 
     /// <summary>The number of key/value heads.</summary>
@@ -254,7 +246,7 @@ public abstract class GgufFamily
     public int KeyValueHeads(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Int("num_key_value_heads", Defaults.KeyValueHeads ?? config.Int("num_attention_heads"));
+        return config.Int("num_key_value_heads", Facts.KeyValueHeads ?? config.Int("num_attention_heads"));
     }
 
     /// <summary>The number of experts of a layer; 0 where the family has none.</summary>
@@ -266,7 +258,7 @@ public abstract class GgufFamily
     public IReadOnlyList<(string Name, float[] Divisors)> RotaryTensors(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return RopeScaling.Tensors(config, HeadLength(config), Defaults.RopeTheta);
+        return RopeScaling.Tensors(config, HeadLength(config), Facts.RopeTheta);
     }
 
     /// <summary>A number that was stored in single precision, as short as it was written.</summary>
@@ -285,28 +277,6 @@ public abstract class GgufFamily
         var module = name[(dot + 1)..end];
         return Modules.FirstOrDefault(m => ours(m) == module) is { HuggingFace: not null } found ? $"{to}{layer}.{theirs(found)}{name[end..]}" : null;
     }
-}
-
-/// <summary>What transformers takes a setting to be that a family's config.json does not have.</summary>
-public sealed record GgufDefaults
-{
-    /// <summary>num_key_value_heads; null for as many as there are query heads.</summary>
-    public int? KeyValueHeads { get; init; }
-
-    /// <summary>head_dim; null for hidden_size / num_attention_heads.</summary>
-    public int? HeadLength { get; init; }
-
-    /// <summary>max_position_embeddings.</summary>
-    public int MaxPositions { get; init; } = 2048;
-
-    /// <summary>rope_theta.</summary>
-    public double RopeTheta { get; init; } = 10000;
-
-    /// <summary>rms_norm_eps.</summary>
-    public double NormEpsilon { get; init; } = 1e-6;
-
-    /// <summary>tie_word_embeddings.</summary>
-    public bool TiedEmbeddings { get; init; }
 }
 
 /// <summary>Where a checkpoint's tensor lies in a GGUF file.</summary>

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -12,10 +13,7 @@ public sealed class GraniteGguf : GgufFamily
     ];
 
     /// <inheritdoc/>
-    public override string ModelType => "granite";
-
-    /// <inheritdoc/>
-    public override string ClassName => "GraniteForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Granite;
 
     /// <inheritdoc/>
     public override string Architecture => "granite";

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -7,10 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class LlamaGguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "llama";
-
-    /// <inheritdoc/>
-    public override string ClassName => "LlamaForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Llama;
 
     /// <inheritdoc/>
     public override string Architecture => "llama";

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -6,10 +7,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class MistralGguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "mistral";
-
-    /// <inheritdoc/>
-    public override string ClassName => "MistralForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Mistral;
 
     /// <inheritdoc/>
     public override string Architecture => "llama";
@@ -18,16 +16,13 @@ public sealed class MistralGguf : GgufFamily
     public override bool PairsRotaryRows => true;
 
     /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 8, MaxPositions = 4096 * 32 };
-
-    /// <inheritdoc/>
     public override bool IsOf70Billion(ConfigJson config) => LlamaGguf.HasEightyGroupedLayers(config, this);
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         base.WriteSettings(config, metadata);
-        RefuseWindow(config, Defaults.MaxPositions, config.IsNull("sliding_window") ? null : 4096);
+        RefuseWindow(config, Facts.MaxPositions, config.IsNull("sliding_window") ? null : Facts.SlidingWindow);
         LlamaGguf.WriteLlamaSettings(config, metadata, this);
     }
 

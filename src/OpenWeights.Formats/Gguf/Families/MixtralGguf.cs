@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -7,19 +8,13 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class MixtralGguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "mixtral";
-
-    /// <inheritdoc/>
-    public override string ClassName => "MixtralForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Mixtral;
 
     /// <inheritdoc/>
     public override string Architecture => "llama";
 
     /// <inheritdoc/>
     public override bool PairsRotaryRows => true;
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 8, MaxPositions = 4096 * 32, NormEpsilon = 1e-5, RopeTheta = 1e6 };
 
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
@@ -42,17 +37,17 @@ public sealed class MixtralGguf : GgufFamily
     public override int Experts(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Int("num_local_experts", 8);
+        return config.Int("num_local_experts", Facts.Experts!.Count);
     }
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         base.WriteSettings(config, metadata);
-        MistralGguf.RefuseWindow(config, Defaults.MaxPositions, usualWindow: null);
+        MistralGguf.RefuseWindow(config, Facts.MaxPositions, Facts.SlidingWindow);
         LlamaGguf.WriteLlamaSettings(config, metadata, this);
         metadata.Add("llama.expert_count", (uint)Experts(config));
-        metadata.Add("llama.expert_used_count", (uint)config.Int("num_experts_per_tok", 2));
+        metadata.Add("llama.expert_used_count", (uint)config.Int("num_experts_per_tok", Facts.Experts!.PerToken));
     }
 
     /// <inheritdoc/>

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -6,19 +7,13 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class Olmo2Gguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "olmo2";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Olmo2ForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Olmo2;
 
     /// <inheritdoc/>
     public override string Architecture => "olmo2";
 
     /// <inheritdoc/>
     public override bool WantsHead => true;
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { NormEpsilon = 1e-5 };
 
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>

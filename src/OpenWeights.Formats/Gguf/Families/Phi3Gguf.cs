@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -10,16 +11,10 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class Phi3Gguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "phi3";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Phi3ForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Phi3;
 
     /// <inheritdoc/>
     public override string Architecture => "phi3";
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { MaxPositions = 4096, NormEpsilon = 1e-5 };
 
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules { get; } =

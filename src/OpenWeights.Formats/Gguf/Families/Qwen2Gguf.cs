@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -7,16 +8,10 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class Qwen2Gguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "qwen2";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Qwen2ForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Qwen2;
 
     /// <inheritdoc/>
     public override string Architecture => "qwen2";
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 32, MaxPositions = 32768 };
 
     /// <inheritdoc/>
     public override bool IsOf70Billion(ConfigJson config)

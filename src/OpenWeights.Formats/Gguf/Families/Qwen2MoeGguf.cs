@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -7,19 +8,13 @@ namespace OpenWeights.Formats.Gguf.Families;
 public class Qwen2MoeGguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "qwen2_moe";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Qwen2MoeForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Qwen2Moe;
 
     /// <inheritdoc/>
     public override string Architecture => "qwen2moe";
 
     /// <inheritdoc/>
     public override bool WantsHead => true;
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 16, MaxPositions = 32768 };
 
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
@@ -35,9 +30,6 @@ public class Qwen2MoeGguf : GgufFamily
         ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
     ];
 
-    /// <summary>num_experts where config.json has none.</summary>
-    protected virtual int UsualExperts => 60;
-
     /// <summary>Whether llama.cpp divides the chosen experts' weights by their sum.</summary>
     protected virtual bool NormalizesWeights => false;
 
@@ -45,7 +37,7 @@ public class Qwen2MoeGguf : GgufFamily
     public override int Experts(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Int("num_experts", config.Int("num_local_experts", UsualExperts));
+        return config.Int("num_experts", config.Int("num_local_experts", Facts.Experts!.Count));
     }
 
     /// <inheritdoc/>
@@ -53,8 +45,8 @@ public class Qwen2MoeGguf : GgufFamily
     {
         base.WriteSettings(config, metadata);
         RequireUsualHeads(config);
-        WriteExperts(config, metadata, perToken: 4, inner: 1408);
-        metadata.Add("qwen2moe.expert_shared_feed_forward_length", (uint)config.Int("shared_expert_intermediate_size", 5632));
+        WriteExperts(config, metadata);
+        metadata.Add("qwen2moe.expert_shared_feed_forward_length", (uint)config.Int("shared_expert_intermediate_size", Facts.Experts!.Shared));
     }
 
     /// <inheritdoc/>
@@ -86,9 +78,7 @@ public class Qwen2MoeGguf : GgufFamily
     /// <summary>Writes the keys of the mixtures.</summary>
     /// <param name="config">The model's config.json.</param>
     /// <param name="metadata">Where to write.</param>
-    /// <param name="perToken">num_experts_per_tok where the config has none.</param>
-    /// <param name="inner">moe_intermediate_size where the config has none.</param>
-    protected void WriteExperts(ConfigJson config, GgufMetadata metadata, int perToken, int inner)
+    protected void WriteExperts(ConfigJson config, GgufMetadata metadata)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(metadata);
@@ -104,7 +94,7 @@ public class Qwen2MoeGguf : GgufFamily
         }
 
         metadata.Add($"{Architecture}.expert_count", (uint)Experts(config));
-        metadata.Add($"{Architecture}.expert_used_count", (uint)config.Int("num_experts_per_tok", perToken));
-        metadata.Add($"{Architecture}.expert_feed_forward_length", (uint)config.Int("moe_intermediate_size", inner));
+        metadata.Add($"{Architecture}.expert_used_count", (uint)config.Int("num_experts_per_tok", Facts.Experts!.PerToken));
+        metadata.Add($"{Architecture}.expert_feed_forward_length", (uint)config.Int("moe_intermediate_size", Facts.Experts!.Inner));
     }
 }

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -6,10 +7,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class Qwen3Gguf : GgufFamily
 {
     /// <inheritdoc/>
-    public override string ModelType => "qwen3";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Qwen3ForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Qwen3;
 
     /// <inheritdoc/>
     public override string Architecture => "qwen3";
@@ -17,9 +15,6 @@ public sealed class Qwen3Gguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
         [.. base.Modules, ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 32, HeadLength = 128, MaxPositions = 32768 };
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

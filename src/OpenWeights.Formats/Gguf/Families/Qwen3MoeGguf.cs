@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -7,10 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 public sealed class Qwen3MoeGguf : Qwen2MoeGguf
 {
     /// <inheritdoc/>
-    public override string ModelType => "qwen3_moe";
-
-    /// <inheritdoc/>
-    public override string ClassName => "Qwen3MoeForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.Qwen3Moe;
 
     /// <inheritdoc/>
     public override string Architecture => "qwen3moe";
@@ -19,14 +17,8 @@ public sealed class Qwen3MoeGguf : Qwen2MoeGguf
     public override bool WantsHead => false;
 
     /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 4, MaxPositions = 32768 };
-
-    /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
         [.. base.Modules.Where(static m => !m.HuggingFace.Contains("shared_expert", StringComparison.Ordinal)), ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
-
-    /// <inheritdoc/>
-    protected override int UsualExperts => 128;
 
     /// <inheritdoc/>
     protected override bool NormalizesWeights => true;
@@ -36,7 +28,7 @@ public sealed class Qwen3MoeGguf : Qwen2MoeGguf
     {
         WriteCommonSettings(config, metadata);
         RefuseBiases(config, "attention_bias");
-        WriteExperts(config, metadata, perToken: 8, inner: 768);
+        WriteExperts(config, metadata);
     }
 
     /// <inheritdoc/>

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -9,19 +10,13 @@ public sealed class SmolLm3Gguf : GgufFamily
     private const int Interval = 4;
 
     /// <inheritdoc/>
-    public override string ModelType => "smollm3";
-
-    /// <inheritdoc/>
-    public override string ClassName => "SmolLM3ForCausalLM";
+    public override FamilyFacts Facts => FamilyTable.SmolLm3;
 
     /// <inheritdoc/>
     public override string Architecture => "smollm3";
 
     /// <inheritdoc/>
     public override bool PairsRotaryRows => true;
-
-    /// <inheritdoc/>
-    public override GgufDefaults Defaults { get; } = new() { KeyValueHeads = 4, MaxPositions = 32768, RopeTheta = 2e6, TiedEmbeddings = true };
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

@@ -1,77 +1,165 @@
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A layer's attention between its products: one token of each row looks at those before it and at itself.</summary>
-/// <param name="shape">The layer's number, its heads, and how wide they are.</param>
+/// <summary>A layer's attention: one token of each row looks at those before it and at itself.</summary>
+/// <param name="settings">How the layer's attention computes.</param>
+/// <param name="heads">The products to queries, keys and values.</param>
+/// <param name="output">The product with what was found.</param>
 /// <param name="norms">What normalises queries and keys, and whether each norm takes all heads together; null for nothing.</param>
 /// <param name="rope">Where the layer's cosines and sines are; null where it has no positions.</param>
-/// <param name="scale">What scores are multiplied by.</param>
-/// <param name="cap">What they are kept within; null for no limit.</param>
-internal sealed unsafe class DecodeAttention(DecodeHeads shape, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope, float scale, float? cap)
+internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeProducts heads, DecodeProducts output, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope) : IDecodePart
 {
-    private nint Group => shape.Heads / shape.KeyValueHeads;
+    private readonly DecodeHeads _shape = new(settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
+    private readonly float _scale = (float)settings.Scale;
+    private readonly float? _cap = (float?)settings.ScoreSoftCap;
+    private readonly nint _allWidth = (settings.HeadCount + (2 * settings.KeyValueHeadCount)) * settings.HeadDimension;
+    private CacheSlot _slot;
 
-    /// <summary>Into how many parts the looking is split: key/value heads with all that look at them, or where these are few query heads.</summary>
-    internal int Parts(DecodeState state)
+    /// <inheritdoc/>
+    public int Stages => 5;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<nint> Widths => [_allWidth, _shape.Heads * _shape.Width];
+
+    private nint Group => _shape.Heads / _shape.KeyValueHeads;
+
+    /// <summary>The attention of a module; null where a part of it is computed otherwise.</summary>
+    internal static DecodeAttention? Of(SelfAttention module, DecodePlan plan)
     {
-        var tasks = state.RowCount * shape.KeyValueHeads;
-        return (int)(tasks % state.Threads == 0 || tasks > 4 * state.Threads ? tasks : state.RowCount * shape.Heads);
+        (DecodeNorm, DecodeNorm, bool)? norms = null;
+        if (module.Norms is var (query, key, ofAllHeads))
+        {
+            if (DecodeNorm.Of(query) is not { } queryNorm || DecodeNorm.Of(key) is not { } keyNorm)
+            {
+                return null;
+            }
+
+            norms = (queryNorm, keyNorm, ofAllHeads);
+        }
+
+        return plan.Products(module.QueryKeyValue) is { } heads && plan.Products(module.Output) is { } output
+            ? new DecodeAttention(module.Settings, heads, output, norms, plan.Rope(module.Settings.Rope, module.Settings.HeadDimension))
+            : null;
     }
 
-    /// <summary>Normalises and turns queries and keys, and writes keys and values into the cache.</summary>
-    internal void Turn(DecodeState state)
+    /// <inheritdoc/>
+    public void Begin(DecodeState state, LayerState? held)
     {
-        var slot = state.Slot(shape.Layer);
-        var (queries, keys) = (shape.Heads * shape.Width, shape.KeyValueHeads * shape.Width);
+        _slot = ((KeyValueState)held!).Reserve();
+        state.WantScores(_shape.Heads, _slot.Seen + 1);
+    }
+
+    /// <inheritdoc/>
+    public int Parts(int stage, DecodeState state) => stage switch
+    {
+        0 => heads.InnerParts(state.Threads),
+        1 => heads.Parts(heads.Columns, state.Threads),
+        2 => LookingParts(state),
+        3 => output.InnerParts(state.Threads),
+        _ => output.Parts(output.Columns, state.Threads),
+    };
+
+    /// <inheritdoc/>
+    public void Run(int stage, int part, DecodeState state)
+    {
+        var parts = Parts(stage, state);
+        switch (stage)
+        {
+            case 0:
+                heads.RunInner(part, parts, state.Normed);
+                break;
+            case 1:
+                heads.Run(heads.Columns * part / parts, heads.Columns * (part + 1) / parts, state.Normed, Heads(state));
+                break;
+            case 2:
+                Attend(state, part, parts);
+                break;
+            case 3:
+                output.RunInner(part, parts, Mixed(state));
+                break;
+            default:
+                output.Run(output.Columns * part / parts, output.Columns * (part + 1) / parts, Mixed(state), state.Given);
+                break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Finish(int stage, DecodeState state)
+    {
+        if (stage == 1)
+        {
+            Turn(state);
+        }
+    }
+
+    // Query, key and value heads.
+    private FloatRows Heads(DecodeState state) => state.Work(0, _allWidth);
+
+    // What the query heads found.
+    private FloatRows Mixed(DecodeState state) => state.Work(1, _shape.Heads * _shape.Width);
+
+    // Key/value heads with all that look at them, or where these are few query heads.
+    private int LookingParts(DecodeState state)
+    {
+        var tasks = state.RowCount * _shape.KeyValueHeads;
+        return (int)(tasks % state.Threads == 0 || tasks > 4 * state.Threads ? tasks : state.RowCount * _shape.Heads);
+    }
+
+    // Normalises and turns queries and keys, and writes keys and values into the cache.
+    private void Turn(DecodeState state)
+    {
+        var (queries, keys) = (_shape.Heads * _shape.Width, _shape.KeyValueHeads * _shape.Width);
+        var all = Heads(state);
         for (nint row = 0; row < state.RowCount; row++)
         {
-            var heads = state.Heads[row];
+            var each = all[row];
             if (norms is { } n)
             {
-                Normalise(n.Query, heads, queries, n.AllHeads, state.Half);
-                Normalise(n.Key, heads + queries, keys, n.AllHeads, state.Half);
+                Normalise(n.Query, each, queries, n.AllHeads, state.Half);
+                Normalise(n.Key, each + queries, keys, n.AllHeads, state.Half);
             }
 
-            for (nint head = 0; rope is not null && head < shape.Heads + shape.KeyValueHeads; head++)
+            for (nint head = 0; rope is not null && head < _shape.Heads + _shape.KeyValueHeads; head++)
             {
-                rope.Turn(row, heads + (head * shape.Width), state.Half);
+                rope.Turn(row, each + (head * _shape.Width), state.Half);
             }
 
-            for (nint head = 0; head < shape.KeyValueHeads; head++)
+            for (nint head = 0; head < _shape.KeyValueHeads; head++)
             {
-                var place = (((row * shape.KeyValueHeads) + head) * slot.Capacity) + slot.Start + slot.Seen;
-                DecodeMath.Write(heads + queries + (head * shape.Width), shape.Width, (void*)Matrix(slot.Keys, state.Half).From(place).Start, state.Half);
-                DecodeMath.Write(heads + queries + keys + (head * shape.Width), shape.Width, (void*)Matrix(slot.Values, state.Half).From(place).Start, state.Half);
+                var place = (((row * _shape.KeyValueHeads) + head) * _slot.Capacity) + _slot.Start + _slot.Seen;
+                DecodeMath.Write(each + queries + (head * _shape.Width), _shape.Width, (void*)Matrix(_slot.Keys, state.Half).From(place).Start, state.Half);
+                DecodeMath.Write(each + queries + keys + (head * _shape.Width), _shape.Width, (void*)Matrix(_slot.Values, state.Half).From(place).Start, state.Half);
             }
         }
     }
 
-    /// <summary>Mixes values by where the queries of a part look.</summary>
-    internal void Attend(DecodeState state, int part, int parts)
+    // Mixes values by where the queries of a part look.
+    private void Attend(DecodeState state, int part, int parts)
     {
-        var heads = state.RowCount * shape.Heads / parts;
-        var (row, head) = ((nint)part * heads / shape.Heads, (nint)part * heads % shape.Heads);
-        var slot = state.Slot(shape.Layer);
-        var hidden = state.Hidden(row, slot);
-        var (place, count) = ((((row * shape.KeyValueHeads) + (head / Group)) * slot.Capacity) + slot.Start + hidden, slot.Seen + 1 - hidden);
-        var scores = state.Scores(row, head, heads, count);
-        RowProduct.Run(Matrix(slot.Keys, state.Half).From(place), 0, count, new FloatRows((nint)(state.Heads[row] + (head * shape.Width)), shape.Width, heads), scores);
-        var values = Matrix(slot.Values, state.Half).From(place);
-        for (nint i = 0; i < heads; i++)
+        var count = state.RowCount * _shape.Heads / parts;
+        var (row, head) = ((nint)part * count / _shape.Heads, (nint)part * count % _shape.Heads);
+        var hidden = state.Hidden(row, _slot);
+        var (place, keys) = ((((row * _shape.KeyValueHeads) + (head / Group)) * _slot.Capacity) + _slot.Start + hidden, _slot.Seen + 1 - hidden);
+        var scores = state.Scores(row, head, (_shape.Heads, count, keys));
+        RowProduct.Run(Matrix(_slot.Keys, state.Half).From(place), 0, keys, new FloatRows((nint)(Heads(state)[row] + (head * _shape.Width)), _shape.Width, count), scores);
+        var values = Matrix(_slot.Values, state.Half).From(place);
+        for (nint i = 0; i < count; i++)
         {
-            var mixed = state.Mixed[row] + ((head + i) * shape.Width);
-            var factor = 1 / Exponentials(scores[i], count);
-            RowProduct.WeightedSum(values, count, scores[i], mixed);
-            RowSoftmax.Scale(mixed, shape.Width, factor);
-            DecodeMath.Round(mixed, shape.Width, state.Half);
+            var mixed = Mixed(state)[row] + ((head + i) * _shape.Width);
+            var factor = 1 / Exponentials(scores[i], keys);
+            RowProduct.WeightedSum(values, keys, scores[i], mixed);
+            RowSoftmax.Scale(mixed, _shape.Width, factor);
+            DecodeMath.Round(mixed, _shape.Width, state.Half);
         }
     }
 
     private float Exponentials(float* scores, nint count)
     {
-        RowSoftmax.Scale(scores, count, scale);
-        if (cap is { } limit)
+        RowSoftmax.Scale(scores, count, _scale);
+        if (_cap is { } limit)
         {
             RowSoftmax.Limit(scores, count, limit);
         }
@@ -79,20 +167,19 @@ internal sealed unsafe class DecodeAttention(DecodeHeads shape, (DecodeNorm Quer
         return RowSoftmax.Exponentials(scores, count);
     }
 
-    private void Normalise(DecodeNorm norm, float* heads, nint count, bool together, bool half)
+    private void Normalise(DecodeNorm norm, float* row, nint count, bool together, bool half)
     {
-        for (nint i = 0; i < count; i += together ? count : shape.Width)
+        for (nint i = 0; i < count; i += together ? count : _shape.Width)
         {
-            norm.Apply(heads + i, heads + i, half);
+            norm.Apply(row + i, row + i, half);
         }
     }
 
-    private RowMatrix Matrix(nint start, bool half) => new(start, shape.Width, half);
+    private RowMatrix Matrix(nint start, bool half) => new(start, _shape.Width, half);
 }
 
 /// <summary>The heads of a layer.</summary>
-/// <param name="Layer">The layer's number.</param>
 /// <param name="Heads">Query heads.</param>
 /// <param name="KeyValueHeads">Key/value heads.</param>
 /// <param name="Width">Width of a head.</param>
-internal sealed record DecodeHeads(int Layer, nint Heads, nint KeyValueHeads, nint Width);
+internal sealed record DecodeHeads(nint Heads, nint KeyValueHeads, nint Width);

@@ -9,14 +9,19 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <summary>A root mean square norm, for single rows.</summary>
 /// <param name="scale">What features are multiplied by.</param>
 /// <param name="settings">How it computes.</param>
-internal sealed unsafe class DecodeNorm(DecodeBuffer scale, NormSettings settings)
+internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings settings)
 {
     /// <summary>Width of a row.</summary>
     internal nint Features => scale.Count;
 
-    /// <summary>A norm for single rows on the CPU.</summary>
-    internal static DecodeNorm Of(RmsNorm norm)
+    /// <summary>A norm for single rows on the CPU; null for one of another kind.</summary>
+    internal static DecodeNorm? Of(Norm module)
     {
+        if (module is not RmsNorm norm)
+        {
+            return null;
+        }
+
         var scale = DecodeBuffer.Of(norm.Scale);
         for (var i = 0; norm.Settings.AddsOne && i < scale.Count; i++)
         {

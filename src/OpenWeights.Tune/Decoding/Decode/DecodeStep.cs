@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.Attention;
-using OpenWeights.Tune.Layers.Rope;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -17,21 +16,25 @@ internal sealed unsafe class DecodeStep : IStagedWork
     internal const int MaxRows = 16;
 
     private readonly CausalLanguageModel _model;
-    private readonly IReadOnlyList<DecodeLayer> _layers;
+    private readonly IReadOnlyList<DecodeBlock> _blocks;
+    private readonly (int Block, int Stage)[] _stages;
     private readonly DecodeNorm _norm;
     private readonly DecodeProducts _head;
     private readonly DecodeState _state;
-    private readonly IReadOnlyCollection<DecodeRope> _ropes;
+    private readonly IReadOnlyList<DecodeRope> _ropes;
     private readonly Tensor _embeddings;
     private readonly RowMatrix _embedding;
     private readonly DecodeBuffer _logits;
 
-    private DecodeStep(CausalLanguageModel model, nint rows, IReadOnlyList<DecodeLayer> layers, IReadOnlyCollection<DecodeRope> ropes, DecodeNorm norm, DecodeProducts head)
+    private DecodeStep(CausalLanguageModel model, nint rows, IReadOnlyList<DecodeBlock> blocks, DecodePlan plan, DecodeNorm norm, DecodeProducts head)
     {
-        (_model, _layers, _ropes, _norm, _head) = (model, layers, ropes, norm, head);
+        (_model, _blocks, _ropes, _norm, _head) = (model, blocks, [.. plan.Ropes], norm, head);
+        _stages = [.. blocks.SelectMany(static (block, i) => Enumerable.Range(0, block.Part.Stages).Select(stage => (i, stage)))];
         _embeddings = model.Stack.Embedding.Weight;
         _embedding = RowMatrix.Of(_embeddings);
-        _state = new DecodeState(rows, _embedding.IsHalf, model.Config);
+        var works = blocks.Select(static b => b.Part.Widths).ToList();
+        _state = new DecodeState(
+            rows, _embedding.IsHalf, model.Config.HiddenSize, Enumerable.Range(0, works.Max(static w => w.Count)).Select(i => works.Where(w => i < w.Count).Max(w => w[i])));
         _logits = new DecodeBuffer(rows * head.Columns);
     }
 
@@ -43,35 +46,29 @@ internal sealed unsafe class DecodeStep : IStagedWork
     /// <param name="rows">How many texts.</param>
     internal static DecodeStep? Of(CausalLanguageModel model, int rows)
     {
-        var (embedding, config) = (model.Stack.Embedding, model.Config);
+        var embedding = model.Stack.Embedding;
         if (rows > MaxRows || embedding.Adapter is not null || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian
-            || DecodeProducts.Of(rows, model.DType, model.Head) is not { } head)
+            || DecodeProducts.Of(rows, model.DType, model.Head) is not { } head || DecodeNorm.Of(model.Stack.Norm) is not { } norm)
         {
             return null;
         }
 
-        var (ropes, layers) = (new Dictionary<RopeConfig, DecodeRope>(ReferenceEqualityComparer.Instance), new List<DecodeLayer>());
+        var (plan, blocks) = (new DecodePlan(rows, model.DType), new List<DecodeBlock>());
         for (var i = 0; i < model.Stack.Layers.Count; i++)
         {
-            var rope = config.Layer(i).Rope;
-            if (rope is not null && !ropes.ContainsKey(rope))
-            {
-                ropes[rope] = new DecodeRope(rope, config.HeadDimension, rows);
-            }
-
-            if (DecodeLayer.Of(model.Stack.Layers[i], i, config, rows, model.DType, rope is null ? null : ropes[rope]) is not { } layer)
+            if (DecodeBlock.Of(model.Stack.Layers[i], i, plan) is not { } layer)
             {
                 return null;
             }
 
-            layers.Add(layer);
+            blocks.AddRange(layer);
         }
 
-        return new DecodeStep(model, rows, layers, ropes.Values, DecodeNorm.Of(model.Stack.Norm), head);
+        return new DecodeStep(model, rows, blocks, plan, norm, head);
     }
 
     /// <inheritdoc/>
-    public int Stages => (_layers.Count * DecodeLayer.Stages) + 2;
+    public int Stages => _stages.Length + 2;
 
     private FloatRows Logits => new((nint)_logits.Start, _head.Columns, _state.RowCount);
 
@@ -80,7 +77,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
     /// <param name="padding">How many tokens of padding each text begins with.</param>
     /// <param name="cache">What was read before, at least one token; it gets the new ones.</param>
     /// <returns>Scores of the token that comes next, [texts, vocabulary]; until the next call.</returns>
-    internal Span<float> Read(ReadOnlySpan<int> tokens, int[] padding, KeyValueCache cache)
+    internal Span<float> Read(ReadOnlySpan<int> tokens, int[] padding, DecoderCache cache)
     {
         Span<long> positions = stackalloc long[tokens.Length];
         for (var row = 0; row < tokens.Length; row++)
@@ -94,10 +91,15 @@ internal sealed unsafe class DecodeStep : IStagedWork
             rope.Begin(positions, _state.Half);
         }
 
+        foreach (var block in _blocks)
+        {
+            block.Begin(_state, cache);
+        }
+
         Embed(tokens);
-        DecodeLayer.Normalise(_layers.Count > 0 ? _layers[0].Before : _norm, _state);
+        DecodeBlock.Normalise(BeforeBlock(0), _state);
         ThreadTeam.Shared.Run(this, _state.Threads);
-        cache.Advance(Math.Max(0, cache.Length - padding.Min()));
+        cache.Advance(1, Math.Max(0, cache.Length - padding.Min()));
         GC.KeepAlive(_embeddings);
         return _logits.Span;
     }
@@ -105,19 +107,24 @@ internal sealed unsafe class DecodeStep : IStagedWork
     /// <inheritdoc/>
     public int Parts(int stage)
     {
-        var (layer, ofLayer) = Math.DivRem(stage, DecodeLayer.Stages);
-        return layer < _layers.Count ? _layers[layer].Parts(ofLayer, _state) : ofLayer == 0 ? _head.InnerParts(_state.Threads) : _head.Parts(_head.Columns, _state.Threads);
+        if (stage < _stages.Length)
+        {
+            var (block, ofBlock) = _stages[stage];
+            return _blocks[block].Part.Parts(ofBlock, _state);
+        }
+
+        return stage == _stages.Length ? _head.InnerParts(_state.Threads) : _head.Parts(_head.Columns, _state.Threads);
     }
 
     /// <inheritdoc/>
     public void Run(int stage, int part)
     {
-        var (layer, ofLayer) = Math.DivRem(stage, DecodeLayer.Stages);
-        if (layer < _layers.Count)
+        if (stage < _stages.Length)
         {
-            _layers[layer].Run(ofLayer, part, _state);
+            var (block, ofBlock) = _stages[stage];
+            _blocks[block].Part.Run(ofBlock, part, _state);
         }
-        else if (ofLayer == 0)
+        else if (stage == _stages.Length)
         {
             _head.RunInner(part, Parts(stage), _state.Normed);
         }
@@ -130,18 +137,21 @@ internal sealed unsafe class DecodeStep : IStagedWork
     /// <inheritdoc/>
     public void Finish(int stage)
     {
-        var (layer, ofLayer) = Math.DivRem(stage, DecodeLayer.Stages);
-        if (layer >= _layers.Count)
+        if (stage >= _stages.Length)
         {
             return;
         }
 
-        _layers[layer].Finish(ofLayer, _state);
-        if (ofLayer == DecodeLayer.Stages - 1)
+        var (block, ofBlock) = _stages[stage];
+        _blocks[block].Finish(ofBlock, _state);
+        if (ofBlock == _blocks[block].Part.Stages - 1)
         {
-            DecodeLayer.Normalise(layer + 1 < _layers.Count ? _layers[layer + 1].Before : _norm, _state);
+            DecodeBlock.Normalise(BeforeBlock(block + 1), _state);
         }
     }
+
+    // What normalises the states that a block reads, or behind the last one the head.
+    private DecodeNorm? BeforeBlock(int block) => block < _blocks.Count ? _blocks[block].Before : _norm;
 
     private void Embed(ReadOnlySpan<int> tokens)
     {

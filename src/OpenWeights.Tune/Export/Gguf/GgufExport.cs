@@ -165,7 +165,7 @@ public static class GgufExport
 
     /// <summary>Whether embedding and output head are one weight.</summary>
     internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
-        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Defaults.TiedEmbeddings) && !HeadTie.IsBroken(weights)) || !weights.TryGetTensor(MergePlan.Head, out _);
+        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Facts.TiedEmbeddings) && !HeadTie.IsBroken(weights)) || !weights.TryGetTensor(MergePlan.Head, out _);
 
     // As the base's file has it.
     private static void Copy(GgufFile file, GgufTensorInfo tensor, Stream stream)

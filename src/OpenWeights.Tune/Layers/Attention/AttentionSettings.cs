@@ -1,8 +1,13 @@
+using OpenWeights.Tune.Layers.Rope;
+
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>How a layer's attention is made and computes.</summary>
-public sealed record AttentionSettings
+public sealed record AttentionSettings : MixerSettings
 {
+    /// <inheritdoc/>
+    public override string ModuleName { get; init; } = "self_attn";
+
     /// <summary>Width of the states that it reads and gives.</summary>
     public required int HiddenSize { get; init; }
 
@@ -35,6 +40,16 @@ public sealed record AttentionSettings
 
     /// <summary>How their norms compute.</summary>
     public required NormSettings Norm { get; init; }
+
+    /// <summary>Rotary position embedding; null where the layer has no positions (NoPE).</summary>
+    public RopeConfig? Rope { get; init; }
+
+    /// <summary>How many tokens, itself included, a token may look back at; null for all.</summary>
+    public int? SlidingWindow { get; init; }
+
+    internal override MixerNeeds Needs => new() { Rope = Rope, RotaryWidth = HeadDimension, Looks = true, SlidingWindow = SlidingWindow, LimitsScores = ScoreSoftCap is not null };
+
+    internal override TokenMixer Make(IWeightSource weights, string name) => new SelfAttention(this, weights, name);
 }
 
 /// <summary>Whether queries and keys are normalised before they are rotated.</summary>

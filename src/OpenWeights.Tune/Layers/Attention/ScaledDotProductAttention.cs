@@ -16,7 +16,7 @@ internal sealed class ScaledDotProductAttention : IDisposable
         var factor = settings.Scale * Math.Sqrt(settings.HeadDimension);
         _queryFactor = factor == 1 ? null : factor;
         var cap = settings.ScoreSoftCap;
-        _blocks = new BlockAttentionSettings(settings.Scale, cap, cap is null ? null : 1 / cap.Value, double.NegativeInfinity, null);
+        _blocks = new BlockAttentionSettings(settings.Scale, cap, cap is null ? null : 1 / cap.Value, double.NegativeInfinity, settings.SlidingWindow);
     }
 
     /// <summary>Whether torch's own attention is used, whose masks <see cref="AttentionMask.ToBias"/> makes: a GPU has fused kernels, none of which limits scores.</summary>
@@ -27,11 +27,11 @@ internal sealed class ScaledDotProductAttention : IDisposable
     /// <param name="key">[batch, key/value heads, keys, head_dim].</param>
     /// <param name="value">Of the key's shape.</param>
     /// <param name="context">Who may look at whom.</param>
-    internal Tensor Attend(Tensor query, Tensor key, Tensor value, AttentionContext context)
+    internal Tensor Attend(Tensor query, Tensor key, Tensor value, LayerContext context)
     {
         if (!IsFused(query.device, _blocks.Cap is not null))
         {
-            return BlockAttention.Attend(query, key, value, context.Mask, _blocks with { Window = context.SlidingWindow }, context.Saved);
+            return BlockAttention.Attend(query, key, value, context.Mask, _blocks, context.Saved);
         }
 
         using var scope = NewDisposeScope();

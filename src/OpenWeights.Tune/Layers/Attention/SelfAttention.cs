@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>Causal self-attention with grouped queries (Ainslie et al., 2023) and rotary positions.</summary>
-public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
+public sealed class SelfAttention : TokenMixer
 {
     [ComponentName(Name = "q_proj")]
     private readonly LinearLayer? _query;
@@ -23,12 +23,11 @@ public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
     private readonly LinearLayer _output;
 
     [ComponentName(Name = "q_norm")]
-    private readonly RmsNorm? _queryNorm;
+    private readonly Norm? _queryNorm;
 
     [ComponentName(Name = "k_norm")]
-    private readonly RmsNorm? _keyNorm;
+    private readonly Norm? _keyNorm;
 
-    private readonly int _layer;
     private readonly int _heads;
     private readonly int _keyValueHeads;
     private readonly int _headDimension;
@@ -39,12 +38,12 @@ public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
     /// <param name="settings">How it is made and computes.</param>
     /// <param name="weights">Where weights come from.</param>
     /// <param name="name">The module's name in the checkpoint.</param>
-    /// <param name="layer">The layer's number, for the cache.</param>
-    public SelfAttention(AttentionSettings settings, IWeightSource weights, string name, int layer)
+    public SelfAttention(AttentionSettings settings, IWeightSource weights, string name)
         : base(nameof(SelfAttention))
     {
         ArgumentNullException.ThrowIfNull(settings);
-        (_layer, _heads, _keyValueHeads, _headDimension) = (layer, settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
+        Settings = settings;
+        (_heads, _keyValueHeads, _headDimension) = (settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
         _normsAllHeads = settings.QueryKeyNorm == QueryKeyNorm.AllHeads;
         _scores = new ScaledDotProductAttention(settings);
         var hidden = new Dimension("hidden_size", settings.HiddenSize);
@@ -66,39 +65,45 @@ public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
         if (settings.QueryKeyNorm != QueryKeyNorm.None)
         {
             var head = new Dimension("head_dim", _headDimension);
-            _queryNorm = RmsNorm.Take(weights, $"{name}.q_norm", _normsAllHeads ? queries : head, settings.Norm);
-            _keyNorm = RmsNorm.Take(weights, $"{name}.k_norm", _normsAllHeads ? keys : head, settings.Norm);
+            _queryNorm = settings.Norm.Take(weights, $"{name}.q_norm", _normsAllHeads ? queries : head);
+            _keyNorm = settings.Norm.Take(weights, $"{name}.k_norm", _normsAllHeads ? keys : head);
         }
 
         RegisterComponents();
     }
 
-    /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
-    public override Tensor forward(Tensor input1, AttentionContext input2)
-    {
-        ArgumentNullException.ThrowIfNull(input1);
-        ArgumentNullException.ThrowIfNull(input2);
-        return Run(input1, null, input2);
-    }
-
-    /// <summary>The attention of states.</summary>
-    /// <param name="states">[batch, tokens, hidden].</param>
-    /// <param name="norm">What normalises them first, or null.</param>
-    /// <param name="context">Who may look at whom.</param>
-    internal Tensor Run(Tensor states, RmsNorm? norm, AttentionContext context)
+    internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
         var (batch, tokens) = (states.size(0), states.size(1));
         var (query, key, value) = Project(states, norm);
         query = RotaryEmbedding.Rotate(query, context.Cos, context.Sin);
         key = RotaryEmbedding.Rotate(key, context.Cos, context.Sin);
-        if (context.Cache is not null)
+        if (context.State is KeyValueState held)
         {
-            (key, value) = context.Cache.Append(_layer, key, value, context.SlidingWindow);
+            (key, value) = held.Append(key, value);
         }
 
         var mixed = _scores.Attend(query, key, value, context);
         return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, _heads * _headDimension)).MoveToOuterDisposeScope();
+    }
+
+    internal override LayerState NewState() => new KeyValueState(Settings.SlidingWindow);
+
+    /// <summary>How it is made and computes.</summary>
+    internal AttentionSettings Settings { get; }
+
+    // Rotated queries and keys, values, and queries and keys before their norm; and the mixed values, which the output projection reads.
+    internal override KeptElements Kept
+    {
+        get
+        {
+            var (queries, keys) = ((long)_heads * _headDimension, (long)_keyValueHeads * _headDimension);
+            return new KeptElements(
+                queries + (2 * keys) + (_queryNorm is null ? 0 : queries + keys),
+                [new KeptInput([_output], queries, IsMadeAgain: false), new KeptInput(QueryKeyValue, Settings.HiddenSize, IsMadeAgain: true)],
+                Mixed: queries);
+        }
     }
 
     /// <summary>The projections to queries, keys and values: three, or one where they are fused.</summary>
@@ -108,7 +113,7 @@ public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
     internal LinearLayer Output => _output;
 
     /// <summary>The norms of queries and keys, and whether each is of all heads at once; null where there are none.</summary>
-    internal (RmsNorm Query, RmsNorm Key, bool OfAllHeads)? Norms => _queryNorm is null ? null : (_queryNorm, _keyNorm!, _normsAllHeads);
+    internal (Norm Query, Norm Key, bool OfAllHeads)? Norms => _queryNorm is null ? null : (_queryNorm, _keyNorm!, _normsAllHeads);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -122,7 +127,7 @@ public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
     }
 
     // Queries, keys and values by head, [batch, heads, tokens, head_dim], in the caller's dispose scope.
-    private (Tensor Query, Tensor Key, Tensor Value) Project(Tensor states, RmsNorm? norm)
+    private (Tensor Query, Tensor Key, Tensor Value) Project(Tensor states, Norm? norm)
     {
         long keys = (long)_keyValueHeads * _headDimension;
         IReadOnlyList<Tensor> parts = _fused is null
@@ -131,7 +136,7 @@ public sealed class SelfAttention : nn.Module<Tensor, AttentionContext, Tensor>
         return (Heads(parts[0], _heads, _queryNorm), Heads(parts[1], _keyValueHeads, _keyNorm), Heads(parts[2], _keyValueHeads, null));
     }
 
-    private Tensor Heads(Tensor states, int heads, RmsNorm? norm)
+    private Tensor Heads(Tensor states, int heads, Norm? norm)
     {
         if (norm is not null && _normsAllHeads)
         {

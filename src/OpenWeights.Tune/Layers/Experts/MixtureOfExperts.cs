@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
@@ -13,7 +12,7 @@ namespace OpenWeights.Tune.Layers.Experts;
 /// A mixture of experts: each token is read by the few feed-forwards whose router scores are highest, and their outputs are added,
 /// weighted by the router's softmax (in float32).
 /// </summary>
-public sealed class MixtureOfExperts : nn.Module<Tensor, AttentionContext, Tensor>
+public sealed class MixtureOfExperts : LayerPart
 {
     [ComponentName(Name = "gate")]
     private readonly LinearLayer _router;
@@ -27,55 +26,64 @@ public sealed class MixtureOfExperts : nn.Module<Tensor, AttentionContext, Tenso
     [ComponentName(Name = "shared_expert_gate")]
     private readonly LinearLayer? _sharedGate;
 
-    private readonly int _expertsPerToken;
-    private readonly bool _normalizes;
+    private readonly MixtureSettings _settings;
 
     /// <summary>A mixture.</summary>
-    /// <param name="settings">How an expert is made and computes.</param>
-    /// <param name="mixture">The mixture's.</param>
+    /// <param name="settings">How it is made and computes.</param>
     /// <param name="weights">Where weights come from.</param>
     /// <param name="name">The module's name in the checkpoint.</param>
-    public MixtureOfExperts(FeedForwardSettings settings, MixtureConfig mixture, IWeightSource weights, string name)
+    public MixtureOfExperts(MixtureSettings settings, IWeightSource weights, string name)
         : base(nameof(MixtureOfExperts))
     {
         ArgumentNullException.ThrowIfNull(settings);
-        ArgumentNullException.ThrowIfNull(mixture);
-        var hidden = new Dimension("hidden_size", settings.HiddenSize);
-        (_expertsPerToken, _normalizes) = (mixture.ExpertsPerToken, mixture.NormalizesWeights);
-        _router = LinearLayer.Take(weights, $"{name}.gate", new Dimension(mixture.ExpertCountSetting, mixture.ExpertCount), hidden, hasBias: false);
+        _settings = settings;
+        var hidden = new Dimension("hidden_size", settings.Expert.HiddenSize);
+        _router = LinearLayer.Take(weights, $"{name}.gate", new Dimension(settings.ExpertCountSetting, settings.ExpertCount), hidden, hasBias: false);
         _experts = new ModuleList<GatedFeedForward>(
-            [.. Enumerable.Range(0, mixture.ExpertCount).Select(i => new GatedFeedForward(settings, weights, $"{name}.experts.{i}", mixture.IntermediateSize, mixture.ExpertNames))]);
-        if (mixture.SharedIntermediateSize is { } inner)
+            [.. Enumerable.Range(0, settings.ExpertCount).Select(i => new GatedFeedForward(settings.Expert, weights, $"{name}.experts.{i}"))]);
+        if (settings.Shared is not null)
         {
-            _shared = new GatedFeedForward(settings, weights, $"{name}.shared_expert", inner, FeedForwardNames.Usual);
+            _shared = new GatedFeedForward(settings.Shared, weights, $"{name}.shared_expert");
             _sharedGate = LinearLayer.Take(weights, $"{name}.shared_expert_gate", new Dimension("1", 1), hidden, hasBias: false);
         }
 
         RegisterComponents();
     }
 
-    /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
-    public override Tensor forward(Tensor input1, AttentionContext input2)
+    // Of each feed-forward that reads a token its gate and up; and the chosen experts' inputs, their outputs and the weighted sum.
+    internal override KeptElements Kept
     {
-        ArgumentNullException.ThrowIfNull(input1);
-        ArgumentNullException.ThrowIfNull(input2);
+        get
+        {
+            var (hidden, chosen) = ((long)_settings.Expert.HiddenSize, (long)_settings.ExpertsPerToken);
+            var inner = (chosen * _settings.Expert.Inner.Size) + (_settings.Shared?.Inner.Size ?? 0);
+            IReadOnlyList<GatedFeedForward> all = _shared is null ? [.. _experts] : [.. _experts, _shared];
+            return new KeptElements(
+                (2 * inner) + (3 * chosen * hidden) + hidden,
+                [new KeptInput([.. all.SelectMany(static e => e.GateAndUp)], hidden, IsMadeAgain: true), new KeptInput([.. all.SelectMany(static e => e.Down)], inner, IsMadeAgain: true)]);
+        }
+    }
+
+    internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
+    {
         using var scope = NewDisposeScope();
-        var states = input1.view(-1, input1.size(2));
-        var scores = _router.call(states);
-        input2.Routers?.Add(scores);
-        var (weights, chosen) = scores.softmax(-1, float32).topk(_expertsPerToken, -1);
-        if (_normalizes)
+        var input = norm?.call(states) ?? states;
+        var rows = input.view(-1, input.size(2));
+        var scores = _router.call(rows);
+        context.Routers?.Add(scores);
+        var (weights, chosen) = scores.softmax(-1, float32).topk(_settings.ExpertsPerToken, -1);
+        if (_settings.NormalizesWeights)
         {
             weights = weights.div(weights.sum(-1, keepdim: true));
         }
 
-        var mixed = Combine(states, weights.to(states.dtype), chosen);
+        var mixed = Combine(rows, weights.to(rows.dtype), chosen);
         if (_shared is not null)
         {
-            mixed = mixed.Plus(_sharedGate!.call(states).sigmoid().mul(_shared.call(states)));
+            mixed = mixed.Plus(_sharedGate!.call(rows).sigmoid().mul(_shared.Run(rows, null, wantsValues: true)));
         }
 
-        return mixed.view(input1.size(0), input1.size(1), input1.size(2)).MoveToOuterDisposeScope();
+        return mixed.view(states.shape).MoveToOuterDisposeScope();
     }
 
     // Tokens are put in the order of their experts, so that each expert reads one piece, and back again.
@@ -90,12 +98,12 @@ public sealed class MixtureOfExperts : nn.Module<Tensor, AttentionContext, Tenso
             // In training an expert that no token chose gets gradients too: they are zero, as the reference's are.
             if (counts[i] > 0 || is_grad_enabled())
             {
-                outputs.Add(_experts[i].call(pieces[i]));
+                outputs.Add(_experts[i].Run(pieces[i], null, wantsValues: true));
             }
         }
 
         var back = cat([.. outputs], 0).index_select(0, Devices.Send(tensor(places, [places.Length]), states.device));
-        return back.view(states.size(0), _expertsPerToken, states.size(1)).mul(weights.unsqueeze(-1)).sum(1).MoveToOuterDisposeScope();
+        return back.view(states.size(0), _settings.ExpertsPerToken, states.size(1)).mul(weights.unsqueeze(-1)).sum(1).MoveToOuterDisposeScope();
     }
 
     // How many choices fell on each expert, the token of each choice in the order of the experts, and where each choice lies in that order.
@@ -117,7 +125,7 @@ public sealed class MixtureOfExperts : nn.Module<Tensor, AttentionContext, Tenso
         for (var i = 0; i < chosen.Length; i++)
         {
             places[i] = next[chosen[i]]++;
-            tokens[places[i]] = i / _expertsPerToken;
+            tokens[places[i]] = i / _settings.ExpertsPerToken;
         }
 
         return (counts, tokens, places);

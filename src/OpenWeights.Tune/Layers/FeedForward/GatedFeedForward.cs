@@ -5,26 +5,22 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.FeedForward;
 
 /// <summary>The gated feed-forward of a layer: down(act(gate(x)) · up(x)) (Shazeer, 2020).</summary>
-public sealed class GatedFeedForward : nn.Module<Tensor, Tensor>
+public sealed class GatedFeedForward : LayerPart
 {
     // Registered by the checkpoint's names, which differ among families, so not fields that would be registered by their own.
     private readonly LinearLayer[] _gateAndUp;
     private readonly LinearLayer[] _down;
-    private readonly Activation _activation;
 
     /// <summary>A feed-forward.</summary>
     /// <param name="settings">How it is made and computes.</param>
     /// <param name="weights">Where weights come from.</param>
     /// <param name="name">The module's name in the checkpoint.</param>
-    /// <param name="inner">Width of the inner layer.</param>
-    /// <param name="names">What the checkpoint calls the layers.</param>
-    public GatedFeedForward(FeedForwardSettings settings, IWeightSource weights, string name, Dimension inner, FeedForwardNames names)
+    public GatedFeedForward(GatedFeedForwardSettings settings, IWeightSource weights, string name)
         : base(nameof(GatedFeedForward))
     {
         ArgumentNullException.ThrowIfNull(settings);
-        ArgumentNullException.ThrowIfNull(names);
-        var hidden = new Dimension("hidden_size", settings.HiddenSize);
-        _activation = settings.Activation;
+        Settings = settings;
+        var (hidden, inner, names) = (new Dimension("hidden_size", settings.HiddenSize), settings.Inner, settings.Names);
         _gateAndUp = settings.FusedProjections
             ? [Layer("gate_up_proj", new Dimension($"2 x {inner.Setting}", 2 * inner.Size), hidden)]
             : [Layer(names.Gate, inner, hidden), Layer(names.Up, inner, hidden)];
@@ -38,20 +34,26 @@ public sealed class GatedFeedForward : nn.Module<Tensor, Tensor>
         }
     }
 
+    /// <summary>How it is made and computes.</summary>
+    internal GatedFeedForwardSettings Settings { get; }
+
+    // Gate and up, of which their product is made again.
+    internal override KeptElements Kept => new(
+        2 * Settings.Inner.Size, [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)]);
+
     /// <summary>The projections to gate and up: two, or one where they are fused.</summary>
     internal LinearLayer[] GateAndUp => _gateAndUp;
 
     /// <summary>The projection down, alone in its array.</summary>
     internal LinearLayer[] Down => _down;
 
-    /// <inheritdoc/>
-    public override Tensor forward(Tensor input) => Run(input, null, wantsValues: true);
+    internal override Tensor Run(Tensor states, Norm? norm, LayerContext context) => Run(states, norm, wantsValues: !context.OnlyForGradients);
 
     /// <summary>The feed-forward of states.</summary>
     /// <param name="states">[..., hidden].</param>
     /// <param name="norm">What normalises them first, or null.</param>
     /// <param name="wantsValues">Whether the output's values are wanted, or its graph alone; they may be zeros then.</param>
-    internal Tensor Run(Tensor states, RmsNorm? norm, bool wantsValues)
+    internal Tensor Run(Tensor states, Norm? norm, bool wantsValues)
     {
         using var scope = NewDisposeScope();
         var parts = LinearLayer.Outputs(states, norm, _gateAndUp);
@@ -61,18 +63,38 @@ public sealed class GatedFeedForward : nn.Module<Tensor, Tensor>
         }
 
         var output = ProjectionGroup.Serves(_down[0])
-            ? ProjectionGroup.Run(new GatedInput(parts[0], parts[1], _activation), wantsValues, _down)[0]
-            : _down[0].call(GatedActivation.Of(parts[0], parts[1], _activation));
+            ? ProjectionGroup.Run(new GatedInput(parts[0], parts[1], Settings.Activation), wantsValues, _down)[0]
+            : _down[0].call(GatedActivation.Of(parts[0], parts[1], Settings.Activation));
         return output.MoveToOuterDisposeScope();
     }
 }
 
-/// <summary>How feed-forwards are made and compute.</summary>
-/// <param name="HiddenSize">Width of the states that they read and give.</param>
-/// <param name="Activation">The gate's activation.</param>
-/// <param name="FusedProjections">Whether gate and up are one projection, gate_up_proj.</param>
-/// <param name="HasBias">Whether the projections have a bias.</param>
-public sealed record FeedForwardSettings(int HiddenSize, Activation Activation, bool FusedProjections, bool HasBias);
+/// <summary>How a gated feed-forward is made and computes.</summary>
+public sealed record GatedFeedForwardSettings : FeedForwardSettings
+{
+    /// <inheritdoc/>
+    public override string ModuleName { get; init; } = "mlp";
+
+    /// <summary>Width of the states that it reads and gives.</summary>
+    public required int HiddenSize { get; init; }
+
+    /// <summary>Width of the inner layer.</summary>
+    public required Dimension Inner { get; init; }
+
+    /// <summary>The gate's activation.</summary>
+    public required Activation Activation { get; init; }
+
+    /// <summary>Whether gate and up are one projection, gate_up_proj.</summary>
+    public bool FusedProjections { get; init; }
+
+    /// <summary>Whether the projections have a bias.</summary>
+    public bool HasBias { get; init; }
+
+    /// <summary>What the checkpoint calls the layers.</summary>
+    public FeedForwardNames Names { get; init; } = FeedForwardNames.Usual;
+
+    internal override LayerPart Make(IWeightSource weights, string name) => new GatedFeedForward(this, weights, name);
+}
 
 /// <summary>What a checkpoint calls the layers of a feed-forward.</summary>
 /// <param name="Gate">The layer whose output goes through the activation.</param>

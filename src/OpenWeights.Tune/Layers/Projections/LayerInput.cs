@@ -47,7 +47,7 @@ internal sealed class PlainInput(Tensor states) : LayerInput
 /// <param name="states">[..., features].</param>
 /// <param name="weight">The norm's weight, [features].</param>
 /// <param name="settings">How the norm computes.</param>
-internal sealed class NormedInput(Tensor states, Tensor weight, NormSettings settings) : LayerInput
+internal sealed class NormedInput(Tensor states, Tensor weight, RmsNormSettings settings) : LayerInput
 {
     private readonly bool _wantsWeight = weight.requires_grad;
 

@@ -1,5 +1,7 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
 
@@ -15,22 +17,23 @@ internal static class CommonSettings
     };
 
     /// <summary>The decoder that the shared settings ask for; the family changes what differs.</summary>
-    internal static DecoderConfig Common(this ConfigReader config, string modelType, FamilyDefaults defaults)
+    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts)
     {
         config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "dropout of attention weights is not implemented; set it to 0.0.");
         var hidden = config.Int("hidden_size");
         var heads = config.Int("num_attention_heads");
-        var keyValueHeads = config.OptionalInt("num_key_value_heads", defaults.KeyValueHeads) ?? heads;
+        var keyValueHeads = config.OptionalInt("num_key_value_heads", facts.KeyValueHeads) ?? heads;
         config.Require("num_key_value_heads", heads % keyValueHeads == 0, $"{keyValueHeads} does not divide num_attention_heads, which is {heads}.");
-        var headDimension = config.OptionalInt("head_dim", defaults.HeadDimension);
+        var headDimension = config.OptionalInt("head_dim", facts.HeadDimension);
         config.Require("hidden_size", headDimension is not null || hidden % heads == 0, $"{hidden} is not a multiple of num_attention_heads, which is {heads}.");
         var width = headDimension ?? (hidden / heads);
         config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding wants pairs.");
-        var maxPositions = config.Int("max_position_embeddings", defaults.MaxPositions);
-        var attentionBias = defaults.AttentionBias is { } usual && config.Flag("attention_bias", usual);
+        var maxPositions = config.Int("max_position_embeddings", facts.MaxPositions);
+        var attentionBias = facts.AttentionBias is { } usual && config.Flag("attention_bias", usual);
+        var epsilon = config.Number("rms_norm_eps", facts.NormEpsilon);
         return new DecoderConfig
         {
-            ModelType = modelType,
+            ModelType = facts.ModelType,
             HiddenSize = hidden,
             IntermediateSize = config.Int("intermediate_size"),
             LayerCount = config.Int("num_hidden_layers"),
@@ -39,13 +42,14 @@ internal static class CommonSettings
             HeadDimension = width,
             VocabularySize = config.Int("vocab_size"),
             MaxPositions = maxPositions,
-            NormEpsilon = config.Number("rms_norm_eps", defaults.NormEpsilon),
-            Rope = config.Rope(maxPositions, width, defaults.RopeTheta, defaults.PartialRotation, defaults.RopeLayerType, defaults.OriginalMaxPositions),
-            TiedEmbeddings = config.Flag("tie_word_embeddings", defaults.TiedEmbeddings),
+            NormEpsilon = epsilon,
+            Norm = new RmsNormSettings(epsilon),
+            Rope = config.Rope(maxPositions, width, facts.RopeTheta, facts.PartialRotation, LayerTypes.Full, facts.OriginalMaxPositions),
+            TiedEmbeddings = config.Flag("tie_word_embeddings", facts.TiedEmbeddings),
             QueryKeyValueBias = attentionBias,
             AttentionOutputBias = attentionBias,
             InitializerRange = config.Number("initializer_range", 0.02),
-            Activation = config.ActivationOf(defaults),
+            Activation = config.ActivationOf(facts),
         };
     }
 
@@ -58,7 +62,7 @@ internal static class CommonSettings
         ArgumentNullException.ThrowIfNull(shape);
         var settings = new SortedDictionary<string, JsonNode?>(StringComparer.Ordinal)
         {
-            ["architectures"] = new JsonArray(family.Architecture),
+            ["architectures"] = new JsonArray(family.Facts.ClassName),
             ["attention_dropout"] = 0.0,
             ["bos_token_id"] = shape.BosToken,
             ["eos_token_id"] = shape.EosToken,
@@ -88,12 +92,12 @@ internal static class CommonSettings
         return new JsonObject(settings);
     }
 
-    private static Activation ActivationOf(this ConfigReader config, FamilyDefaults defaults)
+    private static Activation ActivationOf(this ConfigReader config, FamilyFacts facts)
     {
-        var name = config.Text(defaults.ActivationSetting) ?? defaults.Activation;
-        var known = s_activations.Where(a => (a.Value == Activation.Silu) == (s_activations[defaults.Activation] == Activation.Silu)).ToDictionary();
+        var name = config.Text(facts.ActivationSetting) ?? facts.Activation;
+        var known = s_activations.Where(a => (a.Value == Activation.Silu) == (s_activations[facts.Activation] == Activation.Silu)).ToDictionary();
         return known.TryGetValue(name, out var activation)
             ? activation
-            : throw config.Error(defaults.ActivationSetting, $"activation '{name}' is not known to this family; {string.Join(", ", known.Keys)} are.");
+            : throw config.Error(facts.ActivationSetting, $"activation '{name}' is not known to this family; {string.Join(", ", known.Keys)} are.");
     }
 }

@@ -1,36 +1,20 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Gemma 2 (Gemma Team, 2024): Gemma with norms on both sides, limited scores and logits, and a sliding window in every other layer.</summary>
 public sealed class Gemma2Family : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new()
-    {
-        KeyValueHeads = 4,
-        HeadDimension = 256,
-        MaxPositions = 8192,
-        TiedEmbeddings = true,
-        AttentionBias = false,
-        ActivationSetting = "hidden_activation",
-        Activation = "gelu_pytorch_tanh",
-    };
-
     /// <inheritdoc/>
-    public bool OverflowsInFloat16 => true;
-
-    /// <inheritdoc/>
-    public string ModelType => "gemma2";
-
-    /// <inheritdoc/>
-    public string Architecture => "Gemma2ForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Gemma2;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(ModelType, s_defaults).AsGemma(config).WithGemmaScores(config, scoreCap: 50, logitCap: 30);
-        return decoder.WithWindows(config.OptionalInt("sliding_window", 4096), LayerTypes.Read(config, decoder.LayerCount, static i => i % 2 == 0));
+        var decoder = config.Common(Facts).AsGemma(config).WithGemmaScores(config, Facts);
+        return decoder.WithWindows(config.OptionalInt("sliding_window", Facts.SlidingWindow), LayerTypes.Read(config, decoder.LayerCount, static i => i % 2 == 0));
     }
 
     /// <inheritdoc/>

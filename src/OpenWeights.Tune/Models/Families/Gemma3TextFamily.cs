@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Rope;
 
@@ -10,38 +11,20 @@ namespace OpenWeights.Tune.Models.Families;
 /// </summary>
 public sealed class Gemma3TextFamily : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new()
-    {
-        KeyValueHeads = 4,
-        HeadDimension = 256,
-        MaxPositions = 131072,
-        RopeTheta = 1e6,
-        TiedEmbeddings = true,
-        AttentionBias = false,
-        ActivationSetting = "hidden_activation",
-        Activation = "gelu_pytorch_tanh",
-    };
-
     /// <inheritdoc/>
-    public bool OverflowsInFloat16 => true;
-
-    /// <inheritdoc/>
-    public string ModelType => "gemma3_text";
-
-    /// <inheritdoc/>
-    public string Architecture => "Gemma3ForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Gemma3Text;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(ModelType, s_defaults).AsGemma(config).WithGemmaScores(config, scoreCap: null, logitCap: null) with { QueryKeyNorm = QueryKeyNorm.PerHead, MaxPositionsAreScaled = true };
+        var decoder = config.Common(Facts).AsGemma(config).WithGemmaScores(config, Facts) with { QueryKeyNorm = QueryKeyNorm.PerHead, MaxPositionsAreScaled = true };
         var pattern = config.Int("sliding_window_pattern", (int)config.Number("_sliding_window_pattern", 6));
         var slides = LayerTypes.Read(config, decoder.LayerCount, i => (i + 1) % pattern != 0);
         var local = config.Object("rope_parameters")?[LayerTypes.Sliding] is JsonObject
             ? config.Rope(decoder.MaxPositions, decoder.HeadDimension, layerType: LayerTypes.Sliding)
             : new RopeConfig { Theta = config.Number("rope_local_base_freq", 10000), OriginalMaxPositions = decoder.MaxPositions };
-        var windowed = decoder.WithWindows(config.Int("sliding_window", 4096), slides);
+        var windowed = decoder.WithWindows(config.Int("sliding_window", Facts.SlidingWindow), slides);
         return windowed with { Layers = [.. windowed.Layers.Select((layer, i) => layer with { Rope = slides[i] ? local : decoder.Rope })] };
     }
 

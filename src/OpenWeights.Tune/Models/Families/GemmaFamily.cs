@@ -1,35 +1,19 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Gemma 1 (Gemma Team, 2024): GeGLU, norms whose scale is one plus their weight, scaled embeddings.</summary>
 public sealed class GemmaFamily : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new()
-    {
-        KeyValueHeads = 16,
-        HeadDimension = 256,
-        MaxPositions = 8192,
-        TiedEmbeddings = true,
-        AttentionBias = false,
-        ActivationSetting = "hidden_activation",
-        Activation = "gelu_pytorch_tanh",
-    };
-
     /// <inheritdoc/>
-    public bool OverflowsInFloat16 => true;
-
-    /// <inheritdoc/>
-    public string ModelType => "gemma";
-
-    /// <inheritdoc/>
-    public string Architecture => "GemmaForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Gemma;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Common(ModelType, s_defaults).AsGemma(config);
+        return config.Common(Facts).AsGemma(config);
     }
 
     /// <inheritdoc/>

@@ -1,4 +1,6 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
+using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
 
@@ -14,23 +16,22 @@ internal static class GemmaSettings
             "hidden_act", config.Has("hidden_activation") || older is null or "gelu" or "gelu_pytorch_tanh", $"activation '{older}' is not known to this family; gelu_pytorch_tanh is.");
         return decoder with
         {
-            NormAddsOne = true,
-            NormScalesBeforeRounding = true,
+            Norm = new RmsNormSettings(decoder.NormEpsilon, AddsOne: true, ScalesBeforeRounding: true),
             EmbeddingMultiplier = Math.Sqrt(decoder.HiddenSize),
             RoundsEmbeddingMultiplier = true,
         };
     }
 
     /// <summary>Norms on both sides of each block, and the scales and limits of scores and logits (Gemma 2 and 3).</summary>
-    internal static DecoderConfig WithGemmaScores(this DecoderConfig decoder, ConfigReader config, double? scoreCap, double? logitCap)
+    internal static DecoderConfig WithGemmaScores(this DecoderConfig decoder, ConfigReader config, FamilyFacts facts)
     {
-        var scalar = config.OptionalNumber("query_pre_attn_scalar", 256) ?? throw config.Error("query_pre_attn_scalar", "a number is wanted, not null.");
+        var scalar = config.OptionalNumber("query_pre_attn_scalar", facts.QueryScalar) ?? throw config.Error("query_pre_attn_scalar", "a number is wanted, not null.");
         return decoder with
         {
             NormPlacement = NormPlacement.BeforeAndAfter,
             ScoreMultiplier = 1 / Math.Sqrt(scalar),
-            ScoreSoftCap = config.OptionalNumber("attn_logit_softcapping", scoreCap),
-            LogitSoftCap = config.OptionalNumber("final_logit_softcapping", logitCap),
+            ScoreSoftCap = config.OptionalNumber("attn_logit_softcapping", facts.ScoreSoftCap),
+            LogitSoftCap = config.OptionalNumber("final_logit_softcapping", facts.LogitSoftCap),
         };
     }
 

@@ -1,17 +1,13 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Granite 3 (IBM, 2024): Llama with multipliers on embeddings, scores, residuals and logits.</summary>
 public sealed class GraniteFamily : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { AttentionBias = false };
-
     /// <inheritdoc/>
-    public string ModelType => "granite";
-
-    /// <inheritdoc/>
-    public string Architecture => "GraniteForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Granite;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
@@ -19,7 +15,7 @@ public sealed class GraniteFamily : IModelFamily
         ArgumentNullException.ThrowIfNull(config);
         var divisor = config.Number("logits_scaling", 1);
         config.Require("logits_scaling", divisor != 0, "logits are divided by it; it cannot be 0.");
-        return config.Common(ModelType, s_defaults) with
+        return config.Common(Facts) with
         {
             FeedForwardBias = config.Flag("mlp_bias"),
             EmbeddingMultiplier = config.Number("embedding_multiplier", 1),

@@ -1,23 +1,19 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Llama 1 to 3.3 (Touvron et al., 2023): pre-norm, rotary embedding, grouped queries, SwiGLU. SmolLM 1 and 2 are Llamas too.</summary>
 public sealed class LlamaFamily : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { AttentionBias = false };
-
     /// <inheritdoc/>
-    public string ModelType => "llama";
-
-    /// <inheritdoc/>
-    public string Architecture => "LlamaForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Llama;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Common(ModelType, s_defaults) with { FeedForwardBias = config.Flag("mlp_bias") };
+        return config.Common(Facts) with { FeedForwardBias = config.Flag("mlp_bias") };
     }
 
     /// <inheritdoc/>

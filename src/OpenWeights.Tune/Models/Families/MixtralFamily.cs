@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Tune.Layers;
+using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 
@@ -8,35 +8,30 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>Mixtral (Jiang et al., 2024): Mistral with a mixture of experts in every layer.</summary>
 public sealed class MixtralFamily : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { KeyValueHeads = 8, MaxPositions = 4096 * 32, NormEpsilon = 1e-5, RopeTheta = 1e6 };
-
     /// <inheritdoc/>
-    public string ModelType => "mixtral";
-
-    /// <inheritdoc/>
-    public string Architecture => "MixtralForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Mixtral;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(ModelType, s_defaults);
-        var mixture = new MixtureConfig
+        var decoder = config.Common(Facts);
+        var experts = Facts.Experts!;
+        var mixture = new MixtureSettings
         {
-            ExpertCount = config.Int("num_local_experts", 8),
+            ExpertCount = config.Int("num_local_experts", experts.Count),
             ExpertCountSetting = "num_local_experts",
-            ExpertsPerToken = config.Int("num_experts_per_tok", 2),
-            IntermediateSize = new Dimension("intermediate_size", decoder.IntermediateSize),
+            ExpertsPerToken = config.Int("num_experts_per_tok", experts.PerToken),
+            Expert = decoder.FeedForward with { Names = new FeedForwardNames(experts.Gate, experts.Up, experts.Down) },
             NormalizesWeights = true,
-            ModuleName = "block_sparse_moe",
-            ExpertNames = new FeedForwardNames("w1", "w3", "w2"),
+            ModuleName = experts.Module,
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
         config.Require("router_jitter_noise", config.Number("router_jitter_noise", 0) == 0, "noise on routers' inputs is not implemented; set it to 0.0.");
         var windowed = decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true));
         return windowed with
         {
-            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => windowed.Layer(i) with { Mixture = mixture })],
+            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => windowed.Layer(i) with { FeedForward = mixture })],
             RouterLossWeight = config.RouterLossWeight(),
         };
     }

@@ -1,4 +1,6 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -6,22 +8,18 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>OLMo 2 (OLMo Team, 2024): Llama with norms behind each block and over all heads of queries and keys.</summary>
 public sealed class Olmo2Family : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { NormEpsilon = 1e-5, AttentionBias = false };
-
     /// <inheritdoc/>
-    public string ModelType => "olmo2";
-
-    /// <inheritdoc/>
-    public string Architecture => "Olmo2ForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Olmo2;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Common(ModelType, s_defaults) with
+        var decoder = config.Common(Facts);
+        return decoder with
         {
             NormPlacement = NormPlacement.After,
-            NormScalesBeforeRounding = true,
+            Norm = new RmsNormSettings(decoder.NormEpsilon, ScalesBeforeRounding: true),
             QueryKeyNorm = QueryKeyNorm.AllHeads,
         };
     }

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -8,13 +9,8 @@ namespace OpenWeights.Tune.Models.Families;
 /// </summary>
 public sealed class Phi3Family : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { MaxPositions = 4096, NormEpsilon = 1e-5, PartialRotation = true, OriginalMaxPositions = 4096 };
-
     /// <inheritdoc/>
-    public string ModelType => "phi3";
-
-    /// <inheritdoc/>
-    public string Architecture => "Phi3ForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Phi3;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
@@ -25,7 +21,7 @@ public sealed class Phi3Family : IModelFamily
             config.Require(dropout, config.Number(dropout, 0) == 0, "dropout is not implemented; set it to 0.0.");
         }
 
-        var decoder = config.Common(ModelType, s_defaults) with { FusedProjections = true };
+        var decoder = config.Common(Facts) with { FusedProjections = true };
         config.Require("rope_scaling", decoder.Rope.Kind is RopeKind.Default or RopeKind.LongRope, "this family knows the rope types default and longrope.");
         return decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true));
     }

@@ -1,23 +1,19 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Qwen2 and 2.5 (Yang et al., 2024): Llama with biases on query, key and value.</summary>
 public sealed class Qwen2Family : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { KeyValueHeads = 32, MaxPositions = 32768 };
-
     /// <inheritdoc/>
-    public string ModelType => "qwen2";
-
-    /// <inheritdoc/>
-    public string Architecture => "Qwen2ForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Qwen2;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return (config.Common(ModelType, s_defaults) with { QueryKeyValueBias = true }).WithQwenWindows(config, window: 4096, firstLayer: 28);
+        return (config.Common(Facts) with { QueryKeyValueBias = true }).WithQwenWindows(config, Facts.SlidingWindow, firstLayer: 28);
     }
 
     /// <inheritdoc/>

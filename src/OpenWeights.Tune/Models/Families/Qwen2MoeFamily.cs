@@ -1,25 +1,21 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Qwen1.5-MoE and Qwen2-MoE (Yang et al., 2024): Qwen2 with mixtures of experts, one of which reads every token behind a gate.</summary>
 public sealed class Qwen2MoeFamily : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { KeyValueHeads = 16, MaxPositions = 32768 };
-
     /// <inheritdoc/>
-    public string ModelType => "qwen2_moe";
-
-    /// <inheritdoc/>
-    public string Architecture => "Qwen2MoeForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Qwen2Moe;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return (config.Common(ModelType, s_defaults) with { QueryKeyValueBias = config.Flag("qkv_bias", true) })
-            .WithQwenWindows(config, window: 4096, firstLayer: 28)
-            .WithQwenExperts(config, experts: 60, perToken: 4, inner: 1408, shared: 5632);
+        return (config.Common(Facts) with { QueryKeyValueBias = config.Flag("qkv_bias", true) })
+            .WithQwenWindows(config, Facts.SlidingWindow, firstLayer: 28)
+            .WithQwenExperts(config, Facts.Experts!);
     }
 
     /// <inheritdoc/>

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -6,13 +7,8 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>Qwen3-MoE (Yang et al., 2025): Qwen3 with mixtures of experts.</summary>
 public sealed class Qwen3MoeFamily : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { KeyValueHeads = 4, MaxPositions = 32768, AttentionBias = false };
-
     /// <inheritdoc/>
-    public string ModelType => "qwen3_moe";
-
-    /// <inheritdoc/>
-    public string Architecture => "Qwen3MoeForCausalLM";
+    public FamilyFacts Facts => FamilyTable.Qwen3Moe;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
@@ -20,9 +16,9 @@ public sealed class Qwen3MoeFamily : IModelFamily
         ArgumentNullException.ThrowIfNull(config);
 
         // Later versions of its config have no max_window_layers, and mean all layers.
-        return (config.Common(ModelType, s_defaults) with { QueryKeyNorm = QueryKeyNorm.PerHead })
-            .WithQwenWindows(config, window: 4096, firstLayer: 0)
-            .WithQwenExperts(config, experts: 128, perToken: 8, inner: 768, shared: null);
+        return (config.Common(Facts) with { QueryKeyNorm = QueryKeyNorm.PerHead })
+            .WithQwenWindows(config, Facts.SlidingWindow, firstLayer: 0)
+            .WithQwenExperts(config, Facts.Experts!);
     }
 
     /// <inheritdoc/>

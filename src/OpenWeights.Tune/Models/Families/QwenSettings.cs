@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 
@@ -10,7 +11,7 @@ internal static class QwenSettings
     /// Windows for the layers from max_window_layers on, where use_sliding_window is set; the settings stand in the configs of models
     /// that use none.
     /// </summary>
-    internal static DecoderConfig WithQwenWindows(this DecoderConfig decoder, ConfigReader config, int window, int firstLayer)
+    internal static DecoderConfig WithQwenWindows(this DecoderConfig decoder, ConfigReader config, int? window, int firstLayer)
     {
         var size = config.WindowWhereUsed(window);
         var first = (int)config.Number("max_window_layers", firstLayer);
@@ -19,23 +20,23 @@ internal static class QwenSettings
     }
 
     /// <summary>Mixtures of experts for every decoder_sparse_step-th layer that mlp_only_layers does not name.</summary>
-    internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, int experts, int perToken, int inner, int? shared)
+    internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts)
     {
         var plain = config.Ints("mlp_only_layers") ?? [];
         var step = config.Int("decoder_sparse_step", 1);
-        var mixture = new MixtureConfig
+        var mixture = new MixtureSettings
         {
-            ExpertCount = config.Int("num_experts", config.OptionalInt("num_local_experts", experts)),
+            ExpertCount = config.Int("num_experts", config.OptionalInt("num_local_experts", facts.Count)),
             ExpertCountSetting = "num_experts",
-            ExpertsPerToken = config.Int("num_experts_per_tok", perToken),
-            IntermediateSize = new Dimension("moe_intermediate_size", config.Int("moe_intermediate_size", inner)),
+            ExpertsPerToken = config.Int("num_experts_per_tok", facts.PerToken),
+            Expert = decoder.FeedForward with { Inner = new Dimension("moe_intermediate_size", config.Int("moe_intermediate_size", facts.Inner)) },
             NormalizesWeights = config.Flag("norm_topk_prob"),
-            SharedIntermediateSize = shared is null ? null : new Dimension("shared_expert_intermediate_size", config.Int("shared_expert_intermediate_size", shared)),
+            Shared = facts.Shared is null ? null : decoder.FeedForward with { Inner = new Dimension("shared_expert_intermediate_size", config.Int("shared_expert_intermediate_size", facts.Shared)) },
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
         return decoder with
         {
-            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => decoder.Layer(i) with { Mixture = !plain.Contains(i) && (i + 1) % step == 0 ? mixture : null })],
+            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => decoder.Layer(i) with { FeedForward = !plain.Contains(i) && (i + 1) % step == 0 ? mixture : null })],
             RouterLossWeight = config.RouterLossWeight(),
         };
     }
@@ -48,6 +49,6 @@ internal static class QwenSettings
     }
 
     /// <summary>Refuses more experts per token than there are.</summary>
-    internal static void RequireExperts(this ConfigReader config, MixtureConfig mixture, string setting) =>
+    internal static void RequireExperts(this ConfigReader config, MixtureSettings mixture, string setting) =>
         config.Require(setting, mixture.ExpertsPerToken <= mixture.ExpertCount, $"{mixture.ExpertsPerToken} is more than {mixture.ExpertCountSetting}, which is {mixture.ExpertCount}.");
 }

@@ -1,23 +1,19 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>SmolLM3 (Hugging Face, 2025): Llama without positions in every fourth layer (NoPE; Yang et al., 2025).</summary>
 public sealed class SmolLm3Family : IModelFamily
 {
-    private static readonly FamilyDefaults s_defaults = new() { KeyValueHeads = 4, MaxPositions = 32768, RopeTheta = 2e6, TiedEmbeddings = true, AttentionBias = false };
-
     /// <inheritdoc/>
-    public string ModelType => "smollm3";
-
-    /// <inheritdoc/>
-    public string Architecture => "SmolLM3ForCausalLM";
+    public FamilyFacts Facts => FamilyTable.SmolLm3;
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(ModelType, s_defaults) with { FeedForwardBias = config.Flag("mlp_bias") };
+        var decoder = config.Common(Facts) with { FeedForwardBias = config.Flag("mlp_bias") };
 
         // Its published config has Qwen's setting, which its class does not look at.
         _ = config.Has("max_window_layers");

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models.Families;
@@ -119,7 +120,7 @@ public static class ModelLoader
     {
         ScalarType.Float16 when device.type == TorchSharp.DeviceType.CPU => float32,
         ScalarType.Float16 => float16,
-        ScalarType.BFloat16 when !Devices.HasBFloat16(device) => FamilyRegistry.All.Any(f => f.ModelType == modelType && f.OverflowsInFloat16) ? float32 : float16,
+        ScalarType.BFloat16 when !Devices.HasBFloat16(device) => FamilyTable.Find(modelType)?.OverflowsInFloat16 == true ? float32 : float16,
         ScalarType.BFloat16 => bfloat16,
         _ => float32,
     };

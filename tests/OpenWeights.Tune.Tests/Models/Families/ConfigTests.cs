@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using NUnit.Framework;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Init;
@@ -130,7 +131,7 @@ public sealed class ConfigTests
         var count = NewModel.Write(family, shape, seed: 1, float32, folder.At("new"), addTokenizer: null);
         using var loaded = ModelLoader.Load(folder.At("new"), null, TestDevice.Current);
         Assert.That(loaded.Model.parameters().Sum(static p => p.numel()), Is.EqualTo(count));
-        Assert.That(ModelFolder.Open(folder.At("new")).Config["architectures"]![0]!.ToString(), Is.EqualTo(FamilyRegistry.Find(family, "test").Architecture));
+        Assert.That(ModelFolder.Open(folder.At("new")).Config["architectures"]![0]!.ToString(), Is.EqualTo(FamilyRegistry.Find(family, "test").Facts.ClassName));
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var logits = loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(tensor(new long[] { 1, 2, 3 }, [1, 3]))));
@@ -138,4 +139,8 @@ public sealed class ConfigTests
     }
 
     private static IEnumerable<string> Families() => FamilyRegistry.All.Select(static f => f.ModelType);
+
+    [Test]
+    public void Every_family_of_the_table_can_be_read_and_no_other() =>
+        Assert.That(FamilyRegistry.All.Select(static f => f.ModelType), Is.EquivalentTo(FamilyTable.All.Select(static f => f.ModelType)));
 }

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Export;
-using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
@@ -64,7 +64,7 @@ public sealed class FamilyTests(string name)
         using var scope = NewDisposeScope();
         int[] ids = [.. Enumerable.Range(0, 90).Select(static i => i * 37 % FamilyCases.Vocabulary)];
 
-        var cache = new KeyValueCache();
+        var cache = new DecoderCache();
         var read = 0;
         foreach (var added in new[] { 3, 1, 1, 1, 4, 1, 20, 1, 1, 2, 24, 1, 29, 1 })
         {
@@ -73,7 +73,7 @@ public sealed class FamilyTests(string name)
             {
                 Assert.That(model.Config.Rope.DependsOnLength, "only such a family reads a text anew");
                 cache.Dispose();
-                cache = new KeyValueCache();
+                cache = new DecoderCache();
             }
 
             var (past, part) = (cache.Length, read - cache.Length);

@@ -3,8 +3,11 @@ using OpenWeights.Tune.Layers.FeedForward;
 namespace OpenWeights.Tune.Layers.Experts;
 
 /// <summary>A layer's mixture of experts: a router sends each token to a few of many feed-forwards (Fedus et al., 2021; Jiang et al., 2024).</summary>
-public sealed record MixtureConfig
+public sealed record MixtureSettings : FeedForwardSettings
 {
+    /// <inheritdoc/>
+    public override string ModuleName { get; init; } = "mlp";
+
     /// <summary>Number of experts.</summary>
     public required int ExpertCount { get; init; }
 
@@ -14,18 +17,16 @@ public sealed record MixtureConfig
     /// <summary>How many experts read a token.</summary>
     public required int ExpertsPerToken { get; init; }
 
-    /// <summary>Width of an expert's inner layer, with the setting that gives it.</summary>
-    public required Dimension IntermediateSize { get; init; }
+    /// <summary>An expert.</summary>
+    public required GatedFeedForwardSettings Expert { get; init; }
 
     /// <summary>Whether the chosen experts' weights are divided by their sum.</summary>
     public required bool NormalizesWeights { get; init; }
 
-    /// <summary>Width of the inner layer of an expert that reads every token, or null for none.</summary>
-    public Dimension? SharedIntermediateSize { get; init; }
+    /// <summary>The expert that reads every token behind a gate, or null for none.</summary>
+    public GatedFeedForwardSettings? Shared { get; init; }
 
-    /// <summary>What the checkpoint calls the mixture.</summary>
-    public string ModuleName { get; init; } = "mlp";
+    internal override int? RoutedExperts => ExpertsPerToken;
 
-    /// <summary>What the checkpoint calls an expert's layers.</summary>
-    public FeedForwardNames ExpertNames { get; init; } = FeedForwardNames.Usual;
+    internal override LayerPart Make(IWeightSource weights, string name) => new MixtureOfExperts(this, weights, name);
 }

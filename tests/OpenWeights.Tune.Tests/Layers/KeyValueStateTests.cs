@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Layers;
 
-/// <summary>What the cache gives back and what it holds on to.</summary>
-public sealed class KeyValueCacheTests
+/// <summary>What attention remembers gives back and holds on to.</summary>
+public sealed class KeyValueStateTests
 {
     [TestCase(null)]
     [TestCase(1)]
@@ -14,40 +14,37 @@ public sealed class KeyValueCacheTests
     public void Each_token_gets_the_keys_that_it_can_see_in_their_order(int? window)
     {
         using var scope = NewDisposeScope();
-        using var cache = new KeyValueCache();
+        using var state = new KeyValueState(window);
+        var past = 0;
         foreach (var tokens in new[] { 1, 300, 1, 1, 90, 1, 1, 70, 1 })
         {
-            var past = cache.Length;
             var given = arange(past, past + tokens, float32).view(1, 1, tokens, 1).expand(2, 3, tokens, 4);
-            var (keys, values) = cache.Append(0, given, given.neg(), window);
-            cache.Advance(past + tokens - 1);
+            var (keys, values) = state.Append(given, given.neg());
             var first = Math.Max(0, past - (window ?? int.MaxValue) + 1);
             var expected = arange(first, past + tokens, float32).view(1, 1, -1, 1).expand(2, 3, past + tokens - first, 4);
             Assert.That(Golden.LargestDifference(keys, expected), Is.Zero);
             Assert.That(Golden.LargestDifference(values, expected.neg()), Is.Zero);
             Assert.That(keys.shape, Is.EqualTo(expected.shape));
+            past += tokens;
         }
     }
 
     [Test]
     public void A_sliding_window_keeps_the_cache_small_however_long_the_text_is()
     {
-        using var cache = new KeyValueCache();
+        using var held = new KeyValueState(window: 16);
         void Read(int tokens)
         {
             using var scope = NewDisposeScope();
             var states = zeros([1, 1, tokens, 1]);
-            _ = cache.Append(0, states, states, window: 16);
-            cache.Advance(cache.Length + tokens - 1);
+            _ = held.Append(states, states);
         }
 
         Read(5000);
         for (var i = 0; i < 1000; i++)
         {
             Read(1);
-            Assert.That(cache.ByteLength, Is.LessThanOrEqualTo(2 * 64 * sizeof(float)));
+            Assert.That(held.ByteLength, Is.LessThanOrEqualTo(2 * 64 * sizeof(float)));
         }
-
-        Assert.That(cache.Length, Is.EqualTo(6000));
     }
 }

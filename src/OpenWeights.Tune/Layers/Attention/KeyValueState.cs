@@ -5,119 +5,88 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>
-/// Keys and values of the tokens that were already read, per layer, in buffers that grow by doubling. A layer with a sliding window keeps
+/// Keys and values of the tokens that a layer's attention has read, in buffers that grow by doubling. A layer with a sliding window keeps
 /// only what its next token can still see.
 /// </summary>
-public sealed class KeyValueCache : IDisposable
+/// <param name="window">How many tokens a token may look back at, itself included; null for all.</param>
+public sealed class KeyValueState(int? window) : LayerState
 {
     private const int SmallestBuffer = 64;
 
-    private readonly Dictionary<int, Buffer> _layers = [];
-    private int _reading;
+    private Buffer? _held;
+    private int _length;
 
-    /// <summary>The number of tokens that were read.</summary>
-    public int Length { get; private set; }
+    /// <inheritdoc/>
+    public override long ByteLength => _held is { } held ? 2 * held.Keys.numel() * held.Keys.element_size() : 0;
 
-    /// <summary>The largest position that was read; -1 before the first.</summary>
-    public long LongestPosition { get; private set; } = -1;
-
-    /// <summary>The bytes that all layers hold.</summary>
-    public long ByteLength => _layers.Values.Sum(static b => 2 * b.Keys.numel() * b.Keys.element_size());
-
-    /// <summary>Adds a layer's keys and values for the tokens being read.</summary>
-    /// <param name="layer">The layer's number.</param>
+    /// <summary>Adds keys and values of the tokens being read.</summary>
     /// <param name="keys">[batch, key/value heads, tokens, head_dim].</param>
     /// <param name="values">Of the same shape.</param>
-    /// <param name="window">How many tokens a token may look back at, itself included; null for all.</param>
     /// <returns>
     /// The keys and values that these tokens can see, up to the last of them, as views that live as long as the caller's dispose scope.
     /// </returns>
-    public (Tensor Keys, Tensor Values) Append(int layer, Tensor keys, Tensor values, int? window = null)
+    public (Tensor Keys, Tensor Values) Append(Tensor keys, Tensor values)
     {
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
         var tokens = (int)keys.size(2);
-        var (held, kept) = Room(layer, keys, values, tokens, window);
+        var (held, kept) = Room(keys, values, tokens);
         using (NewDisposeScope())
         {
             _ = held.Keys.narrow(2, held.End, tokens).copy_(keys);
             _ = held.Values.narrow(2, held.End, tokens).copy_(values);
         }
 
-        held.End += tokens;
+        Grow(held, tokens);
         return (held.Keys.narrow(2, held.Start, kept + tokens), held.Values.narrow(2, held.Start, kept + tokens));
     }
 
-    /// <summary>Makes room for one more token in a layer that holds some, on the CPU; whoever asks writes its keys and values.</summary>
-    /// <param name="layer">The layer's number.</param>
-    /// <param name="window">As in <see cref="Append"/>.</param>
-    internal CacheSlot Reserve(int layer, int? window)
+    /// <summary>Makes room for one more token behind those that are held, on the CPU; whoever asks writes its keys and values.</summary>
+    internal CacheSlot Reserve()
     {
-        var before = _layers[layer];
-        var (held, kept) = Room(layer, before.Keys, before.Values, 1, window);
-        held.End++;
+        var before = _held!;
+        var (held, kept) = Room(before.Keys, before.Values, 1);
+        Grow(held, 1);
         return new CacheSlot(held.Starts.Keys, held.Starts.Values, (nint)held.Capacity, held.Start, kept);
     }
 
-    /// <summary>
-    /// Forgets all but the first tokens, so that another text that begins with them can go on. The largest position stays what it was: what
-    /// is held was turned for a text of that length.
-    /// </summary>
-    /// <param name="length">How many tokens to keep.</param>
-    /// <returns>Whether it could: a layer with a sliding window may have let go of what the next token would have to see.</returns>
-    /// <exception cref="ArgumentOutOfRangeException">So many tokens were not read.</exception>
-    public bool Truncate(int length)
+    internal override bool CanTruncate(int length) => _held is null || length - Math.Min(length, (window ?? int.MaxValue) - 1) >= _held.FirstToken;
+
+    internal override void Truncate(int length)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(length);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
-        if (_layers.Values.Any(buffer => length - Math.Min(length, (buffer.Window ?? int.MaxValue) - 1) < buffer.FirstToken))
+        _length = length;
+        if (_held is { } held)
         {
-            return false;
+            held.End = length - held.FirstToken;
+            held.Start = Math.Min(held.Start, held.End);
         }
-
-        foreach (var buffer in _layers.Values)
-        {
-            buffer.End = length - buffer.FirstToken;
-            buffer.Start = Math.Min(buffer.Start, buffer.End);
-        }
-
-        Length = length;
-        return true;
-    }
-
-    /// <summary>Counts the tokens that every layer has added.</summary>
-    /// <param name="longestPosition">The largest position among them.</param>
-    public void Advance(long longestPosition)
-    {
-        LongestPosition = longestPosition;
-        Length += _reading;
-        _reading = 0;
-    }
-
-    // A layer's buffer with room for some tokens more, of which those from its start on can be seen, and how many these are.
-    private (Buffer Held, int Kept) Room(int layer, Tensor keys, Tensor values, int tokens, int? window)
-    {
-        _reading = tokens;
-        var kept = Math.Min(Length, (window ?? int.MaxValue) - 1);
-        if (!_layers.TryGetValue(layer, out var held) || !held.Fits(kept + tokens, tokens, window is not null))
-        {
-            held = _layers[layer] = Buffer.Make(keys, values, held, kept, kept + tokens);
-            (held.FirstToken, held.Window) = (Length - kept, window);
-        }
-
-        held.Start = held.End - kept;
-        return (held, kept);
     }
 
     /// <inheritdoc/>
-    public void Dispose()
+    protected override void Dispose(bool disposing)
     {
-        foreach (var buffer in _layers.Values)
+        _held?.Dispose();
+        _held = null;
+    }
+
+    // The buffer with room for some tokens more, of which those from its start on can be seen, and how many these are.
+    private (Buffer Held, int Kept) Room(Tensor keys, Tensor values, int tokens)
+    {
+        var kept = Math.Min(_length, (window ?? int.MaxValue) - 1);
+        if (_held is null || !_held.Fits(kept + tokens, tokens, window is not null))
         {
-            buffer.Dispose();
+            _held = Buffer.Make(keys, values, _held, kept, kept + tokens);
+            _held.FirstToken = _length - kept;
         }
 
-        _layers.Clear();
+        _held.Start = _held.End - kept;
+        return (_held, kept);
+    }
+
+    private void Grow(Buffer held, int tokens)
+    {
+        held.End += tokens;
+        _length += tokens;
     }
 
     /// <summary>Room for keys and values, of which those from Start to End are held.</summary>
@@ -142,8 +111,6 @@ public sealed class KeyValueCache : IDisposable
 
         /// <summary>The number of the token that lies at the buffer's beginning.</summary>
         internal int FirstToken { get; set; }
-
-        internal int? Window { get; set; }
 
         // A window moves on through its buffer, and to a new one when it has reached the end, or when the buffer was made for a long
         // prompt and most of it will never be looked at again.

@@ -1,0 +1,97 @@
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Models;
+
+namespace OpenWeights.Tune.Decoding.Decode;
+
+/// <summary>A part of a layer between its norms, added to the residual stream.</summary>
+/// <param name="layer">The layer's number.</param>
+/// <param name="before">What normalises the states that the part reads; null where nothing does.</param>
+/// <param name="part">The part.</param>
+/// <param name="after">What normalises its output; null where nothing does.</param>
+/// <param name="residual">What its output counts in the residual stream.</param>
+internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodePart part, DecodeNorm? after, float residual)
+{
+    /// <summary>The part.</summary>
+    internal IDecodePart Part => part;
+
+    /// <summary>What normalises the states that the part reads; null where nothing does.</summary>
+    internal DecodeNorm? Before => before;
+
+    /// <summary>The blocks of a layer; null where a part of it is computed otherwise.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="number">Its number, for the cache.</param>
+    /// <param name="plan">Makes the parts.</param>
+    internal static IReadOnlyList<DecodeBlock>? Of(DecoderLayer layer, int number, DecodePlan plan)
+    {
+        (Norm? Before, LayerPart Part, Norm? After)?[] blocks =
+        [
+            layer.Mixer is { } mixer ? (mixer.Before, mixer.Part, mixer.After) : null,
+            layer.FeedForward is { } feedForward ? (feedForward.Before, feedForward.Part, feedForward.After) : null,
+        ];
+        var made = new List<DecodeBlock>();
+        foreach (var block in blocks)
+        {
+            if (block is not var (before, part, after))
+            {
+                continue;
+            }
+
+            if (layer.Settings.IsParallel || plan.Part(part) is not { } found || !TryNorm(before, out var first) || !TryNorm(after, out var last))
+            {
+                return null;
+            }
+
+            made.Add(new DecodeBlock(number, first, found, last, (float)layer.Settings.ResidualMultiplier));
+        }
+
+        return made;
+
+        static bool TryNorm(Norm? norm, out DecodeNorm? found)
+        {
+            found = norm is null ? null : DecodeNorm.Of(norm);
+            return norm is null || found is not null;
+        }
+    }
+
+    /// <summary>Begins with a token of each row.</summary>
+    /// <param name="state">What is read and written.</param>
+    /// <param name="cache">What was read before.</param>
+    internal void Begin(DecodeState state, DecoderCache cache) => part.Begin(state, cache.Held(layer));
+
+    /// <summary>What one thread does after a stage.</summary>
+    internal void Finish(int stage, DecodeState state)
+    {
+        part.Finish(stage, state);
+        if (stage == part.Stages - 1)
+        {
+            Add(state);
+        }
+    }
+
+    /// <summary>Makes what the next products read of the residual stream.</summary>
+    internal static void Normalise(DecodeNorm? norm, DecodeState state)
+    {
+        var (states, normed) = (state.States, state.Normed);
+        for (nint row = 0; row < states.Count; row++)
+        {
+            if (norm is null)
+            {
+                new Span<float>(states[row], (int)states.Stride).CopyTo(new Span<float>(normed[row], (int)states.Stride));
+            }
+            else
+            {
+                norm.Apply(states[row], normed[row], state.Half);
+            }
+        }
+    }
+
+    private void Add(DecodeState state)
+    {
+        var (states, given) = (state.States, state.Given);
+        for (nint row = 0; row < states.Count; row++)
+        {
+            after?.Apply(given[row], given[row], state.Half);
+            DecodeMath.Add(states[row], given[row], residual, states.Stride, state.Half);
+        }
+    }
+}

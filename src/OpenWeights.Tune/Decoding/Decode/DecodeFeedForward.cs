@@ -1,0 +1,83 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.FeedForward;
+
+namespace OpenWeights.Tune.Decoding.Decode;
+
+/// <summary>A layer's gated feed-forward.</summary>
+/// <param name="gateAndUp">The products to gate and up.</param>
+/// <param name="down">The product back to the residual stream.</param>
+/// <param name="activation">The activation.</param>
+internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeProducts down, Activation activation) : IDecodePart
+{
+    private readonly nint _inner = gateAndUp.Columns / 2;
+
+    /// <inheritdoc/>
+    public int Stages => 4;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<nint> Widths => [gateAndUp.Columns];
+
+    /// <summary>The feed-forward of a module; null where a part of it is computed otherwise.</summary>
+    internal static DecodeFeedForward? Of(GatedFeedForward module, DecodePlan plan) =>
+        GateKernel.Serves(module.Settings.Activation) && plan.Products(module.GateAndUp) is { } gateAndUp && plan.Products(module.Down) is { } down
+            ? new DecodeFeedForward(gateAndUp, down, module.Settings.Activation)
+            : null;
+
+    /// <inheritdoc/>
+    public void Begin(DecodeState state, LayerState? held)
+    {
+        // It remembers nothing.
+    }
+
+    /// <inheritdoc/>
+    public int Parts(int stage, DecodeState state) => stage switch
+    {
+        0 => gateAndUp.InnerParts(state.Threads),
+        1 => gateAndUp.Parts(gateAndUp.Columns, state.Threads),
+        2 => down.InnerParts(state.Threads),
+        _ => down.Parts(down.Columns, state.Threads),
+    };
+
+    /// <inheritdoc/>
+    public void Run(int stage, int part, DecodeState state)
+    {
+        var parts = Parts(stage, state);
+        switch (stage)
+        {
+            case 0:
+                gateAndUp.RunInner(part, parts, state.Normed);
+                break;
+            case 1:
+                Gate(_inner * part / parts, _inner * (part + 1) / parts, state);
+                break;
+            case 2:
+                down.RunInner(part, parts, Gated(state));
+                break;
+            default:
+                down.Run(down.Columns * part / parts, down.Columns * (part + 1) / parts, Gated(state), state.Given);
+                break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Finish(int stage, DecodeState state)
+    {
+        // Each stage needs the one before it, and nothing between.
+    }
+
+    // Gate and up, and then act(gate) · up in the gate's place.
+    private FloatRows Gated(DecodeState state) => state.Work(0, gateAndUp.Columns);
+
+    private void Gate(nint first, nint last, DecodeState state)
+    {
+        var gated = Gated(state);
+        gateAndUp.Run(first, last, state.Normed, gated);
+        gateAndUp.Run(_inner + first, _inner + last, state.Normed, gated);
+        for (nint row = 0; row < state.RowCount; row++)
+        {
+            var gate = gated[row] + first;
+            DecodeMath.Gate(gate, gate + _inner, last - first, activation, state.Half);
+        }
+    }
+}
