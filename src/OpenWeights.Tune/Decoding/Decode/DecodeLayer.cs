@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
@@ -21,7 +22,7 @@ internal sealed unsafe class DecodeLayer
     internal static DecodeLayer? Of(DecoderLayer layer, int number, DecoderConfig config, int rows, ScalarType dtype, DecodeRope? rope)
     {
         var attention = layer.Attention;
-        if (layer.FeedForward is not { } feedForward || !GateKernel.Serves(config.Activation)
+        if (layer.FeedForward is not { } feedForward || !DecodeMath.Serves(config.Activation)
             || DecodeProducts.Of(rows, dtype, attention.QueryKeyValue) is not { } heads || DecodeProducts.Of(rows, dtype, attention.Output) is not { } output
             || DecodeProducts.Of(rows, dtype, feedForward.GateAndUp) is not { } gateAndUp || DecodeProducts.Of(rows, dtype, feedForward.Down) is not { } down)
         {
