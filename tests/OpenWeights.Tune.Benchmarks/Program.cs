@@ -13,8 +13,8 @@ if (args is ["llama-cpp", .. var rest])
 
 // In this process: torch's native part and its environment are set up here, and a process of BenchmarkDotNet's making would lack them.
 var config = DefaultConfig.Instance
-    .AddJob(Job.ShortRun.WithToolchain(InProcessEmitToolchain.Instance))
-    .AddColumn(new RateColumn())
+    .AddJob(Job.ShortRun.WithIterationTime(Perfolizer.Horology.TimeInterval.FromMilliseconds(100)).WithToolchain(InProcessEmitToolchain.Instance))
+    .AddColumn(new RateColumn(), new MemoryColumn())
     .WithArtifactsPath(Path.Combine(Environment.CurrentDirectory, "artifacts", "benchmarks"))
     .WithOptions(ConfigOptions.JoinSummary);
 _ = BenchmarkSwitcher.FromAssembly(Assembly.GetExecutingAssembly()).Run(args.Length == 0 ? ["--filter", "*"] : args, config);

@@ -12,10 +12,10 @@ namespace OpenWeights.Tune.Objectives;
 /// </summary>
 internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
 {
-    // The scores of a chunk. In the kernel's blocks fewer are as fast; operators read the whole weight for each chunk, and where it is
-    // trained its gradient too; a GPU multiplies some hundreds of rows in the time that it takes to read a weight.
-    private const long ChunkScoresInBlocks = 3 << 21;
+    // The scores of a chunk. Each chunk reads the whole weight, and where it is trained its gradient too; scores of float32 are twice as
+    // large as those of bfloat16. A GPU multiplies some hundreds of rows in the time that it takes to read a weight.
     private const long ChunkScores = 1 << 23;
+    private const long ChunkScoresOfFloat32 = 3 << 21;
     private const long ChunkScoresOfTrainedHead = 3 << 22;
     private const long ChunkScoresOnGpu = 1 << 26;
 
@@ -42,7 +42,7 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
     internal static long RowsOfChunk(Tensor weight)
     {
         var scores = weight.device.type != DeviceType.CPU ? ChunkScoresOnGpu
-            : ProductPrecision.Of(weight, MinRows) == float32 ? ChunkScoresInBlocks
+            : ProductPrecision.Of(weight, MinRows) == float32 ? ChunkScoresOfFloat32
             : weight.requires_grad ? ChunkScoresOfTrainedHead : ChunkScores;
         return Math.Max(MinRows, scores / weight.size(0));
     }
@@ -72,14 +72,6 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
         {
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, rows - start);
-            if (HeadKernel.Serves(hidden, weight, targets))
-            {
-                using Scalar ofChunk = HeadKernel.Run(new HeadChunk(
-                    hidden.narrow(0, start, count), weight, targets.narrow(0, start, count), (float)multiplier, (float?)softCap, gradHidden?.narrow(0, start, count), gradWeight, start == 0));
-                _ = loss.add_(ofChunk, Scalars.One);
-                continue;
-            }
-
             var states = hidden.narrow(0, start, count).to(dtype);
             var scores = Scores(states, weight, dtype);
             var slope = Shape(scores, multiplier, softCap);

@@ -114,7 +114,7 @@ public sealed class TrainingRun : IDisposable
     public string? Run(bool resume, bool overwrite, string command, CancellationToken stop)
     {
         using var folder = RunFolder.Take(_config.OutputDir);
-        if (resume && RunFolder.Finished(_config) is { } finished)
+        if (resume && RunFolder.Finished(_config, Plan.TotalSteps) is { } finished)
         {
             _listener.Warn($"{finished.NothingToDo}, or overwrite the run to start over.");
             Result = finished;

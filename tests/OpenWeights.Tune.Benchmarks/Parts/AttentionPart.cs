@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks.Parts;
 
-/// <summary>Causal attention with grouped queries, and its gradients, beside all scores at once.</summary>
+/// <summary>Causal attention with grouped queries, and its gradients, beside torch's scaled_dot_product_attention.</summary>
 public class AttentionPart : Part
 {
     private Tensor _query = null!;
@@ -12,11 +12,11 @@ public class AttentionPart : Part
     private Tensor _value = null!;
     private Tensor _weight = null!;
 
-    private long Batch => Size(4, 2);
+    private long Batch => Size(StepTokens / RowTokens, 2);
 
-    private long Tokens => Size(512, 40);
+    private long Tokens => Size(RowTokens, 40);
 
-    private long Heads => Size(8, 4);
+    private long Heads => Size(HiddenSize / 64, 4);
 
     private long Width => Size(64, 16);
 
@@ -33,19 +33,9 @@ public class AttentionPart : Part
     }
 
     /// <inheritdoc/>
-    internal override IReadOnlyList<Tensor> Composition()
-    {
-        using Scalar scale = 1 / Math.Sqrt(Width);
-        using Scalar nowhere = double.NegativeInfinity;
-        return WithGradients(
-            leaves =>
-            {
-                var (key, value) = (leaves[1].repeat_interleave(2, 1), leaves[2].repeat_interleave(2, 1));
-                var hidden = ones([Tokens, Tokens], ScalarType.Bool).triu(1);
-                return leaves[0].matmul(key.transpose(2, 3)).mul(scale).masked_fill(hidden, nowhere).softmax(-1).matmul(value);
-            },
-            _weight, _query, _key, _value);
-    }
+    internal override IReadOnlyList<Tensor> Composition() => WithGradients(
+        static leaves => nn.functional.scaled_dot_product_attention(leaves[0], leaves[1].repeat_interleave(2, 1), leaves[2].repeat_interleave(2, 1), is_casual: true),
+        _weight, _query, _key, _value);
 
     private protected override void Prepare()
     {

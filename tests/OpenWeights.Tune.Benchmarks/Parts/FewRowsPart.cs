@@ -11,7 +11,7 @@ public class FewRowsPart : Part
 
     private long Columns => Size(32_000, 40);
 
-    private long Depth => Size(2048, 48);
+    private long Depth => Size(HiddenSize, 48);
 
     internal override double Work => (double)Columns * Depth * (Precision == "bfloat16" ? 2 : 4);
 

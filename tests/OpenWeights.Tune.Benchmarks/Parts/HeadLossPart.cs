@@ -11,9 +11,9 @@ public class HeadLossPart : Part
     private Tensor _targets = null!;
     private Tensor _one = null!;
 
-    private long Rows => Size(512, 40);
+    private long Rows => Size(StepTokens, 40);
 
-    private long Features => Size(512, 24);
+    private long Features => Size(HiddenSize, 24);
 
     private long Vocabulary => Size(32000, 100);
 
@@ -28,7 +28,7 @@ public class HeadLossPart : Part
         leaves =>
         {
             var scores = nn.functional.linear(leaves[0], leaves[1]).to(float32);
-            return scores.logsumexp(1, keepdim: true).sub(scores.gather(1, _targets.unsqueeze(1))).sum();
+            return nn.functional.cross_entropy(scores, _targets, reduction: nn.Reduction.Sum);
         },
         _one, _hidden, _head);
 

@@ -9,9 +9,9 @@ public class MatrixProductPart : Part
     private Tensor _weight = null!;
     private Tensor _turned = null!;
 
-    private long Rows => Size(2048, 40);
+    private long Rows => Size(StepTokens, 40);
 
-    private long Features => Size(1024, 24);
+    private long Features => Size(HiddenSize, 24);
 
     internal override double Work => 2.0 * Rows * Features * Features;
 

@@ -9,11 +9,11 @@ public class NarrowProductPart : Part
     private Tensor _left = null!;
     private Tensor _right = null!;
 
-    private long Rows => Size(2048, 40);
+    private long Rows => Size(StepTokens, 40);
 
     private long Columns => Size(16, 8);
 
-    private long Depth => Size(1376, 100);
+    private long Depth => Size(InnerSize, 100);
 
     internal override double Work => 2.0 * Rows * Columns * Depth;
 

@@ -12,9 +12,9 @@ public class NormPart : Part
     private Tensor _scale = null!;
     private Tensor _weight = null!;
 
-    private long Rows => Size(2048, 40);
+    private long Rows => Size(StepTokens, 40);
 
-    private long Features => Size(512, 24);
+    private long Features => Size(HiddenSize, 24);
 
     /// <inheritdoc/>
     internal override string Unit => "GB/s";

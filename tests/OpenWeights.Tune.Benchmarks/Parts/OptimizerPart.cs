@@ -14,7 +14,7 @@ public class OptimizerPart : KernelPart
     private IOptimizer _ownOptimizer = null!;
     private IOptimizer _composedOptimizer = null!;
 
-    private long Elements => Size(1 << 23, 1 << 10);
+    private long Elements => Size(4L * HiddenSize * InnerSize, 1 << 10);
 
     // The weight and two moments, read and written, and the gradient; a weight in bfloat16 has one of float32 behind it.
     internal override double Work => Elements * (DType == float32 ? 7.0 * 4 : (6 * 4) + (2 * 2));

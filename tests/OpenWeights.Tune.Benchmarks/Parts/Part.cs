@@ -13,7 +13,11 @@ public abstract class Part : IRated
     [Params("float32", "bfloat16")]
     public string Precision { get; set; } = "float32";
 
-    /// <summary>Sizes of a test in the place of a training step's.</summary>
+    /// <summary>The shape: a model of this hidden size reads 2,048 tokens, in rows of as many tokens as its hidden size.</summary>
+    [Params(512, 1024, 2048)]
+    public int HiddenSize { get; set; } = 512;
+
+    /// <summary>Use the sizes of a test instead of those of a training step.</summary>
     internal bool IsSmall { get; init; }
 
     /// <summary>What one run does: operations or bytes, as <see cref="Unit"/> says.</summary>
@@ -25,6 +29,15 @@ public abstract class Part : IRated
     double IRated.Work => Work;
 
     string IRated.Unit => Unit;
+
+    /// <summary>Tokens of a step, all rows together.</summary>
+    private protected const long StepTokens = 2048;
+
+    /// <summary>Tokens of a row.</summary>
+    private protected long RowTokens => HiddenSize;
+
+    /// <summary>The width of the feed-forward's inner layer.</summary>
+    private protected long InnerSize => HiddenSize * 43 / 16;
 
     /// <summary>The dtype of <see cref="Precision"/>.</summary>
     private protected ScalarType DType => Precision == "bfloat16" ? bfloat16 : float32;

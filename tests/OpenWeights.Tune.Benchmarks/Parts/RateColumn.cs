@@ -45,6 +45,7 @@ public sealed class RateColumn : IColumn
         if (rated is Part part)
         {
             part.Precision = (string)benchmarkCase.Parameters[nameof(Part.Precision)];
+            part.HiddenSize = (int)benchmarkCase.Parameters[nameof(Part.HiddenSize)];
         }
 
         return string.Create(CultureInfo.InvariantCulture, $"{rated.Work / statistics.Mean:F2} {rated.Unit}");

@@ -10,7 +10,7 @@ public class ReadPart : Part
     private string _path = "";
     private SafetensorsFile _file = null!;
 
-    private long Elements => Size(1 << 24, 1 << 12);
+    private long Elements => Size(4L * HiddenSize * InnerSize, 1 << 12);
 
     /// <inheritdoc/>
     internal override double Work => Elements * (DType == float32 ? 4.0 : 2.0);

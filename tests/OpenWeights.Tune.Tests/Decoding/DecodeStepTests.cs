@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
+using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Decoding.Decode;
 using OpenWeights.Tune.Kernels;

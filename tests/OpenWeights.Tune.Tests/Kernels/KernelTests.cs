@@ -24,33 +24,6 @@ public sealed class KernelTests
     }
 
     [Test]
-    public void A_gate_and_its_gradients_are_those_of_single_operators(
-        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(3, 64, 77)] int width, [Values(Activation.Silu, Activation.GeluTanh)] Activation activation, [Values] bool halves)
-    {
-        using var scope = NewDisposeScope();
-        _ = random.manual_seed(2);
-        using Scalar wide = 3;
-        var both = randn([2, 600, 2 * width]).mul(wide).to(dtype);
-        Tensor[] inputs = halves ? [both] : [.. both.chunk(2, -1).Select(static half => half.contiguous())];
-        Tensor[] Parts(Tensor[] leaves) => halves ? leaves[0].chunk(2, -1) : leaves;
-        Tensor Work(Tensor[] leaves) => GatedActivation.Of(Parts(leaves)[0], Parts(leaves)[1], activation);
-        Composed.RequireSame(Composed.Both(leaves => GateKernel.Serves(Parts(leaves)[0], Parts(leaves)[1], activation), Work, inputs), 2e-6, Work, inputs);
-    }
-
-    [Test]
-    public void A_gates_gradient_is_the_same_where_it_is_written_over_the_products(
-        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(Activation.Silu, Activation.GeluTanh)] Activation activation)
-    {
-        using var scope = NewDisposeScope();
-        _ = random.manual_seed(7);
-        var (gate, up, gradient) = (randn([300, 77]).to(dtype), randn([300, 77]).to(dtype), randn([300, 77]).to(dtype));
-        var apart = GateKernel.Backward(gate, up, gradient, activation);
-        var over = GateKernel.Backward(gate, up, gradient, activation, overwrites: true);
-        Assert.That(over.Gate.Equals(apart.Gate) && over.Up.Equals(apart.Up));
-        Assert.That(over.Gate.Equals(gradient), "the product's gradient is gone");
-    }
-
-    [Test]
     public void Turned_heads_and_their_gradients_are_those_of_single_operators(
         [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(8, 20, 64)] int width, [Values(1, 0.5)] double share, [Values] bool ownTables)
     {
@@ -144,11 +117,6 @@ public sealed class KernelTests
         var turned = RotaryKernel.Turn(exact, cos, sin, back: false, byToken: false);
         var finite = exact.isfinite();
         Assert.That(turned.masked_select(finite).eq(exact.masked_select(finite)).all().ToBoolean());
-
-        var gated = GateKernel.Forward(exact.view(1, -1), ones_like(exact.view(1, -1)), Activation.Silu).view(-1);
-        var operators = nn.functional.silu(exact.view(-1).to(float32)).to(bfloat16);
-        Assert.That(gated.isnan().eq(operators.isnan()).all().ToBoolean());
-        Assert.That(gated.isinf().eq(operators.isinf()).all().ToBoolean());
     }
 
     private static Tensor Plain(Tensor input, Tensor weight, RmsNormSettings settings)

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
@@ -38,9 +39,23 @@ internal static unsafe class DecodeMath
     {
         for (nint i = 0; i < count; i += Lanes.Width)
         {
-            var active = GateKernel.Apply(Lanes.Read<Float32Elements>(gate, i, count), activation);
+            var x = Lanes.Read<Float32Elements>(gate, i, count);
+            var active = activation == Activation.Silu ? Silu(x) : GeluTanh(x);
             Lanes.Write<Float32Elements>(gate, i, count, Round(Round(active, half) * Lanes.Read<Float32Elements>(up, i, count), half));
         }
+    }
+
+    /// <summary>Whether <see cref="Gate"/> computes an activation.</summary>
+    internal static bool Serves(Activation activation) => activation is Activation.Silu or Activation.GeluTanh;
+
+    private static Vector256<float> Silu(Vector256<float> x) =>
+        x / (Vector256<float>.One + VectorFunctions.Exponential<Vectors256, Vector256<float>>(-x));
+
+    // 0.5 x (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x³); (1 + tanh u) / 2 is the logistic function of 2 u.
+    private static Vector256<float> GeluTanh(Vector256<float> x)
+    {
+        var inner = Vector256.Create(0.79788456f) * x * (Vector256<float>.One + (x * x * 0.044715f));
+        return x / (Vector256<float>.One + VectorFunctions.Exponential<Vectors256, Vector256<float>>(inner * -2));
     }
 
     /// <summary>Turns a head by its position where it lies, in halves of what is turned.</summary>

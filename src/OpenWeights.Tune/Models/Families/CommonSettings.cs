@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Layers.FeedForward;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Kernels;
