@@ -17,10 +17,6 @@ internal static class AdapterTargets
         return modules.Any(m => IsAdapted(m, config)) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
-    /// <summary>The modules that are adapted.</summary>
-    internal static IEnumerable<(string Name, nn.Module Module)> Adapted(CausalLanguageModel model, LoraConfig config) =>
-        Of(model, config).Where(m => IsAdapted(m, config));
-
     /// <summary>Refuses names that are no modules of the model's: in a config they are slips of the pen.</summary>
     /// <exception cref="InvalidDataException">There is such a name.</exception>
     internal static void RequireNames(CausalLanguageModel model, LoraConfig config)

@@ -47,9 +47,6 @@ public sealed class DataSet
     /// <summary>The same rows, none packed.</summary>
     internal DataSet Unpacked() => new(_views, null, Report);
 
-    /// <summary>What the rows are for.</summary>
-    internal RowRole RoleOf(int document) => _views[document].Store.Entry(_views[document].Row).Role;
-
     /// <summary>Reads data sets.</summary>
     /// <param name="sources">The files.</param>
     /// <param name="config">Length, packing and what is trained.</param>

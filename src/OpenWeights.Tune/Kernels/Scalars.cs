@@ -14,8 +14,6 @@ internal static class Scalars
 
     internal static readonly Scalar One = 1.0;
 
-    internal static readonly Scalar MinusOne = -1.0;
-
     /// <summary>a + b.</summary>
     internal static Tensor Plus(this Tensor left, Tensor right) => left.add(right, One);
 

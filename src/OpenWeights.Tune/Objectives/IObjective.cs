@@ -7,9 +7,6 @@ namespace OpenWeights.Tune.Objectives;
 /// <summary>What training minimises.</summary>
 public interface IObjective
 {
-    /// <summary>The name in the config.</summary>
-    string Name { get; }
-
     /// <summary>
     /// The loss summed over the batch's targets, a float32 scalar with a graph. The loop divides by the targets of the whole step.
     /// </summary>

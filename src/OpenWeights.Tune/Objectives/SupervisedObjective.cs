@@ -19,9 +19,6 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
     private readonly double _zLoss = settings?.ZLoss ?? 0;
 
     /// <inheritdoc/>
-    public string Name => "sft";
-
-    /// <inheritdoc/>
     public Tensor LossSum(CausalLanguageModel model, TokenBatch batch)
     {
         ArgumentNullException.ThrowIfNull(model);

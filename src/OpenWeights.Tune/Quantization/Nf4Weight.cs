@@ -35,9 +35,6 @@ public sealed class Nf4Weight : QuantizedWeight
         _mean = mean;
     }
 
-    /// <summary>Two codes a byte, [blocks x block size / 2], uint8.</summary>
-    public Tensor Codes => _codes;
-
     /// <inheritdoc/>
     public override long ByteLength => _codes.numel() + (4 * _scales.numel()) + (_scaleCodes?.numel() ?? 0) + (_mean is null ? 0 : 4);
 

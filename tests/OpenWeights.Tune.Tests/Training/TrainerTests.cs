@@ -115,8 +115,6 @@ public sealed class TrainerTests
 
         internal List<long> Widths { get; } = [];
 
-        public string Name => "failing";
-
         public Tensor LossSum(CausalLanguageModel model, TokenBatch batch)
         {
             Widths.Add(batch.Input.InputIds.size(1));

@@ -29,8 +29,6 @@ public sealed class ConvertedConfig
 
     internal void Set(string key, string value, string comment) => _settings[key] = (value, comment);
 
-    internal void Remove(string key) => _settings.Remove(key);
-
     internal void Leave(string name, string why)
     {
         if (!_left.Exists(l => l.Name == name))

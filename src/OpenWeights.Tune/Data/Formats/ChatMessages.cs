@@ -43,9 +43,6 @@ internal sealed class ChatMessages
     /// <summary>Of each message what the row says of training it, or null where it says nothing.</summary>
     internal IReadOnlyList<bool?> Trained => _trained;
 
-    /// <summary>The role of the last message.</summary>
-    internal string LastRole => _messages[^1]!["role"]!.GetValue<string>();
-
     /// <summary>The messages of lists, one behind the other, checked.</summary>
     /// <param name="row">The row that they are of; its "system" comes first.</param>
     /// <param name="lists">Lists of messages, single messages, or texts that hold such a list in JSON.</param>

@@ -50,10 +50,6 @@ public static class EndTokens
         return tokens is [var one] && one.End - one.Start > 1 ? one.Id : null;
     }
 
-    /// <summary>What ends a turn of the assistant in a tokenizer's chat template, in letters; null where nothing does.</summary>
-    /// <param name="tokenizer">The tokenizer.</param>
-    internal static string? TextOfTemplate(ITokenizer tokenizer) => TurnEnd(tokenizer) is { } end && end.Text[end.Start..end.End].Trim() is { Length: > 0 } text ? text : null;
-
     // A short chat, and the part of it behind the answer that the assistant has to produce.
     private static (string Text, int Start, int End)? TurnEnd(ITokenizer tokenizer)
     {
