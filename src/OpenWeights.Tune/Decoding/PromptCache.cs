@@ -3,18 +3,18 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Decoding;
 
 /// <summary>
-/// The text that a model read last, with its keys and values, so that a text that begins alike needs only be read from where they differ.
-/// What is remembered holds for one model with one adapter: <see cref="Clear"/> when either changes.
+/// Keys and values of the last prompt and answer, so that of the next prompt only the part after the common prefix must be processed. The cache
+/// is valid for one model with one adapter: call <see cref="Clear"/> if either changes.
 /// </summary>
 public sealed class PromptCache : IDisposable
 {
     private KeyValueCache? _cache;
     private IReadOnlyList<int> _read = [];
 
-    /// <summary>The number of tokens that are remembered.</summary>
+    /// <summary>Number of cached tokens.</summary>
     public int Length => _read.Count;
 
-    /// <summary>Forgets everything.</summary>
+    /// <summary>Clears the cache.</summary>
     public void Clear()
     {
         _cache?.Dispose();
@@ -24,7 +24,7 @@ public sealed class PromptCache : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Clear();
 
-    /// <summary>Hands over a cache that holds the beginning of a prompt, and how much of it; the last token is never among it, since its scores are wanted.</summary>
+    /// <summary>Takes the cache of the longest common prefix with a prompt, and its length. The last token is never included, because its logits are needed.</summary>
     internal (KeyValueCache Cache, int Known) Take(int[] prompt)
     {
         var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
@@ -38,7 +38,7 @@ public sealed class PromptCache : IDisposable
         return (cache, known);
     }
 
-    /// <summary>Takes a cache back, with the tokens that it holds; it is freed where they are not known.</summary>
+    /// <summary>Returns a cache with the tokens it holds; it is freed if they are unknown.</summary>
     internal void Keep(KeyValueCache cache, IReadOnlyList<int>? read)
     {
         Clear();

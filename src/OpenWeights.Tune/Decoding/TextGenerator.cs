@@ -7,42 +7,42 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding;
 
-/// <summary>Continues prompts token by token, with a key/value cache.</summary>
+/// <summary>Generates text autoregressively, with a key/value cache.</summary>
 public sealed class TextGenerator
 {
     private readonly CausalLanguageModel _model;
     private readonly GenerationOptions _options;
 
-    /// <summary>A generator.</summary>
+    /// <summary>Creates a generator.</summary>
     /// <param name="model">The model, with its adapter.</param>
-    /// <param name="options">How text is generated.</param>
+    /// <param name="options">Settings of the generation.</param>
     public TextGenerator(CausalLanguageModel model, GenerationOptions options)
     {
         _model = model;
         _options = options;
     }
 
-    /// <summary>Continues prompts side by side, shorter ones padded at their left.</summary>
-    /// <param name="prompts">The prompts' token ids; none is empty.</param>
-    /// <param name="accept">Is told of each new token, with its prompt's number, and says whether that text goes on; null for always.</param>
-    /// <param name="stop">Stops between tokens.</param>
+    /// <summary>Generates after several prompts as a batch; shorter ones are padded on the left.</summary>
+    /// <param name="prompts">Token ids of the prompts; none may be empty.</param>
+    /// <param name="accept">Called with the prompt's index and each new token; returns whether to continue that text. Null to always continue.</param>
+    /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">A prompt is empty.</exception>
-    /// <exception cref="InvalidDataException">The model has no room for a token after a prompt.</exception>
-    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    /// <exception cref="InvalidDataException">A prompt fills the model's context.</exception>
+    /// <exception cref="OperationCanceledException">Generation was cancelled.</exception>
     public IReadOnlyList<GenerationResult> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
     {
         using var memory = new PromptCache();
         return Continue(prompts, memory, accept, stop);
     }
 
-    /// <summary>Continues a prompt, of which only what comes after the text that was read last is read now, as far as they are the same.</summary>
-    /// <param name="prompt">The prompt's token ids.</param>
-    /// <param name="memory">What was read last with the same model and adapter; it remembers this text.</param>
-    /// <param name="accept">Is told of each new token, and says whether the text goes on; null for always.</param>
-    /// <param name="stop">Stops between tokens.</param>
+    /// <summary>Generates after a prompt; only the part after its common prefix with the cached text is processed.</summary>
+    /// <param name="prompt">Token ids of the prompt.</param>
+    /// <param name="memory">The cache of the same model and adapter; it is updated with this text.</param>
+    /// <param name="accept">Called with each new token; returns whether to continue. Null to always continue.</param>
+    /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">The prompt is empty.</exception>
-    /// <exception cref="InvalidDataException">The model has no room for a token after it.</exception>
-    /// <exception cref="OperationCanceledException">It was stopped; what was read is remembered all the same.</exception>
+    /// <exception cref="InvalidDataException">The prompt fills the model's context.</exception>
+    /// <exception cref="OperationCanceledException">Generation was cancelled; the tokens processed so far remain cached.</exception>
     public GenerationResult Continue(int[] prompt, PromptCache memory, Func<int, bool>? accept = null, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
@@ -55,13 +55,13 @@ public sealed class TextGenerator
         ArgumentNullException.ThrowIfNull(prompts);
         if (prompts.Any(static p => p.Length == 0))
         {
-            throw new ArgumentException("a prompt has no tokens; the model needs at least one to go on from.", nameof(prompts));
+            throw new ArgumentException("a prompt is empty; the model needs at least one token to continue from.", nameof(prompts));
         }
 
         var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
         if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
         {
-            throw new InvalidDataException($"the prompt has {full.Length} tokens, and the model has room for {room.Tokens} with the answer ({room.Reason}); shorten it.");
+            throw new InvalidDataException($"the prompt has {full.Length} tokens, which fills the context of {room.Tokens} tokens ({room.Reason}); shorten it.");
         }
 
         using var nothing = no_grad();
@@ -117,7 +117,7 @@ public sealed class TextGenerator
         return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull })];
     }
 
-    // The scores of the next token of each text, [texts, vocabulary].
+    // Logits of the next token of each text, [texts, vocabulary].
     private Span<float> Scores(int[][] next, int[] padding, KeyValueCache cache)
     {
         using var scope = NewDisposeScope();
@@ -181,7 +181,7 @@ public sealed class TextGenerator
             return token;
         }
 
-        /// <summary>Ends the text where it has as many tokens as there is room for.</summary>
+        /// <summary>Ends the text if it reaches the maximum length.</summary>
         internal void Fill(int room)
         {
             if (Open && _ids.Count >= room)
@@ -195,11 +195,11 @@ public sealed class TextGenerator
     }
 }
 
-/// <summary>What was generated after a prompt.</summary>
-/// <param name="OutputIds">The new tokens; an end token that ended them is among them.</param>
-/// <param name="FinishReason">stop for an end token or a stop text, length for the limit.</param>
+/// <summary>The text generated after a prompt.</summary>
+/// <param name="OutputIds">The new tokens, including the end token if there is one.</param>
+/// <param name="FinishReason">stop for an end token or stop sequence, length for the maximum length.</param>
 public sealed record GenerationResult(IReadOnlyList<int> OutputIds, string FinishReason)
 {
-    /// <summary>Whether the text ended because the model has no room for a longer one.</summary>
+    /// <summary>Whether the text ended because the model's context is full.</summary>
     public bool IsFull { get; init; }
 }

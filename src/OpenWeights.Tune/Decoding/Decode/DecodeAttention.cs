@@ -2,24 +2,24 @@ using OpenWeights.Tune.Kernels;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A layer's attention between its products: one token of each row looks at those before it and at itself.</summary>
-/// <param name="shape">The layer's number, its heads, and how wide they are.</param>
-/// <param name="norms">What normalises queries and keys, and whether each norm takes all heads together; null for nothing.</param>
-/// <param name="rope">Where the layer's cosines and sines are; null where it has no positions.</param>
-/// <param name="scale">What scores are multiplied by.</param>
-/// <param name="cap">What they are kept within; null for no limit.</param>
+/// <summary>Attention of one layer between its projections: one new token per row attends to the cached tokens and itself.</summary>
+/// <param name="shape">Layer index, number of heads and head dimension.</param>
+/// <param name="norms">Norms of queries and keys, and whether each normalizes all heads together; null for none.</param>
+/// <param name="rope">The layer's rotary table; null for a layer without rotary embedding.</param>
+/// <param name="scale">Scaling factor of the scores.</param>
+/// <param name="cap">Soft cap of the scores; null for none.</param>
 internal sealed unsafe class DecodeAttention(DecodeHeads shape, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope, float scale, float? cap)
 {
     private nint Group => shape.Heads / shape.KeyValueHeads;
 
-    /// <summary>Into how many parts the looking is split: key/value heads with all that look at them, or where these are few query heads.</summary>
+    /// <summary>Number of parts the computation is split into: by key/value head with its query heads, or by query head if there are few.</summary>
     internal int Parts(DecodeState state)
     {
         var tasks = state.RowCount * shape.KeyValueHeads;
         return (int)(tasks % state.Threads == 0 || tasks > 4 * state.Threads ? tasks : state.RowCount * shape.Heads);
     }
 
-    /// <summary>Normalises and turns queries and keys, and writes keys and values into the cache.</summary>
+    /// <summary>Normalizes and rotates queries and keys, and appends keys and values to the cache.</summary>
     internal void Turn(DecodeState state)
     {
         var slot = state.Slot(shape.Layer);
@@ -47,7 +47,7 @@ internal sealed unsafe class DecodeAttention(DecodeHeads shape, (DecodeNorm Quer
         }
     }
 
-    /// <summary>Mixes values by where the queries of a part look.</summary>
+    /// <summary>Computes the attention output of one part.</summary>
     internal void Attend(DecodeState state, int part, int parts)
     {
         var heads = state.RowCount * shape.Heads / parts;
@@ -90,9 +90,9 @@ internal sealed unsafe class DecodeAttention(DecodeHeads shape, (DecodeNorm Quer
     private RowMatrix Matrix(nint start, bool half) => new(start, shape.Width, half);
 }
 
-/// <summary>The heads of a layer.</summary>
-/// <param name="Layer">The layer's number.</param>
-/// <param name="Heads">Query heads.</param>
-/// <param name="KeyValueHeads">Key/value heads.</param>
-/// <param name="Width">Width of a head.</param>
+/// <summary>Heads of a layer.</summary>
+/// <param name="Layer">Layer index.</param>
+/// <param name="Heads">Number of query heads.</param>
+/// <param name="KeyValueHeads">Number of key/value heads.</param>
+/// <param name="Width">Head dimension.</param>
 internal sealed record DecodeHeads(int Layer, nint Heads, nint KeyValueHeads, nint Width);

@@ -5,19 +5,19 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A layer of a step: what its modules gave of themselves, in stages that threads do together.</summary>
+/// <summary>One layer of a decode step, in stages that threads compute together.</summary>
 internal sealed unsafe class DecodeLayer
 {
-    /// <summary>The number of stages.</summary>
+    /// <summary>Number of stages.</summary>
     internal const int Stages = 9;
 
-    /// <summary>A layer's part in a step of a few rows; null where a part of it is computed otherwise.</summary>
+    /// <summary>Builds a layer's decode step for a few rows; null if one of its modules is not supported.</summary>
     /// <param name="layer">The layer.</param>
-    /// <param name="number">Its number, for the cache.</param>
-    /// <param name="config">The decoder's settings.</param>
-    /// <param name="rows">How many rows.</param>
-    /// <param name="dtype">The model's dtype.</param>
-    /// <param name="rope">The rotary cosines and sines; null where the layer has no positions.</param>
+    /// <param name="number">Layer index, for the cache.</param>
+    /// <param name="config">Config of the decoder.</param>
+    /// <param name="rows">Number of rows.</param>
+    /// <param name="dtype">Data type of the model.</param>
+    /// <param name="rope">The rotary table; null for a layer without rotary embedding.</param>
     internal static DecodeLayer? Of(DecoderLayer layer, int number, DecoderConfig config, int rows, ScalarType dtype, DecodeRope? rope)
     {
         var attention = layer.Attention;
@@ -49,42 +49,42 @@ internal sealed unsafe class DecodeLayer
         static DecodeNorm? Norm(RmsNorm? norm) => norm is null ? null : DecodeNorm.Of(norm);
     }
 
-    /// <summary>What normalises the states before the layer's attention; null where nothing does.</summary>
+    /// <summary>Norm before attention; null for none.</summary>
     internal required DecodeNorm? Before { get; init; }
 
-    /// <summary>Queries, keys and values.</summary>
+    /// <summary>Query, key and value projections.</summary>
     internal required DecodeProducts Heads { get; init; }
 
     /// <summary>Attention.</summary>
     internal required DecodeAttention Attention { get; init; }
 
-    /// <summary>Attention's output.</summary>
+    /// <summary>Output projection of attention.</summary>
     internal required DecodeProducts Output { get; init; }
 
-    /// <summary>What normalises attention's output; null where nothing does.</summary>
+    /// <summary>Norm after attention; null for none.</summary>
     internal required DecodeNorm? AfterAttention { get; init; }
 
-    /// <summary>What normalises the states before the feed-forward; null where nothing does.</summary>
+    /// <summary>Norm before the feed-forward block; null for none.</summary>
     internal required DecodeNorm? BeforeFeedForward { get; init; }
 
-    /// <summary>The feed-forward's inner layer.</summary>
+    /// <summary>Gate and up projections.</summary>
     internal required DecodeProducts GateAndUp { get; init; }
 
-    /// <summary>Its outer layer.</summary>
+    /// <summary>Down projection.</summary>
     internal required DecodeProducts Down { get; init; }
 
-    /// <summary>The activation.</summary>
+    /// <summary>Activation function.</summary>
     internal required Activation Activation { get; init; }
 
-    /// <summary>What normalises the feed-forward's output; null where nothing does.</summary>
+    /// <summary>Norm after the feed-forward block; null for none.</summary>
     internal required DecodeNorm? AfterFeedForward { get; init; }
 
-    /// <summary>What a block's output counts in the residual stream.</summary>
+    /// <summary>Factor of a block's output in the residual stream.</summary>
     internal required float Residual { get; init; }
 
     private nint Inner => GateAndUp.Columns / 2;
 
-    /// <summary>Into how many parts a stage is cut.</summary>
+    /// <summary>Number of parts a stage is split into.</summary>
     internal int Parts(int stage, DecodeState state) => stage switch
     {
         0 => Heads.InnerParts(state.Threads),
@@ -98,7 +98,7 @@ internal sealed unsafe class DecodeLayer
         _ => Down.Parts(Down.Columns, state.Threads),
     };
 
-    /// <summary>Does a part of a stage.</summary>
+    /// <summary>Computes a part of a stage.</summary>
     internal void Run(int stage, int part, DecodeState state)
     {
         var parts = Parts(stage, state);
@@ -134,7 +134,7 @@ internal sealed unsafe class DecodeLayer
         }
     }
 
-    /// <summary>What one thread does after a stage.</summary>
+    /// <summary>Sequential work after a stage, done by one thread.</summary>
     internal void Finish(int stage, DecodeState state)
     {
         if (stage == 1)
@@ -152,7 +152,7 @@ internal sealed unsafe class DecodeLayer
         }
     }
 
-    /// <summary>Makes what the next products read of the residual stream.</summary>
+    /// <summary>Computes the normalized input of the next projections from the residual stream.</summary>
     internal static void Normalise(DecodeNorm? norm, DecodeState state)
     {
         var (states, normed) = (state.States, state.Normed);

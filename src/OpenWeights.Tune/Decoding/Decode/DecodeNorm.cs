@@ -6,15 +6,15 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A root mean square norm, for single rows.</summary>
-/// <param name="scale">What features are multiplied by.</param>
-/// <param name="settings">How it computes.</param>
+/// <summary>RMS norm of single rows.</summary>
+/// <param name="scale">Weights of the features.</param>
+/// <param name="settings">Settings of the norm.</param>
 internal sealed unsafe class DecodeNorm(DecodeBuffer scale, NormSettings settings)
 {
-    /// <summary>Width of a row.</summary>
+    /// <summary>Number of features.</summary>
     internal nint Features => scale.Count;
 
-    /// <summary>A norm for single rows on the CPU.</summary>
+    /// <summary>Creates the norm from a CPU module.</summary>
     internal static DecodeNorm Of(RmsNorm norm)
     {
         var scale = DecodeBuffer.Of(norm.Scale);
@@ -26,9 +26,9 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, NormSettings setting
         return new DecodeNorm(scale, norm.Settings);
     }
 
-    /// <summary>Normalises a row.</summary>
+    /// <summary>Normalizes a row.</summary>
     /// <param name="row">The row.</param>
-    /// <param name="output">Where the result is written, perhaps over the row.</param>
+    /// <param name="output">Destination; may be the row itself.</param>
     /// <param name="half">Whether the model is in bfloat16.</param>
     internal void Apply(float* row, float* output, bool half)
     {
@@ -50,15 +50,15 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, NormSettings setting
     }
 }
 
-/// <summary>float32 numbers at a place that no collection moves, at the beginning of a cache line.</summary>
+/// <summary>A pinned float32 buffer, aligned to a cache line.</summary>
 internal sealed unsafe class DecodeBuffer
 {
     private const int Line = 64;
     private readonly float[] _numbers;
     private readonly nint _start;
 
-    /// <summary>Room for some numbers.</summary>
-    /// <param name="count">How many.</param>
+    /// <summary>Allocates a buffer.</summary>
+    /// <param name="count">Number of elements.</param>
     internal DecodeBuffer(nint count)
     {
         _numbers = GC.AllocateUninitializedArray<float>(checked((int)count + (Line / sizeof(float))), pinned: true);
@@ -66,16 +66,16 @@ internal sealed unsafe class DecodeBuffer
         Count = count;
     }
 
-    /// <summary>How many there are.</summary>
+    /// <summary>Number of elements.</summary>
     internal nint Count { get; }
 
-    /// <summary>Where they lie, as long as this is referenced.</summary>
+    /// <summary>Address of the elements, valid while this object is referenced.</summary>
     internal float* Start => (float*)_start;
 
-    /// <summary>The numbers.</summary>
+    /// <summary>The elements.</summary>
     internal Span<float> Span => new(Start, (int)Count);
 
-    /// <summary>A tensor's numbers.</summary>
+    /// <summary>Copies the values of a tensor.</summary>
     internal static DecodeBuffer Of(Tensor tensor)
     {
         using var scope = NewDisposeScope();

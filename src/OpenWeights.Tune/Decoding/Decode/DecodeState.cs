@@ -4,10 +4,10 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>What the layers of a step read and write: a few rows, in float32 numbers that are those of the model's dtype.</summary>
-/// <param name="rows">How many rows: one token of each text.</param>
+/// <summary>Buffers of a decode step for a few rows: float32 values that are representable in the model's dtype.</summary>
+/// <param name="rows">Number of rows: one token of each text.</param>
 /// <param name="half">Whether the model is in bfloat16.</param>
-/// <param name="config">The decoder's settings.</param>
+/// <param name="config">Config of the decoder.</param>
 internal sealed unsafe class DecodeState(nint rows, bool half, DecoderConfig config)
 {
     private readonly DecodeBuffer _states = new(rows * config.HiddenSize);
@@ -21,40 +21,40 @@ internal sealed unsafe class DecodeState(nint rows, bool half, DecoderConfig con
     private readonly long[] _hidden = new long[rows];
     private DecodeBuffer _scores = new(0);
 
-    /// <summary>The number of rows.</summary>
+    /// <summary>Number of rows.</summary>
     internal nint RowCount => rows;
 
     /// <summary>Whether the model is in bfloat16.</summary>
     internal bool Half => half;
 
-    /// <summary>How many threads take part.</summary>
+    /// <summary>Number of threads.</summary>
     internal int Threads { get; private set; } = 1;
 
     /// <summary>The residual stream.</summary>
     internal FloatRows States => Of(_states);
 
-    /// <summary>The residual stream, normalised, where that is what is read.</summary>
+    /// <summary>The normalized residual stream, if a norm precedes the block.</summary>
     internal FloatRows Normed => Of(_normed);
 
-    /// <summary>What attention, and then the feed-forward, gives.</summary>
+    /// <summary>Output of attention, then of the feed-forward block.</summary>
     internal FloatRows Given => Of(_given);
 
     /// <summary>Query, key and value heads.</summary>
     internal FloatRows Heads => Of(_heads);
 
-    /// <summary>What the query heads found.</summary>
+    /// <summary>Output of the query heads.</summary>
     internal FloatRows Mixed => Of(_mixed);
 
-    /// <summary>Gate and up, and then act(gate) · up in the gate's place.</summary>
+    /// <summary>Gate and up; act(gate) · up replaces the gate.</summary>
     internal FloatRows Gated => Of(_gated);
 
-    /// <summary>How many tokens were read before.</summary>
+    /// <summary>Number of tokens in the cache before this step.</summary>
     internal int Past { get; private set; }
 
-    /// <summary>Begins with a token of each row.</summary>
-    /// <param name="cache">What was read before; it gets room for the tokens.</param>
-    /// <param name="padding">How many tokens of padding each row begins with.</param>
-    /// <param name="threads">How many threads take part.</param>
+    /// <summary>Starts a step with one token per row.</summary>
+    /// <param name="cache">The cache, which is extended for the new tokens.</param>
+    /// <param name="padding">Number of padding tokens at the start of each row.</param>
+    /// <param name="threads">Number of threads.</param>
     internal void Begin(KeyValueCache cache, int[] padding, int threads)
     {
         (Threads, Past) = (threads, cache.Length);
@@ -75,13 +75,13 @@ internal sealed unsafe class DecodeState(nint rows, bool half, DecoderConfig con
         }
     }
 
-    /// <summary>Where a layer's keys and values lie.</summary>
+    /// <summary>Addresses of a layer's keys and values.</summary>
     internal CacheSlot Slot(int layer) => _slots[layer];
 
-    /// <summary>How many of the tokens that a slot shows are a row's padding.</summary>
+    /// <summary>Number of a slot's tokens that are a row's padding.</summary>
     internal nint Hidden(nint row, in CacheSlot slot) => (nint)Math.Clamp(_hidden[row] - (Past - slot.Seen), 0, slot.Seen);
 
-    /// <summary>Room for the scores of some heads of a row, [heads, keys].</summary>
+    /// <summary>Buffer for the scores of some heads of a row, [heads, keys].</summary>
     internal FloatRows Scores(nint row, nint head, nint heads, nint keys) =>
         new((nint)(_scores.Start + (((row * config.HeadCount) + head) * (_scores.Count / (rows * config.HeadCount)))), keys, heads);
 
