@@ -2,7 +2,7 @@ using OpenWeights.Tune.Evaluation;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Answers before and after training, side by side.</summary>
+/// <summary>Prints answers before and after training.</summary>
 internal static class AnswerText
 {
     private const int Samples = 3;
@@ -14,7 +14,7 @@ internal static class AnswerText
         output.WriteLine($"  exactly right after training:  {Share(after)}");
         for (var i = 0; i < Math.Min(Samples, after.Count); i++)
         {
-            // Spread over the rows, so that the samples are not all of one kind.
+            // Spread over the rows, so that the samples are varied.
             var at = i * after.Count / Samples;
             output.WriteLine();
             output.WriteLine($"  prompt:   {Line(after[at].Prompt)}");

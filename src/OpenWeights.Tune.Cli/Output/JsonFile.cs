@@ -4,18 +4,18 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Reads the JSON lists that commands are given.</summary>
+/// <summary>Reads JSON lists given to commands.</summary>
 internal static partial class JsonFile
 {
     /// <summary>
-    /// Reads a list. An unpaired surrogate (<c>"\ud83d"</c> alone), which JSON can spell but no text has, counts as U+FFFD, as it does once
-    /// a text is written as UTF-8.
+    /// Reads a list. An unpaired surrogate (<c>"\ud83d"</c> alone), which is valid JSON but not valid text, is read as U+FFFD, as when
+    /// encoded as UTF-8.
     /// </summary>
     /// <param name="path">The file; - for stdin.</param>
-    /// <param name="isItem">What each item has to be.</param>
-    /// <param name="wanted">What the file has to hold, for messages: <c>a JSON list of texts</c>.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="InvalidDataException">It holds something else.</exception>
+    /// <param name="isItem">Whether an item is valid.</param>
+    /// <param name="wanted">Description of the expected contents, for messages: <c>a JSON list of texts</c>.</param>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="InvalidDataException">The file contains something else.</exception>
     internal static IReadOnlyList<JsonNode> ReadList(string path, Func<JsonNode?, bool> isItem, string wanted)
     {
         var written = Text(ref path);
@@ -44,12 +44,12 @@ internal static partial class JsonFile
 
     /// <summary>Reads the messages of a conversation.</summary>
     /// <param name="path">The file; - for stdin.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="InvalidDataException">It holds something else.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="InvalidDataException">The file contains something else.</exception>
     internal static JsonArray ReadMessages(string path) =>
         new([.. ReadList(path, static item => item is JsonObject, "a JSON list of messages, such as [{\"role\": \"user\", \"content\": \"Hello\"}],").Select(static m => m.DeepClone())]);
 
-    // The path becomes what messages call it.
+    // Sets the path to the name used in messages.
     private static string Text(ref string path)
     {
         if (path == InputText.Stdin)
@@ -58,10 +58,10 @@ internal static partial class JsonFile
             return InputText.All;
         }
 
-        return File.Exists(path) ? File.ReadAllText(path) : throw new FileNotFoundException($"{path}: there is no such file.", path);
+        return File.Exists(path) ? File.ReadAllText(path) : throw new FileNotFoundException($"{path}: no such file.", path);
     }
 
-    // Every escape in turn, so that a backslash that is itself escaped begins none.
+    // Every escape in turn, so that an escaped backslash does not start another escape.
     [GeneratedRegex(@"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", RegexOptions.Singleline)]
     private static partial Regex Escapes();
 }
