@@ -56,7 +56,7 @@ public sealed class TorchRuntimeTests
     public void Without_any_libtorch_one_sentence_tells_what_to_do()
     {
         Refused(null, "libtorch_cpu.so is not there", "LIBTORCH", "OWT_TORCH=system");
-        Refused(_folder.Root, "LIBTORCH is", "there is no lib/libtorch_cpu.so");
+        Refused(_folder.Root, "LIBTORCH is", "does not contain lib/libtorch_cpu.so");
     }
 
     [Test]
@@ -69,7 +69,7 @@ public sealed class TorchRuntimeTests
     [Test]
     public void A_libtorch_that_does_not_tell_its_version_is_too_old()
     {
-        Refused(Compiled("int nothing(void) { return 0; }"), "does not tell its version", "older than 2.9");
+        Refused(Compiled("int nothing(void) { return 0; }"), "does not report its version", "older than 2.9");
     }
 
     [Test]

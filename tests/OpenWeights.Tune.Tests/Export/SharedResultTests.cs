@@ -95,7 +95,7 @@ public sealed class SharedResultTests
         using var work = new TemporaryFolder();
         Assert.That(
             () => Train(work, null, null, change: static s => s.Remove("chat_template"), values: new Dictionary<string, object?> { ["x"] = 1L }),
-            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("has no chat template, so chat_template_kwargs would set nothing"));
+            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("has no chat template for chat_template_kwargs to apply to"));
     }
 
     [Test]
