@@ -4,15 +4,15 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>act(gate) · up in one pass, and its gradients in another.</summary>
+/// <summary>Computes act(gate) · up in one pass, and its gradients in another.</summary>
 internal static unsafe class GateKernel
 {
-    /// <summary>Whether two tensors, which may be halves of one, can be worked on as they lie.</summary>
+    /// <summary>Whether two tensors, possibly halves of one, are supported.</summary>
     internal static bool Serves(Tensor gate, Tensor up, Activation activation) =>
         Serves(activation) && CpuKernel.ServesRows(gate) && CpuKernel.ServesRows(up) && gate.dtype == up.dtype
         && CpuKernel.RowStride(gate) is not null && CpuKernel.RowStride(up) is not null;
 
-    /// <summary>act(gate) · up, of the shape of either, in one piece.</summary>
+    /// <summary>act(gate) · up, contiguous, of the same shape.</summary>
     internal static Tensor Forward(Tensor gate, Tensor up, Activation activation)
     {
         var output = empty(gate.shape, gate.dtype, gate.device);
@@ -20,12 +20,12 @@ internal static unsafe class GateKernel
         return output;
     }
 
-    /// <summary>The gradients of gate and up from the product's, which is in one piece.</summary>
-    /// <param name="gate">Gate.</param>
-    /// <param name="up">Up.</param>
-    /// <param name="gradient">The product's gradient.</param>
-    /// <param name="activation">The activation.</param>
-    /// <param name="overwrites">Whether the gate's gradient is written over the product's, whose dtype is then the gate's.</param>
+    /// <summary>Gradients of gate and up from that of the product, which is contiguous.</summary>
+    /// <param name="gate">The gate.</param>
+    /// <param name="up">The up projection.</param>
+    /// <param name="gradient">Gradient of the product.</param>
+    /// <param name="activation">The activation function.</param>
+    /// <param name="overwrites">Whether the gradient of the gate overwrites that of the product; the product's dtype is then the gate's.</param>
     internal static (Tensor Gate, Tensor Up) Backward(Tensor gate, Tensor up, Tensor gradient, Activation activation, bool overwrites = false)
     {
         var gradGate = overwrites ? gradient.alias() : empty(gate.shape, gate.dtype, gate.device);
@@ -75,7 +75,7 @@ internal static unsafe class GateKernel
 
             if (r.GradGate != 0)
             {
-                // It is read before the gate's gradient may be written over it.
+                // Read before the gate's gradient may overwrite it.
                 var gradient = Lanes.Read<T>((void*)r.Gradient, i, r.Width);
                 Lanes.Write<T>((void*)r.GradUp, i, r.Width, gradient * active);
                 Lanes.Write<T>((void*)r.GradGate, i, r.Width, T.Round(gradient * up) * slope);
@@ -83,11 +83,11 @@ internal static unsafe class GateKernel
         }
     }
 
-    /// <summary>The activation of some numbers, one that <see cref="Serves(Activation)"/>.</summary>
+    /// <summary>The activation of a vector; it must be one that <see cref="Serves(Activation)"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector256<float> Apply(Vector256<float> x, Activation activation) => (activation == Activation.Silu ? Silu(x) : GeluTanh(x)).Value;
 
-    /// <summary>Whether an activation can be computed here.</summary>
+    /// <summary>Whether an activation function is supported.</summary>
     internal static bool Serves(Activation activation) => activation is Activation.Silu or Activation.GeluTanh;
 
     // x s(x), and s (1 + x (1 - s)).
@@ -111,7 +111,7 @@ internal static unsafe class GateKernel
         return (x * half, half + (x * half * (Vector256<float>.One - half) * 2 * root * (Vector256<float>.One + (square * 3))));
     }
 
-    /// <summary>Where a row of each tensor lies; 0 for those that there are not.</summary>
+    /// <summary>Addresses of a row in each tensor; 0 for tensors that are not used.</summary>
     private readonly record struct Row(nint Gate, nint Up, nint Gradient, nint Product, nint GradGate, nint GradUp, nint Width)
     {
         internal Row At<T>(long row, long gateStride, long upStride)
@@ -127,15 +127,15 @@ internal static unsafe class GateKernel
     }
 }
 
-/// <summary>The activation of a feed-forward's gate.</summary>
+/// <summary>Activation function of a feed-forward block's gate.</summary>
 public enum Activation
 {
-    /// <summary>x sigmoid(x) (SwiGLU; Shazeer, 2020).</summary>
+    /// <summary>SiLU, x sigmoid(x) (SwiGLU; Shazeer, 2020).</summary>
     Silu,
 
-    /// <summary>x Φ(x), by the error function (Hendrycks and Gimpel, 2016).</summary>
+    /// <summary>GELU, x Φ(x), with the error function (Hendrycks and Gimpel, 2016).</summary>
     Gelu,
 
-    /// <summary>Its approximation by tanh, gelu_pytorch_tanh.</summary>
+    /// <summary>Tanh approximation of GELU, gelu_pytorch_tanh.</summary>
     GeluTanh,
 }

@@ -2,12 +2,12 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>A chunk's way through <see cref="HeadKernel"/>. Which thread does which block is fixed, so that sums are the same each time.</summary>
+/// <summary>Processes one chunk of <see cref="HeadKernel"/>. Blocks are assigned to threads statically, so that sums are reproducible.</summary>
 internal sealed unsafe class HeadBlocks<TVectors, TVector>
     where TVectors : struct, IVectors<TVector>
     where TVector : struct
 {
-    // Rows of the weight in a block: its scores, and a tile's columns of it, stay in a core's own caches.
+    // Rows of the weight per block: its scores, and a tile's columns, stay in a core's own caches.
     private const int BlockRows = 16 * TileProduct.TileRows;
 
     private readonly HeadChunk _chunk;
@@ -24,33 +24,33 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
     private readonly float* _gradWeight;
     private readonly long* _targets;
 
-    // [vocabulary, stride]: scores of the rows, then their exponentials, then their gradient.
+    // [vocabulary, stride]: scores of the rows, then their exponentials, then their gradients.
     private readonly float* _scores;
 
-    // Of the shape of the scores: the derivatives of what limits them; null where nothing does, or no gradient is wanted.
+    // Of the same shape: derivatives of the soft cap; null without a soft cap, or if no gradient is needed.
     private readonly float* _slopes;
 
-    // The rows times the multiplier as right factors: [strips of rows, hidden, strip] and [strips of hidden, padded rows, strip].
+    // The rows, scaled by the multiplier, as right factors: [strips of rows, hidden, strip] and [strips of hidden, padded rows, strip].
     private readonly float* _rowStrips;
     private readonly float* _featureStrips;
 
-    // [blocks, padded rows]: each block's largest score of a row, which becomes what its exponentials are multiplied by, and their sum.
+    // [blocks, padded rows]: each block's maximum score of a row, later the factor of its exponentials, and their sum.
     private readonly float* _factors;
     private readonly float* _sums;
 
-    // [padded rows]: the scores of the targets. [workers, padded rows, hidden]: a thread's part of the rows' gradient. [workers, block's rows + 1, hidden].
+    // [padded rows]: scores of the targets. [workers, padded rows, hidden]: a thread's part of the rows' gradient. [workers, block's rows + 1, hidden].
     private readonly float* _wanted;
     private readonly float* _gradients;
     private readonly float* _weights;
 
-    /// <param name="chunk">The rows and what becomes of them. The memory that is needed is in the caller's dispose scope.</param>
+    /// <param name="chunk">The rows and outputs. Buffers are allocated in the caller's dispose scope.</param>
     internal HeadBlocks(in HeadChunk chunk)
     {
         _chunk = chunk;
         (_rows, _features, _vocabulary) = ((nint)chunk.Hidden.size(0), (nint)chunk.Hidden.size(1), (nint)chunk.Weight.size(0));
         (_padded, _strip) = ((_rows + TVectors.Width - 1) / TVectors.Width * TVectors.Width, TileProduct.StripColumns<TVectors, TVector>());
 
-        // Rows that lie a power of two apart would push each other out of the first cache.
+        // Rows at a distance of a power of two would evict each other from the L1 cache.
         _stride = _padded + TVectors.Width;
         _blocks = (int)((_vocabulary + BlockRows - 1) / BlockRows);
         _workers = Math.Min(get_num_threads(), _blocks);
@@ -73,7 +73,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
 
     private nint WeightRoom => (BlockRows + 1) * (_features + _strip);
 
-    /// <summary>Does everything, and gives the summed cross entropy.</summary>
+    /// <summary>Runs all stages and returns the summed cross entropy.</summary>
     internal double Run()
     {
         LayOut();
@@ -99,7 +99,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         }
     });
 
-    // The rows the other way round, for scores, and as they lie, for the gradient of the weight.
+    // The rows transposed, for the scores, and row-major, for the gradient of the weight.
     private void LayOut()
     {
         var hidden = HeadStates.OfRows(_chunk.Hidden);
@@ -125,7 +125,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         }
     }
 
-    // A row of features as one of [strips, rows, strip].
+    // Packs a row of features into [strips, rows, strip].
     private void ToStrips(float* features, float* strips, nint row, nint rows)
     {
         for (nint first = 0; first < _features; first += _strip)
@@ -135,7 +135,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         }
     }
 
-    // A block's scores; then their exponentials, the largest score and the sum of each row, which are still in the cache.
+    // Scores of a block, then their exponentials with each row's maximum and sum, while they are in the cache.
     private void Score(int worker, int block)
     {
         var (first, count) = Rows(block);
@@ -175,7 +175,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         }
     }
 
-    // exp(score - largest) of a vector of rows where they lie.
+    // exp(score - maximum) of a vector of rows, in place.
     private TVector Exponentials(float* scores, nint count, out TVector sum)
     {
         var largest = TVectors.Load(scores);
@@ -195,7 +195,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         return largest;
     }
 
-    // The normaliser of each row from its blocks', what a block's exponentials are multiplied by, and the summed loss.
+    // Combines the blocks' maxima and sums of each row, computes the factors of the exponentials, and the summed loss.
     private double Combine()
     {
         var losses = new double[_rows];
@@ -230,7 +230,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         return losses.Sum();
     }
 
-    // softmax - onehot, and what the rows and the weight get through it.
+    // softmax - onehot, and the resulting gradients of the rows and the weight.
     private void AddGradients(int worker, int block)
     {
         var (first, count) = Rows(block);
@@ -289,7 +289,7 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
         }
     }
 
-    // The threads' parts together.
+    // Sums the threads' parts.
     private void WriteHiddenGradient()
     {
         if (_chunk.GradHidden is not { } gradient)

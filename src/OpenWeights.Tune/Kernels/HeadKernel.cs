@@ -4,23 +4,23 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// The scores of some rows, their cross entropy and its gradients, a block of the vocabulary at a time: the head's weight is multiplied as it
-/// lies, where BLAS would lay the whole of it out anew for each chunk of rows, and a block's scores are in the cache while its exponentials
-/// are made. Sums are float32 whatever the dtype.
+/// Logits of some rows, their cross entropy and its gradients, one vocabulary block at a time. The head's weight is used in its original layout,
+/// whereas BLAS would repack all of it for each chunk of rows; a block's logits are in the cache while their exponentials
+/// are computed. Sums are float32 for every dtype.
 /// </summary>
 internal static class HeadKernel
 {
-    /// <summary>Whether a head can be computed here.</summary>
-    /// <param name="hidden">[rows, hidden].</param>
-    /// <param name="weight">[vocabulary, hidden].</param>
-    /// <param name="targets">[rows], int64.</param>
+    /// <summary>Whether the kernel supports these inputs.</summary>
+    /// <param name="hidden">Hidden states, [rows, hidden].</param>
+    /// <param name="weight">Weight of the head, [vocabulary, hidden].</param>
+    /// <param name="targets">Target ids, [rows], int64.</param>
     internal static bool Serves(Tensor hidden, Tensor weight, Tensor targets) =>
         CpuKernel.Serves(hidden, weight) && hidden.size(1) % Vector512<float>.Count == 0 && hidden.numel() > 0 && weight.numel() > 0
         && ProductPrecision.Of(hidden, ProductPrecision.MinRows) == float32 && targets.is_contiguous() && targets.device.type == TorchSharp.DeviceType.CPU;
 
-    /// <summary>Writes a chunk's part of the rows' gradient, and adds its part of the weight's.</summary>
-    /// <param name="chunk">The rows and what becomes of them.</param>
-    /// <returns>The summed cross entropy of the rows.</returns>
+    /// <summary>Writes a chunk's part of the rows' gradient, and accumulates its part of the weight's.</summary>
+    /// <param name="chunk">The rows and outputs.</param>
+    /// <returns>Summed cross entropy of the rows.</returns>
     internal static double Run(in HeadChunk chunk)
     {
         using var scope = NewDisposeScope();
@@ -30,13 +30,13 @@ internal static class HeadKernel
     }
 }
 
-/// <summary>Some rows that go through the head, and where their gradients go.</summary>
-/// <param name="Hidden">[rows, hidden], float32 or bfloat16, in one piece.</param>
-/// <param name="Weight">[vocabulary, hidden], of the same dtype, in one piece.</param>
-/// <param name="Targets">[rows], int64, in one piece.</param>
-/// <param name="Multiplier">What logits are multiplied by.</param>
-/// <param name="SoftCap">What they are then kept within, by c tanh(x / c); null for no limit.</param>
-/// <param name="GradHidden">[rows, hidden], which is written to; null where it is not wanted.</param>
-/// <param name="GradWeight">[vocabulary, hidden], float32; null where it is not wanted.</param>
-/// <param name="IsFirst">Whether the weight's gradient is written to, or added to.</param>
+/// <summary>A chunk of rows for the output head, and the destinations of gradients.</summary>
+/// <param name="Hidden">Hidden states, [rows, hidden], float32 or bfloat16, contiguous.</param>
+/// <param name="Weight">Weight of the head, [vocabulary, hidden], of the same dtype, contiguous.</param>
+/// <param name="Targets">Target ids, [rows], int64, contiguous.</param>
+/// <param name="Multiplier">Factor of the logits.</param>
+/// <param name="SoftCap">Soft cap c in c tanh(x / c), applied after the factor; null for none.</param>
+/// <param name="GradHidden">Destination of the rows' gradient, [rows, hidden]; null if not needed.</param>
+/// <param name="GradWeight">Destination of the weight's gradient, [vocabulary, hidden], float32; null if not needed.</param>
+/// <param name="IsFirst">Whether the weight's gradient is overwritten rather than added to.</param>
 internal readonly record struct HeadChunk(Tensor Hidden, Tensor Weight, Tensor Targets, float Multiplier, float? SoftCap, Tensor? GradHidden, Tensor? GradWeight, bool IsFirst);

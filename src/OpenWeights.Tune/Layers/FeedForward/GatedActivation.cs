@@ -5,10 +5,10 @@ using static TorchSharp.torch.autograd;
 
 namespace OpenWeights.Tune.Layers.FeedForward;
 
-/// <summary>act(gate) · up, which keeps gate and up for backward and makes act(gate) again there: it is cheap, and as large as either.</summary>
+/// <summary>act(gate) · up. Backward recomputes act(gate) from the stored gate and up, because it is cheap and as large as either.</summary>
 internal sealed class GatedActivation : CustomFunction<GatedActivation>
 {
-    /// <summary>act(gate) · up, elementwise.</summary>
+    /// <summary>Computes act(gate) · up, elementwise.</summary>
     internal static Tensor Of(Tensor gate, Tensor up, Activation activation) =>
         is_grad_enabled() && (gate.requires_grad || up.requires_grad) ? Record(gate, up, activation)[0] : Product(gate, up, activation);
 
@@ -27,19 +27,19 @@ internal sealed class GatedActivation : CustomFunction<GatedActivation>
         return [gate, up, null];
     }
 
-    /// <summary>The product, without a graph.</summary>
+    /// <summary>Computes the product without autograd.</summary>
     internal static Tensor Product(Tensor gate, Tensor up, Activation activation)
     {
         using var scope = NewDisposeScope();
         return (GateKernel.Serves(gate, up, activation) ? GateKernel.Forward(gate, up, activation) : activation.Apply(gate).mul(up)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The gradients of gate and up, in the caller's dispose scope.</summary>
-    /// <param name="gate">Gate.</param>
-    /// <param name="up">Up.</param>
-    /// <param name="activation">The activation.</param>
-    /// <param name="gradient">The product's gradient.</param>
-    /// <param name="overwrites">Whether the product's gradient is nobody else's and may be written over.</param>
+    /// <summary>Gradients of gate and up, in the caller's dispose scope.</summary>
+    /// <param name="gate">The gate.</param>
+    /// <param name="up">The up projection.</param>
+    /// <param name="activation">The activation function.</param>
+    /// <param name="gradient">Gradient of the product.</param>
+    /// <param name="overwrites">Whether the gradient of the product is used nowhere else and may be overwritten.</param>
     internal static (Tensor Gate, Tensor Up) InputGradients(Tensor gate, Tensor up, Activation activation, Tensor gradient, bool overwrites = false)
     {
         using var scope = NewDisposeScope();
@@ -65,10 +65,10 @@ internal sealed class GatedActivation : CustomFunction<GatedActivation>
     }
 }
 
-/// <summary>Computes activations.</summary>
+/// <summary>Activation functions of tensors.</summary>
 internal static class ActivationMath
 {
-    /// <summary>The activation of a tensor, elementwise.</summary>
+    /// <summary>Applies an activation function elementwise.</summary>
     internal static Tensor Apply(this Activation activation, Tensor states) => activation switch
     {
         Activation.Silu => nn.functional.silu(states),
