@@ -56,7 +56,7 @@ internal sealed unsafe class AttentionProblem
         HeadStates.Serves(query) && HeadStates.Serves(key) && HeadStates.Serves(value) && query.dtype == key.dtype && query.dtype == value.dtype
         && (mask is null || (mask.is_contiguous() && mask.dtype == ScalarType.Bool));
 
-    /// <summary>Mask of a query's row for its keys, by batch row; null if no key within its causal range is masked.</summary>
+    /// <summary>The mask of one query, a byte per key (1 where it may attend); null if there is no mask.</summary>
     internal byte* Shown(long batch, nint query) =>
         _shown == 0 ? null : (byte*)_shown + (((_mask!.size(0) == 1 ? 0 : batch * Queries) + query) * Keys);
 

@@ -7,17 +7,17 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>
-/// A layer whose inner activations are not kept: backward runs it again from its input, with the random state that forward had
-/// (activation checkpointing; Chen et al., 2016).
+/// A layer with activation checkpointing (Chen et al., 2016): its inner activations are not stored, and backward runs it again from its
+/// input, with the random state of forward.
 /// </summary>
 internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
 {
-    /// <summary>The layer's output; what the layers share is saved with the graph, since it must outlive the forward pass.</summary>
-    /// <param name="states">The layer's input.</param>
+    /// <summary>Runs the layer. Shared tensors are saved with the graph, because they must outlive the forward pass.</summary>
+    /// <param name="states">Input of the layer.</param>
     /// <param name="layer">The layer.</param>
-    /// <param name="context">What its attention needs to know.</param>
-    /// <param name="keepsAttention">Whether what its attention gives is kept too.</param>
-    /// <param name="offloads">Whether what is kept waits in the CPU's memory.</param>
+    /// <param name="context">Inputs of its attention.</param>
+    /// <param name="keepsAttention">Whether the output of its attention is stored as well.</param>
+    /// <param name="offloads">Whether stored tensors are offloaded to CPU memory.</param>
     internal static Tensor Run(Tensor states, DecoderLayer layer, AttentionContext context, bool keepsAttention, bool offloads)
     {
         var outputs = Record(states, context.Cos, context.Sin, context.Mask, new Settings(layer, context.SlidingWindow, context.Routers, keepsAttention, offloads));
@@ -72,12 +72,12 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         return states.grad!.MoveToOuterDisposeScope();
     }
 
-    // A GPU copies there and back in its own time: what it does comes in the order in which it is asked.
+    // A GPU copies asynchronously: operations are executed in the order in which they are queued.
     private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.to(CPU, non_blocking: true) : states;
 
     private sealed record Settings(DecoderLayer Layer, int? SlidingWindow, RouterRecord? Routers, bool KeepsAttention, bool Offloads)
     {
-        /// <summary>The layer's output, and its router's scores where they are wanted and it has one.</summary>
+        /// <summary>Runs the layer; returns its output, and its router logits if they are requested and it has a router.</summary>
         internal List<Tensor> Outputs(Tensor states, Tensor? cos, Tensor? sin, Tensor? mask, SavedAttention? kept, bool again)
         {
             var own = Routers?.Another();

@@ -8,18 +8,18 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>
-/// What the decoder is built from: a family's config.json put into one set of terms. The decoder looks at these alone and never at
-/// the family's name.
+/// Config of a decoder: a family's config.json in common terms. The decoder depends only on these settings, never on
+/// the name of the family.
 /// </summary>
 public sealed record DecoderConfig
 {
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
 
-    /// <summary>Width of the residual stream.</summary>
+    /// <summary>Hidden size: width of the residual stream.</summary>
     public required int HiddenSize { get; init; }
 
-    /// <summary>Width of the feed-forward's inner layer.</summary>
+    /// <summary>Hidden size of the feed-forward blocks.</summary>
     public required int IntermediateSize { get; init; }
 
     /// <summary>Number of decoder layers.</summary>
@@ -31,94 +31,94 @@ public sealed record DecoderConfig
     /// <summary>Number of key/value heads; it divides <see cref="HeadCount"/>.</summary>
     public required int KeyValueHeadCount { get; init; }
 
-    /// <summary>Width of a head.</summary>
+    /// <summary>Head dimension.</summary>
     public required int HeadDimension { get; init; }
 
-    /// <summary>Number of tokens the embedding knows.</summary>
+    /// <summary>Vocabulary size.</summary>
     public required int VocabularySize { get; init; }
 
-    /// <summary>The longest context, in tokens, that the model says it was made for.</summary>
+    /// <summary>Maximum context length according to the config, in tokens.</summary>
     public required int MaxPositions { get; init; }
 
-    /// <summary>Whether <see cref="MaxPositions"/> is what rope scaling has made of it already (Gemma 3).</summary>
+    /// <summary>Whether <see cref="MaxPositions"/> already includes RoPE scaling (Gemma 3).</summary>
     public bool MaxPositionsAreScaled { get; init; }
 
-    /// <summary>The longest text that the model can be given, in tokens: <see cref="MaxPositions"/> after rope scaling.</summary>
+    /// <summary>Context length of the model, in tokens: <see cref="MaxPositions"/> after RoPE scaling.</summary>
     public int ContextLength => MaxPositionsAreScaled ? MaxPositions : ContextLimit.Length(MaxPositions, Rope);
 
-    /// <summary>What keeps the root mean square from being zero.</summary>
+    /// <summary>Epsilon of the norms.</summary>
     public required double NormEpsilon { get; init; }
 
-    /// <summary>Rotary position embedding of the layers that look at the whole context.</summary>
+    /// <summary>Rotary embedding of the layers with full attention.</summary>
     public required RopeConfig Rope { get; init; }
 
-    /// <summary>What may differ from layer to layer, one entry each; empty where all layers are alike.</summary>
+    /// <summary>Settings per layer; empty if all layers are equal.</summary>
     public IReadOnlyList<LayerConfig> Layers { get; init; } = [];
 
-    /// <summary>Where layers normalise.</summary>
+    /// <summary>Where layers have norms.</summary>
     public NormPlacement NormPlacement { get; init; } = NormPlacement.Before;
 
-    /// <summary>Whether a norm's scale is one plus its weight (Gemma).</summary>
+    /// <summary>Whether the scale of a norm is one plus its weight (Gemma).</summary>
     public bool NormAddsOne { get; init; }
 
-    /// <summary>Whether a norm's scale is applied before the result is rounded to the model's dtype, and not after.</summary>
+    /// <summary>Whether the scale of a norm is applied before rather than after the result is rounded to the model's dtype.</summary>
     public bool NormScalesBeforeRounding { get; init; }
 
-    /// <summary>Whether queries and keys are normalised.</summary>
+    /// <summary>Norms of queries and keys.</summary>
     public QueryKeyNorm QueryKeyNorm { get; init; } = QueryKeyNorm.None;
 
-    /// <summary>The activation of feed-forwards.</summary>
+    /// <summary>Activation function of the feed-forward blocks.</summary>
     public Activation Activation { get; init; } = Activation.Silu;
 
-    /// <summary>Whether the output head is the embedding's weight.</summary>
+    /// <summary>Whether the output head is tied to the embedding.</summary>
     public bool TiedEmbeddings { get; init; }
 
-    /// <summary>Whether query, key and value are one projection, qkv_proj, and gate and up are one, gate_up_proj (Phi-3).</summary>
+    /// <summary>Whether query, key and value are one projection (qkv_proj), and gate and up are one (gate_up_proj), as in Phi-3.</summary>
     public bool FusedProjections { get; init; }
 
     /// <summary>Whether query, key and value projections have a bias.</summary>
     public bool QueryKeyValueBias { get; init; }
 
-    /// <summary>Whether attention's output projection has a bias.</summary>
+    /// <summary>Whether the output projection of attention has a bias.</summary>
     public bool AttentionOutputBias { get; init; }
 
-    /// <summary>Whether the feed-forward's projections have a bias.</summary>
+    /// <summary>Whether the feed-forward projections have a bias.</summary>
     public bool FeedForwardBias { get; init; }
 
-    /// <summary>The standard deviation that weights trained from scratch start with.</summary>
+    /// <summary>Standard deviation of the initialization when training from scratch.</summary>
     public double InitializerRange { get; init; } = 0.02;
 
-    /// <summary>What attention scores are multiplied by; null for 1 / sqrt(head_dim).</summary>
+    /// <summary>Scaling factor of attention scores; null for 1 / sqrt(head_dim).</summary>
     public double? ScoreMultiplier { get; init; }
 
-    /// <summary>What attention scores are kept within, by c tanh(x / c); null for no limit.</summary>
+    /// <summary>Soft cap c of attention scores, c tanh(x / c); null for none.</summary>
     public double? ScoreSoftCap { get; init; }
 
-    /// <summary>What embeddings are multiplied by.</summary>
+    /// <summary>Factor of the embeddings.</summary>
     public double EmbeddingMultiplier { get; init; } = 1;
 
-    /// <summary>Whether <see cref="EmbeddingMultiplier"/> is first rounded to the model's dtype (Gemma).</summary>
+    /// <summary>Whether <see cref="EmbeddingMultiplier"/> is rounded to the model's dtype first (Gemma).</summary>
     public bool RoundsEmbeddingMultiplier { get; init; }
 
-    /// <summary>What a block's output is multiplied by before it is added to the residual stream.</summary>
+    /// <summary>Factor of a block's output before it is added to the residual stream.</summary>
     public double ResidualMultiplier { get; init; } = 1;
 
-    /// <summary>What logits are multiplied by.</summary>
+    /// <summary>Factor of the logits.</summary>
     public double LogitMultiplier { get; init; } = 1;
 
-    /// <summary>What logits are kept within, by c tanh(x / c); null for no limit.</summary>
+    /// <summary>Soft cap c of the logits, c tanh(x / c); null for none.</summary>
     public double? LogitSoftCap { get; init; }
 
-    /// <summary>What the routers' balance loss counts in training; 0 where it is off.</summary>
+    /// <summary>Coefficient of the load balancing loss in training; 0 for none.</summary>
     public double RouterLossWeight { get; init; }
 
-    /// <summary>What attention scores are multiplied by.</summary>
+    /// <summary>Scaling factor of attention scores.</summary>
     public double AttentionScale => ScoreMultiplier ?? (1 / Math.Sqrt(HeadDimension));
 
-    /// <summary>How layers' norms compute.</summary>
+    /// <summary>Settings of the norms.</summary>
     public NormSettings Norm => new(NormEpsilon, NormAddsOne, NormScalesBeforeRounding);
 
-    /// <summary>How layers' attention is made and computes.</summary>
+    /// <summary>Settings of the attention blocks.</summary>
     public AttentionSettings Attention => new()
     {
         HiddenSize = HiddenSize,
@@ -134,45 +134,45 @@ public sealed record DecoderConfig
         Norm = Norm,
     };
 
-    /// <summary>How layers' feed-forwards are made and compute.</summary>
+    /// <summary>Settings of the feed-forward blocks.</summary>
     public FeedForwardSettings FeedForward => new(HiddenSize, Activation, FusedProjections, FeedForwardBias);
 
-    /// <summary>The settings of a layer.</summary>
-    /// <param name="layer">The layer's number.</param>
+    /// <summary>Settings of a layer.</summary>
+    /// <param name="layer">Index of the layer.</param>
     public LayerConfig Layer(int layer) => Layers.Count > 0 ? Layers[layer] : new LayerConfig { Rope = Rope };
 
-    /// <summary>A record for the routers' scores of a training pass; null where no balance loss is wanted of them.</summary>
+    /// <summary>A record for the router logits of a training pass; null if there is no load balancing loss.</summary>
     internal RouterRecord? NewRouterRecord() => RouterLossWeight > 0 && Layers.FirstOrDefault(static l => l.Mixture is not null)?.Mixture is { } mixture ? new RouterRecord(mixture.ExpertsPerToken) : null;
 
-    /// <summary>The widths of a layer's feed-forwards that a token goes through, added up.</summary>
-    /// <param name="layer">The layer's number.</param>
+    /// <summary>Total hidden size of the feed-forward blocks that a token passes through in a layer.</summary>
+    /// <param name="layer">Index of the layer.</param>
     public long ActiveIntermediateSize(int layer) => Layer(layer).Mixture is { } mixture
         ? (mixture.ExpertsPerToken * mixture.IntermediateSize.Size) + (mixture.SharedIntermediateSize?.Size ?? 0)
         : IntermediateSize;
 }
 
-/// <summary>What may differ from layer to layer.</summary>
+/// <summary>Settings that may differ from layer to layer.</summary>
 public sealed record LayerConfig
 {
-    /// <summary>Rotary position embedding; null where the layer has no positions (NoPE).</summary>
+    /// <summary>Rotary embedding; null for a layer without positional encoding (NoPE).</summary>
     public required RopeConfig? Rope { get; init; }
 
-    /// <summary>How many tokens, itself included, a token may look back at; null for all.</summary>
+    /// <summary>Sliding window: number of tokens that a token attends to, including itself; null for all.</summary>
     public int? SlidingWindow { get; init; }
 
-    /// <summary>The mixture of experts in place of the feed-forward, or null.</summary>
+    /// <summary>The mixture of experts that replaces the feed-forward block, or null.</summary>
     public MixtureConfig? Mixture { get; init; }
 }
 
-/// <summary>Where a layer normalises.</summary>
+/// <summary>Where a layer has norms.</summary>
 public enum NormPlacement
 {
-    /// <summary>What attention and the feed-forward read (Llama).</summary>
+    /// <summary>On the input of attention and feed-forward (pre-norm; Llama).</summary>
     Before,
 
-    /// <summary>What they give, before it is added to the residual stream (OLMo 2).</summary>
+    /// <summary>On their output, before it is added to the residual stream (post-norm; OLMo 2).</summary>
     After,
 
-    /// <summary>Both (Gemma 2 and 3).</summary>
+    /// <summary>On both (Gemma 2 and 3).</summary>
     BeforeAndAfter,
 }

@@ -4,13 +4,13 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>The rotary tables and masks of one forward pass, each made once for all layers that share its settings.</summary>
+/// <summary>Rotary tables and masks of one forward pass, each created once for all layers with the same settings.</summary>
 internal sealed class LayerContexts(DecoderConfig config, ModelInput input, ScalarType dtype)
 {
     private readonly Dictionary<RopeConfig, (Tensor Cos, Tensor Sin)> _tables = new(ReferenceEqualityComparer.Instance);
     private readonly List<(LayerConfig Layer, AttentionContext Context)> _made = [];
 
-    /// <summary>What a layer needs; its tensors are in the caller's dispose scope.</summary>
+    /// <summary>The context of a layer; its tensors are in the caller's dispose scope.</summary>
     internal AttentionContext Of(LayerConfig layer)
     {
         var same = _made.Find(m => ReferenceEquals(m.Layer.Rope, layer.Rope) && m.Layer.SlidingWindow == layer.SlidingWindow).Context;

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Kernels;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>The settings that all families share, read from a config.json and written to one.</summary>
+/// <summary>Reads the settings common to all families from a config.json, and writes them to one.</summary>
 internal static class CommonSettings
 {
     private static readonly Dictionary<string, Activation> s_activations = new()
@@ -14,10 +14,10 @@ internal static class CommonSettings
         ["gelu_pytorch_tanh"] = Activation.GeluTanh,
     };
 
-    /// <summary>The decoder that the shared settings ask for; the family changes what differs.</summary>
+    /// <summary>The decoder config from the common settings; the family changes what differs.</summary>
     internal static DecoderConfig Common(this ConfigReader config, string modelType, FamilyDefaults defaults)
     {
-        config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "dropout of attention weights is not implemented; set it to 0.0.");
+        config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "attention dropout is not supported; set it to 0.0.");
         var hidden = config.Int("hidden_size");
         var heads = config.Int("num_attention_heads");
         var keyValueHeads = config.OptionalInt("num_key_value_heads", defaults.KeyValueHeads) ?? heads;
@@ -25,7 +25,7 @@ internal static class CommonSettings
         var headDimension = config.OptionalInt("head_dim", defaults.HeadDimension);
         config.Require("hidden_size", headDimension is not null || hidden % heads == 0, $"{hidden} is not a multiple of num_attention_heads, which is {heads}.");
         var width = headDimension ?? (hidden / heads);
-        config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding wants pairs.");
+        config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding needs an even number.");
         var maxPositions = config.Int("max_position_embeddings", defaults.MaxPositions);
         var attentionBias = defaults.AttentionBias is { } usual && config.Flag("attention_bias", usual);
         return new DecoderConfig
@@ -49,10 +49,10 @@ internal static class CommonSettings
         };
     }
 
-    /// <summary>The config.json of a new model: what all families have, and what one adds.</summary>
+    /// <summary>The config.json of a new model: the common settings and those of a family.</summary>
     /// <param name="family">The family.</param>
-    /// <param name="shape">The sizes.</param>
-    /// <param name="more">Settings of the family's own; null takes one out.</param>
+    /// <param name="shape">Sizes of the model.</param>
+    /// <param name="more">Additional settings of the family; null removes a setting.</param>
     internal static JsonObject NewConfig(IModelFamily family, ModelShape shape, params ReadOnlySpan<(string Key, JsonNode? Value)> more)
     {
         ArgumentNullException.ThrowIfNull(shape);
@@ -94,6 +94,6 @@ internal static class CommonSettings
         var known = s_activations.Where(a => (a.Value == Activation.Silu) == (s_activations[defaults.Activation] == Activation.Silu)).ToDictionary();
         return known.TryGetValue(name, out var activation)
             ? activation
-            : throw config.Error(defaults.ActivationSetting, $"activation '{name}' is not known to this family; {string.Join(", ", known.Keys)} are.");
+            : throw config.Error(defaults.ActivationSetting, $"activation '{name}' is not supported for this family; supported are {string.Join(", ", known.Keys)}.");
     }
 }

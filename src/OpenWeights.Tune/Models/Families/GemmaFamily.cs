@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Gemma 1 (Gemma Team, 2024): GeGLU, norms whose scale is one plus their weight, scaled embeddings.</summary>
+/// <summary>Gemma 1 (Gemma Team, 2024): GeGLU, norms with a scale of one plus their weight, scaled embeddings.</summary>
 public sealed class GemmaFamily : IModelFamily
 {
     private static readonly FamilyDefaults s_defaults = new()

@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Granite 3 (IBM, 2024): Llama with multipliers on embeddings, scores, residuals and logits.</summary>
+/// <summary>Granite 3 (IBM, 2024): Llama with factors of embeddings, scores, residuals and logits.</summary>
 public sealed class GraniteFamily : IModelFamily
 {
     private static readonly FamilyDefaults s_defaults = new() { AttentionBias = false };

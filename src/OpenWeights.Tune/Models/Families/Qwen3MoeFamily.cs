@@ -19,7 +19,7 @@ public sealed class Qwen3MoeFamily : IModelFamily
     {
         ArgumentNullException.ThrowIfNull(config);
 
-        // Later versions of its config have no max_window_layers, and mean all layers.
+        // Later versions of its config have no max_window_layers, which means all layers.
         return (config.Common(ModelType, s_defaults) with { QueryKeyNorm = QueryKeyNorm.PerHead })
             .WithQwenWindows(config, window: 4096, firstLayer: 0)
             .WithQwenExperts(config, experts: 128, perToken: 8, inner: 768, shared: null);

@@ -3,12 +3,12 @@ using OpenWeights.Tune.Layers.Experts;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>What the families of Qwen share.</summary>
+/// <summary>Settings common to the Qwen families.</summary>
 internal static class QwenSettings
 {
     /// <summary>
-    /// Windows for the layers from max_window_layers on, where use_sliding_window is set; the settings stand in the configs of models
-    /// that use none.
+    /// Sliding windows of the layers from max_window_layers on, if use_sliding_window is set; the other settings are also present in configs of
+    /// models without windows.
     /// </summary>
     internal static DecoderConfig WithQwenWindows(this DecoderConfig decoder, ConfigReader config, int window, int firstLayer)
     {
@@ -18,7 +18,7 @@ internal static class QwenSettings
         return decoder.WithWindows(size, slides);
     }
 
-    /// <summary>Mixtures of experts for every decoder_sparse_step-th layer that mlp_only_layers does not name.</summary>
+    /// <summary>Mixtures of experts in every decoder_sparse_step-th layer, except those in mlp_only_layers.</summary>
     internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, int experts, int perToken, int inner, int? shared)
     {
         var plain = config.Ints("mlp_only_layers") ?? [];
@@ -40,14 +40,14 @@ internal static class QwenSettings
         };
     }
 
-    /// <summary>What the routers' balance loss counts: router_aux_loss_coef where output_router_logits asks for it.</summary>
+    /// <summary>Coefficient of the load balancing loss: router_aux_loss_coef if output_router_logits is set.</summary>
     internal static double RouterLossWeight(this ConfigReader config)
     {
         var weight = config.Number("router_aux_loss_coef", 0.001);
         return config.Flag("output_router_logits") ? weight : 0;
     }
 
-    /// <summary>Refuses more experts per token than there are.</summary>
+    /// <summary>Throws if there are more experts per token than experts.</summary>
     internal static void RequireExperts(this ConfigReader config, MixtureConfig mixture, string setting) =>
         config.Require(setting, mixture.ExpertsPerToken <= mixture.ExpertCount, $"{mixture.ExpertsPerToken} is more than {mixture.ExpertCountSetting}, which is {mixture.ExpertCount}.");
 }

@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>SmolLM3 (Hugging Face, 2025): Llama without positions in every fourth layer (NoPE; Yang et al., 2025).</summary>
+/// <summary>SmolLM3 (Hugging Face, 2025): Llama without rotary embedding in every fourth layer (NoPE; Yang et al., 2025).</summary>
 public sealed class SmolLm3Family : IModelFamily
 {
     private static readonly FamilyDefaults s_defaults = new() { KeyValueHeads = 4, MaxPositions = 32768, RopeTheta = 2e6, TiedEmbeddings = true, AttentionBias = false };
@@ -19,7 +19,7 @@ public sealed class SmolLm3Family : IModelFamily
         ArgumentNullException.ThrowIfNull(config);
         var decoder = config.Common(ModelType, s_defaults) with { FeedForwardBias = config.Flag("mlp_bias") };
 
-        // Its published config has Qwen's setting, which its class does not look at.
+        // Its published config has Qwen's setting, which its class ignores.
         _ = config.Has("max_window_layers");
         var interval = config.Int("no_rope_layer_interval", 4);
         var listed = config.Ints("no_rope_layers");
