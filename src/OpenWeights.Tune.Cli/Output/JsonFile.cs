@@ -27,15 +27,15 @@ internal static partial class JsonFile
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{path}: {wanted} is wanted, but this is not valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')}{(e is { LineNumber: { } line, BytePositionInLine: { } at } ? $" (line {line + 1}, byte {at + 1})" : "")}.", e);
+            throw new InvalidDataException($"{path}: {wanted} is expected, but this is not valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')}{(e is { LineNumber: { } line, BytePositionInLine: { } at } ? $" (line {line + 1}, byte {at + 1})" : "")}.", e);
         }
 
-        var list = document as JsonArray ?? throw new InvalidDataException($"{path}: {wanted} is wanted.");
+        var list = document as JsonArray ?? throw new InvalidDataException($"{path}: {wanted} is expected.");
         for (var i = 0; i < list.Count; i++)
         {
             if (!isItem(list[i]))
             {
-                throw new InvalidDataException($"{path}, item {i + 1}: {wanted} is wanted.");
+                throw new InvalidDataException($"{path}, item {i + 1}: {wanted} is expected.");
             }
         }
 

@@ -61,5 +61,5 @@ internal sealed class PeftSettings(JsonObject json, string path)
     private string Text(string key, JsonNode? node) =>
         node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : throw Wrong(key, "a text", node);
 
-    private InvalidDataException Wrong(string key, string wanted, JsonNode? node) => new($"{path}: {key}: {wanted} is wanted, not {node?.ToJsonString() ?? "null"}.");
+    private InvalidDataException Wrong(string key, string wanted, JsonNode? node) => new($"{path}: {key}: {wanted} is expected, not {node?.ToJsonString() ?? "null"}.");
 }

@@ -55,7 +55,7 @@ public sealed class RunCheckTests
         var config = JsonNode.Parse(File.ReadAllText(Path.Combine(model, "config.json")))!.AsObject();
         config["model_type"] = "lama";
         File.WriteAllText(Path.Combine(model, "config.json"), config.ToJsonString());
-        Assert.That(Told(path), Has.One.Contains(":2:16: model.path:").And.One.Contains("'lama' is not a family"));
+        Assert.That(Told(path), Has.One.Contains(":2:16: model.path:").And.One.Contains("'lama' is not a supported family"));
     }
 
     [Test]
