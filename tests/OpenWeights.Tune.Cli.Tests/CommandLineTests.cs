@@ -24,7 +24,7 @@ public sealed class CommandLineTests
     [TestCase("generate --model m --prompt x --dtype bfloat15", "Did you mean bfloat16?")]
     [TestCase("evaluate --model m --data d --train-on asistant", "Did you mean assistant?")]
     [TestCase("init --family lama --output o", "Did you mean llama?")]
-    [TestCase("generate --prompt x", "--model DIR is missing: the base model")]
+    [TestCase("generate --prompt x", "--model DIR is missing: base model")]
     [TestCase("train", "CONFIG.yaml is missing: the run's YAML file.")]
     [TestCase("generate --model m --prompt x --device gpu", "--device: 'gpu' is not a valid value; valid values are auto, cpu, cuda and cuda:N. Did you mean cuda?")]
     [TestCase("generate --model m --prompt x --device gpu:1", "Did you mean cuda:1?")]
@@ -86,7 +86,7 @@ public sealed class CommandLineTests
         using var folder = new TemporaryFolder();
         folder.Write("there", "mine");
         folder.Write("axolotl.yml", "base_model: m\ndatasets: [ { path: rows.jsonl } ]\nsequence_len: 8\n");
-        Assert.That(Owt.Run(folder.Root, 1, line.Split(' ')).Error, Does.Contain("error: --output: there exists already"));
+        Assert.That(Owt.Run(folder.Root, 1, line.Split(' ')).Error, Does.Contain("error: --output: there already exists"));
         Assert.That(File.ReadAllText(folder.At("there")), Is.EqualTo("mine"));
     }
 

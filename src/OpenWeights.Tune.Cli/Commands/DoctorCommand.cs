@@ -55,7 +55,7 @@ internal static class DoctorCommand
         Line("cores", $"{Environment.ProcessorCount}, of which torch uses {get_num_threads()}{(parts.OpenMp is null ? "" : $", by {parts.OpenMp}")}");
         Line("memory", $"{Amount.Bytes(MachineMemory.Total)}{(MachineMemory.Free is { } free ? $", {Amount.Bytes(free)} of it free" : "")}");
         Line("", CgroupMemory.Current is { } group
-            ? $"the control group of this process may hold {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
+            ? $"the control group of this process is limited to {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
             : "no control group limits it");
         Line("BLAS", parts.Blas ?? "unknown");
         Line("oneDNN", parts.OneDnn ?? (supplier.Description.Count == 0 ? "unknown" : "none"));

@@ -164,7 +164,7 @@ public sealed class ResumeTests
         _ = folder.Write("other/model/config.json", "{}");
         Assert.That(
             () => RunFolder.RequireFree(config with { OutputDir = folder.At("other") }, resume: false, overwrite: true),
-            Throws.InstanceOf<ConfigException>().With.Message.Contains("that no run has written"));
+            Throws.InstanceOf<ConfigException>().With.Message.Contains("that was not written by a run"));
     }
 
     [Test]

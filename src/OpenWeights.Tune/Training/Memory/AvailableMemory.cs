@@ -32,7 +32,7 @@ public sealed record AvailableMemory(long Bytes, string Where)
         var own = ProcessMemory.Current;
         var machine = MachineMemory.Free is { } free ? new AvailableMemory(free + own, "this machine's memory") : null;
         return CgroupMemory.Current is { } group && (machine is null || group.Free + own < machine.Bytes)
-            ? new AvailableMemory(group.Free + own, string.Create(CultureInfo.InvariantCulture, $"the {group.Limit >> 20:N0} MiB of the memory limit of this process's control group"))
+            ? new AvailableMemory(group.Free + own, string.Create(CultureInfo.InvariantCulture, $"the {group.Limit >> 20:N0} MiB limit of this process's control group"))
             : machine;
     }
 
