@@ -84,7 +84,7 @@ public sealed class ExportComparisonTests
         var (told, warned, results) = Compare(folder, new OwnReader(written.Model, written.Folder), longRow, Chat("May", "five"), longRow, """{"messages": [{"role": "user", "content": "May"}]}""");
         Assert.That(told, Does.Contain("compared on 1 rows").And.Match(@"base +\d+\.\d{4}  \d of 1 "));
         Assert.That(told, Does.Match(@"2 rows are left out: longer than the model's context of 256 tokens \(max_position_embeddings in its config\.json\) \(.*rows\.jsonl.*1 has [\d,]+\)"));
-        Assert.That(told, Does.Match(@"1 row is left out: there is no message of the assistant"));
+        Assert.That(told, Does.Match(@"1 row is left out: there is no assistant message"));
         Assert.That(warned, Is.Empty);
         Assert.That(results[0]!["left_out"]!.AsArray(), Has.Count.EqualTo(3));
 

@@ -4,15 +4,15 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Files, folders and patterns to the files that they mean.</summary>
+/// <summary>Resolves files, folders and glob patterns.</summary>
 public static class DataPaths
 {
     private static readonly string[] s_endings = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md"];
 
-    /// <summary>The files of a path, in the order of their names, so that a run is the same everywhere.</summary>
-    /// <param name="path">A file; a folder, whose data files are meant, those of its folders too; or a pattern with *, ? and ** (any folders).</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="InvalidDataException">The folder or the pattern has no data file.</exception>
+    /// <summary>The files of a path, sorted by name so that runs are reproducible.</summary>
+    /// <param name="path">A file; a folder, whose data files are used, including subfolders; or a pattern with *, ? and ** (any folders).</param>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="InvalidDataException">The folder or the pattern contains no data file.</exception>
     public static IReadOnlyList<string> Expand(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
@@ -24,12 +24,12 @@ public static class DataPaths
         if (Directory.Exists(path))
         {
             var files = Sorted(path, f => s_endings.Contains(Path.GetExtension(Decompression.NameWithin(f)), StringComparer.OrdinalIgnoreCase));
-            return files.Count > 0 ? files : throw new InvalidDataException($"{path}: there is no data file in this folder ({string.Join(", ", s_endings)}, also with .gz or .zst).");
+            return files.Count > 0 ? files : throw new InvalidDataException($"{path}: this folder contains no data file ({string.Join(", ", s_endings)}, also with .gz or .zst).");
         }
 
         if (!UserPath.HasWildcard(path))
         {
-            throw new FileNotFoundException($"{path}: there is no such data file.", path);
+            throw new FileNotFoundException($"{path}: no such file.", path);
         }
 
         var fixedPart = path;
@@ -40,7 +40,7 @@ public static class DataPaths
 
         var pattern = Pattern(Path.GetFullPath(path));
         var found = Directory.Exists(fixedPart) ? Sorted(Path.GetFullPath(fixedPart), pattern.IsMatch) : [];
-        return found.Count > 0 ? found : throw new InvalidDataException($"{path}: no file's name is like this pattern.");
+        return found.Count > 0 ? found : throw new InvalidDataException($"{path}: no file matches this pattern.");
     }
 
     private static List<string> Sorted(string folder, Func<string, bool> wanted) =>
