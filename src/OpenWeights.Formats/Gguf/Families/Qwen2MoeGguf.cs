@@ -3,7 +3,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>Qwen 1.5 and 2 with experts, one of which reads every token behind a gate.</summary>
+/// <summary>Qwen 1.5 and 2 mixtures of experts, with a gated shared expert.</summary>
 public class Qwen2MoeGguf : GgufFamily
 {
     /// <inheritdoc/>
@@ -35,10 +35,10 @@ public class Qwen2MoeGguf : GgufFamily
         ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
     ];
 
-    /// <summary>num_experts where config.json has none.</summary>
+    /// <summary>Default of num_experts.</summary>
     protected virtual int UsualExperts => 60;
 
-    /// <summary>Whether llama.cpp divides the chosen experts' weights by their sum.</summary>
+    /// <summary>Whether llama.cpp normalizes the weights of the selected experts.</summary>
     protected virtual bool NormalizesWeights => false;
 
     /// <inheritdoc/>
@@ -71,9 +71,9 @@ public class Qwen2MoeGguf : GgufFamily
         return config;
     }
 
-    /// <summary>Adds what the family's config.json has of its own.</summary>
+    /// <summary>Adds settings specific to the family.</summary>
     /// <param name="file">The GGUF file.</param>
-    /// <param name="config">Where to add.</param>
+    /// <param name="config">Destination.</param>
     protected virtual void ReadOwnSettings(GgufFile file, JsonObject config)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -83,11 +83,11 @@ public class Qwen2MoeGguf : GgufFamily
         _ = config.Remove("attention_bias");
     }
 
-    /// <summary>Writes the keys of the mixtures.</summary>
+    /// <summary>Writes the keys of the mixture of experts.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <param name="metadata">Where to write.</param>
-    /// <param name="perToken">num_experts_per_tok where the config has none.</param>
-    /// <param name="inner">moe_intermediate_size where the config has none.</param>
+    /// <param name="metadata">Destination.</param>
+    /// <param name="perToken">Default of num_experts_per_tok.</param>
+    /// <param name="inner">Default of moe_intermediate_size.</param>
     protected void WriteExperts(ConfigJson config, GgufMetadata metadata, int perToken, int inner)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -95,12 +95,12 @@ public class Qwen2MoeGguf : GgufFamily
         RefuseWindows(config);
         if (config.Numbers("mlp_only_layers") is { Count: > 0 } || config.Int("decoder_sparse_step", 1) != 1)
         {
-            throw config.Error("mlp_only_layers", "llama.cpp wants a mixture of experts in every layer.");
+            throw config.Error("mlp_only_layers", "llama.cpp requires a mixture of experts in every layer.");
         }
 
         if (config.Flag("norm_topk_prob") != NormalizesWeights)
         {
-            throw config.Error("norm_topk_prob", $"llama.cpp takes it to be {(NormalizesWeights ? "true" : "false")} for this family; the file would mean another model.");
+            throw config.Error("norm_topk_prob", $"llama.cpp assumes {(NormalizesWeights ? "true" : "false")} for this family, so the result would differ from the model.");
         }
 
         metadata.Add($"{Architecture}.expert_count", (uint)Experts(config));
