@@ -37,7 +37,7 @@ public sealed class NewcomerTests
 
     [TestCase("generate --model m --message a --prompt b", "give one of --message, --messages and --prompt.")]
     [TestCase("generate --model m", "give one of --message, --messages and --prompt.")]
-    [TestCase("generate --model m --prompt b --system s", "--system goes with --message")]
+    [TestCase("generate --model m --prompt b --system s", "--system requires --message")]
     [TestCase("generate --model m --message a --chat-template-kwargs [1]", "--chat-template-kwargs must be a JSON object")]
     [TestCase("generate --model m --message a --chat-template-kwargs {\"messages\":1}", "'messages' is the chat's own")]
     [TestCase("score --model m", "give one of --text, --messages and --input.")]

@@ -77,7 +77,7 @@ public sealed class RunPlaceTests
         Assert.That(owt.Json[0]["input_ids"]!.AsArray().Count + owt.Json[0]["output_ids"]!.AsArray().Count, Is.LessThanOrEqualTo(24));
         if (owt.Json[0]["finish_reason"]!.ToString() == "length")
         {
-            Assert.That(owt.Error, Does.Contain("room for 24 tokens").And.Contains("max_position_embeddings"));
+            Assert.That(owt.Error, Does.Contain("context of 24 tokens").And.Contains("max_position_embeddings"));
         }
     }
 }
