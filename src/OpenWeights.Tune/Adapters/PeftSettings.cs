@@ -59,7 +59,7 @@ internal sealed class PeftSettings(JsonObject json, string path)
         : throw Wrong(key, "a number", node);
 
     private string Text(string key, JsonNode? node) =>
-        node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : throw Wrong(key, "a text", node);
+        node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : throw Wrong(key, "a string", node);
 
     private InvalidDataException Wrong(string key, string wanted, JsonNode? node) => new($"{path}: {key}: {wanted} is expected, not {node?.ToJsonString() ?? "null"}.");
 }

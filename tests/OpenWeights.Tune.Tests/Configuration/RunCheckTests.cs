@@ -119,7 +119,7 @@ public sealed class RunCheckTests
         }
 
         var told = Told(folder.Write("more.yaml", $"output_dir: more\nmodel: {{ path: run, device: cpu }}\n{rest}"));
-        Assert.That(told, Has.Count.EqualTo(1).And.All.Contains($"more.yaml:2:16: model.path: {folder.At("run")} is a run that trained an adapter").And.All.Contains($"write model.path: {folder.At("model")}, and adapter.path: run "));
+        Assert.That(told, Has.Count.EqualTo(1).And.All.Contains($"more.yaml:2:16: model.path: {folder.At("run")} is a run that trained an adapter").And.All.Contains($"set model.path: {folder.At("model")}, and adapter.path: run "));
     }
 
     private static List<string> Told(string path) => [.. RunCheck.Problems(RunConfigFile.Inspect(path, [])).Select(static p => p.ToString())];

@@ -37,7 +37,7 @@ public sealed class RowKindTests
     public void A_row_with_a_picture_is_refused_whatever_its_format(string row)
     {
         using var folder = new TemporaryFolder();
-        Assert.That(() => Rows.Of(folder, row), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("rows.jsonl:1: ").And.Message.Contains("text alone"));
+        Assert.That(() => Rows.Of(folder, row), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("rows.jsonl:1: ").And.Message.Contains("only text is supported"));
     }
 
     [TestCaseSource(nameof(s_noPictures))]

@@ -36,7 +36,7 @@ public sealed class ConfigTests
     [TestCase("gemma3_text", "use_bidirectional_attention", "true", "use_bidirectional_attention (true)")]
     [TestCase("phi3", "resid_pdrop", "0.1", "resid_pdrop")]
     [TestCase("phi3", "rope_scaling", "{\"rope_type\": \"linear\", \"factor\": 2.0}", "rope_scaling")]
-    [TestCase("phi3_longrope", "rope_scaling", "{\"type\": \"longrope\", \"short_factor\": [1.0], \"long_factor\": [1.0]}", "short_factor has 1 numbers; 3 are wanted")]
+    [TestCase("phi3_longrope", "rope_scaling", "{\"type\": \"longrope\", \"short_factor\": [1.0], \"long_factor\": [1.0]}", "short_factor has 1 numbers, but 3 are needed")]
     [TestCase("phi3_longrope", "partial_rotary_factor", "0.4", "partial_rotary_factor: 3 of 8 dimensions")]
     [TestCase("granite", "logits_scaling", "0", "logits_scaling")]
     [TestCase("olmo2", "clip_qkv", "8.0", "clip_qkv (8.0)")]
