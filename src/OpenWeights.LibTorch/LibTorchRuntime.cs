@@ -17,7 +17,9 @@ public static unsafe class LibTorchRuntime
     /// <summary>The value of OPENBLAS_CORETYPE that was removed so that BLAS selects its kernels for this processor, or null.</summary>
     public static string? ClearedCoreType => NativeLoader.ClearedCoreType;
 
-    /// <summary>Libraries that libtorch links but does not use, and that were not loaded; the environment variable OWT_WHOLE_LIBTORCH loads them.</summary>
+    /// <summary>
+    /// Libraries that libtorch links but does not use, and that were not loaded; the environment variable OWT_WHOLE_LIBTORCH loads them.
+    /// </summary>
     public static IReadOnlyList<string> LeftOut => NativeLoader.LeftOut;
 
     /// <summary>Loads libtorch, once; the first use of torch does so as well.</summary>

@@ -57,7 +57,8 @@ public sealed class LlamaModel : IDisposable
 
     /// <summary>Sum of the cross entropy of tokens, in nats.</summary>
     /// <param name="ids">The tokens of a text.</param>
-    /// <param name="labels">The token id at each scored position, and a negative number elsewhere; the first position is never scored.</param>
+    /// <param name="labels">The token id at each scored position, and a negative number elsewhere; the first position is never
+    /// scored.</param>
     /// <exception cref="InvalidOperationException">llama.cpp cannot compute it.</exception>
     public double CrossEntropy(int[] ids, int[] labels)
     {

@@ -4,8 +4,8 @@ using System.CommandLine.Parsing;
 namespace OpenWeights.Tune.Cli;
 
 /// <summary>
-/// Error messages for a command line: unknown commands and options with the closest known one; invalid values before errors that follow from
-/// them.
+/// Error messages for a command line: unknown commands and options with the closest known one; invalid values before errors that follow
+/// from them.
 /// </summary>
 internal static class CommandErrors
 {

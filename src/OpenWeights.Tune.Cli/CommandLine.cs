@@ -68,7 +68,8 @@ internal static class CommandLine
             result.CommandResult.Command.Name);
         if (signals.HasCome)
         {
-            // Everything is saved. Cancelled work may still be running on other threads, and another signal may arrive while the program ends.
+            // Everything is saved. Cancelled work may still be running on other threads, and another signal may arrive while the program
+            // ends.
             ProcessEnd.AtOnce(code);
         }
 

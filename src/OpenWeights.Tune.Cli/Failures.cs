@@ -80,7 +80,8 @@ internal static class Failures
 
     private static bool IsOfTorch(string type) => type.StartsWith("TorchSharp.", StringComparison.Ordinal) || type.StartsWith("OpenWeights.LibTorch.", StringComparison.Ordinal);
 
-    // scripts/owt skips its check of torch while the file of the last successful check exists; without the file it checks and selects again.
+    // scripts/owt skips its check of torch while the file of the last successful check exists; without the file it checks and selects
+    // again.
     private static bool ForgetProof()
     {
         try

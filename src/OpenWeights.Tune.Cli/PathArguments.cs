@@ -6,8 +6,8 @@ using OpenWeights.Tune.Configuration;
 namespace OpenWeights.Tune.Cli;
 
 /// <summary>
-/// Expands ~ in all path arguments, also where a shell does not, as in --model=~/m, and rejects other uses of ~. Paths are recognized by their
-/// name in the help: DIR, FILE, PATH, or a name with an extension.
+/// Expands ~ in all path arguments, also where a shell does not, as in --model=~/m, and rejects other uses of ~. Paths are recognized by
+/// their name in the help: DIR, FILE, PATH, or a name with an extension.
 /// </summary>
 internal static partial class PathArguments
 {

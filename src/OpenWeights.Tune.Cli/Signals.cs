@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>Handles Ctrl-C and SIGTERM: the first asks the program to finish the current step and save, the second stops it immediately.</summary>
+/// <summary>
+/// Handles Ctrl-C and SIGTERM: the first asks the program to finish the current step and save, the second stops it immediately.
+/// </summary>
 internal sealed class Signals : IDisposable
 {
     private static readonly CancellationTokenSource s_stop = new();

@@ -5,7 +5,8 @@ namespace OpenWeights.Formats.Gguf;
 
 /// <summary>
 /// Stores the tokens of a GGUF file of kind llama in a SentencePiece model
-/// (<see href="https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto"/>), whose BPE is what llama.cpp uses for them.
+/// (<see href="https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto"/>), whose BPE is what llama.cpp uses for
+/// them.
 /// </summary>
 internal static class SentencePieceFile
 {

@@ -63,6 +63,8 @@ internal static unsafe class AutogradCallbacks
 /// <summary>A node of the autograd graph whose backward is written in C#.</summary>
 internal interface IManagedNode
 {
-    /// <summary>Takes ownership of the gradients' handles, and returns owned handles (or zero) of the gradients of its tensor inputs.</summary>
+    /// <summary>
+    /// Takes ownership of the gradients' handles, and returns owned handles (or zero) of the gradients of its tensor inputs.
+    /// </summary>
     void Backward(ReadOnlySpan<nint> gradients, Span<nint> results);
 }

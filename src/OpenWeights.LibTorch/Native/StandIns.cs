@@ -21,7 +21,9 @@ internal sealed partial class StandIns : IDisposable
     /// <summary>Names of the replaced libraries.</summary>
     internal IReadOnlyList<string> Names => _names;
 
-    /// <summary>Loads the empty libraries of a folder, except those whose real library is already loaded; none if OWT_WHOLE_LIBTORCH is set.</summary>
+    /// <summary>
+    /// Loads the empty libraries of a folder, except those whose real library is already loaded; none if OWT_WHOLE_LIBTORCH is set.
+    /// </summary>
     internal static StandIns Load(string folder)
     {
         var standIns = new StandIns();

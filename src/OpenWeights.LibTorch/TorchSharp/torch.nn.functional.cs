@@ -26,7 +26,9 @@ public static partial class torch
                 Tensor input, Tensor target, Tensor? weight = null, long ignore_index = -100, Reduction reduction = Reduction.Mean, double label_smoothing = 0) =>
                 Op.Tensor("aten::cross_entropy_loss", input, target, weight, (long)reduction, ignore_index, label_smoothing);
 
-            /// <summary>Attention of [batch, heads, tokens, head_dim] tensors; a bool mask is true where a query may attend to a key.</summary>
+            /// <summary>
+            /// Attention of [batch, heads, tokens, head_dim] tensors; a bool mask is true where a query may attend to a key.
+            /// </summary>
             public static Tensor scaled_dot_product_attention(
                 Tensor query, Tensor key, Tensor value, Tensor? attn_mask = null, double p = 0, bool is_casual = false) =>
                 Op.Exists("aten::scaled_dot_product_attention")

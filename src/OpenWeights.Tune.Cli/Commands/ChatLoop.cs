@@ -10,7 +10,9 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>A conversation: each line is sent to the model with the messages before it; lines that start with a slash are commands.</summary>
+/// <summary>
+/// A conversation: each line is sent to the model with the messages before it; lines that start with a slash are commands.
+/// </summary>
 internal sealed class ChatLoop : IDisposable
 {
     /// <summary>The name that selects the base model without adapter.</summary>
@@ -72,7 +74,9 @@ internal sealed class ChatLoop : IDisposable
         UseAdapter(adapters.Names.FirstOrDefault());
     }
 
-    /// <summary>Handles Ctrl-C: stops the answer in progress; otherwise warns the first time and ends the program the second time.</summary>
+    /// <summary>
+    /// Handles Ctrl-C: stops the answer in progress; otherwise warns the first time and ends the program the second time.
+    /// </summary>
     /// <returns>Whether the signal was handled.</returns>
     internal bool Interrupt()
     {

@@ -89,7 +89,9 @@ internal static class CommonOptions
         }
     }
 
-    /// <summary>Checks that the given values are numbers; the parser checks them only after the validators. Reports an error otherwise.</summary>
+    /// <summary>
+    /// Checks that the given values are numbers; the parser checks them only after the validators. Reports an error otherwise.
+    /// </summary>
     internal static bool AreNumbers<T>(OptionResult result)
         where T : struct, INumber<T>
     {

@@ -26,8 +26,8 @@ internal static class PrintedText
     }
 
     /// <summary>
-    /// Converts lines of names and values in columns to an object: a line without a name continues the previous one, and a repeated name gets a
-    /// list.
+    /// Converts lines of names and values in columns to an object: a line without a name continues the previous one, and a repeated name
+    /// gets a list.
     /// </summary>
     internal static JsonObject Table(IEnumerable<string> lines)
     {

@@ -4,7 +4,9 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Shows rows as the model sees them, with special tokens; trained tokens are green on a terminal and in brackets elsewhere.</summary>
+/// <summary>
+/// Shows rows as the model sees them, with special tokens; trained tokens are green on a terminal and in brackets elsewhere.
+/// </summary>
 /// <param name="output">Destination.</param>
 /// <param name="tokenizer">Decodes tokens; null to print their ids.</param>
 /// <param name="inColour">Whether trained tokens are colored.</param>

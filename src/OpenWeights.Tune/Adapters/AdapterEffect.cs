@@ -18,7 +18,9 @@ public static class AdapterEffect
     // Tolerance for norms computed in another order, or on a base model in another dtype.
     private const double Rounding = 1e-3;
 
-    /// <summary>Whether the adapter in a folder has no effect; DoRA magnitudes, which can only be judged with the base model, count as an effect.</summary>
+    /// <summary>
+    /// Whether the adapter in a folder has no effect; DoRA magnitudes, which can only be judged with the base model, count as an effect.
+    /// </summary>
     /// <param name="folder">The adapter's folder.</param>
     /// <exception cref="InvalidDataException">The adapter's config cannot be read.</exception>
     public static bool IsNone(Formats.HuggingFace.AdapterFolder folder)
@@ -28,7 +30,9 @@ public static class AdapterEffect
         return IsNone(PeftConfig.Read(folder.Config, folder.FolderPath, out _), weights);
     }
 
-    /// <summary>Whether the adapter in a folder has no effect on a base model; DoRA magnitudes are compared with the norms of the base's weights.</summary>
+    /// <summary>
+    /// Whether the adapter in a folder has no effect on a base model; DoRA magnitudes are compared with the norms of the base's weights.
+    /// </summary>
     /// <param name="folder">The adapter's folder.</param>
     /// <param name="model">The base model.</param>
     internal static bool IsNone(Formats.HuggingFace.AdapterFolder folder, CausalLanguageModel model)

@@ -2,7 +2,9 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Several named adapters on one base model. One of them, a combination, or none is active at a time; switching loads nothing from disk.</summary>
+/// <summary>
+/// Several named adapters on one base model. One of them, a combination, or none is active at a time; switching loads nothing from disk.
+/// </summary>
 public sealed class AdapterSet : IDisposable
 {
     private readonly CausalLanguageModel _model;

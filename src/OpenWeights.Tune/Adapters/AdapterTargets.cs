@@ -27,7 +27,9 @@ internal static class AdapterTargets
         }
     }
 
-    /// <summary>Problems of an adapter's settings with a model, each with the name of the setting, including the index in its list.</summary>
+    /// <summary>
+    /// Problems of an adapter's settings with a model, each with the name of the setting, including the index in its list.
+    /// </summary>
     internal static IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, LoraConfig config)
     {
         var before = 0;

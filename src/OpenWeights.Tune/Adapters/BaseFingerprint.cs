@@ -10,8 +10,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// A fingerprint of the base model that an adapter was trained on: sampled values of several matrices. They are read from the base model's files
-/// if possible, so that the fingerprint does not depend on dtype, file layout or quantization. It is stored in the metadata of
+/// A fingerprint of the base model that an adapter was trained on: sampled values of several matrices. They are read from the base model's
+/// files if possible, so that the fingerprint does not depend on dtype, file layout or quantization. It is stored in the metadata of
 /// adapter_model.safetensors, which other programs ignore.
 /// </summary>
 internal sealed class BaseFingerprint

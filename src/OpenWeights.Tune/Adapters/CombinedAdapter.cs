@@ -7,8 +7,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// A linear combination of adapters on one base model: W + sum of w (W' - W), where W' is the base weight with an adapter merged in. It can be
-/// activated on the model, or merged; a single adapter with weight 1 equals that adapter.
+/// A linear combination of adapters on one base model: W + sum of w (W' - W), where W' is the base weight with an adapter merged in. It can
+/// be activated on the model, or merged; a single adapter with weight 1 equals that adapter.
 /// </summary>
 public sealed class CombinedAdapter : IDisposable
 {

@@ -49,7 +49,10 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
 
     public Parameter? Frozen(string fileName, WeightSlot slot) => null;
 
-    /// <summary>A = sqrt(S) Vᵀ and B = U sqrt(S), where S = singular values / s are the largest of the weight (Meng et al., 2024; PEFT's pissa_init).</summary>
+    /// <summary>
+    /// A = sqrt(S) Vᵀ and B = U sqrt(S), where S = singular values / s are the largest of the weight (Meng et al., 2024; PEFT's
+    /// pissa_init).
+    /// </summary>
     internal static LoraWeights Pissa(string module, LinearLayer layer, int rank, double scale)
     {
         using var nothing = no_grad();

@@ -61,7 +61,10 @@ public sealed class LoraAdapter : IDisposable
     /// <summary>Whether embedding and head, tied in the base model, are changed together.</summary>
     internal bool KeepsTie { get; init; }
 
-    /// <summary>Adds a new adapter to a model, initialized as in PEFT. Apart from DoRA magnitudes and PiSSA its weights are float32 random numbers and zeros.</summary>
+    /// <summary>
+    /// Adds a new adapter to a model, initialized as in PEFT. Apart from DoRA magnitudes and PiSSA its weights are float32 random numbers
+    /// and zeros.
+    /// </summary>
     /// <param name="model">The base model; its own weights are not changed.</param>
     /// <param name="config">The settings.</param>
     /// <param name="seed">Random seed.</param>

@@ -106,7 +106,9 @@ public enum LoraInit
     /// <summary>gaussian: A normal with standard deviation 1 / rank, B zero.</summary>
     Gaussian,
 
-    /// <summary>pissa: the weight's largest singular values and vectors (Meng et al., 2024), subtracted from the weight; the initial update is zero.</summary>
+    /// <summary>
+    /// pissa: the weight's largest singular values and vectors (Meng et al., 2024), subtracted from the weight; the initial update is zero.
+    /// </summary>
     Pissa,
 }
 

@@ -8,8 +8,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// A low-rank update of a linear layer, computed in the adapter's float32: s B A x (LoRA; Hu et al., 2021). With a magnitude per output, the
-/// direction of W + s B A scaled to that magnitude (DoRA; Liu et al., 2024). With an initialization from the weight's singular vectors,
+/// A low-rank update of a linear layer, computed in the adapter's float32: s B A x (LoRA; Hu et al., 2021). With a magnitude per output,
+/// the direction of W + s B A scaled to that magnitude (DoRA; Liu et al., 2024). With an initialization from the weight's singular vectors,
 /// s (B A - B0 A0) x (PiSSA; Meng et al., 2024), which leaves the base weight unchanged.
 /// </summary>
 public sealed class LoraLayer : AdapterPart, ILinearAdapter
@@ -51,7 +51,9 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     /// <summary>DoRA magnitude of each output, [out]; null for plain LoRA.</summary>
     public Parameter? Magnitude { get; }
 
-    /// <summary>The plain update s B A, if the adapter currently computes only that: no magnitude, no PiSSA initialization, no bias, no dropout.</summary>
+    /// <summary>
+    /// The plain update s B A, if the adapter currently computes only that: no magnitude, no PiSSA initialization, no bias, no dropout.
+    /// </summary>
     LowRankUpdate? ILinearAdapter.PlainUpdate =>
         Magnitude is null && _start is null && OutputBias is null && A.dtype == float32 && !(_training && Dropout > 0) ? new LowRankUpdate(A, B, (float)Scale) : null;
 
@@ -166,7 +168,8 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     }
 
     /// <inheritdoc/>
-    /// <remarks>With PiSSA the file contains PEFT's conversion: [A; A0] and [B, -B0], a LoRA of twice the rank for the unmodified base model.</remarks>
+    /// <remarks>With PiSSA the file contains PEFT's conversion: [A; A0] and [B, -B0], a LoRA of twice the rank for the unmodified base
+    /// model.</remarks>
     internal override IEnumerable<(string Name, Tensor Tensor)> FileTensors()
     {
         using var nothing = no_grad();

@@ -76,8 +76,8 @@ internal static class PeftConfig
     }
 
     /// <summary>
-    /// The settings as PEFT writes them, based on the adapter's original file if there is one. all-linear is written as the list of module names, and
-    /// a PiSSA adapter as the plain LoRA of twice the rank that its tensors are stored as.
+    /// The settings as PEFT writes them, based on the adapter's original file if there is one. all-linear is written as the list of module
+    /// names, and a PiSSA adapter as the plain LoRA of twice the rank that its tensors are stored as.
     /// </summary>
     internal static JsonObject Write(LoraConfig config, IEnumerable<string> modules, string? baseModel, JsonObject? source)
     {

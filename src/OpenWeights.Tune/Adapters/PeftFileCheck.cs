@@ -5,7 +5,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Compares the tensors of an adapter's file with those that its settings and the base model require, before any is read.</summary>
+/// <summary>
+/// Compares the tensors of an adapter's file with those that its settings and the base model require, before any is read.
+/// </summary>
 internal sealed class PeftFileCheck
 {
     private const int MaxListed = 6;

@@ -22,8 +22,8 @@ public static class PeftFolder
     /// <param name="path">The adapter's folder, a run folder, or a checkpoint.</param>
     /// <param name="warn">Receives warnings about unknown settings, missing tensors, and an adapter without effect; null for none.</param>
     /// <param name="anyBase">Whether to accept a base model whose weights differ from those that the adapter was trained on.</param>
-    /// <exception cref="InvalidDataException">The adapter is of another type, does not fit the model (the message lists all tensors that do not fit), or was
-    /// trained on a base model with different weights.</exception>
+    /// <exception cref="InvalidDataException">The adapter is of another type, does not fit the model (the message lists all tensors that do
+    /// not fit), or was trained on a base model with different weights.</exception>
     public static LoraAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null, bool anyBase = false)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -73,14 +73,16 @@ public static class PeftFolder
         }
     }
 
-    /// <summary>The chat template in an adapter's folder, if it was trained with another one than the base model's; otherwise null.</summary>
+    /// <summary>
+    /// The chat template in an adapter's folder, if it was trained with another one than the base model's; otherwise null.
+    /// </summary>
     /// <param name="path">The folder.</param>
     public static string? ChatTemplate(string path) =>
         Path.Combine(AdapterFolder.Find(path) ?? path, TemplateName) is var file && File.Exists(file) ? File.ReadAllText(file) : null;
 
     /// <summary>
-    /// Whether loading, merging or saving an adapter needs the base model's values, so that an outline (<see cref="ModelLoader.LoadMeta"/>) is not
-    /// enough: it was initialized from them, is trained further, or contains them.
+    /// Whether loading, merging or saving an adapter needs the base model's values, so that an outline (<see cref="ModelLoader.LoadMeta"/>)
+    /// is not enough: it was initialized from them, is trained further, or contains them.
     /// </summary>
     /// <param name="path">The adapter's folder.</param>
     /// <exception cref="InvalidDataException">The adapter is of another type.</exception>
@@ -125,7 +127,9 @@ public static class PeftFolder
         }
     }
 
-    /// <summary>The tensors of an adapter's file, by name without PEFT's prefix; newly created ones belong to the current dispose scope.</summary>
+    /// <summary>
+    /// The tensors of an adapter's file, by name without PEFT's prefix; newly created ones belong to the current dispose scope.
+    /// </summary>
     public static IReadOnlyList<(string Name, Tensor Tensor)> Tensors(LoraAdapter adapter)
     {
         ArgumentNullException.ThrowIfNull(adapter);

@@ -2,7 +2,9 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Selects the modules to adapt, by PEFT's rules: names, a regular expression, or all linear layers except the output head.</summary>
+/// <summary>
+/// Selects the modules to adapt, by PEFT's rules: names, a regular expression, or all linear layers except the output head.
+/// </summary>
 public sealed class TargetModules
 {
     /// <summary>Timeout of a pattern match.</summary>

@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// The update of an output head that stays tied to the embedding (ensure_weight_tying): s (B A)ᵀ with the embedding's A and B, which receive
-/// gradients from both uses.
+/// The update of an output head that stays tied to the embedding (ensure_weight_tying): s (B A)ᵀ with the embedding's A and B, which
+/// receive gradients from both uses.
 /// </summary>
 internal sealed class TiedHeadLora : AdapterPart, ILinearAdapter
 {

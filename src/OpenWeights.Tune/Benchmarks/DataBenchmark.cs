@@ -8,7 +8,9 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>Measures the data pipeline of a run, from a file to token rows: reading, parsing, chat template, tokenization, writing.</summary>
+/// <summary>
+/// Measures the data pipeline of a run, from a file to token rows: reading, parsing, chat template, tokenization, writing.
+/// </summary>
 public static class DataBenchmark
 {
     /// <summary>Tokenizes a file once, in a new process: JIT compilation is included.</summary>

@@ -138,7 +138,8 @@ public static class LoadingBenchmark
 /// <summary>Result of a loading benchmark; times are the fastest of several rounds.</summary>
 /// <param name="FileBytes">Size of the weight files.</param>
 /// <param name="ReadSeconds">Time to read the files through a buffer of 1 MiB.</param>
-/// <param name="FreshReadSeconds">Time to read the files completely into newly allocated memory, as any program must that uses their contents.</param>
+/// <param name="FreshReadSeconds">Time to read the files completely into newly allocated memory, as any program must that uses their
+/// contents.</param>
 /// <param name="LoadSeconds">Time to load the model, including checks.</param>
 /// <param name="PeakMemoryBytes">Increase of the process's peak physical memory by loading.</param>
 public sealed record LoadingBenchmarkResult(long FileBytes, double ReadSeconds, double FreshReadSeconds, double LoadSeconds, long PeakMemoryBytes)

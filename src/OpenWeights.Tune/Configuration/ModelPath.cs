@@ -6,7 +6,8 @@ using OpenWeights.Tokenizers;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>
-/// Resolves what users give as a model: a folder, a training run's folder, a GGUF file (opened as a folder), or a name on the Hugging Face Hub.
+/// Resolves what users give as a model: a folder, a training run's folder, a GGUF file (opened as a folder), or a name on the Hugging Face
+/// Hub.
 /// </summary>
 public static class ModelPath
 {
@@ -38,7 +39,8 @@ public static class ModelPath
             && (model.StartsWith(HubPrefix, StringComparison.Ordinal) || !LooksLikePath(name, folder) || HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is not null);
     }
 
-    // A name has two parts; it is a path if it leads into an existing folder, into a folder that users commonly keep models in, or to a file.
+    // A name has two parts; it is a path if it leads into an existing folder, into a folder that users commonly keep models in, or to a
+    // file.
     private static bool LooksLikePath(string name, string? folder)
     {
         var first = name[..name.IndexOf('/', StringComparison.Ordinal)];
@@ -84,7 +86,9 @@ public static class ModelPath
         return Fetch(model, HubFilter.Model, IsWhole, listener, stop);
     }
 
-    /// <summary>The folder to read a model's config and tokenizer from. For a Hub model only these files are downloaded, not the weights.</summary>
+    /// <summary>
+    /// The folder to read a model's config and tokenizer from. For a Hub model only these files are downloaded, not the weights.
+    /// </summary>
     /// <param name="model">A folder, a config.json, a GGUF file, or a name on the Hub.</param>
     /// <param name="listener">Receives download progress; null for none.</param>
     /// <param name="stop">Cancels a download.</param>
@@ -102,8 +106,8 @@ public static class ModelPath
     }
 
     /// <summary>
-    /// The folder or file to read a tokenizer and its chat template from: like <see cref="Resolve"/>, but the architecture of a GGUF file need not
-    /// be supported, and no weights of a Hub model are downloaded.
+    /// The folder or file to read a tokenizer and its chat template from: like <see cref="Resolve"/>, but the architecture of a GGUF file
+    /// need not be supported, and no weights of a Hub model are downloaded.
     /// </summary>
     /// <param name="tokenizer">A folder, a tokenizer file, a GGUF file, or a name on the Hub.</param>
     /// <param name="listener">Receives download progress; null for none.</param>
@@ -168,13 +172,15 @@ public static class ModelPath
             : "";
     }
 
-    /// <summary>A question that suggests the cached Hub model with the closest name, with a leading space; empty if none is close.</summary>
+    /// <summary>
+    /// A question that suggests the cached Hub model with the closest name, with a leading space; empty if none is close.
+    /// </summary>
     /// <param name="model">A name on the Hub.</param>
     public static string NearestCached(string model) => Spelling.DidYouMean(Split(model).Name, HubDownload.Names(HubSettings.FromEnvironment()).Where(n => n != Split(model).Name));
 
     /// <summary>
-    /// A name for the model in a folder that is meaningful on other machines: its Hub name for a cached Hub model, otherwise the file name of the
-    /// GGUF file or the last part of the folder's path. Shared files must not contain local paths.
+    /// A name for the model in a folder that is meaningful on other machines: its Hub name for a cached Hub model, otherwise the file name
+    /// of the GGUF file or the last part of the folder's path. Shared files must not contain local paths.
     /// </summary>
     /// <param name="folder">The folder.</param>
     public static string NameOf(string folder)

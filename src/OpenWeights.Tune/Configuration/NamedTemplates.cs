@@ -49,8 +49,8 @@ public static class NamedTemplates
     };
 
     /// <summary>
-    /// The chat template that a run sets in place of the model's own: model.chat_template, with the values of data.chat_template_kwargs written
-    /// into it; null for the model's own.
+    /// The chat template that a run sets in place of the model's own: model.chat_template, with the values of data.chat_template_kwargs
+    /// written into it; null for the model's own.
     /// </summary>
     /// <param name="config">The run.</param>
     /// <param name="modelFolder">The model's folder; config.Model.Path may be only a name.</param>

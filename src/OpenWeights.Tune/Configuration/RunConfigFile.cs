@@ -18,7 +18,8 @@ public static class RunConfigFile
     public static ConfigFile Open(string path, IReadOnlyList<string> overrides) => Right(Inspect(path, overrides));
 
     /// <summary>
-    /// Reads a config file and reports invalid settings in <see cref="ConfigFile.Problems"/> instead of throwing, so that the others can still be used.
+    /// Reads a config file and reports invalid settings in <see cref="ConfigFile.Problems"/> instead of throwing, so that the others can
+    /// still be used.
     /// </summary>
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>

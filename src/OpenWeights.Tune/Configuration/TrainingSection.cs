@@ -133,8 +133,9 @@ public enum ActivationCheckpointing
     Block,
 
     /// <summary>
-    /// The input of each layer and the output of its attention are stored: attention is the most expensive part to recompute, more so for long
-    /// rows. On a GPU, where attention is torch's fused kernel, every second layer is stored completely instead (like torchtune's selective
+    /// The input of each layer and the output of its attention are stored: attention is the most expensive part to recompute, more so for
+    /// long rows. On a GPU, where attention is torch's fused kernel, every second layer is stored completely instead (like torchtune's
+    /// selective
     /// checkpointing).
     /// </summary>
     Selective,

@@ -12,7 +12,8 @@ public static partial class UserPath
 
     /// <summary>Expands a path.</summary>
     /// <param name="path">The path as written.</param>
-    /// <exception cref="ArgumentException">The path contains ~ where it cannot be expanded, or an environment variable that is not set.</exception>
+    /// <exception cref="ArgumentException">The path contains ~ where it cannot be expanded, or an environment variable that is not
+    /// set.</exception>
     public static string Expand(string path) => TryExpand(path, out var expanded, out var problem) ? expanded : throw new ArgumentException(problem, nameof(path));
 
     /// <summary>Tries to expand a path.</summary>

@@ -4,8 +4,8 @@ using YamlDotNet.RepresentationModel;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>
-/// Allows ${NAME} without quotes anywhere in YAML, also within `{ path: ${HOME}/m }`, where a brace would otherwise start a mapping. While the
-/// file is parsed, the braces are replaced by other characters one for one, so that lines and columns do not change.
+/// Allows ${NAME} without quotes anywhere in YAML, also within `{ path: ${HOME}/m }`, where a brace would otherwise start a mapping. While
+/// the file is parsed, the braces are replaced by other characters one for one, so that lines and columns do not change.
 /// </summary>
 internal static partial class YamlVariables
 {

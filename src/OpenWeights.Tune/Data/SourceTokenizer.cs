@@ -6,7 +6,9 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>Tokenizes a data set: one thread reads rows from files, all processors parse and tokenize them, and the order is kept.</summary>
+/// <summary>
+/// Tokenizes a data set: one thread reads rows from files, all processors parse and tokenize them, and the order is kept.
+/// </summary>
 internal sealed class SourceTokenizer
 {
     private const int BatchRows = 256;
@@ -31,7 +33,8 @@ internal sealed class SourceTokenizer
     }
 
     /// <summary>Writes the data set's rows to a store.</summary>
-    /// <exception cref="InvalidDataException">A row is invalid and that is an error, a file cannot be read further, or there are no rows.</exception>
+    /// <exception cref="InvalidDataException">A row is invalid and that is an error, a file cannot be read further, or there are no
+    /// rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     internal void Write(Stream destination)
     {

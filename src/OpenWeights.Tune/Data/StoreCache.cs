@@ -10,8 +10,8 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data;
 
 /// <summary>
-/// Cache of tokenized rows on disk, keyed by a hash of everything they depend on: the bytes of the data, the tokenizer with its chat template, and
-/// the settings. Files are created atomically, so that several runs can share the folder.
+/// Cache of tokenized rows on disk, keyed by a hash of everything they depend on: the bytes of the data, the tokenizer with its chat
+/// template, and the settings. Files are created atomically, so that several runs can share the folder.
 /// </summary>
 internal sealed class StoreCache
 {

@@ -18,12 +18,14 @@ public sealed record GenerationOptions
     /// <summary>Top-k sampling: keep this many of the most likely tokens; 0 for all.</summary>
     public int TopK { get; init; }
 
-    /// <summary>Min-p sampling: keep tokens at least this fraction as likely as the most likely one (Nguyen et al., 2024); 0 for all.</summary>
+    /// <summary>
+    /// Min-p sampling: keep tokens at least this fraction as likely as the most likely one (Nguyen et al., 2024); 0 for all.
+    /// </summary>
     public double MinP { get; init; }
 
     /// <summary>
-    /// Repetition penalty: logits of tokens already in the prompt or the text are divided by it, or multiplied if negative (Keskar et al., 2019,
-    /// as in transformers); 1 for none.
+    /// Repetition penalty: logits of tokens already in the prompt or the text are divided by it, or multiplied if negative (Keskar et al.,
+    /// 2019, as in transformers); 1 for none.
     /// </summary>
     public double RepetitionPenalty { get; init; } = 1;
 

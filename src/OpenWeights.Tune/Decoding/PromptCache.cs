@@ -3,8 +3,8 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Decoding;
 
 /// <summary>
-/// Keys and values of the last prompt and answer, so that of the next prompt only the part after the common prefix must be processed. The cache
-/// is valid for one model with one adapter: call <see cref="Clear"/> if either changes.
+/// Keys and values of the last prompt and answer, so that of the next prompt only the part after the common prefix must be processed. The
+/// cache is valid for one model with one adapter: call <see cref="Clear"/> if either changes.
 /// </summary>
 public sealed class PromptCache : IDisposable
 {
@@ -24,7 +24,10 @@ public sealed class PromptCache : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Clear();
 
-    /// <summary>Takes the cache of the longest common prefix with a prompt, and its length. The last token is never included, because its logits are needed.</summary>
+    /// <summary>
+    /// Takes the cache of the longest common prefix with a prompt, and its length. The last token is never included, because its logits are
+    /// needed.
+    /// </summary>
     internal (KeyValueCache Cache, int Known) Take(int[] prompt)
     {
         var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);

@@ -24,7 +24,8 @@ public sealed class TextGenerator
 
     /// <summary>Generates after several prompts as a batch; shorter ones are padded on the left.</summary>
     /// <param name="prompts">Token ids of the prompts; none may be empty.</param>
-    /// <param name="accept">Called with the prompt's index and each new token; returns whether to continue that text. Null to always continue.</param>
+    /// <param name="accept">Called with the prompt's index and each new token; returns whether to continue that text. Null to always
+    /// continue.</param>
     /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">A prompt is empty.</exception>
     /// <exception cref="InvalidDataException">A prompt fills the model's context.</exception>

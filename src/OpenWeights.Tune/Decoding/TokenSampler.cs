@@ -3,7 +3,9 @@ using OpenWeights.Tune.Kernels;
 
 namespace OpenWeights.Tune.Decoding;
 
-/// <summary>Samples the next token from logits. Each text has its own sampler, so that its random numbers do not depend on other texts of the batch.</summary>
+/// <summary>
+/// Samples the next token from logits. Each text has its own sampler, so that its random numbers do not depend on other texts of the batch.
+/// </summary>
 internal sealed class TokenSampler(GenerationOptions options, int text, IEnumerable<int> prompt)
 {
     private readonly HashSet<int> _seen = [.. prompt];

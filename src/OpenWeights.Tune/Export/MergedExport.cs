@@ -12,14 +12,16 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Export;
 
 /// <summary>
-/// Exports a base model with merged adapters: merged in float32, rounded once to the output dtype. If the base model is quantized, its dequantized
-/// values are used, because the adapters were trained on them; otherwise those of the checkpoint, one tensor at a time, so that the base
+/// Exports a base model with merged adapters: merged in float32, rounded once to the output dtype. If the base model is quantized, its
+/// dequantized values are used, because the adapters were trained on them; otherwise those of the checkpoint, one tensor at a time, so that
+/// the base
 /// model may be on the meta device (<see cref="ModelLoader.LoadMeta"/>).
 /// </summary>
 public static class MergedExport
 {
     /// <summary>
-    /// Writes the complete merged model, or nothing on failure. Tensors that no adapter changes are copied byte for byte, unless another dtype is requested.
+    /// Writes the complete merged model, or nothing on failure. Tensors that no adapter changes are copied byte for byte, unless another
+    /// dtype is requested.
     /// </summary>
     /// <param name="base">The base model.</param>
     /// <param name="adapters">The adapters, with their weights.</param>
@@ -27,7 +29,8 @@ public static class MergedExport
     /// <param name="dtype">Output dtype; null keeps the base model's dtype of each tensor.</param>
     /// <param name="maxShardBytes">Maximum size of a weight file, in bytes.</param>
     /// <param name="card">The model card (README.md); null for none.</param>
-    /// <returns>Whether embedding and output head, tied in the base model, were untied (tie_word_embeddings is then false in the config).</returns>
+    /// <returns>Whether embedding and output head, tied in the base model, were untied (tie_word_embeddings is then false in the
+    /// config).</returns>
     /// <exception cref="InvalidDataException">An adapter trained a bias for a layer that has none.</exception>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
     public static bool Write(LoadedModel @base, CombinedAdapter adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)

@@ -267,7 +267,10 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
     /// <summary>A block of queries of a head, and the whole strips of keys that they can attend to.</summary>
     private readonly record struct Block(long Head, nint Start, nint Count, nint First, nint Keys, nint EndOfFirstRow)
     {
-        /// <summary>The first row that attends to a given key, relative to the block, or one past it; each row attends to one key more than the previous.</summary>
+        /// <summary>
+        /// The first row that attends to a given key, relative to the block, or one past it; each row attends to one key more than the
+        /// previous.
+        /// </summary>
         internal nint FirstRow(nint key) => Math.Clamp(First + key - EndOfFirstRow + 1, 0, Count);
     }
 }

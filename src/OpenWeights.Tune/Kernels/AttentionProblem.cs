@@ -12,7 +12,8 @@ internal sealed unsafe class AttentionProblem
     /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>
     /// <param name="key">Keys, [batch, key/value heads, keys, head_dim]; the last query is at the position of the last key.</param>
     /// <param name="value">Values, of the same shape as the keys.</param>
-    /// <param name="mask">Attention mask, [batch or 1, 1, queries, keys]: true where a query may attend to a key; never a later key, and at least one key per query. Null for plain causal attention.</param>
+    /// <param name="mask">Attention mask, [batch or 1, 1, queries, keys]: true where a query may attend to a key; never a later key, and at
+    /// least one key per query. Null for plain causal attention.</param>
     /// <param name="scale">Scaling factor of the scores.</param>
     /// <param name="cap">Soft cap c in c tanh(score / c), or null.</param>
     /// <param name="window">Sliding window: number of keys that a query attends to, including its own position; null for all.</param>

@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Common parts of the kernels written in C#: they work directly on the memory of CPU tensors, so they work with every supplier of torch and need
-/// no compiler. Each has an equivalent composition of torch operators, for other devices and dtypes and as its test reference.
+/// Common parts of the kernels written in C#: they work directly on the memory of CPU tensors, so they work with every supplier of torch
+/// and need no compiler. Each has an equivalent composition of torch operators, for other devices and dtypes and as its test reference.
 /// </summary>
 internal static unsafe class CpuKernel
 {
@@ -15,7 +15,9 @@ internal static unsafe class CpuKernel
     /// <summary>Whether the kernels are used where supported; tests compare with and without.</summary>
     internal static bool Enabled { get; set; } = true;
 
-    /// <summary>Whether to use vectors of sixteen floats. .NET reports some processors' 512-bit vectors as slow although BLAS uses them throughout.</summary>
+    /// <summary>
+    /// Whether to use vectors of sixteen floats. .NET reports some processors' 512-bit vectors as slow although BLAS uses them throughout.
+    /// </summary>
     internal static bool IsWide { get; set; } = Avx512F.IsSupported && Avx512BW.IsSupported;
 
     /// <summary>Whether a tensor's memory can be used directly: contiguous float32 or bfloat16 on the CPU.</summary>
@@ -77,7 +79,9 @@ internal static unsafe class CpuKernel
     /// <summary>Number of parts that rows are split into.</summary>
     internal static int Parts(long rows, long elements) => (int)Math.Clamp(Math.Min(rows, rows * elements / MinElements), 1, get_num_threads());
 
-    /// <summary>Address of the first element of a CPU tensor, possibly a view. The tensor must stay referenced while the address is used.</summary>
+    /// <summary>
+    /// Address of the first element of a CPU tensor, possibly a view. The tensor must stay referenced while the address is used.
+    /// </summary>
     internal static void* Pointer(Tensor tensor)
     {
         if (tensor.numel() == 0)
@@ -103,7 +107,9 @@ internal readonly record struct ArrayPart(int Array, long Start, long Count)
     // Large enough to be worth a thread's time, small enough that threads finish at about the same time.
     internal const int Length = 1 << 16;
 
-    /// <summary>Splits arrays into parts. The split depends only on the lengths, so that sums over parts are the same for any number of threads.</summary>
+    /// <summary>
+    /// Splits arrays into parts. The split depends only on the lengths, so that sums over parts are the same for any number of threads.
+    /// </summary>
     internal static ArrayPart[] Of(IEnumerable<long> lengths) =>
     [
         .. lengths.SelectMany(static (length, array) => Enumerable.Range(0, (int)((length + Length - 1) / Length))

@@ -25,7 +25,8 @@ internal static unsafe class GateKernel
     /// <param name="up">The up projection.</param>
     /// <param name="gradient">Gradient of the product.</param>
     /// <param name="activation">The activation function.</param>
-    /// <param name="overwrites">Whether the gradient of the gate overwrites that of the product; the product's dtype is then the gate's.</param>
+    /// <param name="overwrites">Whether the gradient of the gate overwrites that of the product; the product's dtype is then the
+    /// gate's.</param>
     internal static (Tensor Gate, Tensor Up) Backward(Tensor gate, Tensor up, Tensor gradient, Activation activation, bool overwrites = false)
     {
         var gradGate = overwrites ? gradient.alias() : empty(gate.shape, gate.dtype, gate.device);

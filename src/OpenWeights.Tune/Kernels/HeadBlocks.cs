@@ -2,7 +2,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Processes one chunk of <see cref="HeadKernel"/>. Blocks are assigned to threads statically, so that sums are reproducible.</summary>
+/// <summary>
+/// Processes one chunk of <see cref="HeadKernel"/>. Blocks are assigned to threads statically, so that sums are reproducible.
+/// </summary>
 internal sealed unsafe class HeadBlocks<TVectors, TVector>
     where TVectors : struct, IVectors<TVector>
     where TVector : struct
@@ -38,7 +40,8 @@ internal sealed unsafe class HeadBlocks<TVectors, TVector>
     private readonly float* _factors;
     private readonly float* _sums;
 
-    // [padded rows]: scores of the targets. [workers, padded rows, hidden]: a thread's part of the rows' gradient. [workers, block's rows + 1, hidden].
+    // [padded rows]: scores of the targets. [workers, padded rows, hidden]: a thread's part of the rows' gradient. [workers, block's rows +
+    // 1, hidden].
     private readonly float* _wanted;
     private readonly float* _gradients;
     private readonly float* _weights;

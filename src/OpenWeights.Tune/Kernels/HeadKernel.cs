@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Logits of some rows, their cross entropy and its gradients, one vocabulary block at a time. The head's weight is used in its original layout,
-/// whereas BLAS would repack all of it for each chunk of rows; a block's logits are in the cache while their exponentials
+/// Logits of some rows, their cross entropy and its gradients, one vocabulary block at a time. The head's weight is used in its original
+/// layout, whereas BLAS would repack all of it for each chunk of rows; a block's logits are in the cache while their exponentials
 /// are computed. Sums are float32 for every dtype.
 /// </summary>
 internal static class HeadKernel

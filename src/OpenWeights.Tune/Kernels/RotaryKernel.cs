@@ -14,7 +14,8 @@ internal static unsafe class RotaryKernel
     /// <param name="cos">Cosines, [batch or 1, 1, tokens, rotated dimensions / 2].</param>
     /// <param name="sin">Sines, of the same shape.</param>
     /// <param name="back">Whether to rotate in reverse, as for gradients.</param>
-    /// <param name="byToken">Whether the result is stored token by token, with a token's heads adjacent; its shape is that of the states in either case.</param>
+    /// <param name="byToken">Whether the result is stored token by token, with a token's heads adjacent; its shape is that of the states in
+    /// either case.</param>
     internal static Tensor Turn(Tensor states, Tensor cos, Tensor sin, bool back, bool byToken)
     {
         var (batch, heads, tokens, width) = (states.size(0), states.size(1), states.size(2), (nint)states.size(3));

@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Products of all rows of a matrix with the same few vectors, as needed when decoding token by token. The matrix is read once, sequentially.
-/// Sums are float32.
+/// Products of all rows of a matrix with the same few vectors, as needed when decoding token by token. The matrix is read once,
+/// sequentially. Sums are float32.
 /// </summary>
 internal static unsafe class RowProduct
 {

@@ -7,7 +7,8 @@ namespace OpenWeights.Tune.Kernels;
 internal static unsafe class SoftmaxKernel
 {
     /// <summary>Softmax of attention scores in place; the weights of keys after the query's position become zero.</summary>
-    /// <param name="scores">Scores, [rows, queries of a block x ..., keys], float32, contiguous; the second-to-last dimension repeats the block's queries.</param>
+    /// <param name="scores">Scores, [rows, queries of a block x ..., keys], float32, contiguous; the second-to-last dimension repeats the
+    /// block's queries.</param>
     /// <param name="queries">Number of queries of the block.</param>
     /// <param name="ahead">Number of keys after the position of the block's first query; each further query has one less.</param>
     internal static void Causal(Tensor scores, long queries, long ahead)

@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Splits float32 numbers into two parts of 16 bits: the nearest bfloat16, ties away from zero, and the difference of the bit patterns, which then
-/// fits into 16 bits. Together they restore the number exactly, in the same amount of memory.
+/// Splits float32 numbers into two parts of 16 bits: the nearest bfloat16, ties away from zero, and the difference of the bit patterns,
+/// which then fits into 16 bits. Together they restore the number exactly, in the same amount of memory.
 /// </summary>
 internal static unsafe class SplitFloat
 {

@@ -5,8 +5,8 @@ namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
 /// Threads for work in many short stages, for which dispatching each stage to a thread pool would take longer than the stage. Each
-/// thread takes the next unassigned part, so that a delayed thread, or one without a processor of its own, does not block the others. Between
-/// two jobs the threads spin for a moment, then sleep.
+/// thread takes the next unassigned part, so that a delayed thread, or one without a processor of its own, does not block the others.
+/// Between two jobs the threads spin for a moment, then sleep.
 /// </summary>
 internal sealed class ThreadTeam
 {
@@ -247,7 +247,9 @@ internal sealed class ThreadTeam
     private static ulong Next(ulong ticket) => ticket & PartMask;
 }
 
-/// <summary>A job of several stages, each of which needs all results of the previous one. It is run by a <see cref="ThreadTeam"/>.</summary>
+/// <summary>
+/// A job of several stages, each of which needs all results of the previous one. It is run by a <see cref="ThreadTeam"/>.
+/// </summary>
 internal interface IStagedWork
 {
     /// <summary>Number of stages.</summary>

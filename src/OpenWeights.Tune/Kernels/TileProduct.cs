@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Products of small matrices whose factors are in the caches, on one thread: tiles of six rows are accumulated in registers. BLAS packs its
-/// factors for large products, wakes its threads, and spends most of its time on that here.
+/// Products of small matrices whose factors are in the caches, on one thread: tiles of six rows are accumulated in registers. BLAS packs
+/// its factors for large products, wakes its threads, and spends most of its time on that here.
 /// </summary>
 internal static unsafe class TileProduct
 {

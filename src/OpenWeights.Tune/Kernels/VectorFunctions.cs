@@ -6,8 +6,8 @@ namespace OpenWeights.Tune.Kernels;
 internal static unsafe class VectorFunctions
 {
     /// <summary>
-    /// e^x with an error of at most one ulp: x = n ln 2 + r, and a polynomial of r (expf of the Cephes library; Moshier, 1989). Infinity on overflow,
-    /// zero on underflow; NaN stays NaN.
+    /// e^x with an error of at most one ulp: x = n ln 2 + r, and a polynomial of r (expf of the Cephes library; Moshier, 1989). Infinity on
+    /// overflow, zero on underflow; NaN stays NaN.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static TVector Exponential<TVectors, TVector>(TVector x)

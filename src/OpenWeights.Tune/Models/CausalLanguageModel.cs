@@ -77,7 +77,9 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <summary>Data type of the weights.</summary>
     public ScalarType DType => _stack.Embedding.Weight.dtype;
 
-    /// <summary>Computes hidden states after the final norm, [batch, tokens, hidden]; <see cref="Logits"/> computes logits from them.</summary>
+    /// <summary>
+    /// Computes hidden states after the final norm, [batch, tokens, hidden]; <see cref="Logits"/> computes logits from them.
+    /// </summary>
     public override Tensor forward(ModelInput input) => _stack.call(input);
 
     /// <summary>Logits of the next token, [..., vocabulary], in float32.</summary>

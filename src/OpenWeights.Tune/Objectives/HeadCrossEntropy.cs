@@ -12,8 +12,8 @@ namespace OpenWeights.Tune.Objectives;
 /// </summary>
 internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
 {
-    // Number of logits per chunk. The CPU kernel is as fast with fewer; composed operators read the whole weight for each chunk, and if it is
-    // trained its gradient too; a GPU multiplies some hundreds of rows in the time it takes to read a weight.
+    // Number of logits per chunk. The CPU kernel is as fast with fewer; composed operators read the whole weight for each chunk, and if it
+    // is trained its gradient too; a GPU multiplies some hundreds of rows in the time it takes to read a weight.
     private const long ChunkScoresInBlocks = 3 << 21;
     private const long ChunkScores = 1 << 23;
     private const long ChunkScoresOfTrainedHead = 3 << 22;
@@ -177,7 +177,8 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
         }
     }
 
-    // The summed loss of some rows of logits, float32; the logits are replaced by their gradient, softmax - onehot. In the caller's dispose scope.
+    // The summed loss of some rows of logits, float32; the logits are replaced by their gradient, softmax - onehot. In the caller's dispose
+    // scope.
     private static (Tensor Sum, Tensor? Gradient) Losses(Tensor scores, Tensor targets, bool wantsGradient)
     {
         if (CpuKernel.Serves(scores))

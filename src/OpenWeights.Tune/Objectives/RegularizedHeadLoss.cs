@@ -7,15 +7,15 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>
-/// <see cref="HeadCrossEntropy"/> with label smoothing (Szegedy et al., 2016, as PyTorch's cross_entropy: a fraction of each target is spread over
-/// the vocabulary) and z-loss (Chowdhery et al., 2022: the squared log of the softmax denominator).
+/// <see cref="HeadCrossEntropy"/> with label smoothing (Szegedy et al., 2016, as PyTorch's cross_entropy: a fraction of each target is
+/// spread over the vocabulary) and z-loss (Chowdhery et al., 2022: the squared log of the softmax denominator).
 /// </summary>
 internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
 {
     private const long ChunkScores = 1 << 24;
 
-    // Products over a larger vocabulary are summed in blocks: MKL adds the terms of a product with at most eight rows or columns sequentially,
-    // which over half a million terms has a relative error of 1e-4.
+    // Products over a larger vocabulary are summed in blocks: MKL adds the terms of a product with at most eight rows or columns
+    // sequentially, which over half a million terms has a relative error of 1e-4.
     private const long BlockWords = 1 << 15;
 
     /// <summary>The summed loss, a float32 scalar.</summary>

@@ -5,8 +5,9 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// Adafactor (Shazeer and Stern, 2018) as configured by transformers' Trainer (scale_parameter and relative_step off). For a matrix only row and
-/// column means of the squared gradients are kept, so the state is about a thousandth of Adam's. The learning rate is used as given.
+/// Adafactor (Shazeer and Stern, 2018) as configured by transformers' Trainer (scale_parameter and relative_step off). For a matrix only
+/// row and column means of the squared gradients are kept, so the state is about a thousandth of Adam's. The learning rate is used as
+/// given.
 /// </summary>
 public sealed class Adafactor : ParameterOptimizer
 {

@@ -6,8 +6,9 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// AdamW with 8-bit moments, block-wise quantized with 256 elements per scale (Dettmers et al., 2022; bitsandbytes' AdamW8bit): a quarter of AdamW's
-/// state. As in bitsandbytes, parameters of fewer than 4096 elements keep float32 moments, and weight decay is applied after the update.
+/// AdamW with 8-bit moments, block-wise quantized with 256 elements per scale (Dettmers et al., 2022; bitsandbytes' AdamW8bit): a quarter
+/// of AdamW's state. As in bitsandbytes, parameters of fewer than 4096 elements keep float32 moments, and weight decay is applied after the
+/// update.
 /// </summary>
 public sealed class AdamW8Bit : ParameterOptimizer
 {

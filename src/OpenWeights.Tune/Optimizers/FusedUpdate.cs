@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// An optimizer step in one pass over a parameter's memory on the CPU. Composed of torch operators it takes about ten passes, and the step is
-/// limited by memory bandwidth.
+/// An optimizer step in one pass over a parameter's memory on the CPU. Composed of torch operators it takes about ten passes, and the step
+/// is limited by memory bandwidth.
 /// </summary>
 internal abstract unsafe class FusedUpdate
 {
@@ -41,7 +41,9 @@ internal abstract unsafe class FusedUpdate
     /// <summary>Address of the lower 16 bits if <see cref="Weight"/> is the bfloat16 upper half, or 0.</summary>
     private protected nint Rest { get; }
 
-    /// <summary>Creates an update for a rule; null if the memory layout of parameter, gradient or state does not allow a single pass.</summary>
+    /// <summary>
+    /// Creates an update for a rule; null if the memory layout of parameter, gradient or state does not allow a single pass.
+    /// </summary>
     internal static FusedUpdate? Of<TRule>(ParameterSlot slot, Tensor weight, Tensor gradient, TRule rule)
         where TRule : struct, IUpdateRule
     {

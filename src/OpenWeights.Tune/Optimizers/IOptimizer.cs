@@ -35,7 +35,8 @@ public enum LowPrecision
 
 /// <summary>How an optimizer stores its state.</summary>
 /// <param name="LowPrecision">How parameters in lower precision than float32 are updated.</param>
-/// <param name="OnCpu">Whether state and master copies stay in CPU memory and steps are computed there (ZeRO-Offload; Ren et al., 2021).</param>
+/// <param name="OnCpu">Whether state and master copies stay in CPU memory and steps are computed there (ZeRO-Offload; Ren et al.,
+/// 2021).</param>
 public readonly record struct OptimizerMemory(LowPrecision LowPrecision, bool OnCpu);
 
 /// <summary>A trained parameter.</summary>

@@ -4,7 +4,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>Lion (Chen et al., 2023, algorithm 2): the update is the sign of an interpolation of momentum and gradient, with decoupled weight decay.</summary>
+/// <summary>
+/// Lion (Chen et al., 2023, algorithm 2): the update is the sign of an interpolation of momentum and gradient, with decoupled weight decay.
+/// </summary>
 public sealed class Lion : ParameterOptimizer
 {
     private readonly double _weightDecay;

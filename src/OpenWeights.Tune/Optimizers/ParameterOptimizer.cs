@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// Base class of the optimizers, which step in float32, one parameter at a time. A lower-precision parameter has a float32 master copy or, if it is
-/// bfloat16 on the CPU, the lower bits of one; alternatively it is rounded stochastically.
+/// Base class of the optimizers, which step in float32, one parameter at a time. A lower-precision parameter has a float32 master copy or,
+/// if it is bfloat16 on the CPU, the lower bits of one; alternatively it is rounded stochastically.
 /// </summary>
 public abstract class ParameterOptimizer : IOptimizer
 {
@@ -17,7 +17,8 @@ public abstract class ParameterOptimizer : IOptimizer
     /// <param name="parameters">Parameters to train.</param>
     /// <param name="memory">How state is stored.</param>
     /// <param name="states">Creates the state of a parameter, given a tensor of the parameter's shape, on that tensor's device.</param>
-    /// <exception cref="NotSupportedException">Stochastic rounding is requested for a parameter that is neither float32 nor bfloat16.</exception>
+    /// <exception cref="NotSupportedException">Stochastic rounding is requested for a parameter that is neither float32 nor
+    /// bfloat16.</exception>
     protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, OptimizerMemory memory, Func<Tensor, IEnumerable<(string Name, Tensor Tensor)>> states)
     {
         ArgumentNullException.ThrowIfNull(parameters);

@@ -80,7 +80,9 @@ public sealed class ParameterSlot : IDisposable
 
     private string RestName => $"{Trained.Name}.master_rest";
 
-    /// <summary>Restores a saved state, whichever way the float32 values were stored. The parameter must have been restored before.</summary>
+    /// <summary>
+    /// Restores a saved state, whichever way the float32 values were stored. The parameter must have been restored before.
+    /// </summary>
     /// <param name="has">Whether a tensor of a given name exists.</param>
     /// <param name="read">Reads the tensor of a given name on the CPU, into the caller's dispose scope.</param>
     internal void Restore(Func<string, bool> has, Func<string, Tensor> read)

@@ -5,7 +5,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>Stochastic gradient descent with momentum, as torch.optim.SGD: weight decay is added to the gradient (L2 regularization).</summary>
+/// <summary>
+/// Stochastic gradient descent with momentum, as torch.optim.SGD: weight decay is added to the gradient (L2 regularization).
+/// </summary>
 public sealed class Sgd : ParameterOptimizer
 {
     private readonly double _momentum;

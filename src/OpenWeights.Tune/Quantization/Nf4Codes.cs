@@ -23,7 +23,8 @@ internal sealed class Nf4Codes
         var middles = Levels.Zip(Levels.Skip(1), static (low, high) => (low + high) / 2).ToArray();
         Middles = scope.Detach(tensor(middles, device: device));
 
-        // The two values of every byte: looking up pairs needs no bit shifts and half the indices; as complex numbers torch copies a pair at once.
+        // The two values of every byte: looking up pairs needs no bit shifts and half the indices; as complex numbers torch copies a pair
+        // at once.
         var pairs = Enumerable.Range(0, 256).SelectMany(static b => new[] { Levels[b >> 4], Levels[b & 15] }).ToArray();
         _pairs = scope.Detach(tensor(pairs, [256, 2], device: device).view_as_complex());
     }

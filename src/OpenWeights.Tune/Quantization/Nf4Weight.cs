@@ -5,8 +5,9 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>
-/// A weight in NF4 (QLoRA; Dettmers et al., 2023), in bitsandbytes' layout: row-major weights, two codes per byte with the first in the high
-/// half, and one scale (the absolute maximum) per block. With double quantization the scales, minus their mean, are stored in the 8-bit
+/// A weight in NF4 (QLoRA; Dettmers et al., 2023), in bitsandbytes' layout: row-major weights, two codes per byte with the first in the
+/// high half, and one scale (the absolute maximum) per block. With double quantization the scales, minus their mean, are stored in the
+/// 8-bit
 /// dynamic data type in blocks of 256.
 /// </summary>
 public sealed class Nf4Weight : QuantizedWeight

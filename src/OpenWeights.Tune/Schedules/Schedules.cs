@@ -24,7 +24,9 @@ public sealed class LinearSchedule : IRateSchedule
     }
 }
 
-/// <summary>Cosine decay to the minimum, in one or several cycles (Loshchilov and Hutter, 2017; transformers' cosine_with_restarts).</summary>
+/// <summary>
+/// Cosine decay to the minimum, in one or several cycles (Loshchilov and Hutter, 2017; transformers' cosine_with_restarts).
+/// </summary>
 public sealed class CosineSchedule : IRateSchedule
 {
     /// <inheritdoc/>
@@ -53,7 +55,10 @@ public sealed class PolynomialSchedule : IRateSchedule
     }
 }
 
-/// <summary>Inverse square root decay, 1 at the end of warmup (Vaswani et al., 2017; transformers' inverse_sqrt, with a time scale of 10,000 steps if there is no warmup).</summary>
+/// <summary>
+/// Inverse square root decay, 1 at the end of warmup (Vaswani et al., 2017; transformers' inverse_sqrt, with a time scale of 10,000 steps
+/// if there is no warmup).
+/// </summary>
 public sealed class InverseSquareRootSchedule : IRateSchedule
 {
     /// <inheritdoc/>
@@ -68,7 +73,9 @@ public sealed class InverseSquareRootSchedule : IRateSchedule
     }
 }
 
-/// <summary>Warmup, constant rate, and cosine decay to the minimum at the end (Hu et al., 2024; transformers' warmup_stable_decay).</summary>
+/// <summary>
+/// Warmup, constant rate, and cosine decay to the minimum at the end (Hu et al., 2024; transformers' warmup_stable_decay).
+/// </summary>
 public sealed class StableDecaySchedule : IRateSchedule
 {
     /// <inheritdoc/>

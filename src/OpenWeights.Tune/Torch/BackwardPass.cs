@@ -3,7 +3,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Runs backward passes and manages what <see cref="CustomFunction{T}"/>s leave there: gradients until libtorch references them, and exceptions.</summary>
+/// <summary>
+/// Runs backward passes and manages what <see cref="CustomFunction{T}"/>s leave there: gradients until libtorch references them, and
+/// exceptions.
+/// </summary>
 internal sealed class BackwardPass
 {
     private static readonly Lock s_gate = new();
@@ -61,8 +64,8 @@ internal sealed class BackwardPass
     }
 
     /// <summary>
-    /// Keeps gradients alive for libtorch, to which TorchSharp passes handles without references: until the thread's next custom function, or
-    /// the end of the pass.
+    /// Keeps gradients alive for libtorch, to which TorchSharp passes handles without references: until the thread's next custom function,
+    /// or the end of the pass.
     /// </summary>
     /// <param name="gradients">The gradients, in no dispose scope.</param>
     internal static void Hold(IEnumerable<Tensor?> gradients)
@@ -90,7 +93,9 @@ internal sealed class BackwardPass
         }
     }
 
-    /// <summary>Stores an exception of a custom function's backward for the caller of <see cref="Run"/>, the only place where it can be caught.</summary>
+    /// <summary>
+    /// Stores an exception of a custom function's backward for the caller of <see cref="Run"/>, the only place where it can be caught.
+    /// </summary>
     /// <param name="exception">The exception; only the first of a pass is kept.</param>
     internal static bool Catches(Exception exception)
     {

@@ -2,7 +2,9 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Memory limit of a Linux control group, version 1 or 2. The system kills a process that exceeds it, however much memory the machine has.</summary>
+/// <summary>
+/// Memory limit of a Linux control group, version 1 or 2. The system kills a process that exceeds it, however much memory the machine has.
+/// </summary>
 /// <param name="Limit">The most restrictive limit, in bytes.</param>
 /// <param name="Free">Memory still available under it; file caches, which the system can reclaim, count as available.</param>
 public sealed record CgroupMemory(long Limit, long Free)

@@ -16,7 +16,8 @@ namespace OpenWeights.Tune.Torch;
 /// used for backward once;</item>
 /// <item>gradients returned by backward live until libtorch references them (<see cref="BackwardPass"/>); those of parameters,
 /// which libtorch would copy while anything else references them, are added to the parameter here;</item>
-/// <item>an exception in backward, which would otherwise end the process, is rethrown where <see cref="BackwardPass.Run"/> was called.</item>
+/// <item>an exception in backward, which would otherwise end the process, is rethrown where <see cref="BackwardPass.Run"/> was
+/// called.</item>
 /// </list>
 /// </summary>
 /// <typeparam name="T">The derived class.</typeparam>
@@ -78,7 +79,9 @@ internal abstract class CustomFunction<T> : MultiTensorFunction<T>
         return apply(inputs!).ConvertAll(static o => o.MoveToOuterDisposeScope());
     }
 
-    /// <summary>Computes the outputs without autograd, and saves what backward needs. Temporary tensors may be left in the current dispose scope.</summary>
+    /// <summary>
+    /// Computes the outputs without autograd, and saves what backward needs. Temporary tensors may be left in the current dispose scope.
+    /// </summary>
     /// <param name="context">Stores saved tensors and values.</param>
     /// <param name="inputs">The arguments of <see cref="Record"/>.</param>
     protected abstract List<Tensor> Forward(AutogradContext context, object[] inputs);

@@ -104,8 +104,8 @@ public static partial class Devices
     }
 
     /// <summary>
-    /// Enables TensorFloat-32 for float32 matrix products on a GPU if the model is in lower precision, which has no more significant bits, and
-    /// disables it for a float32 model.
+    /// Enables TensorFloat-32 for float32 matrix products on a GPU if the model is in lower precision, which has no more significant bits,
+    /// and disables it for a float32 model.
     /// </summary>
     /// <param name="device">The model's device.</param>
     /// <param name="dtype">The model's dtype.</param>

@@ -18,10 +18,13 @@ public interface ITorchSupplier
     /// <summary>What was done at startup, or the user could do, to make torch faster; empty for nothing; loads it.</summary>
     IReadOnlyList<string> Notes { get; }
 
-    /// <summary>Starts loading torch's libraries in the background, so that a program that reads files first does not wait for them later.</summary>
+    /// <summary>
+    /// Starts loading torch's libraries in the background, so that a program that reads files first does not wait for them later.
+    /// </summary>
     void LoadAhead();
 
     /// <summary>Loads torch's libraries, once, and checks that their versions match.</summary>
-    /// <exception cref="TorchUnavailableException">The libraries are missing, cannot be loaded, or have versions that do not match.</exception>
+    /// <exception cref="TorchUnavailableException">The libraries are missing, cannot be loaded, or have versions that do not
+    /// match.</exception>
     void Load();
 }

@@ -23,7 +23,8 @@ internal static unsafe class LibTorchDescription
             {
                 var text = ((delegate* unmanaged<CppString>)function)();
 
-                // Short strings are stored in the object itself, and its pointer then refers to the original location. These strings have hundreds of characters, and are read once: they are not freed.
+                // Short strings are stored in the object itself, and its pointer then refers to the original location. These strings have
+                // hundreds of characters, and are read once: they are not freed.
                 if (text.Length > CppString.Inside)
                 {
                     lines.AddRange(Encoding.UTF8.GetString(text.Text, checked((int)text.Length)).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

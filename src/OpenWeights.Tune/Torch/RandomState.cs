@@ -52,7 +52,9 @@ internal sealed class RandomState
         }
     }
 
-    /// <summary>Captures the state to continue from after a repeated computation; null for a GPU, where the next computation has its own seed.</summary>
+    /// <summary>
+    /// Captures the state to continue from after a repeated computation; null for a GPU, where the next computation has its own seed.
+    /// </summary>
     internal static RandomState? BeforeAgain(Device device) => device.type == DeviceType.CPU ? Note(device) : null;
 
     /// <summary>Restores the state, so that a repeated computation draws the same numbers.</summary>

@@ -13,7 +13,10 @@ internal static class SharedLibrary
     private const int SegmentSize = 56;
     private const uint Load = 1;
 
-    /// <summary>Whether all loadable segments lie within the file; true for files other than 64-bit little-endian ELF, which the loader rejects itself.</summary>
+    /// <summary>
+    /// Whether all loadable segments lie within the file; true for files other than 64-bit little-endian ELF, which the loader rejects
+    /// itself.
+    /// </summary>
     /// <param name="path">The file.</param>
     /// <exception cref="IOException">The file cannot be read.</exception>
     internal static bool IsWhole(string path)

@@ -4,7 +4,9 @@ using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>The libtorch versions that TorchSharp's native library works with: the one it was built for, and later ones that were tested.</summary>
+/// <summary>
+/// The libtorch versions that TorchSharp's native library works with: the one it was built for, and later ones that were tested.
+/// </summary>
 internal static class SupportedLibTorch
 {
     // Tested with all references: the library for 2.10 with 2.10, 2.11 and 2.12. With 2.13 it loads, but operators receive wrong arguments.

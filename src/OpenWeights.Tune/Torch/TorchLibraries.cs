@@ -152,8 +152,8 @@ internal static partial class TorchLibraries
     private static string FileName(string name) =>
         OperatingSystem.IsWindows() ? $"{name}.dll" : OperatingSystem.IsMacOS() ? $"lib{name}.dylib" : $"lib{name}.so";
 
-    // OpenMP threads spin for milliseconds while waiting, on cores that our own threads or other programs need. The variable is read from the
-    // C library's environment when libgomp is loaded.
+    // OpenMP threads spin for milliseconds while waiting, on cores that our own threads or other programs need. The variable is read from
+    // the C library's environment when libgomp is loaded.
     private static void ShortenSpinning()
     {
         if (OperatingSystem.IsLinux() && Environment.GetEnvironmentVariable("GOMP_SPINCOUNT") is null && Environment.GetEnvironmentVariable("OMP_WAIT_POLICY") is null)

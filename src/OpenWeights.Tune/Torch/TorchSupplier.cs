@@ -51,7 +51,9 @@ public static class TorchSupplier
         return files.Count > 0 ? files : Current.Library is { } library ? [library] : [];
     }
 
-    /// <summary>Compares a matrix product with the same product in C#; all numbers are integers that the dtype represents exactly.</summary>
+    /// <summary>
+    /// Compares a matrix product with the same product in C#; all numbers are integers that the dtype represents exactly.
+    /// </summary>
     /// <param name="dtype">Data type of the factors.</param>
     /// <exception cref="TorchUnavailableException">The product fails or differs.</exception>
     public static void Prove(torch.ScalarType dtype)

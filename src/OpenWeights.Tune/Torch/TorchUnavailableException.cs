@@ -1,6 +1,9 @@
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Thrown if torch cannot be used. The message says in one or two sentences what failed and what to do; the inner exception is the original one.</summary>
+/// <summary>
+/// Thrown if torch cannot be used. The message says in one or two sentences what failed and what to do; the inner exception is the original
+/// one.
+/// </summary>
 public sealed class TorchUnavailableException : Exception
 {
     /// <summary>Creates an exception without a message.</summary>

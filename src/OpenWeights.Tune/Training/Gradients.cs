@@ -19,7 +19,9 @@ public static class Gradients
         return gradients.TrueForAll(CpuKernel.Serves) ? Math.Sqrt(SquareSumKernel.Of(gradients)) : NormTensor(parameters)?.ToDouble() ?? 0;
     }
 
-    /// <summary>Global 2-norm of the gradients on their device, a float32 scalar in the caller's dispose scope; null if there are no gradients.</summary>
+    /// <summary>
+    /// Global 2-norm of the gradients on their device, a float32 scalar in the caller's dispose scope; null if there are no gradients.
+    /// </summary>
     /// <param name="parameters">The trained parameters.</param>
     internal static Tensor? NormTensor(IReadOnlyList<TrainedParameter> parameters)
     {

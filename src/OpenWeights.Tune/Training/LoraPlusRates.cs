@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>
-/// LoRA+ (Hayou et al., 2024): B matrices and one-dimensional parameters have a higher learning rate than A, embeddings a separate one; the groups
-/// are those of PEFT's create_loraplus_optimizer.
+/// LoRA+ (Hayou et al., 2024): B matrices and one-dimensional parameters have a higher learning rate than A, embeddings a separate one; the
+/// groups are those of PEFT's create_loraplus_optimizer.
 /// </summary>
 /// <param name="Ratio">Ratio of B's learning rate to A's.</param>
 /// <param name="EmbeddingRate">Learning rate of adapted embeddings.</param>

@@ -1,8 +1,9 @@
 namespace OpenWeights.Tune.Training;
 
 /// <summary>
-/// Dynamic loss scaling (Micikevicius et al., 2018): small gradients underflow in float16, so the loss is multiplied by a scale before backward and
-/// the gradients divided by it before the step. If gradients overflow, the step is skipped and the scale halved; after many steps without overflow it is doubled.
+/// Dynamic loss scaling (Micikevicius et al., 2018): small gradients underflow in float16, so the loss is multiplied by a scale before
+/// backward and the gradients divided by it before the step. If gradients overflow, the step is skipped and the scale halved; after many
+/// steps without overflow it is doubled.
 /// </summary>
 public sealed class LossScaler
 {

@@ -12,8 +12,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>
-/// Checks everything that would stop a run before its first step, except the rows, and reports each problem at its place in the config. Of the model
-/// only config.json and the headers or index of the weight files are read.
+/// Checks everything that would stop a run before its first step, except the rows, and reports each problem at its place in the config. Of
+/// the model only config.json and the headers or index of the weight files are read.
 /// </summary>
 public static class RunCheck
 {

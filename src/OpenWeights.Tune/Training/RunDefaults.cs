@@ -59,7 +59,9 @@ public static class RunDefaults
         };
     }
 
-    /// <summary>Suggests changes for a run whose settings allow only a few steps; null if it has enough, or so few were requested.</summary>
+    /// <summary>
+    /// Suggests changes for a run whose settings allow only a few steps; null if it has enough, or so few were requested.
+    /// </summary>
     /// <param name="plan">The run.</param>
     public static string? Advice(RunPlan plan)
     {

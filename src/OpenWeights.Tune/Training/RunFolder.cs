@@ -82,11 +82,12 @@ public sealed class RunFolder : IDisposable
     }
 
     /// <summary>
-    /// The result of the finished run in a config's folder, if the config asks for no further steps; otherwise null. The settings that affect the
-    /// run's steps and evaluation are compared with those it was started with.
+    /// The result of the finished run in a config's folder, if the config asks for no further steps; otherwise null. The settings that
+    /// affect the run's steps and evaluation are compared with those it was started with.
     /// </summary>
     /// <param name="config">The run.</param>
-    /// <exception cref="ConfigException">The config that the run was started with is invalid, or a setting differs that its steps depend on.</exception>
+    /// <exception cref="ConfigException">The config that the run was started with is invalid, or a setting differs that its steps depend
+    /// on.</exception>
     /// <exception cref="InvalidDataException">The manifest cannot be read.</exception>
     public static RunResult? Finished(RunConfig config)
     {

@@ -4,8 +4,10 @@ using System.Text.RegularExpressions;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Selects the trained weights of a model.</summary>
-/// <param name="FirstLayer">Index of the first trained decoder layer, from 0; later layers, the final norm and an untied head are trained as well.</param>
-/// <param name="NormsAndBiasesOnly">Whether only one-dimensional weights are trained: norms and biases (BitFit; Ben Zaken et al., 2022).</param>
+/// <param name="FirstLayer">Index of the first trained decoder layer, from 0; later layers, the final norm and an untied head are trained
+/// as well.</param>
+/// <param name="NormsAndBiasesOnly">Whether only one-dimensional weights are trained: norms and biases (BitFit; Ben Zaken et al.,
+/// 2022).</param>
 public sealed partial record TrainedWeights(int FirstLayer, bool NormsAndBiasesOnly)
 {
     /// <summary>Whether a weight is trained.</summary>

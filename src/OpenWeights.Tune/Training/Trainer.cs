@@ -88,7 +88,9 @@ public sealed class Trainer : IDisposable
         Gradients.Drop(_trained.Parameters);
     }
 
-    /// <summary>Runs forward and backward on the longest batch, and an optimizer step that changes no weight, to measure the most demanding step.</summary>
+    /// <summary>
+    /// Runs forward and backward on the longest batch, and an optimizer step that changes no weight, to measure the most demanding step.
+    /// </summary>
     /// <returns>Seconds of forward and backward, and of the optimizer step.</returns>
     /// <exception cref="ExternalException">It does not fit into memory.</exception>
     internal (double Rows, double Update) Measure()

@@ -26,7 +26,9 @@ public abstract class GgufFamily
     /// <summary>GGUF's general.architecture.</summary>
     public abstract string Architecture { get; }
 
-    /// <summary>Whether rows of query and key projections are permuted from split-half to interleaved rotary layout, as llama.cpp expects.</summary>
+    /// <summary>
+    /// Whether rows of query and key projections are permuted from split-half to interleaved rotary layout, as llama.cpp expects.
+    /// </summary>
     public virtual bool PairsRotaryRows => false;
 
     /// <summary>Offset added to every norm's weight.</summary>
@@ -44,7 +46,9 @@ public abstract class GgufFamily
     /// <summary>Whether llama.cpp needs an output head in the file even if it is tied to the embedding.</summary>
     public virtual bool WantsHead => false;
 
-    /// <summary>A layer's modules, by their names in Hugging Face and GGUF; a * stands for expert numbers, whose matrices GGUF stacks.</summary>
+    /// <summary>
+    /// A layer's modules, by their names in Hugging Face and GGUF; a * stands for expert numbers, whose matrices GGUF stacks.
+    /// </summary>
     public virtual IReadOnlyList<(string HuggingFace, string Gguf)> Modules { get; } =
     [
         ("input_layernorm", "attn_norm"),

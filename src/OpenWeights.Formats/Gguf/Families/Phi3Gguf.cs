@@ -4,8 +4,8 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>
-/// Phi-3 to Phi-4-mini: fused projections, LongRoPE, partial rotary embedding. llama.cpp ignores the sliding window, so the file's context is limited to
-/// the window, within which both are equal.
+/// Phi-3 to Phi-4-mini: fused projections, LongRoPE, partial rotary embedding. llama.cpp ignores the sliding window, so the file's context
+/// is limited to the window, within which both are equal.
 /// </summary>
 public sealed class Phi3Gguf : GgufFamily
 {

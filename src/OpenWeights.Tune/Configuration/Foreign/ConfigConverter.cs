@@ -23,7 +23,8 @@ public sealed class ConfigConverter
     /// <summary>Converts a file.</summary>
     /// <param name="file">Path of the other program's config.</param>
     /// <exception cref="FileNotFoundException">The file does not exist.</exception>
-    /// <exception cref="ConfigException">The file is not YAML, is already a config of this program, or is of an unknown program.</exception>
+    /// <exception cref="ConfigException">The file is not YAML, is already a config of this program, or is of an unknown
+    /// program.</exception>
     public static ConvertedConfig Convert(string file)
     {
         if (!File.Exists(file))

@@ -10,7 +10,8 @@ public static class DataPaths
     private static readonly string[] s_endings = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md"];
 
     /// <summary>The files of a path, sorted by name so that runs are reproducible.</summary>
-    /// <param name="path">A file; a folder, whose data files are used, including subfolders; or a pattern with *, ? and ** (any folders).</param>
+    /// <param name="path">A file; a folder, whose data files are used, including subfolders; or a pattern with *, ? and ** (any
+    /// folders).</param>
     /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">The folder or the pattern contains no data file.</exception>
     public static IReadOnlyList<string> Expand(string path)

@@ -2,7 +2,9 @@ using System.Buffers;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Splits a JSON array into its elements without parsing it as a whole, so that an invalid element is reported individually.</summary>
+/// <summary>
+/// Splits a JSON array into its elements without parsing it as a whole, so that an invalid element is reported individually.
+/// </summary>
 internal sealed class JsonArrayReader(Stream stream, string path)
 {
     private readonly byte[] _buffer = new byte[1 << 18];

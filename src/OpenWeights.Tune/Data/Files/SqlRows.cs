@@ -77,7 +77,9 @@ internal static class SqlText
     /// <summary>A file path as an SQL literal, with glob characters escaped.</summary>
     internal static string QuotePath(string path) => Quote(path.Replace("[", "[[]", StringComparison.Ordinal).Replace("*", "[*]", StringComparison.Ordinal).Replace("?", "[?]", StringComparison.Ordinal));
 
-    /// <summary>An error message without the statement, which is partly generated, and without advice on DuckDB settings that users cannot change.</summary>
+    /// <summary>
+    /// An error message without the statement, which is partly generated, and without advice on DuckDB settings that users cannot change.
+    /// </summary>
     internal static string Reason(string message)
     {
         var reason = message[(message.LastIndexOf("\nError: ", StringComparison.Ordinal) is var cause && cause < 0 ? 0 : cause + 8)..];

@@ -9,7 +9,9 @@ internal static class TableDelimiter
     private const int MaxBytes = 1 << 16;
     private static readonly char[] s_possible = [',', ';', '\t', '|'];
 
-    /// <summary>The delimiter that gives the first line the most columns with known names, or else the most columns; a comma if none occurs.</summary>
+    /// <summary>
+    /// The delimiter that gives the first line the most columns with known names, or else the most columns; a comma if none occurs.
+    /// </summary>
     /// <param name="path">The file.</param>
     internal static char Of(string path)
     {

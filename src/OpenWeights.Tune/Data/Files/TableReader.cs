@@ -2,7 +2,9 @@ using CsvHelper;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Reads CSV and TSV (RFC 4180: quoted cells may contain delimiters, line breaks and doubled quotes); the first line names the columns.</summary>
+/// <summary>
+/// Reads CSV and TSV (RFC 4180: quoted cells may contain delimiters, line breaks and doubled quotes); the first line names the columns.
+/// </summary>
 internal static class TableReader
 {
     private const int MaxColumns = 10_000;

@@ -4,7 +4,9 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Detects images, audio and video in a row or message: models here process only text, and would be trained on answers to missing inputs.</summary>
+/// <summary>
+/// Detects images, audio and video in a row or message: models here process only text, and would be trained on answers to missing inputs.
+/// </summary>
 internal static class RowMedia
 {
     private static readonly string[] s_fields = ["image", "images", "video", "videos", "audio", "audios", "pixel_values", "input_features"];

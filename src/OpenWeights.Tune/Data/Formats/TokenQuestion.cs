@@ -11,7 +11,8 @@ internal static class TokenQuestion
 
     /// <summary>Splits tokens into a prompt and its answer.</summary>
     /// <param name="ids">The row.</param>
-    /// <param name="answerFrom">Index of the answer's first token; 0 for a plain text, which is split in the middle, or earlier if it is long.</param>
+    /// <param name="answerFrom">Index of the answer's first token; 0 for a plain text, which is split in the middle, or earlier if it is
+    /// long.</param>
     /// <param name="tokenizer">The model's tokenizer.</param>
     /// <returns>Null if the row is too short.</returns>
     internal static (int[] Prompt, string PromptText, string Answer)? Of(int[] ids, int answerFrom, ITokenizer tokenizer)

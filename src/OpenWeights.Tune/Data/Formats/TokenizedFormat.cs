@@ -4,7 +4,9 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Tokenized rows: {"input_ids": [...], "labels": [...]}, with labels not shifted, and -100 for tokens that are not trained.</summary>
+/// <summary>
+/// Tokenized rows: {"input_ids": [...], "labels": [...]}, with labels not shifted, and -100 for tokens that are not trained.
+/// </summary>
 public sealed class TokenizedFormat : IRowFormat
 {
     /// <inheritdoc/>

@@ -4,10 +4,14 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Converts tool calls to the form that chat templates expect: OpenAI's, with the arguments as an object instead of a text.</summary>
+/// <summary>
+/// Converts tool calls to the form that chat templates expect: OpenAI's, with the arguments as an object instead of a text.
+/// </summary>
 internal static class ToolCalls
 {
-    /// <summary>Parses the calls in a text, as in ShareGPT's function_call: {"name": ..., "arguments": {...}}, or a list of those.</summary>
+    /// <summary>
+    /// Parses the calls in a text, as in ShareGPT's function_call: {"name": ..., "arguments": {...}}, or a list of those.
+    /// </summary>
     /// <exception cref="InvalidDataException">The text is not a call.</exception>
     internal static JsonArray OfText(DataRow row, string? text, int message)
     {

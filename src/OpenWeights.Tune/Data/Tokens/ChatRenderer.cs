@@ -48,7 +48,9 @@ public sealed class ChatRenderer
     /// <exception cref="ChatTemplateException">The template rejects the messages.</exception>
     public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) => TemplateFor(tools).Render(Input(messages, tools, addGenerationPrompt));
 
-    /// <summary>Renders a chat and determines the trained characters: the text of the assistant's turns and their ends, without their headers.</summary>
+    /// <summary>
+    /// Renders a chat and determines the trained characters: the text of the assistant's turns and their ends, without their headers.
+    /// </summary>
     /// <param name="messages">The messages.</param>
     /// <param name="tools">The tools that the assistant may call, or null.</param>
     /// <param name="turns">Which turns are trained.</param>

@@ -37,7 +37,8 @@ public static class EndTokens
     }
 
     /// <summary>
-    /// The token that ends an assistant turn in a tokenizer's chat template; null if there is no template, or the end is not a single token.
+    /// The token that ends an assistant turn in a tokenizer's chat template; null if there is no template, or the end is not a single
+    /// token.
     /// </summary>
     /// <param name="tokenizer">The tokenizer.</param>
     public static int? OfTemplate(ITokenizer tokenizer)

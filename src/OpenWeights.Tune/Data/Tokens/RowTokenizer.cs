@@ -100,8 +100,8 @@ public sealed class RowTokenizer
         return chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
     }
 
-    // The EOS token: the tokenizer's, or otherwise the one in the model's configs. A named token that is not in the vocabulary has no id, so
-    // rows would not be terminated.
+    // The EOS token: the tokenizer's, or otherwise the one in the model's configs. A named token that is not in the vocabulary has no id,
+    // so rows would not be terminated.
     private int? End() => Tokenizer.EosToken is { } own ? own
         : Tokenizer.SpecialTokens.TryGetValue("eos_token", out var named) && named.Length > 0 ? throw new InvalidDataException(
             $"{Folder}: eos_token \"{named}\" (tokenizer_config.json) is not in the vocabulary, so rows of text would not be terminated; name a token of the vocabulary.")

@@ -6,8 +6,8 @@ namespace OpenWeights.Tune.Data.Tokens;
 public static class TextTokens
 {
     /// <summary>
-    /// The tokens of a text with their offsets. If the text itself begins (or ends) with the token that the tokenizer would add, the added one is
-    /// omitted.
+    /// The tokens of a text with their offsets. If the text itself begins (or ends) with the token that the tokenizer would add, the added
+    /// one is omitted.
     /// </summary>
     /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="text">The text.</param>

@@ -169,7 +169,9 @@ internal struct StoredRow
     /// <summary>Number of target tokens.</summary>
     internal int Targets;
 
-    /// <summary>Number of trained ranges, stored after the tokens; -1 if complete labels are stored instead, because they differ from the tokens.</summary>
+    /// <summary>
+    /// Number of trained ranges, stored after the tokens; -1 if complete labels are stored instead, because they differ from the tokens.
+    /// </summary>
     internal int Ranges;
 
     /// <summary>Number of turn ends, stored after the ranges.</summary>

@@ -12,7 +12,9 @@ internal sealed unsafe class DecodeAttention(DecodeHeads shape, (DecodeNorm Quer
 {
     private nint Group => shape.Heads / shape.KeyValueHeads;
 
-    /// <summary>Number of parts the computation is split into: by key/value head with its query heads, or by query head if there are few.</summary>
+    /// <summary>
+    /// Number of parts the computation is split into: by key/value head with its query heads, or by query head if there are few.
+    /// </summary>
     internal int Parts(DecodeState state)
     {
         var tasks = state.RowCount * shape.KeyValueHeads;

@@ -6,7 +6,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A linear layer with its LoRA update, x Wᵀ + b + s B A x, for a few rows. It stores addresses of the weights, not copies.</summary>
+/// <summary>
+/// A linear layer with its LoRA update, x Wᵀ + b + s B A x, for a few rows. It stores addresses of the weights, not copies.
+/// </summary>
 internal sealed unsafe class DecodeProduct
 {
     // Number of outputs computed at once, so that they are still in the L1 cache when they are rounded.
@@ -40,7 +42,9 @@ internal sealed unsafe class DecodeProduct
     /// <summary>Bytes of one output feature's weights.</summary>
     internal nint RowBytes => _weight.RowBytes;
 
-    /// <summary>Builds the product of a layer; null if it is not supported: quantized, of another dtype, or with another adapter than LoRA.</summary>
+    /// <summary>
+    /// Builds the product of a layer; null if it is not supported: quantized, of another dtype, or with another adapter than LoRA.
+    /// </summary>
     internal static DecodeProduct? Of(LinearLayer layer, ScalarType dtype)
     {
         if (layer.Quantized is not null || layer.Weight.dtype != dtype || !CpuKernel.Serves(layer.Weight) || !Projection.Serves(layer))

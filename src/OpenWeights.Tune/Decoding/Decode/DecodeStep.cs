@@ -7,8 +7,9 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Decoding.Decode;
 
 /// <summary>
-/// Computes the next token of a few texts on the CPU: the same as <see cref="CausalLanguageModel"/> with a cache, but in a few stages per layer that
-/// threads compute together, reading each weight once and allocating no tensors. It stores addresses of the model's weights and is valid as long
+/// Computes the next token of a few texts on the CPU: the same as <see cref="CausalLanguageModel"/> with a cache, but in a few stages per
+/// layer that threads compute together, reading each weight once and allocating no tensors. It stores addresses of the model's weights and
+/// is valid as long
 /// as neither the weights nor the adapters change.
 /// </summary>
 internal sealed unsafe class DecodeStep : IStagedWork

@@ -26,7 +26,8 @@ public static class GgufExport
     /// <param name="chatTemplate">A chat template that replaces the base model's; null for the base model's.</param>
     /// <param name="planned">Called with the plan before writing; null for none.</param>
     /// <returns>Whether embedding and output head, tied in the base model, were untied.</returns>
-    /// <exception cref="InvalidDataException">llama.cpp does not support the model or its tokenizer; the message names the cause.</exception>
+    /// <exception cref="InvalidDataException">llama.cpp does not support the model or its tokenizer; the message names the
+    /// cause.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
     public static bool Write(ModelFolder folder, CombinedAdapter? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null, Action<GgufPlan>? planned = null)
     {

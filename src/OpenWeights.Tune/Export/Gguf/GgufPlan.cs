@@ -11,7 +11,9 @@ public sealed record GgufPlan(GgufPreset Preset, long Bytes, IReadOnlyList<GgufF
     /// <summary>Size of the matrices, in bytes.</summary>
     internal long MatrixBytes { get; init; }
 
-    /// <summary>A preset of similar size whose blocks fit the row lengths, if most of the file falls back to other types; otherwise null.</summary>
+    /// <summary>
+    /// A preset of similar size whose blocks fit the row lengths, if most of the file falls back to other types; otherwise null.
+    /// </summary>
     public string? Suggestion
     {
         get

@@ -5,8 +5,8 @@ namespace OpenWeights.Tune.Export.Gguf;
 
 /// <summary>
 /// llama.cpp's names for pre-tokenizers, by the patterns in a tokenizer.json
-/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>). A wrong name would produce wrong ids, so unknown patterns
-/// are refused.
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>). A wrong name would produce wrong ids, so unknown
+/// patterns are refused.
 /// </summary>
 internal static class PreTokenizers
 {

@@ -6,7 +6,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>Writes a matrix a few rows at a time: converted to float32, permuted and shifted as its family requires, then encoded.</summary>
+/// <summary>
+/// Writes a matrix a few rows at a time: converted to float32, permuted and shifted as its family requires, then encoded.
+/// </summary>
 internal sealed class TensorRows
 {
     private const long ChunkElements = 1 << 22;

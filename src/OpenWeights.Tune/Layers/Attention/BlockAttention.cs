@@ -8,8 +8,8 @@ namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>
 /// Causal attention, one block of queries at a time. The scores of a block fit into the processor's cache, keys that no query of the
-/// block attends to are skipped, key/value heads are not repeated for their query heads, and backward recomputes the scores instead of storing
-/// them (as FlashAttention; Dao et al., 2022). Softmax and sums are float32 for every dtype of the model.
+/// block attends to are skipped, key/value heads are not repeated for their query heads, and backward recomputes the scores instead of
+/// storing them (as FlashAttention; Dao et al., 2022). Softmax and sums are float32 for every dtype of the model.
 /// </summary>
 internal sealed class BlockAttention : CustomFunction<BlockAttention>
 {
@@ -21,7 +21,8 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
     /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>
     /// <param name="key">Keys, [batch, key/value heads, keys, head_dim]; the last query is at the position of the last key.</param>
     /// <param name="value">Values, of the same shape as the keys.</param>
-    /// <param name="mask">Attention mask, [batch or 1, 1, queries, keys]: true where a query may attend to a key, never a later one; null for plain causal attention.</param>
+    /// <param name="mask">Attention mask, [batch or 1, 1, queries, keys]: true where a query may attend to a key, never a later one; null
+    /// for plain causal attention.</param>
     /// <param name="settings">How scores are computed.</param>
     /// <param name="kept">Stores the result, or provides it if it was computed before; null for neither.</param>
     /// <returns>The attention output, [batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</returns>

@@ -29,8 +29,8 @@ public sealed class RouterRecord(int expertsPerToken)
 
     /// <summary>
     /// The load balancing loss (Fedus et al., 2021, equation 4, over all layers together as in transformers): the number of experts times
-    /// the sum, over experts, of the fraction of tokens routed to the expert times its mean router probability. It equals the number of experts
-    /// per token if all experts are used evenly. A float32 scalar with a graph.
+    /// the sum, over experts, of the fraction of tokens routed to the expert times its mean router probability. It equals the number of
+    /// experts per token if all experts are used evenly. A float32 scalar with a graph.
     /// </summary>
     /// <param name="real">True for tokens that are not padding, [batch, tokens]; null if there is no padding.</param>
     public Tensor BalanceLoss(Tensor? real = null)

@@ -5,7 +5,9 @@ using static TorchSharp.torch.autograd;
 
 namespace OpenWeights.Tune.Layers.FeedForward;
 
-/// <summary>act(gate) · up. Backward recomputes act(gate) from the stored gate and up, because it is cheap and as large as either.</summary>
+/// <summary>
+/// act(gate) · up. Backward recomputes act(gate) from the stored gate and up, because it is cheap and as large as either.
+/// </summary>
 internal sealed class GatedActivation : CustomFunction<GatedActivation>
 {
     /// <summary>Computes act(gate) · up, elementwise.</summary>

@@ -40,7 +40,10 @@ internal sealed class InputGradient
         }
     }
 
-    /// <summary>The sum, [..., features], with the dtype and leading dimensions of an output's gradient. It can be taken once, and is in the caller's dispose scope.</summary>
+    /// <summary>
+    /// The sum, [..., features], with the dtype and leading dimensions of an output's gradient. It can be taken once, and is in the
+    /// caller's dispose scope.
+    /// </summary>
     internal Tensor Of(Tensor given)
     {
         var whole = _sum!.to(given.dtype).view([.. given.shape[..^1], _sum.size(1)]);

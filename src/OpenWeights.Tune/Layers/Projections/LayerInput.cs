@@ -4,7 +4,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Projections;
 
-/// <summary>The input of linear layers, computed from tensors that are stored for backward in any case; backward recomputes it instead of storing it.</summary>
+/// <summary>
+/// The input of linear layers, computed from tensors that are stored for backward in any case; backward recomputes it instead of storing
+/// it.
+/// </summary>
 internal abstract class LayerInput
 {
     /// <summary>The source tensors.</summary>

@@ -5,8 +5,8 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.Projections;
 
 /// <summary>
-/// Linear layers with the same input, each with an optional low-rank update, as one autograd function. Backward recomputes the input, accumulates
-/// its gradients in place, and computes no gradients of frozen weights.
+/// Linear layers with the same input, each with an optional low-rank update, as one autograd function. Backward recomputes the input,
+/// accumulates its gradients in place, and computes no gradients of frozen weights.
 /// </summary>
 internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
 {
@@ -29,7 +29,8 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
 
     /// <summary>Output of each layer, [..., out], in the caller's dispose scope.</summary>
     /// <param name="input">The input of the layers.</param>
-    /// <param name="wantsValues">Whether the output values are needed. If false, only the autograd graph is built and the values are zeros.</param>
+    /// <param name="wantsValues">Whether the output values are needed. If false, only the autograd graph is built and the values are
+    /// zeros.</param>
     /// <param name="layers">The layers.</param>
     internal static List<Tensor> Run(LayerInput input, bool wantsValues, params LinearLayer[] layers)
     {

@@ -75,6 +75,8 @@ public enum RopeKind
     /// <summary>YaRN (Peng et al., 2023): interpolated by dimension, with scaled attention.</summary>
     Yarn,
 
-    /// <summary>LongRoPE (Ding et al., 2024): separate factors for each pair of dimensions, for texts within and beyond the original context.</summary>
+    /// <summary>
+    /// LongRoPE (Ding et al., 2024): separate factors for each pair of dimensions, for texts within and beyond the original context.
+    /// </summary>
     LongRope,
 }

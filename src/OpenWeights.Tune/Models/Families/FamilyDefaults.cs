@@ -27,7 +27,9 @@ internal sealed record FamilyDefaults
     /// <summary>Default activation function.</summary>
     internal string Activation { get; init; } = "silu";
 
-    /// <summary>Default of attention_bias, which applies to all four projections of attention; null if the family has no such setting.</summary>
+    /// <summary>
+    /// Default of attention_bias, which applies to all four projections of attention; null if the family has no such setting.
+    /// </summary>
     internal bool? AttentionBias { get; init; }
 
     /// <summary>Whether the family supports partial_rotary_factor.</summary>

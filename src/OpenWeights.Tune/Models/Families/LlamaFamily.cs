@@ -2,7 +2,9 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Llama 1 to 3.3 (Touvron et al., 2023): pre-norm, rotary embedding, grouped-query attention, SwiGLU. Also SmolLM 1 and 2.</summary>
+/// <summary>
+/// Llama 1 to 3.3 (Touvron et al., 2023): pre-norm, rotary embedding, grouped-query attention, SwiGLU. Also SmolLM 1 and 2.
+/// </summary>
 public sealed class LlamaFamily : IModelFamily
 {
     private static readonly FamilyDefaults s_defaults = new() { AttentionBias = false };

@@ -7,8 +7,8 @@ namespace OpenWeights.Tune.Models.Families;
 internal static class QwenSettings
 {
     /// <summary>
-    /// Sliding windows of the layers from max_window_layers on, if use_sliding_window is set; the other settings are also present in configs of
-    /// models without windows.
+    /// Sliding windows of the layers from max_window_layers on, if use_sliding_window is set; the other settings are also present in
+    /// configs of models without windows.
     /// </summary>
     internal static DecoderConfig WithQwenWindows(this DecoderConfig decoder, ConfigReader config, int window, int firstLayer)
     {

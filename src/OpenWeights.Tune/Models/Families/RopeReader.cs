@@ -96,7 +96,8 @@ internal static class RopeReader
     private static double Share(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool partial) =>
         partial && config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : value("partial_rotary_factor", 1);
 
-    // In rope_parameters (transformers 5) an explicit factor takes precedence over the ratio of the two lengths; in the older form the ratio does.
+    // In rope_parameters (transformers 5) an explicit factor takes precedence over the ratio of the two lengths; in the older form the
+    // ratio does.
     private static double LongFactor(ConfigReader config, string key, Func<string, double?, double> value, double? ratio) =>
         key == "rope_parameters" || ratio is null || !config.Has("original_max_position_embeddings") ? value("factor", ratio) : ratio.Value;
 

@@ -7,7 +7,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Reads weights from a checkpoint, each once, directly into its final dtype and device; optionally quantizes linear layers other than the head.</summary>
+/// <summary>
+/// Reads weights from a checkpoint, each once, directly into its final dtype and device; optionally quantizes linear layers other than the
+/// head.
+/// </summary>
 internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization) : IWeightSource
 {
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)

@@ -14,8 +14,10 @@ public static class ModelLoader
     /// <param name="path">The model's folder.</param>
     /// <param name="dtype">Data type of the computation; null for the checkpoint's (see <see cref="StoredDType"/>).</param>
     /// <param name="device">The device.</param>
-    /// <param name="quantization">Quantization of the linear layers other than the head; null for none. Each layer is quantized as it is loaded.</param>
-    /// <exception cref="InvalidDataException">The config is invalid, or tensors are missing or do not match; the message lists all of them.</exception>
+    /// <param name="quantization">Quantization of the linear layers other than the head; null for none. Each layer is quantized as it is
+    /// loaded.</param>
+    /// <exception cref="InvalidDataException">The config is invalid, or tensors are missing or do not match; the message lists all of
+    /// them.</exception>
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
     public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null)
     {
@@ -29,7 +31,9 @@ public static class ModelLoader
         return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
-    /// <summary>A model with meta weights, after checking the checkpoint against the config: layers and shapes, in almost no memory.</summary>
+    /// <summary>
+    /// A model with meta weights, after checking the checkpoint against the config: layers and shapes, in almost no memory.
+    /// </summary>
     /// <param name="path">The model's folder.</param>
     /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
     public static LoadedModel LoadMeta(string path)
@@ -109,8 +113,9 @@ public static class ModelLoader
     }
 
     /// <summary>
-    /// The dtype in which stored weights are computed. On the CPU float16 is only a storage format, since most of libtorch's kernels do not support it;
-    /// it is computed in float32. GPUs before Ampere do not support bfloat16: it becomes float16, or float32 for families that overflow in float16.
+    /// The dtype in which stored weights are computed. On the CPU float16 is only a storage format, since most of libtorch's kernels do not
+    /// support it; it is computed in float32. GPUs before Ampere do not support bfloat16: it becomes float16, or float32 for families that
+    /// overflow in float16.
     /// </summary>
     /// <param name="stored">Data type of the stored weights.</param>
     /// <param name="device">The device.</param>

@@ -45,7 +45,9 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
 
     private long Live { get; set; }
 
-    /// <summary>Allocates a page-aligned block: the lowest free one of sufficient size, whose remainder stays free. 0 if the system refuses.</summary>
+    /// <summary>
+    /// Allocates a page-aligned block: the lowest free one of sufficient size, whose remainder stays free. 0 if the system refuses.
+    /// </summary>
     internal long Take(long size)
     {
         lock (_gate)
@@ -145,8 +147,8 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
         }
     }
 
-    // Called before a part becomes resident. If the limit would be exceeded, pages of free blocks are released, the highest first, since the
-    // lowest are reused soonest.
+    // Called before a part becomes resident. If the limit would be exceeded, pages of free blocks are released, the highest first, since
+    // the lowest are reused soonest.
     private void Touch(long start, long end)
     {
         var fresh = end - start - _resident.Within(start, end);

@@ -4,8 +4,9 @@ namespace OpenWeights.Tune.Torch.Memory;
 
 /// <summary>
 /// Makes a packaged libtorch allocate large blocks of CPU memory from a <see cref="BlockPool"/>. libc10 calls the C library's
-/// posix_memalign and free; those two entries of its import table are set to the functions here. They are plain C, independent of the layout of
-/// libtorch's classes, and an allocation failure becomes libtorch's own error. Measurements: docs/performance.md. The environment variable
+/// posix_memalign and free; those two entries of its import table are set to the functions here. They are plain C, independent of the
+/// layout of libtorch's classes, and an allocation failure becomes libtorch's own error. Measurements: docs/performance.md. The environment
+/// variable
 /// OWT_PLAIN_HEAP disables the pool.
 /// </summary>
 internal static unsafe partial class PooledHeap
@@ -21,7 +22,9 @@ internal static unsafe partial class PooledHeap
     /// <summary>Bytes of large CPU tensors: in use, peak, and kept for reuse. Null if the pool is not used.</summary>
     internal static (long Live, long Peak, long Cached)? Statistics => s_serves ? s_pool?.Statistics : null;
 
-    /// <summary>Redirects the allocations of a libc10, on Linux with the GNU C library; returns whether it did. Existing blocks are not affected.</summary>
+    /// <summary>
+    /// Redirects the allocations of a libc10, on Linux with the GNU C library; returns whether it did. Existing blocks are not affected.
+    /// </summary>
     /// <param name="c10">Handle of libc10.</param>
     internal static bool TakeOver(nint c10)
     {

@@ -2,7 +2,10 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Torch.Memory;
 
-/// <summary>Releases memory left over from startup: library pages that are read only once. OpenWeights.LibTorch does the same in C++ (start_pages.cpp).</summary>
+/// <summary>
+/// Releases memory left over from startup: library pages that are read only once. OpenWeights.LibTorch does the same in C++
+/// (start_pages.cpp).
+/// </summary>
 internal static class StartPages
 {
     private const int PageSize = 4096;

@@ -36,7 +36,10 @@ public sealed record AvailableMemory(long Bytes, string Where)
             : machine;
     }
 
-    /// <summary>GPU memory allocated since its available memory was determined, which torch's caching allocator keeps. Null for a CPU, and if unknown.</summary>
+    /// <summary>
+    /// GPU memory allocated since its available memory was determined, which torch's caching allocator keeps. Null for a CPU, and if
+    /// unknown.
+    /// </summary>
     internal static long? Taken(Device device, AvailableMemory? before) =>
         device.type == DeviceType.CUDA && before is not null && CudaDriver.Read(Math.Max(0, device.index)) is { } gpu ? Math.Max(0, before.Bytes - gpu.FreeBytes) : null;
 }

@@ -11,8 +11,8 @@ public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate
     private const int MinLength = 128;
 
     /// <summary>
-    /// Finds the least costly change with which a run fits. Smaller micro-batches with more accumulation give the same losses in slightly more time;
-    /// checkpointing takes a fifth to a third more time; quantization changes the base model slightly; shorter rows lose data.
+    /// Finds the least costly change with which a run fits. Smaller micro-batches with more accumulation give the same losses in slightly
+    /// more time; checkpointing takes a fifth to a third more time; quantization changes the base model slightly; shorter rows lose data.
     /// </summary>
     /// <param name="config">The run.</param>
     /// <param name="longestRow">Its longest row, in tokens.</param>

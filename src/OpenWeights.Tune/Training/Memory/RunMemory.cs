@@ -10,7 +10,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Memory;
 
-/// <summary>Estimates a run's memory from config.json and its settings, before any weight is loaded, and compares it with the available memory.</summary>
+/// <summary>
+/// Estimates a run's memory from config.json and its settings, before any weight is loaded, and compares it with the available memory.
+/// </summary>
 public sealed class RunMemory
 {
     private readonly RunConfig _config;

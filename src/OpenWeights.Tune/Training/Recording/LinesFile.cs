@@ -13,7 +13,8 @@ public sealed class LinesFile : IDisposable
 
     /// <summary>Opens the file of a run.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="stepsDone">Number of completed steps; lines of later steps, from before resuming at an earlier checkpoint, are removed.</param>
+    /// <param name="stepsDone">Number of completed steps; lines of later steps, from before resuming at an earlier checkpoint, are
+    /// removed.</param>
     public LinesFile(string path, long stepsDone)
     {
         var kept = stepsDone > 0 && File.Exists(path) ? Keep(path, stepsDone) : 0;
