@@ -63,7 +63,7 @@ public sealed class TorchRuntimeTests
     public void A_libtorch_whose_operators_mean_something_else_is_refused_before_the_first_of_them()
     {
         Refused(Doctored("2, 13, 0"), "is version 2.13.0", "only with 2.10 to 2.12", "OWT_TORCH=system");
-        Refused(Doctored("2, 9, 1"), "is 2.9.1", "over 2.10 to 2.12 alone");
+        Refused(Doctored("2, 9, 1"), "is version 2.9.1", "only with 2.10 to 2.12");
     }
 
     [Test]
