@@ -4,14 +4,16 @@ using LLama.Native;
 
 namespace OpenWeights.LlamaCpp;
 
-/// <summary>llama.cpp's list of chat templates: each is code of its own, taken for a file's template where that has certain words. Programs that
-/// have no engine for templates (LLamaSharp, llama-cli with --no-jinja) render chats so.</summary>
+/// <summary>
+/// llama.cpp's built-in chat templates, implemented in code and selected by characteristic strings in a file's template. Programs without
+/// a template engine (LLamaSharp, llama-cli with --no-jinja) render chats with them.
+/// </summary>
 public static class BuiltInTemplates
 {
-    /// <summary>A chat as the list renders it, with the beginning of the assistant's next turn.</summary>
+    /// <summary>Renders a chat with a built-in template, including the start of the assistant's next turn.</summary>
     /// <param name="template">The file's template.</param>
     /// <param name="messages">The messages.</param>
-    /// <returns>The text; null where the template is none of the list.</returns>
+    /// <returns>The text; null if no built-in template matches.</returns>
     public static unsafe string? Render(string template, IReadOnlyList<(string Role, string Content)> messages)
     {
         ArgumentNullException.ThrowIfNull(messages);

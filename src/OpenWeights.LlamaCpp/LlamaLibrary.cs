@@ -4,7 +4,7 @@ using LLama.Native;
 
 namespace OpenWeights.LlamaCpp;
 
-/// <summary>llama.cpp's libraries, as LLamaSharp's package has them built for this platform and processor; they are loaded when first asked.</summary>
+/// <summary>llama.cpp's libraries from LLamaSharp's package for this platform and processor; loaded at first use.</summary>
 public static class LlamaLibrary
 {
     private const string FolderName = "llama.cpp";
@@ -13,18 +13,18 @@ public static class LlamaLibrary
     private static readonly Lock s_lock = new();
     private static readonly List<string> s_errors = [];
 
-    /// <summary>Why llama.cpp cannot be asked on this machine, or null.</summary>
+    /// <summary>Why llama.cpp is unavailable on this machine, or null.</summary>
     public static string? Problem => s_problem.Value;
 
     /// <summary>The folder of its libraries: one of the builds for x64 (<c>avx512</c>, <c>avx2</c>, ...), or the platform's only one.</summary>
     public static string Folder { get; } = Find();
 
-    /// <summary>A function of ggml, whose quantisers are the reference.</summary>
+    /// <summary>A function of ggml, whose quantizers are the reference.</summary>
     /// <param name="name">The function's name.</param>
     /// <exception cref="EntryPointNotFoundException">There is no such function.</exception>
     public static nint GgmlFunction(string name) => NativeLibrary.GetExport(NativeLibrary.Load(PathOf("ggml-base")), name);
 
-    /// <summary>Writes a GGUF file with its tensors in another type, as llama.cpp's own quantiser does.</summary>
+    /// <summary>Requantizes a GGUF file with llama.cpp's own quantizer.</summary>
     /// <param name="input">The file to read, its tensors in float32 or float16.</param>
     /// <param name="output">The file to write.</param>
     /// <param name="fileType">The type of file, as GGUF numbers them (<c>general.file_type</c>).</param>
@@ -77,7 +77,7 @@ public static class LlamaLibrary
         return null;
     }
 
-    /// <summary>What llama.cpp said of errors since this was last asked: the first, which is the cause of the others.</summary>
+    /// <summary>llama.cpp's first error message since the last call, which is the cause of later ones.</summary>
     internal static string? TakeError()
     {
         lock (s_lock)

@@ -3,7 +3,7 @@ using LLama.Native;
 
 namespace OpenWeights.LlamaCpp;
 
-/// <summary>A GGUF file as llama.cpp computes with it: on the CPU, with keys and values in float32.</summary>
+/// <summary>A GGUF file loaded in llama.cpp: on the CPU, with float32 keys and values.</summary>
 public sealed class LlamaModel : IDisposable
 {
     private const int BatchTokens = 256;
@@ -15,8 +15,8 @@ public sealed class LlamaModel : IDisposable
 
     /// <summary>Loads a file.</summary>
     /// <param name="path">The model's file.</param>
-    /// <param name="lora">A LoRA file to compute with, or null.</param>
-    /// <param name="threads">Threads to compute with.</param>
+    /// <param name="lora">A LoRA file to apply, or null.</param>
+    /// <param name="threads">Number of threads.</param>
     /// <exception cref="InvalidDataException">llama.cpp cannot read a file; the message says why.</exception>
     public LlamaModel(string path, string? lora = null, int threads = 1)
     {
@@ -41,12 +41,12 @@ public sealed class LlamaModel : IDisposable
     /// <summary>The file's own tokenizer with its chat template; null where it has none.</summary>
     public LlamaTokenizer? Tokenizer { get; }
 
-    /// <summary>The tokens that end a text for llama.cpp: those that the file names, and others that it knows by their spelling.</summary>
+    /// <summary>llama.cpp's end tokens: those named in the file, and others recognized by their text.</summary>
     public IReadOnlyList<int> EndTokens => [.. Enumerable.Range(0, _model.Vocab.Count).Where(id => ((LLamaToken)id).IsEndOfGeneration(_model.Vocab))];
 
     /// <summary>The logits of the next token after each of the tokens.</summary>
     /// <param name="ids">The tokens.</param>
-    /// <returns>As many rows as tokens, each as wide as the vocabulary.</returns>
+    /// <returns>One row per token, each of vocabulary size.</returns>
     /// <exception cref="InvalidOperationException">llama.cpp cannot compute them.</exception>
     public float[][] Logits(ReadOnlySpan<int> ids)
     {
@@ -55,9 +55,10 @@ public sealed class LlamaModel : IDisposable
         return rows;
     }
 
-    /// <summary>The cross entropy of tokens in nats, added up.</summary>
+    /// <summary>Sum of the cross entropy of tokens, in nats.</summary>
     /// <param name="ids">The tokens of a text.</param>
-    /// <param name="labels">The token at each place where it counts, and a negative number elsewhere; the first place never counts.</param>
+    /// <param name="labels">The token id at each scored position, and a negative number elsewhere; the first position is never
+    /// scored.</param>
     /// <exception cref="InvalidOperationException">llama.cpp cannot compute it.</exception>
     public double CrossEntropy(int[] ids, int[] labels)
     {
@@ -68,10 +69,10 @@ public sealed class LlamaModel : IDisposable
         return sum;
     }
 
-    /// <summary>The most likely tokens, one after another, an end of the text included.</summary>
+    /// <summary>Greedy decoding, including the end token.</summary>
     /// <param name="ids">The prompt's tokens, at least one.</param>
-    /// <param name="count">How many there are at most.</param>
-    /// <param name="stop">Stops between tokens.</param>
+    /// <param name="count">Maximum number of tokens.</param>
+    /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="InvalidOperationException">llama.cpp cannot compute them.</exception>
     public IReadOnlyList<int> Greedy(ReadOnlySpan<int> ids, int count, CancellationToken stop = default)
     {
@@ -94,7 +95,7 @@ public sealed class LlamaModel : IDisposable
         return made;
     }
 
-    /// <summary>A text's tokens, special tokens in it taken as such, none added.</summary>
+    /// <summary>Tokenizes a text; special tokens in it are recognized, none are added.</summary>
     /// <param name="text">The text.</param>
     public IReadOnlyList<int> Tokens(string text) => [.. _model.Tokenize(text, addBos: false, special: true, Encoding.UTF8).Select(static t => (int)t)];
 
@@ -131,7 +132,7 @@ public sealed class LlamaModel : IDisposable
         return largest + Math.Log(sum) - logits[label];
     }
 
-    // Room for a text, with nothing in it; that of a text before is taken again where it is large enough.
+    // An empty context of sufficient size; the previous one is reused if it is large enough.
     private SafeLLamaContextHandle Context(int tokens)
     {
         if (_context is not null && tokens <= _contextTokens)
@@ -154,7 +155,7 @@ public sealed class LlamaModel : IDisposable
         }
         catch (LLama.Exceptions.RuntimeError e)
         {
-            throw new InvalidOperationException($"llama.cpp has no room for {_contextTokens} tokens: {LlamaLibrary.TakeError() ?? e.Message}", e);
+            throw new InvalidOperationException($"llama.cpp cannot allocate a context of {_contextTokens} tokens: {LlamaLibrary.TakeError() ?? e.Message}", e);
         }
 
         if (_lora is not null)
@@ -167,7 +168,7 @@ public sealed class LlamaModel : IDisposable
 
     private delegate void LogitsAt(int place, ReadOnlySpan<float> logits);
 
-    // A batch at a time, since each wanted place has as many logits as there are tokens.
+    // In batches, because each requested position has as many logits as there are tokens.
     private static void Read(SafeLLamaContextHandle context, ReadOnlySpan<int> ids, Func<int, bool> wants, LogitsAt take)
     {
         for (var start = 0; start < ids.Length; start += BatchTokens)
@@ -195,7 +196,7 @@ public sealed class LlamaModel : IDisposable
         var result = context.Decode(batch);
         if (result != DecodeResult.Ok)
         {
-            throw new InvalidOperationException($"llama.cpp cannot compute {ids.Length} tokens from place {start}: {LlamaLibrary.TakeError() ?? result.ToString()}.");
+            throw new InvalidOperationException($"llama.cpp cannot compute {ids.Length} tokens from position {start}: {LlamaLibrary.TakeError() ?? result.ToString()}.");
         }
     }
 }

@@ -3,10 +3,10 @@ using LLama.Native;
 
 namespace OpenWeights.LlamaCpp;
 
-/// <summary>How fast llama.cpp reads prompts and makes tokens, as <c>owt bench generate</c> measures it here.</summary>
-/// <param name="BatchSize">Texts side by side.</param>
-/// <param name="PromptTokensPerSecond">Tokens of prompts that are read in a second, until each text has its first token.</param>
-/// <param name="DecodeTokensPerSecond">Tokens that are made in a second.</param>
+/// <summary>Speed of llama.cpp's prompt processing and decoding, measured as in <c>owt bench generate</c>.</summary>
+/// <param name="BatchSize">Number of texts.</param>
+/// <param name="PromptTokensPerSecond">Prompt tokens per second, until each text has its first token.</param>
+/// <param name="DecodeTokensPerSecond">Decoded tokens per second.</param>
 public sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond, double DecodeTokensPerSecond)
 {
     private const int BatchTokens = 512;

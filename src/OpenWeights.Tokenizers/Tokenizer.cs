@@ -53,7 +53,9 @@ public sealed class Tokenizer : ITokenizer
     /// <summary>The id of the configured <c>unk_token</c>, or null.</summary>
     public int? UnknownToken { get; }
 
-    /// <summary>The chat template (Jinja) that lies beside or in the tokenizer's files; of several the one named "default"; or null.</summary>
+    /// <summary>
+    /// The chat template (Jinja) in or beside the tokenizer's files; the one named "default" if there are several; null if there is none.
+    /// </summary>
     public string? ChatTemplateText => _settings.ChatTemplates.GetValueOrDefault("default");
 
     /// <summary>The chat template for a conversation, chosen as transformers does: with tools the one named "tool_use" if there is one, else <see cref="ChatTemplateText"/>.</summary>

@@ -2,12 +2,12 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>An adapter that a command line names, and how much of it: DIR, or DIR=0.7.</summary>
+/// <summary>An adapter on the command line, with its weight: DIR, or DIR=0.7.</summary>
 /// <param name="Folder">The adapter's folder.</param>
-/// <param name="Weight">How much of it is used.</param>
+/// <param name="Weight">Weight of the adapter.</param>
 internal sealed record AdapterChoice(string Folder, double Weight)
 {
-    /// <summary>Reads DIR or DIR=NUMBER; a folder whose own name ends so is a folder.</summary>
+    /// <summary>Parses DIR or DIR=NUMBER; an existing folder whose name contains = is a folder.</summary>
     internal static AdapterChoice Parse(string text)
     {
         var equals = text.LastIndexOf('=');

@@ -2,13 +2,14 @@ using System.CommandLine;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>Options with a few possible values, whatever their capitals; a dtype may be given by another of its names, and for another value the
-/// nearest is named.</summary>
+/// <summary>
+/// Options with a fixed set of values, ignoring case; dtypes have aliases. The error message for another value suggests the closest one.
+/// </summary>
 internal static class Choices
 {
     private static readonly string[][] s_sameDtype = [["float32", "f32", "fp32", "float"], ["bfloat16", "bf16"], ["float16", "f16", "fp16", "half"]];
 
-    /// <summary>Lets an option have only some values.</summary>
+    /// <summary>Restricts an option to some values.</summary>
     internal static Option<T> OnlyFrom<T>(this Option<T> option, params string[] possible)
         where T : class?
     {
@@ -18,7 +19,7 @@ internal static class Choices
         {
             foreach (var token in result.Tokens.Where(t => !possible.Contains(Canonical(t.Value, possible))))
             {
-                result.AddError($"{option.Name}: '{token.Value}' is not possible; possible are {string.Join(", ", possible)}.{Spelling.DidYouMean(token.Value, possible)}");
+                result.AddError($"{option.Name}: '{token.Value}' is not a valid value; valid values are {string.Join(", ", possible)}.{Spelling.DidYouMean(token.Value, possible)}");
             }
         });
         return option;

@@ -3,12 +3,14 @@ using System.CommandLine.Parsing;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>What is wrong with a command line, in this program's words: misspelt commands and options with the nearest, values before what
-/// depends on them.</summary>
+/// <summary>
+/// Error messages for a command line: unknown commands and options with the closest known one; invalid values before errors that follow
+/// from them.
+/// </summary>
 internal static class CommandErrors
 {
-    /// <summary>The errors; none where the command line is right.</summary>
-    /// <param name="result">The command line, parsed.</param>
+    /// <summary>The errors; empty for a valid command line.</summary>
+    /// <param name="result">The parsed command line.</param>
     /// <param name="arguments">The command line.</param>
     internal static IReadOnlyList<string> Of(ParseResult result, IReadOnlyList<string> arguments)
     {
@@ -18,7 +20,7 @@ internal static class CommandErrors
             return slips;
         }
 
-        // What a command makes of its options together hides what is wrong with one of them, and means little until that is right.
+        // Errors about combinations of options are shown only if each option is valid on its own.
         var together = result.Errors.Select(static e => e.Message).ToList();
         result.CommandResult.Command.Validators.Clear();
         result = result.RootCommandResult.Command.Parse(arguments);
@@ -63,14 +65,14 @@ internal static class CommandErrors
     private static string? Value(ParseError error) => error.SymbolResult switch
     {
         OptionResult { Tokens.Count: > 0 } or ArgumentResult { Tokens.Count: > 0 } => error.Message,
-        OptionResult { Implicit: false } option => $"{option.Option.Name} wants a value{(option.Option.HelpName is { } name ? $", {name}" : "")}.",
+        OptionResult { Implicit: false } option => $"{option.Option.Name} needs a value{(option.Option.HelpName is { } name ? $", {name}" : "")}.",
         _ => null,
     };
 
     private static IEnumerable<string> Slips(CommandResult given, IReadOnlyList<string> unmatched)
     {
         var command = given.Command;
-        // Options that follow a command that there is not are no options of the outer one.
+        // Options after an unknown command do not belong to the outer command.
         if (command.Subcommands.Count > 0 && unmatched is [var first, ..] && !IsOption(first))
         {
             yield return NoCommand(given, first);
@@ -84,18 +86,18 @@ internal static class CommandErrors
             yield return $"{token}: {Called(given)} has no such option.{Instead(command, Spelling.DidYouMean(token.Split('=')[0], names))}";
         }
 
-        // What follows an option that is not known may be its value.
+        // The token after an unknown option may be its value.
         foreach (var token in wrong ? [] : unmatched.Take(1))
         {
             yield return command.Subcommands.Count > 0
                 ? NoCommand(given, token)
-                : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes options alone" : "")}.";
+                : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes only options" : "")}.";
         }
     }
 
-    // Other trainers take their settings as options.
+    // Other trainers take settings as options.
     private static string Instead(Command command, string nearest) => nearest.Length == 0 && command.Arguments.Any(static a => a.HelpName == "key=value")
-        ? " A setting of the YAML file is given without dashes, such as training.max_steps=10."
+        ? " Settings of the YAML file are given without dashes, such as training.max_steps=10."
         : nearest;
 
     private static string NoCommand(CommandResult given, string token) =>

@@ -4,10 +4,10 @@ using OpenWeights.Tune.Cli.Commands;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>The commands, a line for each.</summary>
+/// <summary>The commands.</summary>
 internal static class CommandLine
 {
-    internal static readonly Option<bool> Verbose = new("--verbose") { Description = "Show where an error came from.", Recursive = true };
+    internal static readonly Option<bool> Verbose = new("--verbose") { Description = "Show the stack trace of an error.", Recursive = true };
 
     private static readonly List<(string Name, Func<Command> Create)> s_commands =
     [
@@ -30,13 +30,13 @@ internal static class CommandLine
         ("doctor", DoctorCommand.Create),
     ];
 
-    /// <summary>All commands, for whoever wants to look at them.</summary>
+    /// <summary>All commands, for tests of the documentation.</summary>
     internal static RootCommand All() => Root(null);
 
-    /// <summary>Runs the program and gives its exit code.</summary>
+    /// <summary>Runs the program and returns its exit code.</summary>
     internal static int Run(string[] arguments)
     {
-        // A command may be written with capitals.
+        // Commands are case-insensitive.
         if (arguments.Length > 0 && s_commands.FirstOrDefault(c => c.Name.Equals(arguments[0], StringComparison.OrdinalIgnoreCase)).Name is { } name)
         {
             arguments = [name, .. arguments[1..]];
@@ -45,7 +45,7 @@ internal static class CommandLine
         var result = Root(arguments.FirstOrDefault()).Parse(arguments);
         if (result.Errors.Count > 0 && result.CommandResult.Command.Subcommands.Count > 0 && result.UnmatchedTokens.Count == 0)
         {
-            // What is missing is a command, and the help lists them.
+            // A command is missing; the help lists the commands.
             _ = result.RootCommandResult.Command.Parse([.. Path(result.CommandResult).Split(' ', StringSplitOptions.RemoveEmptyEntries), "--help"]).Invoke(new InvocationConfiguration { Output = Console.Error });
             return ExitCode.Usage;
         }
@@ -57,7 +57,7 @@ internal static class CommandLine
                 Console.Error.WriteLine($"error: {error}");
             }
 
-            Console.Error.WriteLine($"Run `owt{Path(result.CommandResult)} --help` to see what is possible.");
+            Console.Error.WriteLine($"Run `owt{Path(result.CommandResult)} --help` for help.");
             return ExitCode.Usage;
         }
 
@@ -68,21 +68,22 @@ internal static class CommandLine
             result.CommandResult.Command.Name);
         if (signals.HasCome)
         {
-            // All is saved. What was stopped may still compute on threads of its own, and another signal may come while the program ends.
+            // Everything is saved. Cancelled work may still be running on other threads, and another signal may arrive while the program
+            // ends.
             ProcessEnd.AtOnce(code);
         }
 
         return code;
     }
 
-    // The names of the commands that were given, outermost first.
+    // Names of the given commands, outermost first.
     private static string Path(CommandResult given) =>
         given.Command is RootCommand ? "" : (given.Parent is CommandResult outer ? Path(outer) : "") + $" {given.Command.Name}";
 
-    // Making all commands' options takes longer than the rest of the start: where the first word is a command, it is the only one that is made.
+    // Creating all commands' options takes longer than the rest of startup, so only the command named first is created.
     private static RootCommand Root(string? first)
     {
-        var root = new RootCommand("Fine-tunes open-weight language models: a YAML file in, an adapter or a model out.");
+        var root = new RootCommand("Fine-tunes open-weight language models as described in a YAML file.");
         root.Options.Add(Verbose);
         var known = s_commands.Where(c => c.Name == first).ToList();
         foreach (var (_, create) in known.Count > 0 ? known : s_commands)

@@ -8,7 +8,7 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>Turns exceptions into a sentence on stderr and an exit code.</summary>
+/// <summary>Converts exceptions to one sentence on stderr and an exit code.</summary>
 internal static class Failures
 {
     internal static int Report(Func<int> work, bool verbose, string command = "")
@@ -35,7 +35,7 @@ internal static class Failures
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            var again = TorchFailure(e) is not null && ForgetProof() ? " Start again: scripts/owt then looks for a torch runtime that works here." : "";
+            var again = TorchFailure(e) is not null && ForgetProof() ? " Run the command again: scripts/owt then searches for a torch runtime that works here." : "";
             Console.Error.WriteLine($"error: {Sentence(e, command)}{again}");
             Trace(e, verbose);
             return Code(e);
@@ -56,32 +56,33 @@ internal static class Failures
         ExternalException => $"torch: {FirstLine(e.Message)}",
         ArgumentException { ParamName: { } name } => e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal),
         InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
-        _ => $"{e.GetType().Name}: {e.Message} (this is a fault of the program; --verbose shows where)",
+        _ => $"{e.GetType().Name}: {e.Message} (this is a bug in the program; --verbose shows the stack trace)",
     };
 
-    // What the person in front of the command can change.
+    // Errors that the user can fix.
     private static string LessMemory(string command) => command switch
     {
         "train" or "estimate" =>
-            " Lower training.micro_batch_size and raise training.gradient_accumulation_steps as much, which --resume takes too; or set training.activation_checkpointing, or lower data.max_length. `owt estimate` tells what fits.",
-        "evaluate" => " Lower --batch-size, or hold the model in --quantization nf4.",
-        "generate" or "chat" or "score" => " Give less text at a time, or hold the model in --quantization nf4.",
+            " Lower training.micro_batch_size and raise training.gradient_accumulation_steps in proportion (also possible with --resume); or set training.activation_checkpointing, or lower data.max_length. `owt estimate` shows what fits.",
+        "evaluate" => " Lower --batch-size, or use --quantization nf4.",
+        "generate" or "chat" or "score" => " Use shorter or fewer texts, or --quantization nf4.",
         _ => "",
     };
 
-    // Torch that cannot be loaded: told by us, or, where something used torch before it was asked for, thrown by a static constructor of TorchSharp's or ours.
+    // Torch cannot be loaded: reported by our check, or by a static constructor if something used torch before the check.
     private static string? TorchFailure(Exception e) => e switch
     {
         TorchUnavailableException => e.Message,
         TypeInitializationException { InnerException: TypeInitializationException inner } => TorchFailure(inner),
         TypeInitializationException { InnerException: { } inner } failed when IsOfTorch(failed.TypeName) =>
-            $"torch cannot be loaded: {FirstLine(inner.Message)} `owt doctor` tells more.",
+            $"torch cannot be loaded: {FirstLine(inner.Message)} `owt doctor` shows more.",
         _ => null,
     };
 
     private static bool IsOfTorch(string type) => type.StartsWith("TorchSharp.", StringComparison.Ordinal) || type.StartsWith("OpenWeights.LibTorch.", StringComparison.Ordinal);
 
-    // scripts/owt starts without a look at torch as long as the file is there that tells what worked; without it, it looks again, and chooses again.
+    // scripts/owt skips its check of torch while the file of the last successful check exists; without the file it checks and selects
+    // again.
     private static bool ForgetProof()
     {
         try
@@ -94,7 +95,7 @@ internal static class Failures
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It stays, and the next start fails with the same sentence.
+            // The file stays, and the next start fails with the same message.
         }
 
         return false;

@@ -1,9 +1,9 @@
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>Texts that a command line gives; - is what comes on stdin, without its last line's end.</summary>
+/// <summary>Texts from the command line; - stands for stdin, without its final line break.</summary>
 internal static class InputText
 {
-    /// <summary>What stands for stdin, in the place of a text or a file.</summary>
+    /// <summary>Stands for stdin instead of a text or file.</summary>
     internal const string Stdin = "-";
 
     private static readonly Lazy<string> s_stdin = new(static () => Console.In.ReadToEnd());
@@ -11,7 +11,7 @@ internal static class InputText
     /// <summary>All of stdin.</summary>
     internal static string All => s_stdin.Value;
 
-    /// <summary>The text that is meant.</summary>
+    /// <summary>Resolves a text.</summary>
     internal static string Of(string given) => given != Stdin ? given
         : All.EndsWith("\r\n", StringComparison.Ordinal) ? All[..^2]
         : All.EndsWith('\n') ? All[..^1]

@@ -10,7 +10,7 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>A model that a command works with: loaded, with its adapters on, and its tokenizer when one is asked for.</summary>
+/// <summary>A loaded model for a command, with its adapters, and its tokenizer when needed.</summary>
 internal sealed class ModelSession : IDisposable
 {
     /// <summary>What to say of a model whose results are NaN or infinite.</summary>
@@ -40,14 +40,14 @@ internal sealed class ModelSession : IDisposable
             _ = Adapters.Load(choice.Folder, choice.Folder, Warn, anyBase);
             if (choice.Weight == 0)
             {
-                Warn($"{choice.Folder}: with a weight of 0 the adapter changes nothing.");
+                Warn($"{choice.Folder}: with a weight of 0 the adapter has no effect.");
             }
         }
 
         Adapters.Use([.. choices.Select(static c => (c.Folder, c.Weight))]);
     }
 
-    /// <summary>The chat template that an adapter brings along, or one with the values that were asked for; null for the model's.</summary>
+    /// <summary>The chat template of an adapter, or one with the given variables; null for the model's.</summary>
     internal string? ChatTemplate { get; }
 
     internal LoadedModel Loaded { get; }
@@ -58,7 +58,7 @@ internal sealed class ModelSession : IDisposable
 
     internal Tokenizer Tokenizer => _tokenizer.Value;
 
-    /// <summary>The folder or file to read the tokenizer of a model from, and the chat template that a run has in the place of the model's.</summary>
+    /// <summary>The folder or file of a model's tokenizer, and the chat template that a run uses instead of the model's.</summary>
     internal static (string Path, string? ChatTemplate) FindTokenizer(string model)
     {
         (model, var adapter) = ModelPath.WithAdapter(model);

@@ -5,11 +5,13 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>Lets ~ be the home folder wherever a path is wanted, also where a shell leaves it, as in --model=~/m; a ~ that is none is refused.
-/// What is a path is told by its name in the help: DIR, FILE, PATH, or a name with an ending.</summary>
+/// <summary>
+/// Expands ~ in all path arguments, also where a shell does not, as in --model=~/m, and rejects other uses of ~. Paths are recognized by
+/// their name in the help: DIR, FILE, PATH, or a name with an extension.
+/// </summary>
 internal static partial class PathArguments
 {
-    /// <summary>Prepares a command and those below it.</summary>
+    /// <summary>Prepares a command and its subcommands.</summary>
     internal static void Prepare(Command command)
     {
         foreach (var option in command.Options)

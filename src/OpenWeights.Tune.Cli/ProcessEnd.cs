@@ -3,19 +3,19 @@ using System.Runtime.InteropServices;
 namespace OpenWeights.Tune.Cli;
 
 /// <summary>
-/// Ends the process at once, whatever its threads are at. Environment.Exit runs the end of every native library, which takes memory away
-/// from under threads that still compute with it: now and then that is a segmentation fault in place of the exit code.
+/// Ends the process immediately. Environment.Exit runs the exit handlers of native libraries, which free memory that other threads
+/// still use: occasionally that causes a segmentation fault instead of the exit code.
 /// </summary>
 internal static unsafe partial class ProcessEnd
 {
     private const int Input = 0;
     private const int Immediately = 0;
 
-    // More than the largest structure of terminal settings of any system.
+    // Larger than the terminal settings structure of any system.
     private static readonly byte[] s_terminal = new byte[512];
     private static bool s_hasTerminal;
 
-    /// <summary>Remembers the settings of the terminal as the program found them.</summary>
+    /// <summary>Saves the terminal settings at startup.</summary>
     internal static void RememberTerminal()
     {
         if (!OperatingSystem.IsWindows())
@@ -27,7 +27,7 @@ internal static unsafe partial class ProcessEnd
         }
     }
 
-    /// <summary>Gives the terminal back and ends the process. What was written to a file and flushed stays; nothing else is done.</summary>
+    /// <summary>Restores the terminal and ends the process. Flushed files are kept; nothing else is done.</summary>
     /// <param name="code">The exit code.</param>
     internal static void AtOnce(int code)
     {

@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace OpenWeights.Tune.Cli;
 
-/// <summary>Ctrl-C and SIGTERM: once asks the work to finish what it is at and save, twice means now.</summary>
+/// <summary>
+/// Handles Ctrl-C and SIGTERM: the first asks the program to finish the current step and save, the second stops it immediately.
+/// </summary>
 internal sealed class Signals : IDisposable
 {
     private static readonly CancellationTokenSource s_stop = new();
@@ -15,16 +17,16 @@ internal sealed class Signals : IDisposable
         _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle)];
     }
 
-    /// <summary>Is cancelled by the first signal.</summary>
+    /// <summary>Cancelled by the first signal.</summary>
     internal static CancellationToken Stop => s_stop.Token;
 
-    /// <summary>Whether a signal has come.</summary>
+    /// <summary>Whether a signal was received.</summary>
     internal bool HasCome => Volatile.Read(ref _received) > 0;
 
-    /// <summary>What the first signal is answered with: what the work does next.</summary>
+    /// <summary>Message shown after the first signal: what the program does next.</summary>
     internal static string Answer { get; set; } = "stopping";
 
-    /// <summary>Takes Ctrl-C for itself, where it gives true; null for nobody.</summary>
+    /// <summary>Handles Ctrl-C instead if it returns true; null for none.</summary>
     internal static Func<bool>? Interrupted { get; set; }
 
     public void Dispose()
@@ -49,8 +51,8 @@ internal sealed class Signals : IDisposable
             ProcessEnd.AtOnce(ExitCode.Stopped);
         }
 
-        // On a terminal the live line stands where this would go.
-        Console.Error.WriteLine($"{(Console.IsErrorRedirected ? "" : "\n")}{Answer}; once more stops at once.");
+        // Avoids overwriting the updating line on a terminal.
+        Console.Error.WriteLine($"{(Console.IsErrorRedirected ? "" : "\n")}{Answer}; press again to stop immediately.");
         s_stop.Cancel();
     }
 }

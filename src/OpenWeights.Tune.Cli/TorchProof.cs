@@ -4,14 +4,14 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Cli;
 
 /// <summary>
-/// What scripts/owt asks before it chooses a torch runtime: that it loads and multiplies. The libraries that were loaded for it are written
-/// down, so that the script sees when one of them has changed since.
+/// Checks for scripts/owt that a torch runtime loads and computes. The loaded libraries are listed, so that the script detects
+/// changes to them.
 /// </summary>
 internal static class TorchProof
 {
-    /// <summary>Proves the torch of this program and writes the files of its libraries, a line each.</summary>
+    /// <summary>Checks this program's torch and writes the files of its libraries, one per line.</summary>
     /// <param name="file">The file to write.</param>
-    /// <exception cref="TorchUnavailableException">It cannot be loaded, does not fit, or computes wrongly.</exception>
+    /// <exception cref="TorchUnavailableException">Torch cannot be loaded, has an unsupported version, or computes wrongly.</exception>
     internal static void Write(string file)
     {
         TorchSupplier.Require();

@@ -1,17 +1,17 @@
 namespace OpenWeights.Tune;
 
-/// <summary>Guesses what a mistyped word was to be.</summary>
+/// <summary>Suggests corrections of misspelled words.</summary>
 public static class Spelling
 {
-    /// <summary>The nearest of the possible words, if one is near enough; capitals count for nothing.</summary>
-    /// <param name="word">What was written.</param>
-    /// <param name="possible">What is possible.</param>
+    /// <summary>The closest of the known words, ignoring case; null if none is close enough.</summary>
+    /// <param name="word">The word.</param>
+    /// <param name="possible">The known words.</param>
     public static string? Nearest(string word, IEnumerable<string> possible)
     {
         ArgumentNullException.ThrowIfNull(word);
         ArgumentNullException.ThrowIfNull(possible);
 
-        // Most of a word, from its start, is meant to be it.
+        // A prefix that is most of a known word is taken as that word.
         bool Begins(string p) => 2 * word.Length >= p.Length && word.Length > 2 && p.StartsWith(word, StringComparison.OrdinalIgnoreCase);
         return possible.Select(p => (Word: p, Distance: Begins(p) ? 0 : Distance(word.ToUpperInvariant(), p.ToUpperInvariant())))
             .Where(p => p.Distance <= Math.Max(1, Math.Min(word.Length, p.Word.Length) / 3))
@@ -20,12 +20,12 @@ public static class Spelling
             .FirstOrDefault();
     }
 
-    /// <summary>A question that names the nearest of the possible words, with a space before it; nothing where none is near.</summary>
-    /// <param name="word">What was written.</param>
-    /// <param name="possible">What is possible.</param>
+    /// <summary>A question that suggests the closest known word, with a leading space; empty if none is close.</summary>
+    /// <param name="word">The word.</param>
+    /// <param name="possible">The known words.</param>
     public static string DidYouMean(string word, IEnumerable<string> possible) => Nearest(word, possible) is { } nearest ? $" Did you mean {nearest}?" : "";
 
-    // Edits, with a swap of neighbours counting as one (Damerau and Levenshtein, optimal string alignment).
+    // Edit distance, with a transposition counting as one (optimal string alignment; Damerau and Levenshtein).
     private static int Distance(string a, string b)
     {
         var d = new int[a.Length + 1, b.Length + 1];

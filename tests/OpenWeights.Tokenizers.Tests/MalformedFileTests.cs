@@ -33,7 +33,7 @@ public sealed class MalformedFileTests
     [TestCase("""{"added_tokens": [{"id": 5, "content": "<|end|>"}]}""", "added_tokens[0].id: the token \"<|end|>\" has the id 5 here, but 0 before")]
     [TestCase("""{"added_tokens": [{"id": 5, "content": "new"}]}""", "added_tokens[0].id: the id 5 of the token \"new\" belongs to another token")]
     [TestCase("""{"added_tokens": [{"id": 900, "content": "new"}]}""", "added_tokens[0].id: the ids have a hole")]
-    [TestCase("""{"model.type": "Neural"}""", "model.type: the model \"Neural\" is not known")]
+    [TestCase("""{"model.type": "Neural"}""", "model.type: the model \"Neural\" is not supported")]
     [TestCase("""{"model.dropout": 0.1}""", "model.dropout")]
     [TestCase("""{"model.vocab": {"a": 0, "b": 0}, "model.merges": []}""", "model.vocab: the id 0 belongs to two tokens, \"a\" and \"b\"")]
     [TestCase("""{"model.vocab": {"a": -1}, "model.merges": []}""", "model.vocab: the id -1")]

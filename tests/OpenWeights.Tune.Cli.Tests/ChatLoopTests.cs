@@ -92,7 +92,7 @@ public sealed class ChatLoopTests
         adapters.Use();
         Assert.That(answers[1], Is.EqualTo(Answer("<|im_start|>user\nfive<|im_end|>\n<|im_start|>assistant\n")), "without it the base answers");
         Assert.That((answers[0], answers[2]), Is.EqualTo((answers[2], answers[0])).And.Not.EqualTo((answers[1], answers[1])));
-        Assert.That(_notes.ToString(), Does.Contain("loud (on)").And.Contains("there is no adapter other"));
+        Assert.That(_notes.ToString(), Does.Contain("loud (on)").And.Contains("no adapter is named other"));
     }
 
     [Test]

@@ -39,21 +39,21 @@ public sealed class CommandLineTests
     [TestCase("bench trian", "Did you mean train?")]
     [TestCase("train --resum x.yaml", "--resum: owt train has no such option. Did you mean --resume?")]
     [TestCase("train x.yaml --dryrun", "Did you mean --dry-run?")]
-    [TestCase("train x.yaml --max-steps 4", "--max-steps: owt train has no such option. A setting of the YAML file is given without dashes, such as training.max_steps=10.")]
+    [TestCase("train x.yaml --max-steps 4", "--max-steps: owt train has no such option. Settings of the YAML file are given without dashes, such as training.max_steps=10.")]
     [TestCase("generate --model m --promt x", "--promt: owt generate has no such option. Did you mean --prompt?")]
-    [TestCase("export --format onnx", "--format: 'onnx' is not possible; possible are peft, merged, gguf, gguf-lora.")]
+    [TestCase("export --format onnx", "--format: 'onnx' is not a valid value; valid values are peft, merged, gguf, gguf-lora.")]
     [TestCase("export --format mergd --model m --output o", "Did you mean merged?")]
     [TestCase("export --format gguf --dtype Q4_K --model m --output o", "Did you mean q4_k_m?")]
     [TestCase("generate --model m --prompt x --dtype bfloat15", "Did you mean bfloat16?")]
     [TestCase("evaluate --model m --data d --train-on asistant", "Did you mean assistant?")]
     [TestCase("init --family lama --output o", "Did you mean llama?")]
-    [TestCase("generate --prompt x", "--model DIR is missing: the base model")]
+    [TestCase("generate --prompt x", "--model DIR is missing: base model")]
     [TestCase("train", "CONFIG.yaml is missing: the run's YAML file.")]
-    [TestCase("generate --model m --prompt x --device gpu", "--device: 'gpu' is not possible; possible are auto, cpu, cuda and cuda:N. Did you mean cuda?")]
+    [TestCase("generate --model m --prompt x --device gpu", "--device: 'gpu' is not a valid value; valid values are auto, cpu, cuda and cuda:N. Did you mean cuda?")]
     [TestCase("generate --model m --prompt x --device gpu:1", "Did you mean cuda:1?")]
     [TestCase("generate --model m --prompt x --device mps", "Of GPUs only NVIDIA's are supported.")]
     [TestCase("train x.yaml --resume --overwrite", "--resume and --overwrite contradict each other")]
-    [TestCase("inspect runs/~/x", "a folder of that name is refused")]
+    [TestCase("inspect runs/~/x", "only at the start of a path, for the home folder")]
     public void A_slip_is_answered_with_the_nearest_and_nothing_else(string line, string told)
     {
         var error = Owt.Run(".", 1, line.Split(' ')).Error;
@@ -62,9 +62,9 @@ public sealed class CommandLineTests
         Assert.That(error.Split('\n').Count(static l => l.StartsWith("error: ", StringComparison.Ordinal)), Is.LessThanOrEqualTo(3));
     }
 
-    [TestCase("rows.jsonl", "`owt data preview` shows rows")]
-    [TestCase("mine.yaml", "inspect does not know files of this kind")]
-    [TestCase(".", "this folder holds neither a model")]
+    [TestCase("rows.jsonl", "use `owt data preview` for rows")]
+    [TestCase("mine.yaml", "unknown file type")]
+    [TestCase(".", "this folder contains neither a model")]
     public void Inspect_says_what_it_does_not_know(string path, string told)
     {
         using var folder = new TemporaryFolder();
@@ -109,7 +109,7 @@ public sealed class CommandLineTests
         using var folder = new TemporaryFolder();
         folder.Write("there", "mine");
         folder.Write("axolotl.yml", "base_model: m\ndatasets: [ { path: rows.jsonl } ]\nsequence_len: 8\n");
-        Assert.That(Owt.Run(folder.Root, 1, line.Split(' ')).Error, Does.Contain("error: --output: there exists already"));
+        Assert.That(Owt.Run(folder.Root, 1, line.Split(' ')).Error, Does.Contain("error: --output: there already exists"));
         Assert.That(File.ReadAllText(folder.At("there")), Is.EqualTo("mine"));
     }
 

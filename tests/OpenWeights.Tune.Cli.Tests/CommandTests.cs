@@ -109,7 +109,7 @@ public sealed class CommandTests
         using var work = new TemporaryFolder();
         Owt.Run(work.Root, 0, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter");
         Assert.That(File.ReadAllBytes(work.At("adapter", "adapter_model.safetensors")), Is.EqualTo(File.ReadAllBytes(Path.Combine(golden, "adapter_model.safetensors"))));
-        Assert.That(Owt.Run(work.Root, 1, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter").Error, Does.Contain("exists already"));
+        Assert.That(Owt.Run(work.Root, 1, "export", "--format", "peft", "--model", SharedFiles.Require("goldens", "reference", "llama"), "--adapter", golden, "--output", "adapter").Error, Does.Contain("already exists"));
     }
 
     [Test]
@@ -125,7 +125,7 @@ public sealed class CommandTests
         var together = Sum(["--model", reference, .. mix]);
         Assert.That(Sum(["--model", "merged"]), Is.EqualTo(together).Within(1e-4));
         Assert.That(Sum(["--model", reference, "--adapter", a]), Is.Not.EqualTo(together).Within(1e-2));
-        Assert.That(Owt.Run(work.Root, 1, ["export", "--format", "peft", "--model", reference, .. mix, "--output", "adapter"]).Error, Does.Contain("one adapter"));
+        Assert.That(Owt.Run(work.Root, 1, ["export", "--format", "peft", "--model", reference, .. mix, "--output", "adapter"]).Error, Does.Contain("a single unscaled adapter"));
         Assert.That(Owt.Run(work.Root, 1, "score", "--model", reference, "--adapter", a, "--adapter", $"{a}=2", "--input", "input.jsonl").Error, Does.Contain("given twice"));
 
         double Sum(string[] arguments) => Owt.Run(work.Root, 0, ["score", .. arguments, "--input", "input.jsonl"]).Json[0]["sum_logprob"]!.GetValue<double>();
@@ -235,7 +235,7 @@ public sealed class CommandTests
         File.WriteAllText(work.At("texts.json"), new JsonArray(rendered).ToJsonString());
         var tokens = Owt.Run(work.Root, 0, "tokenize", "--tokenizer", "new model", "--input", "texts.json").Json[0];
         Assert.That(json["input_ids"]!.ToJsonString(), Is.EqualTo(tokens["ids"]!.ToJsonString()));
-        Assert.That(Owt.Run(work.Root, 1, "init", "--output", "new model").Error, Does.Contain("exists already"));
+        Assert.That(Owt.Run(work.Root, 1, "init", "--output", "new model").Error, Does.Contain("already exists"));
     }
 
     [Test]

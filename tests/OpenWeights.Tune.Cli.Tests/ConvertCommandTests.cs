@@ -18,11 +18,11 @@ public sealed class ConvertCommandTests
         }
 
         var convert = Owt.Run(work.Root, 0, "convert", "axolotl.yml", "--output", "mine.yaml");
-        Assert.That(convert.Error, Does.Contain("flash_attention: attention never keeps a score matrix"));
-        Assert.That(File.ReadAllText(work.At("mine.yaml")), Does.Contain("r: 4").And.Contains("# Not taken over:"));
+        Assert.That(convert.Error, Does.Contain("flash_attention: attention never stores the score matrix"));
+        Assert.That(File.ReadAllText(work.At("mine.yaml")), Does.Contain("r: 4").And.Contains("# Not converted:"));
         Owt.Run(work.Root, 0, "validate", "mine.yaml", "data.train.0.format=tokenized");
-        Assert.That(Owt.Run(work.Root, 1, "convert", "axolotl.yml", "--output", "mine.yaml").Error, Does.Contain("exists already"));
+        Assert.That(Owt.Run(work.Root, 1, "convert", "axolotl.yml", "--output", "mine.yaml").Error, Does.Contain("already exists"));
         Assert.That(Owt.Run(work.Root, 0, "convert", "axolotl.yml").Output, Does.Contain("micro_batch_size: 2"));
-        Assert.That(Owt.Run(work.Root, 1, "convert", "train.yaml").Error, Does.Contain("a config of this program already"));
+        Assert.That(Owt.Run(work.Root, 1, "convert", "train.yaml").Error, Does.Contain("already a config of this program"));
     }
 }

@@ -83,15 +83,15 @@ public sealed class ExportComparisonTests
         var longRow = Chat(string.Concat(Enumerable.Repeat("May 5 ", 200)), "five");
         var (told, warned, results) = Compare(folder, new OwnReader(written.Model, written.Folder), longRow, Chat("May", "five"), longRow, """{"messages": [{"role": "user", "content": "May"}]}""");
         Assert.That(told, Does.Contain("compared on 1 rows").And.Match(@"base +\d+\.\d{4}  \d of 1 "));
-        Assert.That(told, Does.Match(@"2 rows are left out: longer than the 256 tokens that the model takes \(max_position_embeddings in its config\.json\) \(.*rows\.jsonl.*1 has [\d,]+\)"));
-        Assert.That(told, Does.Match(@"1 row is left out: there is no message of the assistant"));
+        Assert.That(told, Does.Match(@"2 rows are left out: longer than the model's context of 256 tokens \(max_position_embeddings in its config\.json\) \(.*rows\.jsonl.*1 has [\d,]+\)"));
+        Assert.That(told, Does.Match(@"1 row is left out: there is no assistant message"));
         Assert.That(warned, Is.Empty);
         Assert.That(results[0]!["left_out"]!.AsArray(), Has.Count.EqualTo(3));
 
         var comparison = ExportComparison.Of([_work.Write("long.jsonl", longRow)], [], 10)!;
         comparison.Add("base", new OwnReader(written.Model, written.Folder));
         Assert.That(comparison.HasRows, Is.False);
-        Assert.That(Printed(comparison).Warned, Does.Contain("answers are not compared").And.Contain("1 row is left out: longer than the 256 tokens"));
+        Assert.That(Printed(comparison).Warned, Does.Contain("answers are not compared").And.Contain("1 row is left out: longer than the model's context of 256 tokens"));
     }
 
     private static string Chat(string question, string answer) => new JsonObject { ["messages"] = new JsonArray(Message("user", question), Message("assistant", answer)) }.ToJsonString();

@@ -18,7 +18,7 @@ public sealed class FailuresTests
         var (code, error) = Report(s_torchSharps, verbose: false);
         Assert.That(code, Is.EqualTo(ExitCode.Failed));
         Assert.That(error.TrimEnd().Split('\n'), Has.Length.EqualTo(1));
-        Assert.That(error, Does.StartWith("error: torch cannot be loaded: ").And.Contain("libtorch-cpu-linux-x64").And.Not.Contain("LoadNativeBackend").And.Not.Contain("fault of the program"));
+        Assert.That(error, Does.StartWith("error: torch cannot be loaded: ").And.Contain("libtorch-cpu-linux-x64").And.Not.Contain("LoadNativeBackend").And.Not.Contain("bug in the program"));
         Assert.That(Report(new TypeInitializationException("OpenWeights.Tune.Something", s_torchSharps), verbose: false).Error, Is.EqualTo(error), "also where a type of ours was made first");
         Assert.That(Report(s_torchSharps, verbose: true).Error, Does.Contain("LoadNativeBackend"));
     }
@@ -26,7 +26,7 @@ public sealed class FailuresTests
     [Test]
     public void Other_types_that_fail_to_start_are_faults_of_the_program()
     {
-        Assert.That(Report(new TypeInitializationException("OpenWeights.Tune.Something", new InvalidOperationException("no")), verbose: false).Error, Does.Contain("fault of the program"));
+        Assert.That(Report(new TypeInitializationException("OpenWeights.Tune.Something", new InvalidOperationException("no")), verbose: false).Error, Does.Contain("bug in the program"));
     }
 
     [Test]
@@ -40,7 +40,7 @@ public sealed class FailuresTests
         {
             _ = Report(new InvalidDataException("a bad file"), verbose: false);
             Assert.That(File.Exists(proof), Is.True);
-            Assert.That(Report(new TorchUnavailableException("gone. Do this."), verbose: false).Error.TrimEnd(), Does.StartWith("error: gone. Do this. Start again: "));
+            Assert.That(Report(new TorchUnavailableException("gone. Do this."), verbose: false).Error.TrimEnd(), Does.StartWith("error: gone. Do this. Run the command again: "));
             Assert.That(File.Exists(proof), Is.False);
             Assert.That(Report(new TorchUnavailableException("gone. Do this."), verbose: false).Error.TrimEnd(), Is.EqualTo("error: gone. Do this."), "started without the scripts");
         }

@@ -56,8 +56,8 @@ public sealed class HubTests
             data: { train: [ { path: rows.jsonl } ] }
             """);
         var validate = Owt.RunInShell(work.Root, $"{Environment(work, "http")} \"$@\"", 0, "validate", "train.yaml");
-        Assert.That(validate.Error, Does.Contain("no folder my-models/tiny here").And.Contains("would download"));
-        Assert.That(validate.Output, Does.Contain("rows are not checked"));
+        Assert.That(validate.Error, Does.Contain("no folder my-models/tiny exists").And.Contains("will download"));
+        Assert.That(validate.Output, Does.Contain("rows and memory were not checked"));
     }
 
     [TestCase(false)]

@@ -51,8 +51,8 @@ public sealed class MemoryTests
             string[] settings = ["training.micro_batch_size=2000"];
             var shell = $"echo $$ > {group}/cgroup.procs && exec \"$@\"";
             var refused = Owt.RunInShell(work.Root, shell, 1, ["train", "large.yaml", .. settings]);
-            Assert.That(refused.Error, Does.Contain("the 500 MiB that the control group").And.Contain("training.micro_batch_size="));
-            Assert.That(Owt.RunInShell(work.Root, shell, 0, "doctor").Output, Does.Contain("control group of this process may hold 500 MiB"));
+            Assert.That(refused.Error, Does.Contain("the 500 MiB limit of this process's control group").And.Contain("training.micro_batch_size="));
+            Assert.That(Owt.RunInShell(work.Root, shell, 0, "doctor").Output, Does.Contain("control group of this process is limited to 500 MiB"));
         }
         finally
         {

@@ -55,21 +55,21 @@ public sealed class TorchRuntimeTests
     [Test]
     public void Without_any_libtorch_one_sentence_tells_what_to_do()
     {
-        Refused(null, "libtorch_cpu.so is not there", "LIBTORCH", "OWT_TORCH=system");
-        Refused(_folder.Root, "LIBTORCH is", "there is no lib/libtorch_cpu.so");
+        Refused(null, "libtorch_cpu.so was not found", "LIBTORCH", "OWT_TORCH=system");
+        Refused(_folder.Root, "LIBTORCH is", "does not contain lib/libtorch_cpu.so");
     }
 
     [Test]
     public void A_libtorch_whose_operators_mean_something_else_is_refused_before_the_first_of_them()
     {
-        Refused(Doctored("2, 13, 0"), "is 2.13.0", "over 2.10 to 2.12 alone", "OWT_TORCH=system");
-        Refused(Doctored("2, 9, 1"), "is 2.9.1", "over 2.10 to 2.12 alone");
+        Refused(Doctored("2, 13, 0"), "is version 2.13.0", "only with 2.10 to 2.12", "OWT_TORCH=system");
+        Refused(Doctored("2, 9, 1"), "is version 2.9.1", "only with 2.10 to 2.12");
     }
 
     [Test]
     public void A_libtorch_that_does_not_tell_its_version_is_too_old()
     {
-        Refused(Compiled("int nothing(void) { return 0; }"), "does not tell its version", "older than 2.9");
+        Refused(Compiled("int nothing(void) { return 0; }"), "does not report its version", "older than 2.9");
     }
 
     [Test]
@@ -80,7 +80,7 @@ public sealed class TorchRuntimeTests
             Assert.Ignore("no libtorch of the distribution is installed");
         }
 
-        Refused("/usr", "is 1.", "over 2.10 to 2.12 alone");
+        Refused("/usr", "is version 1.", "only with 2.10 to 2.12");
     }
 
     [Test]
@@ -98,9 +98,9 @@ public sealed class TorchRuntimeTests
         _ = RandomAccess.Read(whole, bytes, 0);
         whole.Dispose();
         File.WriteAllBytes(part, bytes);
-        Refused(torch, "libtorch_cpu.so is cut off");
+        Refused(torch, "libtorch_cpu.so is truncated");
         File.Delete(Path.Combine(_program, "libLibTorchSharp.so"));
-        Refused(PyTorch(), "TorchSharp's library libLibTorchSharp.so is not there");
+        Refused(PyTorch(), "TorchSharp's library libLibTorchSharp.so was not found");
     }
 
     private static string TorchSharpsLibrary() =>

@@ -105,5 +105,5 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
 
     private InvalidDataException Wrong(string key, string wanted, object value) =>
-        Error(key, $"{wanted} is wanted, not {(value is Array array ? $"an array of {array.Length}" : value)}.");
+        Error(key, $"{wanted} is expected, not {(value is Array array ? $"an array of {array.Length}" : value)}.");
 }

@@ -90,7 +90,7 @@ internal static class GgufTokenizer
     private static JsonObject ByteLevel(GgufMetadata metadata, IReadOnlyList<string> tokens, IReadOnlyList<int> types)
     {
         var pre = metadata.Text("tokenizer.ggml.pre") ?? "default";
-        var split = SplitPatterns.PreTokenizer(pre) ?? throw metadata.Error("tokenizer.ggml.pre", $"the way '{pre}' of splitting text is not known here.");
+        var split = SplitPatterns.PreTokenizer(pre) ?? throw metadata.Error("tokenizer.ggml.pre", $"the pre-tokenizer '{pre}' is not supported.");
         var vocabulary = new JsonObject();
         var added = new JsonArray();
         for (var id = 0; id < tokens.Count; id++)
@@ -141,7 +141,7 @@ internal static class GgufTokenizer
         };
     }
 
-    /// <summary>What stands before and after a text.</summary>
+    /// <summary>The post-processor: tokens added before and after a text.</summary>
     private static JsonObject Around(GgufMetadata metadata, IReadOnlyList<string> tokens)
     {
         int? Added(string name) => metadata.Flag($"tokenizer.ggml.add_{name}_token") == true && Id(metadata, name) is { } id && id < tokens.Count ? id : null;

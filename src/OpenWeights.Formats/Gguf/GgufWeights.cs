@@ -6,8 +6,8 @@ using OpenWeights.Formats.Safetensors;
 namespace OpenWeights.Formats.Gguf;
 
 /// <summary>
-/// The weights of a GGUF file as a Hugging Face checkpoint of its family has them: the same names, rows in the same order, norms
-/// without the added 1. Half-precision tensors keep their type; quantised ones are read as float32.
+/// The weights of a GGUF file under the names of a Hugging Face checkpoint of its family, with rows in the same order and norms
+/// without the added 1. Half-precision tensors keep their type; quantized ones are read as float32.
 /// </summary>
 public sealed class GgufWeights : IWeightFile
 {
@@ -27,7 +27,7 @@ public sealed class GgufWeights : IWeightFile
         {
             if (!family.TryToHuggingFace(tensor.Name, out var name))
             {
-                throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no tensor {Wording.Quote(tensor.Name)} that is known here.");
+                throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no known tensor {Wording.Quote(tensor.Name)}.");
             }
 
             Add(tensor, name);
@@ -74,7 +74,7 @@ public sealed class GgufWeights : IWeightFile
         var entry = this.GetTensor(name);
         PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
 
-        // A vector whose elements trade places is a matrix of one column.
+        // A vector whose elements are permuted is treated as a matrix of one column.
         var (_, tensor, firstRow) = byName[name];
         var rowLength = tensor.Shape.Count == 1 ? 1 : tensor.RowLength;
         var size = entry.DType.BitSize() / 8;
@@ -93,7 +93,7 @@ public sealed class GgufWeights : IWeightFile
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();
 
-    // A tensor that holds the matrices of experts is as many tensors of a checkpoint.
+    // A tensor of stacked experts corresponds to one checkpoint tensor per expert.
     private void Add(GgufTensorInfo tensor, string name)
     {
         var type = tensor.Type switch
@@ -108,7 +108,7 @@ public sealed class GgufWeights : IWeightFile
             throw new InvalidDataException($"{file.Location}: the tensor {tensor} is {(isStack ? "no stack of" : "not one")} matrices; {Wording.DamagedAdvice}");
         }
 
-        // A matrix of one row has lost that dimension.
+        // A matrix of one row is stored without that dimension.
         IReadOnlyList<long> shape = isStack ? [.. tensor.Shape.Skip(1)] : tensor.Shape.Count == 1 && GgufFamily.IsRouter(tensor.Name) ? [1, tensor.Shape[0]] : tensor.Shape;
         var count = isStack ? tensor.Shape[0] : 1;
         for (var i = 0; i < count; i++)
@@ -122,7 +122,7 @@ public sealed class GgufWeights : IWeightFile
         }
     }
 
-    /// <summary>The row of the file that holds a row of the checkpoint: pairs go back to halves.</summary>
+    /// <summary>The row of the file for a row of the checkpoint: from interleaved to split-half layout.</summary>
     private long StoredRow(string name, long row, long rows)
     {
         var paired = family.PairedHeads(name, heads, keyValueHeads);

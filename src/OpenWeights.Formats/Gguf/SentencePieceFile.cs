@@ -3,8 +3,11 @@ using System.Text;
 
 namespace OpenWeights.Formats.Gguf;
 
-/// <summary>Puts the tokens of a GGUF file of kind llama into a SentencePiece model
-/// (<see href="https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto"/>), whose BPE is what llama.cpp runs on them.</summary>
+/// <summary>
+/// Stores the tokens of a GGUF file of kind llama in a SentencePiece model
+/// (<see href="https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto"/>), whose BPE is what llama.cpp uses for
+/// them.
+/// </summary>
 internal static class SentencePieceFile
 {
     private const int Control = 3;
@@ -19,7 +22,7 @@ internal static class SentencePieceFile
             throw metadata.Error("tokenizer.ggml.scores", $"there are {scores.Count} scores for {tokens.Count} tokens.");
         }
 
-        // Rows that only fill the embedding up are no tokens.
+        // Padding rows of the embedding are not tokens.
         var count = tokens.Count;
         while (count > 0 && types[count - 1] == Unused)
         {

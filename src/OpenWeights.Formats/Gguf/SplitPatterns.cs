@@ -3,8 +3,8 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Formats.Gguf;
 
 /// <summary>
-/// The ways of splitting text before byte-level merging that have a name in llama.cpp
-/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>), as tokenizer.json says them.
+/// Pre-tokenizers of byte-level BPE that have a name in llama.cpp
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>), as represented in tokenizer.json.
 /// </summary>
 public static class SplitPatterns
 {
@@ -17,11 +17,11 @@ public static class SplitPatterns
     /// <summary>Mistral's Tekken pattern: words end where capitals begin.</summary>
     public const string Tekken = @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-    /// <summary>Whether this pre-tokenizer's model takes a whole word that is a token as it is, without merging.</summary>
+    /// <summary>Whether this pre-tokenizer's model keeps a whole word that is a token without merging (ignore_merges).</summary>
     /// <param name="name">llama.cpp's name.</param>
     public static bool IgnoresMerges(string name) => name is "llama-bpe" or "llama3" or "llama-v3" or "tekken";
 
-    /// <summary>A tokenizer.json's pre_tokenizer for a name of llama.cpp; null where it is not known here.</summary>
+    /// <summary>The pre_tokenizer section of a tokenizer.json for llama.cpp's name; null if unknown.</summary>
     /// <param name="name">llama.cpp's name.</param>
     public static JsonObject? PreTokenizer(string name) => name switch
     {
@@ -34,7 +34,7 @@ public static class SplitPatterns
     };
 
     /// <summary>A byte-level step.</summary>
-    /// <param name="usePattern">Whether it splits by GPT-2's pattern too.</param>
+    /// <param name="usePattern">Whether it also splits with GPT-2's pattern.</param>
     internal static JsonObject Bytes(bool usePattern) => new() { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = true, ["use_regex"] = usePattern };
 
     private static JsonObject Split(string pattern) => new()

@@ -37,7 +37,7 @@ public sealed class AdapterFolder
     public static string? Find(string path) => RunPlaces.Of(path, "adapter").FirstOrDefault(IsAdapter);
 
     /// <summary>Opens an adapter folder, or the one within a training run's folder or a checkpoint, and reads its config. The tensors are
-    /// not looked at.</summary>
+    /// not read.</summary>
     /// <param name="path">The folder.</param>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
     /// <exception cref="FileNotFoundException">The folder has no adapter_config.json.</exception>

@@ -60,7 +60,7 @@ public sealed class ModelFolder
     /// <summary>The names of the licence, notice and use-policy files that are there.</summary>
     public IReadOnlyList<string> LicenseFiles { get; }
 
-    /// <summary>Opens a model folder: reads the configs and looks which files are there. The weights are not looked at.</summary>
+    /// <summary>Opens a model folder: reads the configs and finds the other files. The weights are not read.</summary>
     /// <param name="path">The folder.</param>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
     /// <exception cref="FileNotFoundException">The folder has no config.json.</exception>

@@ -34,9 +34,9 @@ public sealed class ConfigJson
     /// <exception cref="InvalidDataException">It is missing or something else.</exception>
     public double Number(string key, double? fallback = null) => json[key] switch
     {
-        null => fallback ?? throw Error(key, "this setting is missing; a number is wanted."),
+        null => fallback ?? throw Error(key, "this setting is missing; a number is expected."),
         JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
-        var other => throw Error(key, $"a number is wanted, not {other.ToJsonString()}."),
+        var other => throw Error(key, $"a number is expected, not {other.ToJsonString()}."),
     };
 
     /// <summary>A whole number above zero.</summary>
@@ -48,7 +48,7 @@ public sealed class ConfigJson
         var value = Number(key, fallback);
         return value is >= 1 and <= int.MaxValue && value == Math.Floor(value)
             ? (int)value
-            : throw Error(key, string.Create(CultureInfo.InvariantCulture, $"a whole number above zero is wanted, not {value}."));
+            : throw Error(key, string.Create(CultureInfo.InvariantCulture, $"a whole number above zero is expected, not {value}."));
     }
 
     /// <summary>True or false; false where there is none.</summary>

@@ -11,7 +11,7 @@ public static class JsonFile
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
 
     /// <summary>Reads a file that holds one JSON object. Keys keep the file's order, numbers their spelling; a UTF-8 byte order
-    /// mark is passed over.</summary>
+    /// mark is skipped.</summary>
     /// <param name="path">The file.</param>
     /// <returns>The object; changing it changes nothing on disk.</returns>
     /// <exception cref="FileNotFoundException">There is no such file.</exception>

@@ -49,7 +49,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <summary>The size of all tensors together, in bytes.</summary>
     public long ByteLength => tensors.Sum(tensor => tensor.ByteLength);
 
-    /// <summary>Names of tensors that lie in a shard but that the index does not name. They are not in <see cref="Tensors"/>;
+    /// <summary>Names of tensors that a shard contains but the index does not name. They are not in <see cref="Tensors"/>;
     /// worth a warning.</summary>
     public IReadOnlyList<string> UnindexedTensors { get; }
 

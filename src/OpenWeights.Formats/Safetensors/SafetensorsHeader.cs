@@ -4,7 +4,7 @@ using Microsoft.Win32.SafeHandles;
 namespace OpenWeights.Formats.Safetensors;
 
 /// <summary>
-/// Reads and checks a file's header completely: after this every tensor's bytes are known to lie in the file, side by side, each as
+/// Reads and checks a file's header completely: afterwards all tensors are known to be contiguous in the file, each as
 /// long as dtype and shape say, with nothing between, before or behind them. The rules are those of the reference implementation
 /// (<see href="https://github.com/huggingface/safetensors/blob/main/safetensors/src/tensor.rs"/>); beyond it, a name that occurs
 /// twice is refused.

@@ -19,7 +19,7 @@ public sealed class TensorEntry
     /// <summary>The element type.</summary>
     public DType DType { get; }
 
-    /// <summary>The dimensions, outermost first; empty for a scalar. Elements lie in C order.</summary>
+    /// <summary>The dimensions, outermost first; empty for a scalar. Elements are in C order.</summary>
     public IReadOnlyList<long> Shape { get; }
 
     /// <summary>Whether the file holds the values quantised; <see cref="DType"/> is then the type that they are read as.</summary>

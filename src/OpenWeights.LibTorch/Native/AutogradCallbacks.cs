@@ -7,8 +7,8 @@ using System.Text;
 namespace OpenWeights.LibTorch.Native;
 
 /// <summary>
-/// What libtorch's graph calls when it reaches a function written in C#. An exception inside is kept, and thrown again where backward
-/// was called, instead of crossing native frames: its number travels in the text of the native error, through whichever thread.
+/// Called by libtorch's graph for functions written in C#. An exception is stored, and rethrown where backward
+/// was called, instead of crossing native frames: its number is passed in the text of the native error, on any thread.
 /// </summary>
 internal static unsafe class AutogradCallbacks
 {
@@ -21,7 +21,7 @@ internal static unsafe class AutogradCallbacks
 
     internal static delegate* unmanaged<nint, void> Release => &ReleaseContext;
 
-    /// <summary>Throws the exception of a C# backward that a native error tells of, if it tells of one.</summary>
+    /// <summary>Rethrows the exception of a C# backward that a native error refers to, if any.</summary>
     internal static void Rethrow(string error)
     {
         if (error.StartsWith(Mark, StringComparison.Ordinal)
@@ -63,6 +63,8 @@ internal static unsafe class AutogradCallbacks
 /// <summary>A node of the autograd graph whose backward is written in C#.</summary>
 internal interface IManagedNode
 {
-    /// <summary>Takes over the handles of the gradients and gives owned handles (or zero) of the gradients of its tensor inputs.</summary>
+    /// <summary>
+    /// Takes ownership of the gradients' handles, and returns owned handles (or zero) of the gradients of its tensor inputs.
+    /// </summary>
     void Backward(ReadOnlySpan<nint> gradients, Span<nint> results);
 }

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace OpenWeights.LibTorch.Native;
 
-/// <summary>One argument or result of an operator, as owt_value lies in memory.</summary>
+/// <summary>One argument or result of an operator, with the memory layout of owt_value.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct NativeValue
 {
@@ -12,7 +12,7 @@ internal struct NativeValue
     public long Count;
 }
 
-/// <summary>What an owt_value holds (owt_kind).</summary>
+/// <summary>The type of an owt_value (owt_kind).</summary>
 internal enum ValueKind
 {
     None = 0,
@@ -27,7 +27,7 @@ internal enum ValueKind
     Generator = 9,
 }
 
-/// <summary>What is asked of a tensor in one call (owt_info).</summary>
+/// <summary>Tensor properties queried in one call (owt_info).</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct NativeTensorInfo
 {

@@ -18,7 +18,7 @@ internal static unsafe class Op
     /// <summary>Whether this libtorch has the operator.</summary>
     internal static bool Exists(string name) => Find(name) != 0;
 
-    /// <summary>Runs an operator that gives one tensor.</summary>
+    /// <summary>Runs an operator that returns one tensor.</summary>
     internal static torch.Tensor Tensor(string name, params ReadOnlySpan<Arg> arguments)
     {
         NativeValue result;
@@ -26,7 +26,7 @@ internal static unsafe class Op
         return new torch.Tensor((nint)result.Bits);
     }
 
-    /// <summary>Runs an operator that changes its first argument in place, and gives that argument back.</summary>
+    /// <summary>Runs an operator that modifies its first argument in place, and returns that argument.</summary>
     internal static torch.Tensor InPlace(string name, params ReadOnlySpan<Arg> arguments)
     {
         NativeValue result;
@@ -39,7 +39,7 @@ internal static unsafe class Op
         return (torch.Tensor)arguments[0].Reference!;
     }
 
-    /// <summary>Runs an operator that gives two tensors.</summary>
+    /// <summary>Runs an operator that returns two tensors.</summary>
     internal static (torch.Tensor, torch.Tensor) Pair(string name, params ReadOnlySpan<Arg> arguments)
     {
         var results = stackalloc NativeValue[2];
@@ -47,7 +47,7 @@ internal static unsafe class Op
         return (new torch.Tensor((nint)results[0].Bits), new torch.Tensor((nint)results[1].Bits));
     }
 
-    /// <summary>Runs an operator that gives three tensors.</summary>
+    /// <summary>Runs an operator that returns three tensors.</summary>
     internal static (torch.Tensor, torch.Tensor, torch.Tensor) Triple(string name, params ReadOnlySpan<Arg> arguments)
     {
         var results = stackalloc NativeValue[3];
@@ -55,7 +55,7 @@ internal static unsafe class Op
         return (new torch.Tensor((nint)results[0].Bits), new torch.Tensor((nint)results[1].Bits), new torch.Tensor((nint)results[2].Bits));
     }
 
-    /// <summary>Runs an operator that gives a list of tensors.</summary>
+    /// <summary>Runs an operator that returns a list of tensors.</summary>
     internal static torch.Tensor[] Tensors(string name, params ReadOnlySpan<Arg> arguments)
     {
         NativeValue result;
@@ -70,7 +70,7 @@ internal static unsafe class Op
         return tensors;
     }
 
-    /// <summary>Runs an operator that gives a number or a truth value.</summary>
+    /// <summary>Runs an operator that returns a number or a Boolean.</summary>
     internal static Scalar Scalar(string name, params ReadOnlySpan<Arg> arguments)
     {
         NativeValue result;
@@ -78,7 +78,7 @@ internal static unsafe class Op
         return new Scalar(result.Kind, result.Bits);
     }
 
-    // Found operators lie where the hash of the name's reference says; two names in one place only push each other out.
+    // A cache indexed by the hash of the name's reference; two names in one slot replace each other.
     private static nint Find(string name)
     {
         ref var place = ref s_found[RuntimeHelpers.GetHashCode(name) % Places];

@@ -3,9 +3,9 @@ using System.Runtime.InteropServices;
 namespace OpenWeights.LibTorch.Native;
 
 /// <summary>
-/// Empty libraries in the place of those that a distribution's libtorch names and takes nothing from (OpenCV and FFmpeg, with the 250 libraries
-/// that come with them on Debian): half of the time that loading takes, and 70 MB. The loader takes a library that is in the process already
-/// for one of the same name. native/build.sh finds out which ones, and proves that nothing lacks a symbol without them.
+/// Empty libraries that replace those a distribution's libtorch links but does not use (OpenCV and FFmpeg, with the 250 libraries
+/// they depend on in Debian): half of the loading time, and 70 MB. The loader uses an already loaded library of the same name.
+/// native/build.sh determines them, and verifies that no symbol is missing without them.
 /// </summary>
 internal sealed partial class StandIns : IDisposable
 {
@@ -18,10 +18,12 @@ internal sealed partial class StandIns : IDisposable
     {
     }
 
-    /// <summary>The names of the libraries that are stood in for.</summary>
+    /// <summary>Names of the replaced libraries.</summary>
     internal IReadOnlyList<string> Names => _names;
 
-    /// <summary>Loads the empty libraries of a folder, but for those whose real one is in the process already; none where OWT_WHOLE_LIBTORCH is set.</summary>
+    /// <summary>
+    /// Loads the empty libraries of a folder, except those whose real library is already loaded; none if OWT_WHOLE_LIBTORCH is set.
+    /// </summary>
     internal static StandIns Load(string folder)
     {
         var standIns = new StandIns();
@@ -48,7 +50,7 @@ internal sealed partial class StandIns : IDisposable
         return standIns;
     }
 
-    /// <summary>Lets go of them: those that a library has been tied to stay.</summary>
+    /// <summary>Releases them; those that a library is linked to stay loaded.</summary>
     public void Dispose()
     {
         _handles.ForEach(static handle => _ = dlclose(handle));

@@ -1,6 +1,6 @@
 namespace TorchSharp;
 
-/// <summary>Owns the tensors that are made on its thread while it is the innermost, and disposes them with itself.</summary>
+/// <summary>Owns the tensors created on its thread while it is the innermost scope, and disposes them when it is disposed.</summary>
 public sealed class DisposeScope : IDisposable
 {
     private readonly DisposeScopeManager _manager;
@@ -135,7 +135,7 @@ public sealed class DisposeScope : IDisposable
 
     internal void Include(torch.Tensor tensor) => _ = _disposables.Add(tensor);
 
-    /// <summary>Forgets a tensor that is being disposed, or whose handle another wrapper takes over.</summary>
+    /// <summary>Removes a tensor that is being disposed, or whose handle another wrapper takes over.</summary>
     internal void Forget(torch.Tensor tensor) => _ = _disposables.Remove(tensor);
 
     private DisposeScope Open()

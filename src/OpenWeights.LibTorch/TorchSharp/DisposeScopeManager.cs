@@ -60,7 +60,7 @@ public class DisposeScopeManager
     }
 }
 
-/// <summary>Counts of what became of the tensors that a thread made.</summary>
+/// <summary>Statistics of the tensors created on a thread.</summary>
 public class LifetimeStatistics
 {
     public long CreatedOutsideScopeCount { get; internal set; }

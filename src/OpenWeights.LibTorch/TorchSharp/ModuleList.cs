@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace TorchSharp.Modules;
 
-/// <summary>Modules in order, named by their numbers.</summary>
+/// <summary>A list of modules, named by their indexes.</summary>
 public class ModuleList<T> : torch.nn.Module, IList<T>
     where T : torch.nn.Module
 {
@@ -51,7 +51,7 @@ public class ModuleList<T> : torch.nn.Module, IList<T>
     }
 }
 
-/// <summary>A tensor that a module counts among its parameters. It takes the place, and the dispose scope, of the tensor given.</summary>
+/// <summary>A tensor registered as a parameter of its module. It takes over the given tensor and its dispose scope.</summary>
 public class Parameter : Tensor
 {
     public Parameter(Tensor data, bool requires_grad = true)

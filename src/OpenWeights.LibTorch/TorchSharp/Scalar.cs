@@ -2,7 +2,7 @@ using OpenWeights.LibTorch.Native;
 
 namespace TorchSharp;
 
-/// <summary>A number that takes part in tensor arithmetic without deciding its type.</summary>
+/// <summary>A number used in tensor arithmetic without determining the result's type.</summary>
 public sealed class Scalar : IDisposable
 {
     internal Scalar(ValueKind kind, long bits)
@@ -32,7 +32,7 @@ public sealed class Scalar : IDisposable
     public static implicit operator Scalar(double value) => new(ValueKind.Double, BitConverter.DoubleToInt64Bits(value));
     public static implicit operator Scalar(bool value) => new(ValueKind.Bool, value ? 1 : 0);
 
-    /// <summary>Nothing native is held here; in TorchSharp a scalar is native, so it is disposed there.</summary>
+    /// <summary>Does nothing here; in TorchSharp a scalar is native and must be disposed.</summary>
     public void Dispose()
     {
     }

@@ -6,7 +6,7 @@ public static partial class torch
 {
     public static unsafe partial class autograd
     {
-        /// <summary>What a custom function keeps from its forward for its backward.</summary>
+        /// <summary>What a custom function saves in forward for backward.</summary>
         public class AutogradContext : IDisposable
         {
             private readonly Dictionary<string, object> _data = [];
@@ -30,7 +30,7 @@ public static partial class torch
             public void save_data(string key, object value) => _data[key] = value;
             public object get_data(string key) => _data.TryGetValue(key, out var value) ? value : default!;
 
-            /// <summary>The tensors that forward saved, as new wrappers.</summary>
+            /// <summary>The tensors saved by forward, as new wrappers.</summary>
             public List<Tensor> get_saved_variables()
             {
                 long count = SavedCount;
@@ -55,7 +55,7 @@ public static partial class torch
                 _data.Clear();
             }
 
-            /// <summary>Hands what is to be saved over to the graph, which lets go of it when its backward has run.</summary>
+            /// <summary>Transfers the saved tensors to the graph, which releases them after backward.</summary>
             internal void Attach(nint node)
             {
                 _node = NativeMethods.owt_node_weak(node);

@@ -7,7 +7,7 @@ public static partial class torch
 {
     public static partial class autograd
     {
-        /// <summary>An operation whose derivative is written in C#.</summary>
+        /// <summary>An operation with a derivative written in C#.</summary>
         public abstract unsafe class Function<T>
             where T : Function<T>, new()
         {
@@ -40,7 +40,7 @@ public static partial class torch
                 {
                     outputs = Instance.Forward(context, vars);
 
-                    // An output that is an input would become its own ancestor.
+                    // An output that is also an input would become its own ancestor.
                     outputs = [.. outputs.Select(o => inputs.Any(i => i.Handle == o.Handle) ? o.alias() : o)];
                 }
 
@@ -56,10 +56,10 @@ public static partial class torch
 
             internal abstract List<Tensor> Backward(AutogradContext context, List<Tensor> gradients);
 
-            /// <summary>The function's place in the graph: it lives as long as the graph holds it.</summary>
+            /// <summary>The function's node in the graph, which keeps it alive.</summary>
             private sealed class Node(AutogradContext context, int[] slots, List<Tensor> outputs) : IManagedNode
             {
-                // What a gradient that did not arrive is filled up from: shape, dtype and device of the output.
+                // Shape, dtype and device of each output, to create missing gradients.
                 private readonly (long[] Shape, ScalarType DType, Device Device)[] _outputs =
                     [.. outputs.Select(static o => (o.shape, o.dtype, o.device))];
 

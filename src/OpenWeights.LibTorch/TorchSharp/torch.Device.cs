@@ -4,7 +4,7 @@ namespace TorchSharp;
 
 public static partial class torch
 {
-    /// <summary>Where a tensor lies: "cpu", "cuda" or "cuda:1".</summary>
+    /// <summary>The device of a tensor: "cpu", "cuda" or "cuda:1".</summary>
     public class Device
     {
         public Device(string description)
@@ -17,7 +17,7 @@ public static partial class torch
                 "cuda" => DeviceType.CUDA,
                 "mps" => DeviceType.MPS,
                 "meta" => DeviceType.META,
-                _ => throw new ArgumentException($"'{description}' is no device; use cpu, cuda or cuda:N."),
+                _ => throw new ArgumentException($"'{description}' is not a device; use cpu, cuda or cuda:N."),
             };
             index = parts.Length > 1 && int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var number)
                 ? number

@@ -10,7 +10,7 @@ public static partial class torch
 
     public static class random
     {
-        /// <summary>Seeds the generator of the CPU, and that one alone.</summary>
+        /// <summary>Seeds the CPU generator only.</summary>
         public static Generator manual_seed(long seed) => Generator.Default.manual_seed(seed);
         public static Tensor get_rng_state() => Generator.Default.get_state();
         public static void set_rng_state(Tensor new_state) => Generator.Default.set_state(new_state);
@@ -39,7 +39,7 @@ public static partial class torch
         }
     }
 
-    /// <summary>The state that random numbers come from.</summary>
+    /// <summary>The state of a random number generator.</summary>
     public unsafe class Generator : IDisposable
     {
         private nint _handle;
@@ -70,7 +70,7 @@ public static partial class torch
 
         ~Generator() => Dispose(false);
 
-        /// <summary>The generator of the CPU, as a new wrapper: disposing one leaves the generator alone.</summary>
+        /// <summary>The CPU generator, as a new wrapper: disposing it does not affect the generator.</summary>
         public static Generator Default => new();
 
         public Device device { get; }

@@ -34,7 +34,7 @@ public static partial class torch
             }
         }
 
-        /// <summary>The gradient, as a new wrapper at each reading, or null.</summary>
+        /// <summary>The gradient, as a new wrapper at each access, or null.</summary>
         public Tensor? grad
         {
             get
@@ -53,7 +53,7 @@ public static partial class torch
             }
         }
 
-        /// <summary>A live view of the memory of a contiguous CPU tensor of at most 2 GiB.</summary>
+        /// <summary>A view of the memory of a contiguous CPU tensor of at most 2 GiB.</summary>
         public Span<byte> bytes
         {
             get
@@ -144,7 +144,7 @@ public static partial class torch
             return sizes;
         }
 
-        // A wrapper that is not kept alive may be finalized, and its tensor freed, while native code still looks at it.
+        // A wrapper that is not kept alive may be finalized, and its tensor freed, while native code uses it.
         private bool Asked(int answer)
         {
             GC.KeepAlive(this);

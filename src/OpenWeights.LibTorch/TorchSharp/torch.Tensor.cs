@@ -4,7 +4,7 @@ namespace TorchSharp;
 
 public static partial class torch
 {
-    /// <summary>A tensor of libtorch. It is native memory: dispose it, or make it inside a dispose scope.</summary>
+    /// <summary>A libtorch tensor. It is native memory: dispose it, or create it inside a dispose scope.</summary>
     public partial class Tensor : IDisposable
     {
         private static long s_totalCount;
@@ -15,7 +15,7 @@ public static partial class torch
             _handle = handle;
             if (handle == 0)
             {
-                // The undefined tensor: a gradient that there is none of. It owns nothing.
+                // The undefined tensor, for a missing gradient. It owns nothing.
                 GC.SuppressFinalize(this);
                 return;
             }
@@ -47,7 +47,7 @@ public static partial class torch
 
         internal DisposeScope? OwningDisposeScope { get; set; }
 
-        /// <summary>Whether the shapes and all the values are equal.</summary>
+        /// <summary>Whether shapes and all values are equal.</summary>
         public bool Equals(Tensor target) => Op.Scalar("aten::equal", this, target).ToBoolean();
         public override bool Equals(object? obj) => obj is Tensor other && Equals(other);
         public override int GetHashCode() => base.GetHashCode();
@@ -100,7 +100,7 @@ public static partial class torch
             return this;
         }
 
-        /// <summary>Takes the native tensor out of this wrapper, which is empty afterwards.</summary>
+        /// <summary>Removes the native tensor from this wrapper, which is then empty.</summary>
         internal nint TakeHandle(out DisposeScope? scope)
         {
             scope = OwningDisposeScope;
@@ -113,7 +113,7 @@ public static partial class torch
             return handle;
         }
 
-        /// <summary>An owned handle of the same native tensor, for the graph to take over.</summary>
+        /// <summary>An owned handle of the same native tensor, for the graph.</summary>
         internal nint RetainHandle()
         {
             NativeMethods.owt_retain(Handle);

@@ -2,7 +2,7 @@ using OpenWeights.LibTorch.Native;
 
 namespace TorchSharp;
 
-/// <summary>TorchSharp's entry point, here over an installed libtorch: the part of its surface that OpenWeights.Tune stands on.</summary>
+/// <summary>TorchSharp's entry point, implemented with an installed libtorch: the part of its API that OpenWeights.Tune uses.</summary>
 public static partial class torch
 {
     public enum RoundingMode

@@ -8,7 +8,7 @@ public static partial class torch
 {
     public static partial class nn
     {
-        /// <summary>A part of a model: named parameters, buffers and parts of its own.</summary>
+        /// <summary>A part of a model: named parameters, buffers and submodules.</summary>
         public class Module : IDisposable
         {
             private readonly List<(string Name, Module Module)> _modules = [];

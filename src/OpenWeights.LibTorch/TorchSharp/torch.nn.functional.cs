@@ -26,14 +26,16 @@ public static partial class torch
                 Tensor input, Tensor target, Tensor? weight = null, long ignore_index = -100, Reduction reduction = Reduction.Mean, double label_smoothing = 0) =>
                 Op.Tensor("aten::cross_entropy_loss", input, target, weight, (long)reduction, ignore_index, label_smoothing);
 
-            /// <summary>Attention of [batch, heads, tokens, head_dim] tensors; a bool mask is true where a query may look.</summary>
+            /// <summary>
+            /// Attention of [batch, heads, tokens, head_dim] tensors; a bool mask is true where a query may attend to a key.
+            /// </summary>
             public static Tensor scaled_dot_product_attention(
                 Tensor query, Tensor key, Tensor value, Tensor? attn_mask = null, double p = 0, bool is_casual = false) =>
                 Op.Exists("aten::scaled_dot_product_attention")
                     ? Op.Tensor("aten::scaled_dot_product_attention", query, key, value, attn_mask, p, is_casual)
                     : ComposedAttention(query, key, value, attn_mask, p, is_casual);
 
-            // For a libtorch older than 2.0, which has no such operator: the definition that its documentation gives.
+            // For libtorch before 2.0, which lacks the operator: the definition in its documentation.
             private static Tensor ComposedAttention(Tensor query, Tensor key, Tensor value, Tensor? mask, double p, bool causal)
             {
                 if (causal && mask is not null)
@@ -53,7 +55,7 @@ public static partial class torch
                     scores = mask.dtype == ScalarType.Bool ? scores.masked_fill(mask.logical_not(), double.NegativeInfinity) : scores + mask;
                 }
 
-                // As the operator does it: scores of low precision are turned into weights in float32.
+                // As in the operator: low-precision scores are converted to weights in float32.
                 var low = query.dtype is ScalarType.BFloat16 or ScalarType.Float16;
                 var weights = low ? scores.softmax(-1, ScalarType.Float32).to(query.dtype) : scores.softmax(-1);
                 return dropout(weights, p, p > 0).matmul(value).MoveToOuterDisposeScope();

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>A step of decoding. What it holds per decoding lies in the stage that it makes.</summary>
+/// <summary>A step of decoding. State of one decoding is held in the stage that it creates.</summary>
 internal abstract class TokenDecoder
 {
     /// <summary>Makes a stage that hands what it makes on to the next one.</summary>

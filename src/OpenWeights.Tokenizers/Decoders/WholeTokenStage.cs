@@ -2,7 +2,7 @@ using System.Text;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>A stage that looks at whole tokens: parts are put together first.</summary>
+/// <summary>A stage that processes whole tokens: parts are joined first.</summary>
 internal abstract class WholeTokenStage(DecodeStage next) : DecodeStage
 {
     private readonly StringBuilder _parts = new();

@@ -6,7 +6,7 @@ internal static class AddedTokenReader
     /// <summary>Reads the tokens.</summary>
     /// <param name="section">The file's <c>added_tokens</c>.</param>
     /// <param name="vocabulary">The model's tokens.</param>
-    /// <param name="settings">What lies beside the file.</param>
+    /// <param name="settings">Settings from the files beside it.</param>
     public static List<AddedToken> Read(JsonSection section, Vocabulary vocabulary, TokenizerSettings settings)
     {
         var tokens = new List<AddedToken>();
@@ -31,7 +31,7 @@ internal static class AddedTokenReader
     /// <summary>The tokens, and those that only tokenizer_config.json has.</summary>
     /// <param name="tokens">The tokens that the tokenizer's own file has.</param>
     /// <param name="vocabulary">The model's tokens.</param>
-    /// <param name="settings">What lies beside the file.</param>
+    /// <param name="settings">Settings from the files beside it.</param>
     /// <param name="file">The file's name, for messages.</param>
     public static List<AddedToken> WithSettings(List<AddedToken> tokens, Vocabulary vocabulary, TokenizerSettings settings, string file)
     {

@@ -15,7 +15,7 @@ internal static class ModelReader
             "Unigram" => ReadUnigram(model, json),
             "WordPiece" => ReadWordPiece(model),
             "WordLevel" => ReadWordLevel(model),
-            _ => throw model.Error("type", $"the model \"{type}\" is not known; BPE, Unigram, WordPiece and WordLevel are."),
+            _ => throw model.Error("type", $"the model \"{type}\" is not supported; BPE, Unigram, WordPiece and WordLevel are."),
         };
     }
 

@@ -61,7 +61,7 @@ internal static class PreTokenizerReader
             null or "always" => PrependScheme.Always,
             "first" => PrependScheme.First,
             "never" => PrependScheme.Never,
-            var other => throw section["prepend_scheme"].Error($"\"{other}\" is not known; always, first and never are."),
+            var other => throw section["prepend_scheme"].Error($"\"{other}\" is not supported; always, first and never are."),
         };
         if (section["add_prefix_space"].FlagOrNull() == false)
         {
@@ -103,7 +103,7 @@ internal static class PreTokenizerReader
         var name = section.Text();
         return Enum.TryParse<SplitBehavior>(name, out var behavior) && Enum.IsDefined(behavior) && !char.IsAsciiDigit(name[0])
             ? behavior
-            : throw section.Error($"\"{name}\" is not known; {string.Join(", ", Enum.GetNames<SplitBehavior>())} are.");
+            : throw section.Error($"\"{name}\" is not supported; {string.Join(", ", Enum.GetNames<SplitBehavior>())} are.");
     }
 }
 

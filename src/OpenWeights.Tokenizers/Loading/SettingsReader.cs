@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>Reads what may lie beside a tokenizer: tokenizer_config.json, special_tokens_map.json, chat templates, config.json.</summary>
+/// <summary>Reads the files beside a tokenizer: tokenizer_config.json, special_tokens_map.json, chat templates, config.json.</summary>
 internal static class SettingsReader
 {
     private const string Config = "tokenizer_config.json";

@@ -53,7 +53,7 @@ internal static class TokenizerJsonReader
         JsonSection Section(string key) => sections.TryGetValue(key, out var section) ? section : new JsonSection(default, file, key);
         if (Section("version").TextOrNull() is { } version && version != "1.0")
         {
-            throw Section("version").Error($"version {version} is not known; 1.0 is.");
+            throw Section("version").Error($"version {version} is not supported; 1.0 is.");
         }
 
         var tokenModel = ModelReader.Read(model, bytes.Span);

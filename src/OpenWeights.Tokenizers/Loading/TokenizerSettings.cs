@@ -1,6 +1,9 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What lies beside a tokenizer: special tokens by name, chat templates, and the options that decide how files without a tokenizer.json are read.</summary>
+/// <summary>
+/// Settings from the files beside a tokenizer: special tokens by name, chat templates, and the options that decide how files without a
+/// tokenizer.json are read.
+/// </summary>
 internal sealed record TokenizerSettings
 {
     /// <summary>Special tokens by name.</summary>

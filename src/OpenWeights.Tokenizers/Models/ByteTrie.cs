@@ -1,6 +1,6 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>A trie over the UTF-8 of tokens, laid out breadth first from the sorted tokens: a node's children lie side by side.</summary>
+/// <summary>A trie over the UTF-8 of tokens, laid out breadth first from the sorted tokens: a node's children are adjacent.</summary>
 internal sealed class ByteTrie
 {
     private readonly byte[] _labels;

@@ -1,6 +1,8 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>The part of a tokenizer that turns a piece of text into tokens. Immutable once made; what changes lies in <see cref="EncodeState"/>.</summary>
+/// <summary>
+/// The part of a tokenizer that turns a piece of text into tokens. Immutable; mutable state is in <see cref="EncodeState"/>.
+/// </summary>
 internal abstract class TokenModel
 {
     /// <summary>The model's own tokens (without added ones).</summary>

@@ -5,7 +5,7 @@ using System.Text;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>Tokens and their ids, both ways. The tokens' UTF-8 lies in one array; looking one up allocates nothing.</summary>
+/// <summary>Tokens and their ids, both ways. The tokens' UTF-8 is stored in one array; a lookup allocates nothing.</summary>
 internal sealed class Vocabulary
 {
     /// <summary>Ids beyond this are a broken file rather than a large vocabulary.</summary>

@@ -4,7 +4,7 @@ namespace OpenWeights.Tokenizers;
 internal abstract class TextPattern
 {
     /// <summary>
-    /// Adds the matches and what lies between them, in order, covering the text. A match may be empty where the pattern can match
+    /// Adds the matches and the text between them, in order, covering the text. A match may be empty where the pattern can match
     /// nothing.
     /// </summary>
     public abstract void FindMatches(ReadOnlySpan<char> text, List<PatternMatch> matches);

@@ -61,5 +61,5 @@ internal sealed class PreTokenizedText
     }
 }
 
-/// <summary>A range of a piece, and whether the pattern matched it or it lies between matches.</summary>
+/// <summary>A range of a piece, and whether it is a match of the pattern or text between matches.</summary>
 internal readonly record struct PatternMatch(int Start, int End, bool IsMatch);

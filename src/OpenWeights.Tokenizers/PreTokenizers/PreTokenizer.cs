@@ -8,7 +8,7 @@ internal abstract class PreTokenizer
     /// <summary>Cuts every piece of the text.</summary>
     public abstract void Apply(PreTokenizedText text);
 
-    /// <summary>Whether the step looks at where in the input a piece began.</summary>
+    /// <summary>Whether the step depends on where in the input a piece began.</summary>
     public virtual bool NeedsAlignment => false;
 }
 

@@ -25,7 +25,7 @@ internal sealed class PreTokenizerPlan
     /// <summary>Whether the pieces are to be given to <see cref="TokenModel.TokenizeByteLevel"/>.</summary>
     public bool EndsByteLevel { get; }
 
-    /// <summary>Whether a step looks at where in the input a piece began.</summary>
+    /// <summary>Whether a step depends on where in the input a piece began.</summary>
     public bool NeedsAlignment { get; }
 
     /// <summary>Runs the steps.</summary>

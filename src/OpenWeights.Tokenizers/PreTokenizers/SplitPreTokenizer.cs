@@ -3,7 +3,7 @@ namespace OpenWeights.Tokenizers;
 /// <summary>"Split" and all its special cases: cuts at the matches of a pattern.</summary>
 /// <param name="pattern">What to look for.</param>
 /// <param name="behavior">What becomes of the matches.</param>
-/// <param name="invert">Whether what lies between matches counts as the delimiters.</param>
+/// <param name="invert">Whether the text between matches is the delimiter, instead of the matches.</param>
 internal sealed class SplitPreTokenizer(TextPattern pattern, SplitBehavior behavior, bool invert) : PreTokenizer
 {
     /// <summary>

@@ -32,7 +32,7 @@ public sealed class ChatTemplateInput
     /// <summary>More variables, such as <c>enable_thinking</c>: transformers' <c>chat_template_kwargs</c>. They go before special tokens.</summary>
     public JsonObject? Variables { get; init; }
 
-    /// <summary>The time that <c>strftime_now</c> tells; null for the clock's.</summary>
+    /// <summary>The time that <c>strftime_now</c> returns; null for the current time.</summary>
     public DateTimeOffset? Now { get; init; }
 
     /// <summary>The clock that is asked for the local time where <see cref="Now"/> is null.</summary>

@@ -35,7 +35,7 @@ public sealed class RenderedChat
     /// </summary>
     public string? MissingEnd { get; }
 
-    /// <summary>Sentences about the template that whoever trains on this text should see once; usually none.</summary>
+    /// <summary>Warnings about the template for training on this text; usually none.</summary>
     public IReadOnlyList<string> Warnings { get; }
 }
 

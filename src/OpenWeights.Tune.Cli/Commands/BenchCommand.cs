@@ -9,38 +9,38 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt bench.</summary>
+/// <summary>The command owt bench.</summary>
 internal static class BenchCommand
 {
     private static readonly Option<int> s_hidden = CommonOptions.Number("--hidden-size", "Width of the residual stream.", 512, 1);
     private static readonly Option<int> s_layers = CommonOptions.Number("--layers", "Number of layers.", 8, 1);
     private static readonly Option<int> s_heads = CommonOptions.Number("--heads", "Number of query heads.", 8, 1);
     private static readonly Option<int> s_keyValueHeads = CommonOptions.Number("--kv-heads", "Number of key/value heads.", 4, 1);
-    private static readonly Option<int> s_intermediate = CommonOptions.Number("--intermediate-size", "Width of the feed-forward's inner layer.", 1376, 1);
+    private static readonly Option<int> s_intermediate = CommonOptions.Number("--intermediate-size", "Width of the feed-forward hidden layer.", 1376, 1);
     private static readonly Option<int> s_vocabulary = CommonOptions.Number("--vocab-size", "Number of tokens.", 32000, 2);
     private static readonly Option<int> s_length = CommonOptions.Number("--seq-len", "Tokens of a row.", 512, 2);
     private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Rows of a step.", 4, 1);
     private static readonly Option<int> s_rank = CommonOptions.Number("--rank", "The adapter's rank.", 16, 1);
-    private static readonly Option<int> s_steps = CommonOptions.Number("--steps", "Steps that are measured, after two that are not.", 8, 1);
+    private static readonly Option<int> s_steps = CommonOptions.Number("--steps", "Number of measured steps, after two warmup steps.", 8, 1);
     private static readonly Option<string?> s_checkpointing = new("--checkpointing")
     {
-        Description = "Compute layers again in backward instead of keeping their activations: block (also without a value) or selective.",
+        Description = "Activation checkpointing: block (default if no value is given) or selective.",
         Arity = ArgumentArity.ZeroOrOne,
     };
     private static readonly Option<string> s_mode = new("--mode") { Description = "Train all weights (full) or an adapter on all linear layers (lora).", DefaultValueFactory = static _ => "lora" };
-    private static readonly Option<string> s_dtype = new("--dtype") { Description = "The dtype of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
-    private static readonly Option<string> s_stored = new("--stored") { Description = "The dtype of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
+    private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string> s_stored = new("--stored") { Description = "Data type of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
     private static readonly Option<int> s_megabytes = CommonOptions.Number("--megabytes", "The checkpoint's size in MiB.", 1024, 1);
-    private static readonly Option<string> s_folder = new("--folder") { Description = "The folder that the checkpoint is written to, and removed from again.", HelpName = "DIR", DefaultValueFactory = static _ => "bench-load" };
-    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "The tokenizer's folder or file.", HelpName = "DIR_OR_FILE", Required = true };
-    private static readonly Option<string> s_input = new("--input") { Description = "The file of rows, not compressed.", HelpName = "FILE", Required = true };
-    private static readonly Option<string> s_format = new("--format") { Description = "What a row looks like.", DefaultValueFactory = static _ => "auto" };
+    private static readonly Option<string> s_folder = new("--folder") { Description = "Folder for the checkpoint; deleted afterwards.", HelpName = "DIR", DefaultValueFactory = static _ => "bench-load" };
+    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "Folder or file of the tokenizer.", HelpName = "DIR_OR_FILE", Required = true };
+    private static readonly Option<string> s_input = new("--input") { Description = "Uncompressed file of rows.", HelpName = "FILE", Required = true };
+    private static readonly Option<string> s_format = new("--format") { Description = "Row format.", DefaultValueFactory = static _ => "auto" };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
-    /// <summary>All of them print JSON anyway; the option is there as everywhere.</summary>
-    internal static Option<bool> Json { get; } = new("--json") { Description = "Print JSON, as without it." };
+    /// <summary>Accepted for consistency; bench always prints JSON.</summary>
+    internal static Option<bool> Json { get; } = new("--json") { Description = "Print JSON (always on for this command)." };
 
-    /// <summary>The sizes of a model with random weights.</summary>
+    /// <summary>Sizes of a model with random weights.</summary>
     internal static List<Option> ShapeOptions => [s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary];
 
     internal static Command Create()
@@ -48,18 +48,18 @@ internal static class BenchCommand
         _ = s_mode.OnlyFrom("full", "lora");
         _ = s_dtype.OnlyFrom("float32", "bfloat16");
         _ = s_checkpointing.OnlyFrom("none", "block", "selective");
-        var train = new Command("train", "Times a training step of a Llama with random weights on random tokens; prints JSON.")
+        var train = new Command("train", "Measures training steps of a Llama with random weights on random tokens; prints JSON.")
         {
             s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device, Json,
         };
         train.SetAction(RunTraining);
         _ = s_stored.OnlyFrom("float32", "bfloat16", "float16");
-        var load = new Command("load", "Times loading a checkpoint with random weights against reading its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device, Json };
+        var load = new Command("load", "Compares the time to load a checkpoint with the time to read its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device, Json };
         load.SetAction(RunLoading);
         _ = s_format.OnlyFrom("auto", "chat", "instruction", "completion", "text", "preference", "tokenized");
-        var data = new Command("data", "Times the way from a file to token rows; prints JSON.") { s_tokenizer, s_input, s_format, Json };
+        var data = new Command("data", "Measures tokenizing a file of rows; prints JSON.") { s_tokenizer, s_input, s_format, Json };
         data.SetAction(RunData);
-        return new Command("bench", "Measures how fast this machine trains, generates, loads weights and makes tokens of text.") { train, BenchGenerateCommand.Create(), load, data };
+        return new Command("bench", "Measures the speed of training, generation, loading weights and tokenization on this machine.") { train, BenchGenerateCommand.Create(), load, data };
     }
 
     internal static ModelShape Shape(ParseResult arguments, int maxPositions) => new()

@@ -9,15 +9,15 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt bench generate.</summary>
+/// <summary>The command owt bench generate.</summary>
 internal static class BenchGenerateCommand
 {
-    private static readonly Option<string?> s_model = new("--model") { Description = "The folder of a model, or a GGUF file, in place of random weights.", HelpName = "DIR" };
-    private static readonly Option<int> s_prompt = CommonOptions.Number("--prompt-len", "Tokens of a prompt.", 256, 1);
-    private static readonly Option<int> s_new = CommonOptions.Number("--new-tokens", "Tokens that are generated after each prompt.", 64, 2);
-    private static readonly Option<int[]> s_batches = new("--batch-size") { Description = "Texts side by side; several are measured one after the other.", DefaultValueFactory = static _ => [1, 8], AllowMultipleArgumentsPerToken = true };
-    private static readonly Option<int> s_repetitions = CommonOptions.Number("--steps", "How often it is measured, after once that is not.", 3, 1);
-    private static readonly Option<string> s_dtype = new("--dtype") { Description = "The dtype of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string?> s_model = new("--model") { Description = "Folder of a model, or a GGUF file, instead of random weights.", HelpName = "DIR" };
+    private static readonly Option<int> s_prompt = CommonOptions.Number("--prompt-len", "Prompt length in tokens.", 256, 1);
+    private static readonly Option<int> s_new = CommonOptions.Number("--new-tokens", "Number of tokens to generate after each prompt.", 64, 2);
+    private static readonly Option<int[]> s_batches = new("--batch-size") { Description = "Batch size; several values are measured one after the other.", DefaultValueFactory = static _ => [1, 8], AllowMultipleArgumentsPerToken = true };
+    private static readonly Option<int> s_repetitions = CommonOptions.Number("--steps", "Number of measurements, after one warmup.", 3, 1);
+    private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     internal static Command Create()
@@ -30,7 +30,7 @@ internal static class BenchGenerateCommand
                 result.AddError("--batch-size must be at least 1.");
             }
         });
-        var command = new Command("generate", "Times reading prompts and generating tokens with a Llama of random weights, or with a model; prints JSON, a line for each batch size.") { s_model };
+        var command = new Command("generate", "Measures prompt processing and decoding with a Llama of random weights, or with a model; prints a line of JSON per batch size.") { s_model };
         BenchCommand.ShapeOptions.ForEach(command.Options.Add);
         foreach (var option in new Option[] { s_prompt, s_new, s_batches, s_repetitions, s_dtype, s_device, BenchCommand.Json })
         {

@@ -5,12 +5,12 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt chat.</summary>
+/// <summary>The command owt chat.</summary>
 internal static class ChatCommand
 {
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "An adapter: its folder, a run's or a checkpoint's, or NAME=DIR; of several the first is on, and /adapter NAME changes to another.", HelpName = "[NAME=]DIR" };
-    private static readonly Option<string?> s_system = new("--system") { Description = "The system message that stands first.", HelpName = "TEXT" };
+    private static readonly Option<string[]> s_adapters = new("--adapter") { Description = "An adapter: its folder, a run folder or a checkpoint, or NAME=DIR. With several, the first is active; /adapter NAME switches.", HelpName = "[NAME=]DIR" };
+    private static readonly Option<string?> s_system = new("--system") { Description = "System message.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(512, 0.7);
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
@@ -25,10 +25,10 @@ internal static class ChatCommand
             var names = (result.GetValueOrDefault<string[]>() ?? []).Select(static t => Named(t).Name).ToList();
             if (names.GroupBy(static n => n).FirstOrDefault(static g => g.Count() > 1 || g.Key == ChatLoop.None) is { } wrong)
             {
-                result.AddError($"--adapter: {(wrong.Key == ChatLoop.None ? "'none' is the base alone" : $"two adapters are named {wrong.Key}")}; name them with NAME=DIR.");
+                result.AddError($"--adapter: {(wrong.Key == ChatLoop.None ? "'none' stands for the base model without adapter" : $"two adapters are named {wrong.Key}")}; name them with NAME=DIR.");
             }
         });
-        var command = new Command("chat", "Talks with a model in the terminal. /help tells what can be typed.") { s_model, s_adapters, s_system, s_values, s_device, s_dtype, s_quantization, s_anyBase };
+        var command = new Command("chat", "Chats with a model in the terminal. /help lists the commands.") { s_model, s_adapters, s_system, s_values, s_device, s_dtype, s_quantization, s_anyBase };
         s_sampling.AddTo(command);
         command.SetAction(Run);
         return command;
@@ -54,7 +54,7 @@ internal static class ChatCommand
             chat.UseSystem(arguments.GetValue(s_system));
             Signals.Interrupted = () =>
             {
-                // Nothing is under way that would have to be saved, and the input cannot be woken.
+                // Nothing needs to be saved, and reading the input cannot be interrupted.
                 if (!chat.Interrupt())
                 {
                     Environment.Exit(ExitCode.Stopped);

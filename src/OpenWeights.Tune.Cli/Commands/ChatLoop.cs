@@ -10,10 +10,12 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>A conversation: what is typed goes to the model with all that was said before, and lines that begin with a slash are orders.</summary>
+/// <summary>
+/// A conversation: each line is sent to the model with the messages before it; lines that start with a slash are commands.
+/// </summary>
 internal sealed class ChatLoop : IDisposable
 {
-    /// <summary>What is typed in an adapter's place for the base alone.</summary>
+    /// <summary>The name that selects the base model without adapter.</summary>
     internal const string None = "none";
 
     private const string Block = "\"\"\"";
@@ -44,15 +46,15 @@ internal sealed class ChatLoop : IDisposable
     private string? _system;
     private bool _warned;
 
-    /// <summary>A conversation.</summary>
+    /// <summary>Creates a conversation.</summary>
     /// <param name="model">The model.</param>
     /// <param name="tokenizer">Its tokenizer.</param>
-    /// <param name="adapters">Adapters on it by name; the first is put on.</param>
-    /// <param name="options">How answers are generated.</param>
-    /// <param name="stops">Texts that end an answer.</param>
-    /// <param name="input">What is typed.</param>
-    /// <param name="output">Gets the answers.</param>
-    /// <param name="notes">Gets everything else.</param>
+    /// <param name="adapters">Its adapters by name; the first is activated.</param>
+    /// <param name="options">Settings of the generation.</param>
+    /// <param name="stops">Stop sequences of an answer.</param>
+    /// <param name="input">The user's input.</param>
+    /// <param name="output">Receives the answers.</param>
+    /// <param name="notes">Receives everything else.</param>
     /// <exception cref="InvalidDataException">The model has no chat template.</exception>
     internal ChatLoop(
         CausalLanguageModel model, Tokenizer tokenizer, AdapterSet adapters, GenerationOptions options,
@@ -67,13 +69,15 @@ internal sealed class ChatLoop : IDisposable
         _output = output;
         _notes = notes;
         _renderer = tokenizer.ChatTemplateText is null
-            ? throw new InvalidDataException("the model has no chat template, so it is not made for chats; use generate --prompt.")
+            ? throw new InvalidDataException("the model has no chat template; use generate --prompt.")
             : new ChatRenderer(tokenizer);
         UseAdapter(adapters.Names.FirstOrDefault());
     }
 
-    /// <summary>Ctrl-C: stops the answer that is under way; without one, asks first and ends the second time.</summary>
-    /// <returns>Whether that was all that was to be done.</returns>
+    /// <summary>
+    /// Handles Ctrl-C: stops the answer in progress; otherwise warns the first time and ends the program the second time.
+    /// </summary>
+    /// <returns>Whether the signal was handled.</returns>
     internal bool Interrupt()
     {
         if (_answer is { } answer)
@@ -92,14 +96,14 @@ internal sealed class ChatLoop : IDisposable
         return true;
     }
 
-    /// <summary>Begins anew with a system message; null or nothing for none.</summary>
+    /// <summary>Restarts the conversation with a system message; null or empty for none.</summary>
     internal void UseSystem(string? text)
     {
         _system = string.IsNullOrWhiteSpace(text) ? null : text;
         Reset();
     }
 
-    /// <summary>Talks until the input ends.</summary>
+    /// <summary>Chats until the input ends.</summary>
     internal void Run()
     {
         while (Read() is { } text && Take(text))
@@ -124,13 +128,13 @@ internal sealed class ChatLoop : IDisposable
                 break;
             case "/system":
                 UseSystem(rest);
-                _notes.WriteLine(_system is null ? "no system message; begun anew." : "system message set; begun anew.");
+                _notes.WriteLine(_system is null ? "no system message; conversation restarted." : "system message set; conversation restarted.");
                 break;
             case "/adapter":
                 ChangeAdapter(rest);
                 break;
             case ['/', _, ..] when char.IsAsciiLetter(order[1]) && order.Skip(1).All(char.IsAsciiLetter):
-                _notes.WriteLine($"{order} is not known; /help tells what is.");
+                _notes.WriteLine($"unknown command {order}; /help lists the commands.");
                 break;
             default:
                 Answer(text);
@@ -140,7 +144,7 @@ internal sealed class ChatLoop : IDisposable
         return true;
     }
 
-    /// <summary>Frees what was remembered of the conversation.</summary>
+    /// <summary>Frees the cache of the conversation.</summary>
     public void Dispose() => _memory.Dispose();
 
     private void Reset()
@@ -162,17 +166,17 @@ internal sealed class ChatLoop : IDisposable
         else if (name == None || _adapters.Names.Contains(name))
         {
             UseAdapter(name == None ? null : name);
-            _notes.WriteLine(name == None ? "the base alone answers." : $"{name} answers.");
+            _notes.WriteLine(name == None ? "the base model answers." : $"{name} answers.");
         }
         else
         {
-            _notes.WriteLine($"there is no adapter {name}; there are {string.Join(", ", _adapters.Names.Append(None))}.");
+            _notes.WriteLine($"no adapter is named {name}; choose from {string.Join(", ", _adapters.Names.Append(None))}.");
         }
     }
 
     private void UseAdapter(string? name)
     {
-        // Another adapter would have read the conversation otherwise.
+        // The cached keys and values belong to the previous adapter.
         _memory.Clear();
         _adapters.Use(name is null ? [] : [(name, 1)]);
         _adapter = name;
@@ -186,7 +190,7 @@ internal sealed class ChatLoop : IDisposable
         if (room < 1)
         {
             _messages.RemoveAt(_messages.Count - 1);
-            _notes.WriteLine($"the conversation has {prompt.Length} tokens and the model room for {ContextLimit.Of(_model.Config).Tokens}; /reset, or say it shorter.");
+            _notes.WriteLine($"the conversation has {prompt.Length} tokens, but the model's context is {ContextLimit.Of(_model.Config).Tokens}; use /reset, or a shorter message.");
             return;
         }
 
@@ -204,7 +208,7 @@ internal sealed class ChatLoop : IDisposable
                 count++;
                 return stops.Add(decoder.Add(token));
             }, answer.Token);
-            ended = made.IsFull ? ", the model has no room for more; /reset begins anew" : "";
+            ended = made.IsFull ? ", the model's context is full; /reset restarts the conversation" : "";
         }
         catch (OperationCanceledException) when (!Signals.Stop.IsCancellationRequested)
         {
@@ -222,7 +226,7 @@ internal sealed class ChatLoop : IDisposable
         _notes.WriteLine($"({count} tokens, {Amount.Number(count / seconds, "F1")} tokens/s{ended})");
     }
 
-    /// <summary>A message, of one line or several; null at the end of the input.</summary>
+    /// <summary>Reads a message of one or more lines; null at the end of the input.</summary>
     private string? Read()
     {
         while (true)

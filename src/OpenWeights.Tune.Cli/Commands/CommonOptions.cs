@@ -7,15 +7,15 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>Options that several commands share, so that they read the same everywhere.</summary>
+/// <summary>Options shared by several commands, so that they are the same everywhere.</summary>
 internal static class CommonOptions
 {
-    internal static Option<string> Model() => new("--model") { Description = "The base model: its folder, a GGUF file, a run's folder (with its adapter on), or its name on the Hub.", HelpName = "DIR", Required = true };
+    internal static Option<string> Model() => new("--model") { Description = "Base model: its folder, a GGUF file, a run folder (including its adapter), or its name on the Hub.", HelpName = "DIR", Required = true };
 
-    /// <summary>A tokenizer and its chat template, which a model has too.</summary>
-    internal static Option<string?> Tokenizer() => new("--model", "--tokenizer") { Description = "The model whose tokenizer and chat template are used: its folder, a GGUF file, a run's folder, its name on the Hub (no weights are fetched), or a tokenizer's file.", HelpName = "DIR_OR_FILE" };
+    /// <summary>A tokenizer and its chat template, also from a model.</summary>
+    internal static Option<string?> Tokenizer() => new("--model", "--tokenizer") { Description = "Tokenizer and chat template: a model folder, a GGUF file, a run folder, a name on the Hub (weights are not downloaded), or a tokenizer file.", HelpName = "DIR_OR_FILE" };
 
-    internal static Option<string[]> Adapters(string description = "An adapter: its folder, as PEFT writes it, a run's or a checkpoint's; DIR=0.7 scales it, and several are added up.")
+    internal static Option<string[]> Adapters(string description = "An adapter: a PEFT folder, a run folder or a checkpoint; DIR=0.7 scales it, and several are summed.")
     {
         var option = new Option<string[]>("--adapter") { Description = description, HelpName = "DIR" };
         option.Validators.Add(static result =>
@@ -31,27 +31,27 @@ internal static class CommonOptions
 
     internal static Option<string?> Quantization()
     {
-        var option = new Option<string?>("--quantization") { Description = "Quantise the linear layers while running: none, nf4 or int8. An adapter works best as it was trained." };
+        var option = new Option<string?>("--quantization") { Description = "Quantize the linear layers: none, nf4 or int8. An adapter works best with the quantization it was trained with." };
         _ = option.OnlyFrom("none", "nf4", "int8");
         return option;
     }
 
-    /// <summary>The --output of a command, as a full path. What is there already is never written over.</summary>
-    /// <exception cref="ConfigException">Something is there.</exception>
+    /// <summary>The full path of --output. Existing files are never overwritten.</summary>
+    /// <exception cref="ConfigException">The path exists.</exception>
     internal static string NewOutput(string output) => !Path.Exists(output)
         ? Path.GetFullPath(output)
-        : throw new ConfigException([new ConfigProblem("", "--output", $"{output} exists already; give another --output, or remove it.")]);
+        : throw new ConfigException([new ConfigProblem("", "--output", $"{output} already exists; choose another --output, or remove it.")]);
 
-    /// <summary>The same of a command that prints JSON anyway.</summary>
-    internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON, which this command does anyway." };
+    /// <summary>The --json option of a command that always prints JSON.</summary>
+    internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON (always on for this command)." };
 
-    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Use an adapter on a base with other values than it was made for." };
+    internal static Option<bool> AnyBase() => new("--any-base") { Description = "Allow an adapter that was trained on a base model with different weights." };
 
     internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
 
     internal static Option<string> Device()
     {
-        var option = new Option<string>("--device") { Description = "Where to run: auto, cpu, cuda or cuda:N.", DefaultValueFactory = static _ => "auto" };
+        var option = new Option<string>("--device") { Description = "Device: auto, cpu, cuda or cuda:N.", DefaultValueFactory = static _ => "auto" };
         option.Validators.Add(static result =>
         {
             if (Devices.NameProblem(result.GetValueOrDefault<string>() ?? "") is { } problem)
@@ -71,7 +71,7 @@ internal static class CommonOptions
         return option;
     }
 
-    /// <summary>A number within a bound that may be left out.</summary>
+    /// <summary>An optional number with a lower bound.</summary>
     internal static Option<T?> Number<T>(string name, string description, T least)
         where T : struct, INumber<T>
     {
@@ -89,7 +89,9 @@ internal static class CommonOptions
         }
     }
 
-    /// <summary>Whether what was given are numbers, which the parser asks for only after the validators; it says what is wrong.</summary>
+    /// <summary>
+    /// Checks that the given values are numbers; the parser checks them only after the validators. Reports an error otherwise.
+    /// </summary>
     internal static bool AreNumbers<T>(OptionResult result)
         where T : struct, INumber<T>
     {
@@ -105,7 +107,7 @@ internal static class CommonOptions
 
     internal static Option<string> DType()
     {
-        var option = new Option<string>("--dtype") { Description = "The dtype to compute in: auto (the checkpoint's), float32, bfloat16 or float16.", DefaultValueFactory = static _ => "auto" };
+        var option = new Option<string>("--dtype") { Description = "Data type of the computation: auto (the checkpoint's), float32, bfloat16 or float16.", DefaultValueFactory = static _ => "auto" };
         _ = option.OnlyFrom("auto", "float32", "bfloat16", "float16");
         return option;
     }

@@ -6,16 +6,16 @@ using OpenWeights.Tune.Configuration.Foreign;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt convert.</summary>
+/// <summary>The command owt convert.</summary>
 internal static class ConvertCommand
 {
-    private static readonly Argument<string> s_file = new("file") { Description = $"The YAML file of another program: {string.Join(", ", ConfigConverter.Tools)}.", HelpName = "FILE" };
-    private static readonly Option<string?> s_output = new("--output") { Description = "The YAML file to write; it must not exist. Left out, it is printed.", HelpName = "FILE" };
+    private static readonly Argument<string> s_file = new("file") { Description = $"YAML file of another program: {string.Join(", ", ConfigConverter.Tools)}.", HelpName = "FILE" };
+    private static readonly Option<string?> s_output = new("--output") { Description = "YAML file to write; it must not exist. By default the result is printed.", HelpName = "FILE" };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
-        var command = new Command("convert", "Writes a YAML file of another program in the words of this one, and lists what has no counterpart.") { s_file, s_output, s_json };
+        var command = new Command("convert", "Converts a YAML file of another program, and lists settings without a counterpart.") { s_file, s_output, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -47,10 +47,10 @@ internal static class ConvertCommand
             return ExitCode.Success;
         }
 
-        Console.Out.Write(output is null ? converted.Write() : $"a config of {converted.Tool} written to {output} in this program's words; look through it, then: owt validate {output}\n");
+        Console.Out.Write(output is null ? converted.Write() : $"config of {converted.Tool} converted to {output}; review it, then run: owt validate {output}\n");
         if (converted.LeftOut.Count > 0)
         {
-            Console.Error.WriteLine($"{converted.LeftOut.Count} of its settings {(converted.LeftOut.Count == 1 ? "is" : "are")} not taken over:");
+            Console.Error.WriteLine($"{converted.LeftOut.Count} of its settings {(converted.LeftOut.Count == 1 ? "was" : "were")} not converted:");
             foreach (var (name, why) in converted.LeftOut)
             {
                 Console.Error.WriteLine($"  {name}: {why}");

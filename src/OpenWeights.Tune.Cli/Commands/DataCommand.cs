@@ -11,20 +11,20 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt data preview.</summary>
+/// <summary>The command owt data preview.</summary>
 internal static class DataCommand
 {
     private const int ExtremesShown = 3;
     private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
-    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as data.max_length=512.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
-    private static readonly Option<int> s_rows = CommonOptions.Number("--rows", "How many rows are shown.", 5, 0);
+    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings that override the file's, such as data.max_length=512.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
+    private static readonly Option<int> s_rows = CommonOptions.Number("--rows", "Number of rows to show.", 5, 0);
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
-        var preview = new Command("preview", "Shows the rows as the model will see them, what of them is trained, and counts of everything.") { s_config, s_overrides, s_rows, s_json };
+        var preview = new Command("preview", "Shows the rows as the model will see them, with the trained tokens marked, and statistics.") { s_config, s_overrides, s_rows, s_json };
         preview.SetAction(Preview);
-        return new Command("data", "Looks at the data of a run.") { preview };
+        return new Command("data", "Inspects the data of a run.") { preview };
     }
 
     /// <summary>Reads and checks the data of a run, without its model.</summary>

@@ -3,13 +3,13 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>The options of commands that read rows: what data.train says of a data set in a run's YAML file.</summary>
+/// <summary>Options of commands that read rows; the counterparts of data.train in a run's YAML file.</summary>
 internal sealed class DataOptions
 {
     private readonly Option<string?> _format = new("--format") { Description = Meaning("format") };
-    private readonly Option<string[]> _fields = Pairs("--field", "What a field is called in the file, such as prompt=question; may be given several times.", "prompt=question");
-    private readonly Option<string[]> _roles = Pairs("--role", "What a role of messages is called in the file, such as assistant=teacher; may be given several times.", "assistant=teacher");
-    private readonly Option<string?> _separator = new("--separator") { Description = $"{Meaning("separator")} \\n is a line's end and \\t a tab.", HelpName = "TEXT" };
+    private readonly Option<string[]> _fields = Pairs("--field", "Name of a field in the file, such as prompt=question; may be repeated.", "prompt=question");
+    private readonly Option<string[]> _roles = Pairs("--role", "Name of a message role in the file, such as assistant=teacher; may be repeated.", "assistant=teacher");
+    private readonly Option<string?> _separator = new("--separator") { Description = $"{Meaning("separator")} \\n stands for a line break and \\t for a tab.", HelpName = "TEXT" };
     private readonly Option<string?> _delimiter = new("--delimiter") { Description = $"{Meaning("delimiter")} \\t is a tab.", HelpName = "C" };
     private readonly Option<string?> _textBy = new("--text-by") { Description = Meaning("text_by") };
     private readonly Option<string?> _query = new("--query") { Description = Meaning("query"), HelpName = "SQL" };
@@ -21,7 +21,7 @@ internal sealed class DataOptions
         _ = _textBy.OnlyFrom(Possible("text_by"));
     }
 
-    /// <summary>What messages call the settings.</summary>
+    /// <summary>Names of the settings in messages.</summary>
     internal static IReadOnlyDictionary<string, string> Words { get; } = new Dictionary<string, string>
     {
         ["data.train.format"] = "--format",
@@ -33,13 +33,13 @@ internal sealed class DataOptions
         ["data.train.query"] = "--query",
     };
 
-    /// <summary>All of them.</summary>
+    /// <summary>All options.</summary>
     internal Option[] All => [_format, _fields, _roles, _separator, _delimiter, _textBy, _query, _limit];
 
-    /// <summary>Those that tell how a file is read whose rows are not of the formats of training.</summary>
+    /// <summary>Options for files whose rows are not in a training format.</summary>
     internal Option[] OfTexts => [_fields, _delimiter, _textBy, _query, _limit];
 
-    /// <summary>A data set.</summary>
+    /// <summary>The data set.</summary>
     internal DataSource Read(ParseResult arguments, string path) => new()
     {
         Path = path,
@@ -60,7 +60,7 @@ internal sealed class DataOptions
         {
             foreach (var token in result.Tokens.Where(static t => t.Value.IndexOf('=', StringComparison.Ordinal) <= 0))
             {
-                result.AddError($"{name}: '{token.Value}' is no NAME=THEIRS, such as {example}.");
+                result.AddError($"{name}: '{token.Value}' is not of the form NAME=THEIRS, such as {example}.");
             }
 
             var names = result.Tokens.Select(static t => t.Value.Split('=')[0]).ToList();
@@ -74,7 +74,7 @@ internal sealed class DataOptions
 
     private static Dictionary<string, string> Map(string[]? pairs) => (pairs ?? []).Select(static p => p.Split('=', 2)).ToDictionary(static p => p[0], static p => p[1]);
 
-    // A shell gives a backslash and a letter for what YAML's quotes make one character.
+    // A shell passes a backslash and a letter for what YAML's quotes make one character.
     private static string? Unescaped(string? text) => text?.Replace("\\n", "\n", StringComparison.Ordinal).Replace("\\t", "\t", StringComparison.Ordinal);
 
     private static SettingAttribute Setting(string key) => SettingInfo.Of(typeof(DataSource)).First(s => s.Key == key).Setting;

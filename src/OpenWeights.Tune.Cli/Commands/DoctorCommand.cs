@@ -7,23 +7,23 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt doctor.</summary>
+/// <summary>The command owt doctor.</summary>
 internal static class DoctorCommand
 {
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
-    // Products by the processor's own bfloat16 instructions are twice as fast as float32's and more; without them they are no faster.
+    // With bfloat16 instructions products are at least twice as fast as in float32; without them they are no faster.
     private const double FasterByInstructions = 1.3;
 
     private static readonly Option<string?> s_proof = new("--proof")
     {
-        Description = "Only load torch, compare products of two matrices, and write the libraries that were loaded for it to this file; for scripts.",
+        Description = "Only load torch, verify a matrix product, and write the list of loaded libraries to this file; for scripts.",
         Hidden = true,
     };
 
     internal static Command Create()
     {
-        var command = new Command("doctor", "Tells what torch runs on here, how fast it is, and what would make it faster; with --verbose all that torch tells of itself.") { s_proof, s_json };
+        var command = new Command("doctor", "Shows which torch is used, its speed, and how to make it faster; with --verbose also torch's own description.") { s_proof, s_json };
         command.SetAction(static arguments =>
         {
             if (!arguments.GetValue(s_json))
@@ -55,7 +55,7 @@ internal static class DoctorCommand
         Line("cores", $"{Environment.ProcessorCount}, of which torch uses {get_num_threads()}{(parts.OpenMp is null ? "" : $", by {parts.OpenMp}")}");
         Line("memory", $"{Amount.Bytes(MachineMemory.Total)}{(MachineMemory.Free is { } free ? $", {Amount.Bytes(free)} of it free" : "")}");
         Line("", CgroupMemory.Current is { } group
-            ? $"the control group of this process may hold {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
+            ? $"the control group of this process is limited to {Amount.Bytes(group.Limit)}, {Amount.Bytes(group.Free)} of it free"
             : "no control group limits it");
         Line("BLAS", parts.Blas ?? "unknown");
         Line("oneDNN", parts.OneDnn ?? (supplier.Description.Count == 0 ? "unknown" : "none"));

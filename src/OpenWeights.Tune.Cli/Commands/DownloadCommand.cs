@@ -4,19 +4,19 @@ using OpenWeights.Tune.Cli.Output;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt download.</summary>
+/// <summary>The command owt download.</summary>
 internal static class DownloadCommand
 {
-    private static readonly Argument<string> s_name = new("name") { Description = "The model's name on the Hugging Face Hub.", HelpName = "ORG/NAME" };
+    private static readonly Argument<string> s_name = new("name") { Description = "Name of the model on the Hugging Face Hub.", HelpName = "ORG/NAME" };
     private static readonly Option<string> s_revision = new("--revision") { Description = "A branch, tag or commit.", DefaultValueFactory = static _ => "main" };
-    private static readonly Option<string[]> s_include = new("--include") { Description = "Fetch the files that match this pattern; may be given several times. Left out: what a model needs here (settings, safetensors, tokenizer, licence).", HelpName = "PATTERN" };
-    private static readonly Option<string[]> s_exclude = new("--exclude") { Description = "But not those that match this one.", HelpName = "PATTERN" };
+    private static readonly Option<string[]> s_include = new("--include") { Description = "Download files that match this pattern; may be repeated. By default: the files a model needs (config, safetensors, tokenizer, licence).", HelpName = "PATTERN" };
+    private static readonly Option<string[]> s_exclude = new("--exclude") { Description = "Skip files that match this pattern.", HelpName = "PATTERN" };
 
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
-        var command = new Command("download", "Fetches a model from the Hugging Face Hub into the hub's own cache, and prints its folder.") { s_name, s_revision, s_include, s_exclude, s_json };
+        var command = new Command("download", "Downloads a model from the Hugging Face Hub into the shared cache, and prints its folder.") { s_name, s_revision, s_include, s_exclude, s_json };
         command.SetAction(Run);
         return command;
     }

@@ -6,17 +6,17 @@ using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt estimate.</summary>
+/// <summary>The command owt estimate.</summary>
 internal static class EstimateCommand
 {
     private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
-    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.micro_batch_size=1.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
-    private static readonly Option<bool> s_measure = new("--measure") { Description = "Read the weights and run the longest rows once: the memory that it truly takes, the seconds of a step, and how long the run will be." };
+    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings that override the file's, such as training.micro_batch_size=1.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
+    private static readonly Option<bool> s_measure = new("--measure") { Description = "Load the weights and run the longest rows once: measures memory, seconds per step, and the duration of the run." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
-        var command = new Command("estimate", "Gives the memory that a run will need, by part, before it runs; of the model config.json or a name on the Hub is enough.") { s_config, s_overrides, s_measure, s_json };
+        var command = new Command("estimate", "Estimates the memory of a run, by part; the model's config.json or its name on the Hub is enough.") { s_config, s_overrides, s_measure, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -51,7 +51,7 @@ internal static class EstimateCommand
         return (draft.Memory, run.Measure());
     }
 
-    // Rows are as long as they are; where the folder has no tokenizer to tell, as long as they may be.
+    // Rows have their actual lengths; without a tokenizer, the maximum length is assumed.
     private static RunMemory Memory(RunConfig config, RunConsole console)
     {
         try
@@ -60,7 +60,7 @@ internal static class EstimateCommand
         }
         catch (FileNotFoundException e) when (e.FileName == config.Model.Path)
         {
-            console.Warn($"{config.Model.Path} has no tokenizer, so rows are taken to be as long as data.max_length allows ({config.Data.MaxLength} tokens).");
+            console.Warn($"{config.Model.Path} has no tokenizer, so all rows are assumed to have data.max_length ({config.Data.MaxLength}) tokens.");
             return RunMemory.OfLongest(config, config.Model.Path);
         }
     }

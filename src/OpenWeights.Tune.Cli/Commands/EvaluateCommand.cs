@@ -8,22 +8,22 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt evaluate.</summary>
+/// <summary>The command owt evaluate.</summary>
 internal static class EvaluateCommand
 {
     private static readonly ModelOptions s_model = new();
-    private static readonly Option<string> s_data = new("--data") { Description = "The rows to measure on.", HelpName = "FILE", Required = true };
+    private static readonly Option<string> s_data = new("--data") { Description = "Rows to evaluate on.", HelpName = "FILE", Required = true };
     private static readonly DataOptions s_rows = new();
     private static readonly Option<string> s_trainOn = new("--train-on") { Description = "Which tokens count: assistant, completion or all.", DefaultValueFactory = static _ => "assistant" };
-    private static readonly Option<int?> s_maxLength = CommonOptions.Number<int>("--max-length", "The longest row, in tokens; left out, what the model has room for.", 2);
-    private static readonly Option<string> s_overLength = new("--over-length") { Description = "What happens to a longer row: error, drop, truncate or split (plain text).", DefaultValueFactory = static _ => "error" };
-    private static readonly Option<int?> s_maxPositions = CommonOptions.Number<int>("--max-positions", "The longest text, in tokens, that the model may be given; left out, what max_position_embeddings of its config.json allows after rope scaling.", 2);
-    private static readonly Option<string> s_badRows = new("--bad-rows") { Description = "What happens to a row that cannot be read: error, or skip, which counts it.", DefaultValueFactory = static _ => "error" };
-    private static readonly Option<string> s_untrained = new("--untrained-rows") { Description = "What happens to a row in which nothing is measured: error, or drop, which counts it.", DefaultValueFactory = static _ => "error" };
-    private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "How many rows are computed at once.", 4, 1);
+    private static readonly Option<int?> s_maxLength = CommonOptions.Number<int>("--max-length", "Maximum row length, in tokens; by default the model's context length.", 2);
+    private static readonly Option<string> s_overLength = new("--over-length") { Description = "What to do with a longer row: error, drop, truncate or split (plain text).", DefaultValueFactory = static _ => "error" };
+    private static readonly Option<int?> s_maxPositions = CommonOptions.Number<int>("--max-positions", "Context length of the model, in tokens; by default max_position_embeddings of its config.json, after RoPE scaling.", 2);
+    private static readonly Option<string> s_badRows = new("--bad-rows") { Description = "What to do with a row that cannot be read: error, or skip (counted).", DefaultValueFactory = static _ => "error" };
+    private static readonly Option<string> s_untrained = new("--untrained-rows") { Description = "What to do with a row without target tokens: error, or drop (counted).", DefaultValueFactory = static _ => "error" };
+    private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Batch size, in rows.", 4, 1);
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
-    // Messages about rows speak of the options in the settings' place.
+    // Messages about rows name the options instead of the settings.
     private static readonly SettingNames s_words = new(new Dictionary<string, string>(DataOptions.Words)
     {
         ["data.max_length"] = "--max-length",
@@ -39,7 +39,7 @@ internal static class EvaluateCommand
         _ = s_overLength.OnlyFrom("error", "drop", "truncate", "split");
         _ = s_badRows.OnlyFrom("error", "skip");
         _ = s_untrained.OnlyFrom("error", "drop");
-        var command = new Command("evaluate", "Measures loss, perplexity and token accuracy on rows.");
+        var command = new Command("evaluate", "Computes loss, perplexity and token accuracy on rows.");
         s_model.AddTo(command, [s_data, .. s_rows.All, s_trainOn, s_maxLength, s_overLength, s_maxPositions, s_badRows, s_untrained, s_batch, s_json]);
         command.SetAction(Run);
         return command;

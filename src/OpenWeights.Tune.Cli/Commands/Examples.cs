@@ -11,31 +11,31 @@ internal static class Examples
     {
         [""] =
         [
-            ("owt train configs/quickstart.yaml", "train as a YAML file says"),
-            ("owt chat --model runs/mine", "talk with what a run has made"),
-            ("owt train --help", "what a command can do, with examples"),
+            ("owt train configs/quickstart.yaml", "train as described in a YAML file"),
+            ("owt chat --model runs/mine", "chat with the result of a run"),
+            ("owt train --help", "help of a command, with examples"),
         ],
         ["train"] =
         [
-            ("owt train mine.yaml --dry-run", "the plan, the memory and some rows; trains nothing"),
-            ("owt train mine.yaml training.max_steps=20 output_dir=runs/try", "settings in the place of the file's"),
-            ("owt train mine.yaml --resume", "go on after Ctrl-C or a crash"),
+            ("owt train mine.yaml --dry-run", "show the plan, the memory and some rows, without training"),
+            ("owt train mine.yaml training.max_steps=20 output_dir=runs/try", "override settings of the file"),
+            ("owt train mine.yaml --resume", "continue after Ctrl-C or a crash"),
         ],
         ["validate"] =
         [
-            ("owt validate mine.yaml", "everything that is wrong, with line, column and the nearest right name"),
-            ("owt validate mine.yaml adapter.r=8 --json", "with a setting replaced, for scripts"),
+            ("owt validate mine.yaml", "list all problems, with line, column and suggestions"),
+            ("owt validate mine.yaml adapter.r=8 --json", "override a setting; JSON for scripts"),
             ("owt validate --schema > train.schema.json", "for editors"),
         ],
         ["convert"] =
         [
-            ("owt convert axolotl.yml", "print it in the words of this program"),
-            ("owt convert llamafactory.yaml --output mine.yaml", "write it into a file; what has no counterpart is listed"),
+            ("owt convert axolotl.yml", "print the converted file"),
+            ("owt convert llamafactory.yaml --output mine.yaml", "write it to a file; settings without a counterpart are listed"),
         ],
         ["estimate"] =
         [
-            ("owt estimate mine.yaml", "the memory that a run will need, by part"),
-            ("owt estimate mine.yaml training.micro_batch_size=1 --json", "with a setting replaced, for scripts"),
+            ("owt estimate mine.yaml", "memory of a run, by part"),
+            ("owt estimate mine.yaml training.micro_batch_size=1 --json", "override a setting; JSON for scripts"),
         ],
         ["data"] =
         [
@@ -50,14 +50,14 @@ internal static class Examples
         ["generate"] =
         [
             ("owt generate --model runs/mine --message \"What is our return policy?\"", "answer a question, through the chat template"),
-            ("owt generate --model SmolLM2-135M-Instruct --adapter runs/mine --messages chat.json --temperature 0.7 --json", "answer a conversation, drawing instead of taking the likeliest token; JSON"),
+            ("owt generate --model SmolLM2-135M-Instruct --adapter runs/mine --messages chat.json --temperature 0.7 --json", "answer a conversation with sampling; JSON"),
             ("owt generate --model SmolLM2-135M-Instruct --prompt \"Once upon a time\"", "continue a text as it is"),
         ],
         ["chat"] =
         [
-            ("owt chat --model runs/mine", "talk with what a run has made"),
-            ("owt chat --model SmolLM2-135M-Instruct --adapter old=runs/a --adapter new=runs/b", "/adapter NAME changes between them"),
-            ("owt chat --model mine.gguf --system \"Answer in one sentence.\"", "a GGUF file, told something first"),
+            ("owt chat --model runs/mine", "chat with the result of a run"),
+            ("owt chat --model SmolLM2-135M-Instruct --adapter old=runs/a --adapter new=runs/b", "/adapter NAME switches between them"),
+            ("owt chat --model mine.gguf --system \"Answer in one sentence.\"", "a GGUF file, with a system message"),
         ],
         ["score"] =
         [
@@ -68,23 +68,23 @@ internal static class Examples
         [
             ("owt evaluate --model SmolLM2-135M-Instruct --adapter runs/mine --data eval.jsonl", "loss, perplexity and token accuracy"),
             ("owt evaluate --model runs/mine --data eval.csv --field prompt=question --field completion=answer --separator \" \"", "columns of other names, with a space between prompt and completion"),
-            ("owt evaluate --model runs/mine --data eval.jsonl --over-length truncate --json", "long rows cut; JSON"),
+            ("owt evaluate --model runs/mine --data eval.jsonl --over-length truncate --json", "truncate long rows; JSON"),
         ],
         ["tokenize"] =
         [
             ("owt tokenize --model SmolLM2-135M-Instruct --text \"Hello there\"", "the tokens of a text"),
-            ("owt tokenize --model tokenizer.json --input texts.json --offsets", "texts.json is a list, [\"one\", \"two\"]; also where each token stands in its text"),
+            ("owt tokenize --model tokenizer.json --input texts.json --offsets", "texts.json is a list, [\"one\", \"two\"]; also prints token offsets"),
         ],
         ["render"] =
         [
             ("owt render --model SmolLM2-135M-Instruct --input cases.json", "cases.json is a list: [{\"name\": \"a\", \"messages\": [...]}]"),
-            ("owt render --template chat.jinja --input cases.json --bos \"<s>\" --eos \"</s>\"", "with a template of its own"),
+            ("owt render --template chat.jinja --input cases.json --bos \"<s>\" --eos \"</s>\"", "with a template file"),
         ],
         ["export"] =
         [
             ("owt export --format merged --model SmolLM2-135M-Instruct --adapter runs/mine --output mine-merged", "a model folder"),
             ("owt export --format gguf --dtype q4_k_m --model SmolLM2-135M-Instruct --adapter runs/mine --output mine.gguf", "a file for llama.cpp"),
-            ("owt export --format merged --model base --adapter a=0.7 --adapter b=0.3 --output mixed", "two adapters added up"),
+            ("owt export --format merged --model base --adapter a=0.7 --adapter b=0.3 --output mixed", "two adapters, summed"),
         ],
         ["inspect"] =
         [
@@ -103,8 +103,8 @@ internal static class Examples
         ],
         ["bench"] =
         [
-            ("owt bench train --mode lora --seq-len 512 --batch-size 4", "how fast this machine trains"),
-            ("owt bench generate --model SmolLM2-135M-Instruct", "and generates"),
+            ("owt bench train --mode lora --seq-len 512 --batch-size 4", "measure training"),
+            ("owt bench generate --model SmolLM2-135M-Instruct", "measure generation"),
         ],
         ["bench train"] =
         [
@@ -119,7 +119,7 @@ internal static class Examples
         ["bench load"] =
         [
             ("owt bench load --megabytes 1024", "a checkpoint of a gigabyte"),
-            ("owt bench load --stored bfloat16 --dtype float32 --folder /tmp/bench-load", "of another dtype, elsewhere"),
+            ("owt bench load --stored bfloat16 --dtype float32 --folder /tmp/bench-load", "another dtype and folder"),
         ],
         ["bench data"] =
         [
@@ -128,15 +128,15 @@ internal static class Examples
         ],
         ["doctor"] =
         [
-            ("owt doctor", "what torch runs on here"),
+            ("owt doctor", "which torch is used, and how fast it is"),
             ("owt doctor --json", "the same for scripts"),
         ],
     };
 
-    /// <summary>The examples of a command, by its names after owt.</summary>
+    /// <summary>Examples of a command, by its name after owt.</summary>
     internal static IReadOnlyList<(string Line, string What)> Of(string command) => s_examples.GetValueOrDefault(command) ?? [];
 
-    /// <summary>Lets help end with examples.</summary>
+    /// <summary>Adds the examples to the help.</summary>
     internal static void AddTo(RootCommand root)
     {
         if (root.Options.OfType<HelpOption>().FirstOrDefault() is { Action: SynchronousCommandLineAction usual } help)

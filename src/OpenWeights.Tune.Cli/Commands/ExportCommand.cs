@@ -9,20 +9,20 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt export.</summary>
+/// <summary>The command owt export.</summary>
 internal static class ExportCommand
 {
     private static readonly Option<string> s_format = new("--format") { Description = "peft: an adapter folder; merged: a model folder with the adapter merged in; gguf: that model as one file for llama.cpp; gguf-lora: the adapter alone for llama.cpp.", Required = true };
     private static readonly Option<string> s_model = CommonOptions.Model();
-    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("The folder of the adapter; merged and gguf: DIR=0.7 takes so much of it, several are added up, and without one the base is written.");
-    private static readonly Option<string> s_output = new("--output") { Description = "The folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
+    private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("Folder of the adapter. merged and gguf: DIR=0.7 scales it, several are summed, and without one the base model is exported.");
+    private static readonly Option<string> s_output = new("--output") { Description = "Folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
     private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m or q6_k. Left out, the base's own." };
-    private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: the largest weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
+    private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: maximum size of a weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
-    private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged and gguf: none, nf4 or int8; the base's linear layers as they are after that quantisation, which is what an adapter trained so has seen." };
-    private static readonly Option<bool?> s_verify = new("--verify") { Description = "Read what was written again and run it beside the trained model; left out, only for models below 4 GB." };
-    private static readonly Option<string[]> s_data = new("--data") { Description = "Rows on which the answers of base, base and adapter, and of what was written are compared; left out, the eval rows of the adapter's own run.", HelpName = "FILE" };
-    private static readonly Option<int> s_dataRows = CommonOptions.Number("--data-rows", "How many rows are compared at most; 0 for none.", 10, 0);
+    private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged and gguf: none, nf4 or int8; export the base's linear layers with the values after this quantization, as an adapter trained with it has seen them." };
+    private static readonly Option<bool?> s_verify = new("--verify") { Description = "Load the exported model and compare its logits with the trained model's; by default only for models below 4 GB." };
+    private static readonly Option<string[]> s_data = new("--data") { Description = "Rows on which base model, base with adapter, and exported model are compared; by default the eval rows of the adapter's run.", HelpName = "FILE" };
+    private static readonly Option<int> s_dataRows = CommonOptions.Number("--data-rows", "Maximum number of rows to compare; 0 for none.", 10, 0);
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     private static readonly Option<bool> s_json = CommonOptions.Json();
@@ -39,7 +39,7 @@ internal static class ExportCommand
                 result.AddError("--max-shard-size must be a size such as 5GB or 500MB.");
             }
         });
-        var command = new Command("export", "Writes a trained adapter, or the model with it, for use elsewhere, and checks what it wrote.")
+        var command = new Command("export", "Exports a trained adapter or merged model, and verifies the result.")
         {
             s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
         };
@@ -76,7 +76,7 @@ internal static class ExportCommand
         };
         if (work is { Data.Count: > 0, DataRows: > 0 })
         {
-            // What is wrong with the rows is told before anything is written.
+            // Problems with the rows are reported before anything is written.
             _ = ComparedRows.OfFiles(work.Data, work.DataRows, maxNewTokens: 64);
         }
 
@@ -102,7 +102,7 @@ internal static class ExportCommand
 
     private static long Bytes(string path) => File.Exists(path) ? new FileInfo(path).Length : new DirectoryInfo(path).EnumerateFiles("*", SearchOption.AllDirectories).Sum(static f => f.Length);
 
-    // A run's folder given as the model has its adapter with it.
+    // A run folder given as the model includes its adapter.
     private static bool HasOwnAdapter(string? model) => model is not null && ModelPath.WithAdapter(model).Adapter is not null;
 
     private static IEnumerable<AdapterChoice> Adapters(string[]? given) => (given ?? []).Select(AdapterChoice.Parse);
@@ -119,17 +119,17 @@ internal static class ExportCommand
 
         if (!wholeModel && adapters is not ([] or [{ Weight: 1 }]))
         {
-            result.AddError($"--format {format} writes one adapter as it is; a combination can be merged (--format merged or gguf).");
+            result.AddError($"--format {format} exports a single unscaled adapter; use --format merged or gguf for a combination.");
         }
 
         if (!wholeModel && result.GetValue(s_quantization) is not (null or "none"))
         {
-            result.AddError($"--quantization says what an adapter is merged into; --format {format} merges none.");
+            result.AddError($"--quantization applies to merged models; --format {format} does not merge.");
         }
 
         if (result.GetValue(s_dtype) is { } dtype && (!wholeModel || (format == "merged" && dtype is not ("f32" or "f16" or "bf16"))))
         {
-            result.AddError($"--dtype {dtype} is not possible with --format {format}.");
+            result.AddError($"--dtype {dtype} is not supported with --format {format}.");
         }
     }
 

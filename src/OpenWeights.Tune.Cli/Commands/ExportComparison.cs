@@ -5,10 +5,10 @@ using OpenWeights.Tune.Comparison;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>Compares what was exported with what it was made of, on rows: loss, exact answers, and the prompts' tokens.</summary>
+/// <summary>Compares an exported model with its source on rows: loss, exact answers, and prompt tokens.</summary>
 internal sealed class ExportComparison
 {
-    // More than rounding to few bits makes of a loss.
+    // A larger increase of the loss than quantization causes.
     private const double Worse = 0.05;
     private const int ShownTokens = 12;
     private const string Written = "what was written";
@@ -20,10 +20,10 @@ internal sealed class ExportComparison
 
     private ExportComparison(ComparedRows rows) => _rows = rows;
 
-    /// <summary>Whether there is a row that the base takes; known when it was added.</summary>
+    /// <summary>Whether the base model can use at least one row; known after it was added.</summary>
     internal bool HasRows => _rows.Count > 0;
 
-    /// <summary>The comparison on the rows that are named, or on those of the run that an adapter is of; null where there are none.</summary>
+    /// <summary>The comparison on given rows, or on those of the adapter's run; null if there are none.</summary>
     internal static ExportComparison? Of(IReadOnlyList<string> data, IReadOnlyList<AdapterChoice> adapters, int count)
     {
         if (count == 0)
@@ -47,7 +47,7 @@ internal sealed class ExportComparison
         }
     }
 
-    /// <summary>Lets a reader answer. Rows that the first one cannot take are left out for all.</summary>
+    /// <summary>Adds the results of a reader. Rows that the first reader cannot use are skipped for all.</summary>
     internal void Add(string model, IModelReader reader)
     {
         var result = ReaderResult.Of(_rows, reader, Signals.Stop);
@@ -55,8 +55,8 @@ internal sealed class ExportComparison
         _results.Add((model, result, reader.Tokenizer));
     }
 
-    /// <summary>Lets a reader of what was written answer.</summary>
-    /// <returns>Whether it does no worse than what it was made of.</returns>
+    /// <summary>Adds the results of a reader of the exported model.</summary>
+    /// <returns>Whether it does no worse than its source.</returns>
     internal bool AddWritten(IModelReader reader)
     {
         var before = _results.Last(static r => r.Model != Written);
@@ -73,10 +73,10 @@ internal sealed class ExportComparison
         return false;
     }
 
-    /// <summary>Adds what whoever uses what was written should know.</summary>
+    /// <summary>Adds a note for users of the exported model.</summary>
     internal void Note(string note) => _notes.Add(note);
 
-    /// <summary>Says what was found.</summary>
+    /// <summary>Prints the results.</summary>
     internal void Write()
     {
         if (!HasRows)
@@ -98,7 +98,7 @@ internal sealed class ExportComparison
         _warnings.ForEach(Console.Error.WriteLine);
     }
 
-    /// <summary>What was found, for programs.</summary>
+    /// <summary>The results as JSON.</summary>
     internal JsonObject Json() => new()
     {
         ["rows"] = _rows.Count,
@@ -128,7 +128,7 @@ internal sealed class ExportComparison
         }
     }
 
-    // Where a prompt becomes other tokens, whatever comes of it is no fault of the weights.
+    // If a prompt is tokenized differently, the difference is not due to the weights.
     private void CompareTokens(string model, ReaderResult before, ITokenizer? beforeTokenizer, ReaderResult after, ITokenizer? afterTokenizer)
     {
         if (before.Prompts.Count != after.Prompts.Count)
@@ -147,7 +147,7 @@ internal sealed class ExportComparison
             ]);
         }
 
-        // llama.cpp ends an answer at more tokens than the file names, those that are spelled like an end.
+        // llama.cpp ends answers at more tokens than the file names: those whose text looks like an end token.
         if (before.EndTokens.Except(after.EndTokens).Any() || (before.Reader == after.Reader && after.EndTokens.Except(before.EndTokens).Any()))
         {
             _warnings.Add($"warning: what was written ends its answers at the tokens {string.Join(", ", after.EndTokens)}, and {model} at {string.Join(", ", before.EndTokens)}.");

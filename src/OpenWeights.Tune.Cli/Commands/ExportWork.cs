@@ -15,7 +15,7 @@ using OpenWeights.Tune.Models.Weights;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>Writes an export, checks it, and says what it found.</summary>
+/// <summary>Writes an export, verifies it, and reports the result.</summary>
 internal sealed class ExportWork : IDisposable
 {
     private const long SmallModelBytes = 4L << 30;
@@ -41,13 +41,13 @@ internal sealed class ExportWork : IDisposable
         _anyBase = anyBase;
     }
 
-    /// <summary>Files of rows that answers are compared on; none for those of the adapter's run.</summary>
+    /// <summary>Files of rows to compare on; empty for those of the adapter's run.</summary>
     internal IReadOnlyList<string> Data { get; init; } = [];
 
-    /// <summary>How many rows are compared.</summary>
+    /// <summary>Number of rows to compare.</summary>
     internal int DataRows { get; init; }
 
-    /// <summary>What the comparison found; null where there was none.</summary>
+    /// <summary>Result of the comparison; null if there was none.</summary>
     internal ExportComparison? Comparison { get; private set; }
 
     internal void Peft()
@@ -70,7 +70,7 @@ internal sealed class ExportWork : IDisposable
         {
             if (!TensorFiles.Read(written, $"base_model.model.{name}").eq(tensor.cpu()).all().item<bool>())
             {
-                throw new IOException($"{_output}: tensor {name} reads back otherwise than it was written; is the disk sound?");
+                throw new IOException($"{_output}: tensor {name} differs from what was written; check the disk.");
             }
         }
 
@@ -172,10 +172,10 @@ internal sealed class ExportWork : IDisposable
         _base?.Dispose();
     }
 
-    // Without an adapter the decoder is not needed, so a base of a family that only llama.cpp runs can be written too.
+    // Without an adapter the decoder is not needed, so families that only llama.cpp runs can be exported too.
     private bool IsPlainCopy => _choices.Count == 0 && _quantization is null;
 
-    // Meta weights are enough for most adapters, and then a tensor at a time is in memory.
+    // Most adapters need only meta weights, so that one tensor at a time is in memory.
     private void OpenBase()
     {
         _isMeta = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
@@ -208,12 +208,12 @@ internal sealed class ExportWork : IDisposable
     {
         if (unties)
         {
-            Console.Out.WriteLine($"embedding and output head were one weight and now differ: {how}");
+            Console.Out.WriteLine($"embedding and output head were tied and now differ: {how}");
         }
 
         if (_quantization is not null)
         {
-            Console.Out.WriteLine($"the base's linear layers are the values that {_quantization} leaves of them, as the adapter saw them in training, and not the original weights; without --quantization it is merged into the originals");
+            Console.Out.WriteLine($"the base's linear layers have the values after {_quantization} quantization, as in training, not the original ones; without --quantization the adapter is merged into the original weights");
         }
     }
 
@@ -227,7 +227,7 @@ internal sealed class ExportWork : IDisposable
         var folder = ModelFolder.Open(_modelPath);
         if (!FamilyRegistry.All.Any(family => family.ModelType == folder.Config["model_type"]?.ToString()))
         {
-            Console.Out.WriteLine("its answers are not checked: this version does not run models of this family");
+            Console.Out.WriteLine("the exported model was not verified: this version does not run models of this family");
             return false;
         }
 
@@ -237,11 +237,11 @@ internal sealed class ExportWork : IDisposable
             return true;
         }
 
-        Console.Out.WriteLine("its answers are not checked: the model is large; --verify does it");
+        Console.Out.WriteLine("the exported model was not verified because it is large; use --verify");
         return false;
     }
 
-    // Meta weights compute nothing.
+    // Meta weights cannot be computed with.
     private void LoadBase()
     {
         if (_base is null || _isMeta)
@@ -252,7 +252,7 @@ internal sealed class ExportWork : IDisposable
         }
     }
 
-    // Base, base and adapter, and then what was written, which is read with its own tokenizer, template and end tokens.
+    // Base model, base with adapter, and the exported model, which is read with its own tokenizer, template and end tokens.
     private void Compare(Action<ExportComparison> addWritten)
     {
         if (ExportComparison.Of(Data, _choices, DataRows) is not { } comparison)
@@ -292,7 +292,7 @@ internal sealed class ExportWork : IDisposable
         return comparison.AddWritten(new OwnReader(written.Model, written.Folder));
     }
 
-    // llama.cpp judges what is made for it. Where it cannot, a model is read here; a LoRA file of llama.cpp's nobody else reads.
+    // GGUF files are compared with llama.cpp; where it is unavailable, a model is read by owt. Nothing else reads llama.cpp's LoRA files.
     private void AddGguf(ExportComparison comparison, string path, string? lora, string? unpacked)
     {
         if (LlamaCpp(path, lora, out var why) is { } reader)
@@ -301,7 +301,7 @@ internal sealed class ExportWork : IDisposable
             {
                 try
                 {
-                    // Whether weights or their reader are at fault is told by another reader.
+                    // A second reader shows whether the weights or the first reader are at fault.
                     if (!comparison.AddWritten(reader) && unpacked is not null && AddFolder(comparison, unpacked))
                     {
                         comparison.Note("where owt reads it, it does as well: the weights are right, and what differs is how llama.cpp reads the file (its prompts, or its arithmetic, which rounds what goes into quantised weights to 8 bits)");
@@ -323,7 +323,7 @@ internal sealed class ExportWork : IDisposable
         }
     }
 
-    // The file goes on a GGUF of the base: the base itself, or one that is written for it and removed.
+    // A LoRA file is applied to a GGUF of the base model: the base itself, or a temporary one.
     private void AddGgufLora(ExportComparison comparison)
     {
         if (GgufFolder.Target(_base!.Folder.FolderPath) is { } target)

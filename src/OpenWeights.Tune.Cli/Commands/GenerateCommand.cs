@@ -9,14 +9,14 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt generate.</summary>
+/// <summary>The command owt generate.</summary>
 internal static class GenerateCommand
 {
     private static readonly ModelOptions s_model = new();
-    private static readonly Option<string[]> s_message = new("--message") { Description = "A user's message to answer, put through the model's chat template; - reads it from stdin. Several are answered side by side, each on its own.", HelpName = "TEXT" };
-    private static readonly Option<string?> s_system = new("--system") { Description = "The system message that stands before each --message.", HelpName = "TEXT" };
-    private static readonly Option<string?> s_messages = new("--messages") { Description = "A whole conversation to answer: a JSON list of messages, put through the model's chat template; - reads it from stdin.", HelpName = "FILE" };
-    private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "A text to continue as it is, without the chat template; - reads it from stdin. Several are continued side by side.", HelpName = "TEXT" };
+    private static readonly Option<string[]> s_message = new("--message") { Description = "A user message to answer, using the model's chat template; - reads it from stdin. Several are answered independently, as a batch.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_system = new("--system") { Description = "System message before each --message.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to answer: a JSON list of messages, using the model's chat template; - reads it from stdin.", HelpName = "FILE" };
+    private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "A text to continue, without the chat template; - reads it from stdin. Several are continued as a batch.", HelpName = "TEXT" };
     private static readonly SamplingOptions s_sampling = new(128, 0);
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
@@ -34,7 +34,7 @@ internal static class GenerateCommand
             }
             else if (!given[0] && result.GetValue(s_system) is not null)
             {
-                result.AddError($"--system goes with --message; {(given[1] ? "a system message of --messages stands first in its list" : "--prompt takes no messages")}.");
+                result.AddError($"--system requires --message; {(given[1] ? "put a system message for --messages first in its list" : "--prompt uses no messages")}.");
             }
         });
         command.SetAction(Run);
@@ -47,7 +47,7 @@ internal static class GenerateCommand
         var prompts = Prompts(arguments, session);
         var json = arguments.GetValue(s_json);
 
-        // Of several texts at a time only the first could be shown as it comes, so all are shown at the end.
+        // With several texts only one could be streamed, so all are printed at the end.
         var live = !json && prompts.Count == 1;
         var stops = prompts.Select(_ => new StopSequences(s_sampling.Stops(arguments), live ? Console.Out : null)).ToList();
         var decoders = prompts.Select(_ => session.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true)).ToList();
@@ -76,12 +76,12 @@ internal static class GenerateCommand
         if (generated.Any(static g => g.IsFull))
         {
             var room = ContextLimit.Of(session.Model.Config);
-            Console.Error.WriteLine($"warning: a text ended because the model has room for {room.Tokens} tokens with the prompt ({room.Reason}).");
+            Console.Error.WriteLine($"warning: a text was cut off at the model's context of {room.Tokens} tokens, including the prompt ({room.Reason}).");
         }
 
         if (arguments.GetValue(s_prompt) is { Length: > 0 } && session.Tokenizer.ChatTemplateText is not null && stops.Exists(static s => s.Text.Length == 0))
         {
-            Console.Error.WriteLine("warning: the model ended a text at once. It has a chat template, which --prompt leaves out; --message TEXT and `owt chat` use it.");
+            Console.Error.WriteLine("warning: the model ended a text immediately. --prompt does not use its chat template; use --message TEXT or `owt chat`.");
         }
 
         var tokens = generated.Sum(static g => g.OutputIds.Count);
@@ -100,7 +100,7 @@ internal static class GenerateCommand
 
         if (session.Tokenizer.ChatTemplateText is null)
         {
-            throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template, which messages are put through; --prompt continues a text as it is.");
+            throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template, which messages need; use --prompt to continue a text.");
         }
 
         var renderer = new ChatRenderer(session.Tokenizer);

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Gguf;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>What owt inspect says of a GGUF file.</summary>
+/// <summary>Description of a GGUF file for owt inspect.</summary>
 internal static class GgufInspection
 {
     private const int LongestText = 80;

@@ -9,25 +9,25 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt init.</summary>
+/// <summary>The command owt init.</summary>
 internal static class InitCommand
 {
     private static readonly ModelShape s_default = new();
     private static readonly Option<string> s_family = new("--family") { Description = "The model's family.", DefaultValueFactory = static _ => "llama" };
     private static readonly Option<int> s_hidden = CommonOptions.Number("--hidden-size", "Width of the residual stream.", s_default.HiddenSize, 1);
-    private static readonly Option<int> s_intermediate = CommonOptions.Number("--intermediate-size", "Width of the feed-forward's inner layer.", s_default.IntermediateSize, 1);
+    private static readonly Option<int> s_intermediate = CommonOptions.Number("--intermediate-size", "Width of the feed-forward hidden layer.", s_default.IntermediateSize, 1);
     private static readonly Option<int> s_layers = CommonOptions.Number("--layers", "Number of layers.", s_default.Layers, 1);
     private static readonly Option<int> s_heads = CommonOptions.Number("--heads", "Number of query heads.", s_default.Heads, 1);
     private static readonly Option<int> s_keyValueHeads = CommonOptions.Number("--kv-heads", "Number of key/value heads.", s_default.KeyValueHeads, 1);
-    private static readonly Option<int?> s_vocabulary = new("--vocab-size") { Description = $"Number of tokens; left out, the tokenizer's, or {s_default.VocabularySize}." };
-    private static readonly Option<int> s_positions = CommonOptions.Number("--max-positions", "The longest context, in tokens.", s_default.MaxPositions, 1);
-    private static readonly Option<double> s_theta = new("--rope-theta") { Description = "The base of the rotary frequencies.", DefaultValueFactory = static _ => s_default.RopeTheta };
-    private static readonly Option<bool> s_untied = new("--untied") { Description = "Give the output head a weight of its own." };
+    private static readonly Option<int?> s_vocabulary = new("--vocab-size") { Description = $"Vocabulary size; by default the tokenizer's, or {s_default.VocabularySize}." };
+    private static readonly Option<int> s_positions = CommonOptions.Number("--max-positions", "Maximum context length, in tokens.", s_default.MaxPositions, 1);
+    private static readonly Option<double> s_theta = new("--rope-theta") { Description = "Base of the rotary frequencies.", DefaultValueFactory = static _ => s_default.RopeTheta };
+    private static readonly Option<bool> s_untied = new("--untied") { Description = "Do not tie the output head to the embedding." };
     private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "A folder whose tokenizer files are copied.", HelpName = "DIR" };
-    private static readonly Option<string[]> s_tokenizerData = new("--tokenizer-data") { Description = "JSON lines whose texts a new byte-level BPE tokenizer of --vocab-size tokens is trained on.", HelpName = "FILE" };
-    private static readonly Option<string> s_dtype = new("--dtype") { Description = "The dtype of the weights: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "float32" };
-    private static readonly Option<long> s_seed = new("--seed") { Description = "The seed of the weights.", DefaultValueFactory = static _ => 42 };
-    private static readonly Option<string> s_output = new("--output") { Description = "The folder to write; it must not exist.", HelpName = "DIR", Required = true };
+    private static readonly Option<string[]> s_tokenizerData = new("--tokenizer-data") { Description = "JSON lines to train a new byte-level BPE tokenizer of --vocab-size tokens on.", HelpName = "FILE" };
+    private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<long> s_seed = new("--seed") { Description = "Random seed of the weights.", DefaultValueFactory = static _ => 42 };
+    private static readonly Option<string> s_output = new("--output") { Description = "Folder to write; it must not exist.", HelpName = "DIR", Required = true };
 
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
@@ -35,7 +35,7 @@ internal static class InitCommand
     {
         _ = s_family.OnlyFrom([.. FamilyRegistry.All.Select(static f => f.ModelType)]);
         _ = s_dtype.OnlyFrom("float32", "bfloat16", "float16");
-        var command = new Command("init", "Makes a model folder with random weights, for training from scratch.")
+        var command = new Command("init", "Creates a model folder with random weights, for training from scratch.")
         {
             s_family, s_hidden, s_intermediate, s_layers, s_heads, s_keyValueHeads, s_vocabulary, s_positions, s_theta, s_untied, s_tokenizer, s_tokenizerData, s_dtype, s_seed, s_output, s_json,
         };

@@ -11,10 +11,10 @@ using OpenWeights.Tune.Models.Weights;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt inspect.</summary>
+/// <summary>The command owt inspect.</summary>
 internal static class InspectCommand
 {
-    private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, a safetensors, GGUF or tokenizer file.", HelpName = "PATH" };
+    private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, or a safetensors, GGUF or tokenizer file.", HelpName = "PATH" };
     private static readonly Option<bool> s_tensors = new("--tensors") { Description = "List every tensor with its dtype and shape; --json always does." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
@@ -29,7 +29,7 @@ internal static class InspectCommand
 
     internal static Command Create()
     {
-        var command = new Command("inspect", "Tells what a folder or a file is, and what is in it.") { s_path, s_tensors, s_json };
+        var command = new Command("inspect", "Describes a folder or file and its contents.") { s_path, s_tensors, s_json };
         command.SetAction(Run);
         return command;
     }
@@ -39,7 +39,7 @@ internal static class InspectCommand
         var path = arguments.GetValue(s_path)!;
         if (!Path.Exists(path))
         {
-            throw new FileNotFoundException($"{path}: there is no such file or folder.", path);
+            throw new FileNotFoundException($"{path}: no such file or folder.", path);
         }
 
         var found = Describe(path);
@@ -60,7 +60,7 @@ internal static class InspectCommand
             return GgufFile.IsGguf(path) ? GgufInspection.Describe(path)
                 : path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase) ? Safetensors(path)
                 : !s_others.Contains(Path.GetExtension(path), StringComparer.OrdinalIgnoreCase) ? TokenizerFile(path)
-                : throw new InvalidDataException($"{path}: inspect does not know files of this kind. It tells of model, adapter and run folders, and of safetensors, GGUF and tokenizer files; `owt data preview` shows rows, `owt validate` checks a YAML file.");
+                : throw new InvalidDataException($"{path}: unknown file type. inspect describes model, adapter and run folders, and safetensors, GGUF and tokenizer files; use `owt data preview` for rows and `owt validate` for a YAML file.");
         }
 
         if (File.Exists(Path.Combine(path, "manifest.json")) && File.Exists(Path.Combine(path, "metrics.jsonl")))
@@ -68,7 +68,7 @@ internal static class InspectCommand
             return RunFolder(path);
         }
 
-        // Of a checkpoint, what it holds the weights of.
+        // For a checkpoint, its weights.
         path = AdapterFolder.IsAdapter(path) || ModelFolder.IsModel(path) ? path : AdapterFolder.Find(path) ?? ModelFolder.Find(path) ?? path;
         return AdapterFolder.IsAdapter(path) ? Adapter(path) : ModelFolder.IsModel(path) ? Model(path) : TokenizerFolder(path);
     }
@@ -81,7 +81,7 @@ internal static class InspectCommand
         }
         catch (FileNotFoundException e) when (e.FileName == path)
         {
-            throw new InvalidDataException($"{path}: this folder holds neither a model (config.json) nor an adapter (adapter_config.json), a run (manifest.json) or a tokenizer.", e);
+            throw new InvalidDataException($"{path}: this folder contains neither a model (config.json) nor an adapter (adapter_config.json), a run (manifest.json) or a tokenizer.", e);
         }
     }
 
@@ -127,12 +127,12 @@ internal static class InspectCommand
         }
         catch (InvalidDataException e)
         {
-            // A model whose tokenizer cannot be read is described all the same.
+            // A model is described even if its tokenizer cannot be read.
             description["warnings"] = new JsonArray($"the tokenizer cannot be read: {e.Message}");
         }
     }
 
-    /// <summary>Adds what a tokenizer's description says to that of its model.</summary>
+    /// <summary>Adds a tokenizer's description to that of its model.</summary>
     internal static void Add(JsonObject description, JsonObject tokenizer)
     {
         foreach (var (key, value) in tokenizer.Where(static p => p.Key != "kind"))
@@ -165,11 +165,11 @@ internal static class InspectCommand
     {
         try
         {
-            return AdapterEffect.IsNone(folder) ? [$"the adapter changes nothing: {AdapterEffect.Reason}."] : [];
+            return AdapterEffect.IsNone(folder) ? [$"the adapter has no effect: {AdapterEffect.Reason}."] : [];
         }
         catch (InvalidDataException)
         {
-            // An adapter of another kind is described all the same.
+            // Unsupported adapters are described as well.
             return [];
         }
     }
@@ -228,7 +228,7 @@ internal static class InspectCommand
     private static void AddTensors(JsonObject description, IReadOnlyList<TensorEntry> tensors) =>
         AddTensors(description, tensors.Select(static t => (t.Name, t.DType.ToString(), (IReadOnlyList<long>)t.Shape, t.ElementCount, t.ByteLength)));
 
-    /// <summary>Adds a list of tensors, and how many there are of each dtype.</summary>
+    /// <summary>Adds the list of tensors, and their number by dtype.</summary>
     internal static void AddTensors(JsonObject description, IEnumerable<(string Name, string DType, IReadOnlyList<long> Shape, long Values, long Bytes)> tensors)
     {
         var all = tensors.ToList();

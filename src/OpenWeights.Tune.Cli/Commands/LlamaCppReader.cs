@@ -7,7 +7,7 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>llama.cpp as the reader of a GGUF file, with a LoRA file or without.</summary>
+/// <summary>llama.cpp as the reader of a GGUF file, optionally with a LoRA file.</summary>
 internal sealed class LlamaCppReader : IModelReader, IDisposable
 {
     private const int ShownCharacters = 40;
@@ -22,7 +22,7 @@ internal sealed class LlamaCppReader : IModelReader, IDisposable
 
     public string Name => "llama.cpp";
 
-    // It computes on beyond the length that a model was trained for.
+    // It continues past the context length that a model was trained with.
     public (int Tokens, string Because)? Room => null;
 
     public ITokenizer? Tokenizer => _model.Tokenizer;
@@ -31,7 +31,7 @@ internal sealed class LlamaCppReader : IModelReader, IDisposable
 
     public IReadOnlyList<string> Notes { get; }
 
-    /// <summary>Opens a file; null, with the reason, where llama.cpp is not here or cannot read it.</summary>
+    /// <summary>Opens a file; null, with the reason, if llama.cpp is unavailable or cannot read it.</summary>
     internal static LlamaCppReader? TryOpen(string path, string? lora, out string? why)
     {
         why = LlamaLibrary.Problem;
@@ -79,7 +79,7 @@ internal sealed class LlamaCppReader : IModelReader, IDisposable
 
     public void Dispose() => _model.Dispose();
 
-    // What programs see that take llama.cpp's list of templates, and not the file's own; null where that is the same.
+    // The difference for programs that use llama.cpp's built-in templates instead of the file's; null if there is none.
     private string? BuiltInTemplate()
     {
         if (Tokenizer?.ChatTemplateText is not { } template)
@@ -119,7 +119,7 @@ internal sealed class LlamaCppReader : IModelReader, IDisposable
         }
         catch (ChatTemplateException)
         {
-            // Whoever has a chat to render is told.
+            // Programs that render a chat get this note.
             return null;
         }
     }

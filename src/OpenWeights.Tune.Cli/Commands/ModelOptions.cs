@@ -5,7 +5,7 @@ using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>The options of commands that load a model and its adapters.</summary>
+/// <summary>Options of commands that load a model and its adapters.</summary>
 internal sealed class ModelOptions
 {
     private readonly Option<string> _model = CommonOptions.Model();
@@ -16,10 +16,10 @@ internal sealed class ModelOptions
     private readonly Option<string> _dtype = CommonOptions.DType();
     private readonly Option<string?> _templateValues = ChatTemplateKwargs();
 
-    /// <summary>Values of a chat template's variables.</summary>
+    /// <summary>Variables for the chat template.</summary>
     internal static Option<string?> ChatTemplateKwargs()
     {
-        var option = new Option<string?>("--chat-template-kwargs") { Description = "Values of the chat template's own variables, such as {\"enable_thinking\": false}; they go before those that a run was trained with.", HelpName = "JSON" };
+        var option = new Option<string?>("--chat-template-kwargs") { Description = "Variables for the chat template, such as {\"enable_thinking\": false}; they override those that a run was trained with.", HelpName = "JSON" };
         option.Validators.Add(static result =>
         {
             try
@@ -31,16 +31,16 @@ internal sealed class ModelOptions
             }
             catch (Exception e) when (e is JsonException or InvalidOperationException)
             {
-                result.AddError("--chat-template-kwargs: a JSON object is wanted, such as {\"enable_thinking\": false}.");
+                result.AddError("--chat-template-kwargs must be a JSON object, such as {\"enable_thinking\": false}.");
             }
         });
         return option;
     }
 
-    /// <summary>What was given as <see cref="ChatTemplateKwargs"/>.</summary>
+    /// <summary>The value of <see cref="ChatTemplateKwargs"/>.</summary>
     internal static JsonObject Values(string? json) => json is null ? [] : JsonNode.Parse(json)?.AsObject() ?? throw new JsonException("null");
 
-    /// <summary>Adds the options to a command, what is its own behind the model and its adapters.</summary>
+    /// <summary>Adds the options to a command, with its own after the model and adapters.</summary>
     internal void AddTo(Command command, params Option[] own)
     {
         Option[] all = [_model, _adapter, .. own, _templateValues, _device, _dtype, _quantization, _anyBase];

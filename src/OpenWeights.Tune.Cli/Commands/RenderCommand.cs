@@ -7,16 +7,16 @@ using OpenWeights.Tune.Cli.Output;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt render.</summary>
+/// <summary>The command owt render.</summary>
 internal static class RenderCommand
 {
     private static readonly Option<string?> s_tokenizer = CommonOptions.Tokenizer();
     private static readonly Option<string?> s_template = new("--template") { Description = "A file with a chat template.", HelpName = "FILE.jinja" };
     private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases, or one on each line: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}; - reads it from stdin. All else, such as \"enable_thinking\" or \"bos_token\", is a variable of the template, also inside \"kwargs\".", HelpName = "FILE", Required = true };
     private static readonly Option<string?> s_values = ModelOptions.ChatTemplateKwargs();
-    private static readonly Option<string?> s_now = new("--now") { Description = "The time that strftime_now gives templates, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
-    private static readonly Option<string?> s_bos = new("--bos") { Description = "The token that begins a text.", HelpName = "T" };
-    private static readonly Option<string?> s_eos = new("--eos") { Description = "The token that ends a text.", HelpName = "T" };
+    private static readonly Option<string?> s_now = new("--now") { Description = "Time returned by strftime_now in templates, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
+    private static readonly Option<string?> s_bos = new("--bos") { Description = "The BOS token.", HelpName = "T" };
+    private static readonly Option<string?> s_eos = new("--eos") { Description = "The EOS token.", HelpName = "T" };
 
     private static readonly string[] s_own = ["name", "messages", "tools", "documents", "add_generation_prompt"];
     private static readonly string[] s_kwargs = ["kwargs", "chat_template_kwargs"];
@@ -25,7 +25,7 @@ internal static class RenderCommand
 
     internal static Command Create()
     {
-        var command = new Command("render", "Shows the text that a chat template makes of messages.") { s_tokenizer, s_template, s_input, s_values, s_now, s_bos, s_eos, s_json };
+        var command = new Command("render", "Renders messages with a chat template.") { s_tokenizer, s_template, s_input, s_values, s_now, s_bos, s_eos, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_tokenizer) is null == result.GetValue(s_template) is null)
@@ -35,7 +35,7 @@ internal static class RenderCommand
 
             if (result.GetValue(s_now) is { } now && !DateTimeOffset.TryParse(now, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal, out _))
             {
-                result.AddError($"--now '{now}' is no time; write it as 2026-01-31T12:00:00.");
+                result.AddError($"--now '{now}' is not a time; write it as 2026-01-31T12:00:00.");
             }
         });
         command.SetAction(Run);
@@ -84,7 +84,7 @@ internal static class RenderCommand
         Now = now,
     };
 
-    /// <summary>The values of all cases, everything else of a case, and what its <c>kwargs</c> (transformers' <c>chat_template_kwargs</c>) hold.</summary>
+    /// <summary>The variables of all cases, of one case, and in its <c>kwargs</c> (transformers' <c>chat_template_kwargs</c>).</summary>
     private static JsonObject Variables(JsonObject one, JsonObject values)
     {
         var variables = new JsonObject();
@@ -114,7 +114,7 @@ internal static class RenderCommand
 
     private static TemplateSource OfFile(string file)
     {
-        var text = File.Exists(file) ? File.ReadAllText(file) : throw new FileNotFoundException($"{file}: there is no such file.", file);
+        var text = File.Exists(file) ? File.ReadAllText(file) : throw new FileNotFoundException($"{file}: no such file.", file);
         return new TemplateSource(file, [], _ => text);
     }
 

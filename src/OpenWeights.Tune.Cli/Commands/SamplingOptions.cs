@@ -3,22 +3,22 @@ using OpenWeights.Tune.Decoding;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>The options of commands that generate text.</summary>
+/// <summary>Options of commands that generate text.</summary>
 internal sealed class SamplingOptions
 {
     private readonly Option<int> _maxNewTokens;
     private readonly Option<double> _temperature;
-    private readonly Option<double> _topP = CommonOptions.Number("--top-p", "Draw only from the likeliest tokens that together have this probability.", 1.0, 1e-9, 1.0);
-    private readonly Option<int> _topK = CommonOptions.Number("--top-k", "Draw only from this many of the likeliest tokens; 0 for all.", 0, 0);
-    private readonly Option<double> _minP = CommonOptions.Number("--min-p", "Draw only from tokens that are at least this share as likely as the likeliest.", 0.0, 0.0, 1.0);
-    private readonly Option<double> _repetitionPenalty = CommonOptions.Number("--repetition-penalty", "Above 1 makes tokens that have already appeared less likely.", 1.0, 1e-3);
-    private readonly Option<long> _seed = new("--seed") { Description = "The seed of the random draws.", DefaultValueFactory = static _ => 42 };
-    private readonly Option<string[]> _stop = new("--stop") { Description = "A text that ends the answer; may be given several times.", HelpName = "TEXT" };
+    private readonly Option<double> _topP = CommonOptions.Number("--top-p", "Nucleus sampling: sample from the smallest set of tokens with this total probability.", 1.0, 1e-9, 1.0);
+    private readonly Option<int> _topK = CommonOptions.Number("--top-k", "Sample only from this many of the most likely tokens; 0 for all.", 0, 0);
+    private readonly Option<double> _minP = CommonOptions.Number("--min-p", "Sample only from tokens at least this fraction as likely as the most likely one.", 0.0, 0.0, 1.0);
+    private readonly Option<double> _repetitionPenalty = CommonOptions.Number("--repetition-penalty", "Repetition penalty; above 1 makes tokens that have already appeared less likely.", 1.0, 1e-3);
+    private readonly Option<long> _seed = new("--seed") { Description = "Random seed of the sampling.", DefaultValueFactory = static _ => 42 };
+    private readonly Option<string[]> _stop = new("--stop") { Description = "Stop sequence that ends the answer; may be repeated.", HelpName = "TEXT" };
 
     internal SamplingOptions(int maxNewTokens, double temperature)
     {
-        _maxNewTokens = CommonOptions.Number("--max-new-tokens", "The most tokens to generate for an answer.", maxNewTokens, 1);
-        _temperature = CommonOptions.Number("--temperature", "How random the draw is; 0 always takes the likeliest token.", temperature, 0.0);
+        _maxNewTokens = CommonOptions.Number("--max-new-tokens", "Maximum number of tokens to generate.", maxNewTokens, 1);
+        _temperature = CommonOptions.Number("--temperature", "Sampling temperature; 0 for greedy decoding.", temperature, 0.0);
     }
 
     internal void AddTo(Command command)

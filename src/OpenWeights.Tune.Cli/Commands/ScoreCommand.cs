@@ -11,12 +11,12 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt score.</summary>
+/// <summary>The command owt score.</summary>
 internal static class ScoreCommand
 {
     private static readonly ModelOptions s_model = new();
-    private static readonly Option<string[]> s_text = new("--text") { Description = "A text to score; - reads it from stdin. May be given several times.", HelpName = "TEXT" };
-    private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to score: a JSON list of messages, put through the model's chat template; - reads it from stdin.", HelpName = "FILE" };
+    private static readonly Option<string[]> s_text = new("--text") { Description = "A text to score; - reads it from stdin. May be repeated.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to score: a JSON list of messages, using the model's chat template; - reads it from stdin.", HelpName = "FILE" };
     private static readonly Option<string?> s_input = new("--input") { Description = "Rows to score, each with \"text\" or \"input_ids\": JSON lines, a JSON array, CSV, Parquet or plain text.", HelpName = "FILE" };
     private static readonly DataOptions s_rows = new();
     private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write the logits of each text, [tokens, vocabulary], as a tensor named by the text's number from 0.", HelpName = "FILE.safetensors" };
@@ -76,7 +76,7 @@ internal static class ScoreCommand
         return arguments.GetValue(s_messages) is not { } path
             ? DataFile.ReadNamed(s_rows.Read(arguments, arguments.GetValue(s_input)!)).Select(row => (row.Has("input_ids") ? row.Ints("input_ids") : Encoded(row.Text("text")), row.Place))
             : session.Tokenizer.ChatTemplateText is null
-            ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template, which messages are put through; --text scores a text as it is.")
+            ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template, which messages need; use --text to score a text.")
             : [(session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(JsonFile.ReadMessages(path), tools: null, addGenerationPrompt: false), addSpecialTokens: false), path)];
     }
 
@@ -95,7 +95,7 @@ internal static class ScoreCommand
         var room = ContextLimit.Of(model.Config);
         if (ids.Length > room.Tokens)
         {
-            Console.Error.WriteLine($"warning: {place}: {ids.Length} tokens are more than the model was made for ({room.Tokens}, by {room.Reason}); its scores beyond them mean little.");
+            Console.Error.WriteLine($"warning: {place}: {ids.Length} tokens exceed the model's context of {room.Tokens} ({room.Reason}); scores beyond it are unreliable.");
         }
 
         var input = tensor(Array.ConvertAll(ids, static i => (long)i), [1, ids.Length], device: model.Device);

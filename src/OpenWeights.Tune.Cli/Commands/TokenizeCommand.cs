@@ -6,21 +6,21 @@ using OpenWeights.Tune.Cli.Output;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt tokenize.</summary>
+/// <summary>The command owt tokenize.</summary>
 internal static class TokenizeCommand
 {
     private static readonly Option<string?> s_tokenizer = CommonOptions.Tokenizer();
-    private static readonly Option<string[]> s_text = new("--text") { Description = "A text; - reads it from stdin. May be given several times.", HelpName = "TEXT" };
+    private static readonly Option<string[]> s_text = new("--text") { Description = "A text; - reads it from stdin. May be repeated.", HelpName = "TEXT" };
     private static readonly Option<string?> s_input = new("--input") { Description = "A JSON list of texts; - reads it from stdin.", HelpName = "FILE" };
 
-    private static readonly Option<bool> s_offsets = new("--offsets") { Description = "Adds \"offsets\": where each token of \"ids\" begins and ends in the text, in characters (Unicode code points)." };
+    private static readonly Option<bool> s_offsets = new("--offsets") { Description = "Add \"offsets\": start and end of each token of \"ids\" in the text, in characters (Unicode code points)." };
 
     private static readonly Option<bool> s_json = CommonOptions.JsonAnyway();
 
     internal static Command Create()
     {
         s_tokenizer.Required = true;
-        var command = new Command("tokenize", "Shows the tokens of texts, and the texts that these tokens decode to.") { s_tokenizer, s_text, s_input, s_offsets, s_json };
+        var command = new Command("tokenize", "Shows the tokens of texts, and the text that they decode to.") { s_tokenizer, s_text, s_input, s_offsets, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_text) is null or [] == result.GetValue(s_input) is null)
@@ -62,7 +62,7 @@ internal static class TokenizeCommand
             before[i + 1] = before[i] + (i > 0 && char.IsSurrogatePair(text[i - 1], text[i]) ? 0 : 1);
         }
 
-        // A place between the halves of a pair cannot be: a token that is a part of a character has all of it.
+        // An offset never falls within a surrogate pair: a token that is part of a character covers all of it.
         return tokenizer.EncodeWithOffsets(text, addSpecialTokens: false).Select(span => new[] { before[span.Start], before[span.End] });
     }
 

@@ -6,26 +6,26 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt train.</summary>
+/// <summary>The command owt train.</summary>
 internal static class TrainCommand
 {
     private const int RowsShown = 3;
     private static readonly Argument<string> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml" };
-    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
-    private static readonly Option<bool> s_resume = new("--resume") { Description = "Go on from the newest whole checkpoint of the run's folder." };
-    private static readonly Option<bool> s_overwrite = new("--overwrite") { Description = "Start over where the run's folder holds an earlier run, which is deleted." };
-    private static readonly Option<bool> s_force = new("--force") { Description = "Train also where the run does not fit into the memory that there is." };
-    private static readonly Option<bool> s_dryRun = new("--dry-run") { Description = "Check everything, print the plan and some rows, and train nothing." };
+    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings that override the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
+    private static readonly Option<bool> s_resume = new("--resume") { Description = "Continue from the latest complete checkpoint in the run's folder." };
+    private static readonly Option<bool> s_overwrite = new("--overwrite") { Description = "Delete an earlier run in the run's folder and start over." };
+    private static readonly Option<bool> s_force = new("--force") { Description = "Train even if the run does not fit into the available memory." };
+    private static readonly Option<bool> s_dryRun = new("--dry-run") { Description = "Check everything, and print the plan and some rows without training." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
-        var command = new Command("train", "Trains as a YAML file says.") { s_config, s_overrides, s_resume, s_overwrite, s_force, s_dryRun, s_json };
+        var command = new Command("train", "Trains as described in a YAML file.") { s_config, s_overrides, s_resume, s_overwrite, s_force, s_dryRun, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_resume) && result.GetValue(s_overwrite))
             {
-                result.AddError("--resume and --overwrite contradict each other: --resume goes on with the run that is in the folder, --overwrite deletes it. Give one of them.");
+                result.AddError("--resume and --overwrite contradict each other: --resume continues the run in the folder, --overwrite deletes it. Use one of them.");
             }
         });
         command.SetAction(Run);
@@ -82,7 +82,7 @@ internal static class TrainCommand
         if (result is null)
         {
             console.Stop();
-            Console.Error.WriteLine($"stopped; go on with --resume. The checkpoints are in {Path.Combine(config.OutputDir, "checkpoints")}.");
+            Console.Error.WriteLine($"stopped; continue with --resume. The checkpoints are in {Path.Combine(config.OutputDir, "checkpoints")}.");
             return ExitCode.Stopped;
         }
 

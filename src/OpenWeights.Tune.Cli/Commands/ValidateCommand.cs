@@ -8,17 +8,17 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
-/// <summary>owt validate.</summary>
+/// <summary>The command owt validate.</summary>
 internal static class ValidateCommand
 {
     private static readonly Argument<string?> s_config = new("config") { Description = "The run's YAML file.", HelpName = "CONFIG.yaml", Arity = ArgumentArity.ZeroOrOne };
-    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings in the place of the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
+    private static readonly Argument<string[]> s_overrides = new("settings") { Description = "Settings that override the file's, such as training.max_steps=10.", HelpName = "key=value", Arity = ArgumentArity.ZeroOrMore };
 
-    private static readonly Option<bool> s_schema = new("--schema") { Description = "Print the JSON schema of such files instead, for editors." };
+    private static readonly Option<bool> s_schema = new("--schema") { Description = "Print the JSON schema of the file, for editors." };
 
-    private const string Unread = "Its rows are not checked, nor its memory, since that takes the model's config and tokenizer.";
+    private const string Unread = "Its rows and memory were not checked, because that needs the model's config and tokenizer.";
 
-    // Sections that say nothing of what the rows are: with something wrong in them, rows can be judged all the same.
+    // Sections that do not affect the rows: if they are invalid, rows can still be checked.
     private static readonly string[] s_besideRows = ["output_dir", "adapter", "quantization", "objective", "training", "checkpoint", "evaluation"];
 
     private static readonly string[] s_results = ["adapter", "model", "checkpoints"];
@@ -26,7 +26,7 @@ internal static class ValidateCommand
 
     internal static Command Create()
     {
-        var command = new Command("validate", "Tells everything that is wrong with a YAML file.") { s_config, s_overrides, s_schema, s_json };
+        var command = new Command("validate", "Lists all problems of a YAML file.") { s_config, s_overrides, s_schema, s_json };
         command.Validators.Add(static result =>
         {
             if (result.GetValue(s_config) is null && !result.GetValue(s_schema))
@@ -82,7 +82,7 @@ internal static class ValidateCommand
 
         if (ModelPath.WouldDownload(config.Model.Path))
         {
-            findings.Warn($"there is no folder {config.Model.Path} here, so it is taken for a model on the Hugging Face Hub, which training would download (owt download does it before).{ModelPath.NearestCached(config.Model.Path)}");
+            findings.Warn($"no folder {config.Model.Path} exists, so it is taken as a model on the Hugging Face Hub, which training will download (or use owt download first).{ModelPath.NearestCached(config.Model.Path)}");
             return;
         }
 
@@ -98,7 +98,7 @@ internal static class ValidateCommand
         findings.Warnings.AddRange(Earlier(config.OutputDir));
     }
 
-    // All rows go through everything that a run would do to them. Bad ones are skipped here, so that the first does not hide the others.
+    // All rows are processed as in a run. Bad rows are skipped, so that the first does not hide the others.
     private static void Rows(RunConfig config, Findings findings)
     {
         var skipping = config with { Data = config.Data with { BadRows = "skip" } };
@@ -109,7 +109,7 @@ internal static class ValidateCommand
         if (bad > 0)
         {
             reports.SelectMany(static r => r.BadExamples).ToList().ForEach(findings.AddRows);
-            findings.AddRows($"{bad} bad {(bad == 1 ? "row" : "rows")} in all; mend them, or set data.bad_rows to skip.");
+            findings.AddRows($"{bad} bad {(bad == 1 ? "row" : "rows")} in all; fix them, or set data.bad_rows to skip.");
         }
 
         if (draft?.MemoryProblem is { } memory)
@@ -123,7 +123,7 @@ internal static class ValidateCommand
 
     private static IEnumerable<string> Earlier(string folder) =>
         s_results.Any(name => Directory.Exists(Path.Combine(folder, name)))
-            ? [$"{folder} holds an earlier run; train goes on with --resume, starts over with --overwrite, and refuses otherwise."]
+            ? [$"{folder} contains an earlier run; train with --resume to continue it, or with --overwrite to start over."]
             : [];
 
     private static void WriteText(string path, Findings findings)
@@ -143,7 +143,7 @@ internal static class ValidateCommand
             return;
         }
 
-        Console.Out.WriteLine(findings.Data is null ? $"{path}: nothing is wrong with its settings. {Unread}" : $"{path}: nothing is wrong with it.");
+        Console.Out.WriteLine(findings.Data is null ? $"{path}: the settings are valid. {Unread}" : $"{path}: valid.");
         foreach (var (name, report) in new[] { ("data", findings.Data?.Train.Report), ("eval", findings.Data?.Eval?.Report) })
         {
             foreach (var line in report is null ? [] : DataText.Lines(name, report, findings.MaxLength))
@@ -163,7 +163,7 @@ internal static class ValidateCommand
         eval_rows = findings.Data?.Eval?.Report.Used,
     });
 
-    // What is found, and the listener of what reads the run.
+    // Collects the findings, also as the listener of what reads the run.
     private sealed class Findings : IRunListener
     {
         internal List<ConfigProblem> Problems { get; } = [];

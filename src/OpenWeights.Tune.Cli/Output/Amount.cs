@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Numbers as people read them.</summary>
+/// <summary>Formats numbers for people.</summary>
 internal static class Amount
 {
     internal static string Bytes(long bytes) => bytes switch

@@ -2,7 +2,7 @@ using OpenWeights.Tune.Evaluation;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Answers before and after training, side by side.</summary>
+/// <summary>Prints answers before and after training.</summary>
 internal static class AnswerText
 {
     private const int Samples = 3;

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Data.Batches;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>What became of data in lines.</summary>
+/// <summary>Formats the data report.</summary>
 internal static class DataText
 {
     private const int MaxFiles = 20;
@@ -40,7 +40,7 @@ internal static class DataText
         }
     }
 
-    /// <summary>The rows' lengths as bars.</summary>
+    /// <summary>The distribution of row lengths as bars.</summary>
     internal static IEnumerable<string> Histogram(RowList rows)
     {
         var lengths = Enumerable.Range(0, rows.Count).Select(rows.LengthOf).ToList();

@@ -3,7 +3,7 @@ using OpenWeights.Hub;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Shows a download on stderr: one line that changes on a terminal, a line every few seconds elsewhere.</summary>
+/// <summary>Shows download progress on stderr: an updating line on a terminal, otherwise a line every few seconds.</summary>
 internal sealed class DownloadConsole : IHubListener
 {
     private readonly long _started = Stopwatch.GetTimestamp();
@@ -12,7 +12,7 @@ internal sealed class DownloadConsole : IHubListener
 
     public void Found(HubRevision revision, IReadOnlyList<HubFile> files, long missingBytes)
     {
-        Console.Error.WriteLine($"{revision.Name} at {revision.Commit[..12]}: {files.Count} files, {Amount.Bytes(files.Sum(static f => f.Size))}, of which {Amount.Bytes(missingBytes)} are to be fetched");
+        Console.Error.WriteLine($"{revision.Name} at {revision.Commit[..12]}: {files.Count} files, {Amount.Bytes(files.Sum(static f => f.Size))}, of which {Amount.Bytes(missingBytes)} to download");
         Console.Error.WriteLine($"licence: {revision.License ?? "the model's card names none"}");
     }
 

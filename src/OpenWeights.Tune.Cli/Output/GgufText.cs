@@ -5,7 +5,7 @@ using OpenWeights.Tune.Export.Gguf;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>What a GGUF file will hold, said before it is written.</summary>
+/// <summary>Prints the contents of a GGUF file before it is written.</summary>
 internal static class GgufText
 {
     internal static void Write(GgufPlan plan, ModelFolder folder)
@@ -28,7 +28,7 @@ internal static class GgufText
 
         if (plan.Suggestion is { } suggestion)
         {
-            Console.Error.WriteLine($"warning: most of the file is not {plan.Preset.Name}, since the model's rows do not fit its blocks; --dtype {suggestion} fits them.");
+            Console.Error.WriteLine($"warning: most of the file is not {plan.Preset.Name}, because the model's row lengths are not multiples of its block size; use --dtype {suggestion} instead.");
         }
     }
 }

@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>What owt inspect found, for people: a line for each thing, and the tensors counted unless all are wanted.</summary>
+/// <summary>Formats the result of owt inspect: a line per property, and the number of tensors unless all are requested.</summary>
 internal static class InspectText
 {
     private const int MinWidth = 18;
@@ -73,7 +73,7 @@ internal static class InspectText
         _ => value.ToString(),
     };
 
-    // Counts are whole; of a loss or a factor more than four digits tell nothing.
+    // Integers are printed in full; losses and factors with four significant digits.
     private static string Number(JsonValue value) => value.ToJsonString() is var text && long.TryParse(text, System.Globalization.CultureInfo.InvariantCulture, out var whole)
         ? Amount.Count(whole)
         : JsonSerializer.Deserialize<double>(text) is var number && (number == 0 || Math.Abs(number) >= 1e-3) ? Amount.Number(number, "0.####") : Amount.Number(number, "G4");

@@ -4,7 +4,7 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Reads the JSON lists that commands are given.</summary>
+/// <summary>Reads JSON lists given to commands.</summary>
 internal static partial class JsonFile
 {
     private static readonly JsonDocumentOptions s_strict = new() { MaxDepth = 512, AllowDuplicateProperties = false };
@@ -14,10 +14,10 @@ internal static partial class JsonFile
     /// a text is written as UTF-8.
     /// </summary>
     /// <param name="path">The file; - for stdin.</param>
-    /// <param name="isItem">What each item has to be.</param>
-    /// <param name="wanted">What the file has to hold, for messages: <c>a JSON list of texts</c>.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="InvalidDataException">It holds something else.</exception>
+    /// <param name="isItem">Whether an item is valid.</param>
+    /// <param name="wanted">Description of the expected contents, for messages: <c>a JSON list of texts</c>.</param>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="InvalidDataException">The file contains something else.</exception>
     internal static IReadOnlyList<JsonNode> ReadList(string path, Func<JsonNode?, bool> isItem, string wanted)
     {
         var written = Text(ref path);
@@ -29,7 +29,7 @@ internal static partial class JsonFile
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{path}: {wanted} is wanted, but this is not valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')}{(e is { LineNumber: { } line, BytePositionInLine: { } at } ? $" (line {line + 1}, byte {at + 1})" : "")}.", e);
+            throw new InvalidDataException($"{path}: {wanted} is expected, but this is not valid JSON: {e.Message.Split(" Path:")[0].Split(" LineNumber:")[0].TrimEnd('.')}{(e is { LineNumber: { } line, BytePositionInLine: { } at } ? $" (line {line + 1}, byte {at + 1})" : "")}.", e);
         }
 
         // One thing is a list of one.
@@ -38,7 +38,7 @@ internal static partial class JsonFile
         {
             if (!isItem(list[i]))
             {
-                throw new InvalidDataException($"{path}, item {i + 1}: {wanted} is wanted.");
+                throw new InvalidDataException($"{path}, item {i + 1}: {wanted} is expected.");
             }
         }
 
@@ -47,8 +47,8 @@ internal static partial class JsonFile
 
     /// <summary>Reads the messages of a conversation.</summary>
     /// <param name="path">The file; - for stdin.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="InvalidDataException">It holds something else.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="InvalidDataException">The file contains something else.</exception>
     internal static JsonArray ReadMessages(string path) =>
         new([.. ReadList(path, static item => item is JsonObject, "a JSON list of messages, such as [{\"role\": \"user\", \"content\": \"Hello\"}],").Select(static m => m.DeepClone())]);
 
@@ -68,10 +68,10 @@ internal static partial class JsonFile
             return InputText.All;
         }
 
-        return File.Exists(path) ? File.ReadAllText(path) : throw new FileNotFoundException($"{path}: there is no such file.", path);
+        return File.Exists(path) ? File.ReadAllText(path) : throw new FileNotFoundException($"{path}: no such file.", path);
     }
 
-    // Every escape in turn, so that a backslash that is itself escaped begins none.
+    // Every escape in turn, so that an escaped backslash does not start another escape.
     [GeneratedRegex(@"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", RegexOptions.Singleline)]
     private static partial Regex Escapes();
 }

@@ -4,12 +4,12 @@ using System.Text.Json.Serialization;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>JSON on stdout, one line for each thing, every character as itself.</summary>
+/// <summary>Prints JSON lines on stdout, without escaping non-ASCII characters.</summary>
 internal static class JsonLines
 {
     private static readonly JsonSerializerOptions s_options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, Converters = { new FiniteOrNull() } };
 
-    // JSON has no word for what is no finite number.
+    // JSON cannot represent numbers that are not finite.
     private sealed class FiniteOrNull : JsonConverter<double>
     {
         public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetDouble();

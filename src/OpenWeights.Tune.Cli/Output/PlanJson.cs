@@ -5,7 +5,7 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>A run's plan as JSON: what <see cref="PlanText"/> says, and some rows.</summary>
+/// <summary>The plan of a run as JSON, with some rows; the counterpart of <see cref="PlanText"/>.</summary>
 internal static class PlanJson
 {
     internal static JsonObject Of(RunPlan plan, IReadOnlyList<TokenRow> rows, int count) => new()

@@ -2,7 +2,7 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>A run's plan in lines.</summary>
+/// <summary>Formats the plan of a run.</summary>
 internal static class PlanText
 {
     internal static IEnumerable<string> Lines(RunPlan plan)
@@ -43,7 +43,7 @@ internal static class PlanText
 
         if (config.Training.WarmupRatio is null && config.Training.WarmupSteps >= plan.TotalSteps && config.Training.WarmupSteps > 0)
         {
-            yield return $"warning: training.warmup_steps ({config.Training.WarmupSteps}) reaches to the end of the run; the learning rate never gets to {Amount.Number(config.Training.LearningRate, "0.##e0")}.";
+            yield return $"warning: training.warmup_steps ({config.Training.WarmupSteps}) extends to the end of the run; the learning rate never reaches {Amount.Number(config.Training.LearningRate, "0.##e0")}.";
         }
     }
 }

@@ -2,12 +2,12 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Catches what a command prints, for those that give it as JSON.</summary>
+/// <summary>Captures what a command prints, for commands with JSON output.</summary>
 internal static class PrintedText
 {
     private const int NameWidth = 12;
 
-    /// <summary>Does a work whose lines do not go to stdout.</summary>
+    /// <summary>Runs an action whose lines are captured.</summary>
     internal static IReadOnlyList<string> Of(Action work)
     {
         var real = Console.Out;
@@ -25,8 +25,10 @@ internal static class PrintedText
         return text.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
-    /// <summary>Lines of names and values in columns as an object: a line without a name goes on from the one before, and a name that comes
-    /// several times has a list.</summary>
+    /// <summary>
+    /// Converts lines of names and values in columns to an object: a line without a name continues the previous one, and a repeated name
+    /// gets a list.
+    /// </summary>
     internal static JsonObject Table(IEnumerable<string> lines)
     {
         var found = new List<(string Name, string Value)>();

@@ -4,16 +4,18 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Rows as the model sees them, special tokens too; what is trained is green on a terminal and between brackets elsewhere.</summary>
-/// <param name="output">Where they are written.</param>
-/// <param name="tokenizer">Gives tokens their texts; null writes their ids.</param>
-/// <param name="inColour">Whether trained tokens are coloured.</param>
+/// <summary>
+/// Shows rows as the model sees them, with special tokens; trained tokens are green on a terminal and in brackets elsewhere.
+/// </summary>
+/// <param name="output">Destination.</param>
+/// <param name="tokenizer">Decodes tokens; null to print their ids.</param>
+/// <param name="inColour">Whether trained tokens are colored.</param>
 internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool inColour)
 {
     private const int MaxDocuments = 8;
     private readonly (string Begin, string End) _mark = inColour ? ("\u001b[32m", "\u001b[0m") : ("[", "]");
 
-    /// <summary>Whether stdout shows colours.</summary>
+    /// <summary>Whether stdout supports colors.</summary>
     internal static bool HasColour => !Console.IsOutputRedirected && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"));
 
     internal void Write(IReadOnlyList<TokenRow> rows, int count)
@@ -34,7 +36,7 @@ internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool i
             return;
         }
 
-        output.WriteLine($"  {row.Documents.Length} rows packed into one ({row.Ids.Length} tokens, {row.CountTargets()} trained); they do not see each other:");
+        output.WriteLine($"  {row.Documents.Length} rows packed into one ({row.Ids.Length} tokens, {row.CountTargets()} trained); they do not attend to each other:");
         var (start, sources) = (0, row.Source.Split("; "));
         for (var i = 0; i < Math.Min(row.Documents.Length, MaxDocuments); i++)
         {
@@ -49,7 +51,7 @@ internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool i
         }
     }
 
-    /// <summary>The text of a part of a row, each token's as the decoder gives it where the token stands.</summary>
+    /// <summary>The text of a part of a row, decoded in context.</summary>
     internal string Text(TokenRow row, int start, int length)
     {
         var text = new StringBuilder();

@@ -8,12 +8,12 @@ using Spectre.Console;
 
 namespace OpenWeights.Tune.Cli.Output;
 
-/// <summary>Shows a run: a live line on a terminal, plain lines elsewhere. Progress goes to stderr, results to stdout.</summary>
+/// <summary>Shows a run: an updating line on a terminal, otherwise plain lines. Progress goes to stderr, results to stdout.</summary>
 internal sealed class RunConsole : IRunListener
 {
     private static readonly TimeSpan s_between = TimeSpan.FromSeconds(2);
 
-    // The bar and all that is told of a step.
+    // The progress bar and the metrics of a step.
     private const int WideLine = 140;
     private const int WideBar = 40;
     private const int NarrowBar = 20;
@@ -41,7 +41,7 @@ internal sealed class RunConsole : IRunListener
         }
     }
 
-    /// <summary>Does a run's work, with the live line around it on a terminal.</summary>
+    /// <summary>Runs an action, with the updating line on a terminal.</summary>
     internal T Show<T>(Func<T> work)
     {
         if (_terminal is null)
@@ -138,7 +138,7 @@ internal sealed class RunConsole : IRunListener
         }
     }
 
-    /// <summary>That the run was stopped before its end, where JSON is wanted.</summary>
+    /// <summary>Reports in JSON that the run was stopped.</summary>
     internal void Stop()
     {
         if (_json)
@@ -147,7 +147,7 @@ internal sealed class RunConsole : IRunListener
         }
     }
 
-    /// <summary>That there is nothing to go on with.</summary>
+    /// <summary>Reports that the run is already finished.</summary>
     internal void AlreadyFinished(RunResult result)
     {
         if (_json)
@@ -159,10 +159,10 @@ internal sealed class RunConsole : IRunListener
         Console.Out.WriteLine($"{result.NothingToDo}, or give --overwrite in the place of --resume to start over.");
     }
 
-    /// <summary>What came of the run, on stdout.</summary>
+    /// <summary>Prints the result of the run.</summary>
     internal void Finish(RunResult result)
     {
-        // A run that went on asked before its first part.
+        // A resumed run generated the "before" answers in its first part.
         if (_answers.TryGetValue(After, out var last) && !_answers.ContainsKey(Before) && Recorded(result) is { } first && first.Select(static a => a.Prompt).SequenceEqual(last.Select(static a => a.Prompt)))
         {
             _answers[Before] = first;
@@ -170,7 +170,7 @@ internal sealed class RunConsole : IRunListener
 
         if (_json)
         {
-            // What was not asked is not there.
+            // Values that were not measured are omitted.
             var line = new JsonObject { ["result"] = result.Folder, ["step"] = result.Step, ["last_step"] = result.LastStep, ["best_step"] = result.BestStep };
             if (_answers.Count > 0)
             {

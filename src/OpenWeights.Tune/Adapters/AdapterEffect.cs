@@ -7,20 +7,22 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Whether an adapter's file does anything at all.</summary>
+/// <summary>Detects adapters that do not change their base model.</summary>
 public static class AdapterEffect
 {
-    /// <summary>Why it does nothing.</summary>
-    public const string Reason = "every update is zero (B, or lora_alpha, is 0), as before training";
+    /// <summary>Why an adapter has no effect.</summary>
+    public const string Reason = "all updates are zero (B or lora_alpha is 0), as before training";
 
     private const string Magnitude = ".lora_magnitude_vector";
 
-    // How far norms that were computed in another order, or of a base in another dtype, may be from each other.
+    // Tolerance for norms computed in another order, or on a base model in another dtype.
     private const double Rounding = 1e-3;
 
-    /// <summary>Whether the adapter of a folder changes nothing; DoRA's magnitudes, which only the base can judge, count as a change.</summary>
+    /// <summary>
+    /// Whether the adapter in a folder has no effect; DoRA magnitudes, which can only be judged with the base model, count as an effect.
+    /// </summary>
     /// <param name="folder">The adapter's folder.</param>
-    /// <exception cref="InvalidDataException">Its settings cannot be read.</exception>
+    /// <exception cref="InvalidDataException">The adapter's config cannot be read.</exception>
     public static bool IsNone(Formats.HuggingFace.AdapterFolder folder)
     {
         ArgumentNullException.ThrowIfNull(folder);
@@ -28,9 +30,11 @@ public static class AdapterEffect
         return IsNone(PeftConfig.Read(folder.Config, folder.FolderPath, out _), weights);
     }
 
-    /// <summary>Whether the adapter of a folder changes nothing in its base, whose values say whether DoRA's magnitudes are its own.</summary>
+    /// <summary>
+    /// Whether the adapter in a folder has no effect on a base model; DoRA magnitudes are compared with the norms of the base's weights.
+    /// </summary>
     /// <param name="folder">The adapter's folder.</param>
-    /// <param name="model">The base.</param>
+    /// <param name="model">The base model.</param>
     internal static bool IsNone(Formats.HuggingFace.AdapterFolder folder, CausalLanguageModel model)
     {
         using var weights = folder.OpenWeights();
@@ -55,7 +59,7 @@ public static class AdapterEffect
                 continue;
             }
 
-            // Whatever else there is (whole weights, biases) has an effect of its own.
+            // All other tensors (fully trained weights, biases) have an effect.
             var module = name.EndsWith(".lora_B.weight", StringComparison.Ordinal) ? name[..^".lora_B.weight".Length]
                 : name.EndsWith(".lora_embedding_A", StringComparison.Ordinal) ? name[..^".lora_embedding_A".Length]
                 : null;
@@ -71,7 +75,7 @@ public static class AdapterEffect
         return updates > 0 && (magnitudes.Count == 0 || (model is { IsMeta: false } && magnitudes.TrueForAll(m => IsOfBase(model, weights, m))));
     }
 
-    // Where B is zero, a magnitude is what the norm of the base's own row is, but for rounding.
+    // With B zero, an untrained magnitude equals the norm of the base's row, up to rounding.
     private static bool IsOfBase(CausalLanguageModel model, ITensorSource weights, string name)
     {
         using var nothing = no_grad();
@@ -91,7 +95,7 @@ public static class AdapterEffect
     private static bool IsOff(LoraConfig config, string module) =>
         config.ScaleOf(module.StartsWith(PeftFolder.Prefix, StringComparison.Ordinal) ? module[PeftFolder.Prefix.Length..] : module) == 0;
 
-    // Zero, of either sign, is nothing but zeros and signs in every type of number.
+    // A zero of either sign consists of zero bits apart from the sign bit, in every floating-point type.
     private static bool IsZero(ITensorSource weights, string name)
     {
         if (!weights.TryGetTensor(name, out var entry))

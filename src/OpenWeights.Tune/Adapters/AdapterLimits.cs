@@ -4,15 +4,15 @@ using OpenWeights.Formats.Safetensors;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// What servers of adapters do not take, or compute otherwise, by their own sources: vLLM's PEFTHelper and llama.cpp's convert_lora_to_gguf.py
-/// (which knows one alpha and takes each rank from its tensor).
+/// Adapter features that inference servers reject or compute differently, according to their sources: vLLM's PEFTHelper and llama.cpp's
+/// convert_lora_to_gguf.py (which uses one alpha for all modules and takes each rank from the tensor's shape).
 /// </summary>
 public static class AdapterLimits
 {
-    // vLLM's --max-lora-rank where none is given.
+    // Default of vLLM's --max-lora-rank.
     private const long VllmRank = 16;
 
-    /// <summary>Warnings about an adapter; empty where every server takes it as it is.</summary>
+    /// <summary>Warnings about an adapter; empty if all servers accept it unchanged.</summary>
     /// <param name="config">Its adapter_config.json.</param>
     /// <param name="weights">Its tensors.</param>
     public static IReadOnlyList<string> Of(JsonObject config, ITensorSource weights)
@@ -30,18 +30,18 @@ public static class AdapterLimits
             }
         }
 
-        Add(Has("use_dora"), "use_dora: neither vLLM nor llama.cpp takes DoRA; export it merged.");
-        Add(Has("modules_to_save"), "modules_to_save: vLLM takes no whole modules, and llama.cpp none but norms; export it merged.");
-        Add(Has("bias") || Has("lora_bias"), "bias: neither vLLM nor llama.cpp takes trained biases; export it merged.");
-        Add(Has("use_rslora"), "use_rslora: llama.cpp counts alpha / r in place of alpha / sqrt(r); vLLM is right. For llama.cpp export it with --format gguf-lora, or merged.");
-        Add(Has("alpha_pattern"), "alpha_pattern: vLLM and llama.cpp know one alpha for all layers; export it merged, or for llama.cpp with --format gguf-lora, which folds the others into B.");
-        Add(Has("rank_pattern"), "rank_pattern: vLLM scales every layer by the one r of the config; llama.cpp is right. For vLLM export it merged.");
+        Add(Has("use_dora"), "use_dora: neither vLLM nor llama.cpp supports DoRA; export a merged model.");
+        Add(Has("modules_to_save"), "modules_to_save: vLLM does not support fully trained modules, and llama.cpp only norms; export a merged model.");
+        Add(Has("bias") || Has("lora_bias"), "bias: neither vLLM nor llama.cpp supports trained biases; export a merged model.");
+        Add(Has("use_rslora"), "use_rslora: llama.cpp scales by alpha / r instead of alpha / sqrt(r); vLLM is correct. For llama.cpp export with --format gguf-lora, or a merged model.");
+        Add(Has("alpha_pattern"), "alpha_pattern: vLLM and llama.cpp use one alpha for all layers; export a merged model, or for llama.cpp use --format gguf-lora, which folds the others into B.");
+        Add(Has("rank_pattern"), "rank_pattern: vLLM scales every layer by the config's single r; llama.cpp is correct. For vLLM export a merged model.");
         Add(config["init_lora_weights"]?.ToString() is { } start && (start.StartsWith("pissa", StringComparison.Ordinal) || start is "olora" or "corda" or "loftq" or "lora_ga"),
-            $"init_lora_weights {config["init_lora_weights"]}: it stands on a changed base, which no server makes; export it with --format peft first, or merged.");
-        Add(Holds(".lora_embedding_"), "embed_tokens: vLLM and llama.cpp take updates of embeddings only for some families; export it merged where they do not.");
-        Add(!Has("modules_to_save") && (Holds("embed_tokens.weight") || Holds("model.lm_head.weight")), "the file holds embeddings whole, as after a change of the vocabulary; llama.cpp does not take them. Export it merged.");
+            $"init_lora_weights {config["init_lora_weights"]}: the adapter applies to a modified base model, which servers do not have; export with --format peft first, or a merged model.");
+        Add(Holds(".lora_embedding_"), "embed_tokens: vLLM and llama.cpp support adapted embeddings only for some model families; export a merged model for the others.");
+        Add(!Has("modules_to_save") && (Holds("embed_tokens.weight") || Holds("model.lm_head.weight")), "the file contains complete embeddings, as after a change of the vocabulary size, which llama.cpp does not support. Export a merged model.");
         var rank = weights.Tensors.Where(static t => t.Name.EndsWith(".lora_A.weight", StringComparison.Ordinal)).Select(static t => t.Shape[0]).DefaultIfEmpty(0).Max();
-        Add(rank > VllmRank, $"rank {rank}: vLLM wants --max-lora-rank {rank} or more (it has {VllmRank} where none is given).");
+        Add(rank > VllmRank, $"rank {rank}: vLLM needs --max-lora-rank {rank} or more (the default is {VllmRank}).");
         return warnings;
     }
 }

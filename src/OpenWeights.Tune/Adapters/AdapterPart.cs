@@ -3,18 +3,18 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>What an adapter does to one module.</summary>
+/// <summary>The part of an adapter that modifies one module.</summary>
 public abstract class AdapterPart : IDisposable
 {
     private protected AdapterPart(string module) => Module = module;
 
-    /// <summary>The module's name, such as model.layers.0.self_attn.q_proj.</summary>
+    /// <summary>Name of the module, such as model.layers.0.self_attn.q_proj.</summary>
     public string Module { get; }
 
-    /// <summary>What is trained, by PEFT's names without its prefix, such as model.layers.0.self_attn.q_proj.lora_A.weight.</summary>
+    /// <summary>The trained parameters by PEFT's names without its prefix, such as model.layers.0.self_attn.q_proj.lora_A.weight.</summary>
     public abstract IEnumerable<(string Name, Parameter Parameter)> Parameters { get; }
 
-    /// <summary>The base's tensors that this changes, such as model.layers.0.self_attn.q_proj.weight.</summary>
+    /// <summary>Tensors of the base model that merging this part changes, such as model.layers.0.self_attn.q_proj.weight.</summary>
     public abstract IEnumerable<string> ChangedTensors { get; }
 
     /// <summary>Whether dropout is on.</summary>
@@ -25,20 +25,20 @@ public abstract class AdapterPart : IDisposable
         }
     }
 
-    /// <summary>Whether the module computes with this part.</summary>
+    /// <summary>Whether the part is applied in the module's forward pass.</summary>
     internal abstract bool Enabled { get; set; }
 
-    /// <summary>A tensor of the base with this part merged in.</summary>
+    /// <summary>A tensor of the base model with this part merged in.</summary>
     /// <param name="tensor">One of <see cref="ChangedTensors"/>.</param>
     /// <param name="weight">The tensor's values, float32, on the CPU or the part's device.</param>
     /// <returns>New values, float32, on the device of <paramref name="weight"/>.</returns>
     public abstract Tensor Merged(string tensor, Tensor weight);
 
-    /// <summary>What a PEFT folder holds of this part; tensors that are made for it are in the caller's dispose scope.</summary>
+    /// <summary>The tensors that a PEFT folder stores for this part; newly created ones belong to the caller's dispose scope.</summary>
     internal virtual IEnumerable<(string Name, Tensor Tensor)> FileTensors() => Parameters.Select(static p => (p.Name, (Tensor)p.Parameter));
 
-    /// <summary>Reads back what <see cref="FileTensors"/> gave, into the same parameters.</summary>
-    /// <param name="read">Reads a tensor by its name, into the dispose scope that is open.</param>
+    /// <summary>Loads the tensors of <see cref="FileTensors"/> back into the parameters.</summary>
+    /// <param name="read">Reads a tensor by name, into the current dispose scope.</param>
     internal virtual void Restore(Func<string, Tensor> read)
     {
         foreach (var (name, parameter) in Parameters)

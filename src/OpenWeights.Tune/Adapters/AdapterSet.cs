@@ -2,40 +2,42 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Several adapters on one base, by name: one of them, a combination or none is on at a time, and switching loads nothing.</summary>
+/// <summary>
+/// Several named adapters on one base model. One of them, a combination, or none is active at a time; switching loads nothing from disk.
+/// </summary>
 public sealed class AdapterSet : IDisposable
 {
     private readonly CausalLanguageModel _model;
     private readonly Dictionary<string, LoraAdapter> _adapters = [];
     private CombinedAdapter? _mix;
 
-    /// <summary>A set without adapters.</summary>
-    /// <param name="model">The base; it stays the caller's.</param>
+    /// <summary>Creates an empty set.</summary>
+    /// <param name="model">The base model; the caller keeps ownership.</param>
     public AdapterSet(CausalLanguageModel model) => _model = model;
 
-    /// <summary>The adapters' names, in the order that they came.</summary>
+    /// <summary>Names of the adapters, in the order in which they were added.</summary>
     public IReadOnlyCollection<string> Names => _adapters.Keys;
 
-    /// <summary>An adapter.</summary>
+    /// <summary>An adapter by name.</summary>
     /// <param name="name">Its name.</param>
     /// <exception cref="KeyNotFoundException">There is no adapter of that name.</exception>
-    public LoraAdapter this[string name] => _adapters.GetValueOrDefault(name) ?? throw new KeyNotFoundException($"there is no adapter '{name}'; there are {string.Join(", ", Names)}");
+    public LoraAdapter this[string name] => _adapters.GetValueOrDefault(name) ?? throw new KeyNotFoundException($"no adapter is named '{name}'; loaded are {string.Join(", ", Names)}");
 
-    /// <summary>What is on the model; null for the base alone.</summary>
+    /// <summary>The active adapter or combination; null if the base model is unmodified.</summary>
     public CombinedAdapter? Active => _mix;
 
-    /// <summary>Reads an adapter from a PEFT folder. It is off until it is used, and what is on stays on.</summary>
-    /// <param name="name">The name to use it by.</param>
+    /// <summary>Loads an adapter from a PEFT folder. It is inactive until it is used; what is active stays active.</summary>
+    /// <param name="name">A name for the adapter.</param>
     /// <param name="path">The folder.</param>
-    /// <param name="warn">As <see cref="PeftFolder.Load"/>.</param>
-    /// <param name="anyBase">As <see cref="PeftFolder.Load"/>.</param>
-    /// <exception cref="ArgumentException">There is an adapter of that name.</exception>
+    /// <param name="warn">See <see cref="PeftFolder.Load"/>.</param>
+    /// <param name="anyBase">See <see cref="PeftFolder.Load"/>.</param>
+    /// <exception cref="ArgumentException">An adapter of that name exists already.</exception>
     /// <exception cref="InvalidDataException">The adapter cannot be read, or does not fit the model.</exception>
     public LoraAdapter Load(string name, string path, Action<string>? warn = null, bool anyBase = false)
     {
         if (_adapters.ContainsKey(name))
         {
-            throw new ArgumentException($"there is an adapter '{name}' already", nameof(name));
+            throw new ArgumentException($"an adapter named '{name}' is already loaded", nameof(name));
         }
 
         CombinedAdapter.Disable(_model);
@@ -51,9 +53,9 @@ public sealed class AdapterSet : IDisposable
         }
     }
 
-    /// <summary>Puts a combination of adapters on the model, and takes off what was on.</summary>
-    /// <param name="names">Adapters, and how much of each; none for the base alone.</param>
-    /// <exception cref="KeyNotFoundException">There is no adapter of a name.</exception>
+    /// <summary>Activates a combination of adapters, replacing what was active.</summary>
+    /// <param name="names">Adapters and their weights; none for the base model alone.</param>
+    /// <exception cref="KeyNotFoundException">There is no adapter of a given name.</exception>
     public void Use(params IReadOnlyList<(string Name, double Weight)> names)
     {
         ArgumentNullException.ThrowIfNull(names);
@@ -67,7 +69,7 @@ public sealed class AdapterSet : IDisposable
         mix?.Enable(_model);
     }
 
-    /// <summary>Takes the adapters off the model and frees them.</summary>
+    /// <summary>Removes the adapters from the model and frees them.</summary>
     public void Dispose()
     {
         Use();

@@ -6,23 +6,19 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>The modules of a model that an adapter's settings speak of.</summary>
+/// <summary>Resolves the module names in an adapter's settings.</summary>
 internal static class AdapterTargets
 {
-    /// <summary>Every module that may be adapted or trained whole, in the model's order.</summary>
-    /// <exception cref="InvalidDataException">None is adapted; the message tells what is there.</exception>
+    /// <summary>All modules that can be adapted or trained in full, in model order.</summary>
+    /// <exception cref="InvalidDataException">No module is adapted; the message lists the available names.</exception>
     internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, LoraConfig config)
     {
         var modules = model.AdaptableModules;
         return modules.Any(m => IsAdapted(m, config)) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
-    /// <summary>The modules that are adapted.</summary>
-    internal static IEnumerable<(string Name, nn.Module Module)> Adapted(CausalLanguageModel model, LoraConfig config) =>
-        Of(model, config).Where(m => IsAdapted(m, config));
-
-    /// <summary>Refuses names that are no modules of the model's: in a config they are slips of the pen.</summary>
-    /// <exception cref="InvalidDataException">There is such a name.</exception>
+    /// <summary>Throws if the settings name modules that the model does not have, which are usually typos.</summary>
+    /// <exception cref="InvalidDataException">A name matches no module.</exception>
     internal static void RequireNames(CausalLanguageModel model, LoraConfig config)
     {
         if (Problems(model, config).ToList() is { Count: > 0 } problems)
@@ -31,7 +27,9 @@ internal static class AdapterTargets
         }
     }
 
-    /// <summary>What of an adapter's settings does not fit a model, each with the setting, dots and the place in its list within.</summary>
+    /// <summary>
+    /// Problems of an adapter's settings with a model, each with the name of the setting, including the index in its list.
+    /// </summary>
     internal static IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, LoraConfig config)
     {
         var before = 0;
@@ -44,7 +42,7 @@ internal static class AdapterTargets
         foreach (var layer in config.LayersToTransform.Where(l => l >= model.Config.LayerCount))
         {
             before++;
-            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.Config.LayerCount} layers are counted from 0.");
+            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.Config.LayerCount} layers are numbered from 0.");
         }
 
         if (before > 0)
@@ -71,14 +69,14 @@ internal static class AdapterTargets
         }
     }
 
-    /// <summary>Why an embedding cannot be adapted so; null where it can.</summary>
+    /// <summary>Why an embedding cannot be adapted with these settings; null if it can.</summary>
     internal static string? Unfit(LoraConfig config, string module) => config.UseDora || config.Init == LoraInit.Pissa || config.LoraBias
-        ? $"{module}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights pissa here; leave it out of target_modules, or train it whole with modules_to_save."
+        ? $"{module}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights: pissa; remove it from target_modules, or train it in full with modules_to_save."
         : null;
 
-    /// <summary>What is said of a rank that a layer has too few singular values for.</summary>
+    /// <summary>Message for a rank that exceeds a layer's number of singular values.</summary>
     internal static string TooHighForPissa(string module, LinearLayer layer, int rank) =>
-        $"pissa: rank {rank} is more than {module} ([{layer.OutFeatures}, {layer.InFeatures}]) has singular values; lower r or give its rank in rank_pattern.";
+        $"pissa: rank {rank} exceeds the number of singular values of {module} ([{layer.OutFeatures}, {layer.InFeatures}]); lower r, or set its rank in rank_pattern.";
 
     private static IEnumerable<(string Setting, string Message)> NameProblems(CausalLanguageModel model, LoraConfig config)
     {
@@ -89,7 +87,7 @@ internal static class AdapterTargets
             {
                 if (!Known(names![i]))
                 {
-                    yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"the model has nothing of the name {names[i]}; {Nearest(model, names[i])}{There(model)}.");
+                    yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"the model has no module named {names[i]}; {Nearest(model, names[i])}{There(model)}.");
                 }
             }
         }
@@ -117,7 +115,7 @@ internal static class AdapterTargets
                 }
                 else if (!model.AdaptableModules.Any(m => TargetModules.FirstMatch(new Dictionary<string, bool> { [key] = true }, m.Name, out _)))
                 {
-                    yield return ($"{setting}.{key}", $"this names no layer of the model; {Nearest(model, key)}{There(model)}.");
+                    yield return ($"{setting}.{key}", $"this matches no layer of the model; {Nearest(model, key)}{There(model)}.");
                 }
             }
         }
@@ -142,17 +140,17 @@ internal static class AdapterTargets
         return Spelling.Nearest(name, leaves) is { } nearest ? $"did you mean {nearest}? " : "";
     }
 
-    /// <summary>Whether a module is the token embedding or the output head, which PEFT saves whole where they are adapted.</summary>
+    /// <summary>Whether a module is the token embedding or the output head, which PEFT saves in full when adapted.</summary>
     internal static bool IsEmbedding(string name) => name[(name.LastIndexOf('.') + 1)..] is "embed_tokens" or "lm_head";
 
-    /// <summary>Whether a module is adapted. Norms can be trained whole, but have no low-rank update; all-linear leaves the embedding out.</summary>
+    /// <summary>Whether a module is adapted. Norms can be trained in full but not adapted; all-linear excludes the embedding.</summary>
     internal static bool IsAdapted((string Name, nn.Module Module) module, LoraConfig config) =>
         (module.Module is LinearLayer || (module.Module is TokenEmbedding && config.Targets != TargetModules.AllLinear)) && config.Adapts(module.Name);
 
     private static string NoTarget(CausalLanguageModel model, LoraConfig config)
     {
         var name = config.Targets.Pattern is { } pattern ? Nearest(model, pattern) : "";
-        return $"{Text(config.Targets)}{Limits(config)} names no layer of the model; {name}{There(model)}.";
+        return $"{Text(config.Targets)}{Limits(config)} matches no layer of the model; {name}{There(model)}.";
     }
 
     private static string Text(TargetModules targets) => targets.Pattern ?? string.Join(", ", targets.Names ?? ["all-linear"]);

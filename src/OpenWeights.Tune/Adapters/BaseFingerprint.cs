@@ -10,20 +10,20 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// What an adapter remembers of the base that it was made for: values of several matrices, from fixed places. They are those of the base's files
-/// where they can be read, so that neither dtype, nor file layout, nor how the base is held counts. They stand in the metadata of
-/// adapter_model.safetensors, which other programs pass over.
+/// A fingerprint of the base model that an adapter was trained on: sampled values of several matrices. They are read from the base model's
+/// files if possible, so that the fingerprint does not depend on dtype, file layout or quantization. It is stored in the metadata of
+/// adapter_model.safetensors, which other programs ignore.
 /// </summary>
 internal sealed class BaseFingerprint
 {
-    /// <summary>The key in the file's metadata.</summary>
+    /// <summary>Key in the file's metadata.</summary>
     internal const string Key = "base_fingerprint";
 
-    // Two roundings to bfloat16's eight bits, and float16's smallest step.
+    // Tolerance: two roundings to bfloat16's eight bits, and float16's smallest step.
     private const double Rounding = 1.0 / 256;
     private const double SmallestStep = 6e-8;
 
-    // What quantisation may take: NF4 is about 0.1 off.
+    // Tolerance for a quantized base model: NF4 differs by about 0.1.
     private const double QuantizedDistance = 0.4;
     private const int Matrices = 8;
     private const int Values = 64;
@@ -31,7 +31,7 @@ internal sealed class BaseFingerprint
 
     private BaseFingerprint(IReadOnlyList<Sample> samples) => _samples = samples;
 
-    /// <summary>The fingerprint of a model; null where it has no values that could be looked at.</summary>
+    /// <summary>The fingerprint of a model; null if no values are available.</summary>
     internal static BaseFingerprint? Of(CausalLanguageModel model)
     {
         var matrices = model.AdaptableModules.Where(static m => m.Module is LinearLayer or TokenEmbedding && m.Name != WeightTie.Head).ToList();
@@ -42,7 +42,7 @@ internal sealed class BaseFingerprint
         return samples.Count == 0 ? null : new BaseFingerprint(samples);
     }
 
-    /// <summary>A fingerprint from its text; null where the text is none.</summary>
+    /// <summary>Parses a fingerprint; null if the text is not one.</summary>
     internal static BaseFingerprint? Parse(string text)
     {
         try
@@ -55,10 +55,10 @@ internal sealed class BaseFingerprint
         }
     }
 
-    /// <summary>As it stands in the file.</summary>
+    /// <summary>The fingerprint as stored in the file.</summary>
     public override string ToString() => JsonSerializer.Serialize(_samples);
 
-    /// <summary>What of a model is not the base that this is of; null where everything is.</summary>
+    /// <summary>Describes how a model differs from the one fingerprinted; null if it matches.</summary>
     /// <param name="model">The model.</param>
     internal string? Difference(CausalLanguageModel model)
     {
@@ -71,10 +71,10 @@ internal sealed class BaseFingerprint
                 return $"this model has no matrix {wanted.Module} of that size";
             }
 
-            // An embedding may have got rows.
+            // The vocabulary may have been extended.
             if (Take(model, files, wanted.Module, module, wanted.Shape[0] > rows ? [rows, columns] : wanted.Shape) is { } found && !Agree(wanted, found))
             {
-                return string.Create(CultureInfo.InvariantCulture, $"the values of {wanted.Module} are others (off by {Distance(wanted, found):0.###} of their norm)");
+                return string.Create(CultureInfo.InvariantCulture, $"the values of {wanted.Module} differ (relative difference {Distance(wanted, found):0.###})");
             }
         }
 
@@ -112,7 +112,7 @@ internal sealed class BaseFingerprint
         }
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)
         {
-            // Moved away since it was read: the values in memory are looked at.
+            // The files have been moved since the model was loaded: use the values in memory.
             return null;
         }
     }
@@ -128,7 +128,7 @@ internal sealed class BaseFingerprint
         return model.IsMeta ? null : Held(name, module, shape, places);
     }
 
-    // What the model holds itself, without what adapters put in its place.
+    // The module's own weights, without those that adapters substitute.
     private static Sample Held(string name, nn.Module module, long[] shape, IReadOnlyList<(long Row, long Column)> places)
     {
         using var nothing = no_grad();

@@ -7,8 +7,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// A linear combination of adapters over one base: W + sum of w (W' - W), where W' is the base's weight with an adapter merged in. It can be
-/// put on the model, and be merged; one adapter at 1 is that adapter.
+/// A linear combination of adapters on one base model: W + sum of w (W' - W), where W' is the base weight with an adapter merged in. It can
+/// be activated on the model, or merged; a single adapter with weight 1 equals that adapter.
 /// </summary>
 public sealed class CombinedAdapter : IDisposable
 {
@@ -16,32 +16,32 @@ public sealed class CombinedAdapter : IDisposable
     private readonly List<(WeightSlot Slot, Parameter Value)> _replaced = [];
     private readonly List<CombinedLayer> _mixed = [];
 
-    /// <summary>A combination.</summary>
-    /// <param name="adapters">Adapters of one model, and how much of each; they stay the caller's.</param>
-    /// <exception cref="ArgumentException">An adapter is there twice, or a weight is not a finite number.</exception>
+    /// <summary>Creates a combination.</summary>
+    /// <param name="adapters">Adapters of one model, with their weights; the caller keeps ownership.</param>
+    /// <exception cref="ArgumentException">An adapter occurs twice, or a weight is not finite.</exception>
     public CombinedAdapter(IReadOnlyList<(LoraAdapter Adapter, double Weight)> adapters)
     {
         ArgumentNullException.ThrowIfNull(adapters);
         if (adapters.Select(static a => a.Adapter).Distinct().Count() != adapters.Count || adapters.Any(static a => !double.IsFinite(a.Weight)))
         {
-            throw new ArgumentException("adapters are combined once each, with finite weights", nameof(adapters));
+            throw new ArgumentException("each adapter may occur only once in a combination, and its weight must be finite", nameof(adapters));
         }
 
         _adapters = adapters;
         ChangedTensors = adapters.SelectMany(static a => a.Adapter.ChangedTensors).ToHashSet();
     }
 
-    /// <summary>The base's tensors that merging changes.</summary>
+    /// <summary>Tensors of the base model that merging changes.</summary>
     public IReadOnlySet<string> ChangedTensors { get; }
 
-    /// <summary>Whether an embedding and a head that are one weight in the base stay one.</summary>
+    /// <summary>Whether embedding and output head that are tied in the base model stay tied.</summary>
     internal bool KeepsTie => _adapters.All(static a => a.Adapter.KeepsTie || !a.Adapter.Parts.Any(static p => AdapterTargets.IsEmbedding(p.Module)));
 
     private bool IsSingle => _adapters is [{ Weight: 1 }];
 
-    /// <summary>A tensor of the base with the combination merged in.</summary>
-    /// <param name="tensor">The base's name.</param>
-    /// <param name="weight">The base's values, float32.</param>
+    /// <summary>A tensor of the base model with the combination merged in.</summary>
+    /// <param name="tensor">Name of the tensor.</param>
+    /// <param name="weight">The base model's values, float32.</param>
     public Tensor Merged(string tensor, Tensor weight)
     {
         ArgumentNullException.ThrowIfNull(weight);
@@ -62,7 +62,7 @@ public sealed class CombinedAdapter : IDisposable
         return sum.MoveToOuterDisposeScope();
     }
 
-    /// <summary>Takes whatever is on the model off it and puts the combination on.</summary>
+    /// <summary>Activates the combination on the model, replacing what was active.</summary>
     /// <param name="model">The model of the adapters.</param>
     public void Enable(CausalLanguageModel model)
     {
@@ -91,7 +91,7 @@ public sealed class CombinedAdapter : IDisposable
         }
     }
 
-    /// <summary>Takes every adapter off a model: it is the base again.</summary>
+    /// <summary>Removes all adapters from a model, which restores the base model.</summary>
     /// <param name="model">The model.</param>
     public static void Disable(CausalLanguageModel model)
     {
@@ -115,7 +115,7 @@ public sealed class CombinedAdapter : IDisposable
         }
     }
 
-    /// <summary>Frees what the combination made for itself; the adapters stay. It must be off the model.</summary>
+    /// <summary>Frees what the combination created; the adapters remain. It must not be active.</summary>
     public void Dispose()
     {
         _replaced.ForEach(static r => r.Value.Dispose());
@@ -142,7 +142,7 @@ public sealed class CombinedAdapter : IDisposable
     {
         if (slot.Own is not { } own)
         {
-            throw new InvalidOperationException("a module whose base is held quantised and that is trained whole cannot be combined; use one adapter at 1");
+            throw new InvalidOperationException("a fully trained module of a quantized base model cannot be combined; use a single adapter with weight 1");
         }
 
         using var nothing = no_grad();

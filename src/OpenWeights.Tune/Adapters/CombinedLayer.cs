@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Several adapters' changes of one module's output, each counted as much as its weight says.</summary>
+/// <summary>The weighted sum of several adapters' updates to one module's output.</summary>
 internal sealed class CombinedLayer : ILinearAdapter, IEmbeddingAdapter, IDisposable
 {
     private readonly List<(AdapterPart Part, Scalar Weight)> _parts;

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>A low-rank update of a token embedding: s (B A)ᵀ, of which only the rows of the tokens at hand are computed.</summary>
+/// <summary>A low-rank update of a token embedding: s (B A)ᵀ, of which only the rows of the given tokens are computed.</summary>
 public sealed class EmbeddingLora : AdapterPart, IEmbeddingAdapter
 {
     private readonly Scalar _scale;
@@ -24,13 +24,13 @@ public sealed class EmbeddingLora : AdapterPart, IEmbeddingAdapter
     /// <summary>The embedding.</summary>
     public TokenEmbedding Target { get; }
 
-    /// <summary>[rank, vocabulary].</summary>
+    /// <summary>Matrix A, [rank, vocabulary].</summary>
     public Parameter A { get; }
 
-    /// <summary>[hidden, rank].</summary>
+    /// <summary>Matrix B, [hidden, rank].</summary>
     public Parameter B { get; }
 
-    /// <summary>What the update counts, s.</summary>
+    /// <summary>Scaling factor s.</summary>
     public double Scale { get; }
 
     /// <inheritdoc/>

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>The weights of an adapter that PEFT, or this program, wrote; the file was checked against the model.</summary>
+/// <summary>Adapter weights from a file written by PEFT or this program; the file has been checked against the model.</summary>
 internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, SafetensorsFile file) : IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank) => new(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
@@ -19,7 +19,7 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
 
     public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank) => (Read($"{module}.lora_embedding_A"), Read($"{module}.lora_embedding_B"));
 
-    // PEFT trains the biases of lora_only and leaves them out of its file: then the base's are gone on from.
+    // With bias lora_only PEFT trains biases but does not save them; the base model's are used.
     public Parameter Whole(string fileName, nn.Module module, WeightSlot slot) =>
         file.TryGetTensor(PeftFolder.Prefix + fileName, out _)
             ? Parameter(TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own?.dtype ?? model.DType, model.Device), trained: true)
@@ -44,7 +44,7 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
         return scope.Detach(TensorFiles.Read(file, PeftFolder.Prefix + name, float32, model.Device));
     }
 
-    // The file was trained on the weight less what the same decomposition gives; only the product B0 A0 counts, whose sign is no matter.
+    // The adapter was trained on the weight minus the product B0 A0 of the same decomposition; the signs of B0 and A0 do not matter.
     private (Tensor A, Tensor B) Start(string module, LinearLayer layer, int rank)
     {
         var weights = FreshWeights.Pissa(module, layer, rank, config.ScaleOf(module));

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>The weights that an adapter starts training with, as PEFT's.</summary>
+/// <summary>Initial weights of a new adapter, as in PEFT.</summary>
 internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config, Generator generator) : IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
@@ -49,7 +49,10 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
 
     public Parameter? Frozen(string fileName, WeightSlot slot) => null;
 
-    /// <summary>A = sqrt(S) Vᵀ and B = U sqrt(S) of the largest singular values S / s of the weight (Meng et al., 2024; PEFT's pissa_init), which it starts less.</summary>
+    /// <summary>
+    /// A = sqrt(S) Vᵀ and B = U sqrt(S), where S = singular values / s are the largest of the weight (Meng et al., 2024; PEFT's
+    /// pissa_init).
+    /// </summary>
     internal static LoraWeights Pissa(string module, LinearLayer layer, int rank, double scale)
     {
         using var nothing = no_grad();

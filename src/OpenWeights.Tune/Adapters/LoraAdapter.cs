@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>A LoRA adapter over a model: low-rank updates of the modules that its settings name, and whatever is trained whole beside them.</summary>
+/// <summary>A LoRA adapter on a model: low-rank updates of the target modules, and modules trained in full alongside.</summary>
 public sealed class LoraAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
@@ -21,19 +21,19 @@ public sealed class LoraAdapter : IDisposable
     /// <summary>The settings.</summary>
     public LoraConfig Config { get; }
 
-    /// <summary>What the adapter does, module by module, in the model's order.</summary>
+    /// <summary>The parts of the adapter, one per module, in model order.</summary>
     public IReadOnlyList<AdapterPart> Parts => _parts;
 
-    /// <summary>The updates of linear layers, in the model's order.</summary>
+    /// <summary>The updates of linear layers, in model order.</summary>
     public IReadOnlyList<LoraLayer> Layers => [.. _parts.OfType<LoraLayer>()];
 
     /// <summary>The adapter's parameters by PEFT's names without its prefix, such as model.layers.0.self_attn.q_proj.lora_A.weight.</summary>
     public IReadOnlyList<(string Name, Parameter Parameter)> Parameters => [.. _parts.SelectMany(static p => p.Parameters)];
 
-    /// <summary>The base's tensors that merging changes.</summary>
+    /// <summary>Tensors of the base model that merging changes.</summary>
     public IReadOnlySet<string> ChangedTensors => _parts.SelectMany(static p => p.ChangedTensors).ToHashSet();
 
-    /// <summary>Whether the model computes with the adapter; off, it is the base model again.</summary>
+    /// <summary>Whether the adapter is applied; if off, the model computes as the base model.</summary>
     public bool Enabled
     {
         get => _parts.TrueForAll(static p => p.Enabled);
@@ -46,26 +46,29 @@ public sealed class LoraAdapter : IDisposable
         set => _parts.ForEach(p => p.Training = value);
     }
 
-    /// <summary>adapter_config.json as it was read; null for a fresh adapter.</summary>
+    /// <summary>The adapter_config.json it was loaded from; null for a new adapter.</summary>
     internal JsonObject? Source { get; init; }
 
-    /// <summary>Whether a file of this adapter holds the base's weights of adapted embeddings and heads, as PEFT's do.</summary>
+    /// <summary>Whether the saved file contains the base weights of adapted embeddings and heads, as PEFT's files do.</summary>
     internal bool SavesAdaptedEmbeddings { get; init; } = true;
 
-    /// <summary>What is remembered of the base; null where nothing is yet.</summary>
+    /// <summary>Fingerprint of the base model; null if not yet computed.</summary>
     internal BaseFingerprint? Fingerprint { get; set; }
 
-    /// <summary>The base.</summary>
+    /// <summary>The base model.</summary>
     internal CausalLanguageModel Base { get; }
 
-    /// <summary>Whether embedding and head, one weight in the base, are changed as one.</summary>
+    /// <summary>Whether embedding and head, tied in the base model, are changed together.</summary>
     internal bool KeepsTie { get; init; }
 
-    /// <summary>Puts a fresh adapter on a model, as PEFT starts one; apart from magnitudes and PiSSA's parts its weights are float32 random numbers and zeros.</summary>
-    /// <param name="model">The base model; its own weights stay as they are.</param>
+    /// <summary>
+    /// Adds a new adapter to a model, initialized as in PEFT. Apart from DoRA magnitudes and PiSSA its weights are float32 random numbers
+    /// and zeros.
+    /// </summary>
+    /// <param name="model">The base model; its own weights are not changed.</param>
     /// <param name="config">The settings.</param>
-    /// <param name="seed">The seed of the random numbers.</param>
-    /// <exception cref="InvalidDataException">The settings name no layer of the model, or ask for what cannot be.</exception>
+    /// <param name="seed">Random seed.</param>
+    /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
     public static LoraAdapter Create(CausalLanguageModel model, LoraConfig config, long seed)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -77,13 +80,13 @@ public sealed class LoraAdapter : IDisposable
         return adapter;
     }
 
-    /// <summary>Puts an adapter on a model whose weights come from elsewhere.</summary>
+    /// <summary>Adds an adapter with given weights to a model.</summary>
     /// <param name="model">The base model.</param>
     /// <param name="config">The settings.</param>
-    /// <param name="weights">Where they come from.</param>
+    /// <param name="weights">Source of the weights.</param>
     /// <param name="source">The config file that the settings were read from, or null.</param>
-    /// <param name="savesAdaptedEmbeddings">Whether its file holds adapted embeddings whole.</param>
-    /// <exception cref="InvalidDataException">The settings name no layer of the model, or ask for what cannot be.</exception>
+    /// <param name="savesAdaptedEmbeddings">Whether its file contains complete adapted embeddings.</param>
+    /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
     internal static LoraAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
     {
         var parts = new List<AdapterPart>();
@@ -105,10 +108,10 @@ public sealed class LoraAdapter : IDisposable
         return new LoraAdapter(model, config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
     }
 
-    /// <summary>A tensor of the base with the adapter merged in.</summary>
-    /// <param name="tensor">The base's name, such as model.layers.0.self_attn.q_proj.weight.</param>
-    /// <param name="weight">The base's values, float32.</param>
-    /// <returns>New values, in the dispose scope that is open.</returns>
+    /// <summary>A tensor of the base model with the adapter merged in.</summary>
+    /// <param name="tensor">Name of the tensor, such as model.layers.0.self_attn.q_proj.weight.</param>
+    /// <param name="weight">The base model's values, float32.</param>
+    /// <returns>New values, in the current dispose scope.</returns>
     public Tensor Merged(string tensor, Tensor weight)
     {
         ArgumentNullException.ThrowIfNull(weight);
@@ -123,7 +126,7 @@ public sealed class LoraAdapter : IDisposable
         return merged.MoveToOuterDisposeScope();
     }
 
-    /// <summary>Takes the adapter off the model and frees it.</summary>
+    /// <summary>Removes the adapter from the model and frees it.</summary>
     public void Dispose()
     {
         foreach (var part in _parts)
@@ -139,7 +142,7 @@ public sealed class LoraAdapter : IDisposable
         _parts.Clear();
     }
 
-    // A module's whole weights come before its update, which is added to them.
+    // A module's replaced weights come before its update, which is added to them.
     private static IEnumerable<AdapterPart> PartsOf(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
     {
         var slots = ((IWeighted)module).Slots;

@@ -8,13 +8,13 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// A low-rank update of a linear layer, computed in the adapter's float32: s B A x (LoRA; Hu et al., 2021); with a magnitude for each
-/// output the direction of W + s B A at that magnitude (DoRA; Liu et al., 2024); with a start from the weight's own singular vectors
-/// s (B A - B0 A0) x (PiSSA; Meng et al., 2024), so that the base stays as it is.
+/// A low-rank update of a linear layer, computed in the adapter's float32: s B A x (LoRA; Hu et al., 2021). With a magnitude per output,
+/// the direction of W + s B A scaled to that magnitude (DoRA; Liu et al., 2024). With an initialization from the weight's singular vectors,
+/// s (B A - B0 A0) x (PiSSA; Meng et al., 2024), which leaves the base weight unchanged.
 /// </summary>
 public sealed class LoraLayer : AdapterPart, ILinearAdapter
 {
-    // Rows of the weight whose norms are computed at once, in elements.
+    // Elements of the weight whose row norms are computed at once.
     private const long PartElements = 1 << 22;
 
     private readonly Scalar _scale;
@@ -39,29 +39,31 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     /// <summary>The adapted layer.</summary>
     public LinearLayer Target { get; }
 
-    /// <summary>The down projection, [rank, in].</summary>
+    /// <summary>Matrix A (down projection), [rank, in].</summary>
     public Parameter A { get; }
 
-    /// <summary>The up projection, [out, rank].</summary>
+    /// <summary>Matrix B (up projection), [out, rank].</summary>
     public Parameter B { get; }
 
-    /// <summary>lora_bias: what is added to B A x, [out]; null for nothing.</summary>
+    /// <summary>lora_bias, added to B A x, [out]; null for none.</summary>
     public Parameter? OutputBias { get; }
 
-    /// <summary>DoRA's magnitude of each output, [out]; null for LoRA.</summary>
+    /// <summary>DoRA magnitude of each output, [out]; null for plain LoRA.</summary>
     public Parameter? Magnitude { get; }
 
-    /// <summary>The update where it is all that the adapter does now: no magnitude, no start or bias of its own, nothing left out of the input.</summary>
+    /// <summary>
+    /// The plain update s B A, if the adapter currently computes only that: no magnitude, no PiSSA initialization, no bias, no dropout.
+    /// </summary>
     LowRankUpdate? ILinearAdapter.PlainUpdate =>
         Magnitude is null && _start is null && OutputBias is null && A.dtype == float32 && !(_training && Dropout > 0) ? new LowRankUpdate(A, B, (float)Scale) : null;
 
-    /// <summary>Whether the update counts from a start of its own, s (B A - B0 A0).</summary>
+    /// <summary>Whether the update is relative to initial matrices, s (B A - B0 A0).</summary>
     public bool HasStart => _start is not null;
 
-    /// <summary>What the update counts, s.</summary>
+    /// <summary>Scaling factor s.</summary>
     public double Scale { get; }
 
-    /// <summary>The share of inputs left out in training.</summary>
+    /// <summary>Dropout probability while training.</summary>
     public double Dropout { get; }
 
     /// <inheritdoc/>
@@ -123,7 +125,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
             return output.Plus(update).to(output.dtype).MoveToOuterDisposeScope();
         }
 
-        // (m/n - 1) W x + (m/n) s B A x on top of W x + b, with the norm n as a constant (section 4.3 of the paper).
+        // (m/n - 1) W x + (m/n) s B A x is added to W x + b, with the norm n treated as a constant (section 4.3 of the paper).
         var weightPart = !ReferenceEquals(dropped, states) ? layer.Plain(dropped.to(input.dtype), null)
             : layer.Bias is { } bias ? output.sub(bias)
             : output;
@@ -131,7 +133,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
         return output.sub(weightPart).Plus(ratio.mul(update.Plus(weightPart))).to(output.dtype).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The change of the weight without DoRA's magnitude, s B A or s (B A - B0 A0), [out, in], in float32.</summary>
+    /// <summary>The change of the weight without the DoRA magnitude, s B A or s (B A - B0 A0), [out, in], in float32.</summary>
     public Tensor Delta()
     {
         using var nothing = no_grad();
@@ -166,7 +168,8 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     }
 
     /// <inheritdoc/>
-    /// <remarks>A start from the weight is written as PEFT converts it: [A; A0] and [B, -B0], a LoRA of twice the rank for the plain base.</remarks>
+    /// <remarks>With PiSSA the file contains PEFT's conversion: [A; A0] and [B, -B0], a LoRA of twice the rank for the unmodified base
+    /// model.</remarks>
     internal override IEnumerable<(string Name, Tensor Tensor)> FileTensors()
     {
         using var nothing = no_grad();
@@ -197,11 +200,11 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
         _ = start.B.copy_(b.narrow(1, rank, rank).neg());
     }
 
-    /// <summary>The norm of each row of W + s B A, [out], a constant for gradients.</summary>
+    /// <summary>Norm of each row of W + s B A, [out], treated as a constant in the backward pass.</summary>
     /// <param name="layer">The layer with W.</param>
-    /// <param name="a">A.</param>
-    /// <param name="b">B.</param>
-    /// <param name="scale">s.</param>
+    /// <param name="a">Matrix A.</param>
+    /// <param name="b">Matrix B.</param>
+    /// <param name="scale">Scaling factor s.</param>
     internal static Tensor RowNorms(LinearLayer layer, Tensor a, Tensor b, Scalar scale)
     {
         using var nothing = no_grad();
@@ -236,7 +239,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
         ForgetNorms();
     }
 
-    // While nothing is trained the norms stay the same, and generation would otherwise compute them for each token.
+    // The norms are constant while nothing is trained; generation would otherwise recompute them for every token.
     private Tensor Norms(LinearLayer layer)
     {
         if (_training || is_grad_enabled())

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Weights of an adapter that have a shape and no memory, for counting what a run will hold.</summary>
+/// <summary>Adapter weights with a shape but no memory, for estimating a run's memory.</summary>
 internal sealed class MetaAdapterWeights(CausalLanguageModel model, LoraConfig config) : IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank)

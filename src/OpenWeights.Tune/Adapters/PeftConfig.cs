@@ -2,10 +2,10 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>PEFT's adapter_config.json, to and from the settings here.</summary>
+/// <summary>Converts between PEFT's adapter_config.json and <see cref="LoraConfig"/>.</summary>
 internal static class PeftConfig
 {
-    // What may stand in a file of PEFT 0.14 to 0.21 without changing what a LoRA adapter computes.
+    // Keys of PEFT 0.14 to 0.21 that do not change what a LoRA adapter computes.
     private static readonly HashSet<string> s_harmless =
     [
         "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_type", "task_type", "peft_version", "init_lora_weights",
@@ -14,7 +14,7 @@ internal static class PeftConfig
         "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern",
     ];
 
-    // What changes the maths, with the values that mean that it is not used.
+    // Keys that change the computation, with the values that mean "not used".
     private static readonly Dictionary<string, string[]> s_unused = new()
     {
         ["fan_in_fan_out"] = ["false", "null"],
@@ -30,14 +30,14 @@ internal static class PeftConfig
         ["kasa_config"] = ["null"],
     };
 
-    /// <summary>Reads the settings; keys that are not known are given back, for a warning.</summary>
-    /// <exception cref="InvalidDataException">The adapter is of another type or uses what is not implemented here.</exception>
+    /// <summary>Reads the settings and returns unknown keys for a warning.</summary>
+    /// <exception cref="InvalidDataException">The adapter is of another type or uses an unsupported feature.</exception>
     internal static LoraConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown)
     {
         InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
         if (json["peft_type"]?.ToString() != "LORA")
         {
-            throw Error("peft_type", $"'{json["peft_type"]}' adapters cannot be read; LORA ones can.");
+            throw Error("peft_type", $"'{json["peft_type"]}' adapters are not supported, only LORA.");
         }
 
         foreach (var (key, values) in s_unused)
@@ -45,11 +45,11 @@ internal static class PeftConfig
             var text = json[key]?.ToJsonString() ?? "null";
             if (json.ContainsKey(key) && !values.Contains(text))
             {
-                throw Error(key, $"the adapter uses {text}, which this version does not implement.");
+                throw Error(key, $"the adapter uses {text}, which is not supported.");
             }
         }
 
-        // What a later PEFT adds does nothing where it is null, false or empty.
+        // A key of a later PEFT version has no effect if it is null, false or empty.
         unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && !s_unused.ContainsKey(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
         var settings = new PeftSettings(json, path);
         return new LoraConfig
@@ -63,33 +63,33 @@ internal static class PeftConfig
             LayersToTransform = settings.Ints("layers_to_transform"),
             LayersPattern = settings.Texts("layers_pattern"),
             ModulesToSave = settings.Texts("modules_to_save"),
-            Bias = Bias(settings.Text("bias")) ?? throw Error("bias", $"'{json["bias"]}' is not known; none, all and lora_only are."),
+            Bias = Bias(settings.Text("bias")) ?? throw Error("bias", $"'{json["bias"]}' is not a valid value; valid values are none, all and lora_only."),
             LoraBias = settings.Flag("lora_bias"),
             UseDora = settings.Flag("use_dora"),
             EnsureWeightTying = settings.Flag("ensure_weight_tying"),
             Init = Start(json["init_lora_weights"]) ?? throw Error(
                 "init_lora_weights",
-                $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be done again here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which makes a plain LoRA of it."),
+                $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be reproduced here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which converts it to a plain LoRA."),
             RankPattern = settings.Map("rank_pattern", static (s, key, value) => s.Int(key, value)),
             AlphaPattern = settings.Map("alpha_pattern", static (s, key, value) => s.Number(key, value)),
         };
     }
 
     /// <summary>
-    /// The settings as PEFT writes them, in an adapter's own file where it has one. all-linear is written as the names that it stands for, and
-    /// an adapter that started from the weight (PiSSA) as the plain LoRA of twice the rank that its tensors are written as.
+    /// The settings as PEFT writes them, based on the adapter's original file if there is one. all-linear is written as the list of module
+    /// names, and a PiSSA adapter as the plain LoRA of twice the rank that its tensors are stored as.
     /// </summary>
     internal static JsonObject Write(LoraConfig config, IEnumerable<string> modules, string? baseModel, JsonObject? source)
     {
         var json = source?.DeepClone().AsObject() ?? Fresh(config, modules);
         var named = json["base_model_name_or_path"]?.ToString();
 
-        // A place on the machine that an adapter comes from is no name.
+        // A local path is not a model name.
         json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
         json["inference_mode"] = true;
         if (config.Init == LoraInit.Pissa)
         {
-            // rsLoRA counts alpha / sqrt(r), so sqrt(2) keeps it.
+            // rsLoRA scales by alpha / sqrt(r), so doubling the rank needs a factor of sqrt(2).
             var factor = config.UseRslora ? Math.Sqrt(2) : 2;
             json["init_lora_weights"] = true;
             json["r"] = 2 * config.Rank;
@@ -146,7 +146,7 @@ internal static class PeftConfig
         _ => "none",
     };
 
-    // Null for the starts that change the base: olora, corda, loftq, lora_ga and pissa with a randomised decomposition.
+    // Null for initializations that change the base model: olora, corda, loftq, lora_ga, and pissa with a randomized decomposition.
     private static LoraInit? Start(JsonNode? node) => node?.ToString() switch
     {
         null or "true" or "false" or "eva" or "orthogonal" => LoraInit.Kaiming,
@@ -170,6 +170,6 @@ internal static class PeftConfig
     private static JsonArray Leaves(IEnumerable<string> modules) =>
         new([.. modules.Select(static m => m[(m.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal).Select(static n => (JsonNode)n)]);
 
-    // PEFT writes an alpha that was given as a whole number without a point.
+    // PEFT writes an integer alpha without a decimal point.
     private static JsonNode Number(double value) => value == Math.Floor(value) && Math.Abs(value) < 1e15 ? JsonValue.Create((long)value) : JsonValue.Create(value);
 }

@@ -5,7 +5,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Compares an adapter's file with what its settings and the base ask for, before any tensor is read.</summary>
+/// <summary>
+/// Compares the tensors of an adapter's file with those that its settings and the base model require, before any is read.
+/// </summary>
 internal sealed class PeftFileCheck
 {
     private const int MaxListed = 6;
@@ -29,12 +31,12 @@ internal sealed class PeftFileCheck
         }
     }
 
-    /// <summary>Throws one exception that names every tensor that is missing, misshapen or not asked for.</summary>
-    /// <param name="model">The base.</param>
+    /// <summary>Throws one exception that lists all missing, misshapen and unexpected tensors.</summary>
+    /// <param name="model">The base model.</param>
     /// <param name="config">The adapter's settings.</param>
     /// <param name="file">The adapter's file.</param>
-    /// <param name="made">What the adapter says that it was made for; null where it says nothing.</param>
-    /// <param name="warn">Is told what is doubtful.</param>
+    /// <param name="made">The base model that the adapter names; null if it names none.</param>
+    /// <param name="warn">Receives warnings.</param>
     internal static void Run(CausalLanguageModel model, LoraConfig config, SafetensorsFile file, string? made, Action<string>? warn)
     {
         var check = new PeftFileCheck(model, config);
@@ -52,24 +54,24 @@ internal sealed class PeftFileCheck
             var name = entry.Name.StartsWith(PeftFolder.Prefix, StringComparison.Ordinal) ? entry.Name[PeftFolder.Prefix.Length..] : entry.Name;
             if (!check._wanted.TryGetValue(name, out var shape) && !check._possible.TryGetValue(name, out shape))
             {
-                problems.Add($"not asked for: {entry.Name}");
+                problems.Add($"unexpected: {entry.Name}");
             }
             else if (!entry.Shape.SequenceEqual(shape))
             {
                 var resized = AdapterTargets.IsEmbedding(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
-                problems.Add($"misshapen: {entry.Name} is {Sizes(entry.Shape)}, the base model and the adapter's settings ask for {Sizes(shape)}"
-                    + (resized ? " (was the vocabulary resized? Then give a base whose embeddings have that size)" : ""));
+                problems.Add($"misshapen: {entry.Name} is {Sizes(entry.Shape)}, but the base model and the adapter's settings require {Sizes(shape)}"
+                    + (resized ? " (if the vocabulary was resized, use a base model with embeddings of that size)" : ""));
             }
         }
 
         if (problems.Count > 0)
         {
-            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model ({problems.Count} tensors){(made is null ? "" : $"; it was made for {made}")}:\n  {string.Join("\n  ", problems.Take(MaxListed))}{(problems.Count > MaxListed ? $"\n  and {problems.Count - MaxListed} more" : "")}");
+            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model ({problems.Count} tensors){(made is null ? "" : $"; it was trained on {made}")}:\n  {string.Join("\n  ", problems.Take(MaxListed))}{(problems.Count > MaxListed ? $"\n  and {problems.Count - MaxListed} more" : "")}");
         }
 
         if (check._biases.Count > 0 && !check._biases.Any(b => file.TryGetTensor(PeftFolder.Prefix + b, out _)))
         {
-            warn?.Invoke($"{file.Location}: the settings say that biases were trained, but the file holds none (PEFT leaves those of lora_only out when it saves); the base's are used.");
+            warn?.Invoke($"{file.Location}: the settings say that biases were trained, but the file contains none (PEFT does not save those of lora_only); the base model's biases are used.");
         }
     }
 
@@ -108,7 +110,7 @@ internal sealed class PeftFileCheck
         }
     }
 
-    // PEFT writes the head's tensors beside the embedding's, which are the same.
+    // PEFT also writes the head's tensors, which equal the embedding's.
     private void AddTiedHead(LinearLayer head, LoraConfig config)
     {
         long rank = config.RankOf(WeightTie.Embedding);

@@ -8,22 +8,22 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>LoRA adapters from and to the folders that PEFT reads and writes.</summary>
+/// <summary>Reads and writes LoRA adapters in PEFT's folder format.</summary>
 public static class PeftFolder
 {
-    /// <summary>What PEFT puts before the names of the base's modules.</summary>
+    /// <summary>Prefix that PEFT adds to the base model's module names.</summary>
     internal const string Prefix = "base_model.model.";
 
-    /// <summary>The name of a chat template's file.</summary>
+    /// <summary>File name of a chat template.</summary>
     internal const string TemplateName = "chat_template.jinja";
 
-    /// <summary>Reads an adapter and puts it on a model.</summary>
-    /// <param name="model">The adapter's base.</param>
-    /// <param name="path">The adapter's folder, a run's, or a checkpoint's.</param>
-    /// <param name="warn">Is told of settings that are not known, of what the file lacks, and of an adapter that changes nothing; null for nobody.</param>
-    /// <param name="anyBase">Whether a base is taken whose values are not those that the adapter was made for.</param>
-    /// <exception cref="InvalidDataException">The adapter is of another kind, or does not fit the model; all tensors that do not fit are listed. Or it was
-    /// made for a base with other values.</exception>
+    /// <summary>Loads an adapter and adds it to a model.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="path">The adapter's folder, a run folder, or a checkpoint.</param>
+    /// <param name="warn">Receives warnings about unknown settings, missing tensors, and an adapter without effect; null for none.</param>
+    /// <param name="anyBase">Whether to accept a base model whose weights differ from those that the adapter was trained on.</param>
+    /// <exception cref="InvalidDataException">The adapter is of another type, does not fit the model (the message lists all tensors that do
+    /// not fit), or was trained on a base model with different weights.</exception>
     public static LoraAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null, bool anyBase = false)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -32,26 +32,26 @@ public static class PeftFolder
         var config = PeftConfig.Read(folder.Config, configPath, out var unknown);
         if (unknown.Count > 0)
         {
-            warn?.Invoke($"{configPath}: {string.Join(", ", unknown)}: not known to this version, and left out of account.");
+            warn?.Invoke($"{configPath}: {string.Join(", ", unknown)}: unknown to this version and ignored.");
         }
 
         using var weights = folder.OpenWeights();
         PeftFileCheck.Run(model, config, weights, folder.Config["base_model_name_or_path"]?.ToString() is { Length: > 0 } made ? made : null, warn);
         if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{WeightTie.Embedding}.weight", $"{Prefix}{WeightTie.Head}.weight"))
         {
-            warn?.Invoke($"{weights.Location}: ensure_weight_tying says that embedding and head are one weight, and the file has two that differ; the embedding's is used for both.");
+            warn?.Invoke($"{weights.Location}: ensure_weight_tying ties embedding and head, but the file contains two different weights; the embedding's is used for both.");
         }
 
         var fingerprint = weights.Metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
         if (!anyBase && fingerprint?.Difference(model) is { } difference)
         {
-            throw new InvalidDataException($"{path}: the adapter was made for another base model: {difference}. Give its own base{Named(folder.Config)}; --any-base (adapter.any_base in a run's YAML) takes this one anyway.");
+            throw new InvalidDataException($"{path}: the adapter was trained on a different base model: {difference}. Use its own base model{Named(folder.Config)}, or force this one with --any-base (adapter.any_base in a run's YAML).");
         }
 
         RequireFinite(weights);
         if (AdapterEffect.IsNone(config, weights, model))
         {
-            warn?.Invoke($"{path}: the adapter changes nothing: {AdapterEffect.Reason}.");
+            warn?.Invoke($"{path}: the adapter has no effect: {AdapterEffect.Reason}.");
         }
 
         var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
@@ -60,7 +60,7 @@ public static class PeftFolder
         return adapter;
     }
 
-    // One value that is no number makes every answer empty, in whatever serves the adapter.
+    // A single NaN makes every answer empty, in any server of the adapter.
     private static void RequireFinite(SafetensorsFile weights)
     {
         foreach (var entry in weights.Tensors)
@@ -68,20 +68,24 @@ public static class PeftFolder
             using var scope = NewDisposeScope();
             if (!TensorFiles.Read(weights, entry.Name).to(float32).isfinite().all().ToBoolean())
             {
-                throw new InvalidDataException($"{weights.Location}: {entry.Name} has values that are not numbers (NaN or infinity); the training that wrote it went wrong, so take an earlier checkpoint.");
+                throw new InvalidDataException($"{weights.Location}: {entry.Name} contains NaN or infinity; its training diverged, so use an earlier checkpoint.");
             }
         }
     }
 
-    /// <summary>The chat template that an adapter's folder holds, since it was trained with another one than its base's; null where there is none.</summary>
+    /// <summary>
+    /// The chat template in an adapter's folder, if it was trained with another one than the base model's; otherwise null.
+    /// </summary>
     /// <param name="path">The folder.</param>
     public static string? ChatTemplate(string path) =>
         Path.Combine(AdapterFolder.Find(path) ?? path, TemplateName) is var file && File.Exists(file) ? File.ReadAllText(file) : null;
 
-    /// <summary>Whether an adapter can only be read, merged and written beside its base's values, and not on an outline
-    /// (<see cref="ModelLoader.LoadMeta"/>): it starts from them, goes on from them, or holds them.</summary>
+    /// <summary>
+    /// Whether loading, merging or saving an adapter needs the base model's values, so that an outline (<see cref="ModelLoader.LoadMeta"/>)
+    /// is not enough: it was initialized from them, is trained further, or contains them.
+    /// </summary>
     /// <param name="path">The adapter's folder.</param>
-    /// <exception cref="InvalidDataException">The adapter is of another kind.</exception>
+    /// <exception cref="InvalidDataException">The adapter is of another type.</exception>
     public static bool NeedsBaseValues(string path)
     {
         var folder = AdapterFolder.Open(path);
@@ -91,10 +95,10 @@ public static class PeftFolder
             || weights.Tensors.Any(static t => t.Name.Split('.').Any(AdapterTargets.IsEmbedding));
     }
 
-    /// <summary>Writes an adapter's two files into a folder. What was read from a folder is written with that folder's settings.</summary>
+    /// <summary>Saves an adapter's two files in a folder. The settings of an adapter that was loaded from a folder are kept.</summary>
     /// <param name="adapter">The adapter.</param>
-    /// <param name="path">The folder; it is made where it is missing.</param>
-    /// <param name="baseModel">What the file names as the base model, its folder or its name on the Hub, where the adapter does not know one.</param>
+    /// <param name="path">The folder; created if missing.</param>
+    /// <param name="baseModel">The base model's folder or Hub name to store in the file if the adapter does not name one.</param>
     /// <exception cref="IOException">The folder cannot be written.</exception>
     public static void Save(LoraAdapter adapter, string path, string? baseModel)
     {
@@ -108,10 +112,10 @@ public static class PeftFolder
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
     }
 
-    /// <summary>Reads back what <see cref="Save"/> wrote of the same adapter, into its parameters.</summary>
+    /// <summary>Loads the parameters of an adapter that <see cref="Save"/> wrote.</summary>
     /// <param name="adapter">The adapter.</param>
     /// <param name="path">The folder.</param>
-    /// <exception cref="InvalidDataException">The folder holds another adapter.</exception>
+    /// <exception cref="InvalidDataException">The folder contains another adapter.</exception>
     public static void Restore(LoraAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(adapter);
@@ -123,7 +127,9 @@ public static class PeftFolder
         }
     }
 
-    /// <summary>What a folder holds of an adapter, by names without PEFT's prefix; tensors that are made for it are in the dispose scope that is open.</summary>
+    /// <summary>
+    /// The tensors of an adapter's file, by name without PEFT's prefix; newly created ones belong to the current dispose scope.
+    /// </summary>
     public static IReadOnlyList<(string Name, Tensor Tensor)> Tensors(LoraAdapter adapter)
     {
         ArgumentNullException.ThrowIfNull(adapter);
@@ -139,7 +145,7 @@ public static class PeftFolder
 
     private static string Named(System.Text.Json.Nodes.JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? $" ({name})" : "";
 
-    // The weight that an update of an embedding or head stands on.
+    // The base weight of an adapted embedding or head.
     private static Tensor? Weight(AdapterPart part) => part switch
     {
         EmbeddingLora embedding => embedding.Target.Weight,

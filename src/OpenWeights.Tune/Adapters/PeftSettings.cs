@@ -4,16 +4,16 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Settings out of an adapter_config.json, with errors that name the file, the key and what it holds.</summary>
+/// <summary>Reads values of an adapter_config.json; errors name the file, the key and its value.</summary>
 internal sealed class PeftSettings(JsonObject json, string path)
 {
-    /// <summary>A whole number; null where there is none.</summary>
+    /// <summary>An integer; null if absent.</summary>
     internal int? Int(string key) => json[key] is { } node ? Int(key, node) : null;
 
-    /// <summary>A number; null where there is none.</summary>
+    /// <summary>A number; null if absent.</summary>
     internal double? Number(string key) => json[key] is { } node ? Number(key, node) : null;
 
-    /// <summary>True or false; false where there is none.</summary>
+    /// <summary>A Boolean; false if absent.</summary>
     internal bool Flag(string key) => json[key] switch
     {
         null => false,
@@ -21,13 +21,13 @@ internal sealed class PeftSettings(JsonObject json, string path)
         var other => throw Wrong(key, "true or false", other),
     };
 
-    /// <summary>A text; null where there is none.</summary>
+    /// <summary>A text; null if absent.</summary>
     internal string? Text(string key) => json[key] is { } node ? Text(key, node) : null;
 
-    /// <summary>Whether the setting is a list.</summary>
+    /// <summary>Whether the value is a list.</summary>
     internal bool IsList(string key) => json[key] is JsonArray;
 
-    /// <summary>A list of texts, or one text as a list of one; empty where there is none.</summary>
+    /// <summary>A list of texts, or one text as a list of one; empty if absent.</summary>
     internal IReadOnlyList<string> Texts(string key) => json[key] switch
     {
         null => [],
@@ -35,7 +35,7 @@ internal sealed class PeftSettings(JsonObject json, string path)
         var node => Text(key, node) is { Length: > 0 } text ? [text] : [],
     };
 
-    /// <summary>A list of whole numbers, or one as a list of one; empty where there is none.</summary>
+    /// <summary>A list of integers, or one integer as a list of one; empty if absent.</summary>
     internal IReadOnlyList<int> Ints(string key) => json[key] switch
     {
         null => [],
@@ -43,7 +43,7 @@ internal sealed class PeftSettings(JsonObject json, string path)
         var node => [Int(key, node)],
     };
 
-    /// <summary>An object of values by name; empty where there is none.</summary>
+    /// <summary>An object of values by name; empty if absent.</summary>
     internal IReadOnlyDictionary<string, T> Map<T>(string key, Func<PeftSettings, string, JsonNode?, T> read) => json[key] switch
     {
         null => new Dictionary<string, T>(),
@@ -59,7 +59,7 @@ internal sealed class PeftSettings(JsonObject json, string path)
         : throw Wrong(key, "a number", node);
 
     private string Text(string key, JsonNode? node) =>
-        node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : throw Wrong(key, "a text", node);
+        node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : throw Wrong(key, "a string", node);
 
-    private InvalidDataException Wrong(string key, string wanted, JsonNode? node) => new($"{path}: {key}: {wanted} is wanted, not {node?.ToJsonString() ?? "null"}.");
+    private InvalidDataException Wrong(string key, string wanted, JsonNode? node) => new($"{path}: {key}: {wanted} is expected, not {node?.ToJsonString() ?? "null"}.");
 }

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>A whole weight that stands in the place of the base's: of a module that is trained whole (modules_to_save), or a bias.</summary>
+/// <summary>A weight that replaces the base model's: of a fully trained module (modules_to_save), or a bias.</summary>
 public sealed class ReplacedWeight : AdapterPart
 {
     private readonly string _fileName;
@@ -20,14 +20,14 @@ public sealed class ReplacedWeight : AdapterPart
         _inFile = inFile;
     }
 
-    /// <summary>The same values in another module's place: an output head that is one weight with the embedding and stays so.</summary>
+    /// <summary>The same weight for a second module: an output head that stays tied to the embedding.</summary>
     internal ReplacedWeight(string module, WeightSlot slot, ReplacedWeight other)
         : this(module, slot, other.Value, $"{module}.{slot.Name}", inFile: true) => _isOther = true;
 
-    /// <summary>The values that are computed with.</summary>
+    /// <summary>The replacing values.</summary>
     public Parameter Value { get; }
 
-    /// <summary>Where they are put.</summary>
+    /// <summary>The slot they replace.</summary>
     public WeightSlot Slot { get; }
 
     /// <inheritdoc/>

@@ -2,10 +2,12 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Which layers an adapter works on, by PEFT's rules: names, a regular expression, or all linear layers but the output head.</summary>
+/// <summary>
+/// Selects the modules to adapt, by PEFT's rules: names, a regular expression, or all linear layers except the output head.
+/// </summary>
 public sealed class TargetModules
 {
-    /// <summary>How long a pattern may take.</summary>
+    /// <summary>Timeout of a pattern match.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
     private TargetModules(IReadOnlyList<string>? names, string? pattern)
@@ -14,24 +16,24 @@ public sealed class TargetModules
         Pattern = pattern;
     }
 
-    /// <summary>Every linear layer but the output head.</summary>
+    /// <summary>All linear layers except the output head.</summary>
     public static TargetModules AllLinear { get; } = new(null, null);
 
-    /// <summary>Names that a layer's whole name equals, or ends with after a dot; null where there is a pattern or all are meant.</summary>
+    /// <summary>Names that equal a module's full name or are a suffix of it after a dot; null for a pattern or all-linear.</summary>
     public IReadOnlyList<string>? Names { get; }
 
-    /// <summary>A regular expression that a layer's whole name must match; null where there are names or all are meant.</summary>
+    /// <summary>A regular expression that must match a module's full name; null for names or all-linear.</summary>
     public string? Pattern { get; }
 
-    /// <summary>Layers by their names.</summary>
+    /// <summary>Selects modules by name.</summary>
     public static TargetModules Of(IReadOnlyList<string> names) => new(names, null);
 
-    /// <summary>A text as PEFT reads it: "all-linear", or a regular expression.</summary>
+    /// <summary>Parses a text as PEFT does: "all-linear", or a regular expression.</summary>
     public static TargetModules Of(string text) => text == "all-linear" ? AllLinear : new TargetModules(null, text);
 
-    /// <summary>Whether the rules name this layer.</summary>
-    /// <param name="module">The layer's name, such as model.layers.0.self_attn.q_proj.</param>
-    /// <exception cref="ArgumentException">The pattern is not a regular expression.</exception>
+    /// <summary>Whether a module is selected.</summary>
+    /// <param name="module">Name of the module, such as model.layers.0.self_attn.q_proj.</param>
+    /// <exception cref="ArgumentException">The pattern is not a valid regular expression.</exception>
     public bool Matches(string module)
     {
         ArgumentNullException.ThrowIfNull(module);
@@ -43,7 +45,7 @@ public sealed class TargetModules
         return Pattern is null ? module != "lm_head" : Regex.IsMatch(module, $@"\A(?:{Pattern})\z", RegexOptions.None, Patience);
     }
 
-    /// <summary>The value of the first key that names a layer: PEFT matches `(.*\.)?(key)$` from the name's start.</summary>
+    /// <summary>The value of the first key that matches a module's name: PEFT matches `(.*\.)?(key)$` from the start of the name.</summary>
     internal static bool FirstMatch<T>(IReadOnlyDictionary<string, T> patterns, string module, out T value)
     {
         foreach (var (key, found) in patterns)

@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// The update of an output head that is one weight with the embedding and stays so (ensure_weight_tying): s (B A)ᵀ of the embedding's own A
-/// and B, which are trained once and get the gradients of both ends.
+/// The update of an output head that stays tied to the embedding (ensure_weight_tying): s (B A)ᵀ with the embedding's A and B, which
+/// receive gradients from both uses.
 /// </summary>
 internal sealed class TiedHeadLora : AdapterPart, ILinearAdapter
 {
@@ -27,7 +27,7 @@ internal sealed class TiedHeadLora : AdapterPart, ILinearAdapter
 
     public override IEnumerable<(string Name, Parameter Parameter)> Parameters => [];
 
-    // The head is the embedding's tensor, which the embedding's part changes.
+    // The head shares the embedding's tensor, which the embedding's part changes.
     public override IEnumerable<string> ChangedTensors => [];
 
     internal override bool Enabled
@@ -47,7 +47,7 @@ internal sealed class TiedHeadLora : AdapterPart, ILinearAdapter
 
     public override Tensor Merged(string tensor, Tensor weight) => throw new InvalidOperationException($"{Module} changes no tensor of its own");
 
-    // As PEFT writes it: A and B of the head are the embedding's, turned over.
+    // As in PEFT's files: A and B of the head are the transposed B and A of the embedding.
     internal override IEnumerable<(string Name, Tensor Tensor)> FileTensors() =>
         [($"{Module}.lora_A.weight", _embedding.B.detach().t()), ($"{Module}.lora_B.weight", _embedding.A.detach().t())];
 

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>PEFT's ensure_weight_tying over a base whose embedding and output head are one weight: what is said of either holds for both.</summary>
+/// <summary>PEFT's ensure_weight_tying for a base model with tied embedding and output head: a setting for one applies to both.</summary>
 internal sealed class WeightTie
 {
     internal const string Embedding = "model.embed_tokens";
@@ -11,13 +11,13 @@ internal sealed class WeightTie
 
     private WeightTie(LoraConfig config, bool keeps) => (Config, Keeps) = (config, keeps);
 
-    /// <summary>The settings, in which the embedding alone is named where either is.</summary>
+    /// <summary>The settings, with the head replaced by the embedding.</summary>
     internal LoraConfig Config { get; }
 
     /// <summary>Whether the head follows the embedding.</summary>
     internal bool Keeps { get; }
 
-    /// <summary>What the settings mean for a model.</summary>
+    /// <summary>Resolves the settings for a model.</summary>
     internal static WeightTie Of(CausalLanguageModel model, LoraConfig config)
     {
         if (!config.EnsureWeightTying || !model.Config.TiedEmbeddings)
@@ -34,7 +34,7 @@ internal sealed class WeightTie
         return named.Count == 0 ? new WeightTie(config, false) : new WeightTie(config with { Targets = WithEmbedding(config.Targets) }, true);
     }
 
-    /// <summary>The head's parts, which are those of the embedding before it.</summary>
+    /// <summary>The head's parts, which share those of the embedding.</summary>
     internal static IEnumerable<AdapterPart> HeadParts(LinearLayer head, IReadOnlyList<AdapterPart> parts)
     {
         foreach (var part in parts.Where(static p => p.Module == Embedding).ToList())

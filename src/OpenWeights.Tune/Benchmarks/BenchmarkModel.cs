@@ -5,7 +5,7 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>A model that is trained and thrown away.</summary>
+/// <summary>A model that is trained only for a benchmark.</summary>
 internal sealed class BenchmarkModel : ITrainedModel
 {
     private readonly LoraAdapter? _adapter;
@@ -37,7 +37,7 @@ internal sealed class BenchmarkModel : ITrainedModel
     {
         set
         {
-            // Nothing here has dropout.
+            // The benchmark uses no dropout.
         }
     }
 
@@ -47,5 +47,5 @@ internal sealed class BenchmarkModel : ITrainedModel
 
     public void Dispose() => _adapter?.Dispose();
 
-    private static NotSupportedException Nothing() => new("a benchmark's model is neither kept nor resumed");
+    private static NotSupportedException Nothing() => new("a benchmark's model cannot be saved or resumed");
 }

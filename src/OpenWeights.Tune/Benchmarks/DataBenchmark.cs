@@ -9,14 +9,16 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>Times the way from a file to token rows as a run goes it: read, understood, put through the chat template, tokenised, written.</summary>
+/// <summary>
+/// Measures the data pipeline of a run, from a file to token rows: reading, parsing, chat template, tokenization, writing.
+/// </summary>
 public static class DataBenchmark
 {
-    /// <summary>Makes token rows of a file once, in a process that has not done so before: what the compiler takes counts.</summary>
-    /// <param name="tokenizer">The tokenizer's folder or file.</param>
-    /// <param name="source">The data set, a file that is not compressed.</param>
-    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
-    /// <exception cref="InvalidDataException">A row cannot be read, or there are none.</exception>
+    /// <summary>Tokenizes a file once, in a new process: JIT compilation is included.</summary>
+    /// <param name="tokenizer">Folder or file of the tokenizer.</param>
+    /// <param name="source">The data set, an uncompressed file.</param>
+    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
+    /// <exception cref="InvalidDataException">A row cannot be read, or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing.</exception>
     public static DataBenchmarkResult Run(string tokenizer, DataSource source, string trainOn)
     {
@@ -32,19 +34,19 @@ public static class DataBenchmark
     }
 }
 
-/// <summary>What a benchmark of the data pipeline measured.</summary>
-/// <param name="Bytes">The size of the file.</param>
-/// <param name="Rows">The rows that were made of it.</param>
-/// <param name="Tokens">Their tokens.</param>
-/// <param name="Cores">The processors that took part.</param>
-/// <param name="Seconds">The time from the first byte to the last token row, the tokenizer being loaded before.</param>
-/// <param name="ProcessorSeconds">The processor time that all threads used in it.</param>
-/// <param name="PeakMemoryBytes">The most physical memory that the process has held.</param>
+/// <summary>Result of a data pipeline benchmark.</summary>
+/// <param name="Bytes">Size of the file.</param>
+/// <param name="Rows">Number of rows.</param>
+/// <param name="Tokens">Number of tokens.</param>
+/// <param name="Cores">Number of processors used.</param>
+/// <param name="Seconds">Time from the first byte to the last token row, in seconds, without loading the tokenizer.</param>
+/// <param name="ProcessorSeconds">Processor time of all threads, in seconds.</param>
+/// <param name="PeakMemoryBytes">Peak physical memory of the process.</param>
 public sealed record DataBenchmarkResult(long Bytes, long Rows, long Tokens, int Cores, double Seconds, double ProcessorSeconds, long PeakMemoryBytes)
 {
-    /// <summary>Bytes of the file a second of one busy processor: what a core does, however many others share the machine.</summary>
+    /// <summary>Bytes per second of processor time: the throughput of one core, regardless of other load on the machine.</summary>
     public double BytesPerProcessorSecond => Bytes / ProcessorSeconds;
 
-    /// <summary>Bytes of the file a second.</summary>
+    /// <summary>Bytes per second.</summary>
     public double BytesPerSecond => Bytes / Seconds;
 }

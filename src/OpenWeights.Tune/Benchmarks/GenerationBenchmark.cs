@@ -8,16 +8,16 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>Times the generator on random prompts: how fast prompts are read, and how fast tokens come after them.</summary>
+/// <summary>Measures generation with random prompts: speed of prompt processing and of decoding.</summary>
 public static class GenerationBenchmark
 {
     private const long Seed = 42;
 
-    /// <summary>A Llama with random weights.</summary>
+    /// <summary>Creates a Llama model with random weights.</summary>
     /// <param name="shape">Its sizes.</param>
-    /// <param name="dtype">The dtype of its weights.</param>
-    /// <param name="device">Where it is.</param>
-    /// <exception cref="InvalidDataException">The sizes do not go together.</exception>
+    /// <param name="dtype">Data type of its weights.</param>
+    /// <param name="device">Its device.</param>
+    /// <exception cref="InvalidDataException">The sizes are inconsistent.</exception>
     public static CausalLanguageModel RandomModel(ModelShape shape, ScalarType dtype, Device device)
     {
         var json = FamilyRegistry.Find("llama", "the benchmark").NewConfig(shape);
@@ -29,7 +29,7 @@ public static class GenerationBenchmark
 
     /// <summary>Runs the benchmark.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="options">What to run.</param>
+    /// <param name="options">Settings of the benchmark.</param>
     public static GenerationBenchmarkResult Run(CausalLanguageModel model, GenerationBenchmarkOptions options)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -52,7 +52,7 @@ public static class GenerationBenchmark
         return new GenerationBenchmarkResult(options.BatchSize * options.PromptLength / prompt, options.BatchSize / step, prompt, step, ProcessMemory.Peak);
     }
 
-    // The seconds after which all texts had their first, second, ... token.
+    // Seconds after which all texts had their first, second, ... token.
     private static List<double> Times(TextGenerator generator, List<int[]> prompts)
     {
         var (times, start) = (new List<double>(), Stopwatch.GetTimestamp());
@@ -75,27 +75,27 @@ public static class GenerationBenchmark
     }
 }
 
-/// <summary>What a generation benchmark runs.</summary>
+/// <summary>Settings of a generation benchmark.</summary>
 public sealed record GenerationBenchmarkOptions
 {
-    /// <summary>The texts that are continued side by side.</summary>
+    /// <summary>Batch size: number of texts.</summary>
     public required int BatchSize { get; init; }
 
-    /// <summary>Tokens of a prompt.</summary>
+    /// <summary>Prompt length in tokens.</summary>
     public required int PromptLength { get; init; }
 
-    /// <summary>Tokens that are generated after each prompt, the first included.</summary>
+    /// <summary>Number of tokens to generate after each prompt, including the first.</summary>
     public required int NewTokens { get; init; }
 
-    /// <summary>How often it is measured, after once that is not.</summary>
+    /// <summary>Number of measurements, after one warmup.</summary>
     public int Repetitions { get; init; } = 3;
 }
 
-/// <summary>What a generation benchmark measured.</summary>
-/// <param name="PromptTokensPerSecond">Tokens of all prompts over the median seconds from the start to the first new tokens.</param>
-/// <param name="DecodeTokensPerSecond">New tokens of all texts over the seconds that the median step takes.</param>
-/// <param name="PromptSeconds">The median seconds from the start to the first new tokens.</param>
-/// <param name="StepSeconds">The median seconds from a token of each text to the next.</param>
-/// <param name="PeakMemoryBytes">The most physical memory that the process has held.</param>
+/// <summary>Result of a generation benchmark.</summary>
+/// <param name="PromptTokensPerSecond">Tokens of all prompts divided by the median time to the first new tokens.</param>
+/// <param name="DecodeTokensPerSecond">Tokens of all texts per second, from the median step.</param>
+/// <param name="PromptSeconds">Median seconds to the first new tokens.</param>
+/// <param name="StepSeconds">Median seconds per decoding step.</param>
+/// <param name="PeakMemoryBytes">Peak physical memory of the process.</param>
 public sealed record GenerationBenchmarkResult(
     double PromptTokensPerSecond, double DecodeTokensPerSecond, double PromptSeconds, double StepSeconds, long PeakMemoryBytes);

@@ -12,24 +12,24 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>Times loading a checkpoint against reading its files, both from a warm page cache.</summary>
+/// <summary>Compares the time to load a checkpoint with the time to read its files, both from a warm page cache.</summary>
 public static class LoadingBenchmark
 {
     private const int Rounds = 5;
     private const int Block = 1 << 20;
 
-    /// <summary>Writes a Llama of about the given size, reads its files and loads it a few times each, and removes it.</summary>
-    /// <param name="bytes">The size of its weights.</param>
-    /// <param name="stored">The dtype that they are stored in.</param>
-    /// <param name="computed">The dtype that they are loaded as.</param>
-    /// <param name="device">Where they are loaded to.</param>
-    /// <param name="folder">The folder to make; it must not exist.</param>
+    /// <summary>Writes a Llama model of about the given size, reads its files and loads it several times each, and deletes it.</summary>
+    /// <param name="bytes">Size of its weights.</param>
+    /// <param name="stored">Data type of the stored weights.</param>
+    /// <param name="computed">Data type to load them as.</param>
+    /// <param name="device">Target device.</param>
+    /// <param name="folder">The folder to create; it must not exist.</param>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
     public static LoadingBenchmarkResult Run(long bytes, ScalarType stored, ScalarType computed, Device device, string folder)
     {
         if (Path.Exists(folder))
         {
-            throw new IOException($"{folder} exists already; give another folder, or remove it.");
+            throw new IOException($"{folder} already exists; choose another folder, or remove it.");
         }
 
         try
@@ -42,7 +42,7 @@ public static class LoadingBenchmark
             var load = Fastest(() => ModelLoader.Load(folder, computed, device).Dispose());
             var memory = ProcessMemory.Peak - before;
 
-            // Last, since it holds a whole file.
+            // Last, because it keeps a whole file in memory.
             var fresh = Fastest(() => ReadFresh(files));
             return new LoadingBenchmarkResult(size, read, fresh, load, memory);
         }
@@ -98,7 +98,7 @@ public static class LoadingBenchmark
         }
     }
 
-    // Any bytes will do: what is measured is how they come in.
+    // Any bytes serve, since only reading is measured.
     private static long Write(long bytes, ScalarType stored, string folder)
     {
         var family = new LlamaFamily();
@@ -135,17 +135,18 @@ public static class LoadingBenchmark
     };
 }
 
-/// <summary>What a loading benchmark measured, the fastest of a few rounds each.</summary>
-/// <param name="FileBytes">The size of the weight files.</param>
-/// <param name="ReadSeconds">Reading the files through a buffer of 1 MiB.</param>
-/// <param name="FreshReadSeconds">Reading the files whole into memory that the process did not have yet, as whoever wants to use what is in them must.</param>
-/// <param name="LoadSeconds">Loading the model, checks included.</param>
-/// <param name="PeakMemoryBytes">How far loading raised the most physical memory that the process has held.</param>
+/// <summary>Result of a loading benchmark; times are the fastest of several rounds.</summary>
+/// <param name="FileBytes">Size of the weight files.</param>
+/// <param name="ReadSeconds">Time to read the files through a buffer of 1 MiB.</param>
+/// <param name="FreshReadSeconds">Time to read the files completely into newly allocated memory, as any program must that uses their
+/// contents.</param>
+/// <param name="LoadSeconds">Time to load the model, including checks.</param>
+/// <param name="PeakMemoryBytes">Increase of the process's peak physical memory by loading.</param>
 public sealed record LoadingBenchmarkResult(long FileBytes, double ReadSeconds, double FreshReadSeconds, double LoadSeconds, long PeakMemoryBytes)
 {
-    /// <summary>How many times as long loading takes as reading.</summary>
+    /// <summary>Load time relative to read time.</summary>
     public double Ratio => LoadSeconds / ReadSeconds;
 
-    /// <summary>How many times as long loading takes as reading into fresh memory.</summary>
+    /// <summary>Load time relative to the time of reading into newly allocated memory.</summary>
     public double FreshRatio => LoadSeconds / FreshReadSeconds;
 }

@@ -11,16 +11,16 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>Times the trainer's own step, optimizer included, on random weights and tokens.</summary>
+/// <summary>Measures the trainer's step, including the optimizer, with random weights and tokens.</summary>
 public static class TrainingBenchmark
 {
     private const long Seed = 42;
 
     /// <summary>Runs the benchmark.</summary>
-    /// <param name="options">What to run.</param>
-    /// <param name="stop">Ends it between two steps, without a result.</param>
-    /// <exception cref="InvalidDataException">The sizes do not go together.</exception>
-    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    /// <param name="options">Settings of the benchmark.</param>
+    /// <param name="stop">Cancels between steps, without a result.</param>
+    /// <exception cref="InvalidDataException">The sizes are inconsistent.</exception>
+    /// <exception cref="OperationCanceledException">The benchmark was cancelled.</exception>
     public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -49,13 +49,13 @@ public static class TrainingBenchmark
             var started = Stopwatch.GetTimestamp();
             var step = trainer.Step();
 
-            // A GPU may still be at the optimizer's part.
+            // A GPU may still be computing the optimizer step.
             Devices.Wait(options.Device);
             var taken = Stopwatch.GetElapsedTime(started).TotalSeconds;
             loss = step.Loss;
             if (i >= options.WarmupSteps)
             {
-                // The limit is measured next to each step: a machine that is not alone swings between steps more than between runs.
+                // The matrix rate is measured next to each step: on a shared machine, speed varies more between steps than between runs.
                 var rate = MatrixRate.Measure(options.DType, options.Device);
                 seconds.Add(taken);
                 updates.Add(step.UpdateSeconds);
@@ -103,49 +103,49 @@ public static class TrainingBenchmark
     }
 }
 
-/// <summary>What a training benchmark runs.</summary>
+/// <summary>Settings of a training benchmark.</summary>
 public sealed record TrainingBenchmarkOptions
 {
-    /// <summary>The sizes of the model, a Llama with random weights.</summary>
+    /// <summary>Sizes of the model, a Llama with random weights.</summary>
     public required ModelShape Shape { get; init; }
 
-    /// <summary>Tokens of a row.</summary>
+    /// <summary>Row length in tokens.</summary>
     public required int RowLength { get; init; }
 
-    /// <summary>Rows of a step.</summary>
+    /// <summary>Rows per step.</summary>
     public required int BatchSize { get; init; }
 
-    /// <summary>The rank of a LoRA adapter on all linear layers; null trains all weights.</summary>
+    /// <summary>Rank of a LoRA adapter on all linear layers; null for full fine-tuning.</summary>
     public int? Rank { get; init; }
 
-    /// <summary>The dtype of the model's weights.</summary>
+    /// <summary>Data type of the model's weights.</summary>
     public ScalarType DType { get; init; } = float32;
 
-    /// <summary>Where to train.</summary>
+    /// <summary>Device.</summary>
     public Device Device { get; init; } = CPU;
 
-    /// <summary>What of layers is computed again in backward, by its name in a config.</summary>
+    /// <summary>Activation checkpointing, by its name in a config.</summary>
     public string ActivationCheckpointing { get; init; } = "none";
 
-    /// <summary>The steps that are measured.</summary>
+    /// <summary>Number of measured steps.</summary>
     public int Steps { get; init; } = 8;
 
-    /// <summary>The steps before those.</summary>
+    /// <summary>Number of warmup steps.</summary>
     public int WarmupSteps { get; init; } = 2;
 }
 
-/// <summary>What a training benchmark measured.</summary>
-/// <param name="TokensPerSecond">Tokens of a step over the median step's seconds.</param>
-/// <param name="PeakMemoryBytes">The most physical memory that the process has held.</param>
-/// <param name="PeakTensorBytes">Of it, the most that large tensors took at once, weights included; null where that is not known.</param>
-/// <param name="EstimatedMemoryBytes">What was to be expected of it.</param>
-/// <param name="Loss">The loss of the last step.</param>
-/// <param name="StepSeconds">The median step.</param>
-/// <param name="UpdateSeconds">Of it, the median of the gradients' norm and the optimizer's step.</param>
-/// <param name="MatrixRate">How fast the machine multiplies matrices of the model's dtype, in floating-point operations per second.</param>
+/// <summary>Result of a training benchmark.</summary>
+/// <param name="TokensPerSecond">Tokens per second of the median step.</param>
+/// <param name="PeakMemoryBytes">Peak physical memory of the process.</param>
+/// <param name="PeakTensorBytes">Peak of the large tensors within it, including weights; null if unknown.</param>
+/// <param name="EstimatedMemoryBytes">Estimated memory.</param>
+/// <param name="Loss">Loss of the last step.</param>
+/// <param name="StepSeconds">Seconds of the median step.</param>
+/// <param name="UpdateSeconds">Seconds of gradient norm and optimizer step within it (median).</param>
+/// <param name="MatrixRate">Speed of matrix multiplication in the model's dtype, in floating-point operations per second.</param>
 /// <param name="Utilization">
-/// Useful operations per second over <paramref name="MatrixRate"/>: 6 a matrix parameter and token where it is trained, 4 where it is
-/// frozen, and 12 x tokens x width a token and layer for attention; recomputation is not counted.
+/// Useful operations per second relative to <paramref name="MatrixRate"/>: per token, 6 operations for each trained and 4 for each frozen matrix
+/// parameter, and 12 x tokens x width per layer for attention; recomputation is not counted.
 /// </param>
 public sealed record TrainingBenchmarkResult(
     double TokensPerSecond, long PeakMemoryBytes, long? PeakTensorBytes, long EstimatedMemoryBytes, double Loss, double StepSeconds, double UpdateSeconds, double MatrixRate, double Utilization);

@@ -9,7 +9,9 @@ using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Comparison;
 
-/// <summary>Rows on which an exported model is compared with what it was made of: as they stand in their files, so that each reader makes its own tokens of them.</summary>
+/// <summary>
+/// Rows on which an exported model is compared with its source. They are kept as in their files, so that each reader tokenizes them itself.
+/// </summary>
 public sealed class ComparedRows
 {
     private const int MaxLooked = 4096;
@@ -17,33 +19,33 @@ public sealed class ComparedRows
     private ComparedRows(IReadOnlyList<(IRowFormat Format, DataRow Row)> rows, string from, string trainOn, int maxNewTokens) =>
         (Rows, From, TrainOn, MaxNewTokens) = (rows, from, trainOn, maxNewTokens);
 
-    /// <summary>Where they come from, in words.</summary>
+    /// <summary>Describes where the rows come from.</summary>
     public string From { get; }
 
-    /// <summary>The number of rows.</summary>
+    /// <summary>Number of rows.</summary>
     public int Count => Rows.Count;
 
     internal IReadOnlyList<(IRowFormat Format, DataRow Row)> Rows { get; }
 
-    /// <summary>data.train_on of the run; assistant where there is none.</summary>
+    /// <summary>data.train_on of the run; assistant if there is no run.</summary>
     internal string TrainOn { get; }
 
     internal int MaxNewTokens { get; }
 
-    /// <summary>The first rows of files.</summary>
-    /// <param name="paths">Files, folders or patterns.</param>
-    /// <param name="count">How many rows at most.</param>
-    /// <param name="maxNewTokens">The longest answer.</param>
+    /// <summary>Reads the first rows of files.</summary>
+    /// <param name="paths">Files, folders or glob patterns.</param>
+    /// <param name="count">Maximum number of rows.</param>
+    /// <param name="maxNewTokens">Maximum length of an answer, in tokens.</param>
     /// <exception cref="IOException">A file is missing.</exception>
-    /// <exception cref="InvalidDataException">The format of the rows is not known.</exception>
+    /// <exception cref="InvalidDataException">The format of the rows is unknown.</exception>
     public static ComparedRows OfFiles(IReadOnlyList<string> paths, int count, int maxNewTokens) =>
         new(Take([.. paths.Select(static p => new DataSource { Path = p })], count, null), string.Join(", ", paths), "assistant", maxNewTokens);
 
-    /// <summary>The rows that a run evaluated on; where there were none, those that it was trained on.</summary>
-    /// <param name="adapter">A folder within the run's: its adapter, best, or a checkpoint's weights.</param>
-    /// <param name="count">How many rows at most.</param>
-    /// <returns>Null where the folder is of no run.</returns>
-    /// <exception cref="IOException">A file of the run is not there any more.</exception>
+    /// <summary>Reads a run's eval rows, or its training rows if there are none.</summary>
+    /// <param name="adapter">A folder inside the run folder: its adapter, best, or a checkpoint's weights.</param>
+    /// <param name="count">Maximum number of rows.</param>
+    /// <returns>Null if the folder does not belong to a run.</returns>
+    /// <exception cref="IOException">A file of the run no longer exists.</exception>
     /// <exception cref="InvalidDataException">A file of the run cannot be read.</exception>
     public static ComparedRows? OfRun(string adapter, int count)
     {
@@ -60,18 +62,18 @@ public sealed class ComparedRows
 
         if (config.Data.EvalFraction == 0)
         {
-            return new ComparedRows(Take(config.Data.Train, count, null), "rows that the run was trained on, which had no others", config.Data.TrainOn, maxNewTokens);
+            return new ComparedRows(Take(config.Data.Train, count, null), "training rows of the run, which has no eval rows", config.Data.TrainOn, maxNewTokens);
         }
 
-        // Which rows were held back depends on their tokens.
+        // Which rows were held out depends on their tokens.
         var folder = ModelFolder.Open(ModelPath.Resolve(config.Model.Path));
         var template = config.Model.ChatTemplate is { } named ? NamedTemplates.Find(named, folder.FolderPath) : null;
         var data = RunData.Read(config.Data, new RowTokenizer(folder.FolderPath, config.Data.TrainOn, template), ModelLoader.ReadConfig(folder).VocabularySize, config.Seed);
-        return new ComparedRows(Take(config.Data.Train, count, data.Eval!.WholePlaces.Take(MaxLooked).ToHashSet()), "rows that the run held back", config.Data.TrainOn, maxNewTokens);
+        return new ComparedRows(Take(config.Data.Train, count, data.Eval!.WholePlaces.Take(MaxLooked).ToHashSet()), "held-out rows of the run", config.Data.TrainOn, maxNewTokens);
     }
 
-    /// <summary>The rows but for some.</summary>
-    /// <param name="leftOut">Those to leave out.</param>
+    /// <summary>The first rows, without excluded ones.</summary>
+    /// <param name="leftOut">Rows to exclude.</param>
     public ComparedRows Without(IReadOnlyList<LeftOutRow> leftOut)
     {
         ArgumentNullException.ThrowIfNull(leftOut);
@@ -79,7 +81,7 @@ public sealed class ComparedRows
         return places.Count == 0 ? this : new ComparedRows([.. Rows.Where(r => !places.Contains(r.Row.Place))], From, TrainOn, MaxNewTokens);
     }
 
-    // The folder of the run that a folder lies in: at most checkpoints/step-N/weights below it.
+    // The run folder that contains a folder, at most as deep as checkpoints/step-N/weights.
     private static string? RunOf(string adapter)
     {
         var folder = Path.GetFullPath(adapter);

@@ -3,36 +3,36 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Comparison;
 
-/// <summary>A program that has read a model from files, with the tokenizer, the template and the end tokens that it found there.</summary>
+/// <summary>A program that has loaded a model from files, with the tokenizer, chat template and end tokens found there.</summary>
 public interface IModelReader
 {
-    /// <summary>The program's name, such as <c>owt</c>.</summary>
+    /// <summary>Name of the program, such as <c>owt</c>.</summary>
     string Name { get; }
 
-    /// <summary>The longest text that the model takes, in tokens, and what says so; null where the program takes any.</summary>
+    /// <summary>Context length of the model in tokens, and the setting that limits it; null for no limit.</summary>
     (int Tokens, string Because)? Room { get; }
 
-    /// <summary>The tokenizer that it reads texts with; null where the files have none, which leaves rows of token ids.</summary>
+    /// <summary>The model's tokenizer; null if the files contain none, in which case only tokenized rows can be used.</summary>
     ITokenizer? Tokenizer { get; }
 
-    /// <summary>The tokens that end an answer.</summary>
+    /// <summary>Tokens that end an answer.</summary>
     IReadOnlyList<int> EndTokens { get; }
 
-    /// <summary>What whoever uses the files with this program should know of them.</summary>
+    /// <summary>Notes for users of the files with this program.</summary>
     IReadOnlyList<string> Notes { get; }
 
-    /// <summary>Makes token rows as the program would.</summary>
-    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
+    /// <summary>Creates token rows as the program would.</summary>
+    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
     RowTokenizer Rows(string trainOn);
 
-    /// <summary>The mean cross entropy of the rows' trained tokens.</summary>
-    /// <param name="rows">Rows, each with a trained token.</param>
-    /// <param name="stop">Stops between rows.</param>
+    /// <summary>Mean cross entropy of the rows' trained tokens.</summary>
+    /// <param name="rows">Rows, each with at least one trained token.</param>
+    /// <param name="stop">Cancels between rows.</param>
     double Loss(IReadOnlyList<TokenRow> rows, CancellationToken stop);
 
-    /// <summary>The likeliest tokens after each prompt, one after another, to an end token or until there are so many.</summary>
-    /// <param name="prompts">The prompts' tokens.</param>
-    /// <param name="maxNewTokens">The longest answer.</param>
-    /// <param name="stop">Stops between tokens.</param>
+    /// <summary>Generates greedily after each prompt, up to an end token or the maximum length.</summary>
+    /// <param name="prompts">Token ids of the prompts.</param>
+    /// <param name="maxNewTokens">Maximum length of an answer, in tokens.</param>
+    /// <param name="stop">Cancels between tokens.</param>
     IReadOnlyList<IReadOnlyList<int>> Continue(IReadOnlyList<int[]> prompts, int maxNewTokens, CancellationToken stop);
 }

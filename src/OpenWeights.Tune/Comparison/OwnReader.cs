@@ -7,7 +7,7 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Comparison;
 
-/// <summary>This library as the reader of a model: with whatever is on it, and what lies in its folder.</summary>
+/// <summary>This library as the reader of a model, including adapters on it and the files in its folder.</summary>
 public sealed class OwnReader : IModelReader
 {
     private const int BatchSize = 4;
@@ -15,10 +15,10 @@ public sealed class OwnReader : IModelReader
     private readonly string _folder;
     private readonly string? _chatTemplate;
 
-    /// <summary>A reader of a model that is loaded.</summary>
-    /// <param name="model">The model, with whatever is on it.</param>
-    /// <param name="folder">The folder with its tokenizer, template and settings.</param>
-    /// <param name="chatTemplate">A chat template in the place of the folder's, such as an adapter's; null for the folder's.</param>
+    /// <summary>Creates a reader of a loaded model.</summary>
+    /// <param name="model">The model, with its adapters.</param>
+    /// <param name="folder">The folder with its tokenizer, chat template and settings.</param>
+    /// <param name="chatTemplate">A chat template that replaces the folder's, such as an adapter's; null for the folder's.</param>
     public OwnReader(CausalLanguageModel model, ModelFolder folder, string? chatTemplate = null)
     {
         ArgumentNullException.ThrowIfNull(model);

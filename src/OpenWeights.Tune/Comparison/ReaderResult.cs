@@ -5,22 +5,22 @@ using OpenWeights.Tune.Evaluation;
 
 namespace OpenWeights.Tune.Comparison;
 
-/// <summary>What a reader makes of compared rows.</summary>
-/// <param name="Reader">The name of the program that read the model.</param>
-/// <param name="Loss">The mean cross entropy of the rows' trained tokens; null where no row was left.</param>
-/// <param name="Exact">How many answers are exactly right.</param>
-/// <param name="Asked">How many rows were asked.</param>
-/// <param name="Prompts">The token ids of the prompts.</param>
-/// <param name="EndTokens">The tokens that end an answer.</param>
+/// <summary>Results of a reader on the compared rows.</summary>
+/// <param name="Reader">Name of the program that read the model.</param>
+/// <param name="Loss">Mean cross entropy of the rows' trained tokens; null if no row could be used.</param>
+/// <param name="Exact">Number of exactly correct answers.</param>
+/// <param name="Asked">Number of rows to answer.</param>
+/// <param name="Prompts">Token ids of the prompts.</param>
+/// <param name="EndTokens">Tokens that end an answer.</param>
 /// <param name="Answers">The answers.</param>
-/// <param name="LeftOut">The rows that the reader could not take.</param>
+/// <param name="LeftOut">Rows that the reader could not use.</param>
 public sealed record ReaderResult(
     string Reader, double? Loss, int Exact, int Asked, IReadOnlyList<int[]> Prompts, IReadOnlyList<int> EndTokens, IReadOnlyList<Answer> Answers, IReadOnlyList<LeftOutRow> LeftOut)
 {
-    /// <summary>Lets a reader answer and score rows.</summary>
+    /// <summary>Scores and answers rows with a reader.</summary>
     /// <param name="rows">The rows.</param>
     /// <param name="reader">The reader.</param>
-    /// <param name="stop">Stops between answers.</param>
+    /// <param name="stop">Cancels between answers.</param>
     public static ReaderResult Of(ComparedRows rows, IModelReader reader, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(rows);
@@ -51,7 +51,7 @@ public sealed record ReaderResult(
         return new ReaderResult(reader.Name, loss, answers.Count(static a => a.IsExact), answers.Count, questions.Prompts, reader.EndTokens, answers, leftOut);
     }
 
-    // Why a row is none for this reader; null where it is one.
+    // Why the reader cannot use a row; null if it can.
     private static string? Tokens(Data.Formats.IRowFormat format, DataRow row, RowTokenizer tokenizer, IModelReader reader, out IReadOnlyList<TokenRow> read)
     {
         read = [];
@@ -64,14 +64,14 @@ public sealed record ReaderResult(
             return e.Message.StartsWith($"{row.Place}: ", StringComparison.Ordinal) ? e.Message[(row.Place.Length + 2)..] : e.Message;
         }
 
-        return reader.Room is { } room && read.Any(r => r.Ids.Length > room.Tokens) ? $"longer than the {room.Tokens} tokens that the model takes ({room.Because})"
+        return reader.Room is { } room && read.Any(r => r.Ids.Length > room.Tokens) ? $"longer than the model's context of {room.Tokens} tokens ({room.Because})"
             : read.All(static r => r.CountTargets() == 0) ? "without a trained token"
             : null;
     }
 }
 
-/// <summary>A row that a reader could not take.</summary>
-/// <param name="Place">Where the row stands.</param>
-/// <param name="Why">What stands in the way.</param>
-/// <param name="Tokens">The row's tokens; 0 where it has none.</param>
+/// <summary>A row that a reader could not use.</summary>
+/// <param name="Place">File and line of the row.</param>
+/// <param name="Why">The reason.</param>
+/// <param name="Tokens">Number of tokens of the row; 0 if unknown.</param>
 public sealed record LeftOutRow(string Place, string Why, int Tokens);

@@ -5,7 +5,7 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Fills sections from YAML nodes. It goes on after a problem, so that all are found at once.</summary>
+/// <summary>Binds YAML nodes to config sections. It continues after a problem, to report all of them at once.</summary>
 internal sealed class ConfigBinder(YamlSource source)
 {
     private readonly List<ConfigProblem> _problems = [];
@@ -13,7 +13,7 @@ internal sealed class ConfigBinder(YamlSource source)
 
     internal IReadOnlyList<ConfigProblem> Problems => _problems;
 
-    /// <summary>Where a setting stands, or the section that it would stand in.</summary>
+    /// <summary>Position of a setting in the file, or of the nearest enclosing section if the setting is absent.</summary>
     internal string PlaceOf(string key)
     {
         for (var at = key; at.Length > 0; at = at.LastIndexOf('.') is > 0 and var dot ? at[..dot] : "")
@@ -86,7 +86,7 @@ internal sealed class ConfigBinder(YamlSource source)
         {
             if (!IsOptional(type) && !typeof(IEnumerable).IsAssignableFrom(wanted))
             {
-                Report(node, key, "a value is missing here.");
+                Report(node, key, "a value is expected here.");
             }
 
             return null;
@@ -112,7 +112,7 @@ internal sealed class ConfigBinder(YamlSource source)
         return node is YamlScalarNode scalar ? Scalar(wanted, scalar, key, setting) : Problem(node, key, $"{Wanted(wanted)} is expected here, not a list or a section.");
     }
 
-    // It is there, whatever it says: what asks for it is not told that it is missing, and a list keeps its count.
+    // Returns a default section, so that the required setting is not also reported as missing and a list keeps its length.
     private object WrongSection(Type section, YamlNode node, string key)
     {
         Report(node, key, $"a section with settings is expected here, such as `{{ {Example(section, node)} }}`.");
@@ -134,7 +134,7 @@ internal sealed class ConfigBinder(YamlSource source)
             return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, $"names with values are expected here, such as `{{ {(arguments[1] == typeof(object) ? "enable_thinking: false" : "q_proj: 8")} }}`.");
         }
 
-        // One thing is a list of one.
+        // A single value stands for a list of one.
         IList<YamlNode> items = node is YamlSequenceNode sequence ? sequence.Children : [node];
         var list = (IList)Activator.CreateInstance(typeof(List<>).MakeGenericType(arguments[0]))!;
         for (var i = 0; i < items.Count; i++)
@@ -169,7 +169,7 @@ internal sealed class ConfigBinder(YamlSource source)
         return dictionary;
     }
 
-    // Names and values that are another's, and not settings of this program.
+    // Names and values passed on to another component; they are not settings of this program.
     private Dictionary<string, object?> FreeMap(YamlMappingNode mapping, string key)
     {
         var map = new Dictionary<string, object?>();
@@ -191,7 +191,7 @@ internal sealed class ConfigBinder(YamlSource source)
         _ => null,
     };
 
-    // By YAML's core schema.
+    // Types follow YAML's core schema.
     private static object? FreeScalar(YamlScalarNode node)
     {
         var text = node.Value ?? "";
@@ -204,7 +204,7 @@ internal sealed class ConfigBinder(YamlSource source)
             : text;
     }
 
-    // A path alone is a data set.
+    // A path alone stands for a data set.
     private DataSource? Source(YamlScalarNode node, string key)
     {
         var setting = SettingInfo.Of(typeof(DataSource)).First(static s => s.Key == "path").Setting;
@@ -225,7 +225,7 @@ internal sealed class ConfigBinder(YamlSource source)
 
                 return new TextOrList([.. list.Children.Select(static c => ((YamlScalarNode)c).Value ?? "")], IsList: true);
             default:
-                Report(node, key, "a text or a list of texts is expected here.");
+                Report(node, key, "a string or a list of strings is expected here.");
                 return null;
         }
     }

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>A config that was read from a file, and where its settings stand.</summary>
+/// <summary>A config read from a file, with the positions of its settings.</summary>
 public sealed class ConfigFile
 {
     private readonly ConfigPaths _paths;
@@ -11,30 +11,30 @@ public sealed class ConfigFile
         (Path, Config, Written, _paths, _placeOf, Problems) = (path, config, written, paths, placeOf, problems);
     }
 
-    /// <summary>The file.</summary>
+    /// <summary>Path of the file.</summary>
     public string Path { get; }
 
-    /// <summary>The config, its paths whole. A setting that is wrong has its default.</summary>
+    /// <summary>The config with absolute paths. An invalid setting has its default value.</summary>
     public RunConfig Config { get; }
 
-    /// <summary>What is wrong with the settings, files and model apart.</summary>
+    /// <summary>Problems with the settings; files and the model are not checked.</summary>
     public IReadOnlyList<ConfigProblem> Problems { get; }
 
-    /// <summary>The config with its paths as they were written.</summary>
+    /// <summary>The config with paths as written in the file.</summary>
     internal RunConfig Written { get; }
 
-    /// <summary>Whether a setting, or the section that it stands in, is wrong already, so that nothing can be said of its value.</summary>
-    /// <param name="key">The setting, with dots.</param>
+    /// <summary>Whether a problem was already reported for a setting or its section, so its value must not be checked further.</summary>
+    /// <param name="key">Dotted name of the setting.</param>
     internal bool IsWrong(string key) => Problems.Any(p => p.Covers(key));
 
-    /// <summary>Something that is wrong with a setting, at its place.</summary>
-    /// <param name="key">The setting, with dots.</param>
-    /// <param name="message">What is wrong and what to do.</param>
-    /// <param name="isFile">Whether files are wrong, and not the config.</param>
+    /// <summary>Creates a problem at the position of a setting.</summary>
+    /// <param name="key">Dotted name of the setting.</param>
+    /// <param name="message">What is wrong and how to fix it.</param>
+    /// <param name="isFile">Whether the problem lies in files named by the config, not in the config itself.</param>
     internal ConfigProblem Problem(string key, string message, bool isFile = false) => new(_placeOf(key), key, message) { IsFile = isFile };
 
-    /// <summary>A path that was looked for in vain.</summary>
-    /// <param name="key">The setting, with dots.</param>
-    /// <param name="written">The path as it was written.</param>
+    /// <summary>Creates a problem for a path that does not exist.</summary>
+    /// <param name="key">Dotted name of the setting.</param>
+    /// <param name="written">The path as written in the file.</param>
     internal ConfigProblem NotThere(string key, string written) => Problem(key, _paths.NotThere(written), isFile: true);
 }

@@ -1,8 +1,8 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>
-/// The one rule for relative paths of a YAML file: what is read is looked for beside the file, and where it is not there, in the current
-/// folder; what is written goes to the current folder.
+/// Resolves relative paths of a YAML file: an input path is looked up next to the file, then in the current folder; an output path is
+/// relative to the current folder.
 /// </summary>
 internal sealed class ConfigPaths(string folder)
 {
@@ -26,21 +26,21 @@ internal sealed class ConfigPaths(string folder)
         };
     }
 
-    /// <summary>Where a path was looked for in vain, with the nearest name that is there.</summary>
-    /// <param name="path">The path as it was given.</param>
+    /// <summary>Message for a path that does not exist: where it was looked up, and the closest existing name.</summary>
+    /// <param name="path">The path as given.</param>
     internal string NotThere(string path)
     {
         var (beside, here) = (Path.GetFullPath(path, folder), Path.GetFullPath(path));
         var tried = beside == here
-            ? Path.IsPathFullyQualified(path) ? $"{beside} is not there." : $"{beside} is not there (looked for beside this file, which is the current folder)."
-            : $"it is neither {beside} (beside this file) nor {here} (in the current folder).";
+            ? Path.IsPathFullyQualified(path) ? $"{beside} does not exist." : $"{beside} does not exist (looked up next to this file, which is in the current folder)."
+            : $"neither {beside} (next to this file) nor {here} (in the current folder) exists.";
         var nearest = new[] { beside, here }.Distinct().Select(Nearest).FirstOrDefault(static n => n is not null);
         return nearest is not null ? $"{tried} Did you mean {nearest}?"
             : path.AsSpan().ContainsAny(s_typographicQuotes) ? $"{tried} Its quotation marks are typographic ones, which count as a part of the name; write \" or none."
             : tried;
     }
 
-    // A name, unless there is a file.
+    // A Hub name, unless a file of that name exists.
     private string? Template(string? template) => template is null || NamedTemplates.All.ContainsKey(template) ? template
         : File.Exists(Path.GetFullPath(template, folder)) ? Path.GetFullPath(template, folder)
         : File.Exists(template) ? Path.GetFullPath(template)
@@ -73,7 +73,7 @@ internal sealed class ConfigPaths(string folder)
         return false;
     }
 
-    // The first part of the path that is not there may be mistyped.
+    // The first part of the path that does not exist may be a typo.
     private static string? Nearest(string path)
     {
         var (at, rest) = (Path.TrimEndingDirectorySeparator(path), "");

@@ -2,29 +2,29 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>A config that cannot be run, with everything that is wrong with it.</summary>
+/// <summary>Thrown for an invalid config; lists all its problems.</summary>
 public sealed class ConfigException : Exception
 {
-    /// <summary>An exception of problems.</summary>
-    /// <param name="problems">What is wrong.</param>
+    /// <summary>Creates the exception from a list of problems.</summary>
+    /// <param name="problems">The problems.</param>
     public ConfigException(IReadOnlyList<ConfigProblem> problems)
         : base(string.Join('\n', problems)) => Problems = problems;
 
-    /// <summary>What is wrong, in the file's order.</summary>
+    /// <summary>The problems, in the order of the file.</summary>
     public IReadOnlyList<ConfigProblem> Problems { get; }
 }
 
-/// <summary>Something that is wrong in a config.</summary>
-/// <param name="Place">The file with line and column, or the command line; nothing for settings that a program put together.</param>
-/// <param name="Key">The setting, with dots.</param>
-/// <param name="Message">What is wrong and what to do.</param>
+/// <summary>A problem in a config.</summary>
+/// <param name="Place">The file with line and column, or "command line"; empty for settings built in code.</param>
+/// <param name="Key">Dotted name of the setting.</param>
+/// <param name="Message">What is wrong and how to fix it.</param>
 public sealed record ConfigProblem(string Place, string Key, string Message)
 {
-    /// <summary>Whether files that the config names are wrong, and not the config itself.</summary>
+    /// <summary>Whether the problem lies in files that the config names, not in the config itself.</summary>
     public bool IsFile { get; init; }
 
-    /// <summary>Whether it is of a setting, or of the section that the setting stands in.</summary>
-    /// <param name="key">The setting, with dots.</param>
+    /// <summary>Whether the problem concerns a setting or the section that contains it.</summary>
+    /// <param name="key">Dotted name of the setting.</param>
     internal bool Covers(string key) => Key.Length > 0 && (key == Key || key.StartsWith(Key + ".", StringComparison.Ordinal));
 
     /// <inheritdoc/>

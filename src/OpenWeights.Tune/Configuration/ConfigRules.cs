@@ -2,10 +2,10 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>What one setting alone cannot tell.</summary>
+/// <summary>Checks that involve several settings.</summary>
 internal static class ConfigRules
 {
-    /// <summary>The problems, each with its key.</summary>
+    /// <summary>The problems, each with the name of its setting.</summary>
     internal static IEnumerable<(string Key, string Message)> Of(RunConfig config)
     {
         foreach (var problem in OfTraining(config.Training))
@@ -15,12 +15,12 @@ internal static class ConfigRules
 
         if (config.Data.Train.Count == 0)
         {
-            yield return ("data.train", "at least one data set is needed, such as `train: [ { path: rows.jsonl } ]`.");
+            yield return ("data.train", "at least one data set is required, such as `train: [ { path: rows.jsonl } ]`.");
         }
 
         if ((config.Evaluation.EarlyStoppingPatience > 0 || config.Evaluation.KeepBest) && config.Data.Eval.Count == 0 && config.Data.EvalFraction == 0)
         {
-            yield return ("evaluation", "early_stopping_patience and keep_best need an eval loss; give data.eval or data.eval_fraction.");
+            yield return ("evaluation", "early_stopping_patience and keep_best need an eval loss; set data.eval or data.eval_fraction.");
         }
 
         foreach (var problem in DataRules.Of(config.Data))
@@ -32,12 +32,12 @@ internal static class ConfigRules
         {
             if (config.Adapter is null)
             {
-                yield return ("quantization", "a quantised base cannot be trained itself; add an adapter section, or leave quantization out.");
+                yield return ("quantization", "a quantized base model cannot be trained; add an adapter section, or remove quantization.");
             }
 
             if (!int.IsPow2(quantization.BlockSize))
             {
-                yield return ("quantization.block_size", $"{quantization.BlockSize} is not a power of two; 64 is usual.");
+                yield return ("quantization.block_size", $"{quantization.BlockSize} is not a power of two; the usual value is 64.");
             }
         }
 
@@ -57,7 +57,7 @@ internal static class ConfigRules
         }
     }
 
-    /// <summary>The problems of the training section alone.</summary>
+    /// <summary>Problems within the training section.</summary>
     internal static IEnumerable<(string Key, string Message)> OfTraining(TrainingSection training)
     {
         if (training.Betas.Count != 2)
@@ -67,12 +67,12 @@ internal static class ConfigRules
 
         if (training is { WarmupRatio: not null, WarmupSteps: not null })
         {
-            yield return ("training.warmup_ratio", "give warmup_ratio or warmup_steps, not both.");
+            yield return ("training.warmup_ratio", "set warmup_ratio or warmup_steps, not both.");
         }
 
         if (training is { Offload: "activations", Checkpointing: ActivationCheckpointing.None })
         {
-            yield return ("training.offload", "activations can be offloaded only with checkpointing; set training.activation_checkpointing to block or selective too.");
+            yield return ("training.offload", "offloading activations requires checkpointing; set training.activation_checkpointing to block or selective.");
         }
     }
 
@@ -80,22 +80,22 @@ internal static class ConfigRules
     {
         if (config.Training.Trainable != "all" || config.Training.FirstTrainedLayer > 0)
         {
-            yield return ("adapter", "training.trainable and training.first_trained_layer choose among the model's own weights; with an adapter use target_modules, layers_to_transform and bias.");
+            yield return ("adapter", "training.trainable and training.first_trained_layer apply to full fine-tuning only; with an adapter use target_modules, layers_to_transform and bias.");
         }
 
         if (adapter.UseDora && (adapter.InitLoraWeights == "pissa" || adapter.LoraBias))
         {
-            yield return ("adapter.use_dora", "DoRA goes with neither init_lora_weights pissa nor lora_bias; choose one of them.");
+            yield return ("adapter.use_dora", "use_dora cannot be combined with init_lora_weights: pissa or with lora_bias; choose one of them.");
         }
 
         if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsNames: false } pattern && pattern.Values[0] != "all-linear")
         {
-            yield return ("adapter.layers_to_transform", "with a pattern in target_modules the pattern chooses the layers; give a list of names, or leave layers_to_transform out.");
+            yield return ("adapter.layers_to_transform", "layers_to_transform cannot be combined with a regular expression in target_modules; give a list of module names, or remove layers_to_transform.");
         }
 
         if (adapter.LayersPattern is not null && adapter.LayersToTransform.Count == 0)
         {
-            yield return ("adapter.layers_pattern", "it has a meaning only with layers_to_transform, which is empty.");
+            yield return ("adapter.layers_pattern", "layers_pattern requires layers_to_transform, which is empty.");
         }
     }
 }

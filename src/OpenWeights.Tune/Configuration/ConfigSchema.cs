@@ -3,10 +3,10 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>The JSON schema of train.yaml, for editors that check and complete while one types.</summary>
+/// <summary>JSON schema of train.yaml, for validation and completion in editors.</summary>
 public static class ConfigSchema
 {
-    /// <summary>The schema's text (JSON Schema, draft 2020-12).</summary>
+    /// <summary>Text of the schema (JSON Schema draft 2020-12).</summary>
     public static string Write()
     {
         var schema = Section(typeof(RunConfig), new RunConfig());
@@ -87,7 +87,7 @@ public static class ConfigSchema
             : new JsonObject { ["anyOf"] = new JsonArray(new JsonObject { ["type"] = "array", ["items"] = Item(arguments[0], setting) }, Item(arguments[0], setting)) };
     }
 
-    // One thing is a list of one, and a path a data set.
+    // A single value stands for a list of one, and a path for a data set.
     private static JsonObject Item(Type type, SettingAttribute setting) => type == typeof(DataSource)
         ? new JsonObject { ["anyOf"] = new JsonArray(Value(type, setting, null), new JsonObject { ["type"] = "string" }) }
         : Value(type, setting, null);
@@ -100,7 +100,7 @@ public static class ConfigSchema
             value["enum"] = new JsonArray([.. setting.OneOf.Select(static o => (JsonNode)o)]);
             foreach (var text in setting.OneOf.Where(static o => o is "true" or "false").Reverse())
             {
-                // In YAML an unquoted true is a truth value.
+                // In YAML an unquoted true is a Boolean.
                 value["enum"]!.AsArray().Insert(0, text == "true");
                 _ = value.Remove("type");
             }

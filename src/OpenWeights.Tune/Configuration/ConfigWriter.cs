@@ -5,17 +5,17 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Writes a config as YAML with every default in it.</summary>
+/// <summary>Writes a config as YAML, including all defaults.</summary>
 public static class ConfigWriter
 {
-    /// <summary>The YAML text of a config.</summary>
+    /// <summary>A config as YAML.</summary>
     public static string Write(RunConfig config)
     {
         ArgumentNullException.ThrowIfNull(config);
         return Value(config);
     }
 
-    /// <summary>The YAML text of a section or a value.</summary>
+    /// <summary>A section or a value as YAML.</summary>
     internal static string Value(object value)
     {
         using var text = new StringWriter(CultureInfo.InvariantCulture) { NewLine = "\n" };
@@ -39,7 +39,7 @@ public static class ConfigWriter
 
     private static YamlScalarNode Plain(string text) => new(text) { Style = ScalarStyle.Plain };
 
-    // Quoted wherever a reader could take it for something else.
+    // Quoted wherever a reader could take the text for another type.
     private static YamlScalarNode Text(string text) =>
         new(text) { Style = text.Length > 0 && text.All(static c => char.IsAsciiLetter(c) || c is '_' or '-') && text is not ("null" or "true" or "false" or "yes" or "no" or "on" or "off") ? ScalarStyle.Plain : ScalarStyle.DoubleQuoted };
 }

@@ -3,14 +3,14 @@ using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>What one setting of the data section alone cannot tell.</summary>
+/// <summary>Checks that involve several settings of the data section.</summary>
 internal static class DataRules
 {
-    /// <summary>The problems, each with its key.</summary>
+    /// <summary>The problems, each with the name of its setting.</summary>
     internal static IEnumerable<(string Key, string Message)> Of(DataSection data) =>
         Sources("data.train", data.Train).Concat(Sources("data.eval", data.Eval)).Concat(Weights(data.Train)).Concat(Variables(data)).Concat(
             data.EvalFraction > 0 && data.Eval.Count > 0
-                ? [("data.eval_fraction", "give data.eval or data.eval_fraction, not both.")]
+                ? [("data.eval_fraction", "set data.eval or data.eval_fraction, not both.")]
                 : Enumerable.Empty<(string, string)>());
 
     private static IEnumerable<(string Key, string Message)> Sources(string list, IReadOnlyList<DataSource> sources)
@@ -20,7 +20,7 @@ internal static class DataRules
             var (source, key) = (sources[i], string.Create(CultureInfo.InvariantCulture, $"{list}.{i}"));
             if (source.Path.Length == 0 && string.IsNullOrWhiteSpace(source.Query))
             {
-                yield return (key + ".path", "this setting is missing: a file, a folder, a pattern, or a query.");
+                yield return (key + ".path", "this setting is required: a file, a folder, a glob pattern, or a query.");
             }
 
             if (source.Delimiter is { Length: not 1 })
@@ -36,7 +36,7 @@ internal static class DataRules
 
             foreach (var role in source.Roles.Keys.Where(static r => !RowFields.Roles.Contains(r)))
             {
-                yield return ($"{key}.roles.{role}", $"there is no such role; known are {string.Join(", ", RowFields.Roles)}.");
+                yield return ($"{key}.roles.{role}", $"unknown role; valid roles are {string.Join(", ", RowFields.Roles)}.");
             }
         }
     }
@@ -48,7 +48,7 @@ internal static class DataRules
     {
         if (sources.Count > 0 && sources.All(static s => s.Weight == 0))
         {
-            yield return ("data.train", "every weight is 0; no row would be left.");
+            yield return ("data.train", "every weight is 0, so no rows would be left; set at least one above 0.");
         }
     }
 }

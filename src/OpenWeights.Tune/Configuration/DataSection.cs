@@ -1,64 +1,64 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>What a run is trained on.</summary>
+/// <summary>The data section: data sets and how rows are made from them.</summary>
 public sealed record DataSection
 {
-    /// <summary>The data sets to train on.</summary>
-    [Setting("The data sets to train on.", Required = true)]
+    /// <summary>Training data sets.</summary>
+    [Setting("Training data sets.", Required = true)]
     public IReadOnlyList<DataSource> Train { get; init; } = [];
 
-    /// <summary>The data sets to evaluate on.</summary>
-    [Setting("The data sets to evaluate on, never trained on.")]
+    /// <summary>Evaluation data sets.</summary>
+    [Setting("Evaluation data sets; never trained on.")]
     public IReadOnlyList<DataSource> Eval { get; init; } = [];
 
-    /// <summary>The share of the training rows that is held back.</summary>
-    [Setting("The share of the training rows that is held back to evaluate on; rows that are the same stay on one side.", Min = 0, Max = 0.9)]
+    /// <summary>Fraction of the training rows held out for evaluation.</summary>
+    [Setting("Fraction of the training rows held out for evaluation; identical rows stay in the same split.", Min = 0, Max = 0.9)]
     public double EvalFraction { get; init; }
 
-    /// <summary>The longest row.</summary>
-    [Setting("The longest row, in tokens.", Min = 2)]
+    /// <summary>Maximum row length in tokens.</summary>
+    [Setting("Maximum row length, in tokens.", Min = 2)]
     public int MaxLength { get; init; } = 2048;
 
-    /// <summary>What happens to longer rows.</summary>
-    [Setting("What happens to a row that is longer than max_length: truncate cuts behind a whole turn where it can, split makes several rows of a plain text.", OneOf = ["error", "drop", "truncate", "split"])]
+    /// <summary>What to do with rows longer than max_length.</summary>
+    [Setting("What to do with a row longer than max_length: error stops the run; drop skips the row and counts it; truncate cuts it, after a complete turn if possible; split divides a plain-text row into several.", OneOf = ["error", "drop", "truncate", "split"])]
     public string OverLength { get; init; } = "error";
 
-    /// <summary>What happens to rows that cannot be read.</summary>
-    [Setting("What happens to a row that cannot be read: error stops the run, skip counts it and goes on.", OneOf = ["error", "skip"])]
+    /// <summary>What to do with rows that cannot be read.</summary>
+    [Setting("What to do with a row that cannot be read: error stops the run; skip counts it and continues.", OneOf = ["error", "skip"])]
     public string BadRows { get; init; } = "error";
 
-    /// <summary>What happens to rows without a trained token.</summary>
-    [Setting("What happens to a row in which nothing is trained: error stops the run, drop counts it and goes on.", OneOf = ["error", "drop"])]
+    /// <summary>What to do with rows without trained tokens.</summary>
+    [Setting("What to do with a row without trained tokens: error stops the run; drop counts it and continues.", OneOf = ["error", "drop"])]
     public string UntrainedRows { get; init; } = "error";
 
-    /// <summary>Whether short rows share one.</summary>
-    [Setting("Whether short rows are packed into rows of max_length, in which they do not see each other; left out, they are unless the run would have only a few steps.")]
+    /// <summary>Whether rows are packed.</summary>
+    [Setting("Pack short rows into rows of max_length tokens; packed rows do not attend to each other. By default on, unless the run would have only a few steps.")]
     public bool? Packing { get; init; }
 
-    /// <summary>Whether short rows share one, where the data changes nothing about it.</summary>
+    /// <summary>Whether rows are packed, before the number of steps is considered.</summary>
     public bool Packs => Packing ?? true;
 
-    /// <summary>Whether rows come in random order.</summary>
-    [Setting("Whether rows come in a random order, another one in each epoch.")]
+    /// <summary>Whether rows are shuffled.</summary>
+    [Setting("Shuffle the rows, in a new order each epoch.")]
     public bool Shuffle { get; init; } = true;
 
-    /// <summary>Whether rows of like lengths come together.</summary>
-    [Setting("Whether rows of like lengths come together where nothing is packed: less padding, and an order that is a little less random.")]
+    /// <summary>Whether rows of similar length are batched together.</summary>
+    [Setting("Batch rows of similar length together when they are not packed: less padding, slightly less random order.")]
     public bool GroupByLength { get; init; }
 
-    /// <summary>What is trained.</summary>
-    [Setting("Which tokens are trained: the assistant's turns of a chat, the completion of a prompt (of a chat its last turn), or all.", OneOf = ["assistant", "completion", "all"])]
+    /// <summary>Which tokens are trained.</summary>
+    [Setting("Which tokens are trained: assistant (the assistant's turns of a chat), completion (the completion of a prompt; of a chat its last turn), or all.", OneOf = ["assistant", "completion", "all"])]
     public string TrainOn { get; init; } = "assistant";
 
-    /// <summary>Values of the chat template's variables.</summary>
-    [Setting("Values of the chat template's own variables, such as `{ enable_thinking: false }`. They are written into the template, which is saved with the result.")]
+    /// <summary>Variables for the chat template.</summary>
+    [Setting("Variables for the chat template, such as `{ enable_thinking: false }`. They are written into the template saved with the result.")]
     public IReadOnlyDictionary<string, object?> ChatTemplateKwargs { get; init; } = new Dictionary<string, object?>();
 
-    /// <summary>Whether token rows are kept for other runs.</summary>
-    [Setting("Whether token rows are kept on the disk for other runs; auto keeps those of data sets from 8 MiB.", OneOf = ["auto", "on", "off"])]
+    /// <summary>Whether tokenized rows are cached for later runs.</summary>
+    [Setting("Cache tokenized rows on disk for later runs; auto caches data sets of 8 MiB and more.", OneOf = ["auto", "on", "off"])]
     public string Cache { get; init; } = "auto";
 
-    /// <summary>Where token rows are kept.</summary>
-    [Setting("The folder that token rows are kept in; left out, openweights-tune in the user's cache folder.", IsPath = true)]
+    /// <summary>Folder of the token cache.</summary>
+    [Setting("Folder of the token cache; by default openweights-tune in the user's cache folder.", IsPath = true)]
     public string? CacheDir { get; init; }
 }

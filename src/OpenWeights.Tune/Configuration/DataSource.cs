@@ -3,58 +3,58 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>A data set.</summary>
 public sealed record DataSource
 {
-    /// <summary>Where it lies.</summary>
-    [Setting("The file, a folder of files, or a pattern such as data/*.jsonl: JSON lines, a JSON array of objects, CSV, TSV, Parquet or plain text, also compressed with gzip or zstd.", IsPath = true)]
+    /// <summary>Path of the data.</summary>
+    [Setting("A file, a folder of files, or a glob pattern such as data/*.jsonl. JSON lines, a JSON array of objects, CSV, TSV, Parquet or plain text, optionally compressed with gzip or zstd.", IsPath = true)]
     public string Path { get; init; } = "";
 
-    /// <summary>What its rows look like.</summary>
-    [Setting("What a row looks like; auto looks at the first one of each file.", OneOf = ["auto", "chat", "instruction", "completion", "text", "preference", "tokenized"])]
+    /// <summary>Row format.</summary>
+    [Setting("Row format; auto detects it from the first row of each file.", OneOf = ["auto", "chat", "instruction", "completion", "text", "preference", "tokenized"])]
     public string Format { get; init; } = "auto";
 
-    /// <summary>What fields are called in the data set.</summary>
-    [Setting("What fields are called in this data set, such as `{ prompt: question, completion: answer }`; a name may lead into a row, such as instances.0.output. role and content are looked for in each message.")]
+    /// <summary>Field names of the data set.</summary>
+    [Setting("Field names of this data set, such as `{ prompt: question, completion: answer }`; a dotted path reaches nested values, such as instances.0.output. role and content apply to each message.")]
     public IReadOnlyDictionary<string, string> Fields { get; init; } = new Dictionary<string, string>();
 
-    /// <summary>What roles are called in the data set.</summary>
-    [Setting("What the roles of messages are called in this data set, such as `{ user: student, assistant: teacher }`.")]
+    /// <summary>Role names of the data set.</summary>
+    [Setting("Role names of this data set, such as `{ user: student, assistant: teacher }`.")]
     public IReadOnlyDictionary<string, string> Roles { get; init; } = new Dictionary<string, string>();
 
-    /// <summary>SQL that selects the rows.</summary>
-    [Setting("SQL that selects the rows (DuckDB's); the table `data` holds the rows of path, other files are read with read_parquet, read_csv or read_json.")]
+    /// <summary>SQL query that selects the rows.</summary>
+    [Setting("SQL query (DuckDB dialect) that selects the rows; the table `data` holds the rows of path, and read_parquet, read_csv and read_json read other files.")]
     public string? Query { get; init; }
 
-    /// <summary>What a row of a text file is.</summary>
-    [Setting("Whether a plain text file is one row, or each of its lines is.", OneOf = ["document", "line"])]
+    /// <summary>Whether a text file is one row, or each line is a row.</summary>
+    [Setting("Rows of a plain text file: document (the whole file is one row) or line (each line is a row).", OneOf = ["document", "line"])]
     public string TextBy { get; init; } = "document";
 
-    /// <summary>What stands between a prompt and its completion.</summary>
-    [Setting("What is put between prompt and completion of rows of texts, such as \" \" or \"\\n\"; left out, nothing, and a warning where neither has a space or a line's end there.")]
+    /// <summary>Text between prompt and completion.</summary>
+    [Setting("Text inserted between prompt and completion, such as \" \" or \"\\n\"; by default nothing, with a warning if there is no white space between the two.")]
     public string? Separator { get; init; }
 
-    /// <summary>What separates the cells of a table.</summary>
-    [Setting("The character between the cells of a .csv file, such as \";\"; left out, that of its first line: a comma, a semicolon, a tab or a bar.")]
+    /// <summary>Delimiter of CSV files.</summary>
+    [Setting("Field delimiter of a .csv file, such as \";\"; by default detected from the first line: comma, semicolon, tab or vertical bar.")]
     public string? Delimiter { get; init; }
 
-    /// <summary>How often its rows come.</summary>
-    [Setting("How often the rows of this data set come in an epoch: 2 is each twice, 0.5 a half of them, chosen by the seed.", Min = 0)]
+    /// <summary>How many times per epoch each row is used.</summary>
+    [Setting("How many times per epoch each row is used: 2 uses each row twice, 0.5 uses half of the rows, chosen by the seed.", Min = 0)]
     public double Weight { get; init; } = 1;
 
-    /// <summary>How many of its rows are read.</summary>
-    [Setting("How many rows are read at most.", Min = 1)]
+    /// <summary>Maximum number of rows to read.</summary>
+    [Setting("Maximum number of rows to read.", Min = 1)]
     public int? Limit { get; init; }
 
-    /// <summary>How many times its rows are repeated.</summary>
-    [Setting("How many times the rows of this data set come in an epoch; multiplies weight.", Min = 1)]
+    /// <summary>Repeats per epoch; multiplied by weight.</summary>
+    [Setting("How many times per epoch the rows are repeated; multiplied by weight.", Min = 1)]
     public int Repeat { get; init; } = 1;
 }
 
-/// <summary>What data.train.fields and data.train.roles may name.</summary>
+/// <summary>Names that data.train.fields and data.train.roles accept.</summary>
 internal static class RowFields
 {
-    /// <summary>The fields that can be named.</summary>
+    /// <summary>Field names.</summary>
     internal static readonly string[] Names =
         ["messages", "role", "content", "tools", "system", "history", "instruction", "input", "output", "question", "answer", "prompt", "completion", "text", "chosen", "rejected", "label", "input_ids", "labels"];
 
-    /// <summary>The roles that can be named.</summary>
+    /// <summary>Role names.</summary>
     internal static readonly string[] Roles = ["system", "user", "assistant", "tool"];
 }

@@ -1,37 +1,37 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Evaluation of a run.</summary>
+/// <summary>The evaluation section.</summary>
 public sealed record EvaluationSection
 {
     /// <summary>Steps between evaluations.</summary>
-    [Setting("Steps between evaluations; 0 for only the one at the end.", Min = 0)]
+    [Setting("Steps between evaluations; 0 evaluates only at the end.", Min = 0)]
     public long EverySteps { get; init; } = 50;
 
-    /// <summary>How many answers are generated before and after the run.</summary>
-    [Setting("How many rows are answered before and after training, and compared exactly: eval rows, or rows that are trained on where there are no others; 0 for none.", Min = 0)]
+    /// <summary>Number of answers to generate before and after training.</summary>
+    [Setting("Number of rows to generate an answer for before and after training, scored by exact match: eval rows, or training rows if there are none; 0 for none.", Min = 0)]
     public int GenerateRows { get; init; } = 3;
 
-    /// <summary>How many answers are generated at each evaluation.</summary>
-    [Setting("How many of those rows are answered at each evaluation too, so that one sees the model learn.", Min = 0)]
+    /// <summary>Number of answers to generate at each evaluation.</summary>
+    [Setting("Number of those rows to generate an answer for at each evaluation as well, to show progress.", Min = 0)]
     public int Samples { get; init; } = 3;
 
-    /// <summary>Whether the best weights are kept.</summary>
-    [Setting("Whether the weights with the least eval loss are kept in the run's folder as best; they are the run's result, unless result is last.")]
+    /// <summary>Whether the weights with the lowest eval loss are kept.</summary>
+    [Setting("Keep the weights with the lowest eval loss, in the folder best of the run; they become the run's result unless result is last.")]
     public bool KeepBest { get; init; }
 
-    /// <summary>Which weights the result is, where the best are kept.</summary>
-    [Setting("With keep_best: whether the run's result is the weights with the least eval loss (best) or those of its end (last).", OneOf = ["best", "last"])]
+    /// <summary>Which weights become the result with keep_best.</summary>
+    [Setting("With keep_best: the run's result is the weights with the lowest eval loss (best) or those of the last step (last).", OneOf = ["best", "last"])]
     public string Result { get; init; } = "best";
 
-    /// <summary>Evaluations without improvement.</summary>
-    [Setting("The run ends after this many evaluations without a lower eval loss; 0 for never.", Min = 0)]
+    /// <summary>Evaluations without improvement before the run stops.</summary>
+    [Setting("Early stopping: stop after this many evaluations without a lower eval loss; 0 for never.", Min = 0)]
     public int EarlyStoppingPatience { get; init; }
 
-    /// <summary>What counts as lower.</summary>
-    [Setting("How much lower an eval loss must be to count.", Min = 0)]
+    /// <summary>Minimum decrease that counts as an improvement.</summary>
+    [Setting("Minimum decrease of the eval loss that counts as an improvement.", Min = 0)]
     public double EarlyStoppingMinDelta { get; init; }
 
-    /// <summary>The longest answer.</summary>
-    [Setting("The longest such answer, in tokens.", Min = 1)]
+    /// <summary>Maximum length of a generated answer.</summary>
+    [Setting("Maximum length of a generated answer, in tokens.", Min = 1)]
     public int MaxNewTokens { get; init; } = 64;
 }

@@ -6,23 +6,27 @@ using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>What people give as a model: a folder, a training run's folder, a GGUF file, which is read as a folder, or a name on the Hugging
-/// Face Hub.</summary>
+/// <summary>
+/// Resolves what users give as a model: a folder, a training run's folder, a GGUF file (opened as a folder), or a name on the Hugging Face
+/// Hub.
+/// </summary>
 public static class ModelPath
 {
     private const string MainRevision = "main";
 
-    // What a model of the Hub may be given as where a folder of that name could be meant.
+    // Prefix that marks a Hub name where a local folder could have the same name.
     private const string HubPrefix = "hub:";
 
-    // Folders that people keep their own files in.
+    // Folder names that users commonly keep their own files in.
     private static readonly string[] s_folders = ["runs", "run", "checkpoints", "output", "outputs", "out", "results", "models", "data", "datasets", "weights", "tmp"];
     private static readonly string[] s_endings = [".gguf", ".safetensors", ".bin", ".json", ".yaml", ".yml", ".pt", ".pth"];
 
-    /// <summary>Whether a text names a model on the Hub: ORG/NAME, or ORG/NAME@REVISION, nothing of that name is here, and it does not look
-    /// like a path; with hub: before it in any case.</summary>
+    /// <summary>
+    /// Whether a text names a model on the Hub: ORG/NAME or ORG/NAME@REVISION that does not exist locally and does not look like a path,
+    /// or any text that starts with hub:.
+    /// </summary>
     /// <param name="model">The text.</param>
-    /// <param name="folder">A folder beside the current one that a relative path may start from, or null.</param>
+    /// <param name="folder">A second folder that a relative path may start from; null for the current folder only.</param>
     public static bool IsOnHub(string model, string? folder = null)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -36,7 +40,8 @@ public static class ModelPath
             && (model.StartsWith(HubPrefix, StringComparison.Ordinal) || !LooksLikePath(name, folder) || HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is not null);
     }
 
-    // A name has two parts; as a path it leads into a folder that is there, or that people keep models in, or to a file.
+    // A name has two parts; it is a path if it leads into an existing folder, into a folder that users commonly keep models in, or to a
+    // file.
     private static bool LooksLikePath(string name, string? folder)
     {
         var first = name[..name.IndexOf('/', StringComparison.Ordinal)];
@@ -44,7 +49,7 @@ public static class ModelPath
             || s_endings.Any(e => name.EndsWith(e, StringComparison.OrdinalIgnoreCase));
     }
 
-    /// <summary>Whether a model is on the Hub and no whole copy of it is here, so that reading it would download it.</summary>
+    /// <summary>Whether a model is on the Hub and not completely cached, so that reading it would download it.</summary>
     /// <param name="model">The text.</param>
     public static bool WouldDownload(string model)
     {
@@ -57,20 +62,20 @@ public static class ModelPath
         return HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is not { } here || !IsWhole(here);
     }
 
-    /// <summary>The folder of a model of the Hub in the hub's cache, whole or not; null where there is none.</summary>
-    /// <param name="model">The model's name.</param>
+    /// <summary>The folder of a Hub model in the local cache, complete or not; null if it is not cached.</summary>
+    /// <param name="model">Name of the model.</param>
     public static string? Cached(string model)
     {
         var (name, revision) = Split(model);
         return HubName.IsName(name) && HubDownload.Find(HubSettings.FromEnvironment(), name, revision) is { } folder && Directory.Exists(folder) ? folder : null;
     }
 
-    /// <summary>The folder to read a model from. One of the Hub is fetched, unless a whole copy of it is here.</summary>
+    /// <summary>The folder to read a model from. A Hub model is downloaded unless a complete copy is cached.</summary>
     /// <param name="model">A folder, a GGUF file, or a name on the Hub.</param>
-    /// <param name="listener">Is told of a download; null for nobody.</param>
-    /// <param name="stop">Stops a download.</param>
-    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such thing.</exception>
-    /// <exception cref="IOException">There is no such folder, or the Hub cannot be reached.</exception>
+    /// <param name="listener">Receives download progress; null for none.</param>
+    /// <param name="stop">Cancels a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such model.</exception>
+    /// <exception cref="IOException">The folder does not exist, or the Hub cannot be reached.</exception>
     public static string Resolve(string model, IHubListener? listener = null, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -83,11 +88,13 @@ public static class ModelPath
         return Fetch(model, HubFilter.Model, IsWhole, listener, stop);
     }
 
-    /// <summary>The folder to read a model's settings and tokenizer from; of one on the Hub these files alone are fetched, and no weights.</summary>
+    /// <summary>
+    /// The folder to read a model's config and tokenizer from. For a Hub model only these files are downloaded, not the weights.
+    /// </summary>
     /// <param name="model">A folder, a config.json, a GGUF file, or a name on the Hub.</param>
-    /// <param name="listener">Is told of a download; null for nobody.</param>
-    /// <param name="stop">Stops a download.</param>
-    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such thing.</exception>
+    /// <param name="listener">Receives download progress; null for none.</param>
+    /// <param name="stop">Cancels a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file cannot be read, or the Hub has no such model.</exception>
     /// <exception cref="IOException">The Hub cannot be reached.</exception>
     public static string ResolveSettings(string model, IHubListener? listener = null, CancellationToken stop = default)
     {
@@ -101,12 +108,14 @@ public static class ModelPath
         return IsOnHub(model) ? Fetch(model, HubFilter.Settings, ModelFolder.IsModel, listener, stop) : Resolve(model, listener, stop);
     }
 
-    /// <summary>The folder or file to read a tokenizer and its chat template from: as <see cref="Resolve"/>, but a GGUF file needs no model that can
-    /// be run here, and of a model on the Hub no weights are fetched.</summary>
-    /// <param name="tokenizer">A folder, a tokenizer's file, a GGUF file, or a name on the Hub.</param>
-    /// <param name="listener">Is told of a download; null for nobody.</param>
-    /// <param name="stop">Stops a download.</param>
-    /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such thing.</exception>
+    /// <summary>
+    /// The folder or file to read a tokenizer and its chat template from: like <see cref="Resolve"/>, but the architecture of a GGUF file
+    /// need not be supported, and no weights of a Hub model are downloaded.
+    /// </summary>
+    /// <param name="tokenizer">A folder, a tokenizer file, a GGUF file, or a name on the Hub.</param>
+    /// <param name="listener">Receives download progress; null for none.</param>
+    /// <param name="stop">Cancels a download.</param>
+    /// <exception cref="InvalidDataException">The GGUF file has no tokenizer that can be read, or the Hub has no such model.</exception>
     /// <exception cref="IOException">The Hub cannot be reached.</exception>
     public static string ResolveTokenizer(string tokenizer, IHubListener? listener = null, CancellationToken stop = default)
     {
@@ -134,7 +143,7 @@ public static class ModelPath
         }
         catch (ConfigException e)
         {
-            throw new InvalidDataException($"{model} is a run, whose config cannot be read: {e.Message}", e);
+            throw new InvalidDataException($"{model} is a run folder, but its config cannot be read: {e.Message}", e);
         }
     }
 
@@ -159,8 +168,8 @@ public static class ModelPath
     {
         if (!Path.Exists(model))
         {
-            var hint = HubName.IsName(Split(model).Name) ? $" (A model of the Hub can be written {HubPrefix}{model}.)" : "";
-            throw new DirectoryNotFoundException($"{model}: there is no such folder or file here.{Nearest(model)}{hint}");
+            var hint = HubName.IsName(Split(model).Name) ? $" (To name a model on the Hub, write {HubPrefix}{model}.)" : "";
+            throw new DirectoryNotFoundException($"{model}: no such folder or file.{Nearest(model)}{hint}");
         }
 
         if (File.Exists(model) && Path.GetExtension(model).Equals(".gguf", StringComparison.OrdinalIgnoreCase))
@@ -174,7 +183,7 @@ public static class ModelPath
         }
 
         return !AdapterFolder.IsAdapter(model) && AdapterFolder.Find(model) is not null
-            ? throw new InvalidDataException($"{model} is a run that trained an adapter; give its base as the model, and it as the adapter")
+            ? throw new InvalidDataException($"{model} is a run that trained an adapter; give its base model as the model, and this run as the adapter")
             : model;
     }
 
@@ -187,12 +196,16 @@ public static class ModelPath
             : "";
     }
 
-    /// <summary>A question that names the model of the hub's cache whose name is nearest, with a space before it; nothing where none is near.</summary>
+    /// <summary>
+    /// A question that suggests the cached Hub model with the closest name, with a leading space; empty if none is close.
+    /// </summary>
     /// <param name="model">A name on the Hub.</param>
     public static string NearestCached(string model) => Spelling.DidYouMean(Split(model).Name, HubDownload.Names(HubSettings.FromEnvironment()).Where(n => n != Split(model).Name));
 
-    /// <summary>How others may know a model that was read from a folder: its name on the Hub for one of the hub's cache, else the last name of the
-    /// GGUF file or of the folder. What is meant to be shared names no place of this machine.</summary>
+    /// <summary>
+    /// A name for the model in a folder that is meaningful on other machines: its Hub name for a cached Hub model, otherwise the file name
+    /// of the GGUF file or the last part of the folder's path. Shared files must not contain local paths.
+    /// </summary>
     /// <param name="folder">The folder.</param>
     public static string NameOf(string folder)
     {
@@ -218,7 +231,7 @@ public static class ModelPath
         }
         catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
         {
-            var message = $"there is no folder {model} here, and as a model on the Hub: {error.Message.TrimEnd('.')}.{NearestCached(model)}";
+            var message = $"no folder {model} exists, and it could not be loaded from the Hub: {error.Message.TrimEnd('.')}.{NearestCached(model)}";
             throw error is InvalidDataException or HubRefusedException ? new InvalidDataException(message, error) : new IOException(message, error);
         }
     }
@@ -229,7 +242,7 @@ public static class ModelPath
         return model.IndexOf('@', StringComparison.Ordinal) is > 0 and var at ? (model[..at], model[(at + 1)..]) : (model, MainRevision);
     }
 
-    // A copy that another program began, or that has other files, is completed.
+    // A copy that another program left incomplete, or that has other files, is completed.
     private static bool IsWhole(string folder)
     {
         try

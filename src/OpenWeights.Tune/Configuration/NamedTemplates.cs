@@ -5,7 +5,7 @@ using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Chat templates by name, for models that have none or are to be trained with another.</summary>
+/// <summary>Built-in chat templates, for models without one or to be trained with another.</summary>
 public static class NamedTemplates
 {
     private const string ChatMl = """
@@ -36,7 +36,7 @@ public static class NamedTemplates
         {% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}{% elif message['role'] == 'user' %}{{ '### Instruction:\n' + message['content'] + '\n\n' }}{% elif message['role'] == 'assistant' %}{{ '### Response:\n' + message['content'] + eos_token + '\n\n' }}{% else %}{{ raise_exception('this template knows the roles system, user and assistant') }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}
         """;
 
-    /// <summary>The templates.</summary>
+    /// <summary>The templates by name.</summary>
     public static IReadOnlyDictionary<string, string> All { get; } = new Dictionary<string, string>
     {
         ["chatml"] = ChatMl,
@@ -48,11 +48,13 @@ public static class NamedTemplates
         ["alpaca"] = Alpaca,
     };
 
-    /// <summary>The chat template that a run asks for in the place of its model's own: model.chat_template, with the values of
-    /// data.chat_template_kwargs written into it; null for the model's own.</summary>
+    /// <summary>
+    /// The chat template that a run sets in place of the model's own: model.chat_template, with the values of data.chat_template_kwargs
+    /// written into it; null for the model's own.
+    /// </summary>
     /// <param name="config">The run.</param>
-    /// <param name="modelFolder">The model's folder, which config.Model.Path may only name.</param>
-    /// <exception cref="InvalidDataException">There is no such template.</exception>
+    /// <param name="modelFolder">The model's folder; config.Model.Path may be only a name.</param>
+    /// <exception cref="InvalidDataException">The template does not exist.</exception>
     public static string? Of(RunConfig config, string modelFolder)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -60,10 +62,10 @@ public static class NamedTemplates
             config.Model.ChatTemplate is { } name ? Find(name, modelFolder) : null, modelFolder, JsonSerializer.SerializeToNode(config.Data.ChatTemplateKwargs)!.AsObject());
     }
 
-    /// <summary>A chat template with values for its variables written into it: see <see cref="ChatTemplateDefaults"/>.</summary>
+    /// <summary>Writes values for a chat template's variables into it: see <see cref="ChatTemplateDefaults"/>.</summary>
     /// <param name="template">The template; null for the model's own.</param>
     /// <param name="modelFolder">The model's folder.</param>
-    /// <param name="values">The values by the variables' names; none leave the template as it is.</param>
+    /// <param name="values">The values by variable name; if empty, the template is returned unchanged.</param>
     /// <exception cref="InvalidDataException">The model has no template.</exception>
     public static string? WithValues(string? template, string modelFolder, JsonObject values)
     {
@@ -76,21 +78,21 @@ public static class NamedTemplates
         var files = ChatTemplateFiles.Load(modelFolder);
         return files.TextFor(withTools: false) is { } plain
             ? ChatTemplateDefaults.Join(plain, files.TextFor(withTools: true)!)
-            : throw new InvalidDataException($"{modelFolder} has no chat template, so chat_template_kwargs would set nothing.");
+            : throw new InvalidDataException($"{modelFolder} has no chat template for chat_template_kwargs to apply to.");
     }
 
-    /// <summary>The text of a template that a config asks for.</summary>
-    /// <param name="wanted">A name, one of the model's own templates by name, or a file.</param>
+    /// <summary>Text of the template that a config names.</summary>
+    /// <param name="wanted">A built-in name, the name of one of the model's own templates, or a file.</param>
     /// <param name="modelFolder">The model's folder.</param>
-    /// <exception cref="ConfigException">There is no such template.</exception>
+    /// <exception cref="ConfigException">The template does not exist.</exception>
     public static string Find(string wanted, string modelFolder)
     {
         ArgumentNullException.ThrowIfNull(wanted);
         return Text(wanted, modelFolder, out var own) ?? throw new ConfigException([new ConfigProblem("", "model.chat_template", NotThere(wanted, own))]);
     }
 
-    /// <summary>Why a template that a config asks for is not there, with the nearest name; null where it is.</summary>
-    /// <param name="wanted">A name, one of the model's own templates by name, or a file.</param>
+    /// <summary>Error message for a template that does not exist, with the closest name; null if it exists.</summary>
+    /// <param name="wanted">A built-in name, the name of one of the model's own templates, or a file.</param>
     /// <param name="modelFolder">The model's folder.</param>
     internal static string? Problem(string wanted, string modelFolder) => Text(wanted, modelFolder, out var own) is null ? NotThere(wanted, own) : null;
 
@@ -112,5 +114,5 @@ public static class NamedTemplates
     }
 
     private static string NotThere(string wanted, IReadOnlyDictionary<string, string> own) =>
-        $"there is no template '{wanted}'; give a file, {string.Join(", ", All.Keys)}{(own.Count > 0 ? $", or one of the model's own: {string.Join(", ", own.Keys)}" : "")}.{Spelling.DidYouMean(wanted, All.Keys.Concat(own.Keys))}";
+        $"unknown template '{wanted}'; give a file, {string.Join(", ", All.Keys)}{(own.Count > 0 ? $", or one of the model's own: {string.Join(", ", own.Keys)}" : "")}.{Spelling.DidYouMean(wanted, All.Keys.Concat(own.Keys))}";
 }

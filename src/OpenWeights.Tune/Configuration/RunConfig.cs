@@ -1,14 +1,14 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>A run: train.yaml with every default filled in.</summary>
+/// <summary>The config of a run: train.yaml with all defaults filled in.</summary>
 public sealed record RunConfig
 {
-    /// <summary>The seed of everything random.</summary>
-    [Setting("The seed of everything random in the run.", Min = 0)]
+    /// <summary>Random seed.</summary>
+    [Setting("Random seed of the run.", Min = 0)]
     public long Seed { get; init; } = 42;
 
-    /// <summary>The run's folder.</summary>
-    [Setting("The folder that the run writes: config, manifest, metrics, checkpoints and the result.", Required = true, IsPath = true)]
+    /// <summary>Output folder of the run.</summary>
+    [Setting("Output folder of the run, for config, manifest, metrics, checkpoints and the result.", Required = true, IsPath = true)]
     public string OutputDir { get; init; } = "";
 
     /// <summary>The base model.</summary>
@@ -16,30 +16,30 @@ public sealed record RunConfig
     public ModelSection Model { get; init; } = new();
 
     /// <summary>The adapter; null for full fine-tuning.</summary>
-    [Setting("The adapter to train; left out, all weights of the model are trained.")]
+    [Setting("The adapter to train; without this section all weights of the model are trained.")]
     public AdapterSection? Adapter { get; init; }
 
-    /// <summary>Quantisation of the base; null for none.</summary>
-    [Setting("Quantisation of the frozen base under an adapter; left out, it is held in model.dtype.")]
+    /// <summary>Quantization of the base model; null for none.</summary>
+    [Setting("Quantization of the frozen base model under an adapter; without this section it is kept in model.dtype.")]
     public QuantizationSection? Quantization { get; init; }
 
-    /// <summary>What is trained on.</summary>
-    [Setting("What is trained on, and how rows are made of it.", Required = true)]
+    /// <summary>Data sets and how rows are made from them.</summary>
+    [Setting("The data sets, and how rows are made from them.", Required = true)]
     public DataSection Data { get; init; } = new();
 
-    /// <summary>What is minimised.</summary>
+    /// <summary>The training objective.</summary>
     [Setting("What is minimised.")]
     public ObjectiveSection Objective { get; init; } = new();
 
-    /// <summary>The loop.</summary>
+    /// <summary>The training loop.</summary>
     [Setting("The training loop.")]
     public TrainingSection Training { get; init; } = new();
 
     /// <summary>Checkpoints.</summary>
-    [Setting("Checkpoints to resume from.")]
+    [Setting("Checkpoints for resuming.")]
     public CheckpointSection Checkpoint { get; init; } = new();
 
-    /// <summary>Evaluation while training.</summary>
-    [Setting("Evaluation while training, on data.eval.")]
+    /// <summary>Evaluation during training.</summary>
+    [Setting("Evaluation during training, on data.eval.")]
     public EvaluationSection Evaluation { get; init; } = new();
 }

@@ -5,22 +5,25 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>Reads train.yaml.</summary>
 public static class RunConfigFile
 {
-    /// <summary>A config from a file and the overrides of a command line, checked whole.</summary>
+    /// <summary>Reads and validates a config file with command-line overrides.</summary>
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
     public static RunConfig Read(string path, IReadOnlyList<string> overrides) => Open(path, overrides).Config;
 
-    /// <summary>The same, with the places that its settings stand at.</summary>
+    /// <summary>Reads and validates a config file, and keeps the positions of its settings.</summary>
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
     public static ConfigFile Open(string path, IReadOnlyList<string> overrides) => Right(Inspect(path, overrides));
 
-    /// <summary>The same, where what is wrong with the settings is told by <see cref="ConfigFile.Problems"/>, so that the others can be looked at.</summary>
+    /// <summary>
+    /// Reads a config file and reports invalid settings in <see cref="ConfigFile.Problems"/> instead of throwing, so that the others can
+    /// still be used.
+    /// </summary>
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
-    /// <exception cref="ConfigException">There is no such file, or it is no YAML, or another program's.</exception>
+    /// <exception cref="ConfigException">The file does not exist, is not YAML, or is a config of another program.</exception>
     public static ConfigFile Inspect(string path, IReadOnlyList<string> overrides)
     {
         ArgumentNullException.ThrowIfNull(overrides);
@@ -32,11 +35,11 @@ public static class RunConfigFile
         return Look(path, File.ReadAllText(path), overrides);
     }
 
-    /// <summary>The same of a text.</summary>
-    /// <param name="path">The file that the text stands or will stand in: its place in messages, and where relative paths are looked for.</param>
+    /// <summary>Reads and validates the text of a config.</summary>
+    /// <param name="path">Path of the file that contains or will contain the text: used in messages and to resolve relative paths.</param>
     /// <param name="text">The text.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
     internal static ConfigFile Parse(string path, string text, IReadOnlyList<string> overrides) => Right(Look(path, text, overrides));
 
     private static ConfigFile Right(ConfigFile file) => file.Problems.Count == 0 ? file : throw new ConfigException(file.Problems);
@@ -46,7 +49,7 @@ public static class RunConfigFile
         var source = YamlSource.Read(path, text);
         if (ForeignTool.Of(source.Root) is { } tool)
         {
-            throw new ConfigException([new ConfigProblem(path, "", $"this is a config of {tool.Name}, and not of this program; `owt convert {path}` writes it in the words of this one, and lists what has no counterpart.")]);
+            throw new ConfigException([new ConfigProblem(path, "", $"this is a config of {tool.Name}; `owt convert {path}` converts it and lists the settings without a counterpart.")]);
         }
 
         var problems = overrides.Select(source.Override).OfType<ConfigProblem>().ToList();
@@ -54,7 +57,7 @@ public static class RunConfigFile
         var config = binder.Bind<RunConfig>();
         problems.AddRange(binder.Problems);
 
-        // What a rule says of a setting that is wrong already would be said of its default.
+        // Rules skip settings that are already invalid: they would be checked with their default value.
         problems.AddRange(ConfigRules.Of(config).Where(r => !binder.Problems.Any(p => p.Covers(r.Key))).Select(r => new ConfigProblem(binder.PlaceOf(r.Key), r.Key, r.Message)));
         var paths = new ConfigPaths(Path.GetDirectoryName(Path.GetFullPath(path))!);
         return new ConfigFile(path, paths.Resolve(config), config, paths, binder.PlaceOf, problems);
@@ -70,7 +73,7 @@ public static class RunConfigFile
         }
 
         return Directory.Exists(folder)
-            ? $"there is no such file.{Spelling.DidYouMean(Path.GetFileName(path), Directory.EnumerateFiles(folder).Select(static f => Path.GetFileName(f)))}"
-            : $"there is no such file, nor the folder {folder}.";
+            ? $"the file does not exist.{Spelling.DidYouMean(Path.GetFileName(path), Directory.EnumerateFiles(folder).Select(static f => Path.GetFileName(f)))}"
+            : $"neither the file nor the folder {folder} exists.";
     }
 }

@@ -1,69 +1,69 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>The base model of a run.</summary>
+/// <summary>The model section: the base model of a run.</summary>
 public sealed record ModelSection
 {
-    /// <summary>The model's folder, GGUF file, or name on the Hub.</summary>
-    [Setting("The base model: a folder with config.json, safetensors weights and tokenizer files; a GGUF file; or ORG/NAME on the Hugging Face Hub.", Required = true, IsPath = true)]
+    /// <summary>Folder, GGUF file or Hub name of the model.</summary>
+    [Setting("Base model: a folder with config.json, safetensors weights and tokenizer files; a GGUF file; or ORG/NAME on the Hugging Face Hub.", Required = true, IsPath = true)]
     public string Path { get; init; } = "";
 
-    /// <summary>The dtype to compute in.</summary>
-    [Setting("The dtype that the model is held and computed in; auto takes the checkpoint's, and for a bfloat16 one on a GPU that has no bfloat16 float16, or float32 where a family overflows in that.", OneOf = ["auto", "float32", "bfloat16", "float16"])]
+    /// <summary>Data type of weights and computation.</summary>
+    [Setting("Data type of the weights and of the computation. auto uses the checkpoint's; on a GPU without bfloat16, a bfloat16 checkpoint is loaded as float16, or as float32 for families that overflow in float16.", OneOf = ["auto", "float32", "bfloat16", "float16"])]
     public string Dtype { get; init; } = "auto";
 
-    /// <summary>The chat template in the place of the model's own; null for that.</summary>
-    [Setting("The chat template to use in the place of the model's own: chatml or another known name, the name of one that the model has, or a file. It is saved with the result.", IsPath = true)]
+    /// <summary>Chat template that replaces the model's own; null for the model's own.</summary>
+    [Setting("Chat template that replaces the model's own: chatml or another built-in name, the name of one of the model's templates, or a file. It is saved with the result.", IsPath = true)]
     public string? ChatTemplate { get; init; }
 
-    /// <summary>The device.</summary>
-    [Setting("Where to run: auto (a GPU where there is one), cpu, cuda or cuda:N.")]
+    /// <summary>Device.</summary>
+    [Setting("Device: auto (a GPU if there is one, otherwise the CPU), cpu, cuda or cuda:N.")]
     public string Device { get; init; } = "auto";
 
-    /// <summary>The longest text that the model may be given.</summary>
-    [Setting("The longest text, in tokens, that the model may be given; left out, what max_position_embeddings of its config.json allows after rope scaling.", Min = 2)]
+    /// <summary>Context length of the model.</summary>
+    [Setting("Context length of the model, in tokens; by default max_position_embeddings of its config.json, after RoPE scaling.", Min = 2)]
     public int? MaxPositions { get; init; }
 }
 
-/// <summary>Quantisation of the frozen base: every linear layer but the output head.</summary>
+/// <summary>The quantization section: quantization of the frozen base model, all linear layers except the output head.</summary>
 public sealed record QuantizationSection
 {
-    /// <summary>The kind.</summary>
-    [Setting("The kind of quantisation: nf4 (QLoRA, about half a byte a weight) or int8 (a byte).", OneOf = ["nf4", "int8"])]
+    /// <summary>Quantization type.</summary>
+    [Setting("Quantization type: nf4 (QLoRA, about 0.5 bytes per weight) or int8 (1 byte per weight).", OneOf = ["nf4", "int8"])]
     public string Type { get; init; } = "nf4";
 
-    /// <summary>Weights that share a scale.</summary>
-    [Setting("nf4: how many weights share a scale, a power of two.", Min = 32, Max = 4096)]
+    /// <summary>Number of weights per block.</summary>
+    [Setting("nf4: block size, the number of weights that share a scale; a power of two.", Min = 32, Max = 4096)]
     public int BlockSize { get; init; } = 64;
 
-    /// <summary>Whether scales are quantised too.</summary>
-    [Setting("nf4: whether the scales are quantised too.")]
+    /// <summary>Whether the scales are quantized as well.</summary>
+    [Setting("nf4: double quantization, which quantizes the scales as well.")]
     public bool DoubleQuant { get; init; } = true;
 }
 
-/// <summary>What a run minimises.</summary>
+/// <summary>The objective section.</summary>
 public sealed record ObjectiveSection
 {
-    /// <summary>The kind of objective.</summary>
-    [Setting("The objective: sft, the cross entropy of the trained tokens.", OneOf = ["sft"])]
+    /// <summary>Objective.</summary>
+    [Setting("Objective: sft, the cross entropy of the trained tokens.", OneOf = ["sft"])]
     public string Type { get; init; } = "sft";
 
     /// <summary>Label smoothing.</summary>
-    [Setting("The share of each target that is spread over the whole vocabulary.", Min = 0, Max = 0.999)]
+    [Setting("Label smoothing: the fraction of each target's probability spread evenly over the vocabulary.", Min = 0, Max = 0.999)]
     public double LabelSmoothing { get; init; }
 
-    /// <summary>The weight of the z-loss.</summary>
-    [Setting("The weight of the squared logarithm of the softmax's denominator, which keeps logits small (1e-4 is usual).", Min = 0)]
+    /// <summary>Weight of the z-loss.</summary>
+    [Setting("Weight of the z-loss, the squared log of the softmax denominator, which keeps logits small; 1e-4 is usual.", Min = 0)]
     public double ZLoss { get; init; }
 }
 
-/// <summary>Checkpoints of a run.</summary>
+/// <summary>The checkpoints section.</summary>
 public sealed record CheckpointSection
 {
     /// <summary>Steps between checkpoints.</summary>
-    [Setting("Steps between checkpoints; 0 for none but the one that a Ctrl-C leaves.", Min = 0)]
+    [Setting("Steps between checkpoints; 0 writes one only when the run is interrupted with Ctrl-C.", Min = 0)]
     public long EverySteps { get; init; } = 50;
 
-    /// <summary>How many are kept.</summary>
-    [Setting("How many checkpoints are kept.", Min = 1)]
+    /// <summary>Number of checkpoints to keep.</summary>
+    [Setting("Number of checkpoints to keep.", Min = 1)]
     public int Keep { get; init; } = 2;
 }

@@ -4,7 +4,7 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Checks settings that a program put together, by the rules and in the words of a YAML file's check.</summary>
+/// <summary>Validates settings built in code, with the same rules and messages as for a YAML file.</summary>
 public static class SettingCheck
 {
     private const string Null = "null is not possible here; leave it out for its default.";
@@ -27,14 +27,14 @@ public static class SettingCheck
         return problems;
     }
 
-    /// <summary>Refuses a run whose settings are wrong.</summary>
+    /// <summary>Throws if a run's settings are invalid.</summary>
     /// <param name="config">The run.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
     public static void Require(RunConfig config) => Throw([.. Problems(config)]);
 
-    /// <summary>Refuses settings of the loop that are wrong.</summary>
+    /// <summary>Throws if the training settings are invalid.</summary>
     /// <param name="training">The section.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">The section is invalid; the exception lists all problems.</exception>
     internal static void Require(TrainingSection training)
     {
         var problems = new List<ConfigProblem>();
@@ -43,9 +43,9 @@ public static class SettingCheck
         Throw(problems);
     }
 
-    /// <summary>Refuses settings of data that are wrong; which files are meant may be given elsewhere.</summary>
+    /// <summary>Throws if the data settings are invalid; the data files may be given elsewhere.</summary>
     /// <param name="data">The section.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">The section is invalid; the exception lists all problems.</exception>
     internal static void Require(DataSection data)
     {
         var problems = new List<ConfigProblem>();
@@ -55,8 +55,8 @@ public static class SettingCheck
 
     internal static string NotPossible(string key, string text, SettingAttribute setting) =>
         ForeignNames.Value(key, text) is { } advice
-            ? $"'{text}' is not possible here; {advice}"
-            : $"'{text}' is not possible; possible are {string.Join(", ", setting.OneOf)}.{Spelling.DidYouMean(text, setting.OneOf)}";
+            ? $"'{text}' is not a valid value; {advice}"
+            : $"'{text}' is not a valid value; valid values are {string.Join(", ", setting.OneOf)}.{Spelling.DidYouMean(text, setting.OneOf)}";
 
     internal static string OutOfRange(string text, SettingAttribute setting) => string.Create(
         CultureInfo.InvariantCulture,
@@ -165,8 +165,8 @@ public static class SettingCheck
     private static string? Range(double number, SettingAttribute setting) =>
         number < setting.Min || number > setting.Max ? OutOfRange(number.ToString("R", CultureInfo.InvariantCulture), setting) : null;
 
-    // A program's paths are taken as they are; that a folder named ~ is meant is less likely than a slip.
+    // Paths given in code are used as they are; a leading ~ is more likely a mistake than a folder of that name.
     private static string? Path(string path) => !UserPath.TryExpand(path, out var expanded, out var problem) ? problem
-        : path.StartsWith('~') && expanded != path ? $"'{path}' would be a folder named ~; UserPath.Expand gives the home folder's."
+        : path.StartsWith('~') && expanded != path ? $"'{path}' would be a folder named ~; use UserPath.Expand for a path in the home folder."
         : null;
 }

@@ -3,13 +3,13 @@ using System.Text;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>A setting of a section: its key in the file, its property and what is known of it.</summary>
+/// <summary>A setting of a section.</summary>
 /// <param name="Key">The key in the file.</param>
 /// <param name="Property">The property.</param>
-/// <param name="Setting">What is known of it.</param>
+/// <param name="Setting">Its description and valid values.</param>
 public sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttribute Setting)
 {
-    /// <summary>The settings of a section, in the order of its file.</summary>
+    /// <summary>The settings of a section, in file order.</summary>
     public static IReadOnlyList<SettingInfo> Of(Type section)
     {
         ArgumentNullException.ThrowIfNull(section);
@@ -37,23 +37,23 @@ public sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttri
     }
 }
 
-/// <summary>What settings are called in front of whoever reads a message: their names in the YAML file, or options of a command.</summary>
-/// <param name="names">The names of settings that are called otherwise.</param>
+/// <summary>Names of settings used in messages: those of the YAML file, or options of a command.</summary>
+/// <param name="names">Settings with another name than in the YAML file.</param>
 public sealed class SettingNames(IReadOnlyDictionary<string, string> names)
 {
-    /// <summary>The names of the YAML file.</summary>
+    /// <summary>The names used in the YAML file.</summary>
     public static SettingNames OfConfig { get; } = new(new Dictionary<string, string>());
 
-    /// <summary>What a setting is called.</summary>
-    /// <param name="setting">Its name in the YAML file, with dots.</param>
+    /// <summary>The name to show for a setting.</summary>
+    /// <param name="setting">Dotted name in the YAML file.</param>
     public string this[string setting] => names.GetValueOrDefault(setting) ?? setting;
 }
 
-/// <summary>A setting that is a text or a list of texts, which may mean different things.</summary>
-/// <param name="Values">The text, or the texts.</param>
+/// <summary>A setting that is a text or a list of texts, which may have different meanings.</summary>
+/// <param name="Values">The text or texts.</param>
 /// <param name="IsList">Whether the file gave a list.</param>
 public sealed record TextOrList(IReadOnlyList<string> Values, bool IsList)
 {
-    /// <summary>Whether modules are named: by a list, or by one bare name, which is a list of one and no pattern.</summary>
+    /// <summary>Whether the values are module names rather than a pattern: a list, or a single plain name.</summary>
     internal bool IsNames => IsList || Values[0].All(static c => char.IsAsciiLetterOrDigit(c) || c == '_');
 }

@@ -2,23 +2,24 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Paths as people write them: ~ is the home folder, and ${NAME} and $NAME are variables of the environment.</summary>
+/// <summary>Expands paths as users write them: ~ for the home folder, ${NAME} and $NAME for environment variables.</summary>
 public static partial class UserPath
 {
     private static string Home => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
 
-    /// <summary>Whether a path is a pattern.</summary>
+    /// <summary>Whether a path is a glob pattern.</summary>
     public static bool HasWildcard(string path) => path.AsSpan().ContainsAny('*', '?');
 
-    /// <summary>The path that is meant.</summary>
-    /// <param name="path">What was written.</param>
-    /// <exception cref="ArgumentException">A ~ stands where it is no home folder, or a variable is not set.</exception>
+    /// <summary>Expands a path.</summary>
+    /// <param name="path">The path as written.</param>
+    /// <exception cref="ArgumentException">The path contains ~ where it cannot be expanded, or an environment variable that is not
+    /// set.</exception>
     public static string Expand(string path) => TryExpand(path, out var expanded, out var problem) ? expanded : throw new ArgumentException(problem, nameof(path));
 
-    /// <summary>The path that is meant, where it can be told.</summary>
-    /// <param name="path">What was written.</param>
-    /// <param name="expanded">The path.</param>
-    /// <param name="problem">What is wrong with it, or nothing.</param>
+    /// <summary>Tries to expand a path.</summary>
+    /// <param name="path">The path as written.</param>
+    /// <param name="expanded">The expanded path.</param>
+    /// <param name="problem">What is wrong with the path; empty on success.</param>
     public static bool TryExpand(string path, out string expanded, out string problem)
     {
         ArgumentNullException.ThrowIfNull(path);
@@ -44,7 +45,7 @@ public static partial class UserPath
         });
         if (missing.Length > 0)
         {
-            problem = $"'{path}': {missing} is not set in the environment.";
+            problem = $"'{path}': the environment variable {missing} is not set.";
             return false;
         }
 
@@ -55,13 +56,13 @@ public static partial class UserPath
         }
         else if (parts[0].StartsWith('~') && !System.IO.Path.Exists(text))
         {
-            problem = $"'{path}': only ~ itself, your own home folder, is known; write another one's path out.";
+            problem = $"'{path}': ~ stands for your own home folder only; write another user's path in full.";
             return false;
         }
 
         if (parts.Skip(1).Contains("~"))
         {
-            problem = $"'{path}': ~ is the home folder at the start of a path only; a folder of that name is refused.";
+            problem = $"'{path}': ~ is allowed only at the start of a path, for the home folder.";
             return false;
         }
 

@@ -4,7 +4,7 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>The nodes of a YAML file with the overrides of a command line put into them, and where each came from.</summary>
+/// <summary>The nodes of a YAML file with command-line overrides applied, and the origin of each.</summary>
 internal sealed class YamlSource
 {
     private readonly Dictionary<YamlNode, string> _overrides = new(ReferenceEqualityComparer.Instance);
@@ -15,13 +15,13 @@ internal sealed class YamlSource
         Root = root;
     }
 
-    /// <summary>The file.</summary>
+    /// <summary>Path of the file.</summary>
     internal string Path { get; }
 
     internal YamlMappingNode Root { get; }
 
     /// <summary>Reads a file.</summary>
-    /// <exception cref="ConfigException">The file is no YAML, or not a mapping.</exception>
+    /// <exception cref="ConfigException">The file is not YAML, or not a mapping.</exception>
     internal static YamlSource Read(string path, string text)
     {
         var root = Parse(path, text);
@@ -33,15 +33,15 @@ internal sealed class YamlSource
         };
     }
 
-    /// <summary>Puts a setting of the command line, such as training.max_steps=10, in the place of the file's.</summary>
-    /// <returns>What is wrong with it, or null.</returns>
+    /// <summary>Applies a command-line setting such as training.max_steps=10.</summary>
+    /// <returns>The problem, or null.</returns>
     internal ConfigProblem? Override(string assignment)
     {
         const string place = "command line";
         var equals = assignment.IndexOf('=', StringComparison.Ordinal);
         if (equals <= 0)
         {
-            return new ConfigProblem(place, "", $"'{assignment}' is not a setting; write it as key=value, such as training.max_steps=10.");
+            return new ConfigProblem(place, "", $"'{assignment}' is not of the form key=value, such as training.max_steps=10.");
         }
 
         var (key, text) = (assignment[..equals].Trim(), assignment[(equals + 1)..]);
@@ -59,7 +59,7 @@ internal sealed class YamlSource
         return Put(key, value);
     }
 
-    /// <summary>Where a node stands.</summary>
+    /// <summary>Position of a node.</summary>
     internal string PlaceOf(YamlNode node) => _overrides.TryGetValue(node, out var place)
         ? place
         : string.Create(CultureInfo.InvariantCulture, $"{Path}:{node.Start.Line}:{node.Start.Column}");
@@ -117,7 +117,7 @@ internal sealed class YamlSource
                     }
                     else if (int.TryParse(parts[i + 1], NumberStyles.None, CultureInfo.InvariantCulture, out _) && mapping.Children.TryGetValue(name, out var one) && one is YamlMappingNode or YamlScalarNode)
                     {
-                        // One thing is a list of one.
+                        // A single value stands for a list of one.
                         mapping.Children[name] = at = new YamlSequenceNode(one);
                     }
                     else if (!mapping.Children.TryGetValue(name, out at!) || at is not (YamlMappingNode or YamlSequenceNode))
@@ -132,14 +132,14 @@ internal sealed class YamlSource
                 case YamlSequenceNode list when int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < list.Children.Count:
                     if (!last && list.Children[index] is YamlScalarNode path)
                     {
-                        // A path alone is a data set.
+                        // A path alone stands for a data set.
                         list.Children[index] = new YamlMappingNode("path", path);
                     }
 
                     at = last ? list.Children[index] = value : list.Children[index];
                     break;
                 default:
-                    return new ConfigProblem("command line", key, $"'{parts[i]}' names no entry of a list there; entries are counted from 0.");
+                    return new ConfigProblem("command line", key, $"'{parts[i]}' is not an entry of a list here; entries are numbered from 0.");
             }
         }
 

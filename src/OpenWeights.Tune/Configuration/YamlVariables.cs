@@ -4,12 +4,12 @@ using YamlDotNet.RepresentationModel;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>
-/// Lets ${NAME} stand without quotes anywhere in YAML, where a brace would begin settings: within `{ path: ${HOME}/m }` too. While the file
-/// is read, other characters stand in the braces' place, one for one, so that lines and columns stay.
+/// Allows ${NAME} without quotes anywhere in YAML, also within `{ path: ${HOME}/m }`, where a brace would otherwise start a mapping. While
+/// the file is parsed, the braces are replaced by other characters one for one, so that lines and columns do not change.
 /// </summary>
 internal static partial class YamlVariables
 {
-    // Unicode's private characters, which are no one's text.
+    // Characters of Unicode's private use area, which do not occur in text.
     private const char Open = '\uf7b0';
     private const char Close = '\uf7b1';
 

@@ -2,19 +2,19 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>What was lost or changed on the way from files to rows, in words: the plan, the log and the report say the same.</summary>
+/// <summary>Describes which rows were dropped or changed; used by the plan, the log and the report.</summary>
 public static class DataChanges
 {
-    /// <summary>A line for each thing that happened to rows; none where the rows are those of the files.</summary>
-    /// <param name="report">What became of the rows.</param>
-    /// <param name="maxLength">data.max_length, for a report that does not know the limit of its rows.</param>
+    /// <summary>One line per kind of change; none if all rows are unchanged.</summary>
+    /// <param name="report">The data report.</param>
+    /// <param name="maxLength">data.max_length, for a report that does not contain the limit of its rows.</param>
     public static IEnumerable<string> Changes(this DataReport report, int maxLength)
     {
         ArgumentNullException.ThrowIfNull(report);
         maxLength = report.RowLimit > 0 ? report.RowLimit : maxLength;
         if (report.BadRows > 0)
         {
-            yield return $"{Rows(report.BadRows)} skipped because {They(report.BadRows)} could not be read, such as {report.BadExamples[0]}";
+            yield return $"{Rows(report.BadRows)} skipped because {They(report.BadRows)} could not be read, for example {report.BadExamples[0]}";
         }
 
         if (report.Dropped > 0)

@@ -1,80 +1,80 @@
 namespace OpenWeights.Tune.Data;
 
-/// <summary>What became of the rows of data sets: nothing is lost without standing here.</summary>
+/// <summary>Statistics of loading data sets; every dropped or changed row is counted.</summary>
 public sealed record DataReport
 {
-    /// <summary>The files, and the formats that were found in them.</summary>
+    /// <summary>The files, and their detected formats.</summary>
     public IReadOnlyList<SourceReport> Files { get; init; } = [];
 
-    /// <summary>Whether every row is of tokens already, so that no tokenizer is needed to read them.</summary>
+    /// <summary>Whether all rows are tokenized already, so that no tokenizer is needed.</summary>
     public bool IsTokenized => Files.All(static f => f.Format == "tokenized");
 
-    /// <summary>Rows read.</summary>
+    /// <summary>Number of rows read.</summary>
     public int Rows { get; init; }
 
-    /// <summary>Rows that could not be read and were left out.</summary>
+    /// <summary>Number of rows that could not be read and were skipped.</summary>
     public long BadRows { get; init; }
 
-    /// <summary>What is wrong with the first of them.</summary>
+    /// <summary>Problems of the first of them.</summary>
     public IReadOnlyList<string> BadExamples { get; init; } = [];
 
-    /// <summary>The longest row that passes, in tokens: max_length, or less where the model has less room.</summary>
+    /// <summary>Maximum row length in tokens: max_length, or the model's context length if smaller.</summary>
     public int RowLimit { get; init; }
 
-    /// <summary>Rows left out because they were longer than that.</summary>
+    /// <summary>Number of rows dropped because they exceed it.</summary>
     public int Dropped { get; init; }
 
-    /// <summary>Rows cut to that.</summary>
+    /// <summary>Number of rows truncated to it.</summary>
     public int Truncated { get; init; }
 
-    /// <summary>Tokens cut away.</summary>
+    /// <summary>Number of tokens removed by truncation.</summary>
     public long TruncatedTokens { get; init; }
 
-    /// <summary>Rows made several of, because they were longer than that.</summary>
+    /// <summary>Number of rows split because they exceed it.</summary>
     public int Split { get; init; }
 
-    /// <summary>Rows left out because nothing of them is trained.</summary>
+    /// <summary>Number of rows dropped because they have no trained tokens.</summary>
     public int Untrained { get; init; }
 
-    /// <summary>Rows that are the same as another one before them.</summary>
+    /// <summary>Number of rows that duplicate an earlier one.</summary>
     public int Duplicates { get; init; }
 
-    /// <summary>Rows to evaluate on that are also among the rows to train on.</summary>
+    /// <summary>Number of eval rows that also occur in the training data.</summary>
     public int Leaked { get; init; }
 
-    /// <summary>Rows of an epoch, after weights and repeats and before packing.</summary>
+    /// <summary>Number of rows per epoch, after weights and repeats and before packing.</summary>
     public int Used { get; init; }
 
-    /// <summary>The tokens of those.</summary>
+    /// <summary>Number of tokens in these rows.</summary>
     public long Tokens { get; init; }
 
-    /// <summary>Tokens of those that are predicted in training.</summary>
+    /// <summary>Number of target tokens in these rows.</summary>
     public long TargetTokens { get; init; }
 
-    /// <summary>The longest row that was read, in tokens.</summary>
+    /// <summary>Longest row read, in tokens.</summary>
     public int Longest { get; init; }
 
     /// <summary>Whether rows were packed.</summary>
     public bool IsPacked { get; init; }
 
-    /// <summary>Rows after packing; the rows themselves where nothing is packed.</summary>
+    /// <summary>Number of rows after packing; the number of rows if packing is off.</summary>
     public int PackedRows { get; init; }
 
-    /// <summary>The fewest packed rows that the tokens could ever fill; the rows themselves where nothing is packed.</summary>
+    /// <summary>Minimum number of packed rows that could hold the tokens; the number of rows if packing is off.</summary>
     public int FewestPackedRows { get; init; }
 
-    /// <summary>The share of packed rows that tokens fill; 1 where nothing is packed.</summary>
+    /// <summary>Fraction of packed rows filled with tokens; 1 if packing is off.</summary>
     public double Efficiency { get; init; } = 1;
 
-    /// <summary>Where token rows were kept, or come from, a line for each data set that is kept.</summary>
+    /// <summary>Where tokenized rows are cached, one line per cached data set.</summary>
     public IReadOnlyList<string> Cached { get; init; } = [];
 
-    /// <summary>What whoever trains on the chats should know of the template.</summary>
+    /// <summary>Warnings about the chat template.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
 }
 
-/// <summary>What became of a file of a data set.</summary>
-/// <param name="Path">The file.</param>
-/// <param name="Format">The format that its rows have.</param>
-/// <param name="Rows">The rows that were read of it.</param>
+/// <summary>Statistics of one file.</summary>
+/// <param name="Path">Path of the file.</param>
+/// <param name="Format">Format of its rows.</param>
+/// <param name="Rows">Number of rows read.</param>
 public sealed record SourceReport(string Path, string Format, long Rows);

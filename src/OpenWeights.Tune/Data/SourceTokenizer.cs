@@ -6,7 +6,9 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>Makes token rows of a data set: one thread cuts rows out of files, all processors understand them, and they come out in their order.</summary>
+/// <summary>
+/// Tokenizes a data set: one thread reads rows from files, all processors parse and tokenize them, and the order is kept.
+/// </summary>
 internal sealed class SourceTokenizer
 {
     private const int BatchRows = 256;
@@ -30,8 +32,9 @@ internal sealed class SourceTokenizer
         (_source, _tokenizer, _vocabularySize, _skipBad, _fields) = (source, tokenizer, vocabularySize, skipBad, new FieldMap(source));
     }
 
-    /// <summary>Writes the data set's rows into a store.</summary>
-    /// <exception cref="InvalidDataException">A row is wrong where that is an error, a file cannot be read on, or there are no rows.</exception>
+    /// <summary>Writes the data set's rows to a store.</summary>
+    /// <exception cref="InvalidDataException">A row is invalid and that is an error, a file cannot be read further, or there are no
+    /// rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     internal void Write(Stream destination)
     {
@@ -50,7 +53,7 @@ internal sealed class SourceTokenizer
         {
             throw new InvalidDataException(_badRows > 0
                 ? $"{Name}: all {_badRows} rows are bad; the first: {_badExamples[0]}"
-                : $"{Name}: there is no row in this {(_files.Count > 1 ? "data set" : "file")}.");
+                : $"{Name}: this {(_files.Count > 1 ? "data set" : "file")} contains no rows.");
         }
 
         writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings, .. Together()], Tokens = writer.Tokens });
@@ -58,8 +61,8 @@ internal sealed class SourceTokenizer
 
     private IEnumerable<string> Together() => _together == 0 ? [] :
     [
-        $"{Name}: in {_together} of {_rows} rows nothing stands between prompt and completion (the first: {_togetherExample}), so they run together; "
-        + "set the data set's separator (`train: [ { path: FILE, separator: \" \" } ]`, or --separator \" \" of a command) to what belongs there, \"\\n\" for a line's end, or to \"\" where that is meant.",
+        $"{Name}: in {_together} of {_rows} rows there is no white space between prompt and completion (first: {_togetherExample}), so they run together; "
+        + "set the data set's separator (`train: [ { path: FILE, separator: \" \" } ]`, or --separator \" \" of a command) to the text between them, such as \" \" or \"\\n\", or to \"\" if this is intended.",
     ];
 
     private string Name => _source.Path.Length > 0 ? _source.Path : "query";
@@ -98,7 +101,7 @@ internal sealed class SourceTokenizer
         _files.Add(new StoreFile(path, format?.Name ?? "no rows", _rows - before, unit));
     }
 
-    // Null where every row of the batch is bad; they are counted then.
+    // Null if every row of the batch is bad; they are counted in that case.
     private IRowFormat? Format(RawRow[] batch)
     {
         var bad = new List<string>();
@@ -138,7 +141,7 @@ internal sealed class SourceTokenizer
         }
         catch (Exception e) when (e is InvalidDataException or ChatTemplateException or InvalidOperationException or ArgumentException or FormatException)
         {
-            // What the JSON reader tells late (such as half of a surrogate pair in a text) does not name the row.
+            // Errors that the JSON reader reports late (such as unpaired surrogates in a text) do not name the row.
             return new Made([], [], raw.Place.Number, e is InvalidDataException ? e.Message : $"{raw.Place}: {e.Message}");
         }
     }
@@ -207,19 +210,19 @@ internal sealed class SourceTokenizer
         var bad = row.Ids.AsSpan().IndexOfAnyExceptInRange(0, _vocabularySize - 1);
         if (bad >= 0)
         {
-            throw new InvalidDataException($"{row.Source}: token id {row.Ids[bad]} at place {bad} is not one of the model's {_vocabularySize} tokens; do tokenizer and model belong together?");
+            throw new InvalidDataException($"{row.Source}: token id {row.Ids[bad]} at index {bad} is not one of the model's {_vocabularySize} tokens; check that tokenizer and model belong together.");
         }
 
         bad = Array.FindIndex(row.Labels, id => id >= _vocabularySize);
         if (bad >= 0)
         {
-            throw new InvalidDataException($"{row.Source}: label {row.Labels[bad]} at place {bad} is not one of the model's {_vocabularySize} tokens.");
+            throw new InvalidDataException($"{row.Source}: label {row.Labels[bad]} at index {bad} is not one of the model's {_vocabularySize} tokens.");
         }
     }
 
     private sealed record Made(IReadOnlyList<TokenRow> Rows, ulong[] Hashes, long Number, string? Problem)
     {
-        /// <summary>The place of a row whose prompt and completion run together; null for others.</summary>
+        /// <summary>The position of a row without white space between prompt and completion; null for others.</summary>
         public string? Together { get; init; }
     }
 }

@@ -10,12 +10,12 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data;
 
 /// <summary>
-/// Token rows on the disk, under a hash of everything that they depend on: the data's bytes, the tokenizer and its chat template, and the
-/// settings. Files appear whole or not at all, so that runs may share the folder at the same time.
+/// Cache of tokenized rows on disk, keyed by a hash of everything they depend on: the bytes of the data, the tokenizer with its chat
+/// template, and the settings. Files are created atomically, so that several runs can share the folder.
 /// </summary>
 internal sealed class StoreCache
 {
-    // Raised whenever the same files would give other rows or another layout.
+    // Incremented whenever the same files would give other rows or another file layout.
     private const string Version = "rows 4";
     private const long MinBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
@@ -33,7 +33,7 @@ internal sealed class StoreCache
         _tokenizerHash = new Lazy<string>(() => Hash(s_tokenizerFiles.SelectMany(p => Directory.EnumerateFiles(tokenizer.Folder!, p)).Distinct().Order(StringComparer.Ordinal)));
     }
 
-    /// <summary>The folder where nothing else is said.</summary>
+    /// <summary>The default folder.</summary>
     internal static string DefaultFolder
     {
         get
@@ -45,9 +45,9 @@ internal sealed class StoreCache
         }
     }
 
-    /// <summary>The token rows of a data set, from the disk or made now.</summary>
-    /// <returns>The rows, and how they were come by.</returns>
-    /// <exception cref="InvalidDataException">A row is wrong where that is an error, or there are none.</exception>
+    /// <summary>The tokenized rows of a data set, from the cache or newly created.</summary>
+    /// <returns>The rows, and whether they came from the cache.</returns>
+    /// <exception cref="InvalidDataException">A row is invalid and that is an error, or there are no rows.</exception>
     /// <exception cref="IOException">A file cannot be read or written.</exception>
     internal (TokenStore Store, string? Cached) Get(DataSource source)
     {
@@ -73,7 +73,7 @@ internal sealed class StoreCache
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException && Existing(path) is not null)
         {
-            // Another run made the same file meanwhile and has it open; Windows lets nothing be put in the place of such a file.
+            // Another run has created the same file and has it open; Windows does not allow replacing an open file.
         }
 
         return (Existing(path) ?? throw new IOException($"{path}: the token rows that were just written cannot be read."), $"kept in {path}");
@@ -81,10 +81,10 @@ internal sealed class StoreCache
 
     private SourceTokenizer Tokenizer(DataSource source) => new(source, _tokenizer, _vocabularySize, _config.BadRows == "skip");
 
-    /// <summary>The token rows of a data set in a file that is gone with the process.</summary>
+    /// <summary>The tokenized rows of a data set in a temporary file that is deleted with the process.</summary>
     internal static TokenStore Temporary(SourceTokenizer rows)
     {
-        // Windows may keep a file that was still mapped when it was closed, and every system one of a run that was killed.
+        // Windows may keep a file that was still mapped when it was closed; a killed run leaves its file on every system.
         RemoveOld(Path.GetTempPath(), "owt-*.rows", s_forgotten);
         var path = Path.Combine(Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.rows");
         using var file = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, 1 << 18, FileOptions.DeleteOnClose);
@@ -118,7 +118,7 @@ internal sealed class StoreCache
 
         foreach (var template in _tokenizer.HasTokenizer ? new[] { _tokenizer.Tokenizer.ChatTemplateText, _tokenizer.Tokenizer.ChatTemplateFor(withTools: true) } : [])
         {
-            // A template that writes the day gives other rows tomorrow.
+            // A template that writes the date gives other rows tomorrow.
             parts.Add(template?.Contains("strftime_now", StringComparison.Ordinal) == true ? $"{template}{DateTime.Now:yyyy-MM-dd}" : template ?? "");
         }
 
@@ -139,7 +139,7 @@ internal sealed class StoreCache
         return Convert.ToHexStringLower(all.GetHashAndReset());
     }
 
-    // Nobody comes back to rows of data or of a tokenizer that have changed; what was not used for long goes.
+    // Entries for changed data or tokenizers are not used again: delete what has not been used for long.
     private static void RemoveOld(string folder, string pattern, TimeSpan age)
     {
         foreach (var file in new DirectoryInfo(folder).EnumerateFiles(pattern).Where(f => DateTime.UtcNow - f.LastAccessTimeUtc > age && DateTime.UtcNow - f.LastWriteTimeUtc > age))
@@ -150,7 +150,7 @@ internal sealed class StoreCache
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                // Another run has it open, or removed it at the same time.
+                // Another run has it open, or deleted it at the same time.
             }
         }
     }

@@ -1,31 +1,35 @@
 namespace OpenWeights.Tune.Decoding;
 
-/// <summary>How text is generated.</summary>
+/// <summary>Settings of text generation.</summary>
 public sealed record GenerationOptions
 {
-    /// <summary>The most tokens to generate.</summary>
+    /// <summary>Maximum number of tokens to generate.</summary>
     public int MaxNewTokens { get; init; } = 128;
 
-    /// <summary>The longest text with its prompt, in tokens; null for what the model's config allows.</summary>
+    /// <summary>Maximum length of prompt and answer, in tokens; null for the model's context length.</summary>
     public int? MaxPositions { get; init; }
 
-    /// <summary>What scores are divided by before drawing; 0 always takes the best.</summary>
+    /// <summary>Temperature; 0 for greedy decoding.</summary>
     public double Temperature { get; init; }
 
-    /// <summary>Only the likeliest tokens that together have this probability are drawn from; 1 for all.</summary>
+    /// <summary>Nucleus sampling (top-p): keep the smallest set of tokens with at least this total probability; 1 for all.</summary>
     public double TopP { get; init; } = 1;
 
-    /// <summary>Only this many of the likeliest tokens are drawn from; 0 for all.</summary>
+    /// <summary>Top-k sampling: keep this many of the most likely tokens; 0 for all.</summary>
     public int TopK { get; init; }
 
-    /// <summary>Only tokens that are at least this share as likely as the likeliest are drawn from (Nguyen et al., 2024); 0 for all.</summary>
+    /// <summary>
+    /// Min-p sampling: keep tokens at least this fraction as likely as the most likely one (Nguyen et al., 2024); 0 for all.
+    /// </summary>
     public double MinP { get; init; }
 
-    /// <summary>What the scores of tokens that are in the prompt or the text already are divided by, or multiplied where they are below zero
-    /// (Keskar et al., 2019, as transformers has it); 1 for nothing.</summary>
+    /// <summary>
+    /// Repetition penalty: logits of tokens already in the prompt or the text are divided by it, or multiplied if negative (Keskar et al.,
+    /// 2019, as in transformers); 1 for none.
+    /// </summary>
     public double RepetitionPenalty { get; init; } = 1;
 
-    /// <summary>The seed of what is drawn.</summary>
+    /// <summary>Random seed of the sampling.</summary>
     public long Seed { get; init; } = 42;
 
     /// <summary>Tokens that end a text.</summary>

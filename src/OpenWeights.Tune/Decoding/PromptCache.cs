@@ -3,18 +3,18 @@ using OpenWeights.Tune.Layers;
 namespace OpenWeights.Tune.Decoding;
 
 /// <summary>
-/// The text that a model read last, with its keys and values, so that a text that begins alike needs only be read from where they differ.
-/// What is remembered holds for one model with one adapter: <see cref="Clear"/> when either changes.
+/// Keys and values of the last prompt and answer, so that of the next prompt only the part after the common prefix must be processed. The
+/// cache is valid for one model with one adapter: call <see cref="Clear"/> if either changes.
 /// </summary>
 public sealed class PromptCache : IDisposable
 {
     private DecoderCache? _cache;
     private IReadOnlyList<int> _read = [];
 
-    /// <summary>The number of tokens that are remembered.</summary>
+    /// <summary>Number of cached tokens.</summary>
     public int Length => _read.Count;
 
-    /// <summary>Forgets everything.</summary>
+    /// <summary>Clears the cache.</summary>
     public void Clear()
     {
         _cache?.Dispose();

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace OpenWeights.Tune.Decoding;
 
-/// <summary>Passes text on as it comes, but for stop texts, of which not even a beginning is passed on.</summary>
+/// <summary>Streams text up to the first stop sequence. Text that could be the start of one is held back.</summary>
 public sealed class StopSequences
 {
     private readonly IReadOnlyList<string> _stops;
@@ -10,23 +10,23 @@ public sealed class StopSequences
     private readonly StringBuilder _text = new();
     private int _passed;
 
-    /// <summary>A filter of text.</summary>
-    /// <param name="stops">The texts that end the whole; empty ones count for nothing.</param>
-    /// <param name="output">Gets the text; null for nobody.</param>
+    /// <summary>Creates the filter.</summary>
+    /// <param name="stops">The stop sequences; empty ones are ignored.</param>
+    /// <param name="output">Receives the text; null for none.</param>
     public StopSequences(IReadOnlyList<string> stops, TextWriter? output)
     {
         _stops = [.. stops.Where(static s => s.Length > 0)];
         _output = output;
     }
 
-    /// <summary>Whether a stop text came.</summary>
+    /// <summary>Whether a stop sequence was found.</summary>
     public bool Found { get; private set; }
 
-    /// <summary>The text up to the stop text.</summary>
+    /// <summary>The text before the stop sequence.</summary>
     public string Text => _text.ToString();
 
     /// <summary>Adds text.</summary>
-    /// <returns>Whether to go on.</returns>
+    /// <returns>Whether to continue.</returns>
     public bool Add(string more)
     {
         if (Found)
@@ -47,7 +47,7 @@ public sealed class StopSequences
         return !Found;
     }
 
-    /// <summary>Adds the last of the text and passes on what was held back.</summary>
+    /// <summary>Adds the last of the text and emits what was held back.</summary>
     public void Finish(string rest)
     {
         if (Add(rest))
@@ -56,7 +56,7 @@ public sealed class StopSequences
         }
     }
 
-    // The length of the longest end of the text that a stop text begins with.
+    // Length of the longest suffix of the text that is a prefix of a stop sequence.
     private int Beginning(string text)
     {
         var longest = 0;

@@ -7,25 +7,26 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding;
 
-/// <summary>Continues prompts token by token, with a key/value cache.</summary>
+/// <summary>Generates text autoregressively, with a key/value cache.</summary>
 public sealed class TextGenerator
 {
     private readonly CausalLanguageModel _model;
     private readonly GenerationOptions _options;
 
-    /// <summary>A generator.</summary>
+    /// <summary>Creates a generator.</summary>
     /// <param name="model">The model, with its adapter.</param>
-    /// <param name="options">How text is generated.</param>
+    /// <param name="options">Settings of the generation.</param>
     public TextGenerator(CausalLanguageModel model, GenerationOptions options)
     {
         _model = model;
         _options = options;
     }
 
-    /// <summary>Continues prompts side by side, shorter ones padded at their left.</summary>
-    /// <param name="prompts">The prompts' token ids; none is empty.</param>
-    /// <param name="accept">Is told of each new token, with its prompt's number, and says whether that text goes on; null for always.</param>
-    /// <param name="stop">Stops between tokens.</param>
+    /// <summary>Generates after several prompts as a batch; shorter ones are padded on the left.</summary>
+    /// <param name="prompts">Token ids of the prompts; none may be empty.</param>
+    /// <param name="accept">Called with the prompt's index and each new token; returns whether to continue that text. Null to always
+    /// continue.</param>
+    /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">A prompt is empty.</exception>
     /// <exception cref="InvalidDataException">The model has no room for a token after a prompt, or does not know one of its tokens.</exception>
     /// <exception cref="OperationCanceledException">It was stopped.</exception>
@@ -35,11 +36,11 @@ public sealed class TextGenerator
         return Continue(prompts, memory, accept, stop);
     }
 
-    /// <summary>Continues a prompt, of which only what comes after the text that was read last is read now, as far as they are the same.</summary>
-    /// <param name="prompt">The prompt's token ids.</param>
-    /// <param name="memory">What was read last with the same model and adapter; it remembers this text.</param>
-    /// <param name="accept">Is told of each new token, and says whether the text goes on; null for always.</param>
-    /// <param name="stop">Stops between tokens.</param>
+    /// <summary>Generates after a prompt; only the part after its common prefix with the cached text is processed.</summary>
+    /// <param name="prompt">Token ids of the prompt.</param>
+    /// <param name="memory">The cache of the same model and adapter; it is updated with this text.</param>
+    /// <param name="accept">Called with each new token; returns whether to continue. Null to always continue.</param>
+    /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">The prompt is empty.</exception>
     /// <exception cref="InvalidDataException">The model has no room for a token after it, or does not know one of its tokens.</exception>
     /// <exception cref="OperationCanceledException">It was stopped; what was read is remembered all the same.</exception>
@@ -55,7 +56,7 @@ public sealed class TextGenerator
         ArgumentNullException.ThrowIfNull(prompts);
         if (prompts.Any(static p => p.Length == 0))
         {
-            throw new ArgumentException("a prompt has no tokens; the model needs at least one to go on from.", nameof(prompts));
+            throw new ArgumentException("a prompt is empty; the model needs at least one token to continue from.", nameof(prompts));
         }
 
         var vocabularySize = _model.Config.VocabularySize;
@@ -67,7 +68,7 @@ public sealed class TextGenerator
         var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
         if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
         {
-            throw new InvalidDataException($"the prompt has {full.Length} tokens, and the model has room for {room.Tokens} with the answer ({room.Reason}); shorten it.");
+            throw new InvalidDataException($"the prompt has {full.Length} tokens, which fills the context of {room.Tokens} tokens ({room.Reason}); shorten it.");
         }
 
         using var nothing = no_grad();
@@ -190,7 +191,7 @@ public sealed class TextGenerator
             return token;
         }
 
-        /// <summary>Ends the text where it has as many tokens as there is room for.</summary>
+        /// <summary>Ends the text if it reaches the maximum length.</summary>
         internal void Fill(int room)
         {
             if (Open && _ids.Count >= room)
@@ -204,12 +205,12 @@ public sealed class TextGenerator
     }
 }
 
-/// <summary>What was generated after a prompt.</summary>
-/// <param name="OutputIds">The new tokens; an end token that ended them is among them.</param>
-/// <param name="FinishReason">stop for an end token or a stop text, length for the limit.</param>
+/// <summary>The text generated after a prompt.</summary>
+/// <param name="OutputIds">The new tokens, including the end token if there is one.</param>
+/// <param name="FinishReason">stop for an end token or stop sequence, length for the maximum length.</param>
 public sealed record GenerationResult(IReadOnlyList<int> OutputIds, string FinishReason)
 {
-    /// <summary>Whether the text ended because the model has no room for a longer one.</summary>
+    /// <summary>Whether the text ended because the model's context is full.</summary>
     public bool IsFull { get; init; }
 
     /// <summary>Whether the scores of all tokens that were taken are finite numbers; damaged weights, and ones that overflow in their dtype, give others.</summary>

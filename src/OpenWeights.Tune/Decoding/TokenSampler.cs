@@ -3,14 +3,16 @@ using OpenWeights.Tune.Kernels;
 
 namespace OpenWeights.Tune.Decoding;
 
-/// <summary>Chooses the next token from scores. One sampler serves one text, so that its numbers do not depend on what else is generated.</summary>
+/// <summary>
+/// Samples the next token from logits. Each text has its own sampler, so that its random numbers do not depend on other texts of the batch.
+/// </summary>
 internal sealed class TokenSampler(GenerationOptions options, int text, IEnumerable<int> prompt)
 {
     private readonly HashSet<int> _seen = [.. prompt];
     private ulong _state = unchecked(((ulong)options.Seed * 0x9E3779B97F4A7C15) + ((ulong)text * 0xD1342543DE82EF95));
 
-    /// <summary>The next token.</summary>
-    /// <param name="scores">Its scores, which are changed.</param>
+    /// <summary>Samples the next token.</summary>
+    /// <param name="scores">The logits; they are modified.</param>
     internal int Next(Span<float> scores)
     {
         Penalise(scores);
@@ -55,7 +57,7 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
             count = options.TopK > 0 ? Math.Min(options.TopK, count) : count;
             count = Nucleus(order.AsSpan(0, count), weights);
 
-            // The likeliest token's weight is 1.
+            // The most likely token's weight is 1.
             while (count > 1 && weights[order[count - 1]] < options.MinP)
             {
                 count--;
@@ -65,12 +67,12 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
         return Draw(order.AsSpan(0, count), weights);
     }
 
-    // The first of equal scores, as torch's argmax on the CPU gives it.
+    // The first of equal logits, as torch's argmax on the CPU.
     private static unsafe int Best(ReadOnlySpan<float> scores)
     {
         fixed (float* start = scores)
         {
-            // Zeros are equal and not the same; what is not a number is not even that.
+            // Comparing bits would distinguish 0 and -0, and NaN does not equal itself.
             var largest = RowSoftmax.Largest(start, scores.Length);
             var place = largest == 0 ? -1 : MemoryMarshal.Cast<float, int>(scores).IndexOf(BitConverter.SingleToInt32Bits(largest));
             if (place >= 0 && !float.IsNaN(largest))
@@ -131,7 +133,7 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
 
     private double NextUniform()
     {
-        // SplitMix64, of which the upper 53 bits make a number below 1.
+        // SplitMix64; the upper 53 bits give a number below 1.
         var z = _state += 0x9E3779B97F4A7C15;
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB;

@@ -2,10 +2,10 @@ using System.Text.Json.Serialization;
 
 namespace OpenWeights.Tune.Evaluation;
 
-/// <summary>How near answers are to those that the rows give; a line of metrics.jsonl.</summary>
+/// <summary>Scores of generated answers against the reference answers of the rows; one line of metrics.jsonl.</summary>
 public sealed record AnswerScores
 {
-    /// <summary>The number of steps done.</summary>
+    /// <summary>Number of completed steps.</summary>
     [JsonPropertyName("step")]
     public required long Step { get; init; }
 
@@ -13,15 +13,15 @@ public sealed record AnswerScores
     [JsonPropertyName("when")]
     public required string When { get; init; }
 
-    /// <summary>Whose rows were asked.</summary>
+    /// <summary>Which rows were used.</summary>
     [JsonIgnore]
     public EvaluationRows Asked { get; init; }
 
-    /// <summary>The number of answers.</summary>
+    /// <summary>Number of answers.</summary>
     [JsonPropertyName("eval_answers")]
     public required int Answers { get; init; }
 
-    /// <summary>The share of answers that are the row's, but for white space around them.</summary>
+    /// <summary>Fraction of answers that equal the reference, ignoring leading and trailing white space (exact match).</summary>
     [JsonPropertyName("eval_exact_match")]
     public required double ExactMatch { get; init; }
 
@@ -34,10 +34,10 @@ public sealed record AnswerScores
     public required double Bleu { get; init; }
 
     /// <summary>Scores answers.</summary>
-    /// <param name="step">The number of steps done.</param>
-    /// <param name="when">When they were given.</param>
+    /// <param name="step">Number of completed steps.</param>
+    /// <param name="when">When the answers were generated.</param>
     /// <param name="answers">At least one answer.</param>
-    /// <param name="asked">Whose rows were asked.</param>
+    /// <param name="asked">Which rows were used.</param>
     public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, EvaluationRows asked = EvaluationRows.Eval)
     {
         ArgumentNullException.ThrowIfNull(answers);

@@ -3,24 +3,24 @@ using System.Text.RegularExpressions;
 namespace OpenWeights.Tune.Evaluation;
 
 /// <summary>
-/// BLEU of a corpus (Papineni et al., 2002) with sacreBLEU's defaults (Post, 2018): words as mteval-v13a cuts them, runs of up to four,
-/// exponential smoothing, one reference each (signature nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp).
+/// Corpus BLEU (Papineni et al., 2002) with sacreBLEU's defaults (Post, 2018): mteval-v13a tokenization, n-grams up to 4,
+/// exponential smoothing, one reference (signature nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp).
 /// </summary>
 public static partial class Bleu
 {
     private const int LongestRun = 4;
 
     /// <summary>The score of texts, from 0 to 100.</summary>
-    /// <param name="given">The texts to judge.</param>
-    /// <param name="expected">A reference for each.</param>
-    /// <exception cref="ArgumentException">The numbers of texts differ.</exception>
+    /// <param name="given">The texts to score.</param>
+    /// <param name="expected">One reference per text.</param>
+    /// <exception cref="ArgumentException">The numbers of texts and references differ.</exception>
     public static double Score(IReadOnlyList<string> given, IReadOnlyList<string> expected)
     {
         ArgumentNullException.ThrowIfNull(given);
         ArgumentNullException.ThrowIfNull(expected);
         if (given.Count != expected.Count)
         {
-            throw new ArgumentException($"{given.Count} texts and {expected.Count} references: one for each is wanted.");
+            throw new ArgumentException($"{given.Count} texts, but {expected.Count} references; there must be one per text.");
         }
 
         var (shared, all) = (new long[LongestRun], new long[LongestRun]);
@@ -40,7 +40,7 @@ public static partial class Bleu
         return Score(shared, all, givenWords, expectedWords);
     }
 
-    /// <summary>The words of a text as mteval-v13a cuts them.</summary>
+    /// <summary>Splits a text into words as mteval-v13a does.</summary>
     /// <param name="text">The text.</param>
     public static string[] Words(string text)
     {
@@ -62,7 +62,7 @@ public static partial class Bleu
             return 0;
         }
 
-        // A length of runs without a match counts as half a match, the next as a quarter, ... (Chen and Cherry, 2014, method 3)
+        // An n-gram order without a match counts as half a match, the next one as a quarter, ... (Chen and Cherry, 2014, method 3)
         var (logs, smoothing) = (0.0, 1.0);
         for (var n = 0; n < LongestRun; n++)
         {

@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace OpenWeights.Tune.Evaluation;
 
 /// <summary>
-/// chrF of a corpus (Popović, 2015) with sacreBLEU's defaults: runs of one to six characters without white space, recall counting twice as
-/// much as precision, orders that a text is too short for left out (signature nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no).
+/// Corpus chrF (Popović, 2015) with sacreBLEU's defaults: character n-grams of order 1 to 6 without white space, beta 2, effective order
+/// (signature nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no).
 /// </summary>
 public static class ChrF
 {
@@ -12,16 +12,16 @@ public static class ChrF
     private const double Beta = 2;
 
     /// <summary>The score of texts, from 0 to 100.</summary>
-    /// <param name="given">The texts to judge.</param>
-    /// <param name="expected">A reference for each.</param>
-    /// <exception cref="ArgumentException">The numbers of texts differ.</exception>
+    /// <param name="given">The texts to score.</param>
+    /// <param name="expected">One reference per text.</param>
+    /// <exception cref="ArgumentException">The numbers of texts and references differ.</exception>
     public static double Score(IReadOnlyList<string> given, IReadOnlyList<string> expected)
     {
         ArgumentNullException.ThrowIfNull(given);
         ArgumentNullException.ThrowIfNull(expected);
         if (given.Count != expected.Count)
         {
-            throw new ArgumentException($"{given.Count} texts and {expected.Count} references: one for each is wanted.");
+            throw new ArgumentException($"{given.Count} texts, but {expected.Count} references; there must be one per text.");
         }
 
         var (inGiven, inExpected, shared) = (new long[LongestRun], new long[LongestRun], new long[LongestRun]);
@@ -30,7 +30,7 @@ public static class ChrF
             var (text, reference) = (Characters(given[i]), Characters(expected[i]));
             for (var n = 1; n <= LongestRun; n++)
             {
-                // Runs count only where the reference is long enough to have any.
+                // An order counts only if the reference is long enough to have n-grams of it.
                 inGiven[n - 1] += reference.Length >= n ? Math.Max(0, text.Length - n + 1) : 0;
                 inExpected[n - 1] += Math.Max(0, reference.Length - n + 1);
                 shared[n - 1] += NGrams.Shared(NGrams.Count(text, n), NGrams.Count(reference, n));
@@ -51,10 +51,10 @@ public static class ChrF
     private static string[] Characters(string text) => [.. text.EnumerateRunes().Where(static r => !System.Text.Rune.IsWhiteSpace(r)).Select(static r => r.ToString())];
 }
 
-/// <summary>Runs of neighbouring items and how often each comes.</summary>
+/// <summary>Counts n-grams.</summary>
 internal static class NGrams
 {
-    /// <summary>The runs of a length in items, joined by a separator that no item holds.</summary>
+    /// <summary>Counts the n-grams of a sequence, joined by a separator that occurs in no item.</summary>
     internal static Dictionary<string, int> Count(IReadOnlyList<string> items, int length)
     {
         var counts = new Dictionary<string, int>(StringComparer.Ordinal);
@@ -66,7 +66,7 @@ internal static class NGrams
         return counts;
     }
 
-    /// <summary>How many runs two texts share, each counted as often as in the text that has fewer of it.</summary>
+    /// <summary>Number of matching n-grams, each counted as often as in the text with fewer of it.</summary>
     internal static long Shared(Dictionary<string, int> left, Dictionary<string, int> right) =>
         left.Sum(pair => (long)Math.Min(pair.Value, right.GetValueOrDefault(pair.Key)));
 }

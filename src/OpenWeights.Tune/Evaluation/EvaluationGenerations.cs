@@ -9,7 +9,7 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Evaluation;
 
-/// <summary>Prompts of eval rows with the answers that the rows give, to compare a model's own answers with.</summary>
+/// <summary>Prompts of eval rows with their reference answers, to generate and compare the model's answers.</summary>
 public sealed class EvaluationGenerations
 {
     private const int BatchSize = 32;
@@ -25,17 +25,17 @@ public sealed class EvaluationGenerations
         Rows = asked;
     }
 
-    /// <summary>Whose rows they are.</summary>
+    /// <summary>Which rows they are.</summary>
     public EvaluationRows Rows { get; }
 
-    /// <summary>The first rows of data sets that have a prompt.</summary>
-    /// <param name="sources">The files.</param>
-    /// <param name="rows">Makes token rows of texts.</param>
-    /// <param name="count">How many at most.</param>
+    /// <summary>The first rows with a prompt.</summary>
+    /// <param name="sources">The data sets.</param>
+    /// <param name="rows">Tokenizes rows.</param>
+    /// <param name="count">Maximum number of rows.</param>
     /// <param name="endTokens">Tokens that end an answer.</param>
-    /// <param name="longestPrompt">The longest prompt, in tokens; rows with a longer one are passed over.</param>
-    /// <param name="asked">Whose rows they are.</param>
-    /// <param name="places">The places of the rows that may be asked; null for all.</param>
+    /// <param name="longestPrompt">Maximum length of a prompt, in tokens; rows with longer ones are skipped.</param>
+    /// <param name="asked">Which rows they are.</param>
+    /// <param name="places">Places of the rows that may be used; null for all.</param>
     public static EvaluationGenerations Read(
         IReadOnlyList<DataSource> sources, RowTokenizer rows, int count, IReadOnlyList<int> endTokens, int longestPrompt = int.MaxValue, EvaluationRows asked = EvaluationRows.Eval, IReadOnlySet<string>? places = null)
     {
@@ -48,7 +48,7 @@ public sealed class EvaluationGenerations
             IRowFormat? format = null;
             foreach (var row in DataFile.ReadGood(source).Take(source.Limit ?? int.MaxValue))
             {
-                // Rows without a question may be all that there are.
+                // The data may consist only of rows without a prompt.
                 if (set.Count == count || passed > MaxPassed)
                 {
                     return set;
@@ -74,9 +74,9 @@ public sealed class EvaluationGenerations
         return set;
     }
 
-    /// <summary>The questions of rows that were chosen already.</summary>
+    /// <summary>Prompts of given rows.</summary>
     /// <param name="chosen">The rows, each with its format.</param>
-    /// <param name="rows">Makes token rows of texts.</param>
+    /// <param name="rows">Tokenizes rows.</param>
     /// <param name="endTokens">Tokens that end an answer.</param>
     internal static EvaluationGenerations Of(IEnumerable<(IRowFormat Format, DataRow Row)> chosen, RowTokenizer rows, IReadOnlyList<int> endTokens)
     {
@@ -85,10 +85,10 @@ public sealed class EvaluationGenerations
         return set;
     }
 
-    /// <summary>The token ids of the prompts.</summary>
+    /// <summary>Token ids of the prompts.</summary>
     internal IReadOnlyList<int[]> Prompts => [.. _prompts.Select(static q => q.Prompt)];
 
-    // A row that cannot be read was refused, or counted and left out, when the rows to evaluate on were made.
+    // Rows that cannot be read were already refused, or counted and skipped, when the eval rows were created.
     private static (int[] Prompt, string PromptText, string Answer)? Question(IRowFormat format, DataRow row, RowTokenizer rows)
     {
         try
@@ -101,11 +101,11 @@ public sealed class EvaluationGenerations
         }
     }
 
-    /// <summary>The number of questions.</summary>
+    /// <summary>Number of prompts.</summary>
     public int Count => _prompts.Count;
 
-    /// <summary>Some of the questions, spread over all.</summary>
-    /// <param name="count">How many at most.</param>
+    /// <summary>A subset, spread evenly over all prompts.</summary>
+    /// <param name="count">Maximum number of prompts.</param>
     public EvaluationGenerations Take(int count)
     {
         var taken = new EvaluationGenerations(_tokenizer, _endTokens, Rows);
@@ -114,29 +114,29 @@ public sealed class EvaluationGenerations
         return taken;
     }
 
-    /// <summary>The model's greedy answers.</summary>
+    /// <summary>Generates the model's greedy answers.</summary>
     /// <param name="model">The model, with its adapter.</param>
-    /// <param name="maxNewTokens">The longest answer.</param>
-    /// <param name="stop">Stops between tokens.</param>
+    /// <param name="maxNewTokens">Maximum length of an answer, in tokens.</param>
+    /// <param name="stop">Cancels between tokens.</param>
     public IReadOnlyList<Answer> Generate(CausalLanguageModel model, int maxNewTokens, CancellationToken stop)
     {
         var generator = new TextGenerator(model, new GenerationOptions { MaxNewTokens = maxNewTokens, EndTokens = _endTokens });
         return Generate(ContextLimit.Of(model.Config).Tokens, prompts => generator.Continue(prompts, stop: stop).Select(static g => g.OutputIds));
     }
 
-    /// <summary>The answers of whoever goes on from prompts.</summary>
-    /// <param name="room">The longest text, in tokens.</param>
-    /// <param name="goOn">The tokens that follow each of some prompts.</param>
+    /// <summary>Generates answers with any generator.</summary>
+    /// <param name="room">Context length, in tokens.</param>
+    /// <param name="goOn">Generates the tokens after each of some prompts.</param>
     internal IReadOnlyList<Answer> Generate(int room, Func<IReadOnlyList<int[]>, IEnumerable<IReadOnlyList<int>>> goOn)
     {
-        // A prompt that the model has no room to answer is said to be so.
+        // A prompt that fills the context is reported instead of answered.
         var answers = new Answer[_prompts.Count];
         foreach (var i in Enumerable.Range(0, _prompts.Count).Where(i => _prompts[i].Prompt.Length >= room))
         {
-            answers[i] = new Answer(_prompts[i].PromptText, _prompts[i].Answer, $"(no answer: the prompt has {_prompts[i].Prompt.Length} tokens, and the model room for {room})");
+            answers[i] = new Answer(_prompts[i].PromptText, _prompts[i].Answer, $"(no answer: the prompt has {_prompts[i].Prompt.Length} tokens and the model's context is {room})");
         }
 
-        // Prompts of like lengths together need the least padding.
+        // Prompts of similar length are batched together to reduce padding.
         foreach (var chunk in Enumerable.Range(0, _prompts.Count).Where(i => answers[i] is null).OrderBy(i => _prompts[i].Prompt.Length).Chunk(BatchSize))
         {
             foreach (var (i, generated) in chunk.Zip(goOn([.. chunk.Select(i => _prompts[i].Prompt)])))
@@ -150,25 +150,25 @@ public sealed class EvaluationGenerations
     }
 }
 
-/// <summary>An eval row's prompt, the answer that the row gives, and the model's.</summary>
+/// <summary>Prompt and reference answer of an eval row, with the model's answer.</summary>
 /// <param name="Prompt">The prompt.</param>
-/// <param name="Expected">The row's answer.</param>
+/// <param name="Expected">The reference answer.</param>
 /// <param name="Given">The model's answer.</param>
 public sealed record Answer(string Prompt, string Expected, string Given)
 {
-    /// <summary>Whether both are the same, but for white space around them.</summary>
+    /// <summary>Whether both are equal, ignoring leading and trailing white space.</summary>
     public bool IsExact => Expected.Trim() == Given.Trim();
 }
 
-/// <summary>Whose rows a model is asked.</summary>
+/// <summary>Which rows the model is evaluated on.</summary>
 public enum EvaluationRows
 {
-    /// <summary>Those of data.eval.</summary>
+    /// <summary>Rows of data.eval.</summary>
     Eval,
 
-    /// <summary>Those that data.eval_fraction holds back.</summary>
+    /// <summary>Rows held out by data.eval_fraction.</summary>
     HeldBack,
 
-    /// <summary>Those that are trained on, where there are no others.</summary>
+    /// <summary>Training rows, if there are no others.</summary>
     Trained,
 }

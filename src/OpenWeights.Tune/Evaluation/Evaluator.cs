@@ -7,23 +7,23 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Evaluation;
 
-/// <summary>Measures a model on rows that it is not trained on.</summary>
+/// <summary>Evaluates a model on rows that it is not trained on.</summary>
 public static class Evaluator
 {
-    /// <summary>Loss, perplexity and token accuracy over rows.</summary>
+    /// <summary>Computes loss, perplexity and token accuracy.</summary>
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="rows">The rows.</param>
-    /// <param name="batchSize">Rows at once.</param>
-    /// <param name="step">The number of steps done, for the result.</param>
-    /// <param name="stop">Stops between batches.</param>
-    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    /// <param name="batchSize">Batch size, in rows.</param>
+    /// <param name="step">Number of completed steps, for the result.</param>
+    /// <param name="stop">Cancels between batches.</param>
+    /// <exception cref="OperationCanceledException">Evaluation was cancelled.</exception>
     public static EvaluationMetrics Run(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);
         var (loss, correct, targets) = (0.0, 0L, 0L);
 
-        // Rows of like lengths together waste the least on padding; the sums do not depend on the order.
+        // Rows of similar length are batched together to reduce padding; the sums do not depend on the order.
         foreach (var chunk in Enumerable.Range(0, rows.Count).OrderBy(i => RowList.LengthOf(rows, i)).Chunk(batchSize))
         {
             stop.ThrowIfCancellationRequested();
@@ -46,26 +46,26 @@ public static class Evaluator
     }
 }
 
-/// <summary>An evaluation; a line of metrics.jsonl.</summary>
+/// <summary>Result of an evaluation; one line of metrics.jsonl.</summary>
 public sealed record EvaluationMetrics
 {
-    /// <summary>The number of steps done.</summary>
+    /// <summary>Number of completed steps.</summary>
     [JsonPropertyName("step")]
     public required long Step { get; init; }
 
-    /// <summary>The mean cross entropy of the eval data's target tokens.</summary>
+    /// <summary>Mean cross entropy of the target tokens.</summary>
     [JsonPropertyName("eval_loss")]
     public required double Loss { get; init; }
 
-    /// <summary>e to the loss.</summary>
+    /// <summary>Perplexity, exp(loss).</summary>
     [JsonPropertyName("eval_perplexity")]
     public required double Perplexity { get; init; }
 
-    /// <summary>The share of target tokens that were the model's first choice.</summary>
+    /// <summary>Fraction of target tokens that the model predicts correctly (argmax).</summary>
     [JsonPropertyName("eval_token_accuracy")]
     public required double TokenAccuracy { get; init; }
 
-    /// <summary>The number of target tokens.</summary>
+    /// <summary>Number of target tokens.</summary>
     [JsonPropertyName("eval_target_tokens")]
     public required long TargetTokens { get; init; }
 }

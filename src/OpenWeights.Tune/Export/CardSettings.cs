@@ -3,8 +3,10 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Export;
 
-/// <summary>The settings between the first two lines of dashes of a model folder's card
-/// (<see href="https://github.com/huggingface/hub-docs/blob/main/modelcard.md?plain=1"/>). A card that cannot be read has none.</summary>
+/// <summary>
+/// YAML metadata of a model card, between the first two lines of dashes
+/// (<see href="https://github.com/huggingface/hub-docs/blob/main/modelcard.md?plain=1"/>). A card that cannot be read has no metadata.
+/// </summary>
 internal sealed class CardSettings
 {
     private const string Fence = "---";
@@ -19,10 +21,10 @@ internal sealed class CardSettings
         return new CardSettings(File.Exists(path) ? Parse(File.ReadLines(path)) : []);
     }
 
-    /// <summary>A text, or the first of a list of them; null for none.</summary>
+    /// <summary>A text, or the first of a list of texts; null if absent.</summary>
     internal string? Text(string key) => List(key) is [var first, ..] ? first : null;
 
-    /// <summary>A list of texts, or a text as a list of one.</summary>
+    /// <summary>A list of texts, or one text as a list of one.</summary>
     internal IReadOnlyList<string> List(string key) => (_settings.Children.TryGetValue(new YamlScalarNode(key), out var value) ? value : null) switch
     {
         YamlScalarNode { Value: { Length: > 0 } text } => [text],
@@ -41,7 +43,7 @@ internal sealed class CardSettings
         var text = new List<string>();
         while (line.MoveNext() && line.Current.TrimEnd() != Fence)
         {
-            // Tabs, which YAML forbids, are found in published cards.
+            // Some published cards contain tabs, which YAML forbids.
             text.Add(line.Current.Replace("\t", "  ", StringComparison.Ordinal));
         }
 

@@ -3,17 +3,17 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export;
 
-/// <summary>How far the logits of a written model are from those of what it was made from, base and adapters.</summary>
-/// <param name="Difference">The largest absolute difference of a logit.</param>
-/// <param name="Largest">The largest absolute logit, to compare it with.</param>
-/// <param name="Divergence">The mean divergence of the written model's next-token distribution from the other, KL(base and adapters || written), in nats a token.</param>
-/// <param name="Agreeing">The positions at which both have the same likeliest token.</param>
-/// <param name="Positions">The positions that were compared.</param>
+/// <summary>How far the logits of a written model differ from those of its source, the base model with adapters.</summary>
+/// <param name="Difference">Largest absolute difference of a logit.</param>
+/// <param name="Largest">Largest absolute logit, for comparison.</param>
+/// <param name="Divergence">Mean KL divergence KL(base and adapters || written) of the next-token distributions, in nats per token.</param>
+/// <param name="Agreeing">Number of positions with the same most likely token.</param>
+/// <param name="Positions">Number of positions compared.</param>
 public sealed record MergeDifference(double Difference, double Largest, double Divergence, long Agreeing, long Positions)
 {
     /// <summary>Compares logits.</summary>
-    /// <param name="expected">[..., vocabulary].</param>
-    /// <param name="actual">[..., vocabulary].</param>
+    /// <param name="expected">Logits of the source, [..., vocabulary].</param>
+    /// <param name="actual">Logits of the written model, [..., vocabulary].</param>
     internal static MergeDifference Of(Tensor expected, Tensor actual)
     {
         using var scope = NewDisposeScope();

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export;
 
-/// <summary>What each tensor of a merged model is made of.</summary>
+/// <summary>The source of each tensor of a merged model.</summary>
 internal sealed class MergePlan
 {
     internal const string Embedding = "model.embed_tokens.weight";
@@ -17,12 +17,12 @@ internal sealed class MergePlan
     private readonly Dictionary<string, LinearLayer> _quantized;
     private readonly bool _tied;
 
-    /// <summary>A plan.</summary>
-    /// <param name="weights">The base's weights.</param>
-    /// <param name="tied">Whether embedding and head are one weight in the base.</param>
-    /// <param name="adapters">What is merged in.</param>
-    /// <param name="model">The base, whose values count where it holds them quantised; null where it does not.</param>
-    /// <exception cref="InvalidDataException">An adapter changes what the base does not have.</exception>
+    /// <summary>Creates a plan.</summary>
+    /// <param name="weights">Weights of the base model.</param>
+    /// <param name="tied">Whether embedding and output head are tied in the base model.</param>
+    /// <param name="adapters">The adapters to merge.</param>
+    /// <param name="model">The base model, if it is quantized and its dequantized values are to be used; otherwise null.</param>
+    /// <exception cref="InvalidDataException">An adapter changes a tensor that the base model does not have.</exception>
     internal MergePlan(CheckpointWeights weights, bool tied, CombinedAdapter adapters, CausalLanguageModel? model)
     {
         (_weights, _tied, _adapters) = (weights, tied, adapters);
@@ -35,15 +35,15 @@ internal sealed class MergePlan
         }
     }
 
-    /// <summary>Whether embedding and head, one weight in the base, are two in the merged model.</summary>
+    /// <summary>Whether embedding and output head, tied in the base model, are untied in the merged one.</summary>
     internal bool Unties { get; }
 
-    /// <summary>The merged model's tensors: their names, and what the base has for each.</summary>
+    /// <summary>The merged model's tensors by name, with the base model's entry for each.</summary>
     internal IReadOnlyList<(string Name, TensorEntry Source)> Tensors
     {
         get
         {
-            // A tied checkpoint may hold a copy of the head all the same.
+            // A tied checkpoint may still contain a copy of the head.
             var tensors = _weights.Tensors.Where(t => !(_tied && t.Name == Head)).Select(static t => (t.Name, t)).ToList();
             if (Unties)
             {
@@ -54,10 +54,10 @@ internal sealed class MergePlan
         }
     }
 
-    /// <summary>Whether a tensor's values are those that the base's files hold for it.</summary>
+    /// <summary>Whether a tensor's values equal those in the base model's files.</summary>
     internal bool IsAsStored(string name) => !_adapters.ChangedTensors.Contains(name) && !_quantized.ContainsKey(name);
 
-    /// <summary>A tensor's values, float32, on the CPU, in the dispose scope that is open.</summary>
+    /// <summary>The values of a tensor, float32, on the CPU, in the current dispose scope.</summary>
     internal Tensor Values(string name, TensorEntry source)
     {
         var weight = _quantized.GetValueOrDefault(name) is { Quantized: { } quantized } layer

@@ -12,20 +12,25 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Export;
 
 /// <summary>
-/// Writes a base model with adapters merged into it: in float32, rounded once to the dtype that is written. Where the base is held
-/// quantised, its quantised values are merged into, since they are what the adapters were trained on; else the checkpoint's are, a
-/// tensor at a time, so that the base may be meta weights (<see cref="ModelLoader.LoadMeta"/>).
+/// Exports a base model with merged adapters: merged in float32, rounded once to the output dtype. If the base model is quantized, its
+/// dequantized values are used, because the adapters were trained on them; otherwise those of the checkpoint, one tensor at a time, so that
+/// the base
+/// model may be on the meta device (<see cref="ModelLoader.LoadMeta"/>).
 /// </summary>
 public static class MergedExport
 {
-    /// <summary>Writes the merged model whole, or not at all. Weights that the adapter does not touch are the base's, byte for byte, unless another dtype is asked for.</summary>
+    /// <summary>
+    /// Writes the complete merged model, or nothing on failure. Tensors that no adapter changes are copied byte for byte, unless another
+    /// dtype is requested.
+    /// </summary>
     /// <param name="base">The base model.</param>
-    /// <param name="adapters">The adapters on it, and how much of each is merged.</param>
+    /// <param name="adapters">The adapters, with their weights.</param>
     /// <param name="folder">The folder, which must not exist.</param>
-    /// <param name="dtype">The dtype to write; the base's own for each tensor, where null.</param>
-    /// <param name="maxShardBytes">The largest weight file.</param>
-    /// <param name="card">The model's card (README.md); null for none.</param>
-    /// <returns>Whether embedding and head, one weight in the base, became two, and the config says so (tie_word_embeddings).</returns>
+    /// <param name="dtype">Output dtype; null keeps the base model's dtype of each tensor.</param>
+    /// <param name="maxShardBytes">Maximum size of a weight file, in bytes.</param>
+    /// <param name="card">The model card (README.md); null for none.</param>
+    /// <returns>Whether embedding and output head, tied in the base model, were untied (tie_word_embeddings is then false in the
+    /// config).</returns>
     /// <exception cref="InvalidDataException">An adapter trained a bias for a layer that has none.</exception>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
     public static bool Write(LoadedModel @base, CombinedAdapter adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
@@ -38,24 +43,24 @@ public static class MergedExport
         return plan.Unties;
     }
 
-    /// <summary>As the other, with one adapter.</summary>
+    /// <summary>Writes the complete merged model with one adapter.</summary>
     /// <param name="base">The base model.</param>
-    /// <param name="adapter">The adapter on it.</param>
+    /// <param name="adapter">The adapter.</param>
     /// <param name="folder">The folder, which must not exist.</param>
-    /// <param name="dtype">The dtype to write; the base's own for each tensor, where null.</param>
-    /// <param name="maxShardBytes">The largest weight file.</param>
+    /// <param name="dtype">Output dtype; null keeps the base model's dtype of each tensor.</param>
+    /// <param name="maxShardBytes">Maximum size of a weight file, in bytes.</param>
     public static bool Write(LoadedModel @base, LoraAdapter adapter, string folder, ScalarType? dtype, long maxShardBytes)
     {
         using var one = new CombinedAdapter([(adapter, 1)]);
         return Write(@base, one, folder, dtype, maxShardBytes);
     }
 
-    /// <summary>Writes a model as it is, of whatever family: with another dtype, or other weight files.</summary>
+    /// <summary>Writes a model of any family without adapters: in another dtype, or with another file size.</summary>
     /// <param name="base">The model.</param>
     /// <param name="folder">The folder, which must not exist.</param>
-    /// <param name="dtype">The dtype to write; the base's own for each tensor, where null.</param>
-    /// <param name="maxShardBytes">The largest weight file.</param>
-    /// <param name="card">The model's card (README.md); null for none.</param>
+    /// <param name="dtype">Output dtype; null keeps the base model's dtype of each tensor.</param>
+    /// <param name="maxShardBytes">Maximum size of a weight file, in bytes.</param>
+    /// <param name="card">The model card (README.md); null for none.</param>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
     public static void Write(ModelFolder @base, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
     {
@@ -65,8 +70,8 @@ public static class MergedExport
         Write(@base, weights, new MergePlan(weights, tied: false, none, null), HeadTie.IsBroken(weights), (null, null), folder, dtype, maxShardBytes, card);
     }
 
-    /// <summary>How far the logits of a written model are from those of base and adapters, over a sample of tokens.</summary>
-    /// <param name="base">The base model with its adapters on.</param>
+    /// <summary>Compares the logits of a written model with those of base model and adapters, on sample tokens.</summary>
+    /// <param name="base">The base model with its adapters active.</param>
     /// <param name="folder">The written model.</param>
     public static MergeDifference Verify(LoadedModel @base, string folder)
     {
@@ -78,7 +83,7 @@ public static class MergedExport
         var ids = new long[tokens];
         for (var i = 0; i < ids.Length; i++)
         {
-            // Any tokens will do, as long as they are many different ones.
+            // Any tokens serve, as long as they are varied.
             ids[i] = (i * 7919L) % @base.Model.Config.VocabularySize;
         }
 
@@ -105,7 +110,7 @@ public static class MergedExport
             }
         });
 
-    // How the values that are written were quantised before; null where they were not.
+    // The source quantization of the written values; null for none.
     private static string? QuantizedAs(CausalLanguageModel model) =>
         model.LinearLayers.Select(static l => l.Layer.Quantized).FirstOrDefault(static q => q is not null) is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
 

@@ -7,16 +7,16 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Tune.Export;
 
-/// <summary>Model cards: the README.md of a model folder, with the Hub's settings between its first two lines of dashes.</summary>
+/// <summary>Writes model cards: the README.md of a model folder, with the Hub's metadata between its first two lines of dashes.</summary>
 public static partial class ModelCard
 {
     internal const string Name = "README.md";
     private const string RunConfigName = "config.yaml";
 
-    /// <summary>A card for a model that was made of a base and adapters.</summary>
+    /// <summary>A card for a model merged from a base model and adapters.</summary>
     /// <param name="base">The base model.</param>
-    /// <param name="baseName">How the base was named: its path, or its name on the Hub.</param>
-    /// <param name="adapters">The adapters' folders, and how much of each was merged; the folder of a run tells of its data and settings.</param>
+    /// <param name="baseName">The base model as the user named it: its path or Hub name.</param>
+    /// <param name="adapters">The adapters' folders, with their weights; a run folder provides data and settings.</param>
     public static string Write(ModelFolder @base, string baseName, IReadOnlyList<(string Folder, double Weight)> adapters)
     {
         ArgumentNullException.ThrowIfNull(@base);
@@ -29,17 +29,17 @@ public static partial class ModelCard
         }
 
         _ = card.Append(CultureInfo.InvariantCulture, $"base_model: {PythonJson.Serialize(JsonValue.Create(baseName), indent: null)}\nlibrary_name: transformers\n---\n\n");
-        _ = card.Append(CultureInfo.InvariantCulture, $"# Model card\n\nMade with OpenWeights.Tune from the base model `{baseName}`");
+        _ = card.Append(CultureInfo.InvariantCulture, $"# Model card\n\nCreated with OpenWeights.Tune from the base model `{baseName}`");
         _ = card.Append(adapters.Count switch
         {
             0 => ".\n",
-            1 => ", with an adapter that was trained on it merged into its weights.\n",
-            _ => ", with adapters that were trained on it merged into its weights.\n",
+            1 => ", with a fine-tuned adapter merged into its weights.\n",
+            _ => ", with fine-tuned adapters merged into its weights.\n",
         });
         var licenses = @base.LicenseFiles.Count > 0 ? $"; its text is in {string.Join(", ", @base.LicenseFiles)}" : "";
         _ = card.Append(license is null && licenses.Length == 0
-            ? "\n## Licence\n\nThe base model's folder names no licence. The base's terms hold for this model too: look them up before you pass it on.\n"
-            : string.Create(CultureInfo.InvariantCulture, $"\n## Licence\n\nThe base model's{(license is null ? "" : $", {license}")}{licenses}. Its terms hold for this model too.\n"));
+            ? "\n## Licence\n\nThe base model's folder names no licence. The terms of the base model apply to this model too: look them up before you distribute it.\n"
+            : string.Create(CultureInfo.InvariantCulture, $"\n## Licence\n\nThe base model's{(license is null ? "" : $", {license}")}{licenses}. Its terms apply to this model too.\n"));
         foreach (var (folder, weight) in adapters)
         {
             AppendAdapter(card, folder, weight);
@@ -48,8 +48,8 @@ public static partial class ModelCard
         return card.ToString();
     }
 
-    // A card is made to be shared: of a whole path of this machine its last name is left. Such texts are quoted in the run's config, and
-    // within a query once more.
+    // Cards are meant to be shared: of a local path only the last part is kept. Such paths are quoted in the run's config, and
+    // quoted again within a query.
     internal static string WithoutPlaces(string yaml) => Quoted().Replace(yaml, static m => $"\"{LastName(m.Groups[1].Value) ?? QuotedWithin().Replace(m.Groups[1].Value, static q => $"'{LastName(q.Groups[1].Value) ?? q.Groups[1].Value}'")}\"");
 
     private static string? LastName(string text) => RootedPath().IsMatch(text) ? text.TrimEnd('/', '\\').Split('/', '\\')[^1] : null;
@@ -71,7 +71,7 @@ public static partial class ModelCard
         _ = card.Append("\n## Adapter\n\n");
         if (weight != 1)
         {
-            _ = card.Append(CultureInfo.InvariantCulture, $"- merged in by its weight of {weight}\n");
+            _ = card.Append(CultureInfo.InvariantCulture, $"- merged with weight {weight}\n");
         }
 
         foreach (var key in new[] { "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules" })
@@ -85,7 +85,7 @@ public static partial class ModelCard
         var run = Path.Combine(Path.GetFullPath(adapterFolder), "..", RunConfigName);
         if (File.Exists(run))
         {
-            _ = card.Append("\n## Data and settings\n\nThe run's config, with every default:\n\n```yaml\n").Append(WithoutPlaces(File.ReadAllText(run)).TrimEnd()).Append("\n```\n");
+            _ = card.Append("\n## Data and settings\n\nThe run's config, including defaults:\n\n```yaml\n").Append(WithoutPlaces(File.ReadAllText(run)).TrimEnd()).Append("\n```\n");
         }
     }
 }

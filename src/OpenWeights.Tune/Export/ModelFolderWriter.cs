@@ -14,9 +14,9 @@ namespace OpenWeights.Tune.Export;
 /// <summary>Writes Hugging Face model folders.</summary>
 public static class ModelFolderWriter
 {
-    /// <summary>Writes a model that is in memory, with the companions of the folder that it came from.</summary>
+    /// <summary>Saves a loaded model, with the other files of its source folder.</summary>
     /// <param name="loaded">The model.</param>
-    /// <param name="folder">The folder; it is made where it is missing.</param>
+    /// <param name="folder">The folder; created if missing.</param>
     /// <exception cref="IOException">The folder cannot be written.</exception>
     public static void Write(LoadedModel loaded, string folder)
     {
@@ -26,13 +26,13 @@ public static class ModelFolderWriter
         WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), EndTokens.OfTurn(loaded), loaded.ChatTemplate);
     }
 
-    /// <summary>Writes config.json in the dtype of the weights, and carries the tokenizer's and the other files along unchanged.</summary>
-    /// <param name="source">The folder that the model came from.</param>
-    /// <param name="folder">The folder that is written.</param>
-    /// <param name="dtype">The dtype of the weights that were written.</param>
-    /// <param name="unties">Whether the embedding and the head are two weights, whatever the source's config says.</param>
-    /// <param name="turnEnd">A token that ends an answer whether or not the source's configs declare it; null for none.</param>
-    /// <param name="chatTemplate">The chat template in the place of the source's; null for that.</param>
+    /// <summary>Writes config.json with the dtype of the weights, and copies the tokenizer and the other files unchanged.</summary>
+    /// <param name="source">The folder of the source model.</param>
+    /// <param name="folder">The folder to write.</param>
+    /// <param name="dtype">Data type of the written weights.</param>
+    /// <param name="unties">Whether embedding and output head are untied, regardless of the source's config.</param>
+    /// <param name="turnEnd">A token that ends an answer but may be missing in the source's configs; null for none.</param>
+    /// <param name="chatTemplate">A chat template that replaces the source's; null for the source's.</param>
     internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate)
     {
         var config = source.Config.DeepClone().AsObject();
@@ -46,7 +46,7 @@ public static class ModelFolderWriter
         _ = source.CopyCompanions(folder);
         if (chatTemplate is not null)
         {
-            // It counts before all other places that templates are kept in.
+            // This file takes precedence over all other places for templates.
             AtomicFile.WriteText(Path.Combine(folder, PeftFolder.TemplateName), chatTemplate);
             if (Directory.Exists(Path.Combine(folder, ModelFolder.TemplatesName)))
             {

@@ -11,24 +11,24 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Init;
 
-/// <summary>Makes model folders with random weights, for training from scratch and for trying things out.</summary>
+/// <summary>Creates model folders with random weights, for training from scratch and for experiments.</summary>
 public static class NewModel
 {
-    /// <summary>Writes a model folder whole, or not at all.</summary>
-    /// <param name="family">The family's model_type.</param>
-    /// <param name="shape">The sizes.</param>
-    /// <param name="seed">The seed of the weights.</param>
-    /// <param name="dtype">The dtype that weights are written in.</param>
+    /// <summary>Writes a complete model folder, or nothing on failure.</summary>
+    /// <param name="family">Model family (model_type).</param>
+    /// <param name="shape">Sizes of the model.</param>
+    /// <param name="seed">Random seed of the weights.</param>
+    /// <param name="dtype">Data type of the weights.</param>
     /// <param name="folder">The folder, which must not exist.</param>
-    /// <param name="addTokenizer">Writes tokenizer files into the folder it is given; null for none.</param>
-    /// <returns>The number of parameters.</returns>
-    /// <exception cref="InvalidDataException">The family is not known, or the sizes do not go together.</exception>
+    /// <param name="addTokenizer">Writes the tokenizer files into the given folder; null for none.</param>
+    /// <returns>Number of parameters.</returns>
+    /// <exception cref="InvalidDataException">The family is unknown, or the sizes are inconsistent.</exception>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
     public static long Write(string family, ModelShape shape, long seed, ScalarType dtype, string folder, Action<string>? addTokenizer)
     {
         if (Path.Exists(folder))
         {
-            throw new IOException($"{folder} exists already; give another folder, or remove it.");
+            throw new IOException($"{folder} already exists; choose another folder, or remove it.");
         }
 
         TorchSupplier.Require();

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Data.Formats;
 
 namespace OpenWeights.Tune.Init;
 
-/// <summary>Tokenizer files for a model that is trained from scratch: byte-level BPE, with the turns of ChatML.</summary>
+/// <summary>Trains tokenizers for models trained from scratch: byte-level BPE with a ChatML template.</summary>
 public static class NewTokenizer
 {
     private const string EndOfText = "<|endoftext|>";
@@ -20,15 +20,15 @@ public static class NewTokenizer
 
     private static readonly string[] s_specials = [EndOfText, TurnStart, TurnEnd];
 
-    /// <summary>The id of the token that ends a turn, and a text.</summary>
+    /// <summary>Id of the token that ends a turn and a text.</summary>
     public static int EosToken => Array.IndexOf(s_specials, TurnEnd);
 
     /// <summary>Trains a tokenizer on the texts of data files and writes its files.</summary>
-    /// <param name="dataFiles">JSON lines; every text in them counts.</param>
-    /// <param name="vocabularySize">The number of tokens, the 256 bytes and the special ones included.</param>
-    /// <param name="maxPositions">The longest context, in tokens.</param>
+    /// <param name="dataFiles">JSON lines; all texts in them are used.</param>
+    /// <param name="vocabularySize">Vocabulary size, including the 256 bytes and the special tokens.</param>
+    /// <param name="maxPositions">Maximum context length, in tokens.</param>
     /// <param name="folder">The folder to write to.</param>
-    /// <exception cref="ArgumentException">The vocabulary has no room for the bytes.</exception>
+    /// <exception cref="ArgumentException">The vocabulary size is too small for the bytes and special tokens.</exception>
     /// <exception cref="InvalidDataException">A row cannot be read.</exception>
     public static void Write(IEnumerable<string> dataFiles, int vocabularySize, int maxPositions, string folder)
     {
@@ -48,7 +48,7 @@ public static class NewTokenizer
         AtomicFile.WriteText(Path.Combine(folder, "tokenizer_config.json"), PythonJson.Serialize(config, indent: 2) + "\n");
     }
 
-    // Roles are the template's words, and not the data's.
+    // Role names come from the template, not from the data.
     private static IEnumerable<string> Texts(JsonNode? node) => node switch
     {
         JsonObject map => map.Where(static p => p.Key is not ("role" or "from")).SelectMany(static p => Texts(p.Value)),

@@ -1,11 +1,11 @@
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>A thread's part in <see cref="AttentionKernel"/>: one key/value head at a time, with all query heads that look at it.</summary>
+/// <summary>One thread's part of <see cref="AttentionKernel"/>: one key/value head at a time, with all its query heads.</summary>
 internal sealed unsafe class AttentionHeads<TVectors, TVector>
     where TVectors : struct, IVectors<TVector>
     where TVector : struct
 {
-    // Keys whose gradients are added to at once, and whose values are: rows that see none of them are left out.
+    // Number of keys (and values) whose gradients are accumulated at once; query rows that attend to none of them are skipped.
     private const nint GradientKeys = 8 * TileProduct.TileRows;
     private const nint ValueKeys = 96;
 
@@ -17,7 +17,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
     private readonly HeadStates _values;
     private readonly int _parts;
 
-    // [keys, width] or by strips [keys / strip, width, strip]; [rows, width]; [rows, stride].
+    // [keys, width] or in strips [keys / strip, width, strip]; [rows, width]; [rows, stride].
     private readonly float* _keyStrips;
     private readonly float* _rowsOfKeys;
     private readonly float* _valueStrips;
@@ -44,7 +44,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         _result = _query + rows;
         _weights = _result + rows;
 
-        // Backward's alone.
+        // Used only in backward.
         _gradScores = _weights + (sizes.Rows * sizes.Stride);
         _given = _gradScores + (sizes.Rows * sizes.Stride);
         _valueStrips = _given + rows;
@@ -53,7 +53,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         _slopes = _gradValues + states;
     }
 
-    /// <summary>Does a part of the queries of a key/value head of a row of the batch.</summary>
+    /// <summary>Processes a part of the queries of a key/value head of one batch row.</summary>
     internal void Run(int task, bool backward)
     {
         var part = task % _parts;
@@ -70,7 +70,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
 
     private void Forward((long Batch, long Head) head, int part)
     {
-        // The rows of the keys are laid out where those of the values come afterwards.
+        // The key buffer is reused for the values afterwards.
         ReadAll(_keys, head, _rowsOfKeys);
         Strips(_rowsOfKeys, _keyStrips);
         ReadAll(_values, head, _rowsOfKeys);
@@ -150,7 +150,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         }
     }
 
-    // A part's blocks of queries, each head's of those that look at a key/value head.
+    // The query blocks of a part, for each query head of a key/value head.
     private IEnumerable<Block> Blocks((long Batch, long Head) head, int part)
     {
         for (var start = part * _sizes.Rows; start < _problem.Queries; start += _parts * _sizes.Rows)
@@ -172,7 +172,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         }
     }
 
-    // [rows, keys] of a block, as far as its rows can see.
+    // Scores [rows, keys] of a block, up to the last key that its rows attend to.
     private void Scores(in Block block, float* rows, float* strips, float* to)
     {
         for (nint key = 0; key < block.Keys; key += _sizes.Strip)
@@ -184,7 +184,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         }
     }
 
-    // The exponentials of a row's scores where they lie, zeros where it may not look, and their sum; and the derivative of their limit.
+    // Exponentials of a row's scores in place, zeros where masked, and their sum; and the derivative of the soft cap.
     private float Exponentials(long batch, in Block block, nint row, float* slopes)
     {
         var (first, end) = Visible(block, row);
@@ -219,7 +219,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         }
     }
 
-    // A row's weights from their exponentials, and the gradient of its scores in place of that of its weights.
+    // Normalizes a row's exponentials to weights, and replaces the gradient of its weights by that of its scores.
     private void Slope(in Block block, nint row, float factor)
     {
         var (first, end) = Visible(block, row);
@@ -264,10 +264,13 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
 
     private (nint First, nint End) Visible(in Block block, nint row) => (_seen[row].First - block.First, _seen[row].End - block.First);
 
-    /// <summary>Some queries of a head, and the whole strips of keys that they can see.</summary>
+    /// <summary>A block of queries of a head, and the whole strips of keys that they can attend to.</summary>
     private readonly record struct Block(long Head, nint Start, nint Count, nint First, nint Keys, nint EndOfFirstRow)
     {
-        /// <summary>The first row that sees a key, counted from the block's first, or one behind it; each row sees one key more than the one before.</summary>
+        /// <summary>
+        /// The first row that attends to a given key, relative to the block, or one past it; each row attends to one key more than the
+        /// previous.
+        /// </summary>
         internal nint FirstRow(nint key) => Math.Clamp(First + key - EndOfFirstRow + 1, 0, Count);
     }
 }

@@ -4,24 +4,24 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Causal attention, one key/value head after the other and each on one thread: what a block of queries needs stays in the caches, and hardly
-/// a score is made that nobody may see. Sums are float32 whatever the dtype; backward makes the scores again (FlashAttention's idea; Dao et
+/// Causal attention, one key/value head at a time, each on one thread: the data of a block of queries stays in the caches, and few masked
+/// scores are computed. Sums are float32 for every dtype; backward recomputes the scores (as FlashAttention; Dao et
 /// al., 2022).
 /// </summary>
 internal static unsafe class AttentionKernel
 {
-    // Fewer queries do not pay for laying out the keys anew.
+    // With fewer queries, repacking the keys is not worthwhile.
     private const long MinQueries = 12;
 
-    /// <summary>Whether attention can be computed here.</summary>
-    /// <param name="query">[batch, heads, queries, head_dim].</param>
-    /// <param name="key">[batch, key/value heads, keys, head_dim].</param>
-    /// <param name="value">Of the key's shape.</param>
-    /// <param name="mask">[batch or 1, 1, queries, keys], or null.</param>
+    /// <summary>Whether the kernel supports these inputs.</summary>
+    /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>
+    /// <param name="key">Keys, [batch, key/value heads, keys, head_dim].</param>
+    /// <param name="value">Values, of the same shape as the keys.</param>
+    /// <param name="mask">Attention mask, [batch or 1, 1, queries, keys], or null.</param>
     internal static bool Serves(Tensor query, Tensor key, Tensor value, Tensor? mask) =>
         query.size(2) >= MinQueries && AttentionProblem.Serves(query, key, value, mask);
 
-    /// <summary>Values, mixed by where each query looks: [batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</summary>
+    /// <summary>The attention output, [batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</summary>
     internal static Tensor Forward(AttentionProblem problem)
     {
         var query = problem.Query;
@@ -33,9 +33,9 @@ internal static unsafe class AttentionKernel
         return mixed.MoveToOuterDisposeScope();
     }
 
-    /// <summary>The gradients of query, key and value, each laid out as they are; in the caller's dispose scope.</summary>
-    /// <param name="problem">What looked at what.</param>
-    /// <param name="gradient">The gradient of what <see cref="Forward"/> gave, of any strides.</param>
+    /// <summary>Gradients of query, key and value, each in the memory layout of its tensor; in the caller's dispose scope.</summary>
+    /// <param name="problem">The inputs of forward.</param>
+    /// <param name="gradient">Gradient of the output of <see cref="Forward"/>, with any strides.</param>
     internal static (Tensor Query, Tensor Key, Tensor Value) Backward(AttentionProblem problem, Tensor gradient)
     {
         using var scope = NewDisposeScope();
@@ -48,7 +48,7 @@ internal static unsafe class AttentionKernel
         return (query.MoveToOuterDisposeScope(), Whole(key, problem.Key).MoveToOuterDisposeScope(), Whole(value, problem.Value).MoveToOuterDisposeScope());
     }
 
-    // Where there are fewer heads than threads, the queries of a head are split, and each part sums up gradients of its own.
+    // With fewer heads than threads, the queries of a head are split into parts, each with its own gradient sums.
     private static int Parts(AttentionProblem problem)
     {
         var (tasks, threads) = (problem.Batch * problem.KeyValueHeads, (long)get_num_threads());

@@ -2,20 +2,21 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>What looks at what in <see cref="AttentionKernel"/>, and where it lies.</summary>
+/// <summary>The inputs of <see cref="AttentionKernel"/> and their memory layout.</summary>
 internal sealed unsafe class AttentionProblem
 {
     private readonly Tensor? _mask;
     private readonly nint _shown;
     private readonly int? _window;
 
-    /// <param name="query">[batch, heads, queries, head_dim].</param>
-    /// <param name="key">[batch, key/value heads, keys, head_dim]; the last query stands at the last key.</param>
-    /// <param name="value">Of the key's shape.</param>
-    /// <param name="mask">True where a query may look at a key, [batch or 1, 1, queries, keys], nowhere ahead and somewhere for each query; null for plain causal attention.</param>
-    /// <param name="scale">What the product of query and key is multiplied by.</param>
-    /// <param name="cap">The limit c of c tanh(score / c), or null.</param>
-    /// <param name="window">How many keys a query may look back at, itself included; null for all.</param>
+    /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>
+    /// <param name="key">Keys, [batch, key/value heads, keys, head_dim]; the last query is at the position of the last key.</param>
+    /// <param name="value">Values, of the same shape as the keys.</param>
+    /// <param name="mask">Attention mask, [batch or 1, 1, queries, keys]: true where a query may attend to a key; never a later key, and at
+    /// least one key per query. Null for plain causal attention.</param>
+    /// <param name="scale">Scaling factor of the scores.</param>
+    /// <param name="cap">Soft cap c in c tanh(score / c), or null.</param>
+    /// <param name="window">Sliding window: number of keys that a query attends to, including its own position; null for all.</param>
     internal AttentionProblem(Tensor query, Tensor key, Tensor value, Tensor? mask, double scale, double? cap, int? window)
     {
         (Query, Key, Value, _mask, _window, Scale, Cap) = (query, key, value, mask, window, (float)scale, (float?)cap);
@@ -32,7 +33,7 @@ internal sealed unsafe class AttentionProblem
 
     internal float Scale { get; }
 
-    /// <summary>What scores are kept within; null for no limit.</summary>
+    /// <summary>Soft cap of the scores; null for none.</summary>
     internal float? Cap { get; }
 
     internal long Batch { get; }
@@ -41,33 +42,33 @@ internal sealed unsafe class AttentionProblem
 
     internal long KeyValueHeads { get; }
 
-    /// <summary>How many query heads look at each key/value head.</summary>
+    /// <summary>Number of query heads per key/value head.</summary>
     internal long Group => Heads / KeyValueHeads;
 
     internal nint Queries { get; }
 
     internal nint Keys { get; }
 
-    /// <summary>head_dim.</summary>
+    /// <summary>Head dimension.</summary>
     internal nint Width { get; }
 
-    /// <summary>Whether attention can be computed so: float32 or bfloat16 on the CPU, the numbers of a head side by side.</summary>
+    /// <summary>Whether the kernel supports the tensors: float32 or bfloat16 on the CPU, with contiguous heads.</summary>
     internal static bool Serves(Tensor query, Tensor key, Tensor value, Tensor? mask) =>
         HeadStates.Serves(query) && HeadStates.Serves(key) && HeadStates.Serves(value) && query.dtype == key.dtype && query.dtype == value.dtype
         && (mask is null || (mask.is_contiguous() && mask.dtype == ScalarType.Bool));
 
-    /// <summary>Whether each of the keys may be looked at by a query of a row of the batch; null where all that it can see may.</summary>
+    /// <summary>The mask of one query, a byte per key (1 where it may attend); null if there is no mask.</summary>
     internal byte* Shown(long batch, nint query) =>
         _shown == 0 ? null : (byte*)_shown + (((_mask!.size(0) == 1 ? 0 : batch * Queries) + query) * Keys);
 
-    /// <summary>The keys from the first to before the last that a query can see.</summary>
+    /// <summary>The range of keys that a query can attend to, end exclusive.</summary>
     internal (nint First, nint End) Seen(long batch, nint query)
     {
         var end = Keys - Queries + query + 1;
         var first = _window is { } window ? Math.Max(0, end - window) : 0;
         if (_shown != 0)
         {
-            // Earlier documents of a packed row are not even scored.
+            // Earlier documents of a packed row are skipped entirely.
             first += Math.Max(0, new ReadOnlySpan<byte>(Shown(batch, query) + first, (int)(end - first)).IndexOf((byte)1));
         }
 
@@ -75,9 +76,9 @@ internal sealed unsafe class AttentionProblem
     }
 }
 
-/// <summary>Where attention's results go: mixed values, or in backward gradients.</summary>
-/// <param name="Queries">The mixed values, or the gradient of the queries.</param>
-/// <param name="Keys">The gradient of the keys; of parts of the queries one behind the other along the batch.</param>
-/// <param name="Values">The gradient of the values, like that of the keys.</param>
-/// <param name="Given">The gradient of the mixed values.</param>
+/// <summary>Outputs of attention, or gradients in backward.</summary>
+/// <param name="Queries">The attention output, or the gradient of the queries.</param>
+/// <param name="Keys">Gradient of the keys; parts of the queries are stacked along the batch.</param>
+/// <param name="Values">Gradient of the values, laid out as that of the keys.</param>
+/// <param name="Given">Gradient of the attention output.</param>
 internal readonly record struct AttentionResults(HeadStates Queries, HeadStates Keys, HeadStates Values, HeadStates Given);

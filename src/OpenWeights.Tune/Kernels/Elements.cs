@@ -37,25 +37,25 @@ internal readonly unsafe struct Float32Elements : IElements
     }
 }
 
-/// <summary>How numbers lie in memory; they are computed with in float32.</summary>
+/// <summary>A storage format of numbers, which are computed in float32.</summary>
 internal unsafe interface IElements
 {
-    /// <summary>Bytes of a number.</summary>
+    /// <summary>Bytes per number.</summary>
     static abstract int Size { get; }
 
-    /// <summary>Eight numbers from an index on.</summary>
+    /// <summary>Loads eight numbers at an index.</summary>
     static abstract Vector256<float> Load(void* start, nint index);
 
-    /// <summary>Rounds and writes eight numbers from an index on.</summary>
+    /// <summary>Rounds and stores eight numbers at an index.</summary>
     static abstract void Store(void* start, nint index, Vector256<float> values);
 
-    /// <summary>What a number becomes when it is written and read again.</summary>
+    /// <summary>Rounds a number to the format.</summary>
     static abstract Vector256<float> Round(Vector256<float> values);
 
-    /// <summary>Fewer than eight numbers from an index on, and zeros.</summary>
+    /// <summary>Loads fewer than eight numbers at an index, followed by zeros.</summary>
     static abstract Vector256<float> LoadSome(void* start, nint index, int count);
 
-    /// <summary>Rounds and writes fewer than eight numbers.</summary>
+    /// <summary>Rounds and stores fewer than eight numbers.</summary>
     static abstract void StoreSome(void* start, nint index, Vector256<float> values, int count);
 }
 

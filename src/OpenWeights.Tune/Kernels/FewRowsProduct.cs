@@ -3,22 +3,22 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// A linear layer's output for the few tokens that are read at once while a text is generated: the weight is read once from memory, where
-/// BLAS packs it first. float32 or bfloat16, summed in float32.
+/// Output of a linear layer for the few tokens processed at once during generation: the weight is read once from memory, whereas BLAS
+/// packs it first. float32 or bfloat16, accumulated in float32.
 /// </summary>
 internal static class FewRowsProduct
 {
-    /// <summary>From more rows on BLAS makes up for its packing.</summary>
+    /// <summary>From this number of rows BLAS is faster despite packing.</summary>
     internal const long MaxRows = 4;
 
-    /// <summary>Whether a product is computed here: few rows on the CPU, of the weight's dtype.</summary>
+    /// <summary>Whether a product is supported: few rows on the CPU, in the weight's dtype.</summary>
     internal static bool Serves(Tensor input, Tensor weight) =>
         input.numel() > 0 && input.numel() <= MaxRows * input.size(-1) && CpuKernel.Serves(input, weight) && BitConverter.IsLittleEndian;
 
-    /// <summary>x Wᵀ + b without a graph, [..., out], of the input's dtype.</summary>
-    /// <param name="input">[..., in].</param>
-    /// <param name="weight">[out, in], of the input's dtype.</param>
-    /// <param name="bias">[out], or null.</param>
+    /// <summary>x Wᵀ + b without autograd, [..., out], in the input's dtype.</summary>
+    /// <param name="input">The input, [..., in].</param>
+    /// <param name="weight">The weight, [out, in], in the input's dtype.</param>
+    /// <param name="bias">The bias, [out], or null.</param>
     internal static Tensor Linear(Tensor input, Tensor weight, Tensor? bias)
     {
         if (!Serves(input, weight))

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Where the rows of [batch, heads, tokens, head_dim] lie, a view or not.</summary>
+/// <summary>Memory layout of the rows of a tensor [batch, heads, tokens, head_dim], possibly a view.</summary>
 internal readonly unsafe struct HeadStates
 {
     private readonly nint _start;
@@ -23,15 +23,15 @@ internal readonly unsafe struct HeadStates
     /// <summary>A matrix as the rows of one head.</summary>
     internal static HeadStates OfRows(Tensor matrix) => new(matrix, matrix.stride(0));
 
-    /// <summary>Whether states can be read and written so.</summary>
+    /// <summary>Whether a tensor's layout is supported.</summary>
     internal static bool Serves(Tensor states) => CpuKernel.ServesRows(states) && states.ndim == 4 && states.stride(3) == 1;
 
-    /// <summary>Reads rows of a head, each times a factor.</summary>
-    /// <param name="head">The row of the batch, and the head.</param>
-    /// <param name="rows">The first token, and how many.</param>
-    /// <param name="width">head_dim.</param>
-    /// <param name="to">[rows, stride], of which what lies behind head_dim becomes zero.</param>
-    /// <param name="stride">A multiple of <see cref="Lanes.Width"/>, head_dim or more.</param>
+    /// <summary>Loads rows of a head, multiplied by a factor.</summary>
+    /// <param name="head">The batch row and the head.</param>
+    /// <param name="rows">First token and number of tokens.</param>
+    /// <param name="width">Head dimension.</param>
+    /// <param name="to">Destination, [rows, stride]; elements past head_dim are set to zero.</param>
+    /// <param name="stride">Row stride, a multiple of <see cref="Lanes.Width"/> of at least head_dim.</param>
     /// <param name="factor">The factor.</param>
     internal void Read((long Batch, long Head) head, (long First, nint Count) rows, nint width, float* to, nint stride, float factor = 1)
     {
@@ -49,7 +49,7 @@ internal readonly unsafe struct HeadStates
         }
     }
 
-    /// <summary>Writes a row of a head, times a factor.</summary>
+    /// <summary>Stores a row of a head, multiplied by a factor.</summary>
     internal void Write((long Batch, long Head) head, long token, float* from, nint width, float factor)
     {
         var offset = Offset(head, token);

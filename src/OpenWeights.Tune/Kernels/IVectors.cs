@@ -1,26 +1,26 @@
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>The float32 numbers that a processor works on at once; kernels are written once for every width.</summary>
-/// <typeparam name="TVector">The numbers of one vector.</typeparam>
+/// <summary>Vector operations of one width; kernels are written once for all widths.</summary>
+/// <typeparam name="TVector">The vector type.</typeparam>
 internal unsafe interface IVectors<TVector>
     where TVector : struct
 {
-    /// <summary>Numbers of a vector.</summary>
+    /// <summary>Number of elements of a vector.</summary>
     static abstract int Width { get; }
 
-    /// <summary>How many vectors wide a tile of six rows may be for its sums to stay in registers.</summary>
+    /// <summary>Width in vectors of a tile of six rows whose sums fit into registers.</summary>
     static abstract int TileVectors { get; }
 
     static abstract TVector Zero { get; }
 
     static abstract TVector Load(float* start);
 
-    /// <summary>bfloat16 numbers, as float32.</summary>
+    /// <summary>Loads bfloat16 numbers as float32.</summary>
     static abstract TVector LoadHalves(ushort* start);
 
     static abstract void Store(float* start, TVector values);
 
-    /// <summary>A number in every place.</summary>
+    /// <summary>Broadcasts a number.</summary>
     static abstract TVector Create(float value);
 
     static abstract TVector Add(TVector left, TVector right);
@@ -31,25 +31,25 @@ internal unsafe interface IVectors<TVector>
 
     static abstract TVector Divide(TVector left, TVector right);
 
-    /// <summary>left · right + sum, rounded once where a processor can.</summary>
+    /// <summary>left · right + sum, with a single rounding if the processor supports it.</summary>
     static abstract TVector MultiplyAdd(TVector left, TVector right, TVector sum);
 
-    /// <summary>The larger of each two; the right one where either is not a number.</summary>
+    /// <summary>Elementwise maximum; the right element if either is NaN.</summary>
     static abstract TVector Larger(TVector left, TVector right);
 
-    /// <summary>The smaller of each two; the right one where either is not a number.</summary>
+    /// <summary>Elementwise minimum; the right element if either is NaN.</summary>
     static abstract TVector Smaller(TVector left, TVector right);
 
-    /// <summary>Those of one where left is less than right, and those of another elsewhere.</summary>
+    /// <summary>Selects elements of one vector where left is less than right, otherwise of another.</summary>
     static abstract TVector WhereLess(TVector left, TVector right, TVector less, TVector other);
 
-    /// <summary>The nearest whole numbers.</summary>
+    /// <summary>Rounds to the nearest integers.</summary>
     static abstract TVector Round(TVector values);
 
     /// <summary>values · 2^powers, for whole powers from -252 to 254.</summary>
     static abstract TVector Scale(TVector values, TVector powers);
 
-    /// <summary>The values where bytes are not zero, and minus infinity elsewhere.</summary>
+    /// <summary>Keeps values whose byte is not zero; the others become minus infinity.</summary>
     static abstract TVector Where(byte* shown, TVector values);
 
     static abstract float Sum(TVector values);

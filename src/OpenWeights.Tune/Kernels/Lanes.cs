@@ -3,10 +3,10 @@ using System.Runtime.Intrinsics;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Eight numbers of a row at a time, the last of which may be fewer.</summary>
+/// <summary>Splits a row into groups of eight numbers; the last may be shorter.</summary>
 internal static unsafe class Lanes
 {
-    /// <summary>How many numbers are worked on at once.</summary>
+    /// <summary>Number of elements per group.</summary>
     internal const int Width = 8;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -28,7 +28,7 @@ internal static unsafe class Lanes
         }
     }
 
-    /// <summary>Where a row begins.</summary>
+    /// <summary>Start of a row.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void* Row<T>(nint start, long offset)
         where T : struct, IElements => (byte*)start + (offset * T.Size);

@@ -5,30 +5,30 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Products with as few columns as an adapter's rank, in float32: BLAS packs its factors for large products and spends most of its time on
+/// Products with as few columns as an adapter's rank, in float32. BLAS packs its factors for large products and spends most of its time on
 /// that here.
 /// </summary>
 internal static unsafe class NarrowProduct
 {
     private const int MaxColumns = 64;
 
-    // Rows of a product that are added to their sum at once.
+    // Rows of a product that are accumulated at once.
     private const int BlockRows = 256;
 
-    /// <summary>Whether a product can be computed here: matrices of float32 on the CPU, with few columns and a long sum.</summary>
+    /// <summary>Whether a product is supported: float32 matrices on the CPU, with few columns and a long inner dimension.</summary>
     internal static bool Serves(Tensor sum, Tensor left, Tensor right) =>
         ServesMatrix(sum) && ServesMatrix(left) && ServesMatrix(right) && sum.stride(1) == 1 && right.stride(1) == 1
         && sum.size(1) <= MaxColumns && left.size(1) >= 2 * sum.size(1) && sum.numel() > 0
         && (left.stride(1) == 1 || left.stride(0) == 1);
 
     /// <summary>sum += scale x left x right.</summary>
-    /// <param name="sum">[rows, columns], columns side by side.</param>
-    /// <param name="left">[rows, depth], either side by side.</param>
-    /// <param name="right">[depth, columns], columns side by side.</param>
-    /// <param name="scale">The scale.</param>
+    /// <param name="sum">The sum, [rows, columns], row-major.</param>
+    /// <param name="left">Left factor, [rows, depth], row- or column-major.</param>
+    /// <param name="right">Right factor, [depth, columns], row-major.</param>
+    /// <param name="scale">Scaling factor.</param>
     internal static void Add(Tensor sum, Tensor left, Tensor right, float scale)
     {
-        // Rows that lie side by side are read a whole vector at a time; those that fill none are laid out the other way.
+        // Contiguous rows are read in whole vectors; rows shorter than a vector are transposed.
         var rest = left.stride(1) == 1 ? 0 : left.size(0) % Vector512<float>.Count;
         if (rest > 0)
         {
@@ -79,7 +79,7 @@ internal static unsafe class NarrowProduct
                 var count = Math.Min(BlockRows, end - row);
                 if (across)
                 {
-                    // The other way round: the columns of the right factor by those of the left.
+                    // Transposed: the columns of the right factor times those of the left.
                     var target = new TileProduct.Target(part, BlockRows, adds: false);
                     TileProduct.Run<TVectors, TVector>(new TileProduct.Factor((float*)b, 1, whole), (float*)a + row, leftStride, target, whole, count, depth);
                     Add((float*)c + (row * sumStride), sumStride, part, (1, BlockRows), (count, columns));
@@ -95,7 +95,7 @@ internal static unsafe class NarrowProduct
         GC.KeepAlive((sum, left, factor));
     }
 
-    // The right factor times the scale, with columns of zeros behind it.
+    // The right factor, scaled and padded with zero columns.
     private static Tensor Packed(Tensor right, long columns, float scale)
     {
         if (scale == 1 && columns == right.size(1))

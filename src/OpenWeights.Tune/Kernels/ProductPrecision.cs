@@ -3,18 +3,18 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>What dtype matrices are multiplied in.</summary>
+/// <summary>Selects the dtype of matrix products.</summary>
 internal static class ProductPrecision
 {
-    // Without instructions for it a CPU makes bfloat16 products several times slower than those of the same numbers in float32.
+    // Without instructions for it, bfloat16 products are several times slower on a CPU than float32 products.
     private static readonly bool s_multipliesBFloat16 = !X86Base.IsSupported || HasBFloat16Instructions();
 
-    // Fewer rows do not pay for turning the other factor into float32.
+    // With fewer rows, converting the other factor to float32 is not worthwhile.
     internal const long MinRows = 32;
 
-    /// <summary>The dtype for products with some states: their own, or float32, of which theirs is a part, where that is faster.</summary>
+    /// <summary>The dtype for products with some states: their own, or float32 if that is faster.</summary>
     /// <param name="states">The states, of any shape.</param>
-    /// <param name="rows">The rows of a product.</param>
+    /// <param name="rows">Number of rows of a product.</param>
     internal static ScalarType Of(Tensor states, long rows) =>
         states.dtype == ScalarType.BFloat16 && !s_multipliesBFloat16 && rows >= MinRows && states.device.type == TorchSharp.DeviceType.CPU ? float32 : states.dtype;
 

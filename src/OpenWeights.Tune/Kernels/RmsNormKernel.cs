@@ -3,15 +3,15 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Root mean square normalisation in one pass over its rows, and its gradients from the input and each row's factor.</summary>
+/// <summary>RMS normalization in one pass over the rows, and its gradients from the input and each row's factor.</summary>
 internal static unsafe class RmsNormKernel
 {
-    /// <summary>Normalises rows.</summary>
-    /// <param name="input">[..., features], in one piece.</param>
-    /// <param name="scale">What features are multiplied by, [features], float32.</param>
-    /// <param name="epsilon">What is added to the mean square.</param>
-    /// <param name="rounds">Whether the normalised row is rounded to its dtype before it is scaled.</param>
-    /// <returns>The output, of the input's shape, and each row's factor, [rows], float32.</returns>
+    /// <summary>Normalizes rows.</summary>
+    /// <param name="input">The input, [..., features], contiguous.</param>
+    /// <param name="scale">Scale of the features, [features], float32.</param>
+    /// <param name="epsilon">Added to the mean square.</param>
+    /// <param name="rounds">Whether the normalized row is rounded to its dtype before it is scaled.</param>
+    /// <returns>The output, of the input's shape, and each row's normalization factor, [rows], float32.</returns>
     internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor scale, float epsilon, bool rounds)
     {
         var factors = empty([input.numel() / input.size(-1)], float32, input.device);
@@ -33,7 +33,7 @@ internal static unsafe class RmsNormKernel
         return (Again(input, scale, factors, rounds), factors);
     }
 
-    /// <summary>Makes the output from each row's factor.</summary>
+    /// <summary>Recomputes the output from each row's factor.</summary>
     internal static Tensor Again(Tensor input, Tensor scale, Tensor factors, bool rounds)
     {
         var output = empty(input.shape, input.dtype, input.device);
@@ -58,13 +58,13 @@ internal static unsafe class RmsNormKernel
         return output;
     }
 
-    /// <summary>The gradients: f (s g - x f² mean(s g x)) for the input, the sum over rows of g x f for the scale.</summary>
-    /// <param name="input">As in forward.</param>
-    /// <param name="scale">As in forward.</param>
-    /// <param name="factors">From forward.</param>
-    /// <param name="gradient">The output's gradient, of the input's shape and dtype, in one piece.</param>
-    /// <param name="wantsScale">Whether the scale's gradient is wanted.</param>
-    /// <returns>The input's gradient, and the scale's, [features], float32.</returns>
+    /// <summary>Gradients: f (s g - x f² mean(s g x)) for the input, the sum over rows of g x f for the scale.</summary>
+    /// <param name="input">The input of forward.</param>
+    /// <param name="scale">The scale of forward.</param>
+    /// <param name="factors">The factors returned by forward.</param>
+    /// <param name="gradient">Gradient of the output, of the input's shape and dtype, contiguous.</param>
+    /// <param name="wantsScale">Whether the gradient of the scale is needed.</param>
+    /// <returns>Gradient of the input, and of the scale, [features], float32.</returns>
     internal static (Tensor Input, Tensor? Scale) Backward(Tensor input, Tensor scale, Tensor factors, Tensor gradient, bool wantsScale)
     {
         var (rows, features) = (factors.numel(), (nint)input.size(-1));

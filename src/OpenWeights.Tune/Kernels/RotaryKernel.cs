@@ -2,19 +2,20 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Turns heads by their positions in one pass, whatever way they lie.</summary>
+/// <summary>Applies rotary embeddings in one pass, for any memory layout of the heads.</summary>
 internal static unsafe class RotaryKernel
 {
-    /// <summary>Whether some heads and their tables can be worked on as they lie.</summary>
+    /// <summary>Whether the heads and tables are supported.</summary>
     internal static bool Serves(Tensor states, Tensor cos, Tensor sin) =>
         CpuKernel.ServesRows(states) && states.stride(-1) == 1 && states.dtype == cos.dtype && CpuKernel.Serves(cos, sin);
 
-    /// <summary>Turns heads, forward or back.</summary>
-    /// <param name="states">[batch, heads, tokens, head_dim], a view or not.</param>
-    /// <param name="cos">[batch or 1, 1, tokens, rotated dimensions / 2].</param>
-    /// <param name="sin">Of the shape of the cosines.</param>
-    /// <param name="back">Whether to turn back, as gradients are.</param>
-    /// <param name="byToken">Whether a token's heads lie next to each other in what is given, which has the shape of the states anyway.</param>
+    /// <summary>Rotates heads, forward or in reverse.</summary>
+    /// <param name="states">Queries or keys, [batch, heads, tokens, head_dim], possibly a view.</param>
+    /// <param name="cos">Cosines, [batch or 1, 1, tokens, rotated dimensions / 2].</param>
+    /// <param name="sin">Sines, of the same shape.</param>
+    /// <param name="back">Whether to rotate in reverse, as for gradients.</param>
+    /// <param name="byToken">Whether the result is stored token by token, with a token's heads adjacent; its shape is that of the states in
+    /// either case.</param>
     internal static Tensor Turn(Tensor states, Tensor cos, Tensor sin, bool back, bool byToken)
     {
         var (batch, heads, tokens, width) = (states.size(0), states.size(1), states.size(2), (nint)states.size(3));
@@ -59,7 +60,7 @@ internal static unsafe class RotaryKernel
             var (first, second) = (Lanes.Read<T>(x, i, half), Lanes.Read<T>(right, i, half));
             s = back ? -s : s;
 
-            // Each product is rounded, as single operators round it.
+            // Each product is rounded, as by separate operators.
             Lanes.Write<T>(y, i, half, T.Round(first * c) - T.Round(second * s));
             Lanes.Write<T>(rightOut, i, half, T.Round(second * c) + T.Round(first * s));
         }

@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// The rows of a matrix, each times the same few rows: what reading one token at a time comes down to. The matrix is read once from
-/// beginning to end. Sums are float32.
+/// Products of all rows of a matrix with the same few vectors, as needed when decoding token by token. The matrix is read once,
+/// sequentially. Sums are float32.
 /// </summary>
 internal static unsafe class RowProduct
 {
@@ -15,12 +15,12 @@ internal static unsafe class RowProduct
     private const nint CacheLine = 64;
     private const nint LookAhead = 4096;
 
-    /// <summary>output[i, row] = states[i] · matrix[row], for every i and the matrix's rows from a first to before a last.</summary>
+    /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
-    /// <param name="first">Its first row.</param>
-    /// <param name="last">The row behind the last.</param>
-    /// <param name="states">The few rows.</param>
-    /// <param name="output">The results, of which the matrix's first row's are the first.</param>
+    /// <param name="first">First row.</param>
+    /// <param name="last">End row, exclusive.</param>
+    /// <param name="states">The vectors.</param>
+    /// <param name="output">The results; those of the first row come first.</param>
     internal static void Run(RowMatrix matrix, nint first, nint last, in FloatRows states, in FloatRows output)
     {
         if (CpuKernel.IsWide)
@@ -33,10 +33,10 @@ internal static unsafe class RowProduct
         }
     }
 
-    /// <summary>output = the sum over a matrix's rows of weights[row] · matrix[row].</summary>
+    /// <summary>output = sum over rows of weights[row] · matrix[row].</summary>
     /// <param name="matrix">The matrix.</param>
-    /// <param name="count">How many of its rows.</param>
-    /// <param name="weights">A number for each row.</param>
+    /// <param name="count">Number of rows.</param>
+    /// <param name="weights">A weight per row.</param>
     /// <param name="output">The sum.</param>
     internal static void WeightedSum(RowMatrix matrix, nint count, float* weights, float* output)
     {
@@ -90,7 +90,7 @@ internal static unsafe class RowProduct
         }
     }
 
-    // Each has four sums under way, since one alone would wait for itself.
+    // Four independent sums per vector, to hide the latency of additions.
     private static float One<TVectors, TVector, TElements>(void* row, nint depth, float* x)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -165,7 +165,7 @@ internal static unsafe class RowProduct
         *output[3] = TVectors.Sum(s3) + Rest<TElements>(row, i, depth, x3);
     }
 
-    // Asks for the memory that is read a little later: processors look ahead within a page at most.
+    // Prefetches memory; processors prefetch at most within a page.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Ahead<TElements>(void* row, nint index, nint count)
         where TElements : struct, IElements
@@ -251,7 +251,7 @@ internal static unsafe class RowProduct
         }
     }
 
-    // What no longer fills a vector.
+    // Elements that do not fill a vector.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Rest<TElements>(void* row, nint done, nint depth, float* x)
         where TElements : struct, IElements
@@ -278,37 +278,37 @@ internal static unsafe class RowProduct
         TElements.Size == sizeof(ushort) ? BitConverter.UInt32BitsToSingle((uint)((ushort*)rows)[index] << 16) : ((float*)rows)[index];
 }
 
-/// <summary>Where the rows of a matrix lie, their numbers side by side.</summary>
-/// <param name="Start">The first number.</param>
-/// <param name="Depth">The numbers of a row, after which the next one begins.</param>
-/// <param name="IsHalf">Whether they are bfloat16, and not float32.</param>
+/// <summary>Memory layout of a matrix with contiguous rows.</summary>
+/// <param name="Start">Address of the first element.</param>
+/// <param name="Depth">Number of elements per row.</param>
+/// <param name="IsHalf">Whether elements are bfloat16 instead of float32.</param>
 internal readonly record struct RowMatrix(nint Start, nint Depth, bool IsHalf)
 {
-    /// <summary>The bytes of a row.</summary>
+    /// <summary>Bytes per row.</summary>
     internal nint RowBytes => Depth * (IsHalf ? sizeof(ushort) : sizeof(float));
 
-    /// <summary>A matrix that <see cref="CpuKernel.Serves(Tensor)"/>. It must stay referenced while it is worked on.</summary>
+    /// <summary>A matrix that <see cref="CpuKernel.Serves(Tensor)"/>. It must stay referenced while it is used.</summary>
     internal static unsafe RowMatrix Of(Tensor matrix) => new((nint)CpuKernel.Pointer(matrix), (nint)matrix.size(1), matrix.dtype == ScalarType.BFloat16);
 
-    /// <summary>The matrix from a row on.</summary>
+    /// <summary>The matrix from a given row.</summary>
     internal RowMatrix From(nint row) => this with { Start = Start + (row * RowBytes) };
 }
 
-/// <summary>A few rows of float32 numbers, evenly apart.</summary>
-/// <param name="Start">The first number.</param>
-/// <param name="Stride">From a row to the next.</param>
-/// <param name="Count">How many rows.</param>
+/// <summary>A few evenly spaced rows of float32 numbers.</summary>
+/// <param name="Start">Address of the first element.</param>
+/// <param name="Stride">Row stride.</param>
+/// <param name="Count">Number of rows.</param>
 internal readonly unsafe record struct FloatRows(nint Start, nint Stride, nint Count)
 {
     /// <summary>A row.</summary>
     internal float* this[nint row] => (float*)Start + (row * Stride);
 
-    /// <summary>The rows of a float32 tensor in one piece, [..., features]. It must stay referenced while they are worked on.</summary>
+    /// <summary>The rows of a contiguous float32 tensor, [..., features]. It must stay referenced while they are used.</summary>
     internal static FloatRows Of(Tensor states) => new((nint)CpuKernel.Pointer(states), (nint)states.size(-1), (nint)(states.numel() / states.size(-1)));
 
-    /// <summary>The rows from a column on.</summary>
+    /// <summary>The rows from a given column.</summary>
     internal FloatRows From(nint column) => this with { Start = Start + (column * sizeof(float)) };
 
-    /// <summary>The rows from one on.</summary>
+    /// <summary>The rows from a given row.</summary>
     internal FloatRows Down(nint row) => this with { Start = Start + (row * Stride * sizeof(float)), Count = Count - row };
 }

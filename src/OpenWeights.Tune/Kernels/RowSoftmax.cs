@@ -2,15 +2,15 @@ using System.Runtime.Intrinsics;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>What makes weights of one row of scores, in vectors of the width that kernels use.</summary>
+/// <summary>Steps of the softmax of one row, in vectors of the kernels' width.</summary>
 internal static unsafe class RowSoftmax
 {
-    /// <summary>exp(x - the largest) in place, and the sum.</summary>
+    /// <summary>exp(x - maximum) in place, and the sum.</summary>
     internal static float Exponentials(float* row, nint count) => CpuKernel.IsWide
         ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, Largest(row, count))
         : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, Largest(row, count));
 
-    /// <summary>The largest of some numbers.</summary>
+    /// <summary>The maximum of some numbers.</summary>
     internal static float Largest(float* row, nint count) =>
         CpuKernel.IsWide ? VectorFunctions.Largest<Vectors512, Vector512<float>>(row, count) : VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count);
 
@@ -27,7 +27,7 @@ internal static unsafe class RowSoftmax
         }
     }
 
-    /// <summary>Multiplies numbers where they lie.</summary>
+    /// <summary>Multiplies numbers in place.</summary>
     internal static void Scale(float* row, nint count, float factor)
     {
         if (CpuKernel.IsWide)

@@ -4,9 +4,9 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Numbers for tensor arithmetic that live as long as the program. TorchSharp makes a native scalar of every number that meets a tensor
-/// (and of the 1 behind every plain addition), which only the finalizer owns: a collection at the wrong moment frees it during the call.
-/// So no number is handed over in passing here: it is one of these, a field, or a local with `using`.
+/// Scalars for tensor arithmetic that live as long as the program. TorchSharp creates a native scalar for every number used with a tensor
+/// (and for the implicit 1 of every plain addition), owned only by a finalizer: a collection at the wrong moment frees it during the call.
+/// Therefore numbers are never passed directly: they are one of these, a field, or a local with `using`.
 /// </summary>
 internal static class Scalars
 {
@@ -14,11 +14,9 @@ internal static class Scalars
 
     internal static readonly Scalar One = 1.0;
 
-    internal static readonly Scalar MinusOne = -1.0;
-
     /// <summary>a + b.</summary>
     internal static Tensor Plus(this Tensor left, Tensor right) => left.add(right, One);
 
-    /// <summary>a += b, and gives a.</summary>
+    /// <summary>a += b; returns a.</summary>
     internal static Tensor PlusInPlace(this Tensor left, Tensor right) => left.add_(right, One);
 }

@@ -3,13 +3,14 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Softmax of rows where they lie, and what is made of it, in float32.</summary>
+/// <summary>Row-wise softmax in place, and operations built on it, in float32.</summary>
 internal static unsafe class SoftmaxKernel
 {
-    /// <summary>Softmax of attention scores in place; keys behind what a query may see get zeros.</summary>
-    /// <param name="scores">[rows, queries of a block x ..., keys], float32, in one piece; the last dimension but one repeats the block's queries.</param>
-    /// <param name="queries">The number of queries of the block.</param>
-    /// <param name="ahead">How many of the keys the first query of the block may not see since they come after it; each next one sees one more.</param>
+    /// <summary>Softmax of attention scores in place; the weights of keys after the query's position become zero.</summary>
+    /// <param name="scores">Scores, [rows, queries of a block x ..., keys], float32, contiguous; the second-to-last dimension repeats the
+    /// block's queries.</param>
+    /// <param name="queries">Number of queries of the block.</param>
+    /// <param name="ahead">Number of keys after the position of the block's first query; each further query has one less.</param>
     internal static void Causal(Tensor scores, long queries, long ahead)
     {
         var keys = (nint)scores.size(-1);
@@ -27,9 +28,9 @@ internal static unsafe class SoftmaxKernel
         GC.KeepAlive(scores);
     }
 
-    /// <summary>The scores' gradient in place of the weights' gradient: p (dp - sum of p dp).</summary>
-    /// <param name="weights">p, [..., keys], float32, in one piece.</param>
-    /// <param name="gradient">dp, of their shape; becomes the gradient of the scores.</param>
+    /// <summary>Replaces the gradient of the weights by that of the scores: p (dp - sum of p dp).</summary>
+    /// <param name="weights">Weights p, [..., keys], float32, contiguous.</param>
+    /// <param name="gradient">Gradient dp, of the same shape; becomes the gradient of the scores.</param>
     internal static void Backward(Tensor weights, Tensor gradient)
     {
         var keys = (nint)weights.size(-1);
@@ -51,10 +52,10 @@ internal static unsafe class SoftmaxKernel
         GC.KeepAlive((weights, gradient));
     }
 
-    /// <summary>Cross entropy of rows, whose scores become its gradient where they lie: softmax - onehot.</summary>
-    /// <param name="scores">[rows, vocabulary], float32, in one piece.</param>
-    /// <param name="targets">[rows], int64, on the CPU and in one piece.</param>
-    /// <param name="wantsGradient">Whether scores become the gradient; else they are left undefined.</param>
+    /// <summary>Cross entropy of rows; the scores are replaced by their gradient, softmax - onehot.</summary>
+    /// <param name="scores">Scores, [rows, vocabulary], float32, contiguous.</param>
+    /// <param name="targets">Target ids, [rows], int64, on the CPU and contiguous.</param>
+    /// <param name="wantsGradient">Whether the scores become the gradient; otherwise they are left undefined.</param>
     /// <returns>The summed loss.</returns>
     internal static double CrossEntropy(Tensor scores, Tensor targets, bool wantsGradient)
     {
@@ -89,7 +90,7 @@ internal static unsafe class SoftmaxKernel
         ? VectorFunctions.Largest<Vectors512, Vector512<float>>(row, count)
         : VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count);
 
-    // exp(x - largest) in place, and their sum.
+    // exp(x - maximum) in place, and the sum.
     private static float Exponentials(float* row, nint count, float largest) => CpuKernel.IsWide
         ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, largest)
         : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, largest);

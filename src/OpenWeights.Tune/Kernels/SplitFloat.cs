@@ -5,14 +5,14 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// float32 numbers in two parts of 16 bits: the bfloat16 next to a number, ties away from zero, and what its bits are apart from that
-/// one's, which then just fits. Together they are the number bit for bit, in as much memory.
+/// Splits float32 numbers into two parts of 16 bits: the nearest bfloat16, ties away from zero, and the difference of the bit patterns,
+/// which then fits into 16 bits. Together they restore the number exactly, in the same amount of memory.
 /// </summary>
 internal static unsafe class SplitFloat
 {
-    /// <summary>The numbers, float32, in the caller's dispose scope.</summary>
-    /// <param name="upper">bfloat16, in one piece on the CPU.</param>
-    /// <param name="lower">int16, of its shape.</param>
+    /// <summary>The float32 numbers, in the caller's dispose scope.</summary>
+    /// <param name="upper">Upper parts, bfloat16, contiguous on the CPU.</param>
+    /// <param name="lower">Lower parts, int16, of the same shape.</param>
     internal static Tensor Merge(Tensor upper, Tensor lower)
     {
         var merged = empty(upper.shape, float32);
@@ -29,9 +29,9 @@ internal static unsafe class SplitFloat
     }
 
     /// <summary>Splits numbers.</summary>
-    /// <param name="numbers">float32, in one piece on the CPU.</param>
-    /// <param name="upper">Where the bfloat16 go.</param>
-    /// <param name="lower">Where the int16 go.</param>
+    /// <param name="numbers">The float32 numbers, contiguous on the CPU.</param>
+    /// <param name="upper">Destination of the upper parts.</param>
+    /// <param name="lower">Destination of the lower parts.</param>
     internal static void Split(Tensor numbers, Tensor upper, Tensor lower)
     {
         var (from, to, rest) = ((nint)CpuKernel.Pointer(numbers), (nint)CpuKernel.Pointer(upper), (nint)CpuKernel.Pointer(lower));
@@ -45,7 +45,7 @@ internal static unsafe class SplitFloat
         GC.KeepAlive((numbers, upper, lower));
     }
 
-    /// <summary>Up to eight numbers from an index on, of as many as there are.</summary>
+    /// <summary>Loads up to eight numbers at an index, limited by the total number.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector256<float> Read(void* upper, void* lower, nint index, nint count)
     {
@@ -63,7 +63,7 @@ internal static unsafe class SplitFloat
         return Merged(high, low);
     }
 
-    /// <summary>Writes up to eight numbers from an index on, of as many as there are.</summary>
+    /// <summary>Stores up to eight numbers at an index, limited by the total number.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Write(void* upper, void* lower, nint index, nint count, Vector256<float> values)
     {

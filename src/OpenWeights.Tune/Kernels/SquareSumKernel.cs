@@ -3,10 +3,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>The sum of the squares of all elements of tensors, in float64 and in one pass, the same for any number of threads.</summary>
+/// <summary>Sum of squares of all elements of tensors, in float64 and one pass, the same for any number of threads.</summary>
 internal static unsafe class SquareSumKernel
 {
-    /// <summary>The sum over float32 or bfloat16 tensors that <see cref="CpuKernel"/> serves.</summary>
+    /// <summary>The sum over float32 or bfloat16 tensors that <see cref="CpuKernel"/> supports.</summary>
     internal static double Of(IReadOnlyList<Tensor> tensors)
     {
         var arrays = tensors.Select(static t => (Start: (nint)CpuKernel.Pointer(t), IsSmall: t.dtype == bfloat16)).ToArray();

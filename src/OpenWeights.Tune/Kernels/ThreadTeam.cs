@@ -4,18 +4,18 @@ using System.Runtime.ExceptionServices;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Threads that do many short stages of work together, where handing each stage to a pool of threads would take longer than the stage. Each
-/// thread takes the next part that nobody has taken, so one that is late, or has no processor of its own, holds nobody up. Between two works
-/// they watch for the next for a moment, and then sleep.
+/// Threads for work in many short stages, for which dispatching each stage to a thread pool would take longer than the stage. Each
+/// thread takes the next unassigned part, so that a delayed thread, or one without a processor of its own, does not block the others.
+/// Between two jobs the threads spin for a moment, then sleep.
 /// </summary>
 internal sealed class ThreadTeam
 {
-    // How long a thread looks for work without pause, and how long it goes on looking, giving way to others, before it sleeps.
+    // How long a thread spins while waiting for work, and how long it then waits yielding to others before it sleeps.
     private static readonly long s_closely = Stopwatch.Frequency / 50_000;
     private static readonly long s_loosely = Stopwatch.Frequency / 5_000;
 
-    // The stage that is open, counted over all works; its number of parts; and the next part. One number, so that a part is of the stage
-    // that it was taken from.
+    // The current stage, counted over all jobs; its number of parts; and the next part. They are packed into one number, so that a part is
+    // taken together with its stage.
     private const int StageShift = 32;
     private const int PartBits = 16;
     private const ulong PartMask = (1 << PartBits) - 1;
@@ -32,12 +32,12 @@ internal sealed class ThreadTeam
     private uint _first;
     private volatile Exception? _failure;
 
-    /// <summary>The program's team.</summary>
+    /// <summary>The process-wide team.</summary>
     internal static ThreadTeam Shared { get; } = new();
 
-    /// <summary>Does some work, on the calling thread and others; on the calling thread alone where the others are at work for someone else.</summary>
-    /// <param name="work">The work.</param>
-    /// <param name="threads">How many threads work on it at most.</param>
+    /// <summary>Runs a job on the calling thread and others; only on the calling thread if the others are busy with another job.</summary>
+    /// <param name="work">The job.</param>
+    /// <param name="threads">Maximum number of threads.</param>
     internal void Run(IStagedWork work, int threads)
     {
         if (threads <= 1 || !_leading.TryEnter())
@@ -109,7 +109,7 @@ internal sealed class ThreadTeam
                 continue;
             }
 
-            // A stage soon follows on another; a work on another perhaps.
+            // Stages follow each other soon; another job may not.
             while (mine && !Changes(Stage(ticket), s_loosely) && _works)
             {
             }
@@ -121,7 +121,7 @@ internal sealed class ThreadTeam
         }
     }
 
-    // Does a part of the stage that is open; false where all are taken.
+    // Runs a part of the current stage; false if all parts are taken.
     private bool TakePart(ulong ticket)
     {
         if (Next(ticket) >= Parts(ticket))
@@ -145,7 +145,7 @@ internal sealed class ThreadTeam
         return true;
     }
 
-    // Does a part. A failure ends the work, and is thrown where the work was asked for.
+    // Runs a part. A failure ends the job and is rethrown by the caller's Run.
     private void Attempt(IStagedWork work, int stage, int part)
     {
         if (_failure is not null)
@@ -163,7 +163,7 @@ internal sealed class ThreadTeam
         }
     }
 
-    // Opens the first stage after one that is done (-1 for the first of all) in which there is something to do, or the end.
+    // Starts the first nonempty stage after a given one (-1 before the first), or ends the job.
     private void Open(IStagedWork work, int done)
     {
         var (next, parts) = (work.Stages, 0);
@@ -189,7 +189,7 @@ internal sealed class ThreadTeam
         _ = Interlocked.Exchange(ref _ticket, ((ulong)(_first + (uint)next) << StageShift) | ((ulong)parts << PartBits));
     }
 
-    // Waits until another stage is open; false where none was for some ticks.
+    // Waits for the next stage; false if none started within some ticks.
     private bool Changes(uint stage, long ticks)
     {
         var start = Stopwatch.GetTimestamp();
@@ -228,7 +228,7 @@ internal sealed class ThreadTeam
         }
     }
 
-    // Whoever falls asleep counts first and then looks at the ticket once more, so either sees the other.
+    // A thread that falls asleep first increments the counter and then checks the ticket again, so that one side always sees the other.
     private void Wake()
     {
         if (Volatile.Read(ref _sleepers) > 0)
@@ -247,22 +247,24 @@ internal sealed class ThreadTeam
     private static ulong Next(ulong ticket) => ticket & PartMask;
 }
 
-/// <summary>Work of several stages, each of which needs all that the one before it gave. A <see cref="ThreadTeam"/> does it.</summary>
+/// <summary>
+/// A job of several stages, each of which needs all results of the previous one. It is run by a <see cref="ThreadTeam"/>.
+/// </summary>
 internal interface IStagedWork
 {
-    /// <summary>The number of stages.</summary>
+    /// <summary>Number of stages.</summary>
     int Stages { get; }
 
-    /// <summary>Into how many parts a stage is cut, fewer than 2^15; 0 for a stage that there is nothing to do in.</summary>
+    /// <summary>Number of parts of a stage, below 2^15; 0 for an empty stage.</summary>
     /// <param name="stage">The stage.</param>
     int Parts(int stage);
 
-    /// <summary>Does a part of a stage; threads do parts side by side.</summary>
+    /// <summary>Runs a part of a stage, in parallel with other parts.</summary>
     /// <param name="stage">The stage.</param>
     /// <param name="part">The part.</param>
     void Run(int stage, int part);
 
-    /// <summary>What one thread does when all parts of a stage are done, before the next stage begins.</summary>
+    /// <summary>Runs on one thread after all parts of a stage, before the next stage starts.</summary>
     /// <param name="stage">The stage.</param>
     void Finish(int stage);
 }

@@ -3,32 +3,32 @@ using System.Runtime.CompilerServices;
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
-/// Products of small matrices whose factors lie in the caches, on one thread: tiles of six rows are summed up in registers. BLAS packs its
-/// factors for large products, wakes up its threads, and spends most of its time on that here.
+/// Products of small matrices whose factors are in the caches, on one thread: tiles of six rows are accumulated in registers. BLAS packs
+/// its factors for large products, wakes its threads, and spends most of its time on that here.
 /// </summary>
 internal static unsafe class TileProduct
 {
-    /// <summary>Rows of a tile: work that is cut into multiples of them is done fastest.</summary>
+    /// <summary>Rows of a tile: row counts that are multiples of it are fastest.</summary>
     internal const int TileRows = 6;
 
     private const int TallRows = 8;
 
-    // Numbers of the right factor, of a part of the summed dimension by the columns of a tile, that stay in the first cache: 24 KiB.
+    // Elements of the right factor that stay in the L1 cache, a part of the inner dimension by the columns of a tile: 24 KiB.
     private const int SlabNumbers = 96 * 64;
 
-    /// <summary>Columns of the widest tile; right factors that lie in strips of so many columns are read fastest.</summary>
+    /// <summary>Columns of the widest tile; right factors stored in strips of this many columns are read fastest.</summary>
     internal static int StripColumns<TVectors, TVector>()
         where TVectors : struct, IVectors<TVector>
         where TVector : struct => TVectors.Width * TVectors.TileVectors;
 
     /// <summary>target (+)= left x right.</summary>
-    /// <param name="left">[rows, depth], in any order.</param>
-    /// <param name="right">[depth, columns], columns side by side.</param>
-    /// <param name="stride">How far apart the right factor's rows lie.</param>
-    /// <param name="target">[rows, columns], columns side by side.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="columns">The number of columns, a multiple of a vector's width.</param>
-    /// <param name="depth">The number of products in a sum.</param>
+    /// <param name="left">Left factor, [rows, depth], in any layout.</param>
+    /// <param name="right">Right factor, [depth, columns], row-major.</param>
+    /// <param name="stride">Row stride of the right factor.</param>
+    /// <param name="target">Result, [rows, columns], row-major.</param>
+    /// <param name="rows">Number of rows.</param>
+    /// <param name="columns">Number of columns, a multiple of a vector's width.</param>
+    /// <param name="depth">Length of the inner dimension.</param>
     internal static void Run<TVectors, TVector>(Factor left, float* right, nint stride, Target target, nint rows, nint columns, nint depth)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -80,7 +80,7 @@ internal static unsafe class TileProduct
         }
     }
 
-    // A row that no tile holds; four sums at a time, since one would wait for itself.
+    // A row outside all tiles; four independent sums hide the latency of additions.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Row<TVectors, TVector>(float* left, nint step, float* right, nint stride, in Target target, nint depth)
         where TVectors : struct, IVectors<TVector>
@@ -264,7 +264,7 @@ internal static unsafe class TileProduct
         Put<TVectors, TVector>(c + width, s51, target.Adds);
     }
 
-    // As many rows as a product's latency takes, of one vector each.
+    // As many rows as the latency of a product, of one vector each.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Tall<TVectors, TVector>(in Factor left, float* right, nint stride, in Target target, nint depth)
         where TVectors : struct, IVectors<TVector>
@@ -307,7 +307,7 @@ internal static unsafe class TileProduct
         Put<TVectors, TVector>(c += target.Stride, s7, target.Adds);
     }
 
-    /// <summary>A factor whose elements may lie in any order.</summary>
+    /// <summary>A factor with elements in any layout.</summary>
     internal readonly struct Factor(float* start, nint rowStride, nint columnStride)
     {
         internal float* Start { get; init; } = start;
@@ -317,14 +317,14 @@ internal static unsafe class TileProduct
         internal nint ColumnStride { get; } = columnStride;
     }
 
-    /// <summary>Where a product goes.</summary>
+    /// <summary>The destination of a product.</summary>
     internal readonly struct Target(float* start, nint stride, bool adds)
     {
         internal float* Start { get; init; } = start;
 
         internal nint Stride { get; } = stride;
 
-        /// <summary>Whether the product is added to what is there.</summary>
+        /// <summary>Whether the product is added to the existing values.</summary>
         internal bool Adds { get; init; } = adds;
     }
 }

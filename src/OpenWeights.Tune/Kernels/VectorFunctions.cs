@@ -2,12 +2,12 @@ using System.Runtime.CompilerServices;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Functions of vectors; the standard library's are called for each vector instead of being part of a loop.</summary>
+/// <summary>Functions of vectors. The standard library's versions are called for each vector instead of being inlined into loops.</summary>
 internal static unsafe class VectorFunctions
 {
     /// <summary>
-    /// e^x within an ulp: x = n ln 2 + r, and a polynomial of r (the Cephes library's expf; Moshier, 1989). Infinity above what float32 holds,
-    /// zero below; not a number stays so.
+    /// e^x with an error of at most one ulp: x = n ln 2 + r, and a polynomial of r (expf of the Cephes library; Moshier, 1989). Infinity on
+    /// overflow, zero on underflow; NaN stays NaN.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static TVector Exponential<TVectors, TVector>(TVector x)
@@ -27,7 +27,7 @@ internal static unsafe class VectorFunctions
         return TVectors.Scale(sum, power);
     }
 
-    /// <summary>tanh(x) = 1 - 2 / (e^2x + 1), of which nothing would be left near zero: there its series. Within 2e-7.</summary>
+    /// <summary>tanh(x) = 1 - 2 / (e^2x + 1); near zero, where this cancels, a power series. Error at most 2e-7.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static TVector HyperbolicTangent<TVectors, TVector>(TVector x)
         where TVectors : struct, IVectors<TVector>
@@ -44,10 +44,10 @@ internal static unsafe class VectorFunctions
     }
 
     /// <summary>c tanh(x / c) in place.</summary>
-    /// <param name="row">x.</param>
-    /// <param name="count">How many.</param>
-    /// <param name="cap">c.</param>
-    /// <param name="slopes">Where the derivative, 1 - tanh², is written; null where it is not wanted.</param>
+    /// <param name="row">The values x.</param>
+    /// <param name="count">Number of values.</param>
+    /// <param name="cap">The soft cap c.</param>
+    /// <param name="slopes">Destination of the derivative, 1 - tanh²; null if not needed.</param>
     internal static void Limit<TVectors, TVector>(float* row, nint count, float cap, float* slopes = null)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -74,7 +74,7 @@ internal static unsafe class VectorFunctions
         }
     }
 
-    /// <summary>Multiplies numbers where they lie, each by another.</summary>
+    /// <summary>Multiplies numbers in place, elementwise.</summary>
     internal static void Multiply<TVectors, TVector>(float* row, float* factors, nint count)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -91,7 +91,7 @@ internal static unsafe class VectorFunctions
         }
     }
 
-    /// <summary>The largest of some numbers.</summary>
+    /// <summary>The maximum of some numbers.</summary>
     internal static float Largest<TVectors, TVector>(float* row, nint count)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -116,7 +116,7 @@ internal static unsafe class VectorFunctions
         return largest;
     }
 
-    /// <summary>exp(x - largest) in place, and the sum.</summary>
+    /// <summary>exp(x - maximum) in place, and the sum.</summary>
     internal static float Exponentials<TVectors, TVector>(float* row, nint count, float largest)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -144,7 +144,7 @@ internal static unsafe class VectorFunctions
         return sum;
     }
 
-    /// <summary>Multiplies numbers where they lie.</summary>
+    /// <summary>Multiplies numbers in place by a factor.</summary>
     internal static void Scale<TVectors, TVector>(float* row, nint count, float factor)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -161,10 +161,10 @@ internal static unsafe class VectorFunctions
         }
     }
 
-    /// <summary>The gradient of a softmax's scores in place of its weights' gradient: p (dp - sum of p dp).</summary>
-    /// <param name="weights">p.</param>
-    /// <param name="gradient">dp.</param>
-    /// <param name="count">How many.</param>
+    /// <summary>Replaces the gradient of softmax weights by that of the scores: p (dp - sum of p dp).</summary>
+    /// <param name="weights">The weights p.</param>
+    /// <param name="gradient">The gradient dp.</param>
+    /// <param name="count">Number of values.</param>
     internal static void SoftmaxGradient<TVectors, TVector>(float* weights, float* gradient, nint count)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct

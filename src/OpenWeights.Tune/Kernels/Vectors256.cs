@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Eight numbers; made of fewer where a processor has less.</summary>
+/// <summary>Vectors of eight floats, emulated with smaller ones if the processor has no wider.</summary>
 internal readonly unsafe struct Vectors256 : IVectors<Vector256<float>>
 {
     public static int Width => 8;
@@ -55,7 +55,7 @@ internal readonly unsafe struct Vectors256 : IVectors<Vector256<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Scale(Vector256<float> values, Vector256<float> powers)
     {
-        // Two factors: one alone could be larger or smaller than a float32.
+        // Two factors, because a single one could exceed the range of float32.
         var power = Vector256.ConvertToInt32Native(powers);
         var half = power >> 1;
         return values * ((half + Vector256.Create(127)) << 23).AsSingle() * ((power - half + Vector256.Create(127)) << 23).AsSingle();

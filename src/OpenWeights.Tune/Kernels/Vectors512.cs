@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Sixteen numbers: processors with AVX-512.</summary>
+/// <summary>Vectors of sixteen floats, for processors with AVX-512.</summary>
 internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
 {
     public static int Width => 16;
@@ -55,7 +55,7 @@ internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Scale(Vector512<float> values, Vector512<float> powers)
     {
-        // Two factors: one alone could be larger or smaller than a float32.
+        // Two factors, because a single one could exceed the range of float32.
         var power = Vector512.ConvertToInt32Native(powers);
         var half = power >> 1;
         return values * ((half + Vector512.Create(127)) << 23).AsSingle() * ((power - half + Vector512.Create(127)) << 23).AsSingle();

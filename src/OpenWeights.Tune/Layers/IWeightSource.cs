@@ -3,38 +3,38 @@ using TorchSharp.Modules;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>Where the decoder's weights come from when it is built: a checkpoint, random numbers, or a list that only counts them.</summary>
+/// <summary>Source of a decoder's weights: a checkpoint, random initialization, or a list that only counts them.</summary>
 public interface IWeightSource
 {
     /// <summary>
-    /// The weight of a name, in its final place: not in any dispose scope, not yet trained (requires_grad is off).
+    /// A weight by name, on its final device, in no dispose scope, with requires_grad off.
     /// </summary>
-    /// <param name="name">The checkpoint's name, such as model.layers.0.mlp.up_proj.weight.</param>
-    /// <param name="initial">What the weight starts as where there is no checkpoint.</param>
-    /// <param name="shape">The wanted sizes.</param>
+    /// <param name="name">Name in the checkpoint, such as model.layers.0.mlp.up_proj.weight.</param>
+    /// <param name="initial">Initialization if there is no checkpoint.</param>
+    /// <param name="shape">Expected shape.</param>
     Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape);
 
-    /// <summary>The weight of a linear layer in quantised form, where the source quantises this one; else null, and <see cref="Take"/> gives it.</summary>
-    /// <param name="name">The checkpoint's name, such as model.layers.0.mlp.up_proj.weight.</param>
-    /// <param name="output">The output's width.</param>
-    /// <param name="input">The input's width.</param>
+    /// <summary>A quantized linear weight, if the source quantizes this one; otherwise null, and <see cref="Take"/> provides it.</summary>
+    /// <param name="name">Name in the checkpoint, such as model.layers.0.mlp.up_proj.weight.</param>
+    /// <param name="output">Number of output features.</param>
+    /// <param name="input">Number of input features.</param>
     QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input) => null;
 }
 
-/// <summary>What a weight starts as in a model trained from scratch.</summary>
+/// <summary>Initialization of a weight in a model trained from scratch.</summary>
 public enum InitialWeight
 {
-    /// <summary>Normal with the config's initializer_range.</summary>
+    /// <summary>Normal distribution with the config's initializer_range.</summary>
     Normal,
 
-    /// <summary>Ones: the scale of a norm.</summary>
+    /// <summary>Ones, for the weight of a norm.</summary>
     Ones,
 
-    /// <summary>Zeros: a bias.</summary>
+    /// <summary>Zeros, for a bias.</summary>
     Zeros,
 }
 
-/// <summary>A size of a weight and the setting of config.json that it comes from.</summary>
-/// <param name="Setting">The setting's name, or a product of settings, for messages.</param>
+/// <summary>A dimension of a weight, and the setting of config.json that determines it.</summary>
+/// <param name="Setting">Name of the setting, or a product of settings, for messages.</param>
 /// <param name="Size">The size.</param>
 public readonly record struct Dimension(string Setting, long Size);

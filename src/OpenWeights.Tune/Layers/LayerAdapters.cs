@@ -3,23 +3,23 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>What changes the output of a linear layer whose own weight stays as it is.</summary>
+/// <summary>An adapter that changes the output of a linear layer without changing its weight.</summary>
 public interface ILinearAdapter
 {
-    /// <summary>The layer's output with the adapter's part.</summary>
+    /// <summary>Adds the adapter's part to the layer's output.</summary>
     /// <param name="layer">The layer.</param>
     /// <param name="input">The layer's input, [..., in].</param>
     /// <param name="output">The layer's own output, [..., out].</param>
     Tensor Apply(LinearLayer layer, Tensor input, Tensor output);
 
-    /// <summary>The update where a low-rank update is all that the adapter does now; null where it does more.</summary>
+    /// <summary>The low-rank update, if the adapter currently computes only that; otherwise null.</summary>
     internal LowRankUpdate? PlainUpdate => null;
 }
 
-/// <summary>What changes the output of a token embedding whose own weight stays as it is.</summary>
+/// <summary>An adapter that changes the output of a token embedding without changing its weight.</summary>
 public interface IEmbeddingAdapter
 {
-    /// <summary>The embedding's output with the adapter's part.</summary>
+    /// <summary>Adds the adapter's part to the embedding's output.</summary>
     /// <param name="layer">The embedding.</param>
     /// <param name="ids">Token ids, [tokens], int64.</param>
     /// <param name="output">The embedding's own output, [tokens, hidden].</param>

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>y = x Wᵀ + b, and what an adapter makes of it. W may be held quantised.</summary>
+/// <summary>A linear layer y = x Wᵀ + b with an optional adapter. W may be quantized.</summary>
 public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
 {
     [ComponentName(Name = "weight")]
@@ -19,15 +19,15 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     private readonly WeightSlot _weightSlot;
     private readonly WeightSlot? _biasSlot;
 
-    /// <summary>A layer around weights that are already there.</summary>
-    /// <param name="weight">[out, in].</param>
-    /// <param name="bias">[out], or null.</param>
+    /// <summary>Creates a layer from existing weights.</summary>
+    /// <param name="weight">Weight, [out, in].</param>
+    /// <param name="bias">Bias, [out], or null.</param>
     public LinearLayer(Parameter weight, Parameter? bias)
         : this(weight, null, bias, weight?.size(0) ?? 0, weight?.size(-1) ?? 0) => ArgumentNullException.ThrowIfNull(weight);
 
-    /// <summary>A layer whose weight is held quantised; it becomes the layer's to dispose.</summary>
-    /// <param name="weight">[out, in].</param>
-    /// <param name="bias">[out], or null.</param>
+    /// <summary>Creates a layer with a quantized weight, which it owns.</summary>
+    /// <param name="weight">Weight, [out, in].</param>
+    /// <param name="bias">Bias, [out], or null.</param>
     public LinearLayer(QuantizedWeight weight, Parameter? bias)
         : this(null, weight, bias, weight?.OutFeatures ?? 0, weight?.InFeatures ?? 0) => ArgumentNullException.ThrowIfNull(weight);
 
@@ -44,33 +44,33 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         RegisterComponents();
     }
 
-    /// <summary>Width of the output.</summary>
+    /// <summary>Number of output features.</summary>
     public long OutFeatures { get; }
 
-    /// <summary>Width of the input.</summary>
+    /// <summary>Number of input features.</summary>
     public long InFeatures { get; }
 
-    /// <summary>The weight that is computed with, [out, in].</summary>
-    /// <exception cref="InvalidOperationException">The weight is held quantised; <see cref="DenseRows"/> gives its values.</exception>
-    public Parameter Weight => _weightSlot.Current ?? throw new InvalidOperationException("the layer's weight is held quantised");
+    /// <summary>The weight in use, [out, in].</summary>
+    /// <exception cref="InvalidOperationException">The weight is quantized; use <see cref="DenseRows"/> for its values.</exception>
+    public Parameter Weight => _weightSlot.Current ?? throw new InvalidOperationException("the layer's weight is quantized; use DenseRows for its values");
 
-    /// <summary>The weight where it is held quantised, else null.</summary>
+    /// <summary>The quantized weight; null if the weight is not quantized.</summary>
     public QuantizedWeight? Quantized { get; }
 
-    /// <summary>The bias that is computed with, [out], or null.</summary>
+    /// <summary>The bias in use, [out], or null.</summary>
     public Parameter? Bias => _biasSlot?.Current;
 
     /// <inheritdoc/>
     public IReadOnlyList<WeightSlot> Slots => _biasSlot is null ? [_weightSlot] : [_weightSlot, _biasSlot];
 
-    /// <summary>What changes the layer's output; null where nothing does.</summary>
+    /// <summary>The adapter on the layer; null for none.</summary>
     public ILinearAdapter? Adapter { get; set; }
 
-    /// <summary>Takes a layer's weight and, where it has one, bias from a source.</summary>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The layer's name, without .weight.</param>
-    /// <param name="output">The output's width.</param>
-    /// <param name="input">The input's width.</param>
+    /// <summary>Creates a layer with the weights of a source.</summary>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Name of the layer, without .weight.</param>
+    /// <param name="output">Number of output features.</param>
+    /// <param name="input">Number of input features.</param>
     /// <param name="hasBias">Whether there is a bias.</param>
     public static LinearLayer Take(IWeightSource weights, string name, Dimension output, Dimension input, bool hasBias)
     {
@@ -80,9 +80,9 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         return new LinearLayer(weight, quantized, hasBias ? weights.Take($"{name}.bias", InitialWeight.Zeros, output) : null, output.Size, input.Size);
     }
 
-    /// <summary>What several layers make of the same states, each [..., out], in the caller's dispose scope.</summary>
-    /// <param name="states">[..., in].</param>
-    /// <param name="norm">What normalises the states first, or null.</param>
+    /// <summary>Applies several layers to the same states; each result is [..., out], in the caller's dispose scope.</summary>
+    /// <param name="states">The states, [..., in].</param>
+    /// <param name="norm">A norm applied to the states first, or null.</param>
     /// <param name="layers">The layers.</param>
     internal static List<Tensor> Outputs(Tensor states, Norm? norm, params LinearLayer[] layers)
     {
@@ -113,8 +113,8 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     }
 
     /// <summary>The output without an adapter.</summary>
-    /// <param name="input">[..., in].</param>
-    /// <param name="bias">What is added, [out], or null.</param>
+    /// <param name="input">The input, [..., in].</param>
+    /// <param name="bias">The bias to add, [out], or null.</param>
     internal Tensor Plain(Tensor input, Tensor? bias)
     {
         if (_weightSlot.Current is { } weight)
@@ -127,9 +127,9 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         return (bias is null ? product : product.Plus(bias)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Rows of the weight that is computed with, [count, in], as float32 numbers of their own or a view.</summary>
-    /// <param name="start">The first row.</param>
-    /// <param name="count">The number of rows.</param>
+    /// <summary>Rows of the weight in use, [count, in], in float32, as a copy or a view.</summary>
+    /// <param name="start">First row.</param>
+    /// <param name="count">Number of rows.</param>
     public Tensor DenseRows(long start, long count)
     {
         using var scope = NewDisposeScope();

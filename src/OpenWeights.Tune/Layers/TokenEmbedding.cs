@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>Token ids to vectors. Its weight is one parameter, so a tied output head is the same tensor.</summary>
+/// <summary>Token embedding. Its weight is one parameter, so that a tied output head shares the tensor.</summary>
 public sealed class TokenEmbedding : nn.Module<Tensor, Tensor>, IWeighted
 {
     [ComponentName(Name = "weight")]
@@ -12,8 +12,8 @@ public sealed class TokenEmbedding : nn.Module<Tensor, Tensor>, IWeighted
 
     private readonly WeightSlot _slot;
 
-    /// <summary>An embedding around its weight.</summary>
-    /// <param name="weight">[vocabulary, hidden].</param>
+    /// <summary>Creates an embedding from its weight.</summary>
+    /// <param name="weight">Weight, [vocabulary, hidden].</param>
     public TokenEmbedding(Parameter weight)
         : base(nameof(TokenEmbedding))
     {
@@ -28,10 +28,10 @@ public sealed class TokenEmbedding : nn.Module<Tensor, Tensor>, IWeighted
     /// <inheritdoc/>
     public IReadOnlyList<WeightSlot> Slots => [_slot];
 
-    /// <summary>What changes the embedding's output; null where nothing does.</summary>
+    /// <summary>The adapter on the embedding; null for none.</summary>
     public IEmbeddingAdapter? Adapter { get; set; }
 
-    /// <summary>[batch, tokens] int64 to [batch, tokens, hidden].</summary>
+    /// <summary>Embeds tokens: [batch, tokens] int64 to [batch, tokens, hidden].</summary>
     public override Tensor forward(Tensor input)
     {
         ArgumentNullException.ThrowIfNull(input);

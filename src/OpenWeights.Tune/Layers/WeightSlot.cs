@@ -2,34 +2,34 @@ using TorchSharp.Modules;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>A weight of a module, and what an adapter may put in its place. The module's own weight never changes by it.</summary>
+/// <summary>A weight of a module, which an adapter may replace. The module's own weight is never changed.</summary>
 public sealed class WeightSlot
 {
-    /// <summary>A slot of a module.</summary>
+    /// <summary>Creates a slot of a module.</summary>
     /// <param name="name">weight or bias.</param>
-    /// <param name="own">The module's own weight; null where it is held quantised.</param>
+    /// <param name="own">The module's own weight; null if it is quantized.</param>
     internal WeightSlot(string name, Parameter? own)
     {
         Name = name;
         Own = own;
     }
 
-    /// <summary>The weight's name within the module: weight or bias.</summary>
+    /// <summary>Name of the weight within the module: weight or bias.</summary>
     public string Name { get; }
 
-    /// <summary>The module's own weight; null where it is held quantised.</summary>
+    /// <summary>The module's own weight; null if it is quantized.</summary>
     public Parameter? Own { get; }
 
-    /// <summary>What is computed with instead; null for the module's own.</summary>
+    /// <summary>The replacement; null to use the module's own weight.</summary>
     public Parameter? Replacement { get; set; }
 
-    /// <summary>What is computed with; null where that is the quantised weight.</summary>
+    /// <summary>The weight in use; null if the quantized weight is in use.</summary>
     public Parameter? Current => Replacement ?? Own;
 }
 
-/// <summary>A module with weights of its own, each of which an adapter may put another in place of.</summary>
+/// <summary>A module with weights that adapters may replace.</summary>
 public interface IWeighted
 {
-    /// <summary>The weights, in the order of the module's names.</summary>
+    /// <summary>The weights, in order of the module's names.</summary>
     IReadOnlyList<WeightSlot> Slots { get; }
 }

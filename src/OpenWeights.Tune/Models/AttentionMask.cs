@@ -3,19 +3,19 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>Who may look at whom, made once for a batch and shared by all heads and by all layers that look equally far.</summary>
+/// <summary>Attention masks, created once per batch and shared by all heads and by all layers with the same window.</summary>
 internal static class AttentionMask
 {
-    // Elements between two rows of a bias are a multiple of this; otherwise torch copies it for each layer.
+    // Row strides of a bias are a multiple of this; otherwise torch copies it for each layer.
     private const long BiasAlignment = 16;
 
     /// <summary>
-    /// True where a query may look at a key: not at a later token, not at another document, not at padding, not at one that lies a whole
-    /// window or more back. Null where plain causal attention (or, for a single token after a cache, all keys) is meant.
+    /// The attention mask: true where a query may attend to a key. Later tokens, other documents, padding, and keys outside the sliding
+    /// window are masked. Null for plain causal attention (or, for a single token after a cache, attention to all keys).
     /// </summary>
     /// <param name="input">The batch.</param>
-    /// <param name="window">How many tokens a token may look back at, itself included; null for all.</param>
-    /// <returns>[batch or 1, 1, queries, keys], bool, or null. The keys are those of <see cref="FirstKey"/> on.</returns>
+    /// <param name="window">Sliding window: number of tokens that a token attends to, including itself; null for all.</param>
+    /// <returns>The mask, [batch or 1, 1, queries, keys], bool, or null. Its first key is <see cref="FirstKey"/>.</returns>
     internal static Tensor? For(ModelInput input, int? window)
     {
         var queries = input.InputIds.size(1);
@@ -32,16 +32,16 @@ internal static class AttentionMask
         var keys = input.Documents.narrow(1, first, past + queries - first);
         var same = own.unsqueeze(2).eq(keys.unsqueeze(1)).unsqueeze(1);
 
-        // A row of padding would look at nothing, and its softmax would be 0/0: padding looks at padding, and nobody else does.
+        // A padding row that attends to nothing would have a softmax of 0/0: padding attends to padding, and nothing else does.
         return same.logical_and(Band(queries, past, first, window, keys.device)).MoveToOuterDisposeScope();
     }
 
     /// <summary>
-    /// A mask as the fused kernels of GPUs take it: 0 where a query may look, -inf elsewhere. They turn a bool mask into this at each call
-    /// and keep it for their backward, so it is made once for all layers, in rows that begin where those kernels want them to.
+    /// A mask for the fused kernels of GPUs: 0 where a query may attend, -inf elsewhere. The kernels would convert a bool mask at each call
+    /// and store the result for backward, so it is converted once for all layers, with the row alignment that the kernels require.
     /// </summary>
-    /// <param name="mask">[batch or 1, 1, queries, keys], bool.</param>
-    /// <param name="dtype">The queries' dtype.</param>
+    /// <param name="mask">The mask, [batch or 1, 1, queries, keys], bool.</param>
+    /// <param name="dtype">Data type of the queries.</param>
     internal static Tensor ToBias(Tensor mask, ScalarType dtype)
     {
         using var scope = NewDisposeScope();
@@ -51,10 +51,10 @@ internal static class AttentionMask
         return wide.narrow(3, 0, keys).masked_fill_(mask.logical_not(), nowhere).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The first key that a batch's first token can see, and so the first that the cache still holds.</summary>
+    /// <summary>The first key that a batch's first token attends to, which is the first that the cache still holds.</summary>
     internal static int FirstKey(ModelInput input, int? window) => Math.Max(0, (input.Cache?.Length ?? 0) - (window ?? int.MaxValue) + 1);
 
-    // Keys up to the query itself, and not a whole window back.
+    // Causal, and within the window.
     private static Tensor Band(long queries, int past, int first, int? window, Device device)
     {
         using var scope = NewDisposeScope();

@@ -5,21 +5,21 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>A decoder with its output head. Parameter names are the checkpoint's.</summary>
+/// <summary>A decoder with its output head. Parameters have the names of the checkpoint.</summary>
 public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 {
     [ComponentName(Name = "model")]
     private readonly DecoderStack _stack;
 
-    // The tied head is the embedding's parameter and has no name of its own, so it is held outside the registered fields.
+    // A tied head is the embedding's parameter without a name of its own, so it is not held in a registered field.
     private readonly LinearLayer[] _tiedHead = [];
 
     [ComponentName(Name = "lm_head")]
     private readonly LinearLayer? _head;
 
-    /// <summary>The model that a config asks for.</summary>
-    /// <param name="config">The decoder's settings.</param>
-    /// <param name="weights">Where weights come from.</param>
+    /// <summary>Creates the model described by a config.</summary>
+    /// <param name="config">Config of the decoder.</param>
+    /// <param name="weights">Source of the weights.</param>
     public CausalLanguageModel(DecoderConfig config, IWeightSource weights)
         : base(nameof(CausalLanguageModel))
     {
@@ -40,47 +40,49 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         LinearLayers = [.. named_modules().Where(static m => m.module is LinearLayer).Select(static m => (m.name, (LinearLayer)m.module))];
     }
 
-    /// <summary>The decoder's settings.</summary>
+    /// <summary>Config of the decoder.</summary>
     public DecoderConfig Config { get; }
 
-    /// <summary>The folder that the weights were read from; null where they come from elsewhere.</summary>
+    /// <summary>The folder the weights were loaded from; null for another source.</summary>
     internal string? SourceFolder { get; init; }
 
-    /// <summary>Whether the weights have shapes and no values.</summary>
+    /// <summary>Whether the weights have shapes but no values (meta weights).</summary>
     internal bool IsMeta { get; init; }
 
-    /// <summary>The output head; where it is tied, a layer around the embedding's parameter.</summary>
+    /// <summary>The output head; if tied, a layer around the embedding's parameter.</summary>
     public LinearLayer Head => _head ?? _tiedHead[0];
 
-    /// <summary>The layers below the head.</summary>
+    /// <summary>The decoder without the head.</summary>
     public DecoderStack Stack => _stack;
 
-    /// <summary>Every linear layer by its name, such as model.layers.0.self_attn.q_proj; lm_head is among them where it is not tied.</summary>
+    /// <summary>All linear layers by name, such as model.layers.0.self_attn.q_proj, including lm_head unless it is tied.</summary>
     public IReadOnlyList<(string Name, LinearLayer Layer)> LinearLayers { get; }
 
     /// <summary>
-    /// The modules that an adapter may name, by the names that the reference gives them: as <see cref="LinearLayers"/>, the token embedding,
-    /// the norms, and lm_head also where it is tied.
+    /// Modules that an adapter can target, by the names of the reference implementation: <see cref="LinearLayers"/>, the token embedding,
+    /// the norms, and lm_head even if it is tied.
     /// </summary>
     public IReadOnlyList<(string Name, nn.Module Module)> AdaptableModules =>
         [.. named_modules().Where(static m => m.module is IWeighted), .. _tiedHead.Select(static h => ("lm_head", (nn.Module)h))];
 
-    /// <summary>The number of parameters, those in quantised form included.</summary>
+    /// <summary>Number of parameters, including quantized ones.</summary>
     public long ParameterCount => parameters().Sum(static p => p.numel()) + LinearLayers.Sum(static l => l.Layer.Quantized?.Count ?? 0);
 
-    /// <summary>The bytes of all parameters as they are held.</summary>
+    /// <summary>Size of all parameters in memory, in bytes.</summary>
     public long ParameterBytes => parameters().Sum(static p => p.numel() * p.element_size()) + LinearLayers.Sum(static l => l.Layer.Quantized?.ByteLength ?? 0);
 
-    /// <summary>The device of the weights.</summary>
+    /// <summary>Device of the weights.</summary>
     public Device Device => _stack.Embedding.Weight.device;
 
-    /// <summary>The dtype of the weights.</summary>
+    /// <summary>Data type of the weights.</summary>
     public ScalarType DType => _stack.Embedding.Weight.dtype;
 
-    /// <summary>Token ids to hidden states after the last norm, [batch, tokens, hidden]; <see cref="Logits"/> makes scores of them.</summary>
+    /// <summary>
+    /// Computes hidden states after the final norm, [batch, tokens, hidden]; <see cref="Logits"/> computes logits from them.
+    /// </summary>
     public override Tensor forward(ModelInput input) => _stack.call(input);
 
-    /// <summary>Scores of the next token, [..., vocabulary], in float32.</summary>
+    /// <summary>Logits of the next token, [..., vocabulary], in float32.</summary>
     /// <param name="hidden">Hidden states, [..., hidden].</param>
     public Tensor Logits(Tensor hidden)
     {

@@ -7,13 +7,13 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>
-/// A layer whose inner activations are not kept: backward runs it again from its input, with the random state that forward had
-/// (activation checkpointing; Chen et al., 2016).
+/// A layer with activation checkpointing (Chen et al., 2016): its inner activations are not stored, and backward runs it again from its
+/// input, with the random state of forward.
 /// </summary>
 internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
 {
-    /// <summary>The layer's output; what the layers share is saved with the graph, since it must outlive the forward pass.</summary>
-    /// <param name="states">The layer's input.</param>
+    /// <summary>Runs the layer. Shared tensors are saved with the graph, because they must outlive the forward pass.</summary>
+    /// <param name="states">Input of the layer.</param>
     /// <param name="layer">The layer.</param>
     /// <param name="context">What the forward pass tells it.</param>
     /// <param name="keepsAttention">Whether what its attention gives is kept too.</param>
@@ -73,7 +73,7 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         return states.grad!.MoveToOuterDisposeScope();
     }
 
-    // A GPU copies there and back in its own time: what it does comes in the order in which it is asked.
+    // A GPU copies asynchronously: operations are executed in the order in which they are queued.
     private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.to(CPU, non_blocking: true) : states;
 
     private sealed record Settings(DecoderLayer Layer, LayerContext Context, bool KeepsAttention, bool Offloads)

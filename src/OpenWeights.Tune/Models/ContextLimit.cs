@@ -2,22 +2,22 @@ using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>How long a text a model may be given.</summary>
-/// <param name="Tokens">The longest text, in tokens.</param>
-/// <param name="Reason">What says so, for messages.</param>
+/// <summary>Context length of a model.</summary>
+/// <param name="Tokens">Maximum length of a text, in tokens.</param>
+/// <param name="Reason">The setting that limits it, for messages.</param>
 public sealed record ContextLimit(int Tokens, string Reason)
 {
-    /// <summary>The room of a model.</summary>
-    /// <param name="config">The model's config.</param>
-    /// <param name="wanted">What is said instead, as model.max_positions; null for nothing.</param>
+    /// <summary>The context length of a model.</summary>
+    /// <param name="config">Config of the model.</param>
+    /// <param name="wanted">A length that overrides it, such as model.max_positions; null for none.</param>
     public static ContextLimit Of(DecoderConfig config, int? wanted = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         return wanted is { } said ? new ContextLimit(said, "model.max_positions")
-            : new ContextLimit(config.ContextLength, config.ContextLength == config.MaxPositions ? "max_position_embeddings in its config.json" : "max_position_embeddings in its config.json, stretched by its rope scaling");
+            : new ContextLimit(config.ContextLength, config.ContextLength == config.MaxPositions ? "max_position_embeddings in its config.json" : "max_position_embeddings in its config.json, extended by its RoPE scaling");
     }
 
-    // Linear and dynamic stretching and YaRN multiply the length that the frequencies were made for; the others' config says the whole length.
+    // Linear and dynamic scaling and YaRN multiply the original length; for the others the config gives the extended length.
     internal static int Length(int maxPositions, RopeConfig rope)
     {
         var length = rope.Kind switch

@@ -8,18 +8,18 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>
-/// What the decoder is built from: a family's config.json put into one set of terms. The decoder looks at these alone and never at
-/// the family's name.
+/// Config of a decoder: a family's config.json in common terms. The decoder depends only on these settings, never on
+/// the name of the family.
 /// </summary>
 public sealed record DecoderConfig
 {
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
 
-    /// <summary>Width of the residual stream.</summary>
+    /// <summary>Hidden size: width of the residual stream.</summary>
     public required int HiddenSize { get; init; }
 
-    /// <summary>Width of the feed-forward's inner layer.</summary>
+    /// <summary>Hidden size of the feed-forward blocks.</summary>
     public required int IntermediateSize { get; init; }
 
     /// <summary>Number of decoder layers.</summary>
@@ -31,31 +31,31 @@ public sealed record DecoderConfig
     /// <summary>Number of key/value heads; it divides <see cref="HeadCount"/>.</summary>
     public required int KeyValueHeadCount { get; init; }
 
-    /// <summary>Width of a head.</summary>
+    /// <summary>Head dimension.</summary>
     public required int HeadDimension { get; init; }
 
-    /// <summary>Number of tokens the embedding knows.</summary>
+    /// <summary>Vocabulary size.</summary>
     public required int VocabularySize { get; init; }
 
-    /// <summary>The longest context, in tokens, that the model says it was made for.</summary>
+    /// <summary>Maximum context length according to the config, in tokens.</summary>
     public required int MaxPositions { get; init; }
 
-    /// <summary>Whether <see cref="MaxPositions"/> is what rope scaling has made of it already (Gemma 3).</summary>
+    /// <summary>Whether <see cref="MaxPositions"/> already includes RoPE scaling (Gemma 3).</summary>
     public bool MaxPositionsAreScaled { get; init; }
 
-    /// <summary>The longest text that the model can be given, in tokens: <see cref="MaxPositions"/> after rope scaling.</summary>
+    /// <summary>Context length of the model, in tokens: <see cref="MaxPositions"/> after RoPE scaling.</summary>
     public int ContextLength => MaxPositionsAreScaled ? MaxPositions : ContextLimit.Length(MaxPositions, Rope);
 
-    /// <summary>What keeps the root mean square from being zero.</summary>
+    /// <summary>Epsilon of the norms.</summary>
     public required double NormEpsilon { get; init; }
 
-    /// <summary>Rotary position embedding of the layers that look at the whole context.</summary>
+    /// <summary>Rotary embedding of the layers with full attention.</summary>
     public required RopeConfig Rope { get; init; }
 
-    /// <summary>What may differ from layer to layer, one entry each; empty where all layers are alike.</summary>
+    /// <summary>Settings per layer; empty if all layers are equal.</summary>
     public IReadOnlyList<LayerConfig> Layers { get; init; } = [];
 
-    /// <summary>Where layers normalise.</summary>
+    /// <summary>Where layers have norms.</summary>
     public NormPlacement NormPlacement { get; init; } = NormPlacement.Before;
 
     /// <summary>How norms compute.</summary>
@@ -64,55 +64,55 @@ public sealed record DecoderConfig
     /// <summary>Whether a layer's feed-forward reads what its token mixer reads, and not the residual stream behind it.</summary>
     public bool ParallelParts { get; init; }
 
-    /// <summary>Whether queries and keys are normalised.</summary>
+    /// <summary>Norms of queries and keys.</summary>
     public QueryKeyNorm QueryKeyNorm { get; init; } = QueryKeyNorm.None;
 
-    /// <summary>The activation of feed-forwards.</summary>
+    /// <summary>Activation function of the feed-forward blocks.</summary>
     public Activation Activation { get; init; } = Activation.Silu;
 
-    /// <summary>Whether the output head is the embedding's weight.</summary>
+    /// <summary>Whether the output head is tied to the embedding.</summary>
     public bool TiedEmbeddings { get; init; }
 
-    /// <summary>Whether query, key and value are one projection, qkv_proj, and gate and up are one, gate_up_proj (Phi-3).</summary>
+    /// <summary>Whether query, key and value are one projection (qkv_proj), and gate and up are one (gate_up_proj), as in Phi-3.</summary>
     public bool FusedProjections { get; init; }
 
     /// <summary>Whether query, key and value projections have a bias.</summary>
     public bool QueryKeyValueBias { get; init; }
 
-    /// <summary>Whether attention's output projection has a bias.</summary>
+    /// <summary>Whether the output projection of attention has a bias.</summary>
     public bool AttentionOutputBias { get; init; }
 
-    /// <summary>Whether the feed-forward's projections have a bias.</summary>
+    /// <summary>Whether the feed-forward projections have a bias.</summary>
     public bool FeedForwardBias { get; init; }
 
-    /// <summary>The standard deviation that weights trained from scratch start with.</summary>
+    /// <summary>Standard deviation of the initialization when training from scratch.</summary>
     public double InitializerRange { get; init; } = 0.02;
 
-    /// <summary>What attention scores are multiplied by; null for 1 / sqrt(head_dim).</summary>
+    /// <summary>Scaling factor of attention scores; null for 1 / sqrt(head_dim).</summary>
     public double? ScoreMultiplier { get; init; }
 
-    /// <summary>What attention scores are kept within, by c tanh(x / c); null for no limit.</summary>
+    /// <summary>Soft cap c of attention scores, c tanh(x / c); null for none.</summary>
     public double? ScoreSoftCap { get; init; }
 
-    /// <summary>What embeddings are multiplied by.</summary>
+    /// <summary>Factor of the embeddings.</summary>
     public double EmbeddingMultiplier { get; init; } = 1;
 
-    /// <summary>Whether <see cref="EmbeddingMultiplier"/> is first rounded to the model's dtype (Gemma).</summary>
+    /// <summary>Whether <see cref="EmbeddingMultiplier"/> is rounded to the model's dtype first (Gemma).</summary>
     public bool RoundsEmbeddingMultiplier { get; init; }
 
-    /// <summary>What a block's output is multiplied by before it is added to the residual stream.</summary>
+    /// <summary>Factor of a block's output before it is added to the residual stream.</summary>
     public double ResidualMultiplier { get; init; } = 1;
 
-    /// <summary>What logits are multiplied by.</summary>
+    /// <summary>Factor of the logits.</summary>
     public double LogitMultiplier { get; init; } = 1;
 
-    /// <summary>What logits are kept within, by c tanh(x / c); null for no limit.</summary>
+    /// <summary>Soft cap c of the logits, c tanh(x / c); null for none.</summary>
     public double? LogitSoftCap { get; init; }
 
-    /// <summary>What the routers' balance loss counts in training; 0 where it is off.</summary>
+    /// <summary>Coefficient of the load balancing loss in training; 0 for none.</summary>
     public double RouterLossWeight { get; init; }
 
-    /// <summary>What attention scores are multiplied by.</summary>
+    /// <summary>Scaling factor of attention scores.</summary>
     public double AttentionScale => ScoreMultiplier ?? (1 / Math.Sqrt(HeadDimension));
 
     /// <summary>How attention is made and computes where a layer has no mixer of its own.</summary>

@@ -4,41 +4,41 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>A batch as the decoder reads it. The caller owns its tensors.</summary>
+/// <summary>A batch of the decoder. The caller owns its tensors.</summary>
 public sealed record ModelInput
 {
     /// <summary>Token ids, [batch, tokens], int64.</summary>
     public required Tensor InputIds { get; init; }
 
-    /// <summary>Positions, [batch, tokens], int64; they restart at each packed document and count only real tokens after left padding.</summary>
+    /// <summary>Positions, [batch, tokens], int64; they restart at each packed document and skip left padding.</summary>
     public required Tensor PositionIds { get; init; }
 
     /// <summary>The largest position.</summary>
     public required long LongestPosition { get; init; }
 
     /// <summary>
-    /// The document of each key, [batch, keys], int64, with 0 for padding; null where each row is one document, padded at its end at
-    /// most (then causal attention alone keeps padding out of sight).
+    /// Document of each key, [batch, keys], int64, with 0 for padding; null if each row is one document with at most right
+    /// padding (which causal attention hides).
     /// </summary>
     public Tensor? Documents { get; init; }
 
     /// <summary>
-    /// The length of the document of each token, row by row, where documents are packed: rotary frequencies that depend on the length then
-    /// do so document by document. Null where the longest position holds for the whole batch, as the reference takes it.
+    /// Document length of each token, row by row, for packed documents: rotary frequencies that depend on the length are then
+    /// computed per document. Null if the longest position applies to the whole batch, as in the reference.
     /// </summary>
     public IReadOnlyList<long>? DocumentLengths { get; init; }
 
     /// <summary>What is remembered of earlier tokens, or null.</summary>
     public DecoderCache? Cache { get; init; }
 
-    /// <summary>Where routers note their scores, or null.</summary>
+    /// <summary>Records router logits, or null.</summary>
     public RouterRecord? Routers { get; init; }
 
-    /// <summary>Whether one token is read at the end of a cache in which nothing is padding.</summary>
+    /// <summary>Whether a single token follows a cache without padding.</summary>
     internal bool IsSingleStep => Cache is not null && Documents is null && InputIds.size(1) == 1;
 
-    /// <summary>Rows of one document each, padded at their ends at most.</summary>
-    /// <param name="inputIds">[batch, tokens], int64.</param>
+    /// <summary>Creates an input of rows with one document each and at most right padding.</summary>
+    /// <param name="inputIds">Token ids, [batch, tokens], int64.</param>
     public static ModelInput Rows(Tensor inputIds)
     {
         ArgumentNullException.ThrowIfNull(inputIds);

@@ -7,8 +7,8 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>
-/// Output head and cross entropy in one, a few rows at a time: the scores of a chunk are turned into their gradient where they lie, so
-/// that never more than a chunk of [rows, vocabulary] exists (the idea of Liger Kernel's fused linear cross entropy).
+/// Fused output head and cross entropy, a few rows at a time: the logits of a chunk are replaced by their gradient in place, so
+/// that at most one chunk of [rows, vocabulary] exists (as Liger Kernel's fused linear cross entropy).
 /// </summary>
 internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
 {
@@ -19,26 +19,26 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
     private const long ChunkScoresOfTrainedHead = 3 << 22;
     private const long ChunkScoresOnGpu = 1 << 26;
 
-    // How much of a weight is there in another dtype at once; and of its gradient in BLAS's own memory, which grows with a product's width.
+    // Elements of a weight converted to another dtype at once; and of its gradient in BLAS's buffers, which grow with a product's width.
     private const long PartElements = 1 << 21;
 
-    // Fewer rows would read the head's weight too often for what is computed with it.
+    // With fewer rows the head's weight would be read too often.
     private const long MinRows = 128;
 
-    // Rows that kernels take side by side.
+    // Number of rows that the kernels process together.
     private const long RowsTogether = 16;
 
     /// <summary>The summed cross entropy, a float32 scalar.</summary>
-    /// <param name="hidden">[rows, hidden].</param>
-    /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
-    /// <param name="targets">[rows], int64.</param>
-    /// <param name="multiplier">What logits are multiplied by.</param>
-    /// <param name="softCap">What they are then kept within, by c tanh(x / c); null for no limit.</param>
+    /// <param name="hidden">Hidden states, [rows, hidden].</param>
+    /// <param name="weight">Weight of the head, [vocabulary, hidden].</param>
+    /// <param name="targets">Target ids, [rows], int64.</param>
+    /// <param name="multiplier">Factor of the logits.</param>
+    /// <param name="softCap">Soft cap c in c tanh(x / c), applied after the factor; null for none.</param>
     internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double multiplier = 1, double? softCap = null) =>
         Record(hidden, weight, targets, (multiplier, softCap))[0];
 
-    /// <summary>How many rows of scores are there at once, at most.</summary>
-    /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
+    /// <summary>Maximum number of rows of logits computed at once.</summary>
+    /// <param name="weight">Weight of the head, [vocabulary, hidden].</param>
     internal static long RowsOfChunk(Tensor weight)
     {
         var scores = weight.device.type != DeviceType.CPU ? ChunkScoresOnGpu
@@ -47,7 +47,7 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
         return Math.Max(MinRows, scores / weight.size(0));
     }
 
-    /// <summary>The rows of chunks that are as equal as whole vectors allow, none larger than the most.</summary>
+    /// <summary>Splits rows into chunks as equal as whole vectors allow, of at most the maximum size.</summary>
     internal static long EvenChunk(long rows, long most)
     {
         var chunks = Math.Max(1, (rows + most - 1) / most);
@@ -65,7 +65,7 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
         var loss = zeros([], float32, hidden.device);
         var gradHidden = hidden.requires_grad ? hidden.empty_like() : null;
 
-        // Several chunks add up in float32 whatever the weight's dtype.
+        // Sums over chunks are float32 for every dtype of the weight.
         var gradWeight = weight.requires_grad ? weight.zeros_like(float32) : null;
         var dtype = ProductPrecision.Of(hidden, rows);
         for (long start = 0; start < rows; start += chunk)
@@ -96,14 +96,14 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
         return [loss];
     }
 
-    // The gradients are ready since forward. They are scaled where they lie, so that nothing is held twice: this graph goes backward once.
+    // The gradients were computed in forward. They are scaled in place to avoid copies: this graph can be used for backward only once.
     protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
         using var factor = gradients[0].to(float32);
         return [.. context.get_saved_variables().Select(saved => saved?.mul_(factor)), null, null];
     }
 
-    // hidden x weightᵀ in float32. A weight of another dtype than what is computed in is turned into it a part at a time.
+    // hidden x weightᵀ in float32. A weight in another dtype is converted a part at a time.
     private static Tensor Scores(Tensor states, Tensor weight, ScalarType dtype)
     {
         if (weight.dtype == dtype)
@@ -169,7 +169,8 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
         }
     }
 
-    // The summed loss of some rows of scores, float32, and the scores' gradient where they lie: softmax - onehot. In the caller's dispose scope.
+    // The summed loss of some rows of logits, float32; the logits are replaced by their gradient, softmax - onehot. In the caller's dispose
+    // scope.
     private static (Tensor Sum, Tensor? Gradient) Losses(Tensor scores, Tensor targets, bool wantsGradient)
     {
         if (CpuKernel.Serves(scores))
@@ -191,7 +192,7 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
         return (sum, scores);
     }
 
-    // Scales and limits scores where they lie, and gives the slope of that: c tanh(m x / c) has m (1 - tanh²). Null where nothing is done.
+    // Scales and caps logits in place, and returns the derivative: m (1 - tanh²) for c tanh(m x / c). Null if nothing is done.
     private static Tensor? Shape(Tensor scores, double multiplier, double? softCap)
     {
         using Scalar factor = multiplier;

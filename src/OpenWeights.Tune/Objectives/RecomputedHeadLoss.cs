@@ -6,19 +6,19 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>
-/// The loss of a head that is more than its weight (it has an adapter, or a bias), a few rows at a time: backward makes each chunk's scores
-/// again, so that never more than a chunk of [rows, vocabulary] exists.
+/// The loss of a head with an adapter or bias, a few rows at a time: backward recomputes the logits of each chunk, so
+/// that at most one chunk of [rows, vocabulary] exists.
 /// </summary>
 internal sealed class RecomputedHeadLoss : CustomFunction<RecomputedHeadLoss>
 {
-    /// <summary>The summed loss, a float32 scalar. Gradients of what the loss is made with are added to its leaves.</summary>
-    /// <param name="hidden">[rows, hidden].</param>
-    /// <param name="targets">[rows], int64.</param>
-    /// <param name="rowsOfChunk">How many rows go through the head at once.</param>
-    /// <param name="loss">The summed loss of some rows of both.</param>
+    /// <summary>The summed loss, a float32 scalar. In backward, gradients are accumulated in the leaf tensors of the loss.</summary>
+    /// <param name="hidden">Hidden states, [rows, hidden].</param>
+    /// <param name="targets">Target ids, [rows], int64.</param>
+    /// <param name="rowsOfChunk">Number of rows per chunk.</param>
+    /// <param name="loss">Computes the summed loss of some rows of both.</param>
     internal static Tensor Sum(Tensor hidden, Tensor targets, long rowsOfChunk, Func<Tensor, Tensor, Tensor> loss)
     {
-        // Where all before the head is frozen, the head's own leaves must be reached all the same.
+        // Even if everything before the head is frozen, the head's own leaf tensors need gradients.
         var reached = is_grad_enabled() && !hidden.requires_grad ? hidden.detach().requires_grad_() : hidden;
         return Record(reached, targets, rowsOfChunk, loss)[0];
     }

@@ -7,23 +7,23 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>
-/// As <see cref="HeadCrossEntropy"/>, with label smoothing (Szegedy et al., 2016, PyTorch's cross_entropy: a share of each target is spread over
-/// the vocabulary) and z-loss (Chowdhery et al., 2022: the squared logarithm of the softmax's denominator).
+/// <see cref="HeadCrossEntropy"/> with label smoothing (Szegedy et al., 2016, as PyTorch's cross_entropy: a fraction of each target is
+/// spread over the vocabulary) and z-loss (Chowdhery et al., 2022: the squared log of the softmax denominator).
 /// </summary>
 internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
 {
     private const long ChunkScores = 1 << 24;
 
-    // Products over more words than this are summed in blocks: MKL adds the terms of a product with eight rows or columns one by one, and
-    // half a million of them lose a part in ten thousand.
+    // Products over a larger vocabulary are summed in blocks: MKL adds the terms of a product with at most eight rows or columns
+    // sequentially, which over half a million terms has a relative error of 1e-4.
     private const long BlockWords = 1 << 15;
 
     /// <summary>The summed loss, a float32 scalar.</summary>
-    /// <param name="hidden">[rows, hidden].</param>
-    /// <param name="weight">The head's weight, [vocabulary, hidden].</param>
-    /// <param name="targets">[rows], int64.</param>
-    /// <param name="smoothing">The share of a target that is spread over the vocabulary.</param>
-    /// <param name="zLoss">The weight of the z-loss.</param>
+    /// <param name="hidden">Hidden states, [rows, hidden].</param>
+    /// <param name="weight">Weight of the head, [vocabulary, hidden].</param>
+    /// <param name="targets">Target ids, [rows], int64.</param>
+    /// <param name="smoothing">Label smoothing: fraction of a target that is spread over the vocabulary.</param>
+    /// <param name="zLoss">Weight of the z-loss.</param>
     internal static Tensor Sum(Tensor hidden, Tensor weight, Tensor targets, double smoothing, double zLoss) =>
         Record(hidden, weight, targets, smoothing, zLoss)[0];
 
@@ -49,14 +49,14 @@ internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
             var scores = nn.functional.linear(states, weight).to(float32);
             var normalizer = scores.logsumexp(1, keepdim: true);
 
-            // lse - (1 - e) score of the target - e x mean of scores + z lse²
+            // lse - (1 - e) logit of the target - e x mean of logits + z lse²
             _ = loss.PlusInPlace(normalizer.sub(scores.gather(1, wanted).mul(certain)).sum()).PlusInPlace(scores.sum().mul(spread)).PlusInPlace(normalizer.square().sum().mul(z));
             if (gradHidden is null && gradWeight is null)
             {
                 continue;
             }
 
-            // d loss / d scores = softmax (1 + 2 z lse) - (1 - e) onehot - e / vocabulary
+            // d loss / d logits = softmax (1 + 2 z lse) - (1 - e) onehot - e / vocabulary
             var gradScores = scores.sub_(normalizer).exp_().mul_(normalizer.mul(slope).add_(Scalars.One, Scalars.One)).sub_(share);
             _ = gradScores.scatter_add_(1, wanted, ones([count, 1], float32, hidden.device).mul_(certain).neg_());
             gradScores = gradScores.to(weight.dtype);
@@ -86,7 +86,7 @@ internal sealed class RegularizedHeadLoss : CustomFunction<RegularizedHeadLoss>
         return sum;
     }
 
-    // Where they lie: this graph goes backward once.
+    // In place: this graph can be used for backward only once.
     protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
         using var factor = gradients[0].to(float32);

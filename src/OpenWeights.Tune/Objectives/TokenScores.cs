@@ -5,12 +5,12 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives;
 
-/// <summary>How well a model predicts given tokens, without gradients and a few rows of scores at a time.</summary>
+/// <summary>Evaluates a model's predictions of given tokens, without gradients and a few rows of logits at a time.</summary>
 public static class TokenScores
 {
     private const long ChunkScores = 1 << 24;
 
-    /// <summary>The summed cross entropy of a batch's targets, and how many of them were the model's first choice.</summary>
+    /// <summary>Summed cross entropy of a batch's targets, and the number of targets predicted correctly (argmax).</summary>
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="batch">The batch.</param>
     public static (double LossSum, long Correct) Of(CausalLanguageModel model, TokenBatch batch)

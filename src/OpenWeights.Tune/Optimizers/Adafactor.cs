@@ -5,8 +5,9 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// Adafactor (Shazeer and Stern, 2018) as transformers' Trainer sets it up (scale_parameter and relative_step off): the squared gradients
-/// of a matrix are kept as a mean of each row and of each column, so the state is a thousandth of Adam's. The learning rate counts as given.
+/// Adafactor (Shazeer and Stern, 2018) as configured by transformers' Trainer (scale_parameter and relative_step off). For a matrix only
+/// row and column means of the squared gradients are kept, so the state is about a thousandth of Adam's. The learning rate is used as
+/// given.
 /// </summary>
 public sealed class Adafactor : ParameterOptimizer
 {
@@ -15,10 +16,10 @@ public sealed class Adafactor : ParameterOptimizer
     private static readonly Scalar s_floor = 1e-30;
     private readonly double _weightDecay;
 
-    /// <summary>An optimizer over parameters.</summary>
-    /// <param name="parameters">What is trained.</param>
-    /// <param name="weightDecay">The decay of weights per unit of learning rate.</param>
-    /// <param name="memory">What is held, and where.</param>
+    /// <summary>Creates the optimizer.</summary>
+    /// <param name="parameters">Parameters to train.</param>
+    /// <param name="weightDecay">Weight decay; multiplied by the learning rate.</param>
+    /// <param name="memory">How state is stored.</param>
     public Adafactor(IEnumerable<TrainedParameter> parameters, double weightDecay, OptimizerMemory memory = default)
         : base(parameters, memory, States) => _weightDecay = weightDecay;
 
@@ -35,7 +36,7 @@ public sealed class Adafactor : ParameterOptimizer
         var update = slot.StateCount == 2 ? Factored(slot, squares, decay, fresh) : slot[0].mul_(decay).add_(squares, fresh).rsqrt();
         _ = update.mul_(gradient);
 
-        // Its root mean square, where it is beyond the threshold; a GPU need not tell it.
+        // Clips by the root mean square; computed on the device, without synchronizing a GPU.
         using Scalar norm = ClipThreshold * Math.Sqrt(update.numel());
         _ = update.div_(update.norm().div_(norm).clamp_min(Scalars.One));
         using Scalar size = -rate;
@@ -43,7 +44,7 @@ public sealed class Adafactor : ParameterOptimizer
         _ = weight.add_(update, size);
     }
 
-    // 1 / sqrt(row x column / mean of rows), from the means of the squares along columns and rows.
+    // 1 / sqrt(row x column / mean of rows), from the row and column means of the squares.
     private static Tensor Factored(ParameterSlot slot, Tensor squares, Scalar decay, Scalar fresh)
     {
         var row = slot[0].mul_(decay).add_(squares.mean([-1]), fresh);

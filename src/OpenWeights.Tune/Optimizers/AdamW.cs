@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), in PyTorch's order of operations. Moments are float32 whatever the
-/// parameter's dtype.
+/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), in PyTorch's order of operations. Moments are float32 for every
+/// parameter dtype.
 /// </summary>
 public sealed class AdamW : ParameterOptimizer
 {
@@ -18,10 +18,10 @@ public sealed class AdamW : ParameterOptimizer
     private readonly Scalar _rest2;
     private readonly Scalar _epsilon;
 
-    /// <summary>An optimizer over parameters.</summary>
-    /// <param name="parameters">What is trained.</param>
-    /// <param name="settings">Adam's numbers.</param>
-    /// <param name="memory">What is held, and where.</param>
+    /// <summary>Creates the optimizer.</summary>
+    /// <param name="parameters">Parameters to train.</param>
+    /// <param name="settings">Hyperparameters.</param>
+    /// <param name="memory">How state is stored.</param>
     public AdamW(IEnumerable<TrainedParameter> parameters, AdamSettings settings, OptimizerMemory memory = default)
         : base(parameters, memory, Moments)
     {
@@ -76,9 +76,9 @@ public sealed class AdamW : ParameterOptimizer
     }
 }
 
-/// <summary>Adam's numbers.</summary>
-/// <param name="Beta1">The decay of the mean of gradients.</param>
-/// <param name="Beta2">The decay of the mean of squared gradients.</param>
-/// <param name="Epsilon">What keeps the denominator from being zero.</param>
-/// <param name="WeightDecay">The decay of weights per unit of learning rate.</param>
+/// <summary>Hyperparameters of Adam.</summary>
+/// <param name="Beta1">Decay rate of the first moment (mean of gradients).</param>
+/// <param name="Beta2">Decay rate of the second moment (mean of squared gradients).</param>
+/// <param name="Epsilon">Added to the denominator for numerical stability.</param>
+/// <param name="WeightDecay">Weight decay; multiplied by the learning rate.</param>
 public sealed record AdamSettings(double Beta1, double Beta2, double Epsilon, double WeightDecay);

@@ -6,12 +6,13 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// AdamW whose moments are kept in 8 bits, each block of 256 scaled by its largest (Dettmers et al., 2022; bitsandbytes' AdamW8bit): a quarter
-/// of AdamW's state. As there, parameters of fewer than 4096 elements keep float32 moments, and decay follows the update.
+/// AdamW with 8-bit moments, block-wise quantized with 256 elements per scale (Dettmers et al., 2022; bitsandbytes' AdamW8bit): a quarter
+/// of AdamW's state. As in bitsandbytes, parameters of fewer than 4096 elements keep float32 moments, and weight decay is applied after the
+/// update.
 /// </summary>
 public sealed class AdamW8Bit : ParameterOptimizer
 {
-    /// <summary>Elements that share a scale.</summary>
+    /// <summary>Number of elements per scale.</summary>
     public const int BlockSize = 256;
 
     /// <summary>Parameters with fewer elements keep float32 moments.</summary>
@@ -24,10 +25,10 @@ public sealed class AdamW8Bit : ParameterOptimizer
     private readonly Scalar _decay2;
     private readonly Scalar _rest2;
 
-    /// <summary>An optimizer over parameters.</summary>
-    /// <param name="parameters">What is trained.</param>
-    /// <param name="settings">Adam's numbers.</param>
-    /// <param name="memory">What is held, and where.</param>
+    /// <summary>Creates the optimizer.</summary>
+    /// <param name="parameters">Parameters to train.</param>
+    /// <param name="settings">Hyperparameters.</param>
+    /// <param name="memory">How state is stored.</param>
     public AdamW8Bit(IEnumerable<TrainedParameter> parameters, AdamSettings settings, OptimizerMemory memory = default)
         : base(parameters, memory, static p => p.numel() < MinElements ? AdamW.Moments(p) : Codes(p))
     {
@@ -50,7 +51,7 @@ public sealed class AdamW8Bit : ParameterOptimizer
         _ = mean.mul_(_decay1).add_(flat, _rest1);
         _ = square.mul_(_decay2).addcmul_(flat, flat, _rest2);
 
-        // The same as AdamW's update with both sides multiplied by the square root of the second correction.
+        // AdamW's update, with numerator and denominator multiplied by the square root of the second bias correction.
         var correction = Math.Sqrt(1 - Math.Pow(_settings.Beta2, StepCount));
         using Scalar epsilon = correction * _settings.Epsilon;
         using Scalar size = -rate * correction / (1 - Math.Pow(_settings.Beta1, StepCount));
@@ -63,7 +64,7 @@ public sealed class AdamW8Bit : ParameterOptimizer
         }
     }
 
-    /// <summary>The numbers of codes: [n] bytes and a scale for each block to [n] float32.</summary>
+    /// <summary>Dequantizes codes: [n] bytes and one scale per block to [n] float32.</summary>
     internal static Tensor Decode(Tensor codes, Tensor scales, bool signed)
     {
         using var scope = NewDisposeScope();
@@ -73,7 +74,7 @@ public sealed class AdamW8Bit : ParameterOptimizer
         return blocks.mul_(scales.unsqueeze(1)).view(-1).narrow(0, 0, count).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Writes numbers as codes and scales.</summary>
+    /// <summary>Quantizes numbers to codes and scales.</summary>
     internal static void Encode(Tensor values, Tensor codes, Tensor scales, bool signed)
     {
         using var scope = NewDisposeScope();
@@ -84,7 +85,7 @@ public sealed class AdamW8Bit : ParameterOptimizer
         var found = blocks.div(scales.clamp_min(s_least).unsqueeze(1)).bucketize(code.Middles, outInt32: true);
         if (signed)
         {
-            // A mean that is not 0 keeps its sign: one that rounded to 0 or over it goes a level back, as in bitsandbytes' kernel.
+            // A nonzero mean keeps its sign: one that rounds to 0 or past it moves back a level, as in bitsandbytes' kernel.
             var negative = blocks.lt(Scalars.Zero);
             var zero = code.Values.index_select(0, found.view(-1)).view(-1, BlockSize).ge(Scalars.Zero);
             _ = found.sub_(negative.logical_and(zero).to(ScalarType.Int32));
@@ -110,7 +111,7 @@ public sealed class AdamW8Bit : ParameterOptimizer
         ];
     }
 
-    // Filled up with zeros to whole blocks.
+    // Padded with zeros to whole blocks.
     private static Tensor Padded(Tensor values)
     {
         var rest = values.numel() % BlockSize;

@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// A parameter's step in one pass over its memory on the CPU: a composition of torch's operators goes through it about ten times, and
-/// a step is as fast as memory is.
+/// An optimizer step in one pass over a parameter's memory on the CPU. Composed of torch operators it takes about ten passes, and the step
+/// is limited by memory bandwidth.
 /// </summary>
 internal abstract unsafe class FusedUpdate
 {
@@ -20,28 +20,30 @@ internal abstract unsafe class FusedUpdate
         Rest = IsSplit(slot, weight) ? (nint)CpuKernel.Pointer(slot.MasterRest!) : 0;
     }
 
-    /// <summary>The parameter's elements.</summary>
+    /// <summary>Number of elements.</summary>
     internal long Length { get; }
 
-    /// <summary>Where the weights are that the step is taken on: float32, or their bfloat16 part.</summary>
+    /// <summary>Address of the weights to update: float32, or the bfloat16 upper half.</summary>
     private protected nint Weight { get; }
 
-    /// <summary>Where their gradients are.</summary>
+    /// <summary>Address of the gradients.</summary>
     private protected nint Gradient { get; }
 
-    /// <summary>Where the first state is, or 0.</summary>
+    /// <summary>Address of the first state tensor, or 0.</summary>
     private protected nint First { get; }
 
-    /// <summary>Where the second state is, or 0.</summary>
+    /// <summary>Address of the second state tensor, or 0.</summary>
     private protected nint Second { get; }
 
-    /// <summary>Where the weights are wanted in bfloat16 too, or 0.</summary>
+    /// <summary>Address of a bfloat16 copy to write as well, or 0.</summary>
     private protected nint Rounded { get; }
 
-    /// <summary>Where the lower bits of weights are whose bfloat16 part is <see cref="Weight"/>, or 0.</summary>
+    /// <summary>Address of the lower 16 bits if <see cref="Weight"/> is the bfloat16 upper half, or 0.</summary>
     private protected nint Rest { get; }
 
-    /// <summary>A step by a rule; null where the parameter, its gradient or its state does not lie so that it can be taken in one pass.</summary>
+    /// <summary>
+    /// Creates an update for a rule; null if the memory layout of parameter, gradient or state does not allow a single pass.
+    /// </summary>
     internal static FusedUpdate? Of<TRule>(ParameterSlot slot, Tensor weight, Tensor gradient, TRule rule)
         where TRule : struct, IUpdateRule
     {
@@ -52,22 +54,22 @@ internal abstract unsafe class FusedUpdate
             : new RuleUpdate<TRule, Float32Elements>(slot, weight, gradient, rule);
     }
 
-    /// <summary>Whether the weights that a step is taken on are a parameter and their lower bits.</summary>
+    /// <summary>Whether the updated weights are a bfloat16 parameter plus lower bits.</summary>
     private static bool IsSplit(ParameterSlot slot, Tensor weight) => slot.MasterRest is not null && ReferenceEquals(weight, slot.Trained.Parameter);
 
-    /// <summary>Whether the step writes a bfloat16 parameter too, beside the float32 weights that it is taken on.</summary>
+    /// <summary>Whether the step also writes a bfloat16 parameter, besides the float32 weights.</summary>
     internal static bool RoundsItself(ParameterSlot slot, Tensor weight) =>
         ReferenceEquals(weight, slot.Master) && slot.Trained.Parameter.dtype == bfloat16 && CpuKernel.Serves(slot.Trained.Parameter);
 
-    /// <summary>Takes steps, shared out among threads.</summary>
-    /// <param name="updates">What is stepped.</param>
-    /// <param name="gradientScale">What gradients are multiplied by before.</param>
+    /// <summary>Applies updates in parallel.</summary>
+    /// <param name="updates">The updates.</param>
+    /// <param name="gradientScale">Factor applied to the gradients first.</param>
     internal static void Run(IReadOnlyList<FusedUpdate> updates, double gradientScale)
     {
         var parts = ArrayPart.Of(updates.Select(static u => u.Length));
         ArrayPart.Run(parts, i => updates[parts[i].Array].Run(parts[i], (float)gradientScale));
     }
 
-    /// <summary>Takes the step of some elements.</summary>
+    /// <summary>Updates a range of elements.</summary>
     private protected abstract void Run(ArrayPart part, float gradientScale);
 }

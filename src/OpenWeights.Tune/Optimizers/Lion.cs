@@ -4,7 +4,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>Lion (Chen et al., 2023, algorithm 2): steps of the rate's size in the sign of a mean of gradients, with decoupled weight decay.</summary>
+/// <summary>
+/// Lion (Chen et al., 2023, algorithm 2): the update is the sign of an interpolation of momentum and gradient, with decoupled weight decay.
+/// </summary>
 public sealed class Lion : ParameterOptimizer
 {
     private readonly double _weightDecay;
@@ -15,12 +17,12 @@ public sealed class Lion : ParameterOptimizer
     private readonly Scalar _decay2;
     private readonly Scalar _rest2;
 
-    /// <summary>An optimizer over parameters.</summary>
-    /// <param name="parameters">What is trained.</param>
-    /// <param name="beta1">How much of the mean goes into the step's sign.</param>
-    /// <param name="beta2">The decay of the mean.</param>
-    /// <param name="weightDecay">The decay of weights per unit of learning rate.</param>
-    /// <param name="memory">What is held, and where.</param>
+    /// <summary>Creates the optimizer.</summary>
+    /// <param name="parameters">Parameters to train.</param>
+    /// <param name="beta1">Weight of the momentum in the update's sign.</param>
+    /// <param name="beta2">Decay rate of the momentum.</param>
+    /// <param name="weightDecay">Weight decay; multiplied by the learning rate.</param>
+    /// <param name="memory">How state is stored.</param>
     public Lion(IEnumerable<TrainedParameter> parameters, double beta1, double beta2, double weightDecay, OptimizerMemory memory = default)
         : base(parameters, memory, static p => [("exp_avg", p.zeros_like(float32))])
     {

@@ -2,7 +2,7 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>The optimizers by their names in the config. A new one is a new file and a line here.</summary>
+/// <summary>The optimizers by config name. To add one, add its file and a line here.</summary>
 public static class OptimizerKinds
 {
     private static readonly Dictionary<string, Func<IReadOnlyList<TrainedParameter>, TrainingSection, OptimizerMemory, IOptimizer>> s_kinds = new()
@@ -14,13 +14,13 @@ public static class OptimizerKinds
         ["adafactor"] = static (parameters, settings, memory) => new Adafactor(parameters, settings.WeightDecay, memory),
     };
 
-    /// <summary>The names that a config may give.</summary>
+    /// <summary>The valid config names.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. s_kinds.Keys];
 
-    /// <summary>The optimizer that the settings name.</summary>
-    /// <param name="parameters">What is trained.</param>
-    /// <param name="settings">The settings of the loop.</param>
-    /// <exception cref="ConfigException">A setting is wrong.</exception>
+    /// <summary>Creates the optimizer named in the settings.</summary>
+    /// <param name="parameters">Parameters to train.</param>
+    /// <param name="settings">The training settings.</param>
+    /// <exception cref="ConfigException">A setting is invalid.</exception>
     public static IOptimizer Create(IReadOnlyList<TrainedParameter> parameters, TrainingSection settings)
     {
         ArgumentNullException.ThrowIfNull(settings);

@@ -5,19 +5,20 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>
-/// What optimizers share: they step in float32, one parameter after the other. A parameter of lower precision has a float32 master copy or,
-/// where it is bfloat16 on the CPU, the lower bits of one; or it is rounded at random so that small updates count on average.
+/// Base class of the optimizers, which step in float32, one parameter at a time. A lower-precision parameter has a float32 master copy or,
+/// if it is bfloat16 on the CPU, the lower bits of one; alternatively it is rounded stochastically.
 /// </summary>
 public abstract class ParameterOptimizer : IOptimizer
 {
     private readonly List<ParameterSlot> _slots;
     private readonly List<Scalar> _scalars = [];
 
-    /// <summary>An optimizer over parameters.</summary>
-    /// <param name="parameters">What is trained.</param>
-    /// <param name="memory">What is held, and where.</param>
-    /// <param name="states">Makes the state of a parameter, on the device of the tensor that it is given, which has the parameter's shape.</param>
-    /// <exception cref="NotSupportedException">Random rounding is asked for and a parameter is neither float32 nor bfloat16.</exception>
+    /// <summary>Creates the optimizer.</summary>
+    /// <param name="parameters">Parameters to train.</param>
+    /// <param name="memory">How state is stored.</param>
+    /// <param name="states">Creates the state of a parameter, given a tensor of the parameter's shape, on that tensor's device.</param>
+    /// <exception cref="NotSupportedException">Stochastic rounding is requested for a parameter that is neither float32 nor
+    /// bfloat16.</exception>
     protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, OptimizerMemory memory, Func<Tensor, IEnumerable<(string Name, Tensor Tensor)>> states)
     {
         ArgumentNullException.ThrowIfNull(parameters);
@@ -28,7 +29,7 @@ public abstract class ParameterOptimizer : IOptimizer
         {
             if (memory.LowPrecision == LowPrecision.StochasticRounding && trained.Parameter.dtype is not (ScalarType.Float32 or ScalarType.BFloat16))
             {
-                throw new NotSupportedException($"stochastic rounding is for bfloat16, and {trained.Name} is {trained.Parameter.dtype}; set training.low_precision to master_weights.");
+                throw new NotSupportedException($"stochastic rounding requires bfloat16, but {trained.Name} is {trained.Parameter.dtype}; set training.low_precision to master_weights.");
             }
 
             _slots.Add(new ParameterSlot(trained, memory, states));
@@ -81,7 +82,7 @@ public abstract class ParameterOptimizer : IOptimizer
     }
 
     /// <summary>Frees the state.</summary>
-    /// <param name="disposing">Whether it was asked for.</param>
+    /// <param name="disposing">Whether Dispose was called.</param>
     protected virtual void Dispose(bool disposing)
     {
         if (disposing)
@@ -93,21 +94,21 @@ public abstract class ParameterOptimizer : IOptimizer
         }
     }
 
-    /// <summary>Changes a weight by its gradient, in place.</summary>
+    /// <summary>Updates a weight in place from its gradient.</summary>
     /// <param name="slot">The parameter and its state.</param>
     /// <param name="weight">The weight, float32.</param>
-    /// <param name="gradient">Its gradient, float32; it may be changed only where it is a copy.</param>
-    /// <param name="rate">The learning rate of this step for this parameter.</param>
+    /// <param name="gradient">Its gradient, float32; may be modified only if it is a copy.</param>
+    /// <param name="rate">Learning rate of this step for this parameter.</param>
     protected abstract void Update(ParameterSlot slot, Tensor weight, Tensor gradient, double rate);
 
-    /// <summary>The same change as one pass over memory; null where it has to be composed.</summary>
+    /// <summary>The same update in one pass over memory; null if it must be composed of torch operators.</summary>
     /// <param name="slot">The parameter and its state.</param>
     /// <param name="weight">The weight, float32.</param>
     /// <param name="gradient">Its gradient, float32 or bfloat16.</param>
-    /// <param name="rate">The learning rate of this step for this parameter.</param>
+    /// <param name="rate">Learning rate of this step for this parameter.</param>
     private protected virtual FusedUpdate? Fused(ParameterSlot slot, Tensor weight, Tensor gradient, double rate) => null;
 
-    /// <summary>A number that lives as long as the optimizer.</summary>
+    /// <summary>A scalar that lives as long as the optimizer.</summary>
     /// <param name="value">The number.</param>
     protected Scalar Keep(double value)
     {
@@ -116,14 +117,14 @@ public abstract class ParameterOptimizer : IOptimizer
         return scalar;
     }
 
-    /// <summary>What a step multiplies a weight by before it changes it: 1 - rate x decay, where the parameter decays.</summary>
+    /// <summary>Weight decay factor of a step: 1 - rate x decay, or 1 if the parameter does not decay.</summary>
     private protected static double DecayFactor(ParameterSlot slot, double rate, double weightDecay) => slot.Trained.Decays ? 1 - (rate * weightDecay) : 1;
 
-    /// <summary>weight *= 1 - rate x decay, where the parameter decays.</summary>
+    /// <summary>Applies weight decay: weight *= 1 - rate x decay, if the parameter decays.</summary>
     /// <param name="slot">The parameter.</param>
     /// <param name="weight">The weight.</param>
     /// <param name="rate">The learning rate.</param>
-    /// <param name="weightDecay">The decay per unit of learning rate.</param>
+    /// <param name="weightDecay">The weight decay coefficient.</param>
     protected static void Decay(ParameterSlot slot, Tensor weight, double rate, double weightDecay)
     {
         ArgumentNullException.ThrowIfNull(slot);
@@ -135,7 +136,7 @@ public abstract class ParameterOptimizer : IOptimizer
         }
     }
 
-    // A step that changes the parameter where it lies, to be taken with others; null where there is none.
+    // A one-pass update of the parameter in place, to be applied together with others; null if not possible.
     private FusedUpdate? InPlace(ParameterSlot slot, double rate)
     {
         var parameter = slot.Trained.Parameter;
@@ -169,10 +170,10 @@ public abstract class ParameterOptimizer : IOptimizer
         }
     }
 
-    // The float32 numbers that a step is taken on where the parameter does not hold them.
+    // The float32 weights to update, if the parameter itself is not float32.
     private static Tensor Exact(ParameterSlot slot) =>
         slot.MasterRest is { } rest ? SplitFloat.Merge(slot.Trained.Parameter, rest) : slot.Master ?? Home(slot, slot.Trained.Parameter);
 
-    // As float32, where the state is.
+    // The gradient as float32, on the state's device.
     private static Tensor Home(ParameterSlot slot, Tensor tensor) => slot.IsAway ? tensor.to(float32, CPU) : tensor.to(float32);
 }

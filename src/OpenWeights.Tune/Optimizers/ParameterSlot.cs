@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>A trained parameter with what an optimizer remembers of it.</summary>
+/// <summary>A trained parameter with its optimizer state.</summary>
 public sealed class ParameterSlot : IDisposable
 {
     private readonly (string Name, Tensor Tensor)[] _states;
@@ -36,22 +36,22 @@ public sealed class ParameterSlot : IDisposable
     /// <summary>The parameter.</summary>
     public TrainedParameter Trained { get; }
 
-    /// <summary>Whether state and steps are on the CPU and the parameter is not.</summary>
+    /// <summary>Whether state and steps are on the CPU while the parameter is on another device.</summary>
     public bool IsAway { get; }
 
-    /// <summary>The float32 copy that the steps are taken on, or null where there is none.</summary>
+    /// <summary>Float32 master copy that is updated, or null.</summary>
     public Tensor? Master { get; }
 
     /// <summary>
-    /// What makes a bfloat16 parameter on the CPU the float32 numbers that the steps are taken on, int16: their lower bits, so that nothing is
-    /// held twice. Null where there is a copy, or none is wanted.
+    /// Lower 16 bits, int16, that extend a bfloat16 parameter on the CPU to the float32 value that is updated, so that nothing is stored
+    /// twice. Null if there is a master copy, or none is needed.
     /// </summary>
     public Tensor? MasterRest { get; }
 
-    /// <summary>The number of state tensors.</summary>
+    /// <summary>Number of state tensors.</summary>
     public int StateCount => _states.Length;
 
-    /// <summary>A state tensor, in the order in which the optimizer made them.</summary>
+    /// <summary>A state tensor, in the optimizer's order of creation.</summary>
     public Tensor this[int index] => _states[index].Tensor;
 
     /// <summary>The state by name, for checkpoints.</summary>
@@ -80,9 +80,11 @@ public sealed class ParameterSlot : IDisposable
 
     private string RestName => $"{Trained.Name}.master_rest";
 
-    /// <summary>Takes over a state that was saved, whichever way float32 numbers were held then. The parameter is restored before.</summary>
-    /// <param name="has">Whether there is a tensor of a name.</param>
-    /// <param name="read">The tensor of a name, on the CPU, in the caller's dispose scope.</param>
+    /// <summary>
+    /// Restores a saved state, whichever way the float32 values were stored. The parameter must have been restored before.
+    /// </summary>
+    /// <param name="has">Whether a tensor of a given name exists.</param>
+    /// <param name="read">Reads the tensor of a given name on the CPU, into the caller's dispose scope.</param>
     internal void Restore(Func<string, bool> has, Func<string, Tensor> read)
     {
         using var scope = NewDisposeScope();

@@ -4,9 +4,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>A step by a rule.</summary>
+/// <summary>The update of one parameter by a rule.</summary>
 /// <typeparam name="TRule">The rule.</typeparam>
-/// <typeparam name="TGradient">How gradients lie in memory.</typeparam>
+/// <typeparam name="TGradient">Memory format of the gradients.</typeparam>
 internal sealed unsafe class RuleUpdate<TRule, TGradient>(ParameterSlot slot, Tensor weight, Tensor gradient, TRule rule) : FusedUpdate(slot, weight, gradient)
     where TRule : struct, IUpdateRule
     where TGradient : struct, IElements
@@ -56,13 +56,13 @@ internal sealed unsafe class RuleUpdate<TRule, TGradient>(ParameterSlot slot, Te
         where T : struct, IElements => start == 0 ? null : Lanes.Row<T>(start, offset);
 }
 
-/// <summary>An optimizer's formula for elements side by side: a struct, so that each gets a loop of its own from the compiler.</summary>
+/// <summary>An optimizer's element-wise formula. It is a struct, so that the compiler generates a specialized loop.</summary>
 internal interface IUpdateRule
 {
-    /// <summary>Changes weights and what is remembered of their gradients.</summary>
+    /// <summary>Updates weights and state from gradients.</summary>
     /// <param name="weight">The weights.</param>
     /// <param name="gradient">Their gradients.</param>
-    /// <param name="first">The first state; what is written counts only where the optimizer has one.</param>
-    /// <param name="second">The second state, likewise.</param>
+    /// <param name="first">The first state; the result is ignored if the optimizer has none.</param>
+    /// <param name="second">The second state; the result is ignored if the optimizer has none.</param>
     void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second);
 }

@@ -5,18 +5,20 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>Stochastic gradient descent with momentum, as torch.optim.SGD: weight decay is added to the gradient, and momentum sums gradients.</summary>
+/// <summary>
+/// Stochastic gradient descent with momentum, as torch.optim.SGD: weight decay is added to the gradient (L2 regularization).
+/// </summary>
 public sealed class Sgd : ParameterOptimizer
 {
     private readonly double _momentum;
     private readonly Scalar _keep;
     private readonly double _weightDecay;
 
-    /// <summary>An optimizer over parameters.</summary>
-    /// <param name="parameters">What is trained.</param>
-    /// <param name="momentum">How much of the step before goes on; 0 for plain descent, which has no state.</param>
-    /// <param name="weightDecay">The share of the weight that is added to its gradient.</param>
-    /// <param name="memory">What is held, and where.</param>
+    /// <summary>Creates the optimizer.</summary>
+    /// <param name="parameters">Parameters to train.</param>
+    /// <param name="momentum">Momentum factor; 0 for plain SGD, which has no state.</param>
+    /// <param name="weightDecay">Weight decay coefficient.</param>
+    /// <param name="memory">How state is stored.</param>
     public Sgd(IEnumerable<TrainedParameter> parameters, double momentum, double weightDecay, OptimizerMemory memory = default)
         : base(parameters, memory, p => momentum == 0 ? [] : [("momentum_buffer", p.zeros_like(float32))])
     {
@@ -51,7 +53,7 @@ public sealed class Sgd : ParameterOptimizer
 
         public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
         {
-            // Without momentum there is no state, and this is the gradient itself.
+            // Without momentum there is no state; the update is the gradient itself.
             first = (first * _momentum) + gradient + (weight * _weightDecay);
             weight -= first * _rate;
         }

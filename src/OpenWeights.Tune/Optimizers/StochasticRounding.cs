@@ -4,21 +4,21 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
 
-/// <summary>Rounding to bfloat16 up or down at random, so that the mean is the number itself (Gupta et al., 2015; Zamirai et al., 2020).</summary>
+/// <summary>Stochastic rounding to bfloat16, which preserves the value in expectation (Gupta et al., 2015; Zamirai et al., 2020).</summary>
 internal static class StochasticRounding
 {
-    // bfloat16 keeps eight significant bits.
+    // bfloat16 has eight significant bits.
     private static readonly Scalar s_lastBit = -7.0;
 
-    // So near to 1 that float32 does not round a whole number and it up to the next.
+    // Upper limit of the random fraction: below it float32 does not round integer plus fraction up to the next integer.
     private const double AlmostOne = 1 - (1.0 / (1 << 16));
     private static readonly Scalar s_least = 1.1754943508222875e-38;
 
     /// <summary>
-    /// Counted in its last kept bit, a number plus a random part of that bit is cut down to whole bits: it goes to each of its neighbours with
-    /// the probability of its nearness to it. A number that bfloat16 can hold stays what it is.
+    /// In units of the last kept bit, a random fraction is added and the sum truncated: a number rounds to each neighbor with a probability
+    /// proportional to its closeness. Numbers that bfloat16 can represent do not change.
     /// </summary>
-    /// <param name="values">float32 numbers of any shape.</param>
+    /// <param name="values">float32 values of any shape.</param>
     internal static Tensor ToBFloat16(Tensor values)
     {
         using var scope = NewDisposeScope();

@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>
-/// The 8-bit dynamic code of bitsandbytes (create_dynamic_map; Dettmers et al., 2022): exponents from 1e-6 to 1, and in the bits
-/// that an exponent leaves an even split of 0.1 to 1; with a sign, or without one and twice as fine.
+/// The 8-bit dynamic data type of bitsandbytes (create_dynamic_map; Dettmers et al., 2022): exponents from 1e-6 to 1; the bits not used by
+/// the exponent divide 0.1 to 1 evenly. Signed, or unsigned with twice the resolution.
 /// </summary>
 internal sealed class DynamicCode
 {
@@ -20,15 +20,15 @@ internal sealed class DynamicCode
         Middles = scope.Detach(tensor(levels.Zip(levels.Skip(1), static (low, high) => (low + high) / 2).ToArray(), device: device));
     }
 
-    /// <summary>The levels, rising, [256].</summary>
+    /// <summary>The levels in ascending order, [256].</summary>
     internal Tensor Values { get; }
 
-    /// <summary>Halfway between neighbouring levels, [255].</summary>
+    /// <summary>Midpoints of adjacent levels, [255].</summary>
     internal Tensor Middles { get; }
 
     internal static DynamicCode Of(bool signed, Device device) => s_found.GetOrAdd((device.ToString(), signed), static (key, d) => new DynamicCode(key.Item2, d), device);
 
-    /// <summary>The levels of a code: 0, 1, and means of neighbouring boundaries.</summary>
+    /// <summary>The levels of the data type: 0, 1, and midpoints of adjacent boundaries.</summary>
     internal static float[] Levels(bool signed)
     {
         var levels = new List<float> { 0, 1 };
@@ -38,7 +38,7 @@ internal sealed class DynamicCode
             var power = Math.Pow(10, i - (ExponentBits - 1));
             for (var k = 0; k < parts; k++)
             {
-                // torch.linspace(0.1, 1, parts + 1) counts from the nearer end, in float32; so do the means of neighbours.
+                // torch.linspace(0.1, 1, parts + 1) interpolates from the nearer end, in float32; the midpoints are float32 as well.
                 var step = (1f - 0.1f) / parts;
                 float Boundary(int at) => at < (parts + 1) / 2 ? 0.1f + (step * at) : 1f - (step * (parts - at));
                 var level = (float)(power * ((Boundary(k) + Boundary(k + 1)) / 2f));

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Quantization;
 
-/// <summary>A weight in eight bits: whole numbers from -127 to 127, times a scale for each output (the row's largest magnitude / 127).</summary>
+/// <summary>A weight in 8 bits: integers from -127 to 127 with one scale per output row (absolute maximum of the row / 127).</summary>
 public sealed class Int8Weight : QuantizedWeight
 {
     private static readonly Scalar s_largest = 127.0;
@@ -22,8 +22,8 @@ public sealed class Int8Weight : QuantizedWeight
     /// <inheritdoc/>
     public override long ByteLength => _codes.numel() + (4 * _scales.numel());
 
-    /// <summary>Quantises a weight.</summary>
-    /// <param name="weight">[out, in].</param>
+    /// <summary>Quantizes a weight.</summary>
+    /// <param name="weight">The weight, [out, in].</param>
     public static Int8Weight Of(Tensor weight)
     {
         ArgumentNullException.ThrowIfNull(weight);

@@ -3,10 +3,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Quantization;
 
-/// <summary>The sixteen levels of NF4, on a device: the quantiles of a normal distribution that bitsandbytes uses.</summary>
+/// <summary>The sixteen NF4 levels on a device: quantiles of a normal distribution, as in bitsandbytes.</summary>
 internal sealed class Nf4Codes
 {
-    /// <summary>The levels, as bitsandbytes has them (get_4bit_type, "nf4").</summary>
+    /// <summary>The levels, as in bitsandbytes (get_4bit_type, "nf4").</summary>
     internal static readonly float[] Levels =
     [
         -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f,
@@ -23,16 +23,17 @@ internal sealed class Nf4Codes
         var middles = Levels.Zip(Levels.Skip(1), static (low, high) => (low + high) / 2).ToArray();
         Middles = scope.Detach(tensor(middles, device: device));
 
-        // The two values of every byte: a look-up of pairs needs no shifting and half the indices; as complex numbers torch copies a pair at once.
+        // The two values of every byte: looking up pairs needs no bit shifts and half the indices; as complex numbers torch copies a pair
+        // at once.
         var pairs = Enumerable.Range(0, 256).SelectMany(static b => new[] { Levels[b >> 4], Levels[b & 15] }).ToArray();
         _pairs = scope.Detach(tensor(pairs, [256, 2], device: device).view_as_complex());
     }
 
-    /// <summary>Halfway between neighbouring levels, [15]; what lies on one of them goes to the lower level.</summary>
+    /// <summary>Midpoints of adjacent levels, [15]; a value on a midpoint rounds to the lower level.</summary>
     internal Tensor Middles { get; }
 
     internal static Nf4Codes Of(Device device) => s_found.GetOrAdd(device.ToString(), static (_, d) => new Nf4Codes(d), device);
 
-    /// <summary>The levels of packed codes: [n] bytes to [2 n] float32.</summary>
+    /// <summary>Dequantizes packed codes: [n] bytes to [2 n] float32.</summary>
     internal Tensor Values(Tensor codes) => _pairs.index_select(0, codes.to(ScalarType.Int32)).view_as_real().view(-1);
 }

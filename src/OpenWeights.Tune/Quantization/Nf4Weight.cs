@@ -5,15 +5,16 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>
-/// A weight in NF4 (QLoRA; Dettmers et al., 2023), in bitsandbytes' layout: the weights in row order, two codes a byte with the first in
-/// the high half, a scale (the largest magnitude) for each block; with double quantisation the scales, less their mean, in the 8-bit
-/// dynamic code over blocks of 256.
+/// A weight in NF4 (QLoRA; Dettmers et al., 2023), in bitsandbytes' layout: row-major weights, two codes per byte with the first in the
+/// high half, and one scale (the absolute maximum) per block. With double quantization the scales, minus their mean, are stored in the
+/// 8-bit
+/// dynamic data type in blocks of 256.
 /// </summary>
 public sealed class Nf4Weight : QuantizedWeight
 {
     private const long ScaleBlock = 256;
 
-    // Weights that are quantised at once; a multiple of every block size.
+    // Number of weights quantized at once; a multiple of every block size.
     private const long PartElements = 1 << 22;
     private static readonly Scalar s_one = 1L;
     private static readonly Scalar s_sixteen = 16L;
@@ -35,22 +36,19 @@ public sealed class Nf4Weight : QuantizedWeight
         _mean = mean;
     }
 
-    /// <summary>Two codes a byte, [blocks x block size / 2], uint8.</summary>
-    public Tensor Codes => _codes;
-
     /// <inheritdoc/>
     public override long ByteLength => _codes.numel() + (4 * _scales.numel()) + (_scaleCodes?.numel() ?? 0) + (_mean is null ? 0 : 4);
 
-    /// <summary>Quantises a weight.</summary>
-    /// <param name="weight">[out, in].</param>
-    /// <param name="blockSize">How many weights share a scale: a power of two from 32 to 4096.</param>
-    /// <param name="doubleQuantization">Whether the scales are quantised too.</param>
+    /// <summary>Quantizes a weight.</summary>
+    /// <param name="weight">The weight, [out, in].</param>
+    /// <param name="blockSize">Number of weights per scale: a power of two from 32 to 4096.</param>
+    /// <param name="doubleQuantization">Whether the scales are quantized as well.</param>
     public static Nf4Weight Of(Tensor weight, int blockSize, bool doubleQuantization)
     {
         ArgumentNullException.ThrowIfNull(weight);
         if (blockSize is < 32 or > 4096 || !int.IsPow2(blockSize))
         {
-            throw new ArgumentOutOfRangeException(nameof(blockSize), blockSize, "a block has a power of two from 32 to 4096 weights");
+            throw new ArgumentOutOfRangeException(nameof(blockSize), blockSize, "the block size must be a power of two from 32 to 4096");
         }
 
         using var nothing = no_grad();
@@ -118,7 +116,7 @@ public sealed class Nf4Weight : QuantizedWeight
         return (found.view(-1).narrow(0, 0, scales.numel()).to(uint8), largest, mean);
     }
 
-    // The scales of some blocks, in float32.
+    // The scales of a range of blocks, in float32.
     private Tensor Scales(long first, long blocks)
     {
         if (_scaleCodes is null)
@@ -126,7 +124,7 @@ public sealed class Nf4Weight : QuantizedWeight
             return _scales.narrow(0, first, blocks);
         }
 
-        // Whole groups of 256 around the wanted ones.
+        // Dequantizes the whole groups of 256 that contain the range.
         var group = first / ScaleBlock;
         var end = Math.Min(_scaleCodes.numel(), (first + blocks + ScaleBlock - 1) / ScaleBlock * ScaleBlock);
         var codes = _scaleCodes.narrow(0, group * ScaleBlock, end - (group * ScaleBlock)).to(ScalarType.Int32);

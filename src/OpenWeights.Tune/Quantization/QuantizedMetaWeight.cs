@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Quantization;
 
-/// <summary>A quantised weight that has a size and no values, for counting what a model will hold.</summary>
+/// <summary>A quantized weight with a size but no values, for estimating a model's memory.</summary>
 internal sealed class QuantizedMetaWeight : QuantizedWeight
 {
     private const long ScaleBlock = 256;

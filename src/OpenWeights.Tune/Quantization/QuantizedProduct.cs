@@ -5,12 +5,12 @@ using static TorchSharp.torch.autograd;
 
 namespace OpenWeights.Tune.Quantization;
 
-/// <summary>x Wᵀ with a quantised W, whose values are made a few rows at a time, in forward and again in backward, and never kept.</summary>
+/// <summary>x Wᵀ with a quantized W. W is dequantized a few rows at a time, in forward and again in backward, and never stored.</summary>
 internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
 {
-    /// <summary>The product.</summary>
-    /// <param name="input">[..., in].</param>
-    /// <param name="weight">[out, in].</param>
+    /// <summary>Computes the product.</summary>
+    /// <param name="input">The input, [..., in].</param>
+    /// <param name="weight">The weight, [out, in].</param>
     internal static Tensor Run(Tensor input, QuantizedWeight weight) => is_grad_enabled() && input.requires_grad ? Record(input, weight)[0] : Forward(input, weight);
 
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
@@ -22,7 +22,7 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
     protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients) =>
         [Backward(gradients[0], (QuantizedWeight)context.get_data("weight")), null];
 
-    /// <summary>The product without a graph.</summary>
+    /// <summary>Computes the product without autograd.</summary>
     internal static Tensor Forward(Tensor input, QuantizedWeight weight)
     {
         using var scope = NewDisposeScope();
@@ -42,7 +42,7 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
         return Shaped(output, input, weight.OutFeatures).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The input's gradient, in the caller's dispose scope.</summary>
+    /// <summary>Gradient of the input, in the caller's dispose scope.</summary>
     internal static Tensor Backward(Tensor gradient, QuantizedWeight weight)
     {
         using var scope = NewDisposeScope();
@@ -58,7 +58,7 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
             }
             else
             {
-                // Several parts add up in float32 whatever the dtype.
+                // Partial sums are accumulated in float32 for every dtype.
                 sum = sum is null ? inner.MoveToOuter(part.to(float32, copy: true)) : sum.PlusInPlace(part.to(float32));
             }
         }

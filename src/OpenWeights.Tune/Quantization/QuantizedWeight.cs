@@ -2,10 +2,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Quantization;
 
-/// <summary>A frozen weight of a linear layer in few bits. Its values exist only a few rows at a time, while they are computed with.</summary>
+/// <summary>A frozen, quantized weight of a linear layer. It is dequantized only a few rows at a time, during computation.</summary>
 public abstract class QuantizedWeight : IDisposable
 {
-    // Values that are made at once: 16 MiB as float32.
+    // Number of values dequantized at once: 16 MiB as float32.
     private const long PartElements = 1 << 22;
 
     private protected QuantizedWeight(long outFeatures, long inFeatures, long grain)
@@ -16,25 +16,25 @@ public abstract class QuantizedWeight : IDisposable
         PartRows = Math.Max(step, PartElements / inFeatures / step * step);
     }
 
-    /// <summary>Width of the output.</summary>
+    /// <summary>Number of output features.</summary>
     public long OutFeatures { get; }
 
-    /// <summary>Width of the input.</summary>
+    /// <summary>Number of input features.</summary>
     public long InFeatures { get; }
 
-    /// <summary>The number of weights.</summary>
+    /// <summary>Number of weights.</summary>
     public long Count => OutFeatures * InFeatures;
 
-    /// <summary>The bytes of everything that is held.</summary>
+    /// <summary>Size of all stored tensors, in bytes.</summary>
     public abstract long ByteLength { get; }
 
-    /// <summary>The rows that are best made at once; rows that are asked for start at a multiple of it.</summary>
+    /// <summary>Best number of rows to dequantize at once; a requested range must start at a multiple of it.</summary>
     internal long PartRows { get; }
 
-    /// <summary>The values of some rows, [count, in].</summary>
+    /// <summary>Dequantizes some rows, [count, in].</summary>
     /// <param name="start">The first row.</param>
-    /// <param name="count">The number of rows.</param>
-    /// <param name="dtype">The dtype of the values; they are computed in float32.</param>
+    /// <param name="count">Number of rows.</param>
+    /// <param name="dtype">Data type of the result; the computation is in float32.</param>
     public abstract Tensor Rows(long start, long count, ScalarType dtype);
 
     /// <inheritdoc/>
@@ -44,10 +44,10 @@ public abstract class QuantizedWeight : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Frees what is held.</summary>
+    /// <summary>Frees the stored tensors.</summary>
     private protected abstract void Dispose(bool disposing);
 
-    /// <summary>The parts of all rows: start and count.</summary>
+    /// <summary>Splits all rows into ranges: start and count.</summary>
     internal IEnumerable<(long Start, long Count)> Parts()
     {
         for (long start = 0; start < OutFeatures; start += PartRows)

@@ -1,7 +1,7 @@
 
 namespace OpenWeights.Tune.Schedules;
 
-/// <summary>The schedules by their names in the config. A new one is a class and a line here.</summary>
+/// <summary>The schedules by config name. To add one, add its class and a line here.</summary>
 public static class RateSchedules
 {
     private static readonly IRateSchedule[] s_schedules =
@@ -9,32 +9,32 @@ public static class RateSchedules
         new ConstantSchedule(), new LinearSchedule(), new CosineSchedule(), new PolynomialSchedule(), new StableDecaySchedule(), new InverseSquareRootSchedule(),
     ];
 
-    /// <summary>The names that a config may give.</summary>
+    /// <summary>The valid config names.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. s_schedules.Select(static s => s.Name)];
 
-    /// <summary>The learning rate of a step, as transformers' schedulers give it: linear warm-up from 0, then the schedule.</summary>
-    /// <param name="name">The schedule's name.</param>
-    /// <param name="peak">The rate after warm-up.</param>
+    /// <summary>Learning rate of a step, as computed by transformers' schedulers: linear warmup from 0, then the schedule.</summary>
+    /// <param name="name">Name of the schedule.</param>
+    /// <param name="peak">Learning rate after warmup.</param>
     /// <param name="step">The step, from 0.</param>
-    /// <param name="settings">What the schedule is made of.</param>
-    /// <exception cref="ArgumentException">There is no such schedule.</exception>
+    /// <param name="settings">Settings of the schedule.</param>
+    /// <exception cref="ArgumentException">The name is unknown.</exception>
     public static double Rate(string name, double peak, long step, RateSettings settings)
     {
         ArgumentNullException.ThrowIfNull(settings);
         var schedule = Array.Find(s_schedules, s => s.Name == name)
-            ?? throw new ArgumentException($"'{name}' is not a schedule; possible are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
+            ?? throw new ArgumentException($"'{name}' is not a schedule; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
         return step < settings.WarmupSteps ? peak * step / Math.Max(1, settings.WarmupSteps) : peak * schedule.Factor(step, settings);
     }
 }
 
-/// <summary>The learning rate as a pure function of the step.</summary>
+/// <summary>A learning rate schedule: a pure function of the step.</summary>
 public interface IRateSchedule
 {
     /// <summary>The name in the config.</summary>
     string Name { get; }
 
-    /// <summary>What the learning rate is multiplied by after warm-up.</summary>
-    /// <param name="step">The step, from 0, at or after the end of warm-up.</param>
-    /// <param name="settings">What the schedule is made of.</param>
+    /// <summary>Factor of the learning rate after warmup.</summary>
+    /// <param name="step">The step, from 0, at or after the end of warmup.</param>
+    /// <param name="settings">Settings of the schedule.</param>
     double Factor(long step, RateSettings settings);
 }

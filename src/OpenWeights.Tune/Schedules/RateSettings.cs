@@ -2,30 +2,30 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Schedules;
 
-/// <summary>What a schedule is made of.</summary>
+/// <summary>Settings of a schedule.</summary>
 public sealed record RateSettings
 {
-    /// <summary>Steps of warm-up.</summary>
+    /// <summary>Number of warmup steps.</summary>
     public long WarmupSteps { get; init; }
 
-    /// <summary>Steps of the run.</summary>
+    /// <summary>Number of steps of the run.</summary>
     public long TotalSteps { get; init; }
 
-    /// <summary>The least rate, as a share of the highest.</summary>
+    /// <summary>Minimum learning rate, as a fraction of the peak.</summary>
     public double MinFactor { get; init; }
 
-    /// <summary>How often the cosine is gone through.</summary>
+    /// <summary>Number of cosine cycles.</summary>
     public int Cycles { get; init; } = 1;
 
-    /// <summary>The power of the polynomial.</summary>
+    /// <summary>Power of the polynomial.</summary>
     public double Power { get; init; } = 1;
 
-    /// <summary>Steps of the decay at the end; null for a tenth of the run.</summary>
+    /// <summary>Number of decay steps at the end; null for a tenth of the run.</summary>
     public long? DecaySteps { get; init; }
 
     /// <summary>The settings of a run.</summary>
     /// <param name="training">The config.</param>
-    /// <param name="totalSteps">Steps of the run.</param>
+    /// <param name="totalSteps">Number of steps of the run.</param>
     public static RateSettings Of(TrainingSection training, long totalSteps)
     {
         ArgumentNullException.ThrowIfNull(training);
@@ -40,14 +40,14 @@ public sealed record RateSettings
         };
     }
 
-    /// <summary>Steps of warm-up where nothing is said of it: ten, and at most a tenth of the run.</summary>
-    /// <param name="totalSteps">Steps of the run.</param>
+    /// <summary>Default number of warmup steps: ten, and at most a tenth of the run.</summary>
+    /// <param name="totalSteps">Number of steps of the run.</param>
     public static long DefaultWarmup(long totalSteps) => Math.Min(10, totalSteps / 10);
 
-    /// <summary>How much of the steps after warm-up is done before a step, from 0 to 1.</summary>
+    /// <summary>Progress after warmup, from 0 to 1, before a step.</summary>
     /// <param name="step">The step, from 0.</param>
     public double Progress(long step) => Math.Clamp((double)(step - WarmupSteps) / Math.Max(1, TotalSteps - WarmupSteps), 0, 1);
 
-    /// <summary>A factor between 0 and 1 put between the least and 1.</summary>
+    /// <summary>Scales a factor from [0, 1] to [minimum, 1].</summary>
     public double Lifted(double factor) => MinFactor + ((1 - MinFactor) * factor);
 }

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tune.Schedules;
 
-/// <summary>The same rate throughout.</summary>
+/// <summary>Constant learning rate.</summary>
 public sealed class ConstantSchedule : IRateSchedule
 {
     /// <inheritdoc/>
@@ -10,7 +10,7 @@ public sealed class ConstantSchedule : IRateSchedule
     public double Factor(long step, RateSettings settings) => 1;
 }
 
-/// <summary>Straight down to the least rate.</summary>
+/// <summary>Linear decay to the minimum.</summary>
 public sealed class LinearSchedule : IRateSchedule
 {
     /// <inheritdoc/>
@@ -24,7 +24,9 @@ public sealed class LinearSchedule : IRateSchedule
     }
 }
 
-/// <summary>Half a cosine down to the least rate, once or several times from the top (Loshchilov and Hutter, 2017; transformers' cosine_with_restarts).</summary>
+/// <summary>
+/// Cosine decay to the minimum, in one or several cycles (Loshchilov and Hutter, 2017; transformers' cosine_with_restarts).
+/// </summary>
 public sealed class CosineSchedule : IRateSchedule
 {
     /// <inheritdoc/>
@@ -39,7 +41,7 @@ public sealed class CosineSchedule : IRateSchedule
     }
 }
 
-/// <summary>A power of what is left, down to the least rate (transformers' polynomial decay).</summary>
+/// <summary>Polynomial decay to the minimum (transformers' polynomial decay).</summary>
 public sealed class PolynomialSchedule : IRateSchedule
 {
     /// <inheritdoc/>
@@ -53,7 +55,10 @@ public sealed class PolynomialSchedule : IRateSchedule
     }
 }
 
-/// <summary>One over the square root of the step, 1 at the end of warm-up (Vaswani et al., 2017; transformers' inverse_sqrt, without warm-up over 10,000 steps).</summary>
+/// <summary>
+/// Inverse square root decay, 1 at the end of warmup (Vaswani et al., 2017; transformers' inverse_sqrt, with a time scale of 10,000 steps
+/// if there is no warmup).
+/// </summary>
 public sealed class InverseSquareRootSchedule : IRateSchedule
 {
     /// <inheritdoc/>
@@ -68,7 +73,9 @@ public sealed class InverseSquareRootSchedule : IRateSchedule
     }
 }
 
-/// <summary>Warm-up, the full rate, and at the end half a cosine down to the least rate (Hu et al., 2024; transformers' warmup_stable_decay).</summary>
+/// <summary>
+/// Warmup, constant rate, and cosine decay to the minimum at the end (Hu et al., 2024; transformers' warmup_stable_decay).
+/// </summary>
 public sealed class StableDecaySchedule : IRateSchedule
 {
     /// <inheritdoc/>

@@ -3,16 +3,19 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Runs backward, and looks after what <see cref="CustomFunction{T}"/>s leave there: gradients that libtorch is about to take over, and exceptions.</summary>
+/// <summary>
+/// Runs backward passes and manages what <see cref="CustomFunction{T}"/>s leave there: gradients until libtorch references them, and
+/// exceptions.
+/// </summary>
 internal sealed class BackwardPass
 {
     private static readonly Lock s_gate = new();
     private static readonly List<BackwardPass> s_running = [];
 
-    // Gradients that threads of libtorch's own, which never call backward themselves, still hold.
+    // Gradients still held for libtorch's own threads, which never call backward themselves.
     private static readonly List<List<Tensor>> s_heldElsewhere = [];
 
-    // A CPU's functions run on the thread that called backward, a GPU's on one of libtorch's own.
+    // CPU functions run on the thread that called backward, GPU functions on a libtorch thread.
     [ThreadStatic]
     private static BackwardPass? t_current;
 
@@ -25,10 +28,10 @@ internal sealed class BackwardPass
     {
     }
 
-    /// <summary>The gradients of all leaves that outputs were made from are added to them.</summary>
-    /// <param name="outputs">Where to begin.</param>
-    /// <param name="gradients">The outputs' gradients; null for a scalar's 1.</param>
-    /// <exception cref="Exception">What a custom function threw; gradients are incomplete then.</exception>
+    /// <summary>Computes the gradients of outputs and adds them to all leaf tensors.</summary>
+    /// <param name="outputs">The outputs.</param>
+    /// <param name="gradients">Gradients of the outputs; null for the 1 of a scalar.</param>
+    /// <exception cref="Exception">An exception of a custom function; the gradients are then incomplete.</exception>
     internal static void Run(IReadOnlyList<Tensor> outputs, IReadOnlyList<Tensor>? gradients = null)
     {
         var (pass, outer) = (new BackwardPass(), t_current);
@@ -61,8 +64,8 @@ internal sealed class BackwardPass
     }
 
     /// <summary>
-    /// Keeps gradients for libtorch, to which TorchSharp hands over handles and no references: until the thread's next custom function, or
-    /// until the pass is over.
+    /// Keeps gradients alive for libtorch, to which TorchSharp passes handles without references: until the thread's next custom function,
+    /// or the end of the pass.
     /// </summary>
     /// <param name="gradients">The gradients, in no dispose scope.</param>
     internal static void Hold(IEnumerable<Tensor?> gradients)
@@ -81,7 +84,7 @@ internal sealed class BackwardPass
         }
     }
 
-    /// <summary>Lets go of the gradients that this thread's functions gave before: libtorch has its own references by now.</summary>
+    /// <summary>Releases the gradients of this thread's earlier functions, which libtorch references by now.</summary>
     internal static void Release()
     {
         if (t_held is not null)
@@ -90,8 +93,10 @@ internal sealed class BackwardPass
         }
     }
 
-    /// <summary>Whether an exception in a custom function's backward is kept for the one who called <see cref="Run"/>; nobody else could catch it.</summary>
-    /// <param name="exception">The exception; a pass's first one counts.</param>
+    /// <summary>
+    /// Stores an exception of a custom function's backward for the caller of <see cref="Run"/>, the only place where it can be caught.
+    /// </summary>
+    /// <param name="exception">The exception; only the first of a pass is kept.</param>
     internal static bool Catches(Exception exception)
     {
         var pass = t_current;

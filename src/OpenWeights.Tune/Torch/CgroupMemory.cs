@@ -2,23 +2,25 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>The memory limit of a Linux control group, version 1 or 2: whoever goes over it is ended by the system, whatever the machine has.</summary>
-/// <param name="Limit">The limit that leaves the least, in bytes.</param>
-/// <param name="Free">What may still be taken under it; file caches, which the system lets go of, count as free.</param>
+/// <summary>
+/// Memory limit of a Linux control group, version 1 or 2. The system kills a process that exceeds it, however much memory the machine has.
+/// </summary>
+/// <param name="Limit">The most restrictive limit, in bytes.</param>
+/// <param name="Free">Memory still available under it; file caches, which the system can reclaim, count as available.</param>
 public sealed record CgroupMemory(long Limit, long Free)
 {
     private const string Mount = "/sys/fs/cgroup";
     private const string Membership = "/proc/self/cgroup";
 
-    // Version 1 writes "no limit" as the largest number of whole pages.
+    // Version 1 represents "no limit" as the largest number of whole pages.
     private const long NoLimit = 1L << 60;
 
-    /// <summary>The limit that this process is under; null for none, and where there are no control groups.</summary>
+    /// <summary>The limit of this process; null if there is none, or there are no control groups.</summary>
     public static CgroupMemory? Current => OperatingSystem.IsLinux() ? Read(Mount, Membership) : null;
 
     /// <summary>The limit of a process.</summary>
-    /// <param name="mount">Where the control groups are mounted.</param>
-    /// <param name="membership">The file that says which groups the process is in.</param>
+    /// <param name="mount">Mount point of the control groups.</param>
+    /// <param name="membership">The file that lists the groups of the process.</param>
     internal static CgroupMemory? Read(string mount, string membership)
     {
         CgroupMemory? least = null;
@@ -39,7 +41,7 @@ public sealed record CgroupMemory(long Limit, long Free)
         return least;
     }
 
-    // A group's own limit and those of the groups around it. In a container the path may be the host's, of which the root alone is to be seen.
+    // The limits of a group and its parents. In a container the path may be the host's, of which only the root is visible.
     private static CgroupMemory? Walk(string root, string path, string limitName, string usageName, string statPrefix)
     {
         CgroupMemory? least = null;

@@ -2,25 +2,25 @@ using System.Runtime.InteropServices;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>What the CUDA driver tells of a GPU that torch's API has no member for: name, compute capability and memory.</summary>
+/// <summary>GPU properties from the CUDA driver that torch's API does not provide: name, compute capability and memory.</summary>
 internal static unsafe class CudaDriver
 {
     private const int CapabilityMajor = 75;
     private const int CapabilityMinor = 76;
     private static readonly Lazy<nint> s_library = new(Find);
 
-    /// <summary>What is known of a GPU.</summary>
+    /// <summary>Properties of a GPU.</summary>
     /// <param name="Name">Its name.</param>
-    /// <param name="Major">The compute capability before the point.</param>
-    /// <param name="Minor">And behind it.</param>
-    /// <param name="FreeBytes">The memory that may still be taken, beside the context that every program on the GPU has.</param>
-    /// <param name="TotalBytes">All of its memory.</param>
+    /// <param name="Major">Major version of the compute capability.</param>
+    /// <param name="Minor">Minor version of the compute capability.</param>
+    /// <param name="FreeBytes">Available memory, besides the context that every program on the GPU has.</param>
+    /// <param name="TotalBytes">Total memory.</param>
     internal sealed record Gpu(string Name, int Major, int Minor, long FreeBytes, long TotalBytes);
 
-    /// <summary>What stands in for the driver's library, for tests; 0 for nothing.</summary>
+    /// <summary>A replacement for the driver's library, for tests; 0 for none.</summary>
     internal static nint StandIn { get; set; }
 
-    /// <summary>A GPU by its number, as torch counts; null where the driver is not to be found or does not answer.</summary>
+    /// <summary>Reads the properties of a GPU by torch's index; null if the driver is not found or does not answer.</summary>
     internal static Gpu? Read(int index)
     {
         if (Library == 0)
@@ -38,7 +38,7 @@ internal static unsafe class CudaDriver
             && ((delegate* unmanaged<int*, int, int, int>)Export("cuDeviceGetAttribute"))(&major, CapabilityMajor, device) == 0
             && ((delegate* unmanaged<int*, int, int, int>)Export("cuDeviceGetAttribute"))(&minor, CapabilityMinor, device) == 0
 
-            // The context is the one that torch uses, or will use: what it takes is gone from what is free.
+            // This is the context that torch uses, so its memory is already subtracted from the available memory.
             && ((delegate* unmanaged<nint*, int, int>)Export("cuDevicePrimaryCtxRetain"))(&context, device) == 0
             && ((delegate* unmanaged<nint, int>)Export("cuCtxSetCurrent"))(context) == 0
             && ((delegate* unmanaged<nuint*, nuint*, int>)Export("cuMemGetInfo_v2"))(&free, &total) == 0
@@ -50,7 +50,7 @@ internal static unsafe class CudaDriver
 
     private static nint Export(string name) => NativeLibrary.GetExport(Library, name);
 
-    // Whatever stands in for the driver may be in the process already.
+    // A replacement of the driver may already be loaded.
     private static nint Find()
     {
         var program = NativeLibrary.GetMainProgramHandle();

@@ -5,21 +5,22 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>
-/// What every function with a derivative of its own is made from. TorchSharp registers all tensors that it makes around such a function in
-/// the dispose scope that is current on the thread, usually the whole step's, and keeps what was saved until the graph itself is gone: no
-/// memory would be free before the step ends, and on a GPU, whose backward runs on a thread of libtorch's without a scope, not before the
-/// finalizer comes. Here each call has a scope of its own, and
+/// Base class of all functions with their own derivative. TorchSharp registers all tensors that it creates around such a function in
+/// the thread's current dispose scope, usually that of the whole step, and keeps saved tensors until the graph is freed. No memory would be
+/// freed before the end of the step; on a GPU, whose backward runs on a libtorch thread without a scope, not before the
+/// finalizer runs. Therefore each call has its own scope:
 /// <list type="bullet">
-/// <item>forward's scope takes along everything but the outputs, among it the empty copy that TorchSharp makes of each output to fill up
-/// gradients that do not arrive (this class fills them up instead);</item>
-/// <item>backward's scope takes along the gradients that arrived and the saved tensors, and the graph lets go of those too: it goes
-/// backward once;</item>
-/// <item>gradients that backward gives live until libtorch has its own references (<see cref="BackwardPass"/>), and those of parameters,
-/// which libtorch would copy for as long as anyone else refers to them, are added to the parameter here;</item>
-/// <item>an exception in backward, which would end the process, is thrown where <see cref="BackwardPass.Run"/> was called.</item>
+/// <item>forward's scope frees everything except the outputs, including the empty copy that TorchSharp creates of each output to replace
+/// missing gradients (this class replaces them itself);</item>
+/// <item>backward's scope frees the received gradients and the saved tensors, and the graph releases those too: a graph can be
+/// used for backward once;</item>
+/// <item>gradients returned by backward live until libtorch references them (<see cref="BackwardPass"/>); those of parameters,
+/// which libtorch would copy while anything else references them, are added to the parameter here;</item>
+/// <item>an exception in backward, which would otherwise end the process, is rethrown where <see cref="BackwardPass.Run"/> was
+/// called.</item>
 /// </list>
 /// </summary>
-/// <typeparam name="T">The function itself.</typeparam>
+/// <typeparam name="T">The derived class.</typeparam>
 internal abstract class CustomFunction<T> : MultiTensorFunction<T>
     where T : CustomFunction<T>, new()
 {
@@ -70,29 +71,31 @@ internal abstract class CustomFunction<T> : MultiTensorFunction<T>
         return [.. given.Select(static g => g!)];
     }
 
-    /// <summary>The outputs, in the caller's dispose scope.</summary>
-    /// <param name="inputs">Tensors and whatever else the function needs, in the order in which <see cref="Backward"/> gives gradients.</param>
+    /// <summary>Computes the outputs, in the caller's dispose scope.</summary>
+    /// <param name="inputs">Tensors and other arguments, in the order of the gradients that <see cref="Backward"/> returns.</param>
     protected static List<Tensor> Record(params object?[] inputs)
     {
         using var scope = NewDisposeScope();
         return apply(inputs!).ConvertAll(static o => o.MoveToOuterDisposeScope());
     }
 
-    /// <summary>Computes the outputs, without a graph, and saves what backward needs. Everything may be left in the current dispose scope.</summary>
-    /// <param name="context">Where to save.</param>
-    /// <param name="inputs">As they were given to <see cref="Record"/>.</param>
+    /// <summary>
+    /// Computes the outputs without autograd, and saves what backward needs. Temporary tensors may be left in the current dispose scope.
+    /// </summary>
+    /// <param name="context">Stores saved tensors and values.</param>
+    /// <param name="inputs">The arguments of <see cref="Record"/>.</param>
     protected abstract List<Tensor> Forward(AutogradContext context, object[] inputs);
 
     /// <summary>
-    /// The gradient of each input, null for none and for what is no tensor. Everything may be left in the current dispose scope; it is
-    /// called once, and saved tensors are gone afterwards. A parameter's gradient is a tensor of its own.
+    /// The gradient of each input; null for inputs without gradient. Temporary tensors may be left in the current dispose scope. It is
+    /// called once; saved tensors are freed afterwards. The gradient of a parameter must be a new tensor.
     /// </summary>
-    /// <param name="context">What was saved.</param>
-    /// <param name="gradients">The gradient of each output.</param>
+    /// <param name="context">The saved tensors and values.</param>
+    /// <param name="gradients">Gradients of the outputs.</param>
     protected abstract IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients);
 
-    // What libtorch's AccumulateGrad does, where it would be done with this gradient as it is. libtorch takes a gradient over only when
-    // nothing else refers to it, and TorchSharp's wrapper of it is still there then: it would be copied, while activations are all there.
+    // Replaces libtorch's AccumulateGrad for cases in which it would take over this gradient. libtorch takes over a gradient only if
+    // nothing else references it; TorchSharp's wrapper still does at that point, so it would be copied while all activations are in memory.
     private static bool Accumulate(TorchSharp.Modules.Parameter? parameter, Tensor gradient)
     {
         if (parameter is not { IsInvalid: false, is_leaf: true, requires_grad: true } || is_grad_enabled()

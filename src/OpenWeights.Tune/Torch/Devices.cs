@@ -6,13 +6,13 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Devices and threads as a config or a command line names them.</summary>
+/// <summary>Parses names of devices and dtypes in configs and on the command line.</summary>
 public static partial class Devices
 {
-    // The first generation of GPUs with bfloat16 has compute capability 8.0.
+    // GPUs support bfloat16 from compute capability 8.0.
     private const int AmpereMajor = 8;
 
-    /// <summary>Why a name is none of a device's, with the one that is meant; null where it is one.</summary>
+    /// <summary>Error message for an invalid device name, with a suggestion; null if the name is valid.</summary>
     /// <param name="name">The name.</param>
     public static string? NameProblem(string name)
     {
@@ -26,15 +26,15 @@ public static partial class Devices
         var meant = number.Success ? $"cuda:{number.Groups[1].Value}"
             : name.ToLowerInvariant() is "gpu" or "nvidia" ? "cuda"
             : Spelling.Nearest(name, ["auto", "cpu", "cuda"]);
-        return $"'{name}' is not possible; possible are auto, cpu, cuda and cuda:N."
+        return $"'{name}' is not a valid value; valid values are auto, cpu, cuda and cuda:N."
             + (meant is not null ? $" Did you mean {meant}?"
             : name.ToLowerInvariant() is "mps" or "metal" or "rocm" or "hip" or "xpu" or "tpu" or "npu" ? " Of GPUs only NVIDIA's are supported."
             : "");
     }
 
-    /// <summary>The device of a name: auto (a GPU where there is one), cpu, cuda or cuda:N.</summary>
-    /// <exception cref="InvalidDataException">There is no such device here.</exception>
-    /// <exception cref="TorchUnavailableException">There is no torch that works here.</exception>
+    /// <summary>The device of a name: auto (a GPU if there is one, otherwise the CPU), cpu, cuda or cuda:N.</summary>
+    /// <exception cref="InvalidDataException">The device does not exist.</exception>
+    /// <exception cref="TorchUnavailableException">Torch cannot be used here.</exception>
     public static Device Find(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
@@ -54,11 +54,11 @@ public static partial class Devices
         return index < gpus
             ? WithKernels(device(DeviceType.CUDA, index))
             : throw new InvalidDataException(gpus == 0
-                ? $"{name}: torch sees no GPU here; use the device cpu, or a torch runtime with CUDA (see `owt doctor`)."
-                : $"{name}: torch sees {(gpus == 1 ? "1 GPU, cuda:0" : $"{gpus} GPUs, cuda:0 to cuda:{gpus - 1}")}.");
+                ? $"{name}: torch finds no GPU; use the device cpu, or a torch runtime with CUDA (see `owt doctor`)."
+                : $"{name}: torch finds {(gpus == 1 ? "1 GPU, cuda:0" : $"{gpus} GPUs, cuda:0 to cuda:{gpus - 1}")}.");
     }
 
-    /// <summary>Whether a device multiplies bfloat16 itself: CPUs do here, and GPUs of compute capability 8.0 and more.</summary>
+    /// <summary>Whether a device supports bfloat16 products: CPUs and GPUs of compute capability 8.0 and above.</summary>
     /// <param name="device">The device.</param>
     public static bool HasBFloat16(Device device)
     {
@@ -66,7 +66,7 @@ public static partial class Devices
         return device.type != DeviceType.CUDA || CudaDriver.Read(Math.Max(0, device.index)) is not { Major: < AmpereMajor };
     }
 
-    // The first thing that a GPU is asked to compute. A torch that was built without code for it says so, at length.
+    // A first computation on the GPU. A torch that was built without code for it fails with a long message.
     private static Device WithKernels(Device gpu)
     {
         try
@@ -79,21 +79,21 @@ public static partial class Devices
         {
             var known = CudaDriver.Read(Math.Max(0, gpu.index));
             throw new InvalidDataException(
-                $"{gpu}{(known is null ? "" : string.Create(CultureInfo.InvariantCulture, $" ({known.Name}, compute capability {known.Major}.{known.Minor})"))}: this torch has no kernels for it; take a torch that was built for it (see GPU in the README), or the device cpu.", e);
+                $"{gpu}{(known is null ? "" : string.Create(CultureInfo.InvariantCulture, $" ({known.Name}, compute capability {known.Major}.{known.Minor})"))}: this torch has no kernels for it; use a torch built for it (see GPU in the README), or the device cpu.", e);
         }
     }
 
-    /// <summary>The dtype of a name, or null for auto.</summary>
+    /// <summary>The dtype of a name; null for auto.</summary>
     public static ScalarType? DType(string name) => name switch
     {
-        // The members of torch itself would load its libraries.
+        // Accessing torch's members would load its libraries.
         "float32" => ScalarType.Float32,
         "bfloat16" => ScalarType.BFloat16,
         "float16" => ScalarType.Float16,
         _ => null,
     };
 
-    /// <summary>Waits until a GPU has done what it was given; the CPU always has.</summary>
+    /// <summary>Waits until a GPU has completed its queued work; returns immediately for the CPU.</summary>
     public static void Wait(Device device)
     {
         ArgumentNullException.ThrowIfNull(device);
@@ -104,8 +104,8 @@ public static partial class Devices
     }
 
     /// <summary>
-    /// Lets a GPU multiply float32 matrices in TensorFloat-32 beside a model of lower precision, whose own numbers have no more digits, and
-    /// not beside one that is computed in float32.
+    /// Enables TensorFloat-32 for float32 matrix products on a GPU if the model is in lower precision, which has no more significant bits,
+    /// and disables it for a float32 model.
     /// </summary>
     /// <param name="device">The model's device.</param>
     /// <param name="dtype">The model's dtype.</param>
@@ -118,12 +118,12 @@ public static partial class Devices
     }
 
     /// <summary>
-    /// Takes a tensor of the CPU to a device. A GPU fetches it from pinned memory when it comes to that, so the program goes on with what
-    /// else it has for it.
+    /// Moves a CPU tensor to a device. A GPU copies it asynchronously from pinned memory, so the program continues with other
+    /// work.
     /// </summary>
-    /// <param name="values">The tensor, which is given away.</param>
-    /// <param name="device">Where it is wanted.</param>
-    /// <returns>The tensor there, in the caller's dispose scope.</returns>
+    /// <param name="values">The tensor; it is disposed.</param>
+    /// <param name="device">The target device.</param>
+    /// <returns>The tensor on the device, in the caller's dispose scope.</returns>
     internal static Tensor Send(Tensor values, Device device)
     {
         if (device.type == DeviceType.CPU)
@@ -138,8 +138,8 @@ public static partial class Devices
         }
     }
 
-    /// <summary>Lets torch use every core, unless OMP_NUM_THREADS says otherwise; libtorch may start at one.</summary>
-    /// <exception cref="TorchUnavailableException">There is no torch that works here.</exception>
+    /// <summary>Lets torch use all cores, unless OMP_NUM_THREADS is set; libtorch may start with one thread.</summary>
+    /// <exception cref="TorchUnavailableException">Torch cannot be used here.</exception>
     public static void UseAllCores()
     {
         TorchSupplier.Require();
@@ -152,7 +152,7 @@ public static partial class Devices
     [GeneratedRegex(@"\Acuda:\d{1,3}\z")]
     private static partial Regex CudaNumber();
 
-    // gpu:1, cuda1 or only 1.
+    // gpu:1, cuda1 or just 1.
     [GeneratedRegex(@"\A(?:gpu|cuda)?[:_-]?(\d{1,3})\z", RegexOptions.IgnoreCase)]
     private static partial Regex OtherNumber();
 }

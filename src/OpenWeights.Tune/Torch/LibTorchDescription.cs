@@ -5,15 +5,15 @@ using System.Text;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>
-/// What libtorch tells of how it was built and runs: its C++ functions at::show_config and at::get_parallel_info, for which TorchSharp has
-/// no member. They are called where the C++ library is that of GCC; elsewhere nothing is told.
+/// libtorch's description of its build and threads, from its C++ functions at::show_config and at::get_parallel_info, which TorchSharp does
+/// not expose. They are called only if the C++ library is GCC's; otherwise the description is empty.
 /// </summary>
 internal static unsafe class LibTorchDescription
 {
     private static readonly string[] s_functions = ["_ZN2at11show_configB5cxx11Ev", "_ZN2at17get_parallel_infoB5cxx11Ev"];
 
-    /// <summary>The lines, none where they cannot be had.</summary>
-    /// <param name="library">The handle of libtorch_cpu.</param>
+    /// <summary>The lines; empty if unavailable.</summary>
+    /// <param name="library">Handle of libtorch_cpu.</param>
     internal static IReadOnlyList<string> Read(nint library)
     {
         var lines = new List<string>();
@@ -23,7 +23,8 @@ internal static unsafe class LibTorchDescription
             {
                 var text = ((delegate* unmanaged<CppString>)function)();
 
-                // Short texts lie in the object itself, and its pointer is to where it was made. These have hundreds of letters, and are asked for once: they are not freed.
+                // Short strings are stored in the object itself, and its pointer then refers to the original location. These strings have
+                // hundreds of characters, and are read once: they are not freed.
                 if (text.Length > CppString.Inside)
                 {
                     lines.AddRange(Encoding.UTF8.GetString(text.Text, checked((int)text.Length)).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
@@ -34,7 +35,7 @@ internal static unsafe class LibTorchDescription
         return lines;
     }
 
-    // std::string of libstdc++, which a function gives back through memory of the caller, as it does any structure of this size.
+    // std::string of libstdc++, which is returned through memory of the caller, as any structure of this size.
     [StructLayout(LayoutKind.Sequential)]
     private struct CppString
     {

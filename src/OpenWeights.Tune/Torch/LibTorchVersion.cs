@@ -4,14 +4,14 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>The version of a libtorch: its own word where it has one, and else what lies beside it.</summary>
+/// <summary>Determines the version of a libtorch: from the library itself, or from files of the installation.</summary>
 internal static partial class LibTorchVersion
 {
-    // A plain C function of every libtorch since 2.9: the bytes of its result, the highest first, are major, minor and patch.
+    // A plain C function of every libtorch since 2.9: the highest bytes of its result are major, minor and patch.
     private const string Function = "aoti_torch_abi_version";
 
-    /// <summary>The version of a library that is loaded, or null where neither it nor a file beside it tells.</summary>
-    /// <param name="library">The handle of libtorch_cpu.</param>
+    /// <summary>The version of a loaded library, or null if unknown.</summary>
+    /// <param name="library">Handle of libtorch_cpu.</param>
     /// <param name="folder">The folder of its file.</param>
     internal static unsafe Version? Read(nint library, string? folder)
     {
@@ -24,7 +24,7 @@ internal static partial class LibTorchVersion
         return folder is null ? null : ReadFiles(folder);
     }
 
-    /// <summary>What the files of an installation say: those of an unpacked libtorch, of a PyTorch, and of a distribution's headers.</summary>
+    /// <summary>The version according to the files of an unpacked libtorch, a PyTorch, or a distribution's headers.</summary>
     /// <param name="folder">The folder of libtorch_cpu.</param>
     internal static Version? ReadFiles(string folder)
     {
@@ -46,8 +46,8 @@ internal static partial class LibTorchVersion
         return null;
     }
 
-    /// <summary>The version in libtorch's description of how it was built, or null.</summary>
-    /// <param name="description">Lines, of which one has TORCH_VERSION=.</param>
+    /// <summary>The version in libtorch's build description, or null.</summary>
+    /// <param name="description">Lines, one of which contains TORCH_VERSION=.</param>
     internal static Version? ReadDescription(IEnumerable<string> description) =>
         description.Select(static line => Built().Match(line)).FirstOrDefault(static match => match.Success) is { } found ? Parse(found) : null;
 
@@ -56,7 +56,7 @@ internal static partial class LibTorchVersion
 
     private static int Number(Group digits) => int.Parse(digits.ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture);
 
-    // build-version is the version alone; in version.py and version.h it is in quotation marks.
+    // build-version contains the version alone; in version.py and version.h it is quoted.
     [GeneratedRegex(@"(?:^|TORCH_VERSION ?\\?\s*""|__version__ = ['""])(\d{1,4})\.(\d{1,4})\.(\d{1,4})")]
     private static partial Regex Pattern();
 
@@ -64,10 +64,10 @@ internal static partial class LibTorchVersion
     private static partial Regex Built();
 }
 
-/// <summary>The shared libraries of this process, as Linux lists them.</summary>
+/// <summary>Lists the shared libraries of this process on Linux.</summary>
 internal static class LoadedLibraries
 {
-    /// <summary>The files, each once; none on other systems.</summary>
+    /// <summary>The distinct files; empty on other systems.</summary>
     internal static IReadOnlyList<string> Files() => OperatingSystem.IsLinux()
         ? [.. File.ReadLines("/proc/self/maps")
             .Select(static line => line.IndexOf('/', StringComparison.Ordinal) is >= 0 and var at ? line[at..] : "")
@@ -76,7 +76,7 @@ internal static class LoadedLibraries
             .Order(StringComparer.Ordinal)]
         : [];
 
-    /// <summary>The file whose name begins so, or null.</summary>
+    /// <summary>The file whose name starts with a text, or null.</summary>
     internal static string? Find(string start) =>
         Files().FirstOrDefault(file => System.IO.Path.GetFileName(file).StartsWith(start, StringComparison.Ordinal));
 }

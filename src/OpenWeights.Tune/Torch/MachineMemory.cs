@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Torch;
 /// <summary>Memory of this machine.</summary>
 public static class MachineMemory
 {
-    /// <summary>What programs may still take without swapping, in bytes; null where the system does not tell.</summary>
+    /// <summary>Available memory without swapping, in bytes; null if unknown.</summary>
     public static long? Free
     {
         get
@@ -15,14 +15,14 @@ public static class MachineMemory
                 return Line("MemAvailable:");
             }
 
-            // .NET knows what was in use when it last collected garbage.
+            // .NET knows the memory in use at its last garbage collection.
             GC.Collect(0, GCCollectionMode.Forced);
             var info = GC.GetGCMemoryInfo();
             return info.TotalAvailableMemoryBytes > 0 ? Math.Max(0, info.TotalAvailableMemoryBytes - info.MemoryLoadBytes) : null;
         }
     }
 
-    /// <summary>All of the machine's memory, in bytes, whatever control groups say.</summary>
+    /// <summary>Total memory of the machine, in bytes, regardless of control groups.</summary>
     public static long Total => (OperatingSystem.IsLinux() ? Line("MemTotal:") : null) ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
 
     private static long? Line(string key)

@@ -3,18 +3,18 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>How fast this machine multiplies matrices: the limit that a training step is measured against.</summary>
+/// <summary>Measures the speed of matrix multiplication, to which the speed of a training step is compared.</summary>
 public static class MatrixRate
 {
     private const int OnCpu = 1024;
     private const int LargestOnGpu = 8192;
 
-    // A product that a GPU has in less was mostly handed over and waited for.
+    // A GPU that computes the product in less time mostly measured launch and synchronization.
     private const double MinSecondsOnGpu = 1e-3;
 
-    /// <summary>The median rate of a few products of square matrices, in floating-point operations per second.</summary>
-    /// <param name="dtype">The dtype of the factors.</param>
-    /// <param name="device">Where to multiply.</param>
+    /// <summary>Median rate of several products of square matrices, in floating-point operations per second.</summary>
+    /// <param name="dtype">Data type of the factors.</param>
+    /// <param name="device">The device.</param>
     public static double Measure(ScalarType dtype, Device device)
     {
         ArgumentNullException.ThrowIfNull(device);

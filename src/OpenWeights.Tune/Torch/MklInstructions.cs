@@ -5,23 +5,23 @@ using OpenWeights.Tune.Torch.Memory;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>
-/// Has the MKL inside a libtorch for Linux use the widest instructions that the processor has. MKL chooses its kernels by features, but only
-/// on processors of Intel; on others it takes older ones, less than half as fast on a processor of AMD with AVX-512. It asks for the maker in
-/// one function, mkl_serv_intel_cpu_true, through libtorch's table of imported functions; that entry is set to a function that answers yes.
-/// What it is worth: docs/performance.md. OWT_PLAIN_MKL in the environment leaves MKL's choice as it is.
+/// Makes the MKL inside a libtorch for Linux use the widest instructions of the processor. MKL selects its kernels by CPU features only
+/// on Intel processors; on others it uses older kernels, less than half as fast on an AMD processor with AVX-512. It checks the vendor in
+/// one function, mkl_serv_intel_cpu_true, called through libtorch's import table; that entry is set to a function that returns true.
+/// Measurements: docs/performance.md. The environment variable OWT_PLAIN_MKL leaves MKL's selection unchanged.
 /// </summary>
 internal static unsafe class MklInstructions
 {
     private const string Question = "mkl_serv_intel_cpu_true";
 
-    /// <summary>Whether MKL was told to go by the processor's features alone.</summary>
+    /// <summary>Whether MKL was made to select kernels by CPU features alone.</summary>
     internal static bool AreByFeature { get; private set; }
 
-    /// <summary>Whether this processor is one whose features MKL would leave unused: AVX2 and FMA at least, of another maker than Intel.</summary>
+    /// <summary>Whether MKL would not use all features of this processor: it has at least AVX2 and FMA, and is not from Intel.</summary>
     internal static bool Concerns { get; } = Avx2.IsSupported && Fma.IsSupported && X86Base.CpuId(0, 0) is not (_, 0x756E6547, 0x6C65746E, 0x49656E69);
 
-    /// <summary>Sets the entry, where there is need to; to be called before the first product, since MKL chooses once.</summary>
-    /// <param name="libtorch">The handle of libtorch_cpu.</param>
+    /// <summary>Sets the entry if needed. It must be called before the first product, because MKL selects its kernels once.</summary>
+    /// <param name="libtorch">Handle of libtorch_cpu.</param>
     internal static void UseFeatures(nint libtorch)
     {
         if (AreByFeature || !Concerns || !OperatingSystem.IsLinux() || Environment.GetEnvironmentVariable("OWT_PLAIN_MKL") is { Length: > 0 } || !NativeLibrary.TryGetExport(libtorch, Question, out _))

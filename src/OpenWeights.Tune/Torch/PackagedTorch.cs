@@ -3,7 +3,7 @@ using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>TorchSharp's own package, and the libtorch that comes with it or that LIBTORCH names.</summary>
+/// <summary>TorchSharp's own package, with its libtorch or the one in LIBTORCH.</summary>
 internal sealed class PackagedTorch : ITorchSupplier
 {
     public string Name => $"TorchSharp package {typeof(torch).Assembly.GetName().Version?.ToString(3)}";
@@ -41,7 +41,7 @@ internal sealed class PackagedTorch : ITorchSupplier
         {
             Load();
             return TorchLibraries.UnusedLibTorch is { } folder
-                ? [$"LIBTORCH is {folder} and is left out of account: this program has the libtorch of its package. OWT_TORCH=system takes the other."]
+                ? [$"LIBTORCH={folder} is ignored: this program uses the libtorch of its package. Set OWT_TORCH=system to use the other."]
                 : [];
         }
     }
@@ -54,7 +54,7 @@ internal sealed class PackagedTorch : ITorchSupplier
         }
         catch (TorchUnavailableException)
         {
-            // Who uses torch tries again, and is told.
+            // The first use of torch tries again, and reports the failure.
         }
     })
     { IsBackground = true, Name = "libtorch" }.Start();

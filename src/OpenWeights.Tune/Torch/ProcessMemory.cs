@@ -6,12 +6,12 @@ namespace OpenWeights.Tune.Torch;
 /// <summary>Memory of this process.</summary>
 public static class ProcessMemory
 {
-    /// <summary>The most physical memory that the process has held, in bytes.</summary>
+    /// <summary>Peak physical memory of the process, in bytes.</summary>
     public static long Peak
     {
         get
         {
-            // .NET reads the file of each thread as well, which takes longer than a small model's step.
+            // .NET also reads a file per thread, which takes longer than a small model's step.
             if (OperatingSystem.IsLinux() && Line("VmHWM:") is { } peak)
             {
                 return peak;
@@ -22,7 +22,7 @@ public static class ProcessMemory
         }
     }
 
-    /// <summary>The physical memory that the process holds for itself, without files that are mapped, in bytes.</summary>
+    /// <summary>Private physical memory of the process, without mapped files, in bytes.</summary>
     public static long Current => (OperatingSystem.IsLinux() ? Line("RssAnon:") : null) ?? Environment.WorkingSet;
 
     private static long? Line(string key)

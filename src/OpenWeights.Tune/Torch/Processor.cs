@@ -3,20 +3,20 @@ using System.Runtime.Intrinsics.X86;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>What this processor has that matters to products of matrices.</summary>
+/// <summary>Processor features that matter for matrix products.</summary>
 public static class Processor
 {
-    /// <summary>The instructions for bfloat16 products, the widest first: AMX, AVX512_BF16, or Arm's BF16; empty for none.</summary>
+    /// <summary>Instruction sets for bfloat16 products, the widest first: AMX, AVX512_BF16, or Arm's BF16; empty for none.</summary>
     public static IReadOnlyList<string> BFloat16Instructions { get; } = FindBFloat16();
 
-    /// <summary>The instruction sets for floating point, such as AVX2, AVX-512 and those of <see cref="BFloat16Instructions"/>.</summary>
+    /// <summary>Floating-point instruction sets, such as AVX2, AVX-512 and those of <see cref="BFloat16Instructions"/>.</summary>
     public static IReadOnlyList<string> Instructions { get; } =
     [
         .. new[] { (Avx2.IsSupported, "AVX2"), (Fma.IsSupported, "FMA"), (Avx512F.IsSupported, "AVX-512"), (AdvSimd.IsSupported, "NEON") }.Where(static i => i.Item1).Select(static i => i.Item2),
         .. BFloat16Instructions,
     ];
 
-    /// <summary>The name that Linux has for the processor, or its kind elsewhere.</summary>
+    /// <summary>Name of the processor according to Linux, or its architecture on other systems.</summary>
     public static string Name { get; } = CpuInfo("model name") ?? System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture.ToString();
 
     private static List<string> FindBFloat16()
@@ -44,7 +44,7 @@ public static class Processor
         return found;
     }
 
-    // The first value of a key, as Linux tells it.
+    // The first value of a key in /proc/cpuinfo.
     private static string? CpuInfo(string key)
     {
         const string file = "/proc/cpuinfo";

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>The random numbers that a piece of work draws (dropout), so that the same work can be done again.</summary>
+/// <summary>The random number state (dropout) of a computation, so that it can be repeated with the same numbers.</summary>
 internal sealed class RandomState
 {
     private readonly byte[]? _cpu;
@@ -15,7 +15,7 @@ internal sealed class RandomState
         _seed = seed;
     }
 
-    /// <summary>Seeds every generator that the device's work draws from.</summary>
+    /// <summary>Seeds all generators that a device uses.</summary>
     internal static void Seed(long seed, Device device)
     {
         _ = manual_seed(seed);
@@ -25,7 +25,7 @@ internal sealed class RandomState
         }
     }
 
-    /// <summary>Notes the state that work on the device starts from.</summary>
+    /// <summary>Captures the state at the start of a computation.</summary>
     internal static RandomState Note(Device device)
     {
         using var scope = NewDisposeScope();
@@ -34,15 +34,15 @@ internal sealed class RandomState
             return new RandomState(get_rng_state().bytes.ToArray(), 0);
         }
 
-        // A GPU's state cannot be read through TorchSharp, so the work starts from a seed of its own.
+        // A GPU's state cannot be read through TorchSharp, so the computation starts from its own seed.
         var seed = randint(0, long.MaxValue, [1]).ToInt64();
         cuda.manual_seed_all(seed);
         return new RandomState(null, seed);
     }
 
     /// <summary>
-    /// Work begins that is not done again, though other settings might have it done again: it draws the same numbers then. A GPU's work
-    /// always starts from a seed of its own.
+    /// Starts a computation that will not be repeated but must draw the same numbers as one that could be. A GPU's
+    /// computation always starts from its own seed.
     /// </summary>
     internal static void Begin(Device device)
     {
@@ -52,10 +52,12 @@ internal sealed class RandomState
         }
     }
 
-    /// <summary>Notes what is to be gone on from after work was done again; null for a GPU, where whatever comes next has a seed of its own.</summary>
+    /// <summary>
+    /// Captures the state to continue from after a repeated computation; null for a GPU, where the next computation has its own seed.
+    /// </summary>
     internal static RandomState? BeforeAgain(Device device) => device.type == DeviceType.CPU ? Note(device) : null;
 
-    /// <summary>Puts the state back, so that the same work draws the same numbers.</summary>
+    /// <summary>Restores the state, so that a repeated computation draws the same numbers.</summary>
     internal void Restore()
     {
         if (_cpu is null)

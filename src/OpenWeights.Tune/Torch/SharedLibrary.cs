@@ -4,8 +4,8 @@ using System.Buffers.Binary;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>
-/// Whether the file of a shared library is all there. Linux maps what its header announces without a look at the file's length: one that was
-/// cut off while it was copied ends the process with a bus error.
+/// Detects truncated shared libraries. Linux maps the segments of a library's header without checking the file's length: a library that was
+/// truncated while copied ends the process with a bus error.
 /// </summary>
 internal static class SharedLibrary
 {
@@ -13,9 +13,12 @@ internal static class SharedLibrary
     private const int SegmentSize = 56;
     private const uint Load = 1;
 
-    /// <summary>Whether each part that is loaded lies within the file; true for what is no 64-bit little-endian ELF file, which the loader refuses by itself.</summary>
+    /// <summary>
+    /// Whether all loadable segments lie within the file; true for files other than 64-bit little-endian ELF, which the loader rejects
+    /// itself.
+    /// </summary>
     /// <param name="path">The file.</param>
-    /// <exception cref="IOException">It cannot be read.</exception>
+    /// <exception cref="IOException">The file cannot be read.</exception>
     internal static bool IsWhole(string path)
     {
         using var file = File.OpenHandle(path);

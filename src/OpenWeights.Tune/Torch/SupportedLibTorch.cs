@@ -4,16 +4,18 @@ using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Which versions of libtorch TorchSharp's own library computes right over: that which it was built for, and the later ones it was tried with.</summary>
+/// <summary>
+/// The libtorch versions that TorchSharp's native library works with: the one it was built for, and later ones that were tested.
+/// </summary>
 internal static class SupportedLibTorch
 {
-    // Tried with all references: the library for 2.10 over 2.10, 2.11 and 2.12. Over 2.13 it loads, and operators get other arguments than were given.
+    // Tested with all references: the library for 2.10 with 2.10, 2.11 and 2.12. With 2.13 it loads, but operators receive wrong arguments.
     private static readonly Dictionary<Version, Version> s_last = new() { [new(2, 10)] = new(2, 12) };
 
-    /// <summary>The first version that fits, and the last, both without a patch number.</summary>
+    /// <summary>First and last supported version, without patch number.</summary>
     internal static (Version First, Version Last) Range { get; } = Find();
 
-    /// <summary>Whether a version lies between the first and the last.</summary>
+    /// <summary>Whether a version is within the supported range.</summary>
     internal static bool Fits(Version version)
     {
         var plain = new Version(version.Major, version.Minor);

@@ -4,7 +4,7 @@ using OpenWeights.LibTorch;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>An installed libtorch, through OpenWeights.LibTorch.</summary>
+/// <summary>An installed libtorch, used through OpenWeights.LibTorch.</summary>
 internal sealed class SystemTorch : ITorchSupplier
 {
     public string Name => "system (OpenWeights.LibTorch)";
@@ -43,24 +43,24 @@ internal sealed class SystemTorch : ITorchSupplier
             Load();
             var notes = new List<string>();
 
-            // Only a distribution's libtorch calls whichever BLAS the process has; PyTorch's own have theirs inside.
+            // Only a distribution's libtorch uses the process's BLAS; PyTorch's has its own.
             if (LibTorchRuntime.PreloadedBlas is { } blas)
             {
-                notes.Add($"{blas} is loaded first: its threads are OpenMP's like libtorch's own.");
+                notes.Add($"{blas} is preloaded: it uses OpenMP threads, like libtorch.");
             }
             else if ((LoadedLibraries.Find("libopenblas") ?? LoadedLibraries.Find("libblas"))?.StartsWith("/usr/lib", StringComparison.Ordinal) == true)
             {
-                notes.Add("the BLAS of this libtorch has threads that fight libtorch's own. On Debian and Ubuntu install libopenblas0-openmp: it is then used, and is several times faster.");
+                notes.Add("the threads of this libtorch's BLAS compete with libtorch's own. On Debian and Ubuntu install libopenblas0-openmp, which is then used and is several times faster.");
             }
 
             if (LibTorchRuntime.ClearedCoreType is { } preset)
             {
-                notes.Add($"OPENBLAS_CORETYPE={preset} was set and is left out of account: BLAS picks the kernels for this processor.");
+                notes.Add($"OPENBLAS_CORETYPE={preset} is ignored: BLAS selects the kernels for this processor.");
             }
 
             if (LibTorchRuntime.LeftOut is { Count: > 0 } leftOut)
             {
-                notes.Add($"{leftOut.Count} libraries that libtorch names and takes nothing from are not loaded ({string.Join(", ", leftOut.Take(3))}, ...); OWT_WHOLE_LIBTORCH=1 loads them.");
+                notes.Add($"{leftOut.Count} libraries that libtorch links but does not use are not loaded ({string.Join(", ", leftOut.Take(3))}, ...); OWT_WHOLE_LIBTORCH=1 loads them.");
             }
 
             return notes;
@@ -80,7 +80,7 @@ internal sealed class SystemTorch : ITorchSupplier
             throw new TorchUnavailableException(e.Message, e);
         }
 
-        // The native part is of one libtorch's headers; over another version it may load and then mean other things.
+        // The native part was built with one libtorch's headers; with another version it may load but compute wrongly.
         var lines = LibTorchRuntime.Description.Split('\n');
         if (LibTorchVersion.ReadDescription(lines) is { } loaded && System.Version.TryParse(LibTorchRuntime.Version, out var built)
             && (loaded.Major, loaded.Minor) != (built.Major, built.Minor))

@@ -5,24 +5,24 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Tensors from and to safetensors files, byte for byte.</summary>
+/// <summary>Reads and writes tensors in safetensors files.</summary>
 public static class TensorFiles
 {
-    // A span of bytes reaches 2 GiB, so a large tensor goes in parts of this many elements.
+    // A span is limited to 2 GiB, so a large tensor is handled in parts of this many elements.
     private const long PartElements = 1 << 27;
 
-    // Parts of a tensor that is read are small enough to be shared out among threads: what takes the time is not the disk's cache, but
-    // the system's handing out of fresh memory, page by page.
+    // Parts are small enough to be read by several threads: the time is spent not on reading the page cache but
+    // on page faults of newly allocated memory.
     private const long ReadPartBytes = 16 << 20;
 
     private const long ConvertedElements = 1 << 25;
 
-    /// <summary>A tensor of a file, copied from the mapped file straight into its memory; it is in the caller's dispose scope.</summary>
+    /// <summary>Reads a tensor, copying from the mapped file directly into its memory; it is in the caller's dispose scope.</summary>
     /// <param name="source">The file or checkpoint.</param>
-    /// <param name="name">The tensor's name.</param>
-    /// <param name="dtype">The dtype it is wanted in; the file's, where null.</param>
-    /// <param name="device">Where it is wanted; the CPU, where null.</param>
-    /// <exception cref="InvalidDataException">There is no such tensor, or torch has no such element type.</exception>
+    /// <param name="name">Name of the tensor.</param>
+    /// <param name="dtype">The dtype to convert to; null for the file's.</param>
+    /// <param name="device">The target device; null for the CPU.</param>
+    /// <exception cref="InvalidDataException">The tensor does not exist, or torch does not support its element type.</exception>
     public static Tensor Read(ITensorSource source, string name, ScalarType? dtype = null, Device? device = null)
     {
         var entry = source.GetTensor(name);
@@ -41,7 +41,7 @@ public static class TensorFiles
             return result.MoveToOuterDisposeScope();
         }
 
-        // What else has to be converted or sent to a GPU goes through a buffer of a few parts.
+        // Other conversions and copies to a GPU go through a buffer of several parts.
         using var nothing = no_grad();
         var (flat, count) = (result.view(-1), Math.Min(entry.ElementCount, ConvertedElements));
         var buffer = empty([count], stored);
@@ -56,10 +56,10 @@ public static class TensorFiles
         return result.MoveToOuterDisposeScope();
     }
 
-    /// <summary>A tensor to be written to a file, in its own dtype or another. It must live until the file is written.</summary>
+    /// <summary>A tensor to write to a file, optionally in another dtype. It must not be disposed before the file is written.</summary>
     /// <param name="name">The name in the file.</param>
     /// <param name="tensor">The tensor, on any device.</param>
-    /// <param name="dtype">The dtype in the file; the tensor's, where null.</param>
+    /// <param name="dtype">The dtype in the file; null for the tensor's.</param>
     public static TensorToWrite ToWrite(string name, Tensor tensor, ScalarType? dtype = null)
     {
         ArgumentNullException.ThrowIfNull(tensor);
@@ -67,11 +67,11 @@ public static class TensorFiles
         return new TensorToWrite(name, ToFile(type), tensor.shape, stream => Write(stream, tensor, type));
     }
 
-    /// <summary>A tensor to be written to a file that is made when its turn comes, so that only one is in memory.</summary>
+    /// <summary>A tensor to write to a file that is created when it is written, so that only one is in memory at a time.</summary>
     /// <param name="name">The name in the file.</param>
     /// <param name="dtype">The dtype in the file.</param>
     /// <param name="shape">The tensor's shape.</param>
-    /// <param name="make">Makes the tensor, in the dispose scope that is open then.</param>
+    /// <param name="make">Creates the tensor, in the dispose scope current at that time.</param>
     public static TensorToWrite ToWrite(string name, ScalarType dtype, IReadOnlyList<long> shape, Func<Tensor> make) => new(name, ToFile(dtype), shape, stream =>
     {
         using var nothing = no_grad();
@@ -80,7 +80,7 @@ public static class TensorFiles
     });
 
     /// <summary>The torch dtype of a file's element type.</summary>
-    /// <exception cref="InvalidDataException">torch has no such element type.</exception>
+    /// <exception cref="InvalidDataException">Torch does not support the element type.</exception>
     public static ScalarType ToTorch(TensorEntry entry)
     {
         ArgumentNullException.ThrowIfNull(entry);
@@ -96,7 +96,7 @@ public static class TensorFiles
             DType.BF16 => ScalarType.BFloat16,
             DType.F32 => ScalarType.Float32,
             DType.F64 => ScalarType.Float64,
-            _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot be computed with; convert the model to BF16, F16 or F32 first."),
+            _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which is not supported; convert the model to BF16, F16 or F32 first."),
         };
     }
 
@@ -112,7 +112,7 @@ public static class TensorFiles
         });
     }
 
-    /// <summary>Does each of some parts of a tensor, by several threads where there are several parts.</summary>
+    /// <summary>Processes the parts of a tensor, with several threads if there are several parts.</summary>
     internal static void InParts(long parts, Action<long> work)
     {
         if (parts == 1)
@@ -143,7 +143,7 @@ public static class TensorFiles
         ScalarType.BFloat16 => DType.BF16,
         ScalarType.Float32 => DType.F32,
         ScalarType.Float64 => DType.F64,
-        _ => throw new NotSupportedException($"a safetensors file cannot hold {type}"),
+        _ => throw new NotSupportedException($"safetensors files do not support {type}"),
     };
 
     private static void Write(Stream stream, Tensor tensor, ScalarType type)

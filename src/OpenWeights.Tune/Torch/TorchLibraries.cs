@@ -6,8 +6,8 @@ using TorchSharp;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>
-/// Loads libtorch and TorchSharp's own library before TorchSharp does: from where the package has them, or libtorch from the folder in
-/// LIBTORCH where the program was built without one. What fails is told in a sentence; TorchSharp would print pages and copy the package.
+/// Loads libtorch and TorchSharp's native library before TorchSharp does: from the package, or libtorch from the folder in LIBTORCH if the
+/// program was built without one. Failures are reported in one sentence; TorchSharp would print pages and copy the package.
 /// </summary>
 internal static partial class TorchLibraries
 {
@@ -16,20 +16,20 @@ internal static partial class TorchLibraries
     private static readonly string[] s_parts = ["libc10*.so", "libtorch*.so", "libgomp*.so*"];
     private static volatile bool s_isLoaded;
 
-    /// <summary>The version of libtorch, once it is loaded.</summary>
+    /// <summary>Version of libtorch, after loading.</summary>
     internal static Version? Version { get; private set; }
 
-    /// <summary>The handle of libtorch_cpu, once it is loaded.</summary>
+    /// <summary>Handle of libtorch_cpu, after loading.</summary>
     internal static nint LibTorch { get; private set; }
 
-    /// <summary>The file of libtorch_cpu, once it is loaded.</summary>
+    /// <summary>Path of libtorch_cpu, after loading.</summary>
     internal static string? Path { get; private set; }
 
-    /// <summary>LIBTORCH, where it is set and the libtorch of the package is used all the same.</summary>
+    /// <summary>LIBTORCH, if it is set but the libtorch of the package is used.</summary>
     internal static string? UnusedLibTorch { get; private set; }
 
-    /// <summary>Loads everything, once.</summary>
-    /// <exception cref="TorchUnavailableException">Something is not there, cannot be loaded, or does not fit the rest.</exception>
+    /// <summary>Loads all libraries, once.</summary>
+    /// <exception cref="TorchUnavailableException">A library is missing, cannot be loaded, or does not match the others.</exception>
     internal static void Load()
     {
         if (s_isLoaded)
@@ -42,7 +42,7 @@ internal static partial class TorchLibraries
             if (!s_isLoaded)
             {
                 var own = Find("LibTorchSharp") ?? throw new TorchUnavailableException(
-                    $"TorchSharp's library {FileName("LibTorchSharp")} is not there for {s_rid} (looked at in {string.Join(", ", Folders())}). {Instead}");
+                    $"TorchSharp's library {FileName("LibTorchSharp")} was not found for {s_rid} (searched in {string.Join(", ", Folders())}). {Instead}");
                 ShortenSpinning();
                 var folder = System.IO.Path.GetDirectoryName(Find("torch_cpu") ?? FromEnvironment())!;
                 LoadLibTorch(folder);
@@ -57,29 +57,29 @@ internal static partial class TorchLibraries
 
     private static string Instead => OperatingSystem.IsWindows()
         ? "Build again with -p:TorchRuntime=cpu."
-        : "Build again with -p:TorchRuntime=cpu, or take an installed libtorch or PyTorch: start scripts/owt once with OWT_TORCH=system, or build with -p:TorchRuntime=system.";
+        : "Build again with -p:TorchRuntime=cpu, or use an installed libtorch or PyTorch: start scripts/owt once with OWT_TORCH=system, or build with -p:TorchRuntime=system.";
 
     private static void LoadLibTorch(string folder)
     {
         if (OperatingSystem.IsLinux() && Parts(folder).FirstOrDefault(static file => !SharedLibrary.IsWhole(file)) is { } cut)
         {
-            throw new TorchUnavailableException($"{cut} is cut off. Copy or install it again; a file of the build comes back with the next one, when it is deleted.");
+            throw new TorchUnavailableException($"{cut} is truncated. Copy or install it again; a file of the build is restored by deleting it and building again.");
         }
 
-        // Its dependencies come from its own folder, whichever libraries of the same names the system has.
+        // Its dependencies are loaded from its own folder, not from the system.
         LibTorch = Open(System.IO.Path.Combine(folder, FileName("torch_cpu")));
         Path = System.IO.Path.Combine(folder, FileName("torch_cpu"));
         var (first, last) = SupportedLibTorch.Range;
         var name = $"{typeof(torch).Assembly.GetName().Version?.ToString(3)}";
         Version = LibTorchVersion.Read(LibTorch, folder) ?? throw new TorchUnavailableException(
-            $"The libtorch in {folder} does not tell its version, so it is older than 2.9; TorchSharp {name} needs {first} to {last}. Take another one, or OWT_TORCH=system, which takes any.");
+            $"The libtorch in {folder} does not report its version, so it is older than 2.9; TorchSharp {name} needs {first} to {last}. Use one of those, or OWT_TORCH=system, which works with any version.");
         if (!SupportedLibTorch.Fits(Version))
         {
             throw new TorchUnavailableException(
-                $"The libtorch in {folder} is {Version}; TorchSharp {name} computes right over {first} to {last} alone. Take one of those, or OWT_TORCH=system, which takes any.");
+                $"The libtorch in {folder} is version {Version}; TorchSharp {name} works only with {first} to {last}. Use one of those, or OWT_TORCH=system, which works with any version.");
         }
 
-        // TorchSharp's library names libtorch; that in turn brings the part for CUDA, where there is one.
+        // TorchSharp's library loads libtorch, which loads the CUDA part if there is one.
         var whole = System.IO.Path.Combine(folder, FileName("torch"));
         if (File.Exists(whole))
         {
@@ -87,7 +87,7 @@ internal static partial class TorchLibraries
         }
     }
 
-    // libtorch's own files, and its OpenMP; in a distribution's folder are thousands of others.
+    // The files of libtorch and its OpenMP; a distribution's folder contains thousands of others.
     private static IEnumerable<string> Parts(string folder) =>
         s_parts.SelectMany(pattern => Directory.EnumerateFiles(folder, pattern));
 
@@ -103,7 +103,7 @@ internal static partial class TorchLibraries
         }
     }
 
-    /// <summary>The loader's own words, which .NET puts below advice of its own.</summary>
+    /// <summary>The loader's own message, which .NET places after advice of its own.</summary>
     internal static string Reason(string message) =>
         message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).LastOrDefault()?.TrimEnd('.') ?? "no reason is given";
 
@@ -119,14 +119,14 @@ internal static partial class TorchLibraries
         if (Environment.GetEnvironmentVariable("LIBTORCH") is not { Length: > 0 } root)
         {
             throw new TorchUnavailableException(
-                $"{FileName("torch_cpu")} is not there for {s_rid} (looked at in {string.Join(", ", Folders())}). Set LIBTORCH to the folder of a libtorch or PyTorch {SupportedLibTorch.Range.First} to {SupportedLibTorch.Range.Last}. {Instead}");
+                $"{FileName("torch_cpu")} was not found for {s_rid} (searched in {string.Join(", ", Folders())}). Set LIBTORCH to the folder of a libtorch or PyTorch {SupportedLibTorch.Range.First} to {SupportedLibTorch.Range.Last}. {Instead}");
         }
 
         root = System.IO.Path.GetFullPath(root);
         return new[] { System.IO.Path.Combine(root, "lib"), root, System.IO.Path.Combine(root, "lib64"), System.IO.Path.Combine(root, "lib", $"{(RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? "aarch64" : "x86_64")}-linux-gnu") }
             .Select(static folder => System.IO.Path.Combine(folder, FileName("torch_cpu")))
             .FirstOrDefault(File.Exists)
-            ?? throw new TorchUnavailableException($"LIBTORCH is {root}, where there is no lib/{FileName("torch_cpu")}. Set it to the folder of a libtorch, or of the package torch of a Python.");
+            ?? throw new TorchUnavailableException($"LIBTORCH is {root}, which does not contain lib/{FileName("torch_cpu")}. Set it to the folder of a libtorch, or of the package torch in a Python installation.");
     }
 
     private static string? Find(string name)
@@ -140,7 +140,7 @@ internal static partial class TorchLibraries
         return found;
     }
 
-    // Where the host found the packages' native files, and where a published or copied program has them.
+    // The folders of native package files known to the host, and those of a published or copied program.
     private static IEnumerable<string> Folders() =>
         $"{AppContext.GetData("NATIVE_DLL_SEARCH_DIRECTORIES")}".Split(System.IO.Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries)
             .Where(static folder => !folder.Contains("Microsoft.NETCore.App", StringComparison.Ordinal))
@@ -152,8 +152,8 @@ internal static partial class TorchLibraries
     private static string FileName(string name) =>
         OperatingSystem.IsWindows() ? $"{name}.dll" : OperatingSystem.IsMacOS() ? $"lib{name}.dylib" : $"lib{name}.so";
 
-    // OpenMP's threads wait for each other by spinning for milliseconds, on cores that our own threads or other work want. The C library's
-    // environment counts, and only until libgomp is loaded.
+    // OpenMP threads spin for milliseconds while waiting, on cores that our own threads or other programs need. The variable is read from
+    // the C library's environment when libgomp is loaded.
     private static void ShortenSpinning()
     {
         if (OperatingSystem.IsLinux() && Environment.GetEnvironmentVariable("GOMP_SPINCOUNT") is null && Environment.GetEnvironmentVariable("OMP_WAIT_POLICY") is null)

@@ -2,14 +2,14 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>What a libtorch computes with, read from its own description and from the libraries that are loaded.</summary>
-/// <param name="Blas">The library of products of float32 matrices with its version or file; null where it cannot be told.</param>
-/// <param name="OneDnn">The version of oneDNN, which has the products of bfloat16 matrices; null for none.</param>
-/// <param name="OpenMp">OpenMP's version and the file of its library; null for none.</param>
-/// <param name="Capability">The instructions that libtorch's own kernels use on this processor, such as AVX512; null where it cannot be told.</param>
+/// <summary>The libraries that a libtorch computes with, from its own description and the loaded libraries.</summary>
+/// <param name="Blas">The BLAS library for float32 matrix products, with its version or file; null if unknown.</param>
+/// <param name="OneDnn">Version of oneDNN, which computes bfloat16 matrix products; null for none.</param>
+/// <param name="OpenMp">Version and file of OpenMP; null for none.</param>
+/// <param name="Capability">Instruction set of libtorch's own kernels on this processor, such as AVX512; null if unknown.</param>
 public sealed partial record TorchParts(string? Blas, string? OneDnn, string? OpenMp, string? Capability)
 {
-    /// <summary>The parts of the torch of this process; loads it.</summary>
+    /// <summary>The libraries used by the torch of this process; loads it.</summary>
     public static TorchParts Current()
     {
         var parts = Read(TorchSupplier.Current.Description, LoadedLibraries.Files());
@@ -18,7 +18,7 @@ public sealed partial record TorchParts(string? Blas, string? OneDnn, string? Op
             : parts;
     }
 
-    /// <summary>Reads a description.</summary>
+    /// <summary>Parses a description.</summary>
     /// <param name="description">Its lines.</param>
     /// <param name="files">The libraries of the process.</param>
     internal static TorchParts Read(IReadOnlyList<string> description, IReadOnlyList<string> files)
@@ -38,7 +38,7 @@ public sealed partial record TorchParts(string? Blas, string? OneDnn, string? Op
             return $"MKL {mkl}{(File(files, "libmkl_core") is null ? ", inside libtorch" : "")}";
         }
 
-        // A distribution's libtorch is built against any BLAS, and the one that is loaded counts.
+        // A distribution's libtorch is built for any BLAS; the loaded one is used.
         if (File(files, "libopenblas", "libarmpl", "libblis", "libnvpl_blas") is { } library)
         {
             return library;
@@ -46,7 +46,7 @@ public sealed partial record TorchParts(string? Blas, string? OneDnn, string? Op
 
         if (File(files, "libblas") is { } plain)
         {
-            return $"{plain}, the plain one: libopenblas0-openmp is many times faster";
+            return $"{plain}, the reference BLAS; libopenblas0-openmp is many times faster";
         }
 
         return First(lines, BlasInfo()) is { } info && info != "generic" ? $"{info}, inside libtorch" : null;

@@ -18,10 +18,10 @@ public static class TorchSupplier
 #endif
 
     /// <summary>
-    /// Loads torch, checks its version and has it multiply two matrices, once a process: a libtorch of another version may load and then
-    /// compute something else. What uses torch first calls this.
+    /// Loads torch, checks its version and multiplies two matrices, once per process: a libtorch of another version may load but
+    /// compute wrongly. It is called before the first use of torch.
     /// </summary>
-    /// <exception cref="TorchUnavailableException">Torch cannot be loaded, is of a version that does not fit, or multiplies wrongly.</exception>
+    /// <exception cref="TorchUnavailableException">Torch cannot be loaded, has an unsupported version, or computes wrongly.</exception>
     public static void Require()
     {
         if (s_isProven)
@@ -40,7 +40,7 @@ public static class TorchSupplier
         }
     }
 
-    /// <summary>The files of the libraries in this process, .NET's own left out; on systems that do not list them, libtorch's alone.</summary>
+    /// <summary>The files of the libraries in this process, except .NET's; only libtorch's on systems that do not list them.</summary>
     /// <exception cref="TorchUnavailableException">Torch cannot be loaded.</exception>
     public static IReadOnlyList<string> Libraries()
     {
@@ -51,9 +51,11 @@ public static class TorchSupplier
         return files.Count > 0 ? files : Current.Library is { } library ? [library] : [];
     }
 
-    /// <summary>Compares a product of two matrices with the same product in C#; all numbers in it are whole and exact in the dtype.</summary>
-    /// <param name="dtype">The dtype of the factors.</param>
-    /// <exception cref="TorchUnavailableException">It fails or differs.</exception>
+    /// <summary>
+    /// Compares a matrix product with the same product in C#; all numbers are integers that the dtype represents exactly.
+    /// </summary>
+    /// <param name="dtype">Data type of the factors.</param>
+    /// <exception cref="TorchUnavailableException">The product fails or differs.</exception>
     public static void Prove(torch.ScalarType dtype)
     {
         const int size = 16;
@@ -72,7 +74,7 @@ public static class TorchSupplier
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
-            throw new TorchUnavailableException($"{Current.Name}: torch is loaded, and a first product of two matrices fails: {e.Message.Split('\n')[0].TrimEnd('.')}.", e);
+            throw new TorchUnavailableException($"{Current.Name}: torch is loaded, but multiplying two matrices fails: {e.Message.Split('\n')[0].TrimEnd('.')}.", e);
         }
 
         for (var row = 0; row < size; row++)
@@ -88,7 +90,7 @@ public static class TorchSupplier
                 if (product[(row * size) + column] != expected)
                 {
                     throw new TorchUnavailableException(
-                        $"{Current.Name}: torch is loaded and computes wrongly: a product of two {dtype} matrices has {product[(row * size) + column]} where {expected} should be. Its version does not fit this program: take another torch runtime (OWT_TORCH).");
+                        $"{Current.Name}: torch is loaded but computes wrongly: a product of two {dtype} matrices contains {product[(row * size) + column]} instead of {expected}. Its version does not match this program: use another torch runtime (OWT_TORCH).");
                 }
             }
         }

@@ -1,23 +1,26 @@
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>Torch cannot be used here. The message is one sentence or two: what failed, and what to do; what was thrown first is the inner exception.</summary>
+/// <summary>
+/// Thrown if torch cannot be used. The message says in one or two sentences what failed and what to do; the inner exception is the original
+/// one.
+/// </summary>
 public sealed class TorchUnavailableException : Exception
 {
-    /// <summary>Creates one without a message.</summary>
+    /// <summary>Creates an exception without a message.</summary>
     public TorchUnavailableException()
     {
     }
 
-    /// <summary>Creates one.</summary>
+    /// <summary>Creates an exception with a message.</summary>
     /// <param name="message">What failed, and what to do.</param>
     public TorchUnavailableException(string message)
         : base(message)
     {
     }
 
-    /// <summary>Creates one.</summary>
+    /// <summary>Creates an exception with a message and its cause.</summary>
     /// <param name="message">What failed, and what to do.</param>
-    /// <param name="inner">What was thrown first.</param>
+    /// <param name="inner">The original exception.</param>
     public TorchUnavailableException(string message, Exception? inner)
         : base(message, inner)
     {

@@ -7,22 +7,22 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>
-/// Tensors that a file has in bfloat16 or float16, read as float32: each piece is widened while it is in the processor's cache, so that
+/// Reads bfloat16 and float16 tensors as float32: each piece is converted while it is in the processor's cache, so that
 /// memory is written once and never read.
 /// </summary>
 internal static unsafe class WidenedRead
 {
-    // What one thread does at a time, and what of it is read at once: half of a small second-level cache.
+    // Bytes that a thread processes at a time, and reads at once: half of a small L2 cache.
     private const long PartElements = 1 << 21;
     private const int PieceElements = 1 << 16;
 
-    /// <summary>Whether tensors of a dtype are read as another this way.</summary>
+    /// <summary>Whether the conversion between two dtypes is supported.</summary>
     internal static bool Serves(ScalarType stored, ScalarType wanted) => wanted == ScalarType.Float32 && stored is ScalarType.BFloat16 or ScalarType.Float16;
 
     /// <summary>Fills a tensor.</summary>
     /// <param name="result">A new float32 tensor on the CPU.</param>
     /// <param name="source">The file or checkpoint.</param>
-    /// <param name="entry">Which of its tensors.</param>
+    /// <param name="entry">The tensor to read.</param>
     internal static void Fill(Tensor result, ITensorSource source, TensorEntry entry)
     {
         if (entry.ElementCount == 0)
@@ -81,8 +81,8 @@ internal static unsafe class WidenedRead
         return (isHalf ? WidenHalf(bits) : bits << 16).AsSingle();
     }
 
-    // The exponent and the fraction, moved to where float32 has them, are a number that is 2^112 too small, subnormal ones too;
-    // infinities and NaNs, whose exponent is all ones, keep it so.
+    // Exponent and fraction, shifted to float32's positions, give a number too small by 2^112, also for subnormal numbers;
+    // infinities and NaNs, whose exponent is all ones, keep such an exponent.
     private static Vector256<uint> WidenHalf(Vector256<uint> bits)
     {
         var size = (bits & Vector256.Create(0x7FFFu)) << 13;

@@ -7,24 +7,24 @@ using OpenWeights.Tune.Optimizers;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Training of an adapter over a base whose own weights stay as they are.</summary>
+/// <summary>Trains an adapter on a frozen base model.</summary>
 public sealed class AdapterTraining : ITrainedModel
 {
     private readonly LoadedModel _base;
     private readonly LoraAdapter _adapter;
 
-    /// <summary>Training of an adapter.</summary>
-    /// <param name="base">The base; it becomes this object's to dispose.</param>
-    /// <param name="adapter">The adapter, on the base; likewise.</param>
-    /// <param name="rates">How its parameters' learning rates differ; null for not at all.</param>
-    /// <param name="decayNormsAndBiases">Whether weight decay applies to norms and biases that are trained along too.</param>
+    /// <summary>Creates the training of an adapter.</summary>
+    /// <param name="base">The base model; this object takes ownership.</param>
+    /// <param name="adapter">The adapter on it; this object takes ownership.</param>
+    /// <param name="rates">Learning rates of its parameters; null if they are all equal.</param>
+    /// <param name="decayNormsAndBiases">Whether weight decay also applies to trained norms and biases.</param>
     public AdapterTraining(LoadedModel @base, LoraAdapter adapter, LoraPlusRates? rates = null, bool decayNormsAndBiases = true)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         _base = @base;
         _adapter = adapter;
 
-        // What is trained here is made for this base, whatever it began as.
+        // The trained adapter belongs to this base model, whatever it was initialized from.
         adapter.Fingerprint ??= BaseFingerprint.Of(adapter.Base);
         Parameters =
         [

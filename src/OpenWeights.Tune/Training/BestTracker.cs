@@ -1,22 +1,22 @@
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Follows the eval loss: which step was best, and how long ago.</summary>
-/// <param name="minGain">How much lower a loss must be to count.</param>
+/// <summary>Tracks the best eval loss.</summary>
+/// <param name="minGain">Minimum decrease that counts as an improvement.</param>
 public sealed class BestTracker(double minGain)
 {
-    /// <summary>The least eval loss so far, or null.</summary>
+    /// <summary>The lowest eval loss so far, or null.</summary>
     public double? Loss { get; private set; }
 
-    /// <summary>Its step.</summary>
+    /// <summary>The step of the lowest eval loss.</summary>
     public long Step { get; private set; }
 
-    /// <summary>Evaluations since then.</summary>
+    /// <summary>Number of evaluations since then.</summary>
     public int WithoutImprovement { get; private set; }
 
-    /// <summary>Notes an eval loss.</summary>
-    /// <param name="step">The number of steps done.</param>
+    /// <summary>Records an eval loss.</summary>
+    /// <param name="step">Number of completed steps.</param>
     /// <param name="loss">The loss.</param>
-    /// <returns>Whether it is the best so far.</returns>
+    /// <returns>Whether it is the lowest so far.</returns>
     public bool Sees(long step, double loss)
     {
         if (!(loss < (Loss ?? double.PositiveInfinity) - (Loss is null ? 0 : minGain)))
@@ -29,7 +29,7 @@ public sealed class BestTracker(double minGain)
         return true;
     }
 
-    /// <summary>Goes on from where a checkpoint was.</summary>
+    /// <summary>Restores the state of a checkpoint.</summary>
     public void Restore(TrainerState state)
     {
         ArgumentNullException.ThrowIfNull(state);

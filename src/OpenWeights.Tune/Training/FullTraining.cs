@@ -8,15 +8,15 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Training of the weights of a model: all of them, or some.</summary>
+/// <summary>Trains the weights of a model, all or some of them.</summary>
 public sealed class FullTraining : ITrainedModel
 {
     private readonly LoadedModel _loaded;
 
-    /// <summary>Training of a model.</summary>
-    /// <param name="loaded">The model; it becomes this object's to dispose.</param>
-    /// <param name="decayNormsAndBiases">Whether weight decay applies to norms and biases too.</param>
-    /// <param name="trains">Which weights are trained; null for all. The others ask for no gradient and have no optimizer state.</param>
+    /// <summary>Creates the training of a model.</summary>
+    /// <param name="loaded">The model; this object takes ownership.</param>
+    /// <param name="decayNormsAndBiases">Whether weight decay also applies to norms and biases.</param>
+    /// <param name="trains">Selects the trained weights; null for all. The others have no gradient and no optimizer state.</param>
     public FullTraining(LoadedModel loaded, bool decayNormsAndBiases, TrainedWeights? trains = null)
     {
         ArgumentNullException.ThrowIfNull(loaded);

@@ -5,11 +5,11 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>What is done to all gradients together.</summary>
+/// <summary>Operations on all gradients together.</summary>
 public static class Gradients
 {
-    /// <summary>The 2-norm of all gradients together.</summary>
-    /// <param name="parameters">What is trained.</param>
+    /// <summary>Global 2-norm of the gradients.</summary>
+    /// <param name="parameters">The trained parameters.</param>
     public static double Norm(IReadOnlyList<TrainedParameter> parameters)
     {
         ArgumentNullException.ThrowIfNull(parameters);
@@ -19,8 +19,10 @@ public static class Gradients
         return gradients.TrueForAll(CpuKernel.Serves) ? Math.Sqrt(SquareSumKernel.Of(gradients)) : NormTensor(parameters)?.ToDouble() ?? 0;
     }
 
-    /// <summary>The 2-norm of all gradients together where they are, a float32 scalar in the caller's dispose scope; null where there is no gradient.</summary>
-    /// <param name="parameters">What is trained.</param>
+    /// <summary>
+    /// Global 2-norm of the gradients on their device, a float32 scalar in the caller's dispose scope; null if there are no gradients.
+    /// </summary>
+    /// <param name="parameters">The trained parameters.</param>
     internal static Tensor? NormTensor(IReadOnlyList<TrainedParameter> parameters)
     {
         using var nothing = no_grad();
@@ -29,12 +31,12 @@ public static class Gradients
         return gradients.Count == 0 ? null : stack(gradients.Select(static g => g.to(float32).norm())).norm().MoveToOuterDisposeScope();
     }
 
-    /// <summary>What gradients of a norm are multiplied by so that it is at most <paramref name="maxNorm"/>, as by PyTorch's clip_grad_norm_.</summary>
+    /// <summary>Factor that scales gradients of a given norm to at most <paramref name="maxNorm"/>, as PyTorch's clip_grad_norm_.</summary>
     /// <param name="norm">The norm.</param>
-    /// <param name="maxNorm">The largest norm; 0 for no limit.</param>
+    /// <param name="maxNorm">Maximum norm; 0 for no clipping.</param>
     public static double ClipFactor(double norm, double maxNorm) => maxNorm > 0 ? Math.Min(1, maxNorm / (norm + 1e-6)) : 1;
 
-    /// <summary>Drops all gradients, and their memory.</summary>
+    /// <summary>Removes all gradients and frees their memory.</summary>
     public static void Drop(IReadOnlyList<TrainedParameter> parameters)
     {
         ArgumentNullException.ThrowIfNull(parameters);

@@ -3,26 +3,26 @@ using OpenWeights.Tune.Optimizers;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>A model and what of it is trained: an adapter, or all of its weights.</summary>
+/// <summary>A model with its trained parameters: an adapter, or the model's own weights.</summary>
 public interface ITrainedModel : IDisposable
 {
-    /// <summary>The model, with its adapter on.</summary>
+    /// <summary>The model, with its adapter.</summary>
     CausalLanguageModel Model { get; }
 
-    /// <summary>What is trained.</summary>
+    /// <summary>The trained parameters.</summary>
     IReadOnlyList<TrainedParameter> Parameters { get; }
 
-    /// <summary>The name of the result's folder in the run's folder: adapter or model.</summary>
+    /// <summary>Name of the result's folder in the run folder: adapter or model.</summary>
     string ResultName { get; }
 
     /// <summary>Turns dropout on or off.</summary>
     bool Training { set; }
 
-    /// <summary>Writes the trained weights for going on or for use.</summary>
-    /// <param name="folder">The folder; it is made where it is missing.</param>
+    /// <summary>Saves the trained weights.</summary>
+    /// <param name="folder">The folder; created if missing.</param>
     void Save(string folder);
 
-    /// <summary>Reads back what <see cref="Save"/> wrote, into the same parameters.</summary>
+    /// <summary>Loads what <see cref="Save"/> wrote into the same parameters.</summary>
     /// <param name="folder">The folder.</param>
     void Restore(string folder);
 }

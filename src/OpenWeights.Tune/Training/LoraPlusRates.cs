@@ -4,15 +4,15 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>
-/// LoRA+ (Hayou et al., 2024): B and one-dimensional parameters learn faster than A by a ratio, embeddings at a rate of their own; the groups
-/// are those of PEFT's create_loraplus_optimizer.
+/// LoRA+ (Hayou et al., 2024): B matrices and one-dimensional parameters have a higher learning rate than A, embeddings a separate one; the
+/// groups are those of PEFT's create_loraplus_optimizer.
 /// </summary>
-/// <param name="Ratio">B's rate over A's.</param>
-/// <param name="EmbeddingRate">The rate of updates of embeddings.</param>
-/// <param name="LearningRate">A's rate.</param>
+/// <param name="Ratio">Ratio of B's learning rate to A's.</param>
+/// <param name="EmbeddingRate">Learning rate of adapted embeddings.</param>
+/// <param name="LearningRate">Learning rate of A.</param>
 public sealed record LoraPlusRates(double Ratio, double EmbeddingRate, double LearningRate)
 {
-    /// <summary>What a parameter's rate is multiplied by.</summary>
+    /// <summary>Factor of a parameter's learning rate.</summary>
     /// <param name="part">The part of the adapter that it belongs to.</param>
     /// <param name="name">Its name.</param>
     /// <param name="parameter">The parameter.</param>

@@ -1,8 +1,9 @@
 namespace OpenWeights.Tune.Training;
 
 /// <summary>
-/// Dynamic loss scaling (Micikevicius et al., 2018): in float16 small gradients would be zero, so the loss is multiplied before backward and
-/// the gradients divided before the step. A step whose gradients overflow is left out and the scale halved; after a long time without, it is doubled.
+/// Dynamic loss scaling (Micikevicius et al., 2018): small gradients underflow in float16, so the loss is multiplied by a scale before
+/// backward and the gradients divided by it before the step. If gradients overflow, the step is skipped and the scale halved; after many
+/// steps without overflow it is doubled.
 /// </summary>
 public sealed class LossScaler
 {
@@ -11,19 +12,19 @@ public sealed class LossScaler
     private const double Most = 1L << 24;
     private const int StepsUntilGrowth = 2_000;
 
-    /// <summary>What the loss is multiplied by.</summary>
+    /// <summary>The loss scale.</summary>
     public double Scale { get; set; } = First;
 
-    /// <summary>Steps since the scale last changed.</summary>
+    /// <summary>Number of steps since the scale last changed.</summary>
     public int GoodSteps { get; set; }
 
-    /// <summary>Steps that were left out.</summary>
+    /// <summary>Number of skipped steps.</summary>
     public long Skipped { get; set; }
 
-    /// <summary>Whether the scale can still be lowered.</summary>
+    /// <summary>Whether the scale can be lowered further.</summary>
     public bool CanFall => Scale > Least;
 
-    /// <summary>A step was taken.</summary>
+    /// <summary>Records a completed step.</summary>
     public void Succeeded()
     {
         if (++GoodSteps >= StepsUntilGrowth)
@@ -32,6 +33,6 @@ public sealed class LossScaler
         }
     }
 
-    /// <summary>The gradients of a step overflowed; it is left out.</summary>
+    /// <summary>Records a step skipped because its gradients overflowed.</summary>
     public void Overflowed() => (Scale, GoodSteps, Skipped) = (Math.Max(Least, Scale / 2), 0, Skipped + 1);
 }

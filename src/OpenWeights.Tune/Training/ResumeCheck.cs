@@ -2,24 +2,24 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Compares the config that a run goes on with with the one that it was started with.</summary>
+/// <summary>Compares the config of a resumed run with the one it was started with.</summary>
 internal static class ResumeCheck
 {
-    // Settings that change neither the data's order nor the maths of the steps to come.
+    // Settings that change neither the order of the data nor the computation of the remaining steps.
     private static readonly string[] s_free =
     [
         "output_dir", "checkpoint", "evaluation", "model.device", "data.cache", "data.cache_dir",
         "training.activation_checkpointing", "training.offload", "training.worst_batch_first", "training.non_finite",
     ];
 
-    // Settings that may differ as long as their product, the rows of a step, is the same.
+    // Settings that may differ if their product, the number of rows per step, stays the same.
     private static readonly string[] s_ofStep = ["training.micro_batch_size", "training.gradient_accumulation_steps"];
 
-    // Settings that change the rest of the run in a way that a user may well want.
+    // Settings that change the rest of the run in a way a user may intend.
     private static readonly string[] s_told = ["training.max_steps", "training.epochs"];
 
-    /// <summary>Says what differs, and refuses what would make another run of it.</summary>
-    /// <exception cref="ConfigException">A setting differs that the steps already done depend on.</exception>
+    /// <summary>Reports differences, and throws if a setting differs that may not.</summary>
+    /// <exception cref="ConfigException">A setting differs that completed steps depend on.</exception>
     internal static void Run(string startedWith, RunConfig config, Action<string> warn)
     {
         if (!File.Exists(startedWith))
@@ -32,12 +32,12 @@ internal static class ResumeCheck
         var (rowsBefore, rowsNow) = (RowsOfStep(started), RowsOfStep(config));
         var different = before.Keys.Union(now.Keys).Where(k => before.GetValueOrDefault(k) != now.GetValueOrDefault(k) && !StartsWithAny(k, s_free)).ToList();
         string Change(string key) => $"{before.GetValueOrDefault(key) ?? "(left out)"} when the run was started, {now.GetValueOrDefault(key) ?? "(left out)"} now";
-        var refused = different.Where(k => !StartsWithAny(k, s_told) && !s_ofStep.Contains(k)).Select(k => new ConfigProblem(startedWith, k, Change(k) + "; a run cannot go on with another value.")).ToList();
+        var refused = different.Where(k => !StartsWithAny(k, s_told) && !s_ofStep.Contains(k)).Select(k => new ConfigProblem(startedWith, k, Change(k) + "; a run cannot be resumed with another value.")).ToList();
         if (rowsBefore != rowsNow)
         {
-            // Both settings may differ; what is wrong is their product.
+            // Each setting may differ; the problem is their product.
             var key = different.First(s_ofStep.Contains);
-            refused.Add(new ConfigProblem(startedWith, key, $"{Change(key)}; a step has {rowsBefore} rows, and must keep them: the product of training.micro_batch_size and training.gradient_accumulation_steps is {rowsNow} now."));
+            refused.Add(new ConfigProblem(startedWith, key, $"{Change(key)}; the number of rows per step must stay {rowsBefore}, but training.micro_batch_size x training.gradient_accumulation_steps is now {rowsNow}."));
         }
 
         if (refused.Count > 0)
@@ -55,7 +55,7 @@ internal static class ResumeCheck
 
     private static bool StartsWithAny(string key, string[] names) => names.Any(n => key == n || key.StartsWith(n + ".", StringComparison.Ordinal));
 
-    // Every setting by its dotted name, as the run's folder writes it.
+    // All settings by dotted name, as written in the run's folder.
     private static Dictionary<string, string> Settings(RunConfig config)
     {
         var settings = new Dictionary<string, string>();

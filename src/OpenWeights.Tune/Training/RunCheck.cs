@@ -12,13 +12,14 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>
-/// What a run would refuse before its first step, rows apart, each at its place in the config. Of the model its config.json and the
-/// weights' headers or index are read, and no weight.
+/// Checks everything that would stop a run before its first step, except the rows, and reports each problem at its place in the config. Of
+/// the model only config.json and the headers or index of the weight files are read.
 /// </summary>
 public static class RunCheck
 {
-    /// <summary>Everything that is wrong with the settings, and everything of the others that does not fit the files and the model that the
-    /// config names.</summary>
+    /// <summary>
+    /// All problems: invalid settings, and settings that do not match the files and the model that the config names.
+    /// </summary>
     /// <param name="file">The config.</param>
     public static IReadOnlyList<ConfigProblem> Problems(ConfigFile file)
     {
@@ -26,14 +27,14 @@ public static class RunCheck
         return [.. file.Problems, .. Paths(file).Concat(Output(file)).Concat(Device(file)).Concat(Model(file)).Where(p => !file.IsWrong(p.Key))];
     }
 
-    /// <summary>Refuses a run that would be refused later.</summary>
+    /// <summary>Throws if the run would be refused later.</summary>
     /// <param name="file">The config.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">The run cannot be started; the exception lists all problems.</exception>
     public static void Require(ConfigFile file) => Require(Problems(file));
 
-    /// <summary>Refuses a run whose settings are wrong, or whose files are not there.</summary>
+    /// <summary>Throws if settings are invalid or files are missing.</summary>
     /// <param name="file">The config.</param>
-    /// <exception cref="ConfigException">Something is wrong; everything that is wrong is in it.</exception>
+    /// <exception cref="ConfigException">There are problems; the exception lists all of them.</exception>
     public static void RequirePaths(ConfigFile file)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -66,14 +67,14 @@ public static class RunCheck
         if (config.Adapter?.Path is { } adapter && AdapterFolder.Find(adapter) is null)
         {
             yield return Path.Exists(adapter)
-                ? file.Problem("adapter.path", $"{adapter} is not an adapter: it has no {AdapterFolder.ConfigName}, and is not a training run or checkpoint that has one.", isFile: true)
+                ? file.Problem("adapter.path", $"{adapter} is not an adapter: it contains no {AdapterFolder.ConfigName}, and is not a run folder or checkpoint with one.", isFile: true)
                 : file.NotThere("adapter.path", written.Adapter!.Path!);
         }
 
         if (config.Model.Path.Length > 0 && !ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(config.Model.Path))
         {
             var problem = file.NotThere("model.path", written.Model.Path);
-            yield return HubName.IsName(written.Model.Path) ? problem with { Message = $"{problem.Message} (A model of the Hub can be written hub:{written.Model.Path}.)" } : problem;
+            yield return HubName.IsName(written.Model.Path) ? problem with { Message = $"{problem.Message} (To name a model on the Hub, write hub:{written.Model.Path}.)" } : problem;
         }
     }
 
@@ -103,12 +104,12 @@ public static class RunCheck
         {
             if (File.Exists(at))
             {
-                yield return file.Problem("output_dir", $"{at} is a file, so no folder can be made there; give another one.");
+                yield return file.Problem("output_dir", $"{at} is a file; choose another folder.");
             }
         }
     }
 
-    // Torch takes a while to load, and is asked only where a GPU is wanted by name.
+    // Loading torch takes time, and is needed only if a GPU is requested by name.
     private static IEnumerable<ConfigProblem> Device(ConfigFile file)
     {
         string? problem = null;
@@ -169,9 +170,9 @@ public static class RunCheck
         return problems;
     }
 
-    // A run's folder is a base with its adapter on to the other commands; here the two are two settings.
+    // Other commands accept a run folder as a model with its adapter; here they are two settings.
     private static ConfigProblem? Run(ConfigFile file) => ModelPath.WithAdapter(file.Config.Model.Path) is (var @base, { })
-        ? file.Problem("model.path", $"{file.Config.Model.Path} is a run that trained an adapter over {@base}; write model.path: {@base}, and adapter.path: {file.Written.Model.Path} to go on training that adapter.", isFile: true)
+        ? file.Problem("model.path", $"{file.Config.Model.Path} is a run that trained an adapter on {@base}; set model.path: {@base}, and adapter.path: {file.Written.Model.Path} to continue training that adapter.", isFile: true)
         : null;
 
     private static IEnumerable<ConfigProblem> Template(ConfigFile file, string folder)
@@ -185,7 +186,7 @@ public static class RunCheck
         return [isPath ? file.NotThere("model.chat_template", file.Written.Model.ChatTemplate!) : file.Problem("model.chat_template", problem)];
     }
 
-    // A model of the Hub is looked at where its config is here already.
+    // A model on the Hub is checked if its config is cached.
     private static string? FolderOf(string model)
     {
         if (model.Length == 0)
@@ -206,7 +207,7 @@ public static class RunCheck
         var config = file.Config;
         if (config is { Adapter: null, Training.LowPrecision: "stochastic_rounding", Model.Dtype: "float16" })
         {
-            return [file.Problem("training.low_precision", "stochastic rounding is for bfloat16, and model.dtype is float16; set it to master_weights.")];
+            return [file.Problem("training.low_precision", "stochastic_rounding requires bfloat16, but model.dtype is float16; set it to master_weights.")];
         }
 
         if (config.Adapter is not { } section)
@@ -217,7 +218,7 @@ public static class RunCheck
 
         if (section.Path is null)
         {
-            // A bare name is a list of one, and was written without a place in it.
+            // A plain name is a list of one, so its position has no list index.
             var bare = new[] { ("target_modules", section.TargetModules), ("exclude_modules", section.ExcludeModules) }.Where(static t => t.Item2 is { IsList: false }).Select(static t => $"{t.Item1}.0").ToList();
             var problems = AdapterTargets.Problems(model, TrainedModel.Settings(section));
             var ranksAreWrong = file.Problems.Any(static p => p.Key == "adapter.r" || p.Key.StartsWith("adapter.rank_pattern", StringComparison.Ordinal));
@@ -231,7 +232,7 @@ public static class RunCheck
 
         try
         {
-            // Of the base only meta weights are here; where its files are there too, their values are compared with those that the adapter was made for.
+            // Only meta weights are used; if the weight files exist, their values are compared with the adapter's fingerprint.
             using var adapter = PeftFolder.Load(model, path, anyBase: section.AnyBase);
             return [];
         }

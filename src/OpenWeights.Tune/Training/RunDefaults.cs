@@ -5,19 +5,19 @@ using OpenWeights.Tune.Schedules;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Settings that fit themselves to the data where the config leaves them out: a run over few rows should still take a good many steps.</summary>
+/// <summary>Defaults that depend on the amount of data: a run over few rows should still have enough steps.</summary>
 public static class RunDefaults
 {
-    /// <summary>A run of fewer steps learns little: each is a small change of the weights.</summary>
+    /// <summary>Recommended minimum number of steps.</summary>
     public const long FewSteps = 24;
 
-    // What the settings that are left out aim at.
+    // Number of steps that the defaults aim at.
     private const long WantedSteps = 48;
 
-    /// <summary>Chooses packing, rows at once and warm-up where the config does not.</summary>
+    /// <summary>Chooses packing, micro-batch size and warmup if the config does not set them.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="data">Its rows, packed unless the config says otherwise.</param>
-    /// <returns>The run with everything chosen, and its rows as they are then.</returns>
+    /// <param name="data">Its rows, packed unless the config disables it.</param>
+    /// <returns>The run with all settings chosen, and its rows accordingly.</returns>
     public static (RunConfig Config, RunData Data) Fit(RunConfig config, RunData data)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -43,9 +43,9 @@ public static class RunDefaults
             isPacked && !packs ? data with { Train = data.Train.Unpacked() } : data);
     }
 
-    /// <summary>What is left out of a config that goes on with a run, as it was when the run was started.</summary>
+    /// <summary>Fills in settings omitted by the config of a resumed run with those it was started with.</summary>
     /// <param name="config">The config.</param>
-    /// <param name="started">The config that the run was started with, every setting in it.</param>
+    /// <param name="started">The complete config that the run was started with.</param>
     internal static RunConfig Continue(RunConfig config, RunConfig started)
     {
         var training = config.Training;
@@ -59,7 +59,9 @@ public static class RunDefaults
         };
     }
 
-    /// <summary>What to change in a run that has only a few steps because of its settings; null where it has enough, or was asked for so many.</summary>
+    /// <summary>
+    /// Suggests changes for a run whose settings allow only a few steps; null if it has enough, or so few were requested.
+    /// </summary>
     /// <param name="plan">The run.</param>
     public static string? Advice(RunPlan plan)
     {
@@ -80,10 +82,10 @@ public static class RunDefaults
         ];
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"the run has only {plan.TotalSteps} {(plan.TotalSteps == 1 ? "step" : "steps")}, of {ofStep} {(plan.Config.Data.Packs ? "packed " : "")}{(ofStep == 1 ? "row" : "rows")} each, and will learn little; a few dozen steps are better: {string.Join(", or ", changes)}.");
+            $"the run has only {plan.TotalSteps} {(plan.TotalSteps == 1 ? "step" : "steps")}, of {ofStep} {(plan.Config.Data.Packs ? "packed " : "")}{(ofStep == 1 ? "row" : "rows")} each, which is too few to learn much; a few dozen steps are better: {string.Join(", or ", changes)}.");
     }
 
-    // From what runs fastest to what takes most steps.
+    // From the fastest to the one with the most steps.
     private static IEnumerable<(int Rows, bool Packs)> Choices(RunConfig config, bool isPacked)
     {
         var rows = config.Training.RowsAtOnce;
@@ -108,8 +110,8 @@ public static class RunDefaults
         return training.MaxSteps ?? TotalSteps(training, (count + ofStep - 1) / ofStep);
     }
 
-    /// <summary>The steps of a run.</summary>
+    /// <summary>Number of steps of a run.</summary>
     /// <param name="training">The settings.</param>
-    /// <param name="stepsPerEpoch">Steps of an epoch.</param>
+    /// <param name="stepsPerEpoch">Steps per epoch.</param>
     internal static long TotalSteps(TrainingSection training, long stepsPerEpoch) => training.MaxSteps ?? Math.Max(1, (long)Math.Ceiling(training.Epochs * stepsPerEpoch));
 }

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Training.Checkpoints;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>A run's folder: where its files lie, and that one run alone writes them.</summary>
+/// <summary>The folder of a run: paths of its files, and a lock so that only one run writes to it.</summary>
 public sealed class RunFolder : IDisposable
 {
     private const string ConfigName = "config.yaml";
@@ -20,33 +20,33 @@ public sealed class RunFolder : IDisposable
         Checkpoints = new CheckpointStore(Path.Combine(path, CheckpointsName));
     }
 
-    /// <summary>The folder.</summary>
+    /// <summary>Path of the folder.</summary>
     public string FolderPath { get; }
 
-    /// <summary>Its checkpoints.</summary>
+    /// <summary>Folder of the checkpoints.</summary>
     public CheckpointStore Checkpoints { get; }
 
     /// <summary>The config that the run was started with.</summary>
     public string ConfigPath => Path.Combine(FolderPath, ConfigName);
 
-    /// <summary>Metrics, a line for each step.</summary>
+    /// <summary>Metrics, one line per step.</summary>
     public string MetricsPath => Path.Combine(FolderPath, "metrics.jsonl");
 
-    /// <summary>Answers while training.</summary>
+    /// <summary>Answers generated during training.</summary>
     public string SamplesPath => Path.Combine(FolderPath, "samples.jsonl");
 
-    /// <summary>The page that people look at.</summary>
+    /// <summary>The report.</summary>
     public string ReportPath => Path.Combine(FolderPath, "report.html");
 
-    /// <summary>The weights with the least eval loss.</summary>
+    /// <summary>The weights with the lowest eval loss.</summary>
     public string BestPath => Path.Combine(FolderPath, "best");
 
-    /// <summary>What made the run.</summary>
+    /// <summary>The manifest: what the run was made from.</summary>
     public string ManifestPath => Path.Combine(FolderPath, RunManifest.Name);
 
-    /// <summary>Takes a folder for a run.</summary>
-    /// <param name="path">The folder; it is made where it is missing.</param>
-    /// <exception cref="IOException">Another run writes the folder, or it cannot be made.</exception>
+    /// <summary>Locks a folder for a run.</summary>
+    /// <param name="path">The folder; created if missing.</param>
+    /// <exception cref="IOException">Another run is writing to the folder, or it cannot be created.</exception>
     public static RunFolder Take(string path)
     {
         var name = Path.Combine(path, ".lock");
@@ -57,11 +57,11 @@ public sealed class RunFolder : IDisposable
         }
         catch (IOException e) when (File.Exists(name))
         {
-            throw new IOException($"{path}: another run is writing this folder; wait for it, or give another output_dir.", e);
+            throw new IOException($"{path}: another run is writing to this folder; wait for it, or choose another output_dir.", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new IOException($"{path}: this folder cannot be made or written to ({e.Message.TrimEnd('.')}); give another output_dir.", e);
+            throw new IOException($"{path}: this folder cannot be created or written to ({e.Message.TrimEnd('.')}); choose another output_dir.", e);
         }
     }
 
@@ -95,17 +95,19 @@ public sealed class RunFolder : IDisposable
     /// <param name="name">adapter or model.</param>
     public string ResultPath(string name) => Path.Combine(FolderPath, name);
 
-    /// <summary>The config that the run in a folder was started with; null where there is none.</summary>
+    /// <summary>The config that the run in a folder was started with; null if there is none.</summary>
     /// <param name="path">The folder.</param>
-    /// <exception cref="ConfigException">The file is there and wrong.</exception>
+    /// <exception cref="ConfigException">The file exists but is invalid.</exception>
     internal static RunConfig? StartedWith(string path)
     {
         var config = Path.Combine(path, ConfigName);
         return File.Exists(config) ? RunConfigFile.Read(config, []) : null;
     }
 
-    /// <summary>What came of the finished run in a config's folder, where the config asks for no more than that run has done; else null. What decides
-    /// about the run's end, its steps and its evaluation, is compared with what the run was started with.</summary>
+    /// <summary>
+    /// The result of the finished run in a config's folder, if the config asks for no further steps; otherwise null. The settings that
+    /// affect the run's steps and evaluation are compared with those it was started with.
+    /// </summary>
     /// <param name="config">The run.</param>
     /// <param name="totalSteps">How many steps the config asks for, where the data has told; null where it has not been read.</param>
     /// <exception cref="ConfigException">The config that the run was started with is wrong, or a setting differs that its steps depend on.</exception>
@@ -129,11 +131,11 @@ public sealed class RunFolder : IDisposable
         return asksForMore ? null : result;
     }
 
-    /// <summary>Refuses a folder in which a run that begins would replace what nobody said may be lost.</summary>
+    /// <summary>Throws if a new run would overwrite anything in the folder without permission.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="resume">Whether it goes on from the folder's newest checkpoint.</param>
-    /// <param name="overwrite">Whether an earlier run in the folder may be lost.</param>
-    /// <exception cref="ConfigException">The folder holds an earlier run, or what the run itself reads.</exception>
+    /// <param name="resume">Whether it continues from the latest checkpoint.</param>
+    /// <param name="overwrite">Whether an earlier run in the folder may be deleted.</param>
+    /// <exception cref="ConfigException">The folder contains an earlier run, or files that this run reads.</exception>
     public static void RequireFree(RunConfig config, bool resume, bool overwrite)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -148,33 +150,33 @@ public sealed class RunFolder : IDisposable
         void Refuse(string what) => throw new ConfigException([new ConfigProblem(path, "output_dir", what)]);
         if (s_replaced.FirstOrDefault(r => Reads(config, Path.Combine(path, r))) is { } read)
         {
-            Refuse($"the run would replace {Path.Combine(path, read)}, which it reads itself; give another folder.");
+            Refuse($"the run would overwrite {Path.Combine(path, read)}, which it reads; choose another folder.");
         }
 
         if (result is not null && !File.Exists(Path.Combine(path, ConfigName)))
         {
-            Refuse($"this folder has a folder {result} that no run has written, and a run writes its own there; give another folder.");
+            Refuse($"this folder contains a folder {result} that was not written by a run and would be overwritten; choose another folder.");
         }
 
         if (result is not null && !overwrite)
         {
-            Refuse($"this folder holds a finished run ({result}){(resume ? " and no checkpoint to go on from" : "")}; start over with --overwrite, which deletes it, or give another folder.");
+            Refuse($"this folder contains a finished run ({result}){(resume ? " and no checkpoint to resume from" : "")}; start over with --overwrite, which deletes it, or choose another folder.");
         }
 
         if (checkpoints && !overwrite)
         {
-            Refuse("this folder holds an unfinished run; go on with --resume, start over with --overwrite, or give another folder.");
+            Refuse("this folder contains an unfinished run; continue with --resume, start over with --overwrite, or choose another folder.");
         }
     }
 
-    /// <summary>Makes the folder ready for a run from its start: what an earlier one left is deleted.</summary>
-    /// <param name="warn">Is told what is replaced.</param>
+    /// <summary>Prepares the folder for a new run: files of an earlier run are deleted.</summary>
+    /// <param name="warn">Receives a warning about what is deleted.</param>
     public void StartAnew(Action<string> warn)
     {
         ArgumentNullException.ThrowIfNull(warn);
         if (HasResult || Checkpoints.HasAny)
         {
-            warn($"{FolderPath} holds an earlier run, which this one replaces.");
+            warn($"the earlier run in {FolderPath} is deleted.");
         }
 
         foreach (var name in s_replaced)
@@ -198,13 +200,13 @@ public sealed class RunFolder : IDisposable
             .Any(p => !string.IsNullOrEmpty(p) && (Path.GetFullPath(p) + Path.DirectorySeparatorChar).StartsWith(inside, StringComparison.Ordinal));
     }
 
-    /// <summary>Removes what killed runs left half-written.</summary>
+    /// <summary>Deletes incomplete files left by killed runs.</summary>
     public void Clean()
     {
         _ = StaleFiles.Clean(FolderPath);
         Checkpoints.Clean();
     }
 
-    /// <summary>Lets go of the folder.</summary>
+    /// <summary>Releases the lock.</summary>
     public void Dispose() => _lock.Dispose();
 }

@@ -11,21 +11,21 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>manifest.json: what made a run.</summary>
+/// <summary>manifest.json: what a run was made from.</summary>
 internal static class RunManifest
 {
-    // Larger weight files are told apart by their headers and sizes: hashing them whole would delay a run by minutes.
+    // Larger weight files are identified by header and size: hashing them completely would take minutes.
     private const long WholeFileBytes = 2L << 30;
 
-    /// <summary>The file's name.</summary>
+    /// <summary>File name.</summary>
     internal const string Name = "manifest.json";
 
     /// <summary>Writes the manifest.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="config">The config with every default.</param>
-    /// <param name="model">The base model's folder.</param>
+    /// <param name="config">The complete config, including defaults.</param>
+    /// <param name="model">Folder of the base model.</param>
     /// <param name="command">The command that started the run.</param>
-    /// <param name="changed">Is told what is not as it was when the run was started, where this run goes on; null where it starts.</param>
+    /// <param name="changed">Receives what changed since the run was started, for a resumed run; null for a new run.</param>
     internal static void Write(string path, RunConfig config, ModelFolder model, string command, Action<string>? changed)
     {
         using var weights = model.OpenWeights();
@@ -53,7 +53,7 @@ internal static class RunManifest
         AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
     }
 
-    // What the steps already done were made of stays on record.
+    // Entries about completed steps are kept.
     private static void Compare(JsonObject before, JsonObject now, Action<string> changed)
     {
         foreach (var (key, what) in new[] { ("model", "the base model's files"), ("data", "the data") })
@@ -65,13 +65,13 @@ internal static class RunManifest
             {
                 var names = current.Where(f => !first.Any(o => JsonNode.DeepEquals(o.Value, f.Value))).Concat(first.Where(o => !current.Any(f => JsonNode.DeepEquals(o.Value, f.Value))))
                     .Select(static f => Path.GetFileName(f.Key)).Distinct();
-                changed($"{what} ({string.Join(", ", names)}) are not those that the run was started with; the next steps are made with other {(key == "model" ? "base weights" : "rows")} than the steps done.");
+                changed($"{what} ({string.Join(", ", names)}) changed since the run was started; the remaining steps use other {(key == "model" ? "base weights" : "rows")} than the completed ones.");
                 now[$"{key}_at_start"] = first.DeepClone();
             }
         }
     }
 
-    /// <summary>Adds to a run's manifest what came of it.</summary>
+    /// <summary>Adds the result to a run's manifest.</summary>
     /// <param name="path">The file.</param>
     /// <param name="result">The result.</param>
     internal static void Add(string path, RunResult result)
@@ -89,7 +89,7 @@ internal static class RunManifest
         AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
     }
 
-    /// <summary>What came of the run in a folder; null where it has not come to its end, or the result is not there any more.</summary>
+    /// <summary>The result of the run in a folder; null if it is unfinished, or the result no longer exists.</summary>
     /// <param name="folder">The run's folder.</param>
     /// <exception cref="InvalidDataException">The manifest cannot be read.</exception>
     internal static RunResult? Result(string folder)

@@ -4,51 +4,51 @@ using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>What a run will do, before it does it.</summary>
+/// <summary>The plan of a run, before it starts.</summary>
 public sealed record RunPlan
 {
-    /// <summary>The config with every default.</summary>
+    /// <summary>The complete config, including defaults.</summary>
     public required RunConfig Config { get; init; }
 
-    /// <summary>The family of the model.</summary>
+    /// <summary>Family of the model.</summary>
     public required string ModelType { get; init; }
 
-    /// <summary>Parameters of the base.</summary>
+    /// <summary>Number of parameters of the base model.</summary>
     public required long BaseParameters { get; init; }
 
-    /// <summary>Parameters that are trained.</summary>
+    /// <summary>Number of trained parameters.</summary>
     public required long TrainedParameters { get; init; }
 
-    /// <summary>The dtype of the base.</summary>
+    /// <summary>Data type of the base model.</summary>
     public required string DType { get; init; }
 
     /// <summary>The device.</summary>
     public required string Device { get; init; }
 
-    /// <summary>What became of the training data.</summary>
+    /// <summary>Report on the training data.</summary>
     public required DataReport Train { get; init; }
 
-    /// <summary>What became of the eval data, or null.</summary>
+    /// <summary>Report on the eval data, or null.</summary>
     public required DataReport? Eval { get; init; }
 
-    /// <summary>The share of the first epoch's batches that is padding.</summary>
+    /// <summary>Fraction of padding in the batches of the first epoch.</summary>
     public required double Padding { get; init; }
 
-    /// <summary>Steps of an epoch.</summary>
+    /// <summary>Steps per epoch.</summary>
     public required long StepsPerEpoch { get; init; }
 
-    /// <summary>Steps of the run.</summary>
+    /// <summary>Number of steps of the run.</summary>
     public required long TotalSteps { get; init; }
 
-    /// <summary>Steps that an earlier part of the run has done.</summary>
+    /// <summary>Number of steps completed by an earlier part of the run.</summary>
     public required long StepsDone { get; init; }
 
-    /// <summary>The memory that the run will need.</summary>
+    /// <summary>Estimated memory.</summary>
     public required MemoryEstimate Memory { get; init; }
 
-    /// <summary>What of that lies in the memory that there is room in.</summary>
+    /// <summary>The part of the estimate that is in the compared memory.</summary>
     public long MemoryNeeded { get; init; }
 
-    /// <summary>The memory that there is for it; null where the system does not tell.</summary>
+    /// <summary>Available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; init; }
 }

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Tells a loss that stands out from those before it.</summary>
+/// <summary>Detects loss spikes.</summary>
 public sealed class SpikeDetector
 {
     private const int Window = 50;
@@ -8,7 +8,7 @@ public sealed class SpikeDetector
     private const double Deviations = 6;
     private readonly Queue<double> _losses = new();
 
-    /// <summary>The losses that the next one is compared with, oldest first; a checkpoint keeps them.</summary>
+    /// <summary>The previous losses for comparison, oldest first; stored in checkpoints.</summary>
     public IReadOnlyList<double> Losses
     {
         get => [.. _losses];
@@ -24,7 +24,7 @@ public sealed class SpikeDetector
     }
 
     /// <summary>Whether a loss is a spike: more than six standard deviations, and more than a tenth, above the mean of the last fifty.</summary>
-    /// <param name="loss">The loss of a step; it then counts among those before.</param>
+    /// <param name="loss">The loss of a step; it is added to the previous losses.</param>
     public bool Sees(double loss)
     {
         var spike = false;

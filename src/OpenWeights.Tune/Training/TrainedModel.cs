@@ -9,15 +9,15 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Reads the model of a run and puts on it what the config says is trained.</summary>
+/// <summary>Loads the model of a run and sets up its trained parameters.</summary>
 internal static class TrainedModel
 {
-    /// <summary>The model of a run.</summary>
+    /// <summary>Loads the model of a run.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="modelPath">The base model's folder, which config.Model.Path may only name.</param>
-    /// <param name="device">Where the model is to lie.</param>
-    /// <param name="warn">Is told of what an adapter's file lacks.</param>
-    /// <exception cref="InvalidDataException">The model or the adapter is wrong, or they do not fit each other.</exception>
+    /// <param name="modelPath">Folder of the base model; config.Model.Path may be only a name.</param>
+    /// <param name="device">The device.</param>
+    /// <param name="warn">Receives warnings about an adapter's file.</param>
+    /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
     internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
@@ -32,14 +32,14 @@ internal static class TrainedModel
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
-    /// <summary>What is trained of a model whose weights are not read, and which takes hardly any memory: shapes alone are told.</summary>
+    /// <summary>The trained parameters of a model with meta weights: only shapes, in almost no memory.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="folder">The base model's folder, of which config.json is enough.</param>
-    /// <param name="decoder">What that asks for.</param>
-    /// <param name="dtype">The dtype that the model would be computed in.</param>
-    /// <param name="device">Where it would lie.</param>
-    /// <param name="warn">Is told what is doubtful of an adapter that is gone on from; null for nobody.</param>
-    /// <exception cref="InvalidDataException">The adapter is wrong, or does not fit the model.</exception>
+    /// <param name="folder">Folder of the base model; config.json is enough.</param>
+    /// <param name="decoder">Its decoder config.</param>
+    /// <param name="dtype">Data type that the model would have.</param>
+    /// <param name="device">Device that it would be on.</param>
+    /// <param name="warn">Receives warnings about an adapter to continue from; null for none.</param>
+    /// <exception cref="InvalidDataException">The adapter is invalid, or does not match the model.</exception>
     internal static ITrainedModel CreateMeta(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device, Action<string>? warn = null)
     {
         var loaded = ModelLoader.Shapes(folder, decoder, dtype, device, Quantization(config.Quantization));
@@ -80,12 +80,12 @@ internal static class TrainedModel
         return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null);
     }
 
-    internal static string NoSuchLayer(int layer, int count) => $"there is no layer {layer}; the model's {count} layers are counted from 0.";
+    internal static string NoSuchLayer(int layer, int count) => $"there is no layer {layer}; the model's {count} layers are numbered from 0.";
 
     private static QuantizationSettings? Quantization(QuantizationSection? section) => section is null ? null
         : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
 
-    /// <summary>The settings of a fresh adapter.</summary>
+    /// <summary>Settings of a new adapter.</summary>
     internal static LoraConfig Settings(AdapterSection section)
     {
         static TargetModules Targets(TextOrList value) => value.IsNames ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);

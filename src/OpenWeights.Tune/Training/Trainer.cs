@@ -12,7 +12,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>The one training loop's step: forward, backward, clip, update. It knows nothing of files.</summary>
+/// <summary>Runs training steps: forward, backward, gradient clipping, optimizer step. It does not access files.</summary>
 public sealed class Trainer : IDisposable
 {
     private readonly ITrainedModel _trained;
@@ -22,12 +22,12 @@ public sealed class Trainer : IDisposable
     private readonly SpikeDetector _spikes = new();
     private readonly LossScaler? _scaler;
 
-    /// <summary>A trainer.</summary>
-    /// <param name="trained">The model and what of it is trained.</param>
-    /// <param name="objective">What is minimised.</param>
-    /// <param name="rows">Which rows each step trains on.</param>
-    /// <param name="config">The run's settings.</param>
-    /// <param name="totalSteps">The steps of the run, for the schedule.</param>
+    /// <summary>Creates a trainer.</summary>
+    /// <param name="trained">The model with its trained parameters.</param>
+    /// <param name="objective">The objective to minimize.</param>
+    /// <param name="rows">Selects the rows of each step.</param>
+    /// <param name="config">Settings of the run.</param>
+    /// <param name="totalSteps">Number of steps of the run, for the schedule.</param>
     public Trainer(ITrainedModel trained, IObjective objective, BatchSampler rows, RunConfig config, long totalSteps)
     {
         ArgumentNullException.ThrowIfNull(trained);
@@ -39,16 +39,16 @@ public sealed class Trainer : IDisposable
         trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
     }
 
-    /// <summary>The steps of the run.</summary>
+    /// <summary>Number of steps of the run.</summary>
     public long TotalSteps { get; }
 
-    /// <summary>The number of steps done, those that were skipped among them. It alone says which rows come next.</summary>
+    /// <summary>Number of completed steps, including skipped ones. It determines the next rows.</summary>
     public long StepsDone { get; private set; }
 
     /// <summary>The optimizer; its step count is the number of steps that changed the weights.</summary>
     public IOptimizer Optimizer { get; }
 
-    /// <summary>Where the trainer stands; evaluations are not its matter.</summary>
+    /// <summary>State of the trainer, without evaluations.</summary>
     public TrainerState State
     {
         get => new()
@@ -72,8 +72,8 @@ public sealed class Trainer : IDisposable
         }
     }
 
-    /// <summary>The longest rows go through forward and backward once, and change nothing.</summary>
-    /// <exception cref="ExternalException">They do not fit into memory.</exception>
+    /// <summary>Runs forward and backward on the longest batch, without changing anything.</summary>
+    /// <exception cref="ExternalException">It does not fit into memory.</exception>
     public void Rehearse()
     {
         var batch = _rows.Longest();
@@ -88,9 +88,11 @@ public sealed class Trainer : IDisposable
         Gradients.Drop(_trained.Parameters);
     }
 
-    /// <summary>The longest rows go through forward and backward, and the optimizer takes a step that changes no weight: what a run's hardest moment takes.</summary>
-    /// <returns>The seconds of the rows, and those of the optimizer.</returns>
-    /// <exception cref="ExternalException">They do not fit into memory.</exception>
+    /// <summary>
+    /// Runs forward and backward on the longest batch, and an optimizer step that changes no weight, to measure the most demanding step.
+    /// </summary>
+    /// <returns>Seconds of forward and backward, and of the optimizer step.</returns>
+    /// <exception cref="ExternalException">It does not fit into memory.</exception>
     internal (double Rows, double Update) Measure()
     {
         var started = Stopwatch.GetTimestamp();
@@ -109,8 +111,8 @@ public sealed class Trainer : IDisposable
         return (rows, Stopwatch.GetElapsedTime(started).TotalSeconds);
     }
 
-    /// <summary>One optimizer step.</summary>
-    /// <exception cref="TrainingFailedException">The loss or a gradient is not a finite number, and the config says to stop then.</exception>
+    /// <summary>Runs one optimizer step.</summary>
+    /// <exception cref="TrainingFailedException">The loss or a gradient is not finite, and the config says to stop.</exception>
     public StepMetrics Step()
     {
         var started = Stopwatch.GetTimestamp();
@@ -118,7 +120,7 @@ public sealed class Trainer : IDisposable
         var batches = _rows.Of(step);
         var targets = batches.Sum(static b => b.Sum(static r => (long)r.CountTargets()));
 
-        // Everything random in a step comes from the seed and the step, so that going on from a checkpoint needs no random state.
+        // All randomness of a step is derived from seed and step, so that resuming needs no random state.
         RandomState.Seed(unchecked((_config.Seed * 1_000_003) + step), _trained.Model.Device);
         _trained.Training = true;
         using var scope = NewDisposeScope();
@@ -129,7 +131,7 @@ public sealed class Trainer : IDisposable
         var finite = double.IsFinite(norm);
         var scale = _scaler?.Scale;
 
-        // A loss that is a number says that nothing but the scale was too large.
+        // If the loss is finite, only the loss scale was too large.
         var overflowed = !finite && double.IsFinite(loss) && _scaler?.CanFall == true;
         if (!finite && !overflowed && _config.Training.NonFinite == "stop")
         {
@@ -178,8 +180,8 @@ public sealed class Trainer : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Optimizer.Dispose();
 
-    // The gradient of the step's loss: summed cross entropy over the targets of all micro-batches, divided by their number.
-    // The micro-batches' sums are in the caller's dispose scope: a GPU is asked for them when all its work is given out.
+    // Gradient of the step's loss: cross entropy summed over the targets of all micro-batches, divided by their number.
+    // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
     private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long targets)
     {
         using Scalar share = (_scaler?.Scale ?? 1) / targets;
@@ -203,7 +205,7 @@ public sealed class Trainer : IDisposable
 
     private static double Total(List<Tensor> losses) => losses.Sum(static l => l.ToDouble());
 
-    // The step's loss and the norm of its gradients. A GPU is waited for here, once.
+    // The step's loss and gradient norm. This is the only synchronization with a GPU.
     private (double Loss, double Norm) Measure(List<Tensor> losses, long targets)
     {
         if (_trained.Model.Device.type == DeviceType.CPU)
@@ -234,7 +236,7 @@ public sealed class Trainer : IDisposable
 
         return new TrainingFailedException(
             $"the {what} of step {step + 1} is {value}; the step was not taken. Its rows: {Names(batches)}. "
-            + "Try a lower training.learning_rate, a lower training.max_grad_norm, or model.dtype float32; training.non_finite: skip leaves such steps out.");
+            + "Try a lower training.learning_rate, a lower training.max_grad_norm, or model.dtype float32; training.non_finite: skip skips such steps.");
     }
 
     private static string Names(IReadOnlyList<IReadOnlyList<TokenRow>> batches)

@@ -38,11 +38,11 @@ public sealed class LoraTargetTests
         void Refused(LoraConfig config, string told) =>
             Assert.That(() => LoraAdapter.Create(loaded.Model, config, 1), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(told).And.Message.Contains("down_proj, gate_proj, k_proj"));
         Refused(new LoraConfig { Targets = TargetModules.Of("no_such_.*") }, "no_such_.*");
-        Refused(new LoraConfig { Targets = TargetModules.Of(["q_proj", "v_porj"]) }, "target_modules: the model has nothing of the name v_porj; did you mean v_proj?");
-        Refused(new LoraConfig { ModulesToSave = ["lm_haed"] }, "modules_to_save: the model has nothing of the name lm_haed; did you mean lm_head?");
+        Refused(new LoraConfig { Targets = TargetModules.Of(["q_proj", "v_porj"]) }, "target_modules: the model has no module named v_porj; did you mean v_proj?");
+        Refused(new LoraConfig { ModulesToSave = ["lm_haed"] }, "modules_to_save: the model has no module named lm_haed; did you mean lm_head?");
         Assert.That(
             () => LoraAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["q_proj"]), LayersToTransform = [7] }, 1),
-            Throws.InstanceOf<InvalidDataException>().With.Message.EqualTo("layers_to_transform: the model has no layer 7; its 2 layers are counted from 0."));
+            Throws.InstanceOf<InvalidDataException>().With.Message.EqualTo("layers_to_transform: the model has no layer 7; its 2 layers are numbered from 0."));
         Refused(new LoraConfig { Targets = TargetModules.Of(["q_proj"]), Excluded = TargetModules.Of(".*") }, "without exclude_modules");
         Assert.That(loaded.Model.LinearLayers.All(static l => l.Layer.Adapter is null));
     }

@@ -47,18 +47,18 @@ public sealed class PeftSettingsTests
         Assert.That(told, Is.Empty);
     }
 
-    [TestCase("target_modules", "[null]", "target_modules: a text is wanted, not null")]
-    [TestCase("target_modules", "[3]", "target_modules: a text is wanted, not 3")]
-    [TestCase("rank_pattern", """{"q_proj": null}""", "rank_pattern: q_proj: a number is wanted, not null")]
-    [TestCase("rank_pattern", """{"q_proj": 1.5}""", "rank_pattern: q_proj: a whole number is wanted, not 1.5")]
-    [TestCase("rank_pattern", "[]", "rank_pattern: an object is wanted, not []")]
-    [TestCase("alpha_pattern", """{"q_proj": "8"}""", "alpha_pattern: q_proj: a number is wanted, not \"8\"")]
-    [TestCase("modules_to_save", "[null]", "modules_to_save: a text is wanted, not null")]
-    [TestCase("layers_to_transform", """["1"]""", "layers_to_transform: a number is wanted, not \"1\"")]
-    [TestCase("use_dora", "\"yes\"", "use_dora: true or false is wanted, not \"yes\"")]
-    [TestCase("r", "\"4\"", "r: a number is wanted, not \"4\"")]
-    [TestCase("lora_alpha", "[]", "lora_alpha: a number is wanted, not []")]
-    [TestCase("bias", "3", "bias: a text is wanted, not 3")]
+    [TestCase("target_modules", "[null]", "target_modules: a string is expected, not null")]
+    [TestCase("target_modules", "[3]", "target_modules: a string is expected, not 3")]
+    [TestCase("rank_pattern", """{"q_proj": null}""", "rank_pattern: q_proj: a number is expected, not null")]
+    [TestCase("rank_pattern", """{"q_proj": 1.5}""", "rank_pattern: q_proj: a whole number is expected, not 1.5")]
+    [TestCase("rank_pattern", "[]", "rank_pattern: an object is expected, not []")]
+    [TestCase("alpha_pattern", """{"q_proj": "8"}""", "alpha_pattern: q_proj: a number is expected, not \"8\"")]
+    [TestCase("modules_to_save", "[null]", "modules_to_save: a string is expected, not null")]
+    [TestCase("layers_to_transform", """["1"]""", "layers_to_transform: a number is expected, not \"1\"")]
+    [TestCase("use_dora", "\"yes\"", "use_dora: true or false is expected, not \"yes\"")]
+    [TestCase("r", "\"4\"", "r: a number is expected, not \"4\"")]
+    [TestCase("lora_alpha", "[]", "lora_alpha: a number is expected, not []")]
+    [TestCase("bias", "3", "bias: a string is expected, not 3")]
     [TestCase("kasa_config", """{"beta": 0.0001}""", "kasa_config: the adapter uses")]
     public void A_setting_of_the_wrong_type_is_told_by_its_key(string key, string value, string message)
     {

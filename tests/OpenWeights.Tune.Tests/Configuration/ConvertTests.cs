@@ -135,14 +135,14 @@ public sealed class ConvertTests
     {
         using var folder = new TemporaryFolder();
         var converted = ConfigConverter.Convert(folder.Write("tune.yaml", "model: { _component_: torchtune.models.llama3.llama3_8b }\ndataset: { _component_: torchtune.datasets.alpaca_cleaned_dataset }\nbatch_size: 2\n"));
-        Assert.That(converted.LeftOut, Has.Some.EqualTo(("dataset", "alpaca_cleaned_dataset: data sets of the Hugging Face Hub are not downloaded; download it yourself, and give its files (Parquet or JSON lines) in data.train.0.path.")));
+        Assert.That(converted.LeftOut, Has.Some.EqualTo(("dataset", "alpaca_cleaned_dataset: data sets are not downloaded from the Hugging Face Hub; download it yourself and set data.train.0.path to its files (Parquet or JSON lines).")));
     }
 
     [Test]
     public void Each_line_says_where_it_comes_from_and_the_rest_is_listed()
     {
         var text = ConfigConverter.Convert(Sample("axolotl.yml")).Write();
-        Assert.That(text, Does.Match(@"(?m)^  micro_batch_size: 2 +# micro_batch_size$").And.Match(@"(?m)^  eval_fraction: 0\.1 +# val_set_size$").And.Contains("# Not taken over:"));
+        Assert.That(text, Does.Match(@"(?m)^  micro_batch_size: 2 +# micro_batch_size$").And.Match(@"(?m)^  eval_fraction: 0\.1 +# val_set_size$").And.Contains("# Not converted:"));
     }
 
     [Test]
@@ -150,7 +150,7 @@ public sealed class ConvertTests
     {
         foreach (var file in Directory.GetFiles(Path.Combine(SharedFiles.Root, "configs"), "*.yaml"))
         {
-            Assert.That(() => ConfigConverter.Convert(file), Throws.InstanceOf<ConfigException>().With.Message.Contains("a config of this program already"));
+            Assert.That(() => ConfigConverter.Convert(file), Throws.InstanceOf<ConfigException>().With.Message.Contains("already a config of this program"));
         }
     }
 

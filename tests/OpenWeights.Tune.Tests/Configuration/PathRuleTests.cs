@@ -26,7 +26,7 @@ public sealed class PathRuleTests
         Assert.That(RunConfigFile.Read(path, ["output_dir=~/other"]).OutputDir, Is.EqualTo(Path.Combine(s_home, "other")));
     }
 
-    [TestCase("runs/~/x", "a folder of that name is refused")]
+    [TestCase("runs/~/x", "only at the start of a path, for the home folder")]
     [TestCase("~nobody-of-that-name/x", "your own home folder")]
     [TestCase("${NO_SUCH_VARIABLE_OF_OWT}/x", "NO_SUCH_VARIABLE_OF_OWT is not set")]
     [TestCase("\"runs\\better\"", "In double quotes a backslash begins such characters; write / or single quotes.")]
@@ -72,7 +72,7 @@ public sealed class PathRuleTests
         var path = folder.Write("train.yaml", "output_dir: x\nmodel: { path: modle }\nadapter: { path: nothing-here }\ndata:\n  train:\n    - rowz.jsonl\n    - rows.jsonl\n");
         var problems = RunCheck.Problems(RunConfigFile.Open(path, [])).Select(static p => p.ToString()).ToList();
         Assert.That(problems, Has.Count.EqualTo(3));
-        Assert.That(problems, Has.One.Contains($"{path}:6:7: data.train.0.path: it is neither {folder.At("rowz.jsonl")} (beside this file) nor {Path.GetFullPath("rowz.jsonl")} (in the current folder). Did you mean {folder.At("rows.jsonl")}?"));
+        Assert.That(problems, Has.One.Contains($"{path}:6:7: data.train.0.path: neither {folder.At("rowz.jsonl")} (next to this file) nor {Path.GetFullPath("rowz.jsonl")} (in the current folder) exists. Did you mean {folder.At("rows.jsonl")}?"));
         Assert.That(problems, Has.One.Contains($"{path}:2:16: model.path:").And.One.Contains($"Did you mean {folder.At("model")}?"));
         Assert.That(problems, Has.One.Contains($"{path}:3:18: adapter.path:"));
     }

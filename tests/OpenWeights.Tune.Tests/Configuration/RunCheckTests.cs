@@ -9,14 +9,14 @@ namespace OpenWeights.Tune.Tests.Configuration;
 /// <summary>What a run would refuse before its first step is told with its place, without reading a weight.</summary>
 public sealed class RunCheckTests
 {
-    [TestCase("target_modules: [q_proj, q_porj]", ":3:37: adapter.target_modules.1: the model has nothing of the name q_porj; did you mean q_proj?")]
-    [TestCase("exclude_modules: [v_porj]", ":3:30: adapter.exclude_modules.0: the model has nothing of the name v_porj; did you mean v_proj?")]
-    [TestCase("modules_to_save: [lm_haed]", ":3:30: adapter.modules_to_save.0: the model has nothing of the name lm_haed; did you mean lm_head?")]
+    [TestCase("target_modules: [q_proj, q_porj]", ":3:37: adapter.target_modules.1: the model has no module named q_porj; did you mean q_proj?")]
+    [TestCase("exclude_modules: [v_porj]", ":3:30: adapter.exclude_modules.0: the model has no module named v_porj; did you mean v_proj?")]
+    [TestCase("modules_to_save: [lm_haed]", ":3:30: adapter.modules_to_save.0: the model has no module named lm_haed; did you mean lm_head?")]
     [TestCase("target_modules: \"q_proj(\"", ":3:28: adapter.target_modules: 'q_proj(' is not a regular expression")]
-    [TestCase("target_modules: q_porj", ":3:28: adapter.target_modules: the model has nothing of the name q_porj; did you mean q_proj?")]
-    [TestCase("rank_pattern: { q_porj: 8 }", ":3:36: adapter.rank_pattern.q_porj: this names no layer of the model; did you mean q_proj?")]
-    [TestCase("layers_to_transform: [0, 7], target_modules: [q_proj]", ":3:33: adapter.layers_to_transform: the model has no layer 7; its 2 layers are counted from 0.")]
-    [TestCase("init_lora_weights: pissa, r: 400", ":3:31: adapter.init_lora_weights: pissa: rank 400 is more than")]
+    [TestCase("target_modules: q_porj", ":3:28: adapter.target_modules: the model has no module named q_porj; did you mean q_proj?")]
+    [TestCase("rank_pattern: { q_porj: 8 }", ":3:36: adapter.rank_pattern.q_porj: this matches no layer of the model; did you mean q_proj?")]
+    [TestCase("layers_to_transform: [0, 7], target_modules: [q_proj]", ":3:33: adapter.layers_to_transform: the model has no layer 7; its 2 layers are numbered from 0.")]
+    [TestCase("init_lora_weights: pissa, r: 400", ":3:31: adapter.init_lora_weights: pissa: rank 400 exceeds the number of singular values of")]
     [TestCase("use_dora: true, target_modules: [embed_tokens]", "an embedding cannot be adapted with use_dora")]
     public void Modules_are_told_with_line_column_and_the_nearest_name(string adapter, string told)
     {
@@ -81,7 +81,7 @@ public sealed class RunCheckTests
         var config = JsonNode.Parse(File.ReadAllText(Path.Combine(model, "config.json")))!.AsObject();
         config["model_type"] = "lama";
         File.WriteAllText(Path.Combine(model, "config.json"), config.ToJsonString());
-        Assert.That(Told(path), Has.One.Contains(":2:16: model.path:").And.One.Contains("'lama' is not a family"));
+        Assert.That(Told(path), Has.One.Contains(":2:16: model.path:").And.One.Contains("'lama' is not a supported family"));
     }
 
     [Test]
@@ -110,8 +110,8 @@ public sealed class RunCheckTests
         var told = Told(path);
         foreach (var expected in new[]
         {
-            ":2:31: model.device: 'gpu' is not possible; possible are auto, cpu, cuda and cuda:N. Did you mean cuda?", ":2:43: model.dtype: 'bfloat' is not possible", ":2:66: model.chat_template: there is no template 'lama3'", "Did you mean llama3?",
-            ":3:15: adapter.r: 0 is out of range", ":3:18: adapter.lora_alhpa:", ":3:50: adapter.target_modules.0: the model has nothing of the name q_porj; did you mean q_proj?",
+            ":2:31: model.device: 'gpu' is not a valid value; valid values are auto, cpu, cuda and cuda:N. Did you mean cuda?", ":2:43: model.dtype: 'bfloat' is not a valid value", ":2:66: model.chat_template: unknown template 'lama3'", "Did you mean llama3?",
+            ":3:15: adapter.r: 0 is out of range", ":3:18: adapter.lora_alhpa:", ":3:50: adapter.target_modules.0: the model has no module named q_porj; did you mean q_proj?",
             ":5:12: data.train.0.path:", ":5:23: data.train.1.path:", "rows.jsonl?", ":6:21: training.epochs:",
         })
         {
@@ -145,7 +145,7 @@ public sealed class RunCheckTests
         }
 
         var told = Told(folder.Write("more.yaml", $"output_dir: more\nmodel: {{ path: run, device: cpu }}\n{rest}"));
-        Assert.That(told, Has.Count.EqualTo(1).And.All.Contains($"more.yaml:2:16: model.path: {folder.At("run")} is a run that trained an adapter").And.All.Contains($"write model.path: {folder.At("model")}, and adapter.path: run "));
+        Assert.That(told, Has.Count.EqualTo(1).And.All.Contains($"more.yaml:2:16: model.path: {folder.At("run")} is a run that trained an adapter").And.All.Contains($"set model.path: {folder.At("model")}, and adapter.path: run "));
     }
 
     private static List<string> Told(string path) => [.. RunCheck.Problems(RunConfigFile.Inspect(path, [])).Select(static p => p.ToString())];

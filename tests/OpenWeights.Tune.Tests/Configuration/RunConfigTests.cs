@@ -32,7 +32,7 @@ public sealed class RunConfigTests
             """);
         var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(path, []))!.Problems.Select(static p => p.ToString()).ToList();
         Assert.That(problems, Has.One.Contains($"{path}:2:1: modle").And.One.Contains("did you mean model?"));
-        Assert.That(problems, Has.One.Contains("model: this setting is missing"));
+        Assert.That(problems, Has.One.Contains("model: this setting is required"));
         Assert.That(problems, Has.One.Contains($"{path}:4:39: data.train.0.limit: a whole number is expected, not 'many'"));
         Assert.That(problems, Has.One.Contains("data.max_length: 1 is out of range; it must be at least 2"));
         Assert.That(problems, Has.One.Contains("training.learning_rat").And.One.Contains("did you mean learning_rate?"));
@@ -172,12 +172,12 @@ public sealed class RunConfigTests
         Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(key));
     }
 
-    [TestCase("quantization: { type: nf4 }", "quantization: a quantised base cannot be trained itself")]
+    [TestCase("quantization: { type: nf4 }", "quantization: a quantized base model cannot be trained")]
     [TestCase("adapter: {}\nquantization: { block_size: 96 }", "quantization.block_size: 96 is not a power of two")]
     [TestCase("adapter: { use_dora: true, init_lora_weights: pissa }", "adapter.use_dora")]
     [TestCase("adapter: { target_modules: .*q_proj, layers_to_transform: [1] }", "adapter.layers_to_transform")]
     [TestCase("adapter: { layers_pattern: layers }", "adapter.layers_pattern")]
-    [TestCase("adapter: { init_lora_weights: olora }", "adapter.init_lora_weights: 'olora' is not possible; possible are true, gaussian, pissa")]
+    [TestCase("adapter: { init_lora_weights: olora }", "adapter.init_lora_weights: 'olora' is not a valid value; valid values are true, gaussian, pissa")]
     [TestCase("adapter: {}\ntraining: { trainable: norms_and_biases }", "adapter: training.trainable")]
     public void Settings_that_do_not_go_together_are_refused_by_name(string settings, string told)
     {

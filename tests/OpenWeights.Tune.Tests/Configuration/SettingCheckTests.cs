@@ -35,13 +35,13 @@ public sealed class SettingCheckTests
             Data = new DataSection { MaxLength = 1 },
         };
         var problems = Assert.Throws<ConfigException>(() => TrainingRun.Prepare(config, new SilentListener()))!.Problems.Select(static p => p.ToString()).ToList();
-        Assert.That(problems, Has.One.EqualTo("training.optimizer: 'adam' is not possible here; write adamw."));
-        Assert.That(problems, Has.One.Contains("training.lr_scheduler: 'cosin' is not possible; possible are").And.One.Contains("Did you mean cosine?"));
+        Assert.That(problems, Has.One.EqualTo("training.optimizer: 'adam' is not a valid value; write adamw."));
+        Assert.That(problems, Has.One.Contains("training.lr_scheduler: 'cosin' is not a valid value; valid values are").And.One.Contains("Did you mean cosine?"));
         Assert.That(problems, Has.One.EqualTo("training.learning_rate: -1 is out of range; it must be at least 0."));
         Assert.That(problems, Has.One.Contains("training.betas: two numbers are expected"));
         Assert.That(problems, Has.One.Contains("adapter.use_dora: true"));
         Assert.That(problems, Has.One.Contains("data.max_length: 1 is out of range"));
-        Assert.That(problems, Has.One.Contains("data.train: this setting is missing"));
+        Assert.That(problems, Has.One.Contains("data.train: this setting is required"));
         Assert.That(problems, Has.One.Contains("output_dir: '~/run' would be a folder named ~"));
     }
 

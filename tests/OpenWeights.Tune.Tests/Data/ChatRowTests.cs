@@ -155,8 +155,8 @@ public sealed class ChatRowTests
         Assert.That(() => Rows.Read(path, Strict), Throws.InstanceOf<InvalidDataException>().With.Message.StartsWith(path + ":1: ").And.Message.Contains("roles must alternate"));
     }
 
-    [TestCase("user", "no message of the assistant")]
-    [TestCase("user,boss", "message 2 is from 'boss'")]
+    [TestCase("user", "no assistant message")]
+    [TestCase("user,boss", "message 2 has the unknown role 'boss'")]
     [TestCase("", "\"messages\" is empty")]
     public void Roles_that_make_no_chat_are_told_with_file_and_line(string roles, string message)
     {

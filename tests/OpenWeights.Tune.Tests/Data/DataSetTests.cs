@@ -12,10 +12,10 @@ public sealed class DataSetTests
 {
     [TestCase("{\"input_ids\": [1, 2}", ":2: this line is not valid JSON")]
     [TestCase("[1, 2]", ":2: a row must be an object")]
-    [TestCase("{\"input_ids\": [1, 2], \"labels\": [1]}", ":2: \"labels\" has 1 entries and \"input_ids\" has 2")]
-    [TestCase("{\"input_ids\": [1, \"x\"]}", ":2: \"input_ids\" holds \"x\" at place 1")]
-    [TestCase("{\"input_ids\": [1, 2.5]}", ":2: \"input_ids\" holds 2.5 at place 1")]
-    [TestCase("{\"input_ids\": [1, 999]}", ":2: token id 999 at place 1 is not one of the model's 96 tokens")]
+    [TestCase("{\"input_ids\": [1, 2], \"labels\": [1]}", ":2: \"labels\" has 1 entries, but \"input_ids\" has 2")]
+    [TestCase("{\"input_ids\": [1, \"x\"]}", ":2: \"input_ids\" contains \"x\" at index 1")]
+    [TestCase("{\"input_ids\": [1, 2.5]}", ":2: \"input_ids\" contains 2.5 at index 1")]
+    [TestCase("{\"input_ids\": [1, 999]}", ":2: token id 999 at index 1 is not one of the model's 96 tokens")]
     [TestCase("{\"labels\": [1, 2]}", ":2: \"input_ids\" is missing")]
     public void A_bad_row_is_told_with_its_file_and_line(string line, string message)
     {

@@ -37,7 +37,7 @@ public sealed class RowKindTests
     public void A_row_with_a_picture_is_refused_whatever_its_format(string row)
     {
         using var folder = new TemporaryFolder();
-        Assert.That(() => Rows.Of(folder, row), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("rows.jsonl:1: ").And.Message.Contains("text alone"));
+        Assert.That(() => Rows.Of(folder, row), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("rows.jsonl:1: ").And.Message.Contains("only text is supported"));
     }
 
     [TestCaseSource(nameof(s_noPictures))]
@@ -128,7 +128,7 @@ public sealed class RowKindTests
 
     [TestCase("""{"prompt": [{"role": "user", "content": "a"}], "completion": "x"}""", "\"completion\" must be one too")]
     [TestCase("""{"prompt": "a", "completion": [{"role": "assistant", "content": "x"}]}""", "\"prompt\" must be one too")]
-    [TestCase("""{"prompt": "a \ud83d b", "completion": "x"}""", "half of a character")]
+    [TestCase("""{"prompt": "a \ud83d b", "completion": "x"}""", "an unpaired surrogate")]
     [TestCase("""{"version": "1", "data": [{"prompt": "q", "completion": "a"}]}""", "under the key \"data\"")]
     public void A_shape_that_is_no_row_is_told_as_what_it_is(string row, string message)
     {

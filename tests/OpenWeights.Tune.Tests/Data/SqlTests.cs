@@ -114,7 +114,7 @@ public sealed class SqlTests
 
     [TestCase("rows.jsonl", "{\"a\": 1}\n{\"a\": nope}\n", "Malformed JSON")]
     [TestCase("rows.jsonl", "[1]\n", "a row must be an object")]
-    [TestCase("rows.jsonl", "", "there is no row in it")]
+    [TestCase("rows.jsonl", "", "the file contains no rows")]
     [TestCase("rows.csv", "id,text\n1,\"a\"b\"\n2,ok\n", "rows.csv")]
     public void Data_of_a_query_that_cannot_be_read_is_told(string name, string content, string message)
     {

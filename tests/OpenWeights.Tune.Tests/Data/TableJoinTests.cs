@@ -36,7 +36,7 @@ public sealed class TableJoinTests
         using var folder = new TemporaryFolder();
         var path = folder.Write("rows.csv", "prompt,completion\nWhat is 2+2?,4\n\"Say \",yes\n");
         var without = Rows.Read(path, template: null);
-        Assert.That(without.Warnings, Has.One.Contains("in 1 of 2 rows nothing stands between prompt and completion").And.One.Contains($"{path}:2").And.One.Contains("separator"));
+        Assert.That(without.Warnings, Has.One.Contains("in 1 of 2 rows there is no white space between prompt and completion").And.One.Contains($"{path}:2").And.One.Contains("separator"));
         var with = Read(path, new DataSource { Path = path, Separator = "\n" });
         Assert.That(with.Warnings, Is.Empty);
         Assert.That(Rows.Text(with.Train.Rows[0]), Is.EqualTo("What is 2+2?\n4" + CharacterTokenizer.End));

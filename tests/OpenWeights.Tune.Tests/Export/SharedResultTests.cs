@@ -95,7 +95,7 @@ public sealed class SharedResultTests
         using var work = new TemporaryFolder();
         Assert.That(
             () => Train(work, null, null, change: static s => s.Remove("chat_template"), values: new Dictionary<string, object?> { ["x"] = 1L }),
-            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("has no chat template, so chat_template_kwargs would set nothing"));
+            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("has no chat template for chat_template_kwargs to apply to"));
     }
 
     [Test]
@@ -180,9 +180,9 @@ public sealed class SharedResultTests
         }
 
         _ = Run(resume: false, 2);
-        Assert.That(Run(resume: true, 3), Has.None.Contains("not those that the run was started with"));
+        Assert.That(Run(resume: true, 3), Has.None.Contains("changed since the run was started"));
         File.AppendAllText(work.At("rows.jsonl"), Rows(1));
-        Assert.That(Run(resume: true, 4), Has.One.Contains("the data (rows.jsonl) are not those that the run was started with"));
+        Assert.That(Run(resume: true, 4), Has.One.Contains("the data (rows.jsonl) changed since the run was started"));
         Assert.That(Run(resume: true, 5), Has.One.Contains("the data (rows.jsonl)"), "and again, since the first steps stay what they are");
         var config = work.At("model", "config.json");
         File.WriteAllText(config, File.ReadAllText(config) + " ");

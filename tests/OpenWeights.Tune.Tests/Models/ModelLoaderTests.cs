@@ -23,15 +23,15 @@ public sealed class ModelLoaderTests
         Rewrite(path, static tensors => tensors.Where(static t => t.Name != "model.norm.weight").Append(new TensorToWrite("model.extra", DType.F32, [1], static stream => stream.Write(new byte[4]))));
         Assert.That(() => ModelLoader.Load(path, null, TestDevice.Current), Throws.InstanceOf<InvalidDataException>()
             .With.Message.Contains("missing: model.norm.weight [32]")
-            .And.Message.Contains("misshapen: model.layers.0.mlp.up_proj.weight is [48, 32], but config.json asks for [50, 32] (intermediate_size is 50)")
-            .And.Message.Contains("not asked for: model.extra [1]"));
+            .And.Message.Contains("misshapen: model.layers.0.mlp.up_proj.weight is [48, 32], but config.json requires [50, 32] (intermediate_size is 50)")
+            .And.Message.Contains("unexpected: model.extra [1]"));
     }
 
     [TestCase("hidden_act", "\"gelu\"", "hidden_act: activation 'gelu'")]
-    [TestCase("model_type", "\"unheard_of\"", "model_type: 'unheard_of' is not a family")]
-    [TestCase("rope_scaling", "{\"rope_type\": \"spiral\", \"factor\": 2}", "rope type 'spiral' is not known")]
+    [TestCase("model_type", "\"unheard_of\"", "model_type: 'unheard_of' is not a supported family")]
+    [TestCase("rope_scaling", "{\"rope_type\": \"spiral\", \"factor\": 2}", "rope type 'spiral' is not supported")]
     [TestCase("num_key_value_heads", "3", "num_key_value_heads: 3 does not divide")]
-    [TestCase("hidden_size", "\"wide\"", "hidden_size: a number is wanted")]
+    [TestCase("hidden_size", "\"wide\"", "hidden_size: a number is expected")]
     [TestCase("hidden_size", "null", "hidden_size: this setting is missing")]
     [TestCase("attention_dropout", "0.1", "attention_dropout")]
     public void A_setting_that_cannot_be_followed_is_refused_by_name(string key, string value, string message)

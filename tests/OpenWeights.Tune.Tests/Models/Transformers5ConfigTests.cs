@@ -61,7 +61,7 @@ public sealed class Transformers5ConfigTests
         var config = Config("llama");
         config["quantization_config"] = JsonNode.Parse(settings);
         var method = config["quantization_config"]!["quant_method"]?.ToString() ?? "bitsandbytes";
-        Assert.That(() => Read(config), Throws.InstanceOf<InvalidDataException>().With.Message.Contains($"quantised by {method}").And.Message.Contains("type: nf4").And.Message.Not.Contains("remove"));
+        Assert.That(() => Read(config), Throws.InstanceOf<InvalidDataException>().With.Message.Contains($"quantized by {method}").And.Message.Contains("type: nf4").And.Message.Not.Contains("remove"));
         config["quantization_config"] = null;
         Assert.That(() => Read(config), Throws.Nothing);
     }

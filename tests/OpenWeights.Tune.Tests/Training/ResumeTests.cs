@@ -130,7 +130,7 @@ public sealed class ResumeTests
         Assert.That(listener.Warnings, Has.Some.Contains("training.micro_batch_size").And.Some.Contains("Every step keeps its rows"));
         Assert.That(
             () => Run(config with { Training = config.Training with { MicroBatchSize = 3 } }, new SilentListener(), resume: true),
-            Throws.InstanceOf<ConfigException>().With.Message.Contains("a step has 4 rows").And.Message.Contains("is 6 now"));
+            Throws.InstanceOf<ConfigException>().With.Message.Contains("the number of rows per step must stay 4").And.Message.Contains("is now 6"));
         Assert.That(
             Assert.Throws<ConfigException>(() => Run(config with { Training = config.Training with { MicroBatchSize = 3, GradientAccumulationSteps = 5 } }, new SilentListener(), resume: true))!.Problems,
             Has.Count.EqualTo(1), "one cause is told once");
@@ -179,11 +179,11 @@ public sealed class ResumeTests
     {
         using var folder = new TemporaryFolder();
         var config = Config(folder, ".", adapter: false) with { OutputDir = folder.Root };
-        Assert.That(() => RunFolder.RequireFree(config, resume: false, overwrite: true), Throws.InstanceOf<ConfigException>().With.Message.Contains("which it reads itself"));
+        Assert.That(() => RunFolder.RequireFree(config, resume: false, overwrite: true), Throws.InstanceOf<ConfigException>().With.Message.Contains("which it reads"));
         _ = folder.Write("other/model/config.json", "{}");
         Assert.That(
             () => RunFolder.RequireFree(config with { OutputDir = folder.At("other") }, resume: false, overwrite: true),
-            Throws.InstanceOf<ConfigException>().With.Message.Contains("that no run has written"));
+            Throws.InstanceOf<ConfigException>().With.Message.Contains("that was not written by a run"));
     }
 
     [Test]

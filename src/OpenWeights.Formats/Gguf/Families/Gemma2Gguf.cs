@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>Gemma 2: norms before and after each part, capped scores, a sliding window in every other layer.</summary>
+/// <summary>Gemma 2: pre- and post-norms, soft caps, a sliding window in every other layer.</summary>
 public class Gemma2Gguf : GemmaGguf
 {
     /// <inheritdoc/>
@@ -32,7 +32,7 @@ public class Gemma2Gguf : GemmaGguf
         {
             if (config.IsNull(key))
             {
-                throw config.Error(key, "llama.cpp has no Gemma 2 without it, so the file would mean another model.");
+                throw config.Error(key, "llama.cpp supports no Gemma 2 without it, so the result would differ from the model.");
             }
         }
 
@@ -53,21 +53,21 @@ public class Gemma2Gguf : GemmaGguf
         return config;
     }
 
-    /// <summary>Refuses a scale of the queries that llama.cpp does not know.</summary>
+    /// <summary>Throws if llama.cpp does not support the scale of the queries.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <param name="layersOf27Billion">The number of layers by which llama.cpp knows the model of 27 billion parameters.</param>
+    /// <param name="layersOf27Billion">The number of layers by which llama.cpp recognizes the 27B model.</param>
     protected void RequireScale(ConfigJson config, int layersOf27Billion)
     {
         ArgumentNullException.ThrowIfNull(config);
         var wanted = Scalar(config.Int("num_hidden_layers"), config.Int("hidden_size"), config.Int("num_attention_heads"), HeadLength(config), layersOf27Billion);
         if (config.Number("query_pre_attn_scalar", Facts.QueryScalar) != wanted)
         {
-            throw config.Error("query_pre_attn_scalar", $"llama.cpp takes it to be {wanted} here; the file would mean another model.");
+            throw config.Error("query_pre_attn_scalar", $"llama.cpp assumes {wanted} here, so the result would differ from the model.");
         }
     }
 
-    /// <summary>The scale of the queries that llama.cpp takes for a model.</summary>
-    /// <param name="config">The config.json that was made of a file's keys.</param>
+    /// <summary>The scale of the queries that llama.cpp assumes for a model.</summary>
+    /// <param name="config">The config.json built from a file's keys.</param>
     /// <param name="layersOf27Billion">As there.</param>
     protected static int Scalar(JsonObject config, int layersOf27Billion)
     {
@@ -76,6 +76,6 @@ public class Gemma2Gguf : GemmaGguf
         return Scalar(Int("num_hidden_layers"), Int("hidden_size"), Int("num_attention_heads"), Int("head_dim"), layersOf27Billion);
     }
 
-    // The head's width, but for the models of 27 billion parameters.
+    // The head dimension, except for the 27B models.
     private static int Scalar(int layers, int hidden, int heads, int headLength, int layersOf27Billion) => layers == layersOf27Billion ? hidden / heads : headLength;
 }

@@ -28,7 +28,7 @@ public sealed class Gemma3Gguf : Gemma2Gguf
         RequireLayerTypes(config, static layer => (layer + 1) % 6 != 0);
         if (config.Texts("layer_types") is null && config.Int("sliding_window_pattern", config.Int("_sliding_window_pattern", 6)) != 6)
         {
-            throw config.Error("sliding_window_pattern", "llama.cpp knows only every sixth layer to be global.");
+            throw config.Error("sliding_window_pattern", "llama.cpp supports only every sixth layer being global.");
         }
 
         if (config.Has("final_logit_softcapping") || config.Has("attn_logit_softcapping"))

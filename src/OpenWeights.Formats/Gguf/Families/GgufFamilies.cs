@@ -1,11 +1,11 @@
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>The families that can be said in GGUF. A new one is a new file and a line here.</summary>
+/// <summary>The families that GGUF can represent. To add one, add its file and a line here.</summary>
 public static class GgufFamilies
 {
     private static readonly GgufFamily[] All =
     [
-        // Of those that share an architecture the first counts that a file is of.
+        // Of families that share an architecture, the first that recognizes a file is used.
         new MixtralGguf(), new LlamaGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen2MoeGguf(), new Qwen3Gguf(), new Qwen3MoeGguf(), new GemmaGguf(),
         new Gemma2Gguf(), new Gemma3Gguf(), new Phi3Gguf(), new GraniteGguf(), new Olmo2Gguf(), new SmolLm3Gguf(),
     ];

@@ -7,8 +7,8 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>
-/// How one family of models is said in GGUF: names, settings, and what is done to weights
-/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py"/>). Works both ways.
+/// How one family of models is represented in GGUF: names, settings, and transformations of weights
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py"/>). Converts in both directions.
 /// </summary>
 public abstract class GgufFamily
 {
@@ -24,19 +24,23 @@ public abstract class GgufFamily
     /// <summary>GGUF's general.architecture.</summary>
     public abstract string Architecture { get; }
 
-    /// <summary>Whether the rows of query and key projections go from halves to adjacent pairs, as llama.cpp rotates them.</summary>
+    /// <summary>
+    /// Whether rows of query and key projections are permuted from split-half to interleaved rotary layout, as llama.cpp expects.
+    /// </summary>
     public virtual bool PairsRotaryRows => false;
 
-    /// <summary>What is added to every norm's weight.</summary>
+    /// <summary>Offset added to every norm's weight.</summary>
     public virtual float NormOffset => 0;
 
     /// <summary>Whether the output head can be another weight than the embedding.</summary>
     public virtual bool HasHead => true;
 
-    /// <summary>Whether llama.cpp wants an output head in the file also where it is the embedding.</summary>
+    /// <summary>Whether llama.cpp needs an output head in the file even if it is tied to the embedding.</summary>
     public virtual bool WantsHead => false;
 
-    /// <summary>A layer's modules, by Hugging Face's and GGUF's names; a * stands for the numbers of experts, whose matrices GGUF stacks.</summary>
+    /// <summary>
+    /// A layer's modules, by their names in Hugging Face and GGUF; a * stands for expert numbers, whose matrices GGUF stacks.
+    /// </summary>
     public virtual IReadOnlyList<(string HuggingFace, string Gguf)> Modules { get; } =
     [
         ("input_layernorm", "attn_norm"),
@@ -50,9 +54,9 @@ public abstract class GgufFamily
         ("mlp.down_proj", "ffn_down"),
     ];
 
-    /// <summary>The place in GGUF of a checkpoint's tensor.</summary>
+    /// <summary>Finds the place in GGUF of a checkpoint's tensor.</summary>
     /// <param name="name">Hugging Face's name.</param>
-    /// <param name="place">The place, where there is one.</param>
+    /// <param name="place">The place, if there is one.</param>
     public bool TryToGguf(string name, out GgufPlace place)
     {
         ArgumentNullException.ThrowIfNull(name);
@@ -62,9 +66,9 @@ public abstract class GgufFamily
         return gguf is not null;
     }
 
-    /// <summary>The checkpoint's name of a tensor in GGUF, with a * for the number of the expert where it holds those of several.</summary>
+    /// <summary>The checkpoint's name of a tensor in GGUF, with a * for the expert number if it contains several experts.</summary>
     /// <param name="name">GGUF's name.</param>
-    /// <param name="huggingFace">Hugging Face's, where there is one.</param>
+    /// <param name="huggingFace">Hugging Face's name, if there is one.</param>
     public bool TryToHuggingFace(string name, [NotNullWhen(true)] out string? huggingFace)
     {
         ArgumentNullException.ThrowIfNull(name);
@@ -72,15 +76,15 @@ public abstract class GgufFamily
         return huggingFace is not null;
     }
 
-    /// <summary>Whether a file that has the family's architecture is of this family, where several share one.</summary>
+    /// <summary>Whether a file with the family's architecture is of this family, if several share it.</summary>
     /// <param name="file">The file.</param>
     public virtual bool IsOf(GgufFile file) => true;
 
-    /// <summary>Whether llama.cpp's quantiser takes a model for one of 70 billion parameters, and gives its values of attention more bits.</summary>
+    /// <summary>Whether llama.cpp's quantizer treats a model as a 70B model, and uses more bits for the attention values.</summary>
     /// <param name="config">The model's config.json.</param>
     public virtual bool IsOf70Billion(ConfigJson config) => false;
 
-    /// <summary>The number of heads whose rows are paired in a tensor of GGUF's name; 0 where rows stay as they are.</summary>
+    /// <summary>The number of heads whose rows are permuted in a tensor; 0 if rows are unchanged.</summary>
     /// <param name="gguf">The name.</param>
     /// <param name="heads">The number of query heads.</param>
     /// <param name="keyValueHeads">The number of key/value heads.</param>
@@ -101,7 +105,7 @@ public abstract class GgufFamily
         return gguf.EndsWith("_norm.weight", StringComparison.Ordinal);
     }
 
-    /// <summary>Whether a tensor of GGUF's name is a router's weight, which llama.cpp wants in float32.</summary>
+    /// <summary>Whether a tensor is a router's weight, which llama.cpp needs in float32.</summary>
     /// <param name="gguf">The name.</param>
     public static bool IsRouter(string gguf)
     {
@@ -111,15 +115,15 @@ public abstract class GgufFamily
 
     /// <summary>Writes the family's keys.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <param name="metadata">Where to write.</param>
-    /// <exception cref="InvalidDataException">GGUF cannot say what the config asks for.</exception>
+    /// <param name="metadata">Destination.</param>
+    /// <exception cref="InvalidDataException">GGUF cannot represent the config.</exception>
     public virtual void WriteSettings(ConfigJson config, GgufMetadata metadata) => WriteCommonSettings(config, metadata);
 
-    /// <summary>Writes the keys that all families have.</summary>
+    /// <summary>Writes the keys common to all families.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <param name="metadata">Where to write.</param>
-    /// <param name="longestContext">The longest context, in tokens, where it is less than config.json's.</param>
-    /// <exception cref="InvalidDataException">GGUF cannot say what the config asks for.</exception>
+    /// <param name="metadata">Destination.</param>
+    /// <param name="longestContext">Maximum context in tokens, if it is less than config.json's.</param>
+    /// <exception cref="InvalidDataException">GGUF cannot represent the config.</exception>
     protected void WriteCommonSettings(ConfigJson config, GgufMetadata metadata, int longestContext = int.MaxValue)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -140,22 +144,22 @@ public abstract class GgufFamily
         RopeScaling.Write(config, metadata, Architecture, config.Int("max_position_embeddings", Facts.MaxPositions));
     }
 
-    /// <summary>Refuses a sliding window, which llama.cpp does not have for the architecture.</summary>
+    /// <summary>Throws if the config has a sliding window, which llama.cpp does not support for the architecture.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <exception cref="InvalidDataException">The config asks for one.</exception>
+    /// <exception cref="InvalidDataException">The config has one.</exception>
     protected static void RefuseWindows(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
         if (config.Flag("use_sliding_window"))
         {
-            throw config.Error("use_sliding_window", "llama.cpp has no sliding window for this family, so the file would mean another model.");
+            throw config.Error("use_sliding_window", "llama.cpp has no sliding window for this family, so the result would differ from the model.");
         }
     }
 
-    /// <summary>Refuses biases that llama.cpp does not have for the architecture.</summary>
+    /// <summary>Throws if the config has biases that llama.cpp does not support for the architecture.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <param name="keys">The settings that ask for them.</param>
-    /// <exception cref="InvalidDataException">One of them does.</exception>
+    /// <param name="keys">The settings that enable them.</param>
+    /// <exception cref="InvalidDataException">One of them is enabled.</exception>
     protected static void RefuseBiases(ConfigJson config, params ReadOnlySpan<string> keys)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -163,33 +167,33 @@ public abstract class GgufFamily
         {
             if (config.Flag(key))
             {
-                throw config.Error(key, "llama.cpp has no such biases for this family, so the file would mean another model.");
+                throw config.Error(key, "llama.cpp has no such biases for this family, so the result would differ from the model.");
             }
         }
     }
 
-    /// <summary>Refuses heads that are not as wide together as hidden_size, where llama.cpp wants that.</summary>
+    /// <summary>Throws if num_attention_heads x head_dim is not hidden_size, where llama.cpp requires it.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <exception cref="InvalidDataException">They are not.</exception>
+    /// <exception cref="InvalidDataException">They differ.</exception>
     protected void RequireUsualHeads(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
         if (HeadLength(config) * config.Int("num_attention_heads") != config.Int("hidden_size"))
         {
-            throw config.Error("head_dim", "llama.cpp wants this family's heads to be as wide together as hidden_size.");
+            throw config.Error("head_dim", "llama.cpp requires num_attention_heads x head_dim to equal hidden_size for this family.");
         }
     }
 
-    /// <summary>Refuses layer_types that llama.cpp, which knows one arrangement alone, would not follow.</summary>
+    /// <summary>Throws if layer_types differ from the single arrangement that llama.cpp supports.</summary>
     /// <param name="config">The model's config.json.</param>
     /// <param name="slides">Which layers have a window in llama.cpp.</param>
-    /// <exception cref="InvalidDataException">The config has others.</exception>
+    /// <exception cref="InvalidDataException">The arrangement differs.</exception>
     protected static void RequireLayerTypes(ConfigJson config, Func<int, bool> slides)
     {
         ArgumentNullException.ThrowIfNull(config);
         if (config.Texts("layer_types") is { } types && types.Where((type, layer) => type == "sliding_attention" != slides(layer)).Any())
         {
-            throw config.Error("layer_types", "llama.cpp knows only the usual arrangement of layers with a sliding window, so the file would mean another model.");
+            throw config.Error("layer_types", "llama.cpp supports only the usual arrangement of layers with a sliding window, so the result would differ from the model.");
         }
     }
 
@@ -202,9 +206,9 @@ public abstract class GgufFamily
         }
     }
 
-    /// <summary>Makes a config.json of the family's keys.</summary>
+    /// <summary>Builds a config.json from the family's keys.</summary>
     /// <param name="file">The GGUF file.</param>
-    /// <exception cref="InvalidDataException">A key is missing or asks for what cannot be said in a config.json.</exception>
+    /// <exception cref="InvalidDataException">A key is missing, or cannot be represented in a config.json.</exception>
     public virtual JsonObject ReadSettings(GgufFile file)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -233,7 +237,7 @@ public abstract class GgufFamily
         return config;
     }
 
-    /// <summary>The width of a head.</summary>
+    /// <summary>The head dimension.</summary>
     /// <param name="config">The model's config.json.</param>
     public int HeadLength(ConfigJson config)
     {
@@ -253,7 +257,7 @@ public abstract class GgufFamily
     /// <param name="config">The model's config.json.</param>
     public virtual int Experts(ConfigJson config) => 0;
 
-    /// <summary>What the rotary frequencies of each pair of a head's dimensions are divided by, as tensors of their own.</summary>
+    /// <summary>Tensors with the divisors of the rotary frequencies.</summary>
     /// <param name="config">The model's config.json.</param>
     public IReadOnlyList<(string Name, float[] Divisors)> RotaryTensors(ConfigJson config)
     {
@@ -261,7 +265,7 @@ public abstract class GgufFamily
         return RopeScaling.Tensors(config, HeadLength(config), Facts.RopeTheta);
     }
 
-    /// <summary>A number that was stored in single precision, as short as it was written.</summary>
+    /// <summary>A number stored in single precision, with the digits that it was written with.</summary>
     internal static double Round(double value) =>
         double.Parse(((float)value).ToString(System.Globalization.CultureInfo.InvariantCulture), System.Globalization.CultureInfo.InvariantCulture);
 
@@ -281,12 +285,12 @@ public abstract class GgufFamily
 
 /// <summary>Where a checkpoint's tensor lies in a GGUF file.</summary>
 /// <param name="Name">The tensor in GGUF.</param>
-/// <param name="Expert">Which of the matrices that GGUF stacks there it is; null where it is the whole tensor.</param>
+/// <param name="Expert">Index of the expert whose matrix it is within the stacked tensor; null for the whole tensor.</param>
 public readonly record struct GgufPlace(string Name, int? Expert)
 {
     private const string Marker = ".experts.";
 
-    /// <summary>A name with a * for the number of an expert, and that number; the name as it is, where there is none.</summary>
+    /// <summary>Replaces an expert number in a name by *, and returns the number; the unchanged name if there is none.</summary>
     /// <param name="name">Hugging Face's name.</param>
     internal static (string Pattern, int? Expert) Split(string name)
     {

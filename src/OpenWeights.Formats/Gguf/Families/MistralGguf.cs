@@ -3,7 +3,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>Mistral, which llama.cpp runs as llama. It has no word for Mistral 0.1's sliding window.</summary>
+/// <summary>Mistral, which llama.cpp runs as llama; Mistral 0.1's sliding window is not supported.</summary>
 public sealed class MistralGguf : GgufFamily
 {
     /// <inheritdoc/>
@@ -26,12 +26,12 @@ public sealed class MistralGguf : GgufFamily
         LlamaGguf.WriteLlamaSettings(config, metadata, this);
     }
 
-    /// <summary>Refuses a window that is less than the context.</summary>
+    /// <summary>Throws if the sliding window is shorter than the context.</summary>
     internal static void RefuseWindow(ConfigJson config, int usualPositions, int? usualWindow)
     {
         if ((config.Has("sliding_window") || usualWindow is not null) && config.Number("sliding_window", usualWindow) < config.Int("max_position_embeddings", usualPositions))
         {
-            throw config.Error("sliding_window", "llama.cpp has no sliding window for Mistral, so the file would mean another model; set it to null if you mean full attention.");
+            throw config.Error("sliding_window", "llama.cpp has no sliding window for Mistral, so the result would differ from the model; set it to null if you mean full attention.");
         }
     }
 }

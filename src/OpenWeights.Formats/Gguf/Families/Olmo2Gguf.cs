@@ -3,7 +3,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>OLMo 2: norms behind each part, and over all heads of queries and keys.</summary>
+/// <summary>OLMo 2: post-norms, and norms over all heads of queries and keys.</summary>
 public sealed class Olmo2Gguf : GgufFamily
 {
     /// <inheritdoc/>

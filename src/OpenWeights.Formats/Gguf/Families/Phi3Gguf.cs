@@ -5,8 +5,8 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>
-/// Phi-3 to Phi-4-mini: fused projections, LongRoPE, rotation of a part of each head. llama.cpp looks at all tokens where a model has a
-/// sliding window, so that the file says a context of no more tokens than the window, within which both are the same.
+/// Phi-3 to Phi-4-mini: fused projections, LongRoPE, partial rotary embedding. llama.cpp ignores the sliding window, so the file's context
+/// is limited to the window, within which both are equal.
 /// </summary>
 public sealed class Phi3Gguf : GgufFamily
 {
@@ -37,7 +37,7 @@ public sealed class Phi3Gguf : GgufFamily
         RequireUsualHeads(config);
         metadata.Add("phi3.rope.dimension_count", (uint)RotatedLength(config));
 
-        // Zero tells llama.cpp that there is none; without the key it would take the model for the first Phi-3.
+        // Zero means no window; without the key llama.cpp would treat the model as the first Phi-3.
         metadata.Add("phi3.attention.sliding_window", window == int.MaxValue ? 0u : (uint)window);
     }
 

@@ -33,7 +33,7 @@ public sealed class Qwen2Gguf : GgufFamily
     {
         var config = base.ReadSettings(file);
 
-        // Its biases are always there, and no setting.
+        // Its biases are always present, not a setting.
         _ = config.Remove("attention_bias");
         return config;
     }

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>Qwen 1.5 and 2 with experts, one of which reads every token behind a gate.</summary>
+/// <summary>Qwen 1.5 and 2 mixtures of experts, with a gated shared expert.</summary>
 public class Qwen2MoeGguf : GgufFamily
 {
     /// <inheritdoc/>
@@ -63,9 +63,9 @@ public class Qwen2MoeGguf : GgufFamily
         return config;
     }
 
-    /// <summary>Adds what the family's config.json has of its own.</summary>
+    /// <summary>Adds settings specific to the family.</summary>
     /// <param name="file">The GGUF file.</param>
-    /// <param name="config">Where to add.</param>
+    /// <param name="config">Destination.</param>
     protected virtual void ReadOwnSettings(GgufFile file, JsonObject config)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -75,7 +75,7 @@ public class Qwen2MoeGguf : GgufFamily
         _ = config.Remove("attention_bias");
     }
 
-    /// <summary>Writes the keys of the mixtures.</summary>
+    /// <summary>Writes the keys of the mixture of experts.</summary>
     /// <param name="config">The model's config.json.</param>
     /// <param name="metadata">Where to write.</param>
     protected void WriteExperts(ConfigJson config, GgufMetadata metadata)
@@ -85,12 +85,12 @@ public class Qwen2MoeGguf : GgufFamily
         RefuseWindows(config);
         if (config.Numbers("mlp_only_layers") is { Count: > 0 } || config.Int("decoder_sparse_step", 1) != 1)
         {
-            throw config.Error("mlp_only_layers", "llama.cpp wants a mixture of experts in every layer.");
+            throw config.Error("mlp_only_layers", "llama.cpp requires a mixture of experts in every layer.");
         }
 
         if (config.Flag("norm_topk_prob") != NormalizesWeights)
         {
-            throw config.Error("norm_topk_prob", $"llama.cpp takes it to be {(NormalizesWeights ? "true" : "false")} for this family; the file would mean another model.");
+            throw config.Error("norm_topk_prob", $"llama.cpp assumes {(NormalizesWeights ? "true" : "false")} for this family, so the result would differ from the model.");
         }
 
         metadata.Add($"{Architecture}.expert_count", (uint)Experts(config));

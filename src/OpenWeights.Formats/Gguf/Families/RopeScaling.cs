@@ -3,7 +3,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>rope_scaling of a config.json (transformers' modeling_rope_utils) as GGUF says it.</summary>
+/// <summary>Converts rope_scaling of a config.json (transformers' modeling_rope_utils) to and from GGUF.</summary>
 public static class RopeScaling
 {
     private const string FactorsName = "rope_freqs.weight";
@@ -11,14 +11,14 @@ public static class RopeScaling
     private const string ShortName = "rope_factors_short.weight";
     private const string RuleKey = "openweights.rope_scaling";
 
-    /// <summary>Whether a tensor of GGUF holds what rotary frequencies are divided by, and is no weight.</summary>
+    /// <summary>Whether a tensor contains divisors of rotary frequencies rather than a weight.</summary>
     /// <param name="name">The tensor's name.</param>
     public static bool IsTable(string name) => name is FactorsName or LongName or ShortName;
 
-    /// <summary>The base of the rotary frequencies.</summary>
+    /// <summary>Base of the rotary frequencies.</summary>
     internal static double Theta(ConfigJson config, double usual) => Scaling(config)?.Number("rope_theta", config.Number("rope_theta", usual)) ?? config.Number("rope_theta", usual);
 
-    /// <summary>The keys of a kind of scaling that has keys.</summary>
+    /// <summary>Writes the keys of a scaling type.</summary>
     internal static void Write(ConfigJson config, GgufMetadata metadata, string architecture, int maxPositions)
     {
         var scaling = Scaling(config);
@@ -28,7 +28,7 @@ public static class RopeScaling
             case "default":
                 break;
             case "llama3":
-                // llama.cpp takes the divisors alone; the rule that they came from is for our own reader.
+                // llama.cpp uses only the divisors; the parameters of the rule are for our own reader.
                 metadata.Add(RuleKey, scaling!.ToString());
                 break;
             case "linear":
@@ -48,15 +48,15 @@ public static class RopeScaling
                 Add("attn_factor", (float)scaling!.Number("attention_factor", LongRopeScale(LongRopeFactor(config, scaling, (double)maxPositions / original), original)));
                 break;
             case var kind:
-                throw config.Error("rope_scaling", $"GGUF cannot say rotary scaling of type '{kind}' with these settings; export a merged folder instead.");
+                throw config.Error("rope_scaling", $"GGUF cannot represent rotary scaling of type '{kind}' with these settings; export a merged folder instead.");
         }
     }
 
-    /// <summary>Tensors of what the frequencies of each pair of dimensions are divided by, for the kinds that have them.</summary>
+    /// <summary>Tensors with the divisors of each pair's frequency, for scaling types that have them.</summary>
     internal static IReadOnlyList<(string Name, float[] Divisors)> Tensors(ConfigJson config, int headLength, double usualTheta)
     {
         var scaling = Scaling(config);
-        float[] List(string key) => [.. (scaling!.Numbers(key) ?? throw config.Error("rope_scaling", $"longrope wants {key}.")).Select(static n => (float)n)];
+        float[] List(string key) => [.. (scaling!.Numbers(key) ?? throw config.Error("rope_scaling", $"longrope needs {key}.")).Select(static n => (float)n)];
         return Kind(scaling) switch
         {
             "llama3" => [(FactorsName, Llama3Divisors(scaling!, Theta(config, usualTheta), headLength))],
@@ -65,7 +65,7 @@ public static class RopeScaling
         };
     }
 
-    /// <summary>A config.json's rope_scaling of a file's keys; null for none.</summary>
+    /// <summary>The rope_scaling for a file's keys; null for none.</summary>
     internal static JsonObject? Read(GgufMetadata metadata, string architecture, GgufFile file)
     {
         if (file.Contains(FactorsName))
@@ -96,15 +96,15 @@ public static class RopeScaling
         };
     }
 
-    // llama.cpp computes the factor of attention itself, and rounds the bounds to whole dimensions.
+    // llama.cpp computes the attention factor itself, and rounds the bounds to whole dimensions.
     private static bool IsUsualYarn(ConfigJson scaling) =>
         !scaling.Has("attention_factor") && !(scaling.Number("mscale", 0) != 0 && scaling.Number("mscale_all_dim", 0) != 0) && (!scaling.Has("truncate") || scaling.Flag("truncate"));
 
-    // transformers writes it in both places; where they differ, the outer one counts for it.
+    // transformers writes it in both places; if they differ, the outer one takes precedence.
     private static int OriginalContext(ConfigJson config, ConfigJson scaling) =>
         config.Has("original_max_position_embeddings") ? config.Int("original_max_position_embeddings") : scaling.Int("original_max_position_embeddings", 4096);
 
-    // In transformers 5's form a factor counts before the ratio of the two lengths.
+    // In transformers 5's form an explicit factor takes precedence over the ratio of the two lengths.
     private static double LongRopeFactor(ConfigJson config, ConfigJson scaling, double ratio) => config.Has("rope_parameters") ? scaling.Number("factor", ratio) : ratio;
 
     private static double LongRopeScale(double factor, int original) => factor <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(factor) / Math.Log(original)));
@@ -123,8 +123,8 @@ public static class RopeScaling
     }
 
     /// <summary>
-    /// A file of another program has only the divisors. All that were published are of one rule with low 1, high 4 and a context of
-    /// 8192, and differ in the factor, which is the largest divisor. Whichever rule is taken must give the same divisors.
+    /// Files of other programs contain only the divisors. All published ones follow Llama 3's rule with low 1, high 4 and a context of
+    /// 8192, and differ only in the factor, which is the largest divisor. The resulting rule must reproduce the divisors.
     /// </summary>
     private static JsonObject Llama3(GgufMetadata metadata, string architecture, GgufFile file)
     {
@@ -168,7 +168,7 @@ public static class RopeScaling
         return divisors;
     }
 
-    // Where kinds of layers have their own, the full layers' are meant.
+    // If layer types have separate settings, those of the full-attention layers are used.
     private static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") is { } parameters ? parameters.Object("full_attention") ?? parameters : config.Object("rope_scaling");
 
     private static string Kind(ConfigJson? scaling) => (scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default") is var kind && kind == "su" ? "longrope" : kind;

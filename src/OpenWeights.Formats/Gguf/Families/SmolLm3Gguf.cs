@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>SmolLM 3: Llama without positions in every fourth layer.</summary>
+/// <summary>SmolLM 3: Llama without rotary embedding in every fourth layer.</summary>
 public sealed class SmolLm3Gguf : GgufFamily
 {
     private const int Interval = 4;
@@ -31,7 +31,7 @@ public sealed class SmolLm3Gguf : GgufFamily
             : config.Int("no_rope_layer_interval", Interval) == Interval;
         if (!usual)
         {
-            throw config.Error("no_rope_layers", "llama.cpp leaves positions out in every fourth layer and nowhere else, so the file would mean another model.");
+            throw config.Error("no_rope_layers", "llama.cpp omits the rotary embedding in exactly every fourth layer, so the result would differ from the model.");
         }
     }
 

@@ -133,7 +133,7 @@ internal sealed class ForStmt(Target target, Expr iter, Stmt[] body, Stmt[] othe
             return Run(body, activation);
         }
 
-        // The outermost loop over messages tells whose turn its output is.
+        // The outermost loop over messages attributes its output to their turns.
         var outerInteger = state.LoopInteger;
         state.Turn = state.TurnOf(item);
         state.LoopInteger = item as long?;

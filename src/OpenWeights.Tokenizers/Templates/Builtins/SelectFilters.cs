@@ -27,9 +27,9 @@ internal static class SelectFilters
     }
 
     /// <param name="state">The render.</param>
-    /// <param name="arguments">The sequence, the attribute if one is looked at, the test and its arguments.</param>
+    /// <param name="arguments">The sequence, the attribute if one is tested, the test and its arguments.</param>
     /// <param name="keeps">Whether items that pass the test are kept, or those that fail it.</param>
-    /// <param name="byAttribute">Whether the test looks at an attribute of the items.</param>
+    /// <param name="byAttribute">Whether an attribute of the items is tested.</param>
     public static object? Select(RenderState state, Arguments arguments, bool keeps, bool byAttribute)
     {
         return new PyGenerator(Selected());

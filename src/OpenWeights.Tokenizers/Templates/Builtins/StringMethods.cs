@@ -247,7 +247,7 @@ internal static class StringMethods
         return text.Value.StartsWith(affix, StringComparison.Ordinal) ? text.Slice(affix.Length, text.Value.Length) : text;
     }
 
-    /// <summary>The part that a method with the optional bounds <c>start</c> and <c>end</c> looks at; null if start is behind the end.</summary>
+    /// <summary>The part selected by the optional bounds <c>start</c> and <c>end</c>; null if start is past the end.</summary>
     private static (PyString Part, long Start)? Window(PyString text, object?[] arguments)
     {
         var start = arguments[1] is Missing or null ? 0 : PyConvert.ToIndex(arguments[1]);

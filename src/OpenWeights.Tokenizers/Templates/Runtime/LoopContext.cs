@@ -2,7 +2,9 @@ using OpenWeights.Tokenizers.Templates.Values;
 
 namespace OpenWeights.Tokenizers.Templates.Runtime;
 
-/// <summary>The <c>loop</c> variable: goes through the items and tells where it is. Looks one item ahead, and only if asked to.</summary>
+/// <summary>
+/// The <c>loop</c> variable: iterates over the items and exposes the position. It reads one item ahead, and only if needed.
+/// </summary>
 internal sealed class LoopContext : IPyCallable
 {
     private readonly RenderState state;

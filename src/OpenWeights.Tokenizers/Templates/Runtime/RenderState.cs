@@ -24,7 +24,7 @@ internal sealed class RenderState
     /// <summary>Whether the origin of characters is kept.</summary>
     public bool Tracing { get; }
 
-    /// <summary>The local time that <c>strftime_now</c> tells.</summary>
+    /// <summary>The local time that <c>strftime_now</c> returns.</summary>
     public DateTime Now { get; }
 
     /// <summary>Where statements write to: the document, or the buffer of a macro, call or set block.</summary>

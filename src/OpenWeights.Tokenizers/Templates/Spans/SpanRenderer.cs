@@ -1,6 +1,6 @@
 namespace OpenWeights.Tokenizers.Templates.Spans;
 
-/// <summary>Renders a conversation and tells which of its characters are whose.</summary>
+/// <summary>Renders a conversation and attributes its characters to messages.</summary>
 internal static class SpanRenderer
 {
     public static RenderedChat Render(
@@ -108,7 +108,7 @@ internal static class SpanRenderer
     }
 }
 
-/// <summary>What whoever trains on a template's texts should know of it.</summary>
+/// <summary>Warnings about training on texts rendered by a template.</summary>
 internal static class SpanWarnings
 {
     public const string NoPrompt =

@@ -2,7 +2,7 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>Writes configs of Axolotl, LLaMA-Factory, torchtune, TRL and mlx-lm in the words of this program.</summary>
+/// <summary>Converts configs of Axolotl, LLaMA-Factory, torchtune, TRL and mlx-lm to this program's config.</summary>
 public sealed class ConfigConverter
 {
     private readonly ForeignTool _tool;
@@ -21,14 +21,15 @@ public sealed class ConfigConverter
     public static IReadOnlyList<string> Tools => [.. ForeignTool.All.Select(static t => t.Name)];
 
     /// <summary>Converts a file.</summary>
-    /// <param name="file">The other program's config.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="ConfigException">It is no YAML, this program's own already, or of no program that is known.</exception>
+    /// <param name="file">Path of the other program's config.</param>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="ConfigException">The file is not YAML, is already a config of this program, or is of an unknown
+    /// program.</exception>
     public static ConvertedConfig Convert(string file)
     {
         if (!File.Exists(file))
         {
-            throw new FileNotFoundException($"{file}: there is no such file.", file);
+            throw new FileNotFoundException($"{file}: the file does not exist.", file);
         }
 
         var root = YamlSource.Read(file, File.ReadAllText(file)).Root;
@@ -37,8 +38,8 @@ public sealed class ConfigConverter
     }
 
     private static string NotKnown(YamlMappingNode root) => root.Get("model") is YamlMappingNode || root.Get("data") is YamlMappingNode || root.Get("training") is YamlMappingNode
-        ? "this is a config of this program already; `owt validate` checks it."
-        : $"this is not a config of a program that is known here; known are {string.Join(", ", Tools)}.";
+        ? "this is already a config of this program; `owt validate` checks it."
+        : $"this is not a config of a known program; supported are {string.Join(", ", Tools)}.";
 
     private ConvertedConfig Run()
     {
@@ -69,7 +70,7 @@ public sealed class ConfigConverter
             return;
         }
 
-        // What was found before, such as the learning rate of the optimizer's own section, counts.
+        // A value found earlier, such as the learning rate of the optimizer's own section, takes precedence.
         var changed = ForeignValue.Change(name, Interpolated(value), RankOf());
         ours = changed.Ours ?? ours;
         if (changed.Reason is { } reason)
@@ -86,7 +87,7 @@ public sealed class ConfigConverter
         }
     }
 
-    // A tool's own list first, then the names that mean the same everywhere, by the last part of a name within sections.
+    // The tool's own table first, then the names common to all tools, matched by the last part of a nested name.
     private ForeignName? Name(string key)
     {
         if (_tool.None.TryGetValue(key, out var none))
@@ -98,7 +99,7 @@ public sealed class ConfigConverter
         var general = ForeignNames.Find(last);
         if (_tool.Keys.TryGetValue(key, out var ours))
         {
-            // The value changes as it does for another name of the same setting.
+            // The value is converted as for another name of the same setting.
             var like = general?.Ours == ours ? general : ForeignNames.All.FirstOrDefault(n => n.Ours == ours && (n.Values.Count > 0 || n.Change is not null) && n.Change is not "not");
             return ours is null ? general is { Ours: null } ? general : null : new ForeignName(key, ours, last == "scale" ? "scale" : like?.Change is "scale" ? null : like?.Change, like?.Values ?? new Dictionary<string, string?>(), null);
         }
@@ -124,7 +125,7 @@ public sealed class ConfigConverter
         return double.TryParse(given, System.Globalization.CultureInfo.InvariantCulture, out var rank) ? rank : null;
     }
 
-    // ${output_dir}/logs is a value of the file itself in torchtune's.
+    // In torchtune's files ${output_dir}/logs refers to another value of the same file.
     private YamlNode Interpolated(YamlNode value)
     {
         if (value is not YamlScalarNode { Value: { } text } scalar || !text.Contains("${", StringComparison.Ordinal))
@@ -157,7 +158,7 @@ public sealed class ConfigConverter
         return setting?.Property.PropertyType == typeof(string) ? ForeignValue.Text(value.Trim('"')) : value;
     }
 
-    // What the other program does where its file says nothing.
+    // Defaults of the other program for settings that its file omits.
     private void Complete()
     {
         var hasAdapter = _result.Settings.Keys.Any(static k => k.StartsWith("adapter.", StringComparison.Ordinal));
@@ -175,7 +176,7 @@ public sealed class ConfigConverter
                 var text = value!.EndsWith(" x r", StringComparison.Ordinal) && RankOf() is { } rank
                     ? (double.Parse(value[..^4], System.Globalization.CultureInfo.InvariantCulture) * rank).ToString("R", System.Globalization.CultureInfo.InvariantCulture)
                     : value;
-                _result.Set(key, text, $"{_tool.Name}'s, where nothing is said");
+                _result.Set(key, text, $"default of {_tool.Name}");
             }
         }
 
@@ -190,7 +191,7 @@ public sealed class ConfigConverter
         }
     }
 
-    // What our own settings do not take goes to the rest, with the reason.
+    // Values that our settings do not accept are listed as not converted, with the reason.
     private void Check()
     {
         for (var attempt = 0; attempt < 10; attempt++)
@@ -207,9 +208,9 @@ public sealed class ConfigConverter
                     _result.Withdraw(problem.Key, problem.Message);
                 }
 
-                if (e.Problems.All(static p => p.Message.StartsWith("this setting is missing", StringComparison.Ordinal) || p.Key is "data.train"))
+                if (e.Problems.All(static p => p.Message.StartsWith("this setting is required", StringComparison.Ordinal) || p.Key is "data.train"))
                 {
-                    e.Problems.ToList().ForEach(p => _result.Leave(p.Key, $"{_result.Tool}'s file does not say it; it is wanted here. {p.Message}"));
+                    e.Problems.ToList().ForEach(p => _result.Leave(p.Key, $"not set in the {_result.Tool} file, but required here. {p.Message}"));
                     return;
                 }
             }

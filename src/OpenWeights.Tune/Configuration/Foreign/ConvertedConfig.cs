@@ -2,7 +2,7 @@ using System.Text;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>A config of another program in the words of this one.</summary>
+/// <summary>A config of another program, converted to this program's settings.</summary>
 public sealed class ConvertedConfig
 {
     private const int CommentColumn = 48;
@@ -11,16 +11,16 @@ public sealed class ConvertedConfig
 
     internal ConvertedConfig(string tool, string file) => (Tool, File) = (tool, file);
 
-    /// <summary>The program that the config is of.</summary>
+    /// <summary>The program that the config was written for.</summary>
     public string Tool { get; }
 
     /// <summary>The file that it was read from.</summary>
     public string File { get; }
 
-    /// <summary>What has no counterpart, and why or what to do instead.</summary>
+    /// <summary>Settings that could not be converted, with the reason or what to do instead.</summary>
     public IReadOnlyList<(string Name, string Why)> LeftOut => _left;
 
-    /// <summary>The settings by their dotted names, as YAML.</summary>
+    /// <summary>The settings as YAML, by dotted name.</summary>
     public IReadOnlyDictionary<string, string> Settings => _settings.ToDictionary(static s => s.Key, static s => s.Value.Value);
 
     internal bool Has(string key) => _settings.ContainsKey(key);
@@ -28,8 +28,6 @@ public sealed class ConvertedConfig
     internal string? Value(string key) => _settings.TryGetValue(key, out var found) ? found.Value : null;
 
     internal void Set(string key, string value, string comment) => _settings[key] = (value, comment);
-
-    internal void Remove(string key) => _settings.Remove(key);
 
     internal void Leave(string name, string why)
     {
@@ -39,7 +37,7 @@ public sealed class ConvertedConfig
         }
     }
 
-    /// <summary>Moves to the rest what a setting of ours does not take.</summary>
+    /// <summary>Moves settings whose value is not accepted to the list of those not converted.</summary>
     internal void Withdraw(string key, string why)
     {
         var at = _settings.ContainsKey(key) ? key : _settings.Keys.FirstOrDefault(k => key.StartsWith(k + ".", StringComparison.Ordinal));
@@ -49,7 +47,7 @@ public sealed class ConvertedConfig
         }
     }
 
-    /// <summary>The YAML text, with where each setting comes from, and what was left out, in comments.</summary>
+    /// <summary>The YAML text; comments give the origin of each setting and list what was not converted.</summary>
     public string Write()
     {
         var text = new StringBuilder($"# Converted by `owt convert` from {System.IO.Path.GetFileName(File)}, a config of {Tool}.\n\n");
@@ -70,7 +68,7 @@ public sealed class ConvertedConfig
 
         if (_left.Count > 0)
         {
-            _ = text.Append("\n# Not taken over:\n");
+            _ = text.Append("\n# Not converted:\n");
             _left.ForEach(l => text.Append($"#   {l.Name}: {l.Why}\n"));
         }
 

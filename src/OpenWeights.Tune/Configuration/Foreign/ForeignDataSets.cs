@@ -5,10 +5,10 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>Data sets of other programs' configs.</summary>
+/// <summary>Converts the data sets in other programs' configs.</summary>
 internal static class ForeignDataSets
 {
-    private static string OnHub(string key) => $"data sets of the Hugging Face Hub are not downloaded; download it yourself, and give its files (Parquet or JSON lines) in {key}.path.";
+    private static string OnHub(string key) => $"data sets are not downloaded from the Hugging Face Hub; download it yourself and set {key}.path to its files (Parquet or JSON lines).";
 
     internal static void Axolotl(YamlNode? list, string ours, ConvertedConfig result)
     {
@@ -21,7 +21,7 @@ internal static class ForeignDataSets
             Put(result, key + ".format", type switch { "alpaca" or "alpaca_chat" or "oasst" => "instruction", "chat_template" or "sharegpt" => "chat", "completion" or "pretrain" => "text", "input_output" => "completion", _ => null }, $"type: {type}");
             if (type is not null && !result.Has(key + ".format"))
             {
-                result.Leave($"{from}.type", $"'{type}' has no counterpart by that name; the format is recognised from the rows, and fields names what is called otherwise.");
+                result.Leave($"{from}.type", $"'{type}' has no counterpart; the format is detected from the rows, and the setting fields maps other field names.");
             }
 
             Fields(set, key, type, result);
@@ -49,7 +49,7 @@ internal static class ForeignDataSets
             if (table?[sets[i]] is not JsonObject entry)
             {
                 result.Set(key + ".path", ForeignValue.Text($"{data}/{sets[i]}.json"), $"{name}: {sets[i]}");
-                result.Leave($"{name}: {sets[i]}", $"LLaMA-Factory's dataset_info.json, which tells its file and format, is not in {data}; put the right path in {key}.path.");
+                result.Leave($"{name}: {sets[i]}", $"LLaMA-Factory's dataset_info.json, which gives its file and format, is not in {data}; set {key}.path to the right file.");
                 continue;
             }
 
@@ -96,7 +96,7 @@ internal static class ForeignDataSets
         LeaveRest(set, ["_component_", "source", "data_files", "column_map", "conversation_column", "conversation_style", "packed", "train_on_input", "split"], "dataset", result);
     }
 
-    /// <summary>One data set by a name or a path.</summary>
+    /// <summary>Converts a data set given by name or path.</summary>
     internal static void Named(YamlMappingNode root, string name, string ours, ConvertedConfig result) => Path(root.Get(name).Text(), ours + ".0", name, result);
 
     private static void Fields(YamlNode set, string key, string? type, ConvertedConfig result)
@@ -138,7 +138,7 @@ internal static class ForeignDataSets
             var key = name.Text() ?? "";
             if (!known.Contains(key) && (value is not YamlScalarNode || value.Text() is not null))
             {
-                result.Leave($"{from}.{key}", ForeignNames.Find(key) is { Ours: null, None: { } none } ? none : "a data set knows no such setting here.");
+                result.Leave($"{from}.{key}", ForeignNames.Find(key) is { Ours: null, None: { } none } ? none : "a data set has no such setting here.");
             }
         }
     }

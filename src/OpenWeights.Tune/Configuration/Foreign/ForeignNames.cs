@@ -3,29 +3,29 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>Names and values that people bring from other programs, and what they are here.</summary>
+/// <summary>Names and values of other programs' settings, and their counterparts here.</summary>
 internal static class ForeignNames
 {
     private static readonly Lazy<(Dictionary<string, ForeignName> Names, Dictionary<(string, string), string> Values)> s_tables = new(Read);
 
-    /// <summary>All names that are known.</summary>
+    /// <summary>All known names.</summary>
     internal static IReadOnlyCollection<ForeignName> All => s_tables.Value.Names.Values;
 
-    /// <summary>What a name of another program is here; null where it is not known.</summary>
+    /// <summary>Looks up another program's name; null if unknown.</summary>
     internal static ForeignName? Find(string key) => s_tables.Value.Names.GetValueOrDefault(Normal(key));
 
-    /// <summary>What to write for another program's value of one of our settings; null where it is not known.</summary>
+    /// <summary>What to write for another program's value of one of our settings; null if unknown.</summary>
     internal static string? Value(string setting, string text)
     {
-        // Data sets are counted.
+        // List indexes of data sets are ignored.
         var name = string.Join('.', setting.Split('.').Where(static p => !int.TryParse(p, out _))).Replace("data.eval.", "data.train.", StringComparison.Ordinal);
         return s_tables.Value.Values.GetValueOrDefault((name, Normal(text))) ?? (ForValue(name, text) is { } ours ? $"write {ours}." : null);
     }
 
-    /// <summary>What to write in the place of another program's name; null where it is not known.</summary>
-    /// <param name="prefix">The section that it stands in, with a dot, or nothing.</param>
+    /// <summary>What to write instead of another program's name; null if the name is unknown.</summary>
+    /// <param name="prefix">The section that contains it, with a trailing dot; empty at the top level.</param>
     /// <param name="key">The name.</param>
-    /// <param name="value">What is given for it.</param>
+    /// <param name="value">The value given for it.</param>
     internal static string? Advice(string prefix, string key, YamlNode value)
     {
         if (Find(key) is not { } name)
@@ -35,7 +35,7 @@ internal static class ForeignNames
 
         if (name.Ours is not { } ours)
         {
-            return $"there is no such setting: {name.None}";
+            return $"this setting does not exist here: {name.None}";
         }
 
         var changed = ForeignValue.Change(name, value, rank: null);
@@ -58,11 +58,11 @@ internal static class ForeignNames
         var section = dot < 0 ? "" : ours[..(dot + 1)];
         var written = $"`{ours[(dot + 1)..]}: {text}`";
         return section == prefix ? $"here it is {written}."
-            : section.Length == 0 ? $"here it is {written}, at the file's left edge."
+            : section.Length == 0 ? $"here it is {written}, at the top level of the file."
             : $"here it is {ours}; write {written} in the section {section.TrimEnd('.')}.";
     }
 
-    // Values of another name's table serve where they stand under our own name.
+    // The value table of another name also applies to that value under our name.
     private static string? ForValue(string setting, string text) =>
         All.Where(n => n.Ours == setting && n.Values.Count > 2).Select(n => n.Values.GetValueOrDefault(text.ToLowerInvariant())).FirstOrDefault(static v => v is not null);
 
@@ -89,8 +89,8 @@ internal static class ForeignNames
 
 /// <summary>A setting's name in other programs.</summary>
 /// <param name="Name">The name.</param>
-/// <param name="Ours">The setting here, with dots; null where there is none.</param>
-/// <param name="Change">How the value changes; null for not at all.</param>
-/// <param name="Values">Single values and ours for them, null for nothing to be written; empty where values are the same.</param>
+/// <param name="Ours">Dotted name of the setting here; null if there is none.</param>
+/// <param name="Change">How the value is converted; null for no conversion.</param>
+/// <param name="Values">Individual values and their counterparts, null to omit the setting; empty if values are the same.</param>
 /// <param name="None">Why there is no such setting here.</param>
 internal sealed record ForeignName(string Name, string? Ours, string? Change, IReadOnlyDictionary<string, string?> Values, string? None);

@@ -4,11 +4,11 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>What of other programs' configs is more than a setting with a name: data sets, and settings that depend on each other.</summary>
+/// <summary>Converts what cannot be mapped name by name: data sets, and settings that depend on each other.</summary>
 internal static class ForeignParts
 {
     /// <summary>Converts these parts.</summary>
-    /// <returns>The keys that are done with; NAME.* for a whole section.</returns>
+    /// <returns>The keys that were handled; NAME.* for a whole section.</returns>
     internal static HashSet<string> Take(string tool, YamlMappingNode root, string folder, ConvertedConfig result) => tool switch
     {
         "Axolotl" => Axolotl(root, result),
@@ -18,7 +18,7 @@ internal static class ForeignParts
         _ => Trl(root, result),
     };
 
-    /// <summary>A setting of ours by its dotted name; null where there is none.</summary>
+    /// <summary>Value of a setting of ours by dotted name; null if not set.</summary>
     internal static SettingInfo? Setting(string ours)
     {
         var type = typeof(RunConfig);
@@ -62,7 +62,7 @@ internal static class ForeignParts
         }
         else if (adapter is not null)
         {
-            result.Leave("adapter", $"'{adapter}' has no counterpart here; LoRA is possible.");
+            result.Leave("adapter", $"'{adapter}' has no counterpart here; only LoRA is supported.");
         }
 
         if (adapter == "qlora" || IsTrue(root.Get("load_in_4bit")))
@@ -74,10 +74,10 @@ internal static class ForeignParts
         ForeignDataSets.Axolotl(root.Get("test_datasets"), "data.eval", result);
         if (!result.Has("data.train_on") && root.Get("train_on_inputs") is null)
         {
-            result.Set("data.train_on", "assistant", "Axolotl's, where nothing is said");
+            result.Set("data.train_on", "assistant", "default of Axolotl");
         }
 
-        // Without an adapter these speak of nothing.
+        // These have no meaning without an adapter.
         var taken = new HashSet<string> { "adapter", "datasets", "test_datasets", "load_in_4bit" };
         if (adapter is null)
         {
@@ -187,12 +187,12 @@ internal static class ForeignParts
         Put(result, "data.train_on", IsTrue(root.Get("mask_prompt")) ? "completion" : null, "mask_prompt");
         LastLayers(root, folder, isFull: kind == "full", result);
 
-        // AdamW decays in MLX, and Adam does not.
-        Put(result, "training.weight_decay", root.Get("optimizer").Text()?.ToLowerInvariant() == "adamw" && root.Get("optimizer_config")?.Get("adamw")?.Get("weight_decay") is null ? "0.01" : null, "MLX's AdamW, where nothing is said");
+        // MLX's AdamW has weight decay, its Adam does not.
+        Put(result, "training.weight_decay", root.Get("optimizer").Text()?.ToLowerInvariant() == "adamw" && root.Get("optimizer_config")?.Get("adamw")?.Get("weight_decay") is null ? "0.01" : null, "default of MLX's AdamW");
         return ["fine_tune_type", "data", "mask_prompt", "num_layers", "lora_layers"];
     }
 
-    // mlx-lm counts the layers that it trains from the end, and 0 or less is all of them.
+    // mlx-lm counts the trained layers from the end; 0 or less means all layers.
     private static void LastLayers(YamlMappingNode root, string folder, bool isFull, ConvertedConfig result)
     {
         const int usual = 16;
@@ -203,10 +203,10 @@ internal static class ForeignParts
             return;
         }
 
-        var (from, setting) = (written is null ? $"mlx-lm's {name}, where nothing is said" : name, isFull ? "training.first_trained_layer" : "adapter.layers_to_transform");
+        var (from, setting) = (written is null ? $"default {name} of mlx-lm" : name, isFull ? "training.first_trained_layer" : "adapter.layers_to_transform");
         if (LayersOf(root.Get("model").Text(), folder) is not { } all)
         {
-            result.Leave(name, $"the last {count} layers are trained, and the model's config.json, which tells how many there are, is not here; of 32 layers they are {setting}: {(isFull ? $"{Math.Max(0, 32 - count)}" : $"[{Math.Max(0, 32 - count)}, ..., 31]")}.");
+            result.Leave(name, $"mlx-lm trains the last {count} layers; the number of layers is unknown because the model's config.json is not available locally. For a model of 32 layers set {setting}: {(isFull ? $"{Math.Max(0, 32 - count)}" : $"[{Math.Max(0, 32 - count)}, ..., 31]")}.");
         }
         else if (count < all)
         {
@@ -214,7 +214,7 @@ internal static class ForeignParts
         }
     }
 
-    // The number of layers of a model that is here: in a folder, or in the hub's cache.
+    // Number of layers of a local model, in a folder or in the hub cache.
     private static int? LayersOf(string? model, string folder)
     {
         var config = new[] { model is null ? null : Path.GetFullPath(model, folder), model, model is null ? null : ModelPath.Cached(model) }
@@ -242,7 +242,7 @@ internal static class ForeignParts
         Put(result, "data.train_on", IsTrue(root.Get("assistant_only_loss")) ? "assistant" : IsTrue(root.Get("completion_only_loss")) ? "completion" : null, "assistant_only_loss, completion_only_loss");
         if (root.Get("completion_only_loss").Text() is null && !IsTrue(root.Get("assistant_only_loss")))
         {
-            result.Leave("completion_only_loss", "where it is left out, TRL trains the completion alone of rows with prompt and completion, and the whole of others; data.train_on is all, so write completion for rows with prompt and completion.");
+            result.Leave("completion_only_loss", "by default TRL trains only the completion of rows with prompt and completion, and the whole of other rows; data.train_on was set to all, so set it to completion if the rows have prompt and completion.");
         }
 
         return ["use_peft", "dataset_name", "assistant_only_loss", "completion_only_loss"];

@@ -3,7 +3,7 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>Reads the tables of other programs' names, which lie in this assembly.</summary>
+/// <summary>Reads the tables of other programs' names, which are embedded resources of this assembly.</summary>
 internal static class ForeignTable
 {
     /// <summary>The root of a table.</summary>

@@ -2,13 +2,13 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>A program whose configs are recognised and converted.</summary>
-/// <param name="Name">What it is called.</param>
-/// <param name="Marks">Keys of which one of each list is in a config of it.</param>
-/// <param name="Keys">Names that mean something else than elsewhere, or lie within sections; null for none of ours.</param>
-/// <param name="None">Names without a counterpart, and why.</param>
-/// <param name="Defaults">What it does where its file says nothing and we would do otherwise.</param>
-/// <param name="AdapterDefaults">The same for runs with an adapter.</param>
+/// <summary>A program whose configs are recognized and converted.</summary>
+/// <param name="Name">Name of the program.</param>
+/// <param name="Marks">Lists of keys; a config of this program has at least one key of each list.</param>
+/// <param name="Keys">Names with another meaning than elsewhere, or nested in sections, and their counterparts; null for none.</param>
+/// <param name="None">Names without a counterpart, with the reason.</param>
+/// <param name="Defaults">Defaults of the program that differ from ours.</param>
+/// <param name="AdapterDefaults">Defaults that apply to runs with an adapter.</param>
 internal sealed record ForeignTool(
     string Name,
     IReadOnlyList<IReadOnlyList<string>> Marks,
@@ -28,10 +28,10 @@ internal sealed record ForeignTool(
             tool.Get("adapter").Map())),
     ]);
 
-    /// <summary>The programs that are known.</summary>
+    /// <summary>The known programs.</summary>
     internal static IReadOnlyList<ForeignTool> All => s_all.Value;
 
-    /// <summary>The program that a config is of; null where it is ours or nobody's.</summary>
+    /// <summary>The program a config was written for; null for a config of this program or an unknown one.</summary>
     internal static ForeignTool? Of(YamlMappingNode root)
     {
         var isOurs = root.Get("training") is YamlMappingNode || root.Get("data") is YamlMappingNode || root.Get("adapter") is YamlMappingNode || root.Get("model")?.Get("path") is not null;

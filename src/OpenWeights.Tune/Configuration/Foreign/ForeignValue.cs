@@ -4,19 +4,19 @@ using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
 
-/// <summary>Values of other programs' settings as ours have them.</summary>
+/// <summary>Converts values of other programs' settings.</summary>
 internal static class ForeignValue
 {
-    /// <summary>What becomes of a value.</summary>
-    /// <param name="Ours">The setting, where the value makes it another one than the name says.</param>
-    /// <param name="Text">The value as YAML; null where nothing need be written.</param>
-    /// <param name="Reason">Why it has no counterpart, or what to write, where it cannot be told.</param>
+    /// <summary>The result of a conversion.</summary>
+    /// <param name="Ours">The setting, if the value selects another one than the name does.</param>
+    /// <param name="Text">The value as YAML; null if nothing needs to be written.</param>
+    /// <param name="Reason">Why there is no counterpart, or what to write instead, if the value cannot be converted.</param>
     internal readonly record struct Result(string? Ours, string? Text, string? Reason);
 
-    /// <summary>A value of another program.</summary>
+    /// <summary>Converts a value of another program.</summary>
     /// <param name="name">The name.</param>
     /// <param name="value">The value.</param>
-    /// <param name="rank">The adapter's rank, where it is known.</param>
+    /// <param name="rank">The adapter's rank, if known.</param>
     internal static Result Change(ForeignName name, YamlNode value, double? rank)
     {
         if (value is YamlScalarNode scalar && scalar.Text() is null)
@@ -39,16 +39,16 @@ internal static class ForeignValue
             "list" or "targets" when value is YamlScalarNode => new Result(null, $"[{string.Join(", ", text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))}]", null),
             "positive" => number > 0 ? new Result(null, text, null) : default,
             "warmup" when number is > 0 and < 1 => new Result("training.warmup_ratio", text, null),
-            "share" when number >= 1 => new Result(null, null, $"it is a share of the rows, and {text} would be a count of them; give a file in data.eval, or a share such as 0.05."),
+            "share" when number >= 1 => new Result(null, null, $"here it is a fraction of the rows, and {text} is a number of rows; set data.eval to a file, or give a fraction such as 0.05."),
             "not" => new Result(null, text.Equals("true", StringComparison.OrdinalIgnoreCase) ? "false" : "true", null),
             "scale" => rank is { } r && double.IsFinite(number)
                 ? new Result(null, (number * r).ToString("R", CultureInfo.InvariantCulture), null)
-                : new Result(null, null, "mlx-lm multiplies the update by its scale as it is; lora_alpha is scale x r."),
+                : new Result(null, null, "mlx-lm multiplies the update by scale directly; set lora_alpha to scale x r."),
             _ => new Result(null, Write(value), null),
         };
     }
 
-    /// <summary>A node as YAML in one line.</summary>
+    /// <summary>A node as YAML on one line.</summary>
     internal static string Write(YamlNode node) => node switch
     {
         YamlSequenceNode list => $"[{string.Join(", ", list.Children.Select(Write))}]",
@@ -59,7 +59,7 @@ internal static class ForeignValue
         _ => "null",
     };
 
-    /// <summary>A text as YAML, quoted where a reader could take it for something else.</summary>
+    /// <summary>A text as YAML, quoted where a reader could take it for another type.</summary>
     internal static string Text(string text) =>
         IsPlain(text) && !double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out _) && text.ToLowerInvariant() is not ("true" or "false" or "null" or "yes" or "no" or "on" or "off" or "~")
             ? text

@@ -2,7 +2,7 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Batches;
 
-/// <summary>Which rows each step trains on, as a pure function of the step.</summary>
+/// <summary>Selects the rows of each step, as a pure function of the step.</summary>
 public sealed class BatchSampler
 {
     private readonly IReadOnlyList<TokenRow> _rows;
@@ -13,13 +13,13 @@ public sealed class BatchSampler
     private readonly int _rowsPerStep;
     private (long Epoch, int[] Order) _current = (-1, []);
 
-    /// <summary>The rows of a run.</summary>
+    /// <summary>Creates a sampler.</summary>
     /// <param name="rows">All rows.</param>
-    /// <param name="shuffle">Whether each epoch has a random order.</param>
-    /// <param name="seed">The run's seed.</param>
-    /// <param name="microBatch">Rows of a micro-batch.</param>
-    /// <param name="accumulation">Micro-batches of a step.</param>
-    /// <param name="groupByLength">Whether rows of like lengths come together in the random order.</param>
+    /// <param name="shuffle">Whether the rows are shuffled each epoch.</param>
+    /// <param name="seed">Seed of the run.</param>
+    /// <param name="microBatch">Rows per micro-batch.</param>
+    /// <param name="accumulation">Micro-batches per step.</param>
+    /// <param name="groupByLength">Whether rows of similar length are batched together.</param>
     public BatchSampler(IReadOnlyList<TokenRow> rows, bool shuffle, long seed, int microBatch, int accumulation, bool groupByLength = false)
     {
         ArgumentNullException.ThrowIfNull(rows);
@@ -27,16 +27,16 @@ public sealed class BatchSampler
         StepsPerEpoch = (rows.Count + _rowsPerStep - 1) / _rowsPerStep;
     }
 
-    /// <summary>Steps of an epoch; the last one of each may have fewer rows.</summary>
+    /// <summary>Steps per epoch; the last one may have fewer rows.</summary>
     public long StepsPerEpoch { get; }
 
-    /// <summary>The largest micro-batch that could come: that of the longest rows.</summary>
+    /// <summary>The largest possible micro-batch: the longest rows.</summary>
     public IReadOnlyList<TokenRow> Longest() => [.. Enumerable.Range(0, _rows.Count).OrderByDescending(LengthOf).Take(_microBatch).Select(i => _rows[i])];
 
     /// <summary>The micro-batches of a step, from 0.</summary>
     public IReadOnlyList<IReadOnlyList<TokenRow>> Of(long step) => [.. Numbers(step).Select(b => b.Select(i => _rows[i]).ToArray())];
 
-    /// <summary>The share of the first epoch's batches that is padding.</summary>
+    /// <summary>Fraction of padding in the batches of the first epoch.</summary>
     public double Padding()
     {
         var (all, tokens) = (0L, 0L);
@@ -51,7 +51,7 @@ public sealed class BatchSampler
 
     private int LengthOf(int row) => RowList.LengthOf(_rows, row);
 
-    // Which rows a step has depends on the order alone; within the step, rows of like lengths share a micro-batch. That changes no sum.
+    // The order alone determines the rows of a step; within the step, rows of similar length share a micro-batch, which changes no sum.
     private IEnumerable<int[]> Numbers(long step)
     {
         var (epoch, position) = Math.DivRem(step, StepsPerEpoch);

@@ -5,9 +5,9 @@ namespace OpenWeights.Tune.Data.Batches;
 /// <summary>Packs short rows into rows of a given length.</summary>
 public static class Packer
 {
-    /// <summary>Best fit, longest rows first: each row goes where it leaves the least room.</summary>
+    /// <summary>Best-fit decreasing: longest rows first, each into the packed row with the least remaining space.</summary>
     /// <param name="rows">Rows of one document each.</param>
-    /// <param name="length">The length of a packed row, in tokens.</param>
+    /// <param name="length">Length of a packed row, in tokens.</param>
     /// <returns>Packed rows, each document with its labels, in the order of their first rows.</returns>
     public static IReadOnlyList<TokenRow> Pack(IReadOnlyList<TokenRow> rows, int length)
     {
@@ -15,16 +15,16 @@ public static class Packer
         return [.. Bins([.. rows.Select(static r => r.Ids.Length)], length).Select(bin => Join([.. bin.Select(i => rows[i])]))];
     }
 
-    /// <summary>Which rows share a packed row, told from their lengths alone.</summary>
-    /// <param name="lengths">The rows' lengths, in tokens.</param>
-    /// <param name="length">The length of a packed row, in tokens.</param>
-    /// <returns>Of each packed row its rows by number, the packed rows in the order of their first ones.</returns>
+    /// <summary>Assigns rows to packed rows, from their lengths alone.</summary>
+    /// <param name="lengths">Lengths of the rows, in tokens.</param>
+    /// <param name="length">Length of a packed row, in tokens.</param>
+    /// <returns>For each packed row the indexes of its rows, in the order of their first rows.</returns>
     public static int[][] Bins(IReadOnlyList<int> lengths, int length)
     {
         ArgumentNullException.ThrowIfNull(lengths);
         var bins = new List<List<int>>();
 
-        // Open bins by the room they have left; the queue keeps the oldest first, so that the result is the same everywhere.
+        // Open bins by remaining space; the queue keeps the oldest first, so that the result is deterministic.
         var open = new SortedDictionary<int, Queue<int>>();
         var rooms = new SortedSet<int>();
         foreach (var row in Enumerable.Range(0, lengths.Count).OrderByDescending(i => lengths[i]))
@@ -60,11 +60,11 @@ public static class Packer
             }
         }
 
-        // In the order of the data, as far as there still is one.
+        // In the order of the data where possible.
         return [.. bins.OrderBy(static b => b.Min()).Select(static b => b.ToArray())];
     }
 
-    /// <summary>Rows of one document each behind one another in one row.</summary>
+    /// <summary>Concatenates rows of one document each into one row.</summary>
     internal static TokenRow Join(IReadOnlyList<TokenRow> rows) => new(
         [.. rows.SelectMany(static r => r.Ids)],
         [.. rows.SelectMany(static r => r.Labels)],

@@ -1,15 +1,15 @@
 namespace OpenWeights.Tune.Data.Batches;
 
-/// <summary>The order of rows as a pure function of seed, epoch and position, the same on every machine and version of .NET.</summary>
+/// <summary>The order of rows as a pure function of seed, epoch and position, the same on every machine and .NET version.</summary>
 public static class RowOrder
 {
     private const int Window = 2048;
     private const int Block = 64;
 
-    /// <summary>The rows of an epoch by number.</summary>
-    /// <param name="count">The number of rows.</param>
-    /// <param name="shuffle">Whether the order is random; else it is the data's.</param>
-    /// <param name="seed">The run's seed.</param>
+    /// <summary>The row indexes of an epoch.</summary>
+    /// <param name="count">Number of rows.</param>
+    /// <param name="shuffle">Whether the order is random; otherwise it is the data's.</param>
+    /// <param name="seed">Seed of the run.</param>
     /// <param name="epoch">The epoch, from 0.</param>
     public static int[] Of(int count, bool shuffle, long seed, long epoch)
     {
@@ -33,12 +33,12 @@ public static class RowOrder
     }
 
     /// <summary>
-    /// Puts rows of like lengths together: each window of the order is sorted by length and cut into blocks, and the blocks come in a
-    /// random order. It depends on nothing but the order, the lengths, the seed and the epoch; batches whose size divides a block's are even.
+    /// Groups rows of similar length: each window of the order is sorted by length and cut into blocks, which are then
+    /// shuffled. The result depends only on order, lengths, seed and epoch; batches whose size divides the block size have similar lengths.
     /// </summary>
-    /// <param name="order">The rows of an epoch by number; changed in place.</param>
-    /// <param name="lengthOf">A row's tokens, by number.</param>
-    /// <param name="seed">The run's seed.</param>
+    /// <param name="order">Row indexes of an epoch; modified in place.</param>
+    /// <param name="lengthOf">Length of a row in tokens, by index.</param>
+    /// <param name="seed">Seed of the run.</param>
     /// <param name="epoch">The epoch, from 0.</param>
     public static void GroupByLength(int[] order, Func<int, int> lengthOf, long seed, long epoch)
     {
@@ -47,7 +47,7 @@ public static class RowOrder
         {
             var sorted = order.AsSpan(start, Math.Min(Window, order.Length - start)).ToArray().OrderBy(lengthOf).ToArray();
 
-            // The last block may be short: it stays the last, so that all others begin where batches do.
+            // The last block may be short: it stays last, so that all others are aligned with batches.
             var blocks = Of(sorted.Length / Block, shuffle: true, seed ^ (start + 1), epoch);
             var at = start;
             foreach (var block in blocks)

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Data.Batches;
 
-/// <summary>Rows side by side, filled up to the longest, with what is to be predicted from where. Its tensors are in the caller's dispose scope.</summary>
+/// <summary>A batch of rows, padded to the longest, with prediction targets. Its tensors are in the caller's dispose scope.</summary>
 public sealed class TokenBatch
 {
     private TokenBatch(ModelInput input, Tensor sources, Tensor targets, Tensor? realTokens, int tokens)
@@ -17,28 +17,28 @@ public sealed class TokenBatch
         TokenCount = tokens;
     }
 
-    /// <summary>What the model reads.</summary>
+    /// <summary>The model's input.</summary>
     public ModelInput Input { get; }
 
-    /// <summary>The places whose hidden state predicts a target, counted through the flattened batch, [targets], int64.</summary>
+    /// <summary>Positions in the flattened batch whose hidden state predicts a target, [targets], int64.</summary>
     public Tensor Sources { get; }
 
-    /// <summary>The token ids to predict, [targets], int64.</summary>
+    /// <summary>The target token ids, [targets], int64.</summary>
     public Tensor Targets { get; }
 
-    /// <summary>True for tokens that are not padding, [rows, tokens]; null where there is none.</summary>
+    /// <summary>True for tokens that are not padding, [rows, tokens]; null if there is no padding.</summary>
     public Tensor? RealTokens { get; }
 
-    /// <summary>The number of tokens that are not padding.</summary>
+    /// <summary>Number of tokens that are not padding.</summary>
     public int TokenCount { get; }
 
-    /// <summary>The number of tokens to predict.</summary>
+    /// <summary>Number of target tokens.</summary>
     public int TargetCount => (int)Targets.size(0);
 
-    /// <summary>Makes a batch of rows.</summary>
+    /// <summary>Creates a batch.</summary>
     /// <param name="rows">The rows.</param>
-    /// <param name="padId">What fills shorter rows; nothing looks at it.</param>
-    /// <param name="device">Where the batch is wanted.</param>
+    /// <param name="padId">Padding token id; no token attends to padding.</param>
+    /// <param name="device">The device.</param>
     public static TokenBatch Of(IReadOnlyList<TokenRow> rows, int padId, Device device)
     {
         ArgumentNullException.ThrowIfNull(rows);

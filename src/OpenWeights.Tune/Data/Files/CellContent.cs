@@ -3,10 +3,10 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>A row of a table of texts.</summary>
-/// <param name="header">The columns' names.</param>
-/// <param name="cells">The bytes of the row's cells.</param>
-/// <param name="problem">What is wrong with the row, or null.</param>
+/// <summary>A row of a CSV or TSV file.</summary>
+/// <param name="header">Column names.</param>
+/// <param name="cells">Bytes of the row's cells.</param>
+/// <param name="problem">A problem with the row, or null.</param>
 internal sealed class CellContent(string[] header, byte[][] cells, string? problem) : IRawContent
 {
     private static readonly UTF8Encoding s_strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
@@ -22,7 +22,7 @@ internal sealed class CellContent(string[] header, byte[][] cells, string? probl
 
         if (cells.Length != header.Length)
         {
-            throw new InvalidDataException($"this row has {cells.Length} cells and the header {header.Length}; texts with separators or line ends stand in quotes.");
+            throw new InvalidDataException($"this row has {cells.Length} cells, but the header has {header.Length}; cells that contain separators or line breaks must be quoted.");
         }
 
         var row = new JsonObject();

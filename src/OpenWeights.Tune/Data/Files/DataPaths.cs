@@ -5,7 +5,7 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Files, folders and patterns to the files that they mean.</summary>
+/// <summary>Resolves files, folders and glob patterns.</summary>
 public static class DataPaths
 {
     private static readonly string[] s_endings = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md"];
@@ -30,12 +30,12 @@ public static class DataPaths
         if (Directory.Exists(path))
         {
             var files = Sorted(path, f => s_endings.Contains(Path.GetExtension(Decompression.NameWithin(f)), StringComparer.OrdinalIgnoreCase));
-            return files.Count > 0 ? files : throw new InvalidDataException($"{path}: there is no data file in this folder ({string.Join(", ", s_endings)}, also with .gz or .zst).");
+            return files.Count > 0 ? files : throw new InvalidDataException($"{path}: this folder contains no data file ({string.Join(", ", s_endings)}, also with .gz or .zst).");
         }
 
         if (!UserPath.HasWildcard(path))
         {
-            throw new FileNotFoundException($"{path}: there is no such data file.", path);
+            throw new FileNotFoundException($"{path}: no such file.", path);
         }
 
         var fixedPart = path;
@@ -46,7 +46,7 @@ public static class DataPaths
 
         var pattern = Pattern(Path.GetFullPath(path));
         var found = Directory.Exists(fixedPart) ? Sorted(Path.GetFullPath(fixedPart), pattern.IsMatch) : [];
-        return found.Count > 0 ? found : throw new InvalidDataException($"{path}: no file's name is like this pattern.");
+        return found.Count > 0 ? found : throw new InvalidDataException($"{path}: no file matches this pattern.");
     }
 
     private static List<string> Sorted(string folder, Func<string, bool> wanted) =>

@@ -3,34 +3,34 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>A row of a data file as it was read, with where it stands.</summary>
+/// <summary>A row of a data file, with its position.</summary>
 /// <param name="Json">The row.</param>
-/// <param name="Place">The file and the line (or, in a JSON array, the row's number).</param>
+/// <param name="Place">The file and line (or, in a JSON array, the row's number).</param>
 public sealed record DataRow(JsonObject Json, string Place)
 {
-    // What data sets call it.
+    // Common names in data sets.
     private static readonly string[] s_systems = ["system", "system_prompt"];
 
     /// <summary>An error about the row.</summary>
     public InvalidDataException Error(string problem) => new($"{Place}: {problem}");
 
     /// <summary>A text of the row.</summary>
-    /// <exception cref="InvalidDataException">It is missing or no text.</exception>
+    /// <exception cref="InvalidDataException">The field is missing or not a text.</exception>
     public string Text(string key) => Json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.String
         ? value.GetValue<string>()
-        : throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a text." : $"\"{key}\" is missing.");
+        : throw Error(Json.ContainsKey(key) ? $"\"{key}\" must be a string." : $"\"{key}\" is missing.");
 
-    /// <summary>What the row's "system" says, which stands before everything; null where it says nothing.</summary>
-    /// <exception cref="InvalidDataException">It is no text.</exception>
+    /// <summary>The row's "system" message, which comes first; null if there is none.</summary>
+    /// <exception cref="InvalidDataException">It is not a text.</exception>
     internal string? System => Array.Find(s_systems, Has) is { } key && Text(key) is { } text && !string.IsNullOrWhiteSpace(text) ? text : null;
 
-    /// <summary>Whether the row has something under a name.</summary>
+    /// <summary>Whether the row has a field.</summary>
     public bool Has(string key) => Json[key] is not null;
 
-    /// <summary>JSON that stands in a text of the row, as tables and some data sets have it.</summary>
-    /// <param name="what">What messages call the text.</param>
+    /// <summary>Parses JSON inside a text field, as in tables and some data sets.</summary>
+    /// <param name="what">Name of the text for messages.</param>
     /// <param name="text">The text.</param>
-    /// <exception cref="InvalidDataException">It is no JSON.</exception>
+    /// <exception cref="InvalidDataException">The text is not JSON.</exception>
     public JsonNode? Nested(string what, string text)
     {
         try
@@ -43,8 +43,8 @@ public sealed record DataRow(JsonObject Json, string Place)
         }
     }
 
-    /// <summary>Whole numbers of the row.</summary>
-    /// <exception cref="InvalidDataException">They are missing or no list of whole numbers.</exception>
+    /// <summary>A list of integers of the row.</summary>
+    /// <exception cref="InvalidDataException">The field is missing or not a list of integers.</exception>
     public int[] Ints(string key)
     {
         var node = Json[key] is JsonValue text && text.GetValueKind() == JsonValueKind.String ? Nested($"\"{key}\"", text.GetValue<string>()) : Json[key];
@@ -58,7 +58,7 @@ public sealed record DataRow(JsonObject Json, string Place)
         {
             if (array[i] is not JsonValue value || !value.TryGetValue(out numbers[i]))
             {
-                throw Error($"\"{key}\" holds {array[i]?.ToJsonString() ?? "null"} at place {i}, which is not a whole number.");
+                throw Error($"\"{key}\" contains {array[i]?.ToJsonString() ?? "null"} at index {i}, which is not a whole number.");
             }
         }
 

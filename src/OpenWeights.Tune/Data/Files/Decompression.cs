@@ -3,12 +3,12 @@ using ZstdSharp;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Opens files, uncompressing what gzip or Zstandard compressed; the file's first bytes tell.</summary>
+/// <summary>Opens files, and decompresses gzip and Zstandard, detected by the first bytes.</summary>
 internal static class Decompression
 {
     private static readonly string[] s_endings = [".gz", ".gzip", ".zst", ".zstd"];
 
-    /// <summary>The file's bytes, uncompressed.</summary>
+    /// <summary>The file's bytes, decompressed.</summary>
     internal static Stream Open(string path)
     {
         var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, 1 << 18, FileOptions.SequentialScan);
@@ -28,14 +28,14 @@ internal static class Decompression
         }
     }
 
-    /// <summary>What compressed a file: gzip, zstd or none.</summary>
+    /// <summary>The compression of a file: gzip, zstd or none.</summary>
     internal static string Kind(string path)
     {
         using var file = File.OpenRead(path);
         return Kind(file);
     }
 
-    /// <summary>The name that a file has once it is uncompressed.</summary>
+    /// <summary>The file's name without the extension of its compression.</summary>
     internal static string NameWithin(string path) =>
         s_endings.FirstOrDefault(e => path.EndsWith(e, StringComparison.OrdinalIgnoreCase)) is { } ending ? path[..^ending.Length] : path;
 

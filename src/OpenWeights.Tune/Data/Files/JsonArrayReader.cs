@@ -2,7 +2,9 @@ using System.Buffers;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Cuts a JSON array into its elements without reading it whole, so that a bad element is told alone.</summary>
+/// <summary>
+/// Splits a JSON array into its elements without parsing it as a whole, so that an invalid element is reported individually.
+/// </summary>
 internal sealed class JsonArrayReader(Stream stream, string path)
 {
     private readonly byte[] _buffer = new byte[1 << 18];
@@ -11,8 +13,8 @@ internal sealed class JsonArrayReader(Stream stream, string path)
     private int _end;
     private long _line = 1;
 
-    /// <summary>The elements with their numbers from 1.</summary>
-    /// <exception cref="InvalidDataException">The array itself is broken; nothing behind that place can be read.</exception>
+    /// <summary>The elements with their numbers, from 1.</summary>
+    /// <exception cref="InvalidDataException">The array itself is broken; nothing after this position can be read.</exception>
     internal IEnumerable<(long Number, byte[] Bytes)> Read()
     {
         if (SkipSpace() != '[')
@@ -47,7 +49,7 @@ internal sealed class JsonArrayReader(Stream stream, string path)
         }
     }
 
-    // Copies an element up to the comma or bracket behind it, which it leaves to Take.
+    // Copies an element up to the following comma or bracket, which Take reads.
     private void Element(long number)
     {
         _element.ResetWrittenCount();

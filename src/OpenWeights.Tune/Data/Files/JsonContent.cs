@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>A row that is a JSON object.</summary>
 /// <param name="utf8">Its bytes.</param>
-/// <param name="what">What messages call it: this line, this row.</param>
+/// <param name="what">Name of the row for messages: this line, this row.</param>
 internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
 {
     private static readonly UTF8Encoding s_strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
@@ -19,7 +19,7 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         JsonNode? node;
         try
         {
-            // A parser of JSON lets bytes through that are no text; they would fail far from here.
+            // The JSON parser accepts invalid UTF-8, which would cause errors much later.
             _ = s_strict.GetCharCount(utf8);
             var bytes = PythonNumbers.ToNull(utf8);
             RequireWholeTexts(bytes);
@@ -37,7 +37,7 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         return node as JsonObject ?? throw new InvalidDataException("a row must be an object such as {\"prompt\": ..., \"completion\": ...}.");
     }
 
-    // An escaped half of a character passes as JSON, but no text can hold it: it is told here, and not where the text is first looked at.
+    // An escaped unpaired surrogate is valid JSON but not valid text: it is reported here, not where the text is first used.
     private void RequireWholeTexts(ReadOnlySpan<byte> bytes)
     {
         if (bytes.IndexOf("\\ud"u8) < 0 && bytes.IndexOf("\\uD"u8) < 0)
@@ -50,7 +50,7 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         {
             if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName && reader.ValueIsEscaped && !IsWhole(ref reader))
             {
-                throw new InvalidDataException($"{what} has a text with half of a character (\\ud800 to \\udfff without its other half, byte {reader.TokenStartIndex + 1}); write the whole character, or leave it out.");
+                throw new InvalidDataException($"{what} contains an unpaired surrogate (\\ud800 to \\udfff, byte {reader.TokenStartIndex + 1}); write the complete character, or remove it.");
             }
         }
     }

@@ -3,13 +3,13 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Cuts a stream of UTF-8 into lines, in the memory of the longest one.</summary>
+/// <summary>Splits a UTF-8 stream into lines, using memory for only the longest one.</summary>
 internal static class LineReader
 {
-    // A row far beyond any context is no row; without a bound a file without line ends would fill the memory.
+    // A row this long exceeds any context; without a limit, a file without line breaks would fill the memory.
     internal const int LongestRow = 256 << 20;
 
-    /// <summary>The lines without their ends (LF, CR LF), with their numbers from 1. Lines of white space alone are left out.</summary>
+    /// <summary>The lines without their line breaks (LF, CR LF), with their numbers from 1. White-space lines are skipped.</summary>
     /// <exception cref="InvalidDataException">A line is too long, or the file is UTF-16.</exception>
     internal static IEnumerable<(long Number, byte[] Bytes)> Read(Stream stream, string path)
     {
@@ -64,7 +64,7 @@ internal static class LineReader
 
         if (buffer.Length >= LongestRow)
         {
-            throw new InvalidDataException($"{place}: this line is longer than {LongestRow >> 20} MiB; is this a file of rows, one a line?");
+            throw new InvalidDataException($"{place}: this line is longer than {LongestRow >> 20} MiB; check that the file has one row per line.");
         }
 
         Array.Resize(ref buffer, buffer.Length * 2);
@@ -72,7 +72,7 @@ internal static class LineReader
     }
 }
 
-/// <summary>A row that is plain text.</summary>
+/// <summary>A row of plain text.</summary>
 /// <param name="utf8">Its bytes.</param>
 internal sealed class TextContent(byte[] utf8) : IRawContent
 {
@@ -96,8 +96,8 @@ internal sealed class TextContent(byte[] utf8) : IRawContent
 /// <summary>Byte order marks.</summary>
 internal static class Utf8Start
 {
-    /// <summary>The length of a UTF-8 byte order mark that a text starts with, or 0.</summary>
-    /// <exception cref="InvalidDataException">The mark is that of UTF-16.</exception>
+    /// <summary>Length of a UTF-8 byte order mark at the start of a text, or 0.</summary>
+    /// <exception cref="InvalidDataException">The text starts with a UTF-16 byte order mark.</exception>
     internal static int Skip(ReadOnlySpan<byte> start, string path) =>
         start is [0xff, 0xfe, ..] or [0xfe, 0xff, ..] ? throw new InvalidDataException($"{path}:1: the file is UTF-16, not UTF-8; save it as UTF-8.")
         : start is [0xef, 0xbb, 0xbf, ..] ? 3

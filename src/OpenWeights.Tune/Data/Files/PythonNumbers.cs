@@ -2,12 +2,12 @@ using System.Text;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>NaN and Infinity, which Python's json writes and JSON does not know.</summary>
+/// <summary>Handles NaN and Infinity, which Python's json writes although they are not JSON.</summary>
 internal static class PythonNumbers
 {
     private static readonly string[] s_words = ["-Infinity", "Infinity", "NaN"];
 
-    /// <summary>JSON with null in their places; the same bytes where there are none.</summary>
+    /// <summary>Replaces them by null; returns the same bytes if there are none.</summary>
     internal static byte[] ToNull(byte[] utf8)
     {
         if (utf8.AsSpan().IndexOf("NaN"u8) < 0 && utf8.AsSpan().IndexOf("Infinity"u8) < 0)

@@ -2,13 +2,13 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>A row as it was cut out of its file, not yet understood: reading goes on in one thread, understanding in many.</summary>
-/// <param name="Place">Where it stands.</param>
+/// <summary>An unparsed row of a file: reading is done by one thread, parsing by many.</summary>
+/// <param name="Place">Its position.</param>
 /// <param name="Content">Its bytes or cells.</param>
 internal sealed record RawRow(RowPlace Place, IRawContent Content)
 {
-    /// <summary>The row with its fields.</summary>
-    /// <exception cref="InvalidDataException">It cannot be understood; the message names its place.</exception>
+    /// <summary>Parses the row.</summary>
+    /// <exception cref="InvalidDataException">The row cannot be parsed; the message names its position.</exception>
     internal DataRow Parse()
     {
         try
@@ -22,24 +22,24 @@ internal sealed record RawRow(RowPlace Place, IRawContent Content)
     }
 }
 
-/// <summary>What a row's bytes or cells mean.</summary>
+/// <summary>Bytes or cells of a row.</summary>
 internal interface IRawContent
 {
-    /// <summary>The row's fields.</summary>
-    /// <exception cref="InvalidDataException">It cannot be understood; the message does not name the place.</exception>
+    /// <summary>Parses the fields.</summary>
+    /// <exception cref="InvalidDataException">The row cannot be parsed; the message does not name the position.</exception>
     JsonObject Parse();
 
-    /// <summary>About how many bytes it holds, to share work out by.</summary>
+    /// <summary>Approximate size in bytes, to distribute work.</summary>
     int Size { get; }
 }
 
-/// <summary>Where a row stands.</summary>
+/// <summary>The position of a row.</summary>
 /// <param name="File">The file.</param>
-/// <param name="Number">Its number in the file, from 1.</param>
+/// <param name="Number">Number in the file, from 1.</param>
 /// <param name="Unit">What the number counts.</param>
 internal readonly record struct RowPlace(string File, long Number, RowUnit Unit)
 {
-    /// <summary>The place as messages write it.</summary>
+    /// <summary>The position as shown in messages.</summary>
     public override string ToString() => Unit switch
     {
         RowUnit.Line => $"{File}:{Number}",
@@ -54,9 +54,9 @@ internal enum RowUnit
     /// <summary>Lines of a text file.</summary>
     Line,
 
-    /// <summary>Rows of a file that has no lines, or in which lines say nothing.</summary>
+    /// <summary>Rows of a file without meaningful lines.</summary>
     Row,
 
-    /// <summary>Nothing: the file is one row.</summary>
+    /// <summary>None: the file is one row.</summary>
     File,
 }

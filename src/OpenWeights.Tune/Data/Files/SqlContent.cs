@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>A row of a Parquet file or of a query, as DuckDB writes it in JSON.</summary>
+/// <summary>A row of a Parquet file or query, in DuckDB's JSON.</summary>
 /// <param name="utf8">Its bytes.</param>
 internal sealed class SqlContent(byte[] utf8) : IRawContent
 {
@@ -10,7 +10,7 @@ internal sealed class SqlContent(byte[] utf8) : IRawContent
 
     public JsonObject Parse() => new JsonContent(WithoutInfinity(utf8), "this row").Parse();
 
-    // DuckDB writes NaN and infinities as such, which JSON does not know: what pandas leaves for a missing number is null here.
+    // DuckDB writes NaN and infinity, which are not JSON; NaN, which pandas uses for missing numbers, becomes null.
     private static byte[] WithoutInfinity(byte[] json)
     {
         if (json.AsSpan().IndexOf("NaN"u8) < 0 && json.AsSpan().IndexOf("Infinity"u8) < 0)

@@ -3,9 +3,9 @@ using OpenWeights.Tune.Data.Formats;
 namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>
-/// Rows of Parquet files and of SQL queries, through DuckDB. Other files are read by readers of our own (<see cref="DataFile"/>):
-/// DuckDB's end at the first bad row, so that bad rows could not be counted or left out; take a field that is there twice; give every row
-/// the fields of all; and change texts that look like a time or a UUID, and cells that are empty.
+/// Reads Parquet files and SQL queries with DuckDB. Other files are read by our own readers (<see cref="DataFile"/>): DuckDB's
+/// stop at the first bad row, so that bad rows could not be counted or skipped; they accept duplicate fields; give every row
+/// the fields of all rows; and change texts that look like a time or UUID, and empty cells.
 /// </summary>
 internal static class SqlRows
 {
@@ -13,8 +13,8 @@ internal static class SqlRows
     /// <exception cref="InvalidDataException">The file cannot be read.</exception>
     internal static IEnumerable<RawRow> ReadParquet(string path) => Rows(Parquet(SqlText.QuotePath(path)), null, path);
 
-    /// <summary>The rows of a query. With a path, the table <c>data</c> holds its rows.</summary>
-    /// <exception cref="InvalidDataException">The query is wrong, or a file cannot be read.</exception>
+    /// <summary>The rows of a query. If a path is given, the table <c>data</c> contains its rows.</summary>
+    /// <exception cref="InvalidDataException">The query is invalid, or a file cannot be read.</exception>
     internal static IEnumerable<RawRow> Read(string query, string? path) =>
         Rows($"query({SqlText.Quote(query)})", path, path is null ? "query" : $"query of {path}");
 
@@ -48,36 +48,38 @@ internal static class SqlRows
         };
     }
 
-    // A folder's name (year=2020) is no field.
+    // A partition folder (year=2020) is not a field.
     private static string Parquet(string files) => $"read_parquet({files}, hive_partitioning = false)";
 
-    // A cell is its text: an empty one too, so what means null is what no file has.
+    // Cells are texts, including empty ones, so the null string is one that occurs in no file.
     private static string Cells(string list, char separator, string packed) =>
         $"SELECT * FROM read_csv({list}, {packed}, hive_partitioning = false, delim = '{separator}', quote = '\"', escape = '\"', comment = '', skip = 0, header = true, all_varchar = true, nullstr = '\u0001')";
 
-    // Fields have the types of JSON, not those that read_json finds in texts.
+    // Fields keep their JSON types; read_json's type detection in texts is disabled.
     private static string Objects(string rows, string path, SqlDatabase database)
     {
         var fields = database.Text($"SELECT json_group_structure(json)::VARCHAR FROM {rows}")
-            ?? throw new InvalidDataException($"{path}: there is no row in it.");
+            ?? throw new InvalidDataException($"{path}: the file contains no rows.");
         return fields.StartsWith('{')
             ? $"SELECT unnest(from_json(json, {SqlText.Quote(fields)})) FROM {rows}"
             : throw new InvalidDataException($"{path}: a row must be an object such as {{\"prompt\": ..., \"completion\": ...}}.");
     }
 }
 
-/// <summary>What is said to DuckDB, and what it says.</summary>
+/// <summary>SQL text for DuckDB, and its error messages.</summary>
 internal static class SqlText
 {
     private static readonly string[] s_advice = ["\n\n", "\nLINE ", "\nThe search space", "\nPossible ", "\nPossible fixes"];
 
-    /// <summary>A text as SQL writes it.</summary>
+    /// <summary>A text as an SQL literal.</summary>
     internal static string Quote(string text) => $"'{text.Replace("'", "''", StringComparison.Ordinal)}'";
 
-    /// <summary>A file's path as SQL writes it, none of its characters standing for others.</summary>
+    /// <summary>A file path as an SQL literal, with glob characters escaped.</summary>
     internal static string QuotePath(string path) => Quote(path.Replace("[", "[[]", StringComparison.Ordinal).Replace("*", "[*]", StringComparison.Ordinal).Replace("?", "[?]", StringComparison.Ordinal));
 
-    /// <summary>What is wrong, without the statement, which is in part of our making, and without advice on settings that are not the reader's.</summary>
+    /// <summary>
+    /// An error message without the statement, which is partly generated, and without advice on DuckDB settings that users cannot change.
+    /// </summary>
     internal static string Reason(string message)
     {
         var reason = message[(message.LastIndexOf("\nError: ", StringComparison.Ordinal) is var cause && cause < 0 ? 0 : cause + 8)..];

@@ -3,13 +3,15 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Recognises what separates the cells of a table: in much of Europe spreadsheets write semicolons.</summary>
+/// <summary>Detects the delimiter of a table; spreadsheets in many European locales use semicolons.</summary>
 internal static class TableDelimiter
 {
     private const int MaxBytes = 1 << 16;
     private static readonly char[] s_possible = [',', ';', '\t', '|'];
 
-    /// <summary>The separator that gives the first line the most columns of known names, or else the most columns; a comma where none is in it.</summary>
+    /// <summary>
+    /// The delimiter that gives the first line the most columns with known names, or else the most columns; a comma if none occurs.
+    /// </summary>
     /// <param name="path">The file.</param>
     internal static char Of(string path)
     {

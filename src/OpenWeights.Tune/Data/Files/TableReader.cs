@@ -2,13 +2,15 @@ using CsvHelper;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Reads CSV and TSV (RFC 4180: quoted cells may hold separators, line ends and doubled quotes), the first line naming the columns.</summary>
+/// <summary>
+/// Reads CSV and TSV (RFC 4180: quoted cells may contain delimiters, line breaks and doubled quotes); the first line names the columns.
+/// </summary>
 internal static class TableReader
 {
     private const int MaxColumns = 10_000;
 
-    /// <summary>The rows, each with the line that it begins at.</summary>
-    /// <exception cref="InvalidDataException">The header is no header, or a row is too long.</exception>
+    /// <summary>The rows, each with the number of its first line.</summary>
+    /// <exception cref="InvalidDataException">The header is invalid, or a row is too long.</exception>
     internal static IEnumerable<RawRow> Read(Stream stream, string path, char separator)
     {
         CsvMalformedRecord? malformed = null;
@@ -45,11 +47,11 @@ internal static class TableReader
         }
         catch (CsvFormatException e)
         {
-            throw new InvalidDataException($"{path}:{Math.Max(1, e.LineNumber)}: the table cannot be read on from here: a row is longer than {LineReader.LongestRow >> 20} MiB; is a quote never closed?", e);
+            throw new InvalidDataException($"{path}:{Math.Max(1, e.LineNumber)}: the table cannot be read past this point: a row is longer than {LineReader.LongestRow >> 20} MiB; check for an unclosed quote.", e);
         }
     }
 
-    // The bytes of each cell: what is no UTF-8 is told of its own cell.
+    // The bytes of each cell, so that invalid UTF-8 is reported for its cell.
     private static byte[][] Cells(CsvReader reader)
     {
         var cells = new byte[reader.FieldCount][];
@@ -62,19 +64,19 @@ internal static class TableReader
     }
 
     private static string Problem(CsvMalformedReason reason) => reason == CsvMalformedReason.UnterminatedQuote
-        ? "a quote is opened in this row and never closed."
-        : "a quote stands where none may be; a cell with quotes in it is written in quotes, and its own quotes twice.";
+        ? "a quote in this row is not closed."
+        : "unexpected quote; a cell that contains quotes must be quoted, with its own quotes doubled.";
 
     private static string[] Header(byte[][] cells, string path)
     {
         if (cells.Length > MaxColumns)
         {
-            throw new InvalidDataException($"{path}:1: the header has {cells.Length} columns; a table of rows to train on has a few. Is the separator right?");
+            throw new InvalidDataException($"{path}:1: the header has {cells.Length} columns, more than expected; check the delimiter.");
         }
 
         var names = cells.Select((c, i) => Name(c, i, path)).ToArray();
         var twice = names.GroupBy(static n => n).FirstOrDefault(static g => g.Count() > 1);
-        return twice is null ? names : throw new InvalidDataException($"{path}:1: the column \"{twice.Key}\" is there {twice.Count()} times.");
+        return twice is null ? names : throw new InvalidDataException($"{path}:1: the column \"{twice.Key}\" occurs {twice.Count()} times.");
     }
 
     private static string Name(byte[] cell, int index, string path)

@@ -3,7 +3,7 @@ using ZstdSharp;
 
 namespace OpenWeights.Tune.Data.Files;
 
-/// <summary>Names the file in the errors of an uncompressing stream.</summary>
+/// <summary>Adds the file name to errors of a decompressing stream.</summary>
 internal sealed class WholeStream(Stream inner, string path) : Stream
 {
     public override bool CanRead => true;
@@ -28,7 +28,7 @@ internal sealed class WholeStream(Stream inner, string path) : Stream
         }
         catch (Exception e) when (e is InvalidDataException or EndOfStreamException or SharpZipBaseException or ZstdException)
         {
-            throw new InvalidDataException($"{path}: the compressed file is damaged or cut off: {e.Message.TrimEnd('.')}.", e);
+            throw new InvalidDataException($"{path}: the compressed file is damaged or truncated: {e.Message.TrimEnd('.')}.", e);
         }
     }
 
@@ -36,7 +36,7 @@ internal sealed class WholeStream(Stream inner, string path) : Stream
 
     public override void Flush()
     {
-        // Nothing is written.
+        // Read-only stream.
     }
 
     public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();

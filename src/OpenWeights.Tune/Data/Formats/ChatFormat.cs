@@ -7,8 +7,8 @@ namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
 /// Chats: {"messages": [{"role": "user", "content": "..."}, ...]} with optional "tools", or ShareGPT's {"conversations": [{"from":
-/// "human", "value": "..."}, ...]}. The model's own chat template renders them; the assistant's turns are trained, apart from those
-/// that say "train": false (or "weight" or "loss_weight": 0).
+/// "human", "value": "..."}, ...]}. They are rendered with the model's chat template; the assistant's turns are trained, except those
+/// with "train": false (or "weight" or "loss_weight": 0).
 /// </summary>
 public sealed class ChatFormat : IRowFormat
 {
@@ -33,7 +33,7 @@ public sealed class ChatFormat : IRowFormat
         return Question(row, tokenizer, ChatMessages.Of(row, List(row.Json)).Messages);
     }
 
-    /// <summary>What comes before the last thing that the assistant says in plain words, and that; null where it says nothing so.</summary>
+    /// <summary>The last text answer of the assistant, and the messages before it; null if there is none.</summary>
     internal static (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer, JsonArray messages)
     {
         var at = messages.Count - 1;
@@ -57,7 +57,7 @@ public sealed class ChatFormat : IRowFormat
         return (tokenizer.Tokenizer.Encode(text, addSpecialTokens: false), messages[^1]!["content"]?.ToString() ?? text, last["content"]!.ToString());
     }
 
-    /// <summary>A chat of a prompt and its answer, of which the answer is trained.</summary>
+    /// <summary>A chat of a prompt and its answer; the answer is trained.</summary>
     internal static TokenRow Answer(DataRow row, RowTokenizer tokenizer, JsonNode? prompt, JsonNode? answer)
     {
         var chat = prompt is null ? ChatMessages.Of(row, answer) : ChatMessages.Of(row, prompt, answer);
@@ -66,7 +66,7 @@ public sealed class ChatFormat : IRowFormat
 
     internal static JsonNode? List(JsonObject? row) => IsList(row?["messages"]) ? row!["messages"] : IsList(row?["conversations"]) ? row!["conversations"] : null;
 
-    // A table holds a list as a text.
+    // In tables, a list is stored as a text.
     private static bool IsList(JsonNode? node) => node is JsonArray || (node is JsonValue text && text.TryGetValue<string>(out var json) && json.AsSpan().TrimStart().StartsWith("["));
 
     private static TokenRow Rendered(DataRow row, RowTokenizer tokenizer, ChatMessages chat, bool lastTurnAlone)
@@ -74,7 +74,7 @@ public sealed class ChatFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(tokenizer);
         if (!chat.Messages.Any(static m => m!["role"]!.GetValue<string>() == "assistant"))
         {
-            throw row.Error("there is no message of the assistant to train on.");
+            throw row.Error("there is no assistant message to train on.");
         }
 
         var (choice, tools) = (Choice(row, tokenizer, chat, lastTurnAlone), ChatMessages.Tools(row));
@@ -91,7 +91,7 @@ public sealed class ChatFormat : IRowFormat
         }
     }
 
-    // A template may pass over roles that it does not know, or over a system's message that is not the first, without a word.
+    // A template may silently skip unknown roles, or a system message that is not first.
     private static void RequireAll(ChatForTraining rendered, DataRow row, JsonArray messages)
     {
         for (var i = 0; i < messages.Count; i++)
@@ -99,7 +99,7 @@ public sealed class ChatFormat : IRowFormat
             var (role, content) = (messages[i]!["role"]!.GetValue<string>(), messages[i]!["content"]!.GetValue<string>().Trim());
             if (role != "assistant" && content.Length > 0 && !rendered.Written.Contains(i) && !rendered.Text.Contains(content, StringComparison.Ordinal))
             {
-                throw row.Error($"the model's chat template does not write message {i + 1} ({role}), so it would be lost. Use a model (or model.chat_template) whose template does, or write it into another message.");
+                throw row.Error($"the model's chat template does not render message {i + 1} ({role}), so it would be lost. Use a model (or model.chat_template) whose template does, or merge it into another message.");
             }
         }
     }
@@ -110,7 +110,7 @@ public sealed class ChatFormat : IRowFormat
         {
             if (chat.Trained[i] == true && chat.Messages[i]!["role"]!.GetValue<string>() is not "assistant" and var role)
             {
-                throw row.Error($"message {i + 1} ({role}) says that it is trained; only the assistant's are, unless everything is (data.train_on: all, or --train-on all).");
+                throw row.Error($"message {i + 1} ({role}) is marked as trained, but only assistant messages are trained, unless data.train_on (or --train-on) is all.");
             }
         }
 

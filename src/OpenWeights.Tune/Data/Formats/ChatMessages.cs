@@ -5,8 +5,8 @@ using OpenWeights.Tune.Data.Files;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
-/// The messages of a row as chat templates want them, whatever the data set calls things: OpenAI's role and content, ShareGPT's from and
-/// value with function_call and observation, contents in parts. What cannot be said in a template is refused, not left out.
+/// Converts the messages of a row to the form that chat templates expect: OpenAI's role and content, ShareGPT's from and
+/// value with function_call and observation, content in parts. What templates cannot represent is refused, not dropped.
 /// </summary>
 internal sealed class ChatMessages
 {
@@ -37,19 +37,16 @@ internal sealed class ChatMessages
 
     private ChatMessages(DataRow row) => _row = row;
 
-    /// <summary>The messages: role, content and whatever else they had.</summary>
+    /// <summary>The messages: role, content and any other fields.</summary>
     internal JsonArray Messages => _messages;
 
-    /// <summary>Of each message what the row says of training it, or null where it says nothing.</summary>
+    /// <summary>Whether each message is trained according to the row; null if the row does not say.</summary>
     internal IReadOnlyList<bool?> Trained => _trained;
 
-    /// <summary>The role of the last message.</summary>
-    internal string LastRole => _messages[^1]!["role"]!.GetValue<string>();
-
-    /// <summary>The messages of lists, one behind the other, checked.</summary>
-    /// <param name="row">The row that they are of; its "system" comes first.</param>
-    /// <param name="lists">Lists of messages, single messages, or texts that hold such a list in JSON.</param>
-    /// <exception cref="InvalidDataException">Something is wrong with a message.</exception>
+    /// <summary>Concatenates and validates lists of messages.</summary>
+    /// <param name="row">The row that contains them; its "system" message comes first.</param>
+    /// <param name="lists">Lists of messages, single messages, or texts that contain such a list in JSON.</param>
+    /// <exception cref="InvalidDataException">A message is invalid.</exception>
     internal static ChatMessages Of(DataRow row, params JsonNode?[] lists)
     {
         var chat = new ChatMessages(row);
@@ -63,13 +60,13 @@ internal sealed class ChatMessages
             chat.AddAll(list);
         }
 
-        // The order of roles is for the template to take or to refuse in its own words: some join two turns of one role, some write both,
-        // some insist on turns that alternate, on a user who begins, on one system's message.
+        // The order of roles is left to the template, which may reject it: some templates merge two turns of one role, some write both,
+        // some require alternating turns, a user turn first, or a single system message.
         return chat._messages.Count > 0 ? chat : throw row.Error("\"messages\" is empty.");
     }
 
-    /// <summary>The tools of a row, as templates want them, or null.</summary>
-    /// <exception cref="InvalidDataException">They are no list of functions.</exception>
+    /// <summary>The tools of a row in the form that templates expect, or null.</summary>
+    /// <exception cref="InvalidDataException">They are not a list of functions.</exception>
     internal static JsonArray? Tools(DataRow row)
     {
         var node = row.Json["tools"];
@@ -113,7 +110,7 @@ internal sealed class ChatMessages
                 Add(message);
                 break;
             default:
-                throw _row.Error("\"messages\" is missing, or no list.");
+                throw _row.Error("\"messages\" is missing or not a list.");
         }
     }
 
@@ -122,13 +119,13 @@ internal sealed class ChatMessages
         var number = _messages.Count + 1;
         if (RowMedia.Field(message) is { } field)
         {
-            throw _row.Error($"message {number} has \"{field}\"; this version reads text alone.");
+            throw _row.Error($"message {number} has \"{field}\"; only text is supported.");
         }
 
         var given = Text(message["role"]) ?? Text(message["from"]) ?? throw _row.Error($"message {number} has no role.");
         if (!s_roles.TryGetValue(given, out var role))
         {
-            throw _row.Error($"message {number} is from '{given}'; known are {string.Join(", ", s_roles.Keys)}. The setting roles names others.");
+            throw _row.Error($"message {number} has the unknown role '{given}'; known are {string.Join(", ", s_roles.Keys)}. Use the setting roles to map others.");
         }
 
         var made = new JsonObject { ["role"] = role };
@@ -167,12 +164,12 @@ internal sealed class ChatMessages
         null => null,
         JsonValue value when value.GetValueKind() == JsonValueKind.String => value.GetValue<string>(),
         JsonArray parts => string.Concat(parts.Select(p => Part(p, number))),
-        _ => throw _row.Error($"the content of message {number} must be a text, or a list of parts of type text."),
+        _ => throw _row.Error($"the content of message {number} must be a string, or a list of parts of type text."),
     };
 
     private string Part(JsonNode? part, int number) => part is JsonObject map && Text(map["type"]) is null or "text" && (Text(map["text"]) ?? Text(map["value"])) is { } text
         ? text
-        : throw _row.Error($"a part of message {number} is of type '{Text((part as JsonObject)?["type"]) ?? "unknown"}'; this version reads text alone.");
+        : throw _row.Error($"a part of message {number} is of type '{Text((part as JsonObject)?["type"]) ?? "unknown"}'; only text is supported.");
 
     private bool? Mask(JsonObject message, int number)
     {
@@ -185,7 +182,7 @@ internal sealed class ChatMessages
                     JsonValueKind.True => true,
                     JsonValueKind.False => false,
                     JsonValueKind.Number when value.GetValue<double>() is 0 or 1 => value.GetValue<double>() == 1,
-                    _ => throw _row.Error($"\"{key}\" of message {number} is {value.ToJsonString()}; it must be true or false (or 1 or 0): a message is trained or it is not."),
+                    _ => throw _row.Error($"\"{key}\" of message {number} is {value.ToJsonString()}; it must be true or false (or 1 or 0); fractional weights are not supported."),
                 };
             }
         }

@@ -5,8 +5,8 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
-/// A prompt and what follows it, without a chat template: {"prompt": "...", "completion": "..."}. The completion and the end of text are
-/// trained. Where both are lists of messages, they are a chat of which the completion is trained.
+/// A prompt and its completion, without a chat template: {"prompt": "...", "completion": "..."}. The completion and the end of text are
+/// trained. If both are lists of messages, they are a chat of which the completion is trained.
 /// </summary>
 public sealed class CompletionFormat : IRowFormat
 {
@@ -51,7 +51,7 @@ public sealed class CompletionFormat : IRowFormat
         return (tokenizer.Tokenizer.EncodePrompt(prompt), prompt, row.Text("completion"));
     }
 
-    /// <summary>The text that the answer follows: the row's system, an empty line, and its prompt.</summary>
+    /// <summary>The text before the answer: the row's system text, an empty line, and its prompt.</summary>
     internal static string Prompt(DataRow row)
     {
         RowHistory.Refuse(row, "a prompt is a text, not a turn");

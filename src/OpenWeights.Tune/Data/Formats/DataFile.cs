@@ -3,18 +3,20 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Reads rows of data files: JSON lines, JSON arrays of objects, CSV, TSV, Parquet and plain text, also compressed.</summary>
+/// <summary>
+/// Reads rows of data files: JSON lines, JSON arrays of objects, CSV, TSV, Parquet and plain text, optionally compressed.
+/// </summary>
 public static class DataFile
 {
-    /// <summary>The rows of a file, of a folder's files, or of the files that a pattern names, one after another.</summary>
+    /// <summary>The rows of a file, of a folder's files, or of the files that match a pattern.</summary>
     /// <param name="path">The file, folder or pattern.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">A row cannot be read; the message names the line.</exception>
     public static IEnumerable<DataRow> Read(string path) => Read(new DataSource { Path = path });
 
-    /// <summary>The rows of a data set as they stand in its files, one after another.</summary>
+    /// <summary>The rows of a data set, unchanged.</summary>
     /// <param name="source">The data set; its fields and roles are not applied.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">A row cannot be read; the message names the line.</exception>
     public static IEnumerable<DataRow> Read(DataSource source)
     {
@@ -22,17 +24,17 @@ public static class DataFile
         return Files(source).SelectMany(f => Rows(f, source)).Select(static r => r.Parse());
     }
 
-    /// <summary>The rows of a data set under the names that formats look for, no more than its limit.</summary>
+    /// <summary>The rows of a data set with field names mapped, up to its limit.</summary>
     /// <param name="source">The data set.</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="InvalidDataException">A row cannot be read, or lacks a named field; the message names the line.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="InvalidDataException">A row cannot be read, or lacks a mapped field; the message names the line.</exception>
     public static IEnumerable<DataRow> ReadNamed(DataSource source)
     {
         ArgumentNullException.ThrowIfNull(source);
         return Read(source).Take(source.Limit ?? int.MaxValue).Select(new FieldMap(source).Apply);
     }
 
-    /// <summary>The rows of a data set under the names that formats look for, without those that cannot be read: whoever asks has been told of them.</summary>
+    /// <summary>The rows of a data set with field names mapped, skipping those that cannot be read, which were reported before.</summary>
     internal static IEnumerable<DataRow> ReadGood(DataSource source)
     {
         var fields = new FieldMap(source);
@@ -52,10 +54,10 @@ public static class DataFile
         }
     }
 
-    /// <summary>What a data set is read from: its files, or a query.</summary>
+    /// <summary>The sources of a data set: its files, or a query.</summary>
     internal static IReadOnlyList<string> Files(DataSource source) => source.Query is not null ? [source.Path.Length > 0 ? source.Path : "query"] : DataPaths.Expand(source.Path);
 
-    /// <summary>The rows of one of a data set's files, not yet understood.</summary>
+    /// <summary>The unparsed rows of one of a data set's files.</summary>
     internal static IEnumerable<RawRow> Rows(string path, DataSource source)
     {
         if (source.Query is { } query)
@@ -83,11 +85,11 @@ public static class DataFile
             '{' when IsOneObject(path) => [Whole(path, static b => new JsonContent(b, "this file"))],
             '{' or -1 => Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
             'P' when Path.GetExtension(path) is not ".json" => SqlRows.ReadParquet(path),
-            _ => throw new InvalidDataException($"{path}: this is not a data file; known are .jsonl, .json, .csv, .tsv, .parquet and .txt, also with .gz or .zst."),
+            _ => throw new InvalidDataException($"{path}: this is not a data file; supported are .jsonl, .json, .csv, .tsv, .parquet and .txt, also with .gz or .zst."),
         };
     }
 
-    // An object that is written over several lines, as people and some programs lay JSON out.
+    // A pretty-printed object over several lines.
     private static bool IsOneObject(string path)
     {
         using var stream = Decompression.Open(path);
@@ -112,7 +114,7 @@ public static class DataFile
         }
         catch (System.Text.Json.JsonException)
         {
-            // Something else is wrong with it, which whoever reads the line tells.
+            // Other errors are reported when the line is parsed.
             return true;
         }
     }

@@ -5,21 +5,21 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Gives the fields and roles of a data set the names that the formats look for.</summary>
+/// <summary>Maps the field and role names of a data set to those that the formats expect.</summary>
 internal sealed class FieldMap(DataSource source)
 {
     private static readonly string[] s_lists = ["messages", "conversations", "prompt", "chosen", "rejected"];
     private readonly Dictionary<string, string> _roles = source.Roles.ToDictionary(static r => r.Value, static r => r.Key);
 
-    /// <summary>The row under the names that the formats look for.</summary>
-    /// <exception cref="InvalidDataException">A named field is not there.</exception>
+    /// <summary>The row with mapped names.</summary>
+    /// <exception cref="InvalidDataException">A mapped field is missing.</exception>
     internal DataRow Apply(DataRow row)
     {
         RowMedia.Refuse(row);
         return Separated(source.Fields.Count == 0 && _roles.Count == 0 ? row : Renamed(row));
     }
 
-    /// <summary>Whether nothing stands between the prompt and the completion of a row of texts, which may be meant or not.</summary>
+    /// <summary>Whether there is no white space between the prompt and completion of a text row, which may be a mistake.</summary>
     internal bool RunsTogether(DataRow row) =>
         source.Separator is null && Text(row, "prompt") is { Length: > 0 } prompt && Text(row, "completion") is { Length: > 0 } completion
         && !char.IsWhiteSpace(prompt[^1]) && !char.IsWhiteSpace(completion[0]);
@@ -47,7 +47,7 @@ internal sealed class FieldMap(DataSource source)
             named[field] = Find(row, field, name)?.DeepClone();
         }
 
-        // Once fields are named, the others are not guessed at, apart from those that go with any format.
+        // If fields are mapped, unmapped ones are ignored, except those common to all formats.
         foreach (var (key, value) in row.Json)
         {
             if (!named.ContainsKey(key) && (named.Count == 0 || key is "tools" or "system" or "system_prompt" or "history"))
@@ -81,7 +81,7 @@ internal sealed class FieldMap(DataSource source)
             {
                 JsonObject map when map.TryGetPropertyValue(part, out var value) => value,
                 JsonArray list when int.TryParse(part, out var at) && at >= 0 && at < list.Count => list[at],
-                _ => throw row.Error($"the config says that {field} is \"{name}\", and this row has no \"{name}\"; it has {string.Join(", ", row.Json.Select(static p => p.Key).Take(20))}."),
+                _ => throw row.Error($"the config maps {field} to \"{name}\", but this row has no \"{name}\"; it has {string.Join(", ", row.Json.Select(static p => p.Key).Take(20))}."),
             };
         }
 

@@ -5,8 +5,8 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
-/// Alpaca's rows: {"instruction": "...", "input": "...", "output": "..."}, or {"question": "...", "answer": "..."}. They are put as a chat
-/// of one question and answer where the model has a chat template, and in Alpaca's own words where it has none.
+/// Alpaca's rows: {"instruction": "...", "input": "...", "output": "..."}, or {"question": "...", "answer": "..."}. They become a chat
+/// of one question and answer if the model has a chat template, otherwise Alpaca's prompt.
 /// </summary>
 public sealed class InstructionFormat : IRowFormat
 {
@@ -33,14 +33,14 @@ public sealed class InstructionFormat : IRowFormat
         return tokenizer.Chat is null ? _completion.Question(AsCompletion(row), tokenizer) : _chat.Question(AsChat(row), tokenizer);
     }
 
-    /// <summary>What the instruction asks, as the message of a user.</summary>
+    /// <summary>The instruction as a user message.</summary>
     internal static string AsQuestion(DataRow row)
     {
         var (instruction, input) = Parts(row);
         return input.Length == 0 ? instruction : $"{instruction}\n\n{input}";
     }
 
-    /// <summary>The prompt of Stanford Alpaca's training, word for word.</summary>
+    /// <summary>The prompt of Stanford Alpaca, verbatim.</summary>
     internal static string AsPrompt(DataRow row)
     {
         var (instruction, input) = Parts(row);

@@ -6,8 +6,8 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
-/// What people preferred: a chosen and a rejected answer, or one answer with a label (KTO). The answers are texts behind a "prompt" or an
-/// "instruction", messages behind a "prompt", "messages" or "conversations", or whole chats. Of each the answer alone is trained.
+/// Preferences: a chosen and a rejected answer, or one answer with a label (KTO). The answers are texts after a "prompt" or
+/// "instruction", messages after a "prompt", "messages" or "conversations", or complete chats. Only the answers are trained.
 /// </summary>
 public sealed class PreferenceFormat : IRowFormat
 {
@@ -45,7 +45,7 @@ public sealed class PreferenceFormat : IRowFormat
 
     private static TokenRow Labelled(DataRow row, RowTokenizer tokenizer)
     {
-        var label = Label(row.Json) ?? throw row.Error("a preference has \"chosen\" and \"rejected\", or \"label\"; this row has neither.");
+        var label = Label(row.Json) ?? throw row.Error("a preference needs \"chosen\" and \"rejected\", or \"label\"; this row has neither.");
         var desired = label.GetValueKind() switch
         {
             JsonValueKind.True => true,
@@ -70,7 +70,7 @@ public sealed class PreferenceFormat : IRowFormat
 
         if (answer.GetValueKind() != JsonValueKind.String || string.IsNullOrWhiteSpace(answer.GetValue<string>()))
         {
-            throw row.Error("an answer must be a text that is not empty, or messages.");
+            throw row.Error("an answer must be a nonempty string, or messages.");
         }
 
         var text = answer.GetValue<string>();

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>The formats by their names. A new one is a new file and a line here; the first that recognises a row has it.</summary>
+/// <summary>The formats by name. To add one, add its file and a line here; the first that recognizes a row is used.</summary>
 public static class RowFormats
 {
     private static readonly IRowFormat[] s_formats =
@@ -21,7 +21,7 @@ public static class RowFormats
         var format = s_formats.FirstOrDefault(f => name == "auto" ? f.Recognizes(first.Json) : f.Name == name);
         if (format?.Recognizes(first.Json) != true && first.Json.FirstOrDefault(static p => p.Value is JsonArray { Count: > 0 } list && list[0] is JsonObject row && s_formats.Any(f => f.Recognizes(row))) is { Key: { } key })
         {
-            throw first.Error($"the rows lie under the key \"{key}\" of one object; write that list alone into the file, or each of its rows on a line of its own (.jsonl).");
+            throw first.Error($"the rows are under the key \"{key}\" of one object; write only that list to the file, or each row on its own line (.jsonl).");
         }
 
         return format ?? throw first.Error(
@@ -32,19 +32,19 @@ public static class RowFormats
     private static string Keys(DataRow row) => string.Join(", ", row.Json.Select(static p => p.Key).Take(30));
 }
 
-/// <summary>A shape that rows of data files come in.</summary>
+/// <summary>A format of rows.</summary>
 public interface IRowFormat
 {
     /// <summary>The name in the config.</summary>
     string Name { get; }
 
-    /// <summary>Whether a row looks like this format.</summary>
+    /// <summary>Whether a row has this format.</summary>
     bool Recognizes(JsonObject row);
 
-    /// <summary>The row in tokens, with what is trained; of a preference several.</summary>
-    /// <exception cref="InvalidDataException">The row lacks something; the message names its place.</exception>
+    /// <summary>Tokenizes the row and determines the trained tokens; a preference gives several rows.</summary>
+    /// <exception cref="InvalidDataException">The row lacks something; the message names its position.</exception>
     IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer);
 
-    /// <summary>The prompt that the row's answer follows, and that answer, or null where the format has no such thing.</summary>
+    /// <summary>The prompt and the reference answer of the row, or null if the format has none.</summary>
     (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer) => null;
 }

@@ -9,8 +9,8 @@ internal static class RowHistory
 {
     private const string Field = "history";
 
-    /// <summary>The turns as messages; none where the row has no history.</summary>
-    /// <exception cref="InvalidDataException">It is no list of pairs of texts.</exception>
+    /// <summary>The turns as messages; empty if the row has no history.</summary>
+    /// <exception cref="InvalidDataException">It is not a list of pairs of texts.</exception>
     internal static JsonArray Of(DataRow row)
     {
         var node = row.Json[Field] is JsonValue text && text.GetValueKind() == JsonValueKind.String
@@ -36,7 +36,7 @@ internal static class RowHistory
         return messages;
     }
 
-    /// <summary>Refuses a history where it cannot be written.</summary>
+    /// <summary>Throws for formats that cannot represent a history.</summary>
     /// <exception cref="InvalidDataException">The row has one.</exception>
     internal static void Refuse(DataRow row, string reason)
     {

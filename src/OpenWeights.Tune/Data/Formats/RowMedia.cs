@@ -4,21 +4,23 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Pictures, sounds and films of a row or a message: models here read text alone, and would be trained on answers to what they never saw.</summary>
+/// <summary>
+/// Detects images, audio and video in a row or message: models here process only text, and would be trained on answers to missing inputs.
+/// </summary>
 internal static class RowMedia
 {
     private static readonly string[] s_fields = ["image", "images", "video", "videos", "audio", "audios", "pixel_values", "input_features"];
 
-    /// <summary>The field that holds such things, or null.</summary>
+    /// <summary>The field that contains media, or null.</summary>
     internal static string? Field(JsonObject json) => s_fields.FirstOrDefault(f => json[f] is { } value && !IsEmpty(value));
 
-    /// <summary>Refuses a row that has some.</summary>
-    /// <exception cref="InvalidDataException">It has.</exception>
+    /// <summary>Throws if a row contains media.</summary>
+    /// <exception cref="InvalidDataException">The row contains media.</exception>
     internal static void Refuse(DataRow row)
     {
         if (Field(row.Json) is { } field)
         {
-            throw row.Error($"the row has \"{field}\", and this version reads text alone: it would be trained without what it speaks of. Leave such rows out (bad_rows: skip does), or take the field out of rows that do not need it.");
+            throw row.Error($"the row has \"{field}\", but only text is supported: the model would not see it. Skip such rows (bad_rows: skip), or remove the field from rows that do not need it.");
         }
     }
 

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Rows of plain text, all of it trained: {"text": "..."}.</summary>
+/// <summary>Plain text; all tokens are trained: {"text": "..."}.</summary>
 public sealed class TextFormat : IRowFormat
 {
     /// <inheritdoc/>
@@ -20,7 +20,7 @@ public sealed class TextFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(tokenizer);
         if (row.System is not null)
         {
-            throw row.Error("\"system\" is not read beside \"text\", all of which is trained as it stands; write it into the text, or give prompt and completion.");
+            throw row.Error("\"system\" is not supported with \"text\"; put it into the text, or use prompt and completion.");
         }
 
         return row.Text("text") is { Length: > 0 } text ? [tokenizer.Plain(text, 0, row.Place)] : throw row.Error("\"text\" is empty.");

@@ -4,7 +4,9 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Rows that are tokens already: {"input_ids": [...], "labels": [...]}, labels unshifted and -100 where nothing is trained.</summary>
+/// <summary>
+/// Tokenized rows: {"input_ids": [...], "labels": [...]}, with labels not shifted, and -100 for tokens that are not trained.
+/// </summary>
 public sealed class TokenizedFormat : IRowFormat
 {
     /// <inheritdoc/>
@@ -26,12 +28,12 @@ public sealed class TokenizedFormat : IRowFormat
 
         if (labels.Length != ids.Length)
         {
-            throw row.Error($"\"labels\" has {labels.Length} entries and \"input_ids\" has {ids.Length}; they must be as many.");
+            throw row.Error($"\"labels\" has {labels.Length} entries, but \"input_ids\" has {ids.Length}; they must have equal length.");
         }
 
         if (Array.FindIndex(labels, static l => l is < 0 and not TokenRow.Ignored) is >= 0 and var at)
         {
-            throw row.Error($"\"labels\" holds {labels[at]} at place {at}; a label is a token id, or -100 where nothing is trained.");
+            throw row.Error($"\"labels\" contains {labels[at]} at index {at}; a label must be the token id, or -100 if it is not trained.");
         }
 
         return [new TokenRow(ids, labels, row.Place)];

@@ -4,19 +4,23 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Formats;
 
-/// <summary>Calls of tools as chat templates want them: OpenAI's shape, with the arguments as an object and not as a text.</summary>
+/// <summary>
+/// Converts tool calls to the form that chat templates expect: OpenAI's, with the arguments as an object instead of a text.
+/// </summary>
 internal static class ToolCalls
 {
-    /// <summary>The calls of a text, as ShareGPT's function_call has them: {"name": ..., "arguments": {...}}, or a list of such.</summary>
-    /// <exception cref="InvalidDataException">The text is no such thing.</exception>
+    /// <summary>
+    /// Parses the calls in a text, as in ShareGPT's function_call: {"name": ..., "arguments": {...}}, or a list of those.
+    /// </summary>
+    /// <exception cref="InvalidDataException">The text is not a call.</exception>
     internal static JsonArray OfText(DataRow row, string? text, int message)
     {
         var node = row.Nested($"message {message}", text ?? "");
-        return Of(row, node is JsonArray ? node : new JsonArray(node), message) ?? throw row.Error($"message {message} is a call of nothing.");
+        return Of(row, node is JsonArray ? node : new JsonArray(node), message) ?? throw row.Error($"message {message} contains no tool call.");
     }
 
-    /// <summary>The calls of a list.</summary>
-    /// <exception cref="InvalidDataException">It is no list of calls.</exception>
+    /// <summary>Converts a list of calls.</summary>
+    /// <exception cref="InvalidDataException">It is not a list of calls.</exception>
     internal static JsonArray? Of(DataRow row, JsonNode node, int message)
     {
         var list = node as JsonArray ?? throw row.Error($"\"tool_calls\" of message {message} must be a list.");
@@ -42,7 +46,7 @@ internal static class ToolCalls
         return calls.Count > 0 ? calls : null;
     }
 
-    /// <summary>Refuses a rendered chat that lacks a call or a tool: the template does not know of such things.</summary>
+    /// <summary>Throws if a rendered chat lacks a call or a tool because the template does not support them.</summary>
     /// <exception cref="InvalidDataException">The name of a called function or of a tool is not in the text.</exception>
     internal static void RequireIn(string text, DataRow row, JsonArray messages, JsonArray? tools)
     {

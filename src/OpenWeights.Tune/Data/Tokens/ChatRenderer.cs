@@ -5,7 +5,7 @@ using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tune.Data.Tokens;
 
-/// <summary>Puts chats through a model's own chat template; several threads may do so at once.</summary>
+/// <summary>Renders chats with a model's chat template; safe for use by several threads.</summary>
 public sealed class ChatRenderer
 {
     private readonly ChatTemplate _template;
@@ -14,10 +14,10 @@ public sealed class ChatRenderer
     private readonly IReadOnlyList<string> _endTokens;
     private readonly ConcurrentDictionary<string, bool> _warnings = [];
 
-    /// <summary>A renderer of a tokenizer's template.</summary>
-    /// <param name="tokenizer">The tokenizer; it has a template.</param>
-    /// <param name="endTokens">Tokens at which the model stops, beside the tokenizer's own: those of its configs.</param>
-    /// <exception cref="ChatTemplateException">The template is not well-formed.</exception>
+    /// <summary>Creates a renderer of a tokenizer's template.</summary>
+    /// <param name="tokenizer">The tokenizer, which must have a template.</param>
+    /// <param name="endTokens">End tokens of the model's configs, besides the tokenizer's own.</param>
+    /// <exception cref="ChatTemplateException">The template is invalid.</exception>
     public ChatRenderer(ITokenizer tokenizer, IReadOnlyList<int>? endTokens = null)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
@@ -30,29 +30,31 @@ public sealed class ChatRenderer
         _endTokens = [.. (endTokens ?? []).Select(id => tokenizer.Decode([id], skipSpecialTokens: false))];
         foreach (var (name, token) in _specialTokens.Where(s => s.Value.Length > 0 && text.Contains(s.Key, StringComparison.Ordinal)))
         {
-            // A token of the vocabulary is one token; what is not in it is cut up like any other text.
+            // A token in the vocabulary stays one token; other text is split.
             if (tokenizer.EncodeWithOffsets(token, addSpecialTokens: false).Count(static s => s.End > s.Start) > 1)
             {
-                _ = _warnings.TryAdd($"the chat template writes {name}, \"{token}\", which is not in the tokenizer's vocabulary: it is cut into pieces.", true);
+                _ = _warnings.TryAdd($"the chat template writes {name}, \"{token}\", which is not in the tokenizer's vocabulary and is split into several tokens.", true);
             }
         }
     }
 
-    /// <summary>What whoever trains on the rendered chats should know of the template.</summary>
+    /// <summary>Warnings about the template.</summary>
     public IReadOnlyCollection<string> Warnings => [.. _warnings.Keys.Order(StringComparer.Ordinal)];
 
-    /// <summary>The text of a chat.</summary>
+    /// <summary>Renders a chat.</summary>
     /// <param name="messages">The messages.</param>
     /// <param name="tools">The tools that the assistant may call, or null.</param>
-    /// <param name="addGenerationPrompt">Whether the text ends with the beginning of the assistant's next turn.</param>
-    /// <exception cref="ChatTemplateException">The template refuses the messages.</exception>
+    /// <param name="addGenerationPrompt">Whether to append the start of the assistant's next turn.</param>
+    /// <exception cref="ChatTemplateException">The template rejects the messages.</exception>
     public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) => TemplateFor(tools).Render(Input(messages, tools, addGenerationPrompt));
 
-    /// <summary>The text of a chat, and which of its characters are trained: of the assistant's turns what it wrote and their ends, without what begins them.</summary>
+    /// <summary>
+    /// Renders a chat and determines the trained characters: the text of the assistant's turns and their ends, without their headers.
+    /// </summary>
     /// <param name="messages">The messages.</param>
     /// <param name="tools">The tools that the assistant may call, or null.</param>
     /// <param name="turns">Which turns are trained.</param>
-    /// <exception cref="ChatTemplateException">The template refuses the messages, or does not tell what the assistant wrote.</exception>
+    /// <exception cref="ChatTemplateException">The template rejects the messages, or the assistant's text cannot be located.</exception>
     public ChatForTraining RenderForTraining(JsonArray messages, JsonNode? tools, TrainedTurns turns)
     {
         ArgumentNullException.ThrowIfNull(messages);
@@ -73,7 +75,7 @@ public sealed class ChatRenderer
         return new ChatForTraining(text, trained, [.. ends]) { Written = rendered.MessageSpans.Select(static s => s.MessageIndex).ToHashSet() };
     }
 
-    // A turn that ends the text ends as it would before another message: else a model would not learn to stop from chats of one answer.
+    // The last turn ends as it would before another message; otherwise the model would not learn to stop in chats of one answer.
     private static (string Text, IReadOnlyList<ChatSpan> Spans) Ended(RenderedChat rendered)
     {
         if (rendered.MissingEnd is not { } end || rendered.AssistantSpans.Count == 0)
@@ -87,7 +89,7 @@ public sealed class ChatRenderer
 
     private static bool IsAssistant(JsonArray messages, int index) => index >= 0 && messages[index]!["role"]!.GetValue<string>() == "assistant";
 
-    // What is left of a text of some length.
+    // What remains of a text of some length.
     private static List<Range> Without(int length, IEnumerable<ChatSpan> spans)
     {
         var (left, at) = (new List<Range>(), 0);
@@ -111,14 +113,14 @@ public sealed class ChatRenderer
 
     private ChatTemplate TemplateFor(JsonNode? tools) => tools is null ? _template : _templateWithTools;
 
-    // A template would write a placeholder, or nothing, for what the model never sees.
+    // A template would write a placeholder, or nothing, for content that the model does not see.
     private static void RequireText(JsonArray messages)
     {
         for (var i = 0; i < messages.Count; i++)
         {
             if (messages[i]?["content"] is JsonArray parts && parts.OfType<JsonObject>().FirstOrDefault(static p => p["type"]?.ToString() is not (null or "text")) is { } part)
             {
-                throw new InvalidDataException($"message {i + 1} has a part of type '{part["type"]}'; this version reads text alone.");
+                throw new InvalidDataException($"message {i + 1} has a part of type '{part["type"]}'; only text is supported.");
             }
         }
     }
@@ -130,18 +132,18 @@ public sealed class ChatRenderer
     }
 }
 
-/// <summary>A rendered chat with what of it is trained, in characters.</summary>
+/// <summary>A rendered chat with its trained ranges, in characters.</summary>
 /// <param name="Text">The text.</param>
-/// <param name="Trained">The ranges that are trained, in order and without overlaps.</param>
-/// <param name="TurnEnds">The places behind the assistant's turns, in order: where the chat may be cut.</param>
+/// <param name="Trained">The trained ranges, in order and without overlaps.</param>
+/// <param name="TurnEnds">The positions after the assistant's turns, in order: where the chat may be truncated.</param>
 public sealed record ChatForTraining(string Text, IReadOnlyList<Range> Trained, IReadOnlyList<int> TurnEnds)
 {
-    /// <summary>The numbers of the messages that wrote something, counted from 0.</summary>
+    /// <summary>Indexes of the messages that were rendered, from 0.</summary>
     public IReadOnlySet<int> Written { get; init; } = new HashSet<int>();
 }
 
 /// <summary>Which turns of a chat are trained.</summary>
-/// <param name="All">Everything, the other roles' turns and the template's own words too.</param>
-/// <param name="LastAlone">Of the assistant's turns the last one alone.</param>
-/// <param name="Allows">Whether the row itself lets a message (by its place, from 0; -1 for text of no message) be trained.</param>
+/// <param name="All">Everything, including other roles' turns and the template's own text.</param>
+/// <param name="LastAlone">Only the last turn of the assistant.</param>
+/// <param name="Allows">Whether the row allows a message (by its index from 0; -1 for text outside messages) to be trained.</param>
 public sealed record TrainedTurns(bool All, bool LastAlone, Predicate<int> Allows);

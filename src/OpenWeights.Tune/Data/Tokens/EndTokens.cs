@@ -11,8 +11,10 @@ public static class EndTokens
 {
     private const string Answer = "yes";
 
-    /// <summary>Those that the model's configs declare, the tokenizer's own, and the one that ends a turn of the assistant in its chat template:
-    /// a base model's configs often name the end of a document alone, and what was trained on chats would never stop.</summary>
+    /// <summary>
+    /// End tokens from the model's configs, the tokenizer, and the chat template's end of an assistant turn. A base model's configs often
+    /// name only the end of a document, and a model trained on chats would never stop.
+    /// </summary>
     /// <param name="folder">The model's folder.</param>
     /// <param name="tokenizer">Its tokenizer.</param>
     public static IReadOnlyList<int> Of(ModelFolder folder, ITokenizer tokenizer)
@@ -22,7 +24,7 @@ public static class EndTokens
         return [.. folder.EosTokenIds.Concat(tokenizer.EosToken is { } end ? [end] : []).Concat(OfTemplate(tokenizer) is { } turn ? [turn] : []).Distinct()];
     }
 
-    /// <summary>The token that ends a turn of the assistant in a model's chat template; null where there is none.</summary>
+    /// <summary>The token that ends an assistant turn in a model's chat template; null if there is none.</summary>
     internal static int? OfTurn(LoadedModel model)
     {
         if (!Tokenizer.IsIn(model.Folder.FolderPath))
@@ -34,8 +36,10 @@ public static class EndTokens
         return OfTemplate(model.ChatTemplate is { } other ? tokenizer.WithChatTemplate(other) : tokenizer);
     }
 
-    /// <summary>The token that ends a turn of the assistant in a tokenizer's chat template; null where there is no template, or where it is not
-    /// one token.</summary>
+    /// <summary>
+    /// The token that ends an assistant turn in a tokenizer's chat template; null if there is no template, or the end is not a single
+    /// token.
+    /// </summary>
     /// <param name="tokenizer">The tokenizer.</param>
     public static int? OfTemplate(ITokenizer tokenizer)
     {
@@ -50,11 +54,7 @@ public static class EndTokens
         return tokens is [var one] && one.End - one.Start > 1 ? one.Id : null;
     }
 
-    /// <summary>What ends a turn of the assistant in a tokenizer's chat template, in letters; null where nothing does.</summary>
-    /// <param name="tokenizer">The tokenizer.</param>
-    internal static string? TextOfTemplate(ITokenizer tokenizer) => TurnEnd(tokenizer) is { } end && end.Text[end.Start..end.End].Trim() is { Length: > 0 } text ? text : null;
-
-    // A short chat, and the part of it behind the answer that the assistant has to produce.
+    // A short chat, and the range after the answer that the assistant has to produce.
     private static (string Text, int Start, int End)? TurnEnd(ITokenizer tokenizer)
     {
         if (tokenizer.ChatTemplateText is null)
@@ -71,7 +71,7 @@ public static class EndTokens
         }
         catch (Exception e) when (e is ChatTemplateException or InvalidDataException)
         {
-            // Whoever has a chat to render is told what the template does not take.
+            // Templates that reject the chat are reported when a chat is rendered.
             return null;
         }
     }

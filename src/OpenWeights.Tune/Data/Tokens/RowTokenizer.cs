@@ -3,7 +3,7 @@ using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Data.Tokens;
 
-/// <summary>Makes token rows of texts: what is trained is said in characters and carried over to the tokens.</summary>
+/// <summary>Tokenizes rows, and maps trained ranges from characters to tokens.</summary>
 public sealed class RowTokenizer
 {
     private readonly Lazy<ITokenizer> _tokenizer;
@@ -11,18 +11,18 @@ public sealed class RowTokenizer
     private readonly Lazy<int?> _end;
     private volatile bool _endIsMissing;
 
-    /// <summary>A maker of rows.</summary>
-    /// <param name="folder">The model's folder. Its tokenizer is read when the first text comes; rows of token ids need none.</param>
-    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
-    /// <param name="chatTemplate">A chat template in the place of the folder's; null for the folder's.</param>
+    /// <summary>Creates a row tokenizer for a model.</summary>
+    /// <param name="folder">The model's folder. Its tokenizer is loaded for the first text; tokenized rows need none.</param>
+    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
+    /// <param name="chatTemplate">A chat template that replaces the folder's; null for the folder's.</param>
     public RowTokenizer(string folder, string trainOn, string? chatTemplate = null)
         : this(new Lazy<ITokenizer>(() => Load(folder, chatTemplate)), trainOn, folder)
     {
     }
 
-    /// <summary>A maker of rows with a tokenizer that is loaded already, or is another library's.</summary>
+    /// <summary>Creates a row tokenizer from a loaded tokenizer, possibly of another library.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
-    /// <param name="trainOn">assistant, completion or all: data.train_on.</param>
+    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
     public RowTokenizer(ITokenizer tokenizer, string trainOn)
         : this(new Lazy<ITokenizer>(tokenizer), trainOn, null) => ArgumentNullException.ThrowIfNull(tokenizer);
 
@@ -36,13 +36,13 @@ public sealed class RowTokenizer
         TrainsLastTurnAlone = trainOn == "completion";
     }
 
-    /// <summary>The model's folder, or null where the tokenizer came from elsewhere.</summary>
+    /// <summary>The model's folder, or null for a tokenizer from elsewhere.</summary>
     public string? Folder { get; }
 
-    /// <summary>What is trained: data.train_on.</summary>
+    /// <summary>Which tokens are trained: data.train_on.</summary>
     public string TrainOn { get; }
 
-    /// <summary>Whether the model's folder has a tokenizer; rows of token ids need none.</summary>
+    /// <summary>Whether the model's folder has a tokenizer; tokenized rows need none.</summary>
     public bool HasTokenizer => Folder is null || File.Exists(Path.Combine(Folder, "tokenizer.json")) || File.Exists(Path.Combine(Folder, "tokenizer.model")) || File.Exists(Path.Combine(Folder, "vocab.json"));
 
     /// <summary>The model's tokenizer.</summary>
@@ -50,26 +50,26 @@ public sealed class RowTokenizer
     /// <exception cref="InvalidDataException">It cannot be read.</exception>
     public ITokenizer Tokenizer => _tokenizer.Value;
 
-    /// <summary>The model's chat template, or null where it has none.</summary>
+    /// <summary>The model's chat template, or null.</summary>
     public ChatRenderer? Chat => _chat.Value;
 
-    /// <summary>What whoever trains on the rows should know of the tokenizer and its chat template, once some were read.</summary>
+    /// <summary>Warnings about the tokenizer and its chat template, after rows were tokenized.</summary>
     public IReadOnlyCollection<string> Warnings =>
     [
         .. _chat.IsValueCreated && Chat is { } chat ? chat.Warnings : [],
-        .. _endIsMissing ? ["neither the tokenizer (eos_token) nor config.json (eos_token_id) names a token that ends a text, so rows of plain text are trained without one, and a model does not learn where to stop."] : Array.Empty<string>(),
+        .. _endIsMissing ? ["neither the tokenizer (eos_token) nor config.json (eos_token_id) names an EOS token, so rows of plain text are trained without one, and the model does not learn when to stop."] : Array.Empty<string>(),
     ];
 
-    /// <summary>Whether every token is trained.</summary>
+    /// <summary>Whether all tokens are trained.</summary>
     public bool TrainsAll { get; }
 
-    /// <summary>Whether of a chat the last assistant turn alone is trained.</summary>
+    /// <summary>Whether only the last assistant turn of a chat is trained.</summary>
     public bool TrainsLastTurnAlone { get; }
 
-    /// <summary>A row of plain text: the tokenizer's own specials around it, and the end of the text.</summary>
+    /// <summary>Tokenizes plain text, with the tokenizer's special tokens and the EOS token.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="trainedFrom">The first character that is trained; a token that reaches over it is.</param>
-    /// <param name="place">Where the text comes from.</param>
+    /// <param name="trainedFrom">The first trained character; a token that overlaps it is trained.</param>
+    /// <param name="place">Position of the text, for messages.</param>
     public TokenRow Plain(string text, int trainedFrom, string place)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -100,19 +100,19 @@ public sealed class RowTokenizer
         return chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
     }
 
-    // The token that ends a text: the tokenizer's, or the one that the model's configs name where it names none. One that it names and does
-    // not have has no id: rows would end without it.
+    // The EOS token: the tokenizer's, or otherwise the one in the model's configs. A named token that is not in the vocabulary has no id,
+    // so rows would not be terminated.
     private int? End() => Tokenizer.EosToken is { } own ? own
         : Tokenizer.SpecialTokens.TryGetValue("eos_token", out var named) && named.Length > 0 ? throw new InvalidDataException(
-            $"{Folder}: eos_token \"{named}\" (tokenizer_config.json) is not in the vocabulary, so rows of text would have no end; name a token that the vocabulary has.")
+            $"{Folder}: eos_token \"{named}\" (tokenizer_config.json) is not in the vocabulary, so rows of text would not be terminated; name a token of the vocabulary.")
         : Declared() is [var declared, ..] ? declared
         : null;
 
     private IReadOnlyList<int> Declared() => Folder is not null && ModelFolder.IsModel(Folder) ? ModelFolder.Open(Folder).EosTokenIds : [];
 
-    /// <summary>A row of a chat that a template rendered: no specials are added, since the template wrote them.</summary>
+    /// <summary>Tokenizes a rendered chat; no special tokens are added, because the template writes them.</summary>
     /// <param name="chat">The rendered chat.</param>
-    /// <param name="place">Where the chat comes from.</param>
+    /// <param name="place">Position of the chat, for messages.</param>
     public TokenRow Rendered(ChatForTraining chat, string place)
     {
         ArgumentNullException.ThrowIfNull(chat);
@@ -121,7 +121,7 @@ public sealed class RowTokenizer
         var (range, turn) = (0, 0);
         for (var i = 0; i < ids.Length; i++)
         {
-            // Both tokens and ranges go forward through the text.
+            // Both tokens and ranges are in text order.
             var span = spans[i];
             while (range < chat.Trained.Count && chat.Trained[range].End.Value <= span.Start)
             {

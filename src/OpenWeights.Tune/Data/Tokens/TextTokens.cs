@@ -2,11 +2,13 @@ using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Data.Tokens;
 
-/// <summary>Texts as tokens with what the tokenizer puts around them, once: a text may begin with &lt;s&gt; or end with &lt;/s&gt; already.</summary>
+/// <summary>Tokenizes texts without duplicating special tokens: a text may already begin with &lt;s&gt; or end with &lt;/s&gt;.</summary>
 public static class TextTokens
 {
-    /// <summary>The tokens of a text with their places. Where the text itself begins (or ends) with the token that the tokenizer would put
-    /// there, the tokenizer's is left out.</summary>
+    /// <summary>
+    /// The tokens of a text with their offsets. If the text itself begins (or ends) with the token that the tokenizer would add, the added
+    /// one is omitted.
+    /// </summary>
     /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="text">The text.</param>
     public static IReadOnlyList<TokenSpan> EncodeOnce(this ITokenizer tokenizer, string text)
@@ -18,13 +20,13 @@ public static class TextTokens
             return spans;
         }
 
-        // What is added stands for no character of the text.
+        // Added tokens have no characters of the text.
         var start = IsDouble(spans[0], spans[1]) ? 1 : 0;
         var end = spans.Count - (spans.Count - start > 1 && IsDouble(spans[^1], spans[^2]) ? 1 : 0);
         return start == 0 && end == spans.Count ? spans : [.. spans.Skip(start).Take(end - start)];
     }
 
-    /// <summary>The tokens of a text that a model is to go on from: without an end.</summary>
+    /// <summary>The tokens of a prompt: without an EOS token.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="text">The text.</param>
     public static int[] EncodePrompt(this ITokenizer tokenizer, string text)

@@ -1,28 +1,28 @@
 namespace OpenWeights.Tune.Data.Tokens;
 
-/// <summary>A row as the model reads it: one document, or several packed behind each other that do not see each other.</summary>
+/// <summary>A row as the model sees it: one document, or several packed documents that do not attend to each other.</summary>
 /// <param name="Ids">Token ids.</param>
-/// <param name="Labels">The token at each place where it is trained, and <see cref="Ignored"/> elsewhere; not shifted.</param>
-/// <param name="Documents">The lengths of the packed documents, in order; they add up to the row's length.</param>
-/// <param name="Source">Where the row comes from, for messages: the file and the row's number in it.</param>
+/// <param name="Labels">The token id at each trained position, and <see cref="Ignored"/> elsewhere; not shifted.</param>
+/// <param name="Documents">Lengths of the packed documents, in order; their sum is the row's length.</param>
+/// <param name="Source">Origin of the row, for messages: the file and the row's number in it.</param>
 public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string Source)
 {
-    /// <summary>The label of a token that is not trained.</summary>
+    /// <summary>Label of a token that is not trained.</summary>
     public const int Ignored = -100;
 
-    /// <summary>The places behind whole turns of a chat, where it may be cut; empty where there are none.</summary>
+    /// <summary>Positions after complete turns of a chat, where it may be truncated; empty if there are none.</summary>
     public int[] TurnEnds { get; init; } = [];
 
-    /// <summary>What the row is for.</summary>
+    /// <summary>What the row is used for.</summary>
     public RowRole Role { get; init; }
 
-    /// <summary>A row of one document.</summary>
+    /// <summary>Creates a row of one document.</summary>
     public TokenRow(int[] ids, int[] labels, string source)
         : this(ids, labels, [ids.Length], source)
     {
     }
 
-    /// <summary>The number of tokens that are predicted: labels that are trained and stand behind another token of their document.</summary>
+    /// <summary>Number of target tokens: trained labels that follow another token of their document.</summary>
     public int CountTargets()
     {
         var (count, start) = (0, 0);
@@ -40,21 +40,21 @@ public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string S
     }
 }
 
-/// <summary>What a row is for.</summary>
+/// <summary>What a row is used for.</summary>
 public enum RowRole
 {
-    /// <summary>To be learned.</summary>
+    /// <summary>Supervised fine-tuning.</summary>
     Plain,
 
-    /// <summary>The better answer of a pair; the row behind it is the worse.</summary>
+    /// <summary>The chosen answer of a pair; the next row is the rejected one.</summary>
     Chosen,
 
-    /// <summary>The worse answer of a pair.</summary>
+    /// <summary>The rejected answer of a pair.</summary>
     Rejected,
 
-    /// <summary>An answer that someone liked.</summary>
+    /// <summary>A desirable answer.</summary>
     Desired,
 
-    /// <summary>An answer that someone did not like.</summary>
+    /// <summary>An undesirable answer.</summary>
     Undesired,
 }

@@ -9,7 +9,7 @@ using OpenWeights.Tune.Data.Files;
 
 namespace OpenWeights.Tune.Data.Tokens;
 
-/// <summary>Token rows in a file that is mapped into memory: the system holds what is being read, whatever the size of the file.</summary>
+/// <summary>Tokenized rows in a memory-mapped file: the system loads only what is read, whatever the size of the file.</summary>
 internal sealed unsafe class TokenStore
 {
     private readonly SafeMemoryMappedViewHandle _view;
@@ -23,18 +23,18 @@ internal sealed unsafe class TokenStore
         (_view, Count, Facts) = (view, count, facts);
     }
 
-    /// <summary>Lets the mapping go with the last row that may be asked for.</summary>
+    /// <summary>Keeps the mapping alive until the last reference to a row is gone.</summary>
     ~TokenStore() => _view.ReleasePointer();
 
-    /// <summary>The number of rows.</summary>
+    /// <summary>Number of rows.</summary>
     internal int Count { get; }
 
-    /// <summary>What else the store knows.</summary>
+    /// <summary>Further information in the store.</summary>
     internal StoreFacts Facts { get; }
 
-    /// <summary>Maps a store.</summary>
-    /// <param name="file">The file; it is closed once nothing reads it any more.</param>
-    /// <returns>The store, or null where the file is not whole.</returns>
+    /// <summary>Opens a store.</summary>
+    /// <param name="file">The file; it is closed when nothing reads it any more.</param>
+    /// <returns>The store, or null if the file is incomplete.</returns>
     internal static TokenStore? Open(FileStream file)
     {
         var length = file.Length;
@@ -43,7 +43,7 @@ internal sealed unsafe class TokenStore
             return null;
         }
 
-        // The mapping keeps the file; the view's handle keeps the mapping.
+        // The mapping keeps the file open; the view's handle keeps the mapping open.
         using var map = MemoryMappedFile.CreateFromFile(file, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
         var view = map.CreateViewAccessor(0, length, MemoryMappedFileAccess.Read).SafeMemoryMappedViewHandle;
         byte* start = null;
@@ -68,14 +68,14 @@ internal sealed unsafe class TokenStore
         return known is null ? null : new TokenStore(view, start, index, (int)count, known);
     }
 
-    /// <summary>What the index says of a row.</summary>
+    /// <summary>The index entry of a row.</summary>
     internal ref readonly StoredRow Entry(int row)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)row, (uint)Count);
         return ref ((StoredRow*)(_start + _blocks[row / TokenStoreWriter.BlockRows]))[row % TokenStoreWriter.BlockRows];
     }
 
-    /// <summary>Where a row comes from, as messages write it.</summary>
+    /// <summary>Origin of a row, as shown in messages.</summary>
     internal string Place(int row)
     {
         ref readonly var entry = ref Entry(row);
@@ -90,14 +90,14 @@ internal sealed unsafe class TokenStore
         return new ReadOnlySpan<int>(_start + entry.Offset, entry.Tokens);
     }
 
-    /// <summary>The places in a row where it may be cut.</summary>
+    /// <summary>The positions where a row may be truncated.</summary>
     internal ReadOnlySpan<int> TurnEnds(int row)
     {
         ref readonly var entry = ref Entry(row);
         return new ReadOnlySpan<int>(_start + entry.Offset + (4L * (entry.Tokens + LabelInts(entry))), entry.TurnEnds);
     }
 
-    /// <summary>The number of tokens that are predicted in a part of a row.</summary>
+    /// <summary>Number of target tokens in a part of a row.</summary>
     internal int Targets(int row, int start, int length)
     {
         ref readonly var entry = ref Entry(row);
@@ -150,65 +150,67 @@ internal sealed unsafe class TokenStore
     private static int LabelInts(in StoredRow entry) => entry.Ranges < 0 ? entry.Tokens : 2 * entry.Ranges;
 }
 
-/// <summary>What a store's index says of a row; its bytes lie in the file as they lie here.</summary>
+/// <summary>The index entry of a row, in the layout of the file.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct StoredRow
 {
-    /// <summary>Where its tokens begin, in bytes from the start of the file.</summary>
+    /// <summary>Offset of its tokens in the file, in bytes.</summary>
     internal long Offset;
 
-    /// <summary>Its number in its file.</summary>
+    /// <summary>Its number in its source file.</summary>
     internal long Number;
 
-    /// <summary>A hash of its tokens and labels: rows that are the same have the same.</summary>
+    /// <summary>Hash of its tokens and labels, equal for identical rows.</summary>
     internal ulong Hash;
 
-    /// <summary>Its tokens.</summary>
+    /// <summary>Number of tokens.</summary>
     internal int Tokens;
 
-    /// <summary>How many of them are predicted in training.</summary>
+    /// <summary>Number of target tokens.</summary>
     internal int Targets;
 
-    /// <summary>The number of ranges that are trained, behind the tokens; -1 where labels stand there, because they are not the tokens themselves.</summary>
+    /// <summary>
+    /// Number of trained ranges, stored after the tokens; -1 if complete labels are stored instead, because they differ from the tokens.
+    /// </summary>
     internal int Ranges;
 
-    /// <summary>The number of turn ends, behind the ranges.</summary>
+    /// <summary>Number of turn ends, stored after the ranges.</summary>
     internal int TurnEnds;
 
-    /// <summary>Its file, by its place in the store's list.</summary>
+    /// <summary>Index of its source file in the store's list.</summary>
     internal int File;
 
     /// <summary>Its role.</summary>
     internal RowRole Role;
 }
 
-/// <summary>What a store knows besides its rows; it stands in the file as JSON.</summary>
+/// <summary>Information about a store besides its rows, stored as JSON.</summary>
 internal sealed record StoreFacts
 {
-    /// <summary>The files that the rows are of.</summary>
+    /// <summary>The source files.</summary>
     public required IReadOnlyList<StoreFile> Files { get; init; }
 
-    /// <summary>Rows that could not be read and were left out.</summary>
+    /// <summary>Number of rows that could not be read and were skipped.</summary>
     public required long BadRows { get; init; }
 
-    /// <summary>What is wrong with the first of them.</summary>
+    /// <summary>Problems of the first of them.</summary>
     public required IReadOnlyList<string> BadExamples { get; init; }
 
-    /// <summary>What whoever trains on the chats should know of the template.</summary>
+    /// <summary>Warnings about the chat template.</summary>
     public required IReadOnlyList<string> Warnings { get; init; }
 
-    /// <summary>The tokens of all rows.</summary>
+    /// <summary>Total number of tokens.</summary>
     public required long Tokens { get; init; }
 }
 
-/// <summary>A file whose rows are in a store.</summary>
-/// <param name="Path">The file.</param>
-/// <param name="Format">The format of its rows.</param>
-/// <param name="Rows">The rows that were read of it.</param>
+/// <summary>A source file of a store.</summary>
+/// <param name="Path">Path of the file.</param>
+/// <param name="Format">Format of its rows.</param>
+/// <param name="Rows">Number of rows read.</param>
 /// <param name="Unit">What a row's number counts.</param>
 internal sealed record StoreFile(string Path, string Format, long Rows, RowUnit Unit);
 
-/// <summary>Hashes of rows: those of rows with the same tokens and labels are the same, on every machine.</summary>
+/// <summary>Hashes of rows, equal for rows with the same tokens and labels, on every machine.</summary>
 internal static class RowHash
 {
     internal static ulong Of(ReadOnlySpan<int> ids, ReadOnlySpan<int> labels)
@@ -222,7 +224,7 @@ internal static class RowHash
         return MemoryMarshal.Read<ulong>(result);
     }
 
-    /// <summary>A hash of a hash and a seed, to draw by.</summary>
+    /// <summary>A hash combined with a seed, for random selection.</summary>
     internal static ulong Mix(ulong hash, long seed)
     {
         var z = hash + ((ulong)seed * 0x9E3779B97F4A7C15) + 0x9E3779B97F4A7C15;

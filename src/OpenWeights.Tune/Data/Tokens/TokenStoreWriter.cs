@@ -5,16 +5,16 @@ using System.Text.Json;
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>
-/// Writes token rows one behind the other, behind each block of them what the index says of these, and at the end where those blocks and
-/// what else is known lie. Nothing that grows with the rows is held in memory.
+/// Writes tokenized rows sequentially, after each block of rows its index, and at the end the offsets of these index blocks and
+/// further information. Memory use does not grow with the number of rows.
 /// </summary>
-/// <param name="stream">Is only written forward.</param>
+/// <param name="stream">Written only forward.</param>
 internal sealed class TokenStoreWriter(Stream stream)
 {
-    /// <summary>The file's first and last bytes: the version of the layout is in them.</summary>
+    /// <summary>First and last bytes of the file; they contain the version of the layout.</summary>
     internal static ReadOnlySpan<byte> Magic => "OWTROWS2"u8;
 
-    /// <summary>The rows of a block of the index.</summary>
+    /// <summary>Number of rows per index block.</summary>
     internal const int BlockRows = 1 << 12;
 
     /// <summary>Offset of the list of index blocks, rows, facts offset, facts length, magic.</summary>
@@ -24,10 +24,10 @@ internal sealed class TokenStoreWriter(Stream stream)
     private readonly List<long> _blocks = [];
     private long _position;
 
-    /// <summary>The number of rows so far.</summary>
+    /// <summary>Number of rows so far.</summary>
     internal int Count { get; private set; }
 
-    /// <summary>The tokens so far.</summary>
+    /// <summary>Number of tokens so far.</summary>
     internal long Tokens { get; private set; }
 
     /// <summary>Adds a row.</summary>
@@ -62,7 +62,7 @@ internal sealed class TokenStoreWriter(Stream stream)
         }
     }
 
-    /// <summary>Writes the index and the rest.</summary>
+    /// <summary>Writes the index and the information.</summary>
     internal void Finish(StoreFacts facts)
     {
         if (_position == 0)
@@ -87,14 +87,14 @@ internal sealed class TokenStoreWriter(Stream stream)
 
     private void EndBlock()
     {
-        // The index is read in place, so it begins at a multiple of eight.
+        // The index is read in place, so it is aligned to eight bytes.
         Write(stackalloc byte[(int)((8 - (_position % 8)) % 8)]);
         _blocks.Add(_position);
         Write(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(_block)));
         _block.Clear();
     }
 
-    // Starts and ends of what is trained; null where a label is not its token.
+    // Starts and ends of trained ranges; null if a label differs from its token.
     private static List<int>? Ranges(TokenRow row)
     {
         var ranges = new List<int>();

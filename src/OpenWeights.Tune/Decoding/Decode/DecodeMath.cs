@@ -5,17 +5,17 @@ using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>What a step does to rows of float32 numbers that stand for those of the model's dtype: each result is rounded as it would be there.</summary>
+/// <summary>Row operations of a decode step, in float32; each result is rounded as in the model's dtype.</summary>
 internal static unsafe class DecodeMath
 {
-    /// <summary>What numbers become in the model's dtype.</summary>
+    /// <summary>Rounds values to the model's dtype.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector256<float> Round(Vector256<float> values, bool half) => half ? BFloat16Elements.Round(values) : values;
 
-    /// <summary>What a number becomes in the model's dtype.</summary>
+    /// <summary>Rounds a value to the model's dtype.</summary>
     internal static float Round(float value, bool half) => half ? BFloat16Elements.Round(Vector256.CreateScalar(value))[0] : value;
 
-    /// <summary>Rounds a row where it lies.</summary>
+    /// <summary>Rounds a row in place.</summary>
     internal static void Round(float* row, nint count, bool half)
     {
         for (nint i = 0; half && i < count; i += Lanes.Width)
@@ -62,7 +62,7 @@ internal static unsafe class DecodeMath
     /// <param name="head">The head.</param>
     /// <param name="cos">The cosines.</param>
     /// <param name="sin">The sines.</param>
-    /// <param name="turned">How many cosines there are.</param>
+    /// <param name="turned">Number of cosines, half of the rotated features.</param>
     /// <param name="half">Whether the model is in bfloat16.</param>
     internal static void Turn(float* head, float* cos, float* sin, nint turned, bool half)
     {
@@ -76,7 +76,7 @@ internal static unsafe class DecodeMath
         }
     }
 
-    /// <summary>Writes a row in the model's dtype.</summary>
+    /// <summary>Stores a row in the model's dtype.</summary>
     internal static void Write(float* row, nint count, void* to, bool half)
     {
         if (!half)
@@ -91,7 +91,7 @@ internal static unsafe class DecodeMath
         }
     }
 
-    /// <summary>Reads a row of the model's dtype.</summary>
+    /// <summary>Loads a row in the model's dtype.</summary>
     internal static void Read(void* from, nint count, float* row, bool half)
     {
         if (!half)

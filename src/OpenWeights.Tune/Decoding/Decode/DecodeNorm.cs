@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <param name="settings">How it computes.</param>
 internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings settings)
 {
-    /// <summary>Width of a row.</summary>
+    /// <summary>Number of features.</summary>
     internal nint Features => scale.Count;
 
     /// <summary>A norm for single rows on the CPU; null for one of another kind.</summary>
@@ -31,9 +31,9 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings sett
         return new DecodeNorm(scale, norm.Settings);
     }
 
-    /// <summary>Normalises a row.</summary>
+    /// <summary>Normalizes a row.</summary>
     /// <param name="row">The row.</param>
-    /// <param name="output">Where the result is written, perhaps over the row.</param>
+    /// <param name="output">Destination; may be the row itself.</param>
     /// <param name="half">Whether the model is in bfloat16.</param>
     internal void Apply(float* row, float* output, bool half)
     {
@@ -55,15 +55,15 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings sett
     }
 }
 
-/// <summary>float32 numbers at a place that no collection moves, at the beginning of a cache line.</summary>
+/// <summary>A pinned float32 buffer, aligned to a cache line.</summary>
 internal sealed unsafe class DecodeBuffer
 {
     private const int Line = 64;
     private readonly float[] _numbers;
     private readonly nint _start;
 
-    /// <summary>Room for some numbers.</summary>
-    /// <param name="count">How many.</param>
+    /// <summary>Allocates a buffer.</summary>
+    /// <param name="count">Number of elements.</param>
     internal DecodeBuffer(nint count)
     {
         _numbers = GC.AllocateUninitializedArray<float>(checked((int)count + (Line / sizeof(float))), pinned: true);
@@ -71,16 +71,16 @@ internal sealed unsafe class DecodeBuffer
         Count = count;
     }
 
-    /// <summary>How many there are.</summary>
+    /// <summary>Number of elements.</summary>
     internal nint Count { get; }
 
-    /// <summary>Where they lie, as long as this is referenced.</summary>
+    /// <summary>Address of the elements, valid while this object is referenced.</summary>
     internal float* Start => (float*)_start;
 
-    /// <summary>The numbers.</summary>
+    /// <summary>The elements.</summary>
     internal Span<float> Span => new(Start, (int)Count);
 
-    /// <summary>A tensor's numbers.</summary>
+    /// <summary>Copies the values of a tensor.</summary>
     internal static DecodeBuffer Of(Tensor tensor)
     {
         using var scope = NewDisposeScope();

@@ -6,10 +6,12 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A linear layer with its low-rank update, x Wᵀ + b + s B A x, for a few rows. It holds where its weights lie, not their values.</summary>
+/// <summary>
+/// A linear layer with its LoRA update, x Wᵀ + b + s B A x, for a few rows. It stores addresses of the weights, not copies.
+/// </summary>
 internal sealed unsafe class DecodeProduct
 {
-    // Outputs that are made at once and still in the first cache when they are rounded.
+    // Number of outputs computed at once, so that they are still in the L1 cache when they are rounded.
     private const int Block = 256;
 
     private readonly Tensor[] _held;
@@ -31,16 +33,18 @@ internal sealed unsafe class DecodeProduct
         }
     }
 
-    /// <summary>Width of the output.</summary>
+    /// <summary>Number of output features.</summary>
     internal nint Columns { get; }
 
-    /// <summary>The update's rank; 0 where there is none.</summary>
+    /// <summary>Rank of the update; 0 for none.</summary>
     internal nint Rank { get; }
 
-    /// <summary>The bytes of an output's weights.</summary>
+    /// <summary>Bytes of one output feature's weights.</summary>
     internal nint RowBytes => _weight.RowBytes;
 
-    /// <summary>A layer's product; null for a layer that is computed otherwise: held quantised, of another dtype, with another adapter.</summary>
+    /// <summary>
+    /// Builds the product of a layer; null if it is not supported: quantized, of another dtype, or with another adapter than LoRA.
+    /// </summary>
     internal static DecodeProduct? Of(LinearLayer layer, ScalarType dtype)
     {
         if (layer.Quantized is not null || layer.Weight.dtype != dtype || !CpuKernel.Serves(layer.Weight) || !Projection.Serves(layer))
@@ -52,18 +56,18 @@ internal sealed unsafe class DecodeProduct
         return update is not null && !CpuKernel.Serves(update.A, update.B) ? null : new DecodeProduct(layer.Weight, layer.Bias, update);
     }
 
-    /// <summary>Some of A x, for <see cref="Run"/>.</summary>
-    /// <param name="first">The first row of A.</param>
-    /// <param name="last">The row behind the last.</param>
-    /// <param name="states">x.</param>
+    /// <summary>Computes some rows of A x, for <see cref="Run"/>.</summary>
+    /// <param name="first">First row of A.</param>
+    /// <param name="last">End row of A, exclusive.</param>
+    /// <param name="states">Input x.</param>
     /// <param name="inner">A x, [rows, rank].</param>
     internal void RunInner(nint first, nint last, in FloatRows states, in FloatRows inner) => RowProduct.Run(_down, first, last, states, inner.From(first));
 
-    /// <summary>Some of the outputs, rounded as the model's dtype rounds after each sum.</summary>
-    /// <param name="first">The first output.</param>
-    /// <param name="last">The output behind the last.</param>
-    /// <param name="states">x.</param>
-    /// <param name="inner">A x, whole, where there is an update.</param>
+    /// <summary>Computes some of the outputs, rounded to the model's dtype after each sum.</summary>
+    /// <param name="first">First output.</param>
+    /// <param name="last">End output, exclusive.</param>
+    /// <param name="states">Input x.</param>
+    /// <param name="inner">The complete A x, if there is an update.</param>
     /// <param name="output">All outputs, [rows, columns].</param>
     internal void Run(nint first, nint last, in FloatRows states, in FloatRows inner, in FloatRows output)
     {

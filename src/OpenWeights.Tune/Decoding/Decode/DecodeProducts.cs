@@ -4,10 +4,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>Linear layers that read the same rows; their outputs lie side by side.</summary>
+/// <summary>Linear layers with the same input; their outputs are concatenated.</summary>
 internal sealed class DecodeProducts
 {
-    // What a part of the work reads at least, in bytes; and how many parts a thread gets at most, so that one that is late has little left.
+    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time.
     private const long MinPart = 1 << 15;
     private const int MaxParts = 16;
 
@@ -24,32 +24,32 @@ internal sealed class DecodeProducts
         Rows = rows;
     }
 
-    /// <summary>Width of all outputs.</summary>
+    /// <summary>Total number of output features.</summary>
     internal nint Columns { get; }
 
-    /// <summary>The ranks of all low-rank updates, added up.</summary>
+    /// <summary>Sum of the ranks of all updates.</summary>
     internal nint Rank { get; }
 
     private DecodeBuffer Inner { get; }
 
     private nint Rows { get; }
 
-    /// <summary>The products of layers; null where one of them is computed otherwise.</summary>
+    /// <summary>Builds the products of layers; null if one is not supported.</summary>
     internal static DecodeProducts? Of(nint rows, ScalarType dtype, params IEnumerable<LinearLayer> layers)
     {
         var products = layers.Select(l => DecodeProduct.Of(l, dtype)).OfType<DecodeProduct>().ToArray();
         return products.Length == layers.Count() ? new DecodeProducts(products, rows) : null;
     }
 
-    /// <summary>Into how many parts the outputs, or some of them, are split.</summary>
-    /// <param name="columns">The outputs.</param>
-    /// <param name="threads">How many threads there are.</param>
+    /// <summary>Number of parts that some of the outputs are split into.</summary>
+    /// <param name="columns">Number of outputs.</param>
+    /// <param name="threads">Number of threads.</param>
     internal int Parts(nint columns, int threads) => (int)Math.Clamp(columns * _size / MinPart, 1, MaxParts * threads);
 
-    /// <summary>Into how many parts the updates' first products are split; 0 where there are none.</summary>
+    /// <summary>Number of parts that the products A x are split into; 0 for none.</summary>
     internal int InnerParts(int threads) => Rank == 0 ? 0 : Parts(Rank, threads);
 
-    /// <summary>A part of the updates' first products.</summary>
+    /// <summary>Computes a part of the products A x.</summary>
     internal void RunInner(int part, int parts, in FloatRows states)
     {
         var (first, last, start) = (Rank * part / parts, Rank * (part + 1) / parts, (nint)0);
@@ -65,7 +65,7 @@ internal sealed class DecodeProducts
         }
     }
 
-    /// <summary>The outputs from a first to before a last.</summary>
+    /// <summary>Computes a range of the outputs.</summary>
     internal void Run(nint first, nint last, in FloatRows states, in FloatRows output)
     {
         var (start, inner) = ((nint)0, (nint)0);

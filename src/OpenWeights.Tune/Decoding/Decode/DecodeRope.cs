@@ -2,10 +2,10 @@ using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>The rotary cosines and sines of a step's rows; layers with the same settings share them.</summary>
-/// <param name="rope">The rotary settings.</param>
-/// <param name="headDimension">Width of a head.</param>
-/// <param name="rows">How many rows.</param>
+/// <summary>Rotary table (cosines and sines) of a step's rows, shared by layers with the same settings.</summary>
+/// <param name="rope">The rotary embedding.</param>
+/// <param name="headDimension">Head dimension.</param>
+/// <param name="rows">Number of rows.</param>
 internal sealed unsafe class DecodeRope(RopeConfig rope, int headDimension, nint rows)
 {
     private readonly RotaryEmbedding _embedding = new(rope, headDimension);
@@ -14,8 +14,8 @@ internal sealed unsafe class DecodeRope(RopeConfig rope, int headDimension, nint
     private (float[] Values, double Scale)? _frequencies;
     private int _turned;
 
-    /// <summary>Makes the tables.</summary>
-    /// <param name="positions">Each row's position.</param>
+    /// <summary>Computes the table.</summary>
+    /// <param name="positions">Position of each row.</param>
     /// <param name="half">Whether the model is in bfloat16.</param>
     internal void Begin(ReadOnlySpan<long> positions, bool half)
     {
@@ -46,7 +46,7 @@ internal sealed unsafe class DecodeRope(RopeConfig rope, int headDimension, nint
         }
     }
 
-    /// <summary>Turns a head by its row's position.</summary>
+    /// <summary>Rotates a head by its row's position.</summary>
     internal void Turn(nint row, float* head, bool half) =>
         DecodeMath.Turn(head, _cos.Start + (row * headDimension), _sin.Start + (row * headDimension), _turned, half);
 }

@@ -4,8 +4,8 @@ using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>What the layers of a step read and write: a few rows, in float32 numbers that are those of the model's dtype.</summary>
-/// <param name="rows">How many rows: one token of each text.</param>
+/// <summary>Buffers of a decode step for a few rows: float32 values that are representable in the model's dtype.</summary>
+/// <param name="rows">Number of rows: one token of each text.</param>
 /// <param name="half">Whether the model is in bfloat16.</param>
 /// <param name="hiddenSize">Width of the residual stream.</param>
 /// <param name="widths">For each of the rows of numbers that parts work in how wide they are at most.</param>
@@ -18,19 +18,19 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     private readonly long[] _hidden = new long[rows];
     private DecodeBuffer _scores = new(0);
 
-    /// <summary>The number of rows.</summary>
+    /// <summary>Number of rows.</summary>
     internal nint RowCount => rows;
 
     /// <summary>Whether the model is in bfloat16.</summary>
     internal bool Half => half;
 
-    /// <summary>How many threads take part.</summary>
+    /// <summary>Number of threads.</summary>
     internal int Threads { get; private set; } = 1;
 
     /// <summary>The residual stream.</summary>
     internal FloatRows States => Of(_states);
 
-    /// <summary>The residual stream, normalised, where that is what is read.</summary>
+    /// <summary>The normalized residual stream, if a norm precedes the block.</summary>
     internal FloatRows Normed => Of(_normed);
 
     /// <summary>What a part gives.</summary>
@@ -68,7 +68,7 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
         }
     }
 
-    /// <summary>How many of the tokens that a slot shows are a row's padding.</summary>
+    /// <summary>Number of a slot's tokens that are a row's padding.</summary>
     internal nint Hidden(nint row, in CacheSlot slot) => (nint)Math.Clamp(_hidden[row] - (Past - slot.Seen), 0, slot.Seen);
 
     /// <summary>Room for the scores of some heads of a row, [heads, keys].</summary>

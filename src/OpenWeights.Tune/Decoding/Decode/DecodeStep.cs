@@ -6,13 +6,14 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Decoding.Decode;
 
 /// <summary>
-/// The next token of a few texts in one go on the CPU: what <see cref="CausalLanguageModel"/> computes from a cache, in a few stages a layer
-/// that threads do together, each weight read once, and no tensor made. It holds where the model's weights lie and serves as long as neither
-/// they nor its adapters change.
+/// Computes the next token of a few texts on the CPU: the same as <see cref="CausalLanguageModel"/> with a cache, but in a few stages per
+/// layer that threads compute together, reading each weight once and allocating no tensors. It stores addresses of the model's weights and
+/// is valid as long
+/// as neither the weights nor the adapters change.
 /// </summary>
 internal sealed unsafe class DecodeStep : IStagedWork
 {
-    /// <summary>Texts that are read at once at most.</summary>
+    /// <summary>Maximum number of texts.</summary>
     internal const int MaxRows = 16;
 
     private readonly CausalLanguageModel _model;
@@ -39,11 +40,11 @@ internal sealed unsafe class DecodeStep : IStagedWork
     }
 
     /// <summary>
-    /// What reads one token of each of a few texts at once, as long as neither weights nor adapters change; null where that is not to be had:
-    /// for many texts, on another device than the CPU, and for mixtures of experts, quantised weights and adapters that are more than LoRA.
+    /// Builds the decode step for a few texts, valid as long as neither weights nor adapters change. Null if it is not supported: for too
+    /// many texts, on another device than the CPU, and for mixture-of-experts models, quantized weights, and adapters other than LoRA.
     /// </summary>
     /// <param name="model">The model.</param>
-    /// <param name="rows">How many texts.</param>
+    /// <param name="rows">Number of texts.</param>
     internal static DecodeStep? Of(CausalLanguageModel model, int rows)
     {
         var embedding = model.Stack.Embedding;
@@ -72,7 +73,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
 
     private FloatRows Logits => new((nint)_logits.Start, _head.Columns, _state.RowCount);
 
-    /// <summary>Reads a token of each text.</summary>
+    /// <summary>Processes one token of each text.</summary>
     /// <param name="tokens">The tokens.</param>
     /// <param name="padding">How many tokens of padding each text begins with.</param>
     /// <param name="cache">What was read before, at least one token; it gets the new ones.</param>

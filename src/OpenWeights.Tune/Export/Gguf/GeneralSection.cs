@@ -7,19 +7,21 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>What a file is and comes from, as llama.cpp's converter writes it
-/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/metadata.py"/>).</summary>
+/// <summary>
+/// Writes the general.* keys that describe a file and its origin, as llama.cpp's converter does
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/metadata.py"/>).
+/// </summary>
 internal static partial class GeneralSection
 {
     private static readonly string[] s_phi3Tokens = ["</s>", "<unk>", "<s>", "<|endoftext|>"];
     private const string Hub = "https://huggingface.co/";
 
-    /// <summary>Writes a model's keys.</summary>
+    /// <summary>Writes the keys of a model.</summary>
     /// <param name="folder">The base model.</param>
-    /// <param name="isMerged">Whether adapters are merged into it, so that it is what the file was made from.</param>
-    /// <param name="parameters">The number of parameters.</param>
-    /// <param name="tokens">The texts of the tokens.</param>
-    /// <param name="metadata">Where to write.</param>
+    /// <param name="isMerged">Whether adapters are merged in, so that the base model is the source rather than the model itself.</param>
+    /// <param name="parameters">Number of parameters.</param>
+    /// <param name="tokens">Texts of the tokens.</param>
+    /// <param name="metadata">Destination.</param>
     internal static void WriteModel(ModelFolder folder, bool isMerged, long parameters, IReadOnlyList<string> tokens, GgufMetadata metadata)
     {
         var card = CardSettings.Read(folder.FolderPath);
@@ -37,9 +39,9 @@ internal static partial class GeneralSection
         WriteSampling(folder, metadata);
     }
 
-    /// <summary>Writes an adapter's keys.</summary>
-    /// <param name="folder">The model that it is for.</param>
-    /// <param name="metadata">Where to write.</param>
+    /// <summary>Writes the keys of an adapter.</summary>
+    /// <param name="folder">The base model.</param>
+    /// <param name="metadata">Destination.</param>
     internal static void WriteAdapter(ModelFolder folder, GgufMetadata metadata)
     {
         metadata.Add("general.name", "LoRA adapter");
@@ -47,12 +49,12 @@ internal static partial class GeneralSection
         WriteSources(metadata, "base_model", [SourceOf(folder)]);
     }
 
-    // llama.cpp looks for Phi-3's special tokens in models of such a name, and loads none that lacks them.
+    // llama.cpp looks for Phi-3's special tokens in models of this name, and refuses to load those without them.
     private static string Harmless(string name, IReadOnlyList<string> tokens) => s_phi3Tokens.All(tokens.Contains)
         ? name
         : Phi3Pattern().Replace(name, "Phi_3");
 
-    // How the model's authors sample it, which llama.cpp takes where nothing else is said.
+    // The authors' sampling settings, which llama.cpp uses by default.
     private static void WriteSampling(ModelFolder folder, GgufMetadata metadata)
     {
         var settings = new ConfigJson(folder.GenerationConfig ?? [], Path.Combine(folder.FolderPath, "generation_config.json"));
@@ -86,7 +88,7 @@ internal static partial class GeneralSection
         }
     }
 
-    // A GGUF file says its name itself; one that does not is called after its file.
+    // A GGUF file contains its name; without one, the file name is used.
     private static Source SourceOf(ModelFolder folder)
     {
         if (GgufFolder.Target(folder.FolderPath) is not { } path)
@@ -98,7 +100,7 @@ internal static partial class GeneralSection
         return new Source(file.Metadata.Text("general.name") ?? Title(Path.GetFileNameWithoutExtension(path)), file.Metadata.Text("general.organization"), null);
     }
 
-    // An address, ORG/NAME of the Hub, or the last part of a path.
+    // A URL, ORG/NAME on the Hub, or the last part of a path.
     private static Source SourceOf(string text)
     {
         var isAddress = text.Contains("://", StringComparison.Ordinal);
@@ -123,16 +125,16 @@ internal static partial class GeneralSection
         }
     }
 
-    // ORG/NAME of the Hub, or the last part of a path.
+    // ORG/NAME on the Hub, or the last part of a path.
     private static (string? Organization, string Name) Split(string model) => HubNamePattern().IsMatch(model) && !Path.Exists(model)
         ? (model[..model.IndexOf('/', StringComparison.Ordinal)], model[(model.IndexOf('/', StringComparison.Ordinal) + 1)..])
         : (null, Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model))));
 
-    /// <summary>A name in words, each of them beginning with a capital letter but for versions and those that have some already.</summary>
+    /// <summary>A name as words, each capitalized except versions and words that contain capitals.</summary>
     private static string Title(string name) => string.Join(' ', name.Replace('-', ' ').Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(static word =>
         word.Any(char.IsUpper) || !word.Any(char.IsLower) || VersionPattern().IsMatch(word) ? word : CultureInfo.InvariantCulture.TextInfo.ToTitleCase(word)));
 
-    /// <summary>A number of parameters in two digits or more, such as 135M.</summary>
+    /// <summary>A number of parameters with two or more digits, such as 135M.</summary>
     internal static string SizeLabel(long parameters)
     {
         var (unit, letter) = parameters switch

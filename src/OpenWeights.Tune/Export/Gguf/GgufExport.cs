@@ -11,22 +11,23 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>Writes a model as one GGUF file, as llama.cpp reads it, with adapters merged in or without; a tensor at a time.</summary>
+/// <summary>Exports a model, optionally with merged adapters, as a GGUF file for llama.cpp, one tensor at a time.</summary>
 public static class GgufExport
 {
-    // Written by old versions of transformers beside the weights, and computed from the config by all readers.
+    // Old versions of transformers saved these beside the weights; readers compute them from the config.
     private static readonly string[] s_derived = ["rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];
 
-    /// <summary>Writes the file whole, or not at all.</summary>
+    /// <summary>Writes the complete file, or nothing on failure.</summary>
     /// <param name="folder">The base model.</param>
-    /// <param name="adapters">The adapters to merge in, in float32; null for none.</param>
+    /// <param name="adapters">The adapters to merge in float32; null for none.</param>
     /// <param name="path">The file.</param>
     /// <param name="preset">The types of the tensors.</param>
-    /// <param name="model">The base, whose values count where it holds them quantised; null where it does not.</param>
-    /// <param name="chatTemplate">The chat template in the place of the base's; null for that.</param>
-    /// <param name="planned">Is told what will be written; null for nobody.</param>
-    /// <returns>Whether embedding and head, one weight in the base, became two.</returns>
-    /// <exception cref="InvalidDataException">llama.cpp has no such model or tokenizer; the message says what stands in the way.</exception>
+    /// <param name="model">The base model, if it is quantized and its dequantized values are to be exported; otherwise null.</param>
+    /// <param name="chatTemplate">A chat template that replaces the base model's; null for the base model's.</param>
+    /// <param name="planned">Called with the plan before writing; null for none.</param>
+    /// <returns>Whether embedding and output head, tied in the base model, were untied.</returns>
+    /// <exception cref="InvalidDataException">llama.cpp does not support the model or its tokenizer; the message names the
+    /// cause.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
     public static bool Write(ModelFolder folder, CombinedAdapter? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null, Action<GgufPlan>? planned = null)
     {
@@ -57,7 +58,7 @@ public static class GgufExport
         var plan = new MergePlan(weights, tied, adapters ?? none, model);
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
-            throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} takes the embedding for the output head, and {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; use the adapter or a merged folder (--format merged) elsewhere.");
+            throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");
         }
 
         using var own = preset.KeepsOwn && GgufFolder.Target(folder.FolderPath) is { } target ? GgufFile.Open(target) : null;
@@ -79,7 +80,7 @@ public static class GgufExport
         };
     }
 
-    /// <summary>The preset that keeps a model's own type; of a GGUF file the type of each tensor.</summary>
+    /// <summary>The preset that keeps a model's own type; for a GGUF file the type of each tensor.</summary>
     /// <param name="folder">The model.</param>
     public static GgufPreset OwnPreset(ModelFolder folder)
     {
@@ -131,7 +132,7 @@ public static class GgufExport
         }
     }
 
-    // The tensors of a checkpoint that make up each tensor of the file: most are one, but experts' matrices are stacked.
+    // The checkpoint tensors that make up each tensor of the file: usually one, but the matrices of experts are stacked.
     private static IEnumerable<(string Name, List<Part> Parts)> Places(Source source)
     {
         var places = new List<(string Name, int Expert, Part Part)>();
@@ -139,7 +140,7 @@ public static class GgufExport
         {
             if (!source.Family.TryToGguf(tensor, out var place))
             {
-                throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {source.Family.Architecture} has no place for the tensor {tensor}.");
+                throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {source.Family.Architecture} has no tensor corresponding to {tensor}.");
             }
 
             places.Add((place.Name, place.Expert ?? 0, new Part(tensor, entry, place.Expert is not null)));
@@ -154,7 +155,7 @@ public static class GgufExport
             var parts = place.OrderBy(static p => p.Expert).ToList();
             if (parts.Where(static (p, i) => p.Expert != i).Any() || parts.Exists(p => !p.Part.Source.Shape.SequenceEqual(parts[0].Part.Source.Shape)))
             {
-                throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the experts of {place.Key} are not one of each number and of one size; is a weight file missing?");
+                throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the experts of {place.Key} are incomplete or differ in size; check whether a weight file is missing.");
             }
 
             yield return (place.Key, [.. parts.Select(static p => p.Part)]);
@@ -163,11 +164,11 @@ public static class GgufExport
 
     private static bool IsVector(string name, IReadOnlyList<long> shape) => GgufFamily.IsRouter(name) && shape is [1, _];
 
-    /// <summary>Whether embedding and output head are one weight.</summary>
+    /// <summary>Whether embedding and output head are tied.</summary>
     internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
         ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Facts.TiedEmbeddings) && !HeadTie.IsBroken(weights)) || !weights.TryGetTensor(MergePlan.Head, out _);
 
-    // As the base's file has it.
+    // As in the base model's file.
     private static void Copy(GgufFile file, GgufTensorInfo tensor, Stream stream)
     {
         var buffer = new byte[Math.Min(tensor.ByteLength, 1 << 22)];

@@ -7,15 +7,17 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>Writes a LoRA adapter as a GGUF file that llama.cpp puts on a GGUF of its base
-/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_lora_to_gguf.py"/>).</summary>
+/// <summary>
+/// Exports a LoRA adapter as a GGUF file that llama.cpp applies to a GGUF of the base model
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_lora_to_gguf.py"/>).
+/// </summary>
 public static class GgufLoraExport
 {
-    /// <summary>Writes the file whole, or not at all. A and B are written in float32.</summary>
+    /// <summary>Writes the complete file, or nothing on failure. A and B are written in float32.</summary>
     /// <param name="folder">The base model.</param>
     /// <param name="adapter">The adapter.</param>
     /// <param name="path">The file.</param>
-    /// <exception cref="InvalidDataException">llama.cpp cannot say the adapter.</exception>
+    /// <exception cref="InvalidDataException">llama.cpp cannot represent the adapter.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
     public static void Write(ModelFolder folder, LoraAdapter adapter, string path)
     {
@@ -27,10 +29,10 @@ public static class GgufLoraExport
         RequirePlain(adapter);
         if (adapter.Layers.Any(static l => l.Module == "lm_head") && IsTied(folder, config, family))
         {
-            throw new InvalidDataException("the adapter changes the output head, which is the embedding in this model, and llama.cpp's LoRA files cannot say that; export --format gguf, which merges it.");
+            throw new InvalidDataException("the adapter changes the output head, which is tied to the embedding in this model; llama.cpp's LoRA files cannot represent that. Export with --format gguf, which merges the adapter.");
         }
 
-        // The reader scales by alpha / r; a layer with another scale than that has the difference folded into B.
+        // llama.cpp scales by alpha / r; for a layer with another scale the ratio is folded into B.
         var alpha = adapter.Layers[0].Scale * adapter.Layers[0].A.size(0);
         var metadata = new GgufMetadata(path)
         {
@@ -46,12 +48,12 @@ public static class GgufLoraExport
         GgufWriter.Write(path, metadata, tensors);
     }
 
-    /// <summary>Reads a written file again and compares every tensor with the adapter's.</summary>
+    /// <summary>Reads a written file back and compares every tensor with the adapter's.</summary>
     /// <param name="folder">The base model.</param>
     /// <param name="adapter">The adapter.</param>
     /// <param name="path">The file.</param>
-    /// <returns>The number of tensors.</returns>
-    /// <exception cref="IOException">A tensor is not what was written.</exception>
+    /// <returns>Number of tensors.</returns>
+    /// <exception cref="IOException">A tensor differs from what was written.</exception>
     public static int RequireSame(ModelFolder folder, LoraAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(folder);
@@ -69,11 +71,11 @@ public static class GgufLoraExport
             file.ReadBytes(file.GetTensor(tensor.Info.Name), 0, written);
             if (!written.AsSpan().SequenceEqual(bytes.ToArray()))
             {
-                throw new IOException($"{path}: tensor {tensor.Info.Name} reads back otherwise than it was written; is the disk sound?");
+                throw new IOException($"{path}: tensor {tensor.Info.Name} differs from what was written; check the disk.");
             }
         }
 
-        return file.Tensors.Count == expected.Count ? expected.Count : throw new IOException($"{path}: it has {file.Tensors.Count} tensors and not {expected.Count}; is the disk sound?");
+        return file.Tensors.Count == expected.Count ? expected.Count : throw new IOException($"{path}: it has {file.Tensors.Count} tensors instead of {expected.Count}; check the disk.");
     }
 
     private static bool IsTied(ModelFolder folder, ConfigJson config, GgufFamily family)
@@ -82,24 +84,24 @@ public static class GgufLoraExport
         return !family.HasHead || GgufExport.IsTied(config, family, weights);
     }
 
-    // Whatever else an adapter may have, llama.cpp would leave out without a word.
+    // llama.cpp would silently ignore other parts of an adapter.
     private static void RequirePlain(LoraAdapter adapter)
     {
         foreach (var part in adapter.Parts)
         {
             var more = part switch
             {
-                LoraLayer { Magnitude: not null } => "has a magnitude for each output (use_dora)",
-                LoraLayer { OutputBias: not null } => "has a bias of its own (lora_bias)",
-                LoraLayer { HasStart: true } => "starts from the base's singular vectors (init_lora_weights pissa; --format peft writes it as a plain LoRA)",
+                LoraLayer { Magnitude: not null } => "has DoRA magnitudes (use_dora)",
+                LoraLayer { OutputBias: not null } => "has a bias (lora_bias)",
+                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
                 LoraLayer => null,
-                EmbeddingLora => "is an update of an embedding",
+                EmbeddingLora => "adapts an embedding",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
-                _ => "is a whole weight (modules_to_save, or an embedding that the file holds)",
+                _ => "is a complete weight (modules_to_save, or an embedding in the file)",
             };
             if (more is not null)
             {
-                throw new InvalidDataException($"llama.cpp's LoRA files hold low-rank updates of linear layers alone, and the adapter's part for {part.Module} {more}; export --format gguf, which merges it.");
+                throw new InvalidDataException($"llama.cpp's LoRA files support only low-rank updates of linear layers, but the adapter's part for {part.Module} {more}; export with --format gguf, which merges the adapter.");
             }
         }
     }
@@ -120,13 +122,13 @@ public static class GgufLoraExport
 
     private static GgufPlace PlaceOf(LoraLayer layer, GgufFamily family) => family.TryToGguf($"{layer.Module}.weight", out var place)
         ? place
-        : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} has no place for an update of {layer.Module}; export --format gguf, which merges it.");
+        : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} does not support an update of {layer.Module}; export with --format gguf, which merges the adapter.");
 
     private static void RequireWhole(List<(GgufPlace Place, LoraLayer Layer)> layers, int count)
     {
         if (layers.Count != count || layers.Exists(p => p.Layer.A.size(0) != layers[0].Layer.A.size(0)))
         {
-            throw new InvalidDataException($"llama.cpp's LoRA files hold updates of one rank for all {count} experts of a layer, and the adapter's for {layers[0].Place.Name} are others; export --format gguf, which merges it.");
+            throw new InvalidDataException($"llama.cpp's LoRA files need updates of equal rank for all {count} experts of a layer, but the adapter's for {layers[0].Place.Name} differ; export with --format gguf, which merges the adapter.");
         }
     }
 

@@ -2,16 +2,18 @@ using OpenWeights.Formats.Gguf;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>What a GGUF file will hold, before it is written.</summary>
-/// <param name="Preset">The types that were asked for.</param>
-/// <param name="Bytes">The bytes of its tensors.</param>
-/// <param name="Fallbacks">The tensors that get another type than the preset's, by both types.</param>
+/// <summary>Contents of a GGUF file to be written.</summary>
+/// <param name="Preset">The requested preset.</param>
+/// <param name="Bytes">Size of the tensors, in bytes.</param>
+/// <param name="Fallbacks">Tensors whose type differs from the preset's, grouped by both types.</param>
 public sealed record GgufPlan(GgufPreset Preset, long Bytes, IReadOnlyList<GgufFallback> Fallbacks)
 {
-    /// <summary>The bytes of matrices.</summary>
+    /// <summary>Size of the matrices, in bytes.</summary>
     internal long MatrixBytes { get; init; }
 
-    /// <summary>A preset of about the wanted size whose blocks fill the rows that there are, where most of the file falls back; else null.</summary>
+    /// <summary>
+    /// A preset of similar size whose blocks fit the row lengths, if most of the file falls back to other types; otherwise null.
+    /// </summary>
     public string? Suggestion
     {
         get
@@ -24,22 +26,22 @@ public sealed record GgufPlan(GgufPreset Preset, long Bytes, IReadOnlyList<GgufF
     }
 }
 
-/// <summary>Tensors that get another type than a preset's.</summary>
-/// <param name="Wanted">The preset's.</param>
-/// <param name="Got">The one that they get.</param>
-/// <param name="Tensors">How many they are.</param>
-/// <param name="Bytes">Their bytes.</param>
-/// <param name="WantedBytes">The bytes that they would have had.</param>
-/// <param name="RowLength">The length of the first one's rows.</param>
+/// <summary>Tensors with another type than the preset's.</summary>
+/// <param name="Wanted">The preset's type.</param>
+/// <param name="Got">The actual type.</param>
+/// <param name="Tensors">Number of tensors.</param>
+/// <param name="Bytes">Their size in bytes.</param>
+/// <param name="WantedBytes">Their size in bytes with the preset's type.</param>
+/// <param name="RowLength">Row length of the first tensor.</param>
 public sealed record GgufFallback(GgufType Wanted, GgufType Got, int Tensors, long Bytes, long WantedBytes, long RowLength)
 {
-    /// <summary>Whether the rows are no whole blocks of the wanted type; else it can only be read.</summary>
+    /// <summary>Whether the row length is not a multiple of the type's block size; otherwise the type cannot be written.</summary>
     public bool IsOfLength => RowLength % Wanted.BlockLength() != 0;
 }
 
-/// <summary>What of a model counts for the types of its tensors.</summary>
-/// <param name="Layers">The number of layers.</param>
-/// <param name="Tied">Whether the embedding is the output head too.</param>
-/// <param name="Experts">The number of experts of a layer; 0 for none.</param>
-/// <param name="IsOf70Billion">Whether llama.cpp takes it for a model of 70 billion parameters.</param>
+/// <summary>Properties of a model that determine the types of its tensors.</summary>
+/// <param name="Layers">Number of layers.</param>
+/// <param name="Tied">Whether embedding and output head are tied.</param>
+/// <param name="Experts">Number of experts per layer; 0 for none.</param>
+/// <param name="IsOf70Billion">Whether llama.cpp treats it as a 70B model.</param>
 public sealed record GgufModelFacts(int Layers, bool Tied, int Experts = 0, bool IsOf70Billion = false);

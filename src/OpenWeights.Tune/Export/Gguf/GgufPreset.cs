@@ -4,8 +4,8 @@ using OpenWeights.Formats.Gguf.Families;
 namespace OpenWeights.Tune.Export.Gguf;
 
 /// <summary>
-/// Which type each tensor of a file gets, as llama.cpp's converter (plain types and Q8_0) and its quantiser without an importance
-/// matrix (the others) choose it (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp"/>).
+/// Selects the type of each tensor in a file, as llama.cpp's converter (plain types and Q8_0) and its quantizer without an importance
+/// matrix (all others) do (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp"/>).
 /// </summary>
 public sealed record GgufPreset
 {
@@ -29,25 +29,25 @@ public sealed record GgufPreset
         Body = body;
     }
 
-    /// <summary>The names, as they stand on the command line.</summary>
+    /// <summary>The names used on the command line.</summary>
     public static IReadOnlyList<string> Names => [.. s_all.Select(static p => p.Name)];
 
     /// <summary>The name.</summary>
     public string Name { get; }
 
-    /// <summary>GGUF's general.file_type.</summary>
+    /// <summary>Value of GGUF's general.file_type.</summary>
     public uint FileType { get; }
 
-    /// <summary>The type of most tensors.</summary>
+    /// <summary>Type of most tensors.</summary>
     public GgufType Body { get; }
 
-    /// <summary>The preset of a name.</summary>
+    /// <summary>The preset of a given name.</summary>
     /// <param name="name">One of <see cref="Names"/>.</param>
-    /// <exception cref="ArgumentException">There is none.</exception>
+    /// <exception cref="ArgumentException">The name is unknown.</exception>
     public static GgufPreset Of(string name) =>
-        Array.Find(s_all, p => p.Name == name) ?? throw new ArgumentException($"'{name}' is not possible in GGUF; possible are {string.Join(", ", Names)}.", nameof(name));
+        Array.Find(s_all, p => p.Name == name) ?? throw new ArgumentException($"'{name}' is not a GGUF type; valid are {string.Join(", ", Names)}.", nameof(name));
 
-    /// <summary>The types of a file, tensor by tensor.</summary>
+    /// <summary>The types of an existing file, tensor by tensor.</summary>
     /// <param name="file">The file.</param>
     public static GgufPreset OfFile(GgufFile file)
     {
@@ -59,16 +59,16 @@ public sealed record GgufPreset
     private GgufPreset(string name, uint fileType, GgufType body, IReadOnlyDictionary<string, GgufType> own)
         : this(name, fileType, body) => _own = own;
 
-    /// <summary>Whether the types are those of a file that is the base: what is not changed is copied from there.</summary>
+    /// <summary>Whether the types are those of the base model's file; unchanged tensors are copied from there.</summary>
     public bool KeepsOwn => _own is not null;
 
-    /// <summary>The name of a type, as people write it.</summary>
+    /// <summary>Name of a type in common notation.</summary>
     public static string NameOf(GgufType type) => type.ToString().ToLowerInvariant();
 
     /// <summary>The type of a tensor.</summary>
     /// <param name="name">Its name in GGUF.</param>
-    /// <param name="shape">Its shape there.</param>
-    /// <param name="model">What of the model counts.</param>
+    /// <param name="shape">Its shape in GGUF.</param>
+    /// <param name="model">Properties of the model.</param>
     public GgufType TypeOf(string name, IReadOnlyList<long> shape, GgufModelFacts model)
     {
         ArgumentNullException.ThrowIfNull(name);
@@ -77,10 +77,12 @@ public sealed record GgufPreset
         return WantedOf(name, shape, model) is { } wanted ? Fitting(wanted, shape[^1]) : GgufType.F32;
     }
 
-    /// <summary>The type that a tensor would get if its rows were of any length and every type could be written; null where it is float32 whatever the preset.</summary>
+    /// <summary>
+    /// The type of a tensor, regardless of row length and of which types can be written; null for tensors that are float32 in every preset.
+    /// </summary>
     /// <param name="name">Its name in GGUF.</param>
-    /// <param name="shape">Its shape there.</param>
-    /// <param name="model">What of the model counts.</param>
+    /// <param name="shape">Its shape in GGUF.</param>
+    /// <param name="model">Properties of the model.</param>
     internal GgufType? WantedOf(string name, IReadOnlyList<long> shape, GgufModelFacts model) =>
         shape.Count < 2 || GgufFamily.IsNorm(name) || GgufFamily.IsRouter(name) ? null : Wanted(name, shape[^1], model);
 
@@ -109,7 +111,7 @@ public sealed record GgufPreset
         var layer = int.Parse(number, System.Globalization.CultureInfo.InvariantCulture);
         return part switch
         {
-            // Of eight experts' models all layers share these, which are small beside the experts.
+            // In models of eight experts these tensors are shared by all, and small compared with the experts.
             "attn_k" or "attn_v" or "attn_qkv" when model.Experts == 8 => GgufType.Q8_0,
             "attn_output" when Body == GgufType.Q4_K && model.Experts == 8 => GgufType.Q5_K,
             "attn_v" or "attn_qkv" or "ffn_down" or "ffn_down_exps" or "ffn_down_shexp" when Body == GgufType.Q4_K && DeservesMore(layer, model.Layers) => GgufType.Q6_K,
@@ -118,7 +120,7 @@ public sealed record GgufPreset
         };
     }
 
-    // llama.cpp's use_more_bits: the first and the last eighth of the layers, and every third between.
+    // llama.cpp's use_more_bits: the first and last eighth of the layers, and every third layer between.
     private static bool DeservesMore(int layer, int layers) => layer < layers / 8 || layer >= 7 * layers / 8 || (layer - (layers / 8)) % 3 == 2;
 
     private static GgufType Fitting(GgufType type, long rowLength)

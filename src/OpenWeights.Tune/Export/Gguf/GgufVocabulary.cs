@@ -1,8 +1,8 @@
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>Tokens in llama.cpp's terms.</summary>
-/// <param name="model">gpt2 for byte-level BPE, llama for SentencePiece's.</param>
-/// <param name="pre">How text is split before merging.</param>
+/// <summary>A vocabulary in llama.cpp's terms.</summary>
+/// <param name="model">gpt2 for byte-level BPE, llama for SentencePiece.</param>
+/// <param name="pre">Name of the pre-tokenizer.</param>
 internal sealed class GgufVocabulary(string model, string pre)
 {
     internal string Model { get; } = model;
@@ -15,10 +15,10 @@ internal sealed class GgufVocabulary(string model, string pre)
 
     internal List<int> Types { get; } = [];
 
-    /// <summary>Pairs with a space between, where merges are listed.</summary>
+    /// <summary>Merges, as pairs separated by a space; null if there are none.</summary>
     internal string[]? Merges { get; init; }
 
-    /// <summary>Whether a space is put before a text; null where the model has no such thing.</summary>
+    /// <summary>Whether a space is prepended to texts; null if not applicable.</summary>
     internal bool? AddsSpacePrefix { get; init; }
 
     internal void Add(string token, float score, int type)

@@ -4,9 +4,9 @@ using OpenWeights.Formats.Gguf;
 namespace OpenWeights.Tune.Export.Gguf;
 
 /// <summary>
-/// llama.cpp's names for the ways of splitting text before merging, by the patterns in a tokenizer.json
-/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>). A wrong name would give wrong ids, so what is
-/// not known is refused.
+/// llama.cpp's names for pre-tokenizers, by the patterns in a tokenizer.json
+/// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>). A wrong name would produce wrong ids, so unknown
+/// patterns are refused.
 /// </summary>
 internal static class PreTokenizers
 {
@@ -21,7 +21,7 @@ internal static class PreTokenizers
             [SplitPatterns.Llama3, "bytes"] => ignoresMerges ? "llama-bpe" : "dbrx",
             [SplitPatterns.Qwen2, "bytes"] when !ignoresMerges => "qwen2",
             [SplitPatterns.Tekken, "bytes"] when ignoresMerges => "tekken",
-            _ => throw new InvalidDataException($"{path}: pre_tokenizer: llama.cpp's name for this way of splitting text is not known here ({string.Join(", then ", steps)}); export a merged folder and convert it with llama.cpp's own converter."),
+            _ => throw new InvalidDataException($"{path}: pre_tokenizer: llama.cpp's name for this pre-tokenizer is unknown ({string.Join(", then ", steps)}); export a merged folder and convert it with llama.cpp's own converter."),
         };
     }
 
@@ -44,6 +44,6 @@ internal static class PreTokenizers
         };
     }
 
-    // Pieces stay as they are in both: matches isolated, or what is between the matches removed, of which these patterns leave nothing.
+    // Equivalent behaviors for these patterns: matches isolated, or text between matches removed, of which there is none.
     private static bool Keeps(JsonElement split) => (split.GetProperty("behavior").GetString(), split.GetProperty("invert").GetBoolean()) is ("Isolated", false) or ("Removed", true);
 }

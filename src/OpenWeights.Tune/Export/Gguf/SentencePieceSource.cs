@@ -2,7 +2,7 @@ using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>A tokenizer.model in llama.cpp's terms: its pieces with their scores and types.</summary>
+/// <summary>Converts a tokenizer.model: its pieces with scores and types.</summary>
 internal static class SentencePieceSource
 {
     internal static GgufVocabulary Read(string path, Tokenizer tokenizer)
@@ -10,7 +10,7 @@ internal static class SentencePieceSource
         var pieces = SentencePieceVocabulary.Read(path);
         if (!pieces.IsBpe || pieces.RemovesExtraWhitespaces)
         {
-            throw new InvalidDataException($"{path}: llama.cpp merges pairs and keeps all spaces; this SentencePiece model does not.");
+            throw new InvalidDataException($"{path}: llama.cpp supports only SentencePiece BPE models that keep all spaces; this model is not one.");
         }
 
         var vocabulary = new GgufVocabulary("llama", "default") { AddsSpacePrefix = pieces.AddsDummyPrefix };
@@ -30,7 +30,7 @@ internal static class SentencePieceSource
         return vocabulary;
     }
 
-    /// <summary>The scores of a tokenizer.model, where it has the same pieces as a tokenizer.json beside it.</summary>
+    /// <summary>The scores of a tokenizer.model, if it has the same pieces as the tokenizer.json in its folder.</summary>
     internal static float[]? Scores(string? path, IReadOnlyList<string> tokens)
     {
         if (path is null)

@@ -6,7 +6,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>Writes a matrix some rows at a time: as float32, rearranged and shifted as its family wants, then encoded.</summary>
+/// <summary>
+/// Writes a matrix a few rows at a time: converted to float32, permuted and shifted as its family requires, then encoded.
+/// </summary>
 internal sealed class TensorRows
 {
     private const long ChunkElements = 1 << 22;
@@ -22,13 +24,13 @@ internal sealed class TensorRows
         _type = type;
     }
 
-    /// <summary>The number of heads whose rows go from halves to adjacent pairs; 0 for none.</summary>
+    /// <summary>Number of heads whose rows are permuted from split-half to interleaved rotary layout; 0 for none.</summary>
     internal int PairedHeads { get; init; }
 
-    /// <summary>What is added to every value.</summary>
+    /// <summary>Offset added to every value.</summary>
     internal float Offset { get; init; }
 
-    /// <summary>Writes a checkpoint's tensor.</summary>
+    /// <summary>Writes a tensor of a checkpoint.</summary>
     internal void Write(Stream stream, ITensorSource source, TensorEntry entry)
     {
         var type = entry.DType switch
@@ -36,7 +38,7 @@ internal sealed class TensorRows
             DType.F32 => GgufType.F32,
             DType.F16 => GgufType.F16,
             DType.BF16 => GgufType.BF16,
-            _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot go into GGUF; convert the model to BF16, F16 or F32 first."),
+            _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot be converted to GGUF; convert the model to BF16, F16 or F32 first."),
         };
         Write(stream, (firstRow, values) =>
         {
@@ -56,7 +58,7 @@ internal sealed class TensorRows
 
     private void Write(Stream stream, FillRows fill)
     {
-        // A head's rows stay in one chunk.
+        // A chunk contains whole heads.
         var unit = PairedHeads > 0 ? _rows / PairedHeads : 1;
         var chunk = Math.Max(unit, ChunkElements / _rowLength / unit * unit);
         for (long row = 0; row < _rows; row += chunk)

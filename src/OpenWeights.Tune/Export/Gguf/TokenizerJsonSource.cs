@@ -4,7 +4,7 @@ using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>A tokenizer.json in llama.cpp's terms.</summary>
+/// <summary>Converts a tokenizer.json.</summary>
 internal static partial class TokenizerJsonSource
 {
     internal static GgufVocabulary Read(JsonElement root, string path, string? sentencePiece, Tokenizer tokenizer)
@@ -13,7 +13,7 @@ internal static partial class TokenizerJsonSource
         var type = Text(model, "type") ?? (model.TryGetProperty("merges", out _) ? "BPE" : null);
         if (type != "BPE")
         {
-            throw new InvalidDataException($"{path}: model: llama.cpp has no tokenizer of type '{type}' for these models; BPE is wanted.");
+            throw new InvalidDataException($"{path}: model: llama.cpp does not support tokenizers of type '{type}' for these models, only BPE.");
         }
 
         return model.TryGetProperty("byte_fallback", out var fallback) && fallback.ValueKind == JsonValueKind.True
@@ -25,7 +25,7 @@ internal static partial class TokenizerJsonSource
     {
         if (root.TryGetProperty("normalizer", out var normalizer) && normalizer.ValueKind != JsonValueKind.Null && Text(normalizer, "type") != "NFC")
         {
-            throw new InvalidDataException($"{path}: normalizer: llama.cpp does not normalise the text of byte-level tokenizers.");
+            throw new InvalidDataException($"{path}: normalizer: llama.cpp does not support normalizers of byte-level tokenizers.");
         }
 
         var vocabulary = new GgufVocabulary("gpt2", PreTokenizers.NameOf(root, path)) { Merges = [.. Merges(model).Select(static m => $"{m.Left} {m.Right}")] };
@@ -65,7 +65,7 @@ internal static partial class TokenizerJsonSource
         : bytesAreTokens && ByteToken().IsMatch(token) ? VocabularySection.Byte
         : VocabularySection.Normal;
 
-    // llama.cpp merges by score, best first: minus the place of the first merge that makes a token is the same order.
+    // llama.cpp merges in order of score, highest first: minus the index of the first merge that produces a token gives the same order.
     private static Dictionary<string, float> MergeScores(JsonElement model)
     {
         var scores = new Dictionary<string, float>(StringComparer.Ordinal);

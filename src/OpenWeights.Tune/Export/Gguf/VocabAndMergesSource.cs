@@ -5,19 +5,19 @@ using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>A vocab.json with the merges.txt beside it, GPT-2's format, in llama.cpp's terms.</summary>
+/// <summary>Converts a vocab.json with its merges.txt (GPT-2's format).</summary>
 internal static class VocabAndMergesSource
 {
     private const string VersionLine = "#version";
 
-    /// <summary>Reads the files, whose kind the tokenizer knows, or it would not have been loaded.</summary>
+    /// <summary>Reads the files; the tokenizer has already validated their kind.</summary>
     internal static GgufVocabulary Read(ModelFolder folder, string path, Tokenizer tokenizer)
     {
         var settingsPath = Path.Combine(folder.FolderPath, "tokenizer_config.json");
         var settings = new ConfigJson(File.Exists(settingsPath) ? JsonFile.ReadObject(settingsPath) : [], settingsPath);
         if (settings.Flag("add_prefix_space"))
         {
-            throw settings.Error("add_prefix_space", "llama.cpp puts no space before the text of byte-level tokenizers.");
+            throw settings.Error("add_prefix_space", "llama.cpp does not prepend a space for byte-level tokenizers.");
         }
 
         var kind = settings.Text("tokenizer_class") ?? folder.Config["model_type"]?.ToString();

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Export.Gguf;
 
-/// <summary>Writes a model's tokenizer and chat template as GGUF's keys.</summary>
+/// <summary>Writes a model's tokenizer and chat template as GGUF keys.</summary>
 internal static class VocabularySection
 {
     internal const int Normal = 1;
@@ -18,15 +18,15 @@ internal static class VocabularySection
 
     /// <summary>Writes the keys.</summary>
     /// <param name="folder">The model.</param>
-    /// <param name="vocabularySize">The rows of its embedding, to which the tokens are filled up.</param>
-    /// <param name="metadata">Where to write.</param>
-    /// <param name="chatTemplate">The chat template in the place of the model's; null for that.</param>
-    /// <exception cref="InvalidDataException">llama.cpp has no such tokenizer.</exception>
+    /// <param name="vocabularySize">Number of rows of the embedding, to which the vocabulary is padded.</param>
+    /// <param name="metadata">Destination.</param>
+    /// <param name="chatTemplate">A chat template that replaces the model's; null for the model's.</param>
+    /// <exception cref="InvalidDataException">llama.cpp does not support the tokenizer.</exception>
     internal static void Write(ModelFolder folder, int vocabularySize, GgufMetadata metadata, string? chatTemplate)
     {
         if (folder.TokenizerFiles.Count == 0)
         {
-            // The model is a model of token ids alone.
+            // The model has no tokenizer.
             metadata.Add("tokenizer.ggml.model", "no_vocab");
             return;
         }
@@ -35,7 +35,7 @@ internal static class VocabularySection
         tokenizer = chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
         if (tokenizer.VocabularySize > vocabularySize)
         {
-            throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has {tokenizer.VocabularySize} tokens and the embedding {vocabularySize} rows; llama.cpp wants a row for each token.");
+            throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has {tokenizer.VocabularySize} tokens but the embedding {vocabularySize} rows; llama.cpp needs a row for each token.");
         }
 
         var vocabulary = Read(folder, tokenizer);
@@ -59,7 +59,7 @@ internal static class VocabularySection
         WriteTemplates(tokenizer, metadata);
     }
 
-    // As gguf-py's add_chat_template does: the others stand under their names, and a list tells which there are.
+    // As in gguf-py's add_chat_template: further templates are stored by name, with a list of the names.
     private static void WriteTemplates(Tokenizer tokenizer, GgufMetadata metadata)
     {
         const string key = "tokenizer.chat_template";
@@ -90,7 +90,7 @@ internal static class VocabularySection
             var words = Path.Combine(folder.FolderPath, "vocab.json");
             return File.Exists(sentencePiece) ? SentencePieceSource.Read(sentencePiece, tokenizer)
                 : File.Exists(words) ? VocabAndMergesSource.Read(folder, words, tokenizer)
-                : throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt; save it with a current transformers first.");
+                : throw new InvalidDataException($"{folder.FolderPath}: the tokenizer has neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt; save it with a current version of transformers first.");
         }
 
         using var document = JsonDocument.Parse(File.ReadAllBytes(json));
@@ -110,7 +110,7 @@ internal static class VocabularySection
         var twin = vocabulary.Tokens.GroupBy(static t => t).FirstOrDefault(static g => g.Count() > 1);
         if (twin is not null)
         {
-            throw new InvalidDataException($"{folder.FolderPath}: two tokens have the text '{twin.Key}', which llama.cpp does not take.");
+            throw new InvalidDataException($"{folder.FolderPath}: two tokens have the text '{twin.Key}', which llama.cpp does not support.");
         }
     }
 
@@ -122,7 +122,7 @@ internal static class VocabularySection
         var eos = tokenizer.EosToken ?? (folder.EosTokenIds.Count > 0 ? folder.EosTokenIds[0] : null);
         var bos = tokenizer.BosToken ?? eos;
 
-        // Without these two keys llama.cpp takes ids that are ordinary tokens.
+        // Without these two keys llama.cpp uses default ids, which belong to ordinary tokens here.
         Add("bos", bos ?? 0);
         Add("eos", eos ?? bos ?? 0);
         if (EndTokens.OfTemplate(tokenizer) is { } turn && turn != eos)

@@ -7,24 +7,25 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>
-/// Causal attention, a block of queries at a time. Scores are made where they fit into the processor's cache, keys that no query of a
-/// block can see are left out, key/value heads are not repeated for their queries, and backward makes the scores again instead of keeping
-/// them (the idea of FlashAttention; Dao et al., 2022). Softmax and sums are float32 whatever the dtype of the model.
+/// Causal attention, one block of queries at a time. The scores of a block fit into the processor's cache, keys that no query of the
+/// block attends to are skipped, key/value heads are not repeated for their query heads, and backward recomputes the scores instead of
+/// storing them (as FlashAttention; Dao et al., 2022). Softmax and sums are float32 for every dtype of the model.
 /// </summary>
 internal sealed class BlockAttention : CustomFunction<BlockAttention>
 {
-    // Queries of a block, and the most scores that are there at once: 2 MiB of them.
+    // Number of queries per block, and maximum number of scores computed at once: 2 MiB.
     private const long BlockQueries = 128;
     private const long BlockScores = 1 << 19;
 
-    /// <summary>Values, mixed by where each query looks.</summary>
-    /// <param name="query">[batch, heads, queries, head_dim].</param>
-    /// <param name="key">[batch, key/value heads, keys, head_dim]; the last query stands at the last key.</param>
-    /// <param name="value">Of the key's shape.</param>
-    /// <param name="mask">True where a query may look at a key, [batch or 1, 1, queries, keys], nowhere ahead; null for plain causal attention.</param>
-    /// <param name="settings">How scores are made.</param>
-    /// <param name="kept">Where the result is noted, or found where it was computed before; null for neither.</param>
-    /// <returns>[batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</returns>
+    /// <summary>Computes attention.</summary>
+    /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>
+    /// <param name="key">Keys, [batch, key/value heads, keys, head_dim]; the last query is at the position of the last key.</param>
+    /// <param name="value">Values, of the same shape as the keys.</param>
+    /// <param name="mask">Attention mask, [batch or 1, 1, queries, keys]: true where a query may attend to a key, never a later one; null
+    /// for plain causal attention.</param>
+    /// <param name="settings">How scores are computed.</param>
+    /// <param name="kept">Stores the result, or provides it if it was computed before; null for neither.</param>
+    /// <returns>The attention output, [batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</returns>
     internal static Tensor Attend(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, SavedAttention? kept = null)
     {
         if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad))
@@ -75,7 +76,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         return (gradQuery.MoveToOuterDisposeScope(), Result(gradKey, saved[1]), Result(gradValue, saved[2]));
     }
 
-    // What the kernel of CPUs is given; null for what it does not compute.
+    // The inputs of the CPU kernel; null if it does not support them.
     private static AttentionProblem? Problem(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings) =>
         AttentionKernel.Serves(query, key, value, mask)
             ? new AttentionProblem(query, key, value, mask, settings.Scale.ToDouble(), settings.Cap?.ToDouble(), settings.Window)
@@ -111,7 +112,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         var gradient = block.Of(given).reshape(queries.shape);
         _ = block.Of(gradients.Value).PlusInPlace(weights.to(queries.dtype).transpose(1, 2).bmm(gradient).to(float32));
 
-        // d softmax: p (dp - sum of p dp); d of the limit: 1 - tanh².
+        // Gradient of the softmax: p (dp - sum of p dp); of the soft cap: 1 - tanh².
         var gradScores = gradient.bmm(block.Of(plan.Value).transpose(1, 2)).to(float32);
         if (CpuKernel.Serves(gradScores, weights))
         {
@@ -134,7 +135,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         _ = block.Of(gradients.Query).copy_(gradQuery.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
     }
 
-    // How a block's queries weigh its keys, in float32, [rows, group x queries, keys], and the tanh behind a limit of their scores.
+    // Attention weights of a block, in float32, [rows, group x queries, keys], and the tanh of the soft cap.
     private static (Tensor Weights, Tensor? Limited) Weights(Plan plan, Block block, Tensor queries, bool keepsLimited)
     {
         var scores = queries.bmm(block.Of(plan.Key).transpose(1, 2)).to(float32);
@@ -166,7 +167,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         return (scores.softmax(-1), limited);
     }
 
-    /// <summary>What all blocks of a call share. Its tensors are in the dispose scope that it was made in.</summary>
+    /// <summary>Data shared by all blocks of a call. Its tensors are in the dispose scope in which it was created.</summary>
     private sealed class Plan
     {
         private readonly Tensor _query;
@@ -187,21 +188,21 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
 
         internal long Group { get; }
 
-        /// <summary>[batch x key/value heads, keys, head_dim].</summary>
+        /// <summary>The keys, [batch x key/value heads, keys, head_dim].</summary>
         internal Tensor Key { get; }
 
-        /// <summary>[batch x key/value heads, keys, head_dim].</summary>
+        /// <summary>The values, [batch x key/value heads, keys, head_dim].</summary>
         internal Tensor Value { get; }
 
-        /// <summary>True where a query may not look, [batch or 1, 1, queries, keys]; null for plain causal attention.</summary>
+        /// <summary>True where attention is masked, [batch or 1, 1, queries, keys]; null for plain causal attention.</summary>
         internal Tensor? Hidden { get; }
 
         internal BlockAttentionSettings Settings { get; }
 
-        /// <summary>Query heads by their key/value head: a view, [batch, key/value heads, group, queries, head_dim].</summary>
+        /// <summary>Query heads grouped by key/value head: a view, [batch, key/value heads, group, queries, head_dim].</summary>
         internal Tensor Split(Tensor states) => states.unflatten(1, [_keyValueHeads, Group]);
 
-        /// <summary>A block's queries, scaled, [rows, group x queries, head_dim].</summary>
+        /// <summary>The scaled queries of a block, [rows, group x queries, head_dim].</summary>
         internal Tensor Queries(Block block) => block.Of(_query).mul(Settings.Scale).reshape(block.Batches * block.Heads, Group * block.Count, -1);
 
         /// <summary>True above the diagonal.</summary>
@@ -237,7 +238,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         }
     }
 
-    /// <summary>Some queries of some heads of some rows of the batch, with the keys that they can see.</summary>
+    /// <summary>A block: some queries of some heads of some batch rows, with the keys that they can attend to.</summary>
     private readonly record struct Block(
         long Batch, long Batches, long Head, long Heads, long Start, long Count, long FirstKey, long Keys, long KeyValueHeads)
     {
@@ -252,10 +253,10 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
     }
 }
 
-/// <summary>How attention scores are made.</summary>
-/// <param name="Scale">What the product of query and key is multiplied by.</param>
-/// <param name="Cap">The limit c of c tanh(score / c), or null.</param>
+/// <summary>How attention scores are computed.</summary>
+/// <param name="Scale">Scaling factor of the scores.</param>
+/// <param name="Cap">Soft cap c in c tanh(score / c), or null.</param>
 /// <param name="InverseCap">1 / c, or null.</param>
-/// <param name="NegativeInfinity">The score of a key that may not be looked at, -infinity.</param>
-/// <param name="Window">How many keys a query may look back at, itself included; null for all.</param>
+/// <param name="NegativeInfinity">Score of a masked key, -infinity.</param>
+/// <param name="Window">Sliding window: number of keys that a query attends to, including its own position; null for all.</param>
 internal sealed record BlockAttentionSettings(Scalar Scale, Scalar? Cap, Scalar? InverseCap, Scalar NegativeInfinity, int? Window);

@@ -4,15 +4,15 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Experts;
 
-/// <summary>What the routers of a forward pass scored, for the loss that keeps experts evenly used.</summary>
-/// <param name="expertsPerToken">How many experts read a token, in all layers alike.</param>
+/// <summary>Router logits of a forward pass, for the load balancing loss.</summary>
+/// <param name="expertsPerToken">Number of experts per token, the same in all layers.</param>
 public sealed class RouterRecord(int expertsPerToken)
 {
     private readonly DisposeScope? _scope = CurrentDisposeScope;
     private readonly List<Tensor> _scores = [];
 
-    /// <summary>Notes a layer's router scores; they then live as long as the scope that the record was made in.</summary>
-    /// <param name="scores">[tokens of the batch, experts].</param>
+    /// <summary>Records a layer's router logits, which then live as long as the scope in which the record was created.</summary>
+    /// <param name="scores">Router logits, [tokens of the batch, experts].</param>
     public void Add(Tensor scores)
     {
         ArgumentNullException.ThrowIfNull(scores);
@@ -21,18 +21,18 @@ public sealed class RouterRecord(int expertsPerToken)
         _scores.Add(noted);
     }
 
-    /// <summary>The scores that were noted, layer by layer.</summary>
+    /// <summary>The recorded logits, layer by layer.</summary>
     internal IReadOnlyList<Tensor> Scores => _scores;
 
-    /// <summary>An empty record of the same kind, in the dispose scope that is open now.</summary>
+    /// <summary>An empty record of the same kind, in the current dispose scope.</summary>
     internal RouterRecord Another() => new(expertsPerToken);
 
     /// <summary>
-    /// The balance loss (Fedus et al., 2021, equation 4, over all layers together as transformers computes it): the number of experts times
-    /// the sum, over experts, of the choices per token that fell on one times the mean probability that routers gave it; the number of experts
-    /// per token where all are used evenly. A float32 scalar with a graph.
+    /// The load balancing loss (Fedus et al., 2021, equation 4, over all layers together as in transformers): the number of experts times
+    /// the sum, over experts, of the fraction of tokens routed to the expert times its mean router probability. It equals the number of
+    /// experts per token if all experts are used evenly. A float32 scalar with a graph.
     /// </summary>
-    /// <param name="real">True for tokens that are not padding, [batch, tokens]; null where none is.</param>
+    /// <param name="real">True for tokens that are not padding, [batch, tokens]; null if there is no padding.</param>
     public Tensor BalanceLoss(Tensor? real = null)
     {
         using var scope = NewDisposeScope();

@@ -4,7 +4,9 @@ using static TorchSharp.torch.autograd;
 
 namespace OpenWeights.Tune.Layers.FeedForward;
 
-/// <summary>act(gate) · up, which keeps gate and up for backward and makes act(gate) again there: it is cheap, and as large as either.</summary>
+/// <summary>
+/// act(gate) · up. Backward recomputes act(gate) from the stored gate and up, because it is cheap and as large as either.
+/// </summary>
 internal sealed class GatedActivation : CustomFunction<GatedActivation>
 {
     private const long BlockElements = 1 << 18;
@@ -28,7 +30,7 @@ internal sealed class GatedActivation : CustomFunction<GatedActivation>
         return [gate, up, null];
     }
 
-    /// <summary>The product, without a graph.</summary>
+    /// <summary>Computes the product without autograd.</summary>
     internal static Tensor Product(Tensor gate, Tensor up, Activation activation)
     {
         using var scope = NewDisposeScope();

@@ -7,8 +7,8 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.FeedForward;
 
 /// <summary>
-/// 0.5 x (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x³) (Hendrycks and Gimpel, 2016). libtorch has a kernel for it that TorchSharp
-/// does not offer; composed of single operators it would keep seven tensors for backward, and this keeps one. Computed in float32.
+/// 0.5 x (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x³) (Hendrycks and Gimpel, 2016). TorchSharp does not expose libtorch's operator;
+/// composed of other operators it would store seven tensors for backward, this stores one. Computed in float32.
 /// </summary>
 internal sealed class GeluTanh : CustomFunction<GeluTanh>
 {
@@ -17,7 +17,7 @@ internal sealed class GeluTanh : CustomFunction<GeluTanh>
     private static readonly Scalar s_threeCubic = 3 * 0.044715;
     private static readonly Scalar s_root = Math.Sqrt(2 / Math.PI);
 
-    /// <summary>The activation of each element.</summary>
+    /// <summary>Applies the activation to each element.</summary>
     internal static Tensor Of(Tensor states) => states.requires_grad && is_grad_enabled() ? Record(states)[0] : Forward(states);
 
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)

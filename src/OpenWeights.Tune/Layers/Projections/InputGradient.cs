@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Projections;
 
-/// <summary>The gradient of an input that several layers read, added up in float32 where it lies.</summary>
+/// <summary>Gradient of an input shared by several layers, accumulated in float32 in place.</summary>
 internal sealed class InputGradient
 {
     private Tensor? _sum;
@@ -25,13 +25,13 @@ internal sealed class InputGradient
         }
     }
 
-    /// <summary>Adds a gradient, [rows, features], which is given away.</summary>
+    /// <summary>Adds a gradient, [rows, features], and disposes it.</summary>
     internal void Add(Tensor gradient)
     {
         var part = gradient.to(float32);
         if (_sum is null)
         {
-            // It outlives the scope of the layer that it comes from.
+            // It outlives the scope of the layer it comes from.
             _sum = part.MoveToOuterDisposeScope();
         }
         else
@@ -40,7 +40,10 @@ internal sealed class InputGradient
         }
     }
 
-    /// <summary>The whole, [..., features], of the dtype and the leading dimensions of an output's gradient; asked for once. In the caller's dispose scope.</summary>
+    /// <summary>
+    /// The sum, [..., features], with the dtype and leading dimensions of an output's gradient. It can be taken once, and is in the
+    /// caller's dispose scope.
+    /// </summary>
     internal Tensor Of(Tensor given)
     {
         var whole = _sum!.to(given.dtype).view([.. given.shape[..^1], _sum.size(1)]);

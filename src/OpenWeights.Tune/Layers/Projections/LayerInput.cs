@@ -4,32 +4,35 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Projections;
 
-/// <summary>What linear layers read, made of tensors that are there anyway; backward makes it again instead of keeping it.</summary>
+/// <summary>
+/// The input of linear layers, computed from tensors that are stored for backward in any case; backward recomputes it instead of storing
+/// it.
+/// </summary>
 internal abstract class LayerInput
 {
-    /// <summary>The tensors that it is made of.</summary>
+    /// <summary>The source tensors.</summary>
     internal abstract IReadOnlyList<Tensor> Sources { get; }
 
-    /// <summary>The input, without a graph, and what else is kept to make it again. In the caller's dispose scope.</summary>
+    /// <summary>Computes the input without autograd, and what else must be stored to recompute it. In the caller's dispose scope.</summary>
     internal abstract (Tensor Input, IReadOnlyList<Tensor> Kept) Make();
 
-    /// <summary>The input again, in the caller's dispose scope.</summary>
-    /// <param name="sources">The sources, as they were kept.</param>
-    /// <param name="kept">What <see cref="Make"/> gave to be kept.</param>
+    /// <summary>Recomputes the input, in the caller's dispose scope.</summary>
+    /// <param name="sources">The stored sources.</param>
+    /// <param name="kept">What <see cref="Make"/> returned to be stored.</param>
     internal abstract Tensor Again(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept);
 
-    /// <summary>The gradient of each source, in the caller's dispose scope; null where none is wanted.</summary>
-    /// <param name="sources">The sources, as they were kept.</param>
-    /// <param name="kept">What <see cref="Make"/> gave to be kept.</param>
-    /// <param name="gradient">The input's gradient, in one piece; it is given away, and may be written over.</param>
+    /// <summary>Gradient of each source, in the caller's dispose scope; null if not needed.</summary>
+    /// <param name="sources">The stored sources.</param>
+    /// <param name="kept">What <see cref="Make"/> returned to be stored.</param>
+    /// <param name="gradient">Gradient of the input, contiguous; ownership is transferred, and it may be overwritten.</param>
     internal abstract IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient);
 
-    /// <summary>Whether backward needs the sources although no layer asks for its input again.</summary>
+    /// <summary>Whether backward needs the sources even if no layer needs its input.</summary>
     internal abstract bool NeedsSources { get; }
 }
 
-/// <summary>States as they are.</summary>
-/// <param name="states">[..., features].</param>
+/// <summary>States used unchanged.</summary>
+/// <param name="states">The states, [..., features].</param>
 internal sealed class PlainInput(Tensor states) : LayerInput
 {
     internal override IReadOnlyList<Tensor> Sources => [states];
@@ -71,9 +74,9 @@ internal sealed class NormedInput(Tensor states, Tensor weight, RmsNormSettings 
 }
 
 /// <summary>act(gate) · up.</summary>
-/// <param name="gate">[..., features].</param>
-/// <param name="up">Of the gate's shape.</param>
-/// <param name="activation">The activation.</param>
+/// <param name="gate">The gate, [..., features].</param>
+/// <param name="up">The up projection, of the same shape.</param>
+/// <param name="activation">The activation function.</param>
 internal sealed class GatedInput(Tensor gate, Tensor up, Activation activation) : LayerInput
 {
     internal override IReadOnlyList<Tensor> Sources => [gate, up];

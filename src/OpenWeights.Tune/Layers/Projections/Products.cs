@@ -3,14 +3,14 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Projections;
 
-/// <summary>Products of matrices that are added where their sum lies.</summary>
+/// <summary>Matrix products accumulated in place.</summary>
 internal static class Products
 {
     /// <summary>sum += scale x left x right.</summary>
-    /// <param name="sum">[rows, columns], float32.</param>
-    /// <param name="left">[rows, depth], float32.</param>
-    /// <param name="right">[depth, columns], float32.</param>
-    /// <param name="scale">The scale.</param>
+    /// <param name="sum">The sum, [rows, columns], float32.</param>
+    /// <param name="left">Left factor, [rows, depth], float32.</param>
+    /// <param name="right">Right factor, [depth, columns], float32.</param>
+    /// <param name="scale">Scaling factor.</param>
     internal static void Add(Tensor sum, Tensor left, Tensor right, float scale = 1)
     {
         if (NarrowProduct.Serves(sum, left, right))

@@ -5,10 +5,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Projections;
 
-/// <summary>A linear layer's part in a <see cref="ProjectionGroup"/>: y = x Wᵀ + b + s B A x, and its gradients.</summary>
+/// <summary>One linear layer of a <see cref="ProjectionGroup"/>: y = x Wᵀ + b + s B A x, and its gradients.</summary>
 internal sealed class Projection
 {
-    // Rows of an update in float32 that are there at once beside a result of another dtype, in elements.
+    // Elements of an update that are computed in float32 at once if the result has another dtype.
     private const long BlockElements = 1 << 17;
 
     private readonly Parameter? _weight;
@@ -28,21 +28,21 @@ internal sealed class Projection
     /// <summary>The low-rank update, or null.</summary>
     internal LowRankUpdate? Update { get; }
 
-    /// <summary>Whether anything of the layer is trained.</summary>
+    /// <summary>Whether any parameter of the layer is trained.</summary>
     internal bool IsTrained => Parameters.Any(static p => p?.requires_grad == true);
 
-    /// <summary>Whether backward needs the layer's input: for gradients of W or A.</summary>
+    /// <summary>Whether backward needs the layer's input, for gradients of W or A.</summary>
     internal bool NeedsInput => _weight?.requires_grad == true || Update?.A.requires_grad == true;
 
-    /// <summary>What may get gradients: W, b, and where there is an update A and B.</summary>
+    /// <summary>Parameters that may receive gradients: W, b, and A and B of an update.</summary>
     internal IEnumerable<Tensor> Parameters => Update is null ? [_weight!, _bias!] : [_weight!, _bias!, Update.A, Update.B];
 
-    /// <summary>Whether a layer's adapter, if it has one, adds a low-rank update and does nothing else.</summary>
+    /// <summary>Whether a layer has no adapter, or one that adds only a low-rank update.</summary>
     internal static bool Serves(LinearLayer layer) => layer.Adapter is null || layer.Adapter?.PlainUpdate is not null;
 
-    /// <summary>The output and, where there is an update, A x in float32, without a graph. In the caller's dispose scope.</summary>
-    /// <param name="input">[..., in].</param>
-    /// <param name="wantsValues">Whether the output's values are wanted; they are zeros otherwise.</param>
+    /// <summary>The output and, if there is an update, A x in float32, without autograd. In the caller's dispose scope.</summary>
+    /// <param name="input">The input, [..., in].</param>
+    /// <param name="wantsValues">Whether the output's values are needed; otherwise they are zeros.</param>
     internal (Tensor Output, Tensor? Inner) Forward(Tensor input, bool wantsValues)
     {
         var dtype = ProductPrecision.Of(input, input.numel() / input.size(-1));
@@ -66,11 +66,11 @@ internal sealed class Projection
         return (shaped.MoveToOuterDisposeScope(), inner?.MoveToOuterDisposeScope());
     }
 
-    /// <summary>The gradients of <see cref="Parameters"/>, null where none is wanted; in the caller's dispose scope.</summary>
-    /// <param name="given">The output's gradient, [..., out].</param>
-    /// <param name="input">The input, [..., in]; null where <see cref="NeedsInput"/> is false.</param>
-    /// <param name="inner">A x, from forward.</param>
-    /// <param name="sum">What the input's gradient is added to; null where it is not wanted.</param>
+    /// <summary>Gradients of <see cref="Parameters"/>, null if not needed; in the caller's dispose scope.</summary>
+    /// <param name="given">Gradient of the output, [..., out].</param>
+    /// <param name="input">The input, [..., in]; null if <see cref="NeedsInput"/> is false.</param>
+    /// <param name="inner">A x from forward.</param>
+    /// <param name="sum">Accumulates the gradient of the input; null if not needed.</param>
     internal IReadOnlyList<Tensor?> Backward(Tensor given, Tensor? input, Tensor? inner, InputGradient? sum)
     {
         using var scope = NewDisposeScope();
@@ -95,7 +95,7 @@ internal sealed class Projection
         return [weight?.MoveToOuterDisposeScope(), bias?.MoveToOuterDisposeScope(), .. ofUpdate.Select(static g => g?.MoveToOuterDisposeScope())];
     }
 
-    // The gradients of A and B; and what the input gets through them.
+    // Gradients of A and B, and the update's part of the input's gradient.
     private static Tensor?[] UpdateGradients(Tensor gradient, Tensor? states, Tensor inner, LowRankUpdate update, InputGradient? sum)
     {
         using var scope = NewDisposeScope();
@@ -106,7 +106,7 @@ internal sealed class Projection
         return [a?.MoveToOuterDisposeScope(), b?.MoveToOuterDisposeScope()];
     }
 
-    // x Wᵀ + b in a dtype, a tensor of its own.
+    // x Wᵀ + b in a given dtype, a new tensor.
     private Tensor Product(Tensor states, ScalarType dtype)
     {
         if (_quantized is null)
@@ -118,7 +118,7 @@ internal sealed class Projection
         return _bias is null ? product : product.PlusInPlace(_bias.detach().to(dtype));
     }
 
-    // A x, and the output with s B of it, where one is wanted.
+    // A x; s B A x is added to the output if it is needed.
     private static void AddUpdate(Tensor states, Tensor? output, Tensor inner, LowRankUpdate update)
     {
         var (a, b) = (update.A.detach().t().contiguous(), update.B.detach().t().contiguous());
@@ -133,7 +133,7 @@ internal sealed class Projection
             return;
         }
 
-        // The sum is made in float32 and rounded once, a few rows at a time.
+        // The sum is computed in float32 and rounded once, a few rows at a time.
         var rows = states.device.type == TorchSharp.DeviceType.CPU ? Math.Max(1, BlockElements / Math.Max(states.size(1), output.size(1))) : Math.Max(1, states.size(0));
         for (long start = 0; start < states.size(0); start += rows)
         {
@@ -149,8 +149,8 @@ internal sealed class Projection
     }
 }
 
-/// <summary>What an adapter adds to a layer's output and nothing else: s B A x.</summary>
-/// <param name="A">[rank, in], float32.</param>
-/// <param name="B">[out, rank], float32.</param>
-/// <param name="Scale">s.</param>
+/// <summary>A low-rank update s B A x of a layer's output.</summary>
+/// <param name="A">Matrix A, [rank, in], float32.</param>
+/// <param name="B">Matrix B, [out, rank], float32.</param>
+/// <param name="Scale">Scaling factor s.</param>
 internal sealed record LowRankUpdate(Tensor A, Tensor B, float Scale);

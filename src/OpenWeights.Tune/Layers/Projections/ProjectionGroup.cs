@@ -5,12 +5,12 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.Projections;
 
 /// <summary>
-/// Linear layers that read the same input, each with its low-rank update: one function, whose backward makes the input again, adds all
-/// gradients of it up where they lie, and computes none for frozen weights.
+/// Linear layers with the same input, each with an optional low-rank update, as one autograd function. Backward recomputes the input,
+/// accumulates its gradients in place, and computes no gradients of frozen weights.
 /// </summary>
 internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
 {
-    /// <summary>Whether layers can be computed so: their adapters add a low-rank update and do nothing else.</summary>
+    /// <summary>Whether layers are supported: their adapters add only a low-rank update.</summary>
     internal static bool Serves(params ReadOnlySpan<LinearLayer> layers)
     {
         foreach (var layer in layers)
@@ -24,12 +24,13 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
         return true;
     }
 
-    /// <summary>Each layer's output, [..., out], in the caller's dispose scope.</summary>
+    /// <summary>Output of each layer, [..., out], in the caller's dispose scope.</summary>
     internal static List<Tensor> Run(LayerInput input, params LinearLayer[] layers) => Run(input, wantsValues: true, layers);
 
-    /// <summary>Each layer's output, [..., out], in the caller's dispose scope.</summary>
-    /// <param name="input">What the layers read.</param>
-    /// <param name="wantsValues">Whether the outputs' values are wanted, or their graph alone; they are zeros then.</param>
+    /// <summary>Output of each layer, [..., out], in the caller's dispose scope.</summary>
+    /// <param name="input">The input of the layers.</param>
+    /// <param name="wantsValues">Whether the output values are needed. If false, only the autograd graph is built and the values are
+    /// zeros.</param>
     /// <param name="layers">The layers.</param>
     internal static List<Tensor> Run(LayerInput input, bool wantsValues, params LinearLayer[] layers)
     {
@@ -73,7 +74,7 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
             parameters.AddRange(found);
         }
 
-        // What was made again makes room for the gradients of what it was made of.
+        // The recomputed input is freed before the gradients of its sources are allocated.
         if (input is not null && !sources.Exists(s => ReferenceEquals(s, input)))
         {
             input.Dispose();

@@ -5,10 +5,10 @@ using static TorchSharp.torch.autograd;
 
 namespace OpenWeights.Tune.Layers.Rope;
 
-/// <summary>The rotation of heads in one pass, which keeps nothing of its own: gradients are turned back.</summary>
+/// <summary>Rotates heads in one pass; backward rotates the gradient in reverse and needs no stored tensors.</summary>
 internal sealed class FusedRotation : CustomFunction<FusedRotation>
 {
-    /// <summary>The turned states, [batch, heads, tokens, head_dim], in one piece.</summary>
+    /// <summary>The rotated states, [batch, heads, tokens, head_dim], contiguous.</summary>
     internal static Tensor Of(Tensor states, Tensor cos, Tensor sin) =>
         is_grad_enabled() && states.requires_grad ? Record(states, cos, sin)[0] : RotaryKernel.Turn(states, cos, sin, back: false, byToken: false);
 
@@ -24,7 +24,7 @@ internal sealed class FusedRotation : CustomFunction<FusedRotation>
         var saved = context.get_saved_variables();
         var given = RotaryKernel.Serves(gradients[0], saved[0], saved[1]) ? gradients[0] : gradients[0].contiguous();
 
-        // A token's heads side by side, as the projection that they came from gave them.
+        // The gradient is stored token by token, as the projection's output is.
         return [RotaryKernel.Turn(given, saved[0], saved[1], back: true, byToken: true), null, null];
     }
 }

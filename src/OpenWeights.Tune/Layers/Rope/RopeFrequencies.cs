@@ -1,15 +1,15 @@
 namespace OpenWeights.Tune.Layers.Rope;
 
 /// <summary>
-/// The angular frequencies of rotary embeddings, computed in float64 from the formulas of transformers' modeling_rope_utils and
-/// rounded to float32 once.
+/// Angular frequencies of rotary embeddings, computed in float64 with the formulas of transformers' modeling_rope_utils and
+/// rounded once to float32.
 /// </summary>
 public static class RopeFrequencies
 {
-    /// <summary>The frequency of each rotated pair of dimensions, and what cos and sin are multiplied by.</summary>
+    /// <summary>Frequency of each rotated pair of dimensions, and the factor of cos and sin.</summary>
     /// <param name="rope">The rotary settings.</param>
-    /// <param name="dimensions">The number of rotated dimensions of a head (even).</param>
-    /// <param name="sequenceLength">The largest position plus one; only dynamic scaling and LongRoPE look at it.</param>
+    /// <param name="dimensions">Number of rotated dimensions of a head (even).</param>
+    /// <param name="sequenceLength">Largest position plus one; used only by dynamic scaling and LongRoPE.</param>
     public static (float[] Frequencies, double Scale) Compute(RopeConfig rope, int dimensions, long sequenceLength)
     {
         ArgumentNullException.ThrowIfNull(rope);

@@ -5,16 +5,18 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Rope;
 
-/// <summary>Rotates queries and keys by their positions (Su et al., 2021), in halves as Hugging Face checkpoints lie.</summary>
+/// <summary>
+/// Rotary position embedding of queries and keys (Su et al., 2021), in the split-half layout of Hugging Face checkpoints.
+/// </summary>
 public sealed class RotaryEmbedding
 {
-    // Plain numbers, not tensors: a tensor in a field would become a buffer, and be cast with the model.
+    // Plain numbers, not tensors: a tensor in a field would be registered as a buffer, and cast with the model.
     private readonly RopeConfig _rope;
     private readonly int _dimensions;
 
-    /// <summary>Rotary embedding over the first dimensions of a head.</summary>
+    /// <summary>Creates the embedding of the first dimensions of a head.</summary>
     /// <param name="rope">The rotary settings.</param>
-    /// <param name="headDimension">Width of a head; <see cref="RopeConfig.RotatedShare"/> of it is rotated.</param>
+    /// <param name="headDimension">Head dimension; <see cref="RopeConfig.RotatedShare"/> of it is rotated.</param>
     public RotaryEmbedding(RopeConfig rope, int headDimension)
     {
         ArgumentNullException.ThrowIfNull(rope);
@@ -24,9 +26,9 @@ public sealed class RotaryEmbedding
 
     /// <summary>The tables for a batch, computed in float32.</summary>
     /// <param name="positions">Positions, [batch, tokens], int64.</param>
-    /// <param name="longest">The largest position plus one.</param>
-    /// <param name="lengths">The length of the text that each token belongs to, row by row, where they are not all taken to be the longest.</param>
-    /// <param name="dtype">The dtype of the queries and keys.</param>
+    /// <param name="longest">Largest position plus one.</param>
+    /// <param name="lengths">Length of each token's text, row by row, if texts are not all treated as the longest; otherwise null.</param>
+    /// <param name="dtype">Data type of queries and keys.</param>
     /// <returns>Cosines and sines, each [batch, 1, tokens, rotated dimensions / 2].</returns>
     public (Tensor Cos, Tensor Sin) Tables(Tensor positions, long longest, IReadOnlyList<long>? lengths, ScalarType dtype)
     {
@@ -47,17 +49,17 @@ public sealed class RotaryEmbedding
         return (cos.to(dtype).MoveToOuterDisposeScope(), sin.to(dtype).MoveToOuterDisposeScope());
     }
 
-    /// <summary>Whether <see cref="Frequencies"/> are others for another length.</summary>
+    /// <summary>Whether <see cref="Frequencies"/> depend on the length.</summary>
     internal bool DependsOnLength => _rope.DependsOnLength;
 
-    /// <summary>The frequency of each rotated pair of dimensions, and what cosines and sines are multiplied by.</summary>
-    /// <param name="longest">The largest position plus one.</param>
+    /// <summary>Frequency of each rotated pair of dimensions, and the factor of cosines and sines.</summary>
+    /// <param name="longest">Largest position plus one.</param>
     internal (float[] Frequencies, double Scale) Frequencies(long longest) => RopeFrequencies.Compute(_rope, _dimensions, longest);
 
-    /// <summary>Rotates one of queries or keys.</summary>
-    /// <param name="states">[batch, heads, tokens, head_dim].</param>
-    /// <param name="cos">From <see cref="Tables"/>; null to leave the states as they are.</param>
-    /// <param name="sin">From <see cref="Tables"/>.</param>
+    /// <summary>Rotates queries or keys.</summary>
+    /// <param name="states">Queries or keys, [batch, heads, tokens, head_dim].</param>
+    /// <param name="cos">Cosines from <see cref="Tables"/>; null to return the states unchanged.</param>
+    /// <param name="sin">Sines from <see cref="Tables"/>.</param>
     public static Tensor Rotate(Tensor states, Tensor? cos, Tensor? sin)
     {
         ArgumentNullException.ThrowIfNull(states);
@@ -79,7 +81,7 @@ public sealed class RotaryEmbedding
         return (2 * half == width ? cat([first, second], -1) : cat([first, second, states.narrow(-1, 2 * half, width - (2 * half))], -1)).MoveToOuterDisposeScope();
     }
 
-    // [batch, tokens, rotated dimensions / 2]: a row of frequencies for each length that there is, and each token's pick of them.
+    // [batch, tokens, rotated dimensions / 2]: one row of frequencies per distinct length, gathered by token.
     private Tensor PerToken(IReadOnlyList<long> lengths, Tensor positions)
     {
         var distinct = lengths.Distinct().ToList();

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>The settings that all families share, read from a config.json and written to one.</summary>
+/// <summary>Reads the settings common to all families from a config.json, and writes them to one.</summary>
 internal static class CommonSettings
 {
     private static readonly Dictionary<string, Activation> s_activations = new()
@@ -20,7 +20,7 @@ internal static class CommonSettings
     /// <summary>The decoder that the shared settings ask for; the family changes what differs.</summary>
     internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts)
     {
-        config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "dropout of attention weights is not implemented; set it to 0.0.");
+        config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "attention dropout is not supported; set it to 0.0.");
         var hidden = config.Int("hidden_size");
         var heads = config.Int("num_attention_heads");
         var keyValueHeads = config.OptionalInt("num_key_value_heads", facts.KeyValueHeads) ?? heads;
@@ -54,10 +54,10 @@ internal static class CommonSettings
         };
     }
 
-    /// <summary>The config.json of a new model: what all families have, and what one adds.</summary>
+    /// <summary>The config.json of a new model: the common settings and those of a family.</summary>
     /// <param name="family">The family.</param>
-    /// <param name="shape">The sizes.</param>
-    /// <param name="more">Settings of the family's own; null takes one out.</param>
+    /// <param name="shape">Sizes of the model.</param>
+    /// <param name="more">Additional settings of the family; null removes a setting.</param>
     internal static JsonObject NewConfig(IModelFamily family, ModelShape shape, params ReadOnlySpan<(string Key, JsonNode? Value)> more)
     {
         ArgumentNullException.ThrowIfNull(shape);

@@ -4,65 +4,65 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Reads settings out of a config.json and says of a wrong one which it is, what it holds and what is wanted.</summary>
+/// <summary>Reads settings of a config.json; error messages name the setting, its value and what is expected.</summary>
 public sealed class ConfigReader
 {
     private readonly JsonObject _json;
     private readonly string _path;
     private readonly HashSet<string> _read = [];
 
-    /// <summary>A reader of one config.json.</summary>
-    /// <param name="json">The file's object.</param>
-    /// <param name="path">The file's path, for messages.</param>
+    /// <summary>Creates a reader of one config.json.</summary>
+    /// <param name="json">The JSON object.</param>
+    /// <param name="path">Path of the file, for messages.</param>
     public ConfigReader(JsonObject json, string path)
     {
         _json = json;
         _path = path;
     }
 
-    /// <summary>An error about one setting.</summary>
+    /// <summary>An error about a setting.</summary>
     public InvalidDataException Error(string key, string problem) => new($"{_path}: {key}: {problem}");
 
-    /// <summary>Whether the setting is there and not null.</summary>
+    /// <summary>Whether the setting is present and not null.</summary>
     public bool Has(string key) => Node(key) is not null;
 
-    /// <summary>Whether the setting is there, null or not.</summary>
+    /// <summary>Whether the setting is present, even if null.</summary>
     public bool Mentions(string key) => _json.ContainsKey(key);
 
-    /// <summary>A whole number above zero that must be there, unless there is a fallback.</summary>
+    /// <summary>A positive integer; required unless there is a fallback.</summary>
     public int Int(string key, int? fallback = null)
     {
         var value = Number(key, fallback);
         return value >= 1 && value <= int.MaxValue && value == Math.Floor(value)
             ? (int)value
-            : throw Error(key, FormattableString.Invariant($"a whole number above zero is wanted, not {value}."));
+            : throw Error(key, FormattableString.Invariant($"a whole number above zero is expected, not {value}."));
     }
 
-    /// <summary>A whole number above zero, or null where the setting is null; the fallback where it is not there.</summary>
+    /// <summary>A positive integer, or null if the setting is null; the fallback if it is absent.</summary>
     public int? OptionalInt(string key, int? fallback = null) => Has(key) ? Int(key) : Mentions(key) ? null : fallback;
 
-    /// <summary>A number that must be there, unless there is a fallback.</summary>
+    /// <summary>A number; required unless there is a fallback.</summary>
     public double Number(string key, double? fallback = null) => Number(Node(key), key, fallback);
 
-    /// <summary>A number above zero, or null where the setting is null; the fallback where it is not there.</summary>
+    /// <summary>A positive number, or null if the setting is null; the fallback if it is absent.</summary>
     public double? OptionalNumber(string key, double? fallback = null)
     {
         var value = Has(key) ? Number(key) : Mentions(key) ? null : fallback;
-        return value is null or > 0 ? value : throw Error(key, FormattableString.Invariant($"a number above zero is wanted, not {value}."));
+        return value is null or > 0 ? value : throw Error(key, FormattableString.Invariant($"a number above zero is expected, not {value}."));
     }
 
-    /// <summary>A list of whole numbers, or null.</summary>
+    /// <summary>A list of integers, or null.</summary>
     public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();
 
     /// <summary>A list of texts, or null.</summary>
-    public IReadOnlyList<string>? Texts(string key) => List(key)?.Select(n => n?.ToString() ?? throw Error(key, "a list of texts is wanted; one of them is null.")).ToList();
+    public IReadOnlyList<string>? Texts(string key) => List(key)?.Select(n => n?.ToString() ?? throw Error(key, "a list of strings is expected; one of them is null.")).ToList();
 
-    /// <summary>true or false.</summary>
+    /// <summary>A Boolean.</summary>
     public bool Flag(string key, bool fallback = false) => Node(key) switch
     {
         null => fallback,
         JsonValue value when value.GetValueKind() is JsonValueKind.True or JsonValueKind.False => value.GetValue<bool>(),
-        var other => throw Error(key, $"true or false is wanted, not {other.ToJsonString()}."),
+        var other => throw Error(key, $"true or false is expected, not {other.ToJsonString()}."),
     };
 
     /// <summary>A text.</summary>
@@ -70,10 +70,10 @@ public sealed class ConfigReader
     {
         null => null,
         JsonValue value when value.GetValueKind() == JsonValueKind.String => value.GetValue<string>(),
-        var other => throw Error(key, $"a text is wanted, not {other.ToJsonString()}."),
+        var other => throw Error(key, $"a string is expected, not {other.ToJsonString()}."),
     };
 
-    /// <summary>Refuses an option that would change the maths and is not implemented.</summary>
+    /// <summary>Throws if a setting has a value that changes the computation and is not supported.</summary>
     public void Require(string key, bool holds, string problem)
     {
         if (!holds)
@@ -87,10 +87,10 @@ public sealed class ConfigReader
     {
         null => null,
         JsonObject value => value,
-        var other => throw Error(key, $"an object or null is wanted, not {other.ToJsonString()}."),
+        var other => throw Error(key, $"an object or null is expected, not {other.ToJsonString()}."),
     };
 
-    /// <summary>Refuses settings that nothing has read and that are not known to be without effect on what the model computes.</summary>
+    /// <summary>Throws if there are settings that were not read and are not known to be irrelevant for the computation.</summary>
     /// <exception cref="InvalidDataException">There are such settings; the message names all of them.</exception>
     public void RefuseUnread()
     {
@@ -98,24 +98,24 @@ public sealed class ConfigReader
         if (unread.Count > 0)
         {
             throw new InvalidDataException(
-                $"{_path}: {string.Join(", ", unread)}: not known to this family, and might change what the model computes, so the model is not read.");
+                $"{_path}: {string.Join(", ", unread)}: unknown for this family, and might change what the model computes, so the model is refused.");
         }
     }
 
     /// <summary>A number inside an object of the config.</summary>
     internal double Number(JsonNode? node, string key, double? fallback) => node switch
     {
-        null => fallback ?? throw Error(key, "this setting is missing; a number is wanted."),
-        // By its text: a number that was read holds a double, one that a program made may hold anything.
+        null => fallback ?? throw Error(key, "this setting is missing; a number is expected."),
+        // Parsed from the text: a number from a file holds a double, one set in code may hold any type.
         JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
-        var other => throw Error(key, $"a number is wanted, not {other.ToJsonString()}."),
+        var other => throw Error(key, $"a number is expected, not {other.ToJsonString()}."),
     };
 
     private JsonArray? List(string key) => Node(key) switch
     {
         null => null,
         JsonArray list => list,
-        var other => throw Error(key, $"a list or null is wanted, not {other.ToJsonString()}."),
+        var other => throw Error(key, $"a list or null is expected, not {other.ToJsonString()}."),
     };
 
     private JsonNode? Node(string key)

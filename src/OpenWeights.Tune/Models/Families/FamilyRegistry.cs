@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>The families by their model_type. A new one is a new file and a line here.</summary>
+/// <summary>The families by model_type. To add one, add its file and a line here.</summary>
 public static class FamilyRegistry
 {
     private static readonly IModelFamily[] s_families =
@@ -23,18 +23,18 @@ public static class FamilyRegistry
         new SmolLm3Family(),
     ];
 
-    /// <summary>The families, in the order of the registry.</summary>
+    /// <summary>The families, in registration order.</summary>
     public static IReadOnlyList<IModelFamily> All => s_families;
 
     /// <summary>The family of a model_type.</summary>
-    /// <exception cref="InvalidDataException">The model_type is not known.</exception>
+    /// <exception cref="InvalidDataException">The model_type is unknown.</exception>
     public static IModelFamily Find(string? modelType, string path) =>
         s_families.FirstOrDefault(f => f.ModelType == modelType)
         ?? throw new InvalidDataException(
-            $"{path}: model_type: '{modelType}' is not a family this version knows; known are {string.Join(", ", s_families.Select(static f => f.ModelType))}.");
+            $"{path}: model_type: '{modelType}' is not a supported family; supported are {string.Join(", ", s_families.Select(static f => f.ModelType))}.");
 
-    /// <summary>The decoder that a config.json asks for.</summary>
-    /// <exception cref="InvalidDataException">The family or a setting is not known or wrong.</exception>
+    /// <summary>The decoder config described by a config.json.</summary>
+    /// <exception cref="InvalidDataException">The family is unknown, or a setting is unknown or invalid.</exception>
     public static DecoderConfig Read(JsonObject config, string path)
     {
         var reader = new ConfigReader(config, path);

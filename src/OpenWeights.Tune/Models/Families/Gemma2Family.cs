@@ -3,7 +3,9 @@ using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Gemma 2 (Gemma Team, 2024): Gemma with norms on both sides, limited scores and logits, and a sliding window in every other layer.</summary>
+/// <summary>
+/// Gemma 2 (Gemma Team, 2024): Gemma with pre- and post-norms, soft caps of scores and logits, and a sliding window in every other layer.
+/// </summary>
 public sealed class Gemma2Family : IModelFamily
 {
     /// <inheritdoc/>

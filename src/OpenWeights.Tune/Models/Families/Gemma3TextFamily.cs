@@ -6,8 +6,8 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>
-/// Gemma 3's text models (Gemma Team, 2025): Gemma 2 with normalised queries and keys in place of limited scores, five layers with a
-/// sliding window for each without, and rotary frequencies of their own for the windowed ones.
+/// Text models of Gemma 3 (Gemma Team, 2025): Gemma 2 with normalized queries and keys instead of soft caps, five layers with a
+/// sliding window for each without, and separate rotary frequencies for the layers with a window.
 /// </summary>
 public sealed class Gemma3TextFamily : IModelFamily
 {

@@ -4,16 +4,16 @@ using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>What the families of Gemma share.</summary>
+/// <summary>Settings common to the Gemma families.</summary>
 internal static class GemmaSettings
 {
-    /// <summary>Norms that add one to their weight, and embeddings times sqrt(hidden_size).</summary>
+    /// <summary>Norms that add one to their weight, and embeddings scaled by sqrt(hidden_size).</summary>
     internal static DecoderConfig AsGemma(this DecoderConfig decoder, ConfigReader config)
     {
-        // The first configs named gelu where the approximation was meant. The setting that counts came later; this one only may agree.
+        // The first configs said gelu but meant the approximation. hidden_activation, added later, takes precedence over hidden_act.
         var older = config.Text("hidden_act");
         config.Require(
-            "hidden_act", config.Has("hidden_activation") || older is null or "gelu" or "gelu_pytorch_tanh", $"activation '{older}' is not known to this family; gelu_pytorch_tanh is.");
+            "hidden_act", config.Has("hidden_activation") || older is null or "gelu" or "gelu_pytorch_tanh", $"activation '{older}' is not supported for this family; supported is gelu_pytorch_tanh.");
         return decoder with
         {
             Norm = new RmsNormSettings(decoder.NormEpsilon, AddsOne: true, ScalesBeforeRounding: true),

@@ -3,7 +3,7 @@ using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>A family of open-weight models: how its config.json reads in the decoder's terms.</summary>
+/// <summary>A family of open-weight models: converts its config.json to a decoder config.</summary>
 public interface IModelFamily
 {
     /// <summary>What of the family is the same wherever it is read and written.</summary>
@@ -12,11 +12,11 @@ public interface IModelFamily
     /// <summary>The model_type of its config.json.</summary>
     string ModelType => Facts.ModelType;
 
-    /// <summary>The decoder that the config asks for.</summary>
-    /// <exception cref="InvalidDataException">A setting is missing, wrong or asks for what the family's maths here lacks.</exception>
+    /// <summary>The decoder config described by the config.json.</summary>
+    /// <exception cref="InvalidDataException">A setting is missing, invalid, or not supported.</exception>
     DecoderConfig Read(ConfigReader config);
 
     /// <summary>The config.json of a new model of the family.</summary>
-    /// <param name="shape">Its sizes.</param>
+    /// <param name="shape">Sizes of the model.</param>
     JsonObject NewConfig(ModelShape shape);
 }

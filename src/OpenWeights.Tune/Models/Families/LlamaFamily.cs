@@ -3,7 +3,9 @@ using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Llama 1 to 3.3 (Touvron et al., 2023): pre-norm, rotary embedding, grouped queries, SwiGLU. SmolLM 1 and 2 are Llamas too.</summary>
+/// <summary>
+/// Llama 1 to 3.3 (Touvron et al., 2023): pre-norm, rotary embedding, grouped-query attention, SwiGLU. Also SmolLM 1 and 2.
+/// </summary>
 public sealed class LlamaFamily : IModelFamily
 {
     /// <inheritdoc/>

@@ -27,7 +27,7 @@ public sealed class MixtralFamily : IModelFamily
             ModuleName = experts.Module,
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
-        config.Require("router_jitter_noise", config.Number("router_jitter_noise", 0) == 0, "noise on routers' inputs is not implemented; set it to 0.0.");
+        config.Require("router_jitter_noise", config.Number("router_jitter_noise", 0) == 0, "router jitter noise is not supported; set it to 0.0.");
         var windowed = decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true));
         return windowed with
         {

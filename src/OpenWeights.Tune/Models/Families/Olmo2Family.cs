@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>OLMo 2 (OLMo Team, 2024): Llama with norms behind each block and over all heads of queries and keys.</summary>
+/// <summary>OLMo 2 (OLMo Team, 2024): Llama with post-norms, and norms over all heads of queries and keys.</summary>
 public sealed class Olmo2Family : IModelFamily
 {
     /// <inheritdoc/>

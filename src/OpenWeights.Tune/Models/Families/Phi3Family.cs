@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>
-/// Phi-3, Phi-3.5, Phi-4 and Phi-4-mini (Abdin et al., 2024): fused projections, LongRoPE, and in Phi-4-mini rotation of a part of each head.
+/// Phi-3, Phi-3.5, Phi-4 and Phi-4-mini (Abdin et al., 2024): fused projections, LongRoPE, and in Phi-4-mini partial rotary embedding.
 /// </summary>
 public sealed class Phi3Family : IModelFamily
 {
@@ -18,7 +18,7 @@ public sealed class Phi3Family : IModelFamily
         ArgumentNullException.ThrowIfNull(config);
         foreach (var dropout in new[] { "resid_pdrop", "embd_pdrop" })
         {
-            config.Require(dropout, config.Number(dropout, 0) == 0, "dropout is not implemented; set it to 0.0.");
+            config.Require(dropout, config.Number(dropout, 0) == 0, "dropout is not supported; set it to 0.0.");
         }
 
         var decoder = config.Common(Facts) with { FusedProjections = true };

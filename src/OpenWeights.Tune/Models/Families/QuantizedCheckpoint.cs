@@ -2,17 +2,17 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>What a config.json says of weights that are stored packed.</summary>
+/// <summary>Detects checkpoints with packed, quantized weights by their config.json.</summary>
 internal static class QuantizedCheckpoint
 {
     private static readonly string[] s_settings = ["quantization_config", "compression_config", "quantization"];
 
-    /// <summary>Refuses a checkpoint whose config says that it is quantised, by the name of the method.</summary>
+    /// <summary>Throws if the config says that the checkpoint is quantized, naming the method.</summary>
     internal static void Refuse(ConfigReader config)
     {
         foreach (var key in s_settings)
         {
-            config.Require(key, !config.Has(key), $"the checkpoint says that it is quantised{Method(config.Object(key))}, which this version does not read; take the model that it was made of, with quantization: {{ type: nf4 }} where memory is short.");
+            config.Require(key, !config.Has(key), $"the checkpoint is quantized{Method(config.Object(key))}, which is not supported; use the original model, with quantization: {{ type: nf4 }} to save memory.");
         }
     }
 

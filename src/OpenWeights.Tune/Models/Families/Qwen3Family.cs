@@ -4,7 +4,7 @@ using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Qwen3 (Yang et al., 2025): Llama with normalised queries and keys.</summary>
+/// <summary>Qwen3 (Yang et al., 2025): Llama with normalized queries and keys.</summary>
 public sealed class Qwen3Family : IModelFamily
 {
     /// <inheritdoc/>

@@ -4,12 +4,12 @@ using OpenWeights.Tune.Layers.Experts;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>What the families of Qwen share.</summary>
+/// <summary>Settings common to the Qwen families.</summary>
 internal static class QwenSettings
 {
     /// <summary>
-    /// Windows for the layers from max_window_layers on, where use_sliding_window is set; the settings stand in the configs of models
-    /// that use none.
+    /// Sliding windows of the layers from max_window_layers on, if use_sliding_window is set; the other settings are also present in
+    /// configs of models without windows.
     /// </summary>
     internal static DecoderConfig WithQwenWindows(this DecoderConfig decoder, ConfigReader config, int? window, int firstLayer)
     {
@@ -41,7 +41,7 @@ internal static class QwenSettings
         };
     }
 
-    /// <summary>What the routers' balance loss counts: router_aux_loss_coef where output_router_logits asks for it.</summary>
+    /// <summary>Coefficient of the load balancing loss: router_aux_loss_coef if output_router_logits is set.</summary>
     internal static double RouterLossWeight(this ConfigReader config)
     {
         var weight = config.Number("router_aux_loss_coef", 0.001);

@@ -27,11 +27,11 @@ internal static class RopeReader
     /// <summary>The rotary settings of a config.</summary>
     /// <param name="config">The config.</param>
     /// <param name="maxPositions">Its max_position_embeddings.</param>
-    /// <param name="headDimension">Width of a head.</param>
-    /// <param name="theta">The family's rope_theta where the config has none.</param>
-    /// <param name="partial">Whether the family may rotate a part of each head only.</param>
-    /// <param name="layerType">Whose settings are meant where rope_parameters has some for each kind of layer.</param>
-    /// <param name="originalMaxPositions">The family's original_max_position_embeddings where the config has none.</param>
+    /// <param name="headDimension">Head dimension.</param>
+    /// <param name="theta">The family's rope_theta if the config has none.</param>
+    /// <param name="partial">Whether the family supports partial rotary embedding.</param>
+    /// <param name="layerType">The layer type to read, if rope_parameters has settings per layer type.</param>
+    /// <param name="originalMaxPositions">The family's original_max_position_embeddings if the config has none.</param>
     internal static RopeConfig Rope(
         this ConfigReader config, int maxPositions, int headDimension, double theta = 10000, bool partial = false, string? layerType = null, int? originalMaxPositions = null)
     {
@@ -43,14 +43,14 @@ internal static class RopeReader
         }
 
         var unknown = scaling.Where(static p => !s_known.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => p.Key).ToList();
-        config.Require(key, unknown.Count == 0, $"{string.Join(", ", unknown)}: not known, and might change what the model computes.");
+        config.Require(key, unknown.Count == 0, $"{string.Join(", ", unknown)}: unknown, and might change what the model computes.");
         var kind = Kind(config, key, scaling);
         double Value(string name, double? fallback) => config.Number(scaling[name], $"{key}: {name}", fallback);
         var original = Original(config, scaling, Value, kind == RopeKind.LongRope, originalMaxPositions);
         var share = Share(config, scaling, Value, partial);
         var rotated = (int)(headDimension * share);
-        config.Require("partial_rotary_factor", partial || share == 1, "this family rotates whole heads; 1.0 is wanted.");
-        config.Require("partial_rotary_factor", rotated >= 2 && rotated <= headDimension && rotated % 2 == 0, $"{rotated} of {headDimension} dimensions would be rotated; rotary embedding wants pairs.");
+        config.Require("partial_rotary_factor", partial || share == 1, "this family rotates whole heads; it must be 1.0.");
+        config.Require("partial_rotary_factor", rotated >= 2 && rotated <= headDimension && rotated % 2 == 0, $"{rotated} of {headDimension} dimensions would be rotated; rotary embedding needs an even number.");
         var rope = new RopeConfig
         {
             Kind = kind,
@@ -75,28 +75,29 @@ internal static class RopeReader
         };
     }
 
-    // transformers writes it into rope_parameters and keeps it beside them; where they differ, the outer one counts for it.
+    // transformers writes it to rope_parameters and next to them; if they differ, the outer one takes precedence.
     private static double? Original(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool counts, int? fallback)
     {
         const string name = "original_max_position_embeddings";
         var outer = config.OptionalNumber(name);
         if (outer is null && scaling[name] is not null)
         {
-            // A family with a default of its own has it at the top as well: the inner one alone would be another model there.
+            // Families with a default of their own have it at the top level as well: transformers ignores the inner one there.
             var inner = value(name, null);
             config.Require(name, !counts || fallback is null || fallback == inner,
-                string.Create(CultureInfo.InvariantCulture, $"it stands inside the rotary settings ({inner}) and not beside them, where transformers looks for it in this family and takes {fallback}; write it there too."));
+                string.Create(CultureInfo.InvariantCulture, $"it is inside the rotary settings ({inner}) but not at the top level, where transformers expects it for this family (default {fallback}); add it there too."));
             return inner;
         }
 
         return outer ?? fallback;
     }
 
-    // Likewise; a family that rotates whole heads may say so.
+    // As above; a family that rotates whole heads may state it.
     private static double Share(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool partial) =>
         partial && config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : value("partial_rotary_factor", 1);
 
-    // rope_parameters is transformers 5's form, in which a factor counts before the ratio of the two lengths; in the form before it the ratio counted.
+    // In rope_parameters (transformers 5) an explicit factor takes precedence over the ratio of the two lengths; in the older form the
+    // ratio does.
     private static double LongFactor(ConfigReader config, string key, Func<string, double?, double> value, double? ratio) =>
         key == "rope_parameters" || ratio is null || !config.Has("original_max_position_embeddings") ? value("factor", ratio) : ratio.Value;
 
@@ -104,7 +105,7 @@ internal static class RopeReader
     {
         null => fallback,
         JsonValue value when value.TryGetValue<bool>(out var flag) => flag,
-        var other => throw config.Error(key, $"{name}: true or false is wanted, not {other.ToJsonString()}."),
+        var other => throw config.Error(key, $"{name}: true or false is expected, not {other.ToJsonString()}."),
     };
 
     private static RopeKind Kind(ConfigReader config, string key, JsonObject scaling)
@@ -112,10 +113,10 @@ internal static class RopeReader
         var type = (scaling["rope_type"] ?? scaling["type"])?.ToString() ?? "default";
         return s_kinds.TryGetValue(type, out var kind)
             ? kind
-            : throw config.Error(key, $"rope type '{type}' is not known; known are {string.Join(", ", s_kinds.Keys.SkipLast(2))} and longrope.");
+            : throw config.Error(key, $"rope type '{type}' is not supported; supported are {string.Join(", ", s_kinds.Keys.SkipLast(2))} and longrope.");
     }
 
-    // DeepSeek's two settings for what YaRN multiplies attention with; alone, neither counts.
+    // DeepSeek's two settings for YaRN's attention factor; either one alone has no effect.
     private static double? YarnScale(JsonObject scaling, Func<string, double?, double> value)
     {
         if (scaling["attention_factor"] is not null)
@@ -132,8 +133,8 @@ internal static class RopeReader
     {
         IReadOnlyList<double> Factors(string name)
         {
-            var list = scaling[name] as JsonArray ?? throw config.Error(key, $"longrope wants {name}, a list of {rotated / 2} numbers.");
-            config.Require(key, list.Count == rotated / 2, $"{name} has {list.Count} numbers; {rotated / 2} are wanted, one for each rotated pair of a head's dimensions.");
+            var list = scaling[name] as JsonArray ?? throw config.Error(key, $"longrope needs {name}, a list of {rotated / 2} numbers.");
+            config.Require(key, list.Count == rotated / 2, $"{name} has {list.Count} numbers, but {rotated / 2} are needed, one per rotated pair of dimensions.");
             return [.. list.Select(n => config.Number(n, $"{key}: {name}", null))];
         }
 

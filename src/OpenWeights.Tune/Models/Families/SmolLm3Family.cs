@@ -3,7 +3,7 @@ using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>SmolLM3 (Hugging Face, 2025): Llama without positions in every fourth layer (NoPE; Yang et al., 2025).</summary>
+/// <summary>SmolLM3 (Hugging Face, 2025): Llama without rotary embedding in every fourth layer (NoPE; Yang et al., 2025).</summary>
 public sealed class SmolLm3Family : IModelFamily
 {
     /// <inheritdoc/>
@@ -15,7 +15,7 @@ public sealed class SmolLm3Family : IModelFamily
         ArgumentNullException.ThrowIfNull(config);
         var decoder = config.Common(Facts) with { FeedForwardBias = config.Flag("mlp_bias") };
 
-        // Its published config has Qwen's setting, which its class does not look at.
+        // Its published config has Qwen's setting, which its class ignores.
         _ = config.Has("max_window_layers");
         var interval = config.Int("no_rope_layer_interval", 4);
         var listed = config.Ints("no_rope_layers");

@@ -7,7 +7,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Weights read from a checkpoint, each once, into its final dtype and place; linear layers below the head quantised, where that is asked for.</summary>
+/// <summary>
+/// Reads weights from a checkpoint, each once, directly into its final dtype and device; optionally quantizes linear layers other than the
+/// head.
+/// </summary>
 internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization) : IWeightSource
 {
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)
@@ -24,7 +27,7 @@ internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarTyp
             return null;
         }
 
-        // As the checkpoint stores it: only one layer at a time is here in full.
+        // In the checkpoint's dtype; only one layer at a time is in memory in full.
         using var weight = TensorFiles.Read(checkpoint, name, device: device);
         return quantization.Quantize(weight);
     }

@@ -4,24 +4,24 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Embedding and output head of a checkpoint whose config says that they are one weight.</summary>
+/// <summary>Detects checkpoints with different embedding and output head although their config ties them.</summary>
 internal static class HeadTie
 {
     private const string Embedding = "model.embed_tokens.weight";
     private const string Head = "lm_head.weight";
     private const int BytesAtOnce = 1 << 20;
 
-    /// <summary>What whoever uses a checkpoint with two of them should know.</summary>
-    internal const string Warning = "lm_head.weight is another weight than model.embed_tokens.weight, though tie_word_embeddings says that they are one; the head of the file is used, as transformers 5 does.";
+    /// <summary>Warning about such a checkpoint.</summary>
+    internal const string Warning = "lm_head.weight differs from model.embed_tokens.weight although tie_word_embeddings is true; the file's lm_head.weight is used, as in transformers 5.";
 
-    /// <summary>Whether a checkpoint holds both, and not with the same values.</summary>
+    /// <summary>Whether a checkpoint has both, with different values.</summary>
     /// <param name="weights">The checkpoint.</param>
     internal static bool IsBroken(ITensorSource weights) => IsBroken(weights, Embedding, Head);
 
-    /// <summary>Whether a file holds two tensors, and not with the same values.</summary>
+    /// <summary>Whether a file has two tensors, with different values.</summary>
     /// <param name="weights">The file.</param>
-    /// <param name="one">A tensor.</param>
-    /// <param name="other">The other.</param>
+    /// <param name="one">The first tensor.</param>
+    /// <param name="other">The second tensor.</param>
     internal static bool IsBroken(ITensorSource weights, string one, string other)
     {
         if (!weights.TryGetTensor(other, out var head) || !weights.TryGetTensor(one, out var embedding))
@@ -40,7 +40,7 @@ internal static class HeadTie
             || !TensorFiles.Read(weights, other, float32).eq(TensorFiles.Read(weights, one, float32)).all().item<bool>();
     }
 
-    /// <summary>Whether a model has two of them although its folder's config says one.</summary>
+    /// <summary>Whether a model has both although its folder's config ties them.</summary>
     /// <param name="loaded">The model.</param>
     internal static bool WasBroken(LoadedModel loaded) => !loaded.Model.Config.TiedEmbeddings && ModelLoader.ReadConfig(loaded.Folder).TiedEmbeddings;
 

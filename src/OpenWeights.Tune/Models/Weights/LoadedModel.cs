@@ -2,7 +2,7 @@ using OpenWeights.Formats.HuggingFace;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>A model folder and the model that was built from it.</summary>
+/// <summary>A model with the folder it was loaded from.</summary>
 public sealed class LoadedModel : IDisposable
 {
     internal LoadedModel(ModelFolder folder, CausalLanguageModel model, IReadOnlyList<string> warnings)
@@ -12,16 +12,16 @@ public sealed class LoadedModel : IDisposable
         Warnings = warnings;
     }
 
-    /// <summary>The folder with the configs and the tokenizer's files.</summary>
+    /// <summary>The folder with the configs and the tokenizer files.</summary>
     public ModelFolder Folder { get; }
 
     /// <summary>The model.</summary>
     public CausalLanguageModel Model { get; }
 
-    /// <summary>What is odd about the checkpoint, and how it was read.</summary>
+    /// <summary>Warnings about the checkpoint.</summary>
     public IReadOnlyList<string> Warnings { get; }
 
-    /// <summary>The chat template in the place of the folder's, which is saved with what is made of the model; null for the folder's.</summary>
+    /// <summary>A chat template that replaces the folder's and is saved with the results; null for the folder's.</summary>
     public string? ChatTemplate { get; set; }
 
     /// <inheritdoc/>

@@ -5,11 +5,13 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Weights that have a shape and no memory: one zero, seen as often as the shape asks. For work on a model's outline, such as
-/// finding the layers of an adapter, or counting what a run will hold.</summary>
-/// <param name="dtype">The dtype that they are said to have.</param>
-/// <param name="device">Where they are said to lie; null for the CPU.</param>
-/// <param name="quantization">How linear layers below the head are said to be held; null for not quantised.</param>
+/// <summary>
+/// Weights with a shape but no memory: a single zero, expanded to the shape. For work on the structure of a model, such as resolving the
+/// targets of an adapter, or estimating a run's memory.
+/// </summary>
+/// <param name="dtype">Data type to report.</param>
+/// <param name="device">Device to report; null for the CPU.</param>
+/// <param name="quantization">Quantization of the linear layers to report; null for none.</param>
 internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, Device? device = null, QuantizationSettings? quantization = null) : IWeightSource
 {
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)
@@ -29,7 +31,7 @@ internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, De
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input) =>
         quantization is null || name == "lm_head.weight" ? null : new QuantizedMetaWeight(output.Size, input.Size, quantization);
 
-    /// <summary>A tensor of a shape and no memory, in the dispose scope that is open.</summary>
+    /// <summary>A tensor with a shape but no memory, in the current dispose scope.</summary>
     internal static Tensor Zeros(ScalarType dtype, Device? device, params long[] shape)
     {
         using var scope = NewDisposeScope();

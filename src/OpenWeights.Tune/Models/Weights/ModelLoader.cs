@@ -8,15 +8,17 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Builds a model from a Hugging Face folder.</summary>
+/// <summary>Loads models from Hugging Face folders.</summary>
 public static class ModelLoader
 {
-    /// <summary>Reads the config, checks all weights against it, and reads them into place.</summary>
+    /// <summary>Reads the config, checks all tensors against it, and loads the weights.</summary>
     /// <param name="path">The model's folder.</param>
-    /// <param name="dtype">The dtype to compute in; where null, the checkpoint's (see <see cref="StoredDType"/>).</param>
-    /// <param name="device">Where the model is to lie.</param>
-    /// <param name="quantization">How linear layers below the head are held quantised; null for not. Each is quantised as it is read.</param>
-    /// <exception cref="InvalidDataException">The config or a tensor is wrong or missing; the message lists all of them.</exception>
+    /// <param name="dtype">Data type of the computation; null for the checkpoint's (see <see cref="StoredDType"/>).</param>
+    /// <param name="device">The device.</param>
+    /// <param name="quantization">Quantization of the linear layers other than the head; null for none. Each layer is quantized as it is
+    /// loaded.</param>
+    /// <exception cref="InvalidDataException">The config is invalid, or tensors are missing or do not match; the message lists all of
+    /// them.</exception>
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
     public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null)
     {
@@ -29,7 +31,9 @@ public static class ModelLoader
         return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
-    /// <summary>A model without its weights, after a check of the checkpoint against the config: the layers and their shapes, in hardly any memory.</summary>
+    /// <summary>
+    /// A model with meta weights, after checking the checkpoint against the config: layers and shapes, in almost no memory.
+    /// </summary>
     /// <param name="path">The model's folder.</param>
     /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
     public static LoadedModel LoadMeta(string path)
@@ -41,22 +45,22 @@ public static class ModelLoader
         return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource()) { SourceFolder = folder.FolderPath, IsMeta = true }, warnings);
     }
 
-    /// <summary>A model without its weights, which need not be there: config.json says all that is counted.</summary>
+    /// <summary>A model with meta weights, from config.json alone; the weight files need not exist.</summary>
     /// <param name="folder">The model's folder.</param>
-    /// <param name="config">The decoder that it asks for.</param>
-    /// <param name="dtype">The dtype that the model would be computed in.</param>
-    /// <param name="device">Where it would lie.</param>
-    /// <param name="quantization">How linear layers below the head would be held quantised; null for not.</param>
+    /// <param name="config">Its decoder config.</param>
+    /// <param name="dtype">Data type that the model would have.</param>
+    /// <param name="device">Device that it would be on.</param>
+    /// <param name="quantization">Quantization that the linear layers other than the head would have; null for none.</param>
     internal static LoadedModel Shapes(ModelFolder folder, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization)
     {
         using var nothing = no_grad();
         return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
     }
 
-    /// <summary>The dtype that a model is computed in where nothing is said of it: its weights', or where they are not here config.json's.</summary>
+    /// <summary>Default dtype of a model: that of its weights, or of config.json if there are none.</summary>
     /// <param name="folder">The model's folder.</param>
-    /// <param name="device">Where it is to lie.</param>
-    /// <exception cref="InvalidDataException">The weights that are there cannot be read.</exception>
+    /// <param name="device">The device.</param>
+    /// <exception cref="InvalidDataException">The weights cannot be read.</exception>
     internal static ScalarType AutomaticDType(ModelFolder folder, Device device)
     {
         var family = folder.Config["model_type"]?.ToString();
@@ -77,19 +81,19 @@ public static class ModelLoader
         }
     }
 
-    /// <summary>The decoder that a folder's config.json asks for.</summary>
-    /// <exception cref="InvalidDataException">The family or a setting is not known or wrong.</exception>
+    /// <summary>The decoder config from a folder's config.json.</summary>
+    /// <exception cref="InvalidDataException">The family is unknown, or a setting is unknown or invalid.</exception>
     public static DecoderConfig ReadConfig(ModelFolder folder)
     {
         ArgumentNullException.ThrowIfNull(folder);
         return FamilyRegistry.Read(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
     }
 
-    /// <summary>The decoder that a folder's config.json asks for, as its weights bear it out.</summary>
+    /// <summary>The decoder config from a folder's config.json, checked against the weights.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="weights">Its weights.</param>
-    /// <param name="warnings">What is not as config.json says.</param>
-    /// <exception cref="InvalidDataException">The config is wrong, or the weights are not those that it asks for.</exception>
+    /// <param name="warnings">Receives differences from config.json.</param>
+    /// <exception cref="InvalidDataException">The config is invalid, or the weights do not match it.</exception>
     internal static DecoderConfig Check(ModelFolder folder, CheckpointWeights weights, out IReadOnlyList<string> warnings)
     {
         // The check makes the model's layers, and is what comes first in whatever reads a model.
@@ -102,7 +106,7 @@ public static class ModelLoader
         return config;
     }
 
-    /// <summary>The dtype that most bytes of a checkpoint are stored in.</summary>
+    /// <summary>The dtype of most bytes of a checkpoint.</summary>
     public static ScalarType StoredDType(ITensorSource weights)
     {
         ArgumentNullException.ThrowIfNull(weights);
@@ -110,11 +114,12 @@ public static class ModelLoader
     }
 
     /// <summary>
-    /// The dtype that stored weights are computed in. Float16 is a storage format on a CPU: most of libtorch's CPU kernels have no float16, so
-    /// it is computed in float32 there. GPUs before Ampere have no bfloat16: there it is float16, or float32 for families that overflow in it.
+    /// The dtype in which stored weights are computed. On the CPU float16 is only a storage format, since most of libtorch's kernels do not
+    /// support it; it is computed in float32. GPUs before Ampere do not support bfloat16: it becomes float16, or float32 for families that
+    /// overflow in float16.
     /// </summary>
-    /// <param name="stored">The dtype that they are stored in.</param>
-    /// <param name="device">Where they are to lie.</param>
+    /// <param name="stored">Data type of the stored weights.</param>
+    /// <param name="device">The device.</param>
     /// <param name="modelType">The family's model_type.</param>
     internal static ScalarType ComputeDType(ScalarType stored, Device device, string? modelType) => stored switch
     {

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Weights for training from scratch, drawn on the CPU from one seed so that the same seed gives the same model everywhere.</summary>
+/// <summary>Random weights for training from scratch, generated on the CPU, so that a seed gives the same model everywhere.</summary>
 public sealed class RandomWeightSource : IWeightSource, IDisposable
 {
     private readonly Generator _generator;
@@ -13,11 +13,11 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
     private readonly ScalarType _dtype;
     private readonly Device _device;
 
-    /// <summary>A source of random weights.</summary>
-    /// <param name="seed">The seed.</param>
-    /// <param name="initializerRange">The standard deviation of normal weights.</param>
-    /// <param name="dtype">The dtype of the weights.</param>
-    /// <param name="device">Where they are to lie.</param>
+    /// <summary>Creates a source of random weights.</summary>
+    /// <param name="seed">Random seed.</param>
+    /// <param name="initializerRange">Standard deviation of normal weights.</param>
+    /// <param name="dtype">Data type of the weights.</param>
+    /// <param name="device">The device.</param>
     public RandomWeightSource(long seed, double initializerRange, ScalarType dtype, Device device)
     {
         _generator = new Generator((ulong)seed);

@@ -3,15 +3,15 @@ using OpenWeights.Formats.Safetensors;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Compares a checkpoint with what its config asks for, before any weight is read.</summary>
+/// <summary>Compares a checkpoint's tensors with those that the config requires, before any is read.</summary>
 internal static class WeightCheck
 {
     private const int MaxListed = 20;
 
-    // Written by old versions of transformers beside the weights, and computed from the config here.
+    // Old versions of transformers saved these beside the weights; they are computed from the config here.
     private static readonly string[] s_derived = ["rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];
 
-    /// <summary>Throws one exception that names every tensor that is missing, misshapen or not asked for.</summary>
+    /// <summary>Throws one exception that lists all missing, misshapen and unexpected tensors.</summary>
     internal static void Run(ITensorSource checkpoint, DecoderConfig config)
     {
         var wanted = WeightList.Of(config);
@@ -27,7 +27,7 @@ internal static class WeightCheck
                 var disagreeing = Enumerable.Range(0, Math.Max(shape.Length, entry.Shape.Count))
                     .Where(i => i >= shape.Length || i >= entry.Shape.Count || shape[i].Size != entry.Shape[i])
                     .Select(i => i < shape.Length ? $"{shape[i].Setting} is {shape[i].Size}" : "it has fewer dimensions");
-                problems.Add($"misshapen: {name} is {Sizes(entry.Shape)}, but config.json asks for {Sizes(shape.Select(static d => d.Size))} ({string.Join(", ", disagreeing)})");
+                problems.Add($"misshapen: {name} is {Sizes(entry.Shape)}, but config.json requires {Sizes(shape.Select(static d => d.Size))} ({string.Join(", ", disagreeing)})");
             }
         }
 
@@ -36,7 +36,7 @@ internal static class WeightCheck
             var tiedCopy = config.TiedEmbeddings && entry.Name == "lm_head.weight";
             if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
             {
-                problems.Add($"not asked for: {entry.Name} {Sizes(entry.Shape)}");
+                problems.Add($"unexpected: {entry.Name} {Sizes(entry.Shape)}");
             }
         }
 
@@ -48,7 +48,7 @@ internal static class WeightCheck
 
     private static string Message(string location, List<string> problems)
     {
-        var text = new StringBuilder($"{location}: the weights do not fit config.json ({problems.Count} tensors); is the config the one of these weights?");
+        var text = new StringBuilder($"{location}: the weights do not match config.json ({problems.Count} tensors); check that the config belongs to these weights.");
         foreach (var problem in problems.Take(MaxListed))
         {
             _ = text.Append("\n  ").Append(problem);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>Lists the weights that a config asks for, without making them.</summary>
+/// <summary>Lists the weights that a config requires, without creating them.</summary>
 internal sealed class WeightList : IWeightSource
 {
     private readonly Dictionary<string, Dimension[]> _wanted = [];
@@ -13,7 +13,7 @@ internal sealed class WeightList : IWeightSource
     {
     }
 
-    /// <summary>Every weight of a config's model by name.</summary>
+    /// <summary>All weights of a config's model by name.</summary>
     internal static IReadOnlyDictionary<string, Dimension[]> Of(DecoderConfig config)
     {
         var list = new WeightList();

@@ -1,24 +1,24 @@
 namespace OpenWeights.Tune.Torch.Memory;
 
 /// <summary>
-/// Large blocks of memory. A training step asks for the same ones again and again, or for some that are a little larger or smaller where
-/// batches differ in length. The C library's heap either keeps holes that the next block does not fit into, or gives pages back that the
-/// next step faults in again. So blocks are cut from one range of addresses that stays here, each as low as it fits: what lives long
-/// gathers at the bottom, and free blocks join their neighbours. Where gaps make the pages in memory more than the most that was ever in
-/// use, those of free blocks go back to the system. OpenWeights.LibTorch has the same in C++ (block_pool.h).
+/// A pool of large memory blocks. A training step allocates the same block sizes repeatedly, or slightly different ones if
+/// batches differ in length. The C library's heap either keeps holes that the next block does not fit into, or returns pages that the
+/// next step faults in again. So blocks are taken from one reserved range of addresses, each from the lowest that fits: long-lived blocks
+/// collect at the bottom, and adjacent free blocks are merged. If gaps make the resident pages exceed the peak of bytes in
+/// use, pages of free blocks are returned to the system. OpenWeights.LibTorch has the same in C++ (block_pool.h).
 /// </summary>
-/// <param name="source">Where pages come from.</param>
-/// <param name="rangeSize">How many addresses to reserve at once.</param>
+/// <param name="source">Supplies pages.</param>
+/// <param name="rangeSize">Number of addresses to reserve at once.</param>
 internal sealed class BlockPool(IPageSource source, long rangeSize)
 {
-    /// <summary>Blocks of fewer bytes are not the pool's matter.</summary>
+    /// <summary>Minimum size of a block in bytes; smaller ones are not taken from the pool.</summary>
     internal const long MinSize = 1 << 18;
 
     private const long Page = 4096;
     private const long HugePage = 1 << 21;
     private const long Step = 64 << 20;
 
-    // What may lie in memory beyond the most that was in use at once.
+    // Bytes that may be resident beyond the peak in use.
     private const long Slack = 8 << 20;
 
     private readonly Lock _gate = new();
@@ -26,12 +26,12 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
     private readonly Dictionary<long, long> _used = [];
     private readonly PageRanges _resident = new();
 
-    // Of the range that was reserved last: where the part begins that is not usable yet, and where it ends. Ranges are never given back.
+    // Start of the part of the last reserved range that is not yet usable, and end of the range. Ranges are never released.
     private long _opened;
     private long _end;
     private long _most;
 
-    /// <summary>Bytes in use, the most of them at once, and those that were in use and have not gone back to the system.</summary>
+    /// <summary>Bytes in use, their peak, and bytes of free blocks that are still resident.</summary>
     internal (long Live, long Peak, long Cached) Statistics
     {
         get
@@ -45,7 +45,9 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
 
     private long Live { get; set; }
 
-    /// <summary>A block, on a page's beginning: the lowest free one that holds the size, what is left over of it staying free. 0 where the system refuses.</summary>
+    /// <summary>
+    /// Allocates a page-aligned block: the lowest free one of sufficient size, whose remainder stays free. 0 if the system refuses.
+    /// </summary>
     internal long Take(long size)
     {
         lock (_gate)
@@ -86,7 +88,7 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
         }
     }
 
-    /// <summary>Takes a block back; false where it is none of the pool's.</summary>
+    /// <summary>Frees a block; false if it is not from the pool.</summary>
     internal bool Put(long block)
     {
         lock (_gate)
@@ -119,7 +121,7 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
         return -1;
     }
 
-    // Joins a block with the free ones beside it.
+    // Merges a block with adjacent free blocks.
     private void AddFree(long start, long size)
     {
         var (low, high) = (0, _free.Count);
@@ -145,8 +147,8 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
         }
     }
 
-    // A part is about to lie in memory. Pages of free blocks make room for it where it would be too much, the highest first, since the
-    // lowest are used again soonest.
+    // Called before a part becomes resident. If the limit would be exceeded, pages of free blocks are released, the highest first, since
+    // the lowest are reused soonest.
     private void Touch(long start, long end)
     {
         var fresh = end - start - _resident.Within(start, end);
@@ -159,7 +161,7 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
         _resident.Add(start, end);
     }
 
-    // Lets pages of a part go, from its end on, until they are as many as are wanted.
+    // Releases pages of a part, from its end, until the requested number of bytes is released.
     private void GiveBack(long from, long to, long wanted)
     {
         while (to > from && wanted > 0)
@@ -176,7 +178,7 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
         }
     }
 
-    // More of the range becomes usable; where it is full, or the system refused so large a range, another is reserved.
+    // Makes more of the range usable; if it is full, or the system refused such a large range, another is reserved.
     private bool Grow(long size)
     {
         var step = RoundUp(size, Step);

@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace OpenWeights.Tune.Torch.Memory;
 
 /// <summary>
-/// The functions that a loaded library of Linux calls in other libraries: places in its memory (the global offset table) that hold their
-/// addresses, as the ELF format and the GNU C library's loader lay them out.
+/// The functions that a loaded Linux library imports: entries in its memory (the global offset table) that contain their
+/// addresses, in the ELF format and the layout of the GNU C library's loader.
 /// </summary>
 internal static unsafe class ImportTable
 {
@@ -18,12 +18,12 @@ internal static unsafe class ImportTable
     private const long RelocationsSize = 8;
     private const long PltRelocations = 23;
 
-    // Kinds of relocations whose place holds a symbol's address: GLOB_DAT and JUMP_SLOT.
+    // Relocation types whose entry contains a symbol's address: GLOB_DAT and JUMP_SLOT.
     private static readonly uint[] s_kinds = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? [1025, 1026] : [6, 7];
 
-    /// <summary>The places that hold a function's address; empty where the library does not call it.</summary>
-    /// <param name="library">The handle of the library, which is the loader's own record of it.</param>
-    /// <param name="name">The function.</param>
+    /// <summary>The entries that contain a function's address; empty if the library does not import it.</summary>
+    /// <param name="library">Handle of the library, a pointer to the loader's record of it.</param>
+    /// <param name="name">Name of the function.</param>
     internal static IReadOnlyList<nint> Find(nint library, string name)
     {
         var record = (LinkMap*)library;
@@ -33,7 +33,7 @@ internal static unsafe class ImportTable
             found[entry[0]] = entry[1];
         }
 
-        // glibc has turned the section's addresses into those of memory, except on processors where the section may not be written.
+        // glibc has relocated the section's addresses, except on processors where the section is read-only.
         nint Address(long tag) => found.GetValueOrDefault(tag) is var at && at != 0 && at < record->Base ? (nint)(at + record->Base) : (nint)at;
         var places = new List<nint>();
         foreach (var (table, size) in new[] { (Address(Relocations), found.GetValueOrDefault(RelocationsSize)), (Address(PltRelocations), found.GetValueOrDefault(PltSize)) })
@@ -55,12 +55,12 @@ internal static unsafe class ImportTable
         return places;
     }
 
-    /// <summary>Sets places to a function; false, with nothing changed, where the system does not allow it.</summary>
+    /// <summary>Sets entries to a function; false, without any change, if the system does not allow it.</summary>
     internal static bool Set(IReadOnlyList<nint> places, nint function)
     {
         foreach (var place in places)
         {
-            // The loader has made the table read-only after it filled it in. Nobody else changes it, and a word is written at once.
+            // The loader made the table read-only after filling it in. Nothing else changes it, and a word is written atomically.
             var page = place & ~(nint)(Page - 1);
             if (!LinuxPages.Protect(page, Page, LinuxPages.Read | LinuxPages.Write))
             {

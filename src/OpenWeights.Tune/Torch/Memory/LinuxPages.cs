@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace OpenWeights.Tune.Torch.Memory;
 
-/// <summary>Memory of Linux, in huge pages where the system has them.</summary>
+/// <summary>Memory pages on Linux, huge pages if available.</summary>
 internal sealed unsafe partial class LinuxPages : IPageSource
 {
     internal const int None = 0;
@@ -29,10 +29,10 @@ internal sealed unsafe partial class LinuxPages : IPageSource
 
     public bool GiveBack(long start, long size) => Release(start, size);
 
-    /// <summary>Lets pages go: a private part of memory is zero afterwards, what a file has is read from it again.</summary>
+    /// <summary>Releases pages: private memory reads as zero afterwards, mapped files are read again.</summary>
     internal static bool Release(long start, long size) => madvise((nint)start, (nuint)size, DontNeed) == 0;
 
-    /// <summary>Sets how memory may be used.</summary>
+    /// <summary>Sets the protection of memory.</summary>
     internal static bool Protect(long start, long size, int access) => mprotect((nint)start, (nuint)size, access) == 0;
 
     [LibraryImport("libc")]

@@ -1,14 +1,14 @@
 namespace OpenWeights.Tune.Torch.Memory;
 
-/// <summary>Parts of the address space that do not overlap, in order: of the pool's, those whose pages may lie in memory.</summary>
+/// <summary>An ordered set of disjoint address ranges, used for the pages of the pool that may be resident.</summary>
 internal sealed class PageRanges
 {
     private readonly List<(long Start, long End)> _ranges = [];
 
-    /// <summary>Their length together.</summary>
+    /// <summary>Total length.</summary>
     internal long Total { get; private set; }
 
-    /// <summary>How much of a part is among them.</summary>
+    /// <summary>Length of the intersection with a range.</summary>
     internal long Within(long start, long end)
     {
         var sum = 0L;
@@ -20,7 +20,7 @@ internal sealed class PageRanges
         return sum;
     }
 
-    /// <summary>Puts a part among them.</summary>
+    /// <summary>Adds a range.</summary>
     internal void Add(long start, long end)
     {
         var first = FirstEndingAfter(start - 1);
@@ -37,7 +37,7 @@ internal sealed class PageRanges
         Total += end - start;
     }
 
-    /// <summary>Takes a part out.</summary>
+    /// <summary>Removes a range.</summary>
     internal void Remove(long start, long end)
     {
         for (var i = FirstEndingAfter(start); i < _ranges.Count && _ranges[i].Start < end;)
@@ -57,7 +57,7 @@ internal sealed class PageRanges
         }
     }
 
-    // The first range that ends behind a place.
+    // The first range that ends after an address.
     private int FirstEndingAfter(long at)
     {
         var (low, high) = (0, _ranges.Count);
@@ -71,15 +71,15 @@ internal sealed class PageRanges
     }
 }
 
-/// <summary>The system's memory, in whole pages.</summary>
+/// <summary>Virtual memory of the system, in whole pages.</summary>
 internal interface IPageSource
 {
-    /// <summary>Reserves addresses, which take no memory until they are opened and used; 0 where the system refuses.</summary>
+    /// <summary>Reserves addresses without using memory; 0 if the system refuses.</summary>
     long Reserve(long size);
 
-    /// <summary>Makes reserved addresses usable; false where the system refuses.</summary>
+    /// <summary>Makes reserved addresses usable; false if the system refuses.</summary>
     bool Open(long start, long size);
 
-    /// <summary>Gives the memory of usable addresses back; they stay usable.</summary>
+    /// <summary>Releases the memory of usable addresses, which remain usable.</summary>
     bool GiveBack(long start, long size);
 }

@@ -3,10 +3,11 @@ using System.Runtime.InteropServices;
 namespace OpenWeights.Tune.Torch.Memory;
 
 /// <summary>
-/// Has a packaged libtorch take its large blocks of CPU memory from a <see cref="BlockPool"/>. libc10 asks the C library for them
-/// (posix_memalign and free), and those two entries of its table of functions are set to the functions here: plain C, no matter how
-/// libtorch's classes are laid out, and a refusal becomes libtorch's own error. What it is worth: docs/performance.md. OWT_PLAIN_HEAP in the
-/// environment leaves everything with the C library.
+/// Makes a packaged libtorch allocate large blocks of CPU memory from a <see cref="BlockPool"/>. libc10 calls the C library's
+/// posix_memalign and free; those two entries of its import table are set to the functions here. They are plain C, independent of the
+/// layout of libtorch's classes, and an allocation failure becomes libtorch's own error. Measurements: docs/performance.md. The environment
+/// variable
+/// OWT_PLAIN_HEAP disables the pool.
 /// </summary>
 internal static unsafe partial class PooledHeap
 {
@@ -18,11 +19,13 @@ internal static unsafe partial class PooledHeap
     private static BlockPool? s_pool;
     private static bool s_serves;
 
-    /// <summary>The bytes of large CPU tensors: in use now, the most in use at once, and kept for reuse. Null where the C library has them.</summary>
+    /// <summary>Bytes of large CPU tensors: in use, peak, and kept for reuse. Null if the pool is not used.</summary>
     internal static (long Live, long Peak, long Cached)? Statistics => s_serves ? s_pool?.Statistics : null;
 
-    /// <summary>Takes over the memory of a libc10 where this is Linux with the GNU C library; whether it did. Blocks from before stay what they are.</summary>
-    /// <param name="c10">libc10's handle.</param>
+    /// <summary>
+    /// Redirects the allocations of a libc10, on Linux with the GNU C library; returns whether it did. Existing blocks are not affected.
+    /// </summary>
+    /// <param name="c10">Handle of libc10.</param>
     internal static bool TakeOver(nint c10)
     {
         if (s_pool is not null || Environment.GetEnvironmentVariable("OWT_PLAIN_HEAP") is { Length: > 0 } || !OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture is not (Architecture.X64 or Architecture.Arm64)
@@ -37,19 +40,19 @@ internal static unsafe partial class PooledHeap
             return false;
         }
 
-        // Small blocks, and the scratch of BLAS, stay with the C library, which need not give them back.
+        // Small blocks, and BLAS's buffers, stay with the C library.
         _ = mallopt(MmapThreshold, 32 << 20);
         _ = mallopt(TrimThreshold, 1 << 30);
         _ = mallopt(TopPad, 16 << 20);
         var pool = s_pool = new BlockPool(new LinuxPages(), 2 * GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
         if (!ImportTable.Set(frees, (nint)(delegate* unmanaged<nint, void>)&Free) || !ImportTable.Set(takes, (nint)(delegate* unmanaged<nint*, nuint, nuint, int>)&Take) || !Serves(c10, pool))
         {
-            // The pool stays for what it may have given out.
+            // The pool is never freed, because blocks may be in use.
             _ = ImportTable.Set(takes, NativeLibrary.GetExport(libc, "posix_memalign"));
             return false;
         }
 
-        // What static destructors of libraries free when the runtime is gone stays where it is.
+        // Frees by static destructors after the runtime has shut down are ignored.
         AppDomain.CurrentDomain.ProcessExit += (_, _) =>
         {
             _ = ImportTable.Set(takes, NativeLibrary.GetExport(libc, "posix_memalign"));
@@ -58,7 +61,7 @@ internal static unsafe partial class PooledHeap
         return s_serves = true;
     }
 
-    // Whether libc10's own functions for a CPU's memory, c10::alloc_cpu(unsigned long) and c10::free_cpu(void*), come to the pool.
+    // Whether libc10's functions for CPU memory, c10::alloc_cpu(unsigned long) and c10::free_cpu(void*), use the pool.
     private static bool Serves(nint c10, BlockPool pool)
     {
         if (!NativeLibrary.TryGetExport(c10, "_ZN3c109alloc_cpuEm", out var take) || !NativeLibrary.TryGetExport(c10, "_ZN3c108free_cpuEPv", out var free))
@@ -96,7 +99,7 @@ internal static unsafe partial class PooledHeap
     [UnmanagedCallersOnly]
     private static void Free(nint block)
     {
-        // Blocks of the pool begin on a page; few others do.
+        // Blocks of the pool are page-aligned; few others are.
         if ((block & 4095) != 0 || !s_pool!.Put(block))
         {
             free(block);

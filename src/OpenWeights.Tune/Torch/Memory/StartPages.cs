@@ -2,17 +2,20 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Torch.Memory;
 
-/// <summary>Memory that starting leaves behind: pages of the files of libraries that were read once. OpenWeights.LibTorch does the same in C++ (start_pages.cpp).</summary>
+/// <summary>
+/// Releases memory left over from startup: library pages that are read only once. OpenWeights.LibTorch does the same in C++
+/// (start_pages.cpp).
+/// </summary>
 internal static class StartPages
 {
     private const int PageSize = 4096;
 
-    // Bits of an entry in pagemap: the page is in memory, in the swap, the file's own.
+    // Bits of an entry in pagemap: the page is in memory, in swap, or file-backed.
     private const ulong Present = 1UL << 63;
     private const ulong Swapped = 1UL << 62;
     private const ulong OfFile = 1UL << 61;
 
-    /// <summary>Lets go of what of a folder's libraries is in memory and may not be written; what runs later is mapped again.</summary>
+    /// <summary>Releases the resident, read-only pages of the libraries in a folder; pages used later are mapped again.</summary>
     /// <param name="folder">The folder.</param>
     internal static void Release(string folder)
     {
@@ -41,12 +44,12 @@ internal static class StartPages
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // A system that hides these files keeps the pages.
+            // If the system hides these files, the pages are kept.
         }
     }
 
-    // Runs of pages that are all the file's own. One that was written to, as relocations do before memory becomes read-only, is the process's
-    // alone and would be lost.
+    // Runs of file-backed pages. Pages that were written, as by relocations before memory becomes read-only, are private to the process
+    // and would be lost.
     private static IEnumerable<(long Start, long Size)> WholeRuns(FileStream pages, long start, long end)
     {
         var entries = new byte[(end - start) / PageSize * sizeof(ulong)];

@@ -5,22 +5,22 @@ using OpenWeights.Formats.Files;
 
 namespace OpenWeights.Tune.Training.Checkpoints;
 
-/// <summary>The checkpoints of a run: each written whole or not at all, and checked byte for byte before it is used.</summary>
+/// <summary>The checkpoints of a run. Each is written completely or not at all, and verified byte for byte before it is used.</summary>
 public sealed class CheckpointStore
 {
     private const string ChecksumName = "checksums.json";
     private const string Prefix = "step-";
     private readonly string _folder;
 
-    /// <summary>The store of a run.</summary>
+    /// <summary>Creates the store of a run.</summary>
     /// <param name="folder">The folder of the checkpoints.</param>
     public CheckpointStore(string folder) => _folder = folder;
 
-    /// <summary>Writes a checkpoint, and afterwards removes older ones.</summary>
-    /// <param name="step">The number of steps done.</param>
-    /// <param name="keep">How many checkpoints stay.</param>
-    /// <param name="fill">Writes the checkpoint's files into the folder it is given.</param>
-    /// <exception cref="IOException">The disk is full, or the folder cannot be written; earlier checkpoints are untouched.</exception>
+    /// <summary>Writes a checkpoint, then deletes older ones.</summary>
+    /// <param name="step">Number of completed steps.</param>
+    /// <param name="keep">Number of checkpoints to keep.</param>
+    /// <param name="fill">Writes the checkpoint's files into the given folder.</param>
+    /// <exception cref="IOException">The disk is full, or the folder cannot be written; earlier checkpoints are unchanged.</exception>
     public void Save(long step, int keep, Action<string> fill)
     {
         _ = Directory.CreateDirectory(_folder);
@@ -38,9 +38,9 @@ public sealed class CheckpointStore
         }
     }
 
-    /// <summary>The newest checkpoint whose every byte is as it was written; damaged newer ones are reported and passed over.</summary>
-    /// <param name="warn">Is told of damaged checkpoints.</param>
-    /// <returns>The folder and the number of steps done, or null where there is none.</returns>
+    /// <summary>The latest undamaged checkpoint; damaged ones are reported and skipped.</summary>
+    /// <param name="warn">Receives a warning about each damaged checkpoint.</param>
+    /// <returns>The folder and the number of completed steps, or null if there is none.</returns>
     public (string Folder, long Step)? Newest(Action<string> warn)
     {
         ArgumentNullException.ThrowIfNull(warn);
@@ -66,7 +66,7 @@ public sealed class CheckpointStore
     /// <summary>Whether there is a checkpoint.</summary>
     public bool HasAny => Directory.Exists(_folder) && Steps().Any();
 
-    /// <summary>Removes what killed runs left half-written.</summary>
+    /// <summary>Deletes incomplete files left by killed runs.</summary>
     public void Clean()
     {
         if (Directory.Exists(_folder))

@@ -3,20 +3,20 @@ using OpenWeights.Tune.Configuration;
 
 namespace OpenWeights.Tune.Training.Memory;
 
-/// <summary>Another way to run the same, in less memory.</summary>
-/// <param name="Settings">The settings that differ, as a command line gives them.</param>
-/// <param name="Estimate">What the run then holds.</param>
+/// <summary>A change of settings that reduces a run's memory.</summary>
+/// <param name="Settings">The changed settings, as on a command line.</param>
+/// <param name="Estimate">The estimate with these settings.</param>
 public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate Estimate)
 {
     private const int MinLength = 128;
 
     /// <summary>
-    /// The cheapest change with which a run fits. Fewer rows at once with more micro-batches give the same losses in a little more time;
-    /// checkpointing takes a fifth or a third more time; a quantised base is not quite the same; shorter rows lose data.
+    /// Finds the least costly change with which a run fits. Smaller micro-batches with more accumulation give the same losses in slightly
+    /// more time; checkpointing takes a fifth to a third more time; quantization changes the base model slightly; shorter rows lose data.
     /// </summary>
     /// <param name="config">The run.</param>
     /// <param name="longestRow">Its longest row, in tokens.</param>
-    /// <param name="fit">The estimate of a run and its longest row, if that fits.</param>
+    /// <param name="fit">Returns the estimate for given settings and longest row if it fits.</param>
     internal static MemoryChange? Find(RunConfig config, int longestRow, Func<RunConfig, int, MemoryEstimate?> fit)
     {
         foreach (var (_, changed, longest, settings) in Candidates(config, longestRow).OrderBy(static c => c.Cost))
@@ -83,7 +83,7 @@ public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate
         return (cost, config with { Training = training, Data = data, Quantization = quantization ?? config.Quantization }, Math.Min(longestRow, length ?? longestRow), settings);
     }
 
-    // Each half as many as the one before, as far as the rows of a step stay the same.
+    // Each half of the previous one, as long as the number of rows per step stays the same.
     private static IEnumerable<(int Cost, int? Rows)> Rows(RunConfig config)
     {
         yield return (0, null);

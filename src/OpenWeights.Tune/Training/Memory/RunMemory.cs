@@ -10,7 +10,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Memory;
 
-/// <summary>What a run will hold in memory, told from config.json and the run's settings before any weight is read, beside what there is.</summary>
+/// <summary>
+/// Estimates a run's memory from config.json and its settings, before any weight is loaded, and compares it with the available memory.
+/// </summary>
 public sealed class RunMemory
 {
     private readonly RunConfig _config;
@@ -31,37 +33,37 @@ public sealed class RunMemory
         Room = AvailableMemory.Of(device);
     }
 
-    /// <summary>What the run will hold.</summary>
+    /// <summary>The estimated memory.</summary>
     public MemoryEstimate Estimate { get; }
 
-    /// <summary>The memory that there is for it; null where the system does not tell.</summary>
+    /// <summary>The available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; }
 
-    /// <summary>What of the estimate lies in that memory.</summary>
+    /// <summary>The part of the estimate that is in this memory.</summary>
     public long Needed => On(Estimate, _config);
 
-    /// <summary>Whether the run fits; also where nobody knows.</summary>
+    /// <summary>Whether the run fits; true if unknown.</summary>
     public bool Fits => Room is null || Needed <= Room.Bytes * AvailableMemory.Share;
 
-    /// <summary>The family of the model.</summary>
+    /// <summary>Family of the model.</summary>
     public string ModelType { get; }
 
-    /// <summary>Parameters of the base.</summary>
+    /// <summary>Number of parameters of the base model.</summary>
     public long BaseParameters { get; }
 
-    /// <summary>Parameters that are trained.</summary>
+    /// <summary>Number of trained parameters.</summary>
     public long TrainedParameters { get; }
 
-    /// <summary>The dtype that the base will be computed in.</summary>
+    /// <summary>Data type of the base model.</summary>
     public string DType => _dtype.ToString().ToLowerInvariant();
 
-    /// <summary>Where the run will be.</summary>
+    /// <summary>The device.</summary>
     public string Device => _device.ToString();
 
-    /// <summary>What a run whose weights need not be here will hold, with rows of data.max_length.</summary>
+    /// <summary>Estimates a run without its weight files, with rows of data.max_length.</summary>
     /// <param name="config">The run.</param>
     /// <param name="modelPath">A folder with the model's config.json.</param>
-    /// <exception cref="InvalidDataException">The config is of no family that is known, or is wrong.</exception>
+    /// <exception cref="InvalidDataException">The family is unknown, or the config is invalid.</exception>
     public static RunMemory OfLongest(RunConfig config, string modelPath)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -71,18 +73,18 @@ public sealed class RunMemory
             config, folder, ModelLoader.ReadConfig(folder), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength);
     }
 
-    /// <summary>The smallest change of the settings with which the run fits; null where it fits as it is, or no change that is known helps.</summary>
+    /// <summary>The smallest change of settings with which the run fits; null if it already fits, or no known change is enough.</summary>
     public MemoryChange? Change() => Fits ? null : MemoryChange.Find(_config, _longestRow, Fit);
 
-    /// <summary>That the run does not fit, and the smallest change with which it does, in words.</summary>
+    /// <summary>Message that the run does not fit, with the smallest change that helps.</summary>
     public string TooLarge
     {
         get
         {
-            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are free, of which it may use {100 * AvailableMemory.Share:F0} %.");
+            var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are available, of which it may use {100 * AvailableMemory.Share:F0} %.");
             return what + (Change() is { } change
                 ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
-                : " Fewer rows at once, shorter rows, activation_checkpointing and a quantised base are not enough; take a smaller model, or a machine with more memory.");
+                : " A smaller micro-batch, shorter rows, activation_checkpointing and quantization are not enough; use a smaller model, or a machine with more memory.");
         }
     }
 
@@ -104,20 +106,20 @@ public sealed class RunMemory
     private MemoryEstimate Of(ITrainedModel meta, RunConfig config, int longestRow) => MemoryEstimate.Of(
         meta, config.Training.RowsAtOnce, longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
 
-    /// <summary>What of an estimate of this run lies in the memory that it is compared with.</summary>
+    /// <summary>The part of an estimate that is in the compared memory.</summary>
     internal long On(MemoryEstimate estimate) => On(estimate, _config);
 
-    // On a GPU the program itself and what waits in the CPU's memory take none of its own.
+    // On a GPU, the program itself and offloaded tensors do not use GPU memory.
     private long On(MemoryEstimate estimate, RunConfig config) =>
         _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" ? estimate.Optimizer : 0);
 
-    /// <summary>The bytes of an optimizer's state, told by one over tensors that take none.</summary>
+    /// <summary>Size of an optimizer's state in bytes, from an optimizer on meta tensors.</summary>
     internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training)
     {
         using var scope = NewDisposeScope();
         var bytes = 0L;
 
-        // Parameters of one shape have one state.
+        // Parameters of equal shape have equal state.
         foreach (var same in parameters.GroupBy(static p => string.Join(',', p.Parameter.shape)))
         {
             using var parameter = new Parameter(empty(same.First().Parameter.shape, float32, META));
@@ -132,7 +134,7 @@ public sealed class RunMemory
         return bytes;
     }
 
-    // A float32 copy; of bfloat16 on a CPU, the half that the parameter does not hold.
+    // A float32 master copy; for bfloat16 on a CPU only its lower half.
     private long MasterBytes(Tensor parameter) => parameter.dtype == float32 ? 0
         : parameter.dtype == bfloat16 && _device.type == DeviceType.CPU ? 2 : 4;
 }

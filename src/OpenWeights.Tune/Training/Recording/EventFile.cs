@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Training.Recording;
 
 /// <summary>
 /// A TensorBoard event file: records of length, masked CRC-32C, an Event message and its masked CRC-32C (tensorflow's record_writer.h and
-/// event.proto), of which scalars need five fields, so they are written here without a library.
+/// event.proto). Scalars need only five fields, so they are written here without a library.
 /// </summary>
 public sealed class EventFile : IDisposable
 {
@@ -32,9 +32,9 @@ public sealed class EventFile : IDisposable
 
     private readonly FileStream _stream;
 
-    /// <summary>Starts the file of a run, in the place of those of its earlier parts.</summary>
+    /// <summary>Creates the file of a run, replacing those of its earlier parts.</summary>
     /// <param name="folder">The run's folder.</param>
-    /// <param name="lines">The metrics of the steps that are already done.</param>
+    /// <param name="lines">The metrics of completed steps.</param>
     public EventFile(string folder, IEnumerable<JsonObject> lines)
     {
         ArgumentNullException.ThrowIfNull(lines);

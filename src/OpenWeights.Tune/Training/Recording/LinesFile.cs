@@ -5,7 +5,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tune.Training.Recording;
 
-/// <summary>A file of JSON lines that each belong to a step, on the disk as soon as they are known: metrics.jsonl and samples.jsonl.</summary>
+/// <summary>A file of JSON lines that each belong to a step, written immediately: metrics.jsonl and samples.jsonl.</summary>
 public sealed class LinesFile : IDisposable
 {
     private static readonly JsonSerializerOptions s_readable = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
@@ -13,7 +13,8 @@ public sealed class LinesFile : IDisposable
 
     /// <summary>Opens the file of a run.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="stepsDone">The steps whose lines stay; later ones, of a run that is gone on from an earlier checkpoint, are cut away.</param>
+    /// <param name="stepsDone">Number of completed steps; lines of later steps, from before resuming at an earlier checkpoint, are
+    /// removed.</param>
     public LinesFile(string path, long stepsDone)
     {
         var kept = stepsDone > 0 && File.Exists(path) ? Keep(path, stepsDone) : 0;
@@ -22,7 +23,7 @@ public sealed class LinesFile : IDisposable
         _stream.Position = kept;
     }
 
-    /// <summary>All lines of the run so far. They are read from the file, so that a long run need not hold them in memory.</summary>
+    /// <summary>All lines of the run so far, read from the file so that a long run does not keep them in memory.</summary>
     public IReadOnlyList<JsonObject> Read()
     {
         using var reader = new StreamReader(new FileStream(_stream.Name, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
@@ -36,7 +37,7 @@ public sealed class LinesFile : IDisposable
     }
 
     /// <summary>Adds a line.</summary>
-    /// <returns>The line as it was written.</returns>
+    /// <returns>The line as written.</returns>
     public JsonObject Add<T>(T content)
     {
         var line = JsonSerializer.SerializeToNode(content, s_readable)!.AsObject();
@@ -48,7 +49,7 @@ public sealed class LinesFile : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _stream.Dispose();
 
-    // The bytes of whole lines of steps that are done. What is said after training is said again.
+    // Length of the lines of completed steps. Lines written after training are written again.
     private static long Keep(string path, long stepsDone)
     {
         var kept = 0L;

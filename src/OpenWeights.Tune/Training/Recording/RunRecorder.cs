@@ -2,7 +2,7 @@ using OpenWeights.Tune.Evaluation;
 
 namespace OpenWeights.Tune.Training.Recording;
 
-/// <summary>Writes down what a run does: metrics.jsonl, samples.jsonl, TensorBoard's events, and report.html.</summary>
+/// <summary>Records a run: metrics.jsonl, samples.jsonl, TensorBoard events, and report.html.</summary>
 public sealed class RunRecorder : IDisposable
 {
     private readonly RunFolder _folder;
@@ -13,7 +13,7 @@ public sealed class RunRecorder : IDisposable
 
     /// <summary>Opens the files of a run.</summary>
     /// <param name="folder">The run's folder.</param>
-    /// <param name="plan">What the run will do.</param>
+    /// <param name="plan">The plan of the run.</param>
     /// <exception cref="IOException">A file cannot be written.</exception>
     public RunRecorder(RunFolder folder, RunPlan plan)
     {
@@ -25,21 +25,21 @@ public sealed class RunRecorder : IDisposable
         _events = new EventFile(folder.FolderPath, _metrics.Read());
     }
 
-    /// <summary>A step is done.</summary>
+    /// <summary>Records a completed step.</summary>
     public void Add(StepMetrics metrics) => _events.Add(_metrics.Add(metrics));
 
-    /// <summary>An evaluation is done.</summary>
+    /// <summary>Records an evaluation.</summary>
     public void Add(EvaluationMetrics metrics) => _events.Add(_metrics.Add(metrics));
 
-    /// <summary>Eval rows were answered.</summary>
-    /// <param name="scores">How near the answers are.</param>
+    /// <summary>Records answers to eval rows.</summary>
+    /// <param name="scores">Scores of the answers.</param>
     /// <param name="answers">The answers.</param>
     public void Add(AnswerScores scores, IReadOnlyList<Answer> answers)
     {
         ArgumentNullException.ThrowIfNull(scores);
         ArgumentNullException.ThrowIfNull(answers);
 
-        // What metrics.jsonl calls eval_... is measured on rows that are not trained on.
+        // Keys eval_... of metrics.jsonl refer only to rows that are not trained on.
         if (scores.Asked != EvaluationRows.Trained)
         {
             _events.Add(_metrics.Add(scores));
@@ -52,8 +52,8 @@ public sealed class RunRecorder : IDisposable
         }
     }
 
-    /// <summary>Writes the page that people look at.</summary>
-    /// <param name="state">How the run stands, such as "finished".</param>
+    /// <summary>Writes the report.</summary>
+    /// <param name="state">State of the run, such as "finished".</param>
     public void Report(string state) =>
         RunReport.Write(_folder.ReportPath, new ReportContent(_plan, state, _metrics.Read(), _samples.Read(), File.ReadAllText(_folder.ConfigPath), File.ReadAllText(_folder.ManifestPath)));
 

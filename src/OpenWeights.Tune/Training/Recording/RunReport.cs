@@ -7,7 +7,7 @@ using OpenWeights.Tune.Data;
 
 namespace OpenWeights.Tune.Training.Recording;
 
-/// <summary>report.html: one page that shows a run, with nothing outside itself.</summary>
+/// <summary>Writes report.html: a self-contained page about a run.</summary>
 internal static class RunReport
 {
     private const int MaxSamples = 8;
@@ -91,7 +91,7 @@ internal static class RunReport
         yield return SvgChart.Of("Most memory of the process, bytes", new SvgChart.Line("memory", content.Series("peak_memory_bytes")));
     }
 
-    // A row for each prompt, a column for each time that it was answered (the first, the middle ones thinned to two, the last).
+    // A row per prompt, a column per round of answers (the first, at most two in between, the last).
     private static string Samples(IReadOnlyList<JsonObject> samples)
     {
         static string Text(JsonObject sample, string key) => sample[key]?.GetValue<string>() ?? "";
@@ -132,17 +132,17 @@ internal static class RunReport
     private static string Html(string text) => WebUtility.HtmlEncode(text);
 }
 
-/// <summary>What a report shows.</summary>
-/// <param name="Plan">What the run was to do.</param>
-/// <param name="State">How it stands, such as "finished".</param>
+/// <summary>Contents of a report.</summary>
+/// <param name="Plan">The plan of the run.</param>
+/// <param name="State">State of the run, such as "finished".</param>
 /// <param name="Metrics">The lines of metrics.jsonl.</param>
 /// <param name="Samples">The lines of samples.jsonl.</param>
 /// <param name="Config">The text of config.yaml.</param>
 /// <param name="Manifest">The text of manifest.json.</param>
 public sealed record ReportContent(RunPlan Plan, string State, IReadOnlyList<JsonObject> Metrics, IReadOnlyList<JsonObject> Samples, string Config, string Manifest)
 {
-    /// <summary>The numbers of a key with their steps, where lines have one.</summary>
-    /// <param name="key">The key of metrics.jsonl.</param>
+    /// <summary>The values of a key by step, for lines that have it.</summary>
+    /// <param name="key">A key of metrics.jsonl.</param>
     public IReadOnlyList<(double Step, double Value)> Series(string key) =>
     [
         .. from line in Metrics

@@ -2,10 +2,10 @@ using System.Text.Json.Serialization;
 
 namespace OpenWeights.Tune.Training.Recording;
 
-/// <summary>An answer of the model while it was trained; a line of samples.jsonl.</summary>
+/// <summary>A generated answer during training; one line of samples.jsonl.</summary>
 public sealed record Sample
 {
-    /// <summary>The number of steps done.</summary>
+    /// <summary>Number of completed steps.</summary>
     [JsonPropertyName("step")]
     public required long Step { get; init; }
 
@@ -13,7 +13,7 @@ public sealed record Sample
     [JsonPropertyName("when")]
     public required string When { get; init; }
 
-    /// <summary>Whose row it is: eval, held_back or train.</summary>
+    /// <summary>Which rows it comes from: eval, held_back or train.</summary>
     [JsonPropertyName("rows")]
     public required string Rows { get; init; }
 
@@ -21,11 +21,11 @@ public sealed record Sample
     [JsonPropertyName("prompt")]
     public required string Prompt { get; init; }
 
-    /// <summary>The row's answer.</summary>
+    /// <summary>The reference answer.</summary>
     [JsonPropertyName("expected")]
     public required string Expected { get; init; }
 
-    /// <summary>The model's.</summary>
+    /// <summary>The model's answer.</summary>
     [JsonPropertyName("given")]
     public required string Given { get; init; }
 }

@@ -4,7 +4,7 @@ using System.Text;
 
 namespace OpenWeights.Tune.Training.Recording;
 
-/// <summary>A chart of lines over steps, as SVG that needs no script.</summary>
+/// <summary>A line chart over steps, as SVG without scripts.</summary>
 internal static class SvgChart
 {
     private const double Width = 560;
@@ -16,12 +16,12 @@ internal static class SvgChart
     private const int MaxPoints = 800;
 
     /// <summary>A line of a chart.</summary>
-    /// <param name="Name">What it shows.</param>
+    /// <param name="Name">Name in the legend.</param>
     /// <param name="Points">Steps and values.</param>
     /// <param name="Dots">Whether each point is marked.</param>
     internal sealed record Line(string Name, IReadOnlyList<(double Step, double Value)> Points, bool Dots = false);
 
-    /// <summary>A figure with a title, or nothing where no line has points.</summary>
+    /// <summary>A chart with a title; empty if no line has points.</summary>
     internal static string Of(string title, params IReadOnlyList<Line> lines)
     {
         lines = [.. lines.Where(static l => l.Points.Count > 0)];
@@ -70,7 +70,7 @@ internal static class SvgChart
         return svg.ToString();
     }
 
-    /// <summary>A number as short as it can be read.</summary>
+    /// <summary>Formats a number compactly.</summary>
     internal static string Label(double value) => Math.Abs(value) switch
     {
         0 => "0",
@@ -83,7 +83,7 @@ internal static class SvgChart
         _ => value.ToString("0.##e0", CultureInfo.InvariantCulture),
     };
 
-    // Four to nine round numbers that reach around the values.
+    // Four to nine round tick values that cover the data.
     private static List<double> Ticks(double least, double most)
     {
         if (most <= least)
@@ -103,7 +103,7 @@ internal static class SvgChart
         return [.. Enumerable.Range(0, (int)(Math.Ceiling((most / width) - 1e-9) - first) + 1).Select(i => (first + i) * width)];
     }
 
-    // A long run's points by stretches, the least and the largest of each, so that a spike stays to be seen.
+    // Thins the points of a long run, keeping minimum and maximum of each interval so that spikes stay visible.
     private static IReadOnlyList<(double Step, double Value)> Thinned(IReadOnlyList<(double Step, double Value)> points)
     {
         if (points.Count <= MaxPoints)

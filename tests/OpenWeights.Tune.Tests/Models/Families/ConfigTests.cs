@@ -28,7 +28,7 @@ public sealed class ConfigTests
     [TestCase("llama", "rope_scaling", "{\"rope_type\": \"default\", \"mrope_section\": [16, 24, 24]}", "rope_scaling: mrope_section")]
     [TestCase("mistral", "attention_bias", "true", "attention_bias (true)")]
     [TestCase("mistral", "sliding_window", "-1", "sliding_window: a whole number above zero")]
-    [TestCase("qwen2", "layer_types", "[\"full_attention\", \"chunked_attention\", \"full_attention\"]", "layer_types: 'chunked_attention' is not known")]
+    [TestCase("qwen2", "layer_types", "[\"full_attention\", \"chunked_attention\", \"full_attention\"]", "layer_types: 'chunked_attention' is not supported")]
     [TestCase("qwen2", "layer_types", "[\"full_attention\"]", "layer_types: it lists 1 layers")]
     [TestCase("qwen2_moe", "num_experts_per_tok", "9", "num_experts_per_tok: 9 is more than num_experts")]
     [TestCase("mixtral", "router_jitter_noise", "0.1", "router_jitter_noise")]
@@ -37,12 +37,12 @@ public sealed class ConfigTests
     [TestCase("gemma3_text", "use_bidirectional_attention", "true", "use_bidirectional_attention (true)")]
     [TestCase("phi3", "resid_pdrop", "0.1", "resid_pdrop")]
     [TestCase("phi3", "rope_scaling", "{\"rope_type\": \"linear\", \"factor\": 2.0}", "rope_scaling")]
-    [TestCase("phi3_longrope", "rope_scaling", "{\"type\": \"longrope\", \"short_factor\": [1.0], \"long_factor\": [1.0]}", "short_factor has 1 numbers; 3 are wanted")]
+    [TestCase("phi3_longrope", "rope_scaling", "{\"type\": \"longrope\", \"short_factor\": [1.0], \"long_factor\": [1.0]}", "short_factor has 1 numbers, but 3 are needed")]
     [TestCase("phi3_longrope", "partial_rotary_factor", "0.4", "partial_rotary_factor: 3 of 8 dimensions")]
     [TestCase("granite", "logits_scaling", "0", "logits_scaling")]
     [TestCase("olmo2", "clip_qkv", "8.0", "clip_qkv (8.0)")]
     [TestCase("smollm3", "no_rope_layers", "[1, 0]", "no_rope_layers: it lists 2 layers")]
-    [TestCase("smollm3", "no_rope_layers", "true", "no_rope_layers: a list or null is wanted")]
+    [TestCase("smollm3", "no_rope_layers", "true", "no_rope_layers: a list or null is expected")]
     public void A_setting_that_cannot_be_followed_is_refused_by_name(string family, string key, string value, string message)
     {
         var config = FamilyCases.Config(family);
