@@ -61,7 +61,7 @@ internal static class CommandErrors
 
     private static bool LacksValue(SymbolResult result) => result is OptionResult { Implicit: false } option && option.Tokens.Count < option.Option.Arity.MinimumNumberOfValues;
 
-    // Null for what is told as missing.
+    // Null for an option reported as missing.
     private static string? Value(ParseError error) => error.SymbolResult switch
     {
         OptionResult { Tokens.Count: > 0 } or ArgumentResult { Tokens.Count: > 0 } => error.Message,

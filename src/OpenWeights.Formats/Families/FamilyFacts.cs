@@ -9,25 +9,25 @@ public sealed record FamilyFacts
     /// <summary>The model_type of its config.json.</summary>
     public required string ModelType { get; init; }
 
-    /// <summary>The class name that transformers writes into architectures.</summary>
+    /// <summary>The class name that transformers writes to architectures.</summary>
     public required string ClassName { get; init; }
 
-    /// <summary>num_key_value_heads; null for as many as there are query heads.</summary>
+    /// <summary>Default of num_key_value_heads; null for the number of query heads.</summary>
     public int? KeyValueHeads { get; init; }
 
-    /// <summary>head_dim; null for hidden_size / num_attention_heads.</summary>
+    /// <summary>Default of head_dim; null for hidden_size / num_attention_heads.</summary>
     public int? HeadDimension { get; init; }
 
     /// <summary>max_position_embeddings.</summary>
     public int MaxPositions { get; init; } = 2048;
 
-    /// <summary>original_max_position_embeddings, for LongRoPE; null for max_position_embeddings.</summary>
+    /// <summary>Default of original_max_position_embeddings, for LongRoPE; null for max_position_embeddings.</summary>
     public int? OriginalMaxPositions { get; init; }
 
     /// <summary>rope_theta.</summary>
     public double RopeTheta { get; init; } = 10000;
 
-    /// <summary>Whether the family rotates a part of each head where partial_rotary_factor says so.</summary>
+    /// <summary>Whether the family supports partial_rotary_factor.</summary>
     public bool PartialRotation { get; init; }
 
     /// <summary>rms_norm_eps.</summary>
@@ -42,7 +42,7 @@ public sealed record FamilyFacts
     /// <summary>The activation.</summary>
     public string Activation { get; init; } = "silu";
 
-    /// <summary>Whether attention's four projections have a bias where attention_bias says so; null where the family has no such setting.</summary>
+    /// <summary>Default of attention_bias, which applies to all four projections of attention; null if the family has no such setting.</summary>
     public bool? AttentionBias { get; init; }
 
     /// <summary>sliding_window; null for none.</summary>

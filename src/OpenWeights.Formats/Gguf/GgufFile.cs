@@ -49,7 +49,7 @@ public sealed class GgufFile : IDisposable
     /// <summary>Opens a file and checks its header, the tensors' places and the file's length.</summary>
     /// <param name="path">The file.</param>
     /// <returns>The open file; dispose it.</returns>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">It is not a whole GGUF file that can be read here; the message says why.</exception>
     public static GgufFile Open(string path)
     {

@@ -14,7 +14,7 @@ public static class JsonFile
     /// mark is skipped.</summary>
     /// <param name="path">The file.</param>
     /// <returns>The object; changing it changes nothing on disk.</returns>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">The file is not UTF-8, not valid JSON, names a key twice, or holds something other
     /// than an object.</exception>
     public static JsonObject ReadObject(string path)

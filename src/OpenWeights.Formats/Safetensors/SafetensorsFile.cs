@@ -35,7 +35,7 @@ public sealed class SafetensorsFile : IWeightFile
     /// <summary>Opens a file and checks its header, the tensors' places and the file's length.</summary>
     /// <param name="path">The file.</param>
     /// <returns>The open file; dispose it.</returns>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">It is not a whole, valid safetensors file; the message names file and tensor and says
     /// what to do.</exception>
     /// <exception cref="IOException">The disk failed, or another program has the file locked.</exception>

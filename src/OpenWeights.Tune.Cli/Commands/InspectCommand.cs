@@ -18,7 +18,7 @@ internal static class InspectCommand
     private static readonly Option<bool> s_tensors = new("--tensors") { Description = "List every tensor with its dtype and shape; --json always does." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
-    // Files that a person has beside a model, and that are no tokenizers.
+    // Files often found beside a model that are not tokenizers.
     private static readonly string[] s_others = [".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".md", ".txt", ".log", ".html", ".gz", ".zst", ".zip", ".bin", ".pt", ".pth"];
 
     private static readonly string[] s_adapterSettings =

@@ -12,7 +12,7 @@ internal static class RenderCommand
 {
     private static readonly Option<string?> s_tokenizer = CommonOptions.Tokenizer();
     private static readonly Option<string?> s_template = new("--template") { Description = "A file with a chat template.", HelpName = "FILE.jinja" };
-    private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases, or one on each line: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}; - reads it from stdin. All else, such as \"enable_thinking\" or \"bos_token\", is a variable of the template, also inside \"kwargs\".", HelpName = "FILE", Required = true };
+    private static readonly Option<string> s_input = new("--input") { Description = "A JSON list of cases, or one on each line: {\"name\", \"messages\", \"tools\", \"documents\", \"add_generation_prompt\", ...}; - reads it from stdin. Other keys, such as \"enable_thinking\" or \"bos_token\", are variables of the template, also inside \"kwargs\".", HelpName = "FILE", Required = true };
     private static readonly Option<string?> s_values = ModelOptions.ChatTemplateKwargs();
     private static readonly Option<string?> s_now = new("--now") { Description = "Time returned by strftime_now in templates, such as 2026-01-31T12:00:00.", HelpName = "ISO" };
     private static readonly Option<string?> s_bos = new("--bos") { Description = "The BOS token.", HelpName = "T" };

@@ -15,7 +15,7 @@ internal static class AnswerText
         var shown = Math.Min(Samples, after.Count);
         for (var i = 0; i < shown; i++)
         {
-            // Spread over the rows, so that the samples are not all of one kind.
+            // Spread over the rows, so that the samples are varied.
             var at = i * after.Count / shown;
             output.WriteLine();
             output.WriteLine($"  prompt:   {Line(after[at].Prompt)}");

@@ -11,7 +11,7 @@ internal static partial class JsonFile
 
     /// <summary>
     /// Reads a list: a JSON array, an object on each line, or one thing alone. An unpaired surrogate (<c>"\ud83d"</c> alone), which JSON can spell but no text has, counts as U+FFFD, as it does once
-    /// a text is written as UTF-8.
+    /// encoded as UTF-8.
     /// </summary>
     /// <param name="path">The file; - for stdin.</param>
     /// <param name="isItem">Whether an item is valid.</param>
@@ -59,7 +59,7 @@ internal static partial class JsonFile
         return lines.Length > 1 && lines.All(static l => l is ['{', .., '}']) ? new JsonArray([.. lines.Select(static l => JsonNode.Parse(l, documentOptions: s_strict))]) : null;
     }
 
-    // The path becomes what messages call it.
+    // Sets the path to the name used in messages.
     private static string Text(ref string path)
     {
         if (path == InputText.Stdin)

@@ -75,9 +75,9 @@ internal sealed class ConfigBinder(YamlSource source)
         return section;
     }
 
-    internal static string Missing(SettingInfo setting) => $"this setting is missing. {setting.Setting.Description}";
+    internal static string Missing(SettingInfo setting) => $"this setting is required. {setting.Setting.Description}";
 
-    // Null means that the node is YAML's null, or that a problem was reported.
+    // Returns null if the node is YAML's null, or if a problem was reported.
     private object? Value(Type type, YamlNode node, string key, SettingAttribute setting)
     {
         var wanted = System.Nullable.GetUnderlyingType(type) ?? type;

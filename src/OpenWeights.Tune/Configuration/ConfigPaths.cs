@@ -8,7 +8,7 @@ internal sealed class ConfigPaths(string folder)
 {
     private static readonly System.Buffers.SearchValues<char> s_typographicQuotes = System.Buffers.SearchValues.Create("\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb");
 
-    /// <summary>The config with whole paths.</summary>
+    /// <summary>The config with absolute paths.</summary>
     internal RunConfig Resolve(RunConfig config)
     {
         IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => s with { Path = Input(s.Path) })];

@@ -31,7 +31,7 @@ internal static class DataRules
             foreach (var field in source.Fields.Keys.Where(static f => !RowFields.Names.Contains(f)))
             {
                 var nearest = Spelling.Nearest(field, RowFields.Names);
-                yield return ($"{key}.fields.{field}", $"there is no such field; {(nearest is null ? "known" : $"did you mean {nearest}? Known")} are {string.Join(", ", RowFields.Names)}.");
+                yield return ($"{key}.fields.{field}", $"unknown field; {(nearest is null ? "known" : $"did you mean {nearest}? Known")} are {string.Join(", ", RowFields.Names)}.");
             }
 
             foreach (var role in source.Roles.Keys.Where(static r => !RowFields.Roles.Contains(r)))

@@ -127,8 +127,8 @@ public static class ModelPath
 
     /// <summary>The base and the adapter of a training run's folder, or of a checkpoint or the adapter in it, where the run trained an adapter; else what
     /// was given and null.</summary>
-    /// <param name="model">What was given as a model.</param>
-    /// <exception cref="InvalidDataException">The run's config does not tell its base.</exception>
+    /// <param name="model">The path given as a model.</param>
+    /// <exception cref="InvalidDataException">The run's config does not name its base model.</exception>
     public static (string Model, string? Adapter) WithAdapter(string model)
     {
         ArgumentNullException.ThrowIfNull(model);

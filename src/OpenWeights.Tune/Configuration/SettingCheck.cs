@@ -9,7 +9,7 @@ public static class SettingCheck
 {
     private const string Null = "null is not possible here; leave it out for its default.";
 
-    /// <summary>Everything that is wrong with a run's settings.</summary>
+    /// <summary>All problems of a run's settings.</summary>
     /// <param name="config">The run.</param>
     public static IReadOnlyList<ConfigProblem> Problems(RunConfig config)
     {

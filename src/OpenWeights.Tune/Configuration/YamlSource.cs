@@ -87,8 +87,8 @@ internal sealed class YamlSource
         }
         catch (InvalidOperationException)
         {
-            // YamlDotNet's scanner ends so on some unclosed brackets, and does not tell where.
-            throw Invalid(path, text, (1, 1), "this is not valid YAML; is a bracket or a quote left open?");
+            // YamlDotNet's scanner throws this for some unclosed brackets, without a position.
+            throw Invalid(path, text, (1, 1), "this is not valid YAML; check for an unclosed bracket or quote.");
         }
     }
 

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>Rows of an epoch, packed or as they are, and what became of the files' rows.</summary>
+/// <summary>Rows of an epoch, packed or not, with the data report.</summary>
 public sealed class DataSet
 {
     private readonly RowSlices _slices;
@@ -27,21 +27,21 @@ public sealed class DataSet
         };
     }
 
-    /// <summary>The rows as the model will read them.</summary>
+    /// <summary>The rows as the model sees them.</summary>
     public RowList Rows { get; }
 
-    /// <summary>The rows before they are packed.</summary>
+    /// <summary>The rows before packing.</summary>
     public RowList Documents { get; }
 
-    /// <summary>Where the rows stand that are used whole, in their order; a row that comes several times has its place as often.</summary>
+    /// <summary>Places of the rows used as a whole, in order; a repeated row occurs as often.</summary>
     internal IEnumerable<string> WholePlaces => _slices.Where(static s => s.IsWhole).Select(static s => s.Store.Place(s.Row));
 
-    /// <summary>The longest of the rows, in tokens.</summary>
+    /// <summary>Longest row, in tokens.</summary>
     public int LongestRow => Enumerable.Range(0, Rows.Count).Max(Rows.LengthOf);
 
-    /// <summary>What became of the files' rows.</summary>
+    /// <summary>The data report.</summary>
     public DataReport Report { get; }
 
-    /// <summary>The same rows, none packed.</summary>
+    /// <summary>The same rows, not packed.</summary>
     internal DataSet Unpacked() => new(_slices, null, Report);
 }

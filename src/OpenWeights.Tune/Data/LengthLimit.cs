@@ -4,7 +4,7 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>What data.over_length and data.untrained_rows do to rows.</summary>
+/// <summary>Applies data.over_length and data.untrained_rows.</summary>
 internal sealed class LengthLimit(DataSection config, ContextLimit? room, SettingNames words)
 {
     private const int ExamplesTold = 5;
@@ -14,22 +14,22 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
     private int _beyondRoom;
     private int _rows;
 
-    /// <summary>The longest row that passes, in tokens.</summary>
+    /// <summary>Maximum row length, in tokens.</summary>
     internal int Longest { get; } = Math.Min(config.MaxLength, room?.Tokens ?? int.MaxValue);
 
-    /// <summary>Rows left out.</summary>
+    /// <summary>Number of dropped rows.</summary>
     internal int Dropped { get; private set; }
 
-    /// <summary>Rows cut.</summary>
+    /// <summary>Number of truncated rows.</summary>
     internal int Truncated { get; private set; }
 
-    /// <summary>Tokens cut away.</summary>
+    /// <summary>Number of tokens removed by truncation.</summary>
     internal long TruncatedTokens { get; private set; }
 
-    /// <summary>Rows made several of.</summary>
+    /// <summary>Number of split rows.</summary>
     internal int Split { get; private set; }
 
-    /// <summary>Rows left out because nothing of them is trained.</summary>
+    /// <summary>Number of rows dropped because they have no trained tokens.</summary>
     internal int Untrained { get; private set; }
 
     /// <summary>The rows of a store within the limits.</summary>
@@ -38,7 +38,7 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
         var kept = new RowSlices();
         for (int row = 0, together; row < store.Count; row += together)
         {
-            // Of a pair both answers stay, or none.
+            // Both answers of a pair are kept, or none.
             (together, var before) = (store.Entry(row).Role == RowRole.Chosen ? 2 : 1, kept.Count);
             for (var i = row; i < row + together; i++)
             {
@@ -55,8 +55,8 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
         return kept;
     }
 
-    /// <summary>Refuses what the config does not let pass.</summary>
-    /// <exception cref="InvalidDataException">Rows are too long, or nothing of them is trained, and that is an error; or no row is left.</exception>
+    /// <summary>Throws if the config does not allow the rows found.</summary>
+    /// <exception cref="InvalidDataException">Rows are too long or have no trained tokens, and that is an error; or no row is left.</exception>
     internal void Require()
     {
         if (config.OverLength == "error" && _tooLong > 0)
@@ -76,18 +76,18 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
         {
             throw new InvalidDataException(
                 $"{(Untrained + Dropped >= _rows ? "all " : "")}{Untrained} of {_rows} {(_rows == 1 ? "row has" : Untrained == 1 ? "rows has" : "rows have")} no token to train: {string.Join(", ", _untrainedPlaces)}{(Untrained > ExamplesTold ? ", ..." : "")}. "
-                + $"Is there an answer in each, and does {words["data.train_on"]} name it? (Truncating may have cut it away.)"
-                + (config.UntrainedRows == "error" ? $" {words["data.untrained_rows"]}: drop leaves such rows out." : ""));
+                + $"Check that each has an answer that {words["data.train_on"]} selects. (Truncation may have removed it.)"
+                + (config.UntrainedRows == "error" ? $" {words["data.untrained_rows"]}: drop skips such rows." : ""));
         }
     }
 
-    // Whether the model is what limits the rows, and not the config.
+    // Whether the limit is the model's, not the config's.
     private bool IsModels => room is { } model && model.Tokens < config.MaxLength;
 
-    private string Limit => IsModels ? $"the model allows ({room!.Tokens} tokens, by {room.Reason})" : $"{words["data.max_length"]} ({config.MaxLength} tokens)";
+    private string Limit => IsModels ? $"the model's context ({room!.Tokens} tokens, {room.Reason})" : $"{words["data.max_length"]} ({config.MaxLength} tokens)";
 
-    // Raising data.max_length does not help a row that the model has no room for.
-    private string Advice => IsModels ? $"Shorten the rows, say with {words["model.max_positions"]} that the model can do more, or " : _beyondRoom > 0 ? "Shorten the rows, or " : $"Raise {words["data.max_length"]}, or ";
+    // Raising data.max_length does not help a row that exceeds the model's context.
+    private string Advice => IsModels ? $"Shorten the rows, set {words["model.max_positions"]} if the model supports more, or " : _beyondRoom > 0 ? "Shorten the rows, or " : $"Raise {words["data.max_length"]}, or ";
 
     private void Add(RowSlices kept, TokenStore store, int row)
     {
@@ -135,7 +135,7 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
         }
     }
 
-    // Behind the last whole turn that fits, where something is trained up to there; else in the middle of a turn.
+    // After the last complete turn that fits, if anything before it is trained; otherwise within a turn.
     private int CutAt(TokenStore store, int row)
     {
         var ends = store.TurnEnds(row);
@@ -150,14 +150,14 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
         return Longest;
     }
 
-    // The last token of a part is the first of the next, so that every token but the very first is predicted once.
+    // The last token of a part is the first of the next, so that every token except the first is predicted once.
     private void Divide(RowSlices kept, TokenStore store, int row)
     {
         ref readonly var entry = ref store.Entry(row);
         var format = store.Facts.Files[entry.File].Format;
         if (format is not ("text" or "tokenized"))
         {
-            throw new InvalidDataException($"{store.Place(row)}: {words["data.over_length"]} is split, and this is a row of the format {format}, which makes no sense in parts; set drop or truncate.");
+            throw new InvalidDataException($"{store.Place(row)}: {words["data.over_length"]} is split, but rows of the format {format} cannot be split; set drop or truncate.");
         }
 
         Split++;

@@ -5,12 +5,12 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Data;
 
-/// <summary>The rows of a run: what it trains on and what it evaluates on. <see cref="Read"/> is the way from files to rows.</summary>
-/// <param name="Train">The rows to train on.</param>
-/// <param name="Eval">The rows to evaluate on, never packed; null where there are none.</param>
+/// <summary>The training and eval rows of a run. <see cref="Read"/> runs the data pipeline.</summary>
+/// <param name="Train">The training rows.</param>
+/// <param name="Eval">The eval rows, never packed; null if there are none.</param>
 public sealed record RunData(DataSet Train, DataSet? Eval)
 {
-    /// <summary>What whoever runs this should be told before it runs.</summary>
+    /// <summary>Warnings to show before the run.</summary>
     public IEnumerable<string> Warnings
     {
         get
@@ -22,21 +22,21 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
 
             if (Eval is { Report.Leaked: > 0 and var leaked })
             {
-                yield return $"{leaked} of the {Eval.Report.Rows} rows of data.eval are also among the rows to train on; what is measured on them says little.";
+                yield return $"{leaked} of the {Eval.Report.Rows} rows of data.eval also occur in the training data; metrics on them are not meaningful.";
             }
         }
     }
 
-    /// <summary>Reads and checks all rows: tokenised or taken from the cache, held to the limits, held back for evaluation, mixed, and packed.</summary>
+    /// <summary>Reads and checks all rows: tokenized or taken from the cache, limited in length, split for evaluation, interleaved, and packed.</summary>
     /// <param name="config">The data section.</param>
-    /// <param name="tokenizer">Makes token rows of texts.</param>
-    /// <param name="vocabularySize">The number of tokens that the model knows.</param>
-    /// <param name="seed">The run's seed.</param>
-    /// <param name="preferences">Whether rows with preferences are wanted too; they are neither packed nor divided.</param>
-    /// <param name="room">How long a text the model may be given; null for any.</param>
-    /// <param name="words">What settings are called in messages; null for the names of the YAML file.</param>
-    /// <exception cref="ConfigException">A setting is wrong.</exception>
-    /// <exception cref="InvalidDataException">A row is wrong, has nothing to train, or is too long where that is an error; or there are no rows.</exception>
+    /// <param name="tokenizer">Tokenizes rows.</param>
+    /// <param name="vocabularySize">Vocabulary size of the model.</param>
+    /// <param name="seed">Seed of the run.</param>
+    /// <param name="preferences">Whether rows with preferences are accepted; they are neither packed nor split.</param>
+    /// <param name="room">Context length of the model; null for no limit.</param>
+    /// <param name="words">Names of settings in messages; null for those of the YAML file.</param>
+    /// <exception cref="ConfigException">A setting is invalid.</exception>
+    /// <exception cref="InvalidDataException">A row is invalid, has no trained tokens, or is too long, and that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     public static RunData Read(DataSection config, RowTokenizer tokenizer, int vocabularySize, long seed, bool preferences = false, ContextLimit? room = null, SettingNames? words = null)
     {
@@ -67,7 +67,7 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
         return new RunData(train, new DataSet(Mixed(config.Eval, eval, seed), null, evalReport with { Leaked = Hashes(eval).Count(h => Array.BinarySearch(known, h) >= 0) }));
     }
 
-    // The rows of each data set that are within the limits.
+    // The rows of each data set within the limits.
     private static (List<RowSlices> Sets, DataReport Report) Limited(
         IReadOnlyList<(TokenStore Store, string? Cached)> read, DataSection config, bool preferences, ContextLimit? room, SettingNames words)
     {
@@ -113,16 +113,16 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     }
 
     private static RowSlices Mixed(IReadOnlyList<DataSource> sources, IReadOnlyList<RowSlices> sets, long seed) =>
-        Interleaving.Weighted([.. sources.Zip(sets)], seed) is { Count: > 0 } rows ? rows : throw new InvalidDataException("the weights of data.train leave no row; raise them.");
+        Interleaving.Weighted([.. sources.Zip(sets)], seed) is { Count: > 0 } rows ? rows : throw new InvalidDataException("the weights of data.train select no rows; raise them.");
 
-    // Which rows are held back, at least a fraction: by their hashes, so that rows that are the same stay together, and their order has no part in it.
+    // Selects the held-out rows by hash, so that identical rows stay together and their order does not matter.
     private static Func<RowSlice, bool> HeldBack(IEnumerable<RowSlices> sets, double fraction, long seed)
     {
         var draws = Hashes(sets).Select(h => RowHash.Mix(h, seed)).ToArray();
         Array.Sort(draws);
         var last = draws[Math.Max(1, (int)Math.Round(fraction * draws.Length)) - 1];
         return draws[^1] > last ? row => RowHash.Mix(row.Hash, seed) <= last
-            : throw new InvalidDataException($"data.eval_fraction leaves nothing to train on: there are {draws.Length} rows, and too few of them differ. Lower it, or give data.eval files.");
+            : throw new InvalidDataException($"data.eval_fraction leaves no training rows: there are {draws.Length} rows, and too few distinct ones. Lower it, or set data.eval.");
     }
 
     private static void RequirePlain(TokenStore store, SettingNames words)
@@ -132,10 +132,10 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
             if (store.Entry(i).Role != RowRole.Plain)
             {
                 throw new InvalidDataException(
-                    $"{store.Place(i)}: this row is a preference (a chosen and a rejected answer, or an answer with a label), and the objective sft learns one answer. "
+                    $"{store.Place(i)}: this row is a preference (a chosen and a rejected answer, or an answer with a label), but the objective sft trains on a single answer. "
                     + (words["data.train.fields"] is "--field"
-                        ? "Name the good answer, such as --field prompt=prompt --field completion=chosen."
-                        : "Name the good answer in the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`."));
+                        ? "Select the preferred answer, such as --field prompt=prompt --field completion=chosen."
+                        : "Select the preferred answer with the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`."));
             }
         }
     }

@@ -24,7 +24,7 @@ public sealed class PromptCache : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Clear();
 
-    /// <summary>Hands over a cache that holds the beginning of a prompt, and how much of it; the last token is never among it, since its scores are wanted.</summary>
+    /// <summary>Takes the cache of the longest common prefix with a prompt, and its length. The last token is never included, because its logits are needed.</summary>
     internal (DecoderCache Cache, int Known) Take(int[] prompt)
     {
         var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
@@ -38,7 +38,7 @@ public sealed class PromptCache : IDisposable
         return (cache, known);
     }
 
-    /// <summary>Takes a cache back, with the tokens that it holds; it is freed where they are not known.</summary>
+    /// <summary>Returns a cache with the tokens it holds; it is freed if they are unknown.</summary>
     internal void Keep(DecoderCache cache, IReadOnlyList<int>? read)
     {
         Clear();

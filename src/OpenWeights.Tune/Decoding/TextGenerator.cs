@@ -29,7 +29,7 @@ public sealed class TextGenerator
     /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">A prompt is empty.</exception>
     /// <exception cref="InvalidDataException">The model has no room for a token after a prompt, or does not know one of its tokens.</exception>
-    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    /// <exception cref="OperationCanceledException">Generation was cancelled.</exception>
     public IReadOnlyList<GenerationResult> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
     {
         using var memory = new PromptCache();
@@ -43,7 +43,7 @@ public sealed class TextGenerator
     /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">The prompt is empty.</exception>
     /// <exception cref="InvalidDataException">The model has no room for a token after it, or does not know one of its tokens.</exception>
-    /// <exception cref="OperationCanceledException">It was stopped; what was read is remembered all the same.</exception>
+    /// <exception cref="OperationCanceledException">Generation was cancelled; the tokens processed so far remain cached.</exception>
     public GenerationResult Continue(int[] prompt, PromptCache memory, Func<int, bool>? accept = null, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
@@ -124,7 +124,7 @@ public sealed class TextGenerator
         return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite })];
     }
 
-    // The scores of the next token of each text, [texts, vocabulary].
+    // Logits of the next token of each text, [texts, vocabulary].
     private Span<float> Scores(int[][] next, int[] padding, DecoderCache cache)
     {
         using var scope = NewDisposeScope();

@@ -5,16 +5,16 @@ using static TorchSharp.torch.autograd;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>Root mean square normalisation that keeps its input and a number for each row, in one pass each way.</summary>
+/// <summary>RMS normalization that stores its input and one number per row for backward, with one pass in each direction.</summary>
 internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
 {
-    /// <summary>Whether a norm can be computed so.</summary>
+    /// <summary>Whether a norm is supported.</summary>
     internal static bool Serves(Tensor input, Tensor weight) => CpuKernel.Serves(input) && CpuKernel.Serves(weight);
 
-    /// <summary>The normalised input.</summary>
-    /// <param name="input">[..., features].</param>
-    /// <param name="weight">[features].</param>
-    /// <param name="settings">How it computes.</param>
+    /// <summary>Normalizes the input.</summary>
+    /// <param name="input">The input, [..., features].</param>
+    /// <param name="weight">The weight, [features].</param>
+    /// <param name="settings">Settings of the norm.</param>
     internal static Tensor Of(Tensor input, Tensor weight, RmsNormSettings settings)
     {
         if (is_grad_enabled() && (input.requires_grad || weight.requires_grad))
@@ -43,7 +43,7 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
         return [input, weight, null];
     }
 
-    /// <summary>The output and each row's factor, in the caller's dispose scope.</summary>
+    /// <summary>The output and each row's normalization factor, in the caller's dispose scope.</summary>
     internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor weight, RmsNormSettings settings)
     {
         using var scope = NewDisposeScope();
@@ -51,14 +51,14 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
         return (output.MoveToOuterDisposeScope(), factors.MoveToOuterDisposeScope());
     }
 
-    /// <summary>The output again, in the caller's dispose scope.</summary>
+    /// <summary>Recomputes the output, in the caller's dispose scope.</summary>
     internal static Tensor Again(Tensor input, Tensor weight, Tensor factors, RmsNormSettings settings)
     {
         using var scope = NewDisposeScope();
         return RmsNormKernel.Again(input, Scale(weight, settings), factors, !settings.ScalesBeforeRounding).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The gradients of the input and, where it is wanted, the weight, in the caller's dispose scope.</summary>
+    /// <summary>Gradients of the input and, if needed, the weight, in the caller's dispose scope.</summary>
     internal static (Tensor Input, Tensor? Weight) Backward((Tensor Input, Tensor Weight, Tensor Factors) saved, Tensor gradient, RmsNormSettings settings, bool wantsWeight)
     {
         using var scope = NewDisposeScope();

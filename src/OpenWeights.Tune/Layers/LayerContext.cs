@@ -5,49 +5,49 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>What a forward pass tells a layer: rotary tables, who may look at whom, and what the layer remembers of earlier tokens.</summary>
+/// <summary>Inputs of a layer in a forward pass besides its states: rotary tables, attention mask, and cached state of earlier tokens.</summary>
 public sealed record LayerContext
 {
-    /// <summary>Rotary cosines, [batch or 1, 1, tokens, rotated dimensions / 2]; null where the layer has no positions.</summary>
+    /// <summary>Rotary cosines, [batch or 1, 1, tokens, rotated dimensions / 2]; null for a layer without rotary embedding.</summary>
     public Tensor? Cos { get; init; }
 
     /// <summary>Rotary sines, of the same shape.</summary>
     public Tensor? Sin { get; init; }
 
     /// <summary>
-    /// True where a query (row) may look at a key (column), [batch or 1, 1, queries, keys], or, for the fused kernels of GPUs, 0 there and -inf
-    /// elsewhere; null for plain causal attention.
+    /// Attention mask, [batch or 1, 1, queries, keys]: true where a query (row) may attend to a key (column) or, for the fused kernels of GPUs, 0 there and
+    /// -inf elsewhere; null for plain causal attention.
     /// </summary>
     public Tensor? Mask { get; init; }
 
-    /// <summary>Whether one query stands at the end of all keys, so that it may look at every one.</summary>
+    /// <summary>Whether there is a single query at the position of the last key, which attends to all keys.</summary>
     public bool LooksAtAll { get; init; }
 
-    /// <summary>What the layer's mixer remembers of earlier tokens, as its <see cref="TokenMixer.NewState"/> made it; null without a cache.</summary>
+    /// <summary>State of earlier tokens, created by the mixer's <see cref="TokenMixer.NewState"/>; null without a cache.</summary>
     public LayerState? State { get; init; }
 
-    /// <summary>Where routers note their scores, or null.</summary>
+    /// <summary>Records router logits, or null.</summary>
     public RouterRecord? Routers { get; init; }
 
-    /// <summary>Where attention notes what it gave, or finds it; null where it is neither kept nor there.</summary>
+    /// <summary>Stores the attention output, or provides it in recomputation; null for neither.</summary>
     internal SavedAttention? Saved { get; init; }
 
-    /// <summary>Whether a layer runs for its gradients alone, so that its last product, which only its output needs, is left out.</summary>
+    /// <summary>Whether a layer is run only for its gradients, so that its last product, needed only for the output, is skipped.</summary>
     internal bool OnlyForGradients { get; init; }
 
-    /// <summary>The same for a part whose output is computed with.</summary>
+    /// <summary>The same context for a part whose output is needed.</summary>
     internal LayerContext ForValues => OnlyForGradients ? this with { OnlyForGradients = false } : this;
 
-    /// <summary>The tensors, which layers share: whoever runs a layer again later has to save them.</summary>
+    /// <summary>The tensors shared by layers; they must be saved to run a layer again later.</summary>
     internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask];
 
-    /// <summary>The same with other <see cref="Tensors"/>.</summary>
-    /// <param name="tensors">As many, in the same order; empty for none.</param>
+    /// <summary>A copy with other <see cref="Tensors"/>.</summary>
+    /// <param name="tensors">The same number of tensors, in the same order; empty for none.</param>
     internal LayerContext With(params IReadOnlyList<Tensor?> tensors) =>
         tensors.Count == 0 ? this with { Cos = null, Sin = null, Mask = null } : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2] };
 }
 
-/// <summary>What a mixer needs of a forward pass. Layers that need the same share it.</summary>
+/// <summary>What a mixer needs in a forward pass. Layers with equal needs share it.</summary>
 internal sealed record MixerNeeds
 {
     /// <summary>A mixer that needs neither positions nor a mask.</summary>
@@ -56,15 +56,15 @@ internal sealed record MixerNeeds
     /// <summary>Rotary position embedding; null for none.</summary>
     internal RopeConfig? Rope { get; init; }
 
-    /// <summary>Width of the heads that are rotated.</summary>
+    /// <summary>Dimension of the rotated heads.</summary>
     internal int RotaryWidth { get; init; }
 
-    /// <summary>Whether tokens look at each other, so that a mask has to say at which.</summary>
+    /// <summary>Whether tokens attend to each other, so that a mask is needed.</summary>
     internal bool Looks { get; init; }
 
-    /// <summary>How many tokens, itself included, a token may look back at; null for all.</summary>
+    /// <summary>Sliding window: number of tokens that a token attends to, including itself; null for all.</summary>
     internal int? SlidingWindow { get; init; }
 
-    /// <summary>Whether scores are limited, which no fused kernel of a GPU does.</summary>
+    /// <summary>Whether scores have a soft cap, which no fused GPU kernel supports.</summary>
     internal bool LimitsScores { get; init; }
 }

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>Root mean square normalisation (Zhang and Sennrich, 2019), computed in float32 whatever the dtype of the model.</summary>
+/// <summary>RMS normalization (Zhang and Sennrich, 2019), computed in float32 for every dtype of the model.</summary>
 public sealed class RmsNorm : Norm
 {
     [ComponentName(Name = "weight")]
@@ -17,9 +17,9 @@ public sealed class RmsNorm : Norm
     private readonly Scalar _epsilon;
     private readonly RmsNormSettings _settings;
 
-    /// <summary>A norm around its weight.</summary>
-    /// <param name="weight">The scale, [features].</param>
-    /// <param name="settings">How it computes.</param>
+    /// <summary>Creates a norm from its weight.</summary>
+    /// <param name="weight">The weight, [features].</param>
+    /// <param name="settings">Settings of the norm.</param>
     public RmsNorm(Parameter weight, RmsNormSettings settings)
         : base(nameof(RmsNorm))
     {
@@ -34,10 +34,10 @@ public sealed class RmsNorm : Norm
     /// <inheritdoc/>
     public override IReadOnlyList<WeightSlot> Slots => [_slot];
 
-    /// <summary>How it computes.</summary>
+    /// <summary>Settings of the norm.</summary>
     internal RmsNormSettings Settings => _settings;
 
-    /// <summary>The scale that it has now, [features].</summary>
+    /// <summary>The weight in use, [features].</summary>
     internal Tensor Scale => _slot.Current!;
 
     internal override LayerInput Before(Tensor states) =>
@@ -77,10 +77,10 @@ public sealed class RmsNorm : Norm
     }
 }
 
-/// <summary>How root mean square norms compute.</summary>
-/// <param name="Epsilon">What is added to the mean square.</param>
-/// <param name="AddsOne">Whether the scale is the weight plus one.</param>
-/// <param name="ScalesBeforeRounding">Whether the scale is applied in float32, before the result gets the model's dtype.</param>
+/// <summary>Settings of RMS norms.</summary>
+/// <param name="Epsilon">Added to the mean square.</param>
+/// <param name="AddsOne">Whether the scale is one plus the weight.</param>
+/// <param name="ScalesBeforeRounding">Whether the scale is applied in float32, before the result is rounded to the model's dtype.</param>
 public sealed record RmsNormSettings(double Epsilon, bool AddsOne = false, bool ScalesBeforeRounding = false) : NormSettings
 {
     /// <inheritdoc/>

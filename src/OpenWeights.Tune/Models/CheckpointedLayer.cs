@@ -16,8 +16,8 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     /// <param name="states">Input of the layer.</param>
     /// <param name="layer">The layer.</param>
     /// <param name="context">What the forward pass tells it.</param>
-    /// <param name="keepsAttention">Whether what its attention gives is kept too.</param>
-    /// <param name="offloads">Whether what is kept waits in the CPU's memory.</param>
+    /// <param name="keepsAttention">Whether the output of its attention is stored as well.</param>
+    /// <param name="offloads">Whether stored tensors are offloaded to CPU memory.</param>
     internal static Tensor Run(Tensor states, DecoderLayer layer, LayerContext context, bool keepsAttention, bool offloads)
     {
         var outputs = Record([states, new Settings(layer, context.With(), keepsAttention, offloads), .. context.Tensors]);
@@ -78,7 +78,7 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
 
     private sealed record Settings(DecoderLayer Layer, LayerContext Context, bool KeepsAttention, bool Offloads)
     {
-        /// <summary>The layer's output, and its router's scores where they are wanted and it has one.</summary>
+        /// <summary>Runs the layer; returns its output, and its router logits if they are requested and it has a router.</summary>
         internal List<Tensor> Outputs(Tensor states, IReadOnlyList<Tensor?> shared, SavedAttention? kept, bool again)
         {
             var own = Context.Routers?.Another();

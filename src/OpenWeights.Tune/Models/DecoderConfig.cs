@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Experts;
@@ -142,11 +141,11 @@ public sealed record DecoderConfig
     };
 
     /// <summary>In what a layer differs.</summary>
-    /// <param name="layer">The layer's number.</param>
+    /// <param name="layer">Index of the layer.</param>
     public LayerConfig Layer(int layer) => Layers.Count > 0 ? Layers[layer] : new LayerConfig { Rope = Rope };
 
     /// <summary>What a layer is made of.</summary>
-    /// <param name="layer">The layer's number.</param>
+    /// <param name="layer">Index of the layer.</param>
     public LayerSettings LayerSettings(int layer)
     {
         var own = Layer(layer);
@@ -162,7 +161,7 @@ public sealed record DecoderConfig
         };
     }
 
-    /// <summary>A record for the routers' scores of a training pass; null where no balance loss is wanted of them.</summary>
+    /// <summary>A record for the router logits of a training pass; null if there is no load balancing loss.</summary>
     internal RouterRecord? NewRouterRecord() =>
         RouterLossWeight > 0 && Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null) is { } chosen ? new RouterRecord(chosen) : null;
 }

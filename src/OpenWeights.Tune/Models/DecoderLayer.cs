@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>A layer: a token mixer and a feed-forward, each with its norms, added to the residual stream. It has one of the two at least.</summary>
+/// <summary>A decoder layer: a token mixer and a feed-forward block (at least one of them), each with its norms, added to the residual stream.</summary>
 public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
 {
     private readonly LayerBlock<TokenMixer>? _mixer;
@@ -12,10 +12,10 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     private readonly LayerSettings _settings;
     private readonly Scalar _residual;
 
-    /// <summary>A layer of the decoder.</summary>
-    /// <param name="settings">What it is made of.</param>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The layer's name in the checkpoint, such as model.layers.0.</param>
+    /// <summary>Creates a decoder layer.</summary>
+    /// <param name="settings">Settings of the layer.</param>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Name of the layer in the checkpoint, such as model.layers.0.</param>
     public DecoderLayer(LayerSettings settings, IWeightSource weights, string name)
         : base(nameof(DecoderLayer))
     {
@@ -25,7 +25,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         _settings = settings;
         _residual = settings.ResidualMultiplier;
 
-        // Modules have the checkpoint's names, which differ among families, so they are no fields that would be registered by names of their own.
+        // Modules are registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
         T Add<T>(string module, T made)
             where T : nn.Module
         {
@@ -48,19 +48,19 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         }
     }
 
-    /// <summary>The token mixer with its norms; null where the layer has none.</summary>
+    /// <summary>The token mixer with its norms; null if the layer has none.</summary>
     internal LayerBlock<TokenMixer>? Mixer => _mixer;
 
-    /// <summary>The feed-forward with its norms; null where the layer has none.</summary>
+    /// <summary>The feed-forward block with its norms; null if the layer has none.</summary>
     internal LayerBlock<LayerPart>? FeedForward => _feedForward;
 
-    /// <summary>What it needs of a forward pass.</summary>
+    /// <summary>What the layer needs in a forward pass.</summary>
     internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
 
-    /// <summary>What it is made of.</summary>
+    /// <summary>Settings of the layer.</summary>
     internal LayerSettings Settings => _settings;
 
-    /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
+    /// <summary>Computes the layer: [batch, tokens, hidden] to [batch, tokens, hidden].</summary>
     public override Tensor forward(Tensor input1, LayerContext input2)
     {
         ArgumentNullException.ThrowIfNull(input1);
@@ -92,14 +92,14 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     }
 }
 
-/// <summary>A part of a layer between its norms.</summary>
-/// <param name="Before">What normalises the states that the part reads; null where nothing does.</param>
+/// <summary>A part of a layer with its norms.</summary>
+/// <param name="Before">Norm of the input; null for none.</param>
 /// <param name="Part">The part.</param>
-/// <param name="After">What normalises its output; null where nothing does.</param>
+/// <param name="After">Norm of the output; null for none.</param>
 internal sealed record LayerBlock<TPart>(Norm? Before, TPart Part, Norm? After)
     where TPart : LayerPart
 {
-    /// <summary>What is added to the residual stream.</summary>
+    /// <summary>The value to add to the residual stream.</summary>
     internal Tensor Run(Tensor states, LayerContext context) =>
         After is null ? Part.Run(states, Before, context) : After.call(Part.Run(states, Before, context.ForValues));
 }

@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>Embedding, layers and the last norm: a checkpoint's "model".</summary>
+/// <summary>Embedding, layers and final norm: the "model" of a checkpoint.</summary>
 public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 {
     [ComponentName(Name = "embed_tokens")]
@@ -22,10 +22,10 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
     private readonly DecoderConfig _config;
 
-    /// <summary>The stack that a config asks for.</summary>
-    /// <param name="config">The decoder's settings.</param>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The stack's name in the checkpoint, "model".</param>
+    /// <summary>Creates the stack described by a config.</summary>
+    /// <param name="config">Config of the decoder.</param>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Name of the stack in the checkpoint, "model".</param>
     public DecoderStack(DecoderConfig config, IWeightSource weights, string name)
         : base(nameof(DecoderStack))
     {
@@ -47,23 +47,23 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>The layers.</summary>
     internal ModuleList<DecoderLayer> Layers => _layers;
 
-    /// <summary>The norm after the last layer.</summary>
+    /// <summary>The final norm.</summary>
     internal Norm Norm => _norm;
 
-    /// <summary>Which activations inside layers are computed again in backward instead of being kept.</summary>
+    /// <summary>Activation checkpointing.</summary>
     public ActivationCheckpointing ActivationCheckpointing { get; set; }
 
-    /// <summary>Whether what is kept of layers that are computed again waits in the CPU's memory.</summary>
+    /// <summary>Whether the activations stored by checkpointing are offloaded to CPU memory.</summary>
     public bool OffloadsActivations { get; set; }
 
-    /// <summary>Token ids to hidden states after the last norm, [batch, tokens, hidden].</summary>
-    /// <exception cref="InvalidOperationException">The text does not go on from its cache: see <see cref="Continues"/>.</exception>
+    /// <summary>Computes hidden states after the final norm, [batch, tokens, hidden], from token ids.</summary>
+    /// <exception cref="InvalidOperationException">The text cannot continue its cache: see <see cref="Continues"/>.</exception>
     public override Tensor forward(ModelInput input)
     {
         ArgumentNullException.ThrowIfNull(input);
         if (input.Cache is { } cache && !Continues(cache, input.LongestPosition))
         {
-            throw new InvalidOperationException("the cache holds keys that a text of this length would have turned differently; read the text anew with an empty cache.");
+            throw new InvalidOperationException("the cached keys were rotated for a shorter text; process the whole text again with an empty cache.");
         }
 
         using var scope = NewDisposeScope();
@@ -78,7 +78,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
         if (checkpointing && !states.requires_grad)
         {
-            // With a frozen embedding nothing before the first layer asks for a gradient; the recomputed layers must be reached all the same.
+            // With a frozen embedding the input of the first layer has no gradient, but recomputed layers must still take part in backward.
             states = states.detach().requires_grad_();
         }
 
@@ -104,18 +104,18 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     }
 
     /// <summary>
-    /// Whether a text up to a position may go on from a cache. Where rotary frequencies depend on the text's length, all that was read
-    /// before they changed would come out differently now, so the text has to be read anew.
+    /// Whether a text up to a position can continue a cache. If rotary frequencies depend on the length of the text, keys cached before a change
+    /// of frequencies are invalid, and the text must be processed again.
     /// </summary>
     /// <param name="cache">The cache.</param>
-    /// <param name="longestPosition">The largest position of the text that goes on.</param>
+    /// <param name="longestPosition">Largest position of the continued text.</param>
     public bool Continues(DecoderCache cache, long longestPosition)
     {
         ArgumentNullException.ThrowIfNull(cache);
         return cache.Length == 0 || _layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
     }
 
-    // The CPU's attention can go on from what it gave; a GPU's is torch's own, which cannot.
+    // The CPU's attention can reuse its stored output; the GPU's is torch's own, which cannot.
     private bool KeepsAttention(Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && device.type == DeviceType.CPU;
 
     private bool IsKept(int layer, Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && !KeepsAttention(device) && layer % 2 == 1;

@@ -4,11 +4,11 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives;
 
-/// <summary>What training minimises.</summary>
+/// <summary>A training objective.</summary>
 public interface IObjective
 {
     /// <summary>
-    /// The loss summed over the batch's targets, a float32 scalar with a graph. The loop divides by the targets of the whole step.
+    /// The loss summed over the batch's targets, a float32 scalar with a graph. The trainer divides by the number of targets of the whole step.
     /// </summary>
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="batch">A batch with at least one target.</param>

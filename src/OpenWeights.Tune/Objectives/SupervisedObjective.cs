@@ -9,8 +9,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>
-/// Supervised fine-tuning: cross entropy of the targets. Only hidden states that predict one reach the output head. Mixtures of experts
-/// whose config asks for it (output_router_logits) add their routers' balance loss.
+/// Supervised fine-tuning: cross entropy of the targets. Only hidden states that predict a target are passed to the output head. For mixtures of
+/// experts with output_router_logits, the load balancing loss is added.
 /// </summary>
 /// <param name="settings">Label smoothing and z-loss; null for neither.</param>
 public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IObjective
@@ -28,7 +28,7 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         var loss = HeadLoss(model, Predicting(model, batch, routers), batch.Targets);
         if (routers is not null)
         {
-            // The loop divides by the targets of the step, so the balance loss of a micro-batch counts as its share of them.
+            // The trainer divides by the number of targets of the step, so a micro-batch's load balancing loss is weighted by its share of them.
             using Scalar weight = model.Config.RouterLossWeight * batch.TargetCount;
             loss = loss.add(routers.BalanceLoss(batch.RealTokens), weight);
         }
@@ -36,7 +36,7 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         return loss.MoveToOuterDisposeScope();
     }
 
-    // The hidden states that predict a target, [targets, hidden]; those of all tokens are gone by then.
+    // Hidden states that predict a target, [targets, hidden]; those of all tokens are freed by then.
     private static Tensor Predicting(CausalLanguageModel model, TokenBatch batch, RouterRecord? routers)
     {
         using var scope = NewDisposeScope();
@@ -59,7 +59,7 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
             : HeadCrossEntropy.Sum(predicting, head.Weight, targets, config.LogitMultiplier, config.LogitSoftCap);
     }
 
-    // A head that is more than its weight goes through the plain operators.
+    // A head with an adapter or bias uses composed operators.
     private Tensor OfLogits(Tensor logits, Tensor targets)
     {
         var loss = nn.functional.cross_entropy(logits, targets, reduction: nn.Reduction.Sum, label_smoothing: _smoothing);

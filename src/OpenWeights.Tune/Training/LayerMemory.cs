@@ -5,7 +5,7 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>The bytes that a decoder layer keeps of a token for its backward, as its parts tell them (<see cref="LayerPart.Kept"/>).</summary>
+/// <summary>Bytes per token that a decoder layer stores for backward, as reported by its parts (<see cref="LayerPart.Kept"/>).</summary>
 internal sealed class LayerMemory
 {
     private const int Float32 = 4;
@@ -15,9 +15,9 @@ internal sealed class LayerMemory
     private readonly List<LinearLayer> _linear;
     private readonly List<KeptElements> _parts;
 
-    /// <summary>The account of a layer.</summary>
-    /// <param name="model">The model, with its adapter on.</param>
-    /// <param name="layer">The layer's number.</param>
+    /// <summary>Creates the estimate of a layer.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="layer">Index of the layer.</param>
     internal LayerMemory(CausalLanguageModel model, int layer)
     {
         _layer = model.Stack.Layers[layer];
@@ -29,25 +29,25 @@ internal sealed class LayerMemory
             || model.named_parameters().Any(p => p.parameter.requires_grad && p.name.StartsWith(prefix, StringComparison.Ordinal));
     }
 
-    /// <summary>Whether anything of the layer is trained.</summary>
+    /// <summary>Whether any parameter of the layer is trained.</summary>
     internal bool IsTrained { get; }
 
-    /// <summary>What is kept of the layer's token mixer alone where the layer is computed again.</summary>
+    /// <summary>What is stored of the layer's token mixer if the layer is recomputed.</summary>
     internal long Mixed => _parts.Sum(static p => p.Mixed) * _size;
 
-    /// <summary>Everything that is kept.</summary>
+    /// <summary>Everything that is stored.</summary>
     internal long Bytes => ((States + _parts.Sum(static p => p.Always + p.Inputs.Sum(OfInput))) * _size) + _linear.Sum(OfAdapter);
 
-    // The residual stream before each part, which norms keep, and what norms after a part read.
+    // The residual stream before each part, stored by its norm, and the inputs of norms after a part.
     private long States => _layer.Settings.HiddenSize * (_parts.Count + new[] { _layer.Mixer?.After, _layer.FeedForward?.After }.OfType<Norm>().Count());
 
-    // What linear layers read, where a weight or an adapter needs it for a gradient; where it can be made again, only of layers whose adapter
-    // does more than add a low-rank update.
+    // Inputs of linear layers needed for gradients of a weight or adapter; recomputable ones only for layers whose adapter
+    // is more than a low-rank update.
     private static long OfInput(KeptInput input) => input.Layers.Any(l => IsComposed(l) || (!input.IsMadeAgain && new Projection(l).NeedsInput)) ? input.Width : 0;
 
     private static bool IsComposed(LinearLayer layer) => !Projection.Serves(layer) || layer.Adapter is LoraLayer { Dropout: > 0 };
 
-    // A x; with dropout its mask and the input that it leaves, in float32; with DoRA the output that its magnitude multiplies.
+    // A x; with dropout its mask and the masked input, in float32; with DoRA the output that its magnitude multiplies.
     private static long OfAdapter(LinearLayer layer) => layer.Adapter is not LoraLayer lora ? 0
         : Float32 * (lora.A.size(0) + (lora.Dropout > 0 ? 2 * layer.InFeatures : 0) + (lora.Magnitude is null ? 0 : layer.OutFeatures));
 }

@@ -12,7 +12,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>A run before its weights are read: its settings with every default, its rows, and the memory that it will need.</summary>
+/// <summary>A run before its weights are loaded: its complete settings, its rows, and its estimated memory.</summary>
 public sealed class RunDraft
 {
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said)
@@ -23,21 +23,21 @@ public sealed class RunDraft
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
     }
 
-    /// <summary>The config with every default, those that the data decides among them.</summary>
+    /// <summary>The complete config, including defaults that depend on the data.</summary>
     public RunConfig Config { get; }
 
     /// <summary>The rows of the run.</summary>
     public RunData Data { get; }
 
-    /// <summary>Makes token rows of texts, and holds the tokenizer.</summary>
+    /// <summary>Tokenizes rows, and holds the tokenizer.</summary>
     public RowTokenizer RowTokenizer { get; }
 
-    /// <summary>The memory that the run will need, and what there is.</summary>
+    /// <summary>Estimated and available memory.</summary>
     public RunMemory Memory { get; }
 
     internal string ModelPath { get; }
 
-    /// <summary>What was said of the adapter already.</summary>
+    /// <summary>Warnings about the adapter that were already given.</summary>
     internal IReadOnlyCollection<string> Said { get; }
 
     internal ModelFolder Folder { get; }
@@ -48,7 +48,7 @@ public sealed class RunDraft
 
     internal long TotalSteps { get; }
 
-    /// <summary>What the run will do.</summary>
+    /// <summary>The plan of the run.</summary>
     public RunPlan Plan => field ??= new()
     {
         Config = Config,
@@ -68,12 +68,12 @@ public sealed class RunDraft
         Room = Memory.Room,
     };
 
-    /// <summary>Reads and checks everything of a run but its weights.</summary>
+    /// <summary>Reads and checks everything of a run except its weights.</summary>
     /// <param name="config">The config.</param>
-    /// <param name="listener">Is told what happens.</param>
-    /// <param name="options">How.</param>
-    /// <exception cref="ConfigException">A setting is wrong; everything that is wrong is in it.</exception>
-    /// <exception cref="InvalidDataException">The model's config or the data is wrong.</exception>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <param name="options">Options.</param>
+    /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
+    /// <exception cref="InvalidDataException">The model's config or the data is invalid.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     public static RunDraft Read(RunConfig config, IRunListener listener, RunOptions options = default)
     {
@@ -81,7 +81,7 @@ public sealed class RunDraft
         ArgumentNullException.ThrowIfNull(listener);
         SettingCheck.Require(config);
 
-        // A GPU that is not there is told at once; else torch, which takes a while to load, is first asked when the data is read.
+        // A missing GPU is reported immediately; otherwise torch, which takes time to load, is first used after the data is read.
         var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
         if (options.Resume && RunFolder.StartedWith(config.OutputDir) is { } started)
         {
@@ -125,9 +125,9 @@ public sealed class RunDraft
         return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said);
     }
 
-    /// <summary>Reads the weights, and puts on them what is trained.</summary>
-    /// <param name="listener">Is told what happens.</param>
-    /// <exception cref="InvalidDataException">The model or the adapter is wrong.</exception>
+    /// <summary>Loads the weights and sets up the trained parameters.</summary>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <exception cref="InvalidDataException">The model or the adapter is invalid.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     public ITrainedModel LoadModel(IRunListener listener)
     {
@@ -142,16 +142,16 @@ public sealed class RunDraft
         });
         if (Config.Training.Offload != "none" && Device.type == TorchSharp.DeviceType.CPU)
         {
-            listener.Warn("training.offload changes nothing in a run on the CPU: everything is in its memory already.");
+            listener.Warn("training.offload has no effect on the CPU.");
         }
 
         return trained;
     }
 
-    /// <summary>That the run does not fit into the memory that is free, with the smallest change that makes it fit; null where it fits.</summary>
-    public ConfigProblem? MemoryProblem => Memory.Fits ? null : new ConfigProblem("", "", $"{Memory.TooLarge} owt train --force trains anyway.");
+    /// <summary>Problem for a run that does not fit into the available memory, with the smallest change that helps; null if it fits.</summary>
+    public ConfigProblem? MemoryProblem => Memory.Fits ? null : new ConfigProblem("", "", $"{Memory.TooLarge} Use owt train --force to train anyway.");
 
-    /// <summary>Refuses a run that does not fit into the memory that is free.</summary>
+    /// <summary>Throws if the run does not fit into the available memory.</summary>
     /// <exception cref="ConfigException">It does not fit.</exception>
     public void RequireMemory()
     {
@@ -161,9 +161,9 @@ public sealed class RunDraft
         }
     }
 
-    // A token that ends turns, and of which whoever serves the adapter cannot know.
+    // An end-of-turn token that an inference server does not know.
     private static string? UnknownTurnEnd(ITokenizer tokenizer, ModelFolder folder) =>
         EndTokens.OfTemplate(tokenizer) is { } turn && !folder.EosTokenIds.Contains(turn) && turn != tokenizer.EosToken
-            ? $"the chat template ends turns with {tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the configs of the base name as an end of text; here it ends answers all the same, and a merged model says so, but whatever serves the adapter over the base must be told."
+            ? $"the chat template ends turns with {tokenizer.Decode([turn], skipSpecialTokens: false)}, which neither the tokenizer nor the base model's configs declare as an end token. It ends answers here and in a merged model, but a server that applies the adapter to the base model must be configured with it."
             : null;
 }

@@ -7,10 +7,10 @@ using OpenWeights.Tune.Training.Recording;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>What a run measures besides its steps: the eval loss, which step it was lowest at, and answers to some rows.</summary>
+/// <summary>The evaluations of a run: eval loss, best step, and answers to some rows.</summary>
 internal sealed class RunEvaluation
 {
-    // Rows in which as many questions as are wanted are looked for.
+    // Number of rows searched for prompts.
     private const int MaxAsked = 4096;
 
     private readonly RunDraft _draft;
@@ -23,13 +23,13 @@ internal sealed class RunEvaluation
     private readonly BestTracker _best;
     private long _evaluatedStep;
 
-    /// <summary>The evaluation of a run.</summary>
+    /// <summary>Creates the evaluation of a run.</summary>
     /// <param name="draft">The run.</param>
     /// <param name="trained">The model.</param>
-    /// <param name="folder">Where the best weights are kept.</param>
-    /// <param name="recorder">Writes down what is measured.</param>
-    /// <param name="listener">Is told of it.</param>
-    /// <param name="reached">Where a run that goes on stood; null for one that begins.</param>
+    /// <param name="folder">Folder of the run, for the best weights.</param>
+    /// <param name="recorder">Records the results.</param>
+    /// <param name="listener">Receives the results.</param>
+    /// <param name="reached">State of a resumed run; null for a new one.</param>
     internal RunEvaluation(RunDraft draft, ITrainedModel trained, RunFolder folder, RunRecorder recorder, IRunListener listener, TrainerState? reached)
     {
         (_draft, _settings, _trained, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, folder, recorder, listener);
@@ -43,16 +43,16 @@ internal sealed class RunEvaluation
         _questions = Questions();
     }
 
-    /// <summary>Whether the eval loss has not fallen for as long as the config waits.</summary>
+    /// <summary>Whether early stopping applies: the eval loss has not decreased for the configured number of evaluations.</summary>
     internal bool StopsEarly => _settings.EarlyStoppingPatience > 0 && _best.WithoutImprovement >= _settings.EarlyStoppingPatience;
 
-    /// <summary>Whether a step is to be followed by an evaluation that it has not had.</summary>
+    /// <summary>Whether an evaluation is due at a step and was not done yet.</summary>
     internal bool IsDue(long step) =>
         _draft.Data.Eval is not null && step > _evaluatedStep && (step == _draft.TotalSteps || (_settings.EverySteps > 0 && step % _settings.EverySteps == 0));
 
-    /// <summary>Measures the eval loss, keeps the weights where it is the best so far, and asks some of the questions.</summary>
-    /// <param name="step">The steps done.</param>
-    /// <param name="stop">Leaves the questions out.</param>
+    /// <summary>Evaluates, saves the weights if they are the best so far, and generates some answers.</summary>
+    /// <param name="step">Number of completed steps.</param>
+    /// <param name="stop">Skips the answers if cancelled.</param>
     internal void Run(long step, CancellationToken stop)
     {
         var evaluation = Evaluator.Run(_trained.Model, _draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce, step, CancellationToken.None);
@@ -74,14 +74,14 @@ internal sealed class RunEvaluation
         }
     }
 
-    /// <summary>Asks all questions.</summary>
-    /// <param name="step">The steps done.</param>
+    /// <summary>Generates all answers.</summary>
+    /// <param name="step">Number of completed steps.</param>
     /// <param name="when">When that is, in words.</param>
-    /// <param name="stop">Leaves them out.</param>
+    /// <param name="stop">Cancels generation.</param>
     internal void Ask(long step, string when, CancellationToken stop) => Ask(_questions, step, when, stop);
 
-    /// <summary>Chooses the weights that are the run's result: those of the end, or the best ones, which are put into the model.</summary>
-    /// <param name="lastStep">The steps done.</param>
+    /// <summary>Selects the weights of the result: the last ones, or the best ones, which are loaded into the model.</summary>
+    /// <param name="lastStep">Number of completed steps.</param>
     internal RunResult Choose(long lastStep) => new(_folder.ResultPath(_trained.ResultName), ChooseStep(lastStep), lastStep)
     {
         BestStep = _best.Loss is null ? null : _best.Step,
@@ -89,7 +89,7 @@ internal sealed class RunEvaluation
         BestIsKept = _settings.KeepBest,
     };
 
-    /// <summary>A trainer's state with what is known here, for a checkpoint.</summary>
+    /// <summary>A trainer's state, extended for a checkpoint.</summary>
     internal TrainerState AddTo(TrainerState state) => state with
     {
         EvaluatedStep = _evaluatedStep,
@@ -107,13 +107,13 @@ internal sealed class RunEvaluation
 
         if (!Directory.Exists(_folder.BestPath))
         {
-            _listener.Warn($"{_folder.BestPath}, which held the weights of step {_best.Step}, is not there any more; the result is of the last step.");
+            _listener.Warn($"{_folder.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
             return lastStep;
         }
 
         _trained.Restore(_folder.BestPath);
 
-        // What was computed from the weights that were there is forgotten.
+        // Values computed from the previous weights are discarded.
         _trained.Training = false;
         return _best.Step;
     }
@@ -129,7 +129,7 @@ internal sealed class RunEvaluation
         }
     }
 
-    // Rows that are not trained on; where there are none, some that are.
+    // Eval rows, or training rows if there are none.
     private EvaluationGenerations? Questions()
     {
         var (count, data, config) = (_settings.GenerateRows, _draft.Data, _draft.Config.Data);
@@ -146,7 +146,7 @@ internal sealed class RunEvaluation
             _trained.Model.Config.MaxPositions - 1, asked, places);
         if (questions.Count == 0)
         {
-            _listener.Warn("none of the rows has a prompt to ask the model before and after training (evaluation.generate_rows).");
+            _listener.Warn("no row has a prompt to generate an answer for (evaluation.generate_rows).");
         }
 
         return questions;

@@ -68,7 +68,7 @@ public sealed class RunFolder : IDisposable
     /// <summary>Refuses a folder that cannot be written, or that another run is writing, before minutes are spent on what the run reads. Nothing of
     /// it stays.</summary>
     /// <param name="path">The folder.</param>
-    /// <exception cref="IOException">Another run writes the folder, or it cannot be made.</exception>
+    /// <exception cref="IOException">Another run is writing to the folder, or it cannot be created.</exception>
     public static void RequireWritable(string path)
     {
         List<string> made = [];
@@ -88,7 +88,7 @@ public sealed class RunFolder : IDisposable
         }
     }
 
-    /// <summary>Whether a run has come to its result here.</summary>
+    /// <summary>Whether the folder contains the result of a run.</summary>
     public bool HasResult => s_results.Any(r => Directory.Exists(ResultPath(r)));
 
     /// <summary>The folder of the result.</summary>
@@ -110,8 +110,8 @@ public sealed class RunFolder : IDisposable
     /// </summary>
     /// <param name="config">The run.</param>
     /// <param name="totalSteps">How many steps the config asks for, where the data has told; null where it has not been read.</param>
-    /// <exception cref="ConfigException">The config that the run was started with is wrong, or a setting differs that its steps depend on.</exception>
-    /// <exception cref="InvalidDataException">Its manifest cannot be read.</exception>
+    /// <exception cref="ConfigException">The config that the run was started with is invalid, or a setting differs that its steps depend on.</exception>
+    /// <exception cref="InvalidDataException">The manifest cannot be read.</exception>
     public static RunResult? Finished(RunConfig config, long? totalSteps = null)
     {
         ArgumentNullException.ThrowIfNull(config);

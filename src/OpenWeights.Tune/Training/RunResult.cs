@@ -2,30 +2,30 @@ using System.Globalization;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>What came of a run.</summary>
-/// <param name="Folder">The folder of the result.</param>
-/// <param name="Step">The step whose weights it holds.</param>
-/// <param name="LastStep">The last step that was done.</param>
+/// <summary>Result of a run.</summary>
+/// <param name="Folder">Folder of the result.</param>
+/// <param name="Step">The step whose weights it contains.</param>
+/// <param name="LastStep">The last completed step.</param>
 public sealed record RunResult(string Folder, long Step, long LastStep)
 {
-    /// <summary>The step with the least eval loss; null where none was measured.</summary>
+    /// <summary>The step with the lowest eval loss; null if there was no evaluation.</summary>
     public long? BestStep { get; init; }
 
-    /// <summary>The least eval loss; null where none was measured.</summary>
+    /// <summary>The lowest eval loss; null if there was no evaluation.</summary>
     public double? BestLoss { get; init; }
 
-    /// <summary>Whether the weights of that step are kept in the run's folder.</summary>
+    /// <summary>Whether the weights of that step were kept in the run's folder.</summary>
     public bool BestIsKept { get; init; }
 
     /// <summary>adapter or model.</summary>
     public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Folder));
 
-    /// <summary>That a run that is to go on has come to its end before, and what would make it go on.</summary>
+    /// <summary>Message that a run to resume is already finished, and how to continue it.</summary>
     public string NothingToDo => string.Create(
         CultureInfo.InvariantCulture,
-        $"the run is finished after {LastStep} steps, and its {Name} is in {Folder}; nothing was done. Raise training.max_steps or training.epochs to go on with it");
+        $"the run is finished after {LastStep} steps, and its {Name} is in {Folder}; nothing was done. Raise training.max_steps or training.epochs to continue it");
 
-    /// <summary>Which step the result is of, where there is a choice; else null.</summary>
+    /// <summary>Which step the result is of, if there is a choice; otherwise null.</summary>
     public string? Choice
     {
         get
@@ -43,22 +43,22 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
     }
 }
 
-/// <summary>What a run was found to take, measured on its longest rows.</summary>
-/// <param name="PeakBytes">The most memory that was held: of the process on a CPU, of the GPU on one.</param>
-/// <param name="SecondsPerStep">How long a step of rows of the usual length takes.</param>
-/// <param name="RunSeconds">How long all steps take, without evaluations and checkpoints.</param>
+/// <summary>Measured cost of a run, from its longest rows.</summary>
+/// <param name="PeakBytes">Peak memory: of the process on a CPU, or of the GPU.</param>
+/// <param name="SecondsPerStep">Seconds per step, for rows of average length.</param>
+/// <param name="RunSeconds">Seconds of all steps, without evaluations and checkpoints.</param>
 public sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, double RunSeconds);
 
-/// <summary>How a run is prepared.</summary>
-/// <param name="Resume">Whether it will go on from its folder: what the config leaves out is then as it was when the run was started.</param>
-/// <param name="RequireMemory">Whether a run that does not fit into what memory there is is refused before its weights are read.</param>
-/// <param name="SettingsAlone">Whether the model's settings and tokenizer are enough, and its weights need not be there.</param>
+/// <summary>Options for preparing a run.</summary>
+/// <param name="Resume">Whether it will be resumed: settings omitted in the config are then those it was started with.</param>
+/// <param name="RequireMemory">Whether a run that does not fit into the available memory is refused before its weights are loaded.</param>
+/// <param name="SettingsAlone">Whether the model's config and tokenizer are enough, and its weights may be missing.</param>
 public readonly record struct RunOptions(bool Resume = false, bool RequireMemory = false, bool SettingsAlone = false);
 
-/// <summary>A run that cannot go on.</summary>
+/// <summary>Thrown if a run cannot continue.</summary>
 public sealed class TrainingFailedException : Exception
 {
-    /// <summary>A failure with its reason and what to do.</summary>
+    /// <summary>Creates the exception with a reason and what to do.</summary>
     public TrainingFailedException(string message)
         : base(message)
     {

@@ -11,7 +11,7 @@ using OpenWeights.Tune.Training.Recording;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>A run from its config to its result: data, model, loop, evaluation, checkpoints.</summary>
+/// <summary>A training run from config to result: data, model, training loop, evaluation, checkpoints.</summary>
 public sealed class TrainingRun : IDisposable
 {
     private const double LongMeasurement = 20;
@@ -22,10 +22,10 @@ public sealed class TrainingRun : IDisposable
     private readonly ITrainedModel _trained;
     private readonly Trainer _trainer;
 
-    /// <summary>A run over a model that is there already.</summary>
+    /// <summary>Creates a run of a loaded model.</summary>
     /// <param name="draft">The run.</param>
-    /// <param name="trained">The model and what of it is trained; the run disposes of it.</param>
-    /// <param name="listener">Is told what happens.</param>
+    /// <param name="trained">The model with its trained parameters; the run takes ownership.</param>
+    /// <param name="listener">Receives the run's events.</param>
     public TrainingRun(RunDraft draft, ITrainedModel trained, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(draft);
@@ -35,14 +35,14 @@ public sealed class TrainingRun : IDisposable
         _trainer = new Trainer(trained, ObjectiveKinds.Create(_config.Objective), draft.Rows, _config, draft.TotalSteps);
     }
 
-    /// <summary>Reads and checks everything that a run needs, and trains nothing.</summary>
+    /// <summary>Reads and checks everything that a run needs, without training.</summary>
     /// <param name="config">The config.</param>
-    /// <param name="listener">Is told what happens.</param>
-    /// <param name="options">How.</param>
-    /// <exception cref="ConfigException">A setting is wrong; everything that is wrong is in it.</exception>
-    /// <exception cref="InvalidDataException">The model or the data is wrong.</exception>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <param name="options">Options.</param>
+    /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
+    /// <exception cref="InvalidDataException">The model or the data is invalid.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    /// <exception cref="ConfigException">The run does not fit into what memory there is, and is to be refused then.</exception>
+    /// <exception cref="ConfigException">The run does not fit into the available memory, and this is required.</exception>
     public static TrainingRun Prepare(RunConfig config, IRunListener listener, RunOptions options = default)
     {
         var draft = RunDraft.Read(config, listener, options);
@@ -54,10 +54,10 @@ public sealed class TrainingRun : IDisposable
         return Prepare(draft, listener);
     }
 
-    /// <summary>Reads the weights of a run that has been read but for them.</summary>
+    /// <summary>Loads the weights of a prepared run.</summary>
     /// <param name="draft">The run.</param>
-    /// <param name="listener">Is told what happens.</param>
-    /// <exception cref="InvalidDataException">The model is wrong.</exception>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <exception cref="InvalidDataException">The model is invalid.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
     public static TrainingRun Prepare(RunDraft draft, IRunListener listener)
     {
@@ -65,16 +65,16 @@ public sealed class TrainingRun : IDisposable
         return new TrainingRun(draft, draft.LoadModel(listener), listener);
     }
 
-    /// <summary>The model, with its adapter on.</summary>
+    /// <summary>The model, with its adapter.</summary>
     public CausalLanguageModel Model => _trained.Model;
 
-    /// <summary>What came of the run; null before its end.</summary>
+    /// <summary>Result of the run; null before its end.</summary>
     public RunResult? Result { get; private set; }
 
-    /// <summary>What the run will do.</summary>
+    /// <summary>The plan of the run.</summary>
     public RunPlan Plan { get; private set; }
 
-    /// <summary>The memory that the run holds, counted on the model as it is.</summary>
+    /// <summary>Estimated memory, from the loaded model.</summary>
     internal MemoryEstimate Memory => MemoryEstimate.Of(
         _trained,
         _config.Training.RowsAtOnce,
@@ -83,11 +83,11 @@ public sealed class TrainingRun : IDisposable
         _config.Training.GradientAccumulationSteps > 1,
         _config.Training.Checkpointing);
 
-    /// <summary>Runs the longest rows and one step of the optimizer, and tells what they take. The weights stay as they are; the run cannot be trained afterwards.</summary>
-    /// <exception cref="System.Runtime.InteropServices.ExternalException">They do not fit into memory.</exception>
+    /// <summary>Runs the longest batch and an optimizer step, and measures time and memory. The weights do not change; the run cannot be trained afterwards.</summary>
+    /// <exception cref="System.Runtime.InteropServices.ExternalException">It does not fit into memory.</exception>
     public RunMeasurement Measure()
     {
-        // What is done for the first time takes longer; a measurement that takes long anyway is not made twice.
+        // A first run takes longer; a measurement that takes long is not repeated.
         var (rows, update) = _trainer.Measure();
         if (rows + update < LongMeasurement)
         {
@@ -102,14 +102,14 @@ public sealed class TrainingRun : IDisposable
         return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
     }
 
-    /// <summary>Trains to the end, or until it is told to stop: then the step is finished and a checkpoint written.</summary>
-    /// <param name="resume">Whether to go on from the newest whole checkpoint of the folder; of a finished run that is asked for no more than it has done, nothing is changed.</param>
-    /// <param name="overwrite">Whether an earlier run in the folder may be lost.</param>
+    /// <summary>Trains to the end, or until cancelled: then the current step is completed and a checkpoint written.</summary>
+    /// <param name="resume">Whether to continue from the latest complete checkpoint; a finished run without further steps is not changed.</param>
+    /// <param name="overwrite">Whether an earlier run in the folder may be deleted.</param>
     /// <param name="command">The command that started the run, for the manifest.</param>
-    /// <param name="stop">Stops the run after the step in hand.</param>
-    /// <returns>The folder of the result, or null where the run was stopped.</returns>
-    /// <exception cref="TrainingFailedException">The loss or a gradient is not a finite number.</exception>
-    /// <exception cref="ConfigException">The folder holds another run, or what this one reads.</exception>
+    /// <param name="stop">Stops the run after the current step.</param>
+    /// <returns>Folder of the result, or null if the run was stopped.</returns>
+    /// <exception cref="TrainingFailedException">The loss or a gradient is not finite.</exception>
+    /// <exception cref="ConfigException">The folder contains another run, or files that this run reads.</exception>
     /// <exception cref="IOException">The folder cannot be written.</exception>
     public string? Run(bool resume, bool overwrite, string command, CancellationToken stop)
     {
@@ -151,7 +151,7 @@ public sealed class TrainingRun : IDisposable
         _trained.Dispose();
     }
 
-    // Where a run that goes on stands; null for one that begins.
+    // State of a resumed run; null for a new one.
     private TrainerState? Begin(RunFolder folder, bool resume, bool overwrite, string command)
     {
         RunFolder.RequireFree(_config, resume, overwrite);
@@ -167,10 +167,10 @@ public sealed class TrainingRun : IDisposable
         {
             if (resume)
             {
-                _listener.Warn($"{folder.FolderPath} has no whole checkpoint to go on from; the run starts at its beginning.");
+                _listener.Warn($"{folder.FolderPath} has no complete checkpoint to resume from; the run starts from the beginning.");
             }
 
-            // Of an unfinished run without a whole checkpoint there is nothing to lose.
+            // An unfinished run without a complete checkpoint has nothing to lose.
             RunFolder.RequireFree(_config, resume: false, overwrite || (resume && !folder.HasResult));
             folder.StartAnew(_listener.Warn);
         }
@@ -180,7 +180,7 @@ public sealed class TrainingRun : IDisposable
         return reached;
     }
 
-    // False where the run was stopped.
+    // False if the run was stopped.
     private bool Loop(RunFolder folder, RunRecorder recorder, RunEvaluation evaluation, CancellationToken stop)
     {
         var saved = _trainer.StepsDone;
@@ -190,7 +190,7 @@ public sealed class TrainingRun : IDisposable
             _trainer.Rehearse();
         }
 
-        // A run that was stopped right before an evaluation makes up for it.
+        // A run stopped just before an evaluation does it after resuming.
         if (saved > 0 && evaluation.IsDue(saved))
         {
             evaluation.Run(saved, stop);
@@ -233,15 +233,15 @@ public sealed class TrainingRun : IDisposable
         _listener.Stepped(step, _trainer.TotalSteps);
         if (step.Overflowed)
         {
-            _listener.Warn($"step {step.Step} was left out: its gradients overflow in float16 at the loss scale {step.LossScale}, which is halved.");
+            _listener.Warn($"step {step.Step} was skipped: its gradients overflow in float16 at loss scale {step.LossScale}, which is halved.");
         }
         else if (step.Skipped)
         {
-            _listener.Warn($"step {step.Step} was left out: its loss is {step.Loss}, the norm of its gradients {step.GradNorm}. Its rows: {step.Rows}.");
+            _listener.Warn($"step {step.Step} was skipped: its loss is {step.Loss}, its gradient norm {step.GradNorm}. Its rows: {step.Rows}.");
         }
         else if (step.Spike)
         {
-            _listener.Warn($"the loss of step {step.Step} stands out: {step.Loss:F4}. Its rows: {step.Rows}.");
+            _listener.Warn($"the loss of step {step.Step} is a spike: {step.Loss:F4}. Its rows: {step.Rows}.");
         }
 
         return step.Step;
@@ -259,7 +259,7 @@ public sealed class TrainingRun : IDisposable
         AtomicFolder.Write(result.Folder, _trained.Save, replace: true);
         if (_config.Adapter is not null && AdapterEffect.IsNone(AdapterFolder.Open(result.Folder), _trained.Model))
         {
-            _listener.Warn($"the run has changed nothing: in {result.Folder} {AdapterEffect.Reason}. Was training.learning_rate 0, or training.warmup_steps as long as the run?");
+            _listener.Warn($"training had no effect: in {result.Folder} {AdapterEffect.Reason}. Check that training.learning_rate is not 0 and training.warmup_steps is shorter than the run.");
         }
 
         RunManifest.Add(folder.ManifestPath, result);

@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.FeedForward;
 using static TorchSharp.torch;
 

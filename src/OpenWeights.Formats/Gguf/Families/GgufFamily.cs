@@ -32,7 +32,7 @@ public abstract class GgufFamily
     /// <summary>Offset added to every norm's weight.</summary>
     public virtual float NormOffset => 0;
 
-    /// <summary>Whether the output head can be another weight than the embedding.</summary>
+    /// <summary>Whether the output head may differ from the embedding.</summary>
     public virtual bool HasHead => true;
 
     /// <summary>Whether llama.cpp needs an output head in the file even if it is tied to the embedding.</summary>
@@ -202,7 +202,7 @@ public abstract class GgufFamily
         var (setting, activation) = (Facts.ActivationSetting, Facts.Activation);
         if (config.Text(setting) is { } given && given != activation && !(given == "swish" && activation == "silu"))
         {
-            throw config.Error(setting, $"llama.cpp computes {activation} for this family and not {given}, so the file would mean another model.");
+            throw config.Error(setting, $"llama.cpp computes {activation} for this family and not {given}, so the result would differ from the model.");
         }
     }
 
@@ -283,7 +283,7 @@ public abstract class GgufFamily
     }
 }
 
-/// <summary>Where a checkpoint's tensor lies in a GGUF file.</summary>
+/// <summary>The place of a checkpoint's tensor in a GGUF file.</summary>
 /// <param name="Name">The tensor in GGUF.</param>
 /// <param name="Expert">Index of the expert whose matrix it is within the stacked tensor; null for the whole tensor.</param>
 public readonly record struct GgufPlace(string Name, int? Expert)

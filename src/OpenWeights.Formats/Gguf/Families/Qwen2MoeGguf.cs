@@ -30,7 +30,7 @@ public class Qwen2MoeGguf : GgufFamily
         ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
     ];
 
-    /// <summary>Whether llama.cpp divides the chosen experts' weights by their sum.</summary>
+    /// <summary>Whether llama.cpp normalizes the weights of the selected experts.</summary>
     protected virtual bool NormalizesWeights => false;
 
     /// <inheritdoc/>
@@ -77,7 +77,7 @@ public class Qwen2MoeGguf : GgufFamily
 
     /// <summary>Writes the keys of the mixture of experts.</summary>
     /// <param name="config">The model's config.json.</param>
-    /// <param name="metadata">Where to write.</param>
+    /// <param name="metadata">Destination.</param>
     protected void WriteExperts(ConfigJson config, GgufMetadata metadata)
     {
         ArgumentNullException.ThrowIfNull(config);

@@ -66,7 +66,7 @@ public sealed class ConfigConverter
         if (name?.Ours is not { } ours)
         {
             // What is said of a section is true of what stands in it.
-            _result.Leave(key, name?.None ?? Name(key.Split('.')[0])?.None ?? "this program knows no such setting.");
+            _result.Leave(key, name?.None ?? Name(key.Split('.')[0])?.None ?? "this program has no such setting.");
             return;
         }
 

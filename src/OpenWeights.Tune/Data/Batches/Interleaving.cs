@@ -3,15 +3,15 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Batches;
 
-/// <summary>Rows of several data sets in one order.</summary>
+/// <summary>Interleaves the rows of several data sets.</summary>
 internal static class Interleaving
 {
-    // 2 to the power of -53: makes a number below 1 of 53 bits.
+    // 2 to the power of -53, to convert 53 random bits to a number below 1.
     private const double Unit = 1.0 / (1L << 53);
 
-    /// <summary>The rows of data sets, each data set's as often as its weight and repeat say and in its own order, the data sets mixed evenly.</summary>
+    /// <summary>The rows of data sets, each data set repeated by its weight and repeat setting and in its own order, the data sets evenly interleaved.</summary>
     /// <param name="sets">The data sets.</param>
-    /// <param name="seed">Decides which rows a weight that is no whole number repeats, and which data set begins.</param>
+    /// <param name="seed">Selects the rows repeated by a fractional weight, and the data set that comes first.</param>
     internal static RowSlices Weighted(IReadOnlyList<(DataSource Source, RowSlices Rows)> sets, long seed)
     {
         if (sets is [({ Weight: 1, Repeat: 1 }, var alone)])
@@ -33,7 +33,7 @@ internal static class Interleaving
         return mixed;
     }
 
-    /// <summary>The rows of data sets, one data set behind the other.</summary>
+    /// <summary>The rows of data sets, one data set after the other.</summary>
     internal static RowSlices InTurn(IEnumerable<RowSlices> sets)
     {
         var all = new RowSlices();
@@ -46,10 +46,10 @@ internal static class Interleaving
     }
 
     /// <summary>
-    /// An even mix of lists: item i of the n of a list has its place at (i + u) / n of the whole, where the seed draws u for each list. So
-    /// every stretch has of each list about its share, and the items of a list keep their order.
+    /// Interleaves lists evenly: item i of n of a list is placed at (i + u) / n of the whole, with u drawn from the seed for each list. So
+    /// every part of the result contains each list in proportion, and the items of a list keep their order.
     /// </summary>
-    /// <param name="counts">The lists' lengths.</param>
+    /// <param name="counts">Lengths of the lists.</param>
     /// <param name="seed">The seed.</param>
     internal static IEnumerable<(int List, int Item)> Mixed(int[] counts, long seed)
     {
@@ -70,10 +70,10 @@ internal static class Interleaving
         }
     }
 
-    // The answer that was chosen and the one that was rejected, which stands behind it, stay together.
+    // A chosen answer and the rejected one that follows it stay together.
     private static int Together(RowSlices rows, int row) => rows[row].Role == RowRole.Chosen ? 2 : 1;
 
-    // The first rows of what stays together.
+    // The first rows of pairs.
     private static List<int> Units(RowSlices rows)
     {
         var units = new List<int>(rows.Count);

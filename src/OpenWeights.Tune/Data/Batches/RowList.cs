@@ -3,13 +3,13 @@ using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Batches;
 
-/// <summary>Rows that are read when they are asked for, packed or as they are, and whose lengths are known without that.</summary>
+/// <summary>Rows that are loaded on access, packed or not; their lengths are known without loading.</summary>
 public sealed class RowList : IReadOnlyList<TokenRow>
 {
     private readonly RowSlices _slices;
     private readonly int[][]? _bins;
 
-    // Which of the slices share a row of the list, or null where each has its own.
+    // The slices that share a packed row, or null if nothing is packed.
     internal RowList(RowSlices slices, int[][]? bins) => (_slices, _bins) = (slices, bins);
 
     /// <inheritdoc/>
@@ -18,14 +18,14 @@ public sealed class RowList : IReadOnlyList<TokenRow>
     /// <inheritdoc/>
     public TokenRow this[int index] => _bins is null ? _slices[index].Read() : Packer.Join([.. _bins[index].Select(i => _slices[i].Read())]);
 
-    /// <summary>The tokens of a row of any list.</summary>
+    /// <summary>Number of tokens of a row of any list.</summary>
     public static int LengthOf(IReadOnlyList<TokenRow> rows, int row)
     {
         ArgumentNullException.ThrowIfNull(rows);
         return rows is RowList list ? list.LengthOf(row) : rows[row].Ids.Length;
     }
 
-    /// <summary>The tokens of a row.</summary>
+    /// <summary>Number of tokens of a row.</summary>
     public int LengthOf(int row) => _bins is null ? _slices[row].Length : _bins[row].Sum(i => _slices[i].Length);
 
     /// <inheritdoc/>

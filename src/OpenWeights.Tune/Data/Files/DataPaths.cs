@@ -10,9 +10,9 @@ public static class DataPaths
 {
     private static readonly string[] s_endings = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md"];
 
-    /// <summary>The files of a path, in the order of their names, so that a run is the same everywhere.</summary>
-    /// <param name="path">A file; a folder, whose data files are meant, those of its folders too; or a pattern with *, ? and ** (any folders).</param>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <summary>The files of a path, sorted by name so that runs are reproducible.</summary>
+    /// <param name="path">A file; a folder, whose data files are used, including subfolders; or a pattern with *, ? and ** (any folders).</param>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">The folder or the pattern has no data file, or a link leads nowhere.</exception>
     public static IReadOnlyList<string> Expand(string path)
     {

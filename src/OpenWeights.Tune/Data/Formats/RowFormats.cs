@@ -10,8 +10,8 @@ public static class RowFormats
     private static readonly IRowFormat[] s_formats =
         [new TokenizedFormat(), new PreferenceFormat(), new ChatFormat(), new InstructionFormat(), new CompletionFormat(), new TextFormat()];
 
-    /// <summary>The format of a name, or for "auto" the one that a file's first row looks like.</summary>
-    /// <exception cref="InvalidDataException">No format looks like the row.</exception>
+    /// <summary>The format of a given name, or for "auto" the one that recognizes a file's first row.</summary>
+    /// <exception cref="InvalidDataException">No format recognizes the row.</exception>
     public static IRowFormat Find(string name, DataRow first) => Find(name, first, first);
 
     /// <summary>The same of a row whose fields were given other names.</summary>
@@ -25,8 +25,8 @@ public static class RowFormats
         }
 
         return format ?? throw first.Error(
-            $"the format of this row is not known; its keys are {Keys(asRead)}{(ReferenceEquals(first, asRead) ? "" : $", of which the setting fields makes {Keys(first)} alone")}. Known are messages or conversations (chat), instruction and output, "
-            + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; the data set's setting fields says what they are called here, such as `fields: { prompt: ask, completion: reply }`, or --field prompt=ask --field completion=reply of a command.");
+            $"the format of this row is unknown; its keys are {Keys(asRead)}{(ReferenceEquals(first, asRead) ? "" : $", of which the setting fields makes {Keys(first)} alone")}. Supported are messages or conversations (chat), instruction and output, "
+            + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; use the data set's setting fields to map other names, such as `fields: { prompt: ask, completion: reply }`, or --field prompt=ask --field completion=reply of a command.");
     }
 
     private static string Keys(DataRow row) => string.Join(", ", row.Json.Select(static p => p.Key).Take(30));

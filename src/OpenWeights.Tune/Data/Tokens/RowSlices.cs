@@ -2,7 +2,7 @@ using System.Collections;
 
 namespace OpenWeights.Tune.Data.Tokens;
 
-/// <summary>Rows of stores, or parts of them, in an order: six bytes a row, and fourteen once one is a part.</summary>
+/// <summary>An ordered list of rows of stores, or parts of rows: six bytes per row, or fourteen if there are parts.</summary>
 internal sealed class RowSlices : IReadOnlyList<RowSlice>
 {
     private readonly List<TokenStore> _stores = [];
@@ -41,7 +41,7 @@ internal sealed class RowSlices : IReadOnlyList<RowSlice>
         _parts?.Add((slice.Start, slice.Length));
     }
 
-    /// <summary>Takes the last rows away.</summary>
+    /// <summary>Removes the last rows.</summary>
     internal void CutTo(int count)
     {
         _storeOf.RemoveRange(count, _storeOf.Count - count);
@@ -49,7 +49,7 @@ internal sealed class RowSlices : IReadOnlyList<RowSlice>
         _parts?.RemoveRange(count, _parts.Count - count);
     }
 
-    /// <summary>The rows of which something holds.</summary>
+    /// <summary>The rows that satisfy a condition.</summary>
     internal RowSlices Where(Func<RowSlice, bool> holds)
     {
         var kept = new RowSlices();
@@ -77,21 +77,21 @@ internal sealed class RowSlices : IReadOnlyList<RowSlice>
 
 /// <summary>A row of a store, or a part of it.</summary>
 /// <param name="Store">The store.</param>
-/// <param name="Row">The row's number in the store.</param>
-/// <param name="Start">The first token of the part.</param>
-/// <param name="Length">The tokens of the part.</param>
+/// <param name="Row">Index of the row in the store.</param>
+/// <param name="Start">First token of the part.</param>
+/// <param name="Length">Number of tokens of the part.</param>
 internal readonly record struct RowSlice(TokenStore Store, int Row, int Start, int Length)
 {
     /// <summary>Whether it is the whole row.</summary>
     internal bool IsWhole => Length == Store.Entry(Row).Tokens;
 
-    /// <summary>What the row is for.</summary>
+    /// <summary>What the row is used for.</summary>
     internal RowRole Role => Store.Entry(Row).Role;
 
-    /// <summary>The number of tokens that are predicted.</summary>
+    /// <summary>Number of target tokens.</summary>
     internal int Targets => Store.Targets(Row, Start, Length);
 
-    /// <summary>A hash: parts with the same tokens and labels have the same.</summary>
+    /// <summary>A hash, equal for parts with the same tokens and labels.</summary>
     internal ulong Hash
     {
         get
@@ -106,6 +106,6 @@ internal readonly record struct RowSlice(TokenStore Store, int Row, int Start, i
         }
     }
 
-    /// <summary>The part as the model reads it.</summary>
+    /// <summary>The part as the model sees it.</summary>
     internal TokenRow Read() => Store.Row(Row, Start, Length);
 }

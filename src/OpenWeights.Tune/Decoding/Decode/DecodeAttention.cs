@@ -8,8 +8,8 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <param name="settings">How the layer's attention computes.</param>
 /// <param name="heads">The products to queries, keys and values.</param>
 /// <param name="output">The product with what was found.</param>
-/// <param name="norms">What normalises queries and keys, and whether each norm takes all heads together; null for nothing.</param>
-/// <param name="rope">Where the layer's cosines and sines are; null where it has no positions.</param>
+/// <param name="norms">Norms of queries and keys, and whether each normalizes all heads together; null for none.</param>
+/// <param name="rope">The layer's rotary table; null for a layer without rotary embedding.</param>
 internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeProducts heads, DecodeProducts output, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope) : IDecodePart
 {
     private readonly DecodeHeads _shape = new(settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
@@ -178,8 +178,8 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
     private RowMatrix Matrix(nint start, bool half) => new(start, _shape.Width, half);
 }
 
-/// <summary>The heads of a layer.</summary>
-/// <param name="Heads">Query heads.</param>
-/// <param name="KeyValueHeads">Key/value heads.</param>
-/// <param name="Width">Width of a head.</param>
+/// <summary>Heads of a layer.</summary>
+/// <param name="Heads">Number of query heads.</param>
+/// <param name="KeyValueHeads">Number of key/value heads.</param>
+/// <param name="Width">Head dimension.</param>
 internal sealed record DecodeHeads(nint Heads, nint KeyValueHeads, nint Width);

@@ -68,7 +68,7 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
         }
     }
 
-    /// <summary>Makes what the next products read of the residual stream.</summary>
+    /// <summary>Computes the normalized input of the next projections from the residual stream.</summary>
     internal static void Normalise(DecodeNorm? norm, DecodeState state)
     {
         var (states, normed) = (state.States, state.Normed);

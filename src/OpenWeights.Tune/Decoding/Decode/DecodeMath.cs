@@ -58,7 +58,7 @@ internal static unsafe class DecodeMath
         return x / (Vector256<float>.One + VectorFunctions.Exponential<Vectors256, Vector256<float>>(inner * -2));
     }
 
-    /// <summary>Turns a head by its position where it lies, in halves of what is turned.</summary>
+    /// <summary>Applies the rotary embedding to a head in place (split-half layout).</summary>
     /// <param name="head">The head.</param>
     /// <param name="cos">The cosines.</param>
     /// <param name="sin">The sines.</param>

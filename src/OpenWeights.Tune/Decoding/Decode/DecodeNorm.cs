@@ -6,9 +6,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A root mean square norm, for single rows.</summary>
-/// <param name="scale">What features are multiplied by.</param>
-/// <param name="settings">How it computes.</param>
+/// <summary>RMS norm of single rows.</summary>
+/// <param name="scale">Weights of the features.</param>
+/// <param name="settings">Settings of the norm.</param>
 internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings settings)
 {
     /// <summary>Number of features.</summary>

@@ -36,13 +36,13 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     /// <summary>What a part gives.</summary>
     internal FloatRows Given => Of(_given);
 
-    /// <summary>How many tokens were read before.</summary>
+    /// <summary>Number of tokens in the cache before this step.</summary>
     internal int Past { get; private set; }
 
-    /// <summary>Begins with a token of each row.</summary>
+    /// <summary>Starts a step with one token per row.</summary>
     /// <param name="cache">What was read before.</param>
-    /// <param name="padding">How many tokens of padding each row begins with.</param>
-    /// <param name="threads">How many threads take part.</param>
+    /// <param name="padding">Number of padding tokens at the start of each row.</param>
+    /// <param name="threads">Number of threads.</param>
     internal void Begin(DecoderCache cache, int[] padding, int threads)
     {
         (Threads, Past) = (threads, cache.Length);
@@ -71,7 +71,7 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     /// <summary>Number of a slot's tokens that are a row's padding.</summary>
     internal nint Hidden(nint row, in CacheSlot slot) => (nint)Math.Clamp(_hidden[row] - (Past - slot.Seen), 0, slot.Seen);
 
-    /// <summary>Room for the scores of some heads of a row, [heads, keys].</summary>
+    /// <summary>Buffer for the scores of some heads of a row, [heads, keys].</summary>
     /// <param name="row">The row.</param>
     /// <param name="head">The first of the heads.</param>
     /// <param name="sizes">How many heads there are, how many of them are meant, and how many keys each has.</param>

@@ -75,9 +75,9 @@ internal sealed unsafe class DecodeStep : IStagedWork
 
     /// <summary>Processes one token of each text.</summary>
     /// <param name="tokens">The tokens.</param>
-    /// <param name="padding">How many tokens of padding each text begins with.</param>
-    /// <param name="cache">What was read before, at least one token; it gets the new ones.</param>
-    /// <returns>Scores of the token that comes next, [texts, vocabulary]; until the next call.</returns>
+    /// <param name="padding">Number of padding tokens at the start of each text.</param>
+    /// <param name="cache">The cache, with at least one token; the new tokens are appended.</param>
+    /// <returns>Logits of the next token, [texts, vocabulary]; valid until the next call.</returns>
     internal Span<float> Read(ReadOnlySpan<int> tokens, int[] padding, DecoderCache cache)
     {
         Span<long> positions = stackalloc long[tokens.Length];

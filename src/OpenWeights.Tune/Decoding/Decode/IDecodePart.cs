@@ -51,7 +51,7 @@ internal sealed class DecodePlan(nint rows, ScalarType dtype)
         _ => null,
     };
 
-    /// <summary>The products of layers; null where one of them is computed otherwise.</summary>
+    /// <summary>Builds the products of layers; null if one is not supported.</summary>
     internal DecodeProducts? Products(params IEnumerable<LinearLayer> layers) => DecodeProducts.Of(rows, dtype, layers);
 
     /// <summary>The cosines and sines of rotary settings, which layers with the same settings share; null for none.</summary>

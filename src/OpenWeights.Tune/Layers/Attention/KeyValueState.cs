@@ -5,10 +5,10 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>
-/// Keys and values of the tokens that a layer's attention has read, in buffers that grow by doubling. A layer with a sliding window keeps
-/// only what its next token can still see.
+/// Keys and values of the tokens processed by a layer's attention, in buffers that grow by doubling. A layer with a sliding window keeps
+/// only those that later tokens attend to.
 /// </summary>
-/// <param name="window">How many tokens a token may look back at, itself included; null for all.</param>
+/// <param name="window">Sliding window: number of tokens that a token attends to, including itself; null for all.</param>
 public sealed class KeyValueState(int? window) : LayerState
 {
     private const int SmallestBuffer = 64;
@@ -19,11 +19,11 @@ public sealed class KeyValueState(int? window) : LayerState
     /// <inheritdoc/>
     public override long ByteLength => _held is { } held ? 2 * held.Keys.numel() * held.Keys.element_size() : 0;
 
-    /// <summary>Adds keys and values of the tokens being read.</summary>
-    /// <param name="keys">[batch, key/value heads, tokens, head_dim].</param>
-    /// <param name="values">Of the same shape.</param>
+    /// <summary>Appends keys and values of new tokens.</summary>
+    /// <param name="keys">Keys, [batch, key/value heads, tokens, head_dim].</param>
+    /// <param name="values">Values, of the same shape.</param>
     /// <returns>
-    /// The keys and values that these tokens can see, up to the last of them, as views that live as long as the caller's dispose scope.
+    /// The keys and values that the new tokens attend to, up to the last of them, as views that live as long as the caller's dispose scope.
     /// </returns>
     public (Tensor Keys, Tensor Values) Append(Tensor keys, Tensor values)
     {
@@ -41,7 +41,7 @@ public sealed class KeyValueState(int? window) : LayerState
         return (held.Keys.narrow(2, held.Start, kept + tokens), held.Values.narrow(2, held.Start, kept + tokens));
     }
 
-    /// <summary>Makes room for one more token behind those that are held, on the CPU; whoever asks writes its keys and values.</summary>
+    /// <summary>Reserves space for one more token on the CPU; the caller writes its keys and values.</summary>
     internal CacheSlot Reserve()
     {
         var before = _held!;
@@ -69,7 +69,7 @@ public sealed class KeyValueState(int? window) : LayerState
         _held = null;
     }
 
-    // The buffer with room for some tokens more, of which those from its start on can be seen, and how many these are.
+    // The buffer with space for more tokens, the start of the range that they attend to, and its length.
     private (Buffer Held, int Kept) Room(Tensor keys, Tensor values, int tokens)
     {
         var kept = Math.Min(_length, (window ?? int.MaxValue) - 1);
@@ -89,7 +89,7 @@ public sealed class KeyValueState(int? window) : LayerState
         _length += tokens;
     }
 
-    /// <summary>Room for keys and values, of which those from Start to End are held.</summary>
+    /// <summary>A buffer of keys and values, filled from Start to End.</summary>
     private sealed class Buffer(Tensor keys, Tensor values) : IDisposable
     {
         private readonly long _capacity = keys.size(2);
@@ -101,7 +101,7 @@ public sealed class KeyValueState(int? window) : LayerState
 
         internal long Capacity => _capacity;
 
-        /// <summary>Where keys and values begin in the CPU's memory.</summary>
+        /// <summary>Addresses of keys and values in CPU memory.</summary>
         internal unsafe (nint Keys, nint Values) Starts =>
             _starts.Keys != 0 ? _starts : _starts = ((nint)CpuKernel.Pointer(keys), (nint)CpuKernel.Pointer(values));
 
@@ -109,11 +109,11 @@ public sealed class KeyValueState(int? window) : LayerState
 
         internal int End { get; set; }
 
-        /// <summary>The number of the token that lies at the buffer's beginning.</summary>
+        /// <summary>Index of the token at the start of the buffer.</summary>
         internal int FirstToken { get; set; }
 
-        // A window moves on through its buffer, and to a new one when it has reached the end, or when the buffer was made for a long
-        // prompt and most of it will never be looked at again.
+        // A sliding window moves through its buffer, and to a new one at the end, or if the buffer was allocated for a long
+        // prompt, most of which is outside the window.
         internal bool Fits(int needed, int tokens, bool windowed) =>
             End + tokens <= _capacity && (!windowed || _capacity <= Math.Max(SmallestBuffer, 4L * needed));
 
@@ -146,10 +146,10 @@ public sealed class KeyValueState(int? window) : LayerState
     }
 }
 
-/// <summary>Where a layer's cache has room for one token, behind those that it can see. Each head's keys lie in one piece, as do its values.</summary>
-/// <param name="Keys">The keys of the first row's first head, in the CPU's memory.</param>
-/// <param name="Values">The values likewise.</param>
-/// <param name="Capacity">From a head to the next, in tokens.</param>
-/// <param name="Start">The place of the first token that can be seen.</param>
-/// <param name="Seen">How many tokens can be seen; the new one's place follows on them.</param>
+/// <summary>Memory layout of a layer's cache with space for one token. Keys of a head are contiguous, as are its values.</summary>
+/// <param name="Keys">Address of the keys of the first row's first head, in CPU memory.</param>
+/// <param name="Values">Address of the values.</param>
+/// <param name="Capacity">Distance between heads, in tokens.</param>
+/// <param name="Start">Index of the first token attended to.</param>
+/// <param name="Seen">Number of cached tokens attended to; the new token follows them.</param>
 internal readonly record struct CacheSlot(nint Keys, nint Values, nint Capacity, nint Start, nint Seen);

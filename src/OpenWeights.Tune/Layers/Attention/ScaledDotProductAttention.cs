@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Attention;
 
-/// <summary>Softmax attention with the scale and the limit that a config gives to its scores.</summary>
+/// <summary>Softmax attention with a scaling factor and an optional soft cap of the scores.</summary>
 internal sealed class ScaledDotProductAttention : IDisposable
 {
     private readonly Scalar? _queryFactor;
@@ -12,21 +12,21 @@ internal sealed class ScaledDotProductAttention : IDisposable
 
     internal ScaledDotProductAttention(AttentionSettings settings)
     {
-        // torch's own attention divides by sqrt(head_dim) and knows no other scale, so queries bring the rest of theirs along.
+        // torch's attention always divides by sqrt(head_dim), so queries are multiplied by the remaining factor.
         var factor = settings.Scale * Math.Sqrt(settings.HeadDimension);
         _queryFactor = factor == 1 ? null : factor;
         var cap = settings.ScoreSoftCap;
         _blocks = new BlockAttentionSettings(settings.Scale, cap, cap is null ? null : 1 / cap.Value, double.NegativeInfinity, settings.SlidingWindow);
     }
 
-    /// <summary>Whether torch's own attention is used, whose masks <see cref="AttentionMask.ToBias"/> makes: a GPU has fused kernels, none of which limits scores.</summary>
+    /// <summary>Whether torch's attention is used, with masks from <see cref="AttentionMask.ToBias"/>: GPUs have fused kernels, but none supports soft caps.</summary>
     internal static bool IsFused(Device device, bool limitsScores) => device.type != DeviceType.CPU && !limitsScores;
 
-    /// <summary>Values, mixed by where each query looks, [batch, heads, queries, head_dim].</summary>
-    /// <param name="query">[batch, heads, queries, head_dim].</param>
-    /// <param name="key">[batch, key/value heads, keys, head_dim].</param>
-    /// <param name="value">Of the key's shape.</param>
-    /// <param name="context">Who may look at whom.</param>
+    /// <summary>Computes attention, [batch, heads, queries, head_dim].</summary>
+    /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>
+    /// <param name="key">Keys, [batch, key/value heads, keys, head_dim].</param>
+    /// <param name="value">Values, of the same shape as the keys.</param>
+    /// <param name="context">Mask and other inputs.</param>
     internal Tensor Attend(Tensor query, Tensor key, Tensor value, LayerContext context)
     {
         if (!IsFused(query.device, _blocks.Cap is not null))
@@ -49,7 +49,7 @@ internal sealed class ScaledDotProductAttention : IDisposable
         _blocks.NegativeInfinity.Dispose();
     }
 
-    /// <summary>Each key/value head once for every query head that looks at it.</summary>
+    /// <summary>Repeats each key/value head for its query heads.</summary>
     private static Tensor Repeat(Tensor states, long heads)
     {
         var (batch, own, tokens, width) = (states.size(0), states.size(1), states.size(2), states.size(3));

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Attention;
 
-/// <summary>Causal self-attention with grouped queries (Ainslie et al., 2023) and rotary positions.</summary>
+/// <summary>Causal self-attention with grouped queries (Ainslie et al., 2023) and rotary position embedding.</summary>
 public sealed class SelfAttention : TokenMixer
 {
     [ComponentName(Name = "q_proj")]
@@ -34,10 +34,10 @@ public sealed class SelfAttention : TokenMixer
     private readonly bool _normsAllHeads;
     private readonly ScaledDotProductAttention _scores;
 
-    /// <summary>The attention of a layer.</summary>
-    /// <param name="settings">How it is made and computes.</param>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The module's name in the checkpoint.</param>
+    /// <summary>Creates the attention of a layer.</summary>
+    /// <param name="settings">Settings of the block.</param>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Name of the module in the checkpoint.</param>
     public SelfAttention(AttentionSettings settings, IWeightSource weights, string name)
         : base(nameof(SelfAttention))
     {
@@ -90,10 +90,10 @@ public sealed class SelfAttention : TokenMixer
 
     internal override LayerState NewState() => new KeyValueState(Settings.SlidingWindow);
 
-    /// <summary>How it is made and computes.</summary>
+    /// <summary>Settings of the block.</summary>
     internal AttentionSettings Settings { get; }
 
-    // Rotated queries and keys, values, and queries and keys before their norm; and the mixed values, which the output projection reads.
+    // Rotated queries and keys, values, and queries and keys before their norm; and the attention output, the input of the output projection.
     internal override KeptElements Kept
     {
         get
@@ -106,13 +106,13 @@ public sealed class SelfAttention : TokenMixer
         }
     }
 
-    /// <summary>The projections to queries, keys and values: three, or one where they are fused.</summary>
+    /// <summary>Query, key and value projections: three, or one if fused.</summary>
     internal LinearLayer[] QueryKeyValue => _fused is null ? [_query!, _key!, _value!] : [_fused];
 
-    /// <summary>The projection of what was found.</summary>
+    /// <summary>The output projection.</summary>
     internal LinearLayer Output => _output;
 
-    /// <summary>The norms of queries and keys, and whether each is of all heads at once; null where there are none.</summary>
+    /// <summary>Norms of queries and keys, and whether each normalizes all heads together; null for none.</summary>
     internal (Norm Query, Norm Key, bool OfAllHeads)? Norms => _queryNorm is null ? null : (_queryNorm, _keyNorm!, _normsAllHeads);
 
     /// <inheritdoc/>

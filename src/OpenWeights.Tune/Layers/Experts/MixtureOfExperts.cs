@@ -9,7 +9,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Experts;
 
 /// <summary>
-/// A mixture of experts: each token is read by the few feed-forwards whose router scores are highest, and their outputs are added,
+/// A mixture of experts: each token is processed by the few experts with the highest router scores, and their outputs are summed,
 /// weighted by the router's softmax (in float32).
 /// </summary>
 public sealed class MixtureOfExperts : LayerPart
@@ -28,10 +28,10 @@ public sealed class MixtureOfExperts : LayerPart
 
     private readonly MixtureSettings _settings;
 
-    /// <summary>A mixture.</summary>
-    /// <param name="settings">How it is made and computes.</param>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The module's name in the checkpoint.</param>
+    /// <summary>Creates a mixture of experts.</summary>
+    /// <param name="settings">Settings of the mixture.</param>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Name of the module in the checkpoint.</param>
     public MixtureOfExperts(MixtureSettings settings, IWeightSource weights, string name)
         : base(nameof(MixtureOfExperts))
     {
@@ -50,7 +50,7 @@ public sealed class MixtureOfExperts : LayerPart
         RegisterComponents();
     }
 
-    // Of each feed-forward that reads a token its gate and up; and the chosen experts' inputs, their outputs and the weighted sum.
+    // Gate and up of each expert that processes a token; the inputs and outputs of the selected experts, and the weighted sum.
     internal override KeptElements Kept
     {
         get
@@ -86,7 +86,7 @@ public sealed class MixtureOfExperts : LayerPart
         return mixed.view(states.shape).MoveToOuterDisposeScope();
     }
 
-    // Tokens are put in the order of their experts, so that each expert reads one piece, and back again.
+    // Tokens are sorted by expert, so that each expert processes a contiguous range, and back.
     private Tensor Combine(Tensor states, Tensor weights, Tensor chosen)
     {
         using var scope = NewDisposeScope();
@@ -95,7 +95,7 @@ public sealed class MixtureOfExperts : LayerPart
         var outputs = new List<Tensor>();
         for (var i = 0; i < counts.Length; i++)
         {
-            // In training an expert that no token chose gets gradients too: they are zero, as the reference's are.
+            // In training, an expert that no token selected gets zero gradients, as in the reference.
             if (counts[i] > 0 || is_grad_enabled())
             {
                 outputs.Add(_experts[i].Run(pieces[i], null, wantsValues: true));
@@ -106,7 +106,7 @@ public sealed class MixtureOfExperts : LayerPart
         return back.view(states.size(0), _settings.ExpertsPerToken, states.size(1)).mul(weights.unsqueeze(-1)).sum(1).MoveToOuterDisposeScope();
     }
 
-    // How many choices fell on each expert, the token of each choice in the order of the experts, and where each choice lies in that order.
+    // Number of selections per expert, the token of each selection in expert order, and the position of each selection in that order.
     private (long[] Counts, long[] Tokens, long[] Places) Sort(ReadOnlySpan<long> chosen)
     {
         var counts = new long[_experts.Count];

@@ -2,7 +2,7 @@ using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Layers.Experts;
 
-/// <summary>A layer's mixture of experts: a router sends each token to a few of many feed-forwards (Fedus et al., 2021; Jiang et al., 2024).</summary>
+/// <summary>Settings of a mixture of experts: a router sends each token to a few of many feed-forward blocks (Fedus et al., 2021; Jiang et al., 2024).</summary>
 public sealed record MixtureSettings : FeedForwardSettings
 {
     /// <inheritdoc/>
@@ -11,19 +11,19 @@ public sealed record MixtureSettings : FeedForwardSettings
     /// <summary>Number of experts.</summary>
     public required int ExpertCount { get; init; }
 
-    /// <summary>The setting of config.json that gives <see cref="ExpertCount"/>.</summary>
+    /// <summary>The setting of config.json that determines <see cref="ExpertCount"/>.</summary>
     public required string ExpertCountSetting { get; init; }
 
-    /// <summary>How many experts read a token.</summary>
+    /// <summary>Number of experts per token.</summary>
     public required int ExpertsPerToken { get; init; }
 
-    /// <summary>An expert.</summary>
+    /// <summary>Settings of an expert.</summary>
     public required GatedFeedForwardSettings Expert { get; init; }
 
-    /// <summary>Whether the chosen experts' weights are divided by their sum.</summary>
+    /// <summary>Whether the weights of the selected experts are normalized to sum to one.</summary>
     public required bool NormalizesWeights { get; init; }
 
-    /// <summary>The expert that reads every token behind a gate, or null for none.</summary>
+    /// <summary>The gated shared expert, which processes every token, or null for none.</summary>
     public GatedFeedForwardSettings? Shared { get; init; }
 
     internal override int? RoutedExperts => ExpertsPerToken;

@@ -11,7 +11,7 @@ internal sealed class GatedActivation : CustomFunction<GatedActivation>
 {
     private const long BlockElements = 1 << 18;
 
-    /// <summary>act(gate) · up, elementwise.</summary>
+    /// <summary>Computes act(gate) · up, elementwise.</summary>
     internal static Tensor Of(Tensor gate, Tensor up, Activation activation) =>
         is_grad_enabled() && (gate.requires_grad || up.requires_grad) ? Record(gate, up, activation)[0] : Product(gate, up, activation);
 
@@ -38,11 +38,11 @@ internal sealed class GatedActivation : CustomFunction<GatedActivation>
         return activation.Apply(gate).mul_(up).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The gradients of gate and up, in the caller's dispose scope.</summary>
+    /// <summary>Gradients of gate and up, in the caller's dispose scope.</summary>
     /// <param name="gate">Gate, [..., features].</param>
     /// <param name="up">Up, of the gate's shape.</param>
-    /// <param name="activation">The activation.</param>
-    /// <param name="gradient">The product's gradient.</param>
+    /// <param name="activation">The activation function.</param>
+    /// <param name="gradient">Gradient of the product.</param>
     /// <param name="overwrites">Whether nobody else uses the product's gradient, so that the gate's gradient may be written over it.</param>
     internal static (Tensor Gate, Tensor Up) InputGradients(Tensor gate, Tensor up, Activation activation, Tensor gradient, bool overwrites = false)
     {

@@ -1,20 +1,19 @@
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.Projections;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.FeedForward;
 
-/// <summary>The gated feed-forward of a layer: down(act(gate(x)) · up(x)) (Shazeer, 2020).</summary>
+/// <summary>Gated feed-forward block: down(act(gate(x)) · up(x)) (Shazeer, 2020).</summary>
 public sealed class GatedFeedForward : LayerPart
 {
-    // Registered by the checkpoint's names, which differ among families, so not fields that would be registered by their own.
+    // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly LinearLayer[] _gateAndUp;
     private readonly LinearLayer[] _down;
 
-    /// <summary>A feed-forward.</summary>
-    /// <param name="settings">How it is made and computes.</param>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The module's name in the checkpoint.</param>
+    /// <summary>Creates a feed-forward block.</summary>
+    /// <param name="settings">Settings of the block.</param>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Name of the module in the checkpoint.</param>
     public GatedFeedForward(GatedFeedForwardSettings settings, IWeightSource weights, string name)
         : base(nameof(GatedFeedForward))
     {
@@ -34,25 +33,25 @@ public sealed class GatedFeedForward : LayerPart
         }
     }
 
-    /// <summary>How it is made and computes.</summary>
+    /// <summary>Settings of the block.</summary>
     internal GatedFeedForwardSettings Settings { get; }
 
-    // Gate and up, of which their product is made again.
+    // Gate and up; their product is recomputed.
     internal override KeptElements Kept => new(
         2 * Settings.Inner.Size, [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)]);
 
-    /// <summary>The projections to gate and up: two, or one where they are fused.</summary>
+    /// <summary>Gate and up projections: two, or one if fused.</summary>
     internal LinearLayer[] GateAndUp => _gateAndUp;
 
-    /// <summary>The projection down, alone in its array.</summary>
+    /// <summary>The down projection, as a single-element array.</summary>
     internal LinearLayer[] Down => _down;
 
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context) => Run(states, norm, wantsValues: !context.OnlyForGradients);
 
-    /// <summary>The feed-forward of states.</summary>
-    /// <param name="states">[..., hidden].</param>
-    /// <param name="norm">What normalises them first, or null.</param>
-    /// <param name="wantsValues">Whether the output's values are wanted, or its graph alone; they may be zeros then.</param>
+    /// <summary>Computes the block.</summary>
+    /// <param name="states">The states, [..., hidden].</param>
+    /// <param name="norm">A norm applied to the states first, or null.</param>
+    /// <param name="wantsValues">Whether the output values are needed. If false, only the autograd graph is built and the values may be zeros.</param>
     internal Tensor Run(Tensor states, Norm? norm, bool wantsValues)
     {
         using var scope = NewDisposeScope();
@@ -69,19 +68,19 @@ public sealed class GatedFeedForward : LayerPart
     }
 }
 
-/// <summary>How a gated feed-forward is made and computes.</summary>
+/// <summary>Settings of a gated feed-forward block.</summary>
 public sealed record GatedFeedForwardSettings : FeedForwardSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "mlp";
 
-    /// <summary>Width of the states that it reads and gives.</summary>
+    /// <summary>Hidden size: width of its input and output.</summary>
     public required int HiddenSize { get; init; }
 
-    /// <summary>Width of the inner layer.</summary>
+    /// <summary>Width of the hidden layer.</summary>
     public required Dimension Inner { get; init; }
 
-    /// <summary>The gate's activation.</summary>
+    /// <summary>Activation function of the gate.</summary>
     public required Activation Activation { get; init; }
 
     /// <summary>Whether gate and up are one projection, gate_up_proj.</summary>
@@ -90,18 +89,18 @@ public sealed record GatedFeedForwardSettings : FeedForwardSettings
     /// <summary>Whether the projections have a bias.</summary>
     public bool HasBias { get; init; }
 
-    /// <summary>What the checkpoint calls the layers.</summary>
+    /// <summary>Names of the layers in the checkpoint.</summary>
     public FeedForwardNames Names { get; init; } = FeedForwardNames.Usual;
 
     internal override LayerPart Make(IWeightSource weights, string name) => new GatedFeedForward(this, weights, name);
 }
 
-/// <summary>What a checkpoint calls the layers of a feed-forward.</summary>
-/// <param name="Gate">The layer whose output goes through the activation.</param>
-/// <param name="Up">The layer that it is multiplied with.</param>
-/// <param name="Down">The layer back to the residual stream.</param>
+/// <summary>Names of a feed-forward block's layers in a checkpoint.</summary>
+/// <param name="Gate">The gate projection, whose output goes through the activation.</param>
+/// <param name="Up">The up projection.</param>
+/// <param name="Down">The down projection.</param>
 public sealed record FeedForwardNames(string Gate, string Up, string Down)
 {
-    /// <summary>The names of Llama and most others.</summary>
+    /// <summary>The names used by Llama and most families.</summary>
     public static FeedForwardNames Usual { get; } = new("gate_proj", "up_proj", "down_proj");
 }

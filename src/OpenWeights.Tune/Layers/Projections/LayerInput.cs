@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.FeedForward;
 using static TorchSharp.torch;
 
@@ -46,10 +45,10 @@ internal sealed class PlainInput(Tensor states) : LayerInput
     internal override IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient) => [gradient.alias()];
 }
 
-/// <summary>Normalised states.</summary>
-/// <param name="states">[..., features].</param>
-/// <param name="weight">The norm's weight, [features].</param>
-/// <param name="settings">How the norm computes.</param>
+/// <summary>Normalized states.</summary>
+/// <param name="states">The states, [..., features].</param>
+/// <param name="weight">Weight of the norm, [features].</param>
+/// <param name="settings">Settings of the norm.</param>
 internal sealed class NormedInput(Tensor states, Tensor weight, RmsNormSettings settings) : LayerInput
 {
     private readonly bool _wantsWeight = weight.requires_grad;

@@ -1,7 +1,6 @@
 using OpenWeights.Tune.Layers.FeedForward;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -17,7 +16,7 @@ internal static class CommonSettings
         ["gelu_pytorch_tanh"] = Activation.GeluTanh,
     };
 
-    /// <summary>The decoder that the shared settings ask for; the family changes what differs.</summary>
+    /// <summary>The decoder config from the common settings; the family changes what differs.</summary>
     internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts)
     {
         config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "attention dropout is not supported; set it to 0.0.");
@@ -28,7 +27,7 @@ internal static class CommonSettings
         var headDimension = config.OptionalInt("head_dim", facts.HeadDimension);
         config.Require("hidden_size", headDimension is not null || hidden % heads == 0, $"{hidden} is not a multiple of num_attention_heads, which is {heads}.");
         var width = headDimension ?? (hidden / heads);
-        config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding wants pairs.");
+        config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding needs an even number.");
         var maxPositions = config.Int("max_position_embeddings", facts.MaxPositions);
         var attentionBias = facts.AttentionBias is { } usual && config.Flag("attention_bias", usual);
         var epsilon = config.Number("rms_norm_eps", facts.NormEpsilon);
@@ -99,6 +98,6 @@ internal static class CommonSettings
         var known = s_activations.Where(a => (a.Value == Activation.Silu) == (s_activations[facts.Activation] == Activation.Silu)).ToDictionary();
         return known.TryGetValue(name, out var activation)
             ? activation
-            : throw config.Error(facts.ActivationSetting, $"activation '{name}' is not known to this family; {string.Join(", ", known.Keys)} are.");
+            : throw config.Error(facts.ActivationSetting, $"activation '{name}' is not supported for this family; supported are {string.Join(", ", known.Keys)}.");
     }
 }

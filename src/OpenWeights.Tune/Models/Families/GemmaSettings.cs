@@ -22,10 +22,10 @@ internal static class GemmaSettings
         };
     }
 
-    /// <summary>Norms on both sides of each block, and the scales and limits of scores and logits (Gemma 2 and 3).</summary>
+    /// <summary>Pre- and post-norms, and scaling and soft caps of scores and logits (Gemma 2 and 3).</summary>
     internal static DecoderConfig WithGemmaScores(this DecoderConfig decoder, ConfigReader config, FamilyFacts facts)
     {
-        var scalar = config.OptionalNumber("query_pre_attn_scalar", facts.QueryScalar) ?? throw config.Error("query_pre_attn_scalar", "a number is wanted, not null.");
+        var scalar = config.OptionalNumber("query_pre_attn_scalar", facts.QueryScalar) ?? throw config.Error("query_pre_attn_scalar", "a number is expected, not null.");
         return decoder with
         {
             NormPlacement = NormPlacement.BeforeAndAfter,

@@ -9,7 +9,7 @@ public interface IModelFamily
     /// <summary>What of the family is the same wherever it is read and written.</summary>
     FamilyFacts Facts { get; }
 
-    /// <summary>The model_type of its config.json.</summary>
+    /// <summary>The model_type in its config.json.</summary>
     string ModelType => Facts.ModelType;
 
     /// <summary>The decoder config described by the config.json.</summary>

@@ -22,7 +22,7 @@ public sealed class Phi3Family : IModelFamily
         }
 
         var decoder = config.Common(Facts) with { FusedProjections = true };
-        config.Require("rope_scaling", decoder.Rope.Kind is RopeKind.Default or RopeKind.LongRope, "this family knows the rope types default and longrope.");
+        config.Require("rope_scaling", decoder.Rope.Kind is RopeKind.Default or RopeKind.LongRope, "this family supports the rope types default and longrope.");
         return decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true));
     }
 

@@ -15,7 +15,7 @@ public sealed class Qwen3MoeFamily : IModelFamily
     {
         ArgumentNullException.ThrowIfNull(config);
 
-        // Later versions of its config have no max_window_layers, and mean all layers.
+        // Later versions of its config have no max_window_layers, which means all layers.
         return (config.Common(Facts) with { QueryKeyNorm = QueryKeyNorm.PerHead })
             .WithQwenWindows(config, Facts.SlidingWindow, firstLayer: 0)
             .WithQwenExperts(config, Facts.Experts!);

@@ -19,7 +19,7 @@ internal static class QwenSettings
         return decoder.WithWindows(size, slides);
     }
 
-    /// <summary>Mixtures of experts for every decoder_sparse_step-th layer that mlp_only_layers does not name.</summary>
+    /// <summary>Mixtures of experts in every decoder_sparse_step-th layer, except those in mlp_only_layers.</summary>
     internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts)
     {
         var plain = config.Ints("mlp_only_layers") ?? [];
@@ -48,7 +48,7 @@ internal static class QwenSettings
         return config.Flag("output_router_logits") ? weight : 0;
     }
 
-    /// <summary>Refuses more experts per token than there are.</summary>
+    /// <summary>Throws if there are more experts per token than experts.</summary>
     internal static void RequireExperts(this ConfigReader config, MixtureSettings mixture, string setting) =>
         config.Require(setting, mixture.ExpertsPerToken <= mixture.ExpertCount, $"{mixture.ExpertsPerToken} is more than {mixture.ExpertCountSetting}, which is {mixture.ExpertCount}.");
 }

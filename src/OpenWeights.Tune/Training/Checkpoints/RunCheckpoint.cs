@@ -6,7 +6,7 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Training.Checkpoints;
 
-/// <summary>What a checkpoint's folder holds: the trained weights, the optimizer's tensors, and state.json.</summary>
+/// <summary>Contents of a checkpoint: the trained weights, the optimizer's tensors, and state.json.</summary>
 internal static class RunCheckpoint
 {
     private const string OptimizerName = "optimizer.safetensors";
@@ -14,10 +14,10 @@ internal static class RunCheckpoint
     private const string WeightsName = "weights";
 
     /// <summary>Writes a checkpoint's files.</summary>
-    /// <param name="folder">The checkpoint's folder.</param>
-    /// <param name="trained">What is trained.</param>
+    /// <param name="folder">Folder of the checkpoint.</param>
+    /// <param name="trained">The trained model.</param>
     /// <param name="optimizer">The optimizer.</param>
-    /// <param name="state">Where the run stands.</param>
+    /// <param name="state">State of the run.</param>
     /// <exception cref="IOException">A file cannot be written.</exception>
     internal static void Write(string folder, ITrainedModel trained, IOptimizer optimizer, TrainerState state)
     {
@@ -26,11 +26,11 @@ internal static class RunCheckpoint
         AtomicFile.WriteText(Path.Combine(folder, StateName), JsonSerializer.Serialize(state));
     }
 
-    /// <summary>Puts a checkpoint's weights and optimizer tensors back.</summary>
-    /// <param name="folder">The checkpoint's folder.</param>
-    /// <param name="trained">What is trained.</param>
+    /// <summary>Restores a checkpoint's weights and optimizer tensors.</summary>
+    /// <param name="folder">Folder of the checkpoint.</param>
+    /// <param name="trained">The trained model.</param>
     /// <param name="optimizer">The optimizer.</param>
-    /// <returns>Where the run stood.</returns>
+    /// <returns>The state of the run.</returns>
     /// <exception cref="IOException">A file cannot be read.</exception>
     internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer)
     {
