@@ -1,7 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
 using TorchSharp;
 using static TorchSharp.torch;
