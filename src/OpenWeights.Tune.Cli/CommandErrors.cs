@@ -116,7 +116,12 @@ internal static class CommandErrors
         }
     }
 
-    private static string Small(string? description) => description is { Length: > 0 } text ? char.ToLowerInvariant(text[0]) + text[1..] : "";
+    private static string Small(string? description) => description switch
+    {
+        { Length: > 1 } text when char.IsUpper(text[1]) => text,
+        { Length: > 0 } text => char.ToLowerInvariant(text[0]) + text[1..],
+        _ => "",
+    };
 
     private static bool IsOption(string token) => token.Length > 1 && token[0] == '-' && !char.IsAsciiDigit(token[1]) && token[1] != '.';
 

@@ -18,7 +18,7 @@ public sealed class CommandLineTests
     public void An_option_without_its_value_is_told_as_one(string line, string option)
     {
         var error = Owt.Run(".", 1, line.Split(' ')).Error;
-        Assert.That(error, Does.StartWith($"error: {option} wants a value, ").And.Not.Contain("Exception").And.Not.Contain("give one of"));
+        Assert.That(error, Does.StartWith($"error: {option} needs a value, ").And.Not.Contain("Exception").And.Not.Contain("give one of"));
     }
 
     [TestCase("the path given is empty", "validate", "")]
@@ -129,7 +129,7 @@ public sealed class CommandLineTests
         folder.Folder("m");
         var line = $"HOME='{folder.Root}' exec \"$@\"";
         Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model=~/m", "--prompt", "x").Error, Does.Contain($"{folder.At("m")} has no config.json"));
-        Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model", "~/n", "--prompt", "x").Error, Does.Contain($"{folder.At("n")}: there is no such folder or file here. Did you mean {folder.At("m")}?"));
+        Assert.That(Owt.RunInShell(folder.Root, line, 2, "generate", "--model", "~/n", "--prompt", "x").Error, Does.Contain($"{folder.At("n")}: no such folder or file. Did you mean {folder.At("m")}?"));
         Assert.That(Directory.Exists(folder.At("~")), Is.False);
     }
 

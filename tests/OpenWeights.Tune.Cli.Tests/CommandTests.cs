@@ -13,7 +13,7 @@ public sealed class CommandTests
     {
         var owt = Owt.Run(".", 1, "trian");
         Assert.That(owt.Error, Does.Contain("trian").And.Contains("--help"));
-        Assert.That(Owt.Run(".", 1, "generate", "--model", "x", "--prompt", "y", "--top-p", "2").Error, Does.Contain("--top-p must be from"));
+        Assert.That(Owt.Run(".", 1, "generate", "--model", "x", "--prompt", "y", "--top-p", "2").Error, Does.Contain("--top-p must be above 0, and at most 1"));
         Assert.That(Owt.Run(".", 1, "bench", "train", "--rank", "x").Error, Does.Contain("--rank: 'x' is not a whole number").And.Contains("`owt bench train --help`"));
     }
 

@@ -79,7 +79,7 @@ public sealed class NewcomerTests
     [TestCase("evaluate --model m --data d --max-length x", "--max-length: 'x' is not a whole number.")]
     [TestCase("generate --model m --message a --temperature 0,7", "--temperature: '0,7' is not a number; decimals are written with a point.")]
     [TestCase("generate --model m --message a --top-p 7", "--top-p must be above 0, and at most 1.")]
-    [TestCase("generate --model m --message", "--message wants a value, TEXT.")]
+    [TestCase("generate --model m --message", "--message needs a value, TEXT.")]
     public void What_does_not_go_together_is_told(string line, string told) => Assert.That(Owt.Run(".", 1, line.Split(' ')).Error, Does.Contain(told));
 
     [Test]
@@ -92,7 +92,7 @@ public sealed class NewcomerTests
             foreach (var option in command.Options.Where(static o => o.Arity.MinimumNumberOfValues > 0))
             {
                 string[] line = [.. path, option.Name];
-                Assert.That(CommandErrors.Of(CommandLine.All().Parse(line), line), Has.One.StartsWith($"{option.Name} wants a value"), string.Join(' ', line));
+                Assert.That(CommandErrors.Of(CommandLine.All().Parse(line), line), Has.One.StartsWith($"{option.Name} needs a value"), string.Join(' ', line));
                 tried++;
             }
         }
@@ -122,7 +122,7 @@ public sealed class NewcomerTests
     {
         using var work = new TemporaryFolder();
         work.Write("book.txt", "Once upon a time.\n");
-        Assert.That(Owt.Run(work.Root, 2, "inspect", "book.txt").Error, Does.Contain("inspect does not know files of this kind"));
+        Assert.That(Owt.Run(work.Root, 2, "inspect", "book.txt").Error, Does.Contain("unknown file type. inspect describes model"));
     }
 
     [Test]

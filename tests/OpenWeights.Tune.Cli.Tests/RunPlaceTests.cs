@@ -69,11 +69,11 @@ public sealed class RunPlaceTests
         using var work = new Workspace();
         work.Write("long.jsonl", $"{{\"input_ids\": [{string.Join(", ", Enumerable.Repeat(5, 600))}]}}\n");
         var train = Owt.Run(work.Root, 2, "train", "train.yaml", "--dry-run", "data.train=long.jsonl").Error;
-        Assert.That(train, Does.Contain("longer than the model allows (512 tokens").And.Contains("data.over_length"));
+        Assert.That(train, Does.Contain("longer than the model's context (512 tokens").And.Contains("data.over_length"));
         Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--dry-run", "data.train=long.jsonl", "data.over_length=truncate").Output, Does.Contain("cut to 512 tokens"));
-        Assert.That(Owt.Run(work.Root, 2, "validate", "train.yaml", "data.train=long.jsonl").Error, Does.Contain("longer than the model allows"));
+        Assert.That(Owt.Run(work.Root, 2, "validate", "train.yaml", "data.train=long.jsonl").Error, Does.Contain("longer than the model's context"));
         var evaluate = Owt.Run(work.Root, 2, "evaluate", "--model", "model", "--data", "long.jsonl").Error;
-        Assert.That(evaluate, Does.Contain("longer than the model allows (512 tokens").And.Contains("--over-length").And.Contains("--max-positions").And.Not.Contains("data."));
+        Assert.That(evaluate, Does.Contain("longer than the model's context (512 tokens").And.Contains("--over-length").And.Contains("--max-positions").And.Not.Contains("data."));
         Assert.That(Owt.Run(work.Root, 0, "evaluate", "--model", "model", "--data", "long.jsonl", "--over-length", "truncate", "--json").Json[0]["tokens"]!.GetValue<int>(), Is.EqualTo(512));
         Assert.That(Owt.Run(work.Root, 0, "evaluate", "--model", "model", "--data", "long.jsonl", "--max-positions", "1024", "--json").Json[0]["tokens"]!.GetValue<int>(), Is.EqualTo(600));
         Assert.That(Owt.Run(work.Root, 2, "evaluate", "--model", "model", "--data", "rows.jsonl", "--max-length", "3").Error, Does.Contain("longer than --max-length (3 tokens)").And.Contains("Raise --max-length"));

@@ -107,7 +107,7 @@ public sealed class TrustTests
     public void An_adapter_that_changes_nothing_is_named()
     {
         using var work = new Workspace("max_steps: 1, micro_batch_size: 2, warmup_steps: 4, learning_rate: 1.0e-2", rows: 6);
-        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml").Error, Does.Contain("warning: the run has changed nothing"));
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml").Error, Does.Contain("warning: training had no effect"));
         foreach (var command in new[] { (string[])["train", "train.yaml", "--dry-run"], ["train", "train.yaml"], ["validate", "train.yaml"] })
         {
             var told = Owt.Run(work.Root, 0, [.. command, "adapter.path=run/adapter", "output_dir=run2"]).Error.Split('\n');
@@ -123,7 +123,7 @@ public sealed class TrustTests
     public void A_DoRA_adapter_changes_nothing_where_its_magnitudes_are_the_bases_own()
     {
         using var work = new Workspace("max_steps: 1, micro_batch_size: 2, warmup_steps: 4, learning_rate: 1.0e-2", rows: 6);
-        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "adapter.use_dora=true").Error, Does.Contain("the run has changed nothing"));
+        Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "adapter.use_dora=true").Error, Does.Contain("training had no effect"));
         work.Write("in.jsonl", """{"input_ids": [1, 2, 3]}""");
         Assert.That(Owt.Run(work.Root, 0, "score", "--model", "model", "--adapter", "run/adapter", "--input", "in.jsonl").Error, Does.Contain("has no effect"));
         Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "adapter.use_dora=true", "training.warmup_steps=0", "output_dir=run2").Error, Does.Not.Contain("changed nothing"));

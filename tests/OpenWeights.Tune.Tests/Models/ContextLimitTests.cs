@@ -48,7 +48,7 @@ public sealed class ContextLimitTests
         };
         Assert.That(
             () => TrainingRun.Prepare(config, new SilentListener()),
-            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("1 of 2 rows is longer than the model allows (128 tokens, by max_position_embeddings in its config.json)")
+            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("1 of 2 rows is longer than the model's context (128 tokens, max_position_embeddings in its config.json)")
                 .And.Message.Contains("rows.jsonl:1 (200)").And.Message.Contains("data.over_length").And.Message.Contains("model.max_positions").And.Message.Not.Contains("Raise data.max_length"));
         var cut = RunDraft.Read(config with { Data = config.Data with { OverLength = "truncate" } }, new SilentListener());
         Assert.That(cut.Data.Train.Rows.Max(static r => r.Ids.Length), Is.EqualTo(128));
