@@ -43,7 +43,7 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
             CurrentDisposeScope!.Attach(mixed);
         }
 
-        context.save_for_backward([Waiting(states, settings), mixed is null ? null! : Waiting(mixed, settings), .. shared!]);
+        context.save_for_backward([Waiting(states, settings), mixed is null ? null! : Waiting(mixed, settings), .. shared.Select(static t => t!)]);
         return outputs;
     }
 

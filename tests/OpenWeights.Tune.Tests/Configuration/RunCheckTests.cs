@@ -52,7 +52,7 @@ public sealed class RunCheckTests
         }
 
         Assert.That(Problems("{ prompt: Frage }"), Does.Contain("its keys are Nummer, Frage, Antwort, of which the setting fields makes prompt alone."));
-        Assert.That(Problems("{ question: Frage, answer: Antworten }"), Does.Contain("the config says that answer is \"Antworten\"").And.Contain("it has Nummer, Frage, Antwort."));
+        Assert.That(Problems("{ question: Frage, answer: Antworten }"), Does.Contain("the config maps answer to \"Antworten\"").And.Contain("it has Nummer, Frage, Antwort."));
     }
 
     [Test]

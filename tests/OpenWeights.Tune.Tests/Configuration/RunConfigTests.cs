@@ -41,9 +41,9 @@ public sealed class RunConfigTests
         Assert.That(problems, Has.One.Contains("training.betas: two numbers are expected"));
     }
 
-    [TestCase("model: { path: }", "model.path: this setting is missing. The base model: a folder")]
-    [TestCase("model: { path: '' }", "model.path: this setting is missing. The base model: a folder")]
-    [TestCase("model:", "model: this setting is missing. The base model.")]
+    [TestCase("model: { path: }", "model.path: this setting is required. Base model: a folder")]
+    [TestCase("model: { path: '' }", "model.path: this setting is required. Base model: a folder")]
+    [TestCase("model:", "model: this setting is required. The base model.")]
     [TestCase("training: { betas: [2, 0.9] }", "training.betas.0: 2 is out of range")]
     [TestCase("[1, 2]", "settings with their names are expected here")]
     [TestCase("seed: 1\n---\nseed: 2", "a second document begins here")]
@@ -67,8 +67,8 @@ public sealed class RunConfigTests
         var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(path, ["model.path=", "output_dir=", "data.train="]))!.Problems.Select(static p => p.ToString());
         Assert.That(problems.Select(static p => string.Join(':', p.Split(':')[..3])), Is.EquivalentTo(new[]
         {
-            "command line: model.path: this setting is missing. The base model", "command line: output_dir: this setting is missing. The folder that the run writes",
-            "command line: data.train: this setting is missing. The data sets to train on.",
+            "command line: model.path: this setting is required. Base model", "command line: output_dir: this setting is required. Output folder of the run, for config, manifest, metrics, checkpoints and the result.",
+            "command line: data.train: this setting is required. Training data sets.",
         }));
     }
 

@@ -69,7 +69,7 @@ public sealed class DecoderLayerTests
         using var layer = new DecoderLayer(config.LayerSettings(0), weights, "layer");
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var (states, context) = (randn(1, 6, 16), new LayerContext());
+        var (states, context) = (randn([1, 6, 16]), new LayerContext());
         var (mixer, feedForward) = (layer.Mixer!, layer.FeedForward!);
         var expected = states.add(mixer.Part.call(mixer.Before!.call(states), context).mul(0.5)).add(feedForward.Part.call(feedForward.Before!.call(states), context).mul(0.5));
         Assert.That(Golden.LargestDifference(layer.call(states, context), expected), Is.LessThan(1e-6));

@@ -18,5 +18,5 @@ public sealed class ObjectiveKindsTests
     [Test]
     public void A_name_that_is_none_is_refused_with_those_that_are() => Assert.That(
         static () => ObjectiveKinds.Create(new ObjectiveSection { Type = "sfd" }),
-        Throws.InstanceOf<ConfigException>().With.Message.Contains("objective.type").And.Message.Contains("'sfd'").And.Message.Contains("possible are sft"));
+        Throws.InstanceOf<ConfigException>().With.Message.Contains("objective.type").And.Message.Contains("'sfd'").And.Message.Contains("valid are sft"));
 }
