@@ -46,7 +46,7 @@ public sealed class CommandTests
     public void Automatic_choice_takes_the_gpu_and_a_second_one_is_not_there()
     {
         Assert.That(Owt.Run(_work.Root, 0, "train", "train.yaml", "model.device=auto", "output_dir=auto", "training.max_steps=1").Error, Does.Contain("cuda"));
-        Assert.That(Owt.Run(_work.Root, 1, "train", "train.yaml", "model.device=cuda:1", "output_dir=second").Error, Does.Contain("torch sees 1 GPU"));
+        Assert.That(Owt.Run(_work.Root, 1, "train", "train.yaml", "model.device=cuda:1", "output_dir=second").Error, Does.Contain("torch finds 1 GPU"));
     }
 
     [Test]
