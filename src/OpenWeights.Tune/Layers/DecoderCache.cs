@@ -32,7 +32,7 @@ public sealed class DecoderCache : IDisposable
     /// is held was turned for a text of that length.
     /// </summary>
     /// <param name="length">How many tokens to keep.</param>
-    /// <returns>Whether it could: a layer may have let go of what the next token would need.</returns>
+    /// <returns>True on success; false where a layer no longer has the state that the next token needs.</returns>
     /// <exception cref="ArgumentOutOfRangeException">So many tokens were not read.</exception>
     public bool Truncate(int length)
     {

@@ -11,7 +11,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     private readonly Dictionary<(RopeConfig Rope, int Width), (Tensor Cos, Tensor Sin)> _tables = new(new SameRope());
     private readonly List<(MixerNeeds Needs, LayerContext Context)> _made = [];
 
-    /// <summary>What a layer is told; its tensors are in the caller's dispose scope.</summary>
+    /// <summary>What a layer reads besides the states; its tensors are in the caller's dispose scope.</summary>
     /// <param name="layer">The layer.</param>
     /// <param name="number">Its number, for the cache.</param>
     internal LayerContext Of(DecoderLayer layer, int number)
