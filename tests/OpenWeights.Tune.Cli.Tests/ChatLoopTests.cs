@@ -77,9 +77,10 @@ public sealed class ChatLoopTests
         using (var adapter = LoraAdapter.Create(_loaded.Model, new LoraConfig { Rank = 4, Alpha = 8, Targets = TargetModules.AllLinear }, 1))
         {
             using var nothing = no_grad();
+            using var numbers = new Generator(1);
             foreach (var layer in adapter.Layers)
             {
-                _ = layer.B.normal_(0, 0.3);
+                _ = layer.B.normal_(0, 3, numbers);
             }
 
             PeftFolder.Save(adapter, work["loud"], null);
