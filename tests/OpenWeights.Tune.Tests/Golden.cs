@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -12,9 +13,9 @@ internal sealed class Golden : IDisposable
 {
     private readonly Lazy<SafetensorsFile> _tensors;
 
-    internal Golden(string name)
+    internal Golden(string name, string set = "reference")
     {
-        Folder = SharedFiles.Require("goldens", "reference", name);
+        Folder = SharedFiles.Require("goldens", set, name);
         Json = JsonNode.Parse(File.ReadAllText(Path.Combine(Folder, "golden.json")))!.AsObject();
         _tensors = new Lazy<SafetensorsFile>(() => SafetensorsFile.Open(Path.Combine(Folder, "golden.safetensors")));
     }
@@ -48,6 +49,27 @@ internal sealed class Golden : IDisposable
     {
         var lists = rows.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<long>()).ToArray()).ToArray();
         return tensor([.. lists.SelectMany(static l => l)], [lists.Length, lists[0].Length]).to(TestDevice.Current);
+    }
+
+    /// <summary>The batch of a run of the reference: left padding has documents.</summary>
+    internal static ModelInput Input(JsonNode run)
+    {
+        var ids = Ids(run["input_ids"]!);
+        var mask = Ids(run["attention_mask"]!);
+        if (!mask.select(1, 0).eq(0).any().ToBoolean())
+        {
+            return ModelInput.Rows(ids);
+        }
+
+        var positions = run["position_ids"] is { } given ? Ids(given) : mask.cumsum(1).sub(1).clamp_min(0);
+        return new ModelInput { InputIds = ids, PositionIds = positions, LongestPosition = positions.max().ToInt64(), Documents = mask };
+    }
+
+    /// <summary>The mean cross entropy of the next tokens, as transformers computes it.</summary>
+    internal static Tensor Loss(Tensor logits, Tensor labels)
+    {
+        var tokens = labels.size(1);
+        return nn.functional.cross_entropy(logits.narrow(1, 0, tokens - 1).reshape(-1, logits.size(2)), labels.narrow(1, 1, tokens - 1).reshape(-1));
     }
 
     /// <summary>The largest absolute difference, where a mask of [batch, tokens] is not zero.</summary>

@@ -60,6 +60,9 @@ public sealed record FamilyFacts
     /// <summary>Its mixtures of experts; null where it has none.</summary>
     public ExpertFacts? Experts { get; init; }
 
+    /// <summary>How its usual checkpoints differ from the names and shapes of its modules; null where they do not.</summary>
+    public CheckpointLayout? Layout { get; init; }
+
     /// <summary>Whether what its models compute grows beyond float16's largest number, 65,504, so that float16 cannot stand in for bfloat16.</summary>
     public bool OverflowsInFloat16 { get; init; }
 }
@@ -91,3 +94,21 @@ public sealed record ExpertFacts
     /// <summary>shared_expert_intermediate_size; null where no expert reads every token.</summary>
     public int? Shared { get; init; }
 }
+
+/// <summary>How a family's usual checkpoints store what the reference implementation's modules hold under other names, or as one tensor.</summary>
+/// <param name="Renames">Names that differ.</param>
+/// <param name="Joins">Tensors that are stored in pieces.</param>
+public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IReadOnlyList<TensorJoin> Joins);
+
+/// <summary>A part of a tensor's name that differs.</summary>
+/// <param name="Stored">The name in the file, as a regular expression that may match anywhere in it, such as <c>\.block_sparse_moe\.gate\.</c>.</param>
+/// <param name="Module">What the match becomes, such as <c>.mlp.gate.</c>; <c>$1</c> is the first group.</param>
+public sealed record TensorRename(string Stored, string Module);
+
+/// <summary>A tensor that is stored in pieces, which follow each other along its first dimension.</summary>
+/// <param name="Whole">The end of its name, such as <c>.mlp.experts.gate_up_proj</c>.</param>
+/// <param name="Pieces">
+/// The ends of the pieces' names in the file, after renaming, such as <c>.mlp.experts.{e}.gate_proj.weight</c> and <c>.mlp.experts.{e}.up_proj.weight</c>.
+/// With <c>{e}</c>, the index of an expert, the pieces of an expert are joined, and the experts stacked: [experts, ...].
+/// </param>
+public sealed record TensorJoin(string Whole, params IReadOnlyList<string> Pieces);

@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <summary>The facts of every family, once.</summary>
-public static class FamilyTable
+public static partial class FamilyTable
 {
     /// <summary>Llama 1 to 3.3, SmolLM 1 and 2.</summary>
     public static FamilyFacts Llama { get; } = new() { ModelType = "llama", ClassName = "LlamaForCausalLM", AttentionBias = false };
@@ -133,7 +133,11 @@ public static class FamilyTable
     };
 
     /// <summary>All families.</summary>
-    public static IReadOnlyList<FamilyFacts> All { get; } = [Llama, Mistral, Mixtral, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, Gemma, Gemma2, Gemma3Text, Phi3, Granite, Olmo2, SmolLm3];
+    public static IReadOnlyList<FamilyFacts> All { get; } =
+    [
+        Llama, Mistral, Mixtral, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, Gemma, Gemma2, Gemma3Text, Phi3, Granite, Olmo2, SmolLm3,
+        .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas, .. Multimodal,
+    ];
 
     /// <summary>The family of a model_type; null where there is none.</summary>
     /// <param name="modelType">The model_type.</param>

@@ -20,6 +20,15 @@ public sealed record LayerContext
     /// </summary>
     public Tensor? Mask { get; init; }
 
+    /// <summary>
+    /// Document of each of the tokens, [batch, tokens], int64, with 0 for padding, for mixers with a state that must not pass from one document
+    /// to the next; null if each row is one document without padding before its end.
+    /// </summary>
+    public Tensor? Documents { get; init; }
+
+    /// <summary>Positions of the tokens, [batch or 1, tokens], int64, for mixers that need them; otherwise null.</summary>
+    public Tensor? Positions { get; init; }
+
     /// <summary>Whether there is a single query at the position of the last key, which attends to all keys.</summary>
     public bool LooksAtAll { get; init; }
 
@@ -39,12 +48,14 @@ public sealed record LayerContext
     internal LayerContext ForValues => OnlyForGradients ? this with { OnlyForGradients = false } : this;
 
     /// <summary>The tensors shared by layers; they must be saved to run a layer again later.</summary>
-    internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask];
+    internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions];
 
     /// <summary>A copy with other <see cref="Tensors"/>.</summary>
     /// <param name="tensors">The same number of tensors, in the same order; empty for none.</param>
     internal LayerContext With(params IReadOnlyList<Tensor?> tensors) =>
-        tensors.Count == 0 ? this with { Cos = null, Sin = null, Mask = null } : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2] };
+        tensors.Count == 0
+            ? this with { Cos = null, Sin = null, Mask = null, Documents = null, Positions = null }
+            : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2], Documents = tensors[3], Positions = tensors[4] };
 }
 
 /// <summary>What a mixer needs in a forward pass. Layers with equal needs share it.</summary>
@@ -61,6 +72,12 @@ internal sealed record MixerNeeds
 
     /// <summary>Whether tokens attend to each other, so that a mask is needed.</summary>
     internal bool Looks { get; init; }
+
+    /// <summary>Whether the mixer carries a state from token to token, which restarts at each document (<see cref="LayerContext.Documents"/>).</summary>
+    internal bool Restarts { get; init; }
+
+    /// <summary>Whether the mixer computes with the tokens' positions other than by rotary embedding (<see cref="LayerContext.Positions"/>).</summary>
+    internal bool Positions { get; init; }
 
     /// <summary>Sliding window: number of tokens that a token attends to, including itself; null for all.</summary>
     internal int? SlidingWindow { get; init; }

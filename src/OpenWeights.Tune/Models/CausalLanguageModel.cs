@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Layers;
 using TorchSharp;
-using TorchSharp.Utils;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -8,14 +7,9 @@ namespace OpenWeights.Tune.Models;
 /// <summary>A decoder with its output head. Parameters have the names of the checkpoint.</summary>
 public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 {
-    [ComponentName(Name = "model")]
-    private readonly DecoderStack _stack;
-
-    // A tied head is the embedding's parameter without a name of its own, so it is not held in a registered field.
-    private readonly LinearLayer[] _tiedHead = [];
-
-    [ComponentName(Name = "lm_head")]
-    private readonly LinearLayer? _head;
+    // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name. A tied head is
+    // the embedding's parameter without a name of its own.
+    private readonly (DecoderStack Stack, LinearLayer Head) _parts;
 
     /// <summary>Creates the model described by a config.</summary>
     /// <param name="config">Config of the decoder.</param>
@@ -25,18 +19,9 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     {
         ArgumentNullException.ThrowIfNull(config);
         Config = config;
-        _stack = new DecoderStack(config, weights, "model");
-        if (config.TiedEmbeddings)
-        {
-            _tiedHead = [new LinearLayer(_stack.Embedding.Weight, null)];
-        }
-        else
-        {
-            _head = LinearLayer.Take(
-                weights, "lm_head", new Dimension("vocab_size", config.VocabularySize), new Dimension("hidden_size", config.HiddenSize), hasBias: false);
-        }
-
-        RegisterComponents();
+        var names = config.Names;
+        var stack = this.Register(names.Stack, new DecoderStack(config, weights));
+        _parts = (stack, config.TiedEmbeddings ? new LinearLayer(stack.Embedding.Weight, null) : this.Register(names.Head, NewHead(weights)));
         LinearLayers = [.. named_modules().Where(static m => m.module is LinearLayer).Select(static m => (m.name, (LinearLayer)m.module))];
     }
 
@@ -50,10 +35,10 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     internal bool IsMeta { get; init; }
 
     /// <summary>The output head; if tied, a layer around the embedding's parameter.</summary>
-    public LinearLayer Head => _head ?? _tiedHead[0];
+    public LinearLayer Head => _parts.Head;
 
     /// <summary>The decoder without the head.</summary>
-    public DecoderStack Stack => _stack;
+    public DecoderStack Stack => _parts.Stack;
 
     /// <summary>All linear layers by name, such as model.layers.0.self_attn.q_proj, including lm_head unless it is tied.</summary>
     public IReadOnlyList<(string Name, LinearLayer Layer)> LinearLayers { get; }
@@ -63,7 +48,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// the norms, and lm_head even if it is tied.
     /// </summary>
     public IReadOnlyList<(string Name, nn.Module Module)> AdaptableModules =>
-        [.. named_modules().Where(static m => m.module is IWeighted), .. _tiedHead.Select(static h => ("lm_head", (nn.Module)h))];
+        [.. named_modules().Where(static m => m.module is IWeighted), .. Config.TiedEmbeddings ? [(Config.Names.Head, Head)] : Array.Empty<(string, nn.Module)>()];
 
     /// <summary>Number of parameters, including quantized ones.</summary>
     public long ParameterCount => parameters().Sum(static p => p.numel()) + LinearLayers.Sum(static l => l.Layer.Quantized?.Count ?? 0);
@@ -72,15 +57,15 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     public long ParameterBytes => parameters().Sum(static p => p.numel() * p.element_size()) + LinearLayers.Sum(static l => l.Layer.Quantized?.ByteLength ?? 0);
 
     /// <summary>Device of the weights.</summary>
-    public Device Device => _stack.Embedding.Weight.device;
+    public Device Device => Stack.Embedding.Weight.device;
 
     /// <summary>Data type of the weights.</summary>
-    public ScalarType DType => _stack.Embedding.Weight.dtype;
+    public ScalarType DType => Stack.Embedding.Weight.dtype;
 
     /// <summary>
     /// Computes hidden states after the final norm, [batch, tokens, hidden]; <see cref="Logits"/> computes logits from them.
     /// </summary>
-    public override Tensor forward(ModelInput input) => _stack.call(input);
+    public override Tensor forward(ModelInput input) => Stack.call(input);
 
     /// <summary>Logits of the next token, [..., vocabulary], in float32.</summary>
     /// <param name="hidden">Hidden states, [..., hidden].</param>
@@ -103,4 +88,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
         return logits.MoveToOuterDisposeScope();
     }
+
+    private LinearLayer NewHead(IWeightSource weights) =>
+        LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), hasBias: false);
 }

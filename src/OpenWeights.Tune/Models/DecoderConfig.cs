@@ -15,6 +15,9 @@ public sealed record DecoderConfig
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
 
+    /// <summary>Names of the decoder's modules.</summary>
+    public DecoderNames Names { get; init; } = DecoderNames.Usual;
+
     /// <summary>Hidden size: width of the residual stream.</summary>
     public required int HiddenSize { get; init; }
 

@@ -26,25 +26,18 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         _residual = settings.ResidualMultiplier;
 
         // Modules are registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
-        T Add<T>(string module, T made)
-            where T : nn.Module
-        {
-            register_module(module, made);
-            return made;
-        }
-
-        Norm? AddNorm(string? norm) => norm is null ? null : Add(norm, settings.Norm.Take(weights, $"{name}.{norm}", hidden));
+        Norm? AddNorm(string? norm) => norm is null ? null : this.Register(norm, settings.Norm.Take(weights, $"{name}.{norm}", hidden));
         if (settings.Mixer is { } mixer)
         {
             var before = AddNorm(settings.Norms.BeforeMixer);
-            var part = Add(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
+            var part = this.Register(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
             _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
         }
 
         if (settings.FeedForward is { } feedForward)
         {
             var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, Add(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
+            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
         }
     }
 

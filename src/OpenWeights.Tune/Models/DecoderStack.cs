@@ -3,7 +3,6 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
-using TorchSharp.Utils;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -11,44 +10,35 @@ namespace OpenWeights.Tune.Models;
 /// <summary>Embedding, layers and final norm: the "model" of a checkpoint.</summary>
 public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 {
-    [ComponentName(Name = "embed_tokens")]
-    private readonly TokenEmbedding _embedding;
-
-    [ComponentName(Name = "layers")]
-    private readonly ModuleList<DecoderLayer> _layers;
-
-    [ComponentName(Name = "norm")]
-    private readonly Norm _norm;
-
+    // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
+    private readonly Parts _parts;
     private readonly DecoderConfig _config;
 
     /// <summary>Creates the stack described by a config.</summary>
     /// <param name="config">Config of the decoder.</param>
     /// <param name="weights">Source of the weights.</param>
-    /// <param name="name">Name of the stack in the checkpoint, "model".</param>
-    public DecoderStack(DecoderConfig config, IWeightSource weights, string name)
+    public DecoderStack(DecoderConfig config, IWeightSource weights)
         : base(nameof(DecoderStack))
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(weights);
         var hidden = new Dimension("hidden_size", config.HiddenSize);
         _config = config;
-        _embedding = new TokenEmbedding(weights.Take(
-            $"{name}.embed_tokens.weight", InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
-        _layers = new ModuleList<DecoderLayer>(
-            [.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, $"{name}.layers.{i}"))]);
-        _norm = config.Norm.Take(weights, $"{name}.norm", hidden);
-        RegisterComponents();
+        var names = config.Names;
+        var embedding = new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
+        var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i)))]);
+        _parts = new Parts(
+            this.Register(names.Embedding, embedding), this.Register(names.Layers, layers), this.Register(names.FinalNorm, config.Norm.Take(weights, $"{names.Stack}.{names.FinalNorm}", hidden)));
     }
 
     /// <summary>The token embedding.</summary>
-    public TokenEmbedding Embedding => _embedding;
+    public TokenEmbedding Embedding => _parts.Embedding;
 
     /// <summary>The layers.</summary>
-    internal ModuleList<DecoderLayer> Layers => _layers;
+    internal ModuleList<DecoderLayer> Layers => _parts.Layers;
 
     /// <summary>The final norm.</summary>
-    internal Norm Norm => _norm;
+    internal Norm Norm => _parts.Norm;
 
     /// <summary>Activation checkpointing.</summary>
     public ActivationCheckpointing ActivationCheckpointing { get; set; }
@@ -82,9 +72,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             states = states.detach().requires_grad_();
         }
 
-        for (var i = 0; i < _layers.Count; i++)
+        for (var i = 0; i < Layers.Count; i++)
         {
-            var (layer, context) = (_layers[i], contexts.Of(_layers[i], i));
+            var (layer, context) = (Layers[i], contexts.Of(Layers[i], i));
             if (checkpointing && !IsKept(i, states.device))
             {
                 states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);
@@ -100,7 +90,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         input.Cache?.Advance((int)input.InputIds.size(1), input.LongestPosition);
-        return _norm.call(states).MoveToOuterDisposeScope();
+        return Norm.call(states).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -112,17 +102,13 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     public bool Continues(DecoderCache cache, long longestPosition)
     {
         ArgumentNullException.ThrowIfNull(cache);
-        return cache.Length == 0 || _layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
+        return cache.Length == 0 || Layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
     }
 
-    // The CPU's attention can reuse its stored output; the GPU's is torch's own, which cannot.
-    private bool KeepsAttention(Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && device.type == DeviceType.CPU;
-
-    private bool IsKept(int layer, Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && !KeepsAttention(device) && layer % 2 == 1;
-
-    private Tensor Embed(Tensor ids)
+    /// <summary>The input of the first layer, [batch, tokens, hidden].</summary>
+    internal Tensor Embed(Tensor ids)
     {
-        var states = _embedding.call(ids);
+        var states = Embedding.call(ids);
         if (_config.EmbeddingMultiplier == 1)
         {
             return states;
@@ -137,4 +123,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         using var scope = NewDisposeScope();
         return states.mul(ones([1], float32, states.device).mul(multiplier).to(states.dtype)).MoveToOuterDisposeScope();
     }
+
+    // The CPU's attention can reuse its stored output; the GPU's is torch's own, which cannot.
+    private bool KeepsAttention(Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && device.type == DeviceType.CPU;
+
+    private bool IsKept(int layer, Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && !KeepsAttention(device) && layer % 2 == 1;
+
+    private sealed record Parts(TokenEmbedding Embedding, ModuleList<DecoderLayer> Layers, Norm Norm);
 }

@@ -10,6 +10,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 {
     private readonly Dictionary<(RopeConfig Rope, int Width), (Tensor Cos, Tensor Sin)> _tables = new(new SameRope());
     private readonly List<(MixerNeeds Needs, LayerContext Context)> _made = [];
+    private Tensor? _documents;
 
     /// <summary>What a layer reads besides the states; its tensors are in the caller's dispose scope.</summary>
     /// <param name="layer">The layer.</param>
@@ -29,10 +30,22 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
         }
 
         var (cos, sin) = needs.Rope is null ? default : Tables(needs.Rope, needs.RotaryWidth);
-        var context = new LayerContext { Cos = cos, Sin = sin, Mask = needs.Looks ? Mask(needs) : null, LooksAtAll = input.IsSingleStep, Routers = input.Routers };
+        var context = new LayerContext
+        {
+            Cos = cos,
+            Sin = sin,
+            Mask = needs.Looks ? Mask(needs) : null,
+            Documents = needs.Restarts ? _documents ??= Documents() : null,
+            Positions = needs.Positions ? input.PositionIds : null,
+            LooksAtAll = input.IsSingleStep,
+            Routers = input.Routers,
+        };
         _made.Add((needs, context));
         return context;
     }
+
+    // Those of the tokens that are read now; input.Documents begins with the tokens of the cache.
+    private Tensor? Documents() => input.Documents?.narrow(1, input.Cache?.Length ?? 0, input.InputIds.size(1));
 
     private Tensor? Mask(MixerNeeds needs)
     {

@@ -22,7 +22,7 @@ internal sealed class LayerMemory
     {
         _layer = model.Stack.Layers[layer];
         _size = model.Stack.Embedding.Weight.element_size();
-        var prefix = FormattableString.Invariant($"model.layers.{layer}.");
+        var prefix = $"{model.Config.Names.Layer(layer)}.";
         _linear = [.. model.LinearLayers.Where(l => l.Name.StartsWith(prefix, StringComparison.Ordinal)).Select(static l => l.Layer)];
         _parts = [.. new[] { _layer.Mixer?.Part.Kept, _layer.FeedForward?.Part.Kept }.OfType<KeptElements>()];
         IsTrained = _linear.Exists(static l => l.Adapter is not null)

@@ -32,7 +32,7 @@ public sealed class ReferenceModelTests
         foreach (var (run, node) in golden.Runs)
         {
             var mask = Golden.Ids(node!["attention_mask"]!);
-            var logits = loaded.Model.Logits(loaded.Model.call(Input(node)));
+            var logits = loaded.Model.Logits(loaded.Model.call(Golden.Input(node)));
             var difference = Golden.LargestDifference(logits, golden.Tensor($"{run}.logits"), mask);
             Assert.That(difference, Is.LessThan(3e-5 * TestDevice.Slack), run);
         }
@@ -48,11 +48,8 @@ public sealed class ReferenceModelTests
         {
             using var scope = NewDisposeScope();
             loaded.Model.zero_grad();
-            var logits = loaded.Model.Logits(loaded.Model.call(Input(node!)));
-            var labels = Golden.Ids(node!["labels"]!);
-            var tokens = labels.size(1);
-            var loss = nn.functional.cross_entropy(
-                logits.narrow(1, 0, tokens - 1).reshape(-1, logits.size(2)), labels.narrow(1, 1, tokens - 1).reshape(-1));
+            var logits = loaded.Model.Logits(loaded.Model.call(Golden.Input(node!)));
+            var loss = Golden.Loss(logits, Golden.Ids(node!["labels"]!));
             Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5).Percent.Or.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5 * TestDevice.Slack), run);
             loss.backward();
             CompareGradients(golden, loaded, run, node["grad_norms"]!.AsObject());
@@ -150,19 +147,5 @@ public sealed class ReferenceModelTests
         static int[][] Rows(JsonNode rows) => [.. rows.AsArray().Select(static r => r!.AsArray().Select(static v => v!.GetValue<int>()).ToArray())];
         var (ids, labels, mask) = (Rows(node["input_ids"]!), Rows(node["labels"]!), Rows(node["attention_mask"]!));
         return TokenBatch.Of([.. ids.Select((row, i) => new TokenRow(row[..mask[i].Sum()], labels[i][..mask[i].Sum()], "golden"))], padId: 0, TestDevice.Current);
-    }
-
-    private static ModelInput Input(JsonNode node)
-    {
-        var ids = Golden.Ids(node["input_ids"]!);
-        var mask = Golden.Ids(node["attention_mask"]!);
-        var leftPadded = mask.select(1, 0).eq(0).any().ToBoolean();
-        if (!leftPadded)
-        {
-            return ModelInput.Rows(ids);
-        }
-
-        var positions = node["position_ids"] is { } given ? Golden.Ids(given) : mask.cumsum(1).sub(1).clamp_min(0);
-        return new ModelInput { InputIds = ids, PositionIds = positions, LongestPosition = positions.max().ToInt64(), Documents = mask };
     }
 }

@@ -21,6 +21,20 @@ public static class FamilyRegistry
         new GraniteFamily(),
         new Olmo2Family(),
         new SmolLm3Family(),
+
+        // Dense decoders.
+
+        // Mixtures of experts.
+
+        // Linear attention and short convolutions.
+
+        // State space models and hybrids.
+
+        // Latent attention.
+
+        // Gemma 3n and 4.
+
+        // Multimodal models.
     ];
 
     /// <summary>The families, in registration order.</summary>

@@ -8,7 +8,7 @@ using OpenWeights.Tune.Torch;
 namespace OpenWeights.Tune.Tests.Models.Families;
 
 /// <summary>A small model of every family, with the options that set it apart turned on.</summary>
-internal static class FamilyCases
+internal static partial class FamilyCases
 {
     internal const int Vocabulary = 40;
 
@@ -69,12 +69,14 @@ internal static class FamilyCases
             """,
     };
 
-    internal static IEnumerable<string> Names => s_configs.Keys;
+    private static readonly Dictionary<string, string> s_all = s_configs.Concat(Dense).Concat(Mixtures).Concat(LinearAttention).Concat(StateSpace).Concat(Latent).Concat(LateGemmas).ToDictionary();
+
+    internal static IEnumerable<string> Names => s_all.Keys;
 
     internal static JsonObject Config(string name)
     {
         var config = JsonNode.Parse($"{{{Common}}}")!.AsObject();
-        foreach (var (key, value) in JsonNode.Parse($"{{{s_configs[name]}}}")!.AsObject())
+        foreach (var (key, value) in JsonNode.Parse($"{{{s_all[name]}}}")!.AsObject())
         {
             config[key] = value?.DeepClone();
         }

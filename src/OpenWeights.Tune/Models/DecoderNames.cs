@@ -1,0 +1,33 @@
+namespace OpenWeights.Tune.Models;
+
+/// <summary>Names of a decoder's modules, as the reference implementation has them; adapters refer to modules by these names.</summary>
+public sealed record DecoderNames
+{
+    /// <summary>The names used by most families.</summary>
+    public static DecoderNames Usual { get; } = new();
+
+    /// <summary>The decoder without its head; it may be dotted, as model.language_model is in multimodal models.</summary>
+    public string Stack { get; init; } = "model";
+
+    /// <summary>The token embedding, within the stack.</summary>
+    public string Embedding { get; init; } = "embed_tokens";
+
+    /// <summary>The list of layers, within the stack.</summary>
+    public string Layers { get; init; } = "layers";
+
+    /// <summary>The final norm, within the stack.</summary>
+    public string FinalNorm { get; init; } = "norm";
+
+    /// <summary>The output head.</summary>
+    public string Head { get; init; } = "lm_head";
+
+    /// <summary>Full name of the embedding's weight.</summary>
+    public string EmbeddingWeight => $"{Stack}.{Embedding}.weight";
+
+    /// <summary>Full name of the head's weight.</summary>
+    public string HeadWeight => $"{Head}.weight";
+
+    /// <summary>Full name of a layer.</summary>
+    /// <param name="index">Index of the layer.</param>
+    public string Layer(int index) => FormattableString.Invariant($"{Stack}.{Layers}.{index}");
+}
