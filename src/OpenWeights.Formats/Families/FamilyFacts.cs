@@ -93,6 +93,21 @@ public sealed record ExpertFacts
 
     /// <summary>shared_expert_intermediate_size; null where no expert reads every token.</summary>
     public int? Shared { get; init; }
+
+    /// <summary>Number of shared experts in families that state that; null for none.</summary>
+    public int? SharedCount { get; init; }
+
+    /// <summary>Whether the weights of the chosen experts are divided by their sum (norm_topk_prob).</summary>
+    public bool Normalizes { get; init; }
+
+    /// <summary>Factor of the experts' weights (routed_scaling_factor).</summary>
+    public double Scale { get; init; } = 1;
+
+    /// <summary>n_group.</summary>
+    public int Groups { get; init; } = 1;
+
+    /// <summary>topk_group.</summary>
+    public int ChosenGroups { get; init; } = 1;
 }
 
 /// <summary>How a family's usual checkpoints store what the reference implementation's modules hold under other names, or as one tensor.</summary>

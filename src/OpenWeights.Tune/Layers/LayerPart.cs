@@ -50,7 +50,7 @@ public abstract record MixerSettings
 /// <summary>How a feed-forward is made and computes. A new kind is a type derived from this and the part that it makes.</summary>
 public abstract record FeedForwardSettings
 {
-    /// <summary>The feed-forward's name in the checkpoint, within its layer.</summary>
+    /// <summary>The feed-forward's name in the checkpoint, within its layer; empty where its modules are the layer's own.</summary>
     public abstract string ModuleName { get; init; }
 
     /// <summary>How many experts a router chooses for a token; null where there is no router.</summary>

@@ -30,14 +30,14 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         if (settings.Mixer is { } mixer)
         {
             var before = AddNorm(settings.Norms.BeforeMixer);
-            var part = this.Register(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
+            var part = this.Register(mixer.ModuleName, mixer.Make(weights, ModuleNames.Within(name, mixer.ModuleName)));
             _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
         }
 
         if (settings.FeedForward is { } feedForward)
         {
             var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
+            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, ModuleNames.Within(name, feedForward.ModuleName))), after);
         }
     }
 

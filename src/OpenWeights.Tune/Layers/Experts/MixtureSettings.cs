@@ -17,6 +17,9 @@ public sealed record MixtureSettings : FeedForwardSettings
     /// <summary>The experts.</summary>
     public required ExpertSettings Experts { get; init; }
 
+    /// <summary>Name of the experts within the mixture; it may be dotted.</summary>
+    public string ExpertsName { get; init; } = "experts";
+
     /// <summary>Whether a router's weight multiplies the input of an expert, and not its output (Llama 4).</summary>
     public bool ScalesInput { get; init; }
 
