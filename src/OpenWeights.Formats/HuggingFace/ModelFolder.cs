@@ -12,7 +12,7 @@ public sealed class ModelFolder
     /// <summary>The file name of a model's config.</summary>
     public const string ConfigName = "config.json";
 
-    /// <summary>The name of the folder with chat templates beside the main one.</summary>
+    /// <summary>Name of the folder with additional chat templates.</summary>
     public const string TemplatesName = "additional_chat_templates";
 
     /// <summary>The file name of the generation settings.</summary>
@@ -134,7 +134,7 @@ public sealed class ModelFolder
 
     private static bool IsLicense(string name) => LicenseStarts.Any(start => name.StartsWith(start, StringComparison.OrdinalIgnoreCase));
 
-    /// <summary>Templates beside the main one, which transformers keeps in a folder of their own.</summary>
+    /// <summary>Additional chat templates, which transformers stores in a folder of their own.</summary>
     private static IEnumerable<string> ExtraTemplates(string path)
     {
         var full = Path.Combine(path, TemplatesName);
