@@ -30,14 +30,14 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         if (settings.Mixer is { } mixer)
         {
             var before = AddNorm(settings.Norms.BeforeMixer);
-            var part = this.Register(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
+            var part = this.Register(mixer.ModuleName, mixer.Make(weights, ModuleNames.Within(name, mixer.ModuleName)));
             _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
         }
 
         if (settings.FeedForward is { } feedForward)
         {
             var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
+            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, ModuleNames.Within(name, feedForward.ModuleName))), after);
         }
     }
 
@@ -47,7 +47,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     /// <summary>The feed-forward block with its norms; null if the layer has none.</summary>
     internal LayerBlock<LayerPart>? FeedForward => _feedForward;
 
-    /// <summary>What the layer needs in a forward pass.</summary>
+    /// <summary>Inputs that the layer needs in a forward pass.</summary>
     internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
 
     /// <summary>Settings of the layer.</summary>

@@ -46,7 +46,7 @@ internal sealed class Projection
     internal (Tensor Output, Tensor? Inner) Forward(Tensor input, bool wantsValues)
     {
         var dtype = ProductPrecision.Of(input, input.numel() / input.size(-1));
-        if (wantsValues && Update is null && _weight is not null && dtype == input.dtype)
+        if (wantsValues && Update is null && _weight?.dtype == input.dtype && dtype == input.dtype)
         {
             return (FewRowsProduct.Linear(input, _weight, _bias), null);
         }
