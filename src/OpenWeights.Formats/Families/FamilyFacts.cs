@@ -60,6 +60,9 @@ public sealed record FamilyFacts
     /// <summary>Its mixtures of experts; null where it has none.</summary>
     public ExpertFacts? Experts { get; init; }
 
+    /// <summary>Its latent attention; null where it has none.</summary>
+    public LatentFacts? Latent { get; init; }
+
     /// <summary>How its usual checkpoints differ from the names and shapes of its modules; null where they do not.</summary>
     public CheckpointLayout? Layout { get; init; }
 
@@ -94,6 +97,14 @@ public sealed record ExpertFacts
     /// <summary>shared_expert_intermediate_size; null where no expert reads every token.</summary>
     public int? Shared { get; init; }
 }
+
+/// <summary>Defaults of latent attention's settings.</summary>
+/// <param name="QueryRank">q_lora_rank; null for a full query projection.</param>
+/// <param name="Width">kv_lora_rank.</param>
+/// <param name="Plain">qk_nope_head_dim.</param>
+/// <param name="Rotated">qk_rope_head_dim.</param>
+/// <param name="Value">v_head_dim; null for hidden_size / num_attention_heads.</param>
+public sealed record LatentFacts(int? QueryRank, int Width, int Plain, int Rotated, int? Value);
 
 /// <summary>How a family's usual checkpoints store what the reference implementation's modules hold under other names, or as one tensor.</summary>
 /// <param name="Renames">Names that differ.</param>
