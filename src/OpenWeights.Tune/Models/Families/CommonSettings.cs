@@ -17,14 +17,17 @@ internal static class CommonSettings
     };
 
     /// <summary>The decoder config from the common settings; the family changes what differs.</summary>
-    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts)
+    /// <param name="config">The config.</param>
+    /// <param name="facts">Facts of the family.</param>
+    /// <param name="headWidth">Head dimension of the rotary embedding where head_dim does not say it; null for head_dim.</param>
+    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts, int? headWidth = null)
     {
         config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "attention dropout is not supported; set it to 0.0.");
         var hidden = config.Int("hidden_size");
         var heads = config.Int("num_attention_heads");
         var keyValueHeads = config.OptionalInt("num_key_value_heads", facts.KeyValueHeads) ?? heads;
         config.Require("num_key_value_heads", heads % keyValueHeads == 0, $"{keyValueHeads} does not divide num_attention_heads, which is {heads}.");
-        var headDimension = config.OptionalInt("head_dim", facts.HeadDimension);
+        var headDimension = headWidth ?? config.OptionalInt("head_dim", facts.HeadDimension);
         config.Require("hidden_size", headDimension is not null || hidden % heads == 0, $"{hidden} is not a multiple of num_attention_heads, which is {heads}.");
         var width = headDimension ?? (hidden / heads);
         config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding needs an even number.");

@@ -31,6 +31,7 @@ public static class FamilyRegistry
         // State space models and hybrids.
 
         // Latent attention.
+        new MiniCpm3Family(),
 
         // Gemma 3n and 4.
 
