@@ -32,6 +32,9 @@ public sealed record FamilyFacts
     /// <summary>Whether the family supports partial_rotary_factor.</summary>
     public bool PartialRotation { get; init; }
 
+    /// <summary>Default of partial_rotary_factor.</summary>
+    public double RotatedShare { get; init; } = 1;
+
     /// <summary>Default of rms_norm_eps.</summary>
     public double NormEpsilon { get; init; } = 1e-6;
 

@@ -40,6 +40,9 @@ public enum InitialWeight
 
     /// <summary>Zeros, for a bias.</summary>
     Zeros,
+
+    /// <summary>Logarithms of numbers drawn from 0 to 16, for the decay rates of linear attention (Yang et al., 2024).</summary>
+    DrawnDecayRates,
 }
 
 /// <summary>A dimension of a weight, and the setting of config.json that determines it.</summary>

@@ -71,18 +71,25 @@ public sealed class GatedDeltaNet : TokenMixer
 
         var one = new Dimension("1", 1);
         _steps = isPerChannel
-            ? (Step("forget_gate.A_log", InitialWeight.DecayRate, one, one, heads, one), Step("forget_gate.dt_bias", InitialWeight.Ones, keys))
-            : (Step("A_log", InitialWeight.DecayRate, heads), Step("dt_bias", InitialWeight.Ones, heads));
+            ? (Step("forget_gate.A_log", InitialWeight.DrawnDecayRates, one, one, heads, one), Step("forget_gate.dt_bias", InitialWeight.Ones, keys))
+            : (Step("A_log", InitialWeight.DrawnDecayRates, heads), Step("dt_bias", InitialWeight.Ones, heads));
         var isPlain = settings.Projections is DeltaProjections.ByHead or DeltaProjections.ByUse;
         var (normName, outputName) = isPlain ? ("norm", "out_proj") : ("o_norm", "o_proj");
         var norm = this.Register(normName, new RmsNormSettings(settings.NormEpsilon).Take(weights, $"{name}.{normName}", settings.ValueWidth));
         _parts = (convolution, norm, Layer(outputName, hidden, values));
 
-        Parameter Step(string parameter, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => this.Register(parameter, weights.Take($"{name}.{parameter}", initial, shape));
+        Parameter Step(string parameter, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => this.RegisterParameter(parameter, weights.Take($"{name}.{parameter}", initial, shape));
     }
 
     // What the convolution reads and, in float32, what the delta rule makes: see DeltaMemory.
-    internal override KeptElements Kept => throw new NotImplementedException();
+    internal override KeptElements Kept
+    {
+        get
+        {
+            var (keys, values) = (_settings.Keys.Size, _settings.Values.Size);
+            return new KeptElements(4 * (keys + values), [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true)]);
+        }
+    }
 
     internal override LayerState NewState() => new DeltaState(_parts.Convolution.Kernel - 1);
 

@@ -27,6 +27,13 @@ public static class FamilyRegistry
         // Mixtures of experts.
 
         // Linear attention and short convolutions.
+        new Qwen35TextFamily(),
+        new Qwen35MoeTextFamily(),
+        new Qwen3NextFamily(),
+        new OlmoHybridFamily(),
+        new KimiLinearFamily(),
+        new Lfm2Family(),
+        new Lfm2MoeFamily(),
 
         // State space models and hybrids.
 
