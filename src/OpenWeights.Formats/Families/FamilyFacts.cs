@@ -72,18 +72,6 @@ public sealed record FamilyFacts
 /// <summary>Facts of a family's mixtures of experts: names in the checkpoint, and defaults of settings that are absent from config.json.</summary>
 public sealed record ExpertFacts
 {
-    /// <summary>Name of the mixture in checkpoints with one tensor per matrix and expert (the usual layout).</summary>
-    public string Module { get; init; } = "mlp";
-
-    /// <summary>Name of an expert's gate projection.</summary>
-    public string Gate { get; init; } = "gate_proj";
-
-    /// <summary>Name of an expert's up projection.</summary>
-    public string Up { get; init; } = "up_proj";
-
-    /// <summary>Name of an expert's down projection.</summary>
-    public string Down { get; init; } = "down_proj";
-
     /// <summary>Default number of experts.</summary>
     public required int Count { get; init; }
 

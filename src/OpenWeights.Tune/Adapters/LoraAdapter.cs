@@ -112,7 +112,16 @@ public sealed class LoraAdapter : IDisposable
     /// <param name="tensor">Name of the tensor, such as model.layers.0.self_attn.q_proj.weight.</param>
     /// <param name="weight">The base model's values, float32.</param>
     /// <returns>New values, in the current dispose scope.</returns>
-    public Tensor Merged(string tensor, Tensor weight)
+    public Tensor Merged(string tensor, Tensor weight) => Merged(tensor, weight, (part, merged) => part.Merged(tensor, merged));
+
+    /// <summary>One expert's part of a tensor that holds a matrix of every expert, with the adapter merged in.</summary>
+    /// <param name="tensor">Name of the tensor, such as model.layers.0.mlp.experts.down_proj.</param>
+    /// <param name="expert">Index of the expert.</param>
+    /// <param name="weight">The base model's values of the expert, float32.</param>
+    /// <returns>New values, in the current dispose scope.</returns>
+    internal Tensor MergedExpert(string tensor, int expert, Tensor weight) => Merged(tensor, weight, (part, merged) => part.MergedExpert(tensor, expert, merged));
+
+    private Tensor Merged(string tensor, Tensor weight, Func<AdapterPart, Tensor, Tensor> merge)
     {
         ArgumentNullException.ThrowIfNull(weight);
         using var nothing = no_grad();
@@ -120,7 +129,7 @@ public sealed class LoraAdapter : IDisposable
         var merged = weight.alias();
         foreach (var part in _parts.Where(p => p.ChangedTensors.Contains(tensor)))
         {
-            merged = part.Merged(tensor, merged);
+            merged = merge(part, merged);
         }
 
         return merged.MoveToOuterDisposeScope();
