@@ -1,3 +1,5 @@
+using OpenWeights.Formats.Safetensors;
+
 namespace OpenWeights.Formats.Families;
 
 /// <summary>
@@ -98,7 +100,27 @@ public sealed record ExpertFacts
 /// <summary>How a family's usual checkpoints store what the reference implementation's modules hold under other names, or as one tensor.</summary>
 /// <param name="Renames">Names that differ.</param>
 /// <param name="Joins">Tensors that are stored in pieces.</param>
-public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IReadOnlyList<TensorJoin> Joins);
+public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IReadOnlyList<TensorJoin> Joins)
+{
+    /// <summary>The starts of names, in the file, of tensors that are not the text model's, such as <c>vision_tower.</c>.</summary>
+    public IReadOnlyList<string> OtherParts { get; init; } = [];
+
+    /// <summary>What a new checkpoint stores for a module's tensor, in its order.</summary>
+    /// <param name="module">The tensor's name.</param>
+    /// <param name="shape">Its shape.</param>
+    public IReadOnlyList<StoredPart> PartsOf(string module, IReadOnlyList<long> shape)
+    {
+        ArgumentNullException.ThrowIfNull(module);
+        ArgumentNullException.ThrowIfNull(shape);
+        return new LayoutNames(this).PartsOf(module, shape);
+    }
+}
+
+/// <summary>A tensor of a checkpoint that holds a part of a module's tensor, or all of it.</summary>
+/// <param name="Name">Its name in the file.</param>
+/// <param name="Shape">Its shape.</param>
+/// <param name="First">Its first element in the module's tensor.</param>
+public sealed record StoredPart(string Name, IReadOnlyList<long> Shape, long First);
 
 /// <summary>A part of a tensor's name that differs.</summary>
 /// <param name="Stored">The name in the file, as a regular expression that may match anywhere in it, such as <c>\.block_sparse_moe\.gate\.</c>.</param>

@@ -100,12 +100,12 @@ public sealed class ModelFolder
     /// <param name="path">The path.</param>
     public static string? Find(string path) => RunPlaces.Of(path, "model").FirstOrDefault(IsModel);
 
-    /// <summary>Opens the weights. Experts that are stored in one tensor, as transformers 5's modules have them, are given one by one, under
-    /// the names that checkpoints usually have.</summary>
+    /// <summary>Opens the weights: the tensors under the names of the family's modules, and in their shapes, however they are
+    /// stored.</summary>
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.Find(Config["model_type"]?.ToString())?.Experts);
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.Find(Config["model_type"]?.ToString()));
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>
