@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Cli;
 /// <summary>A loaded model for a command, with its adapters, and its tokenizer when needed.</summary>
 internal sealed class ModelSession : IDisposable
 {
-    /// <summary>What to say of a model whose results are NaN or infinite.</summary>
+    /// <summary>Message for a model whose results are NaN or infinite.</summary>
     internal const string NotFinite = "what the model computes is not finite numbers: its files are damaged, or it overflows in its dtype (--dtype float32).";
 
     private readonly Lazy<Tokenizer> _tokenizer;

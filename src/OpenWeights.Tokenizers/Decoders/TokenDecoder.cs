@@ -22,7 +22,7 @@ internal abstract class DecodeStage
     public abstract void Finish();
 }
 
-/// <summary>What the reference does without a decoder: the tokens with a space between.</summary>
+/// <summary>Joins tokens with spaces, as the reference does without a decoder.</summary>
 internal sealed class JoinWithSpaces : TokenDecoder
 {
     public override DecodeStage Begin(DecodeStage next) =>

@@ -82,7 +82,7 @@ internal sealed class PairTable
     /// <summary>The pair of a merge.</summary>
     public (int Left, int Right) Pair(int number) => (_lefts[number], _rights[number]);
 
-    /// <summary>What a merge's pair becomes.</summary>
+    /// <summary>The result of merging a pair.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public int Merged(int number) => _merged[number];
 

@@ -20,14 +20,14 @@ internal sealed class UnicodeNormalizer(UnicodeForm form) : Normalizer
     public override void Write(in SourceText source, AlignedText output) => form.Write(source, output);
 }
 
-/// <summary>"ByteLevel" as a normalizer: every UTF-8 byte becomes the character that stands for it.</summary>
+/// <summary>"ByteLevel" as a normalizer: every UTF-8 byte is replaced by its printable character.</summary>
 internal sealed class ByteLevelNormalizer : Normalizer
 {
     public override void Write(in SourceText source, AlignedText output) =>
         ByteLevelWriter.Write(source, 0, source.Chars.Length, output);
 }
 
-/// <summary>"Lowercase": every character's lower case, whatever stands around it (Unicode 17, as Rust's <c>char::to_lowercase</c>).</summary>
+/// <summary>"Lowercase": the lower case of every character, independent of context (Unicode 17, as Rust's <c>char::to_lowercase</c>).</summary>
 internal sealed class LowercaseNormalizer : CharacterNormalizer
 {
     protected override int Rewrite(Rune rune, Span<char> units)

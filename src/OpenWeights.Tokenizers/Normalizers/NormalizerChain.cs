@@ -32,7 +32,7 @@ internal sealed class NormalizerChain(IReadOnlyList<Normalizer> steps)
         return written;
     }
 
-    /// <summary>Rewrites a text that stands alone.</summary>
+    /// <summary>Normalizes a complete text.</summary>
     public string Apply(string text)
     {
         var state = new EncodeState();

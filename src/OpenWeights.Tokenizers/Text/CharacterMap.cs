@@ -42,7 +42,7 @@ internal sealed class CharacterMap
         return new CharacterMap(units, bytes[(4 + (int)trieBytes)..].ToArray());
     }
 
-    /// <summary>What replaces the shortest beginning of the text that is in the map, or null.</summary>
+    /// <summary>Replacement of the shortest prefix of the text that is in the map, or null.</summary>
     public string? ShortestPrefix(ReadOnlySpan<byte> text)
     {
         foreach (var match in new Matches(this, text))
@@ -53,7 +53,7 @@ internal sealed class CharacterMap
         return null;
     }
 
-    /// <summary>What replaces the longest beginning of the text that is in the map, and its length in bytes; null where none is.</summary>
+    /// <summary>Replacement of the longest prefix of the text that is in the map, and the prefix's length in bytes; null if there is none.</summary>
     public string? LongestPrefix(ReadOnlySpan<byte> text, out int length)
     {
         Match? longest = null;
