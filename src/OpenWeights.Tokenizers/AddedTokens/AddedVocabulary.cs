@@ -28,7 +28,7 @@ internal sealed class AddedVocabulary
 
     private readonly record struct Entry(AddedToken Token, string Form);
 
-    /// <summary>Finds the tokens that the text is searched for as it is.</summary>
+    /// <summary>Finds the tokens that are matched in the unnormalized text.</summary>
     public AddedTokenMatcher InText { get; }
 
     /// <summary>Finds the tokens that the normalized text is searched for.</summary>

@@ -113,7 +113,7 @@ internal readonly struct JsonSection
         return IsString ? Unescaped(() => value.GetString()!) : throw Wrong("a string");
     }
 
-    /// <summary>The text here, or null where there is none.</summary>
+    /// <summary>The text here, or null if absent.</summary>
     public string? TextOrNull() => IsNull ? null : Text();
 
     /// <summary>The one character here.</summary>
@@ -133,7 +133,7 @@ internal readonly struct JsonSection
         _ => throw Wrong("true or false"),
     };
 
-    /// <summary>The truth value here, or what to take where there is none.</summary>
+    /// <summary>The boolean here, or a default if absent.</summary>
     public bool Flag(bool otherwise) => IsNull ? otherwise : Flag();
 
     /// <summary>The truth value here, or null.</summary>

@@ -20,7 +20,7 @@ internal sealed class PairTable
     private int _mask;
     private int _shift;
 
-    /// <summary>A table with room for so many merges.</summary>
+    /// <summary>Creates a table with room for a number of merges.</summary>
     public PairTable(int capacity)
     {
         _lefts = new int[Math.Max(16, capacity)];

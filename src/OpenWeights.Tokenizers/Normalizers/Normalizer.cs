@@ -5,7 +5,7 @@ namespace OpenWeights.Tokenizers;
 /// <summary>A step that rewrites text before it is cut.</summary>
 internal abstract class Normalizer
 {
-    /// <summary>Whether the text surely stays as it is; false where that is not known cheaply.</summary>
+    /// <summary>Whether the text certainly stays unchanged; false if that cannot be decided cheaply.</summary>
     public virtual bool Leaves(ReadOnlySpan<char> text) => false;
 
     /// <summary>Writes the rewritten source.</summary>
@@ -70,7 +70,7 @@ internal abstract class CharacterNormalizer : Normalizer
     }
 
     /// <summary>Writes what becomes of a character, at most four units.</summary>
-    /// <returns>How many units.</returns>
+    /// <returns>Number of units.</returns>
     protected abstract int Rewrite(Rune rune, Span<char> units);
 }
 

@@ -54,7 +54,7 @@ internal sealed class PrefixSpacePreTokenizer : PreTokenizer
     }
 }
 
-/// <summary>"FixedLength": pieces of so many characters.</summary>
+/// <summary>"FixedLength": pieces of a fixed number of characters.</summary>
 internal sealed class FixedLengthPreTokenizer(int length) : PreTokenizer
 {
     public override void Apply(PreTokenizedText text)

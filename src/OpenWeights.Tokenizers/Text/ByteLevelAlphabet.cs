@@ -59,7 +59,7 @@ internal static class ByteLevelAlphabet
     }
 
     /// <summary>Writes bytes in the alphabet, in UTF-8: at most twice as many.</summary>
-    /// <returns>How many bytes were written.</returns>
+    /// <returns>Number of bytes written.</returns>
     public static int Encode(ReadOnlySpan<byte> bytes, Span<byte> destination)
     {
         var count = 0;
