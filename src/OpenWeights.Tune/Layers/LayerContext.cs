@@ -82,6 +82,9 @@ internal sealed record MixerNeeds
     /// <summary>Sliding window: number of tokens that a token attends to, including itself; null for all.</summary>
     internal int? SlidingWindow { get; init; }
 
-    /// <summary>Whether scores have a soft cap, which no fused GPU kernel supports.</summary>
+    /// <summary>Chunk size: a token attends only to tokens of its own chunk of positions; null for all.</summary>
+    internal int? ChunkSize { get; init; }
+
+    /// <summary>Whether scores have a soft cap or attention sinks, which no fused GPU kernel supports.</summary>
     internal bool LimitsScores { get; init; }
 }

@@ -17,11 +17,13 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     /// <param name="number">Index of the layer, for the cache.</param>
     internal LayerContext Of(DecoderLayer layer, int number)
     {
-        var shared = Shared(layer.Needs);
+        var shared = Of(layer.Needs);
         return input.Cache is { } cache && layer.Mixer is { } mixer ? shared with { State = cache.Of(number, mixer.Part) } : shared;
     }
 
-    private LayerContext Shared(MixerNeeds needs)
+    /// <summary>What a mixer with some needs reads besides the states.</summary>
+    /// <param name="needs">The needs.</param>
+    internal LayerContext Of(MixerNeeds needs)
     {
         var same = _made.Find(m => ReferenceEquals(m.Needs.Rope, needs.Rope) && m.Needs with { Rope = null } == needs with { Rope = null }).Context;
         if (same is not null)
@@ -49,13 +51,13 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 
     private Tensor? Mask(MixerNeeds needs)
     {
-        var same = _made.FindIndex(m => m.Needs.Looks && m.Needs.SlidingWindow == needs.SlidingWindow && m.Needs.LimitsScores == needs.LimitsScores);
+        var same = _made.FindIndex(m => m.Needs.Looks && m.Needs.SlidingWindow == needs.SlidingWindow && m.Needs.ChunkSize == needs.ChunkSize && m.Needs.LimitsScores == needs.LimitsScores);
         return same >= 0 ? _made[same].Context.Mask : MakeMask(needs);
     }
 
     private Tensor? MakeMask(MixerNeeds needs)
     {
-        var mask = AttentionMask.For(input, needs.SlidingWindow);
+        var mask = AttentionMask.For(input, needs.SlidingWindow, needs.ChunkSize);
         return mask is not null && ScaledDotProductAttention.IsFused(mask.device, needs.LimitsScores) ? AttentionMask.ToBias(mask, dtype) : mask;
     }
 

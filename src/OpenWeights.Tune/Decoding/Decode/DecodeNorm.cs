@@ -17,7 +17,7 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings sett
     /// <summary>Creates the norm of a module; null if it is not an RMS norm.</summary>
     internal static DecodeNorm? Of(Norm module)
     {
-        if (module is not RmsNorm norm)
+        if (module is not RmsNorm { Scale: not null } norm)
         {
             return null;
         }
