@@ -127,6 +127,10 @@ public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IRead
     /// <summary>The starts of names, in the file, of tensors that are not the text model's, such as <c>vision_tower.</c>.</summary>
     public IReadOnlyList<string> OtherParts { get; init; } = [];
 
+    /// <summary>The name that a stored tensor has in the modules, or as a piece of one of their tensors.</summary>
+    /// <param name="stored">Its name in the file.</param>
+    public string ModuleOf(string stored) => new LayoutNames(this).Module(stored);
+
     /// <summary>What a new checkpoint stores for a module's tensor, in its order.</summary>
     /// <param name="module">The tensor's name.</param>
     /// <param name="shape">Its shape.</param>

@@ -1,9 +1,6 @@
-using System.Text.RegularExpressions;
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
@@ -57,14 +54,25 @@ internal static class ExpertTargeting
             throw new InvalidDataException($"target_modules: {parts.First()} of the experts cannot be adapted without {missing}, since both are in one parameter, {GateUp}; add {missing}, or remove {parts.First()}.");
         }
 
-        if (parts.Count == 0 && parameters.Count == config.TargetParameters.Count)
+        if (kept.Count == targets.Count)
         {
             return config;
         }
 
-        config = config with { Targets = TargetModules.Of(kept), TargetParameters = [.. parameters.Append(GateUp).Where(p => p != GateUp || parts.Count == 2 || parameters.Contains(p)).Distinct().Order(StringComparer.Ordinal)] };
-        return parts.Count == 2 ? config.WithParameter($@".*\.{GateUp}", 2 * config.Rank, 2 * config.Alpha) : config;
+        if (parts.Count == 2)
+        {
+            _ = parameters.Add(GateUp);
+            config = config.WithParameter($@".*\.{GateUp}", 2 * config.Rank, 2 * config.Alpha);
+        }
+
+        return config with { Targets = TargetModules.Of(kept), TargetParameters = [.. parameters.Order(StringComparer.Ordinal)] };
     }
+
+    /// <summary>Whether a name in target_modules stands for parameters of experts or routers.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="name">The name.</param>
+    internal static bool Names(CausalLanguageModel model, string name) =>
+        Find(model) is { } names && name[(name.LastIndexOf('.') + 1)..] is var leaf && (leaf == names.Gate || leaf == names.Up || leaf == names.Down || leaf == Router);
 
     /// <summary>The names of an expert's layers that PEFT turns into parameters; null where it does not.</summary>
     /// <param name="model">The base model.</param>

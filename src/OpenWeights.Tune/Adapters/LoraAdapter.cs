@@ -74,6 +74,7 @@ public sealed class LoraAdapter : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
         AdapterTargets.RequireNames(model, config);
+        config = ExpertTargeting.Convert(model, config);
         using var generator = new Generator((ulong)seed);
         var adapter = Attach(model, config, new FreshWeights(model, config, generator));
         adapter.Fingerprint = BaseFingerprint.Of(model);
@@ -189,14 +190,21 @@ public sealed class LoraAdapter : IDisposable
         {
             yield return Update(name, module, config, weights);
         }
+
+        var experts = AdapterTargets.Experts((name, module), config).ToList();
+        foreach (var matrix in experts)
+        {
+            var (parameter, isInner) = ($"{name}.{matrix.Name}", experts.Count == 2 && matrix == experts[0]);
+            yield return new ExpertLora(name, matrix, weights.Experts(ExpertLora.FileName(name, isInner), matrix, config.RankOf(parameter)), config.ScaleOf(parameter), isInner);
+        }
     }
 
     private static AdapterPart Update(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
     {
-        var rank = config.RankOf(name);
+        var rank = config.RankOf(config.PatternName(name));
         if (module is LinearLayer linear)
         {
-            return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(name), config.Dropout);
+            return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(config.PatternName(name)), config.AdaptsParameter($"{name}.weight") ? 0 : config.Dropout);
         }
 
         if (AdapterTargets.Unfit(config, name) is { } unfit)
