@@ -78,18 +78,6 @@ public sealed record FamilyFacts
 /// <summary>Facts of a family's mixtures of experts: names in the checkpoint, and defaults of settings that are absent from config.json.</summary>
 public sealed record ExpertFacts
 {
-    /// <summary>Name of the mixture in checkpoints with one tensor per matrix and expert (the usual layout).</summary>
-    public string Module { get; init; } = "mlp";
-
-    /// <summary>Name of an expert's gate projection.</summary>
-    public string Gate { get; init; } = "gate_proj";
-
-    /// <summary>Name of an expert's up projection.</summary>
-    public string Up { get; init; } = "up_proj";
-
-    /// <summary>Name of an expert's down projection.</summary>
-    public string Down { get; init; } = "down_proj";
-
     /// <summary>Default number of experts.</summary>
     public required int Count { get; init; }
 
@@ -152,6 +140,10 @@ public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IRead
 {
     /// <summary>The starts of names, in the file, of tensors that are not the text model's, such as <c>vision_tower.</c>.</summary>
     public IReadOnlyList<string> OtherParts { get; init; } = [];
+
+    /// <summary>The name that a stored tensor has in the modules, or as a piece of one of their tensors.</summary>
+    /// <param name="stored">Its name in the file.</param>
+    public string ModuleOf(string stored) => new LayoutNames(this).Module(stored);
 
     /// <summary>What a new checkpoint stores for a module's tensor, in its order.</summary>
     /// <param name="module">The tensor's name.</param>

@@ -1,5 +1,5 @@
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.Projections;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -145,16 +145,17 @@ internal sealed class MatrixGradients
         foreach (var (update, (ofA, ofB)) in _matrix.Updates.Zip(_updates))
         {
             var (a, b) = update.Of(_matrix, expert);
+            using Scalar scale = update.Scale;
             var (sumA, sumB) = ExpertUpdate.Views(_matrix, ofA ?? update.A, ofB ?? update.B, expert);
             var trained = _matrix.UpdatesAsStored ? (A: ofB, B: ofA) : (A: ofA, B: ofB);
             if (trained.A is not null)
             {
-                _ = sumA.copy_(Products.Of(Products.Of(exact, b.contiguous(), update.Scale).t().contiguous(), states));
+                _ = sumA.copy_(exact.mm(b).t().mm(states).mul_(scale));
             }
 
             if (trained.B is not null)
             {
-                _ = sumB.copy_(Products.Of(exact.t().contiguous(), Products.Of(states, a.t().contiguous()), update.Scale));
+                _ = sumB.copy_(exact.t().mm(states.mm(a.t())).mul_(scale));
             }
         }
     }

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.Projections;
 using OpenWeights.Tune.Quantization;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -99,8 +98,7 @@ internal sealed class ExpertMatrix : IDisposable
         {
             var (a, b) = update.Of(this, expert);
             var exact = output.to(float32);
-            Products.Add(exact, Products.Of(rows.to(float32), a.t().contiguous()), b.t().contiguous(), update.Scale);
-            output = exact.to(dtype);
+            output = exact.addmm_(rows.to(float32).mm(a.t()), b.t(), alpha: update.Scale).to(dtype);
         }
 
         return output.to(states.dtype).MoveToOuterDisposeScope();
@@ -119,8 +117,7 @@ internal sealed class ExpertMatrix : IDisposable
         {
             var (a, b) = update.Of(this, expert);
             var exact = sum.to(float32);
-            Products.Add(exact, Products.Of(given.to(float32), b.contiguous(), update.Scale), a.contiguous());
-            sum = exact.to(dtype);
+            sum = exact.addmm_(given.to(float32).mm(b), a, alpha: update.Scale).to(dtype);
         }
 
         return sum.to(gradient.dtype).MoveToOuterDisposeScope();

@@ -39,14 +39,14 @@ internal sealed class ExpertProduct : CustomFunction<ExpertProduct>
         var kept = new List<Tensor>();
         var output = call.Forward(states, weights, kept);
         context.save_for_backward([states, weights, call.Plan.Tokens, call.Plan.Order, call.Plan.Places, .. kept]);
-        context.save_data("call", call);
+        context.save_data("experts", call);
         context.save_data("wanted", Array.ConvertAll(inputs, static i => i is Tensor { requires_grad: true }));
         return [output];
     }
 
     protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var (call, saved, wanted) = ((Call)context.get_data("call"), context.get_saved_variables(), (bool[])context.get_data("wanted"));
+        var (call, saved, wanted) = ((Call)context.get_data("experts"), context.get_saved_variables(), (bool[])context.get_data("wanted"));
         var plan = call.Plan with { Tokens = saved[Sources], Order = saved[Sources + 1], Places = saved[Sources + 2] };
         var pass = new ExpertBackward(call.Experts, plan, call.ScalesInput, (saved[0], saved[1]), gradients[0], wanted);
         foreach (var ((expert, start, count), first) in plan.Ranges().Zip(saved[(Sources + 3)..]))

@@ -29,7 +29,7 @@ internal sealed class Router
         // A router is never quantized: it is small, and a changed choice of experts changes everything behind it.
         var weight = weights.Take($"{name}.{settings.Name}.weight", InitialWeight.Normal, count, hidden);
         var bias = settings.HasBias ? weights.Take($"{name}.{settings.Name}.bias", InitialWeight.Zeros, count) : null;
-        Layer = owner.Register(settings.Name, new LinearLayer(weight, bias, experts.Count, experts.HiddenSize) { IsRouter = true });
+        Layer = owner.Register(settings.Name, new LinearLayer(weight, bias, experts.Count, experts.HiddenSize) { IsRouter = !settings.IsLinear });
         if (settings.Correction is { } correction)
         {
             Dimension[] shape = settings.HasCorrectionRow ? [new Dimension("1", 1), count] : [count];
@@ -50,7 +50,7 @@ internal sealed class Router
     /// <returns>Logits [tokens, experts], weights [tokens, experts per token] in float32 and the chosen experts, int64.</returns>
     internal (Tensor Logits, Tensor Weights, Tensor Chosen) Route(Tensor rows)
     {
-        var logits = Layer.call(_settings.InFloat32 ? rows.to(float32) : rows);
+        var logits = _settings.InFloat32 && rows.dtype != float32 ? Exact(rows.to(float32)) : Layer.call(rows);
         var (weights, chosen) = _settings.Scoring == RouterScoring.SparseMixer ? Mix(logits.to(float32)) : Choose(logits);
         if (_settings.Normalizes)
         {
@@ -64,6 +64,12 @@ internal sealed class Router
         }
 
         return (logits, _expertScale is null ? weights : weights.mul(_expertScale.to(float32).index_select(0, chosen.reshape(-1)).view(chosen.shape)), chosen);
+    }
+
+    private Tensor Exact(Tensor rows)
+    {
+        var output = nn.functional.linear(rows, Layer.Weight.to(float32), Layer.Bias?.to(float32));
+        return Layer.Adapter?.Apply(Layer, rows, output) ?? output;
     }
 
     private (Tensor Weights, Tensor Chosen) Choose(Tensor logits)

@@ -9,6 +9,9 @@ public sealed record RouterSettings
     /// <summary>Whether its layer has a bias.</summary>
     public bool HasBias { get; init; }
 
+    /// <summary>Whether its layer counts among the linear layers, which all-linear adapts; in most families it does not.</summary>
+    public bool IsLinear { get; init; }
+
     /// <summary>How logits become the weights of the chosen experts.</summary>
     public RouterScoring Scoring { get; init; }
 
