@@ -132,12 +132,15 @@ public static partial class FamilyTable
         AttentionBias = false,
     };
 
-    /// <summary>All families.</summary>
-    public static IReadOnlyList<FamilyFacts> All { get; } =
+    // Made on first use: the order in which the properties of several files are initialized is not defined.
+    private static readonly Lazy<IReadOnlyList<FamilyFacts>> s_all = new(static () =>
     [
         Llama, Mistral, Mixtral, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, Gemma, Gemma2, Gemma3Text, Phi3, Granite, Olmo2, SmolLm3,
         .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas, .. Multimodal,
-    ];
+    ]);
+
+    /// <summary>All families.</summary>
+    public static IReadOnlyList<FamilyFacts> All => s_all.Value;
 
     /// <summary>The family of a model_type; null where there is none.</summary>
     /// <param name="modelType">The model_type.</param>

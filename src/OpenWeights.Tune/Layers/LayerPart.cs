@@ -35,7 +35,7 @@ public abstract class TokenMixer(string name) : LayerPart(name)
 /// <summary>How a token mixer is made and computes. A new kind of mixer is a type derived from this and the mixer that it makes.</summary>
 public abstract record MixerSettings
 {
-    /// <summary>The mixer's name in the checkpoint, within its layer.</summary>
+    /// <summary>The mixer's name in the checkpoint, within its layer; empty where its modules are the layer's.</summary>
     public abstract string ModuleName { get; init; }
 
     /// <summary>What the mixer needs of a forward pass.</summary>

@@ -30,14 +30,27 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         if (settings.Mixer is { } mixer)
         {
             var before = AddNorm(settings.Norms.BeforeMixer);
-            var part = this.Register(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
+            var part = AddPart(mixer.ModuleName, module => mixer.Make(weights, module));
             _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
         }
 
         if (settings.FeedForward is { } feedForward)
         {
             var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
+            _feedForward = new LayerBlock<LayerPart>(before, AddPart(feedForward.ModuleName, module => feedForward.Make(weights, module)), after);
+        }
+
+        // A part without a name of its own, such as two mixers side by side, leaves its modules to the layer.
+        TPart AddPart<TPart>(string module, Func<string, TPart> make)
+            where TPart : LayerPart
+        {
+            var part = make(module.Length == 0 ? name : $"{name}.{module}");
+            foreach (var (child, own) in module.Length == 0 ? part.named_children() : [(module, part)])
+            {
+                _ = this.Register(child, own);
+            }
+
+            return part;
         }
     }
 

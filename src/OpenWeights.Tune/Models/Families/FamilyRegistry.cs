@@ -29,6 +29,10 @@ public static class FamilyRegistry
         // Linear attention and short convolutions.
 
         // State space models and hybrids.
+        new Mamba2Family(),
+        new BambaFamily(),
+        new FalconH1Family(),
+        new GraniteMoeHybridFamily(),
 
         // Latent attention.
 
