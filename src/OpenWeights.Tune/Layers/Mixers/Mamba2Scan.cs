@@ -46,12 +46,12 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
         var (batch, tokens) = (inputs[0].size(0), inputs[0].size(1));
         var groups = (long)settings.Groups * settings.StateSize.Size;
         var parts = inputs[1].to(wide).split([settings.Inner, groups, groups], -1);
-        var x = parts[0].view(batch, tokens, settings.Heads, settings.HeadDimension);
-        Tensor OfGroups(Tensor part) => part.view(batch, tokens, settings.Groups, settings.StateSize.Size);
+        var x = parts[0].reshape(batch, tokens, settings.Heads, settings.HeadDimension);
+        Tensor OfGroups(Tensor part) => part.reshape(batch, tokens, settings.Groups, settings.StateSize.Size);
         var step = nn.functional.softplus(inputs[2].to(wide).add(weights[1]!.to(wide), Scalars.One)).clamp(_limits.Least, _limits.Most);
         var decay = weights[0]!.to(wide).exp().neg();
         var (output, last) = Scan(x, step, decay, OfGroups(parts[1]), OfGroups(parts[2]), documents, state);
-        output = output.addcmul(x, weights[2]!.to(wide).unsqueeze(-1), Scalars.One).view(batch, tokens, settings.Inner);
+        output = output.addcmul_(x, weights[2]!.to(wide).unsqueeze(-1), Scalars.One).reshape(batch, tokens, settings.Inner);
         return (Gated(output, inputs[0].to(wide), weights[3]?.to(wide)).to(given), last);
     }
 
@@ -64,9 +64,9 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
         }
 
         var states = norm.GateFirst ? output.mul(open) : output;
-        var groups = states.view(states.size(0), states.size(1), norm.Groups, -1);
+        var groups = states.reshape(states.size(0), states.size(1), norm.Groups, -1);
         var inverse = groups.mul(groups).mean([-1], keepdim: true).add(_epsilon!, Scalars.One).rsqrt();
-        states = groups.mul(inverse).view(states.shape).mul(weight!);
+        states = groups.mul(inverse).reshape(states.shape).mul(weight!);
         return norm.GateFirst ? states : states.mul(open);
     }
 
@@ -79,16 +79,16 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
         var own = heads / groups;
         var length = Math.Min(ChunkTokens, tokens);
         var chunks = (tokens + length - 1) / length;
-        Tensor Chunks(Tensor states) => Padded(states, (chunks * length) - tokens).view([batch, chunks, length, .. states.shape[2..]]);
+        Tensor Chunks(Tensor states) => Padded(states, (chunks * length) - tokens).reshape([batch, chunks, length, .. states.shape[2..]]);
         var seen = new ChunkDocuments(documents, batch, chunks, length, x.device);
 
         // The logarithms of decays, summed from each token (row) to each later one (column); what a token takes in decays in the ones after it.
-        var logarithms = Chunks(step.mul(decay)).transpose(2, 3);
+        var logarithms = Chunks(step.mul(decay)).transpose(2, 3).contiguous();
         var decays = logarithms.unsqueeze(-2).mul(seen.Later.to(x.dtype)).cumsum(-1).masked_fill_(seen.Hidden, _never).exp_();
         var taken = Chunks(x.mul(step.unsqueeze(-1)));
         keys = Chunks(keys).transpose(2, 3);
         queries = Chunks(queries).transpose(2, 3);
-        var scores = keys.matmul(queries.transpose(-1, -2)).unsqueeze(3).mul(decays.view(batch, chunks, groups, own, length, length)).view(batch, chunks, heads, length, length);
+        var scores = keys.matmul(queries.transpose(-1, -2)).unsqueeze(3).mul(decays.view(batch, chunks, groups, own, length, length)).reshape(batch, chunks, heads, length, length);
         var output = scores.transpose(-1, -2).matmul(taken.transpose(2, 3)).transpose(2, 3);
 
         // What is left of a chunk at its end.
@@ -100,12 +100,12 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
         {
             // What is left at each token of the state before its chunk.
             var reached = queries.matmul(starts).view(batch, chunks, groups, length, own, width).transpose(2, 3).reshape(batch, chunks, length, heads, width);
-            output = output.addcmul(reached, seen.OfTokens(sums.exp()).transpose(2, 3).unsqueeze(-1), Scalars.One);
+            output = reached.mul(seen.OfTokens(sums.exp()).transpose(2, 3).unsqueeze(-1)).add_(output, Scalars.One);
         }
 
         return (output.reshape(batch, chunks * length, heads, width).narrow(1, 0, tokens), last);
 
-        Tensor OfGroups(Tensor states) => states.view(batch, chunks, length, groups, own * width).transpose(2, 3);
+        Tensor OfGroups(Tensor states) => states.reshape(batch, chunks, length, groups, own * width).transpose(2, 3);
 
         (Tensor? Starts, Tensor Last) Carried(Tensor ends, Tensor shares, Tensor? state)
         {
@@ -114,7 +114,7 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
                 return (null, ends.select(1, 0));
             }
 
-            shares = shares.view(batch, chunks, groups, 1, own, 1).expand(-1, -1, -1, -1, -1, width).reshape(batch, chunks, groups, 1, own * width);
+            shares = shares.reshape(batch, chunks, groups, 1, own, 1).expand(-1, -1, -1, -1, -1, width).reshape(batch, chunks, groups, 1, own * width);
             var states = new List<Tensor> { state ?? ends.select(1, 0).zeros_like() };
             for (var i = 0; i < chunks; i++)
             {
@@ -148,7 +148,7 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
             var (own, tokens) = (documents.Own, documents.Own.size(1));
             var missing = (chunks * length) - tokens;
             own = missing == 0 ? own : cat([own, own.narrow(1, tokens - 1, 1).expand(-1, missing)], 1);
-            _own = own.view(batch, chunks, length);
+            _own = own.reshape(batch, chunks, length);
             _before = cat([documents.Before, _own.select(2, length - 1).narrow(1, 0, chunks - 1)], 1);
             Hidden = _own.unsqueeze(2).ne(_own.unsqueeze(3)).logical_or(Hidden).unsqueeze(2);
         }

@@ -35,7 +35,7 @@ public sealed class ShortConvolution : nn.Module, IWeighted
         _weightSlot = new WeightSlot("weight", weight);
         _biasSlot = bias is null ? null : new WeightSlot("bias", bias);
         Channels = weight.size(0);
-        Kernel = (int)weight.size(2);
+        Kernel = (int)weight.size(-1);
         RegisterComponents();
     }
 

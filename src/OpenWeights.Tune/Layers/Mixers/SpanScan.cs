@@ -88,14 +88,14 @@ internal abstract class SpanScan
             Tensor?[] weights = [.. inputs[(3 + count)..].Cast<Tensor?>()];
             var (output, _, states) = scan.Spans(tokens, weights, documents, (null, null), keepsStates: true);
             context.save_for_backward([documents!, .. tokens, .. weights.Select(static w => w!), .. states]);
-            context.save_data("call", new Call(scan, count, weights.Length, [.. tokens.Concat(weights).Select(static t => t?.requires_grad == true)]));
+            context.save_data("scan", new Call(scan, count, weights.Length, [.. tokens.Concat(weights).Select(static t => t?.requires_grad == true)]));
             return [output];
         }
 
         protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
         {
             var saved = context.get_saved_variables();
-            var call = (Call)context.get_data("call");
+            var call = (Call)context.get_data("scan");
             var states = saved[(1 + call.Inputs + call.Weights)..];
             var inputs = saved[1..(1 + call.Inputs)].Select((t, i) => (Value: t, Gradient: call.Wants[i] ? empty(t.shape, t.dtype, t.device) : null)).ToList();
             var weights = saved[(1 + call.Inputs)..(1 + call.Inputs + call.Weights)].Select((w, i) => Leaf(w, call.Wants[call.Inputs + i])).ToList();
