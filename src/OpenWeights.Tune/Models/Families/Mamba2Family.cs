@@ -42,7 +42,7 @@ public sealed class Mamba2Family : IModelFamily
             InputBias = bias,
             OutputBias = bias,
             Limits = config.TimeStepLimits("time_step_limit"),
-            Norm = new GatedNormSettings(epsilon, Groups: 1, GateFirst: true),
+            Norm = new GatedNormSettings(epsilon, config.Int("n_groups", 8), GateFirst: true),
         };
         var layers = config.Int("num_hidden_layers", 64);
         _ = config.Has("max_position_embeddings");
