@@ -43,6 +43,15 @@ public enum InitialWeight
 
     /// <summary>Logarithms of numbers drawn from 0 to 16, for the decay rates of linear attention (Yang et al., 2024).</summary>
     DrawnDecayRates,
+
+    /// <summary>Logarithms of 1 to the size of the last dimension, for the decay rates of a state space model (Gu and Dao, 2023).</summary>
+    DecayRates,
+
+    /// <summary>
+    /// What softplus takes to time steps drawn from 0.001 to 0.1, with evenly distributed logarithms, for their bias in a state space model (Gu and Dao,
+    /// 2023).
+    /// </summary>
+    TimeSteps,
 }
 
 /// <summary>A dimension of a weight, and the setting of config.json that determines it.</summary>

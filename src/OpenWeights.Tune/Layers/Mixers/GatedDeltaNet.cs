@@ -72,7 +72,7 @@ public sealed class GatedDeltaNet : TokenMixer
         var one = new Dimension("1", 1);
         _steps = isPerChannel
             ? (Step("forget_gate.A_log", InitialWeight.DrawnDecayRates, one, one, heads, one), Step("forget_gate.dt_bias", InitialWeight.Ones, keys))
-            : (Step("A_log", InitialWeight.DrawnDecayRates, heads), Step("dt_bias", InitialWeight.Ones, heads));
+            : (Step("A_log", InitialWeight.DrawnDecayRates, heads), Step("dt_bias", settings.Projections == DeltaProjections.Separate ? InitialWeight.TimeSteps : InitialWeight.Ones, heads));
         var isPlain = settings.Projections is DeltaProjections.ByHead or DeltaProjections.ByUse;
         var (normName, outputName) = isPlain ? ("norm", "out_proj") : ("o_norm", "o_proj");
         var norm = this.Register(normName, new RmsNormSettings(settings.NormEpsilon).Take(weights, $"{name}.{normName}", settings.ValueWidth));

@@ -36,6 +36,10 @@ public static class FamilyRegistry
         new Lfm2MoeFamily(),
 
         // State space models and hybrids.
+        new Mamba2Family(),
+        new BambaFamily(),
+        new FalconH1Family(),
+        new GraniteMoeHybridFamily(),
 
         // Latent attention.
         new MiniCpm3Family(),

@@ -46,6 +46,8 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
             InitialWeight.Normal => weight.normal_(0, _range, _generator),
             InitialWeight.DrawnDecayRates => weight.uniform_(SlowestDecay, FastestDecay, _generator).log_(),
             InitialWeight.Ones => weight.fill_(Scalars.One),
+            InitialWeight.DecayRates => weight.copy_(arange(1, sizes[^1] + 1, float32).log_()),
+            InitialWeight.TimeSteps => OfTimeSteps(weight.uniform_(Math.Log(0.001), Math.Log(0.1), _generator).exp_()),
             _ => weight.zero_(),
         };
         var parameter = new Parameter(weight.to(_dtype, _device), requires_grad: false);
@@ -55,4 +57,7 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _generator.Dispose();
+
+    // The inverse of softplus.
+    private static Tensor OfTimeSteps(Tensor steps) => steps.neg().expm1_().neg_().log_().PlusInPlace(steps);
 }
