@@ -1,6 +1,6 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Finds the slips that most often make a file no YAML. The parser gives up lines behind them, or does not tell where.</summary>
+/// <summary>Finds the most common mistakes that make a file invalid YAML. The parser reports them some lines later, or without a position.</summary>
 internal static class YamlSlips
 {
     private const string Escapes = "0abtnvfre \"/\\N_LPxuU\t";

@@ -10,25 +10,25 @@ namespace OpenWeights.Tune.Export;
 /// <summary>The source of each tensor of a merged model.</summary>
 internal sealed class MergePlan
 {
-    internal const string Embedding = "model.embed_tokens.weight";
-    internal const string Head = "lm_head.weight";
     private readonly CheckpointWeights _weights;
+    private readonly DecoderNames _names;
     private readonly CombinedAdapter _adapters;
     private readonly Dictionary<string, LinearLayer> _quantized;
     private readonly bool _tied;
 
     /// <summary>Creates a plan.</summary>
     /// <param name="weights">Weights of the base model.</param>
+    /// <param name="names">Names of its modules.</param>
     /// <param name="tied">Whether embedding and output head are tied in the base model.</param>
     /// <param name="adapters">The adapters to merge.</param>
     /// <param name="model">The base model, if it is quantized and its dequantized values are to be used; otherwise null.</param>
     /// <exception cref="InvalidDataException">An adapter changes a tensor that the base model does not have.</exception>
-    internal MergePlan(CheckpointWeights weights, bool tied, CombinedAdapter adapters, CausalLanguageModel? model)
+    internal MergePlan(CheckpointWeights weights, DecoderNames names, bool tied, CombinedAdapter adapters, CausalLanguageModel? model)
     {
-        (_weights, _tied, _adapters) = (weights, tied, adapters);
+        (_weights, _names, _tied, _adapters) = (weights, names, tied, adapters);
         _quantized = model?.LinearLayers.Where(static l => l.Layer.Quantized is not null).ToDictionary(static l => $"{l.Name}.weight", static l => l.Layer) ?? [];
-        Unties = tied && !adapters.KeepsTie && adapters.ChangedTensors.Any(static t => t is Embedding or Head);
-        var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == Head)).Order(StringComparer.Ordinal).ToList();
+        Unties = tied && !adapters.KeepsTie && adapters.ChangedTensors.Any(t => t == names.EmbeddingWeight || t == names.HeadWeight);
+        var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == names.HeadWeight)).Order(StringComparer.Ordinal).ToList();
         if (missing.Count > 0)
         {
             throw new InvalidDataException($"the adapter changes {missing[0]}{(missing.Count > 1 ? $" and {missing.Count - 1} more tensors" : "")}, which the base model does not have; such an adapter (lora_bias) cannot be merged.");
@@ -43,16 +43,41 @@ internal sealed class MergePlan
     {
         get
         {
-            // A tied checkpoint may still contain a copy of the head.
-            var tensors = _weights.Tensors.Where(t => !(_tied && t.Name == Head)).Select(static t => (t.Name, t)).ToList();
+            var tensors = _weights.Tensors.Where(t => !IsCopy(t.Name)).Select(static t => (t.Name, t)).ToList();
             if (Unties)
             {
-                tensors.Add((Head, _weights.GetTensor(Embedding)));
+                tensors.Add((_names.HeadWeight, _weights.GetTensor(_names.EmbeddingWeight)));
             }
 
             return tensors;
         }
     }
+
+    /// <summary>The tensors to write, as the base model's files have them.</summary>
+    /// <param name="dtype">The dtype to write a stored tensor in; null for its own.</param>
+    internal IEnumerable<TensorToWrite> ToWrite(Func<TensorEntry, ScalarType?> dtype)
+    {
+        var writer = new LayoutWriter(_weights)
+        {
+            IsNew = name => !IsAsStored(name),
+            Values = name => Values(name, _weights.GetTensor(name)),
+            DType = dtype,
+            IsLeftOut = IsCopy,
+        };
+        foreach (var tensor in writer.Tensors())
+        {
+            yield return tensor;
+        }
+
+        if (Unties)
+        {
+            var embedding = _weights.GetTensor(_names.EmbeddingWeight);
+            yield return TensorFiles.ToWrite(_weights.StoredName(_names.HeadWeight), dtype(embedding) ?? TensorFiles.ToTorch(embedding), embedding.Shape, () => Values(_names.HeadWeight, embedding));
+        }
+    }
+
+    /// <summary>Whether a tensor is a copy of the tied head, which a checkpoint may have all the same.</summary>
+    internal bool IsCopy(string name) => _tied && name == _names.HeadWeight;
 
     /// <summary>Whether a tensor's values equal those in the base model's files.</summary>
     internal bool IsAsStored(string name) => !_adapters.ChangedTensors.Contains(name) && !_quantized.ContainsKey(name);

@@ -48,7 +48,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     /// <summary>The feed-forward block with its norms; null if the layer has none.</summary>
     internal LayerBlock<LayerPart>? FeedForward => _feedForward;
 
-    /// <summary>What the layer needs in a forward pass.</summary>
+    /// <summary>Inputs that the layer needs in a forward pass.</summary>
     internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
 
     /// <summary>Settings of the layer.</summary>

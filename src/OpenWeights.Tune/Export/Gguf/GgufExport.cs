@@ -40,7 +40,7 @@ public static class GgufExport
         using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
         var vocabulary = new GgufMetadata(path);
-        VocabularySection.Write(folder, checked((int)weights.GetTensor(MergePlan.Embedding).Shape[0]), vocabulary, chatTemplate);
+        VocabularySection.Write(folder, checked((int)weights.GetTensor(DecoderNames.Usual.EmbeddingWeight).Shape[0]), vocabulary, chatTemplate);
         metadata.Add("general.architecture", family.Architecture);
         metadata.Add("general.type", "model");
         metadata.Add("general.file_type", preset.FileType);
@@ -55,7 +55,7 @@ public static class GgufExport
 
         using var none = new CombinedAdapter([]);
         var tied = IsTied(config, family, weights);
-        var plan = new MergePlan(weights, tied, adapters ?? none, model);
+        var plan = new MergePlan(weights, DecoderNames.Usual, tied, adapters ?? none, model);
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");
@@ -144,7 +144,7 @@ public static class GgufExport
             }
 
             places.Add((place.Name, place.Expert ?? 0, new Part(tensor, entry, place.Expert is not null)));
-            if (tensor == MergePlan.Embedding && source.Tied && source.Family.WantsHead)
+            if (tensor == DecoderNames.Usual.EmbeddingWeight && source.Tied && source.Family.WantsHead)
             {
                 places.Add(("output.weight", 0, new Part(tensor, entry, IsExpert: false)));
             }
@@ -166,7 +166,7 @@ public static class GgufExport
 
     /// <summary>Whether embedding and output head are tied.</summary>
     internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
-        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Facts.TiedEmbeddings) && !HeadTie.IsBroken(weights)) || !weights.TryGetTensor(MergePlan.Head, out _);
+        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Facts.TiedEmbeddings) && !HeadTie.IsBroken(weights, DecoderNames.Usual)) || !weights.TryGetTensor(DecoderNames.Usual.HeadWeight, out _);
 
     // As in the base model's file.
     private static void Copy(GgufFile file, GgufTensorInfo tensor, Stream stream)
