@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Files;
 
 /// <summary>Symbolic links, by which a Hub's cache and people put large files where they are wanted: the size and the time of a link itself
-/// say nothing of the file behind it, and a link may lead back to where it lies.</summary>
+/// do not describe its target, and a link may point to a folder that contains it.</summary>
 public static class FileLinks
 {
     /// <summary>The file that a path refers to after following all links, for its size and times.</summary>

@@ -47,7 +47,7 @@ public sealed class ModelFolder
     /// <summary>config.json, its keys in the file's order. It is this folder's one copy: clone it to change it.</summary>
     public JsonObject Config { get; }
 
-    /// <summary>generation_config.json; null where there is none.</summary>
+    /// <summary>generation_config.json; null if absent.</summary>
     public JsonObject? GenerationConfig { get; }
 
     /// <summary>The ids that end a text: generation_config.json's <c>eos_token_id</c>, or config.json's where that has none; one

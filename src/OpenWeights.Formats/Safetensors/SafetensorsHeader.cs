@@ -5,7 +5,7 @@ namespace OpenWeights.Formats.Safetensors;
 
 /// <summary>
 /// Reads and checks a file's header completely: afterwards all tensors are known to be contiguous in the file, each as
-/// long as dtype and shape say, with nothing between, before or behind them. The rules are those of the reference implementation
+/// long as dtype and shape say, with nothing before, between or after them. The rules are those of the reference implementation
 /// (<see href="https://github.com/huggingface/safetensors/blob/main/safetensors/src/tensor.rs"/>); beyond it, a name that occurs
 /// twice is refused.
 /// </summary>

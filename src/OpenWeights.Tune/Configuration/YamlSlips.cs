@@ -5,7 +5,7 @@ internal static class YamlSlips
 {
     private const string Escapes = "0abtnvfre \"/\\N_LPxuU\t";
 
-    /// <summary>The first slip of a text that is not valid YAML: its place, and what to do; null where none is known.</summary>
+    /// <summary>The first mistake in a text that is not valid YAML: its position, and how to fix it; null if unknown.</summary>
     /// <param name="text">The text.</param>
     internal static ((long Line, long Column) Place, string Message)? Find(string text)
     {

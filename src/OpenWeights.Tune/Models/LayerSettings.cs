@@ -63,7 +63,7 @@ public enum LayerParts
 /// <summary>Names of a layer's norms in the checkpoint; null for a norm that the layer does not have.</summary>
 /// <param name="BeforeMixer">Norm of the token mixer's input.</param>
 /// <param name="AfterMixer">Norm of the token mixer's output, before it is added to the residual stream.</param>
-/// <param name="BeforeFeedForward">Norm of the feed-forward's input; <paramref name="BeforeMixer"/> again if both parts share one norm (Phi, Cohere).</param>
+/// <param name="BeforeFeedForward">Norm of the feed-forward's input; the same name as <paramref name="BeforeMixer"/> if both parts share one norm (Phi, Cohere).</param>
 /// <param name="AfterFeedForward">Norm of the feed-forward's output.</param>
 public sealed record NormPlacement(string? BeforeMixer, string? AfterMixer, string? BeforeFeedForward, string? AfterFeedForward)
 {
@@ -73,7 +73,7 @@ public sealed record NormPlacement(string? BeforeMixer, string? AfterMixer, stri
     /// <summary>Norms of the outputs (OLMo 2).</summary>
     public static NormPlacement After { get; } = new(null, "post_attention_layernorm", null, "post_feedforward_layernorm");
 
-    /// <summary>One norm of the input of both parts, which run in parallel (Phi, Cohere).</summary>
+    /// <summary>One norm of the input of both parts (Phi, Cohere).</summary>
     public static NormPlacement Shared { get; } = new("input_layernorm", null, "input_layernorm", null);
 
     /// <summary>Norms of inputs and outputs (Gemma 2 and 3).</summary>
