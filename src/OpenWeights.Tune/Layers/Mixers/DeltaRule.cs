@@ -20,16 +20,16 @@ internal static class DeltaRule
     /// <param name="inputs">What the tokens give.</param>
     /// <param name="documents">Document of each token, [batch, tokens], int64, at which the matrices restart; null for none.</param>
     /// <param name="start">The matrices before the first token, [batch, value heads, key width, value width]; null for zeros.</param>
-    /// <returns>What the tokens read, [batch, tokens, value heads, value width], and the matrices behind the last token.</returns>
-    internal static (Tensor Output, Tensor End) Run(DeltaInputs inputs, Tensor? documents, Tensor? start)
+    /// <returns>What the tokens read, [batch, tokens, value heads, value width], and the matrices behind the last token, null where gradients are wanted.</returns>
+    internal static (Tensor Output, Tensor? End) Run(DeltaInputs inputs, Tensor? documents, Tensor? start)
     {
         using var scope = NewDisposeScope();
         var (output, end) = inputs.Query.size(1) == 1 && start is not null ? Step(inputs, start) : new Chunks(inputs, documents).Run(start);
-        return (output.MoveToOuterDisposeScope(), end.MoveToOuterDisposeScope());
+        return (output.MoveToOuterDisposeScope(), end?.MoveToOuterDisposeScope());
     }
 
     // One token: the definition.
-    private static (Tensor Output, Tensor End) Step(DeltaInputs inputs, Tensor start)
+    private static (Tensor Output, Tensor? End) Step(DeltaInputs inputs, Tensor start)
     {
         var (query, key) = (inputs.ByValueHead(inputs.Query).transpose(1, 2), inputs.ByValueHead(inputs.Key).transpose(1, 2));
         var decayed = start.mul(inputs.Decay.transpose(1, 2).exp().transpose(2, 3));
@@ -56,7 +56,7 @@ internal static class DeltaRule
             _documents = documents is null ? null : Documents(documents);
         }
 
-        internal (Tensor Output, Tensor End) Run(Tensor? start)
+        internal (Tensor Output, Tensor? End) Run(Tensor? start)
         {
             var (query, key, value, beta) = (Cut(_inputs.Query), Cut(_inputs.Key), Cut(_inputs.Value), Cut(_inputs.Beta));
             var sum = Cut(_inputs.Decay).cumsum(-2);

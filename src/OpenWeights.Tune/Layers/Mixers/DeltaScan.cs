@@ -17,23 +17,35 @@ internal sealed class DeltaScan : CustomFunction<DeltaScan>
     /// <param name="keys">K, decayed to the end of the chunk, of the shape of W.</param>
     /// <param name="decay">d, [chunks, batch, heads, 1 or key width, 1].</param>
     /// <param name="start">The first chunk's matrices, [batch, heads, key width, value width]; null for zeros.</param>
-    /// <returns>V; the matrices S that each chunk begins with, null if all are zeros; and those behind the last chunk, without a gradient.</returns>
-    internal static (Tensor Added, Tensor? Matrices, Tensor End) Of(Tensor own, Tensor taken, Tensor keys, Tensor decay, Tensor? start)
+    /// <returns>V; the matrices S that each chunk begins with, null if all are zeros; and those behind the last chunk, null where gradients are wanted.</returns>
+    internal static (Tensor Added, Tensor? Matrices, Tensor? End) Of(Tensor own, Tensor taken, Tensor keys, Tensor decay, Tensor? start)
     {
         using var scope = NewDisposeScope();
-        var records = is_grad_enabled() && new[] { own, taken, keys, decay }.Any(static t => t.requires_grad);
-        var (added, matrices, end) = records ? Outputs(Record(own, taken, keys, decay, start)) : Scan(own, taken, keys, decay, start);
         var isZero = start is null && own.size(0) == 1;
+        if (is_grad_enabled() && new[] { own, taken, keys, decay }.Any(static t => t.requires_grad))
+        {
+            if (isZero)
+            {
+                return (own.alias().MoveToOuterDisposeScope(), null, null);
+            }
+
+            var outputs = Record(own, taken, keys, decay, start);
+            return (outputs[0].MoveToOuterDisposeScope(), outputs[1].MoveToOuterDisposeScope(), null);
+        }
+
+        var (added, matrices, end) = Scan(own, taken, keys, decay, start);
         return (added.MoveToOuterDisposeScope(), isZero ? null : matrices.MoveToOuterDisposeScope(), end.MoveToOuterDisposeScope());
     }
 
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
         var (own, taken, keys, decay) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2], (Tensor)inputs[3]);
-        var (added, matrices, end) = Scan(own, taken, keys, decay, (Tensor?)inputs[4]);
-        context.save_for_backward([taken, keys, decay, added, matrices]);
+        var (added, matrices, _) = Scan(own, taken, keys, decay, (Tensor?)inputs[4]);
+
+        // Aliases: an output that the function itself saves would keep the graph alive, which keeps the output.
+        context.save_for_backward([taken, keys, decay, added.alias(), matrices.alias()]);
         context.save_data("wants start", inputs[4] is Tensor { requires_grad: true });
-        return [added, matrices, end];
+        return [added, matrices];
     }
 
     // Backwards through the chunks: first the gradients of V and of S, then all others at once.
@@ -43,7 +55,7 @@ internal sealed class DeltaScan : CustomFunction<DeltaScan>
         var (taken, keys, decay, added, matrices) = (saved[0], saved[1], saved[2], saved[3], saved[4]);
         var chunks = (int)taken.size(0);
         var (ofAdded, ofNext) = (new Tensor[chunks], new Tensor[chunks]);
-        var next = gradients[2];
+        var next = matrices[0].zeros_like();
         for (var i = chunks - 1; i >= 0; i--)
         {
             ofNext[i] = next;
@@ -59,8 +71,6 @@ internal sealed class DeltaScan : CustomFunction<DeltaScan>
             decay.size(-2) == 1 ? ofDecay.sum([-2], keepdim: true) : ofDecay, (bool)context.get_data("wants start") ? next : null,
         ];
     }
-
-    private static (Tensor Added, Tensor Matrices, Tensor End) Outputs(List<Tensor> outputs) => (outputs[0], outputs[1], outputs[2]);
 
     private static (Tensor Added, Tensor Matrices, Tensor End) Scan(Tensor own, Tensor taken, Tensor keys, Tensor decay, Tensor? start)
     {

@@ -100,7 +100,7 @@ public sealed class GatedDeltaNet : TokenMixer
         var given = Project(states, norm);
         var mixed = _parts.Convolution.Run(given.Mixed, context.Documents, state?.Convolution);
         var (read, end) = DeltaRule.Run(Inputs(mixed, given), context.Documents, state?.Matrices(context.Documents));
-        state?.Keep(end, context.Documents);
+        state?.Keep(end!, context.Documents);
         var normed = _parts.Norm.call(read.to(states.dtype).contiguous());
         var gate = given.Gate.reshape(normed.shape);
         var output = _settings.Projections == DeltaProjections.PerChannel ? normed.mul(gate.sigmoid()) : GatedActivation.Of(gate, normed, Activation.Silu);

@@ -14,6 +14,9 @@ public sealed class Qwen35MoeTextFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
+
+        // No layer is dense.
+        _ = config.Has("intermediate_size");
         return config.Common(Facts, innerWidth: config.Int("moe_intermediate_size", Facts.Experts!.Inner)).AsQwenHybrid(config, DeltaProjections.ByUse).WithQwenExperts(config, Facts.Experts!, normalizes: true);
     }
 

@@ -6,7 +6,7 @@ internal static partial class FamilyCases
     private const string DeltaNet =
         """
         "num_hidden_layers": 3, "layer_types": ["linear_attention", "full_attention", "linear_attention"], "linear_num_key_heads": 2, "linear_num_value_heads": 4,
-        "linear_key_head_dim": 6, "linear_value_head_dim": 5, "linear_conv_kernel_dim": 3
+        "linear_key_head_dim": 16, "linear_value_head_dim": 12, "linear_conv_kernel_dim": 3, "rms_norm_eps": 0.01
         """;
 
     private static Dictionary<string, string> LinearAttention => new()
@@ -25,9 +25,9 @@ internal static partial class FamilyCases
         ["olmo_hybrid_without_positions"] = $""" "model_type": "olmo_hybrid", {DeltaNet}, "head_dim": 4, "linear_allow_neg_eigval": false """,
         ["kimi_linear"] =
             """
-            "model_type": "kimi_linear", "num_key_value_heads": 4, "kv_lora_rank": 6, "qk_nope_head_dim": 5, "qk_rope_head_dim": 4, "v_head_dim": 3, "num_experts": 6,
+            "model_type": "kimi_linear", "rms_norm_eps": 0.01, "num_key_value_heads": 4, "kv_lora_rank": 6, "qk_nope_head_dim": 5, "qk_rope_head_dim": 4, "v_head_dim": 3, "num_experts": 6,
             "num_experts_per_token": 2, "num_expert_group": 3, "topk_group": 2, "moe_intermediate_size": 12, "num_shared_experts": 2,
-            "linear_attn_config": {"full_attn_layers": [2], "kda_layers": [1, 3], "head_dim": 6, "num_heads": 3, "short_conv_kernel_size": 3}
+            "linear_attn_config": {"full_attn_layers": [2], "kda_layers": [1, 3], "head_dim": 12, "num_heads": 3, "short_conv_kernel_size": 3}
             """,
         ["lfm2"] = """ "model_type": "lfm2", "full_attn_idxs": [1], "conv_L_cache": 4, "conv_bias": true, "block_multiple_of": 4, "block_ffn_dim_multiplier": 1.2 """,
         ["lfm2_moe"] =
