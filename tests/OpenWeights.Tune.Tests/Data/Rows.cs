@@ -22,9 +22,6 @@ internal static class Rows
 
     internal static RowList Of(TemporaryFolder folder, params string[] json) => Read(folder.Write("rows.jsonl", string.Join('\n', json) + "\n")).Train.Rows;
 
-    internal static IReadOnlyList<TokenRow> Packed(IReadOnlyList<TokenRow> rows, int length) =>
-        [.. Packer.Bins([.. rows.Select(static r => r.Ids.Length)], length).Select(bin => Packer.Join([.. bin.Select(i => rows[i])]))];
-
     internal static string Text(TokenRow row) => string.Concat(row.Ids.Select(static i => (char)i));
 
     /// <summary>What of a row is trained, with a bar between stretches.</summary>

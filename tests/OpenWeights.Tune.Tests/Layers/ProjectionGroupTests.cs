@@ -106,7 +106,7 @@ public sealed class ProjectionGroupTests
         {
             using Scalar scale = Scale;
             var output = nn.functional.linear(states, _exact["W"], _exact["b"]);
-            return _exact.ContainsKey("A") ? output.add(states.mm(_exact["A"].t()).mm(_exact["B"].t()).mul(scale)) : output;
+            return _exact.TryGetValue("A", out var a) ? output.add(states.mm(a.t()).mm(_exact["B"].t()).mul(scale)) : output;
         }
 
         private Tensor Copy(string name, Parameter parameter) => _exact[name] = parameter.detach().to(float64).clone().requires_grad_(parameter.requires_grad);
