@@ -133,7 +133,8 @@ public static partial class FamilyTable
     };
 
     /// <summary>All families.</summary>
-    public static IReadOnlyList<FamilyFacts> All { get; } =
+    // Made when first asked for: the order in which the initializers of several files run is not defined.
+    public static IReadOnlyList<FamilyFacts> All => field ??=
     [
         Llama, Mistral, Mixtral, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, Gemma, Gemma2, Gemma3Text, Phi3, Granite, Olmo2, SmolLm3,
         .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas, .. Multimodal,
