@@ -41,6 +41,18 @@ public enum InitialWeight
     /// 2023).
     /// </summary>
     TimeSteps,
+
+    /// <summary>softplus⁻¹(0.8), for alpha_p of xIELU.</summary>
+    XieluPositive,
+
+    /// <summary>softplus⁻¹(0.3), for alpha_n of xIELU.</summary>
+    XieluNegative,
+
+    /// <summary>0.5, for beta of xIELU.</summary>
+    XieluSlope,
+
+    /// <summary>-0.000001, for eps of xIELU.</summary>
+    XieluExponent,
 }
 
 /// <summary>A dimension of a weight, and the setting of config.json that determines it.</summary>

@@ -50,6 +50,10 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     public IReadOnlyList<(string Name, nn.Module Module)> AdaptableModules =>
         [.. named_modules().Where(static m => m.module is IWeighted { Slots.Count: > 0 }), .. Config.TiedEmbeddings ? [(Config.Names.Head, Head)] : Array.Empty<(string, nn.Module)>()];
 
+    /// <summary>All tensors of a checkpoint by name: the parameters, without quantized ones, and the buffers, which are never trained.</summary>
+    internal IEnumerable<(string Name, Tensor Tensor)> StoredTensors =>
+        [.. named_parameters().Select(static p => (p.name, (Tensor)p.parameter)), .. named_buffers().Select(static b => (b.name, b.buffer))];
+
     /// <summary>Number of parameters, including quantized ones.</summary>
     public long ParameterCount => parameters().Sum(static p => p.numel()) + LinearLayers.Sum(static l => l.Layer.Quantized?.Count ?? 0);
 

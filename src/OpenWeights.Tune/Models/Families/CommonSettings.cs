@@ -13,7 +13,16 @@ internal static class CommonSettings
         ["silu"] = Activation.Silu,
         ["swish"] = Activation.Silu,
         ["gelu"] = Activation.Gelu,
+        ["gelu_python"] = Activation.Gelu,
         ["gelu_pytorch_tanh"] = Activation.GeluTanh,
+        ["gelu_new"] = Activation.GeluTanh,
+        ["gelu_fast"] = Activation.GeluTanh,
+        ["quick_gelu"] = Activation.GeluSigmoid,
+        ["relu"] = Activation.Relu,
+        ["relu2"] = Activation.ReluSquared,
+        ["mish"] = Activation.Mish,
+        ["sigmoid"] = Activation.Sigmoid,
+        ["tanh"] = Activation.Tanh,
     };
 
     /// <summary>The decoder config from the common settings; the family changes what differs.</summary>
@@ -95,9 +104,8 @@ internal static class CommonSettings
     private static Activation ActivationOf(this ConfigReader config, FamilyFacts facts)
     {
         var name = config.Text(facts.ActivationSetting) ?? facts.Activation;
-        var known = s_activations.Where(a => (a.Value == Activation.Silu) == (s_activations[facts.Activation] == Activation.Silu)).ToDictionary();
-        return known.TryGetValue(name, out var activation)
+        return s_activations.TryGetValue(name, out var activation)
             ? activation
-            : throw config.Error(facts.ActivationSetting, $"activation '{name}' is not supported for this family; supported are {string.Join(", ", known.Keys)}.");
+            : throw config.Error(facts.ActivationSetting, $"activation '{name}' is not supported; supported are {string.Join(", ", s_activations.Keys)}.");
     }
 }

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -43,11 +44,21 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
             InitialWeight.Ones => weight.fill_(Scalars.One),
             InitialWeight.DecayRates => weight.copy_(arange(1, sizes[^1] + 1, float32).log_()),
             InitialWeight.TimeSteps => OfTimeSteps(weight.uniform_(Math.Log(0.001), Math.Log(0.1), _generator).exp_()),
+            InitialWeight.XieluPositive => Filled(weight, Math.Log(Math.Exp(0.8) - 1)),
+            InitialWeight.XieluNegative => Filled(weight, Math.Log(Math.Exp(0.3) - 1)),
+            InitialWeight.XieluSlope => Filled(weight, 0.5),
+            InitialWeight.XieluExponent => Filled(weight, -1e-6),
             _ => weight.zero_(),
         };
         var parameter = new Parameter(weight.to(_dtype, _device), requires_grad: false);
         _ = parameter.DetachFromDisposeScope();
         return parameter;
+    }
+
+    private static Tensor Filled(Tensor weight, double value)
+    {
+        using Scalar scalar = value;
+        return weight.fill_(scalar);
     }
 
     /// <inheritdoc/>

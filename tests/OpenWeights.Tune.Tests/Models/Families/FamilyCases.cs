@@ -95,7 +95,7 @@ internal static partial class FamilyCases
     {
         using var model = Make(name);
         var path = Directory.CreateDirectory(folder.At(name)).FullName;
-        _ = CheckpointWriter.Write(path, [.. model.named_parameters().Select(static p => TensorFiles.ToWrite(p.name, p.parameter))]);
+        _ = CheckpointWriter.Write(path, [.. model.StoredTensors.Select(static t => TensorFiles.ToWrite(t.Name, t.Tensor))]);
         File.WriteAllText(Path.Combine(path, "config.json"), Config(name).ToJsonString());
         return path;
     }
