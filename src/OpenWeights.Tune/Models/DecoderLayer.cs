@@ -30,7 +30,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         if (settings.Mixer is { } mixer)
         {
             var before = AddNorm(settings.Norms.BeforeMixer);
-            var part = AddPart(mixer.ModuleName, module => mixer.Make(weights, module));
+            var part = this.Register(mixer.ModuleName, mixer.Make(weights, ModuleNames.Within(name, mixer.ModuleName)));
             _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
         }
 
@@ -38,20 +38,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         {
             var isShared = _mixer is not null && settings.Norms.BeforeFeedForward == settings.Norms.BeforeMixer;
             var (before, after) = (isShared ? _mixer!.Before : AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, AddPart(feedForward.ModuleName, module => feedForward.Make(weights, module)), after);
-        }
-
-        // A part without a name of its own, such as two mixers side by side, leaves its modules to the layer.
-        TPart AddPart<TPart>(string module, Func<string, TPart> make)
-            where TPart : LayerPart
-        {
-            var part = make(module.Length == 0 ? name : $"{name}.{module}");
-            foreach (var (child, own) in module.Length == 0 ? part.named_children() : [(module, part)])
-            {
-                _ = this.Register(child, own);
-            }
-
-            return part;
+            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, ModuleNames.Within(name, feedForward.ModuleName))), after);
         }
     }
 

@@ -26,14 +26,18 @@ internal static class CommonSettings
     };
 
     /// <summary>The decoder config from the common settings; the family changes what differs.</summary>
-    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts)
+    /// <param name="config">The config.</param>
+    /// <param name="facts">Facts of the family.</param>
+    /// <param name="headWidth">Head dimension of the rotary embedding where head_dim does not say it; null for head_dim.</param>
+    /// <param name="innerWidth">Hidden size of the feed-forward blocks where intermediate_size does not say it; null for intermediate_size.</param>
+    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts, int? headWidth = null, int? innerWidth = null)
     {
         config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "attention dropout is not supported; set it to 0.0.");
         var hidden = config.Int("hidden_size");
         var heads = config.Int("num_attention_heads");
         var keyValueHeads = config.OptionalInt("num_key_value_heads", facts.KeyValueHeads) ?? heads;
         config.Require("num_key_value_heads", heads % keyValueHeads == 0, $"{keyValueHeads} does not divide num_attention_heads, which is {heads}.");
-        var headDimension = config.OptionalInt("head_dim", facts.HeadDimension);
+        var headDimension = headWidth ?? config.OptionalInt("head_dim", facts.HeadDimension);
         config.Require("hidden_size", headDimension is not null || hidden % heads == 0, $"{hidden} is not a multiple of num_attention_heads, which is {heads}.");
         var width = headDimension ?? (hidden / heads);
         config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding needs an even number.");
@@ -44,7 +48,7 @@ internal static class CommonSettings
         {
             ModelType = facts.ModelType,
             HiddenSize = hidden,
-            IntermediateSize = config.Int("intermediate_size"),
+            IntermediateSize = innerWidth ?? config.Int("intermediate_size"),
             LayerCount = config.Int("num_hidden_layers"),
             HeadCount = heads,
             KeyValueHeadCount = keyValueHeads,
@@ -53,7 +57,7 @@ internal static class CommonSettings
             MaxPositions = maxPositions,
             NormEpsilon = epsilon,
             Norm = new RmsNormSettings(epsilon),
-            Rope = config.Rope(maxPositions, width, facts.RopeTheta, facts.PartialRotation, LayerTypes.Full, facts.OriginalMaxPositions),
+            Rope = config.Rope(maxPositions, width, facts.RopeTheta, facts.PartialRotation, LayerTypes.Full, facts.OriginalMaxPositions, facts.RotatedShare),
             TiedEmbeddings = config.Flag("tie_word_embeddings", facts.TiedEmbeddings),
             QueryKeyValueBias = attentionBias,
             AttentionOutputBias = attentionBias,

@@ -27,6 +27,13 @@ public static class FamilyRegistry
         // Mixtures of experts.
 
         // Linear attention and short convolutions.
+        new Qwen35TextFamily(),
+        new Qwen35MoeTextFamily(),
+        new Qwen3NextFamily(),
+        new OlmoHybridFamily(),
+        new KimiLinearFamily(),
+        new Lfm2Family(),
+        new Lfm2MoeFamily(),
 
         // State space models and hybrids.
         new Mamba2Family(),
@@ -35,6 +42,7 @@ public static class FamilyRegistry
         new GraniteMoeHybridFamily(),
 
         // Latent attention.
+        new MiniCpm3Family(),
 
         // Gemma 3n and 4.
 
