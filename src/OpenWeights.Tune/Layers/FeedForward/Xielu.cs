@@ -46,7 +46,7 @@ internal sealed class Xielu : nn.Module<Tensor, Tensor>
     internal Tensor Of(Tensor x, Tensor positive, Tensor negative)
     {
         var above = x.mul(x).mul(nn.functional.softplus(positive));
-        var below = x.minimum(_parts.LargestExponent).expm1().sub(x, Scalars.One).mul(nn.functional.softplus(negative).Plus(_parts.Slope));
+        var below = x.minimum(_parts.LargestExponent).expm1().sub(x).mul(nn.functional.softplus(negative).Plus(_parts.Slope));
         return where(x.gt(Scalars.Zero), above, below).Plus(x.mul(_parts.Slope));
     }
 }

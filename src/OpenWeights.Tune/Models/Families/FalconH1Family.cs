@@ -48,7 +48,7 @@ public sealed class FalconH1Family : IModelFamily
     {
         ArgumentNullException.ThrowIfNull(shape);
         return CommonSettings.NewConfig(
-            this, shape, [("attention_bias", false), ("mamba_d_ssm", 2 * shape.HiddenSize), ("mamba_rms_norm", false), ("mlp_bias", false), ("projectors_bias", false), .. MambaSettings.New(shape)]);
+            this, shape, [("attention_bias", false), ("mamba_d_ssm", 2 * shape.HiddenSize), ("mamba_rms_norm", false), ("mlp_bias", false), ("projectors_bias", false), .. MambaReader.New(shape)]);
     }
 
     private static Mamba2Settings Mamba(ConfigReader config, DecoderConfig decoder)
