@@ -59,7 +59,7 @@ public static partial class FamilyTable
         ClassName = "JambaForCausalLM",
         KeyValueHeads = 8,
         MaxPositions = 262144,
-        Experts = new() { Count = 16, PerToken = 2, Targets = ExpertTargets.GateUpDown },
+        Experts = new() { Count = 16, PerToken = 2 },
         Layout = ExpertLayouts.Of("feed_forward", "gate_proj", "up_proj", "down_proj"),
     };
 

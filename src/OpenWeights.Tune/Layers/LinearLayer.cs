@@ -57,6 +57,9 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     /// <summary>Whether it is the router of a mixture of experts: all-linear does not adapt it.</summary>
     internal bool IsRouter { get; init; }
 
+    /// <summary>Whether adapters may target the layer. PEFT refuses or ignores those on layers with whose weight alone transformers computes.</summary>
+    public bool TakesAdapters { get; internal set; } = true;
+
     /// <summary>Number of output features.</summary>
     public long OutFeatures { get; }
 

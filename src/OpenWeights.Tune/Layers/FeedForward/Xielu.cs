@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Kernels;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -10,6 +11,8 @@ namespace OpenWeights.Tune.Layers.FeedForward;
 /// </summary>
 internal sealed class Xielu : nn.Module<Tensor, Tensor>
 {
+    private static readonly Scalar s_minusOne = -1.0;
+
     // Registered under the checkpoint's names. b (beta) and the largest exponent (eps) are not trained.
     private readonly (Parameter Positive, Parameter Negative, Tensor Slope, Tensor LargestExponent) _parts;
 
@@ -46,7 +49,7 @@ internal sealed class Xielu : nn.Module<Tensor, Tensor>
     internal Tensor Of(Tensor x, Tensor positive, Tensor negative)
     {
         var above = x.mul(x).mul(nn.functional.softplus(positive));
-        var below = x.minimum(_parts.LargestExponent).expm1().sub(x).mul(nn.functional.softplus(negative).Plus(_parts.Slope));
+        var below = x.minimum(_parts.LargestExponent).expm1().add(x, s_minusOne).mul(nn.functional.softplus(negative).Plus(_parts.Slope));
         return where(x.gt(Scalars.Zero), above, below).Plus(x.mul(_parts.Slope));
     }
 }

@@ -59,6 +59,9 @@ public sealed class MambaMixer : TokenMixer
         _convolution = ShortConvolution.Take(weights, $"{name}.conv1d", inner, settings.Kernel, settings.ConvolutionBias, activates: true);
         _selection = LinearLayer.Take(weights, $"{name}.x_proj", new Dimension($"{rank.Setting} + 2 x {state.Setting}", rank.Size + (2 * state.Size)), inner, hasBias: false);
         _step = LinearLayer.Take(weights, $"{name}.dt_proj", inner, rank, hasBias: true, InitialWeight.TimeSteps);
+
+        // transformers computes with its weight alone, so that an adapter would do nothing there.
+        _step.TakesAdapters = false;
         _stepNorm = settings.Norm.Take(weights, $"{name}.dt_layernorm", rank);
         _inputNorm = settings.Norm.Take(weights, $"{name}.b_layernorm", state);
         _outputNorm = settings.Norm.Take(weights, $"{name}.c_layernorm", state);

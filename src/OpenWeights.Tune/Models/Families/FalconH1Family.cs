@@ -59,6 +59,7 @@ public sealed class FalconH1Family : IModelFamily
         return mamba with
         {
             OutputBias = config.Flag("projectors_bias"),
+            AdaptsOutput = false,
             Norm = config.Flag("mamba_rms_norm") ? new GatedNormSettings(decoder.NormEpsilon, mamba.Groups, gateFirst) : null,
             InputMultiplier = config.Number("ssm_in_multiplier", 1),
             Multipliers = new Mamba2Multipliers(factors[0], factors[1], factors[2], factors[3], factors[4]),

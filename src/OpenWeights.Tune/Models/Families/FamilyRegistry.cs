@@ -23,6 +23,28 @@ public static class FamilyRegistry
         new SmolLm3Family(),
 
         // Dense decoders.
+        new ApertusFamily(),
+        new ArceeFamily(),
+        new CohereFamily(),
+        new Cohere2Family(),
+        new Ernie45Family(),
+        new Exaone4Family(),
+        new GlmFamily(),
+        new Glm4Family(),
+        new GptNeoXFamily(),
+        new GraniteSwaFamily(),
+        new HeliumFamily(),
+        new HunYuanDenseFamily(),
+        new InternLm3Family(),
+        new Ministral3Family(),
+        new NanoChatFamily(),
+        new NemotronFamily(),
+        new Olmo3Family(),
+        new PhiFamily(),
+        new SeedOssFamily(),
+        new StableLmFamily(),
+        new StarCoder2Family(),
+        new VaultGemmaFamily(),
 
         // Mixtures of experts.
 

@@ -16,7 +16,7 @@ public sealed class GraniteMoeHybridFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = GraniteFamily.Multiplied(config, config.Common(Facts));
+        var decoder = config.Common(Facts).WithGraniteFactors(config);
         var rope = config.Text("position_embedding_type") is { } positions
             ? positions switch
             {

@@ -42,6 +42,7 @@ public sealed class Mamba2Family : IModelFamily
             ConvolutionBias = config.Flag("use_conv_bias", true),
             InputBias = bias,
             OutputBias = bias,
+            AdaptsOutput = false,
             Limits = config.TimeStepLimits("time_step_limit"),
             Norm = new GatedNormSettings(epsilon, groups, GateFirst: true),
         };

@@ -20,7 +20,7 @@ public sealed class NemotronHFamily : IModelFamily
     private static readonly string[] s_ignored =
     [
         "num_nextn_predict_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern", "mamba_ssm_cache_dtype", "moe_shared_expert_overlap", "n_shared_experts", "expand",
-        "mamba_expand", "mamba_dt_min", "mamba_dt_max", "mamba_dt_init_floor", "mamba_proj_bias", "num_hidden_layers", "rope_theta",
+        "mamba_expand", "mamba_dt_max", "time_step_limit", "mamba_dt_limit", "mamba_dt_init_floor", "mamba_proj_bias", "num_hidden_layers", "rope_theta",
     ];
 
     /// <inheritdoc/>
@@ -115,7 +115,10 @@ public sealed class NemotronHFamily : IModelFamily
             ConvolutionBias = config.Flag(Named(config, "use_conv_bias", "mamba_conv_bias"), true),
             InputBias = bias,
             OutputBias = bias,
-            Limits = config.TimeStepLimits(Named(config, "time_step_limit", "mamba_dt_limit")),
+            AdaptsOutput = false,
+
+            // transformers' own computation clamps time steps at time_step_min, and does not read time_step_limit.
+            Limits = new TimeStepLimits(config.Number(Named(config, "time_step_min", "mamba_dt_min"), 0.001), double.PositiveInfinity),
             Norm = new GatedNormSettings(decoder.NormEpsilon, groups, GateFirst: true),
         };
     }
