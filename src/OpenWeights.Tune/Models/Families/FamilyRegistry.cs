@@ -79,6 +79,8 @@ public static class FamilyRegistry
         new BambaFamily(),
         new FalconH1Family(),
         new GraniteMoeHybridFamily(),
+        new NemotronHFamily(),
+        new JambaFamily(),
 
         // Latent attention.
         new MiniCpm3Family(),
