@@ -35,7 +35,13 @@ public sealed record FamilyFacts
     /// <summary>Default of partial_rotary_factor.</summary>
     public double RotatedShare { get; init; } = 1;
 
-    /// <summary>Default of rms_norm_eps.</summary>
+    /// <summary>Name of the setting that has the epsilon of the norms.</summary>
+    public string NormEpsilonSetting { get; init; } = "rms_norm_eps";
+
+    /// <summary>Whether dropout in a config.json is ignored, because published models of the family have it; otherwise it must be 0.</summary>
+    public bool IgnoresDropout { get; init; }
+
+    /// <summary>Default of <see cref="NormEpsilonSetting"/>.</summary>
     public double NormEpsilon { get; init; } = 1e-6;
 
     /// <summary>Default of tie_word_embeddings.</summary>
@@ -70,6 +76,9 @@ public sealed record FamilyFacts
 
     /// <summary>How its usual checkpoints differ from the names and shapes of its modules; null where they do not.</summary>
     public CheckpointLayout? Layout { get; init; }
+
+    /// <summary>Whether checkpoints may have layers behind the last that predict further tokens; they are kept but not used, as in transformers.</summary>
+    public bool HasPredictionLayers { get; init; }
 
     /// <summary>Whether activations of its models exceed the range of float16 (65,504), so that float16 cannot replace bfloat16.</summary>
     public bool OverflowsInFloat16 { get; init; }

@@ -41,6 +41,9 @@ public sealed class ExpertLora : AdapterPart
     /// <summary>Scaling factor s.</summary>
     public double Scale { get; }
 
+    /// <summary>Rank of each expert's update.</summary>
+    public long Rank => A.size(0) / _target.Count;
+
     /// <summary>Name of the adapted parameter, such as model.layers.0.mlp.experts.down_proj.</summary>
     public string Parameter => $"{Module}.{_target.Name}";
 

@@ -53,6 +53,7 @@ public sealed class Mamba2Mixer : TokenMixer
         _convolution = ShortConvolution.Take(weights, $"{name}.conv1d", new Dimension("x, B and C of Mamba", convolved), settings.Kernel, settings.ConvolutionBias, activates: true);
         _norm = settings.Norm is { } norm ? (RmsNorm)new RmsNormSettings(norm.Epsilon).Take(weights, $"{name}.norm", inner) : null;
         _output = LinearLayer.Take(weights, $"{name}.out_proj", hidden, inner, settings.OutputBias);
+        _output.TakesAdapters = settings.AdaptsOutput;
         _decay = weights.Take($"{name}.A_log", InitialWeight.DecayRates, heads);
         _skip = weights.Take($"{name}.D", InitialWeight.Ones, heads);
         _stepBias = weights.Take($"{name}.dt_bias", InitialWeight.TimeSteps, heads);

@@ -33,6 +33,9 @@ public sealed record Mamba2Settings : MixerSettings
     /// <summary>Whether the output projection has a bias.</summary>
     public bool OutputBias { get; init; }
 
+    /// <summary>Whether adapters may target the output projection, which PEFT refuses in some families.</summary>
+    public bool AdaptsOutput { get; init; } = true;
+
     /// <summary>Limits of the time steps.</summary>
     public TimeStepLimits Limits { get; init; } = new(0, double.PositiveInfinity);
 

@@ -45,6 +45,6 @@ public sealed class BambaFamily : IModelFamily
     {
         ArgumentNullException.ThrowIfNull(shape);
         return CommonSettings.NewConfig(
-            this, shape, [("attention_bias", false), ("attn_layer_indices", new JsonArray([.. Enumerable.Range(0, shape.Layers).Where(static i => i % 4 == 1).Select(static i => (JsonNode)i)])), ("mlp_bias", false), .. MambaSettings.New(shape)]);
+            this, shape, [("attention_bias", false), ("attn_layer_indices", new JsonArray([.. Enumerable.Range(0, shape.Layers).Where(static i => i % 4 == 1).Select(static i => (JsonNode)i)])), ("mlp_bias", false), .. MambaReader.New(shape)]);
     }
 }

@@ -48,7 +48,7 @@ public sealed class FalconH1Family : IModelFamily
     {
         ArgumentNullException.ThrowIfNull(shape);
         return CommonSettings.NewConfig(
-            this, shape, [("attention_bias", false), ("mamba_d_ssm", 2 * shape.HiddenSize), ("mamba_rms_norm", false), ("mlp_bias", false), ("projectors_bias", false), .. MambaSettings.New(shape)]);
+            this, shape, [("attention_bias", false), ("mamba_d_ssm", 2 * shape.HiddenSize), ("mamba_rms_norm", false), ("mlp_bias", false), ("projectors_bias", false), .. MambaReader.New(shape)]);
     }
 
     private static Mamba2Settings Mamba(ConfigReader config, DecoderConfig decoder)
@@ -59,6 +59,7 @@ public sealed class FalconH1Family : IModelFamily
         return mamba with
         {
             OutputBias = config.Flag("projectors_bias"),
+            AdaptsOutput = false,
             Norm = config.Flag("mamba_rms_norm") ? new GatedNormSettings(decoder.NormEpsilon, mamba.Groups, gateFirst) : null,
             InputMultiplier = config.Number("ssm_in_multiplier", 1),
             Multipliers = new Mamba2Multipliers(factors[0], factors[1], factors[2], factors[3], factors[4]),

@@ -13,21 +13,7 @@ public sealed class GraniteFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return Multiplied(config, config.Common(Facts)) with { FeedForwardBias = config.Flag("mlp_bias") };
-    }
-
-    /// <summary>A decoder with the factors of the Granite families.</summary>
-    internal static DecoderConfig Multiplied(ConfigReader config, DecoderConfig decoder)
-    {
-        var divisor = config.Number("logits_scaling", 1);
-        config.Require("logits_scaling", divisor != 0, "logits are divided by it; it cannot be 0.");
-        return decoder with
-        {
-            EmbeddingMultiplier = config.Number("embedding_multiplier", 1),
-            ScoreMultiplier = config.Number("attention_multiplier", 1),
-            ResidualMultiplier = config.Number("residual_multiplier", 1),
-            LogitMultiplier = 1 / divisor,
-        };
+        return config.Common(Facts).WithGraniteFactors(config);
     }
 
     /// <inheritdoc/>

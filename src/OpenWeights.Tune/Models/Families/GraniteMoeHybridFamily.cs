@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -15,7 +16,7 @@ public sealed class GraniteMoeHybridFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = GraniteFamily.Multiplied(config, config.Common(Facts));
+        var decoder = config.Common(Facts).WithGraniteFactors(config);
         var rope = config.Text("position_embedding_type") is { } positions
             ? positions switch
             {
@@ -29,6 +30,7 @@ public sealed class GraniteMoeHybridFamily : IModelFamily
         var feedForward = FeedForward(config, decoder);
         return decoder with
         {
+            RouterLossWeight = config.RouterLossWeight(),
             Layers = [.. attends.Select(attends => attends ? new LayerConfig { Rope = rope, FeedForward = feedForward } : new LayerConfig { Rope = null, Mixer = mixer, FeedForward = feedForward })],
         };
     }
@@ -43,23 +45,37 @@ public sealed class GraniteMoeHybridFamily : IModelFamily
                 ("attention_bias", false), ("attention_multiplier", 1.0 / (shape.HiddenSize / shape.Heads)), ("embedding_multiplier", 12.0), ("head_dim", null),
                 ("layer_types", new JsonArray([.. Enumerable.Range(0, shape.Layers).Select(static i => (JsonNode)(i % 4 == 1 ? "attention" : "mamba"))])),
                 ("logits_scaling", 8.0), ("num_experts_per_tok", 0), ("num_local_experts", 0), ("position_embedding_type", "nope"), ("residual_multiplier", 0.22),
-                ("shared_intermediate_size", shape.IntermediateSize), .. MambaSettings.New(shape),
+                ("shared_intermediate_size", shape.IntermediateSize), .. MambaReader.New(shape),
             ]);
     }
 
-    private static FeedForwardSettings FeedForward(ConfigReader config, DecoderConfig decoder)
+    private FeedForwardSettings FeedForward(ConfigReader config, DecoderConfig decoder)
     {
-        config.Ignore("num_experts_per_tok", "init_method");
-        config.Require("normalization_function", config.Text("normalization_function") is null or "rmsnorm", "only rmsnorm is supported.");
-        config.Require("num_local_experts", config.Number("num_local_experts", 8) == 0, "its mixtures of experts are not supported yet.");
-        return new GatedFeedForwardSettings
+        config.Ignore("init_method");
+        config.RequireText("normalization_function", "rmsnorm");
+        var shared = new GatedFeedForwardSettings
         {
             ModuleName = "shared_mlp",
             HiddenSize = decoder.HiddenSize,
-            Inner = new Dimension("shared_intermediate_size", config.Int("shared_intermediate_size", 1024)),
+            Inner = config.Dimension("shared_intermediate_size", 1024),
             Activation = decoder.Activation,
             FusedProjections = true,
             Names = new FeedForwardNames("", "", "output_linear", "input_linear"),
         };
+        if (config.Number("num_local_experts", Facts.Experts!.Count) == 0)
+        {
+            config.Ignore("num_experts_per_tok");
+            return shared;
+        }
+
+        var mixture = new MixtureSettings
+        {
+            ModuleName = "block_sparse_moe",
+            ExpertsPerToken = config.Int("num_experts_per_tok", Facts.Experts.PerToken),
+            Router = new RouterSettings { Name = "router", Scoring = RouterScoring.SoftmaxOfChosen },
+            Experts = config.Experts(decoder, Facts.Experts, "num_local_experts", decoder.FeedForward.Inner),
+        };
+        config.RequireExperts(mixture, "num_experts_per_tok");
+        return new ParallelFeedForwardSettings { HiddenSize = decoder.HiddenSize, Blocks = [mixture, shared] };
     }
 }

@@ -27,6 +27,7 @@ public sealed class Mamba2Family : IModelFamily
         config.Require("num_heads", heads * width == inner, $"{heads} heads of {width} are not as wide as expand x hidden_size, which is {inner}.");
         config.Require("intermediate_size", config.OptionalInt("intermediate_size") is null || config.Int("intermediate_size") == inner, $"it must be expand x hidden_size, which is {inner}.");
         config.Require("hidden_act", config.Text("hidden_act") is null or "silu" or "swish", "only silu is supported.");
+        var groups = config.Groups("n_groups", 8, heads);
         var bias = config.Flag("use_bias");
         var epsilon = config.Number("layer_norm_epsilon", Facts.NormEpsilon);
         var mixer = new Mamba2Settings
@@ -35,14 +36,15 @@ public sealed class Mamba2Family : IModelFamily
             HiddenSize = hidden,
             Heads = heads,
             HeadDimension = width,
-            Groups = config.Groups("n_groups", 8, heads),
+            Groups = groups,
             StateSize = new Dimension("state_size", config.Int("state_size", 128)),
             Kernel = new Dimension("conv_kernel", config.Int("conv_kernel", 4)),
             ConvolutionBias = config.Flag("use_conv_bias", true),
             InputBias = bias,
             OutputBias = bias,
+            AdaptsOutput = false,
             Limits = config.TimeStepLimits("time_step_limit"),
-            Norm = new GatedNormSettings(epsilon, config.Int("n_groups", 8), GateFirst: true),
+            Norm = new GatedNormSettings(epsilon, groups, GateFirst: true),
         };
         var layers = config.Int("num_hidden_layers", 64);
         _ = config.Has("max_position_embeddings");
@@ -74,9 +76,9 @@ public sealed class Mamba2Family : IModelFamily
         ArgumentNullException.ThrowIfNull(shape);
         var inner = 2 * shape.HiddenSize;
         return CommonSettings.NewConfig(
-            this, shape, ("attention_dropout", null), ("chunk_size", 256), ("conv_kernel", 4), ("expand", 2), ("head_dim", MambaSettings.HeadDimension(inner)), ("initializer_range", 0.1),
+            this, shape, ("attention_dropout", null), ("chunk_size", 256), ("conv_kernel", 4), ("expand", 2), ("head_dim", MambaReader.HeadDimension(inner)), ("initializer_range", 0.1),
             ("intermediate_size", null), ("layer_norm_epsilon", 1e-5), ("max_position_embeddings", null), ("n_groups", 1), ("num_attention_heads", null),
-            ("num_heads", inner / MambaSettings.HeadDimension(inner)), ("num_key_value_heads", null), ("rms_norm_eps", null), ("rope_theta", null), ("state_size", 128),
+            ("num_heads", inner / MambaReader.HeadDimension(inner)), ("num_key_value_heads", null), ("rms_norm_eps", null), ("rope_theta", null), ("state_size", 128),
             ("use_bias", false), ("use_conv_bias", true));
     }
 }

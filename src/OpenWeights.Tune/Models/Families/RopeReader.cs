@@ -46,7 +46,7 @@ internal static class RopeReader
             scaling = own;
         }
 
-        var unknown = scaling.Where(static p => !s_known.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => p.Key).ToList();
+        var unknown = scaling.Where(p => !s_known.Contains(p.Key) && !config.RopeSettings.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => p.Key).ToList();
         config.Require(key, unknown.Count == 0, $"{string.Join(", ", unknown)}: unknown, and might change what the model computes.");
         var kind = Kind(config, key, scaling);
         double Value(string name, double? fallback) => config.Number(scaling[name], $"{key}: {name}", fallback);

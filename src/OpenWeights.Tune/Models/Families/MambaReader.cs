@@ -1,11 +1,12 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Mixers;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Reads the settings of Mamba-2 mixers, and the types of a hybrid's layers.</summary>
-internal static class MambaSettings
+internal static class MambaReader
 {
     internal const string Linear = "linear_attention";
 
@@ -13,7 +14,7 @@ internal static class MambaSettings
     private static readonly string[] s_ignored =
     [
         "time_step_min", "time_step_max", "time_step_floor", "time_step_rank", "time_step_init_scheme", "time_step_scale", "rescale_prenorm_residual",
-        "residual_in_fp32", "chunk_size", "mamba_chunk_size", "num_logits_to_keep", "use_mamba_kernels", "z_loss_coefficient",
+        "residual_in_fp32", "chunk_size", "mamba_chunk_size", "num_logits_to_keep", "use_mamba_kernels", "use_mambapy", "use_associative_scan", "z_loss_coefficient",
     ];
 
     /// <summary>Settings named mamba_ and so on, as Bamba, Falcon-H1 and Granite have them.</summary>
@@ -30,19 +31,21 @@ internal static class MambaSettings
         var width = config.IsText("mamba_d_head", "auto") ? inner / heads : config.Int("mamba_d_head", inner / heads);
         config.Require("mamba_d_head", width * heads == inner, $"{heads} heads of {width} are not as wide as the mixer, which is {inner}.");
         var projection = config.Flag("mamba_proj_bias");
+        var groups = config.Groups("mamba_n_groups", 1, heads);
+        config.RequireSilu(decoder);
         return new Mamba2Settings
         {
             HiddenSize = decoder.HiddenSize,
             Heads = heads,
             HeadDimension = width,
-            Groups = config.Groups("mamba_n_groups", 1, heads),
+            Groups = groups,
             StateSize = new Dimension("mamba_d_state", config.Int("mamba_d_state", 256)),
             Kernel = new Dimension("mamba_d_conv", config.Int("mamba_d_conv", 4)),
             ConvolutionBias = config.Flag("mamba_conv_bias", true),
             InputBias = projection,
             OutputBias = projection,
             Limits = config.TimeStepLimits("time_step_limit"),
-            Norm = new GatedNormSettings(decoder.NormEpsilon, Groups: 1, GateFirst: true),
+            Norm = new GatedNormSettings(decoder.NormEpsilon, groups, GateFirst: true),
         };
     }
 
@@ -53,6 +56,10 @@ internal static class MambaSettings
         config.Require(key, heads % groups == 0, $"{groups} does not divide the number of heads, which is {heads}.");
         return groups;
     }
+
+    /// <summary>Throws if the convolution's activation, which is also that of the feed-forward, is not SiLU.</summary>
+    internal static void RequireSilu(this ConfigReader config, DecoderConfig decoder) =>
+        config.Require("hidden_act", decoder.Activation == Activation.Silu, "Mamba's convolution is supported only with silu.");
 
     /// <summary>The limits of time steps: two numbers.</summary>
     internal static TimeStepLimits TimeStepLimits(this ConfigReader config, string key)
