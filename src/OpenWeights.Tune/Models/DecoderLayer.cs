@@ -1,4 +1,6 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Streams;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -11,6 +13,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     private readonly LayerBlock<LayerPart>? _feedForward;
     private readonly LayerSettings _settings;
     private readonly Scalar _residual;
+    private readonly Additions _more;
 
     /// <summary>Creates a decoder layer.</summary>
     /// <param name="settings">Settings of the layer.</param>
@@ -37,8 +40,17 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         if (settings.FeedForward is { } feedForward)
         {
             var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
+            _feedForward = new LayerBlock<LayerPart>(before, Add(feedForward), after);
         }
+
+        _more = new Additions(
+            settings.Streams is { } streams ? this.Register("altup", new AltUp(streams, weights, $"{name}.altup")) : null,
+            settings.Laurel is { } laurel ? new LayerBlock<LayerPart>(_mixer?.Before, Add(laurel), null) : null,
+            settings.PerLayerInput is { } own ? new LayerBlock<LayerPart>(null, Add(own), AddNorm("post_per_layer_input_norm")) : null,
+            settings.OutputFactor is { } factor ? AddFactor(factor) : null);
+
+        LayerPart Add(FeedForwardSettings part) => this.RegisterPart(part.ModuleName, part.Make(weights, ModuleNames.Within(name, part.ModuleName)));
+        Tensor AddFactor(string buffer) => this.RegisterBuffer(buffer, weights.Take($"{name}.{buffer}", InitialWeight.Ones, new Dimension("1", 1)));
     }
 
     /// <summary>The token mixer with its norms; null if the layer has none.</summary>
@@ -47,30 +59,67 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     /// <summary>The feed-forward block with its norms; null if the layer has none.</summary>
     internal LayerBlock<LayerPart>? FeedForward => _feedForward;
 
+    /// <summary>All parts of the layer.</summary>
+    internal IEnumerable<(LayerPart Part, Norm? After)> Parts() =>
+        new[] { _mixer is null ? null : new LayerBlock<LayerPart>(_mixer.Before, _mixer.Part, _mixer.After), _feedForward, _more.Laurel, _more.PerLayerInput }
+            .OfType<LayerBlock<LayerPart>>().Select(static b => (b.Part, b.After));
+
+    /// <summary>Whether the layer has no parts but token mixer and feed-forward.</summary>
+    internal bool HasTwoParts => _more.AreNone;
+
+    /// <summary>What the layer keeps of a token for the residual streams besides its own, in elements.</summary>
+    internal long KeptOfStreams => _more.Streams?.Kept ?? 0;
+
     /// <summary>What the layer needs in a forward pass.</summary>
     internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
 
     /// <summary>Settings of the layer.</summary>
     internal LayerSettings Settings => _settings;
 
-    /// <summary>Computes the layer: [batch, tokens, hidden] to [batch, tokens, hidden].</summary>
+    /// <summary>Computes the layer: [batch, tokens, hidden] to [batch, tokens, hidden], or the same with several residual streams, [streams, batch, tokens, hidden].</summary>
     public override Tensor forward(Tensor input1, LayerContext input2)
     {
         ArgumentNullException.ThrowIfNull(input1);
         ArgumentNullException.ThrowIfNull(input2);
         using var scope = NewDisposeScope();
-        var states = input1;
+        if (_more.Streams is not { } streams)
+        {
+            return Behind(Blocks(input1, input2), input2).MoveToOuterDisposeScope();
+        }
+
+        var predictions = streams.Predict(input1);
+        var corrected = streams.Correct(predictions, Blocks(streams.Active(predictions), input2));
+        return (_more.PerLayerInput is { } own ? streams.AddToOthers(corrected, states => own.Run(states, input2)) : corrected).MoveToOuterDisposeScope();
+    }
+
+    // Token mixer and feed-forward.
+    private Tensor Blocks(Tensor input, LayerContext context)
+    {
+        var states = input;
         if (_mixer is not null)
         {
-            states = states.add(_mixer.Run(input1, _feedForward is null ? input2 : input2.ForValues), _residual);
+            states = states.add(_mixer.Run(input, _feedForward is null && _more.AreNone ? context : context.ForValues), _residual);
+        }
+
+        if (_more.Laurel is { } laurel)
+        {
+            using Scalar half = Math.Sqrt(0.5);
+            states = states.Plus(laurel.Run(input, context)).mul(half);
         }
 
         if (_feedForward is not null)
         {
-            states = states.add(_feedForward.Run(_settings.IsParallel ? input1 : states, input2), _residual);
+            states = states.add(_feedForward.Run(_settings.IsParallel ? input : states, _more.AreNone ? context : context.ForValues), _residual);
         }
 
-        return states.MoveToOuterDisposeScope();
+        return states;
+    }
+
+    // What follows them.
+    private Tensor Behind(Tensor states, LayerContext context)
+    {
+        states = _more.PerLayerInput is { } own ? states.Plus(own.Run(states, context)) : states;
+        return _more.Factor is { } factor ? states.mul(factor) : states;
     }
 
     /// <inheritdoc/>
@@ -82,6 +131,12 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         }
 
         base.Dispose(disposing);
+    }
+
+    // What only some families' layers have.
+    private sealed record Additions(AltUp? Streams, LayerBlock<LayerPart>? Laurel, LayerBlock<LayerPart>? PerLayerInput, Tensor? Factor)
+    {
+        internal bool AreNone => this is { Streams: null, Laurel: null, PerLayerInput: null, Factor: null };
     }
 }
 

@@ -129,18 +129,20 @@ public sealed class Families2026Tests
         }
     }
 
-    // The input of each layer, and the states behind the final norm, as output_hidden_states gives them.
+    // The input of each layer, and the states behind the final norm, as output_hidden_states gives them; of several residual streams the
+    // reference gives the output of the last layer itself.
     private static List<Tensor> HiddenStates(CausalLanguageModel model, ModelInput input)
     {
         var stack = model.Stack;
-        var states = new List<Tensor> { stack.Embed(input.InputIds) };
-        var contexts = new LayerContexts(input, states[0].dtype);
+        var embeddings = stack.Embed(input.InputIds);
+        var contexts = stack.Contexts(input, embeddings);
+        var states = new List<Tensor> { stack.Open(embeddings) };
         foreach (var (index, layer) in stack.Layers.Index())
         {
             states.Add(layer.call(states[^1], contexts.Of(layer, index)));
         }
 
-        states[^1] = stack.Norm.call(states[^1]);
+        states[^1] = model.Config.Streams is null ? stack.Close(states[^1]) : states[^1];
         return states;
     }
 

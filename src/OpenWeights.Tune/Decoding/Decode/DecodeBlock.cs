@@ -36,7 +36,7 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
                 continue;
             }
 
-            if (layer.Settings.IsParallel || plan.Part(part) is not { } found || !TryNorm(before, out var first) || !TryNorm(after, out var last))
+            if (layer.Settings.IsParallel || !layer.HasTwoParts || plan.Part(part) is not { } found || !TryNorm(before, out var first) || !TryNorm(after, out var last))
             {
                 return null;
             }

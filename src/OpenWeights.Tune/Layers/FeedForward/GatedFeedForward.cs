@@ -1,4 +1,6 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.Projections;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.FeedForward;
@@ -36,9 +38,9 @@ public sealed class GatedFeedForward : LayerPart
     /// <summary>Settings of the block.</summary>
     internal GatedFeedForwardSettings Settings { get; }
 
-    // Gate and up; their product is recomputed.
+    // Gate and up; their product is recomputed. A sparse gate is kept before and after it is made sparse.
     internal override KeptElements Kept => new(
-        2 * Settings.Inner.Size, [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)]);
+        (Settings.GateSparsity > 0 ? 4 : 2) * Settings.Inner.Size, [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)]);
 
     /// <summary>Gate and up projections: two, or one if fused.</summary>
     internal LinearLayer[] GateAndUp => _gateAndUp;
@@ -61,10 +63,25 @@ public sealed class GatedFeedForward : LayerPart
             parts = [.. parts[0].chunk(2, -1)];
         }
 
+        if (Settings.GateSparsity > 0)
+        {
+            parts[0] = Largest(parts[0]);
+        }
+
         var output = ProjectionGroup.Serves(_down[0])
             ? ProjectionGroup.Run(new GatedInput(parts[0], parts[1], Settings.Activation), wantsValues, _down)[0]
             : _down[0].call(GatedActivation.Of(parts[0], parts[1], Settings.Activation));
         return output.MoveToOuterDisposeScope();
+    }
+
+    // The largest gates, less the least of them, and 0 for the others: as many as if they were normally distributed.
+    private Tensor Largest(Tensor gate)
+    {
+        using var scope = NewDisposeScope();
+        using var share = tensor((2 * Settings.GateSparsity) - 1, float32, gate.device);
+        using Scalar width = Math.Sqrt(2);
+        var least = gate.mean([-1], keepdim: true).Plus(gate.std([-1], unbiased: false, keepdim: true).mul(share.erfinv().mul(width).to(gate.dtype)));
+        return gate.sub(least).relu().MoveToOuterDisposeScope();
     }
 }
 
@@ -88,6 +105,9 @@ public sealed record GatedFeedForwardSettings : FeedForwardSettings
 
     /// <summary>Whether the projections have a bias.</summary>
     public bool HasBias { get; init; }
+
+    /// <summary>Share of the gates that are set to 0 before the activation, the smallest (Gemma 3n); 0 for none.</summary>
+    public double GateSparsity { get; init; }
 
     /// <summary>Names of the layers in the checkpoint.</summary>
     public FeedForwardNames Names { get; init; } = FeedForwardNames.Usual;

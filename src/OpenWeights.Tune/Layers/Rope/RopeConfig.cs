@@ -45,6 +45,9 @@ public sealed record RopeConfig
     /// <summary>Fraction of a head's dimensions that are rotated, from the first (partial_rotary_factor).</summary>
     public double RotatedShare { get; init; } = 1;
 
+    /// <summary>Fraction of the rotated pairs whose frequency is not 0, from the first; for <see cref="RopeKind.Proportional"/>.</summary>
+    public double TurnedShare { get; init; } = 1;
+
     /// <summary>Whether the frequencies depend on the length of the text.</summary>
     public bool DependsOnLength => Kind is RopeKind.Dynamic or RopeKind.LongRope;
 
@@ -74,6 +77,9 @@ public enum RopeKind
 
     /// <summary>YaRN (Peng et al., 2023): interpolated by dimension, with scaled attention.</summary>
     Yarn,
+
+    /// <summary>Frequencies as of whole heads, but 0 for all but the first pairs (Gemma 4).</summary>
+    Proportional,
 
     /// <summary>
     /// LongRoPE (Ding et al., 2024): separate factors for each pair of dimensions, for texts within and beyond the original context.

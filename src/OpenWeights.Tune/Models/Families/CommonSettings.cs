@@ -20,7 +20,8 @@ internal static class CommonSettings
     /// <param name="config">The config.</param>
     /// <param name="facts">Facts of the family.</param>
     /// <param name="headWidth">Head dimension of the rotary embedding where head_dim does not say it; null for head_dim.</param>
-    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts, int? headWidth = null)
+    /// <param name="innerWidth">Hidden size of the feed-forward blocks where intermediate_size does not say it; null for intermediate_size.</param>
+    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts, int? headWidth = null, int? innerWidth = null)
     {
         config.Require("attention_dropout", config.Number("attention_dropout", 0) == 0, "attention dropout is not supported; set it to 0.0.");
         var hidden = config.Int("hidden_size");
@@ -38,7 +39,7 @@ internal static class CommonSettings
         {
             ModelType = facts.ModelType,
             HiddenSize = hidden,
-            IntermediateSize = config.Int("intermediate_size"),
+            IntermediateSize = innerWidth ?? config.Int("intermediate_size"),
             LayerCount = config.Int("num_hidden_layers"),
             HeadCount = heads,
             KeyValueHeadCount = keyValueHeads,

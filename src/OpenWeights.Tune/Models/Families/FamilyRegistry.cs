@@ -34,6 +34,8 @@ public static class FamilyRegistry
         new MiniCpm3Family(),
 
         // Gemma 3n and 4.
+        new Gemma4TextFamily(),
+        new Gemma3nTextFamily(),
 
         // Multimodal models.
     ];
