@@ -104,6 +104,9 @@ internal sealed record MixerNeeds
     /// <summary>Index of an earlier layer whose keys and values are used; null for the mixer's own.</summary>
     internal int? KeysOf { get; init; }
 
-    /// <summary>Whether scores have a soft cap, which no fused GPU kernel supports.</summary>
+    /// <summary>Chunk size: a token attends only to tokens of its own chunk of positions; null for all.</summary>
+    internal int? ChunkSize { get; init; }
+
+    /// <summary>Whether scores have a soft cap or attention sinks, which no fused GPU kernel supports.</summary>
     internal bool LimitsScores { get; init; }
 }

@@ -23,4 +23,12 @@ public abstract record NormSettings
     /// <param name="name">The norm's name, without .weight.</param>
     /// <param name="features">The width of what is normalised.</param>
     public abstract Norm Take(IWeightSource weights, string name, Dimension features);
+
+    /// <summary>A norm of each head separately, each with its own weights from a source.</summary>
+    /// <param name="weights">Where weights come from.</param>
+    /// <param name="name">The norm's name, without .weight.</param>
+    /// <param name="heads">The number of heads.</param>
+    /// <param name="features">The width of a head.</param>
+    public virtual Norm TakeHeads(IWeightSource weights, string name, Dimension heads, Dimension features) =>
+        throw new NotSupportedException($"{name}: {GetType().Name} has no weights of its own for each head.");
 }

@@ -79,6 +79,12 @@ public sealed record DecoderConfig
     /// <summary>Whether query, key and value are one projection (qkv_proj), and gate and up are one (gate_up_proj), as in Phi-3.</summary>
     public bool FusedProjections { get; init; }
 
+    /// <summary>Whether the output head has a bias.</summary>
+    public bool HeadBias { get; init; }
+
+    /// <summary>Whether the embeddings are normalised before the first layer, as by the final norm (nanochat).</summary>
+    public bool NormalizesEmbedding { get; init; }
+
     /// <summary>Whether query, key and value projections have a bias.</summary>
     public bool QueryKeyValueBias { get; init; }
 
@@ -139,7 +145,7 @@ public sealed record DecoderConfig
         HeadDimension = HeadDimension,
         Scale = AttentionScale,
         ScoreSoftCap = ScoreSoftCap,
-        FusedProjections = FusedProjections,
+        Projections = FusedProjections ? QueryKeyValueLayout.Fused : QueryKeyValueLayout.Separate,
         QueryKeyValueBias = QueryKeyValueBias,
         OutputBias = AttentionOutputBias,
         QueryKeyNorm = QueryKeyNorm,

@@ -39,7 +39,8 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
 
         if (settings.FeedForward is { } feedForward)
         {
-            var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
+            var isShared = _mixer is not null && settings.Norms.BeforeFeedForward == settings.Norms.BeforeMixer;
+            var (before, after) = (isShared ? _mixer!.Before : AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
             _feedForward = new LayerBlock<LayerPart>(before, Add(feedForward), after);
         }
 
@@ -50,7 +51,12 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
             settings.OutputFactor is { } factor ? AddFactor(factor) : null);
 
         LayerPart Add(FeedForwardSettings part) => this.RegisterPart(part.ModuleName, part.Make(weights, ModuleNames.Within(name, part.ModuleName)));
-        Tensor AddFactor(string buffer) => this.RegisterBuffer(buffer, weights.Take($"{name}.{buffer}", InitialWeight.Ones, new Dimension("1", 1)));
+        Tensor AddFactor(string buffer)
+        {
+            var taken = weights.Take($"{name}.{buffer}", InitialWeight.Ones, new Dimension("1", 1));
+            register_buffer(buffer, taken);
+            return taken;
+        }
     }
 
     /// <summary>The token mixer with its norms; null if the layer has none.</summary>
@@ -92,13 +98,23 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         return (_more.PerLayerInput is { } own ? streams.AddToOthers(corrected, states => own.Run(states, input2)) : corrected).MoveToOuterDisposeScope();
     }
 
+    // Whether something is computed from the output of token mixer and feed-forward.
+    private bool NeedsValues => _more is not { Streams: null, PerLayerInput: null };
+
     // Token mixer and feed-forward.
     private Tensor Blocks(Tensor input, LayerContext context)
     {
+        if (_settings.IsParallel && _mixer is { Before: { } shared } && _feedForward is not null && ReferenceEquals(shared, _feedForward.Before))
+        {
+            var normed = shared.call(input);
+            var mixed = input.add(_mixer.RunNormed(normed, context.ForValues), _residual);
+            return mixed.add(_feedForward.RunNormed(normed, NeedsValues ? context.ForValues : context), _residual);
+        }
+
         var states = input;
         if (_mixer is not null)
         {
-            states = states.add(_mixer.Run(input, _feedForward is null && _more.AreNone ? context : context.ForValues), _residual);
+            states = states.add(_mixer.Run(input, _feedForward is null && !NeedsValues ? context : context.ForValues), _residual);
         }
 
         if (_more.Laurel is { } laurel)
@@ -109,7 +125,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
 
         if (_feedForward is not null)
         {
-            states = states.add(_feedForward.Run(_settings.IsParallel ? input : states, _more.AreNone ? context : context.ForValues), _residual);
+            states = states.add(_feedForward.Run(_settings.IsParallel ? input : states, NeedsValues ? context.ForValues : context), _residual);
         }
 
         return states;
@@ -150,4 +166,7 @@ internal sealed record LayerBlock<TPart>(Norm? Before, TPart Part, Norm? After)
     /// <summary>The value to add to the residual stream.</summary>
     internal Tensor Run(Tensor states, LayerContext context) =>
         After is null ? Part.Run(states, Before, context) : After.call(Part.Run(states, Before, context.ForValues));
+
+    /// <summary>The same of states that are normalised already.</summary>
+    internal Tensor RunNormed(Tensor states, LayerContext context) => (this with { Before = null }).Run(states, context);
 }

@@ -24,7 +24,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     /// <param name="number">Its number, for the cache.</param>
     internal LayerContext Of(DecoderLayer layer, int number)
     {
-        var shared = Shared(layer.Needs);
+        var shared = Of(layer.Needs);
         return shared with
         {
             State = input.Cache is { } cache && layer is { Mixer: { } mixer, Needs.KeysOf: null } ? cache.Of(number, mixer.Part) : null,
@@ -34,7 +34,9 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
         };
     }
 
-    private LayerContext Shared(MixerNeeds needs)
+    /// <summary>What a mixer with some needs reads besides the states.</summary>
+    /// <param name="needs">The needs.</param>
+    internal LayerContext Of(MixerNeeds needs)
     {
         var same = _made.Find(m => ReferenceEquals(m.Needs.Rope, needs.Rope) && m.Needs with { Rope = null } == needs with { Rope = null }).Context;
         if (same is not null)
@@ -62,13 +64,13 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 
     private Tensor? Mask(MixerNeeds needs)
     {
-        var same = _made.FindIndex(m => m.Needs.Looks && m.Needs.SlidingWindow == needs.SlidingWindow && m.Needs.LimitsScores == needs.LimitsScores);
+        var same = _made.FindIndex(m => m.Needs.Looks && m.Needs.SlidingWindow == needs.SlidingWindow && m.Needs.ChunkSize == needs.ChunkSize && m.Needs.LimitsScores == needs.LimitsScores);
         return same >= 0 ? _made[same].Context.Mask : MakeMask(needs);
     }
 
     private Tensor? MakeMask(MixerNeeds needs)
     {
-        var mask = AttentionMask.For(input, needs.SlidingWindow);
+        var mask = AttentionMask.For(input, needs.SlidingWindow, needs.ChunkSize);
         return mask is not null && ScaledDotProductAttention.IsFused(mask.device, needs.LimitsScores) ? AttentionMask.ToBias(mask, dtype) : mask;
     }
 

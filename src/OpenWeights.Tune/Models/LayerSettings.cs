@@ -76,7 +76,7 @@ public enum LayerParts
 /// <summary>Where a layer normalises: the checkpoint's names of its norms, each null where there is none.</summary>
 /// <param name="BeforeMixer">Of what the token mixer reads.</param>
 /// <param name="AfterMixer">Of what it gives, before that is added to the residual stream.</param>
-/// <param name="BeforeFeedForward">Of what the feed-forward reads.</param>
+/// <param name="BeforeFeedForward">Of what the feed-forward reads; <paramref name="BeforeMixer"/> again where both parts read the same (Phi, Cohere).</param>
 /// <param name="AfterFeedForward">Of what it gives.</param>
 public sealed record NormPlacement(string? BeforeMixer, string? AfterMixer, string? BeforeFeedForward, string? AfterFeedForward)
 {
@@ -85,6 +85,9 @@ public sealed record NormPlacement(string? BeforeMixer, string? AfterMixer, stri
 
     /// <summary>What they give (OLMo 2).</summary>
     public static NormPlacement After { get; } = new(null, "post_attention_layernorm", null, "post_feedforward_layernorm");
+
+    /// <summary>One norm of what both parts read, side by side (Phi, Cohere).</summary>
+    public static NormPlacement Shared { get; } = new("input_layernorm", null, "input_layernorm", null);
 
     /// <summary>Both (Gemma 2 and 3).</summary>
     public static NormPlacement BeforeAndAfter { get; } = new("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm");

@@ -29,6 +29,11 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
     /// <summary>The attention of a module; null where a part of it is computed otherwise.</summary>
     internal static DecodeAttention? Of(SelfAttention module, DecodePlan plan)
     {
+        if (!Serves(module.Settings))
+        {
+            return null;
+        }
+
         (DecodeNorm, DecodeNorm, bool)? norms = null;
         if (module.Norms is var (query, key, ofAllHeads))
         {
@@ -44,6 +49,15 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
             ? new DecodeAttention(module.Settings, heads, output, norms, plan.Rope(module.Settings.Rope, module.Settings.HeadDimension))
             : null;
     }
+
+    // Other settings are computed by the module itself.
+    private static bool Serves(AttentionSettings settings) =>
+        settings is
+        {
+            Projections: not QueryKeyValueLayout.FusedByHead, OutputGate: OutputGate.None, HasSinks: false, NormalizesRotated: false, QueryScaling: null, ValueMultiplier: 1,
+            ProjectionLimit: null, ChunkSize: null, NormalizesValues: false, ValuesAreKeys: false, KeysOf: null, Rope: null or { Interleaved: false }, QueryKeyNorm: not QueryKeyNorm.EachHead,
+        }
+        && settings.ValueWidth == settings.HeadDimension;
 
     /// <inheritdoc/>
     public void Begin(DecodeState state, LayerState? held)

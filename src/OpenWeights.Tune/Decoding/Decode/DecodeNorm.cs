@@ -17,7 +17,7 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings sett
     /// <summary>A norm for single rows on the CPU; null for one of another kind.</summary>
     internal static DecodeNorm? Of(Norm module)
     {
-        if (module is not RmsNorm norm)
+        if (module is not RmsNorm { Scale: not null } norm)
         {
             return null;
         }

@@ -21,7 +21,7 @@ public sealed class KeyValueState(int? window) : LayerState
 
     /// <summary>Appends keys and values of new tokens.</summary>
     /// <param name="keys">Keys, [batch, key/value heads, tokens, head_dim].</param>
-    /// <param name="values">Values, of the same shape but for their width.</param>
+    /// <param name="values">Values, of the same shape, except that their heads may have another width.</param>
     /// <returns>
     /// The keys and values that the new tokens attend to, up to the last of them, as views that live as long as the caller's dispose scope.
     /// </returns>

@@ -14,8 +14,8 @@ internal static class LatentSettings
     /// <summary>The common settings, with latent attention in all layers.</summary>
     /// <param name="config">The config.</param>
     /// <param name="facts">Facts of the family.</param>
-    /// <param name="rotatesNeighbours">Whether neighbouring dimensions are rotated together.</param>
-    internal static DecoderConfig CommonWithLatentAttention(this ConfigReader config, FamilyFacts facts, bool rotatesNeighbours)
+    /// <param name="interleaved">Whether neighbouring dimensions are rotated together.</param>
+    internal static DecoderConfig CommonWithLatentAttention(this ConfigReader config, FamilyFacts facts, bool interleaved)
     {
         var latent = facts.Latent!;
         var rotated = config.Int("qk_rope_head_dim", latent.Rotated);
@@ -24,10 +24,11 @@ internal static class LatentSettings
         // transformers writes these two, which follow from the others.
         _ = config.Has("head_dim") && config.Has("qk_head_dim");
         var decoder = config.Common(facts, rotated);
+        decoder = decoder with { Rope = decoder.Rope with { Interleaved = interleaved } };
         config.Require(
             "num_key_value_heads", decoder.KeyValueHeadCount == decoder.HeadCount,
             $"{decoder.KeyValueHeadCount} differs from num_attention_heads, which is {decoder.HeadCount}; latent attention has as many of both.");
-        var attention = config.LatentAttention(decoder, latent, rotated, rotatesNeighbours);
+        var attention = config.LatentAttention(decoder, latent, rotated);
         return decoder with
         {
             HeadDimension = attention.KeyWidth,
@@ -49,7 +50,7 @@ internal static class LatentSettings
         ];
     }
 
-    private static LatentAttentionSettings LatentAttention(this ConfigReader config, DecoderConfig decoder, LatentFacts facts, int rotated, bool rotatesNeighbours)
+    private static LatentAttentionSettings LatentAttention(this ConfigReader config, DecoderConfig decoder, LatentFacts facts, int rotated)
     {
         var plain = config.Int("qk_nope_head_dim", facts.Plain);
         return new LatentAttentionSettings
@@ -65,7 +66,6 @@ internal static class LatentSettings
             HasBias = config.Flag("attention_bias"),
             Norm = new RmsNormSettings(LatentNormEpsilon),
             Rope = decoder.Rope,
-            RotatesNeighbours = rotatesNeighbours,
         };
     }
 }
