@@ -1,6 +1,6 @@
 namespace OpenWeights.Formats.Families;
 
-/// <summary>The facts of every family, once.</summary>
+/// <summary>The facts of every model family.</summary>
 public static partial class FamilyTable
 {
     /// <summary>Llama 1 to 3.3, SmolLM 1 and 2.</summary>
@@ -25,13 +25,14 @@ public static partial class FamilyTable
         MaxPositions = 4096 * 32,
         NormEpsilon = 1e-5,
         RopeTheta = 1e6,
-        Experts = new() { Module = "block_sparse_moe", Gate = "w1", Up = "w3", Down = "w2", Count = 8, PerToken = 2 },
+        Experts = new() { Count = 8, PerToken = 2, Targets = ExpertTargets.Mixtral },
+        Layout = ExpertLayouts.Mixtral,
     };
 
     /// <summary>Qwen 2 and 2.5.</summary>
     public static FamilyFacts Qwen2 { get; } = new() { ModelType = "qwen2", ClassName = "Qwen2ForCausalLM", KeyValueHeads = 32, MaxPositions = 32768, SlidingWindow = 4096 };
 
-    /// <summary>Qwen 1.5 and 2 with experts.</summary>
+    /// <summary>Qwen 1.5 MoE and Qwen 2 MoE.</summary>
     public static FamilyFacts Qwen2Moe { get; } = new()
     {
         ModelType = "qwen2_moe",
@@ -40,6 +41,7 @@ public static partial class FamilyTable
         MaxPositions = 32768,
         SlidingWindow = 4096,
         Experts = new() { Count = 60, PerToken = 4, Inner = 1408, Shared = 5632 },
+        Layout = ExpertLayouts.OneByOne,
     };
 
     /// <summary>Qwen 3.</summary>
@@ -54,7 +56,7 @@ public static partial class FamilyTable
         SlidingWindow = 4096,
     };
 
-    /// <summary>Qwen 3 with experts.</summary>
+    /// <summary>Qwen 3 MoE.</summary>
     public static FamilyFacts Qwen3Moe { get; } = new()
     {
         ModelType = "qwen3_moe",
@@ -63,7 +65,8 @@ public static partial class FamilyTable
         MaxPositions = 32768,
         AttentionBias = false,
         SlidingWindow = 4096,
-        Experts = new() { Count = 128, PerToken = 8, Inner = 768 },
+        Experts = new() { Count = 128, PerToken = 8, Inner = 768, Targets = ExpertTargets.GateUpDown },
+        Layout = ExpertLayouts.OneByOne,
     };
 
     /// <summary>Gemma 1.</summary>
@@ -132,17 +135,15 @@ public static partial class FamilyTable
         AttentionBias = false,
     };
 
-    // Made on first use: the order in which the properties of several files are initialized is not defined.
-    private static readonly Lazy<IReadOnlyList<FamilyFacts>> s_all = new(static () =>
+    /// <summary>All families.</summary>
+    // Made when first asked for: the order in which the initializers of several files run is not defined.
+    public static IReadOnlyList<FamilyFacts> All => field ??=
     [
         Llama, Mistral, Mixtral, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, Gemma, Gemma2, Gemma3Text, Phi3, Granite, Olmo2, SmolLm3,
         .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas, .. Multimodal,
-    ]);
+    ];
 
-    /// <summary>All families.</summary>
-    public static IReadOnlyList<FamilyFacts> All => s_all.Value;
-
-    /// <summary>The family of a model_type; null where there is none.</summary>
+    /// <summary>The family with a model_type; null if there is none.</summary>
     /// <param name="modelType">The model_type.</param>
     public static FamilyFacts? Find(string? modelType) => All.FirstOrDefault(f => f.ModelType == modelType);
 }

@@ -12,7 +12,7 @@ public sealed class ModelFolder
     /// <summary>The file name of a model's config.</summary>
     public const string ConfigName = "config.json";
 
-    /// <summary>The name of the folder with chat templates beside the main one.</summary>
+    /// <summary>Name of the folder with additional chat templates.</summary>
     public const string TemplatesName = "additional_chat_templates";
 
     /// <summary>The file name of the generation settings.</summary>
@@ -47,7 +47,7 @@ public sealed class ModelFolder
     /// <summary>config.json, its keys in the file's order. It is this folder's one copy: clone it to change it.</summary>
     public JsonObject Config { get; }
 
-    /// <summary>generation_config.json; null where there is none.</summary>
+    /// <summary>generation_config.json; null if absent.</summary>
     public JsonObject? GenerationConfig { get; }
 
     /// <summary>The ids that end a text: generation_config.json's <c>eos_token_id</c>, or config.json's where that has none; one
@@ -100,12 +100,12 @@ public sealed class ModelFolder
     /// <param name="path">The path.</param>
     public static string? Find(string path) => RunPlaces.Of(path, "model").FirstOrDefault(IsModel);
 
-    /// <summary>Opens the weights. Experts that are stored in one tensor, as transformers 5's modules have them, are given one by one, under
-    /// the names that checkpoints usually have.</summary>
+    /// <summary>Opens the weights: the tensors under the names of the family's modules, and in their shapes, however they are
+    /// stored.</summary>
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.Find(Config["model_type"]?.ToString())?.Experts);
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.Find(Config["model_type"]?.ToString()));
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>
@@ -134,7 +134,7 @@ public sealed class ModelFolder
 
     private static bool IsLicense(string name) => LicenseStarts.Any(start => name.StartsWith(start, StringComparison.OrdinalIgnoreCase));
 
-    /// <summary>Templates beside the main one, which transformers keeps in a folder of their own.</summary>
+    /// <summary>Additional chat templates, which transformers stores in a folder of their own.</summary>
     private static IEnumerable<string> ExtraTemplates(string path)
     {
         var full = Path.Combine(path, TemplatesName);

@@ -14,24 +14,24 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public const string QuantizedValuesKey = "quantized_values";
 
     private readonly List<IWeightFile> files;
-    private readonly Dictionary<string, (IWeightFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
-    private readonly List<TensorEntry> tensors = [];
+    private readonly StoredTensors stored;
+    private readonly TensorLayout layout;
+    private readonly Dictionary<string, TensorEntry> byName = new(StringComparer.Ordinal);
 
-    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, ExpertFacts? experts)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, FamilyFacts? facts)
     {
         Location = folder;
+        this.files = files;
         HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
-        this.files = experts is null ? files : [.. files.Select(file => FusedExperts.View(file, experts))];
-        var hidden = UnindexedTensors.ToHashSet(StringComparer.Ordinal);
-        foreach (var file in this.files)
+        stored = new StoredTensors(folder, files, UnindexedTensors);
+        layout = TensorLayout.Of(stored.Tensors, facts);
+        foreach (var entry in layout.Tensors)
         {
-            foreach (var entry in file.Tensors.Where(entry => !hidden.Contains(entry.Name)))
-            {
-                byName.Add(entry.Name, (file, entry));
-                tensors.Add(entry);
-            }
+            byName.Add(entry.Name, entry);
         }
+
+        Names = LayoutNames.Of(facts?.Layout, [.. stored.Tensors.Select(static entry => entry.Name)]);
     }
 
     /// <summary>The folder, as it was given.</summary>
@@ -41,13 +41,22 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public bool HoldsQuantizedValues { get; }
 
     /// <inheritdoc/>
-    public IReadOnlyList<TensorEntry> Tensors => tensors;
+    public IReadOnlyList<TensorEntry> Tensors => layout.Tensors;
+
+    /// <summary>The tensors under the names, and in the pieces, that the files have.</summary>
+    public ITensorSource Stored => stored;
+
+    /// <summary>Tensors of the model that are stored in pieces of which some are missing, with the names of those.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<string>> MissingPieces => layout.Missing;
+
+    // Names in the files, and in the model, as far as they differ in these files.
+    private LayoutNames Names { get; }
 
     /// <summary>The files that hold the weights, in order.</summary>
     public IReadOnlyList<string> FilePaths => [.. files.Select(file => file.Location)];
 
     /// <summary>The size of all tensors together, in bytes.</summary>
-    public long ByteLength => tensors.Sum(tensor => tensor.ByteLength);
+    public long ByteLength => stored.Tensors.Sum(tensor => tensor.ByteLength);
 
     /// <summary>Names of tensors that a shard contains but the index does not name. They are not in <see cref="Tensors"/>;
     /// worth a warning.</summary>
@@ -63,8 +72,8 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// tensors.</exception>
     public static CheckpointWeights Open(string folder) => Open(folder, null);
 
-    /// <summary>As <see cref="Open(string)"/>; experts that are stored in one tensor are given one by one.</summary>
-    internal static CheckpointWeights Open(string folder, ExpertFacts? experts)
+    /// <summary>As <see cref="Open(string)"/>, with the tensors under the names and in the shapes of the family's modules.</summary>
+    internal static CheckpointWeights Open(string folder, FamilyFacts? facts)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         if (!Directory.Exists(folder))
@@ -74,16 +83,16 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
         if (File.Exists(Path.Combine(folder, CheckpointNames.Single)))
         {
-            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, experts);
+            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, facts);
         }
 
         var indexPath = Path.Combine(folder, CheckpointNames.Index);
         if (File.Exists(indexPath))
         {
-            return OpenSharded(folder, CheckpointIndex.Read(indexPath), experts);
+            return OpenSharded(folder, CheckpointIndex.Read(indexPath), facts);
         }
 
-        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, null) : throw NoWeights.In(folder);
+        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, facts) : throw NoWeights.In(folder);
     }
 
     /// <summary>Whether a folder has weights that <see cref="Open(string)"/> takes; nothing is read.</summary>
@@ -93,26 +102,54 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         || File.Exists(Path.Combine(folder, GgufFolder.PointerName));
 
     /// <inheritdoc/>
-    public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
-    {
-        var found = byName.TryGetValue(name, out var held);
-        entry = held.Entry;
-        return found;
-    }
+    public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry) => byName.TryGetValue(name, out entry);
 
     /// <inheritdoc/>
-    public void CopyTo(string name, long offset, Span<byte> destination) => FileOf(name).CopyTo(name, offset, destination);
+    public void CopyTo(string name, long offset, Span<byte> destination)
+    {
+        var entry = this.GetTensor(name);
+        PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
+        var (pieces, bits) = (layout.Of(name), entry.DType.BitSize());
+        for (var i = FirstAt(pieces, offset, bits); destination.Length > 0; i++)
+        {
+            var (from, within) = (pieces[i].StoredFirst * bits / 8, offset - (pieces[i].ModuleFirst * bits / 8));
+            var count = (int)Math.Min(destination.Length, (pieces[i].Count * bits / 8) - within);
+            stored.CopyTo(pieces[i].Stored, from + within, destination[..count]);
+            offset += count;
+            destination = destination[count..];
+        }
+    }
+
+    /// <summary>The parts of a tensor by the names under which they are stored, in order.</summary>
+    /// <param name="name">The tensor.</param>
+    /// <exception cref="InvalidDataException">There is no such tensor.</exception>
+    public IReadOnlyList<TensorPiece> PiecesOf(string name) => layout.Of(this.GetTensor(name).Name);
+
+    /// <summary>The name that a tensor which is not there would have in the files; of one that is stored in pieces, a description.</summary>
+    /// <param name="name">The tensor's name in the model.</param>
+    public string StoredName(string name) => Names.Description(name);
+
+    /// <summary>The parts of the model's tensors that a stored tensor holds, in order; empty if its tensor lacks other pieces.</summary>
+    /// <param name="storedName">The tensor's name in the files.</param>
+    public IReadOnlyList<TensorPiece> HeldBy(string storedName) => layout.Holds(storedName);
 
     /// <summary>Closes all files; see <see cref="SafetensorsFile.Dispose"/>.</summary>
     public void Dispose() => files.ForEach(file => file.Dispose());
 
-    private IWeightFile FileOf(string name)
+    // The last piece that begins at the byte or before it.
+    private static int FirstAt(IReadOnlyList<TensorPiece> pieces, long offset, int bits)
     {
-        _ = this.GetTensor(name);
-        return byName[name].File;
+        var (low, high) = (0, pieces.Count - 1);
+        while (low < high)
+        {
+            var middle = (low + high + 1) / 2;
+            (low, high) = pieces[middle].ModuleFirst * bits / 8 <= offset ? (middle, high) : (low, middle - 1);
+        }
+
+        return low;
     }
 
-    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, ExpertFacts? experts)
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, FamilyFacts? facts)
     {
         var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
         if (missing.Count > 0)
@@ -126,7 +163,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         var files = OpenAll(folder, index.Shards);
         try
         {
-            return new CheckpointWeights(folder, files, index, experts);
+            return new CheckpointWeights(folder, files, index, facts);
         }
         catch
         {
@@ -183,6 +220,40 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
             : throw new InvalidDataException($"{index.Path} does not agree with its shards: {Wording.List(problems)}; "
                 + "download index and shards again, all from one revision");
     }
+}
+
+/// <summary>The tensors of several files, as the files have them.</summary>
+internal sealed class StoredTensors : ITensorSource
+{
+    private readonly Dictionary<string, (IWeightFile File, TensorEntry Entry)> byName = new(StringComparer.Ordinal);
+    private readonly List<TensorEntry> tensors = [];
+
+    public StoredTensors(string location, IReadOnlyList<IWeightFile> files, IReadOnlyList<string> hidden)
+    {
+        Location = location;
+        var left = hidden.ToHashSet(StringComparer.Ordinal);
+        foreach (var file in files)
+        {
+            foreach (var entry in file.Tensors.Where(entry => !left.Contains(entry.Name)))
+            {
+                byName.Add(entry.Name, (file, entry));
+                tensors.Add(entry);
+            }
+        }
+    }
+
+    public string Location { get; }
+
+    public IReadOnlyList<TensorEntry> Tensors => tensors;
+
+    public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
+    {
+        var found = byName.TryGetValue(name, out var held);
+        entry = held.Entry;
+        return found;
+    }
+
+    public void CopyTo(string name, long offset, Span<byte> destination) => byName[this.GetTensor(name).Name].File.CopyTo(name, offset, destination);
 }
 
 /// <summary>Explains why a folder has no weights that can be opened, from the files that it has instead.</summary>

@@ -37,7 +37,7 @@ internal sealed class PeftFileCheck
     /// <param name="file">The adapter's file.</param>
     /// <param name="made">The base model that the adapter names; null if it names none.</param>
     /// <param name="warn">Receives warnings.</param>
-    internal static void Run(CausalLanguageModel model, LoraConfig config, SafetensorsFile file, string? made, Action<string>? warn)
+    internal static void Run(CausalLanguageModel model, LoraConfig config, ITensorSource file, string? made, Action<string>? warn)
     {
         var check = new PeftFileCheck(model, config);
         var problems = new List<string>();
@@ -108,6 +108,15 @@ internal sealed class PeftFileCheck
         {
             AddUpdate(name, module, config);
         }
+
+        var experts = AdapterTargets.Experts((name, module), config).ToList();
+        foreach (var matrix in experts)
+        {
+            var (file, ranks) = (ExpertLora.FileName(name, experts.Count == 2 && matrix == experts[0]), (long)config.RankOf($"{name}.{matrix.Name}") * matrix.Count);
+            var (input, output) = matrix.UpdateFeatures;
+            _wanted[$"{file}.lora_A.weight"] = [ranks, input];
+            _wanted[$"{file}.lora_B.weight"] = [output, ranks];
+        }
     }
 
     // PEFT also writes the head's tensors, which equal the embedding's.
@@ -121,7 +130,7 @@ internal sealed class PeftFileCheck
 
     private void AddUpdate(string name, nn.Module module, LoraConfig config)
     {
-        long rank = config.RankOf(name);
+        long rank = config.RankOf(config.PatternName(name));
         if (module is not LinearLayer layer)
         {
             var weight = ((TokenEmbedding)module).Weight;

@@ -38,7 +38,7 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
         using var weights = @base.Folder.OpenWeights();
-        var plan = new MergePlan(weights, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
+        var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
         Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
         return plan.Unties;
     }
@@ -67,7 +67,8 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(@base);
         using var weights = @base.OpenWeights();
         using var none = new CombinedAdapter([]);
-        Write(@base, weights, new MergePlan(weights, tied: false, none, null), HeadTie.IsBroken(weights), (null, null), folder, dtype, maxShardBytes, card);
+        var names = ModelLoader.Names(@base);
+        Write(@base, weights, new MergePlan(weights, names, tied: false, none, null), HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card);
     }
 
     /// <summary>Compares the logits of a written model with those of base model and adapters, on sample tokens.</summary>
@@ -102,7 +103,7 @@ public static class MergedExport
                 metadata[CheckpointWeights.QuantizedValuesKey] = kind;
             }
 
-            _ = CheckpointWriter.Write(work, [.. plan.Tensors.Select(t => Tensor(weights, plan, t.Name, t.Source, dtype))], maxShardBytes, metadata: metadata);
+            _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(entry, dtype))], maxShardBytes, metadata: metadata);
             ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template);
             if (card is not null)
             {
@@ -112,14 +113,7 @@ public static class MergedExport
 
     // The source quantization of the written values; null for none.
     private static string? QuantizedAs(CausalLanguageModel model) =>
-        model.LinearLayers.Select(static l => l.Layer.Quantized).FirstOrDefault(static q => q is not null) is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
+        model.Quantized.FirstOrDefault() is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
 
-    private static TensorToWrite Tensor(CheckpointWeights weights, MergePlan plan, string name, TensorEntry source, ScalarType? dtype)
-    {
-        var stored = TensorFiles.ToTorch(source);
-        var written = dtype is { } wanted && stored is ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 ? wanted : stored;
-        return plan.IsAsStored(name) && written == stored && name == source.Name
-            ? TensorToWrite.FromSource(weights, name)
-            : TensorFiles.ToWrite(name, written, source.Shape, () => plan.Values(name, source));
-    }
+    private static ScalarType? Written(TensorEntry source, ScalarType? dtype) => source.DType is DType.F16 or DType.BF16 or DType.F32 ? dtype : null;
 }

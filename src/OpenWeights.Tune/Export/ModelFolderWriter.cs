@@ -5,6 +5,7 @@ using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -22,8 +23,27 @@ public static class ModelFolderWriter
     {
         ArgumentNullException.ThrowIfNull(loaded);
         _ = Directory.CreateDirectory(folder);
-        _ = CheckpointWriter.Write(folder, [.. loaded.Model.named_parameters().Select(static p => TensorFiles.ToWrite(p.name, p.parameter))]);
+        using var source = loaded.Folder.OpenWeights();
+        _ = CheckpointWriter.Write(folder, [.. Tensors(loaded.Model, source)]);
         WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), EndTokens.OfTurn(loaded), loaded.ChatTemplate);
+    }
+
+    // As the source's files have them. Where those store some tensors in a wider type than most, they stay in it.
+    private static IEnumerable<TensorToWrite> Tensors(CausalLanguageModel model, CheckpointWeights source)
+    {
+        var parameters = model.named_parameters().ToDictionary(static p => p.name, static p => p.parameter);
+        var (usual, own) = (ModelLoader.StoredDType(source), model.DType);
+        var writer = new LayoutWriter(source)
+        {
+            IsNew = parameters.ContainsKey,
+            Values = name => parameters[name],
+            DType = entry => source.HeldBy(entry.Name).Any(p => parameters.ContainsKey(p.Module)) && !(own == usual && entry.DType == DType.F32) ? own : null,
+            NewShape = name => parameters[name].shape,
+
+            // A copy of a tied head would keep the values from before training.
+            IsLeftOut = name => name == model.Config.Names.HeadWeight && !parameters.ContainsKey(name),
+        };
+        return writer.Tensors().Concat(parameters.Where(p => !source.TryGetTensor(p.Key, out _)).Select(p => TensorFiles.ToWrite(source.StoredName(p.Key), p.Value)));
     }
 
     /// <summary>Writes config.json with the dtype of the weights, and copies the tokenizer and the other files unchanged.</summary>

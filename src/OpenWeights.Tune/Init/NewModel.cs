@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
@@ -39,7 +40,7 @@ public static class NewModel
         using var model = new CausalLanguageModel(config, source);
         AtomicFolder.Write(folder, work =>
         {
-            _ = CheckpointWriter.Write(work, [.. model.named_parameters().Select(p => TensorFiles.ToWrite(p.name, p.parameter, dtype))]);
+            _ = CheckpointWriter.Write(work, [.. model.StoredTensors.SelectMany(t => Stored(FamilyTable.Find(family), t.Name, t.Tensor, dtype))]);
             AtomicFile.WriteText(Path.Combine(work, ModelFolder.ConfigName), PythonJson.Serialize(json, indent: 2, sortKeys: false) + "\n");
             var generation = new JsonObject { ["bos_token_id"] = shape.BosToken, ["eos_token_id"] = shape.EosToken };
             AtomicFile.WriteText(Path.Combine(work, "generation_config.json"), PythonJson.Serialize(generation, indent: 2, sortKeys: false) + "\n");
@@ -47,4 +48,11 @@ public static class NewModel
         });
         return model.parameters().Sum(static p => p.numel());
     }
+
+    // Under the names, and in the pieces, that the family's checkpoints usually have.
+    private static IEnumerable<TensorToWrite> Stored(FamilyFacts? facts, string name, Tensor parameter, ScalarType dtype) =>
+        facts?.Layout is { } layout
+            ? layout.PartsOf(name, parameter.shape).Select(part => TensorFiles.ToWrite(part.Name, dtype, part.Shape, () =>
+                parameter.detach().view(-1).narrow(0, part.First, part.Shape.Aggregate(1L, static (product, size) => product * size)).view([.. part.Shape])))
+            : [TensorFiles.ToWrite(name, parameter, dtype)];
 }

@@ -50,13 +50,13 @@ public sealed record LayerContext
     /// <summary>Stores the attention output, or provides it in recomputation; null for neither.</summary>
     internal SavedAttention? Saved { get; init; }
 
-    /// <summary>Whether a layer is run only for its gradients, so that its last product, needed only for the output, is skipped.</summary>
+    /// <summary>Whether a layer is recomputed only for its gradients. Its last product, which only the output needs, is then skipped.</summary>
     internal bool OnlyForGradients { get; init; }
 
     /// <summary>The same context for a part whose output is needed.</summary>
     internal LayerContext ForValues => OnlyForGradients ? this with { OnlyForGradients = false } : this;
 
-    /// <summary>The tensors shared by layers; they must be saved to run a layer again later.</summary>
+    /// <summary>Tensors shared by layers. Checkpointing saves them to recompute a layer.</summary>
     internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions];
 
     /// <summary>The tensors that are inputs of this layer alone and may have gradients.</summary>
@@ -77,7 +77,7 @@ public sealed record LayerContext
             : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2], Documents = tensors[3], Positions = tensors[4] };
 }
 
-/// <summary>What a mixer needs in a forward pass. Layers with equal needs share it.</summary>
+/// <summary>Inputs that a mixer needs in a forward pass. Layers with equal needs share them.</summary>
 internal sealed record MixerNeeds
 {
     /// <summary>A mixer that needs neither positions nor a mask.</summary>

@@ -25,6 +25,16 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     public LinearLayer(Parameter weight, Parameter? bias)
         : this(weight, null, bias, weight?.size(0) ?? 0, weight?.size(-1) ?? 0) => ArgumentNullException.ThrowIfNull(weight);
 
+    /// <summary>Creates a layer from weights that may be placeholders of another shape.</summary>
+    /// <param name="weight">Weight, [out, in].</param>
+    /// <param name="bias">Bias, [out], or null.</param>
+    /// <param name="outFeatures">Number of output features.</param>
+    /// <param name="inFeatures">Number of input features.</param>
+    internal LinearLayer(Parameter weight, Parameter? bias, long outFeatures, long inFeatures)
+        : this(weight, null, bias, outFeatures, inFeatures)
+    {
+    }
+
     /// <summary>Creates a layer with a quantized weight, which it owns.</summary>
     /// <param name="weight">Weight, [out, in].</param>
     /// <param name="bias">Bias, [out], or null.</param>
@@ -43,6 +53,9 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         _biasSlot = _bias is null ? null : new WeightSlot("bias", _bias);
         RegisterComponents();
     }
+
+    /// <summary>Whether it is the router of a mixture of experts: all-linear does not adapt it.</summary>
+    internal bool IsRouter { get; init; }
 
     /// <summary>Number of output features.</summary>
     public long OutFeatures { get; }

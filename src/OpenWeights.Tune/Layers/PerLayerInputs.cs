@@ -76,7 +76,7 @@ public sealed class PerLayerInputs
         var known = ids.mul(ids.lt(size).to(int64));
         var ofTokens = Times(_embedding.call(known), Math.Sqrt(_settings.Width));
         var ofStates = Times(_projection.call(embeddings), 1 / Math.Sqrt(_settings.HiddenSize));
-        Tensor ByLayer(Tensor states) => states.unflatten(-1, [_settings.LayerCount, _settings.Width]);
+        Tensor ByLayer(Tensor states) => states.view(ids.size(0), ids.size(1), _settings.LayerCount, _settings.Width);
         return Times(_norm.call(ByLayer(ofStates)).Plus(ByLayer(ofTokens)), 1 / Math.Sqrt(2)).MoveToOuterDisposeScope();
     }
 

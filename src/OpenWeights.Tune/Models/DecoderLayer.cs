@@ -33,7 +33,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         if (settings.Mixer is { } mixer)
         {
             var before = AddNorm(settings.Norms.BeforeMixer);
-            var part = this.Register(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
+            var part = this.Register(mixer.ModuleName, mixer.Make(weights, ModuleNames.Within(name, mixer.ModuleName)));
             _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
         }
 
@@ -50,12 +50,11 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
             settings.PerLayerInput is { } own ? new LayerBlock<LayerPart>(null, Add(own), AddNorm("post_per_layer_input_norm")) : null,
             settings.OutputFactor is { } factor ? AddFactor(factor) : null);
 
-        LayerPart Add(FeedForwardSettings part) => this.RegisterPart(part.ModuleName, part.Make(weights, ModuleNames.Within(name, part.ModuleName)));
+        LayerPart Add(FeedForwardSettings part) => this.Register(part.ModuleName, part.Make(weights, ModuleNames.Within(name, part.ModuleName)));
         Tensor AddFactor(string buffer)
         {
             var taken = weights.Take($"{name}.{buffer}", InitialWeight.Ones, new Dimension("1", 1));
-            register_buffer(buffer, taken);
-            return taken;
+            return this.RegisterBuffer(buffer, taken);
         }
     }
 
@@ -76,7 +75,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     /// <summary>What the layer keeps of a token for the residual streams besides its own, in elements.</summary>
     internal long KeptOfStreams => _more.Streams?.Kept ?? 0;
 
-    /// <summary>What the layer needs in a forward pass.</summary>
+    /// <summary>Inputs that the layer needs in a forward pass.</summary>
     internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
 
     /// <summary>Settings of the layer.</summary>

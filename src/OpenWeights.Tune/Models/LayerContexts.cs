@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>What one forward pass tells its layers: rotary tables and masks, each made once for all layers that need the same.</summary>
+/// <summary>The inputs of layers in a forward pass besides the states. Layers with the same needs share rotary tables and masks.</summary>
 internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 {
     private readonly Dictionary<(RopeConfig Rope, int Width), (Tensor Cos, Tensor Sin)> _tables = new(new SameRope());
@@ -19,9 +19,9 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     /// <summary>Indices of the layers whose keys and values later layers use.</summary>
     internal IReadOnlySet<int> Lenders { get; init; } = new HashSet<int>();
 
-    /// <summary>What a layer reads besides the states; its tensors are in the caller's dispose scope.</summary>
+    /// <summary>The inputs of a layer; the tensors are in the caller's dispose scope.</summary>
     /// <param name="layer">The layer.</param>
-    /// <param name="number">Its number, for the cache.</param>
+    /// <param name="number">Index of the layer, for the cache.</param>
     internal LayerContext Of(DecoderLayer layer, int number)
     {
         var shared = Of(layer.Needs);
@@ -84,7 +84,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
         return made;
     }
 
-    // Layers that share settings share the object: there is no need to compare lists of factors.
+    // By reference: layers with the same settings share the object.
     private sealed class SameRope : IEqualityComparer<(RopeConfig Rope, int Width)>
     {
         public bool Equals((RopeConfig Rope, int Width) x, (RopeConfig Rope, int Width) y) => ReferenceEquals(x.Rope, y.Rope) && x.Width == y.Width;

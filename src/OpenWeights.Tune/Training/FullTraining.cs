@@ -1,4 +1,4 @@
-using OpenWeights.Formats.Safetensors;
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -54,7 +54,7 @@ public sealed class FullTraining : ITrainedModel
     /// <inheritdoc/>
     public void Restore(string folder)
     {
-        using var weights = CheckpointWeights.Open(folder);
+        using var weights = ModelFolder.Open(folder).OpenWeights();
         using var nothing = no_grad();
         foreach (var trained in Parameters)
         {

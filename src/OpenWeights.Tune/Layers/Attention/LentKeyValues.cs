@@ -33,6 +33,8 @@ public sealed class LentKeyValues
     private Tensor Kept(Tensor states)
     {
         var kept = states.alias();
-        return _scope is null ? kept : kept.MoveToOtherDisposeScope(_scope);
+
+        // A move to the scope where a tensor already is would take it out of that scope.
+        return _scope is null || ReferenceEquals(_scope, CurrentDisposeScope) ? kept : kept.MoveToOtherDisposeScope(_scope);
     }
 }

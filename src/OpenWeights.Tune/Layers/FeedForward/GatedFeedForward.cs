@@ -23,7 +23,7 @@ public sealed class GatedFeedForward : LayerPart
         Settings = settings;
         var (hidden, inner, names) = (new Dimension("hidden_size", settings.HiddenSize), settings.Inner, settings.Names);
         _gateAndUp = settings.FusedProjections
-            ? [Layer("gate_up_proj", new Dimension($"2 x {inner.Setting}", 2 * inner.Size), hidden)]
+            ? [Layer(names.Fused, new Dimension($"2 x {inner.Setting}", 2 * inner.Size), hidden)]
             : [Layer(names.Gate, inner, hidden), Layer(names.Up, inner, hidden)];
         _down = [Layer(names.Down, hidden, inner)];
 
@@ -123,4 +123,7 @@ public sealed record FeedForwardNames(string Gate, string Up, string Down)
 {
     /// <summary>The names used by Llama and most families.</summary>
     public static FeedForwardNames Usual { get; } = new("gate_proj", "up_proj", "down_proj");
+
+    /// <summary>Gate and up projections in one.</summary>
+    public string Fused { get; init; } = "gate_up_proj";
 }

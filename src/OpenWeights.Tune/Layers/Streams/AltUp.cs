@@ -81,7 +81,7 @@ public sealed class AltUp : nn.Module
                 using var nothing = no_grad();
                 using Scalar high = most;
                 using Scalar low = -most;
-                using var limited = weight.clamp_(low, high);
+                _ = weight.clamp_(low, high);
             }
 
             return new LinearLayer(weight, null);
@@ -101,7 +101,7 @@ public sealed class AltUp : nn.Module
     {
         using var scope = NewDisposeScope();
         var modalities = Modalities(Active(streams));
-        var coefficients = _prediction.call(modalities).unflatten(-1, [_settings.Count, _settings.Count]).transpose(-1, -2);
+        var coefficients = _prediction.call(modalities).view(modalities.size(0), modalities.size(1), _settings.Count, _settings.Count).transpose(-1, -2);
         return streams.permute(1, 2, 3, 0).matmul(coefficients).permute(3, 0, 1, 2).Plus(streams).contiguous().MoveToOuterDisposeScope();
     }
 

@@ -20,6 +20,9 @@ public sealed class ConfigReader
         _path = path;
     }
 
+    /// <summary>Settings inside the rotary settings that the family reads itself.</summary>
+    internal HashSet<string> RopeSettings { get; } = [];
+
     /// <summary>An error about a setting.</summary>
     public InvalidDataException Error(string key, string problem) => new($"{_path}: {key}: {problem}");
 
@@ -50,6 +53,18 @@ public sealed class ConfigReader
         var value = Has(key) ? Number(key) : Mentions(key) ? null : fallback;
         return value is null or > 0 ? value : throw Error(key, FormattableString.Invariant($"a number above zero is expected, not {value}."));
     }
+
+    /// <summary>Whether the setting is a text.</summary>
+    internal bool IsText(string key) => Node(key) is JsonValue value && value.GetValueKind() == JsonValueKind.String;
+
+    /// <summary>Throws if a setting is present and not the one text that is supported.</summary>
+    internal void RequireText(string key, string only) => Require(key, Text(key) is not { } given || given == only, $"'{Text(key)}' is not supported; supported is {only}.");
+
+    /// <summary>A list of numbers, or null.</summary>
+    internal IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
+
+    /// <summary>Whether a setting is a list.</summary>
+    public bool IsList(string key) => Node(key) is JsonArray;
 
     /// <summary>A list of integers, or null.</summary>
     public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();

@@ -7,16 +7,21 @@ namespace OpenWeights.Tune.Models.Weights;
 /// <summary>Detects checkpoints with different embedding and output head although their config ties them.</summary>
 internal static class HeadTie
 {
-    private const string Embedding = "model.embed_tokens.weight";
-    private const string Head = "lm_head.weight";
     private const int BytesAtOnce = 1 << 20;
 
     /// <summary>Warning about such a checkpoint.</summary>
-    internal const string Warning = "lm_head.weight differs from model.embed_tokens.weight although tie_word_embeddings is true; the file's lm_head.weight is used, as in transformers 5.";
+    /// <param name="weights">The checkpoint.</param>
+    /// <param name="names">Names of the model's modules.</param>
+    internal static string Warning(CheckpointWeights weights, DecoderNames names)
+    {
+        var (head, embedding) = (weights.PiecesOf(names.HeadWeight)[0].Stored, weights.PiecesOf(names.EmbeddingWeight)[0].Stored);
+        return $"{head} differs from {embedding} although tie_word_embeddings is true; the file's {head} is used, as in transformers 5.";
+    }
 
     /// <summary>Whether a checkpoint has both, with different values.</summary>
     /// <param name="weights">The checkpoint.</param>
-    internal static bool IsBroken(ITensorSource weights) => IsBroken(weights, Embedding, Head);
+    /// <param name="names">Names of the model's modules.</param>
+    internal static bool IsBroken(ITensorSource weights, DecoderNames names) => IsBroken(weights, names.EmbeddingWeight, names.HeadWeight);
 
     /// <summary>Whether a file has two tensors, with different values.</summary>
     /// <param name="weights">The file.</param>

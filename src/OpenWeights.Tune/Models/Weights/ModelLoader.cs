@@ -89,6 +89,12 @@ public static class ModelLoader
         return FamilyRegistry.Read(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
     }
 
+    /// <summary>Names of a model's modules; the usual ones for a family that is not known.</summary>
+    /// <param name="folder">The model's folder.</param>
+    /// <exception cref="InvalidDataException">A setting is unknown or invalid.</exception>
+    internal static DecoderNames Names(ModelFolder folder) =>
+        FamilyRegistry.All.Any(f => f.ModelType == folder.Config["model_type"]?.ToString()) ? ReadConfig(folder).Names : DecoderNames.Usual;
+
     /// <summary>The decoder config from a folder's config.json, checked against the weights.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="weights">Its weights.</param>
@@ -99,8 +105,8 @@ public static class ModelLoader
         // The check makes the model's layers, and is what comes first in whatever reads a model.
         TorchSupplier.Require();
         var config = ReadConfig(folder);
-        var untied = config.TiedEmbeddings && HeadTie.IsBroken(weights);
-        warnings = untied ? [$"{folder.FolderPath}: {HeadTie.Warning}"] : [];
+        var untied = config.TiedEmbeddings && HeadTie.IsBroken(weights, config.Names);
+        warnings = untied ? [$"{folder.FolderPath}: {HeadTie.Warning(weights, config.Names)}"] : [];
         config = untied ? config with { TiedEmbeddings = false } : config;
         WeightCheck.Run(weights, config);
         return config;

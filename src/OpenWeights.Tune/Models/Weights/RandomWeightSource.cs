@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -41,11 +42,21 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
         {
             InitialWeight.Normal => weight.normal_(0, _range, _generator),
             InitialWeight.Ones => weight.fill_(Scalars.One),
+            InitialWeight.XieluPositive => Filled(weight, Math.Log(Math.Exp(0.8) - 1)),
+            InitialWeight.XieluNegative => Filled(weight, Math.Log(Math.Exp(0.3) - 1)),
+            InitialWeight.XieluSlope => Filled(weight, 0.5),
+            InitialWeight.XieluExponent => Filled(weight, -1e-6),
             _ => weight.zero_(),
         };
         var parameter = new Parameter(weight.to(_dtype, _device), requires_grad: false);
         _ = parameter.DetachFromDisposeScope();
         return parameter;
+    }
+
+    private static Tensor Filled(Tensor weight, double value)
+    {
+        using Scalar scalar = value;
+        return weight.fill_(scalar);
     }
 
     /// <inheritdoc/>

@@ -1,5 +1,8 @@
+using System.Globalization;
 using System.Text;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Layers;
 
 namespace OpenWeights.Tune.Models.Weights;
 
@@ -12,7 +15,7 @@ internal static class WeightCheck
     private static readonly string[] s_derived = ["rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];
 
     /// <summary>Throws one exception that lists all missing, misshapen and unexpected tensors.</summary>
-    internal static void Run(ITensorSource checkpoint, DecoderConfig config)
+    internal static void Run(CheckpointWeights checkpoint, DecoderConfig config)
     {
         var wanted = WeightList.Of(config);
         var problems = new List<string>();
@@ -20,23 +23,23 @@ internal static class WeightCheck
         {
             if (!checkpoint.TryGetTensor(name, out var entry))
             {
-                problems.Add($"missing: {name} {Sizes(shape.Select(static d => d.Size))}");
+                problems.AddRange(Missing(checkpoint, name, shape));
             }
             else if (!entry.Shape.SequenceEqual(shape.Select(static d => d.Size)))
             {
                 var disagreeing = Enumerable.Range(0, Math.Max(shape.Length, entry.Shape.Count))
                     .Where(i => i >= shape.Length || i >= entry.Shape.Count || shape[i].Size != entry.Shape[i])
                     .Select(i => i < shape.Length ? $"{shape[i].Setting} is {shape[i].Size}" : "it has fewer dimensions");
-                problems.Add($"misshapen: {name} is {Sizes(entry.Shape)}, but config.json requires {Sizes(shape.Select(static d => d.Size))} ({string.Join(", ", disagreeing)})");
+                problems.Add($"misshapen: {Stored(checkpoint, name)} is {Sizes(entry.Shape)}, but config.json requires {Sizes(shape.Select(static d => d.Size))} ({string.Join(", ", disagreeing)})");
             }
         }
 
         foreach (var entry in checkpoint.Tensors)
         {
-            var tiedCopy = config.TiedEmbeddings && entry.Name == "lm_head.weight";
-            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
+            var tiedCopy = config.TiedEmbeddings && entry.Name == config.Names.HeadWeight;
+            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !IsOfPrediction(entry.Name, config) && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
             {
-                problems.Add($"unexpected: {entry.Name} {Sizes(entry.Shape)}");
+                problems.Add($"unexpected: {Stored(checkpoint, entry.Name)} {Sizes(entry.Shape)}");
             }
         }
 
@@ -45,6 +48,25 @@ internal static class WeightCheck
             throw new InvalidDataException(Message(checkpoint.Location, problems));
         }
     }
+
+    // Of a layer behind the last, which predicts further tokens.
+    private static bool IsOfPrediction(string name, DecoderConfig config) =>
+        FamilyTable.Find(config.ModelType)?.HasPredictionLayers == true
+        && $"{config.Names.Stack}.{config.Names.Layers}." is var prefix && name.StartsWith(prefix, StringComparison.Ordinal)
+        && int.TryParse(name.AsSpan(prefix.Length, Math.Max(0, name.IndexOf('.', prefix.Length) - prefix.Length)), NumberStyles.None, CultureInfo.InvariantCulture, out var layer) && layer >= config.LayerCount;
+
+    private static IEnumerable<string> Missing(CheckpointWeights checkpoint, string name, Dimension[] shape) =>
+        checkpoint.MissingPieces.TryGetValue(name, out var pieces)
+            ? pieces.Select(static piece => $"missing: {piece}")
+            : [$"missing: {checkpoint.StoredName(name)} {Sizes(shape.Select(static d => d.Size))}"];
+
+    // As the file has it.
+    private static string Stored(CheckpointWeights checkpoint, string name) => checkpoint.PiecesOf(name) switch
+    {
+        [var only] when checkpoint.Stored.GetTensor(only.Stored).ElementCount == only.Count => only.Stored,
+        [var part] => $"{name} (in {part.Stored})",
+        var pieces => $"{name} (made of {pieces[0].Stored} and {pieces.Count - 1} more)",
+    };
 
     private static string Message(string location, List<string> problems)
     {
