@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Tests.Models.Families;
 /// of experts, Qwen2's windows, LongRoPE and partial rotation, which have no numbers of the reference here, it is the only witness.
 /// </summary>
 [Category(TestDevice.Parity)]
-[TestFixtureSource(typeof(FamilyCases), nameof(FamilyCases.Names))]
+[TestFixtureSource(typeof(FamilyCases), nameof(FamilyCases.Defined))]
 public sealed class DefinitionTests(string name)
 {
     private static readonly int[] s_text = [5, 9, 2, 7, 7, 31, 12, 8, 1, 30, 22];

@@ -73,6 +73,9 @@ internal static partial class FamilyCases
 
     internal static IEnumerable<string> Names => s_all.Keys;
 
+    /// <summary>The families that <see cref="Float64Decoder"/> computes.</summary>
+    internal static IEnumerable<string> Defined => s_configs.Keys;
+
     internal static JsonObject Config(string name)
     {
         var config = JsonNode.Parse($"{{{Common}}}")!.AsObject();
