@@ -108,6 +108,9 @@ public sealed class SelfAttention : TokenMixer
     /// <summary>The output projection.</summary>
     internal LinearLayer Output => _parts.Output;
 
+    /// <summary>The attention sinks, [heads]; null for none.</summary>
+    internal Tensor? Sinks => _parts.Sinks;
+
     /// <summary>Norms of queries and keys, and whether each normalizes all heads together; null for none.</summary>
     internal (Norm Query, Norm Key, bool OfAllHeads)? Norms => _parts.QueryNorm is null ? null : (_parts.QueryNorm, _parts.KeyNorm!, NormsAllHeads);
 

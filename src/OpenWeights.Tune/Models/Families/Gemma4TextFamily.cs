@@ -3,6 +3,8 @@ using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Experts;
+using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -31,7 +33,10 @@ public sealed class Gemma4TextFamily : IModelFamily
         // As in transformers, whatever the config says.
         slides[^1] = false;
         var attention = Attention(config, decoder, slides);
-        var wide = config.Flag("use_double_wide_mlp");
+        var (wide, mixture) = (config.Flag("use_double_wide_mlp"), Mixture(config, decoder));
+        var block = decoder.FeedForward;
+        var doubled = block with { Inner = new Dimension("2 x intermediate_size", 2L * decoder.IntermediateSize) };
+        FeedForwardSettings Block(AttentionSettings mixer) => wide && mixer.KeysOf is not null ? doubled : block;
         return decoder with
         {
             PerLayerInputs = config.PerLayerInputsOf(decoder),
@@ -41,8 +46,9 @@ public sealed class Gemma4TextFamily : IModelFamily
                 Rope = mixer.Rope,
                 SlidingWindow = mixer.SlidingWindow,
                 Mixer = mixer,
-                FeedForward = wide && mixer.KeysOf is not null ? decoder.FeedForward with { Inner = new Dimension("2 x intermediate_size", 2L * decoder.IntermediateSize) } : null,
+                FeedForward = mixture is null ? Block(mixer) : Beside(Block(mixer), mixture, decoder),
             })],
+            RouterLossWeight = mixture is null ? 0 : config.RouterLossWeight(),
         };
     }
 
@@ -58,6 +64,50 @@ public sealed class Gemma4TextFamily : IModelFamily
             this, shape, ("attention_k_eq_v", false), ("enable_moe_block", false), ("final_logit_softcapping", 30.0), ("global_head_dim", width),
             ("hidden_size_per_layer_input", 0), ("num_kv_shared_layers", 0), ("rms_norm_eps", 1e-6),
             ("rope_parameters", new JsonObject { [LayerTypes.Full] = full, [LayerTypes.Sliding] = Rope("default", 10000) }), ("rope_scaling", null), ("rope_theta", null), ("sliding_window", 512));
+    }
+
+    private static FeedForwardPairSettings Beside(FeedForwardSettings block, MixtureSettings mixture, DecoderConfig decoder) => new()
+    {
+        First = block,
+        Second = mixture,
+        AfterFirst = "post_feedforward_layernorm_1",
+        BeforeSecond = "pre_feedforward_layernorm_2",
+        AfterSecond = "post_feedforward_layernorm_2",
+        HiddenSize = decoder.HiddenSize,
+        Norm = decoder.Norm,
+    };
+
+    private static MixtureSettings? Mixture(ConfigReader config, DecoderConfig decoder)
+    {
+        if (!config.Flag("enable_moe_block"))
+        {
+            _ = (config.Has("num_experts"), config.Has("top_k_experts"), config.Has("moe_intermediate_size"));
+            return null;
+        }
+
+        var mixture = new MixtureSettings
+        {
+            ModuleName = "",
+            ExpertsPerToken = config.Int("top_k_experts"),
+            Router = new RouterSettings
+            {
+                Name = "router.proj",
+                IsLinear = true,
+                Normalizes = true,
+                ExpertScale = "router.per_expert_scale",
+                Input = new RouterInput(new RmsNormSettings(decoder.NormEpsilon, ScalesBeforeRounding: true), "router.scale"),
+            },
+            Experts = new ExpertSettings
+            {
+                Count = config.Int("num_experts"),
+                CountSetting = "num_experts",
+                HiddenSize = decoder.HiddenSize,
+                Inner = config.Dimension("moe_intermediate_size", null),
+                Activation = decoder.Activation,
+            },
+        };
+        config.RequireExperts(mixture, "top_k_experts");
+        return mixture;
     }
 
     private AttentionSettings[] Attention(ConfigReader config, DecoderConfig decoder, bool[] slides)

@@ -17,6 +17,11 @@ internal static partial class FamilyCases
             "sliding_window": 4, "hidden_size_per_layer_input": 0, "attention_k_eq_v": true, "global_head_dim": 8, "num_global_key_value_heads": 1, "num_kv_shared_layers": 1,
             "attention_bias": true
             """,
+        ["gemma4_text_moe"] =
+            """
+            "model_type": "gemma4_text", "head_dim": 4, "global_head_dim": 8, "layer_types": ["sliding_attention", "full_attention", "full_attention"], "sliding_window": 4,
+            "hidden_size_per_layer_input": 0, "enable_moe_block": true, "num_experts": 5, "top_k_experts": 2, "moe_intermediate_size": 12
+            """,
         ["gemma3n_text"] =
             """
             "model_type": "gemma3n_text", "head_dim": 4, "num_hidden_layers": 5, "sliding_window": 4, "rope_local_base_freq": 100.0, "rope_theta": 5000.0,
