@@ -28,24 +28,24 @@ internal sealed class Router
         var (count, hidden) = (new Dimension(experts.CountSetting, experts.Count), new Dimension("hidden_size", experts.HiddenSize));
 
         // A router is never quantized: it is small, and a changed choice of experts changes everything behind it.
-        var weight = weights.Take(ModuleNames.Within(name, $"{settings.Name}.weight"), InitialWeight.Normal, count, hidden);
-        var bias = settings.HasBias ? weights.Take(ModuleNames.Within(name, $"{settings.Name}.bias"), InitialWeight.Zeros, count) : null;
+        var weight = weights.Take($"{name}.{settings.Name}.weight", InitialWeight.Normal, count, hidden);
+        var bias = settings.HasBias ? weights.Take($"{name}.{settings.Name}.bias", InitialWeight.Zeros, count) : null;
         Layer = owner.Register(settings.Name, new LinearLayer(weight, bias, experts.Count, experts.HiddenSize) { IsRouter = !settings.IsLinear });
         if (settings.Correction is { } correction)
         {
             Dimension[] shape = settings.HasCorrectionRow ? [new Dimension("1", 1), count] : [count];
-            _correction = owner.RegisterBuffer(correction, weights.Take(ModuleNames.Within(name, correction), InitialWeight.Zeros, shape));
+            _correction = owner.RegisterBuffer(correction, weights.Take($"{name}.{correction}", InitialWeight.Zeros, shape));
         }
 
         if (settings.Input is { } input)
         {
-            var taken = weights.Take(ModuleNames.Within(name, input.Scale), InitialWeight.Ones, hidden);
+            var taken = weights.Take($"{name}.{input.Scale}", InitialWeight.Ones, hidden);
             _input = (new RmsNorm(experts.HiddenSize, input.Norm with { HasWeight = false }), owner.RegisterParameter(input.Scale, taken));
         }
 
         if (settings.ExpertScale is { } scale)
         {
-            _expertScale = owner.RegisterParameter(scale, weights.Take(ModuleNames.Within(name, scale), InitialWeight.Ones, count));
+            _expertScale = owner.RegisterParameter(scale, weights.Take($"{name}.{scale}", InitialWeight.Ones, count));
         }
     }
 

@@ -120,7 +120,8 @@ internal static class CommonSettings
         return new JsonObject(settings);
     }
 
-    private static Activation ActivationOf(this ConfigReader config, FamilyFacts facts)
+    /// <summary>The activation of the feed-forward blocks.</summary>
+    internal static Activation ActivationOf(this ConfigReader config, FamilyFacts facts)
     {
         var name = config.Text(facts.ActivationSetting) ?? facts.Activation;
         if (name == Xielu && facts.Activation == Xielu)

@@ -32,6 +32,9 @@ public sealed class ConfigReader
     /// <summary>Whether the setting is present, even if null.</summary>
     public bool Mentions(string key) => _json.ContainsKey(key);
 
+    /// <summary>Whether the setting is a given text.</summary>
+    internal bool IsText(string key, string text) => Node(key) is JsonValue value && value.GetValueKind() == JsonValueKind.String && value.GetValue<string>() == text;
+
     /// <summary>A positive integer; required unless there is a fallback.</summary>
     public int Int(string key, int? fallback = null)
     {
@@ -120,12 +123,23 @@ public sealed class ConfigReader
         }
     }
 
+    /// <summary>Marks settings as read that never change what the family's models compute, such as those of their training.</summary>
+    internal void Ignore(params ReadOnlySpan<string> keys)
+    {
+        foreach (var key in keys)
+        {
+            _ = _read.Add(key);
+        }
+    }
+
     /// <summary>A number inside an object of the config.</summary>
     internal double Number(JsonNode? node, string key, double? fallback) => node switch
     {
         null => fallback ?? throw Error(key, "this setting is missing; a number is expected."),
         // Parsed from the text: a number from a file holds a double, one set in code may hold any type.
         JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
+        // As transformers 5 writes the numbers that JSON does not have.
+        JsonObject map when map["__float__"]?.ToString() is "Infinity" or "-Infinity" => map["__float__"]!.ToString() == "Infinity" ? double.PositiveInfinity : double.NegativeInfinity,
         var other => throw Error(key, $"a number is expected, not {other.ToJsonString()}."),
     };
 
