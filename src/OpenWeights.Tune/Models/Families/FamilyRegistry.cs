@@ -73,6 +73,7 @@ public static class FamilyRegistry
         new KimiLinearFamily(),
         new Lfm2Family(),
         new Lfm2MoeFamily(),
+        new Lfm3Family(),
 
         // State space models and hybrids.
         new Mamba2Family(),

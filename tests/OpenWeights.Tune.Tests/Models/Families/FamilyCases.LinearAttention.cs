@@ -35,5 +35,12 @@ internal static partial class FamilyCases
             "model_type": "lfm2_moe", "layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
             "routed_scaling_factor": 1.5
             """,
+        ["lfm3"] =
+            """
+            "model_type": "lfm3", "num_hidden_layers": 4, "head_dim": 8, "layer_types": ["conv", "sliding_attention", "conv", "full_attention"], "conv_L_cache": 5, "sliding_window": 4,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "proportional", "rope_theta": 1000000.0, "partial_rotary_factor": 0.5}, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}
+            }
+            """,
     };
 }
