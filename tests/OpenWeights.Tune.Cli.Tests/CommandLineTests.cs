@@ -21,6 +21,16 @@ public sealed class CommandLineTests
         Assert.That(error, Does.StartWith($"error: {option} needs a value, ").And.Not.Contain("Exception").And.Not.Contain("give one of"));
     }
 
+    [TestCase("generate --model --message hi", "--model needs a value, DIR, before --message. (If --message is the value, write --model=--message.)")]
+    [TestCase("tokenize --tokenizer x --text --offsets", "--text needs a value, TEXT, before --offsets.")]
+    [TestCase("export --format --model x", "--format needs a value before --model.")]
+    [TestCase("generate --model m --message=--prompt", null)]
+    public void An_option_that_takes_the_next_one_for_its_value_is_told_as_one_without_a_value(string line, string? told)
+    {
+        var error = Owt.Run(".", told is null ? 2 : 1, line.Split(' ')).Error;
+        Assert.That(error, told is null ? Does.Not.Contain("needs a value") : Does.StartWith($"error: {told}").And.Not.Contains("not expected"));
+    }
+
     [TestCase("the path given is empty", "validate", "")]
     [TestCase("the path given is empty", "train", "", "--dry-run")]
     [TestCase("the path given is empty", "inspect", "")]

@@ -137,9 +137,9 @@ internal sealed class SourceTokenizer
                 Check(row);
             }
 
-            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null) { Together = format.Name == "completion" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
+            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null) { Together = format.Name is "completion" or "preference" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
         }
-        catch (Exception e) when (e is InvalidDataException or ChatTemplateException or InvalidOperationException or ArgumentException or FormatException)
+        catch (Exception e) when (e is InvalidDataException or ChatTemplateException { Kind: not ChatTemplateErrorKind.Syntax } or InvalidOperationException or ArgumentException or FormatException)
         {
             // Errors that the JSON reader reports late (such as unpaired surrogates in a text) do not name the row.
             return new Made([], [], raw.Place.Number, e is InvalidDataException ? e.Message : $"{raw.Place}: {e.Message}");

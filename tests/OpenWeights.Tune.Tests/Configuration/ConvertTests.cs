@@ -51,6 +51,19 @@ public sealed class ConvertTests
         Assert.That(left, Has.None.EqualTo("lora_model_dir"), "what is left empty says nothing");
     }
 
+    [TestCase("axolotl.yml", "base_model: m\nsequence_len: 100\nmicro_batch_size: 1\nchat_template_kwargs:\n  enable_thinking: false\n  style: short\ndatasets:\n  - { path: rows.jsonl, type: chat_template }\n", "style")]
+    [TestCase("factory.yaml", "model_name_or_path: m\nstage: sft\nfinetuning_type: lora\ntemplate: qwen3\nenable_thinking: false\n", null)]
+    public void Variables_of_the_chat_template_are_ours(string name, string text, string? other)
+    {
+        using var folder = new TemporaryFolder();
+        var converted = ConfigConverter.Convert(folder.Write(name, text));
+        var config = RunConfigFile.Parse("converted.yaml", converted.Write(), ["data.train=rows.jsonl"]).Config;
+        Assert.That(config.Data.ChatTemplateKwargs["enable_thinking"], Is.EqualTo(false));
+        Assert.That(config.Data.ChatTemplateKwargs, Has.Count.EqualTo(other is null ? 1 : 2));
+        Assert.That(converted.LeftOut.Select(static l => l.Name), Has.None.Contains("kwargs").And.None.Contains("enable_thinking"));
+        Assert.That(converted.LeftOut.Where(static l => l.Name == "template").Select(static l => l.Why), Has.All.Contains("the model's own chat template"));
+    }
+
     [TestCase("[assistant]", false)]
     [TestCase("[assistant, user]", true)]
     public void What_says_no_more_than_what_is_written_out_is_not_listed(string roles, bool listed)

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Tests.Export;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests.Configuration;
@@ -27,6 +28,21 @@ public sealed class RunCheckTests
         var problems = RunCheck.Problems(RunConfigFile.Open(path, []));
         Assert.That(problems.Select(static p => p.ToString()), Has.Some.Contains(told));
         Assert.That(() => TrainingRun.Prepare(RunConfigFile.Read(path, []), new SilentListener()), Throws.InstanceOf<InvalidDataException>().Or.InstanceOf<ArgumentException>(), "the run itself refuses it too");
+    }
+
+    [TestCase("{% for m in messages %}", true)]
+    [TestCase("{% for m in messages %}", false)]
+    [TestCase("{{ raise_exception('no') }}", true)]
+    public void A_chat_template_that_fails_is_told_with_its_file(string template, bool isNamed)
+    {
+        using var folder = new TemporaryFolder();
+        SmallTokenizer.Write(TinyModel.Write(folder));
+        var path = folder.Write(isNamed ? "mine.jinja" : "model/chat_template.jinja", template);
+        folder.Write("rows.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n");
+        var yaml = folder.Write("train.yaml", $"output_dir: x\nmodel: {{ path: model, device: cpu{(isNamed ? ", chat_template: mine.jinja" : "")} }}\ndata: {{ train: rows.jsonl }}\n");
+        var error = Assert.Catch(() => TrainingRun.Prepare(RunConfigFile.Read(yaml, []), new SilentListener()))!;
+        Assert.That(error.Message, Does.Contain($"{path}, line 1: "));
+        Assert.That(error.Message, template.Contains("raise", StringComparison.Ordinal) ? Does.Contain("rows.jsonl:1: ") : Does.Not.Contain("rows.jsonl"), "no row is to blame for a template that is none");
     }
 
     [TestCase("tatsu-lab/alpaca", "Data sets of the Hugging Face Hub are not downloaded; get the files")]
@@ -141,7 +157,7 @@ public sealed class RunCheckTests
         const string rest = "adapter: { r: 2 }\ndata: { train: rows.jsonl, packing: false }\ntraining: { max_steps: 1 }\n";
         using (var run = TrainingRun.Prepare(RunConfigFile.Read(folder.Write("train.yaml", $"output_dir: {folder.At("run")}\nmodel: {{ path: model, device: cpu }}\n{rest}"), []), new SilentListener()))
         {
-            _ = run.Run(resume: false, overwrite: false, "", default);
+            _ = run.Run(overwrite: false, "", default);
         }
 
         var told = Told(folder.Write("more.yaml", $"output_dir: more\nmodel: {{ path: run, device: cpu }}\n{rest}"));

@@ -9,14 +9,19 @@ internal static class ForeignParts
 {
     /// <summary>Converts these parts.</summary>
     /// <returns>The keys that were handled; NAME.* for a whole section.</returns>
-    internal static HashSet<string> Take(string tool, YamlMappingNode root, string folder, ConvertedConfig result) => tool switch
+    internal static HashSet<string> Take(string tool, YamlMappingNode root, string folder, ConvertedConfig result)
     {
-        "Axolotl" => Axolotl(root, result),
-        "LLaMA-Factory" => LlamaFactory(root, folder, result),
-        "torchtune" => Torchtune(root, result),
-        "mlx-lm" => MlxLm(root, folder, result),
-        _ => Trl(root, result),
-    };
+        HashSet<string> taken = tool switch
+        {
+            "Axolotl" => Axolotl(root, result),
+            "LLaMA-Factory" => LlamaFactory(root, folder, result),
+            "torchtune" => Torchtune(root, result),
+            "mlx-lm" => MlxLm(root, folder, result),
+            _ => Trl(root, result),
+        };
+        taken.UnionWith(TemplateVariables(root, result));
+        return taken;
+    }
 
     /// <summary>Value of a setting of ours by dotted name; null if not set.</summary>
     internal static SettingInfo? Setting(string ours)
@@ -51,6 +56,20 @@ internal static class ForeignParts
         {
             result.Set(key, value, comment);
         }
+    }
+
+    private static HashSet<string> TemplateVariables(YamlMappingNode root, ConvertedConfig result)
+    {
+        const string map = "chat_template_kwargs";
+        const string thinking = "enable_thinking";
+        var values = root.Get(map) is YamlMappingNode given ? new YamlMappingNode(given.Children) : new YamlMappingNode();
+        if (root.Get(thinking) is YamlScalarNode { Value: not null } flag && flag.Text() is not null)
+        {
+            values.Add(thinking, flag);
+        }
+
+        Put(result, $"data.{map}", values.Children.Count > 0 ? ForeignValue.Write(values) : null, root.Get(map) is null ? thinking : map);
+        return [$"{map}.*", thinking];
     }
 
     private static HashSet<string> Axolotl(YamlMappingNode root, ConvertedConfig result)
