@@ -125,6 +125,7 @@ internal static class ForeignParts
         {
             result.Set("data.train_on", "all", "stage: pt");
             result.Set("objective.type", "sft", "stage: pt");
+            Put(result, "data.packing", root.Get("packing").Text() is null && root.Get("neat_packing").Text() is null ? "true" : null, "default of LLaMA-Factory for stage: pt");
         }
 
         var taken = new HashSet<string> { "finetuning_type", "dataset", "eval_dataset", "max_samples", "dataset_dir" };
@@ -164,6 +165,9 @@ internal static class ForeignParts
         {
             result.Leave("optimizer._component_", $"'{optimizer}' has no counterpart here.");
         }
+
+        // Of torch's optimizers only AdamW has a weight decay by default.
+        Put(result, "training.weight_decay", name is "adam" or "sgd" && root.Get("optimizer")?.Get("weight_decay") is null ? "0" : null, $"default of {optimizer}");
 
         var schedule = root.Get("lr_scheduler")?.Get("_component_").Text() ?? "";
         Put(result, "training.lr_scheduler", schedule.Contains("cosine", StringComparison.Ordinal) ? "cosine" : schedule.Contains("linear", StringComparison.Ordinal) ? "linear" : null, schedule);
