@@ -52,7 +52,7 @@ internal sealed class SourceTokenizer
         if (_rows == 0)
         {
             throw new InvalidDataException(_badRows > 0
-                ? $"{Name}: all {_badRows} rows are bad; the first: {_badExamples[0]}"
+                ? $"{Name}: {(_badRows == 1 ? "its only row is bad" : $"all {_badRows} rows are bad; the first")}: {_badExamples[0]}"
                 : $"{Name}: this {(_files.Count > 1 ? "data set" : "file")} contains no rows.");
         }
 

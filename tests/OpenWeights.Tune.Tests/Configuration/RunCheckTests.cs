@@ -45,6 +45,25 @@ public sealed class RunCheckTests
         Assert.That(error.Message, template.Contains("raise", StringComparison.Ordinal) ? Does.Contain("rows.jsonl:1: ") : Does.Not.Contain("rows.jsonl"), "no row is to blame for a template that is none");
     }
 
+    [TestCase("training.epochs: 2", ":4:1: training.epochs: a dotted name is understood on the command line alone; write `epochs: 2` in the section training.")]
+    [TestCase("training:\n  epochs:1", ":5:3: training: a space is missing after the colon; write `epochs: 1`.")]
+    [TestCase("training.epochs = 2", ":4:1: this is not valid YAML: a setting and its value are separated by a colon and a space; write `training.epochs: 2`.")]
+    public void Slips_of_writing_a_setting_are_told_with_what_to_write(string line, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", $"output_dir: x\nmodel: {{ path: m }}\ndata: {{ train: rows.jsonl }}\n{line}\n");
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(told));
+    }
+
+    [TestCase("rows.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n", "this is a file of rows; a YAML file is expected")]
+    [TestCase("config.json", "{\"model_type\": \"llama\", \"hidden_size\": 4}", "this is a model's config.json; a YAML file is expected")]
+    public void A_file_of_another_kind_in_the_place_of_the_YAML_is_told_once(string name, string text, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(folder.Write(name, text), []))!.Problems;
+        Assert.That(problems.Single().Message, Does.Contain(told));
+    }
+
     [TestCase("tatsu-lab/alpaca", "Data sets of the Hugging Face Hub are not downloaded; get the files")]
     [TestCase("\u201crows.jsonl\u201d", "Its quotation marks are typographic ones")]
     public void Rows_that_are_nowhere_are_told_with_what_was_meant(string train, string told)
