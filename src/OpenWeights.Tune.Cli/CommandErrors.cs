@@ -115,9 +115,13 @@ internal static class CommandErrors
         {
             yield return command.Subcommands.Count > 0
                 ? NoCommand(given, token)
-                : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes only options" : "")}.";
+                : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes only options{MeantFor(given, token)}" : "")}.";
         }
     }
+
+    // A value without its option is probably that of the first required one that is missing.
+    private static string MeantFor(CommandResult given, string token) =>
+        given.Command.Options.FirstOrDefault(o => o.Required && given.GetResult(o) is null or { Implicit: true }) is { } missing ? $", such as {missing.Name} {token}" : "";
 
     // Other trainers take settings as options.
     private static string Instead(Command command, string nearest) => nearest.Length == 0 && command.Arguments.Any(static a => a.HelpName == "key=value")

@@ -58,6 +58,8 @@ public sealed class CommandLineTests
     [TestCase("evaluate --model m --data d --train-on asistant", "Did you mean assistant?")]
     [TestCase("init --family lama --output o", "Did you mean llama?")]
     [TestCase("generate --prompt x", "--model DIR is missing: base model")]
+    [TestCase("generate runs/mine --prompt x", "'runs/mine' is not expected here; owt generate takes only options, such as --model runs/mine.")]
+    [TestCase("generate --model m x", "'x' is not expected here; owt generate takes only options.")]
     [TestCase("train", "CONFIG.yaml is missing: the run's YAML file.")]
     [TestCase("generate --model m --prompt x --device gpu", "--device: 'gpu' is not a valid value; valid values are auto, cpu, cuda and cuda:N. Did you mean cuda?")]
     [TestCase("generate --model m --prompt x --device gpu:1", "Did you mean cuda:1?")]
