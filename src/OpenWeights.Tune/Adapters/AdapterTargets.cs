@@ -14,7 +14,7 @@ internal static class AdapterTargets
     internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, LoraConfig config)
     {
         var modules = model.AdaptableModules;
-        return modules.Any(m => IsAdapted(m, config)) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
+        return modules.Any(m => IsAdapted(model, m, config)) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
     /// <summary>Throws if the settings name modules that the model does not have, which are usually typos.</summary>
@@ -50,7 +50,7 @@ internal static class AdapterTargets
             yield break;
         }
 
-        var adapted = model.AdaptableModules.Where(m => IsAdapted(m, config)).ToList();
+        var adapted = model.AdaptableModules.Where(m => IsAdapted(model, m, config)).ToList();
         if (adapted.Count == 0)
         {
             yield return ("target_modules", NoTarget(model, config));
@@ -140,12 +140,11 @@ internal static class AdapterTargets
         return Spelling.Nearest(name, leaves) is { } nearest ? $"did you mean {nearest}? " : "";
     }
 
-    /// <summary>Whether a module is the token embedding or the output head, which PEFT saves in full when adapted.</summary>
-    internal static bool IsEmbedding(string name) => name[(name.LastIndexOf('.') + 1)..] is "embed_tokens" or "lm_head";
-
-    /// <summary>Whether a module is adapted. Norms can be trained in full but not adapted; all-linear excludes the embedding.</summary>
-    internal static bool IsAdapted((string Name, nn.Module Module) module, LoraConfig config) =>
-        (module.Module is LinearLayer || (module.Module is TokenEmbedding && config.Targets != TargetModules.AllLinear)) && config.Adapts(module.Name);
+    /// <summary>Whether a module is adapted. Norms can be trained in full but not adapted; all-linear excludes the embedding and the head.</summary>
+    internal static bool IsAdapted(CausalLanguageModel model, (string Name, nn.Module Module) module, LoraConfig config) =>
+        (module.Module is LinearLayer || (module.Module is TokenEmbedding && config.Targets != TargetModules.AllLinear))
+        && !(config.Targets == TargetModules.AllLinear && module.Name == model.Config.Names.Head)
+        && config.Adapts(module.Name);
 
     private static string NoTarget(CausalLanguageModel model, LoraConfig config)
     {

@@ -14,13 +14,15 @@ internal sealed class PeftFileCheck
     private readonly Dictionary<string, long[]> _wanted = [];
     private readonly Dictionary<string, long[]> _possible = [];
     private readonly List<string> _biases = [];
+    private readonly CausalLanguageModel _model;
 
     private PeftFileCheck(CausalLanguageModel model, LoraConfig config)
     {
+        _model = model;
         var tie = WeightTie.Of(model, config);
         foreach (var (name, module) in AdapterTargets.Of(model, tie.Config))
         {
-            if (tie.Keeps && name == WeightTie.Head)
+            if (tie.Keeps && name == model.Config.Names.Head)
             {
                 AddTiedHead((LinearLayer)module, tie.Config);
             }
@@ -58,7 +60,7 @@ internal sealed class PeftFileCheck
             }
             else if (!entry.Shape.SequenceEqual(shape))
             {
-                var resized = AdapterTargets.IsEmbedding(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
+                var resized = model.Config.Names.IsEmbeddingOrHead(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
                 problems.Add($"misshapen: {entry.Name} is {Sizes(entry.Shape)}, but the base model and the adapter's settings require {Sizes(shape)}"
                     + (resized ? " (if the vocabulary was resized, use a base model with embeddings of that size)" : ""));
             }
@@ -88,8 +90,8 @@ internal sealed class PeftFileCheck
             return;
         }
 
-        var adapted = AdapterTargets.IsAdapted((name, module), config);
-        if (AdapterTargets.IsEmbedding(name))
+        var adapted = AdapterTargets.IsAdapted(_model, (name, module), config);
+        if (_model.Config.Names.IsEmbeddingOrHead(name))
         {
             _possible[adapted ? $"{name}.base_layer.weight" : $"{name}.weight"] = Shape(module, slots[0]);
         }
@@ -113,10 +115,11 @@ internal sealed class PeftFileCheck
     // PEFT also writes the head's tensors, which equal the embedding's.
     private void AddTiedHead(LinearLayer head, LoraConfig config)
     {
-        long rank = config.RankOf(WeightTie.Embedding);
-        _possible[$"{WeightTie.Head}.weight"] = _possible[$"{WeightTie.Head}.base_layer.weight"] = [head.OutFeatures, head.InFeatures];
-        _possible[$"{WeightTie.Head}.lora_A.weight"] = [rank, head.InFeatures];
-        _possible[$"{WeightTie.Head}.lora_B.weight"] = [head.OutFeatures, rank];
+        var names = _model.Config.Names;
+        long rank = config.RankOf(names.EmbeddingModule);
+        _possible[$"{names.Head}.weight"] = _possible[$"{names.Head}.base_layer.weight"] = [head.OutFeatures, head.InFeatures];
+        _possible[$"{names.Head}.lora_A.weight"] = [rank, head.InFeatures];
+        _possible[$"{names.Head}.lora_B.weight"] = [head.OutFeatures, rank];
     }
 
     private void AddUpdate(string name, nn.Module module, LoraConfig config)

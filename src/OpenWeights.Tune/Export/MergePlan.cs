@@ -8,13 +8,15 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Export;
 
 /// <summary>The source of each tensor of a merged model.</summary>
-internal sealed class MergePlan
+internal sealed class MergePlan : IDisposable
 {
     private readonly CheckpointWeights _weights;
     private readonly DecoderNames _names;
     private readonly CombinedAdapter _adapters;
     private readonly Dictionary<string, LinearLayer> _quantized;
     private readonly bool _tied;
+    private readonly Dictionary<string, (Tensor Values, int Pieces)> _joined = [];
+    private Tensor? _written;
 
     /// <summary>Creates a plan.</summary>
     /// <param name="weights">Weights of the base model.</param>
@@ -60,7 +62,7 @@ internal sealed class MergePlan
         var writer = new LayoutWriter(_weights)
         {
             IsNew = name => !IsAsStored(name),
-            Values = name => Values(name, _weights.GetTensor(name)),
+            Values = Joined,
             DType = dtype,
             IsLeftOut = IsCopy,
         };
@@ -74,6 +76,43 @@ internal sealed class MergePlan
             var embedding = _weights.GetTensor(_names.EmbeddingWeight);
             yield return TensorFiles.ToWrite(_weights.StoredName(_names.HeadWeight), dtype(embedding) ?? TensorFiles.ToTorch(embedding), embedding.Shape, () => Values(_names.HeadWeight, embedding));
         }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _written?.Dispose();
+        foreach (var (values, _) in _joined.Values)
+        {
+            values.Dispose();
+        }
+    }
+
+    // A tensor that is stored in pieces is computed once, and kept until its last piece is written.
+    private Tensor Joined(string name)
+    {
+        var pieces = _weights.PiecesOf(name).Count;
+        if (pieces == 1)
+        {
+            return Values(name, _weights.GetTensor(name));
+        }
+
+        _written?.Dispose();
+        _written = null;
+        if (!_joined.TryGetValue(name, out var held))
+        {
+            using var scope = NewDisposeScope();
+            held = (scope.Detach(Values(name, _weights.GetTensor(name))), pieces);
+        }
+
+        _joined[name] = (held.Values, held.Pieces - 1);
+        if (held.Pieces == 1)
+        {
+            _written = held.Values;
+            _ = _joined.Remove(name);
+        }
+
+        return held.Values;
     }
 
     /// <summary>Whether a tensor is a copy of the tied head, which a checkpoint may have all the same.</summary>

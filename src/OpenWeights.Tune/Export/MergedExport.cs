@@ -6,7 +6,6 @@ using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
-using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export;
@@ -38,7 +37,7 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
         using var weights = @base.Folder.OpenWeights();
-        var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
+        using var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
         Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
         return plan.Unties;
     }
@@ -68,7 +67,8 @@ public static class MergedExport
         using var weights = @base.OpenWeights();
         using var none = new CombinedAdapter([]);
         var names = ModelLoader.Names(@base);
-        Write(@base, weights, new MergePlan(weights, names, tied: false, none, null), HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card);
+        using var plan = new MergePlan(weights, names, tied: false, none, null);
+        Write(@base, weights, plan, HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card);
     }
 
     /// <summary>Compares the logits of a written model with those of base model and adapters, on sample tokens.</summary>

@@ -55,7 +55,7 @@ public static class GgufExport
 
         using var none = new CombinedAdapter([]);
         var tied = IsTied(config, family, weights);
-        var plan = new MergePlan(weights, DecoderNames.Usual, tied, adapters ?? none, model);
+        using var plan = new MergePlan(weights, DecoderNames.Usual, tied, adapters ?? none, model);
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");

@@ -27,7 +27,7 @@ public static class GgufLoraExport
         var config = new ConfigJson(folder.Config, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
         RequirePlain(adapter);
-        if (adapter.Layers.Any(static l => l.Module == "lm_head") && IsTied(folder, config, family))
+        if (adapter.Layers.Any(l => l.Module == adapter.Base.Config.Names.Head) && IsTied(folder, config, family))
         {
             throw new InvalidDataException("the adapter changes the output head, which is tied to the embedding in this model; llama.cpp's LoRA files cannot represent that. Export with --format gguf, which merges the adapter.");
         }

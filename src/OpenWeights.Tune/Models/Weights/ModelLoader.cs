@@ -28,7 +28,7 @@ public static class ModelLoader
         var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)) { SourceFolder = folder.FolderPath }, warnings);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
     /// <summary>
@@ -54,7 +54,7 @@ public static class ModelLoader
     internal static LoadedModel Shapes(ModelFolder folder, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization)
     {
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
     }
 
     /// <summary>Default dtype of a model: that of its weights, or of config.json if there are none.</summary>
