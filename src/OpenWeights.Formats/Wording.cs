@@ -9,7 +9,7 @@ internal static class Wording
     private const int LongestName = 200;
     private const int MaxListed = 8;
 
-    /// <summary>What to do about a file whose bytes are not what they should be.</summary>
+    /// <summary>Advice for a damaged file.</summary>
     public const string DamagedAdvice = "the file is damaged: download or copy it again";
 
     /// <summary>A name in quotes; control characters are spelled out and a very long name is shortened, since it may come from a
@@ -30,7 +30,7 @@ internal static class Wording
         return text.Append('"').ToString();
     }
 
-    /// <summary>A shape as it stands in a header: <c>[512,64]</c>.</summary>
+    /// <summary>A shape as written in a header: <c>[512,64]</c>.</summary>
     public static string Shape(IReadOnlyList<long> shape) =>
         shape.Count <= LongestName
             ? $"[{string.Join(',', shape)}]"

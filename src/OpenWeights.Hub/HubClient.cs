@@ -212,6 +212,6 @@ internal sealed class HubBusyException(string message, TimeSpan? retryAfter) : I
     public TimeSpan? RetryAfter { get; } = retryAfter;
 }
 
-/// <summary>The Hub has no such model, or gives no access to it.</summary>
+/// <summary>The Hub has no such model, or denies access to it.</summary>
 /// <param name="message">What was asked for, and what to do.</param>
 public sealed class HubRefusedException(string message) : UnauthorizedAccessException(message);

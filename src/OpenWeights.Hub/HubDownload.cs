@@ -102,7 +102,7 @@ public interface IHubListener
     /// <summary>Called once, before anything is downloaded.</summary>
     /// <param name="revision">The model.</param>
     /// <param name="files">The files to download.</param>
-    /// <param name="missingBytes">How many of their bytes are not in the cache yet.</param>
+    /// <param name="missingBytes">Number of their bytes that are not cached yet.</param>
     void Found(HubRevision revision, IReadOnlyList<HubFile> files, long missingBytes);
 
     /// <summary>Called while files arrive; never by two threads at once.</summary>

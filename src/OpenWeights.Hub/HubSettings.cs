@@ -16,7 +16,7 @@ public sealed record HubSettings
     /// <summary>Whether to use only what is in the cache (HF_HUB_OFFLINE).</summary>
     public bool Offline { get; init; }
 
-    /// <summary>How many times a request is tried before it fails.</summary>
+    /// <summary>Number of attempts of a request.</summary>
     public int Attempts { get; init; } = 5;
 
     /// <summary>The wait before the second try. It doubles with each further try, and is never shorter than the server asks for.</summary>
@@ -28,7 +28,7 @@ public sealed record HubSettings
     /// <summary>The size of the parts that a large file is fetched in.</summary>
     public long PartBytes { get; init; } = 32 << 20;
 
-    /// <summary>How many parts or small files are fetched at the same time.</summary>
+    /// <summary>Number of parts or small files fetched at the same time.</summary>
     public int Connections { get; init; } = 4;
 
     /// <summary>Reads the settings from the environment variables.</summary>

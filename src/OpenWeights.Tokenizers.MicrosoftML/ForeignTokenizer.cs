@@ -103,10 +103,10 @@ public sealed record ForeignTokenizerOptions
     /// <summary>Whether BOS is put before a text that is encoded with special tokens.</summary>
     public bool AddsBos { get; init; }
 
-    /// <summary>Whether EOS is put behind a text that is encoded with special tokens.</summary>
+    /// <summary>Whether EOS is appended to a text that is encoded with special tokens.</summary>
     public bool AddsEos { get; init; }
 
-    /// <summary>The ids that decoding without special tokens leaves out, beside BOS and EOS.</summary>
+    /// <summary>The ids that decoding without special tokens skips, besides BOS and EOS.</summary>
     public IReadOnlySet<int> SpecialIds { get; init; } = new HashSet<int>();
 
     /// <summary>The chat template (Jinja), or null.</summary>

@@ -146,7 +146,7 @@ public sealed class MicrosoftTokenizer : Microsoft.ML.Tokenizers.Tokenizer
         return (new ArraySegment<TokenSpan>(spans, 0, count), count == 0 ? 0 : spans[count - 1].End);
     }
 
-    /// <summary>The tokens of a text. Those that are added behind it stand at its end.</summary>
+    /// <summary>The tokens of a text. Tokens added after the text have an empty range at its end.</summary>
     private TokenSpan[] Spans(ReadOnlySpan<char> text)
     {
         TokenSpan[] spans = [.. _tokenizer.EncodeWithOffsets(text, _addSpecialTokens)];

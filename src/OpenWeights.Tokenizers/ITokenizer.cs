@@ -25,7 +25,7 @@ public interface ITokenizer
     /// <returns>The ids.</returns>
     int[] Encode(string text, bool addSpecialTokens);
 
-    /// <summary>Encodes a text and says which characters each token stands for.</summary>
+    /// <summary>Encodes a text, with the character offsets of each token.</summary>
     /// <param name="text">The text.</param>
     /// <param name="addSpecialTokens">As in <see cref="Encode"/>.</param>
     /// <param name="trimOffsets">Whether a token's range leaves out white space at its edges, if the tokenizer knows of such a thing.</param>
@@ -38,7 +38,7 @@ public interface ITokenizer
     string Decode(IEnumerable<int> ids, bool skipSpecialTokens);
 }
 
-/// <summary>A token and the characters of the input that it stands for.</summary>
+/// <summary>A token with its character offsets in the input.</summary>
 /// <param name="Id">The token's id.</param>
 /// <param name="Start">The first UTF-16 unit of the input that the token stands for. A token that a template adds (such as BOS) stands for none: 0 to 0.</param>
 /// <param name="End">The unit after the last one.</param>

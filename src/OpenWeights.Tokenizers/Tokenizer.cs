@@ -110,7 +110,7 @@ public sealed class Tokenizer : ITokenizer
         return Encode(text.AsSpan(), addSpecialTokens);
     }
 
-    /// <summary>Encodes a text and says which characters each token stands for.</summary>
+    /// <summary>Encodes a text, with the character offsets of each token.</summary>
     /// <param name="text">The text.</param>
     /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
     /// <param name="trimOffsets">
@@ -194,7 +194,7 @@ public sealed class Tokenizer : ITokenizer
     /// <summary>Whether decoding without special tokens leaves the token out.</summary>
     public bool IsSpecial(int id) => _added.Find(id)?.Special ?? false;
 
-    /// <summary>What the decoders get for an id; null for nothing.</summary>
+    /// <summary>The text that the decoders receive for an id; null to skip it.</summary>
     internal string? DecodedForm(int id, bool skipSpecialTokens)
     {
         var token = _added.DecodedForm(id) ?? _model.Vocabulary.Token(id);
@@ -238,7 +238,7 @@ public sealed class Tokenizer : ITokenizer
     private int? IdOf(string? token) => token is null ? null : TokenToId(token);
 }
 
-/// <summary>What a tokenizer is made of, whatever file it came from.</summary>
+/// <summary>Components of a tokenizer, independent of its file format.</summary>
 internal sealed record TokenizerParts
 {
     public required TokenModel Model { get; init; }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
@@ -13,7 +14,7 @@ namespace OpenWeights.Tune.Cli;
 /// <summary>A loaded model for a command, with its adapters, and its tokenizer when needed.</summary>
 internal sealed class ModelSession : IDisposable
 {
-    /// <summary>What to say of a model whose results are NaN or infinite.</summary>
+    /// <summary>Message for a model whose results are NaN or infinite.</summary>
     internal const string NotFinite = "what the model computes is not finite numbers: its files are damaged, or it overflows in its dtype (--dtype float32).";
 
     private readonly Lazy<Tokenizer> _tokenizer;
@@ -71,5 +72,21 @@ internal sealed class ModelSession : IDisposable
     {
         Adapters.Dispose();
         Loaded.Dispose();
+    }
+}
+
+/// <summary>An adapter on the command line, with its weight: DIR, or DIR=0.7.</summary>
+/// <param name="Folder">The adapter's folder.</param>
+/// <param name="Weight">Weight of the adapter.</param>
+internal sealed record AdapterChoice(string Folder, double Weight)
+{
+    /// <summary>Parses DIR or DIR=NUMBER; an existing folder whose name contains = is a folder.</summary>
+    internal static AdapterChoice Parse(string text)
+    {
+        var equals = text.LastIndexOf('=');
+        return equals > 0 && !Directory.Exists(text)
+            && double.TryParse(text.AsSpan(equals + 1), NumberStyles.Float, CultureInfo.InvariantCulture, out var weight) && double.IsFinite(weight)
+            ? new AdapterChoice(text[..equals], weight)
+            : new AdapterChoice(text, 1);
     }
 }

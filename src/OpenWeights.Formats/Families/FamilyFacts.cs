@@ -3,15 +3,15 @@ using OpenWeights.Formats.Safetensors;
 namespace OpenWeights.Formats.Families;
 
 /// <summary>
-/// What of a family of models is the same wherever it is read, trained and written: its names, and what settings are that its config.json
-/// does not have, as transformers' class for that config takes them to be.
+/// Facts of a model family that reading, training and export share: its names, and the defaults of settings that are absent from
+/// config.json, as in transformers.
 /// </summary>
 public sealed record FamilyFacts
 {
-    /// <summary>The model_type of its config.json.</summary>
+    /// <summary>model_type in config.json.</summary>
     public required string ModelType { get; init; }
 
-    /// <summary>The class name that transformers writes to architectures.</summary>
+    /// <summary>Class name in architectures of config.json.</summary>
     public required string ClassName { get; init; }
 
     /// <summary>Default of num_key_value_heads; null for the number of query heads.</summary>
@@ -20,80 +20,80 @@ public sealed record FamilyFacts
     /// <summary>Default of head_dim; null for hidden_size / num_attention_heads.</summary>
     public int? HeadDimension { get; init; }
 
-    /// <summary>max_position_embeddings.</summary>
+    /// <summary>Default of max_position_embeddings.</summary>
     public int MaxPositions { get; init; } = 2048;
 
     /// <summary>Default of original_max_position_embeddings, for LongRoPE; null for max_position_embeddings.</summary>
     public int? OriginalMaxPositions { get; init; }
 
-    /// <summary>rope_theta.</summary>
+    /// <summary>Default of rope_theta.</summary>
     public double RopeTheta { get; init; } = 10000;
 
     /// <summary>Whether the family supports partial_rotary_factor.</summary>
     public bool PartialRotation { get; init; }
 
-    /// <summary>rms_norm_eps.</summary>
+    /// <summary>Default of rms_norm_eps.</summary>
     public double NormEpsilon { get; init; } = 1e-6;
 
-    /// <summary>tie_word_embeddings.</summary>
+    /// <summary>Default of tie_word_embeddings.</summary>
     public bool TiedEmbeddings { get; init; }
 
-    /// <summary>The setting that names the activation.</summary>
+    /// <summary>Name of the activation setting.</summary>
     public string ActivationSetting { get; init; } = "hidden_act";
 
-    /// <summary>The activation.</summary>
+    /// <summary>Default activation.</summary>
     public string Activation { get; init; } = "silu";
 
     /// <summary>Default of attention_bias, which applies to all four projections of attention; null if the family has no such setting.</summary>
     public bool? AttentionBias { get; init; }
 
-    /// <summary>sliding_window; null for none.</summary>
+    /// <summary>Default of sliding_window; null for none.</summary>
     public int? SlidingWindow { get; init; }
 
-    /// <summary>query_pre_attn_scalar, in families that have it.</summary>
+    /// <summary>Default of query_pre_attn_scalar, in families that have it.</summary>
     public int QueryScalar { get; init; } = 256;
 
-    /// <summary>attn_logit_softcapping; null for none.</summary>
+    /// <summary>Default of attn_logit_softcapping; null for none.</summary>
     public double? ScoreSoftCap { get; init; }
 
-    /// <summary>final_logit_softcapping; null for none.</summary>
+    /// <summary>Default of final_logit_softcapping; null for none.</summary>
     public double? LogitSoftCap { get; init; }
 
-    /// <summary>Its mixtures of experts; null where it has none.</summary>
+    /// <summary>Facts of its mixtures of experts; null for a dense family.</summary>
     public ExpertFacts? Experts { get; init; }
 
     /// <summary>How its usual checkpoints differ from the names and shapes of its modules; null where they do not.</summary>
     public CheckpointLayout? Layout { get; init; }
 
-    /// <summary>Whether what its models compute grows beyond float16's largest number, 65,504, so that float16 cannot stand in for bfloat16.</summary>
+    /// <summary>Whether activations of its models exceed the range of float16 (65,504), so that float16 cannot replace bfloat16.</summary>
     public bool OverflowsInFloat16 { get; init; }
 }
 
-/// <summary>What of a family's mixtures of experts is the same everywhere.</summary>
+/// <summary>Facts of a family's mixtures of experts: names in the checkpoint, and defaults of settings that are absent from config.json.</summary>
 public sealed record ExpertFacts
 {
-    /// <summary>What the usual checkpoints, which have one tensor for each matrix of each expert, call the mixture.</summary>
+    /// <summary>Name of the mixture in checkpoints with one tensor per matrix and expert (the usual layout).</summary>
     public string Module { get; init; } = "mlp";
 
-    /// <summary>What they call the matrix whose output goes through the activation.</summary>
+    /// <summary>Name of an expert's gate projection.</summary>
     public string Gate { get; init; } = "gate_proj";
 
-    /// <summary>The matrix that it is multiplied with.</summary>
+    /// <summary>Name of an expert's up projection.</summary>
     public string Up { get; init; } = "up_proj";
 
-    /// <summary>The matrix back to the residual stream.</summary>
+    /// <summary>Name of an expert's down projection.</summary>
     public string Down { get; init; } = "down_proj";
 
-    /// <summary>The number of experts.</summary>
+    /// <summary>Default number of experts.</summary>
     public required int Count { get; init; }
 
-    /// <summary>num_experts_per_tok.</summary>
+    /// <summary>Default of num_experts_per_tok.</summary>
     public required int PerToken { get; init; }
 
-    /// <summary>moe_intermediate_size; null where experts are as wide as intermediate_size says.</summary>
+    /// <summary>Default of moe_intermediate_size; null if experts have intermediate_size.</summary>
     public int? Inner { get; init; }
 
-    /// <summary>shared_expert_intermediate_size; null where no expert reads every token.</summary>
+    /// <summary>Default of shared_expert_intermediate_size; null without a shared expert.</summary>
     public int? Shared { get; init; }
 }
 

@@ -1,6 +1,6 @@
 namespace OpenWeights.Formats.Families;
 
-/// <summary>The facts of every family, once.</summary>
+/// <summary>The facts of every model family.</summary>
 public static partial class FamilyTable
 {
     /// <summary>Llama 1 to 3.3, SmolLM 1 and 2.</summary>
@@ -31,7 +31,7 @@ public static partial class FamilyTable
     /// <summary>Qwen 2 and 2.5.</summary>
     public static FamilyFacts Qwen2 { get; } = new() { ModelType = "qwen2", ClassName = "Qwen2ForCausalLM", KeyValueHeads = 32, MaxPositions = 32768, SlidingWindow = 4096 };
 
-    /// <summary>Qwen 1.5 and 2 with experts.</summary>
+    /// <summary>Qwen 1.5 MoE and Qwen 2 MoE.</summary>
     public static FamilyFacts Qwen2Moe { get; } = new()
     {
         ModelType = "qwen2_moe",
@@ -54,7 +54,7 @@ public static partial class FamilyTable
         SlidingWindow = 4096,
     };
 
-    /// <summary>Qwen 3 with experts.</summary>
+    /// <summary>Qwen 3 MoE.</summary>
     public static FamilyFacts Qwen3Moe { get; } = new()
     {
         ModelType = "qwen3_moe",
@@ -139,7 +139,7 @@ public static partial class FamilyTable
         .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas, .. Multimodal,
     ];
 
-    /// <summary>The family of a model_type; null where there is none.</summary>
+    /// <summary>The family with a model_type; null if there is none.</summary>
     /// <param name="modelType">The model_type.</param>
     public static FamilyFacts? Find(string? modelType) => All.FirstOrDefault(f => f.ModelType == modelType);
 }

@@ -1,10 +1,10 @@
 namespace OpenWeights.Formats.Files;
 
 /// <summary>Symbolic links, by which a Hub's cache and people put large files where they are wanted: the size and the time of a link itself
-/// say nothing of the file behind it, and a link may lead back to where it lies.</summary>
+/// do not describe its target, and a link may point to a folder that contains it.</summary>
 public static class FileLinks
 {
-    /// <summary>The file that a path means, behind all links, for its size and times.</summary>
+    /// <summary>The file that a path refers to after following all links, for its size and times.</summary>
     /// <param name="path">The path.</param>
     /// <exception cref="IOException">The links lead in a circle.</exception>
     public static FileInfo File(string path)
@@ -33,7 +33,7 @@ public static class FileLinks
         }
     }
 
-    /// <summary>The files of a folder and of those within it, those behind links to folders too. A link back to a folder that it lies in is left out.</summary>
+    /// <summary>The files of a folder and its subfolders, following links to folders. A link to a folder that contains it is skipped.</summary>
     /// <param name="folder">The folder.</param>
     public static IEnumerable<string> FilesWithin(string folder) => FilesWithin(new DirectoryInfo(folder), []);
 

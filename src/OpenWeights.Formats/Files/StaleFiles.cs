@@ -4,7 +4,7 @@ using System.Text.RegularExpressions;
 
 namespace OpenWeights.Formats.Files;
 
-/// <summary>What killed processes left behind while they were writing an <see cref="AtomicFile"/> or an <see cref="AtomicFolder"/>.</summary>
+/// <summary>Removes files that a killed process left while writing an <see cref="AtomicFile"/> or an <see cref="AtomicFolder"/>.</summary>
 public static class StaleFiles
 {
     /// <summary>
@@ -54,8 +54,8 @@ public static class StaleFiles
 }
 
 /// <summary>
-/// The names of what is under way: <c>.NAME.0123456789abcdef.tmp</c> is being written, <c>.NAME.0123456789abcdef.old</c> is a folder
-/// that was moved aside while its successor takes its place.
+/// Names of temporary files: <c>.NAME.0123456789abcdef.tmp</c> is being written, <c>.NAME.0123456789abcdef.old</c> is a folder that was
+/// moved aside while its replacement is moved in.
 /// </summary>
 internal static partial class TemporaryName
 {
@@ -69,7 +69,7 @@ internal static partial class TemporaryName
         return Path.Combine(Path.GetDirectoryName(fullPath)!, $".{Path.GetFileName(fullPath)}.{unique}.{kind}");
     }
 
-    /// <summary>Takes such a name apart.</summary>
+    /// <summary>Splits such a name into its parts.</summary>
     public static bool TryParse(string name, [NotNullWhen(true)] out string? target, [NotNullWhen(true)] out string? kind)
     {
         var match = Pattern().Match(name);

@@ -46,7 +46,7 @@ internal abstract class WriteStream : Stream
     protected abstract void Put(ReadOnlySpan<byte> buffer);
 }
 
-/// <summary>What the writer of an atomic file sees: a failure of the disk names the file that is being written.</summary>
+/// <summary>Stream for writing an atomic file; its I/O errors name the file.</summary>
 internal sealed class TargetStream(Stream inner, string path) : WriteStream
 {
     protected override void Put(ReadOnlySpan<byte> buffer)
@@ -62,7 +62,7 @@ internal sealed class TargetStream(Stream inner, string path) : WriteStream
     }
 }
 
-/// <summary>What the writer of one tensor sees: it takes exactly the tensor's bytes.</summary>
+/// <summary>Stream for writing one tensor; it accepts exactly the tensor's number of bytes.</summary>
 /// <param name="inner">The file.</param>
 /// <param name="tensor">The tensor, for messages.</param>
 /// <param name="byteLength">The tensor's size in bytes.</param>

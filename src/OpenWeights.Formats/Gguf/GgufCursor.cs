@@ -36,7 +36,7 @@ internal sealed class GgufCursor(Stream stream, string path)
 
     public ulong UInt64() => BinaryPrimitives.ReadUInt64LittleEndian(Take(8));
 
-    /// <summary>A number of things that need at least so many bytes each.</summary>
+    /// <summary>A count of items of at least a number of bytes each.</summary>
     public int Count(int minBytes, string what)
     {
         var count = UInt64();

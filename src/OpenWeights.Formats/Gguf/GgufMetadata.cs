@@ -54,16 +54,16 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
     /// <param name="key">The key.</param>
     public bool Contains(string key) => byKey.ContainsKey(key);
 
-    /// <summary>A value as it is in the file; null where there is none.</summary>
+    /// <summary>A value as stored in the file; null if absent.</summary>
     /// <param name="key">The key.</param>
     public object? Find(string key) => byKey.GetValueOrDefault(key);
 
-    /// <summary>A text; null where there is none.</summary>
+    /// <summary>A text; null if absent.</summary>
     /// <param name="key">The key.</param>
     /// <exception cref="InvalidDataException">The value is something else.</exception>
     public string? Text(string key) => Find(key) is { } value ? value as string ?? throw Wrong(key, "a text", value) : null;
 
-    /// <summary>A number; null where there is none.</summary>
+    /// <summary>A number; null if absent.</summary>
     /// <param name="key">The key.</param>
     /// <exception cref="InvalidDataException">The value is something else.</exception>
     public double? Number(string key) => Find(key) switch
@@ -73,7 +73,7 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
         var value => Convert.ToDouble(value, CultureInfo.InvariantCulture),
     };
 
-    /// <summary>A whole number; null where there is none.</summary>
+    /// <summary>A whole number; null if absent.</summary>
     /// <param name="key">The key.</param>
     /// <exception cref="InvalidDataException">The value is something else, or out of range.</exception>
     public int? Int(string key) => Number(key) switch
@@ -83,12 +83,12 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
         _ => throw Wrong(key, "a whole number", Find(key)!),
     };
 
-    /// <summary>A truth value; null where there is none.</summary>
+    /// <summary>A boolean; null if absent.</summary>
     /// <param name="key">The key.</param>
     /// <exception cref="InvalidDataException">The value is something else.</exception>
     public bool? Flag(string key) => Find(key) is { } value ? value as bool? ?? throw Wrong(key, "true or false", value) : null;
 
-    /// <summary>An array; null where there is none.</summary>
+    /// <summary>An array; null if absent.</summary>
     /// <typeparam name="T">The type of its values, exactly.</typeparam>
     /// <param name="key">The key.</param>
     /// <exception cref="InvalidDataException">The value is something else.</exception>

@@ -4,7 +4,7 @@ using System.Text;
 
 namespace OpenWeights.Formats.Gguf;
 
-/// <summary>Metadata values to and from their bytes.</summary>
+/// <summary>Reads and writes metadata values.</summary>
 internal static class GgufValues
 {
     private static readonly Type[] Types =
@@ -13,12 +13,12 @@ internal static class GgufValues
         typeof(Array), typeof(ulong), typeof(long), typeof(double),
     ];
 
-    /// <summary>The format's type of a value.</summary>
-    /// <exception cref="ArgumentException">There is none.</exception>
+    /// <summary>The GGUF type of a value.</summary>
+    /// <exception cref="ArgumentException">GGUF has no type for it.</exception>
     public static GgufValueType TypeOf(object value) =>
         value is Array array ? ElementType(array) is not null ? GgufValueType.Array : throw Unknown(value) : Plain(value.GetType()) ?? throw Unknown(value);
 
-    /// <summary>Writes a value behind its type.</summary>
+    /// <summary>Writes a value's type and the value.</summary>
     public static void Write(Stream stream, object value)
     {
         var type = TypeOf(value);
@@ -59,7 +59,7 @@ internal static class GgufValues
         stream.Write(bytes);
     }
 
-    /// <summary>Reads a value and the type before it.</summary>
+    /// <summary>Reads a value's type and the value.</summary>
     public static object Read(GgufCursor cursor, string key)
     {
         var type = ReadType(cursor, key);

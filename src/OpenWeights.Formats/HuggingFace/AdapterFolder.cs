@@ -72,7 +72,7 @@ public sealed class AdapterFolder
                 $"{path} has no {ConfigName}, so it is not an adapter folder, and it is no training run or checkpoint with one; check the path", Path.Combine(path, ConfigName));
     }
 
-    /// <summary>Whether a folder is an adapter's: it has adapter_config.json, and not a model's config and weights beside it.</summary>
+    /// <summary>Whether a folder is an adapter's: it has adapter_config.json, but no model config with weights.</summary>
     /// <param name="path">The folder.</param>
     public static bool IsAdapter(string path) =>
         File.Exists(Path.Combine(path, ConfigName))

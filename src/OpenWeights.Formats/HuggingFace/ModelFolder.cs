@@ -12,7 +12,7 @@ public sealed class ModelFolder
     /// <summary>The file name of a model's config.</summary>
     public const string ConfigName = "config.json";
 
-    /// <summary>The name of the folder with chat templates beside the main one.</summary>
+    /// <summary>Name of the folder with additional chat templates.</summary>
     public const string TemplatesName = "additional_chat_templates";
 
     /// <summary>The file name of the generation settings.</summary>
@@ -47,7 +47,7 @@ public sealed class ModelFolder
     /// <summary>config.json, its keys in the file's order. It is this folder's one copy: clone it to change it.</summary>
     public JsonObject Config { get; }
 
-    /// <summary>generation_config.json; null where there is none.</summary>
+    /// <summary>generation_config.json; null if absent.</summary>
     public JsonObject? GenerationConfig { get; }
 
     /// <summary>The ids that end a text: generation_config.json's <c>eos_token_id</c>, or config.json's where that has none; one
@@ -134,7 +134,7 @@ public sealed class ModelFolder
 
     private static bool IsLicense(string name) => LicenseStarts.Any(start => name.StartsWith(start, StringComparison.OrdinalIgnoreCase));
 
-    /// <summary>Templates beside the main one, which transformers keeps in a folder of their own.</summary>
+    /// <summary>Additional chat templates, which transformers stores in a folder of their own.</summary>
     private static IEnumerable<string> ExtraTemplates(string path)
     {
         var full = Path.Combine(path, TemplatesName);

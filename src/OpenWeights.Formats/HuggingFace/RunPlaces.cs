@@ -8,7 +8,7 @@ internal static class RunPlaces
 {
     /// <summary>The folders that a path may mean, the likeliest first: itself, a run's result, a checkpoint's weights, the newest checkpoint's.</summary>
     /// <param name="path">The path.</param>
-    /// <param name="result">What the result's folder is called.</param>
+    /// <param name="result">Name of the result's folder.</param>
     internal static IEnumerable<string> Of(string path, string result)
     {
         yield return path;

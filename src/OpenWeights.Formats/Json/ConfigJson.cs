@@ -10,7 +10,7 @@ public sealed class ConfigJson
     private readonly JsonObject json;
     private readonly string path;
 
-    /// <summary>A reader of an object.</summary>
+    /// <summary>Creates a reader of an object.</summary>
     /// <param name="json">The object.</param>
     /// <param name="path">The file, for messages.</param>
     public ConfigJson(JsonObject json, string path)
@@ -19,19 +19,19 @@ public sealed class ConfigJson
         this.path = path;
     }
 
-    /// <summary>An error about a key.</summary>
+    /// <summary>Creates an error about a key.</summary>
     /// <param name="key">The key.</param>
     /// <param name="problem">What is wrong.</param>
     public InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
 
-    /// <summary>Whether a key is there and not null.</summary>
+    /// <summary>Whether a key is present and not null.</summary>
     /// <param name="key">The key.</param>
     public bool Has(string key) => json[key] is not null;
 
     /// <summary>A number.</summary>
     /// <param name="key">The key.</param>
-    /// <param name="fallback">The value if the key is absent; null if it must be there.</param>
-    /// <exception cref="InvalidDataException">It is missing or something else.</exception>
+    /// <param name="fallback">The value if the key is absent; null if it is required.</param>
+    /// <exception cref="InvalidDataException">It is missing or of another type.</exception>
     public double Number(string key, double? fallback = null) => json[key] switch
     {
         null => fallback ?? throw Error(key, "this setting is missing; a number is expected."),
@@ -39,10 +39,10 @@ public sealed class ConfigJson
         var other => throw Error(key, $"a number is expected, not {other.ToJsonString()}."),
     };
 
-    /// <summary>A whole number above zero.</summary>
+    /// <summary>A positive integer.</summary>
     /// <param name="key">The key.</param>
-    /// <param name="fallback">The value if the key is absent; null if it must be there.</param>
-    /// <exception cref="InvalidDataException">It is missing or something else.</exception>
+    /// <param name="fallback">The value if the key is absent; null if it is required.</param>
+    /// <exception cref="InvalidDataException">It is missing or of another type.</exception>
     public int Int(string key, int? fallback = null)
     {
         var value = Number(key, fallback);
@@ -51,28 +51,28 @@ public sealed class ConfigJson
             : throw Error(key, string.Create(CultureInfo.InvariantCulture, $"a whole number above zero is expected, not {value}."));
     }
 
-    /// <summary>True or false; false where there is none.</summary>
+    /// <summary>A boolean; false if it is absent.</summary>
     /// <param name="key">The key.</param>
     public bool Flag(string key) => json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.True;
 
-    /// <summary>A text; null where there is none.</summary>
+    /// <summary>A string; null if it is absent.</summary>
     /// <param name="key">The key.</param>
     public string? Text(string key) => json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
 
-    /// <summary>A list of texts; null where there is none.</summary>
+    /// <summary>A list of strings; null if it is absent.</summary>
     /// <param name="key">The key.</param>
     public IReadOnlyList<string>? Texts(string key) => json[key] is JsonArray list ? [.. list.Select(static item => item?.ToString() ?? "")] : null;
 
-    /// <summary>A list of numbers; null where there is none.</summary>
+    /// <summary>A list of numbers; null if it is absent.</summary>
     /// <param name="key">The key.</param>
-    /// <exception cref="InvalidDataException">Something in it is no number.</exception>
+    /// <exception cref="InvalidDataException">An item is not a number.</exception>
     public IReadOnlyList<double>? Numbers(string key) => json[key] is JsonArray list ? [.. list.Select(item => new ConfigJson(new JsonObject { [key] = item?.DeepClone() }, path).Number(key))] : null;
 
-    /// <summary>Whether a key is there and says null.</summary>
+    /// <summary>Whether a key is present with the value null.</summary>
     /// <param name="key">The key.</param>
     public bool IsNull(string key) => json.TryGetPropertyValue(key, out var value) && value is null;
 
-    /// <summary>An object within; null where there is none.</summary>
+    /// <summary>A nested object; null if it is absent.</summary>
     /// <param name="key">The key.</param>
     public ConfigJson? Object(string key) => json[key] is JsonObject inner ? new ConfigJson(inner, path) : null;
 

@@ -106,7 +106,7 @@ public static class JsonFile
         return (line, Encoding.UTF8.GetCharCount(before[lineStart..]) + 1);
     }
 
-    /// <summary>The reader's reason without the place that it repeats behind it.</summary>
+    /// <summary>The reader's message without the position that it appends.</summary>
     private static string Reason(JsonException error)
     {
         var message = error.Message;

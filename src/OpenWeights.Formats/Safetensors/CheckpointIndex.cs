@@ -60,7 +60,7 @@ internal sealed class CheckpointIndex
     }
 }
 
-/// <summary>The file names of a checkpoint, as transformers gives them.</summary>
+/// <summary>File names of a checkpoint, as written by transformers.</summary>
 internal static class CheckpointNames
 {
     public const string Single = "model.safetensors";

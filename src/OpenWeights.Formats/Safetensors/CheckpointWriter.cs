@@ -67,7 +67,7 @@ public static class CheckpointWriter
         }
     }
 
-    /// <summary>A stale shard or index beside the new files would make a reader take the wrong ones.</summary>
+    /// <summary>Refuses a folder with other weights: readers could use the stale shards or index instead of the new files.</summary>
     private static void RefuseOldWeights(string folder)
     {
         string[] patterns = ["model*.safetensors", "model*.safetensors.index.json"];

@@ -97,7 +97,7 @@ public static class DTypeExtensions
         _ => throw new ArgumentOutOfRangeException(nameof(dtype), dtype, "not an element type of safetensors"),
     };
 
-    /// <summary>Finds the type of a name as it stands in a header, such as <c>BF16</c>.</summary>
+    /// <summary>Finds a type by its name in a header, such as <c>BF16</c>.</summary>
     /// <param name="name">The name, in the case of the format.</param>
     /// <param name="dtype">The type, where the name is known.</param>
     /// <returns>Whether the name is known.</returns>

@@ -60,7 +60,7 @@ internal ref struct HeaderJson
             }
         }
 
-        // Reading on past the closing brace makes the reader refuse anything but white space behind it.
+        // Reading past the closing brace makes the reader reject anything but white space after it.
         _ = reader.Read();
     }
 

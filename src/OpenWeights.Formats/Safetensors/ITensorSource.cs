@@ -14,14 +14,14 @@ public interface ITensorSource
 
     /// <summary>Finds a tensor by its name.</summary>
     /// <param name="name">The name.</param>
-    /// <param name="entry">The tensor, where there is one.</param>
-    /// <returns>Whether there is one.</returns>
+    /// <param name="entry">The tensor, if it exists.</param>
+    /// <returns>Whether it exists.</returns>
     bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry);
 
     /// <summary>Copies a part of a tensor's bytes.</summary>
     /// <param name="name">The tensor.</param>
     /// <param name="offset">The first byte of the part, counted from the tensor's start.</param>
-    /// <param name="destination">Where to put the bytes; it is filled.</param>
+    /// <param name="destination">Buffer to fill with the bytes.</param>
     /// <exception cref="InvalidDataException">There is no such tensor, or the file has become shorter since it was opened.</exception>
     /// <exception cref="ArgumentOutOfRangeException">The part does not lie within the tensor.</exception>
     /// <exception cref="IOException">The disk failed.</exception>
@@ -35,7 +35,7 @@ public interface IWeightFile : ITensorSource, IDisposable;
 /// <summary>Extensions of <see cref="ITensorSource"/>.</summary>
 public static class TensorSourceExtensions
 {
-    /// <summary>Finds a tensor that must be there.</summary>
+    /// <summary>Finds a tensor by its name; a missing one is an error.</summary>
     /// <param name="source">The tensors.</param>
     /// <param name="name">The tensor's name.</param>
     /// <exception cref="InvalidDataException">There is no such tensor.</exception>

@@ -2,10 +2,10 @@ using Microsoft.Win32.SafeHandles;
 
 namespace OpenWeights.Formats.Safetensors;
 
-/// <summary>Reads parts of files and tensors; any number of threads may read at once.</summary>
+/// <summary>Reads from a position in a file; threads may read at the same time.</summary>
 internal static class PositionedRead
 {
-    /// <summary>Refuses a part that does not lie within its tensor.</summary>
+    /// <summary>Checks that a part lies within its tensor.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The part does not lie within the tensor.</exception>
     public static void RequirePart(long tensorLength, long offset, int length, string tensor)
     {

@@ -5,7 +5,7 @@ namespace OpenWeights.Formats.Safetensors;
 
 /// <summary>
 /// Reads and checks a file's header completely: afterwards all tensors are known to be contiguous in the file, each as
-/// long as dtype and shape say, with nothing between, before or behind them. The rules are those of the reference implementation
+/// long as dtype and shape say, with nothing before, between or after them. The rules are those of the reference implementation
 /// (<see href="https://github.com/huggingface/safetensors/blob/main/safetensors/src/tensor.rs"/>); beyond it, a name that occurs
 /// twice is refused.
 /// </summary>
@@ -50,7 +50,7 @@ internal sealed class SafetensorsHeader
     /// <summary>The file's length in bytes, header and all.</summary>
     private long FileLength { get; }
 
-    /// <summary>What stands under <c>__metadata__</c>, in the file's order; null where that is absent.</summary>
+    /// <summary>The entries of <c>__metadata__</c> in the file's order; null if it is absent.</summary>
     public IReadOnlyDictionary<string, string>? Metadata { get; }
 
     /// <summary>Reads and checks the header of an open file.</summary>
@@ -164,7 +164,7 @@ internal sealed class SafetensorsHeader
 /// <summary>Recognises the files that most often stand where a safetensors file should, so that the refusal can say what to do.</summary>
 internal static class ForeignFile
 {
-    /// <summary>What a file that begins with these bytes is, and what to do; null where they are not known.</summary>
+    /// <summary>What a file with these first bytes is, and what to do about it; null if unknown.</summary>
     public static string? Describe(ReadOnlySpan<byte> start) =>
         start.StartsWith("version https://git-lfs"u8)
             ? "it is a Git LFS pointer and not the weights themselves: fetch them with \"git lfs pull\""

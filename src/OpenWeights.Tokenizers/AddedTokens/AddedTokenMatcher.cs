@@ -9,7 +9,7 @@ internal sealed class AddedTokenMatcher
     private readonly List<AddedToken?> _tokens = [null];
     private readonly SearchValues<char> _firstCharacters;
 
-    /// <param name="patterns">What to look for, and the token that it means. Of equal patterns the last counts.</param>
+    /// <param name="patterns">Texts to find, and their tokens. Of equal texts the last one is used.</param>
     public AddedTokenMatcher(IEnumerable<(string Pattern, AddedToken Token)> patterns)
     {
         foreach (var (pattern, token) in patterns)

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>The tokens of a tokenizer beside its model's.</summary>
+/// <summary>The added tokens of a tokenizer.</summary>
 internal sealed class AddedVocabulary
 {
     private readonly Dictionary<string, AddedToken> _byContent = new(StringComparer.Ordinal);
@@ -28,7 +28,7 @@ internal sealed class AddedVocabulary
 
     private readonly record struct Entry(AddedToken Token, string Form);
 
-    /// <summary>Finds the tokens that the text is searched for as it is.</summary>
+    /// <summary>Finds the tokens that are matched in the unnormalized text.</summary>
     public AddedTokenMatcher InText { get; }
 
     /// <summary>Finds the tokens that the normalized text is searched for.</summary>
@@ -43,17 +43,17 @@ internal sealed class AddedVocabulary
     /// <summary>The token with an id, or null.</summary>
     public AddedToken? Find(int id) => _byId.TryGetValue(id, out var entry) ? entry.Token : null;
 
-    /// <summary>What the decoder gets for an id: the normalized form of a token that is looked for in that form; null where the id is not an added token's.</summary>
+    /// <summary>The text that the decoder receives for an id: the normalized form if the token is matched in normalized text; null if the id is not an added token's.</summary>
     public string? DecodedForm(int id) => _byId.TryGetValue(id, out var entry) ? entry.Form : null;
 
-    /// <summary>Whether decoding without special tokens leaves out what the decoder would get.</summary>
+    /// <summary>Whether decoding that skips special tokens skips this text.</summary>
     public bool IsLeftOut(string decodedForm) => _specialContents.Contains(decodedForm);
 
     private IEnumerable<(string Pattern, AddedToken Token)> Matchable(bool normalized) =>
         _byId.OrderBy(e => e.Key).Where(e => e.Value.Token.Normalized == normalized).Select(e => (e.Value.Form, e.Value.Token));
 }
 
-/// <summary>A token beside the model's own, found in the text before anything else (huggingface/tokenizers, <c>AddedToken</c>).</summary>
+/// <summary>An added token, matched in the text before the model runs (huggingface/tokenizers, <c>AddedToken</c>).</summary>
 /// <param name="Content">Its text.</param>
 /// <param name="Id">Its id.</param>
 internal sealed record AddedToken(string Content, int Id)

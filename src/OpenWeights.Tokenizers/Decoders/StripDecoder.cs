@@ -2,10 +2,10 @@ using System.Text;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>"Strip": takes up to so many of a character off the start and the end of each token.</summary>
+/// <summary>"Strip": strips up to a number of a character from the start and end of each token.</summary>
 /// <param name="content">The character.</param>
-/// <param name="start">How many at the start.</param>
-/// <param name="stop">How many at the end.</param>
+/// <param name="start">Maximum number at the start.</param>
+/// <param name="stop">Maximum number at the end.</param>
 internal sealed class StripDecoder(Rune content, int start, int stop) : TokenDecoder
 {
     private readonly string _content = content.ToString();
@@ -14,10 +14,10 @@ internal sealed class StripDecoder(Rune content, int start, int stop) : TokenDec
 
     private sealed class Stage(string content, int most, int stop, DecodeStage next) : DecodeStage
     {
-        /// <summary>How many may still come off the start of the token under way.</summary>
+        /// <summary>Number of characters that may still be stripped from the start of the current token.</summary>
         private int _startLeft;
 
-        /// <summary>How many at the end of what came so far may have to come off.</summary>
+        /// <summary>Number of characters at the end so far that may have to be stripped.</summary>
         private int _held;
 
         private bool _isOpen;

@@ -3,7 +3,7 @@ namespace OpenWeights.Tokenizers;
 /// <summary>A step of decoding. State of one decoding is held in the stage that it creates.</summary>
 internal abstract class TokenDecoder
 {
-    /// <summary>Makes a stage that hands what it makes on to the next one.</summary>
+    /// <summary>Creates a stage that passes its output to the next one.</summary>
     public abstract DecodeStage Begin(DecodeStage next);
 }
 
@@ -22,7 +22,7 @@ internal abstract class DecodeStage
     public abstract void Finish();
 }
 
-/// <summary>What the reference does without a decoder: the tokens with a space between.</summary>
+/// <summary>Joins tokens with spaces, as the reference does without a decoder.</summary>
 internal sealed class JoinWithSpaces : TokenDecoder
 {
     public override DecodeStage Begin(DecodeStage next) =>

@@ -17,7 +17,7 @@ internal static class DecoderReader
         ["CTC"] = s => [new CtcDecoder(s["pad_token"].Text(), s["word_delimiter_token"].Text(), s["cleanup"].Flag())],
     };
 
-    /// <summary>Makes the chain, or null where there is none.</summary>
+    /// <summary>Creates the chain; null if absent.</summary>
     public static IReadOnlyList<TokenDecoder>? Read(JsonSection section)
     {
         if (section.IsNull)

@@ -141,7 +141,7 @@ internal ref struct JsonCursor
     }
 
     /// <summary>Takes a number if one is next.</summary>
-    /// <returns>Its text; empty where there is none.</returns>
+    /// <returns>Its text; empty if absent.</returns>
     public ReadOnlySpan<byte> TakeNumber()
     {
         _ = Peek();

@@ -4,7 +4,7 @@ using System.Text.Unicode;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>A value of a JSON file that knows where it stands, so that what is wrong with it can be said.</summary>
+/// <summary>A value of a JSON file with its path, for error messages.</summary>
 internal readonly struct JsonSection
 {
     private readonly JsonElement _value;
@@ -45,7 +45,7 @@ internal readonly struct JsonSection
     public static InvalidDataException Malformed(string file, JsonException e) =>
         new($"{file}: not valid JSON at line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1}: {Reason(e)}", e);
 
-    /// <summary>What is wrong with JSON, without the place that System.Text.Json puts at the end.</summary>
+    /// <summary>The message of a JSON error, without the position that System.Text.Json appends.</summary>
     public static string Reason(JsonException e)
     {
         var place = e.Message.IndexOf(" LineNumber:", StringComparison.Ordinal);
@@ -113,7 +113,7 @@ internal readonly struct JsonSection
         return IsString ? Unescaped(() => value.GetString()!) : throw Wrong("a string");
     }
 
-    /// <summary>The text here, or null where there is none.</summary>
+    /// <summary>The text here, or null if absent.</summary>
     public string? TextOrNull() => IsNull ? null : Text();
 
     /// <summary>The one character here.</summary>
@@ -133,7 +133,7 @@ internal readonly struct JsonSection
         _ => throw Wrong("true or false"),
     };
 
-    /// <summary>The truth value here, or what to take where there is none.</summary>
+    /// <summary>The boolean here, or a default if absent.</summary>
     public bool Flag(bool otherwise) => IsNull ? otherwise : Flag();
 
     /// <summary>The truth value here, or null.</summary>

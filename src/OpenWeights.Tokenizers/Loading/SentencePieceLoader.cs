@@ -3,7 +3,7 @@ using System.Text;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>Makes a tokenizer from a SentencePiece model and the settings beside it.</summary>
+/// <summary>Creates a tokenizer from a SentencePiece model and its folder's settings.</summary>
 internal static class SentencePieceLoader
 {
     /// <summary>Reads the file.</summary>

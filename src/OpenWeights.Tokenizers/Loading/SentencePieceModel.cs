@@ -2,7 +2,7 @@ using System.Text;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What a piece of a SentencePiece model is.</summary>
+/// <summary>Type of a piece of a SentencePiece model.</summary>
 internal enum PieceType
 {
     Normal = 1,

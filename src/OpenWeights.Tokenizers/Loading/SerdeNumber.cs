@@ -6,7 +6,7 @@ namespace OpenWeights.Tokenizers;
 /// </summary>
 internal static class SerdeNumber
 {
-    /// <summary>The number that a JSON number's text stands for.</summary>
+    /// <summary>Parses the text of a JSON number.</summary>
     public static double Parse(ReadOnlySpan<byte> text)
     {
         var at = 0;

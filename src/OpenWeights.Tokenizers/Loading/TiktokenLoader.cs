@@ -5,7 +5,7 @@ using System.Text;
 namespace OpenWeights.Tokenizers;
 
 /// <summary>
-/// Makes a tokenizer from a tiktoken file: a token in base64 and its rank on each line (openai/tiktoken, <c>load_tiktoken_bpe</c>).
+/// Creates a tokenizer from a tiktoken file: a token in base64 and its rank on each line (openai/tiktoken, <c>load_tiktoken_bpe</c>).
 /// The file holds neither the split pattern nor the special tokens; both are known for the models that came with such files.
 /// </summary>
 internal static class TiktokenLoader

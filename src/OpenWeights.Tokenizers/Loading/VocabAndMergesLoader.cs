@@ -1,6 +1,6 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>Makes a tokenizer from a vocab.json and the merges.txt beside it: GPT-2's format, whose split pattern depends on the model.</summary>
+/// <summary>Creates a tokenizer from a vocab.json and its merges.txt: GPT-2's format, whose split pattern depends on the model.</summary>
 internal static class VocabAndMergesLoader
 {
     private static readonly Dictionary<string, string> s_gpt2Special = new()

@@ -62,7 +62,7 @@ internal sealed class BpeModel : TokenModel
     /// <summary>Tokenizes a word that is not in the cache.</summary>
     /// <param name="word">The word.</param>
     /// <param name="hash">Its hash; null where it is too long for the cache.</param>
-    /// <param name="state">What the encoding needs.</param>
+    /// <param name="state">Buffers of the encoding.</param>
     /// <param name="byteLevel">Whether its bytes are its symbols.</param>
     private void TokenizeUnknownWord(ReadOnlySpan<char> word, uint? hash, EncodeState state, bool byteLevel)
     {
@@ -146,7 +146,7 @@ internal sealed record BpeOptions
     /// <summary>Whether a character outside the vocabulary becomes the tokens of its UTF-8 bytes, <c>&lt;0xE2&gt;</c> and so on.</summary>
     public bool ByteFallback { get; init; }
 
-    /// <summary>Whether a word that is a token as a whole is that token, whatever the merges would make of it.</summary>
+    /// <summary>Whether a word that is itself a token is kept without merging (ignore_merges).</summary>
     public bool IgnoreMerges { get; init; }
 
     /// <summary>Whether there is a prefix or a suffix.</summary>

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What a word's characters are before any merge: symbols of the vocabulary, bytes, or unknown.</summary>
+/// <summary>Initial symbols of a word, before merging: characters in the vocabulary, bytes, or the unknown token.</summary>
 internal sealed class BpeSymbols
 {
     private const int Missing = -1;

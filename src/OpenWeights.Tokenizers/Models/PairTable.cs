@@ -20,7 +20,7 @@ internal sealed class PairTable
     private int _mask;
     private int _shift;
 
-    /// <summary>A table with room for so many merges.</summary>
+    /// <summary>Creates a table with room for a number of merges.</summary>
     public PairTable(int capacity)
     {
         _lefts = new int[Math.Max(16, capacity)];
@@ -82,7 +82,7 @@ internal sealed class PairTable
     /// <summary>The pair of a merge.</summary>
     public (int Left, int Right) Pair(int number) => (_lefts[number], _rights[number]);
 
-    /// <summary>What a merge's pair becomes.</summary>
+    /// <summary>The result of merging a pair.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public int Merged(int number) => _merged[number];
 

@@ -44,7 +44,7 @@ internal sealed class Vocabulary
     public int Size { get; private set; }
 
     /// <summary>Adds a token.</summary>
-    /// <returns>What is wrong: the id that the token already has, the token that already has the id, or null.</returns>
+    /// <returns>Null on success; otherwise the conflict: the token's existing id, or the id's existing token.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public string? TryAdd(ReadOnlySpan<byte> token, int id)
     {

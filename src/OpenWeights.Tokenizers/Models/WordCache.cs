@@ -4,12 +4,12 @@ using System.Runtime.InteropServices;
 namespace OpenWeights.Tokenizers;
 
 /// <summary>
-/// What the model made of words it has seen: text repeats its words, and looking one up is far cheaper than merging it.
-/// Not shared between threads. When it is full it is emptied, so that a change of text does not leave it stale.
+/// Cache of the tokens of words: a text repeats its words, and looking one up is far cheaper than merging it again. Not thread-safe. When it
+/// is full it is cleared, so that it follows a change of text.
 /// </summary>
 internal sealed class WordCache
 {
-    /// <summary>Longer words are not kept (and their ranges would not fit).</summary>
+    /// <summary>Longer words are not cached (their ranges would not fit into 16 bits).</summary>
     public const int LongestWord = 256;
 
     private const int MaxEntries = 1 << 17;
@@ -64,8 +64,8 @@ internal sealed class WordCache
         return (uint)(hash ^ (hash >> 29));
     }
 
-    /// <summary>Adds the tokens of a word that is known.</summary>
-    /// <returns>Whether it is known.</returns>
+    /// <summary>Adds the tokens of a cached word to the output.</summary>
+    /// <returns>Whether the word is cached.</returns>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool TryEmit(ReadOnlySpan<char> word, uint hash, TokenOutput output)
     {
@@ -90,7 +90,7 @@ internal sealed class WordCache
         }
     }
 
-    /// <summary>Keeps the tokens of a word that is not known yet. Ranges are packed as start | end &lt;&lt; 16.</summary>
+    /// <summary>Caches the tokens of a word that is not cached yet. Ranges are packed as start | end &lt;&lt; 16.</summary>
     public void Add(ReadOnlySpan<char> word, uint hash, ReadOnlySpan<int> ids, ReadOnlySpan<int> packedRanges)
     {
         if (word.Length > LongestWord || ids.Length > ushort.MaxValue)

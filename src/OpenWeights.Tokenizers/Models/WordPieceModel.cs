@@ -8,7 +8,7 @@ namespace OpenWeights.Tokenizers;
 /// </summary>
 /// <param name="vocabulary">The tokens.</param>
 /// <param name="unknownId">The unknown token's id.</param>
-/// <param name="prefix">What tokens within a word begin with.</param>
+/// <param name="prefix">Prefix of tokens within a word (##).</param>
 /// <param name="longestWord">Words of more characters are unknown.</param>
 internal sealed class WordPieceModel(Vocabulary vocabulary, int unknownId, string prefix, int longestWord) : TokenModel
 {

@@ -5,7 +5,7 @@ namespace OpenWeights.Tokenizers;
 /// <summary>A step that rewrites text before it is cut.</summary>
 internal abstract class Normalizer
 {
-    /// <summary>Whether the text surely stays as it is; false where that is not known cheaply.</summary>
+    /// <summary>Whether the text certainly stays unchanged; false if that cannot be decided cheaply.</summary>
     public virtual bool Leaves(ReadOnlySpan<char> text) => false;
 
     /// <summary>Writes the rewritten source.</summary>
@@ -20,14 +20,14 @@ internal sealed class UnicodeNormalizer(UnicodeForm form) : Normalizer
     public override void Write(in SourceText source, AlignedText output) => form.Write(source, output);
 }
 
-/// <summary>"ByteLevel" as a normalizer: every UTF-8 byte becomes the character that stands for it.</summary>
+/// <summary>"ByteLevel" as a normalizer: every UTF-8 byte is replaced by its printable character.</summary>
 internal sealed class ByteLevelNormalizer : Normalizer
 {
     public override void Write(in SourceText source, AlignedText output) =>
         ByteLevelWriter.Write(source, 0, source.Chars.Length, output);
 }
 
-/// <summary>"Lowercase": every character's lower case, whatever stands around it (Unicode 17, as Rust's <c>char::to_lowercase</c>).</summary>
+/// <summary>"Lowercase": the lower case of every character, independent of context (Unicode 17, as Rust's <c>char::to_lowercase</c>).</summary>
 internal sealed class LowercaseNormalizer : CharacterNormalizer
 {
     protected override int Rewrite(Rune rune, Span<char> units)
@@ -70,7 +70,7 @@ internal abstract class CharacterNormalizer : Normalizer
     }
 
     /// <summary>Writes what becomes of a character, at most four units.</summary>
-    /// <returns>How many units.</returns>
+    /// <returns>Number of units.</returns>
     protected abstract int Rewrite(Rune rune, Span<char> units);
 }
 

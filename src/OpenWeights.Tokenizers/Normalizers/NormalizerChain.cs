@@ -4,7 +4,7 @@ namespace OpenWeights.Tokenizers;
 internal sealed class NormalizerChain(IReadOnlyList<Normalizer> steps)
 {
     /// <summary>Rewrites the text into <see cref="EncodeState.Front"/>.</summary>
-    /// <returns>False where the text stays as it is, and nothing was written.</returns>
+    /// <returns>False if the text is unchanged and nothing was written.</returns>
     public bool Apply(in SourceText source, EncodeState state, bool aligned)
     {
         var written = false;
@@ -32,7 +32,7 @@ internal sealed class NormalizerChain(IReadOnlyList<Normalizer> steps)
         return written;
     }
 
-    /// <summary>Rewrites a text that stands alone.</summary>
+    /// <summary>Normalizes a complete text.</summary>
     public string Apply(string text)
     {
         var state = new EncodeState();

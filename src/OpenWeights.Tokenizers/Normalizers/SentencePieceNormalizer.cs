@@ -10,7 +10,7 @@ namespace OpenWeights.Tokenizers;
 internal sealed class SentencePieceNormalizer(
     CharacterMap? map, AddedTokenMatcher protectedPieces, bool addsDummyPrefix, bool removesExtraWhitespaces) : Normalizer
 {
-    /// <summary>What SentencePiece writes for a space.</summary>
+    /// <summary>The character that SentencePiece uses for a space.</summary>
     public const string Mark = "\u2581";
 
     public override bool Leaves(ReadOnlySpan<char> text) =>
@@ -57,7 +57,7 @@ internal sealed class SentencePieceNormalizer(
         }
     }
 
-    /// <summary>The next part of the text as it is written, and how much of the text it stands for.</summary>
+    /// <summary>The next normalized part of the text, and the length of its source.</summary>
     private ReadOnlySpan<char> NextPart(ReadOnlySpan<char> text, byte[] bytes, int units, int at, out int unitCount, out int byteCount)
     {
         if (!protectedPieces.IsEmpty && protectedPieces.Longest(text, units, out var to) is not null)

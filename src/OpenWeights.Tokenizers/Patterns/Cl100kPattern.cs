@@ -4,7 +4,7 @@ namespace OpenWeights.Tokenizers;
 /// The split pattern of cl100k_base as Llama 3 (numbers in threes) and Qwen 2 (digit by digit) spell it, by hand:
 /// <c>(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+</c>.
 /// </summary>
-/// <param name="longestNumber">How many digits a piece may have: 3, or 1.</param>
+/// <param name="longestNumber">Maximum number of digits in a piece: 3 or 1.</param>
 internal sealed class Cl100kPattern(int longestNumber) : TilingPattern
 {
     /// <summary>The pattern as Llama 3's files spell it.</summary>

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What one encoding at a time needs to remember: buffers, and the cache of words. A tokenizer keeps a few and lends them out.</summary>
+/// <summary>State of one encoding: buffers and the word cache. A tokenizer keeps a pool of these.</summary>
 internal sealed class EncodeState
 {
     private const int LargestKept = 1 << 20;

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What is put around the tokens of a text: ids, and the text's own tokens as null.</summary>
+/// <summary>The template of special tokens around a text: their ids, and null for the text's own tokens.</summary>
 /// <param name="Pieces">With special tokens.</param>
 /// <param name="Trim">How ranges lose the white space at their edges, or null.</param>
 internal sealed record PostProcessor(IReadOnlyList<int?> Pieces, OffsetTrim? Trim)

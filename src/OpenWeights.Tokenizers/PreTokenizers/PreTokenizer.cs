@@ -12,7 +12,7 @@ internal abstract class PreTokenizer
     public virtual bool NeedsAlignment => false;
 }
 
-/// <summary>The heart of "ByteLevel": every UTF-8 byte of the text becomes the character that stands for it.</summary>
+/// <summary>The main step of "ByteLevel": every UTF-8 byte of the text is replaced by its printable character.</summary>
 internal sealed class ByteLevelPreTokenizer : PreTokenizer
 {
     public override void Apply(PreTokenizedText text)
@@ -54,7 +54,7 @@ internal sealed class PrefixSpacePreTokenizer : PreTokenizer
     }
 }
 
-/// <summary>"FixedLength": pieces of so many characters.</summary>
+/// <summary>"FixedLength": pieces of a fixed number of characters.</summary>
 internal sealed class FixedLengthPreTokenizer(int length) : PreTokenizer
 {
     public override void Apply(PreTokenizedText text)

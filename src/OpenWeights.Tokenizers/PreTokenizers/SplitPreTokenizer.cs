@@ -1,8 +1,8 @@
 namespace OpenWeights.Tokenizers;
 
 /// <summary>"Split" and all its special cases: cuts at the matches of a pattern.</summary>
-/// <param name="pattern">What to look for.</param>
-/// <param name="behavior">What becomes of the matches.</param>
+/// <param name="pattern">The pattern of the delimiters.</param>
+/// <param name="behavior">How delimiters are treated.</param>
 /// <param name="invert">Whether the text between matches is the delimiter, instead of the matches.</param>
 internal sealed class SplitPreTokenizer(TextPattern pattern, SplitBehavior behavior, bool invert) : PreTokenizer
 {
@@ -96,7 +96,7 @@ internal sealed class SplitPreTokenizer(TextPattern pattern, SplitBehavior behav
     }
 }
 
-/// <summary>What becomes of the delimiters of a split (huggingface/tokenizers, <c>SplitDelimiterBehavior</c>).</summary>
+/// <summary>How delimiters of a split are treated (huggingface/tokenizers, <c>SplitDelimiterBehavior</c>).</summary>
 internal enum SplitBehavior
 {
     /// <summary>Delimiters vanish.</summary>

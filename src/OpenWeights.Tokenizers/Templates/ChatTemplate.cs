@@ -30,7 +30,7 @@ public sealed class ChatTemplate
 
     /// <summary>Parses a template.</summary>
     /// <param name="source">Its text.</param>
-    /// <param name="name">What messages call it, usually its path.</param>
+    /// <param name="name">Name of the template in messages, usually its path.</param>
     /// <exception cref="ChatTemplateException">It is not well-formed; the message names the line.</exception>
     public static ChatTemplate Parse(string source, string name)
     {

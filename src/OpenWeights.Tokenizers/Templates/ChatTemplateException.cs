@@ -15,7 +15,7 @@ public sealed class ChatTemplateException : Exception
         Reason = reason;
     }
 
-    /// <summary>What kind of failure this is; <see cref="ChatTemplateErrorKind.Raised"/> is the template's own refusal.</summary>
+    /// <summary>The kind of failure; <see cref="ChatTemplateErrorKind.Raised"/> is the template's own refusal.</summary>
     public ChatTemplateErrorKind Kind { get; }
 
     /// <summary>The reason alone: for <c>raise_exception(message)</c> exactly that message.</summary>
@@ -28,7 +28,7 @@ public sealed class ChatTemplateException : Exception
     public string TemplateName { get; }
 }
 
-/// <summary>What went wrong with a chat template.</summary>
+/// <summary>Kinds of failures of a chat template.</summary>
 public enum ChatTemplateErrorKind
 {
     /// <summary>The template is not well-formed; found when it is parsed.</summary>

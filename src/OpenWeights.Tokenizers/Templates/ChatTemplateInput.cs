@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace OpenWeights.Tokenizers.Templates;
 
-/// <summary>What a chat template is rendered with: the variables that Hugging Face transformers passes to it.</summary>
+/// <summary>Input of a chat template: the variables that Hugging Face transformers passes to it.</summary>
 public sealed class ChatTemplateInput
 {
     /// <summary>The conversation: an array of objects with <c>role</c>, <c>content</c> and whatever else the template reads.</summary>
@@ -24,7 +24,7 @@ public sealed class ChatTemplateInput
     public IReadOnlyDictionary<string, string> SpecialTokens { get; init; } = new Dictionary<string, string>();
 
     /// <summary>
-    /// The texts of more tokens at which serving stops, as generation_config.json names them. Where one stands directly behind an
+    /// The texts of more tokens at which serving stops, as generation_config.json names them. Where one stands directly after an
     /// assistant turn, it ends the turn, although it may be the beginning of the next one (GLM's <c>&lt;|user|&gt;</c>).
     /// </summary>
     public IReadOnlyList<string> EndTokens { get; init; } = [];

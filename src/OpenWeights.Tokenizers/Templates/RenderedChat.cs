@@ -22,16 +22,16 @@ public sealed class RenderedChat
     public IReadOnlyList<ChatSpan> MessageSpans { get; }
 
     /// <summary>
-    /// What the assistant itself has to produce when the model is served: of each assistant turn the text behind the generation prompt,
-    /// through the end-of-turn token and not further (white space that the template writes behind that token is not produced). In the
+    /// What the assistant itself has to produce when the model is served: of each assistant turn the text after the generation prompt,
+    /// through the end-of-turn token and not further (white space that the template writes after that token is not produced). In the
     /// order of the text, without overlaps; a message has several where the template writes the results of its tool calls into its turn. A
     /// template's own <c>{% generation %}</c> blocks are taken exactly as they are.
     /// </summary>
     public IReadOnlyList<ChatSpan> AssistantSpans { get; }
 
     /// <summary>
-    /// What the template writes behind the last turn of the assistant only where another message follows, and not here, where the turn ends
-    /// the text; null where nothing is missing. Behind the last of <see cref="AssistantSpans"/> it teaches the model to stop.
+    /// What the template writes after the last turn of the assistant only where another message follows, and not here, where the turn ends
+    /// the text; null where nothing is missing. After the last of <see cref="AssistantSpans"/> it teaches the model to stop.
     /// </summary>
     public string? MissingEnd { get; }
 
@@ -45,6 +45,6 @@ public sealed class RenderedChat
 /// <param name="Length">The number of characters, in UTF-16 units.</param>
 public readonly record struct ChatSpan(int MessageIndex, int Start, int Length)
 {
-    /// <summary>The position behind the last character.</summary>
+    /// <summary>The position after the last character.</summary>
     public int End => Start + Length;
 }

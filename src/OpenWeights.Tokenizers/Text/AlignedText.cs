@@ -54,7 +54,7 @@ internal sealed class AlignedText
         Length += length;
     }
 
-    /// <summary>Appends text that stands for the range [<paramref name="inputStart"/>, <paramref name="inputEnd"/>) of the input.</summary>
+    /// <summary>Appends text that replaces the range [<paramref name="inputStart"/>, <paramref name="inputEnd"/>) of the input.</summary>
     public void Append(ReadOnlySpan<char> text, int inputStart, int inputEnd)
     {
         Reserve(text.Length);
@@ -68,7 +68,7 @@ internal sealed class AlignedText
         Length += text.Length;
     }
 
-    /// <summary>Appends one unit that stands for the range [<paramref name="inputStart"/>, <paramref name="inputEnd"/>) of the input.</summary>
+    /// <summary>Appends one unit that replaces the range [<paramref name="inputStart"/>, <paramref name="inputEnd"/>) of the input.</summary>
     public void Append(char unit, int inputStart, int inputEnd)
     {
         Reserve(1);

@@ -13,16 +13,16 @@ internal static class ByteLevelAlphabet
     private static readonly char[] s_characters = Build();
     private static readonly short[] s_bytes = Invert();
 
-    /// <summary>The character that stands for a byte.</summary>
+    /// <summary>The printable character of a byte.</summary>
     public static char CharacterOf(byte value) => s_characters[value];
 
     /// <summary>The characters of all bytes, in the bytes' order.</summary>
     public static ReadOnlySpan<char> All => s_characters;
 
-    /// <summary>The byte that a character stands for, or -1.</summary>
+    /// <summary>The byte of a printable character, or -1.</summary>
     public static int ByteOf(char character) => character < Characters ? s_bytes[character] : -1;
 
-    /// <summary>The bytes that a token in UTF-8 stands for.</summary>
+    /// <summary>The bytes of a token given in UTF-8.</summary>
     /// <returns>False where the token has a character outside the alphabet.</returns>
     public static bool TryDecode(ReadOnlySpan<byte> token, ref byte[] bytes, out int count)
     {
@@ -59,7 +59,7 @@ internal static class ByteLevelAlphabet
     }
 
     /// <summary>Writes bytes in the alphabet, in UTF-8: at most twice as many.</summary>
-    /// <returns>How many bytes were written.</returns>
+    /// <returns>Number of bytes written.</returns>
     public static int Encode(ReadOnlySpan<byte> bytes, Span<byte> destination)
     {
         var count = 0;

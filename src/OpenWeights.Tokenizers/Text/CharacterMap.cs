@@ -4,8 +4,8 @@ using System.Text;
 namespace OpenWeights.Tokenizers;
 
 /// <summary>
-/// SentencePiece's <c>precompiled_charsmap</c>: a double-array trie (darts-clone) over UTF-8, whose values are places in a list of
-/// replacements that end in a NUL.
+/// SentencePiece's <c>precompiled_charsmap</c>: a double-array trie (darts-clone) over UTF-8, whose values are offsets into a list
+/// of NUL-terminated replacements.
 /// </summary>
 internal sealed class CharacterMap
 {
@@ -19,7 +19,7 @@ internal sealed class CharacterMap
     }
 
     /// <summary>Reads a map.</summary>
-    /// <returns>Null where the bytes are no map.</returns>
+    /// <returns>Null if the bytes are not a map.</returns>
     public static CharacterMap? TryRead(ReadOnlySpan<byte> bytes)
     {
         if (bytes.Length < 4)
@@ -42,7 +42,7 @@ internal sealed class CharacterMap
         return new CharacterMap(units, bytes[(4 + (int)trieBytes)..].ToArray());
     }
 
-    /// <summary>What replaces the shortest beginning of the text that is in the map, or null.</summary>
+    /// <summary>Replacement of the shortest prefix of the text that is in the map, or null.</summary>
     public string? ShortestPrefix(ReadOnlySpan<byte> text)
     {
         foreach (var match in new Matches(this, text))
@@ -53,7 +53,7 @@ internal sealed class CharacterMap
         return null;
     }
 
-    /// <summary>What replaces the longest beginning of the text that is in the map, and its length in bytes; null where none is.</summary>
+    /// <summary>Replacement of the longest prefix of the text that is in the map, and the prefix's length in bytes; null if there is none.</summary>
     public string? LongestPrefix(ReadOnlySpan<byte> text, out int length)
     {
         Match? longest = null;
@@ -76,7 +76,7 @@ internal sealed class CharacterMap
         }
     }
 
-    /// <summary>The beginnings of a text that are in the map, the shortest first.</summary>
+    /// <summary>The prefixes of a text that are in the map, the shortest first.</summary>
     private ref struct Matches(CharacterMap map, ReadOnlySpan<byte> text)
     {
         private readonly ReadOnlySpan<byte> _text = text;

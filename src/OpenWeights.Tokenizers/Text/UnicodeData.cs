@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What the embedded Text/Data/unicode.txt says of characters; read when it is first asked for.</summary>
+/// <summary>Character data from the embedded Text/Data/unicode.txt, loaded on first use.</summary>
 internal sealed class UnicodeData
 {
     private static readonly Lazy<UnicodeData> s_instance = new(() => new UnicodeData());
@@ -53,7 +53,7 @@ internal sealed class UnicodeData
     /// <summary>The first step of a character's decomposition, or null.</summary>
     public Decomposition? Decompose(int codePoint) => _decompositions.GetValueOrDefault(codePoint);
 
-    /// <summary>What two characters compose to, or -1.</summary>
+    /// <summary>Composition of two characters, or -1.</summary>
     public int Compose(int first, int second) => _compositions.GetValueOrDefault(((long)first << 32) | (uint)second, -1);
 
     /// <summary>Whether a character is a combining mark.</summary>

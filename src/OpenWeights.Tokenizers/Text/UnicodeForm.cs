@@ -246,7 +246,7 @@ internal sealed class UnicodeForm(bool compatibility, bool composes)
     }
 
     /// <summary>Composes in place.</summary>
-    /// <returns>How many parts are left.</returns>
+    /// <returns>Number of remaining parts.</returns>
     private static int Compose(List<Part> cluster)
     {
         var count = 0;

@@ -3,7 +3,7 @@ namespace OpenWeights.Tokenizers;
 /// <summary>UTF-16 without unpaired surrogates.</summary>
 internal static class WellFormedText
 {
-    /// <summary>The text, with U+FFFD in the place of every unpaired surrogate; no copy where there is none.</summary>
+    /// <summary>The text, with U+FFFD instead of every unpaired surrogate; not copied if there is none.</summary>
     public static ReadOnlySpan<char> Of(ReadOnlySpan<char> text)
     {
         var first = FirstUnpaired(text, 0);

@@ -22,7 +22,7 @@ public static class BpeTrainer
 
     /// <summary>Trains a tokenizer.</summary>
     /// <param name="texts">The texts. Special tokens in them are left out.</param>
-    /// <param name="vocabularySize">How many tokens at most, special tokens and the 256 bytes included.</param>
+    /// <param name="vocabularySize">Maximum number of tokens, including special tokens and the 256 bytes.</param>
     /// <param name="specialTokens">The special tokens; a token's id is its index.</param>
     /// <param name="minimumCount">Pairs that occur less often do not merge, so that the vocabulary may stay smaller.</param>
     /// <returns>A tokenizer.json, which <see cref="Tokenizer.Load"/> and Hugging Face's libraries read.</returns>

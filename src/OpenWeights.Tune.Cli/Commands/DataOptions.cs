@@ -74,7 +74,7 @@ internal sealed class DataOptions
 
     private static Dictionary<string, string> Map(string[]? pairs) => (pairs ?? []).Select(static p => p.Split('=', 2)).ToDictionary(static p => p[0], static p => p[1]);
 
-    // A shell passes a backslash and a letter for what YAML's quotes make one character.
+    // A shell passes \n and \t as two characters; a double-quoted YAML string makes them one.
     private static string? Unescaped(string? text) => text?.Replace("\\n", "\n", StringComparison.Ordinal).Replace("\\t", "\t", StringComparison.Ordinal);
 
     private static SettingAttribute Setting(string key) => SettingInfo.Of(typeof(DataSource)).First(s => s.Key == key).Setting;

@@ -37,12 +37,21 @@ internal static class DoctorCommand
         return command;
     }
 
+    // For scripts/owt: checks that torch loads and computes, and lists the loaded libraries, so that the script detects changes to them.
+    private static void Prove(string file)
+    {
+        TorchSupplier.Require();
+        TorchSupplier.Prove(ScalarType.BFloat16);
+        File.WriteAllLines(file, TorchSupplier.Libraries());
+        Console.Out.WriteLine($"{TorchSupplier.Current.Name}, libtorch {TorchSupplier.Current.Version}");
+    }
+
     private static int Run(ParseResult arguments)
     {
         Devices.UseAllCores();
         if (arguments.GetValue(s_proof) is { } file)
         {
-            TorchProof.Write(file);
+            Prove(file);
             return ExitCode.Success;
         }
 

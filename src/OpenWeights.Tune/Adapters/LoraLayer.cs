@@ -10,7 +10,8 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>
 /// A low-rank update of a linear layer, computed in the adapter's float32: s B A x (LoRA; Hu et al., 2021). With a magnitude per output,
 /// the direction of W + s B A scaled to that magnitude (DoRA; Liu et al., 2024). With an initialization from the weight's singular vectors,
-/// s (B A - B0 A0) x (PiSSA; Meng et al., 2024), which leaves the base weight unchanged.
+/// s (B A - B0 A0) x (PiSSA; Meng et al., 2024), which leaves the base weight unchanged. While it is only s B A x, <see cref="ProjectionGroup"/>
+/// computes it together with the layer, forward and backward; <see cref="Apply"/> composes the other kinds.
 /// </summary>
 public sealed class LoraLayer : AdapterPart, ILinearAdapter
 {

@@ -35,7 +35,7 @@ public sealed record DataSource
     [Setting("Field delimiter of a .csv file, such as \";\"; by default detected from the first line: comma, semicolon, tab or vertical bar.")]
     public string? Delimiter { get; init; }
 
-    /// <summary>How many times per epoch each row is used.</summary>
+    /// <summary>Number of times that each row is used per epoch.</summary>
     [Setting("How many times per epoch each row is used: 2 uses each row twice, 0.5 uses half of the rows, chosen by the seed.", Min = 0)]
     public double Weight { get; init; } = 1;
 

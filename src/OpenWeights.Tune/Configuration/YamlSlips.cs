@@ -1,11 +1,11 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>Finds the slips that most often make a file no YAML. The parser gives up lines behind them, or does not tell where.</summary>
+/// <summary>Finds the most common mistakes that make a file invalid YAML. The parser reports them some lines later, or without a position.</summary>
 internal static class YamlSlips
 {
     private const string Escapes = "0abtnvfre \"/\\N_LPxuU\t";
 
-    /// <summary>The first slip of a text that is not valid YAML: its place, and what to do; null where none is known.</summary>
+    /// <summary>The first mistake in a text that is not valid YAML: its position, and how to fix it; null if unknown.</summary>
     /// <param name="text">The text.</param>
     internal static ((long Line, long Column) Place, string Message)? Find(string text)
     {

@@ -53,24 +53,7 @@ public sealed class TextGenerator
 
     private List<GenerationResult> Continue(IReadOnlyList<int[]> prompts, PromptCache memory, Func<int, int, bool>? accept, CancellationToken stop)
     {
-        ArgumentNullException.ThrowIfNull(prompts);
-        if (prompts.Any(static p => p.Length == 0))
-        {
-            throw new ArgumentException("a prompt is empty; the model needs at least one token to continue from.", nameof(prompts));
-        }
-
-        var vocabularySize = _model.Config.VocabularySize;
-        if (prompts.SelectMany(static p => p).Where(t => t < 0 || t >= vocabularySize).Select(static t => (int?)t).FirstOrDefault() is { } unknown)
-        {
-            throw new InvalidDataException($"a prompt has the token {unknown}, and the model knows {vocabularySize} tokens, counted from 0; is the tokenizer the model's own?");
-        }
-
-        var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
-        if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
-        {
-            throw new InvalidDataException($"the prompt has {full.Length} tokens, which fills the context of {room.Tokens} tokens ({room.Reason}); shorten it.");
-        }
-
+        var room = Room(prompts);
         using var nothing = no_grad();
         var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0]) : (new DecoderCache(), 0);
         var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
@@ -122,6 +105,30 @@ public sealed class TextGenerator
         }
 
         return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite })];
+    }
+
+    // Checks the prompts; the largest number of tokens of a text.
+    private ContextLimit Room(IReadOnlyList<int[]> prompts)
+    {
+        ArgumentNullException.ThrowIfNull(prompts);
+        if (prompts.Any(static p => p.Length == 0))
+        {
+            throw new ArgumentException("a prompt is empty; the model needs at least one token to continue from.", nameof(prompts));
+        }
+
+        var vocabularySize = _model.Config.VocabularySize;
+        if (prompts.SelectMany(static p => p).Where(t => t < 0 || t >= vocabularySize).Select(static t => (int?)t).FirstOrDefault() is { } unknown)
+        {
+            throw new InvalidDataException($"a prompt has the token {unknown}, and the model knows {vocabularySize} tokens, counted from 0; is the tokenizer the model's own?");
+        }
+
+        var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
+        if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
+        {
+            throw new InvalidDataException($"the prompt has {full.Length} tokens, which fills the context of {room.Tokens} tokens ({room.Reason}); shorten it.");
+        }
+
+        return room;
     }
 
     // Logits of the next token of each text, [texts, vocabulary].

@@ -31,6 +31,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
     private readonly float* _slopes;
     private readonly (nint First, nint End)[] _seen;
     private readonly float[] _factors;
+    private float _sinkExponential;
 
     internal AttentionHeads(AttentionProblem problem, AttentionResults results, AttentionSizes sizes, float* scratch, int parts)
     {
@@ -51,7 +52,11 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         _gradKeys = _valueStrips + states;
         _gradValues = _gradKeys + states;
         _slopes = _gradValues + states;
+        GradSinks = problem.Sinks is null ? null : new float[problem.Heads];
     }
+
+    /// <summary>Sums of the gradients of the attention sinks, by query head; null if there are none.</summary>
+    internal float[]? GradSinks { get; }
 
     /// <summary>Processes a part of the queries of a key/value head of one batch row.</summary>
     internal void Run(int task, bool backward)
@@ -184,7 +189,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         }
     }
 
-    // Exponentials of a row's scores in place, zeros where masked, and their sum; and the derivative of the soft cap.
+    // Exponentials of a row's scores in place, zeros where masked, and their sum with that of the sink; and the derivative of the soft cap.
     private float Exponentials(long batch, in Block block, nint row, float* slopes)
     {
         var (first, end) = Visible(block, row);
@@ -202,7 +207,14 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         }
 
         var largest = VectorFunctions.Largest<TVectors, TVector>(start + first, end - first);
-        return VectorFunctions.Exponentials<TVectors, TVector>(start + first, end - first, largest);
+        if (_problem.Sinks is not { } sinks)
+        {
+            return VectorFunctions.Exponentials<TVectors, TVector>(start + first, end - first, largest);
+        }
+
+        largest = Math.Max(largest, sinks[block.Head]);
+        _sinkExponential = MathF.Exp(sinks[block.Head] - largest);
+        return VectorFunctions.Exponentials<TVectors, TVector>(start + first, end - first, largest) + _sinkExponential;
     }
 
     private static void Hide(byte* shown, float* scores, nint count)
@@ -226,7 +238,13 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
         var weights = _weights + (row * _sizes.Stride);
         var slope = _gradScores + (row * _sizes.Stride);
         VectorFunctions.Scale<TVectors, TVector>(weights + first, end - first, factor);
-        VectorFunctions.SoftmaxGradient<TVectors, TVector>(weights + first, slope + first, end - first);
+        var sum = VectorFunctions.SoftmaxGradient<TVectors, TVector>(weights + first, slope + first, end - first);
+        if (GradSinks is not null)
+        {
+            // p (dp - sum of p dp), where dp is 0: a sink has no value.
+            GradSinks[block.Head] -= _sinkExponential * factor * sum;
+        }
+
         if (_problem.Cap is not null)
         {
             VectorFunctions.Multiply<TVectors, TVector>(slope + first, _slopes, end - first);

@@ -28,24 +28,26 @@ internal static unsafe class AttentionKernel
         using var scope = NewDisposeScope();
         var mixed = empty([query.size(0), query.size(2), query.size(1), query.size(3)], query.dtype, query.device).transpose(1, 2);
         var results = new AttentionResults(new HeadStates(mixed), default, default, default);
-        Run(problem, results, Parts(problem), backward: false);
+        _ = Run(problem, results, Parts(problem), backward: false);
         GC.KeepAlive(mixed);
         return mixed.MoveToOuterDisposeScope();
     }
 
-    /// <summary>Gradients of query, key and value, each in the memory layout of its tensor; in the caller's dispose scope.</summary>
+    /// <summary>
+    /// Gradients of query, key and value, each in the memory layout of its tensor, in the caller's dispose scope; and of the attention sinks.
+    /// </summary>
     /// <param name="problem">The inputs of forward.</param>
     /// <param name="gradient">Gradient of the output of <see cref="Forward"/>, with any strides.</param>
-    internal static (Tensor Query, Tensor Key, Tensor Value) Backward(AttentionProblem problem, Tensor gradient)
+    internal static (Tensor Query, Tensor Key, Tensor Value, float[]? Sinks) Backward(AttentionProblem problem, Tensor gradient)
     {
         using var scope = NewDisposeScope();
         var given = HeadStates.Serves(gradient) ? gradient : gradient.contiguous();
         var parts = Parts(problem);
         var query = problem.Query.empty_like();
         var (key, value) = parts == 1 ? (problem.Key.empty_like(), problem.Value.empty_like()) : (PartsOf(problem.Key, parts), PartsOf(problem.Value, parts));
-        Run(problem, new AttentionResults(new HeadStates(query), new HeadStates(key), new HeadStates(value), new HeadStates(given)), parts, backward: true);
+        var sinks = Run(problem, new AttentionResults(new HeadStates(query), new HeadStates(key), new HeadStates(value), new HeadStates(given)), parts, backward: true);
         GC.KeepAlive((given, query, key, value));
-        return (query.MoveToOuterDisposeScope(), Whole(key, problem.Key).MoveToOuterDisposeScope(), Whole(value, problem.Value).MoveToOuterDisposeScope());
+        return (query.MoveToOuterDisposeScope(), Whole(key, problem.Key).MoveToOuterDisposeScope(), Whole(value, problem.Value).MoveToOuterDisposeScope(), sinks);
     }
 
     // With fewer heads than threads, the queries of a head are split into parts, each with its own gradient sums.
@@ -60,19 +62,10 @@ internal static unsafe class AttentionKernel
     private static Tensor Whole(Tensor parts, Tensor like) =>
         parts.size(0) == like.size(0) ? parts : parts.unflatten(0, [-1, like.size(0)]).sum([0]).to(like.dtype);
 
-    private static void Run(AttentionProblem problem, AttentionResults results, int parts, bool backward)
-    {
-        if (CpuKernel.IsWide)
-        {
-            Run<Vectors512, Vector512<float>>(problem, results, parts, backward);
-        }
-        else
-        {
-            Run<Vectors256, Vector256<float>>(problem, results, parts, backward);
-        }
-    }
+    private static float[]? Run(AttentionProblem problem, AttentionResults results, int parts, bool backward) =>
+        CpuKernel.IsWide ? Run<Vectors512, Vector512<float>>(problem, results, parts, backward) : Run<Vectors256, Vector256<float>>(problem, results, parts, backward);
 
-    private static void Run<TVectors, TVector>(AttentionProblem problem, AttentionResults results, int parts, bool backward)
+    private static float[]? Run<TVectors, TVector>(AttentionProblem problem, AttentionResults results, int parts, bool backward)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
     {
@@ -83,6 +76,7 @@ internal static unsafe class AttentionKernel
         using var scratch = empty([workers * share], float32, problem.Query.device);
         var start = (nint)CpuKernel.Pointer(scratch);
         var next = -1;
+        var sinks = problem.Sinks is null ? null : new float[problem.Heads];
         CpuKernel.RunParts(workers, worker =>
         {
             var heads = new AttentionHeads<TVectors, TVector>(problem, results, sizes, (float*)start + (worker * share), parts);
@@ -90,7 +84,19 @@ internal static unsafe class AttentionKernel
             {
                 heads.Run(task, backward);
             }
+
+            if (sinks is not null)
+            {
+                lock (sinks)
+                {
+                    for (var head = 0; head < sinks.Length; head++)
+                    {
+                        sinks[head] += heads.GradSinks![head];
+                    }
+                }
+            }
         });
         GC.KeepAlive((problem, scratch));
+        return sinks;
     }
 }

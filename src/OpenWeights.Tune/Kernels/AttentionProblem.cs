@@ -17,8 +17,10 @@ internal sealed unsafe class AttentionProblem
     /// <param name="scale">Scaling factor of the scores.</param>
     /// <param name="cap">Soft cap c in c tanh(score / c), or null.</param>
     /// <param name="window">Sliding window: number of keys that a query attends to, including its own position; null for all.</param>
-    internal AttentionProblem(Tensor query, Tensor key, Tensor value, Tensor? mask, double scale, double? cap, int? window)
+    /// <param name="sinks">Attention sink of each query head: the score of a key without a value; null for none.</param>
+    internal AttentionProblem(Tensor query, Tensor key, Tensor value, Tensor? mask, double scale, double? cap, int? window, float[]? sinks = null)
     {
+        Sinks = sinks;
         (Query, Key, Value, _mask, _window, Scale, Cap) = (query, key, value, mask, window, (float)scale, (float?)cap);
         (Batch, Heads, Queries, Width) = (query.size(0), query.size(1), (nint)query.size(2), (nint)query.size(3));
         (KeyValueHeads, Keys) = (key.size(1), (nint)key.size(2));
@@ -35,6 +37,9 @@ internal sealed unsafe class AttentionProblem
 
     /// <summary>Soft cap of the scores; null for none.</summary>
     internal float? Cap { get; }
+
+    /// <summary>Attention sink of each query head; null for none.</summary>
+    internal float[]? Sinks { get; }
 
     internal long Batch { get; }
 

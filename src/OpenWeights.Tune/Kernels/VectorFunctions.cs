@@ -165,7 +165,8 @@ internal static unsafe class VectorFunctions
     /// <param name="weights">The weights p.</param>
     /// <param name="gradient">The gradient dp.</param>
     /// <param name="count">Number of values.</param>
-    internal static void SoftmaxGradient<TVectors, TVector>(float* weights, float* gradient, nint count)
+    /// <returns>The sum of p dp.</returns>
+    internal static float SoftmaxGradient<TVectors, TVector>(float* weights, float* gradient, nint count)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
     {
@@ -191,6 +192,8 @@ internal static unsafe class VectorFunctions
         {
             gradient[i] = (gradient[i] - sum) * weights[i];
         }
+
+        return sum;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -1,21 +1,21 @@
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>What a model remembers of the tokens that it has read: a state for each layer, made by the layer's mixer.</summary>
+/// <summary>The state of decoding: for each layer, what its mixer needs of the previous tokens (such as keys and values).</summary>
 public sealed class DecoderCache : IDisposable
 {
     private readonly Dictionary<int, LayerState> _layers = [];
 
-    /// <summary>The number of tokens that were read.</summary>
+    /// <summary>Number of tokens processed so far.</summary>
     public int Length { get; private set; }
 
-    /// <summary>The largest position that was read; -1 before the first.</summary>
+    /// <summary>Largest position processed so far; -1 if there is none.</summary>
     public long LongestPosition { get; private set; } = -1;
 
-    /// <summary>The bytes that all layers hold.</summary>
+    /// <summary>Size of all layers' states in bytes.</summary>
     public long ByteLength => _layers.Values.Sum(static l => l.ByteLength);
 
-    /// <summary>A layer's state, made where there is none yet.</summary>
-    /// <param name="layer">The layer's number.</param>
+    /// <summary>The state of a layer, created on first use.</summary>
+    /// <param name="layer">Index of the layer.</param>
     /// <param name="mixer">The layer's mixer.</param>
     public LayerState Of(int layer, TokenMixer mixer)
     {
@@ -23,17 +23,17 @@ public sealed class DecoderCache : IDisposable
         return _layers.TryGetValue(layer, out var state) ? state : _layers[layer] = mixer.NewState();
     }
 
-    /// <summary>A layer's state; null where it has none.</summary>
-    /// <param name="layer">The layer's number.</param>
+    /// <summary>The state of a layer; null if it has none.</summary>
+    /// <param name="layer">Index of the layer.</param>
     internal LayerState? Held(int layer) => _layers.GetValueOrDefault(layer);
 
     /// <summary>
-    /// Forgets all but the first tokens, so that another text that begins with them can go on. The largest position stays what it was: what
-    /// is held was turned for a text of that length.
+    /// Truncates the cache to its first tokens, so that decoding can continue from this common prefix. <see cref="LongestPosition"/> does
+    /// not change, because the cached keys may have been rotated with frequencies for a text of that length.
     /// </summary>
-    /// <param name="length">How many tokens to keep.</param>
-    /// <returns>True on success; false where a layer no longer has the state that the next token needs.</returns>
-    /// <exception cref="ArgumentOutOfRangeException">So many tokens were not read.</exception>
+    /// <param name="length">Number of tokens to keep.</param>
+    /// <returns>Whether it was possible; false if a layer no longer has the state after the last kept token.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">The length is negative or greater than <see cref="Length"/>.</exception>
     public bool Truncate(int length)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
@@ -52,9 +52,9 @@ public sealed class DecoderCache : IDisposable
         return true;
     }
 
-    /// <summary>Counts tokens that every layer has read.</summary>
-    /// <param name="tokens">How many.</param>
-    /// <param name="longestPosition">The largest position among them.</param>
+    /// <summary>Advances the length after every layer has processed new tokens.</summary>
+    /// <param name="tokens">Number of new tokens.</param>
+    /// <param name="longestPosition">Largest position among them.</param>
     public void Advance(int tokens, long longestPosition)
     {
         LongestPosition = longestPosition;
@@ -73,10 +73,10 @@ public sealed class DecoderCache : IDisposable
     }
 }
 
-/// <summary>What a layer's mixer remembers of the tokens that it has read.</summary>
+/// <summary>What a layer's mixer needs of the previous tokens, such as keys and values or a recurrent state.</summary>
 public abstract class LayerState : IDisposable
 {
-    /// <summary>The bytes that it holds.</summary>
+    /// <summary>Size in bytes.</summary>
     public abstract long ByteLength { get; }
 
     /// <inheritdoc/>
@@ -86,15 +86,15 @@ public abstract class LayerState : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Whether all but the first tokens can be forgotten.</summary>
-    /// <param name="length">How many tokens to keep, fewer than were read.</param>
+    /// <summary>Whether the state can be truncated to the first tokens.</summary>
+    /// <param name="length">Number of tokens to keep, fewer than were processed.</param>
     internal abstract bool CanTruncate(int length);
 
-    /// <summary>Forgets all but the first tokens, where <see cref="CanTruncate"/> says so.</summary>
-    /// <param name="length">How many tokens to keep.</param>
+    /// <summary>Truncates the state to the first tokens. Only if <see cref="CanTruncate"/> is true.</summary>
+    /// <param name="length">Number of tokens to keep.</param>
     internal abstract void Truncate(int length);
 
-    /// <summary>Frees what is held.</summary>
-    /// <param name="disposing">Whether it is disposed of, and not finalised.</param>
+    /// <summary>Frees the state's tensors.</summary>
+    /// <param name="disposing">Whether this is a call of <see cref="Dispose()"/> rather than of a finalizer.</param>
     protected abstract void Dispose(bool disposing);
 }

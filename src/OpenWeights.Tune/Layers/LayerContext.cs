@@ -41,13 +41,13 @@ public sealed record LayerContext
     /// <summary>Stores the attention output, or provides it in recomputation; null for neither.</summary>
     internal SavedAttention? Saved { get; init; }
 
-    /// <summary>Whether a layer is run only for its gradients, so that its last product, needed only for the output, is skipped.</summary>
+    /// <summary>Whether a layer is recomputed only for its gradients. Its last product, which only the output needs, is then skipped.</summary>
     internal bool OnlyForGradients { get; init; }
 
     /// <summary>The same context for a part whose output is needed.</summary>
     internal LayerContext ForValues => OnlyForGradients ? this with { OnlyForGradients = false } : this;
 
-    /// <summary>The tensors shared by layers; they must be saved to run a layer again later.</summary>
+    /// <summary>Tensors shared by layers. Checkpointing saves them to recompute a layer.</summary>
     internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions];
 
     /// <summary>A copy with other <see cref="Tensors"/>.</summary>
@@ -58,7 +58,7 @@ public sealed record LayerContext
             : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2], Documents = tensors[3], Positions = tensors[4] };
 }
 
-/// <summary>What a mixer needs in a forward pass. Layers with equal needs share it.</summary>
+/// <summary>Inputs that a mixer needs in a forward pass. Layers with equal needs share them.</summary>
 internal sealed record MixerNeeds
 {
     /// <summary>A mixer that needs neither positions nor a mask.</summary>
@@ -82,6 +82,9 @@ internal sealed record MixerNeeds
     /// <summary>Sliding window: number of tokens that a token attends to, including itself; null for all.</summary>
     internal int? SlidingWindow { get; init; }
 
-    /// <summary>Whether scores have a soft cap, which no fused GPU kernel supports.</summary>
+    /// <summary>Chunk size: a token attends only to tokens of its own chunk of positions; null for all.</summary>
+    internal int? ChunkSize { get; init; }
+
+    /// <summary>Whether scores have a soft cap or attention sinks, which no fused GPU kernel supports.</summary>
     internal bool LimitsScores { get; init; }
 }

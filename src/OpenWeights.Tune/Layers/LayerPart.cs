@@ -2,14 +2,17 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>A part of a decoder layer: it reads the residual stream, and its output is added to it.</summary>
+/// <summary>A part of a decoder layer: a token mixer or a feed-forward. The layer adds its output to the residual stream.</summary>
 /// <param name="name">The name of the part's type.</param>
 public abstract class LayerPart(string name) : nn.Module<Tensor, LayerContext, Tensor>(name)
 {
-    /// <summary>What the part keeps of a token for its backward.</summary>
+    /// <summary>What the part saves for its backward, per token.</summary>
     internal abstract KeptElements Kept { get; }
 
-    /// <summary>[batch, tokens, hidden] to [batch, tokens, hidden].</summary>
+    /// <summary>Computes the output of the part.</summary>
+    /// <param name="input1">Hidden states, [batch, tokens, hidden].</param>
+    /// <param name="input2">The other inputs of the layer in this forward pass.</param>
+    /// <returns>The output, [batch, tokens, hidden].</returns>
     public override Tensor forward(Tensor input1, LayerContext input2)
     {
         ArgumentNullException.ThrowIfNull(input1);
@@ -17,10 +20,10 @@ public abstract class LayerPart(string name) : nn.Module<Tensor, LayerContext, T
         return Run(input1, null, input2);
     }
 
-    /// <summary>The part's output.</summary>
-    /// <param name="states">[batch, tokens, hidden].</param>
-    /// <param name="norm">The norm that is applied to them first, or null.</param>
-    /// <param name="context">What the forward pass tells the layer.</param>
+    /// <summary>Computes the output of the part, [batch, tokens, hidden].</summary>
+    /// <param name="states">Hidden states, [batch, tokens, hidden].</param>
+    /// <param name="norm">Norm applied to the states first, or null.</param>
+    /// <param name="context">The other inputs of the layer in this forward pass.</param>
     internal abstract Tensor Run(Tensor states, Norm? norm, LayerContext context);
 }
 
@@ -28,48 +31,48 @@ public abstract class LayerPart(string name) : nn.Module<Tensor, LayerContext, T
 /// <param name="name">The name of the part's type.</param>
 public abstract class TokenMixer(string name) : LayerPart(name)
 {
-    /// <summary>What the mixer remembers before it has read a token. It gets it back as <see cref="LayerContext.State"/>.</summary>
+    /// <summary>Creates the mixer's empty state for decoding with a cache. A forward pass receives it as <see cref="LayerContext.State"/>.</summary>
     internal abstract LayerState NewState();
 }
 
-/// <summary>How a token mixer is made and computes. A new kind of mixer is a type derived from this and the mixer that it makes.</summary>
+/// <summary>Settings of a token mixer. Each kind of mixer has a derived record, which creates the mixer.</summary>
 public abstract record MixerSettings
 {
-    /// <summary>The mixer's name in the checkpoint, within its layer.</summary>
+    /// <summary>Name of the mixer in the checkpoint, relative to its layer.</summary>
     public abstract string ModuleName { get; init; }
 
-    /// <summary>What the mixer needs of a forward pass.</summary>
+    /// <summary>The inputs that the mixer needs in a forward pass.</summary>
     internal virtual MixerNeeds Needs => MixerNeeds.Nothing;
 
-    /// <summary>The mixer.</summary>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The mixer's full name in the checkpoint.</param>
+    /// <summary>Creates the mixer.</summary>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Full name of the mixer in the checkpoint.</param>
     internal abstract TokenMixer Make(IWeightSource weights, string name);
 }
 
-/// <summary>How a feed-forward is made and computes. A new kind is a type derived from this and the part that it makes.</summary>
+/// <summary>Settings of a feed-forward. Each kind of feed-forward has a derived record, which creates it.</summary>
 public abstract record FeedForwardSettings
 {
-    /// <summary>The feed-forward's name in the checkpoint, within its layer.</summary>
+    /// <summary>Name of the feed-forward in the checkpoint, relative to its layer.</summary>
     public abstract string ModuleName { get; init; }
 
-    /// <summary>How many experts a router chooses for a token; null where there is no router.</summary>
+    /// <summary>Number of experts per token; null without a router.</summary>
     internal virtual int? RoutedExperts => null;
 
-    /// <summary>The feed-forward.</summary>
-    /// <param name="weights">Where weights come from.</param>
-    /// <param name="name">The feed-forward's full name in the checkpoint.</param>
+    /// <summary>Creates the feed-forward.</summary>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Full name of the feed-forward in the checkpoint.</param>
     internal abstract LayerPart Make(IWeightSource weights, string name);
 }
 
-/// <summary>What a part of a layer keeps of a token for its backward, in elements of the model's dtype.</summary>
-/// <param name="Always">What its functions save whatever is trained.</param>
-/// <param name="Inputs">The inputs of its linear layers, which are kept only where they are needed.</param>
-/// <param name="Mixed">What selective checkpointing keeps of it (<see cref="LayerContext.Saved"/>).</param>
+/// <summary>What a part of a layer saves for its backward, in elements of the model's dtype per token.</summary>
+/// <param name="Always">Elements saved in any case.</param>
+/// <param name="Inputs">Inputs of its linear layers, saved only if backward needs them.</param>
+/// <param name="Mixed">Elements that selective checkpointing saves (<see cref="LayerContext.Saved"/>).</param>
 internal sealed record KeptElements(long Always, IReadOnlyList<KeptInput> Inputs, long Mixed = 0);
 
-/// <summary>What some linear layers read.</summary>
+/// <summary>An input shared by some linear layers.</summary>
 /// <param name="Layers">The layers.</param>
-/// <param name="Width">How many elements a token has there.</param>
-/// <param name="IsMadeAgain">Whether backward computes it again from what is kept anyway, as long as adapters only add a low-rank update.</param>
+/// <param name="Width">Elements per token.</param>
+/// <param name="IsMadeAgain">Whether backward recomputes it from tensors that are saved in any case. Only with adapters that add a low-rank update.</param>
 internal sealed record KeptInput(IReadOnlyList<LinearLayer> Layers, long Width, bool IsMadeAgain);

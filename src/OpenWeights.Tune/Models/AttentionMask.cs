@@ -15,9 +15,15 @@ internal static class AttentionMask
     /// </summary>
     /// <param name="input">The batch.</param>
     /// <param name="window">Sliding window: number of tokens that a token attends to, including itself; null for all.</param>
+    /// <param name="chunk">Chunk size: a token attends only to tokens of its own chunk of positions, and the window is as large; null for all.</param>
     /// <returns>The mask, [batch or 1, 1, queries, keys], bool, or null. Its first key is <see cref="FirstKey"/>.</returns>
-    internal static Tensor? For(ModelInput input, int? window)
+    internal static Tensor? For(ModelInput input, int? window, int? chunk = null)
     {
+        if (chunk is { } size && (input.Cache is not null || input.Documents is not null || input.InputIds.size(1) > size))
+        {
+            return InChunks(input, size);
+        }
+
         var queries = input.InputIds.size(1);
         var past = input.Cache?.Length ?? 0;
         var first = FirstKey(input, window);
@@ -34,6 +40,21 @@ internal static class AttentionMask
 
         // A padding row that attends to nothing would have a softmax of 0/0: padding attends to padding, and nothing else does.
         return same.logical_and(Band(queries, past, first, window, keys.device)).MoveToOuterDisposeScope();
+    }
+
+    // As with a window of the chunk's size, and only between tokens of the same chunk.
+    private static Tensor InChunks(ModelInput input, int chunk)
+    {
+        using var scope = NewDisposeScope();
+        var (queries, past, first) = (input.InputIds.size(1), input.Cache?.Length ?? 0, FirstKey(input, chunk));
+        var own = input.PositionIds;
+
+        // Each row of a cache is one text, whose positions count up to the last token.
+        var keys = past == 0 ? own : own.narrow(1, queries - 1, 1).add(arange(first - (past + queries - 1), 1, int64, own.device));
+        using Scalar size = chunk;
+        Tensor Chunk(Tensor positions) => positions.div(size, RoundingMode.floor);
+        var same = Chunk(own).unsqueeze(2).eq(Chunk(keys).unsqueeze(1)).unsqueeze(1);
+        return same.logical_and((input.IsSingleStep ? null : For(input, chunk)) ?? Band(queries, past, first, chunk, own.device)).MoveToOuterDisposeScope();
     }
 
     /// <summary>

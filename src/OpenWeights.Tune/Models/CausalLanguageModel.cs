@@ -48,7 +48,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// the norms, and lm_head even if it is tied.
     /// </summary>
     public IReadOnlyList<(string Name, nn.Module Module)> AdaptableModules =>
-        [.. named_modules().Where(static m => m.module is IWeighted), .. Config.TiedEmbeddings ? [(Config.Names.Head, Head)] : Array.Empty<(string, nn.Module)>()];
+        [.. named_modules().Where(static m => m.module is IWeighted { Slots.Count: > 0 }), .. Config.TiedEmbeddings ? [(Config.Names.Head, Head)] : Array.Empty<(string, nn.Module)>()];
 
     /// <summary>Number of parameters, including quantized ones.</summary>
     public long ParameterCount => parameters().Sum(static p => p.numel()) + LinearLayers.Sum(static l => l.Layer.Quantized?.Count ?? 0);
@@ -90,5 +90,5 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     }
 
     private LinearLayer NewHead(IWeightSource weights) =>
-        LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), hasBias: false);
+        LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), Config.HeadBias);
 }

@@ -15,7 +15,7 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     /// <summary>Runs the layer. Shared tensors are saved with the graph, because they must outlive the forward pass.</summary>
     /// <param name="states">Input of the layer.</param>
     /// <param name="layer">The layer.</param>
-    /// <param name="context">What the forward pass tells it.</param>
+    /// <param name="context">The layer's other inputs.</param>
     /// <param name="keepsAttention">Whether the output of its attention is stored as well.</param>
     /// <param name="offloads">Whether stored tensors are offloaded to CPU memory.</param>
     internal static Tensor Run(Tensor states, DecoderLayer layer, LayerContext context, bool keepsAttention, bool offloads)

@@ -57,13 +57,13 @@ public sealed record DecoderConfig
     /// <summary>Settings per layer; empty if all layers are equal.</summary>
     public IReadOnlyList<LayerConfig> Layers { get; init; } = [];
 
-    /// <summary>Where layers have norms.</summary>
+    /// <summary>Names and places of the layers' norms.</summary>
     public NormPlacement NormPlacement { get; init; } = NormPlacement.Before;
 
-    /// <summary>How norms compute.</summary>
+    /// <summary>Settings of the norms.</summary>
     public required NormSettings Norm { get; init; }
 
-    /// <summary>Whether a layer's feed-forward reads what its token mixer reads, and not the residual stream behind it.</summary>
+    /// <summary>Whether a layer's token mixer and feed-forward run in parallel on the same input.</summary>
     public bool ParallelParts { get; init; }
 
     /// <summary>Norms of queries and keys.</summary>
@@ -77,6 +77,12 @@ public sealed record DecoderConfig
 
     /// <summary>Whether query, key and value are one projection (qkv_proj), and gate and up are one (gate_up_proj), as in Phi-3.</summary>
     public bool FusedProjections { get; init; }
+
+    /// <summary>Whether the output head has a bias.</summary>
+    public bool HeadBias { get; init; }
+
+    /// <summary>Whether the embeddings are normalised before the first layer, as by the final norm (nanochat).</summary>
+    public bool NormalizesEmbedding { get; init; }
 
     /// <summary>Whether query, key and value projections have a bias.</summary>
     public bool QueryKeyValueBias { get; init; }
@@ -126,7 +132,7 @@ public sealed record DecoderConfig
         HeadDimension = HeadDimension,
         Scale = AttentionScale,
         ScoreSoftCap = ScoreSoftCap,
-        FusedProjections = FusedProjections,
+        Projections = FusedProjections ? QueryKeyValueLayout.Fused : QueryKeyValueLayout.Separate,
         QueryKeyValueBias = QueryKeyValueBias,
         OutputBias = AttentionOutputBias,
         QueryKeyNorm = QueryKeyNorm,
@@ -143,11 +149,11 @@ public sealed record DecoderConfig
         HasBias = FeedForwardBias,
     };
 
-    /// <summary>In what a layer differs.</summary>
+    /// <summary>The layer's own settings.</summary>
     /// <param name="layer">Index of the layer.</param>
     public LayerConfig Layer(int layer) => Layers.Count > 0 ? Layers[layer] : new LayerConfig { Rope = Rope };
 
-    /// <summary>What a layer is made of.</summary>
+    /// <summary>All settings of a layer.</summary>
     /// <param name="layer">Index of the layer.</param>
     public LayerSettings LayerSettings(int layer)
     {

@@ -36,7 +36,8 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
 
         if (settings.FeedForward is { } feedForward)
         {
-            var (before, after) = (AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
+            var isShared = _mixer is not null && settings.Norms.BeforeFeedForward == settings.Norms.BeforeMixer;
+            var (before, after) = (isShared ? _mixer!.Before : AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
             _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
         }
     }
@@ -47,7 +48,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     /// <summary>The feed-forward block with its norms; null if the layer has none.</summary>
     internal LayerBlock<LayerPart>? FeedForward => _feedForward;
 
-    /// <summary>What the layer needs in a forward pass.</summary>
+    /// <summary>Inputs that the layer needs in a forward pass.</summary>
     internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
 
     /// <summary>Settings of the layer.</summary>
@@ -59,6 +60,13 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         ArgumentNullException.ThrowIfNull(input1);
         ArgumentNullException.ThrowIfNull(input2);
         using var scope = NewDisposeScope();
+        if (_settings.IsParallel && _mixer is { Before: { } shared } && _feedForward is not null && ReferenceEquals(shared, _feedForward.Before))
+        {
+            var normed = shared.call(input1);
+            var mixed = input1.add(_mixer.RunNormed(normed, input2.ForValues), _residual);
+            return mixed.add(_feedForward.RunNormed(normed, input2), _residual).MoveToOuterDisposeScope();
+        }
+
         var states = input1;
         if (_mixer is not null)
         {
@@ -95,4 +103,7 @@ internal sealed record LayerBlock<TPart>(Norm? Before, TPart Part, Norm? After)
     /// <summary>The value to add to the residual stream.</summary>
     internal Tensor Run(Tensor states, LayerContext context) =>
         After is null ? Part.Run(states, Before, context) : After.call(Part.Run(states, Before, context.ForValues));
+
+    /// <summary>The same of states that are normalised already.</summary>
+    internal Tensor RunNormed(Tensor states, LayerContext context) => (this with { Before = null }).Run(states, context);
 }

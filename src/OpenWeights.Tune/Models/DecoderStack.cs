@@ -108,7 +108,17 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>The input of the first layer, [batch, tokens, hidden].</summary>
     internal Tensor Embed(Tensor ids)
     {
-        var states = Embedding.call(ids);
+        if (_config.NormalizesEmbedding)
+        {
+            using var inner = NewDisposeScope();
+            return Norm.call(Multiplied(Embedding.call(ids))).MoveToOuterDisposeScope();
+        }
+
+        return Multiplied(Embedding.call(ids));
+    }
+
+    private Tensor Multiplied(Tensor states)
+    {
         if (_config.EmbeddingMultiplier == 1)
         {
             return states;

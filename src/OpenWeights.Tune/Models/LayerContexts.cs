@@ -5,23 +5,25 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>What one forward pass tells its layers: rotary tables and masks, each made once for all layers that need the same.</summary>
+/// <summary>The inputs of layers in a forward pass besides the states. Layers with the same needs share rotary tables and masks.</summary>
 internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 {
     private readonly Dictionary<(RopeConfig Rope, int Width), (Tensor Cos, Tensor Sin)> _tables = new(new SameRope());
     private readonly List<(MixerNeeds Needs, LayerContext Context)> _made = [];
     private Tensor? _documents;
 
-    /// <summary>What a layer reads besides the states; its tensors are in the caller's dispose scope.</summary>
+    /// <summary>The inputs of a layer; the tensors are in the caller's dispose scope.</summary>
     /// <param name="layer">The layer.</param>
-    /// <param name="number">Its number, for the cache.</param>
+    /// <param name="number">Index of the layer, for the cache.</param>
     internal LayerContext Of(DecoderLayer layer, int number)
     {
-        var shared = Shared(layer.Needs);
+        var shared = Of(layer.Needs);
         return input.Cache is { } cache && layer.Mixer is { } mixer ? shared with { State = cache.Of(number, mixer.Part) } : shared;
     }
 
-    private LayerContext Shared(MixerNeeds needs)
+    /// <summary>What a mixer with some needs reads besides the states.</summary>
+    /// <param name="needs">The needs.</param>
+    internal LayerContext Of(MixerNeeds needs)
     {
         var same = _made.Find(m => ReferenceEquals(m.Needs.Rope, needs.Rope) && m.Needs with { Rope = null } == needs with { Rope = null }).Context;
         if (same is not null)
@@ -49,13 +51,13 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 
     private Tensor? Mask(MixerNeeds needs)
     {
-        var same = _made.FindIndex(m => m.Needs.Looks && m.Needs.SlidingWindow == needs.SlidingWindow && m.Needs.LimitsScores == needs.LimitsScores);
+        var same = _made.FindIndex(m => m.Needs.Looks && m.Needs.SlidingWindow == needs.SlidingWindow && m.Needs.ChunkSize == needs.ChunkSize && m.Needs.LimitsScores == needs.LimitsScores);
         return same >= 0 ? _made[same].Context.Mask : MakeMask(needs);
     }
 
     private Tensor? MakeMask(MixerNeeds needs)
     {
-        var mask = AttentionMask.For(input, needs.SlidingWindow);
+        var mask = AttentionMask.For(input, needs.SlidingWindow, needs.ChunkSize);
         return mask is not null && ScaledDotProductAttention.IsFused(mask.device, needs.LimitsScores) ? AttentionMask.ToBias(mask, dtype) : mask;
     }
 
@@ -69,7 +71,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
         return made;
     }
 
-    // Layers that share settings share the object: there is no need to compare lists of factors.
+    // By reference: layers with the same settings share the object.
     private sealed class SameRope : IEqualityComparer<(RopeConfig Rope, int Width)>
     {
         public bool Equals((RopeConfig Rope, int Width) x, (RopeConfig Rope, int Width) y) => ReferenceEquals(x.Rope, y.Rope) && x.Width == y.Width;

@@ -3,44 +3,44 @@ using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models;
 
-/// <summary>What a layer is made of.</summary>
+/// <summary>Settings of a decoder layer.</summary>
 public sealed record LayerSettings
 {
     /// <summary>Width of the residual stream.</summary>
     public required int HiddenSize { get; init; }
 
-    /// <summary>What mixes tokens; null for nothing.</summary>
+    /// <summary>The token mixer; null for none.</summary>
     public required MixerSettings? Mixer { get; init; }
 
     /// <summary>The feed-forward; null for none.</summary>
     public required FeedForwardSettings? FeedForward { get; init; }
 
-    /// <summary>Where the layer normalises.</summary>
+    /// <summary>Names and places of the layer's norms.</summary>
     public required NormPlacement Norms { get; init; }
 
-    /// <summary>How its norms compute.</summary>
+    /// <summary>Settings of the norms.</summary>
     public required NormSettings Norm { get; init; }
 
-    /// <summary>Whether the feed-forward reads what the mixer reads, and not the residual stream behind it.</summary>
+    /// <summary>Whether mixer and feed-forward run in parallel on the same input. Otherwise the feed-forward reads the residual stream after the mixer.</summary>
     public bool IsParallel { get; init; }
 
-    /// <summary>What a part's output is multiplied by before it is added to the residual stream.</summary>
+    /// <summary>Factor of each part's output before it is added to the residual stream.</summary>
     public double ResidualMultiplier { get; init; } = 1;
 }
 
-/// <summary>What may differ from layer to layer, and in what a layer differs from the decoder's usual one.</summary>
+/// <summary>Settings that may differ from layer to layer; a null part is that of the decoder.</summary>
 public sealed record LayerConfig
 {
-    /// <summary>Rotary position embedding of the layer's attention; null where it has no positions (NoPE).</summary>
+    /// <summary>Rotary position embedding of the layer's attention; null for none (NoPE).</summary>
     public required RopeConfig? Rope { get; init; }
 
-    /// <summary>How many tokens, itself included, a token may look back at in the layer's attention; null for all.</summary>
+    /// <summary>Sliding window of the layer's attention: number of tokens that a token attends to, including itself; null for all.</summary>
     public int? SlidingWindow { get; init; }
 
-    /// <summary>What mixes tokens in place of the decoder's attention; null for that.</summary>
+    /// <summary>Token mixer of this layer; null for the decoder's attention.</summary>
     public MixerSettings? Mixer { get; init; }
 
-    /// <summary>The feed-forward in place of the decoder's, such as a mixture of experts; null for that.</summary>
+    /// <summary>Feed-forward of this layer, such as a mixture of experts; null for the decoder's.</summary>
     public FeedForwardSettings? FeedForward { get; init; }
 
     /// <summary>Which parts the layer has.</summary>
@@ -50,29 +50,32 @@ public sealed record LayerConfig
 /// <summary>Which parts a layer has.</summary>
 public enum LayerParts
 {
-    /// <summary>A token mixer and a feed-forward.</summary>
+    /// <summary>Token mixer and feed-forward.</summary>
     Both,
 
-    /// <summary>A token mixer alone (Mamba).</summary>
+    /// <summary>Only a token mixer (Mamba).</summary>
     MixerOnly,
 
-    /// <summary>A feed-forward alone.</summary>
+    /// <summary>Only a feed-forward.</summary>
     FeedForwardOnly,
 }
 
-/// <summary>Where a layer normalises: the checkpoint's names of its norms, each null where there is none.</summary>
-/// <param name="BeforeMixer">Of what the token mixer reads.</param>
-/// <param name="AfterMixer">Of what it gives, before that is added to the residual stream.</param>
-/// <param name="BeforeFeedForward">Of what the feed-forward reads.</param>
-/// <param name="AfterFeedForward">Of what it gives.</param>
+/// <summary>Names of a layer's norms in the checkpoint; null for a norm that the layer does not have.</summary>
+/// <param name="BeforeMixer">Norm of the token mixer's input.</param>
+/// <param name="AfterMixer">Norm of the token mixer's output, before it is added to the residual stream.</param>
+/// <param name="BeforeFeedForward">Norm of the feed-forward's input; the same name as <paramref name="BeforeMixer"/> if both parts share one norm (Phi, Cohere).</param>
+/// <param name="AfterFeedForward">Norm of the feed-forward's output.</param>
 public sealed record NormPlacement(string? BeforeMixer, string? AfterMixer, string? BeforeFeedForward, string? AfterFeedForward)
 {
-    /// <summary>What the parts read (Llama, which names the feed-forward's norm after what comes before it).</summary>
+    /// <summary>Pre-norm, as in Llama, where the feed-forward's norm is named post_attention_layernorm.</summary>
     public static NormPlacement Before { get; } = new("input_layernorm", null, "post_attention_layernorm", null);
 
-    /// <summary>What they give (OLMo 2).</summary>
+    /// <summary>Norms of the outputs (OLMo 2).</summary>
     public static NormPlacement After { get; } = new(null, "post_attention_layernorm", null, "post_feedforward_layernorm");
 
-    /// <summary>Both (Gemma 2 and 3).</summary>
+    /// <summary>One norm of the input of both parts (Phi, Cohere).</summary>
+    public static NormPlacement Shared { get; } = new("input_layernorm", null, "input_layernorm", null);
+
+    /// <summary>Norms of inputs and outputs (Gemma 2 and 3).</summary>
     public static NormPlacement BeforeAndAfter { get; } = new("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm");
 }

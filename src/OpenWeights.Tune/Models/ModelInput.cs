@@ -28,7 +28,7 @@ public sealed record ModelInput
     /// </summary>
     public IReadOnlyList<long>? DocumentLengths { get; init; }
 
-    /// <summary>What is remembered of earlier tokens, or null.</summary>
+    /// <summary>Cached state of earlier tokens, or null.</summary>
     public DecoderCache? Cache { get; init; }
 
     /// <summary>Records router logits, or null.</summary>

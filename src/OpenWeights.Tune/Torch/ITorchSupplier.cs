@@ -15,7 +15,7 @@ public interface ITorchSupplier
     /// <summary>How torch was built and runs, in lines; empty if unknown; loads it.</summary>
     IReadOnlyList<string> Description { get; }
 
-    /// <summary>What was done at startup, or the user could do, to make torch faster; empty for nothing; loads it.</summary>
+    /// <summary>Notes on measures that make torch faster: taken at startup, or left to the user. Loads torch.</summary>
     IReadOnlyList<string> Notes { get; }
 
     /// <summary>

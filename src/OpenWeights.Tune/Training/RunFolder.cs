@@ -109,7 +109,7 @@ public sealed class RunFolder : IDisposable
     /// affect the run's steps and evaluation are compared with those it was started with.
     /// </summary>
     /// <param name="config">The run.</param>
-    /// <param name="totalSteps">How many steps the config asks for, where the data has told; null where it has not been read.</param>
+    /// <param name="totalSteps">Total number of steps; null if the data has not been read.</param>
     /// <exception cref="ConfigException">The config that the run was started with is invalid, or a setting differs that its steps depend on.</exception>
     /// <exception cref="InvalidDataException">The manifest cannot be read.</exception>
     public static RunResult? Finished(RunConfig config, long? totalSteps = null)

@@ -15,7 +15,6 @@ public sealed class PartTests
         static () => new GatePart { IsSmall = true },
         static () => new HeadLossPart { IsSmall = true },
         static () => new MatrixProductPart { IsSmall = true },
-        static () => new NarrowProductPart { IsSmall = true },
         static () => new NormPart { IsSmall = true },
         static () => new OptimizerPart { IsSmall = true },
         static () => new ProjectionsPart { IsSmall = true },

@@ -80,29 +80,6 @@ public sealed class KernelTests
     }
 
     [Test]
-    public void A_narrow_product_is_that_of_float64_however_its_factor_lies(
-        [Values] bool wide, [Values(3, 40, 70, 513)] int rows, [Values(1, 4, 16, 24, 64)] int columns, [Values(5, 96, 1100)] int depth)
-    {
-        using var width = new VectorWidth(wide);
-        using var scope = NewDisposeScope();
-        _ = random.manual_seed(5);
-        foreach (var left in new[] { randn([rows, depth]), randn([depth, rows]).t() })
-        {
-            var (right, start) = (randn([depth, columns]), randn([rows, columns]));
-            Assert.That(NarrowProduct.Serves(start, left, right), Is.EqualTo(depth >= 2 * columns));
-            var sum = start.clone();
-            NarrowProduct.Add(sum, left, right, 0.25f);
-            using Scalar scale = 0.25;
-            var exact = start.to(float64).add(left.to(float64).mm(right.to(float64)), scale);
-
-            // Whatever the order of a sum and whether products are rounded before they are added (Higham, 2002, section 3.1): each of the terms
-            // takes part in at most depth + 2 roundings, of half a unit in the 24th bit.
-            var bound = start.to(float64).abs().add(left.to(float64).abs().mm(right.to(float64).abs()), scale).mul(((depth + 2) * Math.Pow(2, -24)).ToScalar());
-            Assert.That(sum.to(float64).sub(exact).abs().le(bound).all().ToBoolean());
-        }
-    }
-
-    [Test]
     public void Numbers_become_bfloat16_as_torch_rounds_them()
     {
         using var scope = NewDisposeScope();

@@ -215,7 +215,7 @@ public static class BlockEncoder
 /// <summary>Rounding as ggml's quantisers do it.</summary>
 internal static class Rounding
 {
-    /// <summary>What is taken for zero.</summary>
+    /// <summary>Threshold below which a value counts as zero.</summary>
     public const float Nothing = 1e-15f;
 
     /// <summary>The nearest whole number, halves to even, of values below 2^22.</summary>

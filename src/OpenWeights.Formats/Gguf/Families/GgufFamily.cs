@@ -18,7 +18,7 @@ public abstract class GgufFamily
     private static readonly (string HuggingFace, string Gguf)[] Outer =
         [("model.embed_tokens.weight", "token_embd.weight"), ("model.norm.weight", "output_norm.weight"), ("lm_head.weight", "output.weight")];
 
-    /// <summary>What of the family is the same wherever it is read and written.</summary>
+    /// <summary>Names of the family and defaults of its settings.</summary>
     public abstract FamilyFacts Facts { get; }
 
     /// <summary>GGUF's general.architecture.</summary>

@@ -51,7 +51,7 @@ public sealed class Phi3Gguf : GgufFamily
         config["sliding_window"] = file.Metadata.Int("phi3.attention.sliding_window") is > 0 and var window ? window : null;
         if ((config["rope_scaling"] as JsonObject)?["original_max_position_embeddings"] is { } original)
         {
-            // Where transformers looks for it in this family.
+            // In this family transformers reads it from the top level.
             config["original_max_position_embeddings"] = original.DeepClone();
         }
 

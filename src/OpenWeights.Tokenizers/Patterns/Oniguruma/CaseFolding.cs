@@ -20,7 +20,7 @@ internal static class CaseFolding
         (0x1FF6, 0x1FF7), (0x1FFC, 0x1FFC), (0xFB00, 0xFB06), (0xFB13, 0xFB17),
     ]);
 
-    /// <summary>The set with every character that equals one of it.</summary>
+    /// <summary>The set extended by all case variants of its characters.</summary>
     public static CodePointSet Close(CodePointSet set)
     {
         var added = new List<(int, int)>(set.Ranges);

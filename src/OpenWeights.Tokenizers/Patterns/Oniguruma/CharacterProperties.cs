@@ -3,7 +3,7 @@ using System.Globalization;
 
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What Oniguruma's <c>\p{...}</c>, <c>\w</c> and POSIX brackets stand for (UTF-8, Ruby syntax).</summary>
+/// <summary>Character sets of Oniguruma's <c>\p{...}</c>, <c>\w</c> and POSIX brackets (UTF-8, Ruby syntax).</summary>
 internal static class CharacterProperties
 {
     private static readonly ConcurrentDictionary<string, CodePointSet?> s_sets = new();
@@ -27,7 +27,7 @@ internal static class CharacterProperties
         space=whitespace digit=nd cntrl=cc punct=p
         """.Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Select(p => p.Trim().Split('=')).ToDictionary(p => p[0], p => p[1]);
 
-    /// <summary>The set that <c>\p{name}</c> stands for, or null for a name that is not known.</summary>
+    /// <summary>The set of <c>\p{name}</c>, or null for an unknown name.</summary>
     public static CodePointSet? Find(string name)
     {
         var plain = string.Concat(name.Where(c => c is not (' ' or '-' or '_'))).ToLowerInvariant();

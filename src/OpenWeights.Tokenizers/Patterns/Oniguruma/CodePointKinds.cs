@@ -56,7 +56,7 @@ internal sealed class CodePointKinds
     }
 
     /// <summary>Writes the letter of every code point of a text.</summary>
-    /// <returns>How many code points there are.</returns>
+    /// <returns>Number of code points.</returns>
     public int Rewrite(ReadOnlySpan<char> text, Span<char> letters)
     {
         var count = 0;

@@ -73,7 +73,7 @@ internal sealed class OnigurumaPattern : TextPattern
         var lastMatchEnd = -1;
         foreach (var match in _regex.Value.EnumerateMatches(letters))
         {
-            // The reference does not take an empty match right behind a match.
+            // The reference does not take an empty match right after a match.
             if (match.Length == 0 && match.Index == lastMatchEnd)
             {
                 continue;

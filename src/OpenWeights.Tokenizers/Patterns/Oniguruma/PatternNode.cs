@@ -12,7 +12,7 @@ internal abstract record PatternNode
     /// <summary>The first of several that leads to a match.</summary>
     public sealed record Alternation(IReadOnlyList<PatternNode> Choices) : PatternNode;
 
-    /// <summary>A part, so many times.</summary>
+    /// <summary>A repeated part.</summary>
     /// <param name="Part">The part.</param>
     /// <param name="Least">At least so often.</param>
     /// <param name="Most">At most so often; null for any number.</param>

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tokenizers;
 
-/// <summary>What Oniguruma's anchors mean, in sets and looks around.</summary>
+/// <summary>Oniguruma's anchors, as character sets and lookarounds.</summary>
 internal static class PatternPlaces
 {
     /// <summary><c>^</c>: the start, or after a line feed that does not end the text.</summary>

@@ -18,7 +18,7 @@ internal sealed class ParameterNode(string name, Expr? defaultValue, int line) :
     }
 }
 
-/// <summary>What macros, call blocks and generation blocks share: parameters and a body that runs as a function.</summary>
+/// <summary>Base of macros, call blocks and generation blocks: parameters, and a body that runs as a function.</summary>
 internal sealed class MacroBody(ParameterNode[] parameters, Stmt[] body, int line) : Node(line)
 {
     private MacroExtras extras;

@@ -7,7 +7,7 @@ internal abstract class Node(int line)
 {
     public int Line { get; } = line;
 
-    /// <summary>The parts of it, in the order in which jinja2 visits them.</summary>
+    /// <summary>Its child nodes, in the order in which jinja2 visits them.</summary>
     public virtual IEnumerable<Node> Children => [];
 
     /// <summary>Notes the names that it reads and sets in the scope around it; those of scopes of its own are not noted.</summary>
@@ -85,7 +85,7 @@ internal abstract class Expr(int line) : Node(line)
     public abstract object? Evaluate(Activation activation);
 }
 
-/// <summary>What comes after a statement.</summary>
+/// <summary>Control flow after a statement.</summary>
 internal enum Flow
 {
     Next,

@@ -4,7 +4,7 @@ using OpenWeights.Tokenizers.Templates.Values;
 
 namespace OpenWeights.Tokenizers.Templates.Ast;
 
-/// <summary>What can stand left of an assignment or between <c>for</c> and <c>in</c>.</summary>
+/// <summary>Target of an assignment or a <c>for</c> loop.</summary>
 internal abstract class Target(int line) : Node(line)
 {
     /// <summary>Notes its names as set from outside the scope.</summary>

@@ -20,7 +20,7 @@ internal sealed class AttributeGetter
     }
 
     /// <param name="attribute">The path; None for the item itself.</param>
-    /// <param name="usual">What stands in for an undefined value; None for nothing.</param>
+    /// <param name="usual">Default for an undefined value; None for no default.</param>
     /// <param name="ignoresCase">Whether a string is answered in lower case.</param>
     public static AttributeGetter Of(object? attribute, object? usual = null, bool ignoresCase = false) => attribute switch
     {

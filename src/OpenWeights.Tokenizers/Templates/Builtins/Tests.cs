@@ -7,7 +7,7 @@ using OpenWeights.Tokenizers.Templates.Values;
 
 namespace OpenWeights.Tokenizers.Templates.Builtins;
 
-/// <summary>jinja2's tests: what can stand behind <c>is</c>.</summary>
+/// <summary>jinja2's tests: what can follow <c>is</c>.</summary>
 internal static class Tests
 {
     private static readonly FrozenDictionary<string, BuiltinFunction> Functions = All().ToFrozenDictionary(test => test.Name);

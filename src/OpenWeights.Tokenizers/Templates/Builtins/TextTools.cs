@@ -5,7 +5,7 @@ using OpenWeights.Tokenizers.Templates.Values;
 
 namespace OpenWeights.Tokenizers.Templates.Builtins;
 
-/// <summary>What Python's string methods do, keeping the origin of the characters.</summary>
+/// <summary>Python's string methods, which keep the origin of the characters.</summary>
 internal static class TextTools
 {
     /// <summary>Without characters of a set at the ends; white space if there is no set.</summary>
@@ -176,7 +176,7 @@ internal static class TextTools
         return lines;
     }
 
-    /// <summary>With a part in place of another, at most so many times; -1 for any number of times.</summary>
+    /// <summary>Replaces a substring, at most a number of times; -1 for all occurrences.</summary>
     public static PyString Replace(RenderState state, PyString text, PyString old, PyString replacement, long most)
     {
         var (value, builder, done) = (text.Value, state.NewText(), 0L);

@@ -172,7 +172,7 @@ internal sealed class FormatSpec
         return Numeric(state, Sign(double.IsNegative(number)), magnitude, 3);
     }
 
-    /// <summary>Like <c>g</c>, but with at least one digit behind the point.</summary>
+    /// <summary>Like <c>g</c>, but with at least one digit after the point.</summary>
     private string General(double number)
     {
         var text = NumberText.Magnitude(number, 'g', precision!.Value, isAlternate);

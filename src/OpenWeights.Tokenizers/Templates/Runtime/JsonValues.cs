@@ -7,7 +7,7 @@ using OpenWeights.Tokenizers.Templates.Values;
 
 namespace OpenWeights.Tokenizers.Templates.Runtime;
 
-/// <summary>Turns JSON into the values that Python's <c>json.loads</c> makes of it.</summary>
+/// <summary>Converts JSON to the values that Python's <c>json.loads</c> returns.</summary>
 internal static class JsonValues
 {
     /// <exception cref="InvalidDataException">The JSON holds what no Python value stands for, such as half of a surrogate pair.</exception>

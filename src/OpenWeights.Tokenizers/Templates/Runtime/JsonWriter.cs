@@ -8,7 +8,7 @@ namespace OpenWeights.Tokenizers.Templates.Runtime;
 /// <summary>Python's <c>json.dumps</c>, which is what transformers' <c>tojson</c> is.</summary>
 /// <param name="builder">Where it writes to.</param>
 /// <param name="ensureAscii">Whether what is not ASCII is escaped.</param>
-/// <param name="indent">What a level of nesting adds before a line; null for everything on one line.</param>
+/// <param name="indent">Indentation per level; null for a single line.</param>
 /// <param name="itemSeparator">Between items.</param>
 /// <param name="keySeparator">Between a key and its value.</param>
 /// <param name="sortKeys">Whether keys are sorted.</param>

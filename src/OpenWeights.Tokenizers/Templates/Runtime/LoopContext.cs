@@ -19,7 +19,7 @@ internal sealed class LoopContext : IPyCallable
     private long? length;
 
     /// <param name="state">The render.</param>
-    /// <param name="iterable">What is gone through.</param>
+    /// <param name="iterable">The iterated value.</param>
     /// <param name="items">Its items.</param>
     /// <param name="recurse">Renders the loop's body for other items, one level deeper; null unless the loop is recursive.</param>
     /// <param name="depth0">How deep the loop recurses, from 0.</param>

@@ -83,7 +83,7 @@ internal sealed class Macro(string? name, string[] parameters, MacroExtras extra
     }
 }
 
-/// <summary>What a macro's body uses beyond its parameters.</summary>
+/// <summary>Special variables that a macro's body uses besides its parameters.</summary>
 [Flags]
 internal enum MacroExtras
 {

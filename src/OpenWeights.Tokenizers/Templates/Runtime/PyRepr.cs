@@ -139,7 +139,7 @@ internal static class PyRepr
         builder.Append(quote);
     }
 
-    /// <summary>What stands for a character that does not stand for itself.</summary>
+    /// <summary>The escape of a character that is not printed as it is.</summary>
     private static string? Escape(string text, int at, char quote)
     {
         var c = text[at];

@@ -9,7 +9,7 @@ internal sealed class Activation
     private readonly Activation? parent;
 
     /// <param name="state">The render.</param>
-    /// <param name="function">What runs.</param>
+    /// <param name="function">The function.</param>
     /// <param name="parent">The run of the function around it that it sees the variables of.</param>
     public Activation(RenderState state, FunctionScope function, Activation? parent)
     {

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tokenizers.Templates.Spans;
 
 /// <summary>
-/// Finds what of a rendered conversation the assistant has to produce: of each of its turns from behind the prompt that serving would send
+/// Finds what of a rendered conversation the assistant has to produce: of each of its turns from after the prompt that serving would send
 /// through the end-of-turn token.
 /// </summary>
 internal sealed class AssistantSpanFinder
@@ -113,7 +113,7 @@ internal sealed class AssistantSpanFinder
 
     /// <summary>
     /// The spans of a turn into which the template writes the results of its tool calls: up to where the turn ended before there were any,
-    /// and what the message says behind them.
+    /// and what the message says after them.
     /// </summary>
     private void AddAround(List<ChatSpan> spans, Region region, int start, int foreignStart, int foreignEnd)
     {

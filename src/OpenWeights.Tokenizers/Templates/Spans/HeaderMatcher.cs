@@ -72,13 +72,13 @@ internal static class HeaderMatcher
 internal static class TokenBoundary
 {
     /// <summary>
-    /// The last place at or before a position that lies behind white space or behind a closed tag, so that what two texts have in common
+    /// The last place at or before a position that lies after white space or after a closed tag, so that what two texts have in common
     /// ends with a whole piece: <c>&lt;think&gt;</c> and <c>&lt;/think&gt;</c> have nothing in common, nor have <c>&lt;|a|&gt;</c> and
     /// <c>&lt;|b|&gt;</c>.
     /// </summary>
     /// <param name="text">The text.</param>
     /// <param name="at">Where it is to be cut.</param>
-    /// <param name="floor">A place where it can be cut in any case; not behind the position.</param>
+    /// <param name="floor">A place where it can be cut in any case; not after the position.</param>
     public static int Before(ReadOnlySpan<char> text, int at, int floor)
     {
         while (at > floor && !IsBehindPiece(text, at, floor))

@@ -32,7 +32,7 @@ internal static class SpanRenderer
             return new RenderedChat(text.Text, MessageSpans(text), assistant, warnings, missingEnd);
         }
 
-        // The spans are those of the finished conversation; the prompt behind it is nobody's.
+        // The spans are those of the finished conversation; the prompt after it is nobody's.
         var prompted = new TracedText(prompts.Conversation(withPrompt: true, isTraced: true));
         var last = assistant.Count == 0 ? 0 : assistant[^1].End;
         return prompted.Text.AsSpan().StartsWith(text.Text.AsSpan(0, last))

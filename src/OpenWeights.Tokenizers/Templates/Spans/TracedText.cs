@@ -75,10 +75,10 @@ internal sealed class TracedText
     /// <summary>The nearest place at or before a position where the origin of the text changes.</summary>
     public int BoundaryBefore(int position) => runs.Select(run => run.End).Where(end => end <= position).DefaultIfEmpty(0).Max();
 
-    /// <summary>The position behind the last character that belongs to a message.</summary>
+    /// <summary>The position after the last character that belongs to a message.</summary>
     public int EndOfTurns => Segments.Where(segment => segment.Turn != 0).Select(segment => segment.End).DefaultIfEmpty(0).Max();
 
-    /// <summary>The position behind the last visible text of other turns, and the last data of other messages, before a turn's own text.</summary>
+    /// <summary>The position after the last visible text of other turns, and the last data of other messages, before a turn's own text.</summary>
     public int EndOfOthersBefore(Region region)
     {
         var turn = TurnOf(region.Members[0]);

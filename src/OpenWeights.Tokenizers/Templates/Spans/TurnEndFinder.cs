@@ -1,8 +1,8 @@
 namespace OpenWeights.Tokenizers.Templates.Spans;
 
 /// <summary>
-/// Finds where what the assistant produces in a turn ends: behind the end-of-turn token, wherever the template writes that (with the turn,
-/// before the next one, at the end of the text), or behind the messages' own text if it writes none.
+/// Finds where what the assistant produces in a turn ends: after the end-of-turn token, wherever the template writes that (with the turn,
+/// before the next one, at the end of the text), or after the messages' own text if it writes none.
 /// </summary>
 internal sealed class TurnEndFinder
 {
@@ -69,7 +69,7 @@ internal sealed class TurnEndFinder
         return tail;
     }
 
-    /// <summary>Behind the first of the end tokens, in the turn or directly behind it.</summary>
+    /// <summary>After the first of the end tokens, in the turn or directly after it.</summary>
     private int? EndToken(Region region, int tail)
     {
         var end = Math.Max(tail, region.End);
@@ -83,7 +83,7 @@ internal sealed class TurnEndFinder
             return found[0].At + found[0].Length;
         }
 
-        // What closes a tool call is no end of turn, other words of the template are one: then a token behind them is not the model's.
+        // What closes a tool call is no end of turn, other words of the template are one: then a token after them is not the model's.
         var blankTail = after.IsWhiteSpace();
         if (!blankTail && !prompts.CalledBy(region.Members[^1]).Any())
         {
@@ -105,7 +105,7 @@ internal sealed class TurnEndFinder
     }
 
     /// <summary>
-    /// What ends the last turn of the conversation once a message of a role follows it, behind what closes it here; null if nothing does,
+    /// What ends the last turn of the conversation once a message of a role follows it, after what closes it here; null if nothing does,
     /// or if the turn is not the last, or the template takes no such message.
     /// </summary>
     private string? EndBeforeAnother(Region region, string role, string closing)

@@ -3,7 +3,7 @@ namespace OpenWeights.Tokenizers.Templates.Spans;
 /// <summary>
 /// Finds where in a turn the assistant's own text begins: where the prompt that serving would send ends, if the conversation begins with
 /// that prompt; else where the two part, if that is in the turn's header; else (templates render earlier turns differently once there are
-/// later ones) behind the turn's header, which is what it has in common with the generation prompt.
+/// later ones) after the turn's header, which is what it has in common with the generation prompt.
 /// </summary>
 internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, ISet<string> warnings)
 {
@@ -107,7 +107,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
         var header = Math.Max(floor, prompt.AsSpan().CommonPrefixLength(plain));
         if (at > header && !RegionFinder.IsBlank(text, header, at))
         {
-            // Templates on indented lines write other white space behind the prompt than behind a turn's header.
+            // Templates on indented lines write other white space after the prompt than after a turn's header.
             return at < prompt.Length && char.IsWhiteSpace(prompt[at]) ? SkipSpace(at, region.ContentStart) : at;
         }
 
@@ -138,12 +138,12 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
         return letters.ToString();
     }
 
-    /// <summary>Whether what stands before a position cannot go on behind it: white space or a tag begins there, or the text ends.</summary>
+    /// <summary>Whether what stands before a position cannot go on after it: white space or a tag begins there, or the text ends.</summary>
     private static bool IsPieceEnd(string value, int at) => at == value.Length || char.IsWhiteSpace(value[at]) || value[at] == '<';
 
     /// <summary>
     /// The start of a turn that begins with visible text of the template although the prompt ends before it. That is for the model to
-    /// produce (<c>[TOOL_CALLS]</c>), unless it is the header of a template that has no generation prompt, or has none just there (behind
+    /// produce (<c>[TOOL_CALLS]</c>), unless it is the header of a template that has no generation prompt, or has none just there (after
     /// another turn of the assistant).
     /// </summary>
     private int AfterHeaderWithoutPrompt(Region region, string role, string prompt)
@@ -176,7 +176,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
     private static TemplateFailure OtherHeader() => RegionFinder.Refusal("its turn does not begin like the template's generation prompt");
 
     /// <summary>
-    /// The start of a turn that goes on with an earlier one (behind the results of its tool calls): even before a plain message the
+    /// The start of a turn that goes on with an earlier one (after the results of its tool calls): even before a plain message the
     /// template writes no header there, or only the end of a reasoning that the prompt writes whole. Null if it writes another header.
     /// </summary>
     private int? WithoutHeader(Region region, string role, string? prompt)
@@ -205,7 +205,7 @@ internal sealed class TurnStartFinder(PromptRenderer prompts, TracedText text, I
         return common < floor ? null : TokenBoundary.Before(text.Text, common, floor);
     }
 
-    /// <summary>Behind the header that the template's generation prompt writes elsewhere; null if the turn does not begin with it.</summary>
+    /// <summary>After the header that the template's generation prompt writes elsewhere; null if the turn does not begin with it.</summary>
     private int? KnownHeader(Region region)
     {
         if (!HasHeader(region, region.Start) || AnyGenerationPrompt() is not { } header)

@@ -9,7 +9,7 @@ internal static class TagLexer
 {
     private static readonly string[] LongOperators = ["//", "**", "==", "!=", ">=", "<="];
 
-    /// <returns>The token and the position behind it.</returns>
+    /// <returns>The token and the position after it.</returns>
     /// <exception cref="TemplateFailure">No token begins here.</exception>
     public static (Token Token, int End) Next(string source, int start, int line)
     {

@@ -77,7 +77,7 @@ internal sealed class TemplateLexer
         return -1;
     }
 
-    /// <summary>The text before a tag, stripped as the tag's sign says; then goes behind the tag's opening.</summary>
+    /// <summary>The text before a tag, stripped as the tag's sign says; then moves past the tag's opening.</summary>
     private void Text(int begin, int open, bool isVariable)
     {
         var sign = open < source.Length ? source[open] : ' ';
@@ -150,7 +150,7 @@ internal sealed class TemplateLexer
         Tag(isVariable: false);
     }
 
-    /// <summary>The position behind <c>raw %}</c>, if that is what stands here.</summary>
+    /// <summary>The position after <c>raw %}</c>, if that is what stands here.</summary>
     private int? RawOpening(int at)
     {
         var (end, sign) = Keyword(at, "raw");
@@ -179,7 +179,7 @@ internal sealed class TemplateLexer
         throw TemplateFailure.Syntax("Missing end of raw directive", line);
     }
 
-    /// <summary>The position behind <c>word %}</c> and the sign before the <c>%</c>; -1 if something else stands here.</summary>
+    /// <summary>The position after <c>word %}</c> and the sign before the <c>%</c>; -1 if something else stands here.</summary>
     private (int End, char Sign) Keyword(int at, string word)
     {
         at = SkipSpace(at);
@@ -193,7 +193,7 @@ internal sealed class TemplateLexer
         return string.CompareOrdinal(source, at, "%}", 0, 2) == 0 ? (at + 2, sign) : (-1, ' ');
     }
 
-    /// <summary>Goes behind a block's or comment's end and the white space that it takes away.</summary>
+    /// <summary>Moves past the end of a block or comment and the white space that it strips.</summary>
     private void AfterBlock(int end, char sign)
     {
         if (sign == '-')

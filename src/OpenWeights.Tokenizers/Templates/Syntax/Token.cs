@@ -20,7 +20,7 @@ internal enum TokenKind
 }
 
 /// <summary>A piece of a template's text.</summary>
-/// <param name="Kind">What it is.</param>
+/// <param name="Kind">Kind of the token.</param>
 /// <param name="Text">A name, an operator, template text, or the characters of a string.</param>
 /// <param name="Line">Where it begins.</param>
 /// <param name="Value">The value of a number.</param>

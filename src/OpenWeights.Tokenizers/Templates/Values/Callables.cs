@@ -8,7 +8,7 @@ internal interface IPyCallable
     object? Call(RenderState state, Arguments arguments);
 }
 
-/// <summary>What a call passes.</summary>
+/// <summary>Arguments of a call.</summary>
 /// <param name="Positional">By position.</param>
 /// <param name="Keywords">By name, in the order of the call.</param>
 internal readonly record struct Arguments(object?[] Positional, KeyValuePair<string, object?>[] Keywords)

@@ -7,7 +7,7 @@ internal enum DictViewKind
     Items,
 }
 
-/// <summary>What <c>dict.keys()</c>, <c>values()</c> and <c>items()</c> answer.</summary>
+/// <summary>Result of <c>dict.keys()</c>, <c>values()</c> or <c>items()</c>.</summary>
 internal sealed class DictView(PyDict dict, DictViewKind kind)
 {
     public PyDict Dict { get; } = dict;

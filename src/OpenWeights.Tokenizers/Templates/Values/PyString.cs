@@ -156,7 +156,7 @@ internal sealed class PyString(string value, MarkRun[]? runs = null, bool isMark
     }
 }
 
-/// <summary>What a character comes from.</summary>
+/// <summary>Origin of a character.</summary>
 internal enum MarkKind : byte
 {
     /// <summary>The template's own text.</summary>
@@ -172,7 +172,7 @@ internal enum MarkKind : byte
 /// <summary>Where a character of a rendered text comes from.</summary>
 /// <param name="Turn">The message whose loop iteration wrote it: its index + 1; negative for merged messages; 0 for none.</param>
 /// <param name="Owner">The message whose data it is: its index + 1; 0 where it is the template's text.</param>
-/// <param name="Kind">What of the message it is.</param>
+/// <param name="Kind">Kind of the message's data.</param>
 /// <param name="Generated">Whether it was written inside a <c>{% generation %}</c> block.</param>
 internal readonly record struct Mark(int Turn, int Owner, MarkKind Kind, bool Generated);
 

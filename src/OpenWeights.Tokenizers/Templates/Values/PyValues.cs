@@ -24,7 +24,7 @@ internal sealed class PyNamespace(PyDict attributes)
 }
 
 /// <summary>A Python generator or iterator: can be gone through once, from where the last one stopped.</summary>
-/// <param name="items">What it yields; evaluated as it is asked for.</param>
+/// <param name="items">The items, evaluated lazily.</param>
 /// <param name="typeName">Python's name of the type.</param>
 internal sealed class PyGenerator(IEnumerable<object?> items, string typeName = "generator")
 {

@@ -4,12 +4,12 @@ using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A layer's attention: one token of each row looks at those before it and at itself.</summary>
-/// <param name="settings">How the layer's attention computes.</param>
-/// <param name="heads">The products to queries, keys and values.</param>
-/// <param name="output">The product with what was found.</param>
-/// <param name="norms">Norms of queries and keys, and whether each normalizes all heads together; null for none.</param>
-/// <param name="rope">The layer's rotary table; null for a layer without rotary embedding.</param>
+/// <summary>Self-attention of one new token per row over the cached tokens and itself.</summary>
+/// <param name="settings">Settings of the attention.</param>
+/// <param name="heads">The query, key and value projections.</param>
+/// <param name="output">The output projection.</param>
+/// <param name="norms">Norms of queries and keys, and whether they normalize all heads together; null for none.</param>
+/// <param name="rope">Rotary table; null without rotary embedding.</param>
 internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeProducts heads, DecodeProducts output, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope) : IDecodePart
 {
     private readonly DecodeHeads _shape = new(settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
@@ -26,9 +26,14 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
 
     private nint Group => _shape.Heads / _shape.KeyValueHeads;
 
-    /// <summary>The attention of a module; null where a part of it is computed otherwise.</summary>
+    /// <summary>The attention of a module; null if a norm or projection of it is not supported.</summary>
     internal static DecodeAttention? Of(SelfAttention module, DecodePlan plan)
     {
+        if (!Serves(module.Settings))
+        {
+            return null;
+        }
+
         (DecodeNorm, DecodeNorm, bool)? norms = null;
         if (module.Norms is var (query, key, ofAllHeads))
         {
@@ -44,6 +49,15 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
             ? new DecodeAttention(module.Settings, heads, output, norms, plan.Rope(module.Settings.Rope, module.Settings.HeadDimension))
             : null;
     }
+
+    // Other settings are computed by the module itself.
+    private static bool Serves(AttentionSettings settings) =>
+        settings is
+        {
+            Projections: not QueryKeyValueLayout.FusedByHead, OutputGate: OutputGate.None, HasSinks: false, NormalizesRotated: false, QueryScaling: null, ValueMultiplier: 1,
+            ProjectionLimit: null, ChunkSize: null, Rope: null or { Interleaved: false }, QueryKeyNorm: not QueryKeyNorm.EachHead,
+        }
+        && settings.ValueWidth == settings.HeadDimension;
 
     /// <inheritdoc/>
     public void Begin(DecodeState state, LayerState? held)
@@ -98,17 +112,17 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
     // Query, key and value heads.
     private FloatRows Heads(DecodeState state) => state.Work(0, _allWidth);
 
-    // What the query heads found.
+    // Outputs of the query heads.
     private FloatRows Mixed(DecodeState state) => state.Work(1, _shape.Heads * _shape.Width);
 
-    // Key/value heads with all that look at them, or where these are few query heads.
+    // One part per key/value head with its query heads or, if that leaves threads idle, one part per query head.
     private int LookingParts(DecodeState state)
     {
         var tasks = state.RowCount * _shape.KeyValueHeads;
         return (int)(tasks % state.Threads == 0 || tasks > 4 * state.Threads ? tasks : state.RowCount * _shape.Heads);
     }
 
-    // Normalises and turns queries and keys, and writes keys and values into the cache.
+    // Applies norms and rotary embedding to queries and keys, and appends keys and values to the cache.
     private void Turn(DecodeState state)
     {
         var (queries, keys) = (_shape.Heads * _shape.Width, _shape.KeyValueHeads * _shape.Width);
@@ -136,7 +150,7 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
         }
     }
 
-    // Mixes values by where the queries of a part look.
+    // Attention of a part's query heads: softmax(q Kᵀ) V.
     private void Attend(DecodeState state, int part, int parts)
     {
         var count = state.RowCount * _shape.Heads / parts;
@@ -178,7 +192,7 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
     private RowMatrix Matrix(nint start, bool half) => new(start, _shape.Width, half);
 }
 
-/// <summary>Heads of a layer.</summary>
+/// <summary>Attention heads of a layer.</summary>
 /// <param name="Heads">Number of query heads.</param>
 /// <param name="KeyValueHeads">Number of key/value heads.</param>
 /// <param name="Width">Head dimension.</param>

@@ -3,24 +3,24 @@ using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A part of a layer between its norms, added to the residual stream.</summary>
-/// <param name="layer">The layer's number.</param>
-/// <param name="before">What normalises the states that the part reads; null where nothing does.</param>
+/// <summary>A part of a layer with its norms: norm, part, norm, addition to the residual stream.</summary>
+/// <param name="layer">Index of the layer.</param>
+/// <param name="before">Norm of the part's input; null for none.</param>
 /// <param name="part">The part.</param>
-/// <param name="after">What normalises its output; null where nothing does.</param>
-/// <param name="residual">What its output counts in the residual stream.</param>
+/// <param name="after">Norm of the part's output; null for none.</param>
+/// <param name="residual">Factor of the output before it is added to the residual stream.</param>
 internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodePart part, DecodeNorm? after, float residual)
 {
     /// <summary>The part.</summary>
     internal IDecodePart Part => part;
 
-    /// <summary>What normalises the states that the part reads; null where nothing does.</summary>
+    /// <summary>Norm of the part's input; null for none.</summary>
     internal DecodeNorm? Before => before;
 
-    /// <summary>The blocks of a layer; null where a part of it is computed otherwise.</summary>
+    /// <summary>The blocks of a layer; null if a part or norm is not supported.</summary>
     /// <param name="layer">The layer.</param>
-    /// <param name="number">Its number, for the cache.</param>
-    /// <param name="plan">Makes the parts.</param>
+    /// <param name="number">Index of the layer, for the cache.</param>
+    /// <param name="plan">Creates the parts.</param>
     internal static IReadOnlyList<DecodeBlock>? Of(DecoderLayer layer, int number, DecodePlan plan)
     {
         (Norm? Before, LayerPart Part, Norm? After)?[] blocks =
@@ -53,12 +53,12 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
         }
     }
 
-    /// <summary>Begins with a token of each row.</summary>
-    /// <param name="state">What is read and written.</param>
-    /// <param name="cache">What was read before.</param>
+    /// <summary>Starts a step with one token per row.</summary>
+    /// <param name="state">Buffers of the step.</param>
+    /// <param name="cache">The cache.</param>
     internal void Begin(DecodeState state, DecoderCache cache) => part.Begin(state, cache.Held(layer));
 
-    /// <summary>What one thread does after a stage.</summary>
+    /// <summary>Work of a single thread after a stage.</summary>
     internal void Finish(int stage, DecodeState state)
     {
         part.Finish(stage, state);
@@ -68,7 +68,7 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
         }
     }
 
-    /// <summary>Computes the normalized input of the next projections from the residual stream.</summary>
+    /// <summary>Computes the input of a part from the residual stream.</summary>
     internal static void Normalise(DecodeNorm? norm, DecodeState state)
     {
         var (states, normed) = (state.States, state.Normed);

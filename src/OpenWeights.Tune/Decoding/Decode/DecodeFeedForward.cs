@@ -4,9 +4,9 @@ using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>A layer's gated feed-forward.</summary>
-/// <param name="gateAndUp">The products to gate and up.</param>
-/// <param name="down">The product back to the residual stream.</param>
+/// <summary>Gated feed-forward, Wd (act(Wg x) · Wu x).</summary>
+/// <param name="gateAndUp">The gate and up projections.</param>
+/// <param name="down">The down projection.</param>
 /// <param name="activation">The activation.</param>
 internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeProducts down, Activation activation) : IDecodePart
 {
@@ -18,7 +18,7 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
     /// <inheritdoc/>
     public IReadOnlyList<nint> Widths => [gateAndUp.Columns];
 
-    /// <summary>The feed-forward of a module; null where a part of it is computed otherwise.</summary>
+    /// <summary>The feed-forward of a module; null if its activation or a projection is not supported.</summary>
     internal static DecodeFeedForward? Of(GatedFeedForward module, DecodePlan plan) =>
         DecodeMath.Serves(module.Settings.Activation) && plan.Products(module.GateAndUp) is { } gateAndUp && plan.Products(module.Down) is { } down
             ? new DecodeFeedForward(gateAndUp, down, module.Settings.Activation)
@@ -27,7 +27,7 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
     /// <inheritdoc/>
     public void Begin(DecodeState state, LayerState? held)
     {
-        // It remembers nothing.
+        // It has no state.
     }
 
     /// <inheritdoc/>
@@ -63,10 +63,10 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
     /// <inheritdoc/>
     public void Finish(int stage, DecodeState state)
     {
-        // Each stage needs the one before it, and nothing between.
+        // There is nothing to do between stages.
     }
 
-    // Gate and up, and then act(gate) · up in the gate's place.
+    // Gate and up; later act(gate) · up in place of the gate.
     private FloatRows Gated(DecodeState state) => state.Work(0, gateAndUp.Columns);
 
     private void Gate(nint first, nint last, DecodeState state)

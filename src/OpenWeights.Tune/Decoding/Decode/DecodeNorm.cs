@@ -14,10 +14,10 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings sett
     /// <summary>Number of features.</summary>
     internal nint Features => scale.Count;
 
-    /// <summary>A norm for single rows on the CPU; null for one of another kind.</summary>
+    /// <summary>Creates the norm of a module; null if it is not an RMS norm.</summary>
     internal static DecodeNorm? Of(Norm module)
     {
-        if (module is not RmsNorm norm)
+        if (module is not RmsNorm { Scale: not null } norm)
         {
             return null;
         }

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <param name="rows">Number of rows: one token of each text.</param>
 /// <param name="half">Whether the model is in bfloat16.</param>
 /// <param name="hiddenSize">Width of the residual stream.</param>
-/// <param name="widths">For each of the rows of numbers that parts work in how wide they are at most.</param>
+/// <param name="widths">Maximum width of each work buffer over all parts.</param>
 internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, IEnumerable<nint> widths)
 {
     private readonly DecodeBuffer _states = new(rows * hiddenSize);
@@ -30,17 +30,17 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     /// <summary>The residual stream.</summary>
     internal FloatRows States => Of(_states);
 
-    /// <summary>The normalized residual stream, if a norm precedes the block.</summary>
+    /// <summary>Input of a part: the residual stream, normalized if the part has a norm before it.</summary>
     internal FloatRows Normed => Of(_normed);
 
-    /// <summary>What a part gives.</summary>
+    /// <summary>Output of a part.</summary>
     internal FloatRows Given => Of(_given);
 
     /// <summary>Number of tokens in the cache before this step.</summary>
     internal int Past { get; private set; }
 
     /// <summary>Starts a step with one token per row.</summary>
-    /// <param name="cache">What was read before.</param>
+    /// <param name="cache">The cache.</param>
     /// <param name="padding">Number of padding tokens at the start of each row.</param>
     /// <param name="threads">Number of threads.</param>
     internal void Begin(DecoderCache cache, int[] padding, int threads)
@@ -52,14 +52,14 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
         }
     }
 
-    /// <summary>Rows of numbers that a part works in; the next part may write over them.</summary>
-    /// <param name="number">Which of them.</param>
-    /// <param name="width">How wide they are.</param>
+    /// <summary>A work buffer, valid within a part.</summary>
+    /// <param name="number">Index of the buffer.</param>
+    /// <param name="width">Width of its rows.</param>
     internal FloatRows Work(int number, nint width) => new((nint)_work[number].Start, width, rows);
 
-    /// <summary>Makes room for scores.</summary>
-    /// <param name="heads">Of how many heads.</param>
-    /// <param name="keys">How many each has.</param>
+    /// <summary>Makes the buffer of attention scores large enough.</summary>
+    /// <param name="heads">Number of query heads.</param>
+    /// <param name="keys">Number of keys per head.</param>
     internal void WantScores(nint heads, nint keys)
     {
         if (_scores.Count < rows * heads * keys)
@@ -68,13 +68,13 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
         }
     }
 
-    /// <summary>Number of a slot's tokens that are a row's padding.</summary>
+    /// <summary>Number of a row's padding tokens among the tokens of a cache slot.</summary>
     internal nint Hidden(nint row, in CacheSlot slot) => (nint)Math.Clamp(_hidden[row] - (Past - slot.Seen), 0, slot.Seen);
 
     /// <summary>Buffer for the scores of some heads of a row, [heads, keys].</summary>
     /// <param name="row">The row.</param>
     /// <param name="head">The first of the heads.</param>
-    /// <param name="sizes">How many heads there are, how many of them are meant, and how many keys each has.</param>
+    /// <param name="sizes">Number of all heads, of the heads to return, and of keys per head.</param>
     internal FloatRows Scores(nint row, nint head, (nint Heads, nint Count, nint Keys) sizes) =>
         new((nint)(_scores.Start + (((row * sizes.Heads) + head) * (_scores.Count / (rows * sizes.Heads)))), sizes.Keys, sizes.Count);
 

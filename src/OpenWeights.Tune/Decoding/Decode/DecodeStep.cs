@@ -8,8 +8,7 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <summary>
 /// Computes the next token of a few texts on the CPU: the same as <see cref="CausalLanguageModel"/> with a cache, but in a few stages per
 /// layer that threads compute together, reading each weight once and allocating no tensors. It stores addresses of the model's weights and
-/// is valid as long
-/// as neither the weights nor the adapters change.
+/// is valid as long as neither the weights nor the adapters change.
 /// </summary>
 internal sealed unsafe class DecodeStep : IStagedWork
 {
@@ -151,7 +150,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
         }
     }
 
-    // What normalises the states that a block reads, or behind the last one the head.
+    // Norm of a block's input, or of the head's after the last block.
     private DecodeNorm? BeforeBlock(int block) => block < _blocks.Count ? _blocks[block].Before : _norm;
 
     private void Embed(ReadOnlySpan<int> tokens)

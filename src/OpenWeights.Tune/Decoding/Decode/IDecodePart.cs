@@ -7,43 +7,43 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Decoding.Decode;
 
 /// <summary>
-/// A part of a layer in a step: it makes <see cref="DecodeState.Given"/> of <see cref="DecodeState.Normed"/>, in stages that threads do
-/// together.
+/// A part of a layer in a decode step. It computes <see cref="DecodeState.Given"/> from <see cref="DecodeState.Normed"/> in stages; in
+/// each stage the threads work together.
 /// </summary>
 internal interface IDecodePart
 {
-    /// <summary>The number of stages.</summary>
+    /// <summary>Number of stages.</summary>
     int Stages { get; }
 
-    /// <summary>The widths of the rows of numbers that it works in: <see cref="DecodeState.Work"/>.</summary>
+    /// <summary>Widths of the work buffers that it needs (<see cref="DecodeState.Work"/>).</summary>
     IReadOnlyList<nint> Widths { get; }
 
-    /// <summary>Begins with a token of each row.</summary>
-    /// <param name="state">What is read and written.</param>
-    /// <param name="held">What the layer remembers; null for a feed-forward.</param>
+    /// <summary>Starts a step with one token per row.</summary>
+    /// <param name="state">Buffers of the step.</param>
+    /// <param name="held">The layer's cached state; null for a feed-forward.</param>
     void Begin(DecodeState state, LayerState? held);
 
-    /// <summary>Into how many parts a stage is cut.</summary>
+    /// <summary>Number of parts that a stage is split into.</summary>
     int Parts(int stage, DecodeState state);
 
-    /// <summary>Does a part of a stage.</summary>
+    /// <summary>Computes a part of a stage.</summary>
     void Run(int stage, int part, DecodeState state);
 
-    /// <summary>What one thread does after a stage.</summary>
+    /// <summary>Work of a single thread after a stage.</summary>
     void Finish(int stage, DecodeState state);
 }
 
-/// <summary>Makes the parts of a step of a model's parts. What is not known here is computed by the model itself.</summary>
-/// <param name="rows">How many rows.</param>
+/// <summary>Creates the parts of a decode step from the parts of a model. If one is not supported, the model itself decodes.</summary>
+/// <param name="rows">Number of rows.</param>
 /// <param name="dtype">The model's dtype.</param>
 internal sealed class DecodePlan(nint rows, ScalarType dtype)
 {
     private readonly List<(RopeConfig Rope, int Width, DecodeRope Made)> _ropes = [];
 
-    /// <summary>The rotary cosines and sines of all layers.</summary>
+    /// <summary>The rotary tables of all layers.</summary>
     internal IEnumerable<DecodeRope> Ropes => _ropes.Select(static r => r.Made);
 
-    /// <summary>A part of a layer; null where it is computed otherwise.</summary>
+    /// <summary>A part of a layer; null if it is not supported.</summary>
     internal IDecodePart? Part(LayerPart part) => part switch
     {
         SelfAttention attention => DecodeAttention.Of(attention, this),
@@ -54,7 +54,7 @@ internal sealed class DecodePlan(nint rows, ScalarType dtype)
     /// <summary>Builds the products of layers; null if one is not supported.</summary>
     internal DecodeProducts? Products(params IEnumerable<LinearLayer> layers) => DecodeProducts.Of(rows, dtype, layers);
 
-    /// <summary>The cosines and sines of rotary settings, which layers with the same settings share; null for none.</summary>
+    /// <summary>The rotary table of some settings, shared by layers with the same settings; null without rotary embedding.</summary>
     internal DecodeRope? Rope(RopeConfig? rope, int width)
     {
         if (rope is null)

@@ -25,15 +25,17 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
     /// for plain causal attention.</param>
     /// <param name="settings">How scores are computed.</param>
     /// <param name="kept">Stores the result, or provides it if it was computed before; null for neither.</param>
+    /// <param name="sinks">Attention sink of each query head, [heads]: the score of one more key, whose value is 0; null for none.</param>
     /// <returns>The attention output, [batch, heads, queries, head_dim], a view of [batch, queries, heads, head_dim].</returns>
-    internal static Tensor Attend(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, SavedAttention? kept = null)
+    internal static Tensor Attend(
+        Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, SavedAttention? kept = null, Tensor? sinks = null)
     {
-        if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad))
+        if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad || sinks?.requires_grad == true))
         {
-            return Record(query, key, value, mask, settings, kept)[0];
+            return Record(query, key, value, mask, sinks, settings, kept)[0];
         }
 
-        var mixed = Forward(query, key, value, mask, settings);
+        var mixed = Forward(query, key, value, mask, settings, sinks);
         kept?.Note(mixed);
         return mixed;
     }
@@ -41,27 +43,28 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
         var (query, key, value, mask) = ((Tensor)inputs[0], (Tensor)inputs[1], (Tensor)inputs[2], (Tensor?)inputs[3]);
-        var (settings, kept) = ((BlockAttentionSettings)inputs[4], (SavedAttention?)inputs[5]);
-        context.save_for_backward([query, key, value, mask!]);
+        var (sinks, settings, kept) = ((Tensor?)inputs[4], (BlockAttentionSettings)inputs[5], (SavedAttention?)inputs[6]);
+        context.save_for_backward([query, key, value, mask!, sinks!]);
         context.save_data("settings", settings);
-        return [kept?.Given?.detach() ?? Forward(query, key, value, mask, settings)];
+        return [kept?.Given?.detach() ?? Forward(query, key, value, mask, settings, sinks)];
     }
 
     protected override IReadOnlyList<Tensor?> Backward(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
-        var (query, key, value) = InputGradients(context.get_saved_variables(), (BlockAttentionSettings)context.get_data("settings"), gradients[0]);
-        return [query, key, value, null, null, null];
+        var (query, key, value, sinks) = InputGradients(context.get_saved_variables(), (BlockAttentionSettings)context.get_data("settings"), gradients[0]);
+        return [query, key, value, null, sinks, null, null];
     }
 
-    private static (Tensor Query, Tensor Key, Tensor Value) InputGradients(List<Tensor> saved, BlockAttentionSettings settings, Tensor gradient)
+    private static (Tensor Query, Tensor Key, Tensor Value, Tensor? Sinks) InputGradients(List<Tensor> saved, BlockAttentionSettings settings, Tensor gradient)
     {
-        if (Problem(saved[0], saved[1], saved[2], saved[3], settings) is { } problem)
+        if (Problem(saved[0], saved[1], saved[2], saved[3], settings, saved[4]) is { } problem)
         {
-            return AttentionKernel.Backward(problem, gradient.to(saved[0].dtype));
+            var (query, key, value, sinks) = AttentionKernel.Backward(problem, gradient.to(saved[0].dtype));
+            return (query, key, value, sinks is null ? null : tensor(sinks).to(saved[4].dtype));
         }
 
         using var scope = NewDisposeScope();
-        var plan = new Plan(saved[0], saved[1], saved[2], saved[3], settings);
+        var plan = new Plan(saved[0], saved[1], saved[2], saved[3], settings, saved[4]);
         var gradQuery = empty_like(saved[0]);
         var gradKey = zeros(plan.Key.shape, float32, plan.Key.device);
         var gradValue = gradKey.zeros_like();
@@ -73,24 +76,35 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         }
 
         Tensor Result(Tensor sum, Tensor like) => sum.view(like.shape).to(like.dtype).MoveToOuterDisposeScope();
-        return (gradQuery.MoveToOuterDisposeScope(), Result(gradKey, saved[1]), Result(gradValue, saved[2]));
+        return (gradQuery.MoveToOuterDisposeScope(), Result(gradKey, saved[1]), Result(gradValue, saved[2]), plan.GradSinks is null ? null : Result(plan.GradSinks, saved[4]));
     }
 
     // The inputs of the CPU kernel; null if it does not support them.
-    private static AttentionProblem? Problem(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings) =>
+    private static AttentionProblem? Problem(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, Tensor? sinks) =>
         AttentionKernel.Serves(query, key, value, mask)
-            ? new AttentionProblem(query, key, value, mask, settings.Scale.ToDouble(), settings.Cap?.ToDouble(), settings.Window)
+            ? new AttentionProblem(query, key, value, mask, settings.Scale.ToDouble(), settings.Cap?.ToDouble(), settings.Window, Floats(sinks))
             : null;
 
-    private static Tensor Forward(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)
+    private static float[]? Floats(Tensor? sinks)
     {
-        if (Problem(query, key, value, mask, settings) is { } problem)
+        if (sinks is null)
+        {
+            return null;
+        }
+
+        using var values = sinks.detach().to(float32);
+        return values.data<float>().ToArray();
+    }
+
+    private static Tensor Forward(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, Tensor? sinks)
+    {
+        if (Problem(query, key, value, mask, settings, sinks) is { } problem)
         {
             return AttentionKernel.Forward(problem);
         }
 
         using var scope = NewDisposeScope();
-        var plan = new Plan(query, key, value, mask, settings);
+        var plan = new Plan(query, key, value, mask, settings, sinks);
         var mixed = empty([query.size(0), query.size(2), query.size(1), query.size(3)], query.dtype, query.device).transpose(1, 2);
         var byHead = plan.Split(mixed);
         foreach (var block in plan.Blocks())
@@ -114,6 +128,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
 
         // Gradient of the softmax: p (dp - sum of p dp); of the soft cap: 1 - tanh².
         var gradScores = gradient.bmm(block.Of(plan.Value).transpose(1, 2)).to(float32);
+        plan.AddSinkGradient(block, weights, gradScores);
         if (CpuKernel.Serves(gradScores, weights))
         {
             SoftmaxKernel.Backward(weights, gradScores);
@@ -155,8 +170,11 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
 
         if (CpuKernel.Serves(scores))
         {
-            SoftmaxKernel.Causal(scores, block.Count, plan.Hidden is null ? block.Count - 1 : 0);
-            return (scores, limited);
+            if (plan.Sinks is null)
+            {
+                SoftmaxKernel.Causal(scores, block.Count, plan.Hidden is null ? block.Count - 1 : 0);
+                return (scores, limited);
+            }
         }
 
         if (plan.Hidden is null && block.Count > 1)
@@ -164,7 +182,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
             _ = byQuery.narrow(3, block.Keys - block.Count, block.Count).masked_fill_(plan.Ahead(block.Count), plan.Settings.NegativeInfinity);
         }
 
-        return (scores.softmax(-1), limited);
+        return (plan.Sinks is null ? scores.softmax(-1) : cat([scores, plan.SinkScores(block)], -1).softmax(-1).narrow(-1, 0, block.Keys), limited);
     }
 
     /// <summary>Data shared by all blocks of a call. Its tensors are in the dispose scope in which it was created.</summary>
@@ -174,7 +192,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         private readonly long _keyValueHeads;
         private Tensor? _ahead;
 
-        internal Plan(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings)
+        internal Plan(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, Tensor? sinks)
         {
             _keyValueHeads = key.size(1);
             Group = query.size(1) / _keyValueHeads;
@@ -184,7 +202,15 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
             Value = value.reshape(-1, value.size(2), value.size(3)).to(dtype);
             Hidden = mask?.logical_not();
             Settings = settings;
+            Sinks = sinks?.detach().to(float32).view(_keyValueHeads, Group, 1);
+            GradSinks = Sinks?.zeros_like();
         }
+
+        /// <summary>The attention sinks, [key/value heads, group, 1], float32; null for none.</summary>
+        internal Tensor? Sinks { get; }
+
+        /// <summary>Sums of their gradients.</summary>
+        internal Tensor? GradSinks { get; }
 
         internal long Group { get; }
 
@@ -204,6 +230,24 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
 
         /// <summary>The scaled queries of a block, [rows, group x queries, head_dim].</summary>
         internal Tensor Queries(Block block) => block.Of(_query).mul(Settings.Scale).reshape(block.Batches * block.Heads, Group * block.Count, -1);
+
+        /// <summary>The sinks' scores for the rows of a block, [rows, group x queries, 1].</summary>
+        internal Tensor SinkScores(Block block) =>
+            Sinks!.narrow(0, block.Head, block.Heads).unsqueeze(0).expand(block.Batches, -1, -1, block.Count).reshape(block.Batches * block.Heads, Group * block.Count, 1);
+
+        /// <summary>Adds a block's part of the gradient of the sinks: p (dp - sum of p dp), where dp is 0, as a sink has no value.</summary>
+        internal void AddSinkGradient(Block block, Tensor weights, Tensor gradWeights)
+        {
+            if (GradSinks is null)
+            {
+                return;
+            }
+
+            using var scope = NewDisposeScope();
+            var sum = weights.mul(gradWeights).sum(-1);
+            var gradient = weights.sum(-1).sub_(Scalars.One).mul_(sum).view(block.Batches, block.Heads, Group, block.Count).sum([0, 3]);
+            _ = GradSinks.narrow(0, block.Head, block.Heads).PlusInPlace(gradient.unsqueeze(-1));
+        }
 
         /// <summary>True above the diagonal.</summary>
         internal Tensor Ahead(long count)

@@ -17,11 +17,11 @@ public sealed class KeyValueState(int? window) : LayerState
     private int _length;
 
     /// <inheritdoc/>
-    public override long ByteLength => _held is { } held ? 2 * held.Keys.numel() * held.Keys.element_size() : 0;
+    public override long ByteLength => _held is { } held ? (held.Keys.numel() + held.Values.numel()) * held.Keys.element_size() : 0;
 
     /// <summary>Appends keys and values of new tokens.</summary>
     /// <param name="keys">Keys, [batch, key/value heads, tokens, head_dim].</param>
-    /// <param name="values">Values, of the same shape.</param>
+    /// <param name="values">Values, of the same shape, except that their heads may have another width.</param>
     /// <returns>
     /// The keys and values that the new tokens attend to, up to the last of them, as views that live as long as the caller's dispose scope.
     /// </returns>

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Layers.Rope;
-using TorchSharp.Utils;
+using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Attention;
@@ -7,32 +8,10 @@ namespace OpenWeights.Tune.Layers.Attention;
 /// <summary>Causal self-attention with grouped queries (Ainslie et al., 2023) and rotary position embedding.</summary>
 public sealed class SelfAttention : TokenMixer
 {
-    [ComponentName(Name = "q_proj")]
-    private readonly LinearLayer? _query;
-
-    [ComponentName(Name = "k_proj")]
-    private readonly LinearLayer? _key;
-
-    [ComponentName(Name = "v_proj")]
-    private readonly LinearLayer? _value;
-
-    [ComponentName(Name = "qkv_proj")]
-    private readonly LinearLayer? _fused;
-
-    [ComponentName(Name = "o_proj")]
-    private readonly LinearLayer _output;
-
-    [ComponentName(Name = "q_norm")]
-    private readonly Norm? _queryNorm;
-
-    [ComponentName(Name = "k_norm")]
-    private readonly Norm? _keyNorm;
-
-    private readonly int _heads;
-    private readonly int _keyValueHeads;
-    private readonly int _headDimension;
-    private readonly bool _normsAllHeads;
+    // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
+    private readonly Parts _parts;
     private readonly ScaledDotProductAttention _scores;
+    private readonly AttentionHeadShape _shape;
 
     /// <summary>Creates the attention of a layer.</summary>
     /// <param name="settings">Settings of the block.</param>
@@ -42,78 +21,90 @@ public sealed class SelfAttention : TokenMixer
         : base(nameof(SelfAttention))
     {
         ArgumentNullException.ThrowIfNull(settings);
+        ArgumentNullException.ThrowIfNull(weights);
         Settings = settings;
-        (_heads, _keyValueHeads, _headDimension) = (settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
-        _normsAllHeads = settings.QueryKeyNorm == QueryKeyNorm.AllHeads;
+        _shape = new AttentionHeadShape(settings);
         _scores = new ScaledDotProductAttention(settings);
+        var (names, shape) = (settings.Names, _shape);
         var hidden = new Dimension("hidden_size", settings.HiddenSize);
-        var queries = new Dimension("num_attention_heads x head_dim", (long)_heads * _headDimension);
-        var keys = new Dimension("num_key_value_heads x head_dim", (long)_keyValueHeads * _headDimension);
-        if (settings.FusedProjections)
+        LinearLayer Add(string layer, Dimension output, Dimension input, bool hasBias) => this.Register(layer, LinearLayer.Take(weights, $"{name}.{layer}", output, input, hasBias));
+        LinearLayer AddInput(string layer, Dimension output) => Add(layer, output, hidden, settings.QueryKeyValueBias);
+        LinearLayer[] heads = settings.Projections == QueryKeyValueLayout.Separate
+            ? [AddInput(names.Query, shape.QueryOutputs), AddInput(names.Key, shape.Keys), AddInput(names.Value, shape.Values)]
+            : [AddInput(names.Fused, shape.AllOutputs)];
+        var gate = shape.GateOutputs is { } gates ? Add(names.Gate, gates, hidden, hasBias: false) : null;
+        var output = Add(names.Output, hidden, shape.Mixed, settings.OutputBias);
+        Norm? AddNorm(string norm, Dimension count, Dimension all) => settings.QueryKeyNorm == QueryKeyNorm.None ? null : this.Register(norm, TakeNorm($"{name}.{norm}", count, all, weights));
+        var queryNorm = AddNorm(names.QueryNorm, new Dimension("num_attention_heads", settings.HeadCount), shape.Queries);
+        var keyNorm = AddNorm(names.KeyNorm, new Dimension("num_key_value_heads", settings.KeyValueHeadCount), shape.Keys);
+        var sinks = settings.HasSinks ? weights.Take($"{name}.{names.Sinks}", InitialWeight.Zeros, new Dimension("num_attention_heads", settings.HeadCount)) : null;
+        if (sinks is not null)
         {
-            var all = new Dimension("(num_attention_heads + 2 num_key_value_heads) x head_dim", queries.Size + (2 * keys.Size));
-            _fused = LinearLayer.Take(weights, $"{name}.qkv_proj", all, hidden, settings.QueryKeyValueBias);
-        }
-        else
-        {
-            _query = LinearLayer.Take(weights, $"{name}.q_proj", queries, hidden, settings.QueryKeyValueBias);
-            _key = LinearLayer.Take(weights, $"{name}.k_proj", keys, hidden, settings.QueryKeyValueBias);
-            _value = LinearLayer.Take(weights, $"{name}.v_proj", keys, hidden, settings.QueryKeyValueBias);
-        }
-
-        _output = LinearLayer.Take(weights, $"{name}.o_proj", hidden, queries, settings.OutputBias);
-        if (settings.QueryKeyNorm != QueryKeyNorm.None)
-        {
-            var head = new Dimension("head_dim", _headDimension);
-            _queryNorm = settings.Norm.Take(weights, $"{name}.q_norm", _normsAllHeads ? queries : head);
-            _keyNorm = settings.Norm.Take(weights, $"{name}.k_norm", _normsAllHeads ? keys : head);
+            register_parameter(names.Sinks, sinks);
         }
 
-        RegisterComponents();
+        _parts = new Parts(heads, gate, output, queryNorm, keyNorm, sinks);
     }
 
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
         var (batch, tokens) = (states.size(0), states.size(1));
-        var (query, key, value) = Project(states, norm);
-        query = RotaryEmbedding.Rotate(query, context.Cos, context.Sin);
-        key = RotaryEmbedding.Rotate(key, context.Cos, context.Sin);
+        var (query, key, value, gate) = Project(states, norm);
+        query = Rotate(query, _parts.QueryNorm, context);
+        key = Rotate(key, _parts.KeyNorm, context);
+        if (Settings.QueryScaling is { } scaling)
+        {
+            query = Scaled(query, scaling, context.Positions!);
+        }
+
         if (context.State is KeyValueState held)
         {
             (key, value) = held.Append(key, value);
         }
 
-        var mixed = _scores.Attend(query, key, value, context);
-        return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, _heads * _headDimension)).MoveToOuterDisposeScope();
+        var mixed = _scores.Attend(query, key, value, context, _parts.Sinks).transpose(1, 2);
+        if (Settings.OutputGate == OutputGate.PerHead)
+        {
+            mixed = mixed.mul(gate!.sigmoid().unsqueeze(-1));
+        }
+
+        var flat = mixed.reshape(batch, tokens, _shape.Mixed.Size);
+        return _parts.Output.call(gate is null || Settings.OutputGate == OutputGate.PerHead ? flat : flat.mul(gate.sigmoid())).MoveToOuterDisposeScope();
     }
 
-    internal override LayerState NewState() => new KeyValueState(Settings.SlidingWindow);
+    internal override LayerState NewState() => new KeyValueState(Settings.Window);
 
     /// <summary>Settings of the block.</summary>
     internal AttentionSettings Settings { get; }
 
-    // Rotated queries and keys, values, and queries and keys before their norm; and the attention output, the input of the output projection.
+    // Rotated queries and keys, values, queries and keys before their norm, and gates; and the attention output, the input of the output projection.
     internal override KeptElements Kept
     {
         get
         {
-            var (queries, keys) = ((long)_heads * _headDimension, (long)_keyValueHeads * _headDimension);
+            var (queries, keys, values, mixed) = (_shape.Queries.Size, _shape.Keys.Size, _shape.Values.Size, _shape.Mixed.Size);
+            var gates = Settings.OutputGate switch
+            {
+                OutputGate.None => 0,
+                OutputGate.PerHead => mixed + Settings.HeadCount,
+                _ => 2 * mixed,
+            };
             return new KeptElements(
-                queries + (2 * keys) + (_queryNorm is null ? 0 : queries + keys),
-                [new KeptInput([_output], queries, IsMadeAgain: false), new KeptInput(QueryKeyValue, Settings.HiddenSize, IsMadeAgain: true)],
-                Mixed: queries);
+                queries + keys + values + gates + (_parts.QueryNorm is null ? 0 : queries + keys),
+                [new KeptInput([_parts.Output], mixed, IsMadeAgain: false), new KeptInput(Inputs, Settings.HiddenSize, IsMadeAgain: true)],
+                Mixed: mixed);
         }
     }
 
     /// <summary>Query, key and value projections: three, or one if fused.</summary>
-    internal LinearLayer[] QueryKeyValue => _fused is null ? [_query!, _key!, _value!] : [_fused];
+    internal LinearLayer[] QueryKeyValue => _parts.Heads;
 
     /// <summary>The output projection.</summary>
-    internal LinearLayer Output => _output;
+    internal LinearLayer Output => _parts.Output;
 
     /// <summary>Norms of queries and keys, and whether each normalizes all heads together; null for none.</summary>
-    internal (Norm Query, Norm Key, bool OfAllHeads)? Norms => _queryNorm is null ? null : (_queryNorm, _keyNorm!, _normsAllHeads);
+    internal (Norm Query, Norm Key, bool OfAllHeads)? Norms => _parts.QueryNorm is null ? null : (_parts.QueryNorm, _parts.KeyNorm!, NormsAllHeads);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -126,24 +117,128 @@ public sealed class SelfAttention : TokenMixer
         base.Dispose(disposing);
     }
 
-    // Queries, keys and values by head, [batch, heads, tokens, head_dim], in the caller's dispose scope.
-    private (Tensor Query, Tensor Key, Tensor Value) Project(Tensor states, Norm? norm)
+    private bool NormsAllHeads => Settings.QueryKeyNorm == QueryKeyNorm.AllHeads;
+
+    private LinearLayer[] Inputs => _parts.Gate is null ? _parts.Heads : [.. _parts.Heads, _parts.Gate];
+
+    private Norm TakeNorm(string name, Dimension count, Dimension all, IWeightSource weights)
     {
-        long keys = (long)_keyValueHeads * _headDimension;
-        IReadOnlyList<Tensor> parts = _fused is null
-            ? LinearLayer.Outputs(states, norm, _query!, _key!, _value!)
-            : LinearLayer.Outputs(states, norm, _fused)[0].split([(long)_heads * _headDimension, keys, keys], -1);
-        return (Heads(parts[0], _heads, _queryNorm), Heads(parts[1], _keyValueHeads, _keyNorm), Heads(parts[2], _keyValueHeads, null));
+        var head = new Dimension("head_dim", Settings.HeadDimension);
+        return Settings.QueryKeyNorm switch
+        {
+            QueryKeyNorm.AllHeads => Settings.Norm.Take(weights, name, all),
+            QueryKeyNorm.EachHead => Settings.Norm.TakeHeads(weights, name, count, head),
+            _ => Settings.Norm.Take(weights, name, head),
+        };
+    }
+
+    // Queries, keys and values by head, [batch, heads, tokens, head_dim], and the gate of the output, in the caller's dispose scope.
+    private (Tensor Query, Tensor Key, Tensor Value, Tensor? Gate) Project(Tensor states, Norm? norm)
+    {
+        var parts = LinearLayer.Outputs(states, norm, Inputs);
+        var gate = _parts.Gate is null ? null : parts[^1];
+        var (query, key, value) = Settings.Projections switch
+        {
+            QueryKeyValueLayout.Separate => (parts[0], parts[1], parts[2]),
+            QueryKeyValueLayout.Fused => Three(parts[0].split([_shape.QueryOutputs.Size, _shape.Keys.Size, _shape.Values.Size], -1)),
+            _ => Three(parts[0].unflatten(2, [Settings.HeadCount, -1]).split([Settings.HeadDimension, Settings.HeadDimension, Settings.ValueWidth], -1)),
+        };
+        if (Settings.OutputGate == OutputGate.InQuery)
+        {
+            var both = query.unflatten(2, [Settings.HeadCount, -1]).chunk(2, -1);
+            (query, gate) = (both[0].flatten(-2), both[1].flatten(-2));
+        }
+
+        return (Heads(query, Settings.HeadCount, _parts.QueryNorm), Heads(key, Settings.KeyValueHeadCount, _parts.KeyNorm), Heads(Multiplied(value), Settings.KeyValueHeadCount, null), gate);
+    }
+
+    private static (Tensor First, Tensor Second, Tensor Third) Three(Tensor[] parts) => (parts[0], parts[1], parts[2]);
+
+    private Tensor Multiplied(Tensor value)
+    {
+        if (Settings.ValueMultiplier == 1)
+        {
+            return value;
+        }
+
+        using Scalar factor = Settings.ValueMultiplier;
+        return value.mul(factor);
     }
 
     private Tensor Heads(Tensor states, int heads, Norm? norm)
     {
-        if (norm is not null && _normsAllHeads)
+        var early = Settings.NormalizesRotated ? null : norm;
+        if (early is not null && NormsAllHeads)
         {
-            states = norm.call(states);
+            states = early.call(states);
         }
 
-        var split = states.reshape(states.size(0), states.size(1), heads, _headDimension);
-        return (norm is not null && !_normsAllHeads ? norm.call(split) : split).transpose(1, 2);
+        var split = states.reshape(states.size(0), states.size(1), heads, -1);
+        split = early is not null && !NormsAllHeads ? early.call(split) : split;
+        if (Settings.ProjectionLimit is { } limit)
+        {
+            using Scalar least = -limit;
+            using Scalar most = limit;
+            split = split.clamp(least, most);
+        }
+
+        return split.transpose(1, 2);
     }
+
+    // Rotated queries or keys, normalized after that if the settings say so.
+    private Tensor Rotate(Tensor states, Norm? norm, LayerContext context)
+    {
+        var interleaved = Settings.Rope?.Interleaved == true;
+        var rotated = RotaryEmbedding.Rotate(states, context.Cos, context.Sin, interleaved);
+        if (norm is null || !Settings.NormalizesRotated)
+        {
+            return rotated;
+        }
+
+        return norm.call(interleaved && norm.Slots.Count > 0 ? RotaryEmbedding.Interleave(rotated, 2 * context.Cos!.size(-1)) : rotated);
+    }
+
+    private static Tensor Scaled(Tensor query, QueryScaling scaling, Tensor positions)
+    {
+        using var scope = NewDisposeScope();
+        using Scalar offset = scaling.Offset, length = scaling.Length, weight = scaling.Weight, one = 1;
+        var factors = positions.to(float32).add_(offset, one).div_(length).floor_().log1p_().mul_(weight).add_(one, one);
+        return query.mul(factors.to(query.dtype).unsqueeze(1).unsqueeze(-1)).MoveToOuterDisposeScope();
+    }
+
+    private sealed record Parts(LinearLayer[] Heads, LinearLayer? Gate, LinearLayer Output, Norm? QueryNorm, Norm? KeyNorm, Parameter? Sinks);
+}
+
+/// <summary>Widths of the projections of an attention block.</summary>
+internal sealed class AttentionHeadShape(AttentionSettings settings)
+{
+    /// <summary>All queries of a token.</summary>
+    internal Dimension Queries { get; } = new("num_attention_heads x head_dim", (long)settings.HeadCount * settings.HeadDimension);
+
+    /// <summary>All keys of a token.</summary>
+    internal Dimension Keys { get; } = new("num_key_value_heads x head_dim", (long)settings.KeyValueHeadCount * settings.HeadDimension);
+
+    /// <summary>All values of a token.</summary>
+    internal Dimension Values { get; } = settings.ValueHeadDimension is { } width
+        ? new("num_key_value_heads x v_head_dim", (long)settings.KeyValueHeadCount * width)
+        : new("num_key_value_heads x head_dim", (long)settings.KeyValueHeadCount * settings.HeadDimension);
+
+    /// <summary>What all query heads found.</summary>
+    internal Dimension Mixed { get; } = settings.ValueHeadDimension is { } width
+        ? new("num_attention_heads x v_head_dim", (long)settings.HeadCount * width)
+        : new("num_attention_heads x head_dim", (long)settings.HeadCount * settings.HeadDimension);
+
+    /// <summary>Output of the query projection, which may include gates.</summary>
+    internal Dimension QueryOutputs => settings.OutputGate == OutputGate.InQuery ? new("2 x num_attention_heads x head_dim", 2 * Queries.Size) : Queries;
+
+    /// <summary>Output of the projection to gates; null if there is none.</summary>
+    internal Dimension? GateOutputs => settings.OutputGate switch
+    {
+        OutputGate.PerElement => Mixed,
+        OutputGate.PerHead => new Dimension("num_attention_heads", settings.HeadCount),
+        _ => null,
+    };
+
+    /// <summary>Output of the fused projection.</summary>
+    internal Dimension AllOutputs => new("(num_attention_heads + 2 num_key_value_heads) x head_dim", QueryOutputs.Size + Keys.Size + Values.Size);
 }

@@ -45,6 +45,15 @@ public sealed record RopeConfig
     /// <summary>Fraction of a head's dimensions that are rotated, from the first (partial_rotary_factor).</summary>
     public double RotatedShare { get; init; } = 1;
 
+    /// <summary>
+    /// Whether the rotated pairs of dimensions are neighbours (2i and 2i + 1), as in Cohere and GLM, and not half of the rotated dimensions
+    /// apart. Rotated heads are put into the order of the latter, which changes no score.
+    /// </summary>
+    public bool Interleaved { get; init; }
+
+    /// <summary>Whether heads are rotated in the opposite direction (nanochat).</summary>
+    public bool IsReversed { get; init; }
+
     /// <summary>Whether the frequencies depend on the length of the text.</summary>
     public bool DependsOnLength => Kind is RopeKind.Dynamic or RopeKind.LongRope;
 

@@ -37,7 +37,7 @@ public static class RopeFrequencies
                 break;
         }
 
-        return (Array.ConvertAll(frequencies, static f => (float)f), rope.AttentionFactor ?? DefaultScale(rope));
+        return (Array.ConvertAll(frequencies, f => (float)(rope.IsReversed ? -f : f)), rope.AttentionFactor ?? DefaultScale(rope));
     }
 
     private static double DefaultScale(RopeConfig rope) => rope.Kind switch

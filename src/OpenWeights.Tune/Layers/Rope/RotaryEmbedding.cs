@@ -60,12 +60,19 @@ public sealed class RotaryEmbedding
     /// <param name="states">Queries or keys, [batch, heads, tokens, head_dim].</param>
     /// <param name="cos">Cosines from <see cref="Tables"/>; null to return the states unchanged.</param>
     /// <param name="sin">Sines from <see cref="Tables"/>.</param>
-    public static Tensor Rotate(Tensor states, Tensor? cos, Tensor? sin)
+    /// <param name="interleaved">Whether rotated pairs are neighbours (<see cref="RopeConfig.Interleaved"/>); the result has them half of the rotated dimensions apart.</param>
+    public static Tensor Rotate(Tensor states, Tensor? cos, Tensor? sin, bool interleaved = false)
     {
         ArgumentNullException.ThrowIfNull(states);
         if (cos is null || sin is null)
         {
             return states;
+        }
+
+        if (interleaved)
+        {
+            using var outer = NewDisposeScope();
+            return Rotate(Apart(states, 2 * cos.size(-1)), cos, sin).MoveToOuterDisposeScope();
         }
 
         if (RotaryKernel.Serves(states, cos, sin))
@@ -79,6 +86,23 @@ public sealed class RotaryEmbedding
         var first = left.mul(cos).sub(right.mul(sin));
         var second = right.mul(cos).Plus(left.mul(sin));
         return (2 * half == width ? cat([first, second], -1) : cat([first, second, states.narrow(-1, 2 * half, width - (2 * half))], -1)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Puts rotated heads back into the order of interleaved pairs.</summary>
+    /// <param name="states">Rotated queries or keys, [batch, heads, tokens, head_dim], of which pairs are half of the rotated dimensions apart.</param>
+    /// <param name="rotated">Number of rotated dimensions.</param>
+    internal static Tensor Interleave(Tensor states, long rotated)
+    {
+        using var scope = NewDisposeScope();
+        var pairs = states.narrow(-1, 0, rotated).unflatten(states.ndim - 1, [2, rotated / 2]).transpose(-1, -2).flatten(-2);
+        return (rotated == states.size(-1) ? pairs : cat([pairs, states.narrow(-1, rotated, states.size(-1) - rotated)], -1)).MoveToOuterDisposeScope();
+    }
+
+    // The first dimension of each pair, then the second of each, then those that are not rotated.
+    private static Tensor Apart(Tensor states, long rotated)
+    {
+        var pairs = states.narrow(-1, 0, rotated).unflatten(states.ndim - 1, [rotated / 2, 2]).transpose(-1, -2).flatten(-2);
+        return rotated == states.size(-1) ? pairs : cat([pairs, states.narrow(-1, rotated, states.size(-1) - rotated)], -1);
     }
 
     // [batch, tokens, rotated dimensions / 2]: one row of frequencies per distinct length, gathered by token.

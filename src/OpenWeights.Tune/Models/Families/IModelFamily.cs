@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>A family of open-weight models: converts its config.json to a decoder config.</summary>
 public interface IModelFamily
 {
-    /// <summary>What of the family is the same wherever it is read and written.</summary>
+    /// <summary>Names of the family and defaults of its settings.</summary>
     FamilyFacts Facts { get; }
 
     /// <summary>The model_type in its config.json.</summary>

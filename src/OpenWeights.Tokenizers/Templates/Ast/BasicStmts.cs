@@ -100,8 +100,8 @@ internal sealed class TemplateNode : Node
 
     public bool HasGenerationBlocks { get; }
 
-    /// <summary>Runs it; what it writes is in the state's output.</summary>
-    public void Execute(Runtime.RenderState state)
+    /// <summary>Runs the template; its text is in the state's output.</summary>
+    public void Execute(RenderState state)
     {
         var activation = new Activation(state, function, null);
         setup.Enter(activation);

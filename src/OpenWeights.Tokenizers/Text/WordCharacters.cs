@@ -34,9 +34,9 @@ internal static class WordCharacters
     public static bool StartsWithWord(ReadOnlySpan<char> text) =>
         !text.IsEmpty && Rune.DecodeFromUtf16(text, out var rune, out _) == System.Buffers.OperationStatus.Done && IsWord(rune.Value);
 
-    /// <summary>Where the white space at the text's end begins.</summary>
+    /// <summary>Start of the trailing white space.</summary>
     public static int StartOfTrailingSpace(ReadOnlySpan<char> text) => text.TrimEnd().Length;
 
-    /// <summary>Where the white space at the text's start ends.</summary>
+    /// <summary>End of the leading white space.</summary>
     public static int EndOfLeadingSpace(ReadOnlySpan<char> text) => text.Length - text.TrimStart().Length;
 }

@@ -1,0 +1,163 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers.Projections;
+using OpenWeights.Tune.Torch;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Layers;
+
+/// <summary>Layer normalization (Ba et al., 2016), with or without bias.</summary>
+public sealed class LayerNorm : Norm
+{
+    // Not a field of its own: it would be registered by field name.
+    private readonly (WeightSlot Weight, WeightSlot? Bias) _slots;
+    private readonly LayerNormSettings _settings;
+
+    /// <summary>Creates a norm from its weights.</summary>
+    /// <param name="weight">The weight, [features], or [heads, features] for weights of its own for each head.</param>
+    /// <param name="bias">The bias, of the same shape, or null.</param>
+    /// <param name="settings">Settings of the norm.</param>
+    public LayerNorm(Parameter weight, Parameter? bias, LayerNormSettings settings)
+        : base(nameof(LayerNorm))
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        register_parameter("weight", weight);
+        if (bias is not null)
+        {
+            register_parameter("bias", bias);
+        }
+
+        _settings = settings;
+        _slots = (new WeightSlot("weight", weight), bias is null ? null : new WeightSlot("bias", bias));
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<WeightSlot> Slots => _slots.Bias is null ? [_slots.Weight] : [_slots.Weight, _slots.Bias];
+
+    /// <summary>Settings of the norm.</summary>
+    internal LayerNormSettings Settings => _settings;
+
+    /// <summary>The weight in use.</summary>
+    internal Tensor Scale => _slots.Weight.Current!;
+
+    /// <summary>The bias in use, or null.</summary>
+    internal Tensor? Bias => _slots.Bias?.Current;
+
+    internal override LayerInput Before(Tensor states) => new LayerNormedInput(states, Scale, Bias, _settings);
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        using var scope = NewDisposeScope();
+        return Normalize(input, Scale, Bias, _settings).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Normalizes states.</summary>
+    /// <param name="input">The states, [..., features].</param>
+    /// <param name="weight">The weight, [features] or [heads, features].</param>
+    /// <param name="bias">The bias, [features], or null.</param>
+    /// <param name="settings">Settings of the norm.</param>
+    internal static Tensor Normalize(Tensor input, Tensor weight, Tensor? bias, LayerNormSettings settings)
+    {
+        var scale = settings.AddsOne ? weight.add(Scalars.One, Scalars.One) : weight;
+        long[] features = [input.size(-1)];
+        if (weight.ndim == 1 && !settings.ScalesBeforeRounding)
+        {
+            return nn.functional.layer_norm(input, features, scale, bias, settings.Epsilon);
+        }
+
+        var states = settings.ScalesBeforeRounding ? input.to(float32) : input;
+        return nn.functional.layer_norm(states, features, eps: settings.Epsilon).mul(scale.to(states.dtype)).to(input.dtype);
+    }
+}
+
+/// <summary>States normalized by a layer norm, which backward computes again.</summary>
+/// <param name="states">The states, [..., features].</param>
+/// <param name="weight">Weight of the norm, [features].</param>
+/// <param name="bias">Bias of the norm, [features], or null.</param>
+/// <param name="settings">Settings of the norm.</param>
+internal sealed class LayerNormedInput(Tensor states, Tensor weight, Tensor? bias, LayerNormSettings settings) : LayerInput
+{
+    private readonly bool[] _wants = [states.requires_grad, weight.requires_grad, bias?.requires_grad == true];
+
+    internal override IReadOnlyList<Tensor> Sources => bias is null ? [states, weight] : [states, weight, bias];
+
+    internal override bool NeedsSources => true;
+
+    internal override (Tensor Input, IReadOnlyList<Tensor> Kept) Make() => (Again(Sources, []), []);
+
+    internal override Tensor Again(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept)
+    {
+        using var scope = NewDisposeScope();
+        using var nothing = no_grad();
+        return Of(sources).MoveToOuterDisposeScope();
+    }
+
+    internal override IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient)
+    {
+        using var scope = NewDisposeScope();
+        using var recorded = enable_grad();
+        var leaves = sources.Select((s, i) => s.detach().requires_grad_(_wants[i])).ToList();
+        BackwardPass.Run([Of(leaves)], [gradient]);
+        return [.. leaves.Select((leaf, i) => _wants[i] ? leaf.grad!.MoveToOuterDisposeScope() : null)];
+    }
+
+    private Tensor Of(IReadOnlyList<Tensor> sources) => LayerNorm.Normalize(sources[0], sources[1], sources.ElementAtOrDefault(2), settings);
+}
+
+/// <summary>Layer norms of heads, each a module of its own (StableLM 2).</summary>
+internal sealed class HeadLayerNorms : Norm
+{
+    private readonly LayerNormSettings _settings;
+    private readonly LayerNorm[] _norms;
+
+    internal HeadLayerNorms(IReadOnlyList<LayerNorm> norms, LayerNormSettings settings)
+        : base(nameof(HeadLayerNorms))
+    {
+        _settings = settings;
+        _norms = [.. norms];
+        for (var i = 0; i < norms.Count; i++)
+        {
+            _ = this.Register(FormattableString.Invariant($"norms.{i}"), norms[i]);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<WeightSlot> Slots => [];
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor input)
+    {
+        using var scope = NewDisposeScope();
+        return LayerNorm.Normalize(input, stack([.. _norms.Select(static n => n.Scale)], 0), null, _settings).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>Settings of layer norms.</summary>
+/// <param name="Epsilon">Added to the variance.</param>
+/// <param name="HasBias">Whether there is a bias.</param>
+/// <param name="AddsOne">Whether the scale is one plus the weight (Nemotron).</param>
+/// <param name="ScalesBeforeRounding">Whether the scale is applied in float32, before the result is rounded to the model's dtype (Cohere).</param>
+/// <param name="SplitsHeads">Whether norms of heads are a module for each head, and not one weight for all of them.</param>
+public sealed record LayerNormSettings(double Epsilon, bool HasBias = true, bool AddsOne = false, bool ScalesBeforeRounding = false, bool SplitsHeads = false) : NormSettings
+{
+    /// <inheritdoc/>
+    public override Norm Take(IWeightSource weights, string name, Dimension features)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        return new LayerNorm(
+            weights.Take($"{name}.weight", AddsOne ? InitialWeight.Zeros : InitialWeight.Ones, features),
+            HasBias ? weights.Take($"{name}.bias", InitialWeight.Zeros, features) : null,
+            this);
+    }
+
+    /// <inheritdoc/>
+    public override Norm TakeHeads(IWeightSource weights, string name, Dimension heads, Dimension features)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        return SplitsHeads
+            ? new HeadLayerNorms([.. Enumerable.Range(0, (int)heads.Size).Select(i => (LayerNorm)Take(weights, FormattableString.Invariant($"{name}.norms.{i}"), features))], this)
+            : new LayerNorm(weights.Take($"{name}.weight", InitialWeight.Ones, heads, features), null, this);
+    }
+}
