@@ -102,9 +102,6 @@ public sealed record ExpertFacts
 /// <param name="Joins">Tensors that are stored in pieces.</param>
 public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IReadOnlyList<TensorJoin> Joins)
 {
-    /// <summary>The starts of names, in the file, of tensors that are not the text model's, such as <c>vision_tower.</c>.</summary>
-    public IReadOnlyList<string> OtherParts { get; init; } = [];
-
     /// <summary>What a new checkpoint stores for a module's tensor, in its order.</summary>
     /// <param name="module">The tensor's name.</param>
     /// <param name="shape">Its shape.</param>

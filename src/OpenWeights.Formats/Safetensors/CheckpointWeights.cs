@@ -18,20 +18,20 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     private readonly TensorLayout layout;
     private readonly Dictionary<string, TensorEntry> byName = new(StringComparer.Ordinal);
 
-    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, FamilyFacts? facts)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, CheckpointLayout? usual, ExpertFacts? experts = null)
     {
         Location = folder;
         this.files = files;
         HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
         stored = new StoredTensors(folder, files, UnindexedTensors);
-        layout = TensorLayout.Of(stored.Tensors, facts);
+        layout = TensorLayout.Of(stored.Tensors, usual, experts);
         foreach (var entry in layout.Tensors)
         {
             byName.Add(entry.Name, entry);
         }
 
-        Names = LayoutNames.Of(facts?.Layout, [.. stored.Tensors.Select(static entry => entry.Name)]);
+        Names = LayoutNames.Of(usual, [.. stored.Tensors.Select(static entry => entry.Name)]);
     }
 
     /// <summary>The folder, as it was given.</summary>
@@ -73,7 +73,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public static CheckpointWeights Open(string folder) => Open(folder, null);
 
     /// <summary>As <see cref="Open(string)"/>, with the tensors under the names and in the shapes of the family's modules.</summary>
-    internal static CheckpointWeights Open(string folder, FamilyFacts? facts)
+    internal static CheckpointWeights Open(string folder, CheckpointLayout? usual, ExpertFacts? experts = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         if (!Directory.Exists(folder))
@@ -83,16 +83,16 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
         if (File.Exists(Path.Combine(folder, CheckpointNames.Single)))
         {
-            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, facts);
+            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, usual, experts);
         }
 
         var indexPath = Path.Combine(folder, CheckpointNames.Index);
         if (File.Exists(indexPath))
         {
-            return OpenSharded(folder, CheckpointIndex.Read(indexPath), facts);
+            return OpenSharded(folder, CheckpointIndex.Read(indexPath), usual, experts);
         }
 
-        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, facts) : throw NoWeights.In(folder);
+        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, usual, experts) : throw NoWeights.In(folder);
     }
 
     /// <summary>Whether a folder has weights that <see cref="Open(string)"/> takes; nothing is read.</summary>
@@ -149,7 +149,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         return low;
     }
 
-    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, FamilyFacts? facts)
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, CheckpointLayout? usual, ExpertFacts? experts = null)
     {
         var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
         if (missing.Count > 0)
@@ -163,7 +163,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         var files = OpenAll(folder, index.Shards);
         try
         {
-            return new CheckpointWeights(folder, files, index, facts);
+            return new CheckpointWeights(folder, files, index, usual, experts);
         }
         catch
         {

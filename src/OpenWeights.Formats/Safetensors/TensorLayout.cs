@@ -28,20 +28,21 @@ internal sealed class TensorLayout
 
     /// <summary>The layout of stored tensors.</summary>
     /// <param name="stored">The tensors of all files.</param>
-    /// <param name="facts">Facts of the family; null for a folder whose tensors are taken as they are.</param>
+    /// <param name="usual">How the family's checkpoints usually are; null where they are as the modules.</param>
+    /// <param name="experts">The mixtures of a family whose modules are one for each expert; null for another.</param>
     /// <exception cref="InvalidDataException">Pieces of one tensor do not fit together, or two tensors are one module's.</exception>
-    public static TensorLayout Of(IReadOnlyList<TensorEntry> stored, FamilyFacts? facts)
+    public static TensorLayout Of(IReadOnlyList<TensorEntry> stored, CheckpointLayout? usual, ExpertFacts? experts)
     {
         var layout = new TensorLayout();
-        if (facts?.Layout is { } differences)
+        if (usual is not null)
         {
-            layout.Join(stored, differences);
+            layout.Join(stored, usual);
         }
         else
         {
             foreach (var entry in stored)
             {
-                layout.Split(entry, facts?.Experts);
+                layout.Split(entry, experts);
             }
         }
 

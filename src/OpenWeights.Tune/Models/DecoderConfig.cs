@@ -15,6 +15,9 @@ public sealed record DecoderConfig
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
 
+    /// <summary>Whether the decoder is a part of a multimodal model, whose other parts are not loaded.</summary>
+    public bool IsPart { get; init; }
+
     /// <summary>Names of the decoder's modules.</summary>
     public DecoderNames Names { get; init; } = DecoderNames.Usual;
 
@@ -26,6 +29,9 @@ public sealed record DecoderConfig
 
     /// <summary>Number of decoder layers.</summary>
     public required int LayerCount { get; init; }
+
+    /// <summary>Number of layers behind those, which predict several tokens at once and are not used (num_nextn_predict_layers).</summary>
+    public int UnreadLayers { get; init; }
 
     /// <summary>Number of query heads.</summary>
     public required int HeadCount { get; init; }

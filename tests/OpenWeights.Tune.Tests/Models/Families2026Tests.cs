@@ -113,7 +113,7 @@ public sealed class Families2026Tests
     private static bool IsKnown(string name)
     {
         var config = JsonNode.Parse(File.ReadAllText(Path.Combine(SharedFiles.Require("goldens", Set, name), "config.json")))!;
-        return FamilyRegistry.All.Any(f => f.ModelType == config["model_type"]!.ToString());
+        return FamilyRegistry.Knows(config.AsObject());
     }
 
     private static double Tolerance(Golden golden) => Math.Max(1e-4, 4 * golden.Json["float64_max_diff"]!.GetValue<double>()) * TestDevice.Slack;

@@ -10,6 +10,9 @@ internal static class RopeReader
     private static readonly Dictionary<string, RopeKind> s_kinds = new()
     {
         ["default"] = RopeKind.Default,
+
+        // Positions of text are the same in every section.
+        ["mrope"] = RopeKind.Default,
         ["linear"] = RopeKind.Linear,
         ["dynamic"] = RopeKind.Dynamic,
         ["llama3"] = RopeKind.Llama3,
@@ -22,6 +25,7 @@ internal static class RopeReader
     [
         "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow",
         "attention_factor", "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor", "partial_rotary_factor", "finetuned",
+        "mrope_section", "mrope_interleaved",
     ];
 
     /// <summary>The rotary settings of a config.</summary>

@@ -63,7 +63,7 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">The weights cannot be read.</exception>
     internal static ScalarType AutomaticDType(ModelFolder folder, Device device)
     {
-        var family = folder.Config["model_type"]?.ToString();
+        var family = folder.TextConfig["model_type"]?.ToString();
         CheckpointWeights weights;
         try
         {
@@ -71,7 +71,7 @@ public static class ModelLoader
         }
         catch (FileNotFoundException)
         {
-            var named = (folder.Config["dtype"] ?? folder.Config["torch_dtype"])?.ToString();
+            var named = (folder.Config["dtype"] ?? folder.Config["torch_dtype"] ?? folder.TextConfig["dtype"] ?? folder.TextConfig["torch_dtype"])?.ToString();
             return ComputeDType(Devices.DType(named ?? "float32") ?? float32, device, family);
         }
 
@@ -93,7 +93,7 @@ public static class ModelLoader
     /// <param name="folder">The model's folder.</param>
     /// <exception cref="InvalidDataException">A setting is unknown or invalid.</exception>
     internal static DecoderNames Names(ModelFolder folder) =>
-        FamilyRegistry.All.Any(f => f.ModelType == folder.Config["model_type"]?.ToString()) ? ReadConfig(folder).Names : DecoderNames.Usual;
+        FamilyRegistry.Knows(folder.Config) ? ReadConfig(folder).Names : DecoderNames.Usual;
 
     /// <summary>The decoder config from a folder's config.json, checked against the weights.</summary>
     /// <param name="folder">The folder.</param>
