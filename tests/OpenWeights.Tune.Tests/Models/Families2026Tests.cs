@@ -16,9 +16,9 @@ namespace OpenWeights.Tune.Tests.Models;
 [Category(TestDevice.Parity)]
 public sealed class Families2026Tests
 {
-    private const string Set = "families2026";
+    internal const string Set = "families2026";
 
-    private static IEnumerable<string> Cases => SharedFiles.FindNames("golden.json", "goldens", Set).Select(static n => Path.GetDirectoryName(n)!).Where(IsKnown).Order(StringComparer.Ordinal);
+    internal static IEnumerable<string> Cases => SharedFiles.FindNames("golden.json", "goldens", Set).Select(static n => Path.GetDirectoryName(n)!).Where(IsKnown).Order(StringComparer.Ordinal);
 
     [TestCaseSource(nameof(Cases))]
     public void Logits_and_hidden_states_are_the_references(string name)
