@@ -110,11 +110,11 @@ public sealed class ModelFolder
     public static string? Find(string path) => RunPlaces.Of(path, "model").FirstOrDefault(IsModel);
 
     /// <summary>Opens the weights: the tensors under the names of the family's modules, and in their shapes, however they are
-    /// stored.</summary>
+    /// stored; of a multimodal model, those of its text model.</summary>
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.LayoutOf(Config), FamilyTable.FindText(Config)?.Experts);
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.LayoutOf(Config), FamilyTable.FindText(Config)?.Experts, FamilyTable.FindMultimodal(Config) is { } whole ? whole.IsText : null);
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>

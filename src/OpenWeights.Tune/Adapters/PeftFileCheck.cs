@@ -56,7 +56,7 @@ internal sealed class PeftFileCheck
             var name = entry.Name.StartsWith(PeftFolder.Prefix, StringComparison.Ordinal) ? entry.Name[PeftFolder.Prefix.Length..] : entry.Name;
             if (!check._wanted.TryGetValue(name, out var shape) && !check._possible.TryGetValue(name, out shape))
             {
-                problems.Add($"unexpected: {entry.Name}");
+                problems.Add($"unexpected: {entry.Name}{(IsOfOtherPart(model.Config, name) ? ", of a part of the model that is not loaded here: only adapters of the text model alone are supported" : "")}");
             }
             else if (!entry.Shape.SequenceEqual(shape))
             {
@@ -111,6 +111,9 @@ internal sealed class PeftFileCheck
             AddUpdate(name, module, config);
         }
     }
+
+    private static bool IsOfOtherPart(DecoderConfig config, string name) =>
+        config.IsPart && !name.StartsWith($"{config.Names.Stack}.", StringComparison.Ordinal) && !name.StartsWith($"{config.Names.Head}.", StringComparison.Ordinal);
 
     // PEFT also writes the head's tensors, which equal the embedding's.
     private void AddTiedHead(LinearLayer head, LoraConfig config)

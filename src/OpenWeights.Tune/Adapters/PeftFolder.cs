@@ -111,7 +111,7 @@ public static class PeftFolder
         using var scope = NewDisposeScope();
         AdapterFolder.Write(
             path,
-            PeftConfig.Write(adapter.Config, adapter.Parts.Where(static p => p is LoraLayer or EmbeddingLora).Select(static p => p.Module), baseModel, adapter.Source),
+            PeftConfig.Write(adapter.Config, [.. adapter.Parts.Where(static p => p is LoraLayer or EmbeddingLora).Select(static p => p.Module)], baseModel, adapter.Source, adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null),
             [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
     }

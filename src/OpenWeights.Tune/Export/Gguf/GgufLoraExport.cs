@@ -3,6 +3,7 @@ using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
@@ -24,7 +25,7 @@ public static class GgufLoraExport
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
-        var config = new ConfigJson(folder.Config, configPath);
+        var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
         RequirePlain(adapter);
         if (adapter.Layers.Any(l => l.Module == adapter.Base.Config.Names.Head) && IsTied(folder, config, family))
@@ -58,7 +59,7 @@ public static class GgufLoraExport
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
-        var config = new ConfigJson(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
+        var config = new ConfigJson(folder.TextConfig, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
         var family = GgufFamilies.OfModelType(config.Text("model_type"), path);
         var alpha = adapter.Layers[0].Scale * adapter.Layers[0].A.size(0);
         using var file = GgufFile.Open(path);
@@ -81,7 +82,7 @@ public static class GgufLoraExport
     private static bool IsTied(ModelFolder folder, ConfigJson config, GgufFamily family)
     {
         using var weights = folder.OpenWeights();
-        return !family.HasHead || GgufExport.IsTied(config, family, weights);
+        return !family.HasHead || GgufExport.IsTied(config, family, weights, GgufExport.Names(folder));
     }
 
     // llama.cpp would silently ignore other parts of an adapter.
@@ -109,7 +110,7 @@ public static class GgufLoraExport
     private static IEnumerable<GgufTensorToWrite> Tensors(LoraAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
         var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
-        foreach (var place in adapter.Layers.Select(layer => (Place: PlaceOf(layer, family), Layer: layer)).GroupBy(static p => p.Place.Name))
+        foreach (var place in adapter.Layers.Select(layer => (Place: PlaceOf(layer, family, adapter.Base.Config.Names), Layer: layer)).GroupBy(static p => p.Place.Name))
         {
             var layers = place.OrderBy(static p => p.Place.Expert ?? 0).ToList();
             var isStack = layers[0].Place.Expert is not null;
@@ -120,7 +121,7 @@ public static class GgufLoraExport
         }
     }
 
-    private static GgufPlace PlaceOf(LoraLayer layer, GgufFamily family) => family.TryToGguf($"{layer.Module}.weight", out var place)
+    private static GgufPlace PlaceOf(LoraLayer layer, GgufFamily family, DecoderNames names) => family.TryToGguf(GgufExport.Usual($"{layer.Module}.weight", names), out var place)
         ? place
         : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} does not support an update of {layer.Module}; export with --format gguf, which merges the adapter.");
 

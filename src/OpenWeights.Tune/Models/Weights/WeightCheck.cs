@@ -35,7 +35,7 @@ internal static class WeightCheck
         foreach (var entry in checkpoint.Tensors)
         {
             var tiedCopy = config.TiedEmbeddings && entry.Name == config.Names.HeadWeight;
-            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !IsOther(entry.Name, config) && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
+            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !IsUnread(entry.Name, config) && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
             {
                 problems.Add($"unexpected: {Stored(checkpoint, entry.Name)} {Sizes(entry.Shape)}");
             }
@@ -47,18 +47,9 @@ internal static class WeightCheck
         }
     }
 
-    // Other parts of a multimodal model, and layers that predict several tokens at once.
-    private static bool IsOther(string name, DecoderConfig config)
-    {
-        var names = config.Names;
-        if (config.IsPart && !name.StartsWith($"{names.Stack}.", StringComparison.Ordinal) && !name.StartsWith($"{names.Head}.", StringComparison.Ordinal))
-        {
-            return true;
-        }
-
-        return name.StartsWith("mtp.", StringComparison.Ordinal)
-            || Enumerable.Range(config.LayerCount, config.UnreadLayers).Any(layer => name.StartsWith($"{names.Layer(layer)}.", StringComparison.Ordinal));
-    }
+    // Layers that predict several tokens at once.
+    private static bool IsUnread(string name, DecoderConfig config) => name.StartsWith("mtp.", StringComparison.Ordinal)
+        || Enumerable.Range(config.LayerCount, config.UnreadLayers).Any(layer => name.StartsWith($"{config.Names.Layer(layer)}.", StringComparison.Ordinal));
 
     private static IEnumerable<string> Missing(CheckpointWeights checkpoint, string name, Dimension[] shape) =>
         checkpoint.MissingPieces.TryGetValue(name, out var pieces)
