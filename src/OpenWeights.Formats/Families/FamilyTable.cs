@@ -27,7 +27,8 @@ public static partial class FamilyTable
         MaxPositions = 4096 * 32,
         NormEpsilon = 1e-5,
         RopeTheta = 1e6,
-        Experts = new() { Module = "block_sparse_moe", Gate = "w1", Up = "w3", Down = "w2", Count = 8, PerToken = 2 },
+        Experts = new() { Count = 8, PerToken = 2, Targets = ExpertTargets.Mixtral },
+        Layout = ExpertLayouts.Mixtral,
     };
 
     /// <summary>Qwen 2 and 2.5.</summary>
@@ -42,6 +43,7 @@ public static partial class FamilyTable
         MaxPositions = 32768,
         SlidingWindow = 4096,
         Experts = new() { Count = 60, PerToken = 4, Inner = 1408, Shared = 5632 },
+        Layout = ExpertLayouts.OneByOne,
     };
 
     /// <summary>Qwen 3.</summary>
@@ -65,7 +67,8 @@ public static partial class FamilyTable
         MaxPositions = 32768,
         AttentionBias = false,
         SlidingWindow = 4096,
-        Experts = new() { Count = 128, PerToken = 8, Inner = 768 },
+        Experts = new() { Count = 128, PerToken = 8, Inner = 768, Targets = ExpertTargets.GateUpDown },
+        Layout = ExpertLayouts.OneByOne,
     };
 
     /// <summary>Gemma 1.</summary>
@@ -135,7 +138,8 @@ public static partial class FamilyTable
     };
 
     /// <summary>All families.</summary>
-    public static IReadOnlyList<FamilyFacts> All { get; } =
+    // Made when first asked for: the order in which the initializers of several files run is not defined.
+    public static IReadOnlyList<FamilyFacts> All => field ??=
     [
         Llama, Mistral, Mixtral, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, Gemma, Gemma2, Gemma3Text, Phi3, Granite, Olmo2, SmolLm3,
         .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas,
@@ -166,6 +170,6 @@ public static partial class FamilyTable
     internal static CheckpointLayout? LayoutOf(JsonObject config)
     {
         var (text, outer) = (FindText(config)?.Layout, FindMultimodal(config)?.Layout);
-        return text is null || outer is null ? text ?? outer : new CheckpointLayout([.. outer.Renames, .. text.Renames], text.Joins);
+        return text is null || outer is null ? text ?? outer : text with { Renames = [.. outer.Renames, .. text.Renames] };
     }
 }

@@ -114,7 +114,7 @@ public sealed class ModelFolder
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.LayoutOf(Config), FamilyTable.FindText(Config)?.Experts, FamilyTable.FindMultimodal(Config) is { } whole ? whole.IsText : null);
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.LayoutOf(Config), FamilyTable.FindMultimodal(Config) is { } whole ? whole.IsText : null);
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>

@@ -18,14 +18,14 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     private readonly TensorLayout layout;
     private readonly Dictionary<string, TensorEntry> byName = new(StringComparer.Ordinal);
 
-    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, CheckpointLayout? usual, ExpertFacts? experts = null, Func<string, bool>? isRead = null)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, CheckpointLayout? usual, Func<string, bool>? isRead = null)
     {
         Location = folder;
         this.files = files;
         HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
         stored = new StoredTensors(folder, files, UnindexedTensors);
-        layout = TensorLayout.Of(stored.Tensors, usual, experts, isRead);
+        layout = TensorLayout.Of(stored.Tensors, usual, isRead);
         foreach (var entry in layout.Tensors)
         {
             byName.Add(entry.Name, entry);
@@ -76,7 +76,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public static CheckpointWeights Open(string folder) => Open(folder, null);
 
     /// <summary>As <see cref="Open(string)"/>, with the tensors under the names and in the shapes of the family's modules.</summary>
-    internal static CheckpointWeights Open(string folder, CheckpointLayout? usual, ExpertFacts? experts = null, Func<string, bool>? isRead = null)
+    internal static CheckpointWeights Open(string folder, CheckpointLayout? usual, Func<string, bool>? isRead = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         if (!Directory.Exists(folder))
@@ -86,16 +86,16 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
         if (File.Exists(Path.Combine(folder, CheckpointNames.Single)))
         {
-            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, usual, experts, isRead);
+            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, usual, isRead);
         }
 
         var indexPath = Path.Combine(folder, CheckpointNames.Index);
         if (File.Exists(indexPath))
         {
-            return OpenSharded(folder, CheckpointIndex.Read(indexPath), usual, experts, isRead);
+            return OpenSharded(folder, CheckpointIndex.Read(indexPath), usual, isRead);
         }
 
-        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, usual, experts, isRead) : throw NoWeights.In(folder);
+        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, usual, isRead) : throw NoWeights.In(folder);
     }
 
     /// <summary>Whether a folder has weights that <see cref="Open(string)"/> takes; nothing is read.</summary>
@@ -153,7 +153,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         return low;
     }
 
-    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, CheckpointLayout? usual, ExpertFacts? experts = null, Func<string, bool>? isRead = null)
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, CheckpointLayout? usual, Func<string, bool>? isRead = null)
     {
         var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
         if (missing.Count > 0)
@@ -167,7 +167,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         var files = OpenAll(folder, index.Shards);
         try
         {
-            return new CheckpointWeights(folder, files, index, usual, experts, isRead);
+            return new CheckpointWeights(folder, files, index, usual, isRead);
         }
         catch
         {

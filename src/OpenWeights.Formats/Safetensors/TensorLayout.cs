@@ -33,44 +33,18 @@ internal sealed class TensorLayout
     /// <summary>The layout of stored tensors.</summary>
     /// <param name="stored">The tensors of all files.</param>
     /// <param name="usual">How the family's checkpoints usually are; null where they are as the modules.</param>
-    /// <param name="experts">The mixtures of a family whose modules are one for each expert; null for another.</param>
     /// <param name="isRead">Whether a tensor, by its name in the modules, is one of the model that is read; null if all are.</param>
     /// <exception cref="InvalidDataException">Pieces of one tensor do not fit together, or two tensors are one module's.</exception>
-    public static TensorLayout Of(IReadOnlyList<TensorEntry> stored, CheckpointLayout? usual, ExpertFacts? experts, Func<string, bool>? isRead)
+    public static TensorLayout Of(IReadOnlyList<TensorEntry> stored, CheckpointLayout? usual, Func<string, bool>? isRead)
     {
         var layout = new TensorLayout(isRead);
-        if (usual is not null)
-        {
-            layout.Join(stored, usual);
-        }
-        else
-        {
-            foreach (var entry in stored)
-            {
-                layout.Split(entry, experts);
-            }
-        }
-
+        layout.Join(stored, usual ?? new CheckpointLayout([], []));
         foreach (var pieces in layout.storedOf.Values)
         {
             pieces.Sort(static (one, other) => one.StoredFirst.CompareTo(other.StoredFirst));
         }
 
         return layout;
-    }
-
-    private void Split(TensorEntry entry, ExpertFacts? experts)
-    {
-        if (isRead?.Invoke(entry.Name) == false)
-        {
-            others.Add(entry);
-            return;
-        }
-
-        foreach (var (module, first) in experts is null ? [(entry, 0L)] : FusedExperts.Parts(entry, experts))
-        {
-            Add(module, [new TensorPiece(entry.Name, first, module.Name, 0, module.ElementCount)]);
-        }
     }
 
     private void Join(IReadOnlyList<TensorEntry> stored, CheckpointLayout differences)
@@ -81,7 +55,7 @@ internal sealed class TensorLayout
         foreach (var entry in stored)
         {
             var name = names.Module(entry.Name);
-            if (isRead?.Invoke(name) == false)
+            if (isRead?.Invoke(name) == false || differences.OtherParts.Any(start => entry.Name.StartsWith(start, StringComparison.Ordinal)))
             {
                 others.Add(entry);
                 continue;

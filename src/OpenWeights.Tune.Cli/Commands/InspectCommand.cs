@@ -136,7 +136,10 @@ internal static class InspectCommand
         }
 
         description["not_loaded"] = parts;
-        description["processor_files"] = Names(folder.ProcessorFiles);
+        if (folder.ProcessorFiles.Count > 0)
+        {
+            description["processor_files"] = Names(folder.ProcessorFiles);
+        }
     }
 
     // The first name, or the second behind the "model" that newer versions put all parts into.

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
@@ -14,7 +15,7 @@ internal static class GgufText
         using (var weights = folder.OpenWeights())
         {
             bytes = GgufFolder.Target(folder.FolderPath) is { } file ? FileLinks.File(file).Length : weights.ByteLength;
-            if (weights.OtherParts.Count > 0)
+            if (FamilyTable.FindMultimodal(folder.Config) is not null && weights.OtherParts.Count > 0)
             {
                 Console.Out.WriteLine($"of this multimodal model only the text model is written; the other {weights.OtherParts.Count} tensors ({Amount.Bytes(weights.OtherParts.Sum(static t => t.ByteLength))}), such as {weights.OtherParts[0].Name}, belong in llama.cpp's second file (mmproj), which its own converter makes");
             }

@@ -37,7 +37,7 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
         using var weights = @base.Folder.OpenWeights();
-        using var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
+        var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
         Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
         return plan.Unties;
     }
@@ -67,7 +67,7 @@ public static class MergedExport
         using var weights = @base.OpenWeights();
         using var none = new CombinedAdapter([]);
         var names = ModelLoader.Names(@base);
-        using var plan = new MergePlan(weights, names, tied: false, none, null);
+        var plan = new MergePlan(weights, names, tied: false, none, null);
         Write(@base, weights, plan, HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card);
     }
 
@@ -113,7 +113,7 @@ public static class MergedExport
 
     // The source quantization of the written values; null for none.
     private static string? QuantizedAs(CausalLanguageModel model) =>
-        model.LinearLayers.Select(static l => l.Layer.Quantized).FirstOrDefault(static q => q is not null) is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
+        model.Quantized.FirstOrDefault() is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
 
     private static ScalarType? Written(TensorEntry source, ScalarType? dtype) => source.DType is DType.F16 or DType.BF16 or DType.F32 ? dtype : null;
 }

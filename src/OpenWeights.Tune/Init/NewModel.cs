@@ -40,7 +40,7 @@ public static class NewModel
         using var model = new CausalLanguageModel(config, source);
         AtomicFolder.Write(folder, work =>
         {
-            _ = CheckpointWriter.Write(work, [.. model.named_parameters().SelectMany(p => Stored(FamilyTable.Find(family), p.name, p.parameter, dtype))]);
+            _ = CheckpointWriter.Write(work, [.. model.StoredTensors.SelectMany(t => Stored(FamilyTable.Find(family), t.Name, t.Tensor, dtype))]);
             AtomicFile.WriteText(Path.Combine(work, ModelFolder.ConfigName), PythonJson.Serialize(json, indent: 2, sortKeys: false) + "\n");
             var generation = new JsonObject { ["bos_token_id"] = shape.BosToken, ["eos_token_id"] = shape.EosToken };
             AtomicFile.WriteText(Path.Combine(work, "generation_config.json"), PythonJson.Serialize(generation, indent: 2, sortKeys: false) + "\n");

@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.Projections;
-using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -43,7 +42,9 @@ public sealed class LayerNorm : Norm
     /// <summary>The bias in use, or null.</summary>
     internal Tensor? Bias => _slots.Bias?.Current;
 
-    internal override LayerInput Before(Tensor states) => new LayerNormedInput(states, Scale, Bias, _settings);
+    internal override LayerInput Before(Tensor states) => Bias is { } bias
+        ? new ComputedInput(s => Normalize(s[0], s[1], s[2], _settings), states, Scale, bias)
+        : new ComputedInput(s => Normalize(s[0], s[1], null, _settings), states, Scale);
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
@@ -70,40 +71,6 @@ public sealed class LayerNorm : Norm
         var states = settings.ScalesBeforeRounding ? input.to(float32) : input;
         return nn.functional.layer_norm(states, features, eps: settings.Epsilon).mul(scale.to(states.dtype)).to(input.dtype);
     }
-}
-
-/// <summary>States normalized by a layer norm, which backward computes again.</summary>
-/// <param name="states">The states, [..., features].</param>
-/// <param name="weight">Weight of the norm, [features].</param>
-/// <param name="bias">Bias of the norm, [features], or null.</param>
-/// <param name="settings">Settings of the norm.</param>
-internal sealed class LayerNormedInput(Tensor states, Tensor weight, Tensor? bias, LayerNormSettings settings) : LayerInput
-{
-    private readonly bool[] _wants = [states.requires_grad, weight.requires_grad, bias?.requires_grad == true];
-
-    internal override IReadOnlyList<Tensor> Sources => bias is null ? [states, weight] : [states, weight, bias];
-
-    internal override bool NeedsSources => true;
-
-    internal override (Tensor Input, IReadOnlyList<Tensor> Kept) Make() => (Again(Sources, []), []);
-
-    internal override Tensor Again(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept)
-    {
-        using var scope = NewDisposeScope();
-        using var nothing = no_grad();
-        return Of(sources).MoveToOuterDisposeScope();
-    }
-
-    internal override IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient)
-    {
-        using var scope = NewDisposeScope();
-        using var recorded = enable_grad();
-        var leaves = sources.Select((s, i) => s.detach().requires_grad_(_wants[i])).ToList();
-        BackwardPass.Run([Of(leaves)], [gradient]);
-        return [.. leaves.Select((leaf, i) => _wants[i] ? leaf.grad!.MoveToOuterDisposeScope() : null)];
-    }
-
-    private Tensor Of(IReadOnlyList<Tensor> sources) => LayerNorm.Normalize(sources[0], sources[1], sources.ElementAtOrDefault(2), settings);
 }
 
 /// <summary>Layer norms of heads, each a module of its own (StableLM 2).</summary>

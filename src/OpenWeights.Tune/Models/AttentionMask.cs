@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -50,7 +51,7 @@ internal static class AttentionMask
         var own = input.PositionIds;
 
         // Each row of a cache is one text, whose positions count up to the last token.
-        var keys = past == 0 ? own : own.narrow(1, queries - 1, 1).add(arange(first - (past + queries - 1), 1, int64, own.device));
+        var keys = past == 0 ? own : own.narrow(1, queries - 1, 1).Plus(arange(first - (past + queries - 1), 1, int64, own.device));
         using Scalar size = chunk;
         Tensor Chunk(Tensor positions) => positions.div(size, RoundingMode.floor);
         var same = Chunk(own).unsqueeze(2).eq(Chunk(keys).unsqueeze(1)).unsqueeze(1);

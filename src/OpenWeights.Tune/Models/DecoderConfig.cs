@@ -30,9 +30,6 @@ public sealed record DecoderConfig
     /// <summary>Number of decoder layers.</summary>
     public required int LayerCount { get; init; }
 
-    /// <summary>Number of layers behind those, which predict several tokens at once and are not used (num_nextn_predict_layers).</summary>
-    public int UnreadLayers { get; init; }
-
     /// <summary>Number of query heads.</summary>
     public required int HeadCount { get; init; }
 
@@ -169,7 +166,7 @@ public sealed record DecoderConfig
             HiddenSize = HiddenSize,
             Mixer = own.Parts == LayerParts.FeedForwardOnly ? null : own.Mixer ?? Attention with { Rope = own.Rope, SlidingWindow = own.SlidingWindow },
             FeedForward = own.Parts == LayerParts.MixerOnly ? null : own.FeedForward ?? FeedForward,
-            Norms = NormPlacement,
+            Norms = own.Norms ?? NormPlacement,
             Norm = Norm,
             IsParallel = ParallelParts,
             ResidualMultiplier = ResidualMultiplier,

@@ -50,11 +50,17 @@ public sealed class GatedActivationTests
     // By the definitions; the error function is inside torch's own gelu.
     private static Tensor Exact(Tensor x, Activation activation)
     {
-        using Scalar half = 0.5, one = 1, root = Math.Sqrt(2 / Math.PI), cubic = 0.044715;
+        using Scalar zero = 0, half = 0.5, one = 1, two = 2, slope = 1.702, root = Math.Sqrt(2 / Math.PI), cubic = 0.044715;
         return activation switch
         {
             Activation.Silu => x.mul(x.sigmoid()),
             Activation.Gelu => nn.functional.gelu(x),
+            Activation.GeluSigmoid => x.mul(x.mul(slope).sigmoid()),
+            Activation.Relu => x.clamp_min(zero),
+            Activation.ReluSquared => x.clamp_min(zero).pow(two),
+            Activation.Mish => x.mul(x.exp().add(one).log().tanh()),
+            Activation.Sigmoid => x.neg().exp().add(one).reciprocal(),
+            Activation.Tanh => x.tanh(),
             _ => x.mul(half).mul(x.add(x.pow(3).mul(cubic)).mul(root).tanh().add(one)),
         };
     }

@@ -27,7 +27,7 @@ public sealed class ModelLoaderTests
             .And.Message.Contains("unexpected: model.extra [1]"));
     }
 
-    [TestCase("hidden_act", "\"gelu\"", "hidden_act: activation 'gelu'")]
+    [TestCase("hidden_act", "\"softsign\"", "hidden_act: activation 'softsign'")]
     [TestCase("model_type", "\"unheard_of\"", "model_type: 'unheard_of' is not a supported family")]
     [TestCase("rope_scaling", "{\"rope_type\": \"spiral\", \"factor\": 2}", "rope type 'spiral' is not supported")]
     [TestCase("num_key_value_heads", "3", "num_key_value_heads: 3 does not divide")]

@@ -1,8 +1,9 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.FeedForward;
 
-/// <summary>The activation of a feed-forward's gate.</summary>
+/// <summary>The activation of a feed-forward block.</summary>
 public enum Activation
 {
     /// <summary>x sigmoid(x) (SwiGLU; Shazeer, 2020).</summary>
@@ -13,6 +14,24 @@ public enum Activation
 
     /// <summary>Its approximation by tanh, gelu_pytorch_tanh.</summary>
     GeluTanh,
+
+    /// <summary>Its approximation x sigmoid(1.702 x), quick_gelu.</summary>
+    GeluSigmoid,
+
+    /// <summary>max(x, 0).</summary>
+    Relu,
+
+    /// <summary>max(x, 0)², relu2 (Primer; So et al., 2021).</summary>
+    ReluSquared,
+
+    /// <summary>x tanh(ln(1 + eˣ)) (Misra, 2019).</summary>
+    Mish,
+
+    /// <summary>1 / (1 + e⁻ˣ).</summary>
+    Sigmoid,
+
+    /// <summary>tanh(x).</summary>
+    Tanh,
 }
 
 /// <summary>Computes activations.</summary>
@@ -23,6 +42,18 @@ internal static class ActivationMath
     {
         Activation.Silu => nn.functional.silu(states),
         Activation.Gelu => nn.functional.gelu(states),
-        _ => GeluTanh.Of(states),
+        Activation.GeluTanh => GeluTanh.Of(states),
+        Activation.Relu => nn.functional.relu(states),
+        Activation.Mish => nn.functional.mish(states),
+        Activation.Sigmoid => states.sigmoid(),
+        Activation.Tanh => states.tanh(),
+        _ => Composed(activation, states),
     };
+
+    private static Tensor Composed(Activation activation, Tensor states)
+    {
+        using var scope = NewDisposeScope();
+        using Scalar slope = 1.702;
+        return (activation == Activation.GeluSigmoid ? states.mul(slope).sigmoid().mul(states) : nn.functional.relu(states).square()).MoveToOuterDisposeScope();
+    }
 }

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Layers.FeedForward;
+using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Projections;
@@ -69,6 +70,36 @@ internal sealed class NormedInput(Tensor states, Tensor weight, RmsNormSettings 
     {
         var (input, scale) = FusedRmsNorm.Backward((sources[0], sources[1], kept[0]), gradient, settings, _wantsWeight);
         return [input, scale];
+    }
+}
+
+/// <summary>A function of some tensors, cheap enough to be computed again in backward.</summary>
+/// <param name="compute">Computes the input from the sources, by operators with a derivative.</param>
+/// <param name="sources">The sources.</param>
+internal sealed class ComputedInput(Func<IReadOnlyList<Tensor>, Tensor> compute, params IReadOnlyList<Tensor> sources) : LayerInput
+{
+    private readonly bool[] _wants = [.. sources.Select(static s => s.requires_grad)];
+
+    internal override IReadOnlyList<Tensor> Sources => sources;
+
+    internal override bool NeedsSources => true;
+
+    internal override (Tensor Input, IReadOnlyList<Tensor> Kept) Make() => (Again(sources, []), []);
+
+    internal override Tensor Again(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept)
+    {
+        using var scope = NewDisposeScope();
+        using var nothing = no_grad();
+        return compute(sources).MoveToOuterDisposeScope();
+    }
+
+    internal override IReadOnlyList<Tensor?> Backward(IReadOnlyList<Tensor> sources, IReadOnlyList<Tensor> kept, Tensor gradient)
+    {
+        using var scope = NewDisposeScope();
+        using var recorded = enable_grad();
+        var leaves = sources.Select((s, i) => s.detach().requires_grad_(_wants[i])).ToList();
+        BackwardPass.Run([compute(leaves)], [gradient]);
+        return [.. leaves.Select((leaf, i) => _wants[i] ? leaf.grad!.MoveToOuterDisposeScope() : null)];
     }
 }
 

@@ -24,14 +24,67 @@ public static class FamilyRegistry
         new SmolLm3Family(),
 
         // Dense decoders.
+        new ApertusFamily(),
+        new ArceeFamily(),
+        new CohereFamily(),
+        new Cohere2Family(),
+        new Ernie45Family(),
+        new Exaone4Family(),
+        new GlmFamily(),
+        new Glm4Family(),
+        new GptNeoXFamily(),
+        new GraniteSwaFamily(),
+        new HeliumFamily(),
+        new HunYuanDenseFamily(),
+        new InternLm3Family(),
+        new Ministral3Family(),
+        new NanoChatFamily(),
+        new NemotronFamily(),
+        new Olmo3Family(),
+        new PhiFamily(),
+        new SeedOssFamily(),
+        new StableLmFamily(),
+        new StarCoder2Family(),
+        new VaultGemmaFamily(),
 
         // Mixtures of experts.
+        new AfmoeFamily(),
+        new Dots1Family(),
+        new Ernie45MoeFamily(),
+        new FlexOlmoFamily(),
+        new Glm4MoeFamily(),
+        new GptOssFamily(),
+        new GraniteMoeFamily(),
+        new GraniteMoeSharedFamily(),
+        new HunYuanMoeFamily(),
+        new Hy3Family(),
+        new Llama4TextFamily(),
+        new MellumFamily(),
+        new MiMoV2FlashFamily(),
+        new MiniMaxM2Family(),
+        new OlmoeFamily(),
+        new PhiMoeFamily(),
+        new SolarOpenFamily(),
 
         // Linear attention and short convolutions.
+        new Qwen35TextFamily(),
+        new Qwen35MoeTextFamily(),
+        new Qwen3NextFamily(),
+        new OlmoHybridFamily(),
+        new KimiLinearFamily(),
+        new Lfm2Family(),
+        new Lfm2MoeFamily(),
 
         // State space models and hybrids.
+        new Mamba2Family(),
+        new BambaFamily(),
+        new FalconH1Family(),
+        new GraniteMoeHybridFamily(),
+        new NemotronHFamily(),
+        new JambaFamily(),
 
         // Latent attention.
+        new MiniCpm3Family(),
 
         // Gemma 3n and 4.
     ];
@@ -92,9 +145,8 @@ public static class FamilyRegistry
     private static DecoderConfig ReadOne(ConfigReader reader, string path)
     {
         var decoder = Find(reader.Text("model_type"), path).Read(reader);
-        var unread = reader.OptionalInt("num_nextn_predict_layers") ?? 0;
         reader.RefuseUnread();
-        return decoder with { UnreadLayers = unread };
+        return decoder;
     }
 
     private static IModelFamily? OfType(string? modelType) => s_families.Concat(s_textParts).FirstOrDefault(f => f.ModelType == modelType);

@@ -39,8 +39,6 @@ internal static class GemmaSettings
     internal static JsonObject NewConfig(IModelFamily family, ModelShape shape, params ReadOnlySpan<(string Key, JsonNode? Value)> more)
     {
         ArgumentNullException.ThrowIfNull(shape);
-        var json = CommonSettings.NewConfig(family, shape, [("attention_bias", false), ("hidden_activation", "gelu_pytorch_tanh"), .. more]);
-        _ = json.Remove("hidden_act");
-        return json;
+        return CommonSettings.NewConfig(family, shape, [("attention_bias", false), .. more]);
     }
 }

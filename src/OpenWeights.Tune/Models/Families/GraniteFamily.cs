@@ -13,16 +13,7 @@ public sealed class GraniteFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var divisor = config.Number("logits_scaling", 1);
-        config.Require("logits_scaling", divisor != 0, "logits are divided by it; it cannot be 0.");
-        return config.Common(Facts) with
-        {
-            FeedForwardBias = config.Flag("mlp_bias"),
-            EmbeddingMultiplier = config.Number("embedding_multiplier", 1),
-            ScoreMultiplier = config.Number("attention_multiplier", 1),
-            ResidualMultiplier = config.Number("residual_multiplier", 1),
-            LogitMultiplier = 1 / divisor,
-        };
+        return config.Common(Facts).WithGraniteFactors(config);
     }
 
     /// <inheritdoc/>

@@ -16,11 +16,7 @@ public sealed class Phi3Family : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        foreach (var dropout in new[] { "resid_pdrop", "embd_pdrop" })
-        {
-            config.Require(dropout, config.Number(dropout, 0) == 0, "dropout is not supported; set it to 0.0.");
-        }
-
+        config.RequireNoDropout(Facts, "resid_pdrop", "embd_pdrop");
         var decoder = config.Common(Facts) with { FusedProjections = true };
         config.Require("rope_scaling", decoder.Rope.Kind is RopeKind.Default or RopeKind.LongRope, "this family supports the rope types default and longrope.");
         return decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true));

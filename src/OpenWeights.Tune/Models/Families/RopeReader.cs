@@ -38,8 +38,9 @@ internal static class RopeReader
     /// <param name="partial">Whether the family supports partial rotary embedding.</param>
     /// <param name="layerType">The layer type to read, if rope_parameters has settings per layer type.</param>
     /// <param name="originalMaxPositions">The family's original_max_position_embeddings if the config has none.</param>
+    /// <param name="rotatedShare">The family's partial_rotary_factor if the config has none.</param>
     internal static RopeConfig Rope(
-        this ConfigReader config, int maxPositions, int headDimension, double theta = 10000, bool partial = false, string? layerType = null, int? originalMaxPositions = null)
+        this ConfigReader config, int maxPositions, int headDimension, double theta = 10000, bool partial = false, string? layerType = null, int? originalMaxPositions = null, double rotatedShare = 1)
     {
         var key = config.Has("rope_parameters") ? "rope_parameters" : "rope_scaling";
         var scaling = config.Object(key) ?? [];
@@ -48,12 +49,12 @@ internal static class RopeReader
             scaling = own;
         }
 
-        var unknown = scaling.Where(static p => !s_known.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => p.Key).ToList();
+        var unknown = scaling.Where(p => !s_known.Contains(p.Key) && !config.RopeSettings.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => p.Key).ToList();
         config.Require(key, unknown.Count == 0, $"{string.Join(", ", unknown)}: unknown, and might change what the model computes.");
         var kind = Kind(config, key, scaling);
         double Value(string name, double? fallback) => config.Number(scaling[name], $"{key}: {name}", fallback);
         var original = Original(config, scaling, Value, kind == RopeKind.LongRope, originalMaxPositions);
-        var share = Share(config, scaling, Value, partial);
+        var share = Share(config, scaling, Value, partial, rotatedShare);
         var rotated = (int)(headDimension * share);
         config.Require("partial_rotary_factor", partial || share == 1, "this family rotates whole heads; it must be 1.0.");
         config.Require("partial_rotary_factor", rotated >= 2 && rotated <= headDimension && rotated % 2 == 0, $"{rotated} of {headDimension} dimensions would be rotated; rotary embedding needs an even number.");
@@ -99,8 +100,8 @@ internal static class RopeReader
     }
 
     // As above; a family that rotates whole heads may state it.
-    private static double Share(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool partial) =>
-        partial && config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : value("partial_rotary_factor", 1);
+    private static double Share(ConfigReader config, JsonObject scaling, Func<string, double?, double> value, bool partial, double fallback) =>
+        partial && config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : value("partial_rotary_factor", fallback);
 
     // In rope_parameters (transformers 5) an explicit factor takes precedence over the ratio of the two lengths; in the older form the
     // ratio does.

@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Tests.Models.Families;
 /// <summary>config.json: what published models have in theirs is read, and what would change the maths is refused by name.</summary>
 public sealed class ConfigTests
 {
-    [TestCase("llama", "hidden_act", "\"relu\"", "hidden_act: activation 'relu'")]
+    [TestCase("llama", "hidden_act", "\"softsign\"", "hidden_act: activation 'softsign'")]
     [TestCase("llama", "attn_logit_softcapping", "30.0", "attn_logit_softcapping (30.0)")]
     [TestCase("llama", "sliding_window", "16", "sliding_window (16)")]
     [TestCase("llama", "partial_rotary_factor", "0.5", "partial_rotary_factor (0.5)")]
@@ -32,7 +32,7 @@ public sealed class ConfigTests
     [TestCase("qwen2", "layer_types", "[\"full_attention\"]", "layer_types: it lists 1 layers")]
     [TestCase("qwen2_moe", "num_experts_per_tok", "9", "num_experts_per_tok: 9 is more than num_experts")]
     [TestCase("mixtral", "router_jitter_noise", "0.1", "router_jitter_noise")]
-    [TestCase("gemma", "hidden_activation", "\"silu\"", "hidden_activation: activation 'silu'")]
+    [TestCase("gemma", "hidden_activation", "\"softsign\"", "hidden_activation: activation 'softsign'")]
     [TestCase("gemma2", "query_pre_attn_scalar", "0", "query_pre_attn_scalar: a number above zero")]
     [TestCase("gemma3_text", "use_bidirectional_attention", "true", "use_bidirectional_attention (true)")]
     [TestCase("phi3", "resid_pdrop", "0.1", "resid_pdrop")]

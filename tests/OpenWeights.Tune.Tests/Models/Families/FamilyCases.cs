@@ -73,6 +73,9 @@ internal static partial class FamilyCases
 
     internal static IEnumerable<string> Names => s_all.Keys;
 
+    /// <summary>The families that <see cref="Float64Decoder"/> computes.</summary>
+    internal static IEnumerable<string> Defined => s_configs.Keys;
+
     internal static JsonObject Config(string name)
     {
         var config = JsonNode.Parse($"{{{Common}}}")!.AsObject();
@@ -95,7 +98,7 @@ internal static partial class FamilyCases
     {
         using var model = Make(name);
         var path = Directory.CreateDirectory(folder.At(name)).FullName;
-        _ = CheckpointWriter.Write(path, [.. model.named_parameters().Select(static p => TensorFiles.ToWrite(p.name, p.parameter))]);
+        _ = CheckpointWriter.Write(path, [.. model.StoredTensors.Select(static t => TensorFiles.ToWrite(t.Name, t.Tensor))]);
         File.WriteAllText(Path.Combine(path, "config.json"), Config(name).ToJsonString());
         return path;
     }
