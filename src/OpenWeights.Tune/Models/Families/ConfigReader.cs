@@ -63,9 +63,6 @@ public sealed class ConfigReader
     /// <summary>Throws if a setting is present and not the one text that is supported.</summary>
     internal void RequireText(string key, string only) => Require(key, Text(key) is not { } given || given == only, $"'{Text(key)}' is not supported; supported is {only}.");
 
-    /// <summary>A list of numbers, or null.</summary>
-    internal IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
-
     /// <summary>Whether a setting is a list.</summary>
     public bool IsList(string key) => Node(key) is JsonArray;
 

@@ -99,7 +99,7 @@ internal static class MixtureReader
                 ModuleName = "shared_mlp",
                 Inner = new Dimension("shared_intermediate_size", shared),
                 FusedProjections = true,
-                Names = new FeedForwardNames("", "", "output_linear") { Fused = "input_linear" },
+                Names = new FeedForwardNames("", "", "output_linear", "input_linear"),
             },
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
