@@ -225,7 +225,7 @@ internal sealed class ExportWork : IDisposable
         }
 
         var folder = ModelFolder.Open(_modelPath);
-        if (!FamilyRegistry.All.Any(family => family.ModelType == folder.Config["model_type"]?.ToString()))
+        if (!FamilyRegistry.Knows(folder.Config))
         {
             Console.Out.WriteLine("the exported model was not verified: this version does not run models of this family");
             return false;

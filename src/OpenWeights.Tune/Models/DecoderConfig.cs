@@ -15,6 +15,9 @@ public sealed record DecoderConfig
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
 
+    /// <summary>Whether the decoder is a part of a multimodal model, whose other parts are not loaded.</summary>
+    public bool IsPart { get; init; }
+
     /// <summary>Names of the decoder's modules.</summary>
     public DecoderNames Names { get; init; } = DecoderNames.Usual;
 
