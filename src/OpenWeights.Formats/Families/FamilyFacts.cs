@@ -71,6 +71,9 @@ public sealed record FamilyFacts
     /// <summary>Facts of its mixtures of experts; null for a dense family.</summary>
     public ExpertFacts? Experts { get; init; }
 
+    /// <summary>Its latent attention; null where it has none.</summary>
+    public LatentFacts? Latent { get; init; }
+
     /// <summary>How its usual checkpoints differ from the names and shapes of its modules; null where they do not.</summary>
     public CheckpointLayout? Layout { get; init; }
 
@@ -130,6 +133,14 @@ public sealed record ExpertTargets(string Gate, string Up, string Down)
     /// <summary>Those of Mixtral.</summary>
     public static ExpertTargets Mixtral { get; } = new("w1", "w3", "w2");
 }
+
+/// <summary>Defaults of latent attention's settings.</summary>
+/// <param name="QueryRank">q_lora_rank; null for a full query projection.</param>
+/// <param name="Width">kv_lora_rank.</param>
+/// <param name="Plain">qk_nope_head_dim.</param>
+/// <param name="Rotated">qk_rope_head_dim.</param>
+/// <param name="Value">v_head_dim; null for hidden_size / num_attention_heads.</param>
+public sealed record LatentFacts(int? QueryRank, int Width, int Plain, int Rotated, int? Value);
 
 /// <summary>How a family's usual checkpoints store what the reference implementation's modules hold under other names, or as one tensor.</summary>
 /// <param name="Renames">Names that differ.</param>

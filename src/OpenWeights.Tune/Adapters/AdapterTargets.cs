@@ -221,6 +221,7 @@ internal static class AdapterTargets
     internal static bool IsAdapted((string Name, nn.Module Module) module, LoraConfig config) =>
         module.Module switch
         {
+            LinearLayer { TakesAdapters: false } => false,
             LinearLayer layer => (config.Adapts(module.Name) && !(layer.IsRouter && config.Targets == TargetModules.AllLinear)) || config.AdaptsParameter($"{module.Name}.weight"),
             TokenEmbedding => config.Targets != TargetModules.AllLinear && config.Adapts(module.Name),
             _ => false,

@@ -14,6 +14,7 @@ internal sealed class PeftFileCheck
     private readonly Dictionary<string, long[]> _wanted = [];
     private readonly Dictionary<string, long[]> _possible = [];
     private readonly List<string> _biases = [];
+    private readonly List<string> _withoutEffect = [];
 
     private PeftFileCheck(CausalLanguageModel model, LoraConfig config)
     {
@@ -52,6 +53,11 @@ internal sealed class PeftFileCheck
         foreach (var entry in file.Tensors)
         {
             var name = entry.Name.StartsWith(PeftFolder.Prefix, StringComparison.Ordinal) ? entry.Name[PeftFolder.Prefix.Length..] : entry.Name;
+            if (check._withoutEffect.Exists(module => name.StartsWith($"{module}.lora_", StringComparison.Ordinal)))
+            {
+                continue;
+            }
+
             if (!check._wanted.TryGetValue(name, out var shape) && !check._possible.TryGetValue(name, out shape))
             {
                 problems.Add($"unexpected: {entry.Name}");
@@ -89,6 +95,11 @@ internal sealed class PeftFileCheck
         }
 
         var adapted = AdapterTargets.IsAdapted((name, module), config);
+        if (module is LinearLayer { TakesAdapters: false } && config.Adapts(name))
+        {
+            _withoutEffect.Add(name);
+        }
+
         if (AdapterTargets.IsEmbedding(name))
         {
             _possible[adapted ? $"{name}.base_layer.weight" : $"{name}.weight"] = Shape(module, slots[0]);

@@ -47,6 +47,18 @@ public enum InitialWeight
     /// <summary>Zeros, for a bias.</summary>
     Zeros,
 
+    /// <summary>Logarithms of numbers drawn from 0 to 16, for the decay rates of linear attention (Yang et al., 2024).</summary>
+    DrawnDecayRates,
+
+    /// <summary>Logarithms of 1 to the size of the last dimension, for the decay rates of a state space model (Gu and Dao, 2023).</summary>
+    DecayRates,
+
+    /// <summary>
+    /// What softplus takes to time steps drawn from 0.001 to 0.1, with evenly distributed logarithms, for their bias in a state space model (Gu and Dao,
+    /// 2023).
+    /// </summary>
+    TimeSteps,
+
     /// <summary>softplus⁻¹(0.8), for alpha_p of xIELU.</summary>
     XieluPositive,
 

@@ -38,7 +38,7 @@ public abstract class TokenMixer(string name) : LayerPart(name)
 /// <summary>Settings of a token mixer. Each kind of mixer has a derived record, which creates the mixer.</summary>
 public abstract record MixerSettings
 {
-    /// <summary>Name of the mixer in the checkpoint, relative to its layer.</summary>
+    /// <summary>Name of the mixer in the checkpoint, relative to its layer; empty if its modules are the layer's.</summary>
     public abstract string ModuleName { get; init; }
 
     /// <summary>The inputs that the mixer needs in a forward pass.</summary>

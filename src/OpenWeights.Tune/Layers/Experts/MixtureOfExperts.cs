@@ -8,6 +8,7 @@ public sealed class MixtureOfExperts : LayerPart
 {
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly (Router Router, StackedExperts Experts, LayerPart? Shared, LinearLayer? SharedGate) _parts;
+    private readonly (LinearLayer Down, LinearLayer Up)? _latent;
     private readonly MixtureSettings _settings;
 
     /// <summary>Creates a mixture of experts.</summary>
@@ -19,14 +20,21 @@ public sealed class MixtureOfExperts : LayerPart
     {
         ArgumentNullException.ThrowIfNull(settings);
         _settings = settings;
-        var router = new Router(this, settings.Router, settings.Experts, settings.ExpertsPerToken, weights, name);
+        var width = settings.Latent?.HiddenSize ?? settings.Experts.HiddenSize;
+        var hidden = new Dimension("hidden_size", width);
+        var router = new Router(this, settings.Router, settings.Experts with { HiddenSize = width }, settings.ExpertsPerToken, weights, name);
         var experts = this.Register(settings.ExpertsName, new StackedExperts(settings.Experts, weights, $"{name}.{settings.ExpertsName}"));
         var shared = settings.Shared is { } block ? this.Register(block.ModuleName, block.Make(weights, $"{name}.{block.ModuleName}")) : null;
-        var hidden = new Dimension("hidden_size", settings.Experts.HiddenSize);
         var gate = settings.SharedGate is { } sharedGate
             ? this.Register(sharedGate, LinearLayer.Take(weights, $"{name}.{sharedGate}", new Dimension("1", 1), hidden, hasBias: false))
             : null;
         _parts = (router, experts, shared, gate);
+        if (settings.Latent is { } latent)
+        {
+            var narrow = new Dimension("latent size of experts", settings.Experts.HiddenSize);
+            LinearLayer Add(string layer, Dimension output, Dimension input) => this.Register(layer, LinearLayer.Take(weights, $"{name}.{layer}", output, input, latent.HasBias));
+            _latent = (Add(latent.Down, narrow, hidden), Add(latent.Up, hidden, narrow));
+        }
     }
 
     /// <summary>The experts.</summary>
@@ -38,11 +46,12 @@ public sealed class MixtureOfExperts : LayerPart
     {
         get
         {
-            long hidden = _settings.Experts.HiddenSize;
+            long hidden = _settings.Latent?.HiddenSize ?? _settings.Experts.HiddenSize;
+            var latent = _latent is null ? 0 : 2 * _settings.Experts.HiddenSize;
             var shared = _parts.Shared?.Kept ?? new KeptElements(0, []);
             return shared with
             {
-                Always = shared.Always + hidden + (_settings.ExpertsPerToken * Experts.First.OutFeatures) + (_parts.SharedGate is null ? 0 : hidden),
+                Always = shared.Always + hidden + latent + (_settings.ExpertsPerToken * Experts.First.OutFeatures) + (_parts.SharedGate is null ? 0 : hidden),
                 Inputs = [.. shared.Inputs.Where(i => i.Width != hidden)],
             };
         }
@@ -55,7 +64,9 @@ public sealed class MixtureOfExperts : LayerPart
         var rows = input.reshape(-1, input.size(2));
         var (logits, weights, chosen) = _parts.Router.Route(rows);
         context.Routers?.Add(logits);
-        var mixed = ExpertProduct.Run(Experts, rows, weights.to(rows.dtype), chosen, _settings.ScalesInput, wantsValues: !context.OnlyForGradients);
+        var read = _latent is { Down: var down } ? down.call(rows) : rows;
+        var mixed = ExpertProduct.Run(Experts, read, weights.to(rows.dtype), chosen, _settings.ScalesInput, wantsValues: _latent is not null || !context.OnlyForGradients);
+        mixed = _latent is { Up: var up } ? up.call(mixed) : mixed;
         if (_parts.Shared is { } shared)
         {
             var output = shared.Run(input, null, _parts.SharedGate is null ? context : context.ForValues).view(rows.shape);

@@ -29,10 +29,20 @@ public sealed record MixtureSettings : FeedForwardSettings
     /// <summary>Name of a layer whose sigmoid multiplies the output of <see cref="Shared"/>; null for none.</summary>
     public string? SharedGate { get; init; }
 
+    /// <summary>Projections to a narrower space, in which the experts compute, and back; null for none.</summary>
+    public LatentProjections? Latent { get; init; }
+
     internal override int? RoutedExperts => ExpertsPerToken;
 
     internal override LayerPart Make(IWeightSource weights, string name) => new MixtureOfExperts(this, weights, name);
 }
+
+/// <summary>Projections between the residual stream and the space in which experts compute (Nemotron 3).</summary>
+/// <param name="HiddenSize">Hidden size: width of the residual stream.</param>
+/// <param name="Down">Name, within the mixture, of the projection that experts read.</param>
+/// <param name="Up">Name of the projection of their weighted sum.</param>
+/// <param name="HasBias">Whether they have a bias.</param>
+public sealed record LatentProjections(int HiddenSize, string Down, string Up, bool HasBias);
 
 /// <summary>
 /// Settings of a stack of experts, each a feed-forward block: down(act(gate(x)) · up(x)). Each matrix is one parameter for all experts,

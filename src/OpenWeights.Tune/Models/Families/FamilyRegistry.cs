@@ -66,10 +66,24 @@ public static class FamilyRegistry
         new SolarOpenFamily(),
 
         // Linear attention and short convolutions.
+        new Qwen35TextFamily(),
+        new Qwen35MoeTextFamily(),
+        new Qwen3NextFamily(),
+        new OlmoHybridFamily(),
+        new KimiLinearFamily(),
+        new Lfm2Family(),
+        new Lfm2MoeFamily(),
 
         // State space models and hybrids.
+        new Mamba2Family(),
+        new BambaFamily(),
+        new FalconH1Family(),
+        new GraniteMoeHybridFamily(),
+        new NemotronHFamily(),
+        new JambaFamily(),
 
         // Latent attention.
+        new MiniCpm3Family(),
 
         // Gemma 3n and 4.
 

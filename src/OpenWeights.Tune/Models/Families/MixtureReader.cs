@@ -99,7 +99,7 @@ internal static class MixtureReader
                 ModuleName = "shared_mlp",
                 Inner = new Dimension("shared_intermediate_size", shared),
                 FusedProjections = true,
-                Names = new FeedForwardNames("", "", "output_linear") { Fused = "input_linear" },
+                Names = new FeedForwardNames("", "", "output_linear", "input_linear"),
             },
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
@@ -136,9 +136,10 @@ internal static class MixtureReader
     /// <param name="mixture">The mixture.</param>
     /// <param name="facts">Facts of the family.</param>
     /// <param name="scored">Number of experts whose scores are a group's score.</param>
-    internal static ExpertGroups? Groups(this ConfigReader config, MixtureSettings mixture, ExpertFacts facts, int scored = 2)
+    /// <param name="setting">The setting for the number of groups.</param>
+    internal static ExpertGroups? Groups(this ConfigReader config, MixtureSettings mixture, ExpertFacts facts, int scored = 2, string setting = "n_group")
     {
-        var groups = config.OptionalInt("n_group", facts.Groups) ?? 1;
+        var groups = config.OptionalInt(setting, facts.Groups) ?? 1;
         var chosen = config.OptionalInt("topk_group", facts.ChosenGroups) ?? 1;
         var count = mixture.Experts.Count;
         if (groups == 1)
@@ -146,9 +147,9 @@ internal static class MixtureReader
             return null;
         }
 
-        config.Require("n_group", count % groups == 0, $"{groups} does not divide {mixture.Experts.CountSetting}, which is {count}.");
-        config.Require("topk_group", chosen <= groups, $"{chosen} is more than n_group, which is {groups}.");
-        config.Require("n_group", count / groups >= scored, $"a group would have {count / groups} expert; at least {scored} are needed.");
+        config.Require(setting, count % groups == 0, $"{groups} does not divide {mixture.Experts.CountSetting}, which is {count}.");
+        config.Require("topk_group", chosen <= groups, $"{chosen} is more than {setting}, which is {groups}.");
+        config.Require(setting, count / groups >= scored, $"a group would have {count / groups} expert; at least {scored} are needed.");
         config.Require(
             "topk_group", chosen * (count / groups) >= mixture.ExpertsPerToken,
             $"{chosen} groups have {chosen * (count / groups)} experts, fewer than the {mixture.ExpertsPerToken} of a token.");

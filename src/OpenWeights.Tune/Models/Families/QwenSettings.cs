@@ -19,7 +19,11 @@ internal static class QwenSettings
     }
 
     /// <summary>Mixtures of experts in every decoder_sparse_step-th layer, except those in mlp_only_layers.</summary>
-    internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts)
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="config">The config.</param>
+    /// <param name="facts">Facts of the family's experts.</param>
+    /// <param name="normalizes">Whether the weights of the chosen experts are divided by their sum; null for norm_topk_prob.</param>
+    internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts, bool? normalizes = null)
     {
         var plain = config.Ints("mlp_only_layers") ?? [];
         var step = config.Int("decoder_sparse_step", 1);
@@ -27,7 +31,7 @@ internal static class QwenSettings
         var mixture = new MixtureSettings
         {
             ExpertsPerToken = config.Int("num_experts_per_tok", facts.PerToken),
-            Router = new RouterSettings { Normalizes = config.Flag("norm_topk_prob") },
+            Router = new RouterSettings { Normalizes = normalizes ?? config.Flag("norm_topk_prob", facts.Normalizes) },
             Experts = config.Experts(decoder, facts, setting, config.Dimension("moe_intermediate_size", facts.Inner)),
             Shared = facts.Shared is null ? null : decoder.FeedForward with
             {
