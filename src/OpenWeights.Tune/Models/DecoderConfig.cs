@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
 
@@ -173,7 +172,6 @@ public sealed record DecoderConfig
         };
     }
 
-    /// <summary>A record for the router logits of a training pass; null if there is no load balancing loss.</summary>
-    internal RouterRecord? NewRouterRecord() =>
-        RouterLossWeight > 0 && Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null) is { } chosen ? new RouterRecord(chosen) : null;
+    /// <summary>How many experts the routers choose for a token; null without routers.</summary>
+    internal int? RoutedExperts => Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null);
 }

@@ -38,13 +38,9 @@ public sealed class SelfAttention : TokenMixer
         var queryNorm = AddNorm(names.QueryNorm, new Dimension("num_attention_heads", settings.HeadCount), shape.Queries);
         var keyNorm = AddNorm(names.KeyNorm, new Dimension("num_key_value_heads", settings.KeyValueHeadCount), shape.Keys);
         var sinks = settings.HasSinks ? weights.Take($"{name}.{names.Sinks}", InitialWeight.Zeros, new Dimension("num_attention_heads", settings.HeadCount)) : null;
-        if (sinks is not null && settings.TrainsSinks)
+        if (sinks is not null)
         {
             register_parameter(names.Sinks, sinks);
-        }
-        else if (sinks is not null)
-        {
-            register_buffer(names.Sinks, sinks);
         }
 
         _parts = new Parts(heads, gate, output, queryNorm, keyNorm, sinks);
@@ -106,6 +102,9 @@ public sealed class SelfAttention : TokenMixer
 
     /// <summary>The output projection.</summary>
     internal LinearLayer Output => _parts.Output;
+
+    /// <summary>The attention sinks, [heads]; null for none.</summary>
+    internal Tensor? Sinks => _parts.Sinks;
 
     /// <summary>Norms of queries and keys, and whether each normalizes all heads together; null for none.</summary>
     internal (Norm Query, Norm Key, bool OfAllHeads)? Norms => _parts.QueryNorm is null ? null : (_parts.QueryNorm, _parts.KeyNorm!, NormsAllHeads);
