@@ -71,8 +71,14 @@ public sealed record FamilyFacts
     /// <summary>Facts of its mixtures of experts; null for a dense family.</summary>
     public ExpertFacts? Experts { get; init; }
 
+    /// <summary>Its latent attention; null where it has none.</summary>
+    public LatentFacts? Latent { get; init; }
+
     /// <summary>How its usual checkpoints differ from the names and shapes of its modules; null where they do not.</summary>
     public CheckpointLayout? Layout { get; init; }
+
+    /// <summary>Whether checkpoints may have layers behind the last that predict further tokens; they are kept but not used, as in transformers.</summary>
+    public bool HasPredictionLayers { get; init; }
 
     /// <summary>Whether activations of its models exceed the range of float16 (65,504), so that float16 cannot replace bfloat16.</summary>
     public bool OverflowsInFloat16 { get; init; }
@@ -81,18 +87,6 @@ public sealed record FamilyFacts
 /// <summary>Facts of a family's mixtures of experts: names in the checkpoint, and defaults of settings that are absent from config.json.</summary>
 public sealed record ExpertFacts
 {
-    /// <summary>Name of the mixture in checkpoints with one tensor per matrix and expert (the usual layout).</summary>
-    public string Module { get; init; } = "mlp";
-
-    /// <summary>Name of an expert's gate projection.</summary>
-    public string Gate { get; init; } = "gate_proj";
-
-    /// <summary>Name of an expert's up projection.</summary>
-    public string Up { get; init; } = "up_proj";
-
-    /// <summary>Name of an expert's down projection.</summary>
-    public string Down { get; init; } = "down_proj";
-
     /// <summary>Default number of experts.</summary>
     public required int Count { get; init; }
 
@@ -104,7 +98,49 @@ public sealed record ExpertFacts
 
     /// <summary>Default of shared_expert_intermediate_size; null without a shared expert.</summary>
     public int? Shared { get; init; }
+
+    /// <summary>Number of shared experts in families that state that; null for none.</summary>
+    public int? SharedCount { get; init; }
+
+    /// <summary>Whether the weights of the chosen experts are divided by their sum (norm_topk_prob).</summary>
+    public bool Normalizes { get; init; }
+
+    /// <summary>Factor of the experts' weights (routed_scaling_factor).</summary>
+    public double Scale { get; init; } = 1;
+
+    /// <summary>n_group.</summary>
+    public int Groups { get; init; } = 1;
+
+    /// <summary>topk_group.</summary>
+    public int ChosenGroups { get; init; } = 1;
+
+    /// <summary>What PEFT turns target_modules that name an expert's layers into; null where it does not.</summary>
+    public ExpertTargets? Targets { get; init; }
 }
+
+/// <summary>
+/// Names of an expert's layers in adapters made before experts were stacked. PEFT 0.21 reads such names in target_modules, in the families
+/// that it knows, as names of the stacked parameters.
+/// </summary>
+/// <param name="Gate">The gate projection.</param>
+/// <param name="Up">The up projection.</param>
+/// <param name="Down">The down projection.</param>
+public sealed record ExpertTargets(string Gate, string Up, string Down)
+{
+    /// <summary>Those of most families.</summary>
+    public static ExpertTargets GateUpDown { get; } = new("gate_proj", "up_proj", "down_proj");
+
+    /// <summary>Those of Mixtral.</summary>
+    public static ExpertTargets Mixtral { get; } = new("w1", "w3", "w2");
+}
+
+/// <summary>Defaults of latent attention's settings.</summary>
+/// <param name="QueryRank">q_lora_rank; null for a full query projection.</param>
+/// <param name="Width">kv_lora_rank.</param>
+/// <param name="Plain">qk_nope_head_dim.</param>
+/// <param name="Rotated">qk_rope_head_dim.</param>
+/// <param name="Value">v_head_dim; null for hidden_size / num_attention_heads.</param>
+public sealed record LatentFacts(int? QueryRank, int Width, int Plain, int Rotated, int? Value);
 
 /// <summary>How a family's usual checkpoints store what the reference implementation's modules hold under other names, or as one tensor.</summary>
 /// <param name="Renames">Names that differ.</param>
@@ -113,6 +149,10 @@ public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IRead
 {
     /// <summary>The starts of names, in the file, of tensors that are not the text model's, such as <c>vision_tower.</c>.</summary>
     public IReadOnlyList<string> OtherParts { get; init; } = [];
+
+    /// <summary>The name that a stored tensor has in the modules, or as a piece of one of their tensors.</summary>
+    /// <param name="stored">Its name in the file.</param>
+    public string ModuleOf(string stored) => new LayoutNames(this).Module(stored);
 
     /// <summary>What a new checkpoint stores for a module's tensor, in its order.</summary>
     /// <param name="module">The tensor's name.</param>

@@ -25,7 +25,8 @@ public static partial class FamilyTable
         MaxPositions = 4096 * 32,
         NormEpsilon = 1e-5,
         RopeTheta = 1e6,
-        Experts = new() { Module = "block_sparse_moe", Gate = "w1", Up = "w3", Down = "w2", Count = 8, PerToken = 2 },
+        Experts = new() { Count = 8, PerToken = 2, Targets = ExpertTargets.Mixtral },
+        Layout = ExpertLayouts.Mixtral,
     };
 
     /// <summary>Qwen 2 and 2.5.</summary>
@@ -40,6 +41,7 @@ public static partial class FamilyTable
         MaxPositions = 32768,
         SlidingWindow = 4096,
         Experts = new() { Count = 60, PerToken = 4, Inner = 1408, Shared = 5632 },
+        Layout = ExpertLayouts.OneByOne,
     };
 
     /// <summary>Qwen 3.</summary>
@@ -63,7 +65,8 @@ public static partial class FamilyTable
         MaxPositions = 32768,
         AttentionBias = false,
         SlidingWindow = 4096,
-        Experts = new() { Count = 128, PerToken = 8, Inner = 768 },
+        Experts = new() { Count = 128, PerToken = 8, Inner = 768, Targets = ExpertTargets.GateUpDown },
+        Layout = ExpertLayouts.OneByOne,
     };
 
     /// <summary>Gemma 1.</summary>

@@ -33,32 +33,13 @@ internal sealed class TensorLayout
     public static TensorLayout Of(IReadOnlyList<TensorEntry> stored, FamilyFacts? facts)
     {
         var layout = new TensorLayout();
-        if (facts?.Layout is { } differences)
-        {
-            layout.Join(stored, differences);
-        }
-        else
-        {
-            foreach (var entry in stored)
-            {
-                layout.Split(entry, facts?.Experts);
-            }
-        }
-
+        layout.Join(stored, facts?.Layout ?? new CheckpointLayout([], []));
         foreach (var pieces in layout.storedOf.Values)
         {
             pieces.Sort(static (one, other) => one.StoredFirst.CompareTo(other.StoredFirst));
         }
 
         return layout;
-    }
-
-    private void Split(TensorEntry entry, ExpertFacts? experts)
-    {
-        foreach (var (module, first) in experts is null ? [(entry, 0L)] : FusedExperts.Parts(entry, experts))
-        {
-            Add(module, [new TensorPiece(entry.Name, first, module.Name, 0, module.ElementCount)]);
-        }
     }
 
     private void Join(IReadOnlyList<TensorEntry> stored, CheckpointLayout differences)

@@ -34,6 +34,12 @@ public abstract class AdapterPart : IDisposable
     /// <returns>New values, float32, on the device of <paramref name="weight"/>.</returns>
     public abstract Tensor Merged(string tensor, Tensor weight);
 
+    /// <summary>One expert's part of a tensor of the base model, with this part merged in.</summary>
+    /// <param name="tensor">One of <see cref="ChangedTensors"/> that holds a matrix of every expert.</param>
+    /// <param name="expert">Index of the expert.</param>
+    /// <param name="weight">The expert's values, float32.</param>
+    internal virtual Tensor MergedExpert(string tensor, int expert, Tensor weight) => throw new NotSupportedException($"{tensor} holds no experts.");
+
     /// <summary>The tensors that a PEFT folder stores for this part; newly created ones belong to the caller's dispose scope.</summary>
     internal virtual IEnumerable<(string Name, Tensor Tensor)> FileTensors() => Parameters.Select(static p => (p.Name, (Tensor)p.Parameter));
 

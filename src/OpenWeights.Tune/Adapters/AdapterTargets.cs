@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -14,7 +15,7 @@ internal static class AdapterTargets
     internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, LoraConfig config)
     {
         var modules = model.AdaptableModules;
-        return modules.Any(m => IsAdapted(m, config)) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
+        return modules.Any(m => IsAdapted(m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
     /// <summary>Throws if the settings name modules that the model does not have, which are usually typos.</summary>
@@ -33,7 +34,7 @@ internal static class AdapterTargets
     internal static IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, LoraConfig config)
     {
         var before = 0;
-        foreach (var problem in NameProblems(model, config).Concat(PatternProblems(model, config)))
+        foreach (var problem in NameProblems(model, config).Concat(ParameterProblems(model, config)).Concat(PatternProblems(model, config)))
         {
             before++;
             yield return problem;
@@ -50,10 +51,22 @@ internal static class AdapterTargets
             yield break;
         }
 
+        if (Resolved(model, config, out config) is { } half)
+        {
+            yield return ("target_modules", half);
+            yield break;
+        }
+
         var adapted = model.AdaptableModules.Where(m => IsAdapted(m, config)).ToList();
-        if (adapted.Count == 0)
+        var experts = model.AdaptableModules.SelectMany(m => Experts(m, config).Select(x => $"{m.Name}.{x.Name}")).ToList();
+        if (adapted.Count + experts.Count == 0)
         {
             yield return ("target_modules", NoTarget(model, config));
+        }
+
+        foreach (var (setting, problem) in ExpertProblems(config, experts.FirstOrDefault() ?? adapted.FirstOrDefault(m => config.AdaptsParameter($"{m.Name}.weight")).Name))
+        {
+            yield return (setting, problem);
         }
 
         foreach (var (name, module) in adapted)
@@ -66,6 +79,50 @@ internal static class AdapterTargets
             {
                 yield return ("init_lora_weights", TooHighForPissa(name, layer, config.RankOf(name)));
             }
+        }
+    }
+
+    /// <summary>The matrices of experts that are adapted in a module.</summary>
+    /// <param name="module">The module.</param>
+    /// <param name="config">The settings.</param>
+    internal static IEnumerable<ExpertMatrix> Experts((string Name, nn.Module Module) module, LoraConfig config) =>
+        module.Module is StackedExperts experts ? experts.Matrices.Where(m => config.AdaptsParameter($"{module.Name}.{m.Name}")) : [];
+
+    /// <summary>What cannot be combined with an adapted parameter, as in PEFT.</summary>
+    /// <param name="config">The settings.</param>
+    /// <param name="parameter">An adapted parameter; null for none.</param>
+    internal static IEnumerable<(string Setting, string Message)> ExpertProblems(LoraConfig config, string? parameter)
+    {
+        if (parameter is null)
+        {
+            yield break;
+        }
+
+        foreach (var (setting, isSet, other) in new[]
+        {
+            ("lora_dropout", config.Dropout > 0, "set it to 0"), ("use_dora", config.UseDora, "set it to false"), ("lora_bias", config.LoraBias, "set it to false"),
+            ("init_lora_weights", config.Init == LoraInit.Pissa, "set it to true"),
+        })
+        {
+            if (isSet)
+            {
+                yield return (setting, $"it cannot be used for {parameter}, which is adapted as a parameter; {other}, or adapt other modules only.");
+            }
+        }
+    }
+
+    // The settings with names of experts' layers turned into parameters, or why that is not possible.
+    private static string? Resolved(CausalLanguageModel model, LoraConfig config, out LoraConfig resolved)
+    {
+        resolved = config;
+        try
+        {
+            resolved = ExpertTargeting.Convert(model, config);
+            return null;
+        }
+        catch (InvalidDataException e)
+        {
+            return e.Message.Split(": ", 2)[1];
         }
     }
 
@@ -85,13 +142,30 @@ internal static class AdapterTargets
         {
             for (var i = 0; i < (names?.Count ?? 0); i++)
             {
-                if (!Known(names![i]))
+                if (!Known(names![i]) && !(setting == "target_modules" && ExpertTargeting.Names(model, names[i])))
                 {
                     yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"the model has no module named {names[i]}; {Nearest(model, names[i])}{There(model)}.");
                 }
             }
         }
     }
+
+    private static IEnumerable<(string Setting, string Message)> ParameterProblems(CausalLanguageModel model, LoraConfig config)
+    {
+        var there = Parameters(model).ToList();
+        for (var i = 0; i < config.TargetParameters.Count; i++)
+        {
+            var name = config.TargetParameters[i];
+            if (!there.Exists(p => p == name || p.EndsWith("." + name, StringComparison.Ordinal)))
+            {
+                var stacked = string.Join(", ", model.ExpertMatrices.Select(static m => m.Name[(m.Name.LastIndexOf('.') + 1)..]).Distinct());
+                yield return (string.Create(CultureInfo.InvariantCulture, $"target_parameters.{i}"), $"the model has no parameter named {name} that can be adapted; {(stacked.Length > 0 ? $"those of its experts are {stacked}" : "it has no experts, so use target_modules")}.");
+            }
+        }
+    }
+
+    // Parameters that can be adapted: those of experts, and weights of linear layers.
+    private static IEnumerable<string> Parameters(CausalLanguageModel model) => model.ExpertMatrices.Select(static m => m.Name).Concat(model.LinearLayers.Select(static l => $"{l.Name}.weight"));
 
     private static IEnumerable<(string Setting, string Message)> PatternProblems(CausalLanguageModel model, LoraConfig config)
     {
@@ -113,7 +187,7 @@ internal static class AdapterTargets
                 {
                     yield return ($"{setting}.{key}", broken);
                 }
-                else if (!model.AdaptableModules.Any(m => TargetModules.FirstMatch(new Dictionary<string, bool> { [key] = true }, m.Name, out _)))
+                else if (!model.AdaptableModules.Select(static m => m.Name).Concat(Parameters(model)).Any(name => TargetModules.FirstMatch(new Dictionary<string, bool> { [key] = true }, name, out _)))
                 {
                     yield return ($"{setting}.{key}", $"this matches no layer of the model; {Nearest(model, key)}{There(model)}.");
                 }
@@ -145,7 +219,13 @@ internal static class AdapterTargets
 
     /// <summary>Whether a module is adapted. Norms can be trained in full but not adapted; all-linear excludes the embedding.</summary>
     internal static bool IsAdapted((string Name, nn.Module Module) module, LoraConfig config) =>
-        (module.Module is LinearLayer || (module.Module is TokenEmbedding && config.Targets != TargetModules.AllLinear)) && config.Adapts(module.Name);
+        module.Module switch
+        {
+            LinearLayer { TakesAdapters: false } => false,
+            LinearLayer layer => (config.Adapts(module.Name) && !(layer.IsRouter && config.Targets == TargetModules.AllLinear)) || config.AdaptsParameter($"{module.Name}.weight"),
+            TokenEmbedding => config.Targets != TargetModules.AllLinear && config.Adapts(module.Name),
+            _ => false,
+        };
 
     private static string NoTarget(CausalLanguageModel model, LoraConfig config)
     {

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -42,12 +43,20 @@ public sealed class CombinedAdapter : IDisposable
     /// <summary>A tensor of the base model with the combination merged in.</summary>
     /// <param name="tensor">Name of the tensor.</param>
     /// <param name="weight">The base model's values, float32.</param>
-    public Tensor Merged(string tensor, Tensor weight)
+    public Tensor Merged(string tensor, Tensor weight) => Merged(tensor, weight, adapter => adapter.Merged(tensor, weight));
+
+    /// <summary>One expert's part of a tensor that holds a matrix of every expert, with the combination merged in.</summary>
+    /// <param name="tensor">Name of the tensor.</param>
+    /// <param name="expert">Index of the expert.</param>
+    /// <param name="weight">The base model's values of the expert, float32.</param>
+    internal Tensor MergedExpert(string tensor, int expert, Tensor weight) => Merged(tensor, weight, adapter => adapter.MergedExpert(tensor, expert, weight));
+
+    private Tensor Merged(string tensor, Tensor weight, Func<LoraAdapter, Tensor> merge)
     {
         ArgumentNullException.ThrowIfNull(weight);
         if (IsSingle)
         {
-            return _adapters[0].Adapter.Merged(tensor, weight);
+            return merge(_adapters[0].Adapter);
         }
 
         using var nothing = no_grad();
@@ -56,7 +65,7 @@ public sealed class CombinedAdapter : IDisposable
         foreach (var (adapter, share) in _adapters.Where(a => a.Adapter.ChangedTensors.Contains(tensor)))
         {
             using Scalar factor = share;
-            _ = sum.add_(adapter.Merged(tensor, weight).sub(weight), factor);
+            _ = sum.add_(merge(adapter).sub(weight), factor);
         }
 
         return sum.MoveToOuterDisposeScope();
@@ -85,6 +94,11 @@ public sealed class CombinedAdapter : IDisposable
             layer.Key.Adapter = Mixed(layer);
         }
 
+        foreach (var (part, weight) in parts)
+        {
+            (part as ExpertLora)?.Add(weight);
+        }
+
         foreach (var slot in parts.Where(static p => p.Part is ReplacedWeight).GroupBy(static p => ((ReplacedWeight)p.Part).Slot))
         {
             Replace(slot.Key, slot.Select(static p => ((ReplacedWeight)p.Part, p.Weight)));
@@ -110,6 +124,10 @@ public sealed class CombinedAdapter : IDisposable
                     break;
                 case TokenEmbedding embedding:
                     embedding.Adapter = null;
+                    break;
+                case StackedExperts experts:
+                    experts.First.Updates.Clear();
+                    experts.Down.Updates.Clear();
                     break;
             }
         }

@@ -1,5 +1,6 @@
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using TorchSharp.Modules;
@@ -8,7 +9,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Adapter weights from a file written by PEFT or this program; the file has been checked against the model.</summary>
-internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, SafetensorsFile file) : IAdapterWeights
+internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, ITensorSource file) : IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank) => new(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
     {
@@ -18,6 +19,8 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
     };
 
     public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank) => (Read($"{module}.lora_embedding_A"), Read($"{module}.lora_embedding_B"));
+
+    public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank) => (Read($"{file}.lora_A.weight"), Read($"{file}.lora_B.weight"));
 
     // With bias lora_only PEFT trains biases but does not save them; the base model's are used.
     public Parameter Whole(string fileName, nn.Module module, WeightSlot slot) =>

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -35,6 +36,17 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         using var scope = NewDisposeScope();
         var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, generator).to(float32, model.Device);
         return (scope.Detach(zeros([rank, layer.Weight.size(0)], float32, model.Device)), scope.Detach(b));
+    }
+
+    public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var ((input, output), ranks) = (matrix.UpdateFeatures, (long)rank * matrix.Count);
+        var bound = 1 / Math.Sqrt(input);
+        var random = empty([ranks, input], float32);
+        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
+        return (scope.Detach(random.to(float32, model.Device)), scope.Detach(zeros([output, ranks], float32, model.Device)));
     }
 
     public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -12,6 +13,12 @@ internal interface IAdapterWeights
 
     /// <summary>The update of an embedding: A [rank, vocabulary] and B [hidden, rank].</summary>
     (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank);
+
+    /// <summary>The update of a matrix of every expert: A [experts x rank, in] and B [out, rank x experts].</summary>
+    /// <param name="file">Its name in PEFT's file, without .lora_A.weight.</param>
+    /// <param name="matrix">The matrix.</param>
+    /// <param name="rank">Rank of each expert's update.</param>
+    (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank);
 
     /// <summary>A fully trained weight that replaces the base model's.</summary>
     /// <param name="fileName">Its name in PEFT's file.</param>

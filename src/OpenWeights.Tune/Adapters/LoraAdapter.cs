@@ -74,6 +74,7 @@ public sealed class LoraAdapter : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
         AdapterTargets.RequireNames(model, config);
+        config = ExpertTargeting.Convert(model, config);
         using var generator = new Generator((ulong)seed);
         var adapter = Attach(model, config, new FreshWeights(model, config, generator));
         adapter.Fingerprint = BaseFingerprint.Of(model);
@@ -112,7 +113,16 @@ public sealed class LoraAdapter : IDisposable
     /// <param name="tensor">Name of the tensor, such as model.layers.0.self_attn.q_proj.weight.</param>
     /// <param name="weight">The base model's values, float32.</param>
     /// <returns>New values, in the current dispose scope.</returns>
-    public Tensor Merged(string tensor, Tensor weight)
+    public Tensor Merged(string tensor, Tensor weight) => Merged(tensor, weight, (part, merged) => part.Merged(tensor, merged));
+
+    /// <summary>One expert's part of a tensor that holds a matrix of every expert, with the adapter merged in.</summary>
+    /// <param name="tensor">Name of the tensor, such as model.layers.0.mlp.experts.down_proj.</param>
+    /// <param name="expert">Index of the expert.</param>
+    /// <param name="weight">The base model's values of the expert, float32.</param>
+    /// <returns>New values, in the current dispose scope.</returns>
+    internal Tensor MergedExpert(string tensor, int expert, Tensor weight) => Merged(tensor, weight, (part, merged) => part.MergedExpert(tensor, expert, merged));
+
+    private Tensor Merged(string tensor, Tensor weight, Func<AdapterPart, Tensor, Tensor> merge)
     {
         ArgumentNullException.ThrowIfNull(weight);
         using var nothing = no_grad();
@@ -120,7 +130,7 @@ public sealed class LoraAdapter : IDisposable
         var merged = weight.alias();
         foreach (var part in _parts.Where(p => p.ChangedTensors.Contains(tensor)))
         {
-            merged = part.Merged(tensor, merged);
+            merged = merge(part, merged);
         }
 
         return merged.MoveToOuterDisposeScope();
@@ -180,14 +190,21 @@ public sealed class LoraAdapter : IDisposable
         {
             yield return Update(name, module, config, weights);
         }
+
+        var experts = AdapterTargets.Experts((name, module), config).ToList();
+        foreach (var matrix in experts)
+        {
+            var (parameter, isInner) = ($"{name}.{matrix.Name}", experts.Count == 2 && matrix == experts[0]);
+            yield return new ExpertLora(name, matrix, weights.Experts(ExpertLora.FileName(name, isInner), matrix, config.RankOf(parameter)), config.ScaleOf(parameter), isInner);
+        }
     }
 
     private static AdapterPart Update(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
     {
-        var rank = config.RankOf(name);
+        var rank = config.RankOf(config.PatternName(name));
         if (module is LinearLayer linear)
         {
-            return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(name), config.Dropout);
+            return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(config.PatternName(name)), config.AdaptsParameter($"{name}.weight") ? 0 : config.Dropout);
         }
 
         if (AdapterTargets.Unfit(config, name) is { } unfit)

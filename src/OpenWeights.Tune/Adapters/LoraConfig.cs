@@ -18,6 +18,12 @@ public sealed record LoraConfig
     /// <summary>Modules to adapt.</summary>
     public TargetModules Targets { get; init; } = TargetModules.AllLinear;
 
+    /// <summary>
+    /// target_parameters: parameters to adapt, by full name or suffix, such as mlp.experts.down_proj, which holds a matrix of every expert, or a
+    /// router's gate.weight.
+    /// </summary>
+    public IReadOnlyList<string> TargetParameters { get; init; } = [];
+
     /// <summary>Modules excluded from the targets; null for none.</summary>
     public TargetModules? Excluded { get; init; }
 
@@ -61,6 +67,18 @@ public sealed record LoraConfig
         && !SavesWhole(module)
         && Targets.Matches(module)
         && (LayersToTransform.Count == 0 || Targets.Names?.Contains(module) == true || (LayerOf(module) is { } layer && LayersToTransform.Contains(layer)));
+
+    /// <summary>Whether a parameter is adapted by name, by PEFT's rules.</summary>
+    /// <param name="parameter">Name of the parameter, such as model.layers.0.mlp.experts.down_proj.</param>
+    public bool AdaptsParameter(string parameter)
+    {
+        ArgumentNullException.ThrowIfNull(parameter);
+        return TargetParameters.Any(name => parameter == name || parameter.EndsWith("." + name, StringComparison.Ordinal)) && !SavesWhole(parameter);
+    }
+
+    /// <summary>The name by which a linear layer's rank and alpha are found: its weight's if that is a target itself, and otherwise the layer's.</summary>
+    /// <param name="module">Name of the layer.</param>
+    internal string PatternName(string module) => AdaptsParameter($"{module}.weight") ? $"{module}.weight" : module;
 
     /// <summary>Whether a module, or one that contains it, is trained in full.</summary>
     /// <param name="module">Name of the module, such as model.embed_tokens.</param>

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using TorchSharp.Modules;
@@ -27,6 +28,13 @@ internal sealed class MetaAdapterWeights(CausalLanguageModel model, LoraConfig c
         return (
             scope.Detach(MetaWeightSource.Zeros(float32, model.Device, rank, layer.Weight.size(0))),
             scope.Detach(MetaWeightSource.Zeros(float32, model.Device, layer.Weight.size(1), rank)));
+    }
+
+    public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank)
+    {
+        using var scope = NewDisposeScope();
+        var ((input, output), ranks) = (matrix.UpdateFeatures, (long)rank * matrix.Count);
+        return (scope.Detach(MetaWeightSource.Zeros(float32, model.Device, ranks, input)), scope.Detach(MetaWeightSource.Zeros(float32, model.Device, output, ranks)));
     }
 
     public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)

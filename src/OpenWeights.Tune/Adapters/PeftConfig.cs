@@ -11,7 +11,7 @@ internal static class PeftConfig
         "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_type", "task_type", "peft_version", "init_lora_weights",
         "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "runtime_config", "qalora_group_size", "ensure_weight_tying", "velora_config",
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
-        "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern",
+        "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern", "target_parameters",
     ];
 
     // Keys that change the computation, with the values that mean "not used".
@@ -20,7 +20,6 @@ internal static class PeftConfig
         ["fan_in_fan_out"] = ["false", "null"],
         ["layer_replication"] = ["null"],
         ["trainable_token_indices"] = ["null"],
-        ["target_parameters"] = ["null", "[]"],
         ["use_qalora"] = ["false", "null"],
         ["alora_invocation_tokens"] = ["null"],
         ["arrow_config"] = ["null"],
@@ -57,7 +56,8 @@ internal static class PeftConfig
             Rank = settings.Int("r") ?? 8,
             Alpha = settings.Number("lora_alpha") ?? 8,
             Dropout = settings.Number("lora_dropout") ?? 0,
-            Targets = Targets(settings, "target_modules") ?? throw Error("target_modules", "it is missing."),
+            Targets = Targets(settings, "target_modules") ?? (settings.Texts("target_parameters").Count > 0 ? TargetModules.Of([]) : throw Error("target_modules", "it is missing.")),
+            TargetParameters = settings.Texts("target_parameters"),
             Excluded = Targets(settings, "exclude_modules"),
             UseRslora = settings.Flag("use_rslora"),
             LayersToTransform = settings.Ints("layers_to_transform"),
@@ -101,9 +101,32 @@ internal static class PeftConfig
         return json;
     }
 
+    /// <summary>Writes targets, and their ranks and alphas, into the settings of an adapter that was loaded from a file of other tensors.</summary>
+    /// <param name="config">The settings.</param>
+    /// <param name="json">The file's settings.</param>
+    internal static void WriteTargets(LoraConfig config, JsonObject json)
+    {
+        json["target_modules"] = Node(config.Targets);
+        json["target_parameters"] = Names(config.TargetParameters);
+        json["rank_pattern"] = new JsonObject(config.RankPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)p.Value)));
+        json["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value))));
+    }
+
     private static string? LastName(string? path) => path is null ? null : path.Split('/', '\\').LastOrDefault(static p => p.Length > 0);
 
-    private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules) => new()
+    private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules)
+    {
+        var json = FreshModules(config, modules);
+        if (config.TargetParameters.Count > 0)
+        {
+            json["peft_version"] = "0.21.0";
+            json["target_parameters"] = Names(config.TargetParameters);
+        }
+
+        return json;
+    }
+
+    private static JsonObject FreshModules(LoraConfig config, IEnumerable<string> modules) => new()
     {
         ["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value)))),
         ["auto_mapping"] = null,

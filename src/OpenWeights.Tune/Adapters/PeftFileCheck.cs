@@ -14,6 +14,7 @@ internal sealed class PeftFileCheck
     private readonly Dictionary<string, long[]> _wanted = [];
     private readonly Dictionary<string, long[]> _possible = [];
     private readonly List<string> _biases = [];
+    private readonly List<string> _withoutEffect = [];
 
     private PeftFileCheck(CausalLanguageModel model, LoraConfig config)
     {
@@ -37,7 +38,7 @@ internal sealed class PeftFileCheck
     /// <param name="file">The adapter's file.</param>
     /// <param name="made">The base model that the adapter names; null if it names none.</param>
     /// <param name="warn">Receives warnings.</param>
-    internal static void Run(CausalLanguageModel model, LoraConfig config, SafetensorsFile file, string? made, Action<string>? warn)
+    internal static void Run(CausalLanguageModel model, LoraConfig config, ITensorSource file, string? made, Action<string>? warn)
     {
         var check = new PeftFileCheck(model, config);
         var problems = new List<string>();
@@ -52,6 +53,11 @@ internal sealed class PeftFileCheck
         foreach (var entry in file.Tensors)
         {
             var name = entry.Name.StartsWith(PeftFolder.Prefix, StringComparison.Ordinal) ? entry.Name[PeftFolder.Prefix.Length..] : entry.Name;
+            if (check._withoutEffect.Exists(module => name.StartsWith($"{module}.lora_", StringComparison.Ordinal)))
+            {
+                continue;
+            }
+
             if (!check._wanted.TryGetValue(name, out var shape) && !check._possible.TryGetValue(name, out shape))
             {
                 problems.Add($"unexpected: {entry.Name}");
@@ -89,6 +95,11 @@ internal sealed class PeftFileCheck
         }
 
         var adapted = AdapterTargets.IsAdapted((name, module), config);
+        if (module is LinearLayer { TakesAdapters: false } && config.Adapts(name))
+        {
+            _withoutEffect.Add(name);
+        }
+
         if (AdapterTargets.IsEmbedding(name))
         {
             _possible[adapted ? $"{name}.base_layer.weight" : $"{name}.weight"] = Shape(module, slots[0]);
@@ -108,6 +119,15 @@ internal sealed class PeftFileCheck
         {
             AddUpdate(name, module, config);
         }
+
+        var experts = AdapterTargets.Experts((name, module), config).ToList();
+        foreach (var matrix in experts)
+        {
+            var (file, ranks) = (ExpertLora.FileName(name, experts.Count == 2 && matrix == experts[0]), (long)config.RankOf($"{name}.{matrix.Name}") * matrix.Count);
+            var (input, output) = matrix.UpdateFeatures;
+            _wanted[$"{file}.lora_A.weight"] = [ranks, input];
+            _wanted[$"{file}.lora_B.weight"] = [output, ranks];
+        }
     }
 
     // PEFT also writes the head's tensors, which equal the embedding's.
@@ -121,7 +141,7 @@ internal sealed class PeftFileCheck
 
     private void AddUpdate(string name, nn.Module module, LoraConfig config)
     {
-        long rank = config.RankOf(name);
+        long rank = config.RankOf(config.PatternName(name));
         if (module is not LinearLayer layer)
         {
             var weight = ((TokenEmbedding)module).Weight;

@@ -35,14 +35,16 @@ public static class PeftFolder
             warn?.Invoke($"{configPath}: {string.Join(", ", unknown)}: unknown to this version and ignored.");
         }
 
-        using var weights = folder.OpenWeights();
+        using var stored = folder.OpenWeights();
+        var source = folder.Config.DeepClone().AsObject();
+        var (weights, metadata) = (ExpertAdapters.Stacked(model, stored, ref config, source), stored.Metadata);
         PeftFileCheck.Run(model, config, weights, folder.Config["base_model_name_or_path"]?.ToString() is { Length: > 0 } made ? made : null, warn);
         if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{WeightTie.Embedding}.weight", $"{Prefix}{WeightTie.Head}.weight"))
         {
             warn?.Invoke($"{weights.Location}: ensure_weight_tying ties embedding and head, but the file contains two different weights; the embedding's is used for both.");
         }
 
-        var fingerprint = weights.Metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
+        var fingerprint = metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
         if (!anyBase && fingerprint?.Difference(model) is { } difference)
         {
             throw new InvalidDataException($"{path}: the adapter was trained on a different base model: {difference}. Use its own base model{Named(folder.Config)}, or force this one with --any-base (adapter.any_base in a run's YAML).");
@@ -55,13 +57,13 @@ public static class PeftFolder
         }
 
         var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
-        var adapter = LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), folder.Config.DeepClone().AsObject(), savesEmbeddings);
+        var adapter = LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), source, savesEmbeddings);
         adapter.Fingerprint = anyBase ? null : fingerprint;
         return adapter;
     }
 
     // A single NaN makes every answer empty, in any server of the adapter.
-    private static void RequireFinite(SafetensorsFile weights)
+    private static void RequireFinite(ITensorSource weights)
     {
         foreach (var entry in weights.Tensors)
         {
@@ -107,7 +109,7 @@ public static class PeftFolder
         using var scope = NewDisposeScope();
         AdapterFolder.Write(
             path,
-            PeftConfig.Write(adapter.Config, adapter.Parts.Where(static p => p is LoraLayer or EmbeddingLora).Select(static p => p.Module), baseModel, adapter.Source),
+            PeftConfig.Write(adapter.Config, adapter.Parts.Where(p => (p is LoraLayer && !adapter.Config.AdaptsParameter($"{p.Module}.weight")) || p is EmbeddingLora).Select(static p => p.Module), baseModel, adapter.Source),
             [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
     }

@@ -51,6 +51,9 @@ public sealed class ReplacedWeight : AdapterPart
     }
 
     /// <inheritdoc/>
+    internal override Tensor MergedExpert(string tensor, int expert, Tensor weight) => Value.detach().select(0, expert).to(float32, weight.device);
+
+    /// <inheritdoc/>
     internal override IEnumerable<(string Name, Tensor Tensor)> FileTensors() => _inFile ? [(_fileName, Value)] : [];
 
     private protected override void Dispose(bool disposing)

@@ -27,6 +27,10 @@ public sealed record AdapterSection
     [Setting("Modules to adapt: all-linear, a list of module names, or a regular expression that matches the full module name.")]
     public TextOrList TargetModules { get; init; } = new(["all-linear"], IsList: false);
 
+    /// <summary>Parameters to adapt, target_parameters.</summary>
+    [Setting("Parameters to adapt, by name: those of a mixture's experts, such as gate_up_proj and down_proj, and a router's gate.weight.")]
+    public IReadOnlyList<string> TargetParameters { get; init; } = [];
+
     /// <summary>Modules excluded from target_modules, exclude_modules.</summary>
     [Setting("Modules to exclude from target_modules: a list of names, or a regular expression.")]
     public TextOrList? ExcludeModules { get; init; }

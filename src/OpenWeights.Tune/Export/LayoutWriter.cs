@@ -18,6 +18,9 @@ internal sealed class LayoutWriter(CheckpointWeights weights)
     /// <summary>The values of a tensor of the model, in the current dispose scope or outside any.</summary>
     internal required Func<string, Tensor> Values { get; init; }
 
+    /// <summary>The values of a part of a tensor of the model; null to take them from <see cref="Values"/>.</summary>
+    internal Func<TensorPiece, Tensor>? PartValues { get; init; }
+
     /// <summary>The dtype to write a stored tensor in; null for its own.</summary>
     internal required Func<TensorEntry, ScalarType?> DType { get; init; }
 
@@ -55,7 +58,7 @@ internal sealed class LayoutWriter(CheckpointWeights weights)
 
     private Tensor Joined(IReadOnlyList<TensorPiece> pieces)
     {
-        var parts = pieces.Select(piece => Values(piece.Module).detach().contiguous().view(-1).narrow(0, piece.ModuleFirst, piece.Count)).ToList();
+        var parts = pieces.Select(piece => PartValues?.Invoke(piece) ?? Values(piece.Module).detach().contiguous().view(-1).narrow(0, piece.ModuleFirst, piece.Count)).ToList();
         return parts is [var one] ? one : cat(parts);
     }
 }

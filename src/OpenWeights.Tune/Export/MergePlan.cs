@@ -1,7 +1,9 @@
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -14,6 +16,7 @@ internal sealed class MergePlan
     private readonly DecoderNames _names;
     private readonly CombinedAdapter _adapters;
     private readonly Dictionary<string, LinearLayer> _quantized;
+    private readonly Dictionary<string, ExpertMatrix> _experts;
     private readonly bool _tied;
 
     /// <summary>Creates a plan.</summary>
@@ -27,6 +30,7 @@ internal sealed class MergePlan
     {
         (_weights, _names, _tied, _adapters) = (weights, names, tied, adapters);
         _quantized = model?.LinearLayers.Where(static l => l.Layer.Quantized is not null).ToDictionary(static l => $"{l.Name}.weight", static l => l.Layer) ?? [];
+        _experts = model?.ExpertMatrices.Where(static m => m.Matrix.Quantized is not null).ToDictionary(static m => m.Name, static m => m.Matrix) ?? [];
         Unties = tied && !adapters.KeepsTie && adapters.ChangedTensors.Any(t => t == names.EmbeddingWeight || t == names.HeadWeight);
         var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == names.HeadWeight)).Order(StringComparer.Ordinal).ToList();
         if (missing.Count > 0)
@@ -61,6 +65,7 @@ internal sealed class MergePlan
         {
             IsNew = name => !IsAsStored(name),
             Values = name => Values(name, _weights.GetTensor(name)),
+            PartValues = piece => Values(piece.Module, _weights.GetTensor(piece.Module), piece.ModuleFirst, [piece.Count]),
             DType = dtype,
             IsLeftOut = IsCopy,
         };
@@ -80,14 +85,47 @@ internal sealed class MergePlan
     internal bool IsCopy(string name) => _tied && name == _names.HeadWeight;
 
     /// <summary>Whether a tensor's values equal those in the base model's files.</summary>
-    internal bool IsAsStored(string name) => !_adapters.ChangedTensors.Contains(name) && !_quantized.ContainsKey(name);
+    internal bool IsAsStored(string name) => !_adapters.ChangedTensors.Contains(name) && !_quantized.ContainsKey(name) && !_experts.ContainsKey(name);
 
     /// <summary>The values of a tensor, float32, on the CPU, in the current dispose scope.</summary>
     internal Tensor Values(string name, TensorEntry source)
     {
+        if (_experts.TryGetValue(name, out var experts))
+        {
+            return stack([.. Enumerable.Range(0, experts.Count).Select(i => OfExpert(name, source, i))]);
+        }
+
         var weight = _quantized.GetValueOrDefault(name) is { Quantized: { } quantized } layer
             ? quantized.Rows(0, layer.OutFeatures, float32).cpu()
             : TensorFiles.Read(_weights, source.Name, float32);
         return _adapters.ChangedTensors.Contains(name) ? _adapters.Merged(name, weight) : weight;
+    }
+
+    /// <summary>A part of a tensor's values; of a stack of experts no other expert's values are read.</summary>
+    /// <param name="name">The tensor.</param>
+    /// <param name="source">Its entry in the base model.</param>
+    /// <param name="first">First element of the part.</param>
+    /// <param name="shape">Shape of the part.</param>
+    internal Tensor Values(string name, TensorEntry source, long first, IReadOnlyList<long> shape)
+    {
+        var count = shape.Aggregate(1L, static (product, size) => product * size);
+        var each = source.Shape.Count == 3 ? source.ElementCount / source.Shape[0] : source.ElementCount;
+        var values = first / each == (first + count - 1) / each && each < source.ElementCount ? OfExpert(name, source, (int)(first / each)) : Values(name, source);
+        var start = values.numel() == each ? first % each : first;
+        return values.reshape(-1).narrow(0, start, count).view([.. shape]);
+    }
+
+    private Tensor OfExpert(string name, TensorEntry source, int expert)
+    {
+        var weight = _experts.GetValueOrDefault(name) is { Quantized: { } quantized } matrix
+            ? Quantized(quantized[expert], matrix.IsTransposed)
+            : TensorFiles.ReadPart(_weights, source.Name, expert, CPU).to(float32);
+        return _adapters.ChangedTensors.Contains(name) ? _adapters.MergedExpert(name, expert, weight) : weight;
+    }
+
+    private static Tensor Quantized(QuantizedWeight weight, bool isTransposed)
+    {
+        var rows = weight.Rows(0, weight.OutFeatures, float32).cpu();
+        return isTransposed ? rows.t().contiguous() : rows;
     }
 }

@@ -113,7 +113,7 @@ public static class MergedExport
 
     // The source quantization of the written values; null for none.
     private static string? QuantizedAs(CausalLanguageModel model) =>
-        model.LinearLayers.Select(static l => l.Layer.Quantized).FirstOrDefault(static q => q is not null) is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
+        model.Quantized.FirstOrDefault() is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
 
     private static ScalarType? Written(TensorEntry source, ScalarType? dtype) => source.DType is DType.F16 or DType.BF16 or DType.F32 ? dtype : null;
 }

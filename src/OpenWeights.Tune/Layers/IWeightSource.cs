@@ -19,6 +19,14 @@ public interface IWeightSource
     /// <param name="output">Number of output features.</param>
     /// <param name="input">Number of input features.</param>
     QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input) => null;
+
+    /// <summary>Quantized weights of a stack of linear layers, if the source quantizes this one; otherwise null, and <see cref="Take"/> provides it.</summary>
+    /// <param name="name">Name in the checkpoint, such as model.layers.0.mlp.experts.down_proj.</param>
+    /// <param name="count">Number of layers.</param>
+    /// <param name="output">Number of output features of each.</param>
+    /// <param name="input">Number of input features of each.</param>
+    /// <param name="isTransposed">Whether the stack is [count, in, out], and not [count, out, in].</param>
+    IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed) => null;
 }
 
 /// <summary>Initialization of a weight in a model trained from scratch.</summary>
@@ -32,6 +40,18 @@ public enum InitialWeight
 
     /// <summary>Zeros, for a bias.</summary>
     Zeros,
+
+    /// <summary>Logarithms of numbers drawn from 0 to 16, for the decay rates of linear attention (Yang et al., 2024).</summary>
+    DrawnDecayRates,
+
+    /// <summary>Logarithms of 1 to the size of the last dimension, for the decay rates of a state space model (Gu and Dao, 2023).</summary>
+    DecayRates,
+
+    /// <summary>
+    /// What softplus takes to time steps drawn from 0.001 to 0.1, with evenly distributed logarithms, for their bias in a state space model (Gu and Dao,
+    /// 2023).
+    /// </summary>
+    TimeSteps,
 
     /// <summary>softplus⁻¹(0.8), for alpha_p of xIELU.</summary>
     XieluPositive,

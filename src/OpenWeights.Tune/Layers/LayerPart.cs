@@ -38,7 +38,7 @@ public abstract class TokenMixer(string name) : LayerPart(name)
 /// <summary>Settings of a token mixer. Each kind of mixer has a derived record, which creates the mixer.</summary>
 public abstract record MixerSettings
 {
-    /// <summary>Name of the mixer in the checkpoint, relative to its layer.</summary>
+    /// <summary>Name of the mixer in the checkpoint, relative to its layer; empty if its modules are the layer's.</summary>
     public abstract string ModuleName { get; init; }
 
     /// <summary>The inputs that the mixer needs in a forward pass.</summary>
@@ -53,7 +53,7 @@ public abstract record MixerSettings
 /// <summary>Settings of a feed-forward. Each kind of feed-forward has a derived record, which creates it.</summary>
 public abstract record FeedForwardSettings
 {
-    /// <summary>Name of the feed-forward in the checkpoint, relative to its layer.</summary>
+    /// <summary>Name of the feed-forward in the checkpoint, relative to its layer; empty where its modules are the layer's own.</summary>
     public abstract string ModuleName { get; init; }
 
     /// <summary>Number of experts per token; null without a router.</summary>

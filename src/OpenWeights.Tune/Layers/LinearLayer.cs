@@ -25,6 +25,16 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     public LinearLayer(Parameter weight, Parameter? bias)
         : this(weight, null, bias, weight?.size(0) ?? 0, weight?.size(-1) ?? 0) => ArgumentNullException.ThrowIfNull(weight);
 
+    /// <summary>Creates a layer from weights that may be placeholders of another shape.</summary>
+    /// <param name="weight">Weight, [out, in].</param>
+    /// <param name="bias">Bias, [out], or null.</param>
+    /// <param name="outFeatures">Number of output features.</param>
+    /// <param name="inFeatures">Number of input features.</param>
+    internal LinearLayer(Parameter weight, Parameter? bias, long outFeatures, long inFeatures)
+        : this(weight, null, bias, outFeatures, inFeatures)
+    {
+    }
+
     /// <summary>Creates a layer with a quantized weight, which it owns.</summary>
     /// <param name="weight">Weight, [out, in].</param>
     /// <param name="bias">Bias, [out], or null.</param>
@@ -43,6 +53,12 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         _biasSlot = _bias is null ? null : new WeightSlot("bias", _bias);
         RegisterComponents();
     }
+
+    /// <summary>Whether it is the router of a mixture of experts: all-linear does not adapt it.</summary>
+    internal bool IsRouter { get; init; }
+
+    /// <summary>Whether adapters may target the layer. PEFT refuses or ignores those on layers with whose weight alone transformers computes.</summary>
+    public bool TakesAdapters { get; internal set; } = true;
 
     /// <summary>Number of output features.</summary>
     public long OutFeatures { get; }
@@ -72,12 +88,13 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     /// <param name="output">Number of output features.</param>
     /// <param name="input">Number of input features.</param>
     /// <param name="hasBias">Whether there is a bias.</param>
-    public static LinearLayer Take(IWeightSource weights, string name, Dimension output, Dimension input, bool hasBias)
+    /// <param name="bias">Initialization of the bias.</param>
+    public static LinearLayer Take(IWeightSource weights, string name, Dimension output, Dimension input, bool hasBias, InitialWeight bias = InitialWeight.Zeros)
     {
         ArgumentNullException.ThrowIfNull(weights);
         var quantized = weights.TakeQuantized($"{name}.weight", output, input);
         var weight = quantized is null ? weights.Take($"{name}.weight", InitialWeight.Normal, output, input) : null;
-        return new LinearLayer(weight, quantized, hasBias ? weights.Take($"{name}.bias", InitialWeight.Zeros, output) : null, output.Size, input.Size);
+        return new LinearLayer(weight, quantized, hasBias ? weights.Take($"{name}.bias", bias, output) : null, output.Size, input.Size);
     }
 
     /// <summary>Applies several layers to the same states; each result is [..., out], in the caller's dispose scope.</summary>

@@ -1,4 +1,6 @@
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
+using OpenWeights.Tune.Quantization;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -22,6 +24,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         var names = config.Names;
         var stack = this.Register(names.Stack, new DecoderStack(config, weights));
         _parts = (stack, config.TiedEmbeddings ? new LinearLayer(stack.Embedding.Weight, null) : this.Register(names.Head, NewHead(weights)));
+        ExpertMatrices = [.. named_modules().Where(static m => m.module is StackedExperts).SelectMany(static m => ((StackedExperts)m.module).Matrices.Select(x => ($"{m.name}.{x.Name}", x)))];
         LinearLayers = [.. named_modules().Where(static m => m.module is LinearLayer).Select(static m => (m.name, (LinearLayer)m.module))];
     }
 
@@ -43,6 +46,9 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <summary>All linear layers by name, such as model.layers.0.self_attn.q_proj, including lm_head unless it is tied.</summary>
     public IReadOnlyList<(string Name, LinearLayer Layer)> LinearLayers { get; }
 
+    /// <summary>The matrices of all mixtures by the name of their parameter, such as model.layers.0.mlp.experts.down_proj.</summary>
+    internal IReadOnlyList<(string Name, ExpertMatrix Matrix)> ExpertMatrices { get; }
+
     /// <summary>
     /// Modules that an adapter can target, by the names of the reference implementation: <see cref="LinearLayers"/>, the token embedding,
     /// the norms, and lm_head even if it is tied.
@@ -55,10 +61,14 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         [.. named_parameters().Select(static p => (p.name, (Tensor)p.parameter)), .. named_buffers().Select(static b => (b.name, b.buffer))];
 
     /// <summary>Number of parameters, including quantized ones.</summary>
-    public long ParameterCount => parameters().Sum(static p => p.numel()) + LinearLayers.Sum(static l => l.Layer.Quantized?.Count ?? 0);
+    public long ParameterCount => parameters().Sum(static p => p.numel()) + Quantized.Sum(static w => w.Count);
 
     /// <summary>Size of all parameters in memory, in bytes.</summary>
-    public long ParameterBytes => parameters().Sum(static p => p.numel() * p.element_size()) + LinearLayers.Sum(static l => l.Layer.Quantized?.ByteLength ?? 0);
+    public long ParameterBytes => parameters().Sum(static p => p.numel() * p.element_size()) + Quantized.Sum(static w => w.ByteLength);
+
+    /// <summary>All quantized weights.</summary>
+    internal IEnumerable<QuantizedWeight> Quantized =>
+        LinearLayers.Select(static l => l.Layer.Quantized).OfType<QuantizedWeight>().Concat(ExpertMatrices.SelectMany(static m => m.Matrix.Quantized ?? []));
 
     /// <summary>Device of the weights.</summary>
     public Device Device => Stack.Embedding.Weight.device;

@@ -163,7 +163,7 @@ public sealed record DecoderConfig
             HiddenSize = HiddenSize,
             Mixer = own.Parts == LayerParts.FeedForwardOnly ? null : own.Mixer ?? Attention with { Rope = own.Rope, SlidingWindow = own.SlidingWindow },
             FeedForward = own.Parts == LayerParts.MixerOnly ? null : own.FeedForward ?? FeedForward,
-            Norms = NormPlacement,
+            Norms = own.Norms ?? NormPlacement,
             Norm = Norm,
             IsParallel = ParallelParts,
             ResidualMultiplier = ResidualMultiplier,

@@ -30,7 +30,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         if (settings.Mixer is { } mixer)
         {
             var before = AddNorm(settings.Norms.BeforeMixer);
-            var part = this.Register(mixer.ModuleName, mixer.Make(weights, $"{name}.{mixer.ModuleName}"));
+            var part = this.Register(mixer.ModuleName, mixer.Make(weights, ModuleNames.Within(name, mixer.ModuleName)));
             _mixer = new LayerBlock<TokenMixer>(before, part, AddNorm(settings.Norms.AfterMixer));
         }
 
@@ -38,7 +38,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         {
             var isShared = _mixer is not null && settings.Norms.BeforeFeedForward == settings.Norms.BeforeMixer;
             var (before, after) = (isShared ? _mixer!.Before : AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, $"{name}.{feedForward.ModuleName}")), after);
+            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, ModuleNames.Within(name, feedForward.ModuleName))), after);
         }
     }
 

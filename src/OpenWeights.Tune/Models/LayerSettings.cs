@@ -43,6 +43,9 @@ public sealed record LayerConfig
     /// <summary>Feed-forward of this layer, such as a mixture of experts; null for the decoder's.</summary>
     public FeedForwardSettings? FeedForward { get; init; }
 
+    /// <summary>Norms of this layer; null for the decoder's.</summary>
+    public NormPlacement? Norms { get; init; }
+
     /// <summary>Which parts the layer has.</summary>
     public LayerParts Parts { get; init; } = LayerParts.Both;
 }

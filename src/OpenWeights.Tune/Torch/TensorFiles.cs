@@ -56,6 +56,20 @@ public static class TensorFiles
         return result.MoveToOuterDisposeScope();
     }
 
+    /// <summary>One of the tensors that a tensor in a file consists of along its first dimension, in the file's dtype and the caller's dispose scope.</summary>
+    /// <param name="source">The file or checkpoint.</param>
+    /// <param name="name">Name of the tensor.</param>
+    /// <param name="index">Index along the first dimension.</param>
+    /// <param name="device">The target device.</param>
+    internal static Tensor ReadPart(ITensorSource source, string name, long index, Device device)
+    {
+        var entry = source.GetTensor(name);
+        using var scope = NewDisposeScope();
+        var part = empty([.. entry.Shape.Skip(1)], ToTorch(entry));
+        Fill(part.view(-1), source, name, index * part.numel() * part.element_size());
+        return part.to(device).MoveToOuterDisposeScope();
+    }
+
     /// <summary>A tensor to write to a file, optionally in another dtype. It must not be disposed before the file is written.</summary>
     /// <param name="name">The name in the file.</param>
     /// <param name="tensor">The tensor, on any device.</param>

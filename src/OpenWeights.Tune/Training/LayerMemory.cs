@@ -26,6 +26,7 @@ internal sealed class LayerMemory
         _linear = [.. model.LinearLayers.Where(l => l.Name.StartsWith(prefix, StringComparison.Ordinal)).Select(static l => l.Layer)];
         _parts = [.. new[] { _layer.Mixer?.Part.Kept, _layer.FeedForward?.Part.Kept }.OfType<KeptElements>()];
         IsTrained = _linear.Exists(static l => l.Adapter is not null)
+            || model.ExpertMatrices.Any(m => m.Matrix.Updates.Count > 0 && m.Name.StartsWith(prefix, StringComparison.Ordinal))
             || model.named_parameters().Any(p => p.parameter.requires_grad && p.name.StartsWith(prefix, StringComparison.Ordinal));
     }
 

@@ -52,6 +52,7 @@ internal static class TrainedModel
 
             var settings = Settings(section);
             AdapterTargets.RequireNames(loaded.Model, settings);
+            settings = ExpertTargeting.Convert(loaded.Model, settings);
             return LoraAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
         });
     }
@@ -95,6 +96,7 @@ internal static class TrainedModel
             Alpha = section.LoraAlpha,
             Dropout = section.LoraDropout,
             Targets = Targets(section.TargetModules),
+            TargetParameters = section.TargetParameters,
             Excluded = section.ExcludeModules is { } excluded ? Targets(excluded) : null,
             LayersToTransform = section.LayersToTransform,
             LayersPattern = section.LayersPattern?.Values ?? [],

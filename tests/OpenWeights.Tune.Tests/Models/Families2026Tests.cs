@@ -29,10 +29,13 @@ public sealed class Families2026Tests
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var states = HiddenStates(loaded.Model, Golden.Input(golden.Json["runs"]!["full"]!));
+
+        // What layers read and the normalised states; of mamba2, what layers give and the normalised states.
+        states.RemoveAt(golden.Json["model_type"]!.ToString() == "mamba2" ? 0 : states.Count - 2);
         for (var i = 0; i < states.Count; i++)
         {
             var expected = golden.Tensor($"full.hidden.{i}");
-            Assert.That(Golden.LargestDifference(states[i], expected), Is.LessThan(Tolerance(golden) * Math.Max(1, expected.abs().max().ToDouble())), $"input of layer {i}");
+            Assert.That(Golden.LargestDifference(states[i], expected), Is.LessThan(Tolerance(golden) * Math.Max(1, expected.abs().max().ToDouble())), $"hidden states {i}");
         }
     }
 
@@ -129,7 +132,7 @@ public sealed class Families2026Tests
         }
     }
 
-    // The input of each layer, and the states behind the final norm, as output_hidden_states gives them.
+    // The input of each layer, the last one's output, and the states behind the final norm.
     private static List<Tensor> HiddenStates(CausalLanguageModel model, ModelInput input)
     {
         var stack = model.Stack;
@@ -140,7 +143,7 @@ public sealed class Families2026Tests
             states.Add(layer.call(states[^1], contexts.Of(layer, index)));
         }
 
-        states[^1] = stack.Norm.call(states[^1]);
+        states.Add(stack.Norm.call(states[^1]));
         return states;
     }
 

@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
@@ -114,7 +115,7 @@ public static class GgufExport
 
         foreach (var (name, parts) in Places(source))
         {
-            var shape = parts[0].Source.Shape;
+            var shape = parts[0].Stored.Shape;
             IReadOnlyList<long> whole = parts[0].IsExpert ? [parts.Count, .. shape] : IsVector(name, shape) ? [shape[^1]] : shape;
             if (own?.Contains(name) == true && own.GetTensor(name) is var stored && stored.Shape.SequenceEqual(whole) && parts.TrueForAll(p => plan.IsAsStored(p.Name)))
             {
@@ -138,22 +139,27 @@ public static class GgufExport
         var places = new List<(string Name, int Expert, Part Part)>();
         foreach (var (tensor, entry) in source.Plan.Tensors.Where(static t => !Array.Exists(s_derived, d => t.Name.EndsWith(d, StringComparison.Ordinal))))
         {
-            if (!source.Family.TryToGguf(tensor, out var place))
+            // llama.cpp stacks each matrix of the experts, so the parts that checkpoints usually have are put together in another way.
+            foreach (var stored in source.Family.Facts.Layout?.PartsOf(tensor, entry.Shape) ?? [new StoredPart(tensor, entry.Shape, 0)])
             {
-                throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {source.Family.Architecture} has no tensor corresponding to {tensor}.");
+                if (!source.Family.TryToGguf(stored.Name, out var place))
+                {
+                    throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {source.Family.Architecture} has no tensor corresponding to {tensor}.");
+                }
+
+                places.Add((place.Name, place.Expert ?? 0, new Part(tensor, entry, stored, place.Expert is not null)));
             }
 
-            places.Add((place.Name, place.Expert ?? 0, new Part(tensor, entry, place.Expert is not null)));
             if (tensor == DecoderNames.Usual.EmbeddingWeight && source.Tied && source.Family.WantsHead)
             {
-                places.Add(("output.weight", 0, new Part(tensor, entry, IsExpert: false)));
+                places.Add(("output.weight", 0, new Part(tensor, entry, new StoredPart(tensor, entry.Shape, 0), IsExpert: false)));
             }
         }
 
         foreach (var place in places.GroupBy(static p => p.Name))
         {
             var parts = place.OrderBy(static p => p.Expert).ToList();
-            if (parts.Where(static (p, i) => p.Expert != i).Any() || parts.Exists(p => !p.Part.Source.Shape.SequenceEqual(parts[0].Part.Source.Shape)))
+            if (parts.Where(static (p, i) => p.Expert != i).Any() || parts.Exists(p => !p.Part.Stored.Shape.SequenceEqual(parts[0].Part.Stored.Shape)))
             {
                 throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the experts of {place.Key} are incomplete or differ in size; check whether a weight file is missing.");
             }
@@ -184,16 +190,16 @@ public static class GgufExport
     {
         if (plan.IsAsStored(tensor.Name))
         {
-            rows.Write(stream, weights, tensor.Source);
+            rows.Write(stream, weights, tensor.Source, tensor.Stored.First);
             return;
         }
 
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        rows.Write(stream, plan.Values(tensor.Name, tensor.Source).contiguous());
+        rows.Write(stream, plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous());
     }
 
     private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied, GgufFile? Own);
 
-    private sealed record Part(string Name, TensorEntry Source, bool IsExpert);
+    private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsExpert);
 }

@@ -33,7 +33,7 @@ public static class GgufLoraExport
         }
 
         // llama.cpp scales by alpha / r; for a layer with another scale the ratio is folded into B.
-        var alpha = adapter.Layers[0].Scale * adapter.Layers[0].A.size(0);
+        var alpha = Alpha(adapter);
         var metadata = new GgufMetadata(path)
         {
             { "general.architecture", family.Architecture },
@@ -60,7 +60,7 @@ public static class GgufLoraExport
         ArgumentNullException.ThrowIfNull(adapter);
         var config = new ConfigJson(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
         var family = GgufFamilies.OfModelType(config.Text("model_type"), path);
-        var alpha = adapter.Layers[0].Scale * adapter.Layers[0].A.size(0);
+        var alpha = Alpha(adapter);
         using var file = GgufFile.Open(path);
         var expected = Tensors(adapter, config, family, alpha).ToList();
         foreach (var tensor in expected)
@@ -94,7 +94,7 @@ public static class GgufLoraExport
                 LoraLayer { Magnitude: not null } => "has DoRA magnitudes (use_dora)",
                 LoraLayer { OutputBias: not null } => "has a bias (lora_bias)",
                 LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
-                LoraLayer => null,
+                LoraLayer or ExpertLora => null,
                 EmbeddingLora => "adapts an embedding",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
                 _ => "is a complete weight (modules_to_save, or an embedding in the file)",
@@ -106,45 +106,60 @@ public static class GgufLoraExport
         }
     }
 
+    private static double Alpha(LoraAdapter adapter) => adapter.Parts.Select(static p => p switch
+    {
+        LoraLayer layer => layer.Scale * layer.A.size(0),
+        ExpertLora experts => experts.Scale * experts.Rank,
+        _ => 0,
+    }).First(static a => a != 0);
+
     private static IEnumerable<GgufTensorToWrite> Tensors(LoraAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
         var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
-        foreach (var place in adapter.Layers.Select(layer => (Place: PlaceOf(layer, family), Layer: layer)).GroupBy(static p => p.Place.Name))
+        foreach (var layer in adapter.Layers)
         {
-            var layers = place.OrderBy(static p => p.Place.Expert ?? 0).ToList();
-            var isStack = layers[0].Place.Expert is not null;
-            RequireWhole(layers, isStack ? family.Experts(config) : 1);
-            var paired = family.PairedHeads(place.Key, heads, keyValueHeads);
-            yield return Tensor($"{place.Key}.lora_a", isStack, [.. layers.Select(static p => (p.Layer.A, 1.0))], pairedHeads: 0);
-            yield return Tensor($"{place.Key}.lora_b", isStack, [.. layers.Select(p => (p.Layer.B, p.Layer.Scale / (alpha / p.Layer.A.size(0))))], paired);
+            var weight = $"{layer.Module}.weight";
+            var name = PlaceOf(family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight, layer.Module, family).Name;
+            var factor = layer.Scale / (alpha / layer.A.size(0));
+            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
+            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, family.PairedHeads(name, heads, keyValueHeads));
         }
-    }
 
-    private static GgufPlace PlaceOf(LoraLayer layer, GgufFamily family) => family.TryToGguf($"{layer.Module}.weight", out var place)
-        ? place
-        : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} does not support an update of {layer.Module}; export with --format gguf, which merges the adapter.");
-
-    private static void RequireWhole(List<(GgufPlace Place, LoraLayer Layer)> layers, int count)
-    {
-        if (layers.Count != count || layers.Exists(p => p.Layer.A.size(0) != layers[0].Layer.A.size(0)))
+        foreach (var experts in adapter.Parts.OfType<ExpertLora>())
         {
-            throw new InvalidDataException($"llama.cpp's LoRA files need updates of equal rank for all {count} experts of a layer, but the adapter's for {layers[0].Place.Name} differ; export with --format gguf, which merges the adapter.");
-        }
-    }
-
-    private static GgufTensorToWrite Tensor(string name, bool isStack, IReadOnlyList<(Tensor Values, double Factor)> parts, int pairedHeads)
-    {
-        var shape = parts[0].Values.shape;
-        return new GgufTensorToWrite(name, GgufType.F32, isStack ? [parts.Count, .. shape] : shape, stream =>
-        {
-            using var nothing = no_grad();
-            foreach (var (tensor, factor) in parts)
+            foreach (var tensor in OfExperts(experts, family, alpha))
             {
-                using var scope = NewDisposeScope();
-                using TorchSharp.Scalar scale = factor;
-                var values = tensor.detach().to(float32, CPU).contiguous();
-                new TensorRows(shape, GgufType.F32) { PairedHeads = pairedHeads }.Write(stream, Math.Abs(factor - 1) < 1e-12 ? values : values.mul(scale));
+                yield return tensor;
             }
-        });
+        }
     }
+
+    // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
+    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, GgufFamily family, double alpha)
+    {
+        var (count, rank, factor) = ((long)experts.Target.Count, experts.Rank, experts.Scale / (alpha / experts.Rank));
+        var ((input, output), shape) = (experts.Target.UpdateFeatures, new[] { count, experts.Target.OutFeatures, experts.Target.InFeatures });
+        var stored = (family.Facts.Layout?.PartsOf(experts.Parameter, shape) ?? []).Where(part => part.First < shape[1] * shape[2]).ToList();
+        foreach (var part in stored)
+        {
+            var name = PlaceOf(part.Name, experts.Parameter, family).Name;
+            var first = part.First / input;
+            yield return Tensor($"{name}.lora_a", [count, rank, input], () => experts.A.view(count, rank, input), 1, pairedHeads: 0);
+            yield return Tensor(
+                $"{name}.lora_b", [count, part.Shape[0], rank], () => experts.B.view(output, rank, count).permute(2, 0, 1).narrow(1, first, part.Shape[0]), factor, pairedHeads: 0);
+        }
+    }
+
+    private static GgufPlace PlaceOf(string tensor, string module, GgufFamily family) => family.TryToGguf(tensor, out var place)
+        ? place
+        : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} does not support an update of {module}; export with --format gguf, which merges the adapter.");
+
+    private static GgufTensorToWrite Tensor(string name, long[] shape, Func<Tensor> values, double factor, int pairedHeads) => new(name, GgufType.F32, shape, stream =>
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        using TorchSharp.Scalar scale = factor;
+        var written = values().detach().to(float32, CPU).contiguous();
+        new TensorRows(shape, GgufType.F32) { PairedHeads = pairedHeads }.Write(stream, Math.Abs(factor - 1) < 1e-12 ? written : written.mul(scale));
+    });
 }

@@ -30,8 +30,12 @@ internal sealed class TensorRows
     /// <summary>Offset added to every value.</summary>
     internal float Offset { get; init; }
 
-    /// <summary>Writes a tensor of a checkpoint.</summary>
-    internal void Write(Stream stream, ITensorSource source, TensorEntry entry)
+    /// <summary>Writes a tensor of a checkpoint, or a part of one.</summary>
+    /// <param name="stream">Destination.</param>
+    /// <param name="source">The checkpoint.</param>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="first">First element of the part.</param>
+    internal void Write(Stream stream, ITensorSource source, TensorEntry entry, long first)
     {
         var type = entry.DType switch
         {
@@ -43,7 +47,7 @@ internal sealed class TensorRows
         Write(stream, (firstRow, values) =>
         {
             var bytes = new byte[type.Bytes(values.Length)];
-            source.CopyTo(entry.Name, type.Bytes(firstRow * _rowLength), bytes);
+            source.CopyTo(entry.Name, type.Bytes(first + (firstRow * _rowLength)), bytes);
             BlockDecoder.Decode(type, bytes, values);
         });
     }

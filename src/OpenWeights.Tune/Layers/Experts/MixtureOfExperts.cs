@@ -1,31 +1,14 @@
-using System.Runtime.InteropServices;
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.FeedForward;
-using OpenWeights.Tune.Torch;
-using TorchSharp.Modules;
-using TorchSharp.Utils;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Experts;
 
-/// <summary>
-/// A mixture of experts: each token is processed by the few experts with the highest router scores, and their outputs are summed,
-/// weighted by the router's softmax (in float32).
-/// </summary>
+/// <summary>A mixture of experts: each token is processed by a few experts chosen by a router, and their outputs are summed, weighted by the router.</summary>
 public sealed class MixtureOfExperts : LayerPart
 {
-    [ComponentName(Name = "gate")]
-    private readonly LinearLayer _router;
-
-    [ComponentName(Name = "experts")]
-    private readonly ModuleList<GatedFeedForward> _experts;
-
-    [ComponentName(Name = "shared_expert")]
-    private readonly GatedFeedForward? _shared;
-
-    [ComponentName(Name = "shared_expert_gate")]
-    private readonly LinearLayer? _sharedGate;
-
+    // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
+    private readonly (Router Router, StackedExperts Experts, LayerPart? Shared, LinearLayer? SharedGate) _parts;
+    private readonly (LinearLayer Down, LinearLayer Up)? _latent;
     private readonly MixtureSettings _settings;
 
     /// <summary>Creates a mixture of experts.</summary>
@@ -37,30 +20,40 @@ public sealed class MixtureOfExperts : LayerPart
     {
         ArgumentNullException.ThrowIfNull(settings);
         _settings = settings;
-        var hidden = new Dimension("hidden_size", settings.Expert.HiddenSize);
-        _router = LinearLayer.Take(weights, $"{name}.gate", new Dimension(settings.ExpertCountSetting, settings.ExpertCount), hidden, hasBias: false);
-        _experts = new ModuleList<GatedFeedForward>(
-            [.. Enumerable.Range(0, settings.ExpertCount).Select(i => new GatedFeedForward(settings.Expert, weights, $"{name}.experts.{i}"))]);
-        if (settings.Shared is not null)
+        var width = settings.Latent?.HiddenSize ?? settings.Experts.HiddenSize;
+        var hidden = new Dimension("hidden_size", width);
+        var router = new Router(this, settings.Router, settings.Experts with { HiddenSize = width }, settings.ExpertsPerToken, weights, name);
+        var experts = this.Register(settings.ExpertsName, new StackedExperts(settings.Experts, weights, $"{name}.{settings.ExpertsName}"));
+        var shared = settings.Shared is { } block ? this.Register(block.ModuleName, block.Make(weights, $"{name}.{block.ModuleName}")) : null;
+        var gate = settings.SharedGate is { } sharedGate
+            ? this.Register(sharedGate, LinearLayer.Take(weights, $"{name}.{sharedGate}", new Dimension("1", 1), hidden, hasBias: false))
+            : null;
+        _parts = (router, experts, shared, gate);
+        if (settings.Latent is { } latent)
         {
-            _shared = new GatedFeedForward(settings.Shared, weights, $"{name}.shared_expert");
-            _sharedGate = LinearLayer.Take(weights, $"{name}.shared_expert_gate", new Dimension("1", 1), hidden, hasBias: false);
+            var narrow = new Dimension("latent size of experts", settings.Experts.HiddenSize);
+            LinearLayer Add(string layer, Dimension output, Dimension input) => this.Register(layer, LinearLayer.Take(weights, $"{name}.{layer}", output, input, latent.HasBias));
+            _latent = (Add(latent.Down, narrow, hidden), Add(latent.Up, hidden, narrow));
         }
-
-        RegisterComponents();
     }
 
-    // Gate and up of each expert that processes a token; the inputs and outputs of the selected experts, and the weighted sum.
+    /// <summary>The experts.</summary>
+    internal StackedExperts Experts => _parts.Experts;
+
+    // The first product of each expert that processes a token, and the states, which router, experts and shared block read; a gated shared
+    // block's output.
     internal override KeptElements Kept
     {
         get
         {
-            var (hidden, chosen) = ((long)_settings.Expert.HiddenSize, (long)_settings.ExpertsPerToken);
-            var inner = (chosen * _settings.Expert.Inner.Size) + (_settings.Shared?.Inner.Size ?? 0);
-            IReadOnlyList<GatedFeedForward> all = _shared is null ? [.. _experts] : [.. _experts, _shared];
-            return new KeptElements(
-                (2 * inner) + (3 * chosen * hidden) + hidden,
-                [new KeptInput([.. all.SelectMany(static e => e.GateAndUp)], hidden, IsMadeAgain: true), new KeptInput([.. all.SelectMany(static e => e.Down)], inner, IsMadeAgain: true)]);
+            long hidden = _settings.Latent?.HiddenSize ?? _settings.Experts.HiddenSize;
+            var latent = _latent is null ? 0 : 2 * _settings.Experts.HiddenSize;
+            var shared = _parts.Shared?.Kept ?? new KeptElements(0, []);
+            return shared with
+            {
+                Always = shared.Always + hidden + latent + (_settings.ExpertsPerToken * Experts.First.OutFeatures) + (_parts.SharedGate is null ? 0 : hidden),
+                Inputs = [.. shared.Inputs.Where(i => i.Width != hidden)],
+            };
         }
     }
 
@@ -68,66 +61,18 @@ public sealed class MixtureOfExperts : LayerPart
     {
         using var scope = NewDisposeScope();
         var input = norm?.call(states) ?? states;
-        var rows = input.view(-1, input.size(2));
-        var scores = _router.call(rows);
-        context.Routers?.Add(scores);
-        var (weights, chosen) = scores.softmax(-1, float32).topk(_settings.ExpertsPerToken, -1);
-        if (_settings.NormalizesWeights)
+        var rows = input.reshape(-1, input.size(2));
+        var (logits, weights, chosen) = _parts.Router.Route(rows);
+        context.Routers?.Add(logits);
+        var read = _latent is { Down: var down } ? down.call(rows) : rows;
+        var mixed = ExpertProduct.Run(Experts, read, weights.to(rows.dtype), chosen, _settings.ScalesInput, wantsValues: _latent is not null || !context.OnlyForGradients);
+        mixed = _latent is { Up: var up } ? up.call(mixed) : mixed;
+        if (_parts.Shared is { } shared)
         {
-            weights = weights.div(weights.sum(-1, keepdim: true));
-        }
-
-        var mixed = Combine(rows, weights.to(rows.dtype), chosen);
-        if (_shared is not null)
-        {
-            mixed = mixed.Plus(_sharedGate!.call(rows).sigmoid().mul(_shared.Run(rows, null, wantsValues: true)));
+            var output = shared.Run(input, null, _parts.SharedGate is null ? context : context.ForValues).view(rows.shape);
+            mixed = mixed.Plus(_parts.SharedGate is { } gate ? gate.call(rows).sigmoid().mul(output) : output);
         }
 
         return mixed.view(states.shape).MoveToOuterDisposeScope();
-    }
-
-    // Tokens are sorted by expert, so that each expert processes a contiguous range, and back.
-    private Tensor Combine(Tensor states, Tensor weights, Tensor chosen)
-    {
-        using var scope = NewDisposeScope();
-        var (counts, tokens, places) = Sort(MemoryMarshal.Cast<byte, long>(chosen.cpu().contiguous().bytes));
-        var pieces = states.index_select(0, Devices.Send(tensor(tokens, [tokens.Length]), states.device)).split(counts, 0);
-        var outputs = new List<Tensor>();
-        for (var i = 0; i < counts.Length; i++)
-        {
-            // In training, an expert that no token selected gets zero gradients, as in the reference.
-            if (counts[i] > 0 || is_grad_enabled())
-            {
-                outputs.Add(_experts[i].Run(pieces[i], null, wantsValues: true));
-            }
-        }
-
-        var back = cat([.. outputs], 0).index_select(0, Devices.Send(tensor(places, [places.Length]), states.device));
-        return back.view(states.size(0), _settings.ExpertsPerToken, states.size(1)).mul(weights.unsqueeze(-1)).sum(1).MoveToOuterDisposeScope();
-    }
-
-    // Number of selections per expert, the token of each selection in expert order, and the position of each selection in that order.
-    private (long[] Counts, long[] Tokens, long[] Places) Sort(ReadOnlySpan<long> chosen)
-    {
-        var counts = new long[_experts.Count];
-        foreach (var expert in chosen)
-        {
-            counts[expert]++;
-        }
-
-        var next = new long[counts.Length];
-        for (var i = 1; i < next.Length; i++)
-        {
-            next[i] = next[i - 1] + counts[i - 1];
-        }
-
-        var (tokens, places) = (new long[chosen.Length], new long[chosen.Length]);
-        for (var i = 0; i < chosen.Length; i++)
-        {
-            places[i] = next[chosen[i]]++;
-            tokens[places[i]] = i / _settings.ExpertsPerToken;
-        }
-
-        return (counts, tokens, places);
     }
 }

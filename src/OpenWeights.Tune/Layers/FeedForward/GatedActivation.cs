@@ -49,6 +49,20 @@ internal sealed class GatedActivation : CustomFunction<GatedActivation>
         using var scope = NewDisposeScope();
         var gradUp = empty(gate.shape, gate.dtype, gate.device);
         var gradGate = overwrites && gradient.is_contiguous() && gradient.dtype == gate.dtype ? gradient.alias() : gradUp.empty_like();
+        InputGradients(gate, up, activation, gradient, gradGate, gradUp);
+        return (gradGate.MoveToOuterDisposeScope(), gradUp.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Writes gradients of gate and up.</summary>
+    /// <param name="gate">Gate, [..., features].</param>
+    /// <param name="up">Up, of the gate's shape.</param>
+    /// <param name="activation">The activation function.</param>
+    /// <param name="gradient">Gradient of the product.</param>
+    /// <param name="gradGate">Receives the gradient of gate, of its shape; it may be the product's gradient.</param>
+    /// <param name="gradUp">Receives the gradient of up, of its shape.</param>
+    internal static void InputGradients(Tensor gate, Tensor up, Activation activation, Tensor gradient, Tensor gradGate, Tensor gradUp)
+    {
+        using var scope = NewDisposeScope();
         var width = gate.size(-1);
         Tensor[] flat = [.. new[] { gate, up, gradient, gradGate, gradUp }.Select(t => t.reshape(-1, width))];
         var (rows, block) = (flat[0].size(0), BlockRows(gate, width));
@@ -58,8 +72,6 @@ internal sealed class GatedActivation : CustomFunction<GatedActivation>
             var part = flat.Select(t => t.narrow(0, start, Math.Min(block, rows - start))).ToArray();
             Block(part, activation);
         }
-
-        return (gradGate.MoveToOuterDisposeScope(), gradUp.MoveToOuterDisposeScope());
     }
 
     // The gradients of some rows: of gate, up, and the product's gradient, to the gradients of gate and up.

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Layers.Projections;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.FeedForward;
@@ -9,6 +10,7 @@ public sealed class GatedFeedForward : LayerPart
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly LinearLayer[] _gateAndUp;
     private readonly LinearLayer[] _down;
+    private readonly (Scalar? Gate, Scalar? Output) _multipliers;
 
     /// <summary>Creates a feed-forward block.</summary>
     /// <param name="settings">Settings of the block.</param>
@@ -21,10 +23,12 @@ public sealed class GatedFeedForward : LayerPart
         Settings = settings;
         var (hidden, inner, names) = (new Dimension("hidden_size", settings.HiddenSize), settings.Inner, settings.Names);
         _gateAndUp = settings.FusedProjections
-            ? [Layer("gate_up_proj", new Dimension($"2 x {inner.Setting}", 2 * inner.Size), hidden)]
+            ? [Layer(names.Fused, new Dimension($"2 x {inner.Setting}", 2 * inner.Size), hidden)]
             : [Layer(names.Gate, inner, hidden), Layer(names.Up, inner, hidden)];
         _down = [Layer(names.Down, hidden, inner)];
+        _multipliers = (Factor(settings.GateMultiplier), Factor(settings.OutputMultiplier));
 
+        static Scalar? Factor(double factor) => factor == 1 ? null : (Scalar)factor;
         LinearLayer Layer(string layer, Dimension output, Dimension input)
         {
             var taken = LinearLayer.Take(weights, $"{name}.{layer}", output, input, settings.HasBias);
@@ -61,10 +65,24 @@ public sealed class GatedFeedForward : LayerPart
             parts = [.. parts[0].chunk(2, -1)];
         }
 
+        var gate = _multipliers.Gate is { } factor ? parts[0].mul(factor) : parts[0];
         var output = ProjectionGroup.Serves(_down[0])
-            ? ProjectionGroup.Run(new GatedInput(parts[0], parts[1], Settings.Activation), wantsValues, _down)[0]
-            : _down[0].call(GatedActivation.Of(parts[0], parts[1], Settings.Activation));
+            ? ProjectionGroup.Run(new GatedInput(gate, parts[1], Settings.Activation), wantsValues, _down)[0]
+            : _down[0].call(GatedActivation.Of(gate, parts[1], Settings.Activation));
+        output = _multipliers.Output is { } last ? output.mul(last) : output;
         return output.MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _multipliers.Gate?.Dispose();
+            _multipliers.Output?.Dispose();
+        }
+
+        base.Dispose(disposing);
     }
 }
 
@@ -83,7 +101,13 @@ public sealed record GatedFeedForwardSettings : FeedForwardSettings
     /// <summary>Activation function of the gate.</summary>
     public required Activation Activation { get; init; }
 
-    /// <summary>Whether gate and up are one projection, gate_up_proj.</summary>
+    /// <summary>Factor of the gate, within the activation.</summary>
+    public double GateMultiplier { get; init; } = 1;
+
+    /// <summary>Factor of the output.</summary>
+    public double OutputMultiplier { get; init; } = 1;
+
+    /// <summary>Whether gate and up are one projection.</summary>
     public bool FusedProjections { get; init; }
 
     /// <summary>Whether the projections have a bias.</summary>
@@ -99,7 +123,8 @@ public sealed record GatedFeedForwardSettings : FeedForwardSettings
 /// <param name="Gate">The gate projection, whose output goes through the activation.</param>
 /// <param name="Up">The up projection.</param>
 /// <param name="Down">The down projection.</param>
-public sealed record FeedForwardNames(string Gate, string Up, string Down)
+/// <param name="Fused">Gate and up as one projection.</param>
+public sealed record FeedForwardNames(string Gate, string Up, string Down, string Fused = "gate_up_proj")
 {
     /// <summary>The names used by Llama and most families.</summary>
     public static FeedForwardNames Usual { get; } = new("gate_proj", "up_proj", "down_proj");

@@ -29,14 +29,18 @@ internal static class CommonSettings
     };
 
     /// <summary>The decoder config from the common settings; the family changes what differs.</summary>
-    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts)
+    /// <param name="config">The config.</param>
+    /// <param name="facts">Facts of the family.</param>
+    /// <param name="headWidth">Head dimension of the rotary embedding where head_dim does not say it; null for head_dim.</param>
+    /// <param name="innerWidth">Hidden size of the feed-forward blocks where intermediate_size does not say it; null for intermediate_size.</param>
+    internal static DecoderConfig Common(this ConfigReader config, FamilyFacts facts, int? headWidth = null, int? innerWidth = null)
     {
         config.RequireNoDropout(facts, "attention_dropout");
         var hidden = config.Int("hidden_size");
         var heads = config.Int("num_attention_heads");
         var keyValueHeads = config.OptionalInt("num_key_value_heads", facts.KeyValueHeads) ?? heads;
         config.Require("num_key_value_heads", heads % keyValueHeads == 0, $"{keyValueHeads} does not divide num_attention_heads, which is {heads}.");
-        var headDimension = config.OptionalInt("head_dim", facts.HeadDimension);
+        var headDimension = headWidth ?? config.OptionalInt("head_dim", facts.HeadDimension);
         config.Require("hidden_size", headDimension is not null || hidden % heads == 0, $"{hidden} is not a multiple of num_attention_heads, which is {heads}.");
         var width = headDimension ?? (hidden / heads);
         config.Require("head_dim", width % 2 == 0, $"{width} is odd; rotary embedding needs an even number.");
@@ -47,7 +51,7 @@ internal static class CommonSettings
         {
             ModelType = facts.ModelType,
             HiddenSize = hidden,
-            IntermediateSize = config.Int("intermediate_size"),
+            IntermediateSize = innerWidth ?? config.Int("intermediate_size"),
             LayerCount = config.Int("num_hidden_layers"),
             HeadCount = heads,
             KeyValueHeadCount = keyValueHeads,
@@ -116,7 +120,8 @@ internal static class CommonSettings
         return new JsonObject(settings);
     }
 
-    private static Activation ActivationOf(this ConfigReader config, FamilyFacts facts)
+    /// <summary>The activation of the feed-forward blocks.</summary>
+    internal static Activation ActivationOf(this ConfigReader config, FamilyFacts facts)
     {
         var name = config.Text(facts.ActivationSetting) ?? facts.Activation;
         if (name == Xielu && facts.Activation == Xielu)

@@ -32,6 +32,9 @@ public sealed class ConfigReader
     /// <summary>Whether the setting is present, even if null.</summary>
     public bool Mentions(string key) => _json.ContainsKey(key);
 
+    /// <summary>Whether the setting is a given text.</summary>
+    internal bool IsText(string key, string text) => Node(key) is JsonValue value && value.GetValueKind() == JsonValueKind.String && value.GetValue<string>() == text;
+
     /// <summary>A positive integer; required unless there is a fallback.</summary>
     public int Int(string key, int? fallback = null)
     {
@@ -60,11 +63,14 @@ public sealed class ConfigReader
     /// <summary>Throws if a setting is present and not the one text that is supported.</summary>
     internal void RequireText(string key, string only) => Require(key, Text(key) is not { } given || given == only, $"'{Text(key)}' is not supported; supported is {only}.");
 
-    /// <summary>A list of numbers, or null.</summary>
-    internal IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
+    /// <summary>Whether a setting is a list.</summary>
+    public bool IsList(string key) => Node(key) is JsonArray;
 
     /// <summary>A list of integers, or null.</summary>
     public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();
+
+    /// <summary>A list of numbers, or null.</summary>
+    public IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
 
     /// <summary>A list of texts, or null.</summary>
     public IReadOnlyList<string>? Texts(string key) => List(key)?.Select(n => n?.ToString() ?? throw Error(key, "a list of strings is expected; one of them is null.")).ToList();
@@ -114,12 +120,23 @@ public sealed class ConfigReader
         }
     }
 
+    /// <summary>Marks settings as read that never change what the family's models compute, such as those of their training.</summary>
+    internal void Ignore(params ReadOnlySpan<string> keys)
+    {
+        foreach (var key in keys)
+        {
+            _ = _read.Add(key);
+        }
+    }
+
     /// <summary>A number inside an object of the config.</summary>
     internal double Number(JsonNode? node, string key, double? fallback) => node switch
     {
         null => fallback ?? throw Error(key, "this setting is missing; a number is expected."),
         // Parsed from the text: a number from a file holds a double, one set in code may hold any type.
         JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
+        // As transformers 5 writes the numbers that JSON does not have.
+        JsonObject map when map["__float__"]?.ToString() is "Infinity" or "-Infinity" => map["__float__"]!.ToString() == "Infinity" ? double.PositiveInfinity : double.NegativeInfinity,
         var other => throw Error(key, $"a number is expected, not {other.ToJsonString()}."),
     };
 

@@ -47,12 +47,43 @@ public static class FamilyRegistry
         new VaultGemmaFamily(),
 
         // Mixtures of experts.
+        new AfmoeFamily(),
+        new Dots1Family(),
+        new Ernie45MoeFamily(),
+        new FlexOlmoFamily(),
+        new Glm4MoeFamily(),
+        new GptOssFamily(),
+        new GraniteMoeFamily(),
+        new GraniteMoeSharedFamily(),
+        new HunYuanMoeFamily(),
+        new Hy3Family(),
+        new Llama4TextFamily(),
+        new MellumFamily(),
+        new MiMoV2FlashFamily(),
+        new MiniMaxM2Family(),
+        new OlmoeFamily(),
+        new PhiMoeFamily(),
+        new SolarOpenFamily(),
 
         // Linear attention and short convolutions.
+        new Qwen35TextFamily(),
+        new Qwen35MoeTextFamily(),
+        new Qwen3NextFamily(),
+        new OlmoHybridFamily(),
+        new KimiLinearFamily(),
+        new Lfm2Family(),
+        new Lfm2MoeFamily(),
 
         // State space models and hybrids.
+        new Mamba2Family(),
+        new BambaFamily(),
+        new FalconH1Family(),
+        new GraniteMoeHybridFamily(),
+        new NemotronHFamily(),
+        new JambaFamily(),
 
         // Latent attention.
+        new MiniCpm3Family(),
 
         // Gemma 3n and 4.
 

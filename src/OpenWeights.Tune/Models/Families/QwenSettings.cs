@@ -1,5 +1,4 @@
 using OpenWeights.Formats.Families;
-using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -20,35 +19,28 @@ internal static class QwenSettings
     }
 
     /// <summary>Mixtures of experts in every decoder_sparse_step-th layer, except those in mlp_only_layers.</summary>
-    internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts)
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="config">The config.</param>
+    /// <param name="facts">Facts of the family's experts.</param>
+    /// <param name="normalizes">Whether the weights of the chosen experts are divided by their sum; null for norm_topk_prob.</param>
+    internal static DecoderConfig WithQwenExperts(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts, bool? normalizes = null)
     {
         var plain = config.Ints("mlp_only_layers") ?? [];
         var step = config.Int("decoder_sparse_step", 1);
+        var setting = config.Has("num_experts") ? "num_experts" : "num_local_experts";
         var mixture = new MixtureSettings
         {
-            ExpertCount = config.Int("num_experts", config.OptionalInt("num_local_experts", facts.Count)),
-            ExpertCountSetting = "num_experts",
             ExpertsPerToken = config.Int("num_experts_per_tok", facts.PerToken),
-            Expert = decoder.FeedForward with { Inner = new Dimension("moe_intermediate_size", config.Int("moe_intermediate_size", facts.Inner)) },
-            NormalizesWeights = config.Flag("norm_topk_prob"),
-            Shared = facts.Shared is null ? null : decoder.FeedForward with { Inner = new Dimension("shared_expert_intermediate_size", config.Int("shared_expert_intermediate_size", facts.Shared)) },
+            Router = new RouterSettings { Normalizes = normalizes ?? config.Flag("norm_topk_prob", facts.Normalizes) },
+            Experts = config.Experts(decoder, facts, setting, config.Dimension("moe_intermediate_size", facts.Inner)),
+            Shared = facts.Shared is null ? null : decoder.FeedForward with
+            {
+                ModuleName = "shared_expert",
+                Inner = config.Dimension("shared_expert_intermediate_size", facts.Shared),
+            },
+            SharedGate = facts.Shared is null ? null : "shared_expert_gate",
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
-        return decoder with
-        {
-            Layers = [.. Enumerable.Range(0, decoder.LayerCount).Select(i => decoder.Layer(i) with { FeedForward = !plain.Contains(i) && (i + 1) % step == 0 ? mixture : null })],
-            RouterLossWeight = config.RouterLossWeight(),
-        };
+        return decoder.WithMixture(mixture, i => !plain.Contains(i) && (i + 1) % step == 0) with { RouterLossWeight = config.RouterLossWeight() };
     }
-
-    /// <summary>Coefficient of the load balancing loss: router_aux_loss_coef if output_router_logits is set.</summary>
-    internal static double RouterLossWeight(this ConfigReader config)
-    {
-        var weight = config.Number("router_aux_loss_coef", 0.001);
-        return config.Flag("output_router_logits") ? weight : 0;
-    }
-
-    /// <summary>Throws if there are more experts per token than experts.</summary>
-    internal static void RequireExperts(this ConfigReader config, MixtureSettings mixture, string setting) =>
-        config.Require(setting, mixture.ExpertsPerToken <= mixture.ExpertCount, $"{mixture.ExpertsPerToken} is more than {mixture.ExpertCountSetting}, which is {mixture.ExpertCount}.");
 }

@@ -22,6 +22,9 @@ internal static class RopeReader
     [
         "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow",
         "attention_factor", "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor", "partial_rotary_factor", "finetuned",
+
+        // How dimensions are divided among the axes of images: the positions of text are the same on each.
+        "mrope_section", "mrope_interleaved",
     ];
 
     /// <summary>The rotary settings of a config.</summary>

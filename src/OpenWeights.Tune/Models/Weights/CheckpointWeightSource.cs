@@ -31,4 +31,22 @@ internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarTyp
         using var weight = TensorFiles.Read(checkpoint, name, device: device);
         return quantization.Quantize(weight);
     }
+
+    public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed)
+    {
+        if (quantization is null)
+        {
+            return null;
+        }
+
+        var found = new QuantizedWeight[count.Size];
+        for (var i = 0; i < found.Length; i++)
+        {
+            using var scope = NewDisposeScope();
+            var weight = TensorFiles.ReadPart(checkpoint, name, i, device);
+            found[i] = quantization.Quantize(isTransposed ? weight.t().contiguous() : weight);
+        }
+
+        return found;
+    }
 }

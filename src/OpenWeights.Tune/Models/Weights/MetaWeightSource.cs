@@ -31,6 +31,9 @@ internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, De
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input) =>
         quantization is null || name == "lm_head.weight" ? null : new QuantizedMetaWeight(output.Size, input.Size, quantization);
 
+    public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed) =>
+        quantization is null ? null : [.. Enumerable.Range(0, (int)count.Size).Select(_ => new QuantizedMetaWeight(output.Size, input.Size, quantization))];
+
     /// <summary>A tensor with a shape but no memory, in the current dispose scope.</summary>
     internal static Tensor Zeros(ScalarType dtype, Device? device, params long[] shape)
     {

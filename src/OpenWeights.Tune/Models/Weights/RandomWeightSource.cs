@@ -9,6 +9,10 @@ namespace OpenWeights.Tune.Models.Weights;
 /// <summary>Random weights for training from scratch, generated on the CPU, so that a seed gives the same model everywhere.</summary>
 public sealed class RandomWeightSource : IWeightSource, IDisposable
 {
+    // The logarithm of zero is none.
+    private const double SlowestDecay = 0.01;
+    private const double FastestDecay = 16;
+
     private readonly Generator _generator;
     private readonly double _range;
     private readonly ScalarType _dtype;
@@ -41,7 +45,10 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
         weight = initial switch
         {
             InitialWeight.Normal => weight.normal_(0, _range, _generator),
+            InitialWeight.DrawnDecayRates => weight.uniform_(SlowestDecay, FastestDecay, _generator).log_(),
             InitialWeight.Ones => weight.fill_(Scalars.One),
+            InitialWeight.DecayRates => weight.copy_(arange(1, sizes[^1] + 1, float32).log_()),
+            InitialWeight.TimeSteps => OfTimeSteps(weight.uniform_(Math.Log(0.001), Math.Log(0.1), _generator).exp_()),
             InitialWeight.XieluPositive => Filled(weight, Math.Log(Math.Exp(0.8) - 1)),
             InitialWeight.XieluNegative => Filled(weight, Math.Log(Math.Exp(0.3) - 1)),
             InitialWeight.XieluSlope => Filled(weight, 0.5),
@@ -61,4 +68,7 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _generator.Dispose();
+
+    // The inverse of softplus.
+    private static Tensor OfTimeSteps(Tensor steps) => steps.neg().expm1_().neg_().log_().PlusInPlace(steps);
 }

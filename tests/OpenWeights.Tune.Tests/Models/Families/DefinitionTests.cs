@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Models.Families;
 
 /// <summary>
-/// Every family against a float64 recomputation from its published definition. For Gemma 3, Granite, OLMo 2, SmolLM3, the Qwen mixtures
+/// The families of before transformers 5 against a float64 recomputation from its published definition. For Gemma 3, Granite, OLMo 2, SmolLM3, the Qwen mixtures
 /// of experts, Qwen2's windows, LongRoPE and partial rotation, which have no numbers of the reference here, it is the only witness.
 /// </summary>
 [Category(TestDevice.Parity)]

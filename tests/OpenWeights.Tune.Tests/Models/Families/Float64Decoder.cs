@@ -191,13 +191,13 @@ internal sealed class Float64Decoder(JsonObject config, IReadOnlyDictionary<stri
         var plain = config["mlp_only_layers"]?.AsArray().Any(l => (int)l! == layer) == true || (layer + 1) % (int)Number("decoder_sparse_step", 1) != 0;
         return _family switch
         {
-            "mixtral" => Mixture(x, $"{name}.block_sparse_moe", "num_local_experts", ("w1", "w3", "w2"), normalizes: true),
-            "qwen2_moe" or "qwen3_moe" when !plain => Mixture(x, $"{name}.mlp", "num_experts", ("gate_proj", "up_proj", "down_proj"), (bool)config["norm_topk_prob"]!),
-            _ => Gated(x, $"{name}.mlp", ("gate_proj", "up_proj", "down_proj")),
+            "mixtral" => Mixture(x, $"{name}.mlp", "num_local_experts", normalizes: true),
+            "qwen2_moe" or "qwen3_moe" when !plain => Mixture(x, $"{name}.mlp", "num_experts", (bool)config["norm_topk_prob"]!),
+            _ => Gated(x, $"{name}.mlp"),
         };
     }
 
-    private double[][] Gated(double[][] x, string name, (string Gate, string Up, string Down) names)
+    private double[][] Gated(double[][] x, string name)
     {
         double[][] gate, up;
         if (_family == "phi3")
@@ -207,31 +207,41 @@ internal sealed class Float64Decoder(JsonObject config, IReadOnlyDictionary<stri
         }
         else
         {
-            (gate, up) = (Linear(x, $"{name}.{names.Gate}"), Linear(x, $"{name}.{names.Up}"));
+            (gate, up) = (Linear(x, $"{name}.gate_proj"), Linear(x, $"{name}.up_proj"));
         }
 
-        double Act(double v) => IsGemma ? 0.5 * v * (1 + Math.Tanh(Math.Sqrt(2 / Math.PI) * (v + (0.044715 * v * v * v)))) : v / (1 + Math.Exp(-v));
-        return Linear([.. gate.Zip(up, (g, u) => g.Zip(u, (a, b) => Act(a) * b).ToArray())], $"{name}.{names.Down}");
+        return Linear([.. gate.Zip(up, (g, u) => g.Zip(u, (a, b) => Act(a) * b).ToArray())], $"{name}.down_proj");
     }
 
-    private double[][] Mixture(double[][] x, string name, string countSetting, (string, string, string) names, bool normalizes)
+    private double Act(double v) => IsGemma ? 0.5 * v * (1 + Math.Tanh(Math.Sqrt(2 / Math.PI) * (v + (0.044715 * v * v * v)))) : v / (1 + Math.Exp(-v));
+
+    // The matrices of all experts lie one behind the other, and in each gate lies above up.
+    private double[] Expert(double[] row, string name, int expert, int count)
+    {
+        double[] Part(string matrix) => weights[$"{name}.{matrix}"] is var all && all.Length / count is var each ? all[(expert * each)..((expert + 1) * each)] : [];
+        var both = Multiply(Part("gate_up_proj"), row, null);
+        return Multiply(Part("down_proj"), [.. both[..(both.Length / 2)].Zip(both[(both.Length / 2)..], (g, u) => Act(g) * u)], null);
+    }
+
+    private double[][] Mixture(double[][] x, string name, string countSetting, bool normalizes)
     {
         var perToken = (int)config["num_experts_per_tok"]!;
         return [.. x.Select(row =>
         {
             var shares = Softmax(Multiply(weights[$"{name}.gate.weight"], row, null));
-            var chosen = Enumerable.Range(0, (int)config[countSetting]!).OrderByDescending(e => shares[e]).Take(perToken).ToArray();
+            var count = (int)config[countSetting]!;
+            var chosen = Enumerable.Range(0, count).OrderByDescending(e => shares[e]).Take(perToken).ToArray();
             var sum = normalizes ? chosen.Sum(e => shares[e]) : 1;
             var mixed = new double[_hidden];
             foreach (var expert in chosen)
             {
-                AddTo(mixed, Gated([row], $"{name}.experts.{expert}", names)[0], shares[expert] / sum);
+                AddTo(mixed, Expert(row, $"{name}.experts", expert, count), shares[expert] / sum);
             }
 
             if (_family == "qwen2_moe")
             {
                 var open = 1 / (1 + Math.Exp(-Dot(weights[$"{name}.shared_expert_gate.weight"], row)));
-                AddTo(mixed, Gated([row], $"{name}.shared_expert", names)[0], open);
+                AddTo(mixed, Gated([row], $"{name}.shared_expert")[0], open);
             }
 
             return mixed;

@@ -1,0 +1,67 @@
+using System.Runtime.InteropServices;
+using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Layers.Experts;
+
+/// <summary>Which rows each expert processes. A selection is a token with one of its experts; they are sorted by expert.</summary>
+/// <param name="Counts">Number of selections per expert.</param>
+/// <param name="PerToken">Number of experts per token.</param>
+/// <param name="Tokens">The token of each selection, sorted by expert, [selections], int64.</param>
+/// <param name="Order">The selections sorted by expert, each as token x PerToken + its place among the token's experts, int64.</param>
+/// <param name="Places">Where each selection is in that order, int64.</param>
+internal sealed record ExpertPlan(IReadOnlyList<long> Counts, int PerToken, Tensor Tokens, Tensor Order, Tensor Places)
+{
+    /// <summary>Sorts a routing, in the current dispose scope.</summary>
+    /// <param name="chosen">The experts chosen for each token, [tokens, experts per token], int64.</param>
+    /// <param name="experts">Number of experts.</param>
+    internal static ExpertPlan Of(Tensor chosen, int experts)
+    {
+        var selections = MemoryMarshal.Cast<byte, long>(chosen.cpu().contiguous().bytes);
+        var perToken = (int)chosen.size(1);
+        var counts = new long[experts];
+        foreach (var expert in selections)
+        {
+            counts[expert]++;
+        }
+
+        var next = new long[experts];
+        for (var i = 1; i < experts; i++)
+        {
+            next[i] = next[i - 1] + counts[i - 1];
+        }
+
+        var (tokens, order, places) = (new long[selections.Length], new long[selections.Length], new long[selections.Length]);
+        for (var i = 0; i < selections.Length; i++)
+        {
+            var place = places[i] = next[selections[i]]++;
+            (tokens[place], order[place]) = (i / perToken, i);
+        }
+
+        Tensor Sent(long[] values) => Devices.Send(tensor(values, [values.Length]), chosen.device);
+        return new ExpertPlan(counts, perToken, Sent(tokens), Sent(order), Sent(places));
+    }
+
+    /// <summary>The experts that process rows: index, first place in the sorted order, number of rows.</summary>
+    internal IEnumerable<(int Expert, long Start, long Count)> Ranges()
+    {
+        var start = 0L;
+        for (var i = 0; i < Counts.Count; i++)
+        {
+            if (Counts[i] > 0)
+            {
+                yield return (i, start, Counts[i]);
+            }
+
+            start += Counts[i];
+        }
+    }
+
+    /// <summary>Sums, for each token, the rows of its selections: [selections, features] in sorted order to [tokens, features].</summary>
+    internal Tensor Gather(Tensor sorted)
+    {
+        using var scope = NewDisposeScope();
+        var rows = sorted.index_select(0, Places);
+        return (PerToken == 1 ? rows : rows.view(-1, PerToken, sorted.size(1)).sum(1)).MoveToOuterDisposeScope();
+    }
+}

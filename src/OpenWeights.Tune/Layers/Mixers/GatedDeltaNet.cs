@@ -1,0 +1,212 @@
+using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers.FeedForward;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Layers.Mixers;
+
+/// <summary>
+/// Linear attention by the gated delta rule (<see cref="DeltaRule"/>): queries, keys and values go through a short convolution, and what is read
+/// through a norm and a gate. With a decay of each head it is Gated DeltaNet (Yang et al., 2024), with one of each channel Kimi Delta Attention
+/// (Moonshot AI, 2025).
+/// </summary>
+public sealed class GatedDeltaNet : TokenMixer
+{
+    private const double LengthEpsilon = 1e-6;
+
+    // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
+    private readonly LinearLayer[] _inputs;
+    private readonly LinearLayer[] _decay = [];
+    private readonly LinearLayer[] _gate = [];
+    private readonly (ShortConvolution Convolution, Norm Norm, LinearLayer Output) _parts;
+    private readonly (Parameter Rate, Parameter Bias) _steps;
+    private readonly GatedDeltaNetSettings _settings;
+    private readonly RmsNormSettings _length;
+
+    /// <summary>Creates the linear attention of a layer.</summary>
+    /// <param name="settings">Settings of the mixer.</param>
+    /// <param name="weights">Source of the weights.</param>
+    /// <param name="name">Name of the module in the checkpoint.</param>
+    public GatedDeltaNet(GatedDeltaNetSettings settings, IWeightSource weights, string name)
+        : base(nameof(GatedDeltaNet))
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        ArgumentNullException.ThrowIfNull(weights);
+        _settings = settings;
+        _length = new RmsNormSettings(LengthEpsilon / settings.KeyWidth.Size);
+        var hidden = new Dimension("hidden_size", settings.HiddenSize);
+        var (keys, values, heads) = (settings.Keys, settings.Values, settings.ValueHeads);
+        LinearLayer Layer(string layer, Dimension output, Dimension input) => this.Register(layer, LinearLayer.Take(weights, $"{name}.{layer}", output, input, hasBias: false));
+        var mixed = new Dimension($"2 x {keys.Setting} + {values.Setting}", (2 * keys.Size) + values.Size);
+        var convolution = this.Register("conv1d", ShortConvolution.Take(weights, $"{name}.conv1d", mixed, settings.Kernel, hasBias: false, activates: true));
+        var isPerChannel = settings.Projections == DeltaProjections.PerChannel;
+        switch (settings.Projections)
+        {
+            case DeltaProjections.ByHead:
+                var all = new Dimension($"2 x ({keys.Setting} + {values.Setting})", 2 * (keys.Size + values.Size));
+                _inputs = [Layer("in_proj_qkvz", all, hidden), Layer("in_proj_ba", new Dimension($"2 x {heads.Setting}", 2 * heads.Size), hidden)];
+                break;
+            case DeltaProjections.ByUse:
+                _inputs = [Layer("in_proj_qkv", mixed, hidden), Layer("in_proj_z", values, hidden), Layer("in_proj_b", heads, hidden), Layer("in_proj_a", heads, hidden)];
+                break;
+            case DeltaProjections.Separate:
+                _inputs =
+                [
+                    Layer("q_proj", keys, hidden), Layer("k_proj", keys, hidden), Layer("v_proj", values, hidden), Layer("g_proj", values, hidden), Layer("b_proj", heads, hidden),
+                    Layer("a_proj", heads, hidden),
+                ];
+                break;
+            default:
+                var inner = settings.ValueWidth;
+                _inputs =
+                [
+                    Layer("q_proj", keys, hidden), Layer("k_proj", keys, hidden), Layer("v_proj", values, hidden), Layer("g_a_proj", inner, hidden), Layer("b_proj", heads, hidden),
+                    Layer("forget_gate.f_a_proj", inner, hidden),
+                ];
+                _decay = [Layer("forget_gate.f_b_proj", keys, inner)];
+                _gate = [Layer("g_b_proj", values, inner)];
+                break;
+        }
+
+        var one = new Dimension("1", 1);
+        _steps = isPerChannel
+            ? (Step("forget_gate.A_log", InitialWeight.DrawnDecayRates, one, one, heads, one), Step("forget_gate.dt_bias", InitialWeight.Ones, keys))
+            : (Step("A_log", InitialWeight.DrawnDecayRates, heads), Step("dt_bias", settings.Projections == DeltaProjections.Separate ? InitialWeight.TimeSteps : InitialWeight.Ones, heads));
+        var isPlain = settings.Projections is DeltaProjections.ByHead or DeltaProjections.ByUse;
+        var (normName, outputName) = isPlain ? ("norm", "out_proj") : ("o_norm", "o_proj");
+        var norm = this.Register(normName, new RmsNormSettings(settings.NormEpsilon).Take(weights, $"{name}.{normName}", settings.ValueWidth));
+        _parts = (convolution, norm, Layer(outputName, hidden, values));
+
+        Parameter Step(string parameter, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => this.RegisterParameter(parameter, weights.Take($"{name}.{parameter}", initial, shape));
+    }
+
+    // What the convolution reads and, in float32, what the delta rule makes: see DeltaMemory.
+    internal override KeptElements Kept
+    {
+        get
+        {
+            var (keys, values) = (_settings.Keys.Size, _settings.Values.Size);
+            return new KeptElements(4 * (keys + values), [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true)]);
+        }
+    }
+
+    internal override LayerState NewState() => new DeltaState(_parts.Convolution.Kernel - 1);
+
+    internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
+    {
+        using var scope = NewDisposeScope();
+        var state = context.State as DeltaState;
+        var given = Project(states, norm);
+        var mixed = _parts.Convolution.Run(given.Mixed, context.Documents, state?.Convolution);
+        var (read, end) = DeltaRule.Run(Inputs(mixed, given), context.Documents, state?.Matrices(context.Documents));
+        state?.Keep(end, context.Documents);
+        var normed = _parts.Norm.call(read.to(states.dtype).contiguous());
+        var gate = given.Gate.reshape(normed.shape);
+        var output = _settings.Projections == DeltaProjections.PerChannel ? normed.mul(gate.sigmoid()) : GatedActivation.Of(gate, normed, Activation.Silu);
+        return _parts.Output.call(output.view(states.size(0), states.size(1), -1)).MoveToOuterDisposeScope();
+    }
+
+    // What the projections give, in the caller's dispose scope.
+    private Given Project(Tensor states, Norm? norm)
+    {
+        var parts = LinearLayer.Outputs(states, norm, _inputs);
+        return _settings.Projections switch
+        {
+            DeltaProjections.ByHead => ByHead(parts[0], parts[1]),
+            DeltaProjections.ByUse => new Given(parts[0], parts[1], parts[2], parts[3]),
+            _ => new Given(
+                cat([parts[0], parts[1], parts[2]], -1), _gate.Length > 0 ? _gate[0].call(parts[3]) : parts[3], parts[4], _decay.Length > 0 ? _decay[0].call(parts[5]) : parts[5]),
+        };
+    }
+
+    // Each key head has its query, its key, and the values and gates of its value heads; and their betas and decays.
+    private Given ByHead(Tensor all, Tensor steps)
+    {
+        var (batch, tokens, heads) = (all.size(0), all.size(1), _settings.KeyHeads.Size);
+        var (key, group) = (_settings.KeyWidth.Size, _settings.ValueHeads.Size / heads);
+        var values = group * _settings.ValueWidth.Size;
+        var parts = all.view(batch, tokens, heads, -1).split([key, key, values, values], -1);
+        var joined = cat([.. parts[..3].Select(p => p.reshape(batch, tokens, -1))], -1);
+        var split = steps.view(batch, tokens, heads, 2 * group).split([group, group], -1);
+        return new Given(joined, parts[3], split[0].reshape(batch, tokens, -1), split[1].reshape(batch, tokens, -1));
+    }
+
+    // The delta rule's inputs, in float32.
+    private DeltaInputs Inputs(Tensor mixed, Given given)
+    {
+        using Scalar two = 2.0;
+        var (batch, tokens, heads, width) = (mixed.size(0), mixed.size(1), _settings.ValueHeads.Size, _settings.KeyWidth.Size);
+        var parts = mixed.to(float32).split([_settings.Keys.Size, _settings.Keys.Size, _settings.Values.Size], -1);
+        var beta = given.Beta.to(float32).sigmoid();
+        var rate = _steps.Rate.to(float32).exp().neg();
+        var steps = nn.functional.softplus(given.Decay.to(float32).Plus(_steps.Bias.to(float32)));
+        return new DeltaInputs(
+            OfLength(parts[0].reshape(batch, tokens, -1, width), 1 / Math.Sqrt(width)), OfLength(parts[1].reshape(batch, tokens, -1, width), 1),
+            parts[2].reshape(batch, tokens, heads, -1), steps.view(batch, tokens, heads, -1).mul(rate.view(-1, 1)),
+            (_settings.AllowsNegativeEigenvalues ? beta.mul(two) : beta).unsqueeze(-1));
+    }
+
+    // Scales each row to a length: an RMS norm of equal weights.
+    private Tensor OfLength(Tensor rows, double length)
+    {
+        using Scalar weight = length / Math.Sqrt(rows.size(-1));
+        using Scalar epsilon = _length.Epsilon;
+        var scale = full([rows.size(-1)], weight, float32, rows.device);
+        if (FusedRmsNorm.Serves(rows, scale))
+        {
+            return FusedRmsNorm.Of(rows, scale, _length);
+        }
+
+        return rows.mul(rows.mul(rows).mean([-1], keepdim: true).add(epsilon, Scalars.One).rsqrt().mul(weight));
+    }
+
+    private sealed record Given(Tensor Mixed, Tensor Gate, Tensor Beta, Tensor Decay);
+}
+
+/// <summary>What linear attention remembers: the last inputs of its convolution, and the matrix of each head.</summary>
+/// <param name="inputs">How many inputs the convolution needs.</param>
+public sealed class DeltaState(int inputs) : LayerState
+{
+    private Tensor? _matrices;
+    private Tensor? _document;
+
+    /// <inheritdoc/>
+    public override long ByteLength => Convolution.ByteLength + (_matrices is { } held ? held.numel() * held.element_size() : 0);
+
+    /// <summary>The convolution's part.</summary>
+    internal ConvolutionState Convolution { get; } = new(inputs);
+
+    /// <summary>The matrices that the next tokens begin with, in the caller's dispose scope; null for zeros.</summary>
+    /// <param name="documents">Document of each of the next tokens, [batch, tokens], or null.</param>
+    internal Tensor? Matrices(Tensor? documents) =>
+        _matrices is null || _document is null || documents is null ? _matrices?.alias() : _matrices.mul(documents.narrow(1, 0, 1).eq(_document).view(-1, 1, 1, 1));
+
+    /// <summary>Remembers the matrices behind the tokens that were read.</summary>
+    /// <param name="matrices">[batch, value heads, key width, value width].</param>
+    /// <param name="documents">Document of each of the tokens, [batch, tokens], or null.</param>
+    internal void Keep(Tensor matrices, Tensor? documents)
+    {
+        _matrices?.Dispose();
+        _matrices = matrices.alias().DetachFromDisposeScope();
+        if (documents is not null)
+        {
+            _document?.Dispose();
+            _document = documents.narrow(1, documents.size(1) - 1, 1).clone().DetachFromDisposeScope();
+        }
+    }
+
+    // What was read cannot be taken out of the matrices.
+    internal override bool CanTruncate(int length) => false;
+
+    internal override void Truncate(int length) => throw new InvalidOperationException("what was read cannot be taken out of the matrices");
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        Convolution.Dispose();
+        _matrices?.Dispose();
+        _document?.Dispose();
+        (_matrices, _document) = (null, null);
+    }
+}
