@@ -60,10 +60,12 @@ public static partial class FamilyTable
     {
         ModelType = "glm4_moe",
         ClassName = "Glm4MoeForCausalLM",
+        HasPredictionLayers = true,
         KeyValueHeads = 8,
         MaxPositions = 131072,
         NormEpsilon = 1e-5,
         PartialRotation = true,
+        RotatedShare = 0.5,
         AttentionBias = false,
         Experts = new() { Count = 128, PerToken = 8, Inner = 1408, SharedCount = 1, Normalizes = true, Targets = ExpertTargets.GateUpDown },
         Layout = ExpertLayouts.OneByOne,
@@ -113,6 +115,7 @@ public static partial class FamilyTable
     {
         ModelType = "hy_v3",
         ClassName = "HYV3ForCausalLM",
+        HasPredictionLayers = true,
         KeyValueHeads = 8,
         HeadDimension = 128,
         MaxPositions = 131072,
@@ -168,7 +171,9 @@ public static partial class FamilyTable
         HeadDimension = 192,
         MaxPositions = 131072,
         NormEpsilon = 1e-5,
+        RopeTheta = 5e6,
         PartialRotation = true,
+        RotatedShare = 0.334,
         AttentionBias = false,
         SlidingWindow = 128,
         Experts = new() { Count = 256, PerToken = 8, Inner = 2048, Normalizes = true },
@@ -222,6 +227,7 @@ public static partial class FamilyTable
         ClassName = "SolarOpenForCausalLM",
         HeadDimension = 128,
         RopeTheta = 1e6,
+        RotatedShare = 1,
         Experts = new() { Count = 128, PerToken = 8, Inner = 1280, SharedCount = 1, Normalizes = true, Targets = ExpertTargets.GateUpDown },
     };
 

@@ -12,10 +12,9 @@ namespace OpenWeights.Tune.Comparison;
 /// <param name="Asked">Number of rows to answer.</param>
 /// <param name="Prompts">Token ids of the prompts.</param>
 /// <param name="EndTokens">Tokens that end an answer.</param>
-/// <param name="Answers">The answers.</param>
 /// <param name="LeftOut">Rows that the reader could not use.</param>
 public sealed record ReaderResult(
-    string Reader, double? Loss, int Exact, int Asked, IReadOnlyList<int[]> Prompts, IReadOnlyList<int> EndTokens, IReadOnlyList<Answer> Answers, IReadOnlyList<LeftOutRow> LeftOut)
+    string Reader, double? Loss, int Exact, int Asked, IReadOnlyList<int[]> Prompts, IReadOnlyList<int> EndTokens, IReadOnlyList<LeftOutRow> LeftOut)
 {
     /// <summary>Scores and answers rows with a reader.</summary>
     /// <param name="rows">The rows.</param>
@@ -43,12 +42,12 @@ public sealed record ReaderResult(
         double? loss = tokens.Count == 0 ? null : reader.Loss(tokens, stop);
         if (reader.Tokenizer is null)
         {
-            return new ReaderResult(reader.Name, loss, 0, 0, [], reader.EndTokens, [], leftOut);
+            return new ReaderResult(reader.Name, loss, 0, 0, [], reader.EndTokens, leftOut);
         }
 
         var questions = EvaluationGenerations.Of(kept, tokenizer, reader.EndTokens);
         var answers = questions.Count == 0 ? [] : questions.Generate(reader.Room?.Tokens ?? int.MaxValue, prompts => reader.Continue(prompts, rows.MaxNewTokens, stop));
-        return new ReaderResult(reader.Name, loss, answers.Count(static a => a.IsExact), answers.Count, questions.Prompts, reader.EndTokens, answers, leftOut);
+        return new ReaderResult(reader.Name, loss, answers.Count(static a => a.IsExact), answers.Count, questions.Prompts, reader.EndTokens, leftOut);
     }
 
     // Why the reader cannot use a row; null if it can.

@@ -30,29 +30,6 @@ internal static unsafe class CpuKernel
     internal static bool ServesRows(Tensor tensor) =>
         Enabled && tensor.device.type == TorchSharp.DeviceType.CPU && tensor.dtype is ScalarType.Float32 or ScalarType.BFloat16;
 
-    /// <summary>Row stride of a tensor in elements; null if rows are not evenly spaced or their elements are not contiguous.</summary>
-    internal static long? RowStride(Tensor tensor)
-    {
-        var (shape, strides) = (tensor.shape, tensor.stride());
-        if (shape.Length < 2 || (strides[^1] != 1 && shape[^1] != 1))
-        {
-            return null;
-        }
-
-        var (stride, rows) = (strides[^2], shape[^2]);
-        for (var i = shape.Length - 3; i >= 0; i--)
-        {
-            if (shape[i] != 1 && strides[i] != stride * rows)
-            {
-                return null;
-            }
-
-            rows *= shape[i];
-        }
-
-        return stride;
-    }
-
     /// <summary>Processes rows in parallel, with as many threads as torch uses.</summary>
     /// <param name="rows">Number of rows.</param>
     /// <param name="elements">Number of elements per row.</param>

@@ -18,11 +18,6 @@ internal readonly unsafe struct HeadStates
         _half = states.dtype == ScalarType.BFloat16;
     }
 
-    private HeadStates(Tensor rows, long stride) => (_start, _token, _half) = ((nint)CpuKernel.Pointer(rows), stride, rows.dtype == ScalarType.BFloat16);
-
-    /// <summary>A matrix as the rows of one head.</summary>
-    internal static HeadStates OfRows(Tensor matrix) => new(matrix, matrix.stride(0));
-
     /// <summary>Whether a tensor's layout is supported.</summary>
     internal static bool Serves(Tensor states) => CpuKernel.ServesRows(states) && states.ndim == 4 && states.stride(3) == 1;
 

@@ -74,15 +74,6 @@ public sealed class TrainingRun : IDisposable
     /// <summary>The plan of the run.</summary>
     public RunPlan Plan { get; private set; }
 
-    /// <summary>Estimated memory, from the loaded model.</summary>
-    internal MemoryEstimate Memory => MemoryEstimate.Of(
-        _trained,
-        _config.Training.RowsAtOnce,
-        _draft.Data.Train.LongestRow,
-        _trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()),
-        _config.Training.GradientAccumulationSteps > 1,
-        _config.Training.Checkpointing);
-
     /// <summary>Runs the longest batch and an optimizer step, and measures time and memory. The weights do not change; the run cannot be trained afterwards.</summary>
     /// <exception cref="System.Runtime.InteropServices.ExternalException">It does not fit into memory.</exception>
     public RunMeasurement Measure()

@@ -58,7 +58,8 @@ public sealed class ExpertAdapterTests
         using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
         using var folder = new TemporaryFolder();
         PeftFolder.Save(adapter, folder.At("again"), null);
-        using var (before, after) = (SafetensorsFile.Open(Path.Combine(golden.Folder, "adapter_model.safetensors")), SafetensorsFile.Open(folder.At("again/adapter_model.safetensors")));
+        using var before = SafetensorsFile.Open(Path.Combine(golden.Folder, "adapter_model.safetensors"));
+        using var after = SafetensorsFile.Open(folder.At("again/adapter_model.safetensors"));
         Assert.That(after.Tensors.Select(static t => t.Name), Is.EquivalentTo(before.Tensors.Select(static t => t.Name)));
         foreach (var entry in before.Tensors)
         {

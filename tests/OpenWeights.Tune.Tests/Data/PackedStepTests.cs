@@ -30,7 +30,7 @@ public sealed class PackedStepTests
             var ids = Enumerable.Range(0, random.Next(2, 30)).Select(_ => random.Next(TinyModel.Vocabulary)).ToArray();
             return new TokenRow(ids, [.. ids.Select((id, at) => at % 3 == 0 && at > 1 ? TokenRow.Ignored : id)], $"row {i}");
         }).ToList();
-        var packed = Packer.Pack(rows, 64);
+        IReadOnlyList<TokenRow> packed = [.. Packer.Bins([.. rows.Select(static r => r.Ids.Length)], 64).Select(bin => Packer.Join([.. bin.Select(i => rows[i])]))];
         Assert.That(packed, Has.Count.LessThan(rows.Count));
         using var scope = NewDisposeScope();
         double Loss(IReadOnlyList<TokenRow> batch)

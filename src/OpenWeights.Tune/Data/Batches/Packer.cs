@@ -5,17 +5,9 @@ namespace OpenWeights.Tune.Data.Batches;
 /// <summary>Packs short rows into rows of a given length.</summary>
 public static class Packer
 {
-    /// <summary>Best-fit decreasing: longest rows first, each into the packed row with the least remaining space.</summary>
-    /// <param name="rows">Rows of one document each.</param>
-    /// <param name="length">Length of a packed row, in tokens.</param>
-    /// <returns>Packed rows, each document with its labels, in the order of their first rows.</returns>
-    public static IReadOnlyList<TokenRow> Pack(IReadOnlyList<TokenRow> rows, int length)
-    {
-        ArgumentNullException.ThrowIfNull(rows);
-        return [.. Bins([.. rows.Select(static r => r.Ids.Length)], length).Select(bin => Join([.. bin.Select(i => rows[i])]))];
-    }
-
-    /// <summary>Assigns rows to packed rows, from their lengths alone.</summary>
+    /// <summary>
+    /// Assigns rows to packed rows by best-fit decreasing: longest rows first, each into the packed row with the least remaining space.
+    /// </summary>
     /// <param name="lengths">Lengths of the rows, in tokens.</param>
     /// <param name="length">Length of a packed row, in tokens.</param>
     /// <returns>For each packed row the indexes of its rows, in the order of their first rows.</returns>

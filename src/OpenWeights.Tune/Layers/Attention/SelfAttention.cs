@@ -38,9 +38,13 @@ public sealed class SelfAttention : TokenMixer
         var queryNorm = AddNorm(names.QueryNorm, new Dimension("num_attention_heads", settings.HeadCount), shape.Queries);
         var keyNorm = AddNorm(names.KeyNorm, new Dimension("num_key_value_heads", settings.KeyValueHeadCount), shape.Keys);
         var sinks = settings.HasSinks ? weights.Take($"{name}.{names.Sinks}", InitialWeight.Zeros, new Dimension("num_attention_heads", settings.HeadCount)) : null;
-        if (sinks is not null)
+        if (sinks is not null && settings.TrainsSinks)
         {
             register_parameter(names.Sinks, sinks);
+        }
+        else if (sinks is not null)
+        {
+            register_buffer(names.Sinks, sinks);
         }
 
         _parts = new Parts(heads, gate, output, queryNorm, keyNorm, sinks);

@@ -66,6 +66,9 @@ public sealed class ConfigReader
     /// <summary>A list of numbers, or null.</summary>
     internal IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
 
+    /// <summary>Whether a setting is a list.</summary>
+    public bool IsList(string key) => Node(key) is JsonArray;
+
     /// <summary>A list of integers, or null.</summary>
     public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();
 

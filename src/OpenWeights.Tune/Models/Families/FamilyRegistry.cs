@@ -47,6 +47,23 @@ public static class FamilyRegistry
         new VaultGemmaFamily(),
 
         // Mixtures of experts.
+        new AfmoeFamily(),
+        new Dots1Family(),
+        new Ernie45MoeFamily(),
+        new FlexOlmoFamily(),
+        new Glm4MoeFamily(),
+        new GptOssFamily(),
+        new GraniteMoeFamily(),
+        new GraniteMoeSharedFamily(),
+        new HunYuanMoeFamily(),
+        new Hy3Family(),
+        new Llama4TextFamily(),
+        new MellumFamily(),
+        new MiMoV2FlashFamily(),
+        new MiniMaxM2Family(),
+        new OlmoeFamily(),
+        new PhiMoeFamily(),
+        new SolarOpenFamily(),
 
         // Linear attention and short convolutions.
         new Qwen35TextFamily(),

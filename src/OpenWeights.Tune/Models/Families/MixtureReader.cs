@@ -1,6 +1,8 @@
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
+using OpenWeights.Tune.Layers.FeedForward;
+using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models.Families;
 
@@ -54,6 +56,79 @@ internal static class MixtureReader
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
         return mixture with { Router = mixture.Router with { Groups = config.Groups(mixture, facts) } };
+    }
+
+    /// <summary>Gives layers a mixture whose settings have the usual names.</summary>
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="config">The config.</param>
+    /// <param name="facts">Facts of the family.</param>
+    /// <param name="countSetting">The setting for the number of experts.</param>
+    /// <param name="router">The router.</param>
+    /// <param name="routerLoss">router_aux_loss_coef if the config has none.</param>
+    /// <param name="isSparse">Whether a layer has a mixture; null for all.</param>
+    internal static DecoderConfig WithUsualMixture(
+        this DecoderConfig decoder, ConfigReader config, ExpertFacts facts, string countSetting, RouterSettings router, double routerLoss = 0.001, Func<int, bool>? isSparse = null)
+    {
+        var inner = facts.Inner is { } width ? config.Dimension("moe_intermediate_size", width) : decoder.FeedForward.Inner;
+        var mixture = new MixtureSettings
+        {
+            ExpertsPerToken = config.Int("num_experts_per_tok", facts.PerToken),
+            Router = router,
+            Experts = config.Experts(decoder, facts, countSetting, inner),
+        };
+        config.RequireExperts(mixture, "num_experts_per_tok");
+        return decoder.WithMixture(mixture, isSparse ?? (static _ => true)) with { RouterLossWeight = config.RouterLossWeight(routerLoss) };
+    }
+
+    /// <summary>Granite's mixture in every layer, beside a block that reads every token where shared_intermediate_size says so.</summary>
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="config">The config.</param>
+    /// <param name="facts">Facts of the family.</param>
+    internal static DecoderConfig WithGraniteMixture(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts)
+    {
+        var shared = (int)config.Number("shared_intermediate_size", 0);
+        var mixture = new MixtureSettings
+        {
+            ModuleName = "",
+            ExpertsName = "block_sparse_moe.experts",
+            ExpertsPerToken = config.Int("num_experts_per_tok", facts.PerToken),
+            Router = new RouterSettings { Name = "block_sparse_moe.router", Scoring = RouterScoring.SoftmaxOfChosen },
+            Experts = config.Experts(decoder, facts, "num_local_experts", decoder.FeedForward.Inner),
+            Shared = shared == 0 ? null : decoder.FeedForward with
+            {
+                ModuleName = "shared_mlp",
+                Inner = new Dimension("shared_intermediate_size", shared),
+                FusedProjections = true,
+                Names = new FeedForwardNames("", "", "output_linear") { Fused = "input_linear" },
+            },
+        };
+        config.RequireExperts(mixture, "num_experts_per_tok");
+        return decoder.WithMixture(mixture, static _ => true) with { RouterLossWeight = config.RouterLossWeight() };
+    }
+
+    /// <summary>The rotary embedding of a kind of layer, from rope_parameters, or with the base that the family has where there is none.</summary>
+    /// <param name="config">The config.</param>
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="layerType">The kind of layer.</param>
+    /// <param name="theta">The family's base.</param>
+    /// <param name="rotatedShare">Fraction of a head that is rotated; 1 for a family that rotates whole heads.</param>
+    internal static RopeConfig RopeOf(this ConfigReader config, DecoderConfig decoder, string layerType, double theta, double rotatedShare = 1) =>
+        config.Rope(decoder.MaxPositions, decoder.HeadDimension, theta, rotatedShare != 1, layerType, rotatedShare: rotatedShare);
+
+    /// <summary>Reads num_nextn_predict_layers: layers behind the last that predict further tokens; they are kept in the files but not used.</summary>
+    internal static void ReadPredictionLayers(this ConfigReader config) => _ = config.Has("num_nextn_predict_layers");
+
+    /// <summary>A number that a config may have for each layer; it must be the same in all.</summary>
+    internal static int IntOfLayers(this ConfigReader config, string setting, int fallback)
+    {
+        if (!config.IsList(setting))
+        {
+            return config.Int(setting, fallback);
+        }
+
+        var values = config.Ints(setting)!;
+        config.Require(setting, values.Count > 0 && values.All(v => v == values[0] && v > 0), "layers that differ in it are not supported.");
+        return values[0];
     }
 
     /// <summary>Groups of experts from n_group and topk_group; null for one group.</summary>
@@ -129,9 +204,11 @@ internal static class MixtureReader
     };
 
     /// <summary>Coefficient of the load balancing loss: router_aux_loss_coef if output_router_logits is set.</summary>
-    internal static double RouterLossWeight(this ConfigReader config)
+    /// <param name="config">The config.</param>
+    /// <param name="usual">The coefficient if the config has none.</param>
+    internal static double RouterLossWeight(this ConfigReader config, double usual = 0.001)
     {
-        var weight = config.Number("router_aux_loss_coef", 0.001);
+        var weight = config.Number("router_aux_loss_coef", usual);
         return config.Flag("output_router_logits") ? weight : 0;
     }
 

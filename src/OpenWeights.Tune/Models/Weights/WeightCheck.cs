@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Text;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Layers;
 
@@ -35,7 +37,7 @@ internal static class WeightCheck
         foreach (var entry in checkpoint.Tensors)
         {
             var tiedCopy = config.TiedEmbeddings && entry.Name == config.Names.HeadWeight;
-            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
+            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !IsOfPrediction(entry.Name, config) && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
             {
                 problems.Add($"unexpected: {Stored(checkpoint, entry.Name)} {Sizes(entry.Shape)}");
             }
@@ -46,6 +48,12 @@ internal static class WeightCheck
             throw new InvalidDataException(Message(checkpoint.Location, problems));
         }
     }
+
+    // Of a layer behind the last, which predicts further tokens.
+    private static bool IsOfPrediction(string name, DecoderConfig config) =>
+        FamilyTable.Find(config.ModelType)?.HasPredictionLayers == true
+        && $"{config.Names.Stack}.{config.Names.Layers}." is var prefix && name.StartsWith(prefix, StringComparison.Ordinal)
+        && int.TryParse(name.AsSpan(prefix.Length, Math.Max(0, name.IndexOf('.', prefix.Length) - prefix.Length)), NumberStyles.None, CultureInfo.InvariantCulture, out var layer) && layer >= config.LayerCount;
 
     private static IEnumerable<string> Missing(CheckpointWeights checkpoint, string name, Dimension[] shape) =>
         checkpoint.MissingPieces.TryGetValue(name, out var pieces)

@@ -1,6 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Training;
 using OpenWeights.Tune.Training.Memory;
 
@@ -37,8 +38,16 @@ public sealed class RunMemoryTests
         using var folder = new TemporaryFolder();
         var config = change(Config(folder));
         var told = RunDraft.Read(config, new SilentListener());
-        using var run = TrainingRun.Prepare(config, new SilentListener());
-        Assert.That(told.Memory.Estimate, Is.EqualTo(run.Memory));
+        using var trained = told.LoadModel(new SilentListener());
+        using var optimizer = OptimizerKinds.Create(trained.Parameters, config.Training);
+        var loaded = MemoryEstimate.Of(
+            trained,
+            config.Training.RowsAtOnce,
+            told.Data.Train.LongestRow,
+            optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()),
+            config.Training.GradientAccumulationSteps > 1,
+            config.Training.Checkpointing);
+        Assert.That(told.Memory.Estimate, Is.EqualTo(loaded));
         Assert.That(told.Plan.TrainedParameters, Is.GreaterThan(0));
     }
 

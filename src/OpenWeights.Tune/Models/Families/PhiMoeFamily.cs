@@ -1,0 +1,34 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
+using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
+
+namespace OpenWeights.Tune.Models.Families;
+
+/// <summary>Phi-3.5-MoE (Microsoft, 2024): layer norms with biases, and SparseMixer's router, computed as in evaluation in training too.</summary>
+public sealed class PhiMoeFamily : IModelFamily
+{
+    /// <inheritdoc/>
+    public FamilyFacts Facts => FamilyTable.PhiMoe;
+
+    /// <inheritdoc/>
+    public DecoderConfig Read(ConfigReader config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var decoder = config.Common(Facts);
+        _ = config.Has("input_jitter_noise");
+        decoder = decoder with { Norm = new LayerNormSettings(decoder.NormEpsilon), HeadBias = config.Flag("lm_head_bias") };
+        var router = new RouterSettings { Name = "router", Scoring = RouterScoring.SparseMixer, TieTolerance = config.Number("router_jitter_noise", 0.01) };
+        config.Require("num_experts_per_tok", config.Int("num_experts_per_tok", 2) == 2, "this family's router chooses two experts.");
+        return decoder.WithWindows(config.OptionalInt("sliding_window"), LayerTypes.Read(config, decoder.LayerCount, static _ => true))
+            .WithUsualMixture(config, Facts.Experts!, "num_local_experts", router);
+    }
+
+    /// <inheritdoc/>
+    public JsonObject NewConfig(ModelShape shape)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        return CommonSettings.NewConfig(
+            this, shape, ("attention_bias", true), ("lm_head_bias", !shape.TiedEmbeddings), ("num_experts_per_tok", 2), ("num_local_experts", shape.Experts), ("router_jitter_noise", 0.01), ("sliding_window", null));
+    }
+}
