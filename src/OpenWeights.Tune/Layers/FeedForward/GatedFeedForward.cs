@@ -123,8 +123,7 @@ public sealed record GatedFeedForwardSettings : FeedForwardSettings
 /// <param name="Gate">The gate projection, whose output goes through the activation.</param>
 /// <param name="Up">The up projection.</param>
 /// <param name="Down">The down projection.</param>
-/// <param name="Fused">Gate and up as one projection.</param>
-public sealed record FeedForwardNames(string Gate, string Up, string Down, string Fused = "gate_up_proj")
+public sealed record FeedForwardNames(string Gate, string Up, string Down)
 {
     /// <summary>The names used by Llama and most families.</summary>
     public static FeedForwardNames Usual { get; } = new("gate_proj", "up_proj", "down_proj");
