@@ -69,9 +69,6 @@ public sealed class ConfigReader
     /// <summary>A list of integers, or null.</summary>
     public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();
 
-    /// <summary>A list of numbers, or null.</summary>
-    public IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
-
     /// <summary>A list of texts, or null.</summary>
     public IReadOnlyList<string>? Texts(string key) => List(key)?.Select(n => n?.ToString() ?? throw Error(key, "a list of strings is expected; one of them is null.")).ToList();
 
