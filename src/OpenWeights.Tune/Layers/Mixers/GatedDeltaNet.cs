@@ -81,13 +81,16 @@ public sealed class GatedDeltaNet : TokenMixer
         Parameter Step(string parameter, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => this.RegisterParameter(parameter, weights.Take($"{name}.{parameter}", initial, shape));
     }
 
-    // What the convolution reads and, in float32, what the delta rule makes: see DeltaMemory.
+    // The inputs of the convolution and of the delta rule, what it reads, the norm of that, and the gate; and, in float32, decays and betas.
     internal override KeptElements Kept
     {
         get
         {
-            var (keys, values) = (_settings.Keys.Size, _settings.Values.Size);
-            return new KeptElements(4 * (keys + values), [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true)]);
+            var (mixed, values, steps) = ((2 * _settings.Keys.Size) + _settings.Values.Size, _settings.Values.Size, _decay.Length > 0 ? _settings.Keys.Size : _settings.ValueHeads.Size);
+            KeptInput[] inner = [.. _decay.Concat(_gate).Select(layer => new KeptInput([layer], layer.InFeatures, IsMadeAgain: false))];
+            return new KeptElements(
+                (2 * mixed) + (3 * values) + (4 * steps) + (3 * _settings.ValueHeads.Size),
+                [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true), .. inner]);
         }
     }
 
@@ -99,8 +102,14 @@ public sealed class GatedDeltaNet : TokenMixer
         var state = context.State as DeltaState;
         var given = Project(states, norm);
         var mixed = _parts.Convolution.Run(given.Mixed, context.Documents, state?.Convolution);
-        var (read, end) = DeltaRule.Run(Inputs(mixed, given), context.Documents, state?.Matrices(context.Documents));
-        state?.Keep(end!, context.Documents);
+        var (decay, beta) = Steps(given);
+        var read = ChunkedDeltaRule.Of(mixed, decay, beta, context.Documents, Inputs);
+        if (read is null)
+        {
+            (read, var end) = DeltaRule.Run(Inputs(mixed, decay, beta), context.Documents, state?.Matrices(context.Documents));
+            state?.Keep(end!, context.Documents);
+        }
+
         var normed = _parts.Norm.call(read.to(states.dtype).contiguous());
         var gate = given.Gate.reshape(normed.shape);
         var output = _settings.Projections == DeltaProjections.PerChannel ? normed.mul(gate.sigmoid()) : GatedActivation.Of(gate, normed, Activation.Silu);
@@ -132,19 +141,22 @@ public sealed class GatedDeltaNet : TokenMixer
         return new Given(joined, parts[3], split[0].reshape(batch, tokens, -1), split[1].reshape(batch, tokens, -1));
     }
 
-    // The delta rule's inputs, in float32.
-    private DeltaInputs Inputs(Tensor mixed, Given given)
+    // The logarithms of the decays and the betas, by value head, in float32.
+    private (Tensor Decay, Tensor Beta) Steps(Given given)
     {
         using Scalar two = 2.0;
-        var (batch, tokens, heads, width) = (mixed.size(0), mixed.size(1), _settings.ValueHeads.Size, _settings.KeyWidth.Size);
+        var beta = given.Beta.to(float32).sigmoid().unsqueeze(-1);
+        var steps = nn.functional.softplus(given.Decay.to(float32).Plus(_steps.Bias.to(float32))).unflatten(2, [_settings.ValueHeads.Size, -1]);
+        return (steps.mul(_steps.Rate.to(float32).exp().neg().view(-1, 1)), _settings.AllowsNegativeEigenvalues ? beta.mul(two) : beta);
+    }
+
+    // The delta rule's inputs, in float32.
+    private DeltaInputs Inputs(Tensor mixed, Tensor decay, Tensor beta)
+    {
+        var width = _settings.KeyWidth.Size;
         var parts = mixed.to(float32).split([_settings.Keys.Size, _settings.Keys.Size, _settings.Values.Size], -1);
-        var beta = given.Beta.to(float32).sigmoid();
-        var rate = _steps.Rate.to(float32).exp().neg();
-        var steps = nn.functional.softplus(given.Decay.to(float32).Plus(_steps.Bias.to(float32)));
         return new DeltaInputs(
-            OfLength(parts[0].reshape(batch, tokens, -1, width), 1 / Math.Sqrt(width)), OfLength(parts[1].reshape(batch, tokens, -1, width), 1),
-            parts[2].reshape(batch, tokens, heads, -1), steps.view(batch, tokens, heads, -1).mul(rate.view(-1, 1)),
-            (_settings.AllowsNegativeEigenvalues ? beta.mul(two) : beta).unsqueeze(-1));
+            OfLength(parts[0].unflatten(2, [-1, width]).contiguous(), 1 / Math.Sqrt(width)), OfLength(parts[1].unflatten(2, [-1, width]).contiguous(), 1), parts[2].unflatten(2, [_settings.ValueHeads.Size, -1]), decay, beta);
     }
 
     // Scales each row to a length: an RMS norm of equal weights.
@@ -153,12 +165,9 @@ public sealed class GatedDeltaNet : TokenMixer
         using Scalar weight = length / Math.Sqrt(rows.size(-1));
         using Scalar epsilon = _length.Epsilon;
         var scale = full([rows.size(-1)], weight, float32, rows.device);
-        if (FusedRmsNorm.Serves(rows, scale))
-        {
-            return FusedRmsNorm.Of(rows, scale, _length);
-        }
-
-        return rows.mul(rows.mul(rows).mean([-1], keepdim: true).add(epsilon, Scalars.One).rsqrt().mul(weight));
+        return FusedRmsNorm.Serves(rows, scale)
+            ? FusedRmsNorm.Of(rows, scale, _length)
+            : rows.mul(rows.mul(rows).mean([-1], keepdim: true).add(epsilon, Scalars.One).rsqrt().mul(weight));
     }
 
     private sealed record Given(Tensor Mixed, Tensor Gate, Tensor Beta, Tensor Decay);
