@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Tests.Layers;
 /// <summary>The gated delta rule against its definition, a token at a time in float64.</summary>
 public sealed class DeltaRuleTests
 {
-    private const int Configurations = 120;
+    private const int Configurations = 200;
 
     [Test]
     public void Outputs_and_gradients_are_those_of_the_rule_token_by_token()

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Tests.Layers;
 /// <summary>The short convolution against torch's own, in float64, one document at a time.</summary>
 public sealed class ShortConvolutionTests
 {
-    private const int Configurations = 100;
+    private const int Configurations = 200;
 
     [Test]
     public void Outputs_and_gradients_are_those_of_each_document_alone()
