@@ -51,8 +51,8 @@ internal static class AttentionMask
         var own = input.PositionIds;
 
         // Each row of a cache is one text, whose positions count up to the last token.
-        var keys = past == 0 ? own : own.narrow(1, queries - 1, 1).Plus(arange(first - (past + queries - 1), 1, int64, own.device));
-        using Scalar size = chunk;
+        using Scalar size = chunk, one = 1;
+        var keys = past == 0 ? own : own.narrow(1, queries - 1, 1).add(arange(first - (past + queries - 1), 1, int64, own.device), one);
         Tensor Chunk(Tensor positions) => positions.div(size, RoundingMode.floor);
         var same = Chunk(own).unsqueeze(2).eq(Chunk(keys).unsqueeze(1)).unsqueeze(1);
         return same.logical_and((input.IsSingleStep ? null : For(input, chunk)) ?? Band(queries, past, first, chunk, own.device)).MoveToOuterDisposeScope();
