@@ -153,11 +153,11 @@ public sealed class SelfAttention : TokenMixer
             QueryKeyValueLayout.Separate when !HasKeys => (parts[0], null, null),
             QueryKeyValueLayout.Separate => (parts[0], parts[1], Settings.ValuesAreKeys ? parts[1] : parts[2]),
             QueryKeyValueLayout.Fused => Three(parts[0].split([_shape.QueryOutputs.Size, _shape.Keys.Size, _shape.Values.Size], -1)),
-            _ => Three(parts[0].unflatten(-1, [Settings.HeadCount, -1]).split([Settings.HeadDimension, Settings.HeadDimension, Settings.ValueWidth], -1)),
+            _ => Three(parts[0].unflatten(2, [Settings.HeadCount, -1]).split([Settings.HeadDimension, Settings.HeadDimension, Settings.ValueWidth], -1)),
         };
         if (Settings.OutputGate == OutputGate.InQuery)
         {
-            var both = query.unflatten(-1, [Settings.HeadCount, -1]).chunk(2, -1);
+            var both = query.unflatten(2, [Settings.HeadCount, -1]).chunk(2, -1);
             (query, gate) = (both[0].flatten(-2), both[1].flatten(-2));
         }
 

@@ -143,7 +143,4 @@ public sealed record FeedForwardNames(string Gate, string Up, string Down, strin
 {
     /// <summary>The names used by Llama and most families.</summary>
     public static FeedForwardNames Usual { get; } = new("gate_proj", "up_proj", "down_proj");
-
-    /// <summary>Gate and up projections in one.</summary>
-    public string Fused { get; init; } = "gate_up_proj";
 }
