@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
 using OpenWeights.Tune.Layers.Streams;
@@ -15,6 +14,9 @@ public sealed record DecoderConfig
 {
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
+
+    /// <summary>Whether the decoder is a part of a multimodal model, whose other parts are not loaded.</summary>
+    public bool IsPart { get; init; }
 
     /// <summary>Names of the decoder's modules.</summary>
     public DecoderNames Names { get; init; } = DecoderNames.Usual;
@@ -187,7 +189,6 @@ public sealed record DecoderConfig
         };
     }
 
-    /// <summary>A record for the router logits of a training pass; null if there is no load balancing loss.</summary>
-    internal RouterRecord? NewRouterRecord() =>
-        RouterLossWeight > 0 && Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null) is { } chosen ? new RouterRecord(chosen) : null;
+    /// <summary>How many experts the routers choose for a token; null without routers.</summary>
+    internal int? RoutedExperts => Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null);
 }

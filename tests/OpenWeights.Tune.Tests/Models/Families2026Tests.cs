@@ -16,9 +16,9 @@ namespace OpenWeights.Tune.Tests.Models;
 [Category(TestDevice.Parity)]
 public sealed class Families2026Tests
 {
-    private const string Set = "families2026";
+    internal const string Set = "families2026";
 
-    private static IEnumerable<string> Cases => SharedFiles.FindNames("golden.json", "goldens", Set).Select(static n => Path.GetDirectoryName(n)!).Where(IsKnown).Order(StringComparer.Ordinal);
+    internal static IEnumerable<string> Cases => SharedFiles.FindNames("golden.json", "goldens", Set).Select(static n => Path.GetDirectoryName(n)!).Where(IsKnown).Order(StringComparer.Ordinal);
 
     [TestCaseSource(nameof(Cases))]
     public void Logits_and_hidden_states_are_the_references(string name)
@@ -117,7 +117,7 @@ public sealed class Families2026Tests
     private static bool IsKnown(string name)
     {
         var config = JsonNode.Parse(File.ReadAllText(Path.Combine(SharedFiles.Require("goldens", Set, name), "config.json")))!;
-        return FamilyRegistry.All.Any(f => f.ModelType == config["model_type"]!.ToString());
+        return FamilyRegistry.Knows(config.AsObject());
     }
 
     private static double Tolerance(Golden golden) => Math.Max(1e-4, 4 * golden.Json["float64_max_diff"]!.GetValue<double>()) * TestDevice.Slack;

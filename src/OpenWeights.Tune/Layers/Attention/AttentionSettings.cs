@@ -47,9 +47,6 @@ public sealed record AttentionSettings : MixerSettings
     /// <summary>Whether each head has an attention sink, a learned score of one more key whose value is 0 (gpt-oss).</summary>
     public bool HasSinks { get; init; }
 
-    /// <summary>Whether sinks are trained; if not, they are a buffer (MiMo).</summary>
-    public bool TrainsSinks { get; init; } = true;
-
     /// <summary>How query, key and value projections are stored.</summary>
     public QueryKeyValueLayout Projections { get; init; }
 

@@ -42,13 +42,9 @@ public sealed class SelfAttention : TokenMixer
         var queryNorm = AddNorm(names.QueryNorm, new Dimension("num_attention_heads", settings.HeadCount), shape.Queries);
         var keyNorm = !HasKeys ? null : AddNorm(names.KeyNorm, new Dimension("num_key_value_heads", settings.KeyValueHeadCount), shape.Keys);
         var sinks = settings.HasSinks ? weights.Take($"{name}.{names.Sinks}", InitialWeight.Zeros, new Dimension("num_attention_heads", settings.HeadCount)) : null;
-        if (sinks is not null && settings.TrainsSinks)
+        if (sinks is not null)
         {
             register_parameter(names.Sinks, sinks);
-        }
-        else if (sinks is not null)
-        {
-            register_buffer(names.Sinks, sinks);
         }
 
         var valueNorm = HasKeys && settings.NormalizesValues ? this.Register("v_norm", new RmsNorm(settings.ValueWidth, (RmsNormSettings)settings.Norm with { HasWeight = false })) : null;

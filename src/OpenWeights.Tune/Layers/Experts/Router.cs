@@ -34,7 +34,7 @@ internal sealed class Router
         if (settings.Correction is { } correction)
         {
             Dimension[] shape = settings.HasCorrectionRow ? [new Dimension("1", 1), count] : [count];
-            _correction = owner.RegisterBuffer(correction, weights.Take($"{name}.{correction}", InitialWeight.Zeros, shape));
+            _correction = owner.RegisterBuffer(correction, weights.TakeExact($"{name}.{correction}", InitialWeight.Zeros, shape));
         }
 
         if (settings.Input is { } input)

@@ -63,9 +63,6 @@ public sealed class ConfigReader
     /// <summary>Throws if a setting is present and not the one text that is supported.</summary>
     internal void RequireText(string key, string only) => Require(key, Text(key) is not { } given || given == only, $"'{Text(key)}' is not supported; supported is {only}.");
 
-    /// <summary>A list of numbers, or null.</summary>
-    internal IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
-
     /// <summary>Whether a setting is a list.</summary>
     public bool IsList(string key) => Node(key) is JsonArray;
 
@@ -113,9 +110,14 @@ public sealed class ConfigReader
 
     /// <summary>Throws if there are settings that were not read and are not known to be irrelevant for the computation.</summary>
     /// <exception cref="InvalidDataException">There are such settings; the message names all of them.</exception>
-    public void RefuseUnread()
+    public void RefuseUnread() => RefuseUnread(static _ => false);
+
+    /// <summary>As <see cref="RefuseUnread()"/>, except for some settings.</summary>
+    /// <param name="isElsewhere">Whether a setting matters elsewhere.</param>
+    /// <exception cref="InvalidDataException">There are such settings; the message names all of them.</exception>
+    internal void RefuseUnread(Func<string, bool> isElsewhere)
     {
-        var unread = _json.Where(p => !_read.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => $"{p.Key} ({p.Value!.ToJsonString()})").ToList();
+        var unread = _json.Where(p => !_read.Contains(p.Key) && !isElsewhere(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => $"{p.Key} ({p.Value!.ToJsonString()})").ToList();
         if (unread.Count > 0)
         {
             throw new InvalidDataException(

@@ -10,6 +10,9 @@ internal static class RopeReader
     private static readonly Dictionary<string, RopeKind> s_kinds = new()
     {
         ["default"] = RopeKind.Default,
+
+        // Positions of text are the same in every section.
+        ["mrope"] = RopeKind.Default,
         ["linear"] = RopeKind.Linear,
         ["dynamic"] = RopeKind.Dynamic,
         ["llama3"] = RopeKind.Llama3,
