@@ -146,8 +146,20 @@ internal static class AdapterTargets
                 {
                     yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"the model has no module named {names[i]}; {Nearest(model, names[i])}{There(model)}.");
                 }
+                else if (setting == "target_modules" && TakesNone(model, names[i]))
+                {
+                    yield return (
+                        string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"),
+                        $"{names[i]} takes no adapter in this family: transformers computes with its weight alone, so that PEFT refuses or ignores one; remove it, or train it in full with modules_to_save.");
+                }
             }
         }
+    }
+
+    private static bool TakesNone(CausalLanguageModel model, string name)
+    {
+        var layers = model.LinearLayers.Where(l => l.Name == name || l.Name.EndsWith("." + name, StringComparison.Ordinal)).ToList();
+        return layers.Count > 0 && layers.TrueForAll(static l => !l.Layer.TakesAdapters);
     }
 
     private static IEnumerable<(string Setting, string Message)> ParameterProblems(CausalLanguageModel model, LoraConfig config)

@@ -75,7 +75,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
             return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
         }
 
-        var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
+        var ends = layers.Sum(l => (config.HiddenSize * (config.Streams?.Count ?? 1) * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
         return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
     }
 

@@ -22,6 +22,7 @@ internal static class TrainedModel
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
+        loaded.Model.RouterLossWeight = config.Model.RouterAuxLoss ?? loaded.Model.RouterLossWeight;
         foreach (var warning in loaded.Warnings)
         {
             warn(warning);

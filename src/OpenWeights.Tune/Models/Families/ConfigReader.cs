@@ -69,6 +69,9 @@ public sealed class ConfigReader
     /// <summary>A list of integers, or null.</summary>
     public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();
 
+    /// <summary>A list of positive integers; a single one is a list of one.</summary>
+    public IReadOnlyList<int> IntsOrOne(string key, int fallback) => Node(key) is JsonArray ? Ints(key)! : [Int(key, fallback)];
+
     /// <summary>A list of numbers, or null.</summary>
     public IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
 

@@ -85,8 +85,14 @@ public static class FamilyRegistry
 
         // Latent attention.
         new MiniCpm3Family(),
+        new DeepSeekV2Family(),
+        new DeepSeekV3Family(),
+        new Glm4MoeLiteFamily(),
+        new Mistral4Family(),
 
         // Gemma 3n and 4.
+        new Gemma4TextFamily(),
+        new Gemma3nTextFamily(),
     ];
 
     // Text models that exist only inside multimodal ones.
