@@ -2,6 +2,7 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
+using OpenWeights.Tune.Layers.Streams;
 
 namespace OpenWeights.Tune.Models;
 
@@ -13,6 +14,9 @@ public sealed record DecoderConfig
 {
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
+
+    /// <summary>Whether the decoder is a part of a multimodal model, whose other parts are not loaded.</summary>
+    public bool IsPart { get; init; }
 
     /// <summary>Names of the decoder's modules.</summary>
     public DecoderNames Names { get; init; } = DecoderNames.Usual;
@@ -116,6 +120,18 @@ public sealed record DecoderConfig
     /// <summary>Soft cap c of the logits, c tanh(x / c); null for none.</summary>
     public double? LogitSoftCap { get; init; }
 
+    /// <summary>The inputs that layers have besides the residual stream; null for none.</summary>
+    public PerLayerInputSettings? PerLayerInputs { get; init; }
+
+    /// <summary>The residual streams (AltUp); null for a single one.</summary>
+    public AltUpSettings? Streams { get; init; }
+
+    /// <summary>The residual layers beside attention (LAuReL); null for none.</summary>
+    public LaurelSettings? Laurel { get; init; }
+
+    /// <summary>Name of a buffer in each layer that multiplies the layer's output; null for none.</summary>
+    public string? LayerFactor { get; init; }
+
     /// <summary>Coefficient of the load balancing loss in training; 0 for none.</summary>
     public double RouterLossWeight { get; init; }
 
@@ -166,6 +182,10 @@ public sealed record DecoderConfig
             Norm = Norm,
             IsParallel = ParallelParts,
             ResidualMultiplier = ResidualMultiplier,
+            Laurel = Laurel,
+            PerLayerInput = PerLayerInputs,
+            OutputFactor = LayerFactor,
+            Streams = Streams,
         };
     }
 

@@ -107,6 +107,11 @@ public static class RunCheck
                 yield return file.Problem("output_dir", $"{at} is a file; choose another folder.");
             }
         }
+
+        if (RunFolder.Foreign(file.Config.OutputDir) is { } foreign)
+        {
+            yield return file.Problem("output_dir", $"{file.Config.OutputDir}: {foreign}");
+        }
     }
 
     // Loading torch takes time, and is needed only if a GPU is requested by name.

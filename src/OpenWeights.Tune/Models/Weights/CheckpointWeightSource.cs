@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Models.Weights;
 /// Reads weights from a checkpoint, each once, directly into its final dtype and device; optionally quantizes linear layers other than the
 /// head.
 /// </summary>
-internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization) : IWeightSource
+internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization, string head) : IWeightSource
 {
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, dtype);
 
@@ -19,7 +19,7 @@ internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarTyp
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input)
     {
-        if (quantization is null || name == "lm_head.weight")
+        if (quantization is null || name == head)
         {
             return null;
         }
