@@ -75,7 +75,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
             return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
         }
 
-        var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
+        var ends = layers.Sum(l => (config.HiddenSize * (config.Streams?.Count ?? 1) * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
         return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
     }
 
@@ -83,7 +83,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     private static long TurnedWeightBytes(CausalLanguageModel model, long count)
     {
         var weight = model.Stack.Embedding.Weight;
-        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(static l => l.Name != "lm_head").Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
+        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(l => l.Name != model.Config.Names.Head).Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
     }
 
     // The head's logits and their copies, a chunk at a time; the hidden states with their gradient.

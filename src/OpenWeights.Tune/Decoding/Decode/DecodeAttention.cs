@@ -54,7 +54,7 @@ internal sealed unsafe class DecodeAttention(
 
     // Other settings are computed by the module itself.
     private static bool Serves(AttentionSettings settings) =>
-        settings is { Projections: not QueryKeyValueLayout.FusedByHead, OutputGate: OutputGate.None, ProjectionLimit: null } && settings.ValueWidth == settings.HeadDimension
+        settings is { Projections: not QueryKeyValueLayout.FusedByHead, OutputGate: OutputGate.None, ProjectionLimit: null, NormalizesValues: false, ValuesAreKeys: false, KeysOf: null } && settings.ValueWidth == settings.HeadDimension
         && !(settings is { NormalizesRotated: true, Rope.Interleaved: true, QueryKeyNorm: not QueryKeyNorm.None });
 
     /// <inheritdoc/>

@@ -38,7 +38,7 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
                 continue;
             }
 
-            if (plan.Part(part) is not { } found || !TryNorm(before, out var first) || !TryNorm(after, out var last))
+            if (!layer.HasTwoParts || plan.Part(part) is not { } found || !TryNorm(before, out var first) || !TryNorm(after, out var last))
             {
                 return null;
             }

@@ -21,7 +21,7 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
 
     /// <summary>The feed-forward of a module; null if its activation or a projection is not supported.</summary>
     internal static DecodeFeedForward? Of(GatedFeedForward module, DecodePlan plan) =>
-        DecodeMath.Serves(module.Settings.Activation) && plan.Products(module.GateAndUp) is { } gateAndUp && plan.Products(module.Down) is { } down
+        module.Settings.GateSparsity == 0 && DecodeMath.Serves(module.Settings.Activation) && plan.Products(module.GateAndUp) is { } gateAndUp && plan.Products(module.Down) is { } down
             ? new DecodeFeedForward(gateAndUp, down, module.Settings.Activation, isGated: true)
             : null;
 

@@ -15,11 +15,14 @@ internal sealed class SelectiveScan : SpanScan
     private const long CpuNumbers = 1 << 21;
     private const long GpuNumbers = 1 << 26;
 
+    /// <summary>Tokens of a span; null for as many as there is memory for.</summary>
+    internal long? Tokens { get; init; }
+
     protected override long SpanTokens(IReadOnlyList<Tensor> inputs)
     {
         var most = inputs[0].device.type == DeviceType.CPU ? CpuNumbers : GpuNumbers;
         var perToken = inputs[0].size(0) * inputs[0].size(2) * inputs[3].size(2);
-        return Math.Clamp(most / perToken / 16 * 16, 16, 1024);
+        return Tokens ?? Math.Clamp(most / perToken / 16 * 16, 16, 1024);
     }
 
     // Inputs: gate, x, Δ before softplus, B, C. Weights: A_log, D.

@@ -116,13 +116,13 @@ internal abstract class SpanScan
 
                 foreach (var (leaf, (_, gradient)) in own.Zip(inputs))
                 {
-                    _ = gradient?.narrow(1, start, count).copy_(leaf.grad!);
+                    _ = leaf.grad is { } part ? gradient?.narrow(1, start, count).copy_(part) : gradient?.narrow(1, start, count).zero_();
                 }
 
-                after = state?.grad!.MoveToOuterDisposeScope();
+                after = state?.grad?.MoveToOuterDisposeScope();
             }
 
-            return [null, null, null, .. inputs.Select(static i => i.Gradient), .. weights.Select(static w => w?.grad)];
+            return [null, null, null, .. inputs.Select(static i => i.Gradient), .. weights.Select(static w => w is { requires_grad: true } ? w.grad ?? w.zeros_like() : null)];
         }
 
         private static Tensor? Leaf(Tensor? tensor, bool wanted) => tensor?.detach().requires_grad_(wanted);
