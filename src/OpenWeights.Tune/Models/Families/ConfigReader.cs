@@ -72,6 +72,9 @@ public sealed class ConfigReader
     /// <summary>A list of positive integers; a single one is a list of one.</summary>
     public IReadOnlyList<int> IntsOrOne(string key, int fallback) => Node(key) is JsonArray ? Ints(key)! : [Int(key, fallback)];
 
+    /// <summary>A list of numbers, or null.</summary>
+    public IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
+
     /// <summary>A list of texts, or null.</summary>
     public IReadOnlyList<string>? Texts(string key) => List(key)?.Select(n => n?.ToString() ?? throw Error(key, "a list of strings is expected; one of them is null.")).ToList();
 
