@@ -60,10 +60,13 @@ public sealed class Gemma4TextFamily : IModelFamily
         JsonObject Rope(string type, double theta) => new() { ["rope_theta"] = theta, ["rope_type"] = type };
         var full = Rope("proportional", 1e6);
         full["partial_rotary_factor"] = RotatedShare;
-        return GemmaSettings.NewConfig(
+        var json = GemmaSettings.NewConfig(
             this, shape, ("attention_k_eq_v", false), ("enable_moe_block", false), ("final_logit_softcapping", 30.0), ("global_head_dim", width),
             ("hidden_size_per_layer_input", 0), ("num_kv_shared_layers", 0), ("rms_norm_eps", 1e-6),
-            ("rope_parameters", new JsonObject { [LayerTypes.Full] = full, [LayerTypes.Sliding] = Rope("default", 10000) }), ("rope_scaling", null), ("rope_theta", null), ("sliding_window", 512));
+            ("rope_parameters", new JsonObject { [LayerTypes.Full] = full, [LayerTypes.Sliding] = Rope("default", 10000) }), ("sliding_window", 512));
+        _ = json.Remove("rope_theta");
+        _ = json.Remove("rope_scaling");
+        return json;
     }
 
     private static FeedForwardPairSettings Beside(FeedForwardSettings block, MixtureSettings mixture, DecoderConfig decoder) => new()

@@ -39,10 +39,13 @@ internal static class LatentSettings
         decoder.WithLatentAttention(change((LatentAttentionSettings)decoder.Layer(0).Mixer!));
 
     /// <summary>Scales scores by the square of YaRN's factor for mscale_all_dim, as DeepSeek does.</summary>
-    internal static DecoderConfig WithYarnScores(this DecoderConfig decoder, ConfigReader config)
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="config">The config.</param>
+    /// <param name="usual">mscale_all_dim if the config has no rotary settings.</param>
+    internal static DecoderConfig WithYarnScores(this DecoderConfig decoder, ConfigReader config, double usual = 0)
     {
         var rope = config.Object("rope_parameters") ?? config.Object("rope_scaling");
-        var all = config.Number(rope?["mscale_all_dim"], "mscale_all_dim", 0);
+        var all = rope is null ? usual : config.Number(rope["mscale_all_dim"], "mscale_all_dim", 0);
         var scale = decoder.Rope.Factor <= 1 ? 1 : (0.1 * all * Math.Log(decoder.Rope.Factor)) + 1;
         return decoder.WithLatentAttention(attention => attention with { Scale = attention.Scale * scale * scale });
     }

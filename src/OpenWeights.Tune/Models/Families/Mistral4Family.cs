@@ -28,7 +28,7 @@ public sealed class Mistral4Family : IModelFamily
         var decoder = config.CommonWithLatentAttention(Facts, config.Flag("rope_interleave", true));
         var rope = given is null && !config.Mentions("rope_scaling") ? s_rope with { Theta = decoder.Rope.Theta, Interleaved = decoder.Rope.Interleaved } : decoder.Rope;
         var beta = ReferenceEquals(rope, decoder.Rope) ? config.Number(given?[Beta], Beta, 0) : UsualBeta;
-        decoder = (decoder with { Rope = rope }).WithLatentAttention(
+        decoder = (decoder with { Rope = rope }).WithYarnScores(config, ReferenceEquals(rope, decoder.Rope) ? 0 : 1).WithLatentAttention(
             attention => attention with { Rope = rope, QueryScaling = beta == 0 ? null : new QueryScaling(beta, rope.OriginalMaxPositions, 0) });
         var dense = (int)config.Number("first_k_dense_replace", 0);
         return decoder.WithMixture(Mixture(config, decoder, Facts.Experts!), i => i >= dense);

@@ -36,7 +36,7 @@ internal static partial class FamilyCases
         ["mistral4"] =
             """
             "model_type": "mistral4", "num_key_value_heads": 4, "q_lora_rank": 10, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 6,
-            "first_k_dense_replace": 1, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+            "first_k_dense_replace": 1, "n_routed_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 12,
             "rope_parameters": {"type": "yarn", "factor": 3.0, "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.4}
             """,
     };
