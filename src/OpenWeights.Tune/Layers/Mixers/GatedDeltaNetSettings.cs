@@ -1,5 +1,3 @@
-using static TorchSharp.torch;
-
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>Settings of linear attention by the gated delta rule.</summary>

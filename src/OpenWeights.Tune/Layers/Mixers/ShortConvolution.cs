@@ -32,8 +32,8 @@ public sealed class ShortConvolution : nn.Module, IWeighted
     {
         ArgumentNullException.ThrowIfNull(weight);
         (_weight, _bias, _activates) = (weight, bias, activates);
-        _weightSlot = new WeightSlot("weight", weight);
-        _biasSlot = bias is null ? null : new WeightSlot("bias", bias);
+        _weightSlot = new WeightSlot("weight", _weight);
+        _biasSlot = _bias is null ? null : new WeightSlot("bias", _bias);
         Channels = weight.size(0);
         Kernel = (int)weight.size(-1);
         RegisterComponents();
