@@ -94,7 +94,6 @@ internal static class InspectCommand
         {
             ["kind"] = "model",
             ["family"] = config.IsPart ? folder.Config["model_type"]!.DeepClone() : config.ModelType,
-            ["text_model"] = config.IsPart ? config.ModelType : null,
             ["parameters"] = weights.Tensors.Sum(static t => t.ElementCount),
             ["dtype"] = ModelLoader.StoredDType(weights).ToString().ToLowerInvariant(),
             ["bytes"] = weights.Tensors.Sum(static t => t.ByteLength),
@@ -110,6 +109,11 @@ internal static class InspectCommand
             ["tokenizer_files"] = Names(folder.TokenizerFiles),
             ["license_files"] = Names(folder.LicenseFiles),
         };
+        if (config.IsPart)
+        {
+            description["text_model"] = config.ModelType;
+        }
+
         AddOtherParts(description, folder, weights);
         AddTokenizer(description, folder);
         AddTensors(description, weights.Tensors);

@@ -75,7 +75,9 @@ public static class ModelFolderWriter
             }
         }
 
-        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), PythonJson.Serialize(config, indent: 2, sortKeys: false) + "\n");
+        var text = PythonJson.Serialize(config, indent: 2, sortKeys: false);
+        var isPlain = !File.ReadAllText(Path.Combine(source.FolderPath, ModelFolder.ConfigName)).Contains("__float__", StringComparison.Ordinal);
+        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), (isPlain ? JsonFile.WithPlainInfinity(text) : text) + "\n");
         _ = source.CopyCompanions(folder);
         if (chatTemplate is not null)
         {

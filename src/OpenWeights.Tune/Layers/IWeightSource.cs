@@ -59,6 +59,9 @@ public enum InitialWeight
     /// </summary>
     TimeSteps,
 
+    /// <summary>Uniform distribution within 1 / sqrt(size of the last dimension), for the weight of a short convolution.</summary>
+    Convolution,
+
     /// <summary>softplus⁻¹(0.8), for alpha_p of xIELU.</summary>
     XieluPositive,
 

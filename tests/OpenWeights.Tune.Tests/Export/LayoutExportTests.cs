@@ -1,4 +1,5 @@
 using NUnit.Framework;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
@@ -83,6 +84,21 @@ public sealed class LayoutExportTests
 
         using var loaded = ModelLoader.Load(folder.At("model"), float32, CPU);
         Assert.That(loaded.Model.named_parameters().Select(static p => p.name), Is.EqualTo(training.Model.named_parameters().Select(static p => p.name)));
+    }
+
+    [TestCaseSource(nameof(Cases))]
+    public void A_new_model_has_the_names_and_pieces_that_transformers_writes(string name)
+    {
+        var folder = ModelFolder.Open(SharedFiles.Require("goldens", Families2026Tests.Set, name));
+        using var stored = CheckpointWeights.Open(folder.FolderPath);
+        if (FamilyTable.FindMultimodal(folder.Config) is not null)
+        {
+            Assert.Pass("text models alone are made anew");
+        }
+
+        var layout = FamilyTable.FindText(folder.Config)!.Layout ?? new CheckpointLayout([], []);
+        var parts = WeightList.Of(ModelLoader.ReadConfig(folder)).SelectMany(w => layout.PartsOf(w.Key, [.. w.Value.Select(static d => d.Size)]));
+        Assert.That(parts.Select(static p => $"{p.Name} [{string.Join(',', p.Shape)}]"), Is.EquivalentTo(stored.Tensors.Select(static t => $"{t.Name} [{string.Join(',', t.Shape)}]")));
     }
 
     private static void RequireSameTensors(CheckpointWeights expected, CheckpointWeights actual) =>

@@ -1,4 +1,5 @@
 using NUnit.Framework;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Mixers;
 using TorchSharp;
@@ -52,6 +53,44 @@ public sealed class MambaWalkTests
             Tensor[] inputs = [text.Draw(channels), text.Draw(channels), text.Draw(channels), text.Draw(size), text.Draw(size)];
             Tensor?[] weights = [Text.Weight(channels, size), Text.Weight(channels)];
             text.Compare(scan, inputs, weights, () => Defined(inputs, weights, text), $"config {i}: {channels} channels, states of {size}, spans of {scan.Tokens}, {text}");
+        }
+    }
+
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void The_kernel_has_the_outputs_and_gradients_of_torchs_operators([Values] bool isWide)
+    {
+        var (random, wide) = (new Random(13), CpuKernel.IsWide);
+        try
+        {
+            for (var i = 0; i < 30; i++)
+            {
+                using var scope = NewDisposeScope();
+                var (batch, tokens, channels, size) = (random.Next(1, 3), random.Next(1, 80), 16 * random.Next(1, 4), random.Next(1, 6));
+                var documents = random.Next(2) == 0 ? null : (arange(batch * tokens).view(batch, tokens) / random.Next(2, 40)).floor().to(int64);
+                Tensor[] inputs = [.. new[] { channels, channels, channels, size, size }.Select(w => randn([batch, tokens, w]).requires_grad_())];
+                Tensor?[] weights = [randn(channels, size).requires_grad_(), randn(channels).requires_grad_()];
+                var mix = randn(batch, tokens, channels);
+                var results = new List<List<Tensor>>();
+                foreach (var isEnabled in new[] { true, false })
+                {
+                    (CpuKernel.Enabled, CpuKernel.IsWide) = (isEnabled, isWide && wide);
+                    var output = new SelectiveScan { Tokens = 50 }.Run(inputs, weights, documents, null);
+                    (output * mix).sum().backward();
+                    var leaves = inputs.Concat(weights).ToList();
+                    results.Add([output, .. leaves.Select(static t => t!.grad!.clone())]);
+                    leaves.ForEach(static t => t!.grad = null);
+                }
+
+                foreach (var (index, (actual, expected)) in results[0].Zip(results[1]).Index())
+                {
+                    Assert.That(((actual - expected).abs().max() / (1 + expected.abs().max())).ToDouble(), Is.LessThan(2e-5), $"{index} of {batch} x {tokens} x {channels}, {size}");
+                }
+            }
+        }
+        finally
+        {
+            (CpuKernel.Enabled, CpuKernel.IsWide) = (true, wide);
         }
     }
 

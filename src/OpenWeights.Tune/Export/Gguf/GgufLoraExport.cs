@@ -121,6 +121,11 @@ public static class GgufLoraExport
         {
             var weight = GgufExport.Usual($"{layer.Module}.weight", adapter.Base.Config.Names);
             var name = PlaceOf(family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight, layer.Module, family).Name;
+            if (family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal)))
+            {
+                throw new InvalidDataException($"llama.cpp ends with an error when it loads a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+            }
+
             var factor = layer.Scale / (alpha / layer.A.size(0));
             yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
             yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, family.PairedHeads(name, heads, keyValueHeads));

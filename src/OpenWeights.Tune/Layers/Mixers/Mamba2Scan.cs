@@ -19,7 +19,7 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
     internal long? Tokens { get; init; }
 
     // Scores of a span: as many as stay in a CPU's cache, or as a GPU has memory to spare for.
-    private const long CpuScores = 1 << 20;
+    private const long CpuScores = 1 << 18;
     private const long GpuScores = 1 << 27;
 
     private readonly (Scalar Least, Scalar? Most) _limits = (settings.Limits.Least, double.IsInfinity(settings.Limits.Most) ? null : (Scalar)settings.Limits.Most);

@@ -86,6 +86,7 @@ internal abstract class SpanScan
             var (scan, count, documents) = ((SpanScan)inputs[0], (int)inputs[1], (Tensor?)inputs[2]);
             Tensor[] tokens = [.. inputs[3..(3 + count)].Cast<Tensor>()];
             Tensor?[] weights = [.. inputs[(3 + count)..].Cast<Tensor?>()];
+            using var nothing = no_grad();
             var (output, _, states) = scan.Spans(tokens, weights, documents, (null, null), keepsStates: true);
             context.save_for_backward([documents!, .. tokens, .. weights.Select(static w => w!), .. states]);
             context.save_data("scan", new Call(scan, count, weights.Length, [.. tokens.Concat(weights).Select(static t => t?.requires_grad == true)]));
