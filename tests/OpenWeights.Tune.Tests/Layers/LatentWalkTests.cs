@@ -4,7 +4,6 @@ using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Rope;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Layers;

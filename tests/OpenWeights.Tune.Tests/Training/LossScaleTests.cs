@@ -85,7 +85,7 @@ public sealed class LossScaleTests
     [Category(TestDevice.CpuAlone)]
     public void Gemmas_are_computed_in_float32_where_there_is_no_bfloat16()
     {
-        Assert.That(FamilyRegistry.All.Where(static f => f.Facts.OverflowsInFloat16).Select(static f => f.ModelType), Is.EquivalentTo(new[] { "gemma", "gemma2", "gemma3_text" }));
+        Assert.That(FamilyRegistry.All.Where(static f => f.Facts.OverflowsInFloat16).Select(static f => f.ModelType), Is.EquivalentTo(FamilyRegistry.All.Select(static f => f.ModelType).Where(static t => t.Contains("gemma", StringComparison.Ordinal))));
         Assert.That(ModelLoader.ComputeDType(bfloat16, CPU, "gemma"), Is.EqualTo(bfloat16), "a CPU has it");
         Assert.That(ModelLoader.ComputeDType(float32, CPU, "llama"), Is.EqualTo(float32));
         Assert.That(Devices.HasBFloat16(CPU));
