@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using System.Runtime.InteropServices;
 
 namespace OpenWeights.Formats.Safetensors;
 
@@ -15,12 +14,6 @@ public sealed class MemoryTensors(string location) : ITensorSource
 
     /// <inheritdoc/>
     public IReadOnlyList<TensorEntry> Tensors => tensors;
-
-    /// <summary>Adds a float32 tensor.</summary>
-    /// <param name="name">Its name.</param>
-    /// <param name="shape">Its dimensions.</param>
-    /// <param name="values">Its values, in C order.</param>
-    public void Add(string name, IReadOnlyList<long> shape, ReadOnlySpan<float> values) => Add(name, DType.F32, shape, MemoryMarshal.AsBytes(values).ToArray());
 
     /// <summary>Adds a tensor.</summary>
     /// <param name="name">Its name.</param>

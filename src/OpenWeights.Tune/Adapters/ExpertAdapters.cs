@@ -126,7 +126,7 @@ internal static partial class ExpertAdapters
             return (int)rank;
         }
 
-        private static void Add(MemoryTensors result, string name, Tensor values) => result.Add(name, values.shape, values.contiguous().data<float>().ToArray());
+        private static void Add(MemoryTensors result, string name, Tensor values) => result.Add(name, DType.F32, values.shape, values.contiguous().bytes.ToArray());
 
         private Tensor? Read(int expert, string part, string half) => found.TryGetValue((module, expert, part, half), out var stored) ? TensorFiles.Read(file, stored, float32) : null;
     }

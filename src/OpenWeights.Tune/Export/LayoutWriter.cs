@@ -58,6 +58,6 @@ internal sealed class LayoutWriter(CheckpointWeights weights)
     private Tensor Joined(IReadOnlyList<TensorPiece> pieces)
     {
         var parts = pieces.Select(piece => PartValues?.Invoke(piece) ?? Values(piece.Module).detach().contiguous().view(-1).narrow(0, piece.ModuleFirst, piece.Count)).ToList();
-        return parts is [var one] ? one : cat(parts);
+        return parts is [var one] ? one : cat([.. parts]);
     }
 }

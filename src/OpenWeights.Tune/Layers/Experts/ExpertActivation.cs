@@ -67,10 +67,10 @@ internal static class ExpertActivation
 
         var (gate, up) = Split(settings, states);
         using Scalar alpha = clamp.Alpha;
-        using Scalar limit = clamp.Limit;
         using Scalar negative = -clamp.Limit;
-        gate = gate.clamp_max(limit);
-        return up.clamp(negative, limit).add(Scalars.One).mul(gate.mul(gate.mul(alpha).sigmoid()));
+        Tensor AtMost(Tensor x) => x.neg().clamp_min(negative).neg();
+        gate = AtMost(gate);
+        return AtMost(up).clamp_min(negative).add(Scalars.One).mul(gate.mul(gate.mul(alpha).sigmoid()));
     }
 
     private static (Tensor Gate, Tensor Up) Split(ExpertSettings settings, Tensor states)

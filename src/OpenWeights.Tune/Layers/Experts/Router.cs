@@ -151,10 +151,12 @@ internal sealed class Router
             var (most, expert) = left.detach().max(-1, keepdim: true);
             using Scalar tolerance = 2 * _settings.TieTolerance;
             using Scalar none = double.NegativeInfinity;
-            var distant = most.sub(logits.detach()).div(logits.detach().abs().maximum(most)).gt(tolerance);
+            var size = logits.detach().abs();
+            var distant = most.sub(logits.detach()).div(where(size.gt(most), size, most)).gt(tolerance);
             weights.Add(left.masked_fill(distant, none).softmax(-1).gather(-1, expert));
             chosen.Add(expert);
-            left = left.scatter(-1, expert, full(expert.shape, double.NegativeInfinity, float32, device: logits.device));
+            var taken = zeros_like(logits).scatter_(-1, expert, ones_like(expert, float32)).gt(Scalars.Zero);
+            left = left.masked_fill(taken, none);
         }
 
         return (cat([.. weights], -1), cat([.. chosen], -1));
