@@ -112,7 +112,7 @@ internal static class MixtureReader
             ModuleName = "shared_mlp",
             Inner = new Dimension("shared_intermediate_size", width),
             FusedProjections = true,
-            Names = new FeedForwardNames("", "", "output_linear") { Fused = "input_linear" },
+            Names = new FeedForwardNames("", "", "output_linear", "input_linear"),
         };
     }
 
