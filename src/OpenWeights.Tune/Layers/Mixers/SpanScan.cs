@@ -112,7 +112,7 @@ internal abstract class SpanScan
                 {
                     var (output, last) = call.Scan.Span(own, weights, SpanDocuments.Of(saved[0], null, start, count), state);
                     var given = gradients[0].narrow(1, start, count);
-                    BackwardPass.Run(after is null ? [output] : [output, last], after is null ? [given] : [given, after]);
+                    BackwardPass.Run([output, last], [given, after ?? last.zeros_like()]);
                 }
 
                 foreach (var (leaf, (_, gradient)) in own.Zip(inputs))
