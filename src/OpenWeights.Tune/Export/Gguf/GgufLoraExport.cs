@@ -3,7 +3,6 @@ using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
