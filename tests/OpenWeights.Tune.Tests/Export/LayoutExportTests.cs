@@ -5,7 +5,6 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Export;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Tests.Models;
 using OpenWeights.Tune.Training;
