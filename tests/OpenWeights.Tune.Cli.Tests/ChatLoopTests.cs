@@ -97,6 +97,23 @@ public sealed class ChatLoopTests
     }
 
     [Test]
+    public void Reasoning_is_hidden_or_shown_and_left_out_of_later_prompts_as_the_template_does()
+    {
+        // The template begins a reasoning that ends with what this model writes first; it leaves out earlier ones.
+        var written = Answer("<|im_start|>user\nfive<|im_end|>\n<|im_start|>assistant\n<think>", []);
+        Assert.That(written, Has.Length.GreaterThan(4));
+        var template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% if m.reasoning_content and loop.last %}</think>{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>{% endif %}";
+        _tokenizer = _tokenizer.WithChatTemplate(template);
+        Talk("five\nsix\n", ends: []);
+        Assert.That(_output.ToString().Trim(), Is.Empty, "it never ends its reasoning");
+        Assert.That(_notes.ToString(), Does.Contain("reasoning").And.Contains("--max-new-tokens"));
+        _ = _output.GetStringBuilder().Clear();
+        Talk("five\nsix\n", showsReasoning: true, ends: []);
+        var second = Answer("<|im_start|>user\nfive<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>user\nsix<|im_end|>\n<|im_start|>assistant\n<think>", []);
+        Assert.That(_output.ToString(), Is.EqualTo($"reasoning:\n{written.TrimStart()}{Environment.NewLine}reasoning:\n{second.TrimStart()}{Environment.NewLine}"));
+    }
+
+    [Test]
     public void Ctrl_C_stops_an_answer_and_the_conversation_goes_on()
     {
         ChatLoop? chat = null;
@@ -118,18 +135,18 @@ public sealed class ChatLoopTests
         Assert.That(_output.ToString(), Is.Empty);
     }
 
-    private void Talk(string typed, AdapterSet? adapters = null)
+    private void Talk(string typed, AdapterSet? adapters = null, bool showsReasoning = false, int[]? ends = null)
     {
         using var none = new AdapterSet(_loaded.Model);
         using var chat = new ChatLoop(
-            _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, EndTokens = [2] },
-            [], new StringReader(typed), _output, _notes);
+            _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, EndTokens = ends ?? [2] },
+            [], new StringReader(typed), _output, _notes, showsReasoning);
         chat.Run();
     }
 
-    private string Answer(string prompt)
+    private string Answer(string prompt, int[]? ends = null)
     {
-        var generator = new TextGenerator(_loaded.Model, new GenerationOptions { MaxNewTokens = 12, EndTokens = [2] });
+        var generator = new TextGenerator(_loaded.Model, new GenerationOptions { MaxNewTokens = 12, EndTokens = ends ?? [2] });
         return _tokenizer.Decode(generator.Continue([_tokenizer.Encode(prompt, addSpecialTokens: false)])[0].OutputIds, skipSpecialTokens: true);
     }
 
