@@ -12,6 +12,9 @@ public interface ITokenizer
     /// <summary>The chat template (Jinja), or null.</summary>
     string? ChatTemplateText { get; }
 
+    /// <summary>What messages about the chat template call it, such as the file it is from.</summary>
+    string ChatTemplateName => "the chat template";
+
     /// <summary>Special tokens by the names that chat templates have for them (<c>bos_token</c>, <c>eos_token</c>, ...).</summary>
     IReadOnlyDictionary<string, string> SpecialTokens { get; }
 

@@ -58,6 +58,9 @@ public sealed class Tokenizer : ITokenizer
     /// </summary>
     public string? ChatTemplateText => _settings.ChatTemplates.GetValueOrDefault("default");
 
+    /// <summary>What messages about the chat template call it: the file it is from.</summary>
+    public string ChatTemplateName => _settings.ChatTemplateName;
+
     /// <summary>The chat template for a conversation, chosen as transformers does: with tools the one named "tool_use" if there is one, else <see cref="ChatTemplateText"/>.</summary>
     /// <param name="withTools">Whether the conversation has a list of tools.</param>
     public string? ChatTemplateFor(bool withTools) => ChatTemplateFiles.Choose(_settings.ChatTemplates, withTools);
@@ -83,10 +86,11 @@ public sealed class Tokenizer : ITokenizer
 
     /// <summary>The same tokenizer with another chat template, which counts for conversations with tools too.</summary>
     /// <param name="template">The template's text (Jinja).</param>
-    public Tokenizer WithChatTemplate(string template)
+    /// <param name="name">What messages call it, such as its file.</param>
+    public Tokenizer WithChatTemplate(string template, string name = "the chat template")
     {
         ArgumentNullException.ThrowIfNull(template);
-        return new Tokenizer(_parts, _settings with { ChatTemplates = new Dictionary<string, string> { ["default"] = template } });
+        return new Tokenizer(_parts, _settings with { ChatTemplates = new Dictionary<string, string> { ["default"] = template }, ChatTemplateName = name });
     }
 
     /// <summary>Encodes a text.</summary>

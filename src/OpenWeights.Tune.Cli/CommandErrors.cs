@@ -14,6 +14,12 @@ internal static class CommandErrors
     /// <param name="arguments">The command line.</param>
     internal static IReadOnlyList<string> Of(ParseResult result, IReadOnlyList<string> arguments)
     {
+        var swallowed = Swallowed(result.CommandResult, arguments).ToList();
+        if (swallowed.Count > 0)
+        {
+            return swallowed;
+        }
+
         var slips = Slips(result.CommandResult, result.UnmatchedTokens).ToList();
         if (slips.Count > 0 || result.Errors.Count == 0)
         {
@@ -61,6 +67,24 @@ internal static class CommandErrors
 
     private static bool LacksValue(SymbolResult result) => result is OptionResult { Implicit: false } option && option.Tokens.Count < option.Option.Arity.MinimumNumberOfValues;
 
+    // An option without its value takes the next option's name for it.
+    private static IEnumerable<string> Swallowed(CommandResult given, IReadOnlyList<string> arguments)
+    {
+        var names = Names(given.Command);
+        foreach (var option in given.Children.OfType<OptionResult>().Where(static o => !o.Implicit))
+        {
+            foreach (var value in option.Tokens.Select(static t => t.Value).Where(names.Contains))
+            {
+                if (arguments.Zip(arguments.Skip(1)).Contains((option.IdentifierToken?.Value ?? option.Option.Name, value)))
+                {
+                    yield return $"{option.Option.Name} needs a value{Wanted(option)} before {value}. (If {value} is the value, write {option.Option.Name}={value}.)";
+                }
+            }
+        }
+    }
+
+    private static string Wanted(OptionResult option) => option.Option.HelpName is { } name ? $", {name}," : "";
+
     // Null for an option reported as missing.
     private static string? Value(ParseError error) => error.SymbolResult switch
     {
@@ -91,9 +115,13 @@ internal static class CommandErrors
         {
             yield return command.Subcommands.Count > 0
                 ? NoCommand(given, token)
-                : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes only options" : "")}.";
+                : $"'{token}' is not expected here{(command.Arguments.Count == 0 ? $"; {Called(given)} takes only options{MeantFor(given, token)}" : "")}.";
         }
     }
+
+    // A value without its option is probably that of the first required one that is missing.
+    private static string MeantFor(CommandResult given, string token) =>
+        given.Command.Options.FirstOrDefault(o => o.Required && given.GetResult(o) is null or { Implicit: true }) is { } missing ? $", such as {missing.Name} {token}" : "";
 
     // Other trainers take settings as options.
     private static string Instead(Command command, string nearest) => nearest.Length == 0 && command.Arguments.Any(static a => a.HelpName == "key=value")

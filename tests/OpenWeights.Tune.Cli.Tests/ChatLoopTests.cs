@@ -97,20 +97,15 @@ public sealed class ChatLoopTests
     }
 
     [Test]
-    public void Reasoning_is_hidden_or_shown_and_left_out_of_later_prompts_as_the_template_does()
+    public void Reasoning_is_hidden_unless_it_is_to_be_shown()
     {
-        // The template begins a reasoning that ends with what this model writes first; it leaves out earlier ones.
-        var written = Answer("<|im_start|>user\nfive<|im_end|>\n<|im_start|>assistant\n<think>", []);
-        Assert.That(written, Has.Length.GreaterThan(4));
-        var template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% if m.reasoning_content and loop.last %}</think>{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>{% endif %}";
-        _tokenizer = _tokenizer.WithChatTemplate(template);
-        Talk("five\nsix\n", ends: []);
-        Assert.That(_output.ToString().Trim(), Is.Empty, "it never ends its reasoning");
-        Assert.That(_notes.ToString(), Does.Contain("reasoning").And.Contains("--max-new-tokens"));
-        _ = _output.GetStringBuilder().Clear();
-        Talk("five\nsix\n", showsReasoning: true, ends: []);
-        var second = Answer("<|im_start|>user\nfive<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>user\nsix<|im_end|>\n<|im_start|>assistant\n<think>", []);
-        Assert.That(_output.ToString(), Is.EqualTo($"reasoning:\n{written.TrimStart()}{Environment.NewLine}reasoning:\n{second.TrimStart()}{Environment.NewLine}"));
+        // The prompt begins a reasoning, which this model never ends.
+        _tokenizer = _tokenizer.WithChatTemplate("{% for m in messages %}{{ m.content }}</think>{{ m.reasoning_content }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}");
+        Talk("five\n", temperature: 2);
+        Assert.That(_output.ToString().Trim(), Is.Empty);
+        Assert.That(_notes.ToString(), Does.Contain("of them reasoning").And.Contains("--max-new-tokens"));
+        Talk("five\n", temperature: 2, showsReasoning: true);
+        Assert.That(_output.ToString().Trim(), Does.Match("^reasoning:\\s+\\S"));
     }
 
     [Test]
@@ -135,18 +130,18 @@ public sealed class ChatLoopTests
         Assert.That(_output.ToString(), Is.Empty);
     }
 
-    private void Talk(string typed, AdapterSet? adapters = null, bool showsReasoning = false, int[]? ends = null)
+    private void Talk(string typed, AdapterSet? adapters = null, double temperature = 0, bool showsReasoning = false)
     {
         using var none = new AdapterSet(_loaded.Model);
         using var chat = new ChatLoop(
-            _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, EndTokens = ends ?? [2] },
+            _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, Temperature = temperature, EndTokens = temperature > 0 ? [] : [2] },
             [], new StringReader(typed), _output, _notes, showsReasoning);
         chat.Run();
     }
 
-    private string Answer(string prompt, int[]? ends = null)
+    private string Answer(string prompt)
     {
-        var generator = new TextGenerator(_loaded.Model, new GenerationOptions { MaxNewTokens = 12, EndTokens = ends ?? [2] });
+        var generator = new TextGenerator(_loaded.Model, new GenerationOptions { MaxNewTokens = 12, EndTokens = [2] });
         return _tokenizer.Decode(generator.Continue([_tokenizer.Encode(prompt, addSpecialTokens: false)])[0].OutputIds, skipSpecialTokens: true);
     }
 

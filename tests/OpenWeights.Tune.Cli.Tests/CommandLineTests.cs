@@ -21,6 +21,16 @@ public sealed class CommandLineTests
         Assert.That(error, Does.StartWith($"error: {option} needs a value, ").And.Not.Contain("Exception").And.Not.Contain("give one of"));
     }
 
+    [TestCase("generate --model --message hi", "--model needs a value, DIR, before --message. (If --message is the value, write --model=--message.)")]
+    [TestCase("tokenize --tokenizer x --text --offsets", "--text needs a value, TEXT, before --offsets.")]
+    [TestCase("export --format --model x", "--format needs a value before --model.")]
+    [TestCase("generate --model m --message=--prompt", null)]
+    public void An_option_that_takes_the_next_one_for_its_value_is_told_as_one_without_a_value(string line, string? told)
+    {
+        var error = Owt.Run(".", told is null ? 2 : 1, line.Split(' ')).Error;
+        Assert.That(error, told is null ? Does.Not.Contain("needs a value") : Does.StartWith($"error: {told}").And.Not.Contains("not expected"));
+    }
+
     [TestCase("the path given is empty", "validate", "")]
     [TestCase("the path given is empty", "train", "", "--dry-run")]
     [TestCase("the path given is empty", "inspect", "")]
@@ -48,6 +58,8 @@ public sealed class CommandLineTests
     [TestCase("evaluate --model m --data d --train-on asistant", "Did you mean assistant?")]
     [TestCase("init --family lama --output o", "Did you mean llama?")]
     [TestCase("generate --prompt x", "--model DIR is missing: base model")]
+    [TestCase("generate runs/mine --prompt x", "'runs/mine' is not expected here; owt generate takes only options, such as --model runs/mine.")]
+    [TestCase("generate --model m x", "'x' is not expected here; owt generate takes only options.")]
     [TestCase("train", "CONFIG.yaml is missing: the run's YAML file.")]
     [TestCase("generate --model m --prompt x --device gpu", "--device: 'gpu' is not a valid value; valid values are auto, cpu, cuda and cuda:N. Did you mean cuda?")]
     [TestCase("generate --model m --prompt x --device gpu:1", "Did you mean cuda:1?")]

@@ -95,7 +95,7 @@ public sealed class MemoryTests
             output_dir: run
             model: { path: model, device: cpu }
             adapter: { r: 4 }
-            data: { train: [ { path: many.jsonl } ], packing: false }
+            data: { train: [ { path: many.jsonl, repeat: 1000 } ], packing: false }
             training: { max_steps: 1, micro_batch_size: 60000 }
             """);
         return work;

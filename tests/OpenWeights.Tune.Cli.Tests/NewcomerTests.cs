@@ -101,6 +101,40 @@ public sealed class NewcomerTests
     }
 
     [Test]
+    public void Texts_to_tokenize_may_be_in_every_format_of_data()
+    {
+        using var work = new Workspace();
+        work.Write("c.jsonl", "{\"text\": \"one two\"}\n{\"text\": \"three\"}\n");
+        Owt.Run(work.Root, 0, "init", "--vocab-size", "270", "--tokenizer-data", "c.jsonl", "--output", "speaking");
+        List<string> Decoded(string file, params string[] options) => [.. Owt.Run(work.Root, 0, ["tokenize", "--tokenizer", "speaking", "--input", file, .. options]).Json.Select(static l => l["decoded"]!.GetValue<string>())];
+        string[] expected = ["one two", "three"];
+        work.Write("a.json", "[\"one two\", \"three\"]");
+        work.Write("b.json", "[{\"text\": \"one two\"}, {\"text\": \"three\"}]");
+        work.Write("d.csv", "id,said\n1,one two\n2,three\n");
+        work.Write("e.txt", "one two\nthree\n");
+        Assert.That(Decoded("a.json"), Is.EqualTo(expected));
+        Assert.That(Decoded("b.json"), Is.EqualTo(expected));
+        Assert.That(Decoded("c.jsonl"), Is.EqualTo(expected));
+        Assert.That(Decoded("d.csv", "--field", "text=said"), Is.EqualTo(expected));
+        Assert.That(Decoded("e.txt", "--text-by", "line"), Is.EqualTo(expected));
+        Assert.That(Decoded("e.txt"), Is.EqualTo(new[] { "one two\nthree\n" }), "a document");
+        Assert.That(Owt.Run(work.Root, 2, "tokenize", "--tokenizer", "speaking", "--input", "d.csv").Error, Does.Contain("d.csv").And.Contains("\"text\" is missing; the row has id, said.").And.Contains("--field text=id"));
+        Assert.That(Owt.Run(work.Root, 2, "tokenize", "--tokenizer", "speaking", "--input", "f.csv").Error, Does.Contain("f.csv"));
+    }
+
+    [Test]
+    public void Paths_within_the_current_folder_are_shown_as_a_person_writes_them()
+    {
+        using var work = new Workspace("max_steps: 1, warmup_steps: 0");
+        var trained = Owt.Run(work.Root, 0, "train", "train.yaml");
+        var said = trained.Error + trained.Output;
+        Assert.That(said, Does.Contain("model     model (").And.Contains("data      rows.jsonl: tokenized").And.Contains($"folder    run{Environment.NewLine}").And.Contains("adapter written to run/adapter after"));
+        Assert.That(said, Does.Not.Contain(work.Root));
+        Directory.CreateDirectory(work.At("below"));
+        Assert.That(Owt.Run(work.At("below"), 0, "train", "../train.yaml", "--dry-run").Output, Does.Contain(work.At("rows.jsonl")), "one elsewhere is shown whole");
+    }
+
+    [Test]
     public void Rows_one_conversation_and_a_list_are_rendered_alike()
     {
         using var work = new TemporaryFolder();

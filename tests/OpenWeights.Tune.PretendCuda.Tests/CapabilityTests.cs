@@ -65,8 +65,8 @@ public sealed class CapabilityTests
                 Training = new TrainingSection { MaxSteps = 6, MicroBatchSize = 3, WarmupSteps = 1, LearningRate = 5e-3 },
                 Checkpoint = new CheckpointSection { EverySteps = 3 },
             };
-            using var run = TrainingRun.Prepare(config, listener);
-            _ = run.Run(resume, overwrite: true, "test", stop.Token);
+            using var run = TrainingRun.Prepare(config, listener, new RunOptions(Resume: resume));
+            _ = run.Run(overwrite: true, "test", stop.Token);
             return listener;
         }
 
@@ -99,7 +99,7 @@ public sealed class CapabilityTests
         Assert.That(draft.Memory.Room.Bytes, Is.LessThanOrEqualTo(8L << 30));
         Assert.That(draft.Memory.Needed, Is.EqualTo(draft.Memory.Estimate.Total - draft.Memory.Estimate.Program), "the program itself lies elsewhere");
         Assert.That(draft.Config.Training.WorstBatchFirst, Is.True, "on a GPU unless it is said");
-        var refusal = Assert.Throws<ConfigException>(() => TrainingRun.Prepare(config, new SilentListener(), new RunOptions(RequireMemory: true)))!;
+        var refusal = Assert.Throws<ConfigException>(() => TrainingRun.Prepare(config, new SilentListener()))!;
         Assert.That(refusal.Message, Does.Contain("training.micro_batch_size="));
         Assert.That(AvailableMemory.Share, Is.EqualTo(0.95));
     }

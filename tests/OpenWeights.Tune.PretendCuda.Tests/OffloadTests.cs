@@ -40,8 +40,8 @@ public sealed class OffloadTests
                 Checkpoint = new CheckpointSection { EverySteps = 2 },
                 Evaluation = new EvaluationSection { EverySteps = 2 },
             };
-            using var run = TrainingRun.Prepare(config, listener);
-            _ = run.Run(resume, overwrite: false, "test", stop.Token);
+            using var run = TrainingRun.Prepare(config, listener, new RunOptions(Resume: resume));
+            _ = run.Run(overwrite: false, "test", stop.Token);
             return listener.Steps;
         }
 

@@ -55,7 +55,7 @@ public sealed class StepTests
         using (var run = TrainingRun.Prepare(config, listener))
         {
             unpinned = PretendDevice.Count(PretendDevice.Counted.CopiesInUnpinned);
-            _ = run.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+            _ = run.Run(overwrite: false, "test", CancellationToken.None);
             unpinned = PretendDevice.Count(PretendDevice.Counted.CopiesInUnpinned) - unpinned;
         }
 

@@ -57,9 +57,9 @@ public sealed partial class LibraryExampleTests
             Data = new DataSection { Train = [new DataSource { Path = rows }] },
             Training = new TrainingSection { MaxSteps = steps, LearningRate = 2e-3 },
         };
-        using (var run = TrainingRun.Prepare(config, listener, new RunOptions(RequireMemory: true)))
+        using (var run = TrainingRun.Prepare(config, listener))
         {
-            _ = run.Run(resume: false, overwrite: false, command: "my program", CancellationToken.None);
+            _ = run.Run(overwrite: false, command: "my program", CancellationToken.None);
         }
 
         using var loaded = ModelLoader.Load(ModelPath.Resolve(model), dtype: null, Devices.Find("auto"));

@@ -147,7 +147,7 @@ public sealed record LatentFacts(int? QueryRank, int Width, int Plain, int Rotat
 /// <param name="Joins">Tensors that are stored in pieces.</param>
 public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IReadOnlyList<TensorJoin> Joins)
 {
-    /// <summary>The starts of names, in the file, of tensors that are not the text model's, such as <c>vision_tower.</c>.</summary>
+    /// <summary>The starts of names, in the file, of tensors that the model has no modules for, such as <c>mtp.</c>, which predicts further tokens.</summary>
     public IReadOnlyList<string> OtherParts { get; init; } = [];
 
     /// <summary>The name that a stored tensor has in the modules, or as a piece of one of their tensors.</summary>

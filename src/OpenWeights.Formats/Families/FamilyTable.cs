@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace OpenWeights.Formats.Families;
 
 /// <summary>The facts of every model family.</summary>
@@ -140,10 +142,34 @@ public static partial class FamilyTable
     public static IReadOnlyList<FamilyFacts> All => field ??=
     [
         Llama, Mistral, Mixtral, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, Gemma, Gemma2, Gemma3Text, Phi3, Granite, Olmo2, SmolLm3,
-        .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas, .. Multimodal,
+        .. Dense, .. Mixtures, .. LinearAttention, .. StateSpace, .. Latent, .. LateGemmas,
     ];
 
     /// <summary>The family with a model_type; null if there is none.</summary>
     /// <param name="modelType">The model_type.</param>
-    public static FamilyFacts? Find(string? modelType) => All.FirstOrDefault(f => f.ModelType == modelType);
+    public static FamilyFacts? Find(string? modelType) => All.Concat(TextParts).FirstOrDefault(f => f.ModelType == modelType);
+
+    /// <summary>What is known of a config's model if it is a multimodal one that has a text model inside; null for others.</summary>
+    /// <param name="config">The config.json.</param>
+    public static MultimodalFacts? FindMultimodal(JsonObject config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return Multimodal.FirstOrDefault(m => m.ModelType == config["model_type"]?.ToString());
+    }
+
+    /// <summary>The family of a config's model, or of the text model inside a multimodal one; null if it is not known.</summary>
+    /// <param name="config">The config.json.</param>
+    public static FamilyFacts? FindText(JsonObject config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return Find((FindMultimodal(config)?.TextConfig(config) ?? config)["model_type"]?.ToString());
+    }
+
+    /// <summary>How a config's model usually lies in its files; null if that is as in the modules, or the family is not known.</summary>
+    /// <param name="config">The config.json.</param>
+    internal static CheckpointLayout? LayoutOf(JsonObject config)
+    {
+        var (text, outer) = (FindText(config)?.Layout, FindMultimodal(config)?.Layout);
+        return text is null || outer is null ? text ?? outer : text with { Renames = [.. outer.Renames, .. text.Renames] };
+    }
 }

@@ -36,8 +36,10 @@ public sealed class ModelFolder
         GenerationConfig = File.Exists(generationPath) ? JsonFile.ReadObject(generationPath) : null;
         EosTokenIds = TokenIds.Read(GenerationConfig, EosKey, generationPath)
             ?? TokenIds.Read(Config, EosKey, Path.Combine(path, ConfigName))
+            ?? TokenIds.Read(TextConfig, EosKey, Path.Combine(path, ConfigName))
             ?? [];
         TokenizerFiles = [.. TokenizerNames.Where(name => File.Exists(Path.Combine(path, name))), .. ExtraTemplates(path)];
+        ProcessorFiles = [.. Names(path).Where(static name => name.Contains("processor", StringComparison.Ordinal) && name.EndsWith(".json", StringComparison.Ordinal))];
         LicenseFiles = [.. Names(path).Where(IsLicense)];
     }
 
@@ -46,6 +48,9 @@ public sealed class ModelFolder
 
     /// <summary>config.json, its keys in the file's order. It is this folder's one copy: clone it to change it.</summary>
     public JsonObject Config { get; }
+
+    /// <summary>The settings of the text model: <see cref="Config"/>, or what belongs to the text model inside a multimodal one.</summary>
+    public JsonObject TextConfig => FamilyTable.FindMultimodal(Config)?.TextConfig(Config) ?? Config;
 
     /// <summary>generation_config.json; null if absent.</summary>
     public JsonObject? GenerationConfig { get; }
@@ -56,6 +61,10 @@ public sealed class ModelFolder
 
     /// <summary>The names, relative to the folder, of the tokenizer and chat template files that are there.</summary>
     public IReadOnlyList<string> TokenizerFiles { get; }
+
+    /// <summary>The names of the files that say how images, video and sound are prepared for a multimodal model, such as
+    /// preprocessor_config.json.</summary>
+    public IReadOnlyList<string> ProcessorFiles { get; }
 
     /// <summary>The names of the licence, notice and use-policy files that are there.</summary>
     public IReadOnlyList<string> LicenseFiles { get; }
@@ -101,11 +110,11 @@ public sealed class ModelFolder
     public static string? Find(string path) => RunPlaces.Of(path, "model").FirstOrDefault(IsModel);
 
     /// <summary>Opens the weights: the tensors under the names of the family's modules, and in their shapes, however they are
-    /// stored.</summary>
+    /// stored; of a multimodal model, those of its text model.</summary>
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.Find(Config["model_type"]?.ToString()));
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.LayoutOf(Config), FamilyTable.FindMultimodal(Config) is { } whole ? whole.IsText : null);
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>
@@ -117,7 +126,7 @@ public sealed class ModelFolder
     {
         ArgumentException.ThrowIfNullOrEmpty(destination);
         string[] generation = GenerationConfig is null ? [] : [GenerationConfigName];
-        string[] names = [.. TokenizerFiles, .. generation, .. LicenseFiles];
+        string[] names = [.. TokenizerFiles, .. ProcessorFiles, .. generation, .. LicenseFiles];
         foreach (var name in names)
         {
             var target = Path.Combine(destination, name);

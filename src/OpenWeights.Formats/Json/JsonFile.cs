@@ -1,12 +1,13 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using System.Text.Unicode;
 
 namespace OpenWeights.Formats.Json;
 
 /// <summary>Reads the JSON files of a model folder (config.json and its kin) with errors that name file, line and column.</summary>
-public static class JsonFile
+public static partial class JsonFile
 {
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
 
@@ -37,6 +38,7 @@ public static class JsonFile
             throw new InvalidDataException($"{path} is not valid UTF-8 text; save it as UTF-8 or download it again");
         }
 
+        text = WithNamedNumbers(text);
         try
         {
             CheckStrings(text, path);
@@ -49,6 +51,52 @@ public static class JsonFile
             throw new InvalidDataException($"{path}{Place(text, error)}: {Reason(error)}; correct it or download the file again", error);
         }
     }
+
+    /// <summary>The text of an object without the form in which transformers 5 writes Infinity, as Python and transformers 4 write it.</summary>
+    /// <param name="text">JSON text.</param>
+    public static string WithPlainInfinity(string text) => InfinityObject().Replace(text, "$1");
+
+    [GeneratedRegex("""\{\s*"__float__"\s*:\s*"(-?Infinity)"\s*\}""")]
+    private static partial Regex InfinityObject();
+
+    /// <summary>Python writes Infinity, which JSON does not have; transformers 5 writes {"__float__": "Infinity"}, which it becomes here.</summary>
+    private static ReadOnlySpan<byte> WithNamedNumbers(ReadOnlySpan<byte> text)
+    {
+        if (text.IndexOf("Infinity"u8) < 0)
+        {
+            return text;
+        }
+
+        var result = new List<byte>(text.Length + 64);
+        var isString = false;
+        for (var i = 0; i < text.Length; i++)
+        {
+            if (!isString && Named(text[i..]) is { Length: > 0 } name)
+            {
+                result.AddRange("{\"__float__\": \""u8);
+                result.AddRange(name);
+                result.AddRange("\"}"u8);
+                i += name.Length - 1;
+                continue;
+            }
+
+            if (isString && text[i] == (byte)'\\' && i + 1 < text.Length)
+            {
+                result.Add(text[i++]);
+            }
+            else if (text[i] == (byte)'"')
+            {
+                isString = !isString;
+            }
+
+            result.Add(text[i]);
+        }
+
+        return result.ToArray();
+    }
+
+    private static ReadOnlySpan<byte> Named(ReadOnlySpan<byte> text) =>
+        text.StartsWith("Infinity"u8) ? text[..8] : text.StartsWith("-Infinity"u8) ? text[..9] : [];
 
     /// <summary>An escaped half of a character (<c>\ud800</c> alone) passes as JSON, but no string can hold it: it is found here,
     /// not at some later access.</summary>

@@ -18,20 +18,20 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     private readonly TensorLayout layout;
     private readonly Dictionary<string, TensorEntry> byName = new(StringComparer.Ordinal);
 
-    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, FamilyFacts? facts)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, CheckpointLayout? usual, Func<string, bool>? isRead = null)
     {
         Location = folder;
         this.files = files;
         HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
         stored = new StoredTensors(folder, files, UnindexedTensors);
-        layout = TensorLayout.Of(stored.Tensors, facts);
+        layout = TensorLayout.Of(stored.Tensors, usual, isRead);
         foreach (var entry in layout.Tensors)
         {
             byName.Add(entry.Name, entry);
         }
 
-        Names = LayoutNames.Of(facts?.Layout, [.. stored.Tensors.Select(static entry => entry.Name)]);
+        Names = LayoutNames.Of(usual, [.. stored.Tensors.Select(static entry => entry.Name)]);
     }
 
     /// <summary>The folder, as it was given.</summary>
@@ -43,8 +43,11 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <inheritdoc/>
     public IReadOnlyList<TensorEntry> Tensors => layout.Tensors;
 
-    /// <summary>The tensors under the names, and in the pieces, that the files have.</summary>
+    /// <summary>The tensors under the names, and in the pieces, that the files have; in a multimodal model those of all its parts.</summary>
     public ITensorSource Stored => stored;
+
+    /// <summary>The stored tensors of a multimodal model's other parts, which are not in <see cref="Tensors"/>.</summary>
+    public IReadOnlyList<TensorEntry> OtherParts => layout.OtherParts;
 
     /// <summary>Tensors of the model that are stored in pieces of which some are missing, with the names of those.</summary>
     public IReadOnlyDictionary<string, IReadOnlyList<string>> MissingPieces => layout.Missing;
@@ -73,7 +76,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public static CheckpointWeights Open(string folder) => Open(folder, null);
 
     /// <summary>As <see cref="Open(string)"/>, with the tensors under the names and in the shapes of the family's modules.</summary>
-    internal static CheckpointWeights Open(string folder, FamilyFacts? facts)
+    internal static CheckpointWeights Open(string folder, CheckpointLayout? usual, Func<string, bool>? isRead = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         if (!Directory.Exists(folder))
@@ -83,16 +86,16 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
         if (File.Exists(Path.Combine(folder, CheckpointNames.Single)))
         {
-            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, facts);
+            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, usual, isRead);
         }
 
         var indexPath = Path.Combine(folder, CheckpointNames.Index);
         if (File.Exists(indexPath))
         {
-            return OpenSharded(folder, CheckpointIndex.Read(indexPath), facts);
+            return OpenSharded(folder, CheckpointIndex.Read(indexPath), usual, isRead);
         }
 
-        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, facts) : throw NoWeights.In(folder);
+        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, usual, isRead) : throw NoWeights.In(folder);
     }
 
     /// <summary>Whether a folder has weights that <see cref="Open(string)"/> takes; nothing is read.</summary>
@@ -129,7 +132,8 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <param name="name">The tensor's name in the model.</param>
     public string StoredName(string name) => Names.Description(name);
 
-    /// <summary>The parts of the model's tensors that a stored tensor holds, in order; empty if its tensor lacks other pieces.</summary>
+    /// <summary>The parts of the model's tensors that a stored tensor holds, in order; none of another part of a multimodal model, or if its
+    /// tensor lacks other pieces.</summary>
     /// <param name="storedName">The tensor's name in the files.</param>
     public IReadOnlyList<TensorPiece> HeldBy(string storedName) => layout.Holds(storedName);
 
@@ -149,7 +153,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         return low;
     }
 
-    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, FamilyFacts? facts)
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, CheckpointLayout? usual, Func<string, bool>? isRead = null)
     {
         var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
         if (missing.Count > 0)
@@ -163,7 +167,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         var files = OpenAll(folder, index.Shards);
         try
         {
-            return new CheckpointWeights(folder, files, index, facts);
+            return new CheckpointWeights(folder, files, index, usual, isRead);
         }
         catch
         {

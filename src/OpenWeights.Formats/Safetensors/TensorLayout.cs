@@ -10,9 +10,10 @@ internal sealed class TensorLayout
     private readonly List<TensorEntry> tensors = [];
     private readonly Dictionary<string, IReadOnlyList<string>> missing = new(StringComparer.Ordinal);
 
-    private TensorLayout()
-    {
-    }
+    private readonly List<TensorEntry> others = [];
+    private readonly Func<string, bool>? isRead;
+
+    private TensorLayout(Func<string, bool>? isRead) => this.isRead = isRead;
 
     /// <summary>The tensors of the modules, in the order of their first pieces.</summary>
     public IReadOnlyList<TensorEntry> Tensors => tensors;
@@ -20,20 +21,24 @@ internal sealed class TensorLayout
     /// <summary>Tensors that cannot be put together, each with the names of the pieces that the files lack.</summary>
     public IReadOnlyDictionary<string, IReadOnlyList<string>> Missing => missing;
 
+    /// <summary>Stored tensors that are not of the model that is read.</summary>
+    public IReadOnlyList<TensorEntry> OtherParts => others;
+
     /// <summary>The pieces of a module's tensor, in its order.</summary>
     public IReadOnlyList<TensorPiece> Of(string module) => moduleOf[module];
 
-    /// <summary>What a stored tensor holds, in its order; empty where it belongs to a tensor that cannot be put together.</summary>
+    /// <summary>What a stored tensor holds, in its order; empty if it is not read, or belongs to a tensor that cannot be put together.</summary>
     public IReadOnlyList<TensorPiece> Holds(string stored) => storedOf.GetValueOrDefault(stored) ?? [];
 
     /// <summary>The layout of stored tensors.</summary>
     /// <param name="stored">The tensors of all files.</param>
-    /// <param name="facts">Facts of the family; null for a folder whose tensors are taken as they are.</param>
+    /// <param name="usual">How the family's checkpoints usually are; null where they are as the modules.</param>
+    /// <param name="isRead">Whether a tensor, by its name in the modules, is one of the model that is read; null if all are.</param>
     /// <exception cref="InvalidDataException">Pieces of one tensor do not fit together, or two tensors are one module's.</exception>
-    public static TensorLayout Of(IReadOnlyList<TensorEntry> stored, FamilyFacts? facts)
+    public static TensorLayout Of(IReadOnlyList<TensorEntry> stored, CheckpointLayout? usual, Func<string, bool>? isRead)
     {
-        var layout = new TensorLayout();
-        layout.Join(stored, facts?.Layout ?? new CheckpointLayout([], []));
+        var layout = new TensorLayout(isRead);
+        layout.Join(stored, usual ?? new CheckpointLayout([], []));
         foreach (var pieces in layout.storedOf.Values)
         {
             pieces.Sort(static (one, other) => one.StoredFirst.CompareTo(other.StoredFirst));
@@ -50,6 +55,12 @@ internal sealed class TensorLayout
         foreach (var entry in stored)
         {
             var name = names.Module(entry.Name);
+            if (isRead?.Invoke(name) == false || differences.OtherParts.Any(start => entry.Name.StartsWith(start, StringComparison.Ordinal)))
+            {
+                others.Add(entry);
+                continue;
+            }
+
             if (names.Piece(name) is not { } piece)
             {
                 whole.Add((entry, null, name));

@@ -7,6 +7,7 @@ internal static class SettingsReader
 {
     private const string Config = "tokenizer_config.json";
     private const string SpecialMap = "special_tokens_map.json";
+    private const string TemplateJson = "chat_template.json";
 
     /// <summary>Reads a folder's files; absent ones leave the settings empty.</summary>
     public static TokenizerSettings Read(string folder)
@@ -22,7 +23,8 @@ internal static class SettingsReader
         {
             Source = Path.Combine(folder, Config),
             SpecialTokens = special,
-            ChatTemplates = ReadTemplates(folder, config),
+            ChatTemplates = ReadTemplates(folder, config, out var place),
+            ChatTemplateName = place,
             AddedTokens = ReadAddedTokens(folder, config),
             TokenizerClass = WithoutFast(config?["tokenizer_class"].TextOrNull()),
             ModelType = ReadModelType(folder),
@@ -137,10 +139,11 @@ internal static class SettingsReader
 
     private static string? ContentOf(JsonSection value) => value.IsString ? value.Text() : value.IsObject && value["content"].IsString ? value["content"].Text() : null;
 
-    private static Dictionary<string, string> ReadTemplates(string folder, JsonSection? config)
+    private static Dictionary<string, string> ReadTemplates(string folder, JsonSection? config, out string place)
     {
         var templates = new Dictionary<string, string>(StringComparer.Ordinal);
         var jinja = Path.Combine(folder, "chat_template.jinja");
+        place = jinja;
         if (File.Exists(jinja))
         {
             templates["default"] = File.ReadAllText(jinja);
@@ -153,7 +156,8 @@ internal static class SettingsReader
             return templates;
         }
 
-        var section = config?["chat_template"] is { IsNull: false } own ? own : ReadObject(folder, "chat_template.json")?["chat_template"];
+        var section = config?["chat_template"] is { IsNull: false } own ? own : ReadObject(folder, TemplateJson)?["chat_template"];
+        place = $"the chat template in {Path.Combine(folder, config?["chat_template"] is { IsNull: false } ? Config : TemplateJson)}";
         if (section is { IsNull: false } value)
         {
             AddTemplates(value, templates);

@@ -12,6 +12,9 @@ internal sealed record TokenizerSettings
     /// <summary>Chat templates by name.</summary>
     public IReadOnlyDictionary<string, string> ChatTemplates { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>Where they are from, for messages.</summary>
+    public string ChatTemplateName { get; init; } = "the chat template";
+
     /// <summary>The file's <c>added_tokens_decoder</c>.</summary>
     public IReadOnlyList<AddedToken> AddedTokens { get; init; } = [];
 

@@ -4,6 +4,7 @@ using OpenWeights.Tune.Benchmarks;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -12,6 +13,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>The command owt bench.</summary>
 internal static class BenchCommand
 {
+    private static readonly Option<string> s_family = new("--family") { Description = "The model's family.", DefaultValueFactory = static _ => "llama" };
     private static readonly Option<int> s_hidden = CommonOptions.Number("--hidden-size", "Width of the residual stream.", 512, 1);
     private static readonly Option<int> s_layers = CommonOptions.Number("--layers", "Number of layers.", 8, 1);
     private static readonly Option<int> s_heads = CommonOptions.Number("--heads", "Number of query heads.", 8, 1);
@@ -45,12 +47,13 @@ internal static class BenchCommand
 
     internal static Command Create()
     {
+        _ = s_family.OnlyFrom([.. FamilyRegistry.All.Select(static f => f.ModelType)]);
         _ = s_mode.OnlyFrom("full", "lora");
         _ = s_dtype.OnlyFrom("float32", "bfloat16");
         _ = s_checkpointing.OnlyFrom("none", "block", "selective");
-        var train = new Command("train", "Measures training steps of a Llama with random weights on random tokens; prints JSON.")
+        var train = new Command("train", "Measures training steps of a model with random weights on random tokens; prints JSON.")
         {
-            s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device, Json,
+            s_family, s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device, Json,
         };
         train.SetAction(RunTraining);
         _ = s_stored.OnlyFrom("float32", "bfloat16", "float16");
@@ -119,6 +122,7 @@ internal static class BenchCommand
         var length = arguments.GetValue(s_length);
         var result = TrainingBenchmark.Run(new TrainingBenchmarkOptions
         {
+            Family = arguments.GetValue(s_family)!,
             Shape = Shape(arguments, length),
             RowLength = length,
             BatchSize = arguments.GetValue(s_batch),

@@ -31,7 +31,7 @@ internal static class DataCommand
     internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, bool preferences)
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
-        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model));
+        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model));
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
         var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, preferences, ContextLimit.Of(decoder, config.Model.MaxPositions));
         return (RunDefaults.Fit(config, data).Data, tokenizer);

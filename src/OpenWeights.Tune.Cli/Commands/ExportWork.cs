@@ -74,7 +74,7 @@ internal sealed class ExportWork : IDisposable
             }
         }
 
-        Console.Out.WriteLine($"adapter written to {_output}; all {tensors.Count} tensors read back the same");
+        Console.Out.WriteLine($"adapter written to {ShownPath.Of(_output)}; all {tensors.Count} tensors read back the same");
         foreach (var warning in AdapterLimits.Of(folder.Config, written))
         {
             Console.Error.WriteLine($"warning: {warning}");
@@ -109,7 +109,7 @@ internal sealed class ExportWork : IDisposable
             unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card);
         }
 
-        Console.Out.WriteLine($"model written to {_output}");
+        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)}");
         Tell(unties, "both are written, and config.json says tie_word_embeddings: false");
         if (MayVerify())
         {
@@ -133,7 +133,7 @@ internal sealed class ExportWork : IDisposable
             unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, _base.ChatTemplate, plan => GgufText.Write(plan, folder));
         }
 
-        Console.Out.WriteLine($"model written to {_output} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
+        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
         Tell(unties, "both are written");
         if (!MayVerify())
         {
@@ -159,7 +159,7 @@ internal sealed class ExportWork : IDisposable
         var adapter = Single();
         GgufLoraExport.Write(_base!.Folder, adapter, _output);
         var tensors = GgufLoraExport.RequireSame(_base.Folder, adapter, _output);
-        Console.Out.WriteLine($"adapter written to {_output}; all {tensors} tensors read back the same");
+        Console.Out.WriteLine($"adapter written to {ShownPath.Of(_output)}; all {tensors} tensors read back the same");
         if (MayVerify())
         {
             Compare(AddGgufLora);
@@ -225,7 +225,7 @@ internal sealed class ExportWork : IDisposable
         }
 
         var folder = ModelFolder.Open(_modelPath);
-        if (!FamilyRegistry.All.Any(family => family.ModelType == folder.Config["model_type"]?.ToString()))
+        if (!FamilyRegistry.Knows(folder.Config))
         {
             Console.Out.WriteLine("the exported model was not verified: this version does not run models of this family");
             return false;

@@ -93,10 +93,10 @@ internal static class InspectCommand
         var description = new JsonObject
         {
             ["kind"] = "model",
-            ["family"] = config.ModelType,
+            ["family"] = config.IsPart ? folder.Config["model_type"]!.DeepClone() : config.ModelType,
             ["parameters"] = weights.Tensors.Sum(static t => t.ElementCount),
             ["dtype"] = ModelLoader.StoredDType(weights).ToString().ToLowerInvariant(),
-            ["bytes"] = weights.ByteLength,
+            ["bytes"] = weights.Tensors.Sum(static t => t.ByteLength),
             ["hidden_size"] = config.HiddenSize,
             ["layers"] = config.LayerCount,
             ["heads"] = config.HeadCount,
@@ -109,10 +109,45 @@ internal static class InspectCommand
             ["tokenizer_files"] = Names(folder.TokenizerFiles),
             ["license_files"] = Names(folder.LicenseFiles),
         };
+        if (config.IsPart)
+        {
+            description["text_model"] = config.ModelType;
+        }
+
+        AddOtherParts(description, folder, weights);
         AddTokenizer(description, folder);
         AddTensors(description, weights.Tensors);
         return description;
     }
+
+    // What a multimodal model has beside the text model: not loaded, and copied unchanged to exported models.
+    private static void AddOtherParts(JsonObject description, ModelFolder folder, CheckpointWeights weights)
+    {
+        if (weights.OtherParts.Count == 0)
+        {
+            return;
+        }
+
+        var parts = new JsonObject();
+        foreach (var part in weights.OtherParts.GroupBy(static t => PartOf(t.Name)).OrderBy(static p => p.Key, StringComparer.Ordinal))
+        {
+            parts[part.Key] = new JsonObject
+            {
+                ["tensors"] = part.Count(),
+                ["parameters"] = part.Sum(static t => t.ElementCount),
+                ["bytes"] = part.Sum(static t => t.ByteLength),
+            };
+        }
+
+        description["not_loaded"] = parts;
+        if (folder.ProcessorFiles.Count > 0)
+        {
+            description["processor_files"] = Names(folder.ProcessorFiles);
+        }
+    }
+
+    // The first name, or the second behind the "model" that newer versions put all parts into.
+    private static string PartOf(string name) => name.Split('.') is ["model", var part, ..] ? part : name.Split('.')[0];
 
     private static void AddTokenizer(JsonObject description, ModelFolder folder)
     {

@@ -74,7 +74,7 @@ internal static class ScoreCommand
         }
 
         return arguments.GetValue(s_messages) is not { } path
-            ? DataFile.ReadNamed(s_rows.Read(arguments, arguments.GetValue(s_input)!)).Select(row => (row.Has("input_ids") ? row.Ints("input_ids") : Encoded(row.Text("text")), row.Place))
+            ? DataFile.ReadNamed(s_rows.Read(arguments, arguments.GetValue(s_input)!)).Select(row => (row.Has("input_ids") ? row.Ints("input_ids") : Encoded(InputText.Of(row)), row.Place))
             : session.Tokenizer.ChatTemplateText is null
             ? throw new InvalidDataException($"{session.Loaded.Folder.FolderPath} has no chat template, which messages need; use --text to score a text.")
             : [(session.Tokenizer.Encode(new ChatRenderer(session.Tokenizer).Render(JsonFile.ReadMessages(path), tools: null, addGenerationPrompt: false), addSpecialTokens: false), path)];

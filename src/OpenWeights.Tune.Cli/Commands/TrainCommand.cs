@@ -60,7 +60,7 @@ internal static class TrainCommand
             RunCheck.Require(file);
         }
 
-        var options = new RunOptions(resume, RequireMemory: !arguments.GetValue(s_force));
+        var options = new RunOptions(resume, IgnoreMemory: arguments.GetValue(s_force));
         if (isDry)
         {
             return DryRun(config, console, options, json);
@@ -76,13 +76,13 @@ internal static class TrainCommand
             }
 
             Signals.Answer = "stopping after this step and saving";
-            _ = run.Run(resume, overwrite, Environment.CommandLine, Signals.Stop);
+            _ = run.Run(overwrite, Environment.CommandLine, Signals.Stop);
             return run.Result;
         });
         if (result is null)
         {
             console.Stop();
-            Console.Error.WriteLine($"stopped; continue with --resume. The checkpoints are in {Path.Combine(config.OutputDir, "checkpoints")}.");
+            Console.Error.WriteLine($"stopped; continue with --resume. The checkpoints are in {ShownPath.Of(Path.Combine(config.OutputDir, "checkpoints"))}.");
             return ExitCode.Stopped;
         }
 

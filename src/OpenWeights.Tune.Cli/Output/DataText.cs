@@ -14,7 +14,7 @@ internal static class DataText
     {
         foreach (var file in report.Files.Take(MaxFiles))
         {
-            yield return $"{name,-9} {file.Path}: {file.Format}, {Rows(file.Rows)}";
+            yield return $"{name,-9} {ShownPath.Of(file.Path)}: {file.Format}, {Rows(file.Rows)}";
         }
 
         if (report.Files.Count > MaxFiles)

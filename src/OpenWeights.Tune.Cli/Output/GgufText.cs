@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
@@ -14,6 +15,10 @@ internal static class GgufText
         using (var weights = folder.OpenWeights())
         {
             bytes = GgufFolder.Target(folder.FolderPath) is { } file ? FileLinks.File(file).Length : weights.ByteLength;
+            if (FamilyTable.FindMultimodal(folder.Config) is not null && weights.OtherParts.Count > 0)
+            {
+                Console.Out.WriteLine($"of this multimodal model only the text model is written; the other {weights.OtherParts.Count} tensors ({Amount.Bytes(weights.OtherParts.Sum(static t => t.ByteLength))}), such as {weights.OtherParts[0].Name}, belong in llama.cpp's second file (mmproj), which its own converter makes");
+            }
         }
 
         Console.Out.WriteLine($"writing {(plan.Preset.KeepsOwn ? $"the base's own types, mostly {plan.Preset.Name}" : plan.Preset.Name)}: {Amount.Bytes(plan.Bytes)} of tensors (the base has {Amount.Bytes(bytes)})");

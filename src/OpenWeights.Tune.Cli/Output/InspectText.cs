@@ -21,6 +21,9 @@ internal static class InspectText
                 case "tensor_types":
                     Counts(output, value!.AsArray(), width);
                     break;
+                case "not_loaded":
+                    Parts(output, value!.AsObject(), width);
+                    break;
                 case "tensors":
                     List(output, value!.AsArray(), tensors);
                     break;
@@ -38,6 +41,14 @@ internal static class InspectText
     private static bool IsLine(JsonNode? value) => value is not (null or JsonArray { Count: 0 });
 
     private static string Bytes(long bytes) => $"{Amount.Count(bytes)} ({Amount.Bytes(bytes)})";
+
+    private static void Parts(TextWriter output, JsonObject parts, int width)
+    {
+        foreach (var (name, part) in parts)
+        {
+            output.WriteLine($"{"not_loaded".PadRight(width)} {name}: {Amount.Count(part!["tensors"]!.GetValue<int>())} tensors, {Amount.Count(part["parameters"]!.GetValue<long>())} parameters, {Amount.Bytes(part["bytes"]!.GetValue<long>())}");
+        }
+    }
 
     private static void Counts(TextWriter output, JsonArray types, int width)
     {

@@ -8,9 +8,9 @@ internal static class PlanText
     internal static IEnumerable<string> Lines(RunPlan plan)
     {
         var config = plan.Config;
-        yield return $"model     {config.Model.Path} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}{(config.Quantization is { } quantization ? $", linear layers held in {quantization.Type}" : "")}, {plan.Device})";
+        yield return $"model     {ShownPath.Of(config.Model.Path)} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}{(config.Quantization is { } quantization ? $", linear layers held in {quantization.Type}" : "")}, {plan.Device})";
         yield return config.Adapter is { } adapter
-            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is null ? $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}" : $"going on from {adapter.Path}")})"
+            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is null ? $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}" : $"going on from {ShownPath.Of(adapter.Path)}")})"
             : $"training  {(plan.TrainedParameters == plan.BaseParameters ? "all " : "")}{Amount.Count(plan.TrainedParameters)} parameters";
         foreach (var line in DataText.Lines("data", plan.Train, config.Data.MaxLength))
         {
@@ -35,7 +35,7 @@ internal static class PlanText
             yield return $"          {Amount.Bytes(room.Bytes)} of {room.Where} are free{(plan.MemoryNeeded == memory.Total ? "" : $", of which the run needs {Amount.Bytes(plan.MemoryNeeded)}")}";
         }
 
-        yield return $"folder    {config.OutputDir}";
+        yield return $"folder    {ShownPath.Of(config.OutputDir)}";
         if (RunDefaults.Advice(plan) is { } advice)
         {
             yield return $"warning: {advice}";

@@ -192,7 +192,7 @@ internal sealed class RunConsole : IRunListener
             Console.Out.WriteLine(choice);
         }
 
-        Console.Out.WriteLine($"{result.Name} written to {result.Folder} after {Amount.Time(Stopwatch.GetElapsedTime(_started))}");
+        Console.Out.WriteLine($"{result.Name} written to {ShownPath.Of(result.Folder)} after {Amount.Time(Stopwatch.GetElapsedTime(_started))}");
     }
 
     private static List<Answer>? Recorded(RunResult result)

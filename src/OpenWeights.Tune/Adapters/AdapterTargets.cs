@@ -15,7 +15,7 @@ internal static class AdapterTargets
     internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, LoraConfig config)
     {
         var modules = model.AdaptableModules;
-        return modules.Any(m => IsAdapted(m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
+        return modules.Any(m => IsAdapted(model, m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
     /// <summary>Throws if the settings name modules that the model does not have, which are usually typos.</summary>
@@ -57,7 +57,7 @@ internal static class AdapterTargets
             yield break;
         }
 
-        var adapted = model.AdaptableModules.Where(m => IsAdapted(m, config)).ToList();
+        var adapted = model.AdaptableModules.Where(m => IsAdapted(model, m, config)).ToList();
         var experts = model.AdaptableModules.SelectMany(m => Experts(m, config).Select(x => $"{m.Name}.{x.Name}")).ToList();
         if (adapted.Count + experts.Count == 0)
         {
@@ -146,8 +146,20 @@ internal static class AdapterTargets
                 {
                     yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"the model has no module named {names[i]}; {Nearest(model, names[i])}{There(model)}.");
                 }
+                else if (setting == "target_modules" && TakesNone(model, names[i]))
+                {
+                    yield return (
+                        string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"),
+                        $"{names[i]} takes no adapter in this family: transformers computes with its weight alone, so that PEFT refuses or ignores one; remove it, or train it in full with modules_to_save.");
+                }
             }
         }
+    }
+
+    private static bool TakesNone(CausalLanguageModel model, string name)
+    {
+        var layers = model.LinearLayers.Where(l => l.Name == name || l.Name.EndsWith("." + name, StringComparison.Ordinal)).ToList();
+        return layers.Count > 0 && layers.TrueForAll(static l => !l.Layer.TakesAdapters);
     }
 
     private static IEnumerable<(string Setting, string Message)> ParameterProblems(CausalLanguageModel model, LoraConfig config)
@@ -214,15 +226,13 @@ internal static class AdapterTargets
         return Spelling.Nearest(name, leaves) is { } nearest ? $"did you mean {nearest}? " : "";
     }
 
-    /// <summary>Whether a module is the token embedding or the output head, which PEFT saves in full when adapted.</summary>
-    internal static bool IsEmbedding(string name) => name[(name.LastIndexOf('.') + 1)..] is "embed_tokens" or "lm_head";
-
-    /// <summary>Whether a module is adapted. Norms can be trained in full but not adapted; all-linear excludes the embedding.</summary>
-    internal static bool IsAdapted((string Name, nn.Module Module) module, LoraConfig config) =>
+    /// <summary>Whether a module is adapted. Norms can be trained in full but not adapted; all-linear excludes the embedding and the head.</summary>
+    internal static bool IsAdapted(CausalLanguageModel model, (string Name, nn.Module Module) module, LoraConfig config) =>
         module.Module switch
         {
             LinearLayer { TakesAdapters: false } => false,
-            LinearLayer layer => (config.Adapts(module.Name) && !(layer.IsRouter && config.Targets == TargetModules.AllLinear)) || config.AdaptsParameter($"{module.Name}.weight"),
+            LinearLayer layer => (config.Adapts(module.Name) && !(config.Targets == TargetModules.AllLinear && (layer.IsRouter || module.Name == model.Config.Names.Head)))
+                || config.AdaptsParameter($"{module.Name}.weight"),
             TokenEmbedding => config.Targets != TargetModules.AllLinear && config.Adapts(module.Name),
             _ => false,
         };

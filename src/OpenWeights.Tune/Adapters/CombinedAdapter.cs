@@ -36,7 +36,7 @@ public sealed class CombinedAdapter : IDisposable
     public IReadOnlySet<string> ChangedTensors { get; }
 
     /// <summary>Whether embedding and output head that are tied in the base model stay tied.</summary>
-    internal bool KeepsTie => _adapters.All(static a => a.Adapter.KeepsTie || !a.Adapter.Parts.Any(static p => AdapterTargets.IsEmbedding(p.Module)));
+    internal bool KeepsTie => _adapters.All(static a => a.Adapter.KeepsTie || !a.Adapter.Parts.Any(p => a.Adapter.Base.Config.Names.IsEmbeddingOrHead(p.Module)));
 
     private bool IsSingle => _adapters is [{ Weight: 1 }];
 

@@ -43,6 +43,7 @@ internal static partial class ExpertAdapters
         }
 
         var (settings, parameters) = (config, new SortedSet<string>(StringComparer.Ordinal));
+        var others = Others(model, config, result, parameters);
         foreach (var module in found.Keys.Select(static k => k.Module).Distinct().Order(StringComparer.Ordinal).ToList())
         {
             var matrices = model.ExpertMatrices.Where(m => $"{PeftFolder.Prefix}{m.Name}".StartsWith($"{module}.", StringComparison.Ordinal)).Select(static m => m.Matrix).ToList();
@@ -57,7 +58,7 @@ internal static partial class ExpertAdapters
             }
         }
 
-        config = config with { Targets = Others(model, config, result, targets, parameters), TargetParameters = [.. parameters] };
+        config = config with { Targets = others, TargetParameters = [.. parameters] };
         PeftConfig.WriteTargets(config, json);
         return result;
     }
@@ -65,7 +66,7 @@ internal static partial class ExpertAdapters
     private static string[] Parts(ExpertMatrix matrix, ExpertTargets names) => matrix.Name == "gate_up_proj" ? [names.Gate, names.Up] : matrix.Name == "up_proj" ? [names.Up] : [names.Down];
 
     // The targets without those of experts and routers, which are parameters now.
-    private static TargetModules Others(CausalLanguageModel model, LoraConfig config, MemoryTensors tensors, ExpertTargets names, SortedSet<string> parameters)
+    private static TargetModules Others(CausalLanguageModel model, LoraConfig config, MemoryTensors tensors, SortedSet<string> parameters)
     {
         var modules = tensors.Tensors.Select(static t => Module().Match(t.Name)).Where(static m => m.Success).Select(static m => m.Groups[1].Value[PeftFolder.Prefix.Length..]).Distinct().ToHashSet();
         foreach (var router in model.LinearLayers.Where(l => l.Layer.IsRouter && modules.Remove(l.Name)).Select(static l => l.Name))
@@ -74,7 +75,6 @@ internal static partial class ExpertAdapters
         }
 
         // A name is kept as it is where it stands for what is left in the file.
-        string[] experts = [names.Gate, names.Up, names.Down];
         bool Is(string module, string name) => module == name || module.EndsWith("." + name, StringComparison.Ordinal);
         return config.Targets.Names is { } given && modules.All(m => given.Any(n => Is(m, n)))
             ? TargetModules.Of([.. given.Where(n => modules.Any(m => Is(m, n)))])

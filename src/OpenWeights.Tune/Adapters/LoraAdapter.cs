@@ -97,7 +97,7 @@ public sealed class LoraAdapter : IDisposable
         {
             foreach (var (name, module) in AdapterTargets.Of(model, config))
             {
-                parts.AddRange(tie.Keeps && name == WeightTie.Head ? WeightTie.HeadParts((LinearLayer)module, parts) : PartsOf(name, module, config, weights));
+                parts.AddRange(tie.Keeps && name == model.Config.Names.Head ? WeightTie.HeadParts(model.Config.Names, (LinearLayer)module, parts) : PartsOf(model, name, module, config, weights));
             }
         }
         catch
@@ -153,7 +153,7 @@ public sealed class LoraAdapter : IDisposable
     }
 
     // A module's replaced weights come before its update, which is added to them.
-    private static IEnumerable<AdapterPart> PartsOf(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
+    private static IEnumerable<AdapterPart> PartsOf(CausalLanguageModel model, string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
     {
         var slots = ((IWeighted)module).Slots;
         if (config.SavesWhole(name))
@@ -167,8 +167,8 @@ public sealed class LoraAdapter : IDisposable
             yield break;
         }
 
-        var adapted = AdapterTargets.IsAdapted((name, module), config);
-        if (AdapterTargets.IsEmbedding(name))
+        var adapted = AdapterTargets.IsAdapted(model, (name, module), config);
+        if (model.Config.Names.IsEmbeddingOrHead(name))
         {
             var file = adapted ? $"{name}.base_layer.weight" : $"{name}.weight";
             if (weights.Frozen(file, slots[0]) is { } frozen)

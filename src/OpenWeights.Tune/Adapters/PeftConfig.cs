@@ -1,4 +1,6 @@
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;
 
@@ -79,9 +81,19 @@ internal static class PeftConfig
     /// The settings as PEFT writes them, based on the adapter's original file if there is one. all-linear is written as the list of module
     /// names, and a PiSSA adapter as the plain LoRA of twice the rank that its tensors are stored as.
     /// </summary>
-    internal static JsonObject Write(LoraConfig config, IEnumerable<string> modules, string? baseModel, JsonObject? source)
+    /// <param name="config">The settings.</param>
+    /// <param name="modules">Names of the adapted modules.</param>
+    /// <param name="baseModel">The base model to name if the adapter names none.</param>
+    /// <param name="source">The adapter's original file; null for a new adapter.</param>
+    /// <param name="part">Names of the text model's modules if the base model has other parts, whose modules may have the same names; otherwise null.</param>
+    internal static JsonObject Write(LoraConfig config, IReadOnlyList<string> modules, string? baseModel, JsonObject? source, DecoderNames? part = null)
     {
         var json = source?.DeepClone().AsObject() ?? Fresh(config, modules);
+        if (source is null && part is not null && config.Targets.Pattern is null)
+        {
+            json["target_modules"] = Within(part, config.Targets.Names ?? [.. Leaves(modules).Select(static n => n!.ToString())], modules);
+        }
+
         var named = json["base_model_name_or_path"]?.ToString();
 
         // A local path is not a model name.
@@ -192,6 +204,17 @@ internal static class PeftConfig
 
     private static JsonArray Leaves(IEnumerable<string> modules) =>
         new([.. modules.Select(static m => m[(m.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal).Select(static n => (JsonNode)n)]);
+
+    // A pattern, which must match a whole name, since a name alone would also be found in a vision tower.
+    private static string Within(DecoderNames part, IReadOnlyList<string> names, IReadOnlyList<string> modules)
+    {
+        static bool Names(string name, string module) => module == name || module.EndsWith($".{name}", StringComparison.Ordinal);
+        var stack = $"{part.Stack}.";
+        var inside = names.Where(name => modules.Any(m => m.StartsWith(stack, StringComparison.Ordinal) && Names(name, m)))
+            .Select(name => Regex.Escape(name.StartsWith(stack, StringComparison.Ordinal) ? name[stack.Length..] : name)).Order(StringComparer.Ordinal);
+        var pattern = $@"{Regex.Escape(stack)}(?:.*\.)?(?:{string.Join('|', inside)})";
+        return names.Any(name => Names(name, part.Head)) && modules.Contains(part.Head) ? $"{pattern}|{Regex.Escape(part.Head)}" : pattern;
+    }
 
     // PEFT writes an integer alpha without a decimal point.
     private static JsonNode Number(double value) => value == Math.Floor(value) && Math.Abs(value) < 1e15 ? JsonValue.Create((long)value) : JsonValue.Create(value);

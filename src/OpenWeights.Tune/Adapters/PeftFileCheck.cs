@@ -14,14 +14,16 @@ internal sealed class PeftFileCheck
     private readonly Dictionary<string, long[]> _wanted = [];
     private readonly Dictionary<string, long[]> _possible = [];
     private readonly List<string> _biases = [];
+    private readonly CausalLanguageModel _model;
     private readonly List<string> _withoutEffect = [];
 
     private PeftFileCheck(CausalLanguageModel model, LoraConfig config)
     {
+        _model = model;
         var tie = WeightTie.Of(model, config);
         foreach (var (name, module) in AdapterTargets.Of(model, tie.Config))
         {
-            if (tie.Keeps && name == WeightTie.Head)
+            if (tie.Keeps && name == model.Config.Names.Head)
             {
                 AddTiedHead((LinearLayer)module, tie.Config);
             }
@@ -60,11 +62,11 @@ internal sealed class PeftFileCheck
 
             if (!check._wanted.TryGetValue(name, out var shape) && !check._possible.TryGetValue(name, out shape))
             {
-                problems.Add($"unexpected: {entry.Name}");
+                problems.Add($"unexpected: {entry.Name}{(IsOfOtherPart(model.Config, name) ? ", of a part of the model that is not loaded here: only adapters of the text model alone are supported" : "")}");
             }
             else if (!entry.Shape.SequenceEqual(shape))
             {
-                var resized = AdapterTargets.IsEmbedding(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
+                var resized = model.Config.Names.IsEmbeddingOrHead(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
                 problems.Add($"misshapen: {entry.Name} is {Sizes(entry.Shape)}, but the base model and the adapter's settings require {Sizes(shape)}"
                     + (resized ? " (if the vocabulary was resized, use a base model with embeddings of that size)" : ""));
             }
@@ -94,13 +96,13 @@ internal sealed class PeftFileCheck
             return;
         }
 
-        var adapted = AdapterTargets.IsAdapted((name, module), config);
+        var adapted = AdapterTargets.IsAdapted(_model, (name, module), config);
         if (module is LinearLayer { TakesAdapters: false } && config.Adapts(name))
         {
             _withoutEffect.Add(name);
         }
 
-        if (AdapterTargets.IsEmbedding(name))
+        if (_model.Config.Names.IsEmbeddingOrHead(name))
         {
             _possible[adapted ? $"{name}.base_layer.weight" : $"{name}.weight"] = Shape(module, slots[0]);
         }
@@ -130,13 +132,17 @@ internal sealed class PeftFileCheck
         }
     }
 
+    private static bool IsOfOtherPart(DecoderConfig config, string name) =>
+        config.IsPart && !name.StartsWith($"{config.Names.Stack}.", StringComparison.Ordinal) && !name.StartsWith($"{config.Names.Head}.", StringComparison.Ordinal);
+
     // PEFT also writes the head's tensors, which equal the embedding's.
     private void AddTiedHead(LinearLayer head, LoraConfig config)
     {
-        long rank = config.RankOf(WeightTie.Embedding);
-        _possible[$"{WeightTie.Head}.weight"] = _possible[$"{WeightTie.Head}.base_layer.weight"] = [head.OutFeatures, head.InFeatures];
-        _possible[$"{WeightTie.Head}.lora_A.weight"] = [rank, head.InFeatures];
-        _possible[$"{WeightTie.Head}.lora_B.weight"] = [head.OutFeatures, rank];
+        var names = _model.Config.Names;
+        long rank = config.RankOf(names.EmbeddingModule);
+        _possible[$"{names.Head}.weight"] = _possible[$"{names.Head}.base_layer.weight"] = [head.OutFeatures, head.InFeatures];
+        _possible[$"{names.Head}.lora_A.weight"] = [rank, head.InFeatures];
+        _possible[$"{names.Head}.lora_B.weight"] = [head.OutFeatures, rank];
     }
 
     private void AddUpdate(string name, nn.Module module, LoraConfig config)

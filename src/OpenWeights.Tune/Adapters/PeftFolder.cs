@@ -1,3 +1,4 @@
+using System.Globalization;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models;
@@ -39,7 +40,8 @@ public static class PeftFolder
         var source = folder.Config.DeepClone().AsObject();
         var (weights, metadata) = (ExpertAdapters.Stacked(model, stored, ref config, source), stored.Metadata);
         PeftFileCheck.Run(model, config, weights, folder.Config["base_model_name_or_path"]?.ToString() is { Length: > 0 } made ? made : null, warn);
-        if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{WeightTie.Embedding}.weight", $"{Prefix}{WeightTie.Head}.weight"))
+        var names = model.Config.Names;
+        if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{names.EmbeddingWeight}", $"{Prefix}{names.HeadWeight}"))
         {
             warn?.Invoke($"{weights.Location}: ensure_weight_tying ties embedding and head, but the file contains two different weights; the embedding's is used for both.");
         }
@@ -93,8 +95,10 @@ public static class PeftFolder
         var folder = AdapterFolder.Open(path);
         var config = PeftConfig.Read(folder.Config, Path.Combine(folder.FolderPath, AdapterFolder.ConfigName), out _);
         using var weights = folder.OpenWeights();
+
+        // What lies outside the numbered layers is the embedding's or the head's, which are saved in full.
         return config.Init == LoraInit.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
-            || weights.Tensors.Any(static t => t.Name.Split('.').Any(AdapterTargets.IsEmbedding));
+            || weights.Tensors.Any(static t => !t.Name.Split('.').Any(static part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out _)));
     }
 
     /// <summary>Saves an adapter's two files in a folder. The settings of an adapter that was loaded from a folder are kept.</summary>
@@ -109,7 +113,9 @@ public static class PeftFolder
         using var scope = NewDisposeScope();
         AdapterFolder.Write(
             path,
-            PeftConfig.Write(adapter.Config, adapter.Parts.Where(p => (p is LoraLayer && !adapter.Config.AdaptsParameter($"{p.Module}.weight")) || p is EmbeddingLora).Select(static p => p.Module), baseModel, adapter.Source),
+            PeftConfig.Write(
+                adapter.Config, [.. adapter.Parts.Where(p => (p is LoraLayer && !adapter.Config.AdaptsParameter($"{p.Module}.weight")) || p is EmbeddingLora).Select(static p => p.Module)],
+                baseModel, adapter.Source, adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null),
             [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
     }
@@ -138,7 +144,7 @@ public static class PeftFolder
         var tensors = adapter.Parts.SelectMany(static p => p.FileTensors()).ToList();
         if (adapter.SavesAdaptedEmbeddings)
         {
-            tensors.AddRange(adapter.Parts.Where(static p => AdapterTargets.IsEmbedding(p.Module)).Select(static p => (Part: p, Weight: Weight(p)))
+            tensors.AddRange(adapter.Parts.Where(p => adapter.Base.Config.Names.IsEmbeddingOrHead(p.Module)).Select(static p => (Part: p, Weight: Weight(p)))
                 .Where(static p => p.Weight is not null).Select(static p => ($"{p.Part.Module}.base_layer.weight", p.Weight!)));
         }
 

@@ -42,7 +42,7 @@ public sealed class TargetModules
             return Names.Any(name => module == name || module.EndsWith("." + name, StringComparison.Ordinal));
         }
 
-        return Pattern is null ? module != "lm_head" : Regex.IsMatch(module, $@"\A(?:{Pattern})\z", RegexOptions.None, Patience);
+        return Pattern is null || Regex.IsMatch(module, $@"\A(?:{Pattern})\z", RegexOptions.None, Patience);
     }
 
     /// <summary>The value of the first key that matches a module's name: PEFT matches `(.*\.)?(key)$` from the start of the name.</summary>

@@ -6,9 +6,6 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>PEFT's ensure_weight_tying for a base model with tied embedding and output head: a setting for one applies to both.</summary>
 internal sealed class WeightTie
 {
-    internal const string Embedding = "model.embed_tokens";
-    internal const string Head = "lm_head";
-
     private WeightTie(LoraConfig config, bool keeps) => (Config, Keeps) = (config, keeps);
 
     /// <summary>The settings, with the head replaced by the embedding.</summary>
@@ -25,29 +22,31 @@ internal sealed class WeightTie
             return new WeightTie(config, false);
         }
 
-        if (config.SavesWhole(Embedding) || config.SavesWhole(Head))
+        var names = model.Config.Names;
+        if (config.SavesWhole(names.EmbeddingModule) || config.SavesWhole(names.Head))
         {
-            return new WeightTie(config with { ModulesToSave = [.. config.ModulesToSave.Where(static m => m is not (Head or Embedding)), Embedding] }, true);
+            return new WeightTie(config with { ModulesToSave = [.. config.ModulesToSave.Where(m => !names.IsEmbeddingOrHead(m)), names.EmbeddingModule] }, true);
         }
 
-        var named = model.AdaptableModules.Where(m => m.Name is Embedding or Head && AdapterTargets.IsAdapted(m, config)).ToList();
-        return named.Count == 0 ? new WeightTie(config, false) : new WeightTie(config with { Targets = WithEmbedding(config.Targets) }, true);
+        return model.AdaptableModules.Any(m => names.IsEmbeddingOrHead(m.Name) && AdapterTargets.IsAdapted(model, m, config))
+            ? new WeightTie(config with { Targets = WithEmbedding(config.Targets, names) }, true)
+            : new WeightTie(config, false);
     }
 
     /// <summary>The head's parts, which share those of the embedding.</summary>
-    internal static IEnumerable<AdapterPart> HeadParts(LinearLayer head, IReadOnlyList<AdapterPart> parts)
+    internal static IEnumerable<AdapterPart> HeadParts(DecoderNames names, LinearLayer head, IReadOnlyList<AdapterPart> parts)
     {
-        foreach (var part in parts.Where(static p => p.Module == Embedding).ToList())
+        foreach (var part in parts.Where(p => p.Module == names.EmbeddingModule).ToList())
         {
             yield return part switch
             {
-                EmbeddingLora embedding => new TiedHeadLora(Head, head, embedding),
-                _ => new ReplacedWeight(Head, head.Slots[0], (ReplacedWeight)part),
+                EmbeddingLora embedding => new TiedHeadLora(names.Head, head, embedding),
+                _ => new ReplacedWeight(names.Head, head.Slots[0], (ReplacedWeight)part),
             };
         }
     }
 
-    private static TargetModules WithEmbedding(TargetModules targets) => targets.Names is { } names
-        ? TargetModules.Of([.. names.Where(static n => n is not (Head or Embedding)), Embedding])
-        : TargetModules.Of($"(?:{targets.Pattern})|{Embedding.Replace(".", "\\.", StringComparison.Ordinal)}");
+    private static TargetModules WithEmbedding(TargetModules targets, DecoderNames names) => targets.Names is { } named
+        ? TargetModules.Of([.. named.Where(n => !names.IsEmbeddingOrHead(n)), names.EmbeddingModule])
+        : TargetModules.Of($"(?:{targets.Pattern})|{names.EmbeddingModule.Replace(".", "\\.", StringComparison.Ordinal)}");
 }

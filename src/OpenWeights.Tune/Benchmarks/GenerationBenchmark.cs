@@ -13,14 +13,15 @@ public static class GenerationBenchmark
 {
     private const long Seed = 42;
 
-    /// <summary>Creates a Llama model with random weights.</summary>
+    /// <summary>Creates a model with random weights.</summary>
     /// <param name="shape">Its sizes.</param>
     /// <param name="dtype">Data type of its weights.</param>
     /// <param name="device">Its device.</param>
+    /// <param name="family">The model_type of its family.</param>
     /// <exception cref="InvalidDataException">The sizes are inconsistent.</exception>
-    public static CausalLanguageModel RandomModel(ModelShape shape, ScalarType dtype, Device device)
+    public static CausalLanguageModel RandomModel(ModelShape shape, ScalarType dtype, Device device, string family = "llama")
     {
-        var json = FamilyRegistry.Find("llama", "the benchmark").NewConfig(shape);
+        var json = FamilyRegistry.Find(family, "the benchmark").NewConfig(shape);
         var config = FamilyRegistry.Read(json, "the benchmark's sizes");
         Devices.ChooseProducts(device, dtype);
         using var source = new RandomWeightSource(Seed, config.InitializerRange, dtype, device);

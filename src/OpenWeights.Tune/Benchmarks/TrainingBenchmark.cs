@@ -24,7 +24,7 @@ public static class TrainingBenchmark
     public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(options);
-        using var model = GenerationBenchmark.RandomModel(options.Shape, options.DType, options.Device);
+        using var model = GenerationBenchmark.RandomModel(options.Shape, options.DType, options.Device, options.Family);
         using var trained = new BenchmarkModel(model, options.Rank);
         var config = new RunConfig
         {
@@ -106,7 +106,10 @@ public static class TrainingBenchmark
 /// <summary>Settings of a training benchmark.</summary>
 public sealed record TrainingBenchmarkOptions
 {
-    /// <summary>Sizes of the model, a Llama with random weights.</summary>
+    /// <summary>The model_type of the model's family.</summary>
+    public string Family { get; init; } = "llama";
+
+    /// <summary>Sizes of the model, which has random weights.</summary>
     public required ModelShape Shape { get; init; }
 
     /// <summary>Row length in tokens.</summary>

@@ -115,7 +115,9 @@ internal sealed class ConfigBinder(YamlSource source)
     // Returns a default section, so that the required setting is not also reported as missing and a list keeps its length.
     private object WrongSection(Type section, YamlNode node, string key)
     {
-        Report(node, key, $"a section with settings is expected here, such as `{{ {Example(section, node)} }}`.");
+        Report(node, key, node is YamlScalarNode { Value: { } text } && text.IndexOf(':', StringComparison.Ordinal) is > 0 and var colon && SettingInfo.Of(section).Any(s => s.Key == text[..colon])
+            ? $"a space is missing after the colon; write `{text[..colon]}: {text[(colon + 1)..].Trim()}`."
+            : $"a section with settings is expected here, such as `{{ {Example(section, node)} }}`.");
         return Activator.CreateInstance(section)!;
     }
 

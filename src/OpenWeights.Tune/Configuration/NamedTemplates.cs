@@ -62,6 +62,13 @@ public static class NamedTemplates
             config.Model.ChatTemplate is { } name ? Find(name, modelFolder) : null, modelFolder, JsonSerializer.SerializeToNode(config.Data.ChatTemplateKwargs)!.AsObject());
     }
 
+    /// <summary>What messages call that template: the file, or the name, that model.chat_template gives, or the model's folder.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="modelFolder">The model's folder.</param>
+    public static string NameOf(RunConfig config, string modelFolder) => config.Model.ChatTemplate is not { } wanted
+        ? $"the chat template of {modelFolder}"
+        : All.ContainsKey(wanted) || !File.Exists(wanted) ? $"the chat template {wanted}" : wanted;
+
     /// <summary>Writes values for a chat template's variables into it: see <see cref="ChatTemplateDefaults"/>.</summary>
     /// <param name="template">The template; null for the model's own.</param>
     /// <param name="modelFolder">The model's folder.</param>

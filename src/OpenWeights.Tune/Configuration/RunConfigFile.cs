@@ -46,6 +46,11 @@ public static class RunConfigFile
 
     private static ConfigFile Look(string path, string text, IReadOnlyList<string> overrides)
     {
+        if (OtherKind(path, text) is { } other)
+        {
+            throw new ConfigException([new ConfigProblem(path, "", other)]);
+        }
+
         var source = YamlSource.Read(path, text);
         if (ForeignTool.Of(source.Root) is { } tool)
         {
@@ -62,6 +67,15 @@ public static class RunConfigFile
         var paths = new ConfigPaths(Path.GetDirectoryName(Path.GetFullPath(path))!);
         return new ConfigFile(path, paths.Resolve(config), config, paths, binder.PlaceOf, problems);
     }
+
+    // Files that are given in the place of the run's YAML; as YAML they would give many errors that tell nothing.
+    private static string? OtherKind(string path, string text) => Path.GetExtension(path).ToLowerInvariant() switch
+    {
+        ".jsonl" or ".ndjson" or ".csv" or ".tsv" or ".parquet" or ".txt" or ".gz" or ".zst" => "this is a file of rows; a YAML file is expected, which names it: `data: { train: FILE }`.",
+        ".safetensors" or ".gguf" => "this is a model; a YAML file is expected, which names it: `model: { path: FILE }`.",
+        ".json" when text.Contains("\"model_type\"", StringComparison.Ordinal) => "this is a model's config.json; a YAML file is expected, which names the model's folder: `model: { path: FOLDER }`.",
+        _ => null,
+    };
 
     private static string NotThere(string path)
     {

@@ -22,6 +22,10 @@ public sealed record ModelSection
     /// <summary>Context length of the model.</summary>
     [Setting("Context length of the model, in tokens; by default max_position_embeddings of its config.json, after RoPE scaling.", Min = 2)]
     public int? MaxPositions { get; init; }
+
+    /// <summary>Coefficient of the load balancing loss of a mixture of experts.</summary>
+    [Setting("Mixtures of experts: coefficient of the load balancing loss of the routers, which is added to the loss in training; 0 for none. By default router_aux_loss_coef of config.json if its output_router_logits is true, and otherwise 0.", Min = 0)]
+    public double? RouterAuxLoss { get; init; }
 }
 
 /// <summary>The quantization section: quantization of the frozen base model, all linear layers except the output head.</summary>

@@ -27,6 +27,11 @@ internal static class UnknownSetting
             return advice;
         }
 
+        if (All.Contains(key) && key.LastIndexOf('.') is > 0 and var dot)
+        {
+            return $"a dotted name is understood on the command line alone; write `{key[(dot + 1)..]}: {(value is YamlScalarNode plain ? Quoted(plain) : "...")}` in the section {key[..dot]}.";
+        }
+
         if (Spelling.Nearest(key, settings.Select(static s => s.Key)) is { } nearest)
         {
             return $"unknown setting; did you mean {nearest}?";

@@ -1,7 +1,9 @@
+using System.Text.RegularExpressions;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Finds the most common mistakes that make a file invalid YAML. The parser reports them some lines later, or without a position.</summary>
-internal static class YamlSlips
+internal static partial class YamlSlips
 {
     private const string Escapes = "0abtnvfre \"/\\N_LPxuU\t";
 
@@ -20,6 +22,11 @@ internal static class YamlSlips
                 return ((i + 1, tab + 1), "this is not valid YAML: a tab indents this line; write spaces.");
             }
 
+            if (open.Count == 0 && Assignment().Match(line) is { Success: true } assignment)
+            {
+                return ((i + 1, indent.Length + 1), $"this is not valid YAML: a setting and its value are separated by a colon and a space; write `{assignment.Groups["key"].Value}: {assignment.Groups["value"].Value.Trim()}`.");
+            }
+
             if (Escape(line, i + 1, open) is { } slip)
             {
                 return slip;
@@ -28,6 +35,9 @@ internal static class YamlSlips
 
         return open.Count > 0 && open.Peek() is var left ? ((left.Line, left.Column), $"this is not valid YAML: '{left.Bracket}' is not closed.") : null;
     }
+
+    [GeneratedRegex(@"\A\s*(?<key>[a-z_]+(\.[a-z_]+)*)\s*=\s*(?<value>\S.*)\z")]
+    private static partial Regex Assignment();
 
     // A backslash that begins no escape. The brackets that the line opens and closes are counted on the way.
     private static ((long Line, long Column) Place, string Message)? Escape(string line, int number, Stack<(char Bracket, int Line, int Column)> open)

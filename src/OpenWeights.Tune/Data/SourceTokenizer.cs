@@ -52,7 +52,7 @@ internal sealed class SourceTokenizer
         if (_rows == 0)
         {
             throw new InvalidDataException(_badRows > 0
-                ? $"{Name}: all {_badRows} rows are bad; the first: {_badExamples[0]}"
+                ? $"{Name}: {(_badRows == 1 ? "its only row is bad" : $"all {_badRows} rows are bad; the first")}: {_badExamples[0]}"
                 : $"{Name}: this {(_files.Count > 1 ? "data set" : "file")} contains no rows.");
         }
 
@@ -137,9 +137,9 @@ internal sealed class SourceTokenizer
                 Check(row);
             }
 
-            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null) { Together = format.Name == "completion" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
+            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null) { Together = format.Name is "completion" or "preference" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
         }
-        catch (Exception e) when (e is InvalidDataException or ChatTemplateException or InvalidOperationException or ArgumentException or FormatException)
+        catch (Exception e) when (e is InvalidDataException or ChatTemplateException { Kind: not ChatTemplateErrorKind.Syntax } or InvalidOperationException or ArgumentException or FormatException)
         {
             // Errors that the JSON reader reports late (such as unpaired surrogates in a text) do not name the row.
             return new Made([], [], raw.Place.Number, e is InvalidDataException ? e.Message : $"{raw.Place}: {e.Message}");

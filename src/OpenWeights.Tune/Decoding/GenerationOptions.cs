@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace OpenWeights.Tune.Decoding;
 
 /// <summary>Settings of text generation.</summary>
@@ -34,4 +36,25 @@ public sealed record GenerationOptions
 
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> EndTokens { get; init; } = [];
+
+    /// <summary>Throws if a setting is out of range.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">It is; the message names it and what is possible.</exception>
+    internal void Require()
+    {
+        Check(MaxNewTokens >= 1, MaxNewTokens, nameof(MaxNewTokens), "at least 1");
+        Check(MaxPositions is null or >= 1, MaxPositions, nameof(MaxPositions), "at least 1, or null for the model's context length");
+        Check(Temperature is >= 0 and < double.PositiveInfinity, Temperature, nameof(Temperature), "0 (greedy decoding) or more");
+        Check(TopP is > 0 and <= 1, TopP, nameof(TopP), "above 0 and at most 1 (all tokens)");
+        Check(TopK >= 0, TopK, nameof(TopK), "0 (all tokens) or more");
+        Check(MinP is >= 0 and <= 1, MinP, nameof(MinP), "between 0 and 1");
+        Check(RepetitionPenalty is > 0 and < double.PositiveInfinity, RepetitionPenalty, nameof(RepetitionPenalty), "above 0");
+    }
+
+    private static void Check(bool isRight, object? value, string name, string possible)
+    {
+        if (!isRight)
+        {
+            throw new ArgumentOutOfRangeException(name, value, string.Create(CultureInfo.InvariantCulture, $"{name} is {value}; it must be {possible}."));
+        }
+    }
 }

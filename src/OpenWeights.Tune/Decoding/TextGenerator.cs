@@ -16,8 +16,12 @@ public sealed class TextGenerator
     /// <summary>Creates a generator.</summary>
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="options">Settings of the generation.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A setting is out of range.</exception>
     public TextGenerator(CausalLanguageModel model, GenerationOptions options)
     {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(options);
+        options.Require();
         _model = model;
         _options = options;
     }

@@ -1,6 +1,5 @@
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Torch;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export;

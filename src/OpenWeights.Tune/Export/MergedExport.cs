@@ -6,7 +6,6 @@ using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
-using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export;
@@ -68,7 +67,8 @@ public static class MergedExport
         using var weights = @base.OpenWeights();
         using var none = new CombinedAdapter([]);
         var names = ModelLoader.Names(@base);
-        Write(@base, weights, new MergePlan(weights, names, tied: false, none, null), HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card);
+        var plan = new MergePlan(weights, names, tied: false, none, null);
+        Write(@base, weights, plan, HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card);
     }
 
     /// <summary>Compares the logits of a written model with those of base model and adapters, on sample tokens.</summary>

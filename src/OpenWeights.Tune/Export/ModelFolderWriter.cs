@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
@@ -15,6 +16,8 @@ namespace OpenWeights.Tune.Export;
 /// <summary>Writes Hugging Face model folders.</summary>
 public static class ModelFolderWriter
 {
+    private static readonly string[] s_dtypeKeys = ["dtype", "torch_dtype"];
+
     /// <summary>Saves a loaded model, with the other files of its source folder.</summary>
     /// <param name="loaded">The model.</param>
     /// <param name="folder">The folder; created if missing.</param>
@@ -57,12 +60,24 @@ public static class ModelFolderWriter
     {
         var config = source.Config.DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
+        var text = MultimodalFacts.TextKey(config) is { } key && FamilyTable.FindMultimodal(config) is not null ? config[key]!.AsObject() : null;
+        foreach (var name in s_dtypeKeys.Where(name => text?[name] is not null))
+        {
+            text![name] = dtype.ToString().ToLowerInvariant();
+        }
+
         if (unties)
         {
             config["tie_word_embeddings"] = false;
+            if (text?.ContainsKey("tie_word_embeddings") == true)
+            {
+                text["tie_word_embeddings"] = false;
+            }
         }
 
-        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), PythonJson.Serialize(config, indent: 2, sortKeys: false) + "\n");
+        var text = PythonJson.Serialize(config, indent: 2, sortKeys: false);
+        var isPlain = !File.ReadAllText(Path.Combine(source.FolderPath, ModelFolder.ConfigName)).Contains("__float__", StringComparison.Ordinal);
+        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), (isPlain ? JsonFile.WithPlainInfinity(text) : text) + "\n");
         _ = source.CopyCompanions(folder);
         if (chatTemplate is not null)
         {

@@ -6,9 +6,12 @@ namespace OpenWeights.Tune.Kernels;
 internal static unsafe class RowSoftmax
 {
     /// <summary>exp(x - maximum) in place, and the sum.</summary>
-    internal static float Exponentials(float* row, nint count) => CpuKernel.IsWide
-        ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, Largest(row, count))
-        : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, Largest(row, count));
+    internal static float Exponentials(float* row, nint count) => Exponentials(row, count, Largest(row, count));
+
+    /// <summary>exp(x - largest) in place, and the sum.</summary>
+    internal static float Exponentials(float* row, nint count, float largest) => CpuKernel.IsWide
+        ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, largest)
+        : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, largest);
 
     /// <summary>The maximum of some numbers.</summary>
     internal static float Largest(float* row, nint count) =>

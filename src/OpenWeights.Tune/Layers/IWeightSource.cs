@@ -14,6 +14,12 @@ public interface IWeightSource
     /// <param name="shape">Expected shape.</param>
     Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape);
 
+    /// <summary>As <see cref="Take"/>, a tensor that is never trained and too sensitive to be rounded: float32 whatever the dtype of the model.</summary>
+    /// <param name="name">Name in the checkpoint, such as model.layers.0.mlp.gate.e_score_correction_bias.</param>
+    /// <param name="initial">Initialization if there is no checkpoint.</param>
+    /// <param name="shape">Expected shape.</param>
+    Parameter TakeExact(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Take(name, initial, shape);
+
     /// <summary>A quantized linear weight, if the source quantizes this one; otherwise null, and <see cref="Take"/> provides it.</summary>
     /// <param name="name">Name in the checkpoint, such as model.layers.0.mlp.up_proj.weight.</param>
     /// <param name="output">Number of output features.</param>
@@ -52,6 +58,9 @@ public enum InitialWeight
     /// 2023).
     /// </summary>
     TimeSteps,
+
+    /// <summary>Uniform distribution within 1 / sqrt(size of the last dimension), for the weight of a short convolution.</summary>
+    Convolution,
 
     /// <summary>softplus⁻¹(0.8), for alpha_p of xIELU.</summary>
     XieluPositive,

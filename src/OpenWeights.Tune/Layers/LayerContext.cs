@@ -29,6 +29,15 @@ public sealed record LayerContext
     /// <summary>Positions of the tokens, [batch or 1, tokens], int64, for mixers that need them; otherwise null.</summary>
     public Tensor? Positions { get; init; }
 
+    /// <summary>What the layer reads besides the states and other layers do not, [batch, tokens, width]; null for nothing.</summary>
+    public Tensor? PerLayerInput { get; init; }
+
+    /// <summary>Keys and values of an earlier layer, for attention that has none of its own; otherwise null.</summary>
+    public LentKeyValues? Borrowed { get; init; }
+
+    /// <summary>Where attention notes its keys and values for later layers; null if none uses them.</summary>
+    public LentKeyValues? Lent { get; init; }
+
     /// <summary>Whether there is a single query at the position of the last key, which attends to all keys.</summary>
     public bool LooksAtAll { get; init; }
 
@@ -49,6 +58,16 @@ public sealed record LayerContext
 
     /// <summary>Tensors shared by layers. Checkpointing saves them to recompute a layer.</summary>
     internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions];
+
+    /// <summary>The tensors that are inputs of this layer alone and may have gradients.</summary>
+    internal IReadOnlyList<Tensor?> Inputs => [PerLayerInput, Borrowed?.Keys, Borrowed?.Values];
+
+    /// <summary>A copy with other <see cref="Inputs"/>.</summary>
+    /// <param name="inputs">The same number of tensors, in the same order; empty for none.</param>
+    internal LayerContext WithInputs(params IReadOnlyList<Tensor?> inputs) =>
+        inputs.Count == 0
+            ? this with { PerLayerInput = null, Borrowed = null }
+            : this with { PerLayerInput = inputs[0], Borrowed = inputs[1] is null ? null : new LentKeyValues(inputs[1], inputs[2]) };
 
     /// <summary>A copy with other <see cref="Tensors"/>.</summary>
     /// <param name="tensors">The same number of tensors, in the same order; empty for none.</param>
@@ -81,6 +100,9 @@ internal sealed record MixerNeeds
 
     /// <summary>Sliding window: number of tokens that a token attends to, including itself; null for all.</summary>
     internal int? SlidingWindow { get; init; }
+
+    /// <summary>Index of an earlier layer whose keys and values are used; null for the mixer's own.</summary>
+    internal int? KeysOf { get; init; }
 
     /// <summary>Chunk size: a token attends only to tokens of its own chunk of positions; null for all.</summary>
     internal int? ChunkSize { get; init; }

@@ -93,11 +93,17 @@ internal sealed class HeadLayerNorms : Norm
     /// <inheritdoc/>
     public override IReadOnlyList<WeightSlot> Slots => [];
 
+    /// <summary>Settings of the norms.</summary>
+    internal LayerNormSettings Settings => _settings;
+
+    /// <summary>The weights in use, [heads, features], in the caller's dispose scope.</summary>
+    internal Tensor Scale => stack([.. _norms.Select(static n => n.Scale)], 0);
+
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
     {
         using var scope = NewDisposeScope();
-        return LayerNorm.Normalize(input, stack([.. _norms.Select(static n => n.Scale)], 0), null, _settings).MoveToOuterDisposeScope();
+        return LayerNorm.Normalize(input, Scale, null, _settings).MoveToOuterDisposeScope();
     }
 }
 

@@ -52,6 +52,9 @@ public sealed class RmsNorm : Norm
     /// <summary>Settings of the norm.</summary>
     internal RmsNormSettings Settings => _settings;
 
+    /// <summary>Width of what is normalised.</summary>
+    internal nint Features => (nint)_features;
+
     /// <summary>The weight in use, [features]; null if there is none.</summary>
     internal Tensor? Scale => _slot?.Current;
 

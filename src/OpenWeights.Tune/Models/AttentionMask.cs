@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -7,6 +6,9 @@ namespace OpenWeights.Tune.Models;
 /// <summary>Attention masks, created once per batch and shared by all heads and by all layers with the same window.</summary>
 internal static class AttentionMask
 {
+    // Positions are whole numbers.
+    private static readonly Scalar s_one = 1;
+
     // Row strides of a bias are a multiple of this; otherwise torch copies it for each layer.
     private const long BiasAlignment = 16;
 
@@ -51,7 +53,7 @@ internal static class AttentionMask
         var own = input.PositionIds;
 
         // Each row of a cache is one text, whose positions count up to the last token.
-        var keys = past == 0 ? own : own.narrow(1, queries - 1, 1).Plus(arange(first - (past + queries - 1), 1, int64, own.device));
+        var keys = past == 0 ? own : own.narrow(1, queries - 1, 1).add(arange(first - (past + queries - 1), 1, int64, own.device), s_one);
         using Scalar size = chunk;
         Tensor Chunk(Tensor positions) => positions.div(size, RoundingMode.floor);
         var same = Chunk(own).unsqueeze(2).eq(Chunk(keys).unsqueeze(1)).unsqueeze(1);

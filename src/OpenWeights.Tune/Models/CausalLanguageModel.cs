@@ -21,6 +21,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     {
         ArgumentNullException.ThrowIfNull(config);
         Config = config;
+        RouterLossWeight = config.RouterLossWeight;
         var names = config.Names;
         var stack = this.Register(names.Stack, new DecoderStack(config, weights));
         _parts = (stack, config.TiedEmbeddings ? new LinearLayer(stack.Embedding.Weight, null) : this.Register(names.Head, NewHead(weights)));
@@ -30,6 +31,12 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
     /// <summary>Config of the decoder.</summary>
     public DecoderConfig Config { get; }
+
+    /// <summary>Coefficient of the load balancing loss in training, at first config.json's; 0 for none.</summary>
+    public double RouterLossWeight { get; set; }
+
+    /// <summary>Whether the model has mixtures of experts with a router.</summary>
+    internal bool HasRouters => Config.RoutedExperts is not null;
 
     /// <summary>The folder the weights were loaded from; null for another source.</summary>
     internal string? SourceFolder { get; init; }
@@ -75,6 +82,9 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
     /// <summary>Data type of the weights.</summary>
     public ScalarType DType => Stack.Embedding.Weight.dtype;
+
+    /// <summary>A record for the router logits of a training pass; null if there is no load balancing loss.</summary>
+    internal RouterRecord? NewRouterRecord() => RouterLossWeight > 0 && Config.RoutedExperts is { } chosen ? new RouterRecord(chosen) : null;
 
     /// <summary>
     /// Computes hidden states after the final norm, [batch, tokens, hidden]; <see cref="Logits"/> computes logits from them.

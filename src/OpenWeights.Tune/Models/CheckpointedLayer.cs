@@ -20,8 +20,10 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     /// <param name="offloads">Whether stored tensors are offloaded to CPU memory.</param>
     internal static Tensor Run(Tensor states, DecoderLayer layer, LayerContext context, bool keepsAttention, bool offloads)
     {
-        var outputs = Record([states, new Settings(layer, context.With(), keepsAttention, offloads), .. context.Tensors]);
-        foreach (var scores in outputs.Skip(1))
+        var settings = new Settings(layer, context.With().WithInputs() with { Lent = null }, context.Lent is not null, keepsAttention, offloads);
+        var outputs = Record([states, settings, .. context.Tensors, .. context.Inputs]);
+        context.Lent?.Note(outputs[1], outputs[2]);
+        foreach (var scores in outputs.Skip(settings.Lends ? 3 : 1))
         {
             context.Routers!.Add(scores);
         }
@@ -33,6 +35,7 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     {
         var (states, settings) = ((Tensor)inputs[0], (Settings)inputs[1]);
         var shared = inputs[2..].Cast<Tensor?>().ToArray();
+        context.save_data("wanted", shared.Select(static t => t?.requires_grad == true).ToArray());
         var kept = settings.KeepsAttention ? new SavedAttention(null) : null;
         context.save_data("settings", settings);
         context.save_data("random", RandomState.Note(states.device));
@@ -53,8 +56,8 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         ((RandomState)context.get_data("random")).Restore();
         try
         {
-            // None for the settings and for what layers share.
-            return [InputGradient(context, gradients), null, .. ((Settings)context.get_data("settings")).Context.Tensors];
+            var (input, shared) = InputGradients(context, gradients);
+            return [input, null, .. shared];
         }
         finally
         {
@@ -62,28 +65,33 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         }
     }
 
-    private static Tensor InputGradient(AutogradContext context, IReadOnlyList<Tensor> gradients)
+    // Of the states, and of the inputs that the layer has besides them; what all layers share has no gradient.
+    private static (Tensor States, IReadOnlyList<Tensor?> Shared) InputGradients(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
         using var scope = NewDisposeScope();
         using var recorded = enable_grad();
-        var (saved, device) = (context.get_saved_variables(), gradients[0].device);
+        var (saved, wanted, device) = (context.get_saved_variables(), (bool[])context.get_data("wanted"), gradients[0].device);
         var states = saved[0].to(device, non_blocking: true).detach().requires_grad_();
         var kept = saved[1] is { } mixed ? new SavedAttention(mixed.to(device, non_blocking: true)) : null;
-        BackwardPass.Run(((Settings)context.get_data("settings")).Outputs(states, saved.GetRange(2, saved.Count - 2), kept, again: true), gradients);
-        return states.grad!.MoveToOuterDisposeScope();
+        var shared = saved.Skip(2).Select((t, i) => wanted[i] ? t.detach().requires_grad_() : t).ToList();
+        BackwardPass.Run(((Settings)context.get_data("settings")).Outputs(states, shared, kept, again: true), gradients);
+        return (states.grad!.MoveToOuterDisposeScope(), [.. shared.Select((t, i) => wanted[i] ? t.grad?.MoveToOuterDisposeScope() : null)]);
     }
 
     // A GPU copies asynchronously: operations are executed in the order in which they are queued.
     private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.to(CPU, non_blocking: true) : states;
 
-    private sealed record Settings(DecoderLayer Layer, LayerContext Context, bool KeepsAttention, bool Offloads)
+    private sealed record Settings(DecoderLayer Layer, LayerContext Context, bool Lends, bool KeepsAttention, bool Offloads)
     {
-        /// <summary>Runs the layer; returns its output, and its router logits if they are requested and it has a router.</summary>
+        /// <summary>
+        /// Runs the layer; returns its output, the keys and values that it lends, and its router logits if they are requested and it has a router.
+        /// </summary>
         internal List<Tensor> Outputs(Tensor states, IReadOnlyList<Tensor?> shared, SavedAttention? kept, bool again)
         {
-            var own = Context.Routers?.Another();
-            var context = Context.With(shared) with { Saved = kept, OnlyForGradients = again, Routers = own };
-            return [Layer.forward(states, context), .. own?.Scores ?? []];
+            var (own, lent, common) = (Context.Routers?.Another(), Lends ? new LentKeyValues() : null, Context.Tensors.Count);
+            var context = Context.With([.. shared.Take(common)]).WithInputs([.. shared.Skip(common)]) with { Saved = kept, OnlyForGradients = again, Routers = own, Lent = lent };
+            var output = Layer.forward(states, context);
+            return [output, .. lent is null ? Array.Empty<Tensor>() : [lent.Keys!, lent.Values!], .. own?.Scores ?? []];
         }
     }
 }

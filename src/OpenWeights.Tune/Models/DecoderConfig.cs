@@ -1,8 +1,8 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
+using OpenWeights.Tune.Layers.Streams;
 
 namespace OpenWeights.Tune.Models;
 
@@ -14,6 +14,9 @@ public sealed record DecoderConfig
 {
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }
+
+    /// <summary>Whether the decoder is a part of a multimodal model, whose other parts are not loaded.</summary>
+    public bool IsPart { get; init; }
 
     /// <summary>Names of the decoder's modules.</summary>
     public DecoderNames Names { get; init; } = DecoderNames.Usual;
@@ -117,6 +120,18 @@ public sealed record DecoderConfig
     /// <summary>Soft cap c of the logits, c tanh(x / c); null for none.</summary>
     public double? LogitSoftCap { get; init; }
 
+    /// <summary>The inputs that layers have besides the residual stream; null for none.</summary>
+    public PerLayerInputSettings? PerLayerInputs { get; init; }
+
+    /// <summary>The residual streams (AltUp); null for a single one.</summary>
+    public AltUpSettings? Streams { get; init; }
+
+    /// <summary>The residual layers beside attention (LAuReL); null for none.</summary>
+    public LaurelSettings? Laurel { get; init; }
+
+    /// <summary>Name of a buffer in each layer that multiplies the layer's output; null for none.</summary>
+    public string? LayerFactor { get; init; }
+
     /// <summary>Coefficient of the load balancing loss in training; 0 for none.</summary>
     public double RouterLossWeight { get; init; }
 
@@ -167,10 +182,13 @@ public sealed record DecoderConfig
             Norm = Norm,
             IsParallel = ParallelParts,
             ResidualMultiplier = ResidualMultiplier,
+            Laurel = Laurel,
+            PerLayerInput = PerLayerInputs,
+            OutputFactor = LayerFactor,
+            Streams = Streams,
         };
     }
 
-    /// <summary>A record for the router logits of a training pass; null if there is no load balancing loss.</summary>
-    internal RouterRecord? NewRouterRecord() =>
-        RouterLossWeight > 0 && Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null) is { } chosen ? new RouterRecord(chosen) : null;
+    /// <summary>How many experts the routers choose for a token; null without routers.</summary>
+    internal int? RoutedExperts => Layers.Select(static l => l.FeedForward?.RoutedExperts).FirstOrDefault(static n => n is not null);
 }

@@ -1,4 +1,6 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Streams;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -11,6 +13,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     private readonly LayerBlock<LayerPart>? _feedForward;
     private readonly LayerSettings _settings;
     private readonly Scalar _residual;
+    private readonly Additions _more;
 
     /// <summary>Creates a decoder layer.</summary>
     /// <param name="settings">Settings of the layer.</param>
@@ -38,7 +41,20 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         {
             var isShared = _mixer is not null && settings.Norms.BeforeFeedForward == settings.Norms.BeforeMixer;
             var (before, after) = (isShared ? _mixer!.Before : AddNorm(settings.Norms.BeforeFeedForward), AddNorm(settings.Norms.AfterFeedForward));
-            _feedForward = new LayerBlock<LayerPart>(before, this.Register(feedForward.ModuleName, feedForward.Make(weights, ModuleNames.Within(name, feedForward.ModuleName))), after);
+            _feedForward = new LayerBlock<LayerPart>(before, Add(feedForward), after);
+        }
+
+        _more = new Additions(
+            settings.Streams is { } streams ? this.Register("altup", new AltUp(streams, weights, $"{name}.altup")) : null,
+            settings.Laurel is { } laurel ? new LayerBlock<LayerPart>(_mixer?.Before, Add(laurel), null) : null,
+            settings.PerLayerInput is { } own ? new LayerBlock<LayerPart>(null, Add(own), AddNorm("post_per_layer_input_norm")) : null,
+            settings.OutputFactor is { } factor ? AddFactor(factor) : null);
+
+        LayerPart Add(FeedForwardSettings part) => this.Register(part.ModuleName, part.Make(weights, ModuleNames.Within(name, part.ModuleName)));
+        Tensor AddFactor(string buffer)
+        {
+            var taken = weights.Take($"{name}.{buffer}", InitialWeight.Ones, new Dimension("1", 1));
+            return this.RegisterBuffer(buffer, taken);
         }
     }
 
@@ -48,37 +64,77 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     /// <summary>The feed-forward block with its norms; null if the layer has none.</summary>
     internal LayerBlock<LayerPart>? FeedForward => _feedForward;
 
+    /// <summary>All parts of the layer.</summary>
+    internal IEnumerable<(LayerPart Part, Norm? After)> Parts() =>
+        new[] { _mixer is null ? null : new LayerBlock<LayerPart>(_mixer.Before, _mixer.Part, _mixer.After), _feedForward, _more.Laurel, _more.PerLayerInput }
+            .OfType<LayerBlock<LayerPart>>().Select(static b => (b.Part, b.After));
+
+    /// <summary>Whether the layer has no parts but token mixer and feed-forward.</summary>
+    internal bool HasTwoParts => _more.AreNone;
+
+    /// <summary>What the layer keeps of a token for the residual streams besides its own, in elements.</summary>
+    internal long KeptOfStreams => _more.Streams?.Kept ?? 0;
+
     /// <summary>Inputs that the layer needs in a forward pass.</summary>
     internal MixerNeeds Needs => _settings.Mixer?.Needs ?? MixerNeeds.Nothing;
 
     /// <summary>Settings of the layer.</summary>
     internal LayerSettings Settings => _settings;
 
-    /// <summary>Computes the layer: [batch, tokens, hidden] to [batch, tokens, hidden].</summary>
+    /// <summary>Computes the layer: [batch, tokens, hidden] to [batch, tokens, hidden], or the same with several residual streams, [streams, batch, tokens, hidden].</summary>
     public override Tensor forward(Tensor input1, LayerContext input2)
     {
         ArgumentNullException.ThrowIfNull(input1);
         ArgumentNullException.ThrowIfNull(input2);
         using var scope = NewDisposeScope();
-        if (_settings.IsParallel && _mixer is { Before: { } shared } && _feedForward is not null && ReferenceEquals(shared, _feedForward.Before))
+        if (_more.Streams is not { } streams)
         {
-            var normed = shared.call(input1);
-            var mixed = input1.add(_mixer.RunNormed(normed, input2.ForValues), _residual);
-            return mixed.add(_feedForward.RunNormed(normed, input2), _residual).MoveToOuterDisposeScope();
+            return Behind(Blocks(input1, input2), input2).MoveToOuterDisposeScope();
         }
 
-        var states = input1;
+        var predictions = streams.Predict(input1);
+        var corrected = streams.Correct(predictions, Blocks(streams.Active(predictions), input2));
+        return (_more.PerLayerInput is { } own ? streams.AddToOthers(corrected, states => own.Run(states, input2)) : corrected).MoveToOuterDisposeScope();
+    }
+
+    // Whether something is computed from the output of token mixer and feed-forward.
+    private bool NeedsValues => _more is not { Streams: null, PerLayerInput: null };
+
+    // Token mixer and feed-forward.
+    private Tensor Blocks(Tensor input, LayerContext context)
+    {
+        if (_settings.IsParallel && _mixer is { Before: { } shared } && _feedForward is not null && ReferenceEquals(shared, _feedForward.Before))
+        {
+            var normed = shared.call(input);
+            var mixed = input.add(_mixer.RunNormed(normed, context.ForValues), _residual);
+            return mixed.add(_feedForward.RunNormed(normed, NeedsValues ? context.ForValues : context), _residual);
+        }
+
+        var states = input;
         if (_mixer is not null)
         {
-            states = states.add(_mixer.Run(input1, _feedForward is null ? input2 : input2.ForValues), _residual);
+            states = states.add(_mixer.Run(input, _feedForward is null && !NeedsValues ? context : context.ForValues), _residual);
+        }
+
+        if (_more.Laurel is { } laurel)
+        {
+            using Scalar half = Math.Sqrt(0.5);
+            states = states.Plus(laurel.Run(input, context)).mul(half);
         }
 
         if (_feedForward is not null)
         {
-            states = states.add(_feedForward.Run(_settings.IsParallel ? input1 : states, input2), _residual);
+            states = states.add(_feedForward.Run(_settings.IsParallel ? input : states, NeedsValues ? context.ForValues : context), _residual);
         }
 
-        return states.MoveToOuterDisposeScope();
+        return states;
+    }
+
+    // What follows them.
+    private Tensor Behind(Tensor states, LayerContext context)
+    {
+        states = _more.PerLayerInput is { } own ? states.Plus(own.Run(states, context)) : states;
+        return _more.Factor is { } factor ? states.mul(factor) : states;
     }
 
     /// <inheritdoc/>
@@ -90,6 +146,12 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
         }
 
         base.Dispose(disposing);
+    }
+
+    // What only some families' layers have.
+    private sealed record Additions(AltUp? Streams, LayerBlock<LayerPart>? Laurel, LayerBlock<LayerPart>? PerLayerInput, Tensor? Factor)
+    {
+        internal bool AreNone => this is { Streams: null, Laurel: null, PerLayerInput: null, Factor: null };
     }
 }
 

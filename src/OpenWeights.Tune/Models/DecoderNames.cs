@@ -21,11 +21,18 @@ public sealed record DecoderNames
     /// <summary>The output head.</summary>
     public string Head { get; init; } = "lm_head";
 
+    /// <summary>Full name of the embedding.</summary>
+    public string EmbeddingModule => $"{Stack}.{Embedding}";
+
     /// <summary>Full name of the embedding's weight.</summary>
-    public string EmbeddingWeight => $"{Stack}.{Embedding}.weight";
+    public string EmbeddingWeight => $"{EmbeddingModule}.weight";
 
     /// <summary>Full name of the head's weight.</summary>
     public string HeadWeight => $"{Head}.weight";
+
+    /// <summary>Whether a module is the token embedding or the output head.</summary>
+    /// <param name="module">Full name of the module.</param>
+    public bool IsEmbeddingOrHead(string module) => module == EmbeddingModule || module == Head;
 
     /// <summary>Full name of a layer.</summary>
     /// <param name="index">Index of the layer.</param>

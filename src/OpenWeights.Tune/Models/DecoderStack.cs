@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Streams;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -13,6 +14,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly Parts _parts;
     private readonly DecoderConfig _config;
+    private readonly HashSet<int> _lenders;
 
     /// <summary>Creates the stack described by a config.</summary>
     /// <param name="config">Config of the decoder.</param>
@@ -27,8 +29,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var names = config.Names;
         var embedding = new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
         var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i)))]);
+        _lenders = [.. layers.Select(static l => l.Needs.KeysOf).OfType<int>()];
         _parts = new Parts(
-            this.Register(names.Embedding, embedding), this.Register(names.Layers, layers), this.Register(names.FinalNorm, config.Norm.Take(weights, $"{names.Stack}.{names.FinalNorm}", hidden)));
+            this.Register(names.Embedding, embedding), this.Register(names.Layers, layers), this.Register(names.FinalNorm, config.Norm.Take(weights, $"{names.Stack}.{names.FinalNorm}", hidden)),
+            config.PerLayerInputs is { } inputs ? new PerLayerInputs(this, inputs, weights, names.Stack) : null,
+            config.Streams is { } streams ? new StreamProjections(this, streams, weights, names.Stack) : null);
     }
 
     /// <summary>The token embedding.</summary>
@@ -63,8 +68,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             RandomState.Begin(input.InputIds.device);
         }
 
-        var states = Embed(input.InputIds);
-        var contexts = new LayerContexts(input, states.dtype);
+        var embeddings = Embed(input.InputIds);
+        var contexts = Contexts(input, embeddings);
+        var states = Open(embeddings);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
         if (checkpointing && !states.requires_grad)
         {
@@ -90,7 +96,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         input.Cache?.Advance((int)input.InputIds.size(1), input.LongestPosition);
-        return Norm.call(states).MoveToOuterDisposeScope();
+        return Close(states).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -105,7 +111,28 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         return cache.Length == 0 || Layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
     }
 
-    /// <summary>The input of the first layer, [batch, tokens, hidden].</summary>
+    /// <summary>What a forward pass tells the layers; its tensors are in the caller's dispose scope.</summary>
+    /// <param name="input">The batch.</param>
+    /// <param name="embeddings">Its embeddings.</param>
+    internal LayerContexts Contexts(ModelInput input, Tensor embeddings) => new(input, embeddings.dtype)
+    {
+        PerLayerInputs = _parts.PerLayerInputs?.Compute(input.InputIds, embeddings),
+        Lenders = _lenders,
+    };
+
+    /// <summary>The input of the first layer: the embeddings, or several streams of them, [streams, batch, tokens, hidden].</summary>
+    /// <param name="embeddings">The embeddings.</param>
+    internal Tensor Open(Tensor embeddings) => _parts.Streams?.Open(embeddings) ?? embeddings;
+
+    /// <summary>Hidden states after the final norm, [batch, tokens, hidden], from the output of the last layer; in the caller's dispose scope.</summary>
+    /// <param name="states">The output of the last layer.</param>
+    internal Tensor Close(Tensor states)
+    {
+        using var scope = NewDisposeScope();
+        return Norm.call(_parts.Streams?.Close(states) ?? states).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The embeddings, [batch, tokens, hidden].</summary>
     internal Tensor Embed(Tensor ids)
     {
         if (_config.NormalizesEmbedding)
@@ -139,5 +166,5 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
     private bool IsKept(int layer, Device device) => ActivationCheckpointing == ActivationCheckpointing.Selective && !KeepsAttention(device) && layer % 2 == 1;
 
-    private sealed record Parts(TokenEmbedding Embedding, ModuleList<DecoderLayer> Layers, Norm Norm);
+    private sealed record Parts(TokenEmbedding Embedding, ModuleList<DecoderLayer> Layers, Norm Norm, PerLayerInputs? PerLayerInputs, StreamProjections? Streams);
 }

@@ -10,7 +10,14 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
 {
     private readonly Dictionary<(RopeConfig Rope, int Width), (Tensor Cos, Tensor Sin)> _tables = new(new SameRope());
     private readonly List<(MixerNeeds Needs, LayerContext Context)> _made = [];
+    private readonly Dictionary<int, LentKeyValues> _lent = [];
     private Tensor? _documents;
+
+    /// <summary>The layers' own inputs, [batch, tokens, layers, width]; null for none.</summary>
+    internal Tensor? PerLayerInputs { get; init; }
+
+    /// <summary>Indices of the layers whose keys and values later layers use.</summary>
+    internal IReadOnlySet<int> Lenders { get; init; } = new HashSet<int>();
 
     /// <summary>The inputs of a layer; the tensors are in the caller's dispose scope.</summary>
     /// <param name="layer">The layer.</param>
@@ -18,7 +25,13 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     internal LayerContext Of(DecoderLayer layer, int number)
     {
         var shared = Of(layer.Needs);
-        return input.Cache is { } cache && layer.Mixer is { } mixer ? shared with { State = cache.Of(number, mixer.Part) } : shared;
+        return shared with
+        {
+            State = input.Cache is { } cache && layer is { Mixer: { } mixer, Needs.KeysOf: null } ? cache.Of(number, mixer.Part) : null,
+            PerLayerInput = PerLayerInputs?.select(2, number),
+            Borrowed = layer.Needs.KeysOf is { } lender ? _lent[lender] : null,
+            Lent = Lenders.Contains(number) ? _lent[number] = new LentKeyValues() : null,
+        };
     }
 
     /// <summary>What a mixer with some needs reads besides the states.</summary>

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Rope;
+using OpenWeights.Tune.Layers.Streams;
 
 namespace OpenWeights.Tune.Models;
 
@@ -26,6 +27,18 @@ public sealed record LayerSettings
 
     /// <summary>Factor of each part's output before it is added to the residual stream.</summary>
     public double ResidualMultiplier { get; init; } = 1;
+
+    /// <summary>A residual layer beside the token mixer; null for none.</summary>
+    public LaurelSettings? Laurel { get; init; }
+
+    /// <summary>What adds the layer's own input behind the feed-forward; null for nothing.</summary>
+    public PerLayerInputSettings? PerLayerInput { get; init; }
+
+    /// <summary>Name of a buffer that multiplies the layer's output; null for none.</summary>
+    public string? OutputFactor { get; init; }
+
+    /// <summary>The residual streams of which the layer reads one; null for a single stream.</summary>
+    public AltUpSettings? Streams { get; init; }
 }
 
 /// <summary>Settings that may differ from layer to layer; a null part is that of the decoder.</summary>

@@ -24,12 +24,12 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(batch);
         using var scope = NewDisposeScope();
-        var routers = is_grad_enabled() ? model.Config.NewRouterRecord() : null;
+        var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
         var loss = HeadLoss(model, Predicting(model, batch, routers), batch.Targets);
         if (routers is not null)
         {
             // The trainer divides by the number of targets of the step, so a micro-batch's load balancing loss is weighted by its share of them.
-            using Scalar weight = model.Config.RouterLossWeight * batch.TargetCount;
+            using Scalar weight = model.RouterLossWeight * batch.TargetCount;
             loss = loss.add(routers.BalanceLoss(batch.RealTokens), weight);
         }
 

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -28,11 +29,17 @@ public static class TokenScores
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, batch.TargetCount - start);
             var targets = batch.Targets.narrow(0, start, count);
-            var scores = model.Logits(predicting.narrow(0, start, count));
-            loss += nn.functional.cross_entropy(scores, targets, reduction: nn.Reduction.Sum).ToDouble();
+            var scores = model.Logits(predicting.narrow(0, start, count)).contiguous();
             correct += scores.argmax(1).eq(targets).sum().ToInt64();
+            loss += CrossEntropy(scores, targets);
         }
 
         return (loss, correct);
     }
+
+    // Each loss is a float32's or better, and their sum float64: a float32 sum of thousands of them would lose digits that are reported.
+    // The scores are left undefined.
+    private static double CrossEntropy(Tensor scores, Tensor targets) => CpuKernel.Serves(scores)
+        ? SoftmaxKernel.CrossEntropy(scores, targets, wantsGradient: false)
+        : nn.functional.cross_entropy(scores, targets, reduction: nn.Reduction.None).sum(type: float64).ToDouble();
 }

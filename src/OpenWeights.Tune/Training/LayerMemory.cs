@@ -24,7 +24,7 @@ internal sealed class LayerMemory
         _size = model.Stack.Embedding.Weight.element_size();
         var prefix = $"{model.Config.Names.Layer(layer)}.";
         _linear = [.. model.LinearLayers.Where(l => l.Name.StartsWith(prefix, StringComparison.Ordinal)).Select(static l => l.Layer)];
-        _parts = [.. new[] { _layer.Mixer?.Part.Kept, _layer.FeedForward?.Part.Kept }.OfType<KeptElements>()];
+        _parts = [.. _layer.Parts().Select(static p => p.Part.Kept)];
         IsTrained = _linear.Exists(static l => l.Adapter is not null)
             || model.ExpertMatrices.Any(m => m.Matrix.Updates.Count > 0 && m.Name.StartsWith(prefix, StringComparison.Ordinal))
             || model.named_parameters().Any(p => p.parameter.requires_grad && p.name.StartsWith(prefix, StringComparison.Ordinal));
@@ -40,7 +40,7 @@ internal sealed class LayerMemory
     internal long Bytes => ((States + _parts.Sum(static p => p.Always + p.Inputs.Sum(OfInput))) * _size) + _linear.Sum(OfAdapter);
 
     // The residual stream before each part, stored by its norm, and the inputs of norms after a part.
-    private long States => _layer.Settings.HiddenSize * (_parts.Count + new[] { _layer.Mixer?.After, _layer.FeedForward?.After }.OfType<Norm>().Count());
+    private long States => _layer.KeptOfStreams + (_layer.Settings.HiddenSize * (_parts.Count + _layer.Parts().Count(static p => p.After is not null)));
 
     // Inputs of linear layers needed for gradients of a weight or adapter; recomputable ones only for layers whose adapter
     // is more than a low-rank update.

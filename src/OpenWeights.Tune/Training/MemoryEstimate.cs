@@ -70,20 +70,21 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
         var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
         var ofLayer = (count * 3L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
+        var ofInputs = config.PerLayerInputs is { } inputs ? 2L * count * inputs.LayerCount * inputs.Width * size : 0;
         if (checkpointing == ActivationCheckpointing.None)
         {
-            return (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
+            return ofInputs + (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
         }
 
-        var ends = layers.Sum(l => (config.HiddenSize * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
-        return (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
+        var ends = layers.Sum(l => (config.HiddenSize * (config.Streams?.Count ?? 1) * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
+        return ofInputs + (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
     }
 
     // A weight multiplied in another dtype exists in both during the product; the head's is converted in small parts.
     private static long TurnedWeightBytes(CausalLanguageModel model, long count)
     {
         var weight = model.Stack.Embedding.Weight;
-        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(static l => l.Name != "lm_head").Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
+        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(l => l.Name != model.Config.Names.Head).Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
     }
 
     // The head's logits and their copies, a chunk at a time; the hidden states with their gradient.

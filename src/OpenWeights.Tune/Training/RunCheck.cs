@@ -107,6 +107,11 @@ public static class RunCheck
                 yield return file.Problem("output_dir", $"{at} is a file; choose another folder.");
             }
         }
+
+        if (RunFolder.Foreign(file.Config.OutputDir) is { } foreign)
+        {
+            yield return file.Problem("output_dir", $"{file.Config.OutputDir}: {foreign}");
+        }
     }
 
     // Loading torch takes time, and is needed only if a GPU is requested by name.
@@ -167,6 +172,11 @@ public static class RunCheck
         using var nothing = no_grad();
         using var model = new CausalLanguageModel(decoder, new MetaWeightSource()) { SourceFolder = folder.FolderPath, IsMeta = true };
         problems.AddRange(Trained(file, model));
+        if (file.Config.Model.RouterAuxLoss > 0 && !model.HasRouters)
+        {
+            problems.Add(file.Problem("model.router_aux_loss", "the model has no mixture of experts, so there are no routers to balance; remove it."));
+        }
+
         return problems;
     }
 

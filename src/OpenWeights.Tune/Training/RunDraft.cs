@@ -15,9 +15,9 @@ namespace OpenWeights.Tune.Training;
 /// <summary>A run before its weights are loaded: its complete settings, its rows, and its estimated memory.</summary>
 public sealed class RunDraft
 {
-    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said)
+    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
-        (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said) = (config, modelPath, folder, device, tokenizer, data, memory, said);
+        (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
         Rows = new BatchSampler(
             data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
@@ -39,6 +39,9 @@ public sealed class RunDraft
 
     /// <summary>Warnings about the adapter that were already given.</summary>
     internal IReadOnlyCollection<string> Said { get; }
+
+    /// <summary>The options that the run was prepared with.</summary>
+    internal RunOptions Options { get; }
 
     internal ModelFolder Folder { get; }
 
@@ -98,7 +101,7 @@ public sealed class RunDraft
         }
 
         listener.Stage("reading the data");
-        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath));
+        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath));
         var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings)
         {
@@ -116,13 +119,13 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow, warning => _ = said.Add(warning));
+        var memory = new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow, data.Train.Rows.Count, warning => _ = said.Add(warning));
         foreach (var warning in said)
         {
             listener.Warn(warning);
         }
 
-        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said);
+        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said, options);
     }
 
     /// <summary>Loads the weights and sets up the trained parameters.</summary>

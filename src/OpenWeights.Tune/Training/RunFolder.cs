@@ -7,17 +7,14 @@ namespace OpenWeights.Tune.Training;
 /// <summary>The folder of a run: paths of its files, and a lock so that only one run writes to it.</summary>
 public sealed class RunFolder : IDisposable
 {
-    private const string ConfigName = "config.yaml";
-    private const string CheckpointsName = "checkpoints";
     private static readonly string[] s_results = ["adapter", "model"];
-    private static readonly string[] s_replaced = [.. s_results, "best", CheckpointsName];
     private readonly FileStream _lock;
 
     private RunFolder(string path, FileStream @lock)
     {
         FolderPath = path;
         _lock = @lock;
-        Checkpoints = new CheckpointStore(Path.Combine(path, CheckpointsName));
+        Checkpoints = new CheckpointStore(Path.Combine(path, RunFolderContents.Checkpoints));
     }
 
     /// <summary>Path of the folder.</summary>
@@ -27,7 +24,7 @@ public sealed class RunFolder : IDisposable
     public CheckpointStore Checkpoints { get; }
 
     /// <summary>The config that the run was started with.</summary>
-    public string ConfigPath => Path.Combine(FolderPath, ConfigName);
+    public string ConfigPath => Path.Combine(FolderPath, RunFolderContents.Config);
 
     /// <summary>Metrics, one line per step.</summary>
     public string MetricsPath => Path.Combine(FolderPath, "metrics.jsonl");
@@ -100,7 +97,7 @@ public sealed class RunFolder : IDisposable
     /// <exception cref="ConfigException">The file exists but is invalid.</exception>
     internal static RunConfig? StartedWith(string path)
     {
-        var config = Path.Combine(path, ConfigName);
+        var config = Path.Combine(path, RunFolderContents.Config);
         return File.Exists(config) ? RunConfigFile.Read(config, []) : null;
     }
 
@@ -120,7 +117,7 @@ public sealed class RunFolder : IDisposable
             return null;
         }
 
-        ResumeCheck.Run(Path.Combine(config.OutputDir, ConfigName), RunDefaults.Continue(config, started), static _ => { });
+        ResumeCheck.Run(Path.Combine(config.OutputDir, RunFolderContents.Config), RunDefaults.Continue(config, started), static _ => { });
         if (config.Evaluation != started.Evaluation)
         {
             return null;
@@ -140,7 +137,7 @@ public sealed class RunFolder : IDisposable
     {
         ArgumentNullException.ThrowIfNull(config);
         var path = config.OutputDir;
-        var checkpoints = new CheckpointStore(Path.Combine(path, CheckpointsName)).HasAny;
+        var checkpoints = new CheckpointStore(Path.Combine(path, RunFolderContents.Checkpoints)).HasAny;
         var result = s_results.FirstOrDefault(r => Directory.Exists(Path.Combine(path, r)));
         if (resume && checkpoints)
         {
@@ -148,14 +145,14 @@ public sealed class RunFolder : IDisposable
         }
 
         void Refuse(string what) => throw new ConfigException([new ConfigProblem(path, "output_dir", what)]);
-        if (s_replaced.FirstOrDefault(r => Reads(config, Path.Combine(path, r))) is { } read)
+        if (RunFolderContents.Folders.FirstOrDefault(r => Reads(config, Path.Combine(path, r))) is { } read)
         {
             Refuse($"the run would overwrite {Path.Combine(path, read)}, which it reads; choose another folder.");
         }
 
-        if (result is not null && !File.Exists(Path.Combine(path, ConfigName)))
+        if (Foreign(path) is { } foreign)
         {
-            Refuse($"this folder contains a folder {result} that was not written by a run and would be overwritten; choose another folder.");
+            Refuse(foreign);
         }
 
         if (result is not null && !overwrite)
@@ -169,6 +166,11 @@ public sealed class RunFolder : IDisposable
         }
     }
 
+    /// <summary>Problem if the run would overwrite something in the folder that no run wrote; null if there is nothing.</summary>
+    internal static string? Foreign(string path) => RunFolderContents.Overwritten(path) is { } name
+        ? $"this folder contains {name}, which was not written by a run and would be overwritten; choose another folder, or move {name} elsewhere."
+        : null;
+
     /// <summary>Prepares the folder for a new run: files of an earlier run are deleted.</summary>
     /// <param name="warn">Receives a warning about what is deleted.</param>
     public void StartAnew(Action<string> warn)
@@ -179,7 +181,12 @@ public sealed class RunFolder : IDisposable
             warn($"the earlier run in {FolderPath} is deleted.");
         }
 
-        foreach (var name in s_replaced)
+        if (RunFolderContents.Others(FolderPath) is { } others)
+        {
+            warn(others);
+        }
+
+        foreach (var name in RunFolderContents.Folders)
         {
             if (Directory.Exists(Path.Combine(FolderPath, name)))
             {

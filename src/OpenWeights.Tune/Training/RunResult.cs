@@ -50,10 +50,12 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
 public sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, double RunSeconds);
 
 /// <summary>Options for preparing a run.</summary>
-/// <param name="Resume">Whether it will be resumed: settings omitted in the config are then those it was started with.</param>
-/// <param name="RequireMemory">Whether a run that does not fit into the available memory is refused before its weights are loaded.</param>
+/// <param name="Resume">Whether the run continues from the latest complete checkpoint in its folder; settings omitted in the config are then those it
+/// was started with.</param>
+/// <param name="IgnoreMemory">Whether a run that does not fit into the available memory is tried anyway; otherwise it is refused before its weights are
+/// loaded.</param>
 /// <param name="SettingsAlone">Whether the model's config and tokenizer are enough, and its weights may be missing.</param>
-public readonly record struct RunOptions(bool Resume = false, bool RequireMemory = false, bool SettingsAlone = false);
+public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory = false, bool SettingsAlone = false);
 
 /// <summary>Thrown if a run cannot continue.</summary>
 public sealed class TrainingFailedException : Exception

@@ -22,6 +22,7 @@ internal static class TrainedModel
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
+        loaded.Model.RouterLossWeight = config.Model.RouterAuxLoss ?? loaded.Model.RouterLossWeight;
         foreach (var warning in loaded.Warnings)
         {
             warn(warning);
@@ -78,7 +79,7 @@ internal static class TrainedModel
             throw new InvalidDataException($"training.first_trained_layer: {NoSuchLayer(training.FirstTrainedLayer, loaded.Model.Config.LayerCount)}");
         }
 
-        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null);
+        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null);
     }
 
     internal static string NoSuchLayer(int layer, int count) => $"there is no layer {layer}; the model's {count} layers are numbered from 0.";

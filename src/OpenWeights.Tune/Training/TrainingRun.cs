@@ -42,11 +42,11 @@ public sealed class TrainingRun : IDisposable
     /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
     /// <exception cref="InvalidDataException">The model or the data is invalid.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    /// <exception cref="ConfigException">The run does not fit into the available memory, and this is required.</exception>
+    /// <exception cref="ConfigException">The run does not fit into the available memory, and the options do not ignore this.</exception>
     public static TrainingRun Prepare(RunConfig config, IRunListener listener, RunOptions options = default)
     {
         var draft = RunDraft.Read(config, listener, options);
-        if (options.RequireMemory)
+        if (!options.IgnoreMemory)
         {
             draft.RequireMemory();
         }
@@ -93,8 +93,10 @@ public sealed class TrainingRun : IDisposable
         return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
     }
 
-    /// <summary>Trains to the end, or until cancelled: then the current step is completed and a checkpoint written.</summary>
-    /// <param name="resume">Whether to continue from the latest complete checkpoint; a finished run without further steps is not changed.</param>
+    /// <summary>
+    /// Trains to the end, or until cancelled: then the current step is completed and a checkpoint written. A run prepared with
+    /// <see cref="RunOptions.Resume"/> continues from the latest complete checkpoint; a finished one without further steps is not changed.
+    /// </summary>
     /// <param name="overwrite">Whether an earlier run in the folder may be deleted.</param>
     /// <param name="command">The command that started the run, for the manifest.</param>
     /// <param name="stop">Stops the run after the current step.</param>
@@ -102,8 +104,9 @@ public sealed class TrainingRun : IDisposable
     /// <exception cref="TrainingFailedException">The loss or a gradient is not finite.</exception>
     /// <exception cref="ConfigException">The folder contains another run, or files that this run reads.</exception>
     /// <exception cref="IOException">The folder cannot be written.</exception>
-    public string? Run(bool resume, bool overwrite, string command, CancellationToken stop)
+    public string? Run(bool overwrite, string command, CancellationToken stop)
     {
+        var resume = _draft.Options.Resume;
         using var folder = RunFolder.Take(_config.OutputDir);
         if (resume && RunFolder.Finished(_config, Plan.TotalSteps) is { } finished)
         {
@@ -166,8 +169,9 @@ public sealed class TrainingRun : IDisposable
             folder.StartAnew(_listener.Warn);
         }
 
-        AtomicFile.WriteText(folder.ConfigPath, ConfigWriter.Write(_config));
+        // The manifest identifies the folder as that of a run, so it comes first.
         RunManifest.Write(folder.ManifestPath, _config, _draft.Folder, command, reached is null ? null : _listener.Warn);
+        AtomicFile.WriteText(folder.ConfigPath, ConfigWriter.Write(_config));
         return reached;
     }
 

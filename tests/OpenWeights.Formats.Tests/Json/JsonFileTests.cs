@@ -39,6 +39,20 @@ public sealed class JsonFileTests
             .With.Message.Contains("hidden_size"));
     }
 
+    [Test]
+    public void Infinity_as_Python_writes_it_becomes_the_object_of_transformers_5_and_is_written_back()
+    {
+        const string text = """{"time_step_limit": [0.0, Infinity], "least": -Infinity, "text": "a \\" Infinity"}""";
+        File.WriteAllText(folder["config.json"], text);
+
+        var json = JsonFile.ReadObject(folder["config.json"]);
+
+        Assert.That(json["time_step_limit"]![1]!["__float__"]!.ToString(), Is.EqualTo("Infinity"));
+        Assert.That(json["least"]!["__float__"]!.ToString(), Is.EqualTo("-Infinity"));
+        Assert.That(json["text"]!.ToString(), Is.EqualTo("a \" Infinity"));
+        Assert.That(JsonFile.WithPlainInfinity(json.ToJsonString()), Is.EqualTo(text.Replace(", ", ",").Replace(": ", ":").Replace("\\\"", "\\u0022")));
+    }
+
     [TestCase("[1]")]
     [TestCase("null")]
     [TestCase("3")]

@@ -26,7 +26,7 @@ public sealed class TensorLayoutTests
     public void Renamed_tensors_are_found_by_the_modules_names()
     {
         using var folder = Write(Mixture());
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         Assert.That(weights.Tensors.Select(static t => t.Name), Is.EquivalentTo(new[]
         {
             "lm_head.weight", "model.embeddings.weight", "model.layers.0.mlp.gate.weight", "model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.mlp.experts.down_proj", "model.layers.0.conv1d.weight",
@@ -39,7 +39,7 @@ public sealed class TensorLayoutTests
     public void The_matrices_of_experts_are_stacked_with_gate_above_up()
     {
         using var folder = Write(Mixture());
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         Assert.That(weights.GetTensor("model.layers.0.mlp.experts.gate_up_proj").Shape, Is.EqualTo(new long[] { Experts, 2 * Inner, Hidden }));
         Assert.That(weights.GetTensor("model.layers.0.mlp.experts.down_proj").Shape, Is.EqualTo(new long[] { Experts, Hidden, Inner }));
         var expected = Enumerable.Range(0, Experts).SelectMany(static e => Numbers(GateOf(e), Inner * Hidden).Concat(Numbers(UpOf(e), Inner * Hidden)));
@@ -50,7 +50,7 @@ public sealed class TensorLayoutTests
     public void Pieces_of_unequal_sizes_follow_each_other()
     {
         using var folder = Write(Mixture());
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         Assert.That(weights.GetTensor("model.layers.0.conv1d.weight").Shape, Is.EqualTo(new long[] { 8, 1, 4 }));
         Assert.That(Read(weights, "model.layers.0.conv1d.weight"), Is.EqualTo(Numbers(5000, 12).Concat(Numbers(6000, 12)).Concat(Numbers(7000, 8))));
     }
@@ -59,7 +59,7 @@ public sealed class TensorLayoutTests
     public void Any_part_of_a_joined_tensor_can_be_read()
     {
         using var folder = Write(Mixture());
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         var whole = weights.ReadBytes("model.layers.0.mlp.experts.gate_up_proj");
         var random = new Random(4);
         for (var i = 0; i < 300; i++)
@@ -78,10 +78,10 @@ public sealed class TensorLayoutTests
     {
         using var folder = new TemporaryFolder();
         _ = CheckpointWriter.Write(folder.Root, [.. Mixture().Reverse()], maxShardBytes: 100);
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         Assert.That(weights.FilePaths, Has.Count.GreaterThan(5));
         using var single = Write(Mixture());
-        using var expected = CheckpointWeights.Open(single.Root, s_mixture);
+        using var expected = CheckpointWeights.Open(single.Root, s_mixture.Layout);
         foreach (var tensor in expected.Tensors)
         {
             Assert.That(weights.ReadBytes(tensor.Name), Is.EqualTo(expected.ReadBytes(tensor.Name)), tensor.Name);
@@ -93,7 +93,7 @@ public sealed class TensorLayoutTests
     {
         TensorToWrite[] tensors = [Tensor("model.layers.0.mlp.experts.gate_up_proj", 0, 2, 4, 3), Tensor("model.layers.0.mlp.gate.weight", 50, 2, 3), Tensor("lm_head.weight", 90, 3)];
         using var folder = Write(tensors);
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         Assert.That(weights.Tensors.Select(static t => t.ToString()), Is.EquivalentTo(tensors.Select(static t => t.ToString())));
         Assert.That(weights.StoredName("model.layers.1.mlp.gate.weight"), Is.EqualTo("model.layers.1.mlp.gate.weight"), "what is missing would have the modules' names too");
     }
@@ -102,7 +102,7 @@ public sealed class TensorLayoutTests
     public void Each_stored_tensor_tells_which_part_of_which_tensor_it_is()
     {
         using var folder = Write(Mixture());
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         Assert.That(weights.HeldBy("backbone.layers.0.block_sparse_moe.experts.3.w3.weight"), Is.EqualTo(new[]
         {
             new TensorPiece("backbone.layers.0.block_sparse_moe.experts.3.w3.weight", 0, "model.layers.0.mlp.experts.gate_up_proj", 7 * Inner * Hidden, Inner * Hidden),
@@ -120,7 +120,7 @@ public sealed class TensorLayoutTests
     public void Missing_pieces_are_told_by_the_names_that_the_file_would_have()
     {
         using var folder = Write([.. Mixture().Where(static t => !t.Name.Contains(".4.w3", StringComparison.Ordinal) && !t.Name.Contains("k_conv1d", StringComparison.Ordinal))]);
-        using var weights = CheckpointWeights.Open(folder.Root, s_mixture);
+        using var weights = CheckpointWeights.Open(folder.Root, s_mixture.Layout);
         Assert.That(weights.MissingPieces["model.layers.0.mlp.experts.gate_up_proj"], Is.EqualTo(new[] { "backbone.layers.0.block_sparse_moe.experts.4.w3.weight" }));
         Assert.That(weights.MissingPieces["model.layers.0.conv1d.weight"], Is.EqualTo(new[] { "backbone.layers.0.k_conv1d.weight" }));
         Assert.That(weights.StoredName("model.layers.1.mlp.gate.weight"), Is.EqualTo("backbone.layers.1.block_sparse_moe.gate.weight"));
@@ -132,7 +132,7 @@ public sealed class TensorLayoutTests
     {
         var tensors = Mixture().Where(static t => !t.Name.Contains(".4.w3", StringComparison.Ordinal));
         using var folder = Write([.. tensors, Tensor("backbone.layers.0.block_sparse_moe.experts.4.w3.weight", 0, Inner + 1, Hidden)]);
-        Assert.That(() => CheckpointWeights.Open(folder.Root, s_mixture), Throws.InstanceOf<InvalidDataException>()
+        Assert.That(() => CheckpointWeights.Open(folder.Root, s_mixture.Layout), Throws.InstanceOf<InvalidDataException>()
             .With.Message.Contains("experts.4.w3.weight F32 [3,5] does not fit beside backbone.layers.0.block_sparse_moe.experts.0.w3.weight F32 [2,5]"));
     }
 
@@ -140,7 +140,7 @@ public sealed class TensorLayoutTests
     public void Two_tensors_of_one_module_are_refused_by_name()
     {
         using var folder = Write([Tensor("embed_out.weight", 0, 3), Tensor("lm_head.weight", 0, 3)]);
-        Assert.That(() => CheckpointWeights.Open(folder.Root, s_mixture), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("are both the model's lm_head.weight"));
+        Assert.That(() => CheckpointWeights.Open(folder.Root, s_mixture.Layout), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("are both the model's lm_head.weight"));
     }
 
     [Test]

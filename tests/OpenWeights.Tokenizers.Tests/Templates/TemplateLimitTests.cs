@@ -107,5 +107,28 @@ public sealed class TemplateLimitTests
         Assert.That(text, Has.Length.GreaterThan(5_000_000));
     }
 
+    [TestCase("~")]
+    [TestCase("+")]
+    public void A_template_that_collects_its_output_in_a_variable_copies_it_once_and_not_for_each_message(string join)
+    {
+        var template = ChatTemplate.Parse(
+            "{% set ns = namespace(out='') %}{% for m in messages %}{% set ns.out = ns.out JOIN '<' JOIN m.role JOIN '>' JOIN m.content JOIN '<end>' %}{% endfor %}{{ ns.out }}".Replace("JOIN", join, StringComparison.Ordinal),
+            "collects");
+        var messages = Enumerable.Range(0, 1_001).Select(i => (JsonNode)new JsonObject { ["role"] = i % 2 == 0 ? "user" : "assistant", ["content"] = new string((char)('a' + (i % 26)), 2_000) }).ToList();
+        var expected = string.Concat(messages.Select(static m => $"<{m["role"]}>{m["content"]}<end>"));
+        Assert.That(template.Render(new ChatTemplateInput { Messages = [.. messages.Select(static m => m.DeepClone())] }), Is.EqualTo(expected));
+        var traced = template.RenderWithSpans(new ChatTemplateInput { Messages = [.. messages.Take(101)] });
+        Assert.That(traced.AssistantSpans.Select(s => traced.Text[s.Start..s.End]), Is.EqualTo(messages.Take(101).Where(static (_, i) => i % 2 == 1).Select(static m => $"{m["content"]}<end>")));
+    }
+
+    [TestCase("~")]
+    [TestCase("+")]
+    public void A_long_text_that_two_others_begin_with_is_changed_by_neither(string join)
+    {
+        const string Template = "{% set a = 'x' * 300 JOIN 'y' %}{% set b = a JOIN '1' %}{% set c = a JOIN '2' %}{% set d = b JOIN b JOIN a %}{% set b2 = b JOIN '3' %}{{ [a, b, c, d, b2] | join('|') }}";
+        var x = new string('x', 300);
+        Assert.That(Jinja.Render(Template.Replace("JOIN", join, StringComparison.Ordinal)), Is.EqualTo($"{x}y|{x}y1|{x}y2|{x}y1{x}y1{x}y|{x}y13"));
+    }
+
     private static string Repeat(string text, int count) => new StringBuilder().Insert(0, text, count).ToString();
 }

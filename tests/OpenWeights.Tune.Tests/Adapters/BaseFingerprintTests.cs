@@ -188,7 +188,7 @@ public sealed class BaseFingerprintTests
                 Training = new TrainingSection { MaxSteps = 100, LearningRate = 1e-4, MicroBatchSize = 2 },
             };
             using var run = TrainingRun.Prepare(config, new SilentListener());
-            return run.Run(resume: false, overwrite: false, "test", CancellationToken.None)!;
+            return run.Run(overwrite: false, "test", CancellationToken.None)!;
         }
 
         internal LoadedModel InFull(string path, QuantizationKind kind)

@@ -117,7 +117,7 @@ public sealed class EnsureWeightTyingTests
             Training = new TrainingSection { MaxSteps = 4, LearningRate = 1e-2, WarmupSteps = 0, MicroBatchSize = 2 },
         };
         using var run = TrainingRun.Prepare(config, new SilentListener());
-        return run.Run(resume: false, overwrite: false, "test", CancellationToken.None)!;
+        return run.Run(overwrite: false, "test", CancellationToken.None)!;
     }
 
     private static Tensor Read(SafetensorsFile file, string name) => TensorFiles.Read(file, PeftFolder.Prefix + name);

@@ -3,8 +3,10 @@ using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -92,11 +94,59 @@ public sealed class ExpertAdapterTests
         }
 
         var shapes = golden.Json["peft_0_21_live_shapes"]!.AsObject();
-        Assert.That(PeftFolder.Tensors(adapter).Select(static t => t.Name), Is.EquivalentTo(shapes.Select(static s => FileName(s.Key))));
+        var saved = PeftFolder.Tensors(adapter).ToDictionary(static t => t.Name, static t => t.Tensor.shape);
+        foreach (var (live, shape) in shapes)
+        {
+            Assert.That(saved[FileName(live)], Is.EqualTo(shape!.AsArray().Select(static n => (long)n!)), live);
+        }
+
         CompareMerged(golden, loaded, adapter);
         adapter.Dispose();
         using var again = PeftFolder.Load(loaded.Model, folder.At("again"));
         Assert.That(Golden.LargestDifference(Logits(golden, loaded.Model), golden.Tensor("full.logits")), Is.LessThan(3e-5 * TestDevice.Slack));
+    }
+
+    [TestCase("lora_params_router_qwen3moe")]
+    [TestCase("lora_params_gptoss")]
+    [TestCase("lora_v4_experts_mixtral")]
+    [Category(TestDevice.CpuAlone)]
+    public void A_merged_model_has_the_bases_layout_and_the_adapters_logits(string name)
+    {
+        using var golden = new Golden(name, Set);
+        using var loaded = Base(golden);
+        using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
+        using var folder = new TemporaryFolder();
+        MergedExport.Write(loaded, adapter, folder.At("merged"), dtype: null, maxShardBytes: 1L << 30);
+        using var before = CheckpointWeights.Open(loaded.Folder.FolderPath);
+        using var after = CheckpointWeights.Open(folder.At("merged"));
+        Assert.That(after.Tensors.Select(static t => t.ToString()), Is.EqualTo(before.Tensors.Select(static t => t.ToString())));
+        using var merged = ModelLoader.Load(folder.At("merged"), float32, TestDevice.Current);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        Assert.That(Golden.LargestDifference(Logits(golden, merged.Model), golden.Tensor("full.logits")), Is.LessThan(5e-5));
+    }
+
+    [TestCase("nf4")]
+    [TestCase("int8")]
+    [Category(TestDevice.CpuAlone)]
+    public void Quantized_experts_are_trained_and_merged_with_the_values_that_they_have(string kind)
+    {
+        foreach (var name in new[] { "lora_params_router_qwen3moe", "lora_params_gptoss" })
+        {
+            using var golden = new Golden(name, Set);
+            using var loaded = ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current, QuantizationSettings.Of(kind));
+            Assert.That(loaded.Model.ExpertMatrices.Select(static m => m.Matrix.Quantized?.Count), Is.All.EqualTo(4));
+            using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
+            using var folder = new TemporaryFolder();
+            MergedExport.Write(loaded, adapter, folder.At("merged"), dtype: null, maxShardBytes: 1L << 30);
+            using var merged = ModelLoader.Load(folder.At("merged"), float32, TestDevice.Current);
+            using var scope = NewDisposeScope();
+            var logits = Logits(golden, loaded.Model);
+            Assert.That(Golden.LargestDifference(logits, Logits(golden, merged.Model)), Is.LessThan(5e-5), name);
+            Assert.That(Golden.LargestDifference(logits, golden.Tensor("full.logits")), Is.GreaterThan(1e-3), "rounded");
+            logits.sum().backward();
+            Assert.That(adapter.Parameters.Select(static p => p.Parameter.grad!.norm().ToDouble()), Is.All.GreaterThan(0));
+        }
     }
 
     [Test]

@@ -51,6 +51,42 @@ public sealed class ConvertTests
         Assert.That(left, Has.None.EqualTo("lora_model_dir"), "what is left empty says nothing");
     }
 
+    [Test]
+    public void What_torchtunes_builders_and_torchs_optimizers_do_by_default_is_written()
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Of(string optimizer, string rest = "") => RunConfigFile.Parse("c.yaml", ConfigConverter.Convert(folder.Write("t.yaml", $"model:\n  _component_: torchtune.models.llama3_2.lora_llama3_2_1b\n  lora_attn_modules: [q_proj]\noptimizer:\n  _component_: {optimizer}\n  lr: 1e-4\ndataset:\n  _component_: torchtune.datasets.alpaca_cleaned_dataset\n{rest}")).Write(), ["model.path=m", "data.train=rows.jsonl"]).Config;
+        var config = Of("torch.optim.AdamW");
+        Assert.That((config.Adapter!.Rank, config.Adapter.LoraAlpha), Is.EqualTo((8, 16.0)));
+        Assert.That((config.Training.WeightDecay, config.Data.TrainOn), Is.EqualTo((0.01, "all")));
+        Assert.That(Of("torch.optim.Adam").Training.WeightDecay, Is.Zero);
+        Assert.That(Of("torch.optim.AdamW", "  train_on_input: false\n").Data.TrainOn, Is.EqualTo("assistant"));
+    }
+
+    [TestCase("sft", "", false)]
+    [TestCase("pt", "", true)]
+    [TestCase("pt", "packing: false\n", false)]
+    public void LLaMA_Factory_packs_for_pre_training_and_checkpoints_activations(string stage, string rest, bool packs)
+    {
+        using var folder = new TemporaryFolder();
+        var config = RunConfigFile.Parse("c.yaml", ConfigConverter.Convert(folder.Write("f.yaml", $"model_name_or_path: m\nstage: {stage}\nfinetuning_type: lora\ntemplate: default\n{rest}")).Write(), ["data.train=rows.jsonl"]).Config;
+        Assert.That(config.Data.Packing, Is.EqualTo(packs));
+        Assert.That(config.Training.ActivationCheckpointing, Is.EqualTo("block"));
+    }
+
+    [TestCase("axolotl.yml", "base_model: m\nsequence_len: 100\nmicro_batch_size: 1\nchat_template_kwargs:\n  enable_thinking: false\n  style: short\ndatasets:\n  - { path: rows.jsonl, type: chat_template }\n", "style")]
+    [TestCase("factory.yaml", "model_name_or_path: m\nstage: sft\nfinetuning_type: lora\ntemplate: qwen3\nenable_thinking: false\n", null)]
+    public void Variables_of_the_chat_template_are_ours(string name, string text, string? other)
+    {
+        using var folder = new TemporaryFolder();
+        var converted = ConfigConverter.Convert(folder.Write(name, text));
+        var config = RunConfigFile.Parse("converted.yaml", converted.Write(), ["data.train=rows.jsonl"]).Config;
+        Assert.That(config.Data.ChatTemplateKwargs["enable_thinking"], Is.EqualTo(false));
+        Assert.That(config.Data.ChatTemplateKwargs, Has.Count.EqualTo(other is null ? 1 : 2));
+        Assert.That(converted.LeftOut.Select(static l => l.Name), Has.None.Contains("kwargs").And.None.Contains("enable_thinking"));
+        Assert.That(converted.LeftOut.Where(static l => l.Name == "template").Select(static l => l.Why), Has.All.Contains("the model's own chat template"));
+    }
+
     [TestCase("[assistant]", false)]
     [TestCase("[assistant, user]", true)]
     public void What_says_no_more_than_what_is_written_out_is_not_listed(string roles, bool listed)

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Tests.Export;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests.Configuration;
@@ -27,6 +28,40 @@ public sealed class RunCheckTests
         var problems = RunCheck.Problems(RunConfigFile.Open(path, []));
         Assert.That(problems.Select(static p => p.ToString()), Has.Some.Contains(told));
         Assert.That(() => TrainingRun.Prepare(RunConfigFile.Read(path, []), new SilentListener()), Throws.InstanceOf<InvalidDataException>().Or.InstanceOf<ArgumentException>(), "the run itself refuses it too");
+    }
+
+    [TestCase("{% for m in messages %}", true)]
+    [TestCase("{% for m in messages %}", false)]
+    [TestCase("{{ raise_exception('no') }}", true)]
+    public void A_chat_template_that_fails_is_told_with_its_file(string template, bool isNamed)
+    {
+        using var folder = new TemporaryFolder();
+        SmallTokenizer.Write(TinyModel.Write(folder));
+        var path = folder.Write(isNamed ? "mine.jinja" : "model/chat_template.jinja", template);
+        folder.Write("rows.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n");
+        var yaml = folder.Write("train.yaml", $"output_dir: x\nmodel: {{ path: model, device: cpu{(isNamed ? ", chat_template: mine.jinja" : "")} }}\ndata: {{ train: rows.jsonl }}\n");
+        var error = Assert.Catch(() => TrainingRun.Prepare(RunConfigFile.Read(yaml, []), new SilentListener()))!;
+        Assert.That(error.Message, Does.Contain($"{path}, line 1: "));
+        Assert.That(error.Message, template.Contains("raise", StringComparison.Ordinal) ? Does.Contain("rows.jsonl:1: ") : Does.Not.Contain("rows.jsonl"), "no row is to blame for a template that is none");
+    }
+
+    [TestCase("training.epochs: 2", ":4:1: training.epochs: a dotted name is understood on the command line alone; write `epochs: 2` in the section training.")]
+    [TestCase("training:\n  epochs:1", ":5:3: training: a space is missing after the colon; write `epochs: 1`.")]
+    [TestCase("training.epochs = 2", ":4:1: this is not valid YAML: a setting and its value are separated by a colon and a space; write `training.epochs: 2`.")]
+    public void Slips_of_writing_a_setting_are_told_with_what_to_write(string line, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("train.yaml", $"output_dir: x\nmodel: {{ path: m }}\ndata: {{ train: rows.jsonl }}\n{line}\n");
+        Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(told));
+    }
+
+    [TestCase("rows.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n", "this is a file of rows; a YAML file is expected")]
+    [TestCase("config.json", "{\"model_type\": \"llama\", \"hidden_size\": 4}", "this is a model's config.json; a YAML file is expected")]
+    public void A_file_of_another_kind_in_the_place_of_the_YAML_is_told_once(string name, string text, string told)
+    {
+        using var folder = new TemporaryFolder();
+        var problems = Assert.Throws<ConfigException>(() => RunConfigFile.Read(folder.Write(name, text), []))!.Problems;
+        Assert.That(problems.Single().Message, Does.Contain(told));
     }
 
     [TestCase("tatsu-lab/alpaca", "Data sets of the Hugging Face Hub are not downloaded; get the files")]
@@ -141,7 +176,7 @@ public sealed class RunCheckTests
         const string rest = "adapter: { r: 2 }\ndata: { train: rows.jsonl, packing: false }\ntraining: { max_steps: 1 }\n";
         using (var run = TrainingRun.Prepare(RunConfigFile.Read(folder.Write("train.yaml", $"output_dir: {folder.At("run")}\nmodel: {{ path: model, device: cpu }}\n{rest}"), []), new SilentListener()))
         {
-            _ = run.Run(resume: false, overwrite: false, "", default);
+            _ = run.Run(overwrite: false, "", default);
         }
 
         var told = Told(folder.Write("more.yaml", $"output_dir: more\nmodel: {{ path: run, device: cpu }}\n{rest}"));

@@ -33,6 +33,27 @@ public sealed class RowKindTests
         "system,assistant,user,assistant", "assistant,user,assistant", "user,assistant,system,user,assistant", "user,tool,assistant", "user,user,assistant,assistant", "system,system,user,assistant",
     ];
 
+    [TestCase("rows.jsonl", "{\"prompt\": \"a\", \"completion\": null}\n", "\"completion\" is null; fill it in, or remove the row.")]
+    [TestCase("rows.jsonl", "{\"messages\": \"hello\"}\n", "\"messages\" must be a list of messages")]
+    [TestCase("rows.jsonl", "{'prompt': 'a', 'completion': 'b'}\n", "quoted with \", not '")]
+    [TestCase("rows.jsonl", "{\"prompt\": \"a \", \"completion\": \"b\"},\n{\"prompt\": \"a \", \"completion\": \"b\"}\n", "Remove the comma at the end")]
+    [TestCase("rows.jsonl", "{\n \"prompt\": \"a\",\n \"completion\": \"b\"\n}\n", "must be complete on its line")]
+    [TestCase("rows.xlsx", "PK\u0003\u0004", "this is a workbook of a spreadsheet program; save its sheet as CSV")]
+    [TestCase("rows.bin", "PK\u0003\u0004", "this is not a data file")]
+    public void Slips_of_writing_rows_are_told_with_what_to_do(string name, string text, string told)
+    {
+        using var folder = new TemporaryFolder();
+        Assert.That(() => Rows.Read(folder.Write(name, text), template: null), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(told));
+    }
+
+    [Test]
+    public void Roles_may_be_written_with_capitals()
+    {
+        using var folder = new TemporaryFolder();
+        var rows = Rows.Of(folder, """{"messages": [{"role": "User", "content": "q"}, {"role": "Assistant", "content": "a"}]}""");
+        Assert.That(Rows.Text(rows[0]), Is.EqualTo("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"));
+    }
+
     [TestCaseSource(nameof(s_pictures))]
     public void A_row_with_a_picture_is_refused_whatever_its_format(string row)
     {

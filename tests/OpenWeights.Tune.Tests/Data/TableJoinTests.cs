@@ -44,5 +44,13 @@ public sealed class TableJoinTests
         Assert.That(Read(path, new DataSource { Path = path, Separator = "" }).Warnings, Is.Empty, "nothing between them is meant");
     }
 
+    [Test]
+    public void A_preference_whose_prompt_and_answers_run_together_is_warned_of_too()
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("rows.jsonl", "{\"prompt\": \"Say \", \"chosen\": \"yes\", \"rejected\": \"no\"}\n{\"prompt\": \"Say\", \"chosen\": \" yes\", \"rejected\": \"no\"}\n");
+        Assert.That(Rows.Read(path, template: null).Warnings, Has.One.Contains("in 1 of 2 rows there is no white space").And.One.Contains($"{path}:2"));
+    }
+
     private static OpenWeights.Tune.Data.RunData Read(string path, DataSource source) => Rows.Read(path, template: null, section: Rows.Unpacked with { Train = [source] });
 }

@@ -5,6 +5,7 @@ using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Decoding;
@@ -12,6 +13,27 @@ namespace OpenWeights.Tune.Tests.Decoding;
 /// <summary>Generation: the reference's greedy tokens, batches, seeds and stops.</summary>
 public sealed class TextGeneratorTests
 {
+    private static readonly object[] s_wrong =
+    [
+        new object[] { new GenerationOptions { TopP = 7 }, "TopP is 7; it must be above 0 and at most 1" },
+        new object[] { new GenerationOptions { TopP = 0 }, "TopP is 0" },
+        new object[] { new GenerationOptions { Temperature = -0.5 }, "Temperature is -0.5" },
+        new object[] { new GenerationOptions { Temperature = double.NaN }, "Temperature is NaN" },
+        new object[] { new GenerationOptions { TopK = -1 }, "TopK is -1" },
+        new object[] { new GenerationOptions { MinP = 1.5 }, "MinP is 1.5" },
+        new object[] { new GenerationOptions { RepetitionPenalty = 0 }, "RepetitionPenalty is 0" },
+        new object[] { new GenerationOptions { MaxNewTokens = 0 }, "MaxNewTokens is 0" },
+        new object[] { new GenerationOptions { MaxPositions = 0 }, "MaxPositions is 0" },
+    ];
+
+    [TestCaseSource(nameof(s_wrong))]
+    public void A_setting_that_makes_no_sense_is_refused(GenerationOptions options, string told)
+    {
+        using var folder = new TemporaryFolder();
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), dtype: null, Devices.Find("cpu"));
+        Assert.That(() => new TextGenerator(loaded.Model, options), Throws.InstanceOf<ArgumentOutOfRangeException>().With.Message.Contains(told));
+    }
+
     [Test]
     [Category(TestDevice.CpuAlone)]
     public void Stories260K_tells_the_reference_story()

@@ -64,6 +64,28 @@ internal static class GgufCases
             "mlp_bias": true, "attention_bias": true, "tie_word_embeddings": true
             """,
         ["olmo2"] = """ "model_type": "olmo2", "tie_word_embeddings": true """,
+        ["cohere"] = """ "model_type": "cohere", "logit_scale": 0.4, "tie_word_embeddings": true """,
+        ["cohere2"] = """ "model_type": "cohere2", "logit_scale": 0.4, "sliding_window": 6, "num_hidden_layers": 5, "tie_word_embeddings": true """,
+        ["starcoder2"] = """ "model_type": "starcoder2" """,
+        ["phi"] = """ "model_type": "phi" """,
+        ["stablelm"] = """ "model_type": "stablelm", "use_qkv_bias": true, "partial_rotary_factor": 0.5 """,
+        ["stablelm_parallel"] = """ "model_type": "stablelm", "use_parallel_residual": true, "partial_rotary_factor": 0.25 """,
+        ["arcee"] = """ "model_type": "arcee", "head_dim": 16 """,
+        ["seed_oss"] = """ "model_type": "seed_oss", "head_dim": 16 """,
+        ["ernie4_5"] = """ "model_type": "ernie4_5", "head_dim": 16, "tie_word_embeddings": true """,
+        ["nemotron"] = """ "model_type": "nemotron", "attention_bias": true, "mlp_bias": true """,
+        ["glm4"] = """ "model_type": "glm4", "head_dim": 8, "attention_bias": true """,
+        ["hunyuan_v1_dense"] = """ "model_type": "hunyuan_v1_dense", "head_dim": 16, "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0} """,
+        ["exaone4"] = """ "model_type": "exaone4", "sliding_window": null """,
+        ["olmo3"] =
+            """
+            "model_type": "olmo3", "sliding_window": 6, "num_hidden_layers": 5, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+            """,
+        ["ministral3"] =
+            """
+            "model_type": "ministral3", "head_dim": 16, "sliding_window": null,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.3}
+            """,
         ["smollm3"] = """ "model_type": "smollm3", "num_hidden_layers": 5, "rope_theta": 2000.0 """,
     };
 
@@ -86,7 +108,7 @@ internal static class GgufCases
         using var weights = new VariedWeightSource(11);
         using var model = new CausalLanguageModel(FamilyRegistry.Read(config, name), weights);
         var folder = work.Folder(name);
-        _ = CheckpointWriter.Write(folder, [.. model.named_parameters().Select(static p => TensorFiles.ToWrite(p.name, p.parameter))]);
+        _ = CheckpointWriter.Write(folder, [.. model.StoredTensors.Select(static t => TensorFiles.ToWrite(t.Name, t.Tensor))]);
         File.WriteAllText(Path.Combine(folder, "config.json"), PythonJson.Serialize(config));
         ByteTokenizer.Write(folder);
         return folder;

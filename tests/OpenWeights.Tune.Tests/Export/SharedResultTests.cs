@@ -222,7 +222,7 @@ public sealed class SharedResultTests
             Training = new TrainingSection { MaxSteps = steps, LearningRate = 1e-3, WarmupSteps = 0, MicroBatchSize = 2 },
             Checkpoint = new CheckpointSection { EverySteps = 1 },
         };
-        using var run = TrainingRun.Prepare(config, listener ?? new SilentListener());
-        return run.Run(resume, overwrite: false, "test", CancellationToken.None)!;
+        using var run = TrainingRun.Prepare(config, listener ?? new SilentListener(), new RunOptions(Resume: resume));
+        return run.Run(overwrite: false, "test", CancellationToken.None)!;
     }
 }

@@ -145,7 +145,7 @@ public sealed class RealModelTests
                 Checkpoint = new CheckpointSection { EverySteps = 0 },
             };
             using var run = TrainingRun.Prepare(config, listener);
-            run.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+            run.Run(overwrite: false, "test", CancellationToken.None);
             return listener.Evaluations.Single().Loss;
         }
 

@@ -125,6 +125,33 @@ public sealed class ReferenceModelTests
         }
     }
 
+    [TestCase("mixtral")]
+    [TestCase("qwen3_moe")]
+    [TestCase("gpt_oss")]
+    public void The_routers_loss_on_request_is_the_references_also_beside_padding(string name)
+    {
+        using var golden = new Golden($"loss_router_{name}", "adapters2026");
+        using var loaded = ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
+        TrainAll(loaded);
+        foreach (var (run, node) in golden.Runs)
+        {
+            using var scope = NewDisposeScope();
+            loaded.Model.zero_grad();
+            loaded.Model.RouterLossWeight = node["router_aux_loss_coef"]!.GetValue<double>();
+            var batch = Batch(node);
+            using Scalar share = 1.0 / batch.TargetCount;
+            var loss = new SupervisedObjective().LossSum(loaded.Model, batch).mul(share);
+            Assert.That(loss.ToDouble(), Is.EqualTo(node["loss"]!.GetValue<double>()).Within(1e-5 * TestDevice.Slack), run);
+            loss.backward();
+            var gradients = loaded.Model.named_parameters().ToDictionary(static p => p.name, static p => p.parameter.grad!);
+            foreach (var (parameter, norm) in node["grad_norms"]!.AsObject())
+            {
+                var expected = norm!.GetValue<double>();
+                Assert.That(gradients[parameter].to(float64).norm().ToDouble(), Is.EqualTo(expected).Within(1e-5 * Math.Max(1, expected) * TestDevice.Slack), $"{run} {parameter}");
+            }
+        }
+    }
+
     private static void CompareGradients(Golden golden, LoadedModel loaded, string run, JsonObject norms)
     {
         var gradients = Gradients(loaded.Model);

@@ -125,7 +125,7 @@ public sealed class QuantizedModelTests
             Training = new TrainingSection { MaxSteps = 6, MicroBatchSize = 4, LearningRate = 1e-2, WarmupSteps = 0, ActivationCheckpointing = checkpointing },
         };
         using var run = TrainingRun.Prepare(config, listener);
-        _ = run.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+        _ = run.Run(overwrite: false, "test", CancellationToken.None);
         return listener.Steps;
     }
 }

@@ -78,7 +78,7 @@ public sealed class BeforeAndAfterTests
         };
         var listener = new SilentListener();
         using var run = TrainingRun.Prepare(config, listener);
-        _ = run.Run(resume: false, overwrite: true, "test", CancellationToken.None);
+        _ = run.Run(overwrite: true, "test", CancellationToken.None);
         return (listener, [.. File.ReadLines(folder.At("run", "samples.jsonl")).Select(static l => JsonNode.Parse(l)!.AsObject())]);
     }
 }

@@ -87,7 +87,7 @@ public sealed class InvarianceTests
         });
         var listener = new SilentListener();
         using var run = TrainingRun.Prepare(config, listener);
-        Assert.That(run.Run(resume: false, overwrite: false, "test", CancellationToken.None), Is.Not.Null);
+        Assert.That(run.Run(overwrite: false, "test", CancellationToken.None), Is.Not.Null);
         return [.. listener.Steps.SelectMany(static s => new[] { s.Loss, s.GradNorm })];
     }
 }

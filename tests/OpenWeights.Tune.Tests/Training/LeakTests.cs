@@ -29,7 +29,7 @@ public sealed class LeakTests
             Training = new TrainingSection { MaxSteps = 40, ActivationCheckpointing = checkpointing },
         };
         using var run = TrainingRun.Prepare(config, listener);
-        run.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+        run.Run(overwrite: false, "test", CancellationToken.None);
 
         // A finalizer may at any time free what an earlier test forgot, so the count may fall and must not rise.
         Assert.That(counts[^1], Is.LessThanOrEqualTo(counts[5]));
@@ -53,7 +53,7 @@ public sealed class LeakTests
         {
             using (var run = TrainingRun.Prepare(config, new SilentListener()))
             {
-                run.Run(resume: false, overwrite: true, "test", CancellationToken.None);
+                run.Run(overwrite: true, "test", CancellationToken.None);
             }
 
             return TestDevice.LiveTensors;

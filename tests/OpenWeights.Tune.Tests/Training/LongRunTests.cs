@@ -50,7 +50,7 @@ public sealed class LongRunTests
         };
         using (var run = TrainingRun.Prepare(config, listener))
         {
-            run.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+            run.Run(overwrite: false, "test", CancellationToken.None);
         }
 
         var (early, late) = (after[100], after[1000]);

@@ -118,7 +118,7 @@ public sealed class LossScaleTests
 
         var listener = new SilentListener();
         using var run = TrainingRun.Prepare(Config(folder, dtype, adapter), listener);
-        Assert.That(run.Run(resume: false, overwrite: true, "test", CancellationToken.None), Is.Not.Null);
+        Assert.That(run.Run(overwrite: true, "test", CancellationToken.None), Is.Not.Null);
         return listener;
     }
 

@@ -78,7 +78,7 @@ public sealed class RecordingTests
         var manifest = JsonNode.Parse(File.ReadAllText(folder.At("run", "manifest.json")))!["result"]!;
         Assert.That((manifest["folder"]!.ToString(), manifest["step"]!.GetValue<long>(), manifest["last_step"]!.GetValue<long>()), Is.EqualTo(("adapter", best.Step, result.LastStep)));
         using var again = TrainingRun.Prepare(Config(folder) with { OutputDir = folder.At("again"), Adapter = new AdapterSection { Path = folder.At("run", "best") }, Training = new TrainingSection { MaxSteps = 1, LearningRate = 0 } }, listener);
-        _ = again.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+        _ = again.Run(overwrite: false, "test", CancellationToken.None);
         Assert.That(listener.Evaluations[^1].Loss, Is.EqualTo(best.Loss).Within(1e-6), "best holds the weights of the best evaluation");
     }
 
@@ -113,8 +113,8 @@ public sealed class RecordingTests
         var first = Train(folder, Change).Result!;
         var weights = File.ReadAllBytes(folder.At("run", "adapter", "adapter_model.safetensors"));
         Directory.Delete(folder.At("run", "adapter"), recursive: true);
-        using var again = TrainingRun.Prepare(Change(Config(folder)), new SilentListener());
-        _ = again.Run(resume: true, overwrite: false, "test", CancellationToken.None);
+        using var again = TrainingRun.Prepare(Change(Config(folder)), new SilentListener(), new RunOptions(Resume: true));
+        _ = again.Run(overwrite: false, "test", CancellationToken.None);
         Assert.That(again.Result!.Step, Is.EqualTo(first.Step).And.LessThan(12));
         Assert.That(File.ReadAllBytes(folder.At("run", "adapter", "adapter_model.safetensors")), Is.EqualTo(weights));
     }
@@ -123,7 +123,7 @@ public sealed class RecordingTests
     {
         var listener = new SilentListener();
         using var run = TrainingRun.Prepare(change(Config(folder)), listener);
-        Assert.That(run.Run(resume: false, overwrite: false, "test", CancellationToken.None), Is.Not.Null);
+        Assert.That(run.Run(overwrite: false, "test", CancellationToken.None), Is.Not.Null);
         listener.Result = run.Result;
         return listener;
     }

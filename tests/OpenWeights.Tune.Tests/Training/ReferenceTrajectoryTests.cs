@@ -29,7 +29,7 @@ public sealed class ReferenceTrajectoryTests
         string result;
         using (var run = TrainingRun.Prepare(Config(golden, folder, lora), listener))
         {
-            result = run.Run(resume: false, overwrite: false, "test", CancellationToken.None)!;
+            result = run.Run(overwrite: false, "test", CancellationToken.None)!;
         }
 
         foreach (var (expected, actual) in golden.Json["log"]!.AsArray().Zip(listener.Steps))

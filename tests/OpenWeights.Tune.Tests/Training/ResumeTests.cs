@@ -149,7 +149,7 @@ public sealed class ResumeTests
         Assert.That(() => Run(longer, new SilentListener(), resume: true), Throws.InstanceOf<ConfigException>().With.Message.Contains("--overwrite"), "there is no checkpoint to go on from");
         Assert.That(File.Exists(folder.At("run", "adapter", "adapter_model.safetensors")));
         using var again = TrainingRun.Prepare(config, new SilentListener());
-        Assert.That(again.Run(resume: false, overwrite: true, "test", CancellationToken.None), Is.Not.Null);
+        Assert.That(again.Run(overwrite: true, "test", CancellationToken.None), Is.Not.Null);
     }
 
     [Test]
@@ -183,7 +183,47 @@ public sealed class ResumeTests
         _ = folder.Write("other/model/config.json", "{}");
         Assert.That(
             () => RunFolder.RequireFree(config with { OutputDir = folder.At("other") }, resume: false, overwrite: true),
-            Throws.InstanceOf<ConfigException>().With.Message.Contains("that was not written by a run"));
+            Throws.InstanceOf<ConfigException>().With.Message.Contains("contains model, which was not written by a run"));
+    }
+
+    [TestCase("config.yaml")]
+    [TestCase("manifest.json")]
+    [TestCase("metrics.jsonl")]
+    [TestCase("report.html")]
+    [TestCase("adapter/adapter_config.json")]
+    [TestCase("checkpoints/mine.txt")]
+    [TestCase("events.out.tfevents.1.other")]
+    [Category(TestDevice.CpuAlone)]
+    public void A_file_of_somebody_that_a_run_would_overwrite_is_refused_and_stays(string file)
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder, "run", adapter: true);
+        var path = folder.Write($"run/{file}", "{\"mine\": true}");
+        foreach (var overwrite in new[] { false, true })
+        {
+            Assert.That(
+                () => RunFolder.RequireFree(config, resume: false, overwrite),
+                Throws.InstanceOf<ConfigException>().With.Message.Contains($"contains {file.Split('/')[0]}, which was not written by a run"));
+        }
+
+        var yaml = folder.Write("train.yaml", "output_dir: run\nmodel: { path: model }\nadapter: { r: 4 }\ndata: { train: rows.jsonl }\n");
+        Assert.That(RunCheck.Problems(RunConfigFile.Open(yaml, [$"output_dir={folder.At("run")}"])).Select(static p => p.ToString()), Has.One.Contains("output_dir").And.Contains("not written by a run"));
+        Assert.That(File.ReadAllText(path), Is.EqualTo("{\"mine\": true}"));
+    }
+
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void Other_files_in_the_folder_are_told_of_and_stay_through_a_run_and_the_one_that_replaces_it()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder, "run", adapter: true) with { Training = new TrainingSection { MaxSteps = 1, WarmupSteps = 0 } };
+        var notes = folder.Write("run/notes.txt", "mine");
+        var listener = new SilentListener();
+        Assert.That(Run(config, listener, resume: false), Is.Not.Null);
+        Assert.That(listener.Warnings, Has.One.Contains("also contains notes.txt, which no run wrote"));
+        using var again = TrainingRun.Prepare(config, new SilentListener());
+        Assert.That(again.Run(overwrite: true, "test", CancellationToken.None), Is.Not.Null);
+        Assert.That(File.ReadAllText(notes), Is.EqualTo("mine"));
     }
 
     [Test]
@@ -244,8 +284,8 @@ public sealed class ResumeTests
 
     private static string? Run(RunConfig config, SilentListener listener, bool resume, CancellationToken stop = default)
     {
-        using var run = TrainingRun.Prepare(config, listener);
-        return run.Run(resume, overwrite: false, "test", stop);
+        using var run = TrainingRun.Prepare(config, listener, new RunOptions(Resume: resume));
+        return run.Run(overwrite: false, "test", stop);
     }
 
     private static RunConfig Config(TemporaryFolder folder, string name, bool adapter, string optimizer = "adamw", bool packing = false)

@@ -33,12 +33,12 @@ public sealed class TrainingRunTests
         var config = Config(folder) with { Checkpoint = new CheckpointSection { EverySteps = 2 } };
         using (var first = TrainingRun.Prepare(config, new SilentListener()))
         {
-            _ = first.Run(resume: false, overwrite: false, "test", CancellationToken.None);
+            _ = first.Run(overwrite: false, "test", CancellationToken.None);
             Assert.That(first.Plan.StepsDone, Is.Zero, "when it began");
         }
 
-        using var longer = TrainingRun.Prepare(config with { Training = config.Training with { MaxSteps = 6 } }, new SilentListener());
-        _ = longer.Run(resume: true, overwrite: false, "test", CancellationToken.None);
+        using var longer = TrainingRun.Prepare(config with { Training = config.Training with { MaxSteps = 6 } }, new SilentListener(), new RunOptions(Resume: true));
+        _ = longer.Run(overwrite: false, "test", CancellationToken.None);
         Assert.That((longer.Plan.StepsDone, longer.Plan.TotalSteps), Is.EqualTo((4L, 6L)));
     }
 

@@ -36,7 +36,7 @@ public sealed class WhatIsTrainedTests
             var listener = new SilentListener();
             using var run = TrainingRun.Prepare(Config(folder, adapter, quantization, new TrainingSection { MaxSteps = 4, LearningRate = 1e-2, WarmupSteps = 0 }), listener);
             var weights = Weights(run);
-            var result = run.Run(resume: false, overwrite: false, "test", CancellationToken.None)!;
+            var result = run.Run(overwrite: false, "test", CancellationToken.None)!;
             Assert.That(Weights(run), Is.EqualTo(weights), "in memory");
             Assert.That(Hash(folder.At("model")), Is.EqualTo(files), "on disk");
             Assert.That(listener.Steps[^1].Loss, Is.LessThan(listener.Steps[0].Loss));
@@ -53,8 +53,8 @@ public sealed class WhatIsTrainedTests
         string? Run(string name, bool resume, CancellationTokenSource? stop)
         {
             var config = Config(folder, adapter, null, new TrainingSection { MaxSteps = 4, LearningRate = 1e-2, WarmupSteps = 0 }) with { OutputDir = folder.At(name) };
-            using var run = TrainingRun.Prepare(config, new SilentListener { OnStep = s => StopAfter(s, stop) });
-            return run.Run(resume, overwrite: false, "test", stop?.Token ?? CancellationToken.None);
+            using var run = TrainingRun.Prepare(config, new SilentListener { OnStep = s => StopAfter(s, stop) }, new RunOptions(Resume: resume));
+            return run.Run(overwrite: false, "test", stop?.Token ?? CancellationToken.None);
         }
 
         var straight = Run("straight", resume: false, null)!;
@@ -85,7 +85,7 @@ public sealed class WhatIsTrainedTests
         TinyModel.WriteRows(folder, 12);
         var config = Config(folder, null, null, new TrainingSection { MaxSteps = 4, LearningRate = 1e-2, WarmupSteps = 0, Trainable = trainable, FirstTrainedLayer = first });
         using var run = TrainingRun.Prepare(config, new SilentListener());
-        var result = run.Run(resume: false, overwrite: false, "test", CancellationToken.None)!;
+        var result = run.Run(overwrite: false, "test", CancellationToken.None)!;
         using var before = CheckpointWeights.Open(folder.At("model"));
         using var after = CheckpointWeights.Open(result);
         foreach (var entry in before.Tensors)

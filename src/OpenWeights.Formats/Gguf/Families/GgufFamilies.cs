@@ -7,7 +7,8 @@ public static class GgufFamilies
     [
         // Of families that share an architecture, the first that recognizes a file is used.
         new MixtralGguf(), new LlamaGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen2MoeGguf(), new Qwen3Gguf(), new Qwen3MoeGguf(), new GemmaGguf(),
-        new Gemma2Gguf(), new Gemma3Gguf(), new Phi3Gguf(), new GraniteGguf(), new Olmo2Gguf(), new SmolLm3Gguf(),
+        new Gemma2Gguf(), new Gemma3Gguf(), new Phi3Gguf(), new GraniteGguf(), new Olmo3Gguf(), new Olmo2Gguf(), new SmolLm3Gguf(),
+        new CohereGguf(), new Cohere2Gguf(), new StarCoder2Gguf(), new PhiGguf(), new StableLmGguf(), new ArceeGguf(), new SeedOssGguf(), new Ernie45Gguf(), new NemotronGguf(), new Glm4Gguf(), new HunYuanDenseGguf(), new Exaone4Gguf(), new Ministral3Gguf(),
     ];
 
     /// <summary>The family of Hugging Face's model_type.</summary>

@@ -15,9 +15,6 @@ public abstract class GgufFamily
     private const string LayerPrefix = "model.layers.";
     private const string BlockPrefix = "blk.";
 
-    private static readonly (string HuggingFace, string Gguf)[] Outer =
-        [("model.embed_tokens.weight", "token_embd.weight"), ("model.norm.weight", "output_norm.weight"), ("lm_head.weight", "output.weight")];
-
     /// <summary>Names of the family and defaults of its settings.</summary>
     public abstract FamilyFacts Facts { get; }
 
@@ -28,6 +25,15 @@ public abstract class GgufFamily
     /// Whether rows of query and key projections are permuted from split-half to interleaved rotary layout, as llama.cpp expects.
     /// </summary>
     public virtual bool PairsRotaryRows => false;
+
+    /// <summary>Modules, by their names in GGUF, on which llama.cpp fails with a LoRA file.</summary>
+    public virtual IReadOnlyList<string> ModulesWithoutLora => [];
+
+    /// <summary>Name of the final norm in Hugging Face's checkpoints.</summary>
+    public virtual string FinalNorm => "model.norm";
+
+    /// <summary>Whether norms are layer norms, and not RMS norms.</summary>
+    public virtual bool HasLayerNorms => false;
 
     /// <summary>Offset added to every norm's weight.</summary>
     public virtual float NormOffset => 0;
@@ -61,7 +67,7 @@ public abstract class GgufFamily
     {
         ArgumentNullException.ThrowIfNull(name);
         var (pattern, expert) = GgufPlace.Split(name);
-        var gguf = Outer.FirstOrDefault(pair => pair.HuggingFace == name).Gguf ?? Inner(pattern, LayerPrefix, BlockPrefix, static m => m.HuggingFace, static m => m.Gguf);
+        var gguf = Outer(name, static m => m.HuggingFace, static m => m.Gguf) ?? Inner(pattern, LayerPrefix, BlockPrefix, static m => m.HuggingFace, static m => m.Gguf);
         place = new GgufPlace(gguf ?? "", expert);
         return gguf is not null;
     }
@@ -72,7 +78,7 @@ public abstract class GgufFamily
     public bool TryToHuggingFace(string name, [NotNullWhen(true)] out string? huggingFace)
     {
         ArgumentNullException.ThrowIfNull(name);
-        huggingFace = Outer.FirstOrDefault(pair => pair.Gguf == name).HuggingFace ?? Inner(name, BlockPrefix, LayerPrefix, static m => m.Gguf, static m => m.HuggingFace);
+        huggingFace = Outer(name, static m => m.Gguf, static m => m.HuggingFace) ?? Inner(name, BlockPrefix, LayerPrefix, static m => m.Gguf, static m => m.HuggingFace);
         return huggingFace is not null;
     }
 
@@ -137,10 +143,15 @@ public abstract class GgufFamily
         Add("feed_forward_length", (uint)config.Int("intermediate_size"));
         Add("attention.head_count", (uint)config.Int("num_attention_heads"));
         Add("attention.head_count_kv", (uint)KeyValueHeads(config));
-        Add("attention.layer_norm_rms_epsilon", (float)config.Number("rms_norm_eps", Facts.NormEpsilon));
+        Add(EpsilonKey, (float)config.Number(Facts.NormEpsilonSetting, Facts.NormEpsilon));
         Add("attention.key_length", (uint)headLength);
         Add("attention.value_length", (uint)headLength);
-        Add("rope.freq_base", (float)RopeScaling.Theta(config, Facts.RopeTheta));
+        Add("rope.freq_base", (float)RopeTheta(config));
+        if (Facts.PartialRotation)
+        {
+            Add("rope.dimension_count", (uint)RotatedLength(config));
+        }
+
         RopeScaling.Write(config, metadata, Architecture, config.Int("max_position_embeddings", Facts.MaxPositions));
     }
 
@@ -228,12 +239,18 @@ public abstract class GgufFamily
             ["num_attention_heads"] = heads,
             ["num_hidden_layers"] = Int("block_count"),
             ["num_key_value_heads"] = metadata.Int($"{Architecture}.attention.head_count_kv") ?? heads,
-            ["rms_norm_eps"] = Round(metadata.Number($"{Architecture}.attention.layer_norm_rms_epsilon") ?? 1e-5),
+            [Facts.NormEpsilonSetting] = Round(metadata.Number($"{Architecture}.{EpsilonKey}") ?? 1e-5),
             ["rope_theta"] = Round(metadata.Number($"{Architecture}.rope.freq_base") ?? 10000),
             ["rope_scaling"] = RopeScaling.Read(metadata, Architecture, file),
             ["tie_word_embeddings"] = !file.Contains("output.weight"),
             ["vocab_size"] = file.GetTensor("token_embd.weight").Shape[0],
         };
+        if (Facts.PartialRotation)
+        {
+            var headLength = config["head_dim"]!.GetValue<int>();
+            config["partial_rotary_factor"] = (double)(metadata.Int($"{Architecture}.rope.dimension_count") ?? headLength) / headLength;
+        }
+
         return config;
     }
 
@@ -244,6 +261,20 @@ public abstract class GgufFamily
         ArgumentNullException.ThrowIfNull(config);
         return config.Int("head_dim", Facts.HeadDimension ?? (config.Int("hidden_size") / config.Int("num_attention_heads")));
     }
+
+    /// <summary>The number of rotated dimensions of a head.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected int RotatedLength(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var scaling = config.Object("rope_parameters") ?? config.Object("rope_scaling");
+        var usual = scaling?.Number("partial_rotary_factor", Facts.RotatedShare) ?? Facts.RotatedShare;
+        return (int)(HeadLength(config) * (config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : usual));
+    }
+
+    /// <summary>Base of the rotary frequencies.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual double RopeTheta(ConfigJson config) => RopeScaling.Theta(config, Facts.RopeTheta);
 
     /// <summary>The number of key/value heads.</summary>
     /// <param name="config">The model's config.json.</param>
@@ -268,6 +299,22 @@ public abstract class GgufFamily
     /// <summary>A number stored in single precision, with the digits that it was written with.</summary>
     internal static double Round(double value) =>
         double.Parse(((float)value).ToString(System.Globalization.CultureInfo.InvariantCulture), System.Globalization.CultureInfo.InvariantCulture);
+
+    private string EpsilonKey => HasLayerNorms ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+
+    // Modules outside of the layers.
+    private string? Outer(string name, Func<(string HuggingFace, string Gguf), string> ours, Func<(string HuggingFace, string Gguf), string> theirs)
+    {
+        foreach (var pair in new[] { ("model.embed_tokens", "token_embd"), (FinalNorm, "output_norm"), ("lm_head", "output") })
+        {
+            if (name.StartsWith(ours(pair), StringComparison.Ordinal) && name[ours(pair).Length..] is ".weight" or ".bias")
+            {
+                return theirs(pair) + name[ours(pair).Length..];
+            }
+        }
+
+        return null;
+    }
 
     private string? Inner(string name, string from, string to, Func<(string HuggingFace, string Gguf), string> ours, Func<(string HuggingFace, string Gguf), string> theirs)
     {

@@ -35,8 +35,6 @@ public sealed class Phi3Gguf : GgufFamily
         var window = config.Has("sliding_window") ? config.Int("sliding_window") : int.MaxValue;
         WriteCommonSettings(config, metadata, window);
         RequireUsualHeads(config);
-        metadata.Add("phi3.rope.dimension_count", (uint)RotatedLength(config));
-
         // Zero means no window; without the key llama.cpp would treat the model as the first Phi-3.
         metadata.Add("phi3.attention.sliding_window", window == int.MaxValue ? 0u : (uint)window);
     }
@@ -46,8 +44,6 @@ public sealed class Phi3Gguf : GgufFamily
     {
         ArgumentNullException.ThrowIfNull(file);
         var config = base.ReadSettings(file);
-        var headLength = config["head_dim"]!.GetValue<int>();
-        config["partial_rotary_factor"] = (double)(file.Metadata.Int("phi3.rope.dimension_count") ?? headLength) / headLength;
         config["sliding_window"] = file.Metadata.Int("phi3.attention.sliding_window") is > 0 and var window ? window : null;
         if ((config["rope_scaling"] as JsonObject)?["original_max_position_embeddings"] is { } original)
         {
@@ -58,11 +54,5 @@ public sealed class Phi3Gguf : GgufFamily
         _ = config.Remove("head_dim");
         _ = config.Remove("attention_bias");
         return config;
-    }
-
-    private int RotatedLength(ConfigJson config)
-    {
-        var scaling = config.Object("rope_parameters") ?? config.Object("rope_scaling");
-        return (int)(HeadLength(config) * (config.Has("partial_rotary_factor") ? config.Number("partial_rotary_factor") : scaling?.Number("partial_rotary_factor", 1) ?? 1));
     }
 }

@@ -171,5 +171,7 @@ public static class RopeScaling
     // If layer types have separate settings, those of the full-attention layers are used.
     private static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") is { } parameters ? parameters.Object("full_attention") ?? parameters : config.Object("rope_scaling");
 
-    private static string Kind(ConfigJson? scaling) => (scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default") is var kind && kind == "su" ? "longrope" : kind;
+    private static string Kind(ConfigJson? scaling) => (scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default") is var kind && kind == "su" ? "longrope"
+        : kind == "dynamic" && scaling!.Has("alpha") ? "default" // Hunyuan's, which is in the base.
+        : kind;
 }

@@ -32,13 +32,7 @@ internal sealed class ConcatExpr(Expr[] items, int line) : Expr(line)
         var state = activation.State;
         var values = Array.ConvertAll(items, item => PyConvert.ToSoftStr(state, item.Evaluate(activation)));
         var isMarkup = state.Autoescape && values.Any(value => value.IsMarkup);
-        var builder = state.NewText();
-        foreach (var value in values)
-        {
-            builder.Append(isMarkup ? Html.Escape(state, value) : value);
-        }
-
-        return builder.Build(isMarkup);
+        return TextBuilder.Join(state, isMarkup, isMarkup ? Array.ConvertAll(values, value => Html.Escape(state, value)) : values);
     }
 }
 

@@ -13,7 +13,7 @@ internal static class PyConvert
     {
         null => false,
         bool b => b,
-        PyString s => s.Value.Length > 0,
+        PyString s => s.Units > 0,
         long n => n != 0,
         BigInteger big => !big.IsZero,
         double d => d != 0,

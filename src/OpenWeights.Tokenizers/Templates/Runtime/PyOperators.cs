@@ -64,20 +64,12 @@ internal static class PyOperators
             return left.IsMarkup ? Concat(state, left, Html.Escape(state, right)) : Concat(state, Html.Escape(state, left), right);
         }
 
-        if (left.Value.Length == 0)
+        if (left.Units == 0)
         {
             return right;
         }
 
-        if (right.Value.Length == 0)
-        {
-            return left;
-        }
-
-        var builder = state.NewText();
-        builder.Append(left);
-        builder.Append(right);
-        return builder.Build(left.IsMarkup);
+        return right.Units == 0 ? left : TextBuilder.Join(state, left.IsMarkup, left, right);
     }
 
     public static bool AreEqual(object? left, object? right)

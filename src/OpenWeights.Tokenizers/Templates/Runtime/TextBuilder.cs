@@ -7,6 +7,9 @@ namespace OpenWeights.Tokenizers.Templates.Runtime;
 /// <summary>Builds text together with the origin of its characters, within the limits of the render.</summary>
 internal sealed class TextBuilder(RenderState state)
 {
+    // Shorter strings are copied when something is appended to them.
+    private const int LongText = 256;
+
     private readonly StringBuilder text = new();
     private readonly List<MarkRun> runs = [];
 
@@ -39,7 +42,41 @@ internal sealed class TextBuilder(RenderState state)
         Cover(new Mark { Turn = state.Turn });
     }
 
-    public void Append(PyString value) => Append(value, 0, value.Value.Length);
+    public void Append(PyString value) => Append(value, 0, value.Units);
+
+    /// <summary>Several strings as one. What is appended to a long string, as templates do that collect their output in a variable, is added to
+    /// its builder, so that the whole is not copied for each piece.</summary>
+    public static PyString Join(RenderState state, bool isMarkup, params ReadOnlySpan<PyString> parts)
+    {
+        var first = parts[0];
+        var isLong = first.Units >= LongText && first.IsMarkup == isMarkup;
+        var builder = (isLong ? first.Open : null) ?? state.NewText();
+        if (builder.Length == 0)
+        {
+            builder.Append(first);
+        }
+
+        foreach (var part in parts[1..])
+        {
+            builder.Append(part);
+        }
+
+        return isLong ? new PyString(builder, isMarkup) : builder.Build(isMarkup);
+    }
+
+    /// <summary>The text, and the origin of its characters, up to a length that it once had.</summary>
+    public (string Text, MarkRun[]? Runs) Read(int end)
+    {
+        if (!state.Tracing)
+        {
+            return (text.ToString(0, end), null);
+        }
+
+        var last = runs.FindIndex(run => run.End >= end);
+        var read = runs.GetRange(0, last + 1).ToArray();
+        read[last] = new MarkRun(end, read[last].Mark);
+        return (text.ToString(0, end), read);
+    }
 
     /// <summary>A part of a string, by UTF-16 units.</summary>
     public void Append(PyString value, int start, int end)

@@ -1,22 +1,60 @@
+using OpenWeights.Tokenizers.Templates.Runtime;
+
 namespace OpenWeights.Tokenizers.Templates.Values;
 
 /// <summary>
 /// A Python string: indexed by code point, perhaps marked as safe HTML (markupsafe's Markup), and, while a render is traced,
 /// with the origin of each of its characters.
 /// </summary>
-internal sealed class PyString(string value, MarkRun[]? runs = null, bool isMarkup = false)
+internal sealed class PyString
 {
     public static readonly PyString Empty = new(string.Empty);
 
+    // A long text that a template appends to piece by piece stays in its builder until somebody reads it.
+    private readonly TextBuilder? builder;
+    private readonly int end;
+    private string? value;
+    private MarkRun[]? runs;
     private int length = -1;
 
+    public PyString(string value, MarkRun[]? runs = null, bool isMarkup = false)
+    {
+        (this.value, this.runs, IsMarkup) = (value, runs, isMarkup);
+    }
+
+    /// <summary>The text of a builder up to now; more may be appended to it, which this string does not see.</summary>
+    public PyString(TextBuilder builder, bool isMarkup)
+    {
+        (this.builder, end, IsMarkup) = (builder, builder.Length, isMarkup);
+    }
+
     /// <summary>The characters, as UTF-16.</summary>
-    public string Value { get; } = value;
+    public string Value
+    {
+        get
+        {
+            Read();
+            return value!;
+        }
+    }
 
     /// <summary>The origin of the characters, covering all of <see cref="Value"/>; null where it is not known.</summary>
-    public MarkRun[]? Runs { get; } = runs;
+    public MarkRun[]? Runs
+    {
+        get
+        {
+            Read();
+            return runs;
+        }
+    }
 
-    public bool IsMarkup { get; } = isMarkup;
+    public bool IsMarkup { get; }
+
+    /// <summary>The number of UTF-16 units.</summary>
+    public int Units => value?.Length ?? end;
+
+    /// <summary>The builder that holds this text and nothing after it, to which another can be appended; null if there is none.</summary>
+    public TextBuilder? Open => builder is not null && builder.Length == end ? builder : null;
 
     /// <summary>The number of code points; a lone surrogate counts as one.</summary>
     public int Length => length >= 0 ? length : length = CountCodePoints(Value);
@@ -119,6 +157,14 @@ internal sealed class PyString(string value, MarkRun[]? runs = null, bool isMark
     }
 
     public override string ToString() => Value;
+
+    private void Read()
+    {
+        if (value is null)
+        {
+            (value, runs) = builder!.Read(end);
+        }
+    }
 
     private MarkRun[]? CutRuns(int start, int end)
     {

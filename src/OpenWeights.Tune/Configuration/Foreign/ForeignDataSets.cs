@@ -80,7 +80,8 @@ internal static class ForeignDataSets
             result.Leave(ours == "data.train" ? "dataset" : "dataset_val", $"{kind}: {OnHub(key)}");
         }
 
-        Put(result, key + ".format", kind switch { "chat_dataset" => "chat", "text_completion_dataset" => "text", "instruct_dataset" => "completion", _ => kind.StartsWith("alpaca", StringComparison.Ordinal) ? "instruction" : null }, kind);
+        var isAlpaca = kind.StartsWith("alpaca", StringComparison.Ordinal);
+        Put(result, key + ".format", kind switch { "chat_dataset" => "chat", "text_completion_dataset" => "text", "instruct_dataset" => "completion", _ => isAlpaca ? "instruction" : null }, kind);
         if (set.Get("column_map") is YamlMappingNode columns)
         {
             Put(result, key + ".fields", Map(columns.Children.Select(p => (Ours: (p.Key.Text(), kind) switch { ("input", "instruct_dataset") => "prompt", ("output", "instruct_dataset") => "completion", (var name, _) => name ?? "" }, Theirs: p.Value.Text() ?? ""))), "column_map");
@@ -92,7 +93,7 @@ internal static class ForeignDataSets
         }
 
         Put(result, "data.packing", set.Get("packed").Text()?.ToLowerInvariant(), "dataset.packed");
-        Put(result, "data.train_on", set.Get("train_on_input").Text()?.ToLowerInvariant() switch { "true" => "all", "false" => "assistant", _ => null }, "dataset.train_on_input");
+        Put(result, "data.train_on", set.Get("train_on_input").Text()?.ToLowerInvariant() switch { "true" => "all", "false" => "assistant", _ => isAlpaca ? "all" : null }, set.Get("train_on_input") is null ? $"default of {kind}" : "dataset.train_on_input");
         LeaveRest(set, ["_component_", "source", "data_files", "column_map", "conversation_column", "conversation_style", "packed", "train_on_input", "split"], "dataset", result);
     }
 

@@ -92,5 +92,5 @@ internal static class ForeignNames
 /// <param name="Ours">Dotted name of the setting here; null if there is none.</param>
 /// <param name="Change">How the value is converted; null for no conversion.</param>
 /// <param name="Values">Individual values and their counterparts, null to omit the setting; empty if values are the same.</param>
-/// <param name="None">Why there is no such setting here.</param>
+/// <param name="None">Why there is no such setting here, or what to do about a value that is not listed.</param>
 internal sealed record ForeignName(string Name, string? Ours, string? Change, IReadOnlyDictionary<string, string?> Values, string? None);

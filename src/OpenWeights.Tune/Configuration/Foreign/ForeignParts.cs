@@ -9,14 +9,19 @@ internal static class ForeignParts
 {
     /// <summary>Converts these parts.</summary>
     /// <returns>The keys that were handled; NAME.* for a whole section.</returns>
-    internal static HashSet<string> Take(string tool, YamlMappingNode root, string folder, ConvertedConfig result) => tool switch
+    internal static HashSet<string> Take(string tool, YamlMappingNode root, string folder, ConvertedConfig result)
     {
-        "Axolotl" => Axolotl(root, result),
-        "LLaMA-Factory" => LlamaFactory(root, folder, result),
-        "torchtune" => Torchtune(root, result),
-        "mlx-lm" => MlxLm(root, folder, result),
-        _ => Trl(root, result),
-    };
+        HashSet<string> taken = tool switch
+        {
+            "Axolotl" => Axolotl(root, result),
+            "LLaMA-Factory" => LlamaFactory(root, folder, result),
+            "torchtune" => Torchtune(root, result),
+            "mlx-lm" => MlxLm(root, folder, result),
+            _ => Trl(root, result),
+        };
+        taken.UnionWith(TemplateVariables(root, result));
+        return taken;
+    }
 
     /// <summary>Value of a setting of ours by dotted name; null if not set.</summary>
     internal static SettingInfo? Setting(string ours)
@@ -51,6 +56,20 @@ internal static class ForeignParts
         {
             result.Set(key, value, comment);
         }
+    }
+
+    private static HashSet<string> TemplateVariables(YamlMappingNode root, ConvertedConfig result)
+    {
+        const string map = "chat_template_kwargs";
+        const string thinking = "enable_thinking";
+        var values = root.Get(map) is YamlMappingNode given ? new YamlMappingNode(given.Children) : new YamlMappingNode();
+        if (root.Get(thinking) is YamlScalarNode { Value: not null } flag && flag.Text() is not null)
+        {
+            values.Add(thinking, flag);
+        }
+
+        Put(result, $"data.{map}", values.Children.Count > 0 ? ForeignValue.Write(values) : null, root.Get(map) is null ? thinking : map);
+        return [$"{map}.*", thinking];
     }
 
     private static HashSet<string> Axolotl(YamlMappingNode root, ConvertedConfig result)
@@ -106,6 +125,7 @@ internal static class ForeignParts
         {
             result.Set("data.train_on", "all", "stage: pt");
             result.Set("objective.type", "sft", "stage: pt");
+            Put(result, "data.packing", root.Get("packing").Text() is null && root.Get("neat_packing").Text() is null ? "true" : null, "default of LLaMA-Factory for stage: pt");
         }
 
         var taken = new HashSet<string> { "finetuning_type", "dataset", "eval_dataset", "max_samples", "dataset_dir" };
@@ -145,6 +165,9 @@ internal static class ForeignParts
         {
             result.Leave("optimizer._component_", $"'{optimizer}' has no counterpart here.");
         }
+
+        // Of torch's optimizers only AdamW has a weight decay by default.
+        Put(result, "training.weight_decay", name is "adam" or "sgd" && root.Get("optimizer")?.Get("weight_decay") is null ? "0" : null, $"default of {optimizer}");
 
         var schedule = root.Get("lr_scheduler")?.Get("_component_").Text() ?? "";
         Put(result, "training.lr_scheduler", schedule.Contains("cosine", StringComparison.Ordinal) ? "cosine" : schedule.Contains("linear", StringComparison.Ordinal) ? "linear" : null, schedule);

@@ -30,7 +30,7 @@ internal static class ForeignValue
         {
             return name.Values.TryGetValue(text, out var ours) || name.Values.TryGetValue(text.ToLowerInvariant(), out ours)
                 ? new Result(null, ours, null)
-                : new Result(null, null, $"'{text}' has no counterpart here.");
+                : new Result(null, null, $"'{text}' has no counterpart here{(name.None is { } why ? $": {why}" : ".")}");
         }
 
         return name.Change switch
@@ -40,6 +40,7 @@ internal static class ForeignValue
             "positive" => number > 0 ? new Result(null, text, null) : default,
             "warmup" when number is > 0 and < 1 => new Result("training.warmup_ratio", text, null),
             "share" when number >= 1 => new Result(null, null, $"here it is a fraction of the rows, and {text} is a number of rows; set data.eval to a file, or give a fraction such as 0.05."),
+            "variable" => new Result(null, $"{{ {name.Name}: {Write(value)} }}", null),
             "not" => new Result(null, text.Equals("true", StringComparison.OrdinalIgnoreCase) ? "false" : "true", null),
             "scale" => rank is { } r && double.IsFinite(number)
                 ? new Result(null, (number * r).ToString("R", CultureInfo.InvariantCulture), null)

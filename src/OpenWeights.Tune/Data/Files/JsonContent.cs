@@ -27,7 +27,7 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{what} is not valid JSON: {Reason(e)}", e);
+            throw new InvalidDataException($"{what} is not valid JSON: {Reason(e)}{Hint()}", e);
         }
         catch (DecoderFallbackException e)
         {
@@ -66,6 +66,16 @@ internal sealed class JsonContent(byte[] utf8, string what) : IRawContent
         {
             return false;
         }
+    }
+
+    // What people who write JSON lines by hand or from Python most often slip on.
+    private string Hint()
+    {
+        var text = utf8.AsSpan().Trim(" \t\r\n"u8);
+        return text.StartsWith("{'"u8) ? " Keys and texts are quoted with \", not '; in Python json.dumps writes them."
+            : text.EndsWith("},"u8) ? " Remove the comma at the end: a file of JSON lines has none between its rows."
+            : text is [(byte)'{'] || (text.StartsWith("{"u8) && !text.EndsWith("}"u8)) ? " An object must be complete on its line; write each row on one line, or all rows as a list in brackets to a .json file."
+            : "";
     }
 
     private static string Reason(JsonException e)

@@ -86,7 +86,7 @@ public sealed class ChatFormat : IRowFormat
             RequireAll(rendered, row, chat.Messages);
             return tokenizer.Rendered(rendered, row.Place);
         }
-        catch (ChatTemplateException e)
+        catch (ChatTemplateException e) when (e.Kind != ChatTemplateErrorKind.Syntax)
         {
             throw new InvalidDataException($"{row.Place}: {e.Message}", e);
         }

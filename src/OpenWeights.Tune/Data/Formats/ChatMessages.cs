@@ -13,7 +13,7 @@ internal sealed class ChatMessages
 {
     private static readonly string[] s_masks = ["train", "loss_weight", "weight"];
 
-    private static readonly Dictionary<string, string> s_roles = new()
+    private static readonly Dictionary<string, string> s_roles = new(StringComparer.OrdinalIgnoreCase)
     {
         ["system"] = "system",
         ["developer"] = "developer",
@@ -129,6 +129,7 @@ internal sealed class ChatMessages
             throw _row.Error($"message {number} has the unknown role '{given}'; known are {string.Join(", ", s_roles.Keys)}. Use the setting roles to map others.");
         }
 
+        var isCall = given.Equals("function_call", StringComparison.OrdinalIgnoreCase);
         var made = new JsonObject { ["role"] = role };
         foreach (var (key, value) in message)
         {
@@ -147,10 +148,10 @@ internal sealed class ChatMessages
         }
 
         var content = Content(body, number);
-        var calls = given == "function_call" ? ToolCalls.OfText(_row, content, number) : message["tool_calls"] is { } node ? ToolCalls.Of(_row, node, number) : null;
+        var calls = isCall ? ToolCalls.OfText(_row, content, number) : message["tool_calls"] is { } node ? ToolCalls.Of(_row, node, number) : null;
         if (calls is not null)
         {
-            (made["tool_calls"], content) = (calls, given == "function_call" ? "" : content);
+            (made["tool_calls"], content) = (calls, isCall ? "" : content);
         }
 
         if (content is null && calls is null)

@@ -84,9 +84,17 @@ public static class DataFile
             '[' => Opened(path, s => new JsonArrayReader(s, path).Read().Select(e => new RawRow(new RowPlace(path, e.Number, RowUnit.Row), new JsonContent(e.Bytes, "this row")))),
             '{' when IsOneObject(path) => [Whole(path, static b => new JsonContent(b, "this file"))],
             '{' or -1 => Opened(path, s => Lines(s, path, static b => new JsonContent(b, "this line"))),
-            'P' when Path.GetExtension(path) is not ".json" => SqlRows.ReadParquet(path),
+            'P' when IsParquet(path) => SqlRows.ReadParquet(path),
+            'P' when Path.GetExtension(path).ToLowerInvariant() is ".xlsx" or ".xlsm" or ".ods" => throw new InvalidDataException($"{path}: this is a workbook of a spreadsheet program; save its sheet as CSV (UTF-8)."),
             _ => throw new InvalidDataException($"{path}: this is not a data file; supported are .jsonl, .json, .csv, .tsv, .parquet and .txt, also with .gz or .zst."),
         };
+    }
+
+    private static bool IsParquet(string path)
+    {
+        using var stream = Decompression.Open(path);
+        var start = new byte[4];
+        return stream.ReadAtLeast(start, 4, throwOnEndOfStream: false) == 4 && start.AsSpan().SequenceEqual("PAR1"u8);
     }
 
     // A pretty-printed object over several lines.

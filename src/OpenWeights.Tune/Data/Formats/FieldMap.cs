@@ -9,6 +9,7 @@ namespace OpenWeights.Tune.Data.Formats;
 internal sealed class FieldMap(DataSource source)
 {
     private static readonly string[] s_lists = ["messages", "conversations", "prompt", "chosen", "rejected"];
+    private static readonly string[] s_answers = ["completion", "chosen", "rejected"];
     private readonly Dictionary<string, string> _roles = source.Roles.ToDictionary(static r => r.Value, static r => r.Key);
 
     /// <summary>The row with mapped names.</summary>
@@ -19,10 +20,10 @@ internal sealed class FieldMap(DataSource source)
         return Separated(source.Fields.Count == 0 && _roles.Count == 0 ? row : Renamed(row));
     }
 
-    /// <summary>Whether there is no white space between the prompt and completion of a text row, which may be a mistake.</summary>
+    /// <summary>Whether there is no white space between the prompt and an answer of a text row, which may be a mistake.</summary>
     internal bool RunsTogether(DataRow row) =>
-        source.Separator is null && Text(row, "prompt") is { Length: > 0 } prompt && Text(row, "completion") is { Length: > 0 } completion
-        && !char.IsWhiteSpace(prompt[^1]) && !char.IsWhiteSpace(completion[0]);
+        source.Separator is null && Text(row, "prompt") is { Length: > 0 } prompt && !char.IsWhiteSpace(prompt[^1])
+        && s_answers.Any(key => Text(row, key) is { Length: > 0 } answer && !char.IsWhiteSpace(answer[0]));
 
     private static string? Text(DataRow row, string field) => row.Json[field] is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
 

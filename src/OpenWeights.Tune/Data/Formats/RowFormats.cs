@@ -10,6 +10,9 @@ public static class RowFormats
     private static readonly IRowFormat[] s_formats =
         [new TokenizedFormat(), new PreferenceFormat(), new ChatFormat(), new InstructionFormat(), new CompletionFormat(), new TextFormat()];
 
+    private static readonly string[] s_lists = ["messages", "conversations"];
+    private static readonly string[] s_known = [.. s_lists, "prompt", "completion", "instruction", "output", "question", "answer", "chosen", "rejected", "text", "input_ids", "label"];
+
     /// <summary>The format of a given name, or for "auto" the one that recognizes a file's first row.</summary>
     /// <exception cref="InvalidDataException">No format recognizes the row.</exception>
     public static IRowFormat Find(string name, DataRow first) => Find(name, first, first);
@@ -24,9 +27,27 @@ public static class RowFormats
             throw first.Error($"the rows are under the key \"{key}\" of one object; write only that list to the file, or each row on its own line (.jsonl).");
         }
 
+        if (format is null && Wrong(first.Json) is { } wrong)
+        {
+            throw first.Error(wrong);
+        }
+
         return format ?? throw first.Error(
             $"the format of this row is unknown; its keys are {Keys(asRead)}{(ReferenceEquals(first, asRead) ? "" : $", of which the setting fields makes {Keys(first)} alone")}. Supported are messages or conversations (chat), instruction and output, "
             + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; use the data set's setting fields to map other names, such as `fields: { prompt: ask, completion: reply }`, or --field prompt=ask --field completion=reply of a command.");
+    }
+
+    // A key that a format knows, with a value that none can use.
+    private static string? Wrong(JsonObject row)
+    {
+        if (s_lists.FirstOrDefault(key => row[key] is not null) is { } list)
+        {
+            return $"\"{list}\" must be a list of messages, such as [{{\"role\": \"user\", \"content\": \"...\"}}, {{\"role\": \"assistant\", \"content\": \"...\"}}].";
+        }
+
+        return row.FirstOrDefault(p => p.Value is null && s_known.Contains(p.Key)) is { Key: { } empty }
+            ? $"\"{empty}\" is null; fill it in, or remove the row."
+            : null;
     }
 
     private static string Keys(DataRow row) => string.Join(", ", row.Json.Select(static p => p.Key).Take(30));

@@ -22,9 +22,9 @@ public sealed class ChatRenderer
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         var text = tokenizer.ChatTemplateText ?? throw new ArgumentException("the tokenizer has no chat template", nameof(tokenizer));
-        _template = ChatTemplate.Parse(text, "the chat template");
+        _template = ChatTemplate.Parse(text, tokenizer.ChatTemplateName);
         _templateWithTools = tokenizer.ChatTemplateFor(withTools: true) is { } other && other != text
-            ? ChatTemplate.Parse(other, "the chat template tool_use")
+            ? ChatTemplate.Parse(other, $"{tokenizer.ChatTemplateName} (tool_use)")
             : _template;
         Reasoning = ReasoningFormat.Of(text + tokenizer.ChatTemplateFor(withTools: true));
         _specialTokens = tokenizer.SpecialTokens;

@@ -15,8 +15,9 @@ public sealed class RowTokenizer
     /// <param name="folder">The model's folder. Its tokenizer is loaded for the first text; tokenized rows need none.</param>
     /// <param name="trainOn">assistant, final, reasoning, completion or all, as in data.train_on.</param>
     /// <param name="chatTemplate">A chat template that replaces the folder's; null for the folder's.</param>
-    public RowTokenizer(string folder, string trainOn, string? chatTemplate = null)
-        : this(new Lazy<ITokenizer>(() => Load(folder, chatTemplate)), trainOn, folder)
+    /// <param name="chatTemplateName">What messages call that template, such as its file.</param>
+    public RowTokenizer(string folder, string trainOn, string? chatTemplate = null, string chatTemplateName = "the chat template")
+        : this(new Lazy<ITokenizer>(() => Load(folder, chatTemplate, chatTemplateName)), trainOn, folder)
     {
     }
 
@@ -98,10 +99,10 @@ public sealed class RowTokenizer
         return new TokenRow(ids, labels, place);
     }
 
-    private static ITokenizer Load(string folder, string? chatTemplate)
+    private static ITokenizer Load(string folder, string? chatTemplate, string name)
     {
         var tokenizer = OpenWeights.Tokenizers.Tokenizer.Load(folder);
-        return chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate);
+        return chatTemplate is null ? tokenizer : tokenizer.WithChatTemplate(chatTemplate, name);
     }
 
     // The EOS token: the tokenizer's, or otherwise the one in the model's configs. A named token that is not in the vocabulary has no id,

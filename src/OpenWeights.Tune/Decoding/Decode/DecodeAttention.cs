@@ -10,7 +10,9 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <param name="output">The output projection.</param>
 /// <param name="norms">Norms of queries and keys, and whether they normalize all heads together; null for none.</param>
 /// <param name="rope">Rotary table; null without rotary embedding.</param>
-internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeProducts heads, DecodeProducts output, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope) : IDecodePart
+/// <param name="sinks">Attention sink of each query head; null for none.</param>
+internal sealed unsafe class DecodeAttention(
+    AttentionSettings settings, DecodeProducts heads, DecodeProducts output, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope, DecodeBuffer? sinks) : IDecodePart
 {
     private readonly DecodeHeads _shape = new(settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
     private readonly float _scale = (float)settings.Scale;
@@ -46,18 +48,14 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
         }
 
         return plan.Products(module.QueryKeyValue) is { } heads && plan.Products(module.Output) is { } output
-            ? new DecodeAttention(module.Settings, heads, output, norms, plan.Rope(module.Settings.Rope, module.Settings.HeadDimension))
+            ? new DecodeAttention(module.Settings, heads, output, norms, plan.Rope(module.Settings.Rope, module.Settings.HeadDimension), module.Sinks is { } sinks ? DecodeBuffer.Of(sinks) : null)
             : null;
     }
 
     // Other settings are computed by the module itself.
     private static bool Serves(AttentionSettings settings) =>
-        settings is
-        {
-            Projections: not QueryKeyValueLayout.FusedByHead, OutputGate: OutputGate.None, HasSinks: false, NormalizesRotated: false, QueryScaling: null, ValueMultiplier: 1,
-            ProjectionLimit: null, ChunkSize: null, Rope: null or { Interleaved: false }, QueryKeyNorm: not QueryKeyNorm.EachHead,
-        }
-        && settings.ValueWidth == settings.HeadDimension;
+        settings is { Projections: not QueryKeyValueLayout.FusedByHead, OutputGate: OutputGate.None, ProjectionLimit: null, NormalizesValues: false, ValuesAreKeys: false, KeysOf: null } && settings.ValueWidth == settings.HeadDimension
+        && !(settings is { NormalizesRotated: true, Rope.Interleaved: true, QueryKeyNorm: not QueryKeyNorm.None });
 
     /// <inheritdoc/>
     public void Begin(DecodeState state, LayerState? held)
@@ -130,15 +128,21 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
         for (nint row = 0; row < state.RowCount; row++)
         {
             var each = all[row];
-            if (norms is { } n)
-            {
-                Normalise(n.Query, each, queries, n.AllHeads, state.Half);
-                Normalise(n.Key, each + queries, keys, n.AllHeads, state.Half);
-            }
-
+            Normalise(each, state.Half, afterRope: false);
             for (nint head = 0; rope is not null && head < _shape.Heads + _shape.KeyValueHeads; head++)
             {
                 rope.Turn(row, each + (head * _shape.Width), state.Half);
+            }
+
+            Normalise(each, state.Half, afterRope: true);
+            if (settings.QueryScaling is { } scaling)
+            {
+                DecodeMath.Multiply(each, queries, DecodeMath.Round(Factor(scaling, state.Position(row)), state.Half), state.Half);
+            }
+
+            if (settings.ValueMultiplier != 1)
+            {
+                DecodeMath.Multiply(each + queries + keys, keys, (float)settings.ValueMultiplier, state.Half);
             }
 
             for (nint head = 0; head < _shape.KeyValueHeads; head++)
@@ -156,6 +160,12 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
         var count = state.RowCount * _shape.Heads / parts;
         var (row, head) = ((nint)part * count / _shape.Heads, (nint)part * count % _shape.Heads);
         var hidden = state.Hidden(row, _slot);
+        if (settings.ChunkSize is { } chunk)
+        {
+            // Tokens of earlier chunks.
+            hidden = Math.Max(hidden, _slot.Seen - (nint)(state.Position(row) % chunk));
+        }
+
         var (place, keys) = ((((row * _shape.KeyValueHeads) + (head / Group)) * _slot.Capacity) + _slot.Start + hidden, _slot.Seen + 1 - hidden);
         var scores = state.Scores(row, head, (_shape.Heads, count, keys));
         RowProduct.Run(Matrix(_slot.Keys, state.Half).From(place), 0, keys, new FloatRows((nint)(Heads(state)[row] + (head * _shape.Width)), _shape.Width, count), scores);
@@ -163,14 +173,17 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
         for (nint i = 0; i < count; i++)
         {
             var mixed = Mixed(state)[row] + ((head + i) * _shape.Width);
-            var factor = 1 / Exponentials(scores[i], keys);
+            var factor = 1 / Exponentials(scores[i], keys, head + i);
             RowProduct.WeightedSum(values, keys, scores[i], mixed);
             RowSoftmax.Scale(mixed, _shape.Width, factor);
             DecodeMath.Round(mixed, _shape.Width, state.Half);
         }
     }
 
-    private float Exponentials(float* scores, nint count)
+    private static float Factor(QueryScaling scaling, long position) =>
+        1 + ((float)scaling.Weight * MathF.Log(1 + MathF.Floor((position + (float)scaling.Offset) / (float)scaling.Length)));
+
+    private float Exponentials(float* scores, nint count, nint head)
     {
         RowSoftmax.Scale(scores, count, _scale);
         if (_cap is { } limit)
@@ -178,14 +191,31 @@ internal sealed unsafe class DecodeAttention(AttentionSettings settings, DecodeP
             RowSoftmax.Limit(scores, count, limit);
         }
 
-        return RowSoftmax.Exponentials(scores, count);
+        if (sinks is null)
+        {
+            return RowSoftmax.Exponentials(scores, count);
+        }
+
+        var (sink, largest) = (sinks.Start[head], RowSoftmax.Largest(scores, count));
+        largest = Math.Max(largest, sink);
+        return RowSoftmax.Exponentials(scores, count, largest) + MathF.Exp(sink - largest);
+    }
+
+    private void Normalise(float* row, bool half, bool afterRope)
+    {
+        if (norms is { } n && settings.NormalizesRotated == afterRope)
+        {
+            var queries = _shape.Heads * _shape.Width;
+            Normalise(n.Query, row, queries, n.AllHeads, half);
+            Normalise(n.Key, row + queries, _shape.KeyValueHeads * _shape.Width, n.AllHeads, half);
+        }
     }
 
     private void Normalise(DecodeNorm norm, float* row, nint count, bool together, bool half)
     {
         for (nint i = 0; i < count; i += together ? count : _shape.Width)
         {
-            norm.Apply(row + i, row + i, half);
+            norm.Apply(row + i, row + i, half, i / _shape.Width);
         }
     }
 

@@ -9,7 +9,8 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <param name="part">The part.</param>
 /// <param name="after">Norm of the part's output; null for none.</param>
 /// <param name="residual">Factor of the output before it is added to the residual stream.</param>
-internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodePart part, DecodeNorm? after, float residual)
+/// <param name="parallel">Whether the part is one of two parallel parts, and which.</param>
+internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodePart part, DecodeNorm? after, float residual, DecodeParallel parallel)
 {
     /// <summary>The part.</summary>
     internal IDecodePart Part => part;
@@ -28,6 +29,7 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
             layer.Mixer is { } mixer ? (mixer.Before, mixer.Part, mixer.After) : null,
             layer.FeedForward is { } feedForward ? (feedForward.Before, feedForward.Part, feedForward.After) : null,
         ];
+        var isParallel = layer.Settings.IsParallel && Array.TrueForAll(blocks, static b => b is not null);
         var made = new List<DecodeBlock>();
         foreach (var block in blocks)
         {
@@ -36,12 +38,12 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
                 continue;
             }
 
-            if (layer.Settings.IsParallel || plan.Part(part) is not { } found || !TryNorm(before, out var first) || !TryNorm(after, out var last))
+            if (!layer.HasTwoParts || plan.Part(part) is not { } found || !TryNorm(before, out var first) || !TryNorm(after, out var last))
             {
                 return null;
             }
 
-            made.Add(new DecodeBlock(number, first, found, last, (float)layer.Settings.ResidualMultiplier));
+            made.Add(new DecodeBlock(number, first, found, last, (float)layer.Settings.ResidualMultiplier, !isParallel ? DecodeParallel.None : made.Count == 0 ? DecodeParallel.First : DecodeParallel.Second));
         }
 
         return made;
@@ -91,7 +93,32 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
         for (nint row = 0; row < states.Count; row++)
         {
             after?.Apply(given[row], given[row], state.Half);
+            if (parallel == DecodeParallel.First)
+            {
+                // The second part still reads the residual stream without it.
+                new Span<float>(given[row], (int)states.Stride).CopyTo(new Span<float>(state.Aside[row], (int)states.Stride));
+                continue;
+            }
+
+            if (parallel == DecodeParallel.Second)
+            {
+                DecodeMath.Add(states[row], state.Aside[row], residual, states.Stride, state.Half);
+            }
+
             DecodeMath.Add(states[row], given[row], residual, states.Stride, state.Half);
         }
     }
+}
+
+/// <summary>Whether a part is one of two that read the same residual stream.</summary>
+internal enum DecodeParallel
+{
+    /// <summary>It is not.</summary>
+    None,
+
+    /// <summary>It is the first.</summary>
+    First,
+
+    /// <summary>It is the second.</summary>
+    Second,
 }

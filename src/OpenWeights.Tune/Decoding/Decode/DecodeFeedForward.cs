@@ -4,13 +4,14 @@ using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>Gated feed-forward, Wd (act(Wg x) · Wu x).</summary>
-/// <param name="gateAndUp">The gate and up projections.</param>
+/// <summary>Feed-forward with a gate, Wd (act(Wg x) · Wu x), or without, Wd act(Wu x).</summary>
+/// <param name="gateAndUp">The gate and up projections, or only the latter.</param>
 /// <param name="down">The down projection.</param>
 /// <param name="activation">The activation.</param>
-internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeProducts down, Activation activation) : IDecodePart
+/// <param name="isGated">Whether there is a gate.</param>
+internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeProducts down, Activation activation, bool isGated) : IDecodePart
 {
-    private readonly nint _inner = gateAndUp.Columns / 2;
+    private readonly nint _inner = isGated ? gateAndUp.Columns / 2 : gateAndUp.Columns;
 
     /// <inheritdoc/>
     public int Stages => 4;
@@ -20,8 +21,14 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
 
     /// <summary>The feed-forward of a module; null if its activation or a projection is not supported.</summary>
     internal static DecodeFeedForward? Of(GatedFeedForward module, DecodePlan plan) =>
-        DecodeMath.Serves(module.Settings.Activation) && plan.Products(module.GateAndUp) is { } gateAndUp && plan.Products(module.Down) is { } down
-            ? new DecodeFeedForward(gateAndUp, down, module.Settings.Activation)
+        module.Settings.GateSparsity == 0 && DecodeMath.Serves(module.Settings.Activation) && plan.Products(module.GateAndUp) is { } gateAndUp && plan.Products(module.Down) is { } down
+            ? new DecodeFeedForward(gateAndUp, down, module.Settings.Activation, isGated: true)
+            : null;
+
+    /// <summary>The feed-forward of a module without a gate; null if its activation or a projection is not supported.</summary>
+    internal static DecodeFeedForward? Of(PlainFeedForward module, DecodePlan plan) =>
+        !module.Settings.LearnsActivation && DecodeMath.Serves(module.Settings.Activation) && plan.Products(module.Up) is { } up && plan.Products(module.Down) is { } down
+            ? new DecodeFeedForward(up, down, module.Settings.Activation, isGated: false)
             : null;
 
     /// <inheritdoc/>
@@ -66,13 +73,23 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
         // There is nothing to do between stages.
     }
 
-    // Gate and up; later act(gate) · up in place of the gate.
+    // Gate and up; later act(gate) · up in place of the gate. Without a gate up, and later act(up).
     private FloatRows Gated(DecodeState state) => state.Work(0, gateAndUp.Columns);
 
     private void Gate(nint first, nint last, DecodeState state)
     {
         var gated = Gated(state);
         gateAndUp.Run(first, last, state.Normed, gated);
+        if (!isGated)
+        {
+            for (nint row = 0; row < state.RowCount; row++)
+            {
+                DecodeMath.Activate(gated[row] + first, last - first, activation, state.Half);
+            }
+
+            return;
+        }
+
         gateAndUp.Run(_inner + first, _inner + last, state.Normed, gated);
         for (nint row = 0; row < state.RowCount; row++)
         {

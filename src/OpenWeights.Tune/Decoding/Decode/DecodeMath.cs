@@ -40,13 +40,39 @@ internal static unsafe class DecodeMath
         for (nint i = 0; i < count; i += Lanes.Width)
         {
             var x = Lanes.Read<Float32Elements>(gate, i, count);
-            var active = activation == Activation.Silu ? Silu(x) : GeluTanh(x);
+            var active = activation == Activation.Silu ? Silu(x) : Active(x, activation);
             Lanes.Write<Float32Elements>(gate, i, count, Round(Round(active, half) * Lanes.Read<Float32Elements>(up, i, count), half));
         }
     }
 
-    /// <summary>Whether <see cref="Gate"/> computes an activation.</summary>
-    internal static bool Serves(Activation activation) => activation is Activation.Silu or Activation.GeluTanh;
+    /// <summary>row = act(row).</summary>
+    internal static void Activate(float* row, nint count, Activation activation, bool half)
+    {
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            Lanes.Write<Float32Elements>(row, i, count, Round(Active(Lanes.Read<Float32Elements>(row, i, count), activation), half));
+        }
+    }
+
+    /// <summary>row *= factor.</summary>
+    internal static void Multiply(float* row, nint count, float factor, bool half)
+    {
+        RowSoftmax.Scale(row, count, factor);
+        Round(row, count, half);
+    }
+
+    /// <summary>Whether <see cref="Gate"/> and <see cref="Activate"/> compute an activation.</summary>
+    internal static bool Serves(Activation activation) => activation is Activation.Silu or Activation.GeluTanh or Activation.Relu or Activation.ReluSquared;
+
+    private static Vector256<float> Active(Vector256<float> x, Activation activation) => activation switch
+    {
+        Activation.Silu => Silu(x),
+        Activation.GeluTanh => GeluTanh(x),
+        Activation.Relu => Vector256.Max(x, Vector256<float>.Zero),
+        _ => Square(Vector256.Max(x, Vector256<float>.Zero)),
+    };
+
+    private static Vector256<float> Square(Vector256<float> x) => x * x;
 
     private static Vector256<float> Silu(Vector256<float> x) =>
         x / (Vector256<float>.One + VectorFunctions.Exponential<Vectors256, Vector256<float>>(-x));
@@ -56,6 +82,20 @@ internal static unsafe class DecodeMath
     {
         var inner = Vector256.Create(0.79788456f) * x * (Vector256<float>.One + (x * x * 0.044715f));
         return x / (Vector256<float>.One + VectorFunctions.Exponential<Vectors256, Vector256<float>>(inner * -2));
+    }
+
+    /// <summary>Puts the first of each interleaved pair before the second of each, as <see cref="Turn"/> reads them.</summary>
+    /// <param name="head">The head.</param>
+    /// <param name="pairs">Number of pairs, half of the rotated features.</param>
+    internal static void Separate(float* head, nint pairs)
+    {
+        var second = stackalloc float[(int)pairs];
+        for (nint i = 0; i < pairs; i++)
+        {
+            (head[i], second[i]) = (head[2 * i], head[(2 * i) + 1]);
+        }
+
+        new Span<float>(second, (int)pairs).CopyTo(new Span<float>(head + pairs, (int)pairs));
     }
 
     /// <summary>Applies the rotary embedding to a head in place (split-half layout).</summary>

@@ -6,54 +6,107 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Decode;
 
-/// <summary>RMS norm of single rows.</summary>
-/// <param name="scale">Weights of the features.</param>
-/// <param name="settings">Settings of the norm.</param>
-internal sealed unsafe class DecodeNorm(DecodeBuffer scale, RmsNormSettings settings)
+/// <summary>Norm of single rows, or of each head of a row.</summary>
+/// <param name="scale">Weights of the features, or of the features of each head.</param>
+/// <param name="bias">Bias of the features; null for none.</param>
+/// <param name="settings">How the norm computes.</param>
+internal sealed unsafe class DecodeNorm(DecodeBuffer scale, DecodeBuffer? bias, DecodeNormSettings settings)
 {
     /// <summary>Number of features.</summary>
-    internal nint Features => scale.Count;
+    internal nint Features => settings.Features;
 
-    /// <summary>Creates the norm of a module; null if it is not an RMS norm.</summary>
-    internal static DecodeNorm? Of(Norm module)
+    /// <summary>Creates the norm of a module; null if it is not supported.</summary>
+    /// <param name="module">The norm.</param>
+    internal static DecodeNorm? Of(Norm module) => module switch
     {
-        if (module is not RmsNorm { Scale: not null } norm)
-        {
-            return null;
-        }
-
-        var scale = DecodeBuffer.Of(norm.Scale);
-        for (var i = 0; norm.Settings.AddsOne && i < scale.Count; i++)
-        {
-            scale.Span[i] += 1;
-        }
-
-        return new DecodeNorm(scale, norm.Settings);
-    }
+        RmsNorm norm => new DecodeNorm(Scale(norm.Scale, norm.Features, norm.Settings.AddsOne), null, new(norm.Features, norm.Settings.Epsilon, false, !norm.Settings.ScalesBeforeRounding)),
+        LayerNorm norm => OfLayerNorm(norm.Scale, norm.Bias, norm.Settings),
+        HeadLayerNorms norms => OfLayerNorm(norms.Scale, null, norms.Settings),
+        _ => null,
+    };
 
     /// <summary>Normalizes a row.</summary>
     /// <param name="row">The row.</param>
     /// <param name="output">Destination; may be the row itself.</param>
     /// <param name="half">Whether the model is in bfloat16.</param>
-    internal void Apply(float* row, float* output, bool half)
+    /// <param name="head">Index of the head, if each has its own weights; otherwise 0.</param>
+    internal void Apply(float* row, float* output, bool half, nint head = 0)
     {
-        var (count, sum) = (Features, Vector256<float>.Zero);
+        var (count, mean) = (Features, settings.Centers ? Mean(row) : 0);
+        var (center, factor) = (Vector256.Create(mean), 1 / MathF.Sqrt((SquareSum(row, mean) / count) + (float)settings.Epsilon));
+        var weights = scale.Start + (scale.Count == count ? 0 : head * count);
         for (nint i = 0; i < count; i += Lanes.Width)
         {
-            var state = Lanes.Read<Float32Elements>(row, i, count);
+            var scaled = DecodeMath.Round((Lanes.Read<Float32Elements>(row, i, count) - center) * factor, half && settings.RoundsBeforeScale);
+            scaled *= Lanes.Read<Float32Elements>(weights, i, count);
+            Lanes.Write<Float32Elements>(output, i, count, DecodeMath.Round(bias is null ? scaled : scaled + Lanes.Read<Float32Elements>(bias.Start, i, count), half));
+        }
+
+        GC.KeepAlive((scale, bias));
+    }
+
+    private float SquareSum(float* row, float mean)
+    {
+        var (center, sum, i) = (Vector256.Create(mean), Vector256<float>.Zero, (nint)0);
+        for (; i <= Features - Lanes.Width; i += Lanes.Width)
+        {
+            var state = Lanes.Read<Float32Elements>(row, i, Features) - center;
             sum += state * state;
         }
 
-        var factor = 1 / MathF.Sqrt((Vector256.Sum(sum) / count) + (float)settings.Epsilon);
-        for (nint i = 0; i < count; i += Lanes.Width)
+        var all = Vector256.Sum(sum);
+        for (; i < Features; i++)
         {
-            var scaled = DecodeMath.Round(Lanes.Read<Float32Elements>(row, i, count) * factor, half && !settings.ScalesBeforeRounding);
-            Lanes.Write<Float32Elements>(output, i, count, DecodeMath.Round(scaled * Lanes.Read<Float32Elements>(scale.Start, i, count), half));
+            all += (row[i] - mean) * (row[i] - mean);
         }
 
-        GC.KeepAlive(scale);
+        return all;
+    }
+
+    private float Mean(float* row)
+    {
+        var sum = Vector256<float>.Zero;
+        for (nint i = 0; i < Features; i += Lanes.Width)
+        {
+            sum += Lanes.Read<Float32Elements>(row, i, Features);
+        }
+
+        return Vector256.Sum(sum) / Features;
+    }
+
+    private static DecodeNorm OfLayerNorm(Tensor scale, Tensor? bias, LayerNormSettings settings)
+    {
+        using var scope = NewDisposeScope();
+
+        // One is added in the model's dtype.
+        var weight = settings.AddsOne ? scale.detach().add(Scalars.One, Scalars.One) : scale;
+        var rounds = scale.ndim > 1 && !settings.ScalesBeforeRounding;
+        return new DecodeNorm(DecodeBuffer.Of(weight), bias is null ? null : DecodeBuffer.Of(bias), new((nint)scale.size(-1), settings.Epsilon, Centers: true, rounds));
+    }
+
+    private static DecodeBuffer Scale(Tensor? weight, nint features, bool addsOne)
+    {
+        var scale = weight is null ? new DecodeBuffer(features) : DecodeBuffer.Of(weight);
+        if (weight is null)
+        {
+            scale.Span.Fill(1);
+        }
+
+        for (var i = 0; addsOne && i < scale.Count; i++)
+        {
+            scale.Span[i] += 1;
+        }
+
+        return scale;
     }
 }
+
+/// <summary>How a norm of single rows computes.</summary>
+/// <param name="Features">Number of features.</param>
+/// <param name="Epsilon">Added to the mean square or variance.</param>
+/// <param name="Centers">Whether the mean is subtracted.</param>
+/// <param name="RoundsBeforeScale">Whether the normalized row is rounded to the model's dtype before it is scaled.</param>
+internal readonly record struct DecodeNormSettings(nint Features, double Epsilon, bool Centers, bool RoundsBeforeScale);
 
 /// <summary>A pinned float32 buffer, aligned to a cache line.</summary>
 internal sealed unsafe class DecodeBuffer

@@ -47,6 +47,13 @@ internal sealed unsafe class DecodeRope(RopeConfig rope, int headDimension, nint
     }
 
     /// <summary>Rotates a head by its row's position.</summary>
-    internal void Turn(nint row, float* head, bool half) =>
+    internal void Turn(nint row, float* head, bool half)
+    {
+        if (rope.Interleaved)
+        {
+            DecodeMath.Separate(head, _turned);
+        }
+
         DecodeMath.Turn(head, _cos.Start + (row * headDimension), _sin.Start + (row * headDimension), _turned, half);
+    }
 }

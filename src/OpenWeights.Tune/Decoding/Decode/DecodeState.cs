@@ -14,6 +14,7 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     private readonly DecodeBuffer _states = new(rows * hiddenSize);
     private readonly DecodeBuffer _normed = new(rows * hiddenSize);
     private readonly DecodeBuffer _given = new(rows * hiddenSize);
+    private readonly DecodeBuffer _aside = new(rows * hiddenSize);
     private readonly DecodeBuffer[] _work = [.. widths.Select(width => new DecodeBuffer(rows * width))];
     private readonly long[] _hidden = new long[rows];
     private DecodeBuffer _scores = new(0);
@@ -36,6 +37,9 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     /// <summary>Output of a part.</summary>
     internal FloatRows Given => Of(_given);
 
+    /// <summary>Output of the first of two parallel parts.</summary>
+    internal FloatRows Aside => Of(_aside);
+
     /// <summary>Number of tokens in the cache before this step.</summary>
     internal int Past { get; private set; }
 
@@ -51,6 +55,9 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
             _hidden[row] = padding[row];
         }
     }
+
+    /// <summary>Position of a row's token.</summary>
+    internal long Position(nint row) => Math.Max(0, Past - _hidden[row]);
 
     /// <summary>A work buffer, valid within a part.</summary>
     /// <param name="number">Index of the buffer.</param>

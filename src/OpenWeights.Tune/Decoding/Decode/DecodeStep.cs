@@ -162,8 +162,12 @@ internal sealed unsafe class DecodeStep : IStagedWork
             DecodeMath.Read((void*)_embedding.From(tokens[row]).Start, states.Stride, states[row], _state.Half);
             if (multiplier != 1)
             {
-                RowSoftmax.Scale(states[row], states.Stride, multiplier);
-                DecodeMath.Round(states[row], states.Stride, _state.Half);
+                DecodeMath.Multiply(states[row], states.Stride, multiplier, _state.Half);
+            }
+
+            if (config.NormalizesEmbedding)
+            {
+                _norm.Apply(states[row], states[row], _state.Half);
             }
         }
     }

@@ -48,6 +48,7 @@ internal sealed class DecodePlan(nint rows, ScalarType dtype)
     {
         SelfAttention attention => DecodeAttention.Of(attention, this),
         GatedFeedForward feedForward => DecodeFeedForward.Of(feedForward, this),
+        PlainFeedForward feedForward => DecodeFeedForward.Of(feedForward, this),
         _ => null,
     };
 

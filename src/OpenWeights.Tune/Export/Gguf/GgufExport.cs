@@ -35,13 +35,14 @@ public static class GgufExport
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
-        var config = new ConfigJson(folder.Config, configPath);
+        var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
         QuantizedCheckpoint.Refuse(new ConfigReader(folder.Config, configPath));
         using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
         var vocabulary = new GgufMetadata(path);
-        VocabularySection.Write(folder, checked((int)weights.GetTensor(DecoderNames.Usual.EmbeddingWeight).Shape[0]), vocabulary, chatTemplate);
+        var names = Names(folder);
+        VocabularySection.Write(folder, checked((int)weights.GetTensor(names.EmbeddingWeight).Shape[0]), vocabulary, chatTemplate);
         metadata.Add("general.architecture", family.Architecture);
         metadata.Add("general.type", "model");
         metadata.Add("general.file_type", preset.FileType);
@@ -55,15 +56,15 @@ public static class GgufExport
         }
 
         using var none = new CombinedAdapter([]);
-        var tied = IsTied(config, family, weights);
-        var plan = new MergePlan(weights, DecoderNames.Usual, tied, adapters ?? none, model);
+        var tied = IsTied(config, family, weights, names);
+        var plan = new MergePlan(weights, names, tied, adapters ?? none, model);
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");
         }
 
         using var own = preset.KeepsOwn && GgufFolder.Target(folder.FolderPath) is { } target ? GgufFile.Open(target) : null;
-        var written = Tensors(new Source(weights, config, family, plan, tied && !plan.Unties, own), preset).ToList();
+        var written = Tensors(new Source(weights, config, family, plan, tied && !plan.Unties, own, names), preset).ToList();
         planned?.Invoke(Plan(preset, written));
         GgufWriter.Write(path, metadata, [.. written.Select(static w => w.Tensor)]);
         return plan.Unties;
@@ -105,7 +106,7 @@ public static class GgufExport
 
     private static IEnumerable<(GgufTensorToWrite Tensor, GgufType? Wanted)> Tensors(Source source, GgufPreset preset)
     {
-        var (weights, config, family, plan, tied, own) = source;
+        var (weights, config, family, plan, tied, own, _) = source;
         var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
         var facts = new GgufModelFacts(config.Int("num_hidden_layers"), tied && !family.WantsHead, family.Experts(config), family.IsOf70Billion(config));
         foreach (var (name, divisors) in family.RotaryTensors(config))
@@ -140,7 +141,8 @@ public static class GgufExport
         foreach (var (tensor, entry) in source.Plan.Tensors.Where(static t => !Array.Exists(s_derived, d => t.Name.EndsWith(d, StringComparison.Ordinal))))
         {
             // llama.cpp stacks each matrix of the experts, so the parts that checkpoints usually have are put together in another way.
-            foreach (var stored in source.Family.Facts.Layout?.PartsOf(tensor, entry.Shape) ?? [new StoredPart(tensor, entry.Shape, 0)])
+            var usual = Usual(tensor, source.Names);
+            foreach (var stored in source.Family.Facts.Layout?.PartsOf(usual, entry.Shape) ?? [new StoredPart(usual, entry.Shape, 0)])
             {
                 if (!source.Family.TryToGguf(stored.Name, out var place))
                 {
@@ -150,7 +152,7 @@ public static class GgufExport
                 places.Add((place.Name, place.Expert ?? 0, new Part(tensor, entry, stored, place.Expert is not null)));
             }
 
-            if (tensor == DecoderNames.Usual.EmbeddingWeight && source.Tied && source.Family.WantsHead)
+            if (tensor == source.Names.EmbeddingWeight && source.Tied && source.Family.WantsHead)
             {
                 places.Add(("output.weight", 0, new Part(tensor, entry, new StoredPart(tensor, entry.Shape, 0), IsExpert: false)));
             }
@@ -171,8 +173,18 @@ public static class GgufExport
     private static bool IsVector(string name, IReadOnlyList<long> shape) => GgufFamily.IsRouter(name) && shape is [1, _];
 
     /// <summary>Whether embedding and output head are tied.</summary>
-    internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights) =>
-        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Facts.TiedEmbeddings) && !HeadTie.IsBroken(weights, DecoderNames.Usual)) || !weights.TryGetTensor(DecoderNames.Usual.HeadWeight, out _);
+    internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights, DecoderNames names) =>
+        ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Facts.TiedEmbeddings) && !HeadTie.IsBroken(weights, names)) || !weights.TryGetTensor(names.HeadWeight, out _);
+
+    /// <summary>Names of the modules of the model that is written: of a multimodal model, of the text model inside.</summary>
+    internal static DecoderNames Names(ModelFolder folder) =>
+        FamilyTable.FindMultimodal(folder.Config) is { } whole ? DecoderNames.Usual with { Stack = whole.Stack, Head = whole.Head } : DecoderNames.Usual;
+
+    /// <summary>The name that a tensor of a text model inside another would have in a text model alone.</summary>
+    internal static string Usual(string name, DecoderNames names) =>
+        name.StartsWith($"{names.Stack}.", StringComparison.Ordinal) ? DecoderNames.Usual.Stack + name[names.Stack.Length..]
+        : name.StartsWith($"{names.Head}.", StringComparison.Ordinal) ? DecoderNames.Usual.Head + name[names.Head.Length..]
+        : name;
 
     // As in the base model's file.
     private static void Copy(GgufFile file, GgufTensorInfo tensor, Stream stream)
@@ -199,7 +211,7 @@ public static class GgufExport
         rows.Write(stream, plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous());
     }
 
-    private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied, GgufFile? Own);
+    private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied, GgufFile? Own, DecoderNames Names);
 
     private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsExpert);
 }

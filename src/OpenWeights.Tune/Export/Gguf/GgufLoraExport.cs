@@ -3,6 +3,7 @@ using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
@@ -24,10 +25,10 @@ public static class GgufLoraExport
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
-        var config = new ConfigJson(folder.Config, configPath);
+        var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
         RequirePlain(adapter);
-        if (adapter.Layers.Any(static l => l.Module == "lm_head") && IsTied(folder, config, family))
+        if (adapter.Layers.Any(l => l.Module == adapter.Base.Config.Names.Head) && IsTied(folder, config, family))
         {
             throw new InvalidDataException("the adapter changes the output head, which is tied to the embedding in this model; llama.cpp's LoRA files cannot represent that. Export with --format gguf, which merges the adapter.");
         }
@@ -58,7 +59,7 @@ public static class GgufLoraExport
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
-        var config = new ConfigJson(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
+        var config = new ConfigJson(folder.TextConfig, Path.Combine(folder.FolderPath, ModelFolder.ConfigName));
         var family = GgufFamilies.OfModelType(config.Text("model_type"), path);
         var alpha = Alpha(adapter);
         using var file = GgufFile.Open(path);
@@ -81,7 +82,7 @@ public static class GgufLoraExport
     private static bool IsTied(ModelFolder folder, ConfigJson config, GgufFamily family)
     {
         using var weights = folder.OpenWeights();
-        return !family.HasHead || GgufExport.IsTied(config, family, weights);
+        return !family.HasHead || GgufExport.IsTied(config, family, weights, GgufExport.Names(folder));
     }
 
     // llama.cpp would silently ignore other parts of an adapter.
@@ -118,8 +119,13 @@ public static class GgufLoraExport
         var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
         foreach (var layer in adapter.Layers)
         {
-            var weight = $"{layer.Module}.weight";
+            var weight = GgufExport.Usual($"{layer.Module}.weight", adapter.Base.Config.Names);
             var name = PlaceOf(family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight, layer.Module, family).Name;
+            if (family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal)))
+            {
+                throw new InvalidDataException($"llama.cpp ends with an error when it loads a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+            }
+
             var factor = layer.Scale / (alpha / layer.A.size(0));
             yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
             yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, family.PairedHeads(name, heads, keyValueHeads));
@@ -127,7 +133,7 @@ public static class GgufLoraExport
 
         foreach (var experts in adapter.Parts.OfType<ExpertLora>())
         {
-            foreach (var tensor in OfExperts(experts, family, alpha))
+            foreach (var tensor in OfExperts(experts, GgufExport.Usual(experts.Parameter, adapter.Base.Config.Names), family, alpha))
             {
                 yield return tensor;
             }
@@ -135,11 +141,11 @@ public static class GgufLoraExport
     }
 
     // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
-    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, GgufFamily family, double alpha)
+    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, GgufFamily family, double alpha)
     {
         var (count, rank, factor) = ((long)experts.Target.Count, experts.Rank, experts.Scale / (alpha / experts.Rank));
         var ((input, output), shape) = (experts.Target.UpdateFeatures, new[] { count, experts.Target.OutFeatures, experts.Target.InFeatures });
-        var stored = (family.Facts.Layout?.PartsOf(experts.Parameter, shape) ?? []).Where(part => part.First < shape[1] * shape[2]).ToList();
+        var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? []).Where(part => part.First < shape[1] * shape[2]).ToList();
         foreach (var part in stored)
         {
             var name = PlaceOf(part.Name, experts.Parameter, family).Name;

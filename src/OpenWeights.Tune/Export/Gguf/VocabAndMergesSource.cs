@@ -20,7 +20,7 @@ internal static class VocabAndMergesSource
             throw settings.Error("add_prefix_space", "llama.cpp does not prepend a space for byte-level tokenizers.");
         }
 
-        var kind = settings.Text("tokenizer_class") ?? folder.Config["model_type"]?.ToString();
+        var kind = settings.Text("tokenizer_class") ?? folder.TextConfig["model_type"]?.ToString();
         var known = JsonFile.ReadObject(path).Select(static p => p.Value!.GetValueKind() == JsonValueKind.Number ? p.Value.GetValue<int>() : -1).ToHashSet();
         var vocabulary = new GgufVocabulary("gpt2", kind?.StartsWith("qwen", StringComparison.OrdinalIgnoreCase) == true ? "qwen2" : "gpt-2")
         {

@@ -1,4 +1,7 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.Rope;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Attention;
 
@@ -44,9 +47,6 @@ public sealed record AttentionSettings : MixerSettings
     /// <summary>Whether each head has an attention sink, a learned score of one more key whose value is 0 (gpt-oss).</summary>
     public bool HasSinks { get; init; }
 
-    /// <summary>Whether sinks are trained; if not, they are a buffer (MiMo).</summary>
-    public bool TrainsSinks { get; init; } = true;
-
     /// <summary>How query, key and value projections are stored.</summary>
     public QueryKeyValueLayout Projections { get; init; }
 
@@ -67,6 +67,15 @@ public sealed record AttentionSettings : MixerSettings
 
     /// <summary>Settings of these norms.</summary>
     public required NormSettings Norm { get; init; }
+
+    /// <summary>Whether values are normalized, each head separately and without a weight (Gemma 3n and 4).</summary>
+    public bool NormalizesValues { get; init; }
+
+    /// <summary>Whether values are the keys before their norm and the rotary embedding, and not from a projection of their own (Gemma 4).</summary>
+    public bool ValuesAreKeys { get; init; }
+
+    /// <summary>Index of an earlier layer whose keys and values are used; null for keys and values of its own.</summary>
+    public int? KeysOf { get; init; }
 
     /// <summary>Rotary embedding; null for a layer without positional encoding (NoPE).</summary>
     public RopeConfig? Rope { get; init; }
@@ -94,6 +103,7 @@ public sealed record AttentionSettings : MixerSettings
         SlidingWindow = Window,
         ChunkSize = ChunkSize,
         LimitsScores = LimitsScores,
+        KeysOf = KeysOf,
         Positions = QueryScaling is not null,
     };
 
@@ -149,7 +159,19 @@ public enum OutputGate
 /// <param name="Weight">The weight of the logarithm (llama_4_scaling_beta, attn_scale).</param>
 /// <param name="Length">The number of positions after which the factor grows (original_max_position_embeddings, floor_scale).</param>
 /// <param name="Offset">What is added to the position: 1 in Llama 4, 0 in Ministral 3.</param>
-public sealed record QueryScaling(double Weight, double Length, double Offset);
+public sealed record QueryScaling(double Weight, double Length, double Offset)
+{
+    /// <summary>Multiplies queries by the factor of their positions, in the caller's dispose scope.</summary>
+    /// <param name="query">Queries, [batch, heads, tokens, head_dim].</param>
+    /// <param name="positions">Positions, [batch or 1, tokens], int64.</param>
+    internal Tensor Apply(Tensor query, Tensor positions)
+    {
+        using var scope = NewDisposeScope();
+        using Scalar offset = Offset, length = Length, weight = Weight;
+        var factors = positions.to(float32).add_(offset, Scalars.One).div_(length).floor_().log1p_().mul_(weight).add_(Scalars.One, Scalars.One);
+        return query.mul(factors.to(query.dtype).unsqueeze(1).unsqueeze(-1)).MoveToOuterDisposeScope();
+    }
+}
 
 /// <summary>Names of an attention block's parts in a checkpoint.</summary>
 public sealed record AttentionNames

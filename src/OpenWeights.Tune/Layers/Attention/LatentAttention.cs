@@ -47,7 +47,7 @@ public sealed class LatentAttention : TokenMixer
     {
         ArgumentNullException.ThrowIfNull(settings);
         _settings = settings;
-        _scores = new ScaledDotProductAttention(Heads(settings, settings.HeadCount, HeadWidth));
+        _scores = new ScaledDotProductAttention(Heads(settings, settings.HeadCount, settings.KeyWidth));
         _latentScores = new ScaledDotProductAttention(Heads(settings, 1, settings.LatentWidth + settings.RotatedWidth));
         var hidden = new Dimension("hidden_size", settings.HiddenSize);
         var queries = new Dimension("num_attention_heads x (qk_nope_head_dim + qk_rope_head_dim)", (long)settings.HeadCount * settings.KeyWidth);
@@ -73,25 +73,21 @@ public sealed class LatentAttention : TokenMixer
         RegisterComponents();
     }
 
-    // Attention has one width for keys and values: the narrower of them is padded with zeros.
-    private int HeadWidth => Math.Max(_settings.KeyWidth, _settings.ValueWidth);
-
-    // Queries, keys and values by head; the inputs of the two norms; and the attention output, without its padding the input of the output
-    // projection.
+    // Queries, keys and values by head; the inputs of the two norms; and the attention output, the input of the output projection.
     internal override KeptElements Kept
     {
         get
         {
-            var (heads, width, rank) = ((long)_settings.HeadCount, HeadWidth, _settings.QueryRank ?? 0);
+            var (heads, rank) = ((long)_settings.HeadCount, _settings.QueryRank ?? 0);
             LinearLayer[] first = [_query ?? _queryDown!, _down];
             KeptInput[] ofQueryUp = _queryUp is null ? [] : [new KeptInput([_queryUp], rank, IsMadeAgain: true)];
             return new KeptElements(
-                (3 * heads * width) + rank + _settings.LatentWidth,
+                (heads * ((2 * _settings.KeyWidth) + _settings.ValueWidth)) + rank + _settings.LatentWidth,
                 [
                     new KeptInput([_output], heads * _settings.ValueWidth, IsMadeAgain: false), new KeptInput([_up], _settings.LatentWidth, IsMadeAgain: true),
                     .. ofQueryUp, new KeptInput(first, _settings.HiddenSize, IsMadeAgain: true),
                 ],
-                Mixed: heads * width);
+                Mixed: heads * _settings.ValueWidth);
         }
     }
 
@@ -102,6 +98,7 @@ public sealed class LatentAttention : TokenMixer
         var first = LinearLayer.Outputs(states, norm, _query ?? _queryDown!, _down);
         var queries = _queryUp is null ? first[0] : LinearLayer.Outputs(first[0], _queryNorm, _queryUp)[0];
         var query = queries.view(batch, tokens, _settings.HeadCount, _settings.KeyWidth).transpose(1, 2);
+        query = _settings.QueryScaling?.Apply(query, context.Positions!) ?? query;
         var plain = query.narrow(-1, 0, _settings.PlainWidth);
         var rotated = Rotate(query.narrow(-1, _settings.PlainWidth, _settings.RotatedWidth), context);
         var latent = first[1].narrow(-1, 0, _settings.LatentWidth).contiguous();
@@ -134,8 +131,7 @@ public sealed class LatentAttention : TokenMixer
         var byHead = expanded.view(expanded.size(0), keys, heads, _settings.PlainWidth + _settings.ValueWidth).transpose(1, 2);
         var key = cat([byHead.narrow(-1, 0, _settings.PlainWidth), shared.expand(-1, heads, -1, -1)], -1);
         var value = byHead.narrow(-1, _settings.PlainWidth, _settings.ValueWidth);
-        var mixed = _scores.Attend(Padded(cat([plain, rotated], -1)), Padded(key), Padded(value), context);
-        return mixed.narrow(-1, 0, _settings.ValueWidth).MoveToOuterDisposeScope();
+        return _scores.Attend(cat([plain, rotated], -1), key, value, context).MoveToOuterDisposeScope();
     }
 
     // For a few tokens the latents are not expanded to the keys and values of all heads. Queries are multiplied by the matrix of the keys
@@ -155,23 +151,7 @@ public sealed class LatentAttention : TokenMixer
         return mixed.matmul(matrix.narrow(1, _settings.PlainWidth, _settings.ValueWidth).transpose(1, 2)).MoveToOuterDisposeScope();
     }
 
-    private Tensor Rotate(Tensor states, LayerContext context)
-    {
-        if (context.Cos is null || !_settings.RotatesNeighbours)
-        {
-            return RotaryEmbedding.Rotate(states, context.Cos, context.Sin);
-        }
-
-        // Moved to the halves, in queries and keys alike, so that their products are the same.
-        var halves = states.unflatten(-1, [-1, 2]).transpose(-1, -2).flatten(-2);
-        return RotaryEmbedding.Rotate(halves, context.Cos, context.Sin);
-    }
-
-    private Tensor Padded(Tensor states)
-    {
-        var missing = HeadWidth - states.size(-1);
-        return missing == 0 ? states : nn.functional.pad(states, [0, missing]);
-    }
+    private Tensor Rotate(Tensor states, LayerContext context) => RotaryEmbedding.Rotate(states, context.Cos, context.Sin, _settings.Rope?.Interleaved == true);
 
     private static AttentionSettings Heads(LatentAttentionSettings settings, int keyValueHeads, int width) => new()
     {

@@ -41,8 +41,8 @@ public sealed record LatentAttentionSettings : MixerSettings
     /// <summary>Rotary embedding of <see cref="RotatedWidth"/>; null for none (NoPE), where that part is still shared by all heads.</summary>
     public RopeConfig? Rope { get; init; }
 
-    /// <summary>Whether neighbouring dimensions are rotated together, and not those of the two halves.</summary>
-    public bool RotatesNeighbours { get; init; }
+    /// <summary>Scaling factor of queries that grows with their position; null for none.</summary>
+    public QueryScaling? QueryScaling { get; init; }
 
     /// <summary>Sliding window: number of tokens that a token attends to, including itself; null for all.</summary>
     public int? SlidingWindow { get; init; }
@@ -50,7 +50,7 @@ public sealed record LatentAttentionSettings : MixerSettings
     /// <summary>Width of a head's queries and keys.</summary>
     public int KeyWidth => PlainWidth + RotatedWidth;
 
-    internal override MixerNeeds Needs => new() { Rope = Rope, RotaryWidth = RotatedWidth, Looks = true, SlidingWindow = SlidingWindow };
+    internal override MixerNeeds Needs => new() { Rope = Rope, RotaryWidth = RotatedWidth, Looks = true, SlidingWindow = SlidingWindow, Positions = QueryScaling is not null };
 
     internal override TokenMixer Make(IWeightSource weights, string name) => new LatentAttention(this, weights, name);
 }

@@ -30,43 +30,39 @@ public sealed class SelfAttention : TokenMixer
         LinearLayer Add(string layer, Dimension output, Dimension input, bool hasBias) => this.Register(layer, LinearLayer.Take(weights, $"{name}.{layer}", output, input, hasBias));
         LinearLayer AddInput(string layer, Dimension output) => Add(layer, output, hidden, settings.QueryKeyValueBias);
         LinearLayer[] heads = settings.Projections == QueryKeyValueLayout.Separate
-            ? [AddInput(names.Query, shape.QueryOutputs), AddInput(names.Key, shape.Keys), AddInput(names.Value, shape.Values)]
+            ?
+            [
+                AddInput(names.Query, shape.QueryOutputs), .. HasKeys ? [AddInput(names.Key, shape.Keys)] : Array.Empty<LinearLayer>(),
+                .. HasKeys && !settings.ValuesAreKeys ? [AddInput(names.Value, shape.Values)] : Array.Empty<LinearLayer>(),
+            ]
             : [AddInput(names.Fused, shape.AllOutputs)];
         var gate = shape.GateOutputs is { } gates ? Add(names.Gate, gates, hidden, hasBias: false) : null;
         var output = Add(names.Output, hidden, shape.Mixed, settings.OutputBias);
         Norm? AddNorm(string norm, Dimension count, Dimension all) => settings.QueryKeyNorm == QueryKeyNorm.None ? null : this.Register(norm, TakeNorm($"{name}.{norm}", count, all, weights));
         var queryNorm = AddNorm(names.QueryNorm, new Dimension("num_attention_heads", settings.HeadCount), shape.Queries);
-        var keyNorm = AddNorm(names.KeyNorm, new Dimension("num_key_value_heads", settings.KeyValueHeadCount), shape.Keys);
+        var keyNorm = !HasKeys ? null : AddNorm(names.KeyNorm, new Dimension("num_key_value_heads", settings.KeyValueHeadCount), shape.Keys);
         var sinks = settings.HasSinks ? weights.Take($"{name}.{names.Sinks}", InitialWeight.Zeros, new Dimension("num_attention_heads", settings.HeadCount)) : null;
-        if (sinks is not null && settings.TrainsSinks)
+        if (sinks is not null)
         {
             register_parameter(names.Sinks, sinks);
         }
-        else if (sinks is not null)
-        {
-            register_buffer(names.Sinks, sinks);
-        }
 
-        _parts = new Parts(heads, gate, output, queryNorm, keyNorm, sinks);
+        var valueNorm = HasKeys && settings.NormalizesValues ? this.Register("v_norm", new RmsNorm(settings.ValueWidth, (RmsNormSettings)settings.Norm with { HasWeight = false })) : null;
+        _parts = new Parts(heads, gate, output, queryNorm, keyNorm, valueNorm, sinks);
     }
 
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
         var (batch, tokens) = (states.size(0), states.size(1));
-        var (query, key, value, gate) = Project(states, norm);
+        var (query, keyValue, gate) = Project(states, norm);
         query = Rotate(query, _parts.QueryNorm, context);
-        key = Rotate(key, _parts.KeyNorm, context);
         if (Settings.QueryScaling is { } scaling)
         {
-            query = Scaled(query, scaling, context.Positions!);
+            query = scaling.Apply(query, context.Positions!);
         }
 
-        if (context.State is KeyValueState held)
-        {
-            (key, value) = held.Append(key, value);
-        }
-
+        var (key, value) = keyValue is { } own ? Remembered(own.Key, own.Value, context) : (context.Borrowed!.Keys!, context.Borrowed.Values!);
         var mixed = _scores.Attend(query, key, value, context, _parts.Sinks).transpose(1, 2);
         if (Settings.OutputGate == OutputGate.PerHead)
         {
@@ -94,8 +90,9 @@ public sealed class SelfAttention : TokenMixer
                 OutputGate.PerHead => mixed + Settings.HeadCount,
                 _ => 2 * mixed,
             };
+            var norms = (_parts.QueryNorm is null ? 0 : queries) + (_parts.KeyNorm is null ? 0 : keys) + (_parts.ValueNorm is null ? 0 : values);
             return new KeptElements(
-                queries + keys + values + gates + (_parts.QueryNorm is null ? 0 : queries + keys),
+                queries + (HasKeys ? keys + values : 0) + gates + norms,
                 [new KeptInput([_parts.Output], mixed, IsMadeAgain: false), new KeptInput(Inputs, Settings.HiddenSize, IsMadeAgain: true)],
                 Mixed: mixed);
         }
@@ -106,6 +103,9 @@ public sealed class SelfAttention : TokenMixer
 
     /// <summary>The output projection.</summary>
     internal LinearLayer Output => _parts.Output;
+
+    /// <summary>The attention sinks, [heads]; null for none.</summary>
+    internal Tensor? Sinks => _parts.Sinks;
 
     /// <summary>Norms of queries and keys, and whether each normalizes all heads together; null for none.</summary>
     internal (Norm Query, Norm Key, bool OfAllHeads)? Norms => _parts.QueryNorm is null ? null : (_parts.QueryNorm, _parts.KeyNorm!, NormsAllHeads);
@@ -120,6 +120,8 @@ public sealed class SelfAttention : TokenMixer
 
         base.Dispose(disposing);
     }
+
+    private bool HasKeys => Settings.KeysOf is null;
 
     private bool NormsAllHeads => Settings.QueryKeyNorm == QueryKeyNorm.AllHeads;
 
@@ -136,14 +138,16 @@ public sealed class SelfAttention : TokenMixer
         };
     }
 
-    // Queries, keys and values by head, [batch, heads, tokens, head_dim], and the gate of the output, in the caller's dispose scope.
-    private (Tensor Query, Tensor Key, Tensor Value, Tensor? Gate) Project(Tensor states, Norm? norm)
+    // Queries by head, [batch, heads, tokens, head_dim], the same of keys and values if they are not another layer's, and the gate of the output,
+    // in the caller's dispose scope.
+    private (Tensor Query, (Tensor Key, Tensor Value)? KeyValue, Tensor? Gate) Project(Tensor states, Norm? norm)
     {
         var parts = LinearLayer.Outputs(states, norm, Inputs);
         var gate = _parts.Gate is null ? null : parts[^1];
         var (query, key, value) = Settings.Projections switch
         {
-            QueryKeyValueLayout.Separate => (parts[0], parts[1], parts[2]),
+            QueryKeyValueLayout.Separate when !HasKeys => (parts[0], null, null),
+            QueryKeyValueLayout.Separate => (parts[0], parts[1], Settings.ValuesAreKeys ? parts[1] : parts[2]),
             QueryKeyValueLayout.Fused => Three(parts[0].split([_shape.QueryOutputs.Size, _shape.Keys.Size, _shape.Values.Size], -1)),
             _ => Three(parts[0].unflatten(2, [Settings.HeadCount, -1]).split([Settings.HeadDimension, Settings.HeadDimension, Settings.ValueWidth], -1)),
         };
@@ -153,10 +157,26 @@ public sealed class SelfAttention : TokenMixer
             (query, gate) = (both[0].flatten(-2), both[1].flatten(-2));
         }
 
-        return (Heads(query, Settings.HeadCount, _parts.QueryNorm), Heads(key, Settings.KeyValueHeadCount, _parts.KeyNorm), Heads(Multiplied(value), Settings.KeyValueHeadCount, null), gate);
+        var queries = Heads(query, Settings.HeadCount, _parts.QueryNorm);
+        return key is null || value is null
+            ? (queries, null, gate)
+            : (queries, (Heads(key, Settings.KeyValueHeadCount, _parts.KeyNorm), Heads(Multiplied(value), Settings.KeyValueHeadCount, _parts.ValueNorm, isValue: true)), gate);
     }
 
-    private static (Tensor First, Tensor Second, Tensor Third) Three(Tensor[] parts) => (parts[0], parts[1], parts[2]);
+    // Rotated keys with their values, those of earlier tokens before them, and lent to later layers if they use them.
+    private (Tensor Key, Tensor Value) Remembered(Tensor key, Tensor value, LayerContext context)
+    {
+        key = Rotate(key, _parts.KeyNorm, context);
+        if (context.State is KeyValueState held)
+        {
+            (key, value) = held.Append(key, value);
+        }
+
+        context.Lent?.Note(key, value);
+        return (key, value);
+    }
+
+    private static (Tensor First, Tensor? Second, Tensor? Third) Three(Tensor[] parts) => (parts[0], parts[1], parts[2]);
 
     private Tensor Multiplied(Tensor value)
     {
@@ -169,16 +189,17 @@ public sealed class SelfAttention : TokenMixer
         return value.mul(factor);
     }
 
-    private Tensor Heads(Tensor states, int heads, Norm? norm)
+    private Tensor Heads(Tensor states, int heads, Norm? norm, bool isValue = false)
     {
-        var early = Settings.NormalizesRotated ? null : norm;
-        if (early is not null && NormsAllHeads)
+        var early = Settings.NormalizesRotated && !isValue ? null : norm;
+        var ofAllHeads = NormsAllHeads && !isValue;
+        if (early is not null && ofAllHeads)
         {
             states = early.call(states);
         }
 
         var split = states.reshape(states.size(0), states.size(1), heads, -1);
-        split = early is not null && !NormsAllHeads ? early.call(split) : split;
+        split = early is not null && !ofAllHeads ? early.call(split) : split;
         if (Settings.ProjectionLimit is { } limit)
         {
             using Scalar least = -limit;
@@ -202,15 +223,7 @@ public sealed class SelfAttention : TokenMixer
         return norm.call(interleaved && norm.Slots.Count > 0 ? RotaryEmbedding.Interleave(rotated, 2 * context.Cos!.size(-1)) : rotated);
     }
 
-    private static Tensor Scaled(Tensor query, QueryScaling scaling, Tensor positions)
-    {
-        using var scope = NewDisposeScope();
-        using Scalar offset = scaling.Offset, length = scaling.Length, weight = scaling.Weight, one = 1;
-        var factors = positions.to(float32).add_(offset, one).div_(length).floor_().log1p_().mul_(weight).add_(one, one);
-        return query.mul(factors.to(query.dtype).unsqueeze(1).unsqueeze(-1)).MoveToOuterDisposeScope();
-    }
-
-    private sealed record Parts(LinearLayer[] Heads, LinearLayer? Gate, LinearLayer Output, Norm? QueryNorm, Norm? KeyNorm, Parameter? Sinks);
+    private sealed record Parts(LinearLayer[] Heads, LinearLayer? Gate, LinearLayer Output, Norm? QueryNorm, Norm? KeyNorm, Norm? ValueNorm, Parameter? Sinks);
 }
 
 /// <summary>Widths of the projections of an attention block.</summary>

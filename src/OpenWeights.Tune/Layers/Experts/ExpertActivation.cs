@@ -9,12 +9,24 @@ namespace OpenWeights.Tune.Layers.Experts;
 /// <summary>What an expert computes between its two products, without autograd.</summary>
 internal static class ExpertActivation
 {
+    /// <summary>Whether it is act(gate) · up.</summary>
+    internal static bool IsGated(ExpertSettings settings) => settings.HasGate && settings.Clamp is null;
+
+    /// <summary>
+    /// The sum, over features, of act(gate) · up x its gradient, [rows], float32, where the activation <see cref="IsGated"/>: it is that of up x up's gradient.
+    /// </summary>
+    /// <param name="settings">Settings of the experts.</param>
+    /// <param name="states">Output of the first product, [rows, features].</param>
+    /// <param name="gradient">Gradient of the first product's output.</param>
+    internal static Tensor UpShare(ExpertSettings settings, Tensor states, Tensor gradient) =>
+        Split(settings, states).Up.to(float32).mul(Split(settings, gradient).Up).sum(-1);
+
     /// <summary>act(gate) · up, or act(up), [rows, inner].</summary>
     /// <param name="settings">Settings of the experts.</param>
     /// <param name="states">Output of the first product, [rows, features].</param>
     internal static Tensor Of(ExpertSettings settings, Tensor states)
     {
-        if (settings.HasGate && settings.Clamp is null)
+        if (IsGated(settings))
         {
             var (gate, up) = Split(settings, states);
             return GatedActivation.Product(gate, up, settings.Activation);
@@ -32,7 +44,7 @@ internal static class ExpertActivation
     internal static Tensor Backward(ExpertSettings settings, Tensor states, Tensor gradient)
     {
         using var scope = NewDisposeScope();
-        if (settings.HasGate && settings.Clamp is null)
+        if (IsGated(settings))
         {
             var whole = empty(states.shape, states.dtype, states.device);
             var ((gate, up), (gradGate, gradUp)) = (Split(settings, states), Split(settings, whole));

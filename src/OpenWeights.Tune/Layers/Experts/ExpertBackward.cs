@@ -51,23 +51,29 @@ internal sealed class ExpertBackward
         using var nothing = no_grad();
         var (tokens, weight) = (_plan.Tokens.narrow(0, start, count), _ordered.narrow(0, start, count));
         var given = _gradient.index_select(0, tokens);
-        var active = ExpertActivation.Of(_experts.Settings, first);
+        var settings = _experts.Settings;
+        var active = _down.IsWanted || (_ofWeights is not null && !ExpertActivation.IsGated(settings)) ? ExpertActivation.Of(settings, first) : null;
         var ofActive = _experts.Down.InputGradient(expert, given);
+        var ofFirst = ExpertActivation.Backward(settings, first, ofActive);
         if (!_scalesInput)
         {
-            // The sum of gradient x output is that of the activation's gradient x activation, so the output need not be stored.
             if (_ofWeights is not null)
             {
-                var share = ofActive.to(float32).mul(active).sum(-1);
+                // The sum of gradient x output is that of the activation's gradient x activation, so the output need not be stored.
+                var share = active is null ? ExpertActivation.UpShare(settings, first, ofFirst) : ofActive.to(float32).mul(active).sum(-1);
                 var bias = _experts.Down.Bias?.detach().select(0, expert).to(float32);
                 _ = _ofWeights.narrow(0, start, count).copy_(bias is null ? share : share.PlusInPlace(given.to(float32).matmul(bias)));
             }
 
-            (given, ofActive) = (given.mul_(weight), ofActive.mul_(weight));
+            ofFirst = ofFirst.mul_(weight);
+            given = _down.IsWanted ? given.mul_(weight) : given;
         }
 
-        _down.Add(expert, given, active);
-        var ofFirst = ExpertActivation.Backward(_experts.Settings, first, ofActive);
+        if (active is not null && _down.IsWanted)
+        {
+            _down.Add(expert, given, active);
+        }
+
         var rows = _first.NeedsInput || _scalesInput ? _states.index_select(0, tokens) : null;
         _first.Add(expert, ofFirst, _scalesInput ? rows!.mul(weight) : rows);
         if (_ofStates is null)
@@ -116,6 +122,9 @@ internal sealed class MatrixGradients
         static Tensor? Zeros(Tensor parameter) => parameter.requires_grad ? zeros(parameter.shape, float32, parameter.device) : null;
         _updates = [.. matrix.Updates.Select(static u => (Zeros(u.A), Zeros(u.B)))];
     }
+
+    /// <summary>Whether any gradient is wanted.</summary>
+    internal bool IsWanted => NeedsInput || _bias is not null;
 
     /// <summary>Whether the matrix's input is needed.</summary>
     internal bool NeedsInput => _weight is not null || _updates.Length > 0;

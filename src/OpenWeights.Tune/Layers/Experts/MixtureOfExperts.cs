@@ -62,7 +62,7 @@ public sealed class MixtureOfExperts : LayerPart
         using var scope = NewDisposeScope();
         var input = norm?.call(states) ?? states;
         var rows = input.reshape(-1, input.size(2));
-        var (logits, weights, chosen) = _parts.Router.Route(rows);
+        var (logits, weights, chosen) = _parts.Router.Route(rows, states.reshape(rows.shape));
         context.Routers?.Add(logits);
         var read = _latent is { Down: var down } ? down.call(rows) : rows;
         var mixed = ExpertProduct.Run(Experts, read, weights.to(rows.dtype), chosen, _settings.ScalesInput, wantsValues: _latent is not null || !context.OnlyForGradients);

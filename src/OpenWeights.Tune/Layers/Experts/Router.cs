@@ -13,6 +13,7 @@ internal sealed class Router
     private readonly int _perToken;
     private readonly Tensor? _correction;
     private readonly Parameter? _expertScale;
+    private readonly (RmsNorm Norm, Parameter Scale)? _input;
 
     /// <summary>Creates a router, and registers its weights in the mixture.</summary>
     /// <param name="owner">The mixture.</param>
@@ -33,7 +34,13 @@ internal sealed class Router
         if (settings.Correction is { } correction)
         {
             Dimension[] shape = settings.HasCorrectionRow ? [new Dimension("1", 1), count] : [count];
-            _correction = owner.RegisterBuffer(correction, weights.Take($"{name}.{correction}", InitialWeight.Zeros, shape));
+            _correction = owner.RegisterBuffer(correction, weights.TakeExact($"{name}.{correction}", InitialWeight.Zeros, shape));
+        }
+
+        if (settings.Input is { } input)
+        {
+            var taken = weights.Take($"{name}.{input.Scale}", InitialWeight.Ones, hidden);
+            _input = (new RmsNorm(experts.HiddenSize, input.Norm with { HasWeight = false }), owner.RegisterParameter(input.Scale, taken));
         }
 
         if (settings.ExpertScale is { } scale)
@@ -46,10 +53,12 @@ internal sealed class Router
     internal LinearLayer Layer { get; }
 
     /// <summary>Chooses experts, in the current dispose scope.</summary>
-    /// <param name="rows">The states, [tokens, hidden].</param>
+    /// <param name="rows">What the experts read, [tokens, hidden].</param>
+    /// <param name="states">The same before its norm.</param>
     /// <returns>Logits [tokens, experts], weights [tokens, experts per token] in float32 and the chosen experts, int64.</returns>
-    internal (Tensor Logits, Tensor Weights, Tensor Chosen) Route(Tensor rows)
+    internal (Tensor Logits, Tensor Weights, Tensor Chosen) Route(Tensor rows, Tensor states)
     {
+        rows = _input is null ? rows : Read(states);
         var logits = _settings.InFloat32 && rows.dtype != float32 ? Exact(rows.to(float32)) : Layer.call(rows);
         var (weights, chosen) = _settings.Scoring == RouterScoring.SparseMixer ? Mix(logits.to(float32)) : Choose(logits);
         if (_settings.Normalizes)
@@ -64,6 +73,13 @@ internal sealed class Router
         }
 
         return (logits, _expertScale is null ? weights : weights.mul(_expertScale.to(float32).index_select(0, chosen.reshape(-1)).view(chosen.shape)), chosen);
+    }
+
+    private Tensor Read(Tensor states)
+    {
+        using var scope = NewDisposeScope();
+        using Scalar factor = 1 / Math.Sqrt(states.size(-1));
+        return _input!.Value.Norm.call(states).mul(_input.Value.Scale).mul(factor).MoveToOuterDisposeScope();
     }
 
     private Tensor Exact(Tensor rows)

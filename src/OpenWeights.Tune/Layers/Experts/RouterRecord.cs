@@ -45,7 +45,7 @@ public sealed class RouterRecord(int expertsPerToken)
             var all = Enumerable.Range(0, _scores.Count).Select(i =>
             {
                 using Scalar offset = i * tokens;
-                return counted.add(offset, Scalars.One);
+                return counted.add(offset);
             });
             probabilities = probabilities.index_select(0, cat([.. all], 0));
         }

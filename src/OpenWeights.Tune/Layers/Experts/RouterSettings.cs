@@ -44,6 +44,9 @@ public sealed record RouterSettings
     /// <summary>Name, within the mixture, of a trained factor of each expert's weight, [experts]; null for none.</summary>
     public string? ExpertScale { get; init; }
 
+    /// <summary>How the router reads the mixture's input before its norm; null where it reads what the experts read.</summary>
+    public RouterInput? Input { get; init; }
+
     /// <summary>Distance, relative to the logits, up to which experts count as tied; for <see cref="RouterScoring.SparseMixer"/>.</summary>
     public double TieTolerance { get; init; }
 }
@@ -65,6 +68,11 @@ public enum RouterScoring
     /// </summary>
     SparseMixer,
 }
+
+/// <summary>Input of a router: the states of the residual stream, normalized without a weight, times a trained scale and 1 / sqrt(hidden size) (Gemma 4).</summary>
+/// <param name="Norm">Settings of the norm.</param>
+/// <param name="Scale">Name of the scale, [hidden], within the mixture.</param>
+public sealed record RouterInput(RmsNormSettings Norm, string Scale);
 
 /// <summary>Groups of neighbouring experts: only experts of the best groups are chosen (DeepSeek-AI, 2024).</summary>
 /// <param name="Count">Number of groups.</param>

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.Projections;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -40,9 +41,9 @@ public sealed class GatedFeedForward : LayerPart
     /// <summary>Settings of the block.</summary>
     internal GatedFeedForwardSettings Settings { get; }
 
-    // Gate and up; their product is recomputed.
+    // Gate and up; their product is recomputed. A sparse gate is kept before and after it is made sparse.
     internal override KeptElements Kept => new(
-        2 * Settings.Inner.Size, [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)]);
+        (Settings.GateSparsity > 0 ? 4 : 2) * Settings.Inner.Size, [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)]);
 
     /// <summary>Gate and up projections: two, or one if fused.</summary>
     internal LinearLayer[] GateAndUp => _gateAndUp;
@@ -65,7 +66,8 @@ public sealed class GatedFeedForward : LayerPart
             parts = [.. parts[0].chunk(2, -1)];
         }
 
-        var gate = _multipliers.Gate is { } factor ? parts[0].mul(factor) : parts[0];
+        var gate = Settings.GateSparsity > 0 ? Largest(parts[0]) : parts[0];
+        gate = _multipliers.Gate is { } factor ? gate.mul(factor) : gate;
         var output = ProjectionGroup.Serves(_down[0])
             ? ProjectionGroup.Run(new GatedInput(gate, parts[1], Settings.Activation), wantsValues, _down)[0]
             : _down[0].call(GatedActivation.Of(gate, parts[1], Settings.Activation));
@@ -83,6 +85,16 @@ public sealed class GatedFeedForward : LayerPart
         }
 
         base.Dispose(disposing);
+    }
+
+    // The largest gates, less the least of them, and 0 for the others: as many as if they were normally distributed.
+    private Tensor Largest(Tensor gate)
+    {
+        using var scope = NewDisposeScope();
+        using var share = tensor((2 * Settings.GateSparsity) - 1, float32, gate.device);
+        using Scalar width = Math.Sqrt(2);
+        var least = gate.mean([-1], keepdim: true).Plus(gate.std([-1], unbiased: false, keepdim: true).mul(share.erfinv().mul(width).to(gate.dtype)));
+        return gate.sub(least).relu().MoveToOuterDisposeScope();
     }
 }
 
@@ -112,6 +124,9 @@ public sealed record GatedFeedForwardSettings : FeedForwardSettings
 
     /// <summary>Whether the projections have a bias.</summary>
     public bool HasBias { get; init; }
+
+    /// <summary>Share of the gates that are set to 0 before the activation, the smallest (Gemma 3n); 0 for none.</summary>
+    public double GateSparsity { get; init; }
 
     /// <summary>Names of the layers in the checkpoint.</summary>
     public FeedForwardNames Names { get; init; } = FeedForwardNames.Usual;

@@ -13,10 +13,13 @@ namespace OpenWeights.Tune.Layers.Mixers;
 internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposable
 {
     /// <summary>Tokens of a chunk.</summary>
-    internal const int ChunkTokens = 64;
+    internal int ChunkTokens { get; init; } = 64;
+
+    /// <summary>Tokens of a span; null for as many as there is memory for.</summary>
+    internal long? Tokens { get; init; }
 
     // Scores of a span: as many as stay in a CPU's cache, or as a GPU has memory to spare for.
-    private const long CpuScores = 1 << 20;
+    private const long CpuScores = 1 << 18;
     private const long GpuScores = 1 << 27;
 
     private readonly (Scalar Least, Scalar? Most) _limits = (settings.Limits.Least, double.IsInfinity(settings.Limits.Most) ? null : (Scalar)settings.Limits.Most);
@@ -35,7 +38,7 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
     protected override long SpanTokens(IReadOnlyList<Tensor> inputs)
     {
         var most = inputs[0].device.type == DeviceType.CPU ? CpuScores : GpuScores;
-        return Math.Max(1, most / (inputs[0].size(0) * settings.Heads * ChunkTokens * ChunkTokens)) * ChunkTokens;
+        return Tokens ?? (Math.Max(1, most / (inputs[0].size(0) * settings.Heads * ChunkTokens * ChunkTokens)) * ChunkTokens);
     }
 
     // Inputs: gate; x, B and C; Δ. Weights: A_log, dt_bias, D and that of the norm.

@@ -12,14 +12,22 @@ namespace OpenWeights.Tune.Layers.Mixers;
 internal sealed class SelectiveScan : SpanScan
 {
     // Numbers of a span's states: as many as stay in a CPU's cache, or as a GPU has memory to spare for.
-    private const long CpuNumbers = 1 << 21;
+    private const long CpuNumbers = 1 << 20;
     private const long GpuNumbers = 1 << 26;
+
+    /// <summary>Tokens of a span; null for as many as there is memory for.</summary>
+    internal long? Tokens { get; init; }
 
     protected override long SpanTokens(IReadOnlyList<Tensor> inputs)
     {
         var most = inputs[0].device.type == DeviceType.CPU ? CpuNumbers : GpuNumbers;
         var perToken = inputs[0].size(0) * inputs[0].size(2) * inputs[3].size(2);
-        return Math.Clamp(most / perToken / 16 * 16, 16, 1024);
+        if (Tokens is null && inputs[0].device.type == DeviceType.CPU && CpuKernel.Enabled && inputs[0].dtype is ScalarType.Float32 or ScalarType.BFloat16)
+        {
+            return 1024;
+        }
+
+        return Tokens ?? Math.Clamp(most / perToken / 16 * 16, 16, 1024);
     }
 
     // Inputs: gate, x, Δ before softplus, B, C. Weights: A_log, D.
@@ -29,6 +37,14 @@ internal sealed class SelectiveScan : SpanScan
         var wide = given is ScalarType.BFloat16 or ScalarType.Float16 ? float32 : given;
         var x = inputs[1].to(wide);
         var step = nn.functional.softplus(inputs[2].to(wide));
+        if (SelectiveScanKernel.Serves(step))
+        {
+            var continues = documents?.Continues.to(float32);
+            var (mixed, after) = FusedSelectiveScan.Of(new SelectiveScanProblem(
+                step, x.contiguous(), inputs[3].to(wide).contiguous(), inputs[4].to(wide).contiguous(), weights[0]!.to(wide).exp().neg().t().contiguous(), continues, state?.transpose(1, 2).contiguous()));
+            return Gated(mixed, after.transpose(1, 2));
+        }
+
         var decays = step.unsqueeze(-1).mul(weights[0]!.to(wide).exp().neg()).exp_();
         var taken = step.mul(x).unsqueeze(-1).mul(inputs[3].to(wide).unsqueeze(2));
         if (documents is not null)
@@ -37,8 +53,10 @@ internal sealed class SelectiveScan : SpanScan
         }
 
         var (states, last) = Scan(decays, taken, state);
-        var output = states.matmul(inputs[4].to(wide).unsqueeze(-1)).squeeze(-1).addcmul_(x, weights[1]!.to(wide), Scalars.One);
-        return (output.mul(nn.functional.silu(inputs[0].to(wide))).to(given), last);
+        return Gated(states.matmul(inputs[4].to(wide).unsqueeze(-1)).squeeze(-1), last);
+
+        (Tensor Output, Tensor State) Gated(Tensor output, Tensor last) =>
+            (output.addcmul(x, weights[1]!.to(wide), Scalars.One).mul(nn.functional.silu(inputs[0].to(wide))).to(given), last);
     }
 
     // The states after each token, and the last, from what decays before each token and what it takes in: [batch, tokens, channels, state size].

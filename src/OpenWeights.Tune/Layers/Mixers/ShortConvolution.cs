@@ -58,7 +58,7 @@ public sealed class ShortConvolution : nn.Module, IWeighted
     public static ShortConvolution Take(IWeightSource weights, string name, Dimension channels, Dimension kernel, bool hasBias, bool activates)
     {
         ArgumentNullException.ThrowIfNull(weights);
-        var weight = weights.Take($"{name}.weight", InitialWeight.Normal, channels, new Dimension("1", 1), kernel);
+        var weight = weights.Take($"{name}.weight", InitialWeight.Convolution, channels, new Dimension("1", 1), kernel);
         return new ShortConvolution(weight, hasBias ? weights.Take($"{name}.bias", InitialWeight.Zeros, channels) : null, activates);
     }
 

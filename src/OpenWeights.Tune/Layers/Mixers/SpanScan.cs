@@ -86,6 +86,7 @@ internal abstract class SpanScan
             var (scan, count, documents) = ((SpanScan)inputs[0], (int)inputs[1], (Tensor?)inputs[2]);
             Tensor[] tokens = [.. inputs[3..(3 + count)].Cast<Tensor>()];
             Tensor?[] weights = [.. inputs[(3 + count)..].Cast<Tensor?>()];
+            using var nothing = no_grad();
             var (output, _, states) = scan.Spans(tokens, weights, documents, (null, null), keepsStates: true);
             context.save_for_backward([documents!, .. tokens, .. weights.Select(static w => w!), .. states]);
             context.save_data("scan", new Call(scan, count, weights.Length, [.. tokens.Concat(weights).Select(static t => t?.requires_grad == true)]));
@@ -116,13 +117,13 @@ internal abstract class SpanScan
 
                 foreach (var (leaf, (_, gradient)) in own.Zip(inputs))
                 {
-                    _ = gradient?.narrow(1, start, count).copy_(leaf.grad!);
+                    _ = leaf.grad is { } part ? gradient?.narrow(1, start, count).copy_(part) : gradient?.narrow(1, start, count).zero_();
                 }
 
-                after = state?.grad!.MoveToOuterDisposeScope();
+                after = state?.grad?.MoveToOuterDisposeScope();
             }
 
-            return [null, null, null, .. inputs.Select(static i => i.Gradient), .. weights.Select(static w => w?.grad)];
+            return [null, null, null, .. inputs.Select(static i => i.Gradient), .. weights.Select(static w => w is { requires_grad: true } ? w.grad ?? w.zeros_like() : null)];
         }
 
         private static Tensor? Leaf(Tensor? tensor, bool wanted) => tensor?.detach().requires_grad_(wanted);

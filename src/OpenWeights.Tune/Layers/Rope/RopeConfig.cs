@@ -45,6 +45,9 @@ public sealed record RopeConfig
     /// <summary>Fraction of a head's dimensions that are rotated, from the first (partial_rotary_factor).</summary>
     public double RotatedShare { get; init; } = 1;
 
+    /// <summary>Fraction of the rotated pairs whose frequency is not 0, from the first; for <see cref="RopeKind.Proportional"/>.</summary>
+    public double TurnedShare { get; init; } = 1;
+
     /// <summary>
     /// Whether the rotated pairs of dimensions are neighbours (2i and 2i + 1), as in Cohere and GLM, and not half of the rotated dimensions
     /// apart. Rotated heads are put into the order of the latter, which changes no score.
@@ -83,6 +86,9 @@ public enum RopeKind
 
     /// <summary>YaRN (Peng et al., 2023): interpolated by dimension, with scaled attention.</summary>
     Yarn,
+
+    /// <summary>Frequencies as of whole heads, but 0 for all but the first pairs (Gemma 4).</summary>
+    Proportional,
 
     /// <summary>
     /// LongRoPE (Ding et al., 2024): separate factors for each pair of dimensions, for texts within and beyond the original context.

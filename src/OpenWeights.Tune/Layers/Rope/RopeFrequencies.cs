@@ -25,6 +25,10 @@ public static class RopeFrequencies
             case RopeKind.Linear:
                 frequencies = Array.ConvertAll(frequencies, f => f / rope.Factor);
                 break;
+            case RopeKind.Proportional:
+                var turned = (int)(rope.TurnedShare * dimensions / 2);
+                frequencies = [.. frequencies.Select((f, i) => i < turned ? f / rope.Factor : 0)];
+                break;
             case RopeKind.Llama3:
                 frequencies = Array.ConvertAll(frequencies, f => Llama3(rope, f));
                 break;

@@ -26,7 +26,8 @@ public sealed class Cohere2Family : IModelFamily
         var decoder = config.Common(Facts).AsCohere(config, normalizesQueries: false);
         var pattern = config.Int("sliding_window_pattern", (int)config.Number("_sliding_window_pattern", 4));
         var slides = LayerTypes.Read(config, decoder.LayerCount, i => (i + 1) % pattern != 0);
-        return decoder.WithWindows(config.OptionalInt("sliding_window", Facts.SlidingWindow), slides).WithRotation(i => slides[i]);
+        var window = config.OptionalInt("sliding_window", Facts.SlidingWindow);
+        return decoder.WithWindows(window, slides).WithRotation(i => window is not null && slides[i]);
     }
 
     /// <inheritdoc/>

@@ -69,6 +69,9 @@ public sealed class ConfigReader
     /// <summary>A list of integers, or null.</summary>
     public IReadOnlyList<int>? Ints(string key) => List(key)?.Select(n => (int)Number(n, key, null)).ToList();
 
+    /// <summary>A list of positive integers; a single one is a list of one.</summary>
+    public IReadOnlyList<int> IntsOrOne(string key, int fallback) => Node(key) is JsonArray ? Ints(key)! : [Int(key, fallback)];
+
     /// <summary>A list of numbers, or null.</summary>
     public IReadOnlyList<double>? Numbers(string key) => List(key)?.Select(n => Number(n, key, null)).ToList();
 
@@ -110,9 +113,14 @@ public sealed class ConfigReader
 
     /// <summary>Throws if there are settings that were not read and are not known to be irrelevant for the computation.</summary>
     /// <exception cref="InvalidDataException">There are such settings; the message names all of them.</exception>
-    public void RefuseUnread()
+    public void RefuseUnread() => RefuseUnread(static _ => false);
+
+    /// <summary>As <see cref="RefuseUnread()"/>, except for some settings.</summary>
+    /// <param name="isElsewhere">Whether a setting matters elsewhere.</param>
+    /// <exception cref="InvalidDataException">There are such settings; the message names all of them.</exception>
+    internal void RefuseUnread(Func<string, bool> isElsewhere)
     {
-        var unread = _json.Where(p => !_read.Contains(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => $"{p.Key} ({p.Value!.ToJsonString()})").ToList();
+        var unread = _json.Where(p => !_read.Contains(p.Key) && !isElsewhere(p.Key) && !IgnoredSettings.Contains(p.Key, p.Value)).Select(static p => $"{p.Key} ({p.Value!.ToJsonString()})").ToList();
         if (unread.Count > 0)
         {
             throw new InvalidDataException(

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models.Families;
 
@@ -84,11 +85,18 @@ public static class FamilyRegistry
 
         // Latent attention.
         new MiniCpm3Family(),
+        new DeepSeekV2Family(),
+        new DeepSeekV3Family(),
+        new Glm4MoeLiteFamily(),
+        new Mistral4Family(),
 
         // Gemma 3n and 4.
-
-        // Multimodal models.
+        new Gemma4TextFamily(),
+        new Gemma3nTextFamily(),
     ];
+
+    // Text models that exist only inside multimodal ones.
+    private static readonly IModelFamily[] s_textParts = [new Qwen2Family(FamilyTable.Qwen25VisionText, 80), new Qwen3Family(FamilyTable.Qwen3VisionText)];
 
     /// <summary>The families, in registration order.</summary>
     public static IReadOnlyList<IModelFamily> All => s_families;
@@ -96,18 +104,56 @@ public static class FamilyRegistry
     /// <summary>The family of a model_type.</summary>
     /// <exception cref="InvalidDataException">The model_type is unknown.</exception>
     public static IModelFamily Find(string? modelType, string path) =>
-        s_families.FirstOrDefault(f => f.ModelType == modelType)
+        OfType(modelType)
         ?? throw new InvalidDataException(
-            $"{path}: model_type: '{modelType}' is not a supported family; supported are {string.Join(", ", s_families.Select(static f => f.ModelType))}.");
+            $"{path}: model_type: '{modelType}' is not a supported family; supported are {string.Join(", ", s_families.Select(static f => f.ModelType).Concat(FamilyTable.Multimodal.Where(static m => OfType(m.TextType) is not null).Select(static m => m.ModelType)))}.");
 
-    /// <summary>The decoder config described by a config.json.</summary>
+    /// <summary>Whether a config's model, or the text model inside it, is of a supported family.</summary>
+    /// <param name="config">The config.json.</param>
+    public static bool Knows(JsonObject config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return OfType((FamilyTable.FindMultimodal(config)?.TextConfig(config) ?? config)["model_type"]?.ToString()) is not null;
+    }
+
+    /// <summary>The decoder config described by a config.json; of a multimodal model, that of its text model.</summary>
     /// <exception cref="InvalidDataException">The family is unknown, or a setting is unknown or invalid.</exception>
     public static DecoderConfig Read(JsonObject config, string path)
     {
+        ArgumentNullException.ThrowIfNull(config);
         var reader = new ConfigReader(config, path);
         QuantizedCheckpoint.Refuse(reader);
+        return FamilyTable.FindMultimodal(config) is { } whole ? ReadText(config, whole, reader, path) : ReadOne(reader, path);
+    }
+
+    private static DecoderConfig ReadText(JsonObject config, MultimodalFacts whole, ConfigReader outer, string path)
+    {
+        var (key, text) = (MultimodalFacts.TextKey(config), whole.TextConfig(config));
+        var inner = key is null ? path : $"{path}: {key}";
+        if (key is not null)
+        {
+            // Older versions wrote the text model's settings to both places.
+            _ = outer.Has("tie_word_embeddings");
+            outer.RefuseUnread(setting => MultimodalFacts.IsOther(setting) || text.ContainsKey(setting));
+        }
+
+        if (OfType(text["model_type"]!.ToString()) is null)
+        {
+            throw new InvalidDataException($"{inner}: model_type: '{text["model_type"]}', the text model of this {whole.ModelType}, is not a supported family.");
+        }
+
+        var reader = new ConfigReader(text, inner);
+        QuantizedCheckpoint.Refuse(reader);
+        var decoder = ReadOne(reader, inner);
+        return decoder with { IsPart = true, Names = decoder.Names with { Stack = whole.Stack, Head = whole.Head } };
+    }
+
+    private static DecoderConfig ReadOne(ConfigReader reader, string path)
+    {
         var decoder = Find(reader.Text("model_type"), path).Read(reader);
         reader.RefuseUnread();
         return decoder;
     }
+
+    private static IModelFamily? OfType(string? modelType) => s_families.Concat(s_textParts).FirstOrDefault(f => f.ModelType == modelType);
 }

@@ -1,8 +1,5 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
-using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Experts;
-using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Models.Families;
 
@@ -27,12 +24,19 @@ public sealed class GraniteMoeHybridFamily : IModelFamily
             : null;
         var mixer = config.Mamba2(decoder);
         var attends = config.AttentionLayers(config.Has("layer_types") ? "layer_types" : "layers_block_type", decoder.LayerCount) ?? new bool[decoder.LayerCount];
-        var feedForward = FeedForward(config, decoder);
-        return decoder with
+        var layers = attends.Select(attends => attends ? new LayerConfig { Rope = rope } : new LayerConfig { Rope = null, Mixer = mixer }).ToList();
+        config.Ignore("init_method");
+        config.RequireText("normalization_function", "rmsnorm");
+        if (config.Number("num_local_experts", Facts.Experts!.Count) > 0)
         {
-            RouterLossWeight = config.RouterLossWeight(),
-            Layers = [.. attends.Select(attends => attends ? new LayerConfig { Rope = rope, FeedForward = feedForward } : new LayerConfig { Rope = null, Mixer = mixer, FeedForward = feedForward })],
-        };
+            return (decoder with { Layers = layers }).WithGraniteMixture(config, Facts.Experts, sharedWidth: 1024);
+        }
+
+        // Without experts, whose shared block is all there is.
+        config.Ignore("num_experts_per_tok");
+        var shared = config.GraniteShared(decoder, width: 1024);
+        config.Require("shared_intermediate_size", shared is not null, "without experts, a number above zero is expected.");
+        return decoder with { Layers = layers.ConvertAll(l => l with { FeedForward = shared }) };
     }
 
     /// <inheritdoc/>
@@ -47,35 +51,5 @@ public sealed class GraniteMoeHybridFamily : IModelFamily
                 ("logits_scaling", 8.0), ("num_experts_per_tok", 0), ("num_local_experts", 0), ("position_embedding_type", "nope"), ("residual_multiplier", 0.22),
                 ("shared_intermediate_size", shape.IntermediateSize), .. MambaReader.New(shape),
             ]);
-    }
-
-    private FeedForwardSettings FeedForward(ConfigReader config, DecoderConfig decoder)
-    {
-        config.Ignore("init_method");
-        config.RequireText("normalization_function", "rmsnorm");
-        var shared = new GatedFeedForwardSettings
-        {
-            ModuleName = "shared_mlp",
-            HiddenSize = decoder.HiddenSize,
-            Inner = config.Dimension("shared_intermediate_size", 1024),
-            Activation = decoder.Activation,
-            FusedProjections = true,
-            Names = new FeedForwardNames("", "", "output_linear", "input_linear"),
-        };
-        if (config.Number("num_local_experts", Facts.Experts!.Count) == 0)
-        {
-            config.Ignore("num_experts_per_tok");
-            return shared;
-        }
-
-        var mixture = new MixtureSettings
-        {
-            ModuleName = "block_sparse_moe",
-            ExpertsPerToken = config.Int("num_experts_per_tok", Facts.Experts.PerToken),
-            Router = new RouterSettings { Name = "router", Scoring = RouterScoring.SoftmaxOfChosen },
-            Experts = config.Experts(decoder, Facts.Experts, "num_local_experts", decoder.FeedForward.Inner),
-        };
-        config.RequireExperts(mixture, "num_experts_per_tok");
-        return new ParallelFeedForwardSettings { HiddenSize = decoder.HiddenSize, Blocks = [mixture, shared] };
     }
 }

@@ -23,7 +23,7 @@ public sealed class KimiLinearFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.CommonWithLatentAttention(Facts, rotatesNeighbours: true) with { MaxPositions = config.Int("model_max_length", Facts.MaxPositions) };
+        var decoder = config.CommonWithLatentAttention(Facts, interleaved: true) with { MaxPositions = config.Int("model_max_length", Facts.MaxPositions) };
         RequireKnown(config, decoder);
         var own = config.Object("linear_attn_config");
         Dimension Size(string setting, string inner, int usual) =>

@@ -25,7 +25,8 @@ public sealed class Llama4TextFamily : IModelFamily
         var rotates = Rotates(config, decoder.LayerCount);
         var chunked = Chunked(config, decoder.LayerCount, rotates);
         var chunk = config.OptionalInt("attention_chunk_size", 8192);
-        var scaling = config.Flag("attn_temperature_tuning", true) ? new QueryScaling(config.Number("attn_scale", 0.1), config.Number("floor_scale", 8192), 1) : null;
+        var (scale, floor) = (config.Number("attn_scale", 0.1), config.Number("floor_scale", 8192));
+        var scaling = config.Flag("attn_temperature_tuning", true) ? new QueryScaling(scale, floor, 1) : null;
         var norm = config.Flag("use_qk_norm", true) ? QueryKeyNorm.PerHead : QueryKeyNorm.None;
         var step = config.Int("interleave_moe_layer_step", 1);
         var sparse = config.Ints("moe_layers") ?? [.. Enumerable.Range(0, decoder.LayerCount).Where(i => (i + 1) % step == 0)];

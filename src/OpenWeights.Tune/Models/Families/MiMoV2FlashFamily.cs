@@ -23,7 +23,7 @@ public sealed class MiMoV2FlashFamily : IModelFamily
         var sparse = config.SparseLayers(decoder.LayerCount, static i => i > 0);
         var (width, multiplier) = (config.Int("v_head_dim", 128), config.OptionalNumber("attention_value_scale", 0.707) ?? 1);
         var full = decoder.Attention with { ValueHeadDimension = width, ValueMultiplier = multiplier };
-        var sliding = full with { HasSinks = true, TrainsSinks = false, KeyValueHeadCount = 2 * full.KeyValueHeadCount, SlidingWindow = config.OptionalInt("sliding_window", Facts.SlidingWindow), Rope = local };
+        var sliding = full with { HasSinks = true, KeyValueHeadCount = 2 * full.KeyValueHeadCount, SlidingWindow = config.OptionalInt("sliding_window", Facts.SlidingWindow), Rope = local };
         config.Require("num_key_value_heads", decoder.HeadCount % sliding.KeyValueHeadCount == 0, $"twice of it, as layers with a window have, does not divide num_attention_heads, which is {decoder.HeadCount}.");
         return decoder.WithLayers((layer, i) => layer with { Mixer = slides[i] ? sliding : full with { Rope = decoder.Rope }, Rope = slides[i] ? local : decoder.Rope })
             .WithMixture(config.SigmoidMixture(decoder, Facts.Experts!), i => sparse[i]);

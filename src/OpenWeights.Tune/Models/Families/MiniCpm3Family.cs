@@ -13,7 +13,7 @@ public sealed class MiniCpm3Family : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.CommonWithLatentAttention(Facts, rotatesNeighbours: false);
+        var decoder = config.CommonWithLatentAttention(Facts, interleaved: false);
         var layers = Math.Sqrt(decoder.LayerCount);
         var width = config.OptionalInt("dim_model_base", 256) ?? decoder.HiddenSize;
         return decoder with

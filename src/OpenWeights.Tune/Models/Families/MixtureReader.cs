@@ -84,9 +84,9 @@ internal static class MixtureReader
     /// <param name="decoder">The decoder.</param>
     /// <param name="config">The config.</param>
     /// <param name="facts">Facts of the family.</param>
-    internal static DecoderConfig WithGraniteMixture(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts)
+    /// <param name="sharedWidth">shared_intermediate_size if the config has none.</param>
+    internal static DecoderConfig WithGraniteMixture(this DecoderConfig decoder, ConfigReader config, ExpertFacts facts, int sharedWidth = 0)
     {
-        var shared = (int)config.Number("shared_intermediate_size", 0);
         var mixture = new MixtureSettings
         {
             ModuleName = "",
@@ -94,16 +94,26 @@ internal static class MixtureReader
             ExpertsPerToken = config.Int("num_experts_per_tok", facts.PerToken),
             Router = new RouterSettings { Name = "block_sparse_moe.router", Scoring = RouterScoring.SoftmaxOfChosen },
             Experts = config.Experts(decoder, facts, "num_local_experts", decoder.FeedForward.Inner),
-            Shared = shared == 0 ? null : decoder.FeedForward with
-            {
-                ModuleName = "shared_mlp",
-                Inner = new Dimension("shared_intermediate_size", shared),
-                FusedProjections = true,
-                Names = new FeedForwardNames("", "", "output_linear", "input_linear"),
-            },
+            Shared = config.GraniteShared(decoder, sharedWidth),
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
         return decoder.WithMixture(mixture, static _ => true) with { RouterLossWeight = config.RouterLossWeight() };
+    }
+
+    /// <summary>Granite's block that reads every token; null for none.</summary>
+    /// <param name="config">The config.</param>
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="width">shared_intermediate_size if the config has none.</param>
+    internal static FeedForwardSettings? GraniteShared(this ConfigReader config, DecoderConfig decoder, int width)
+    {
+        width = (int)config.Number("shared_intermediate_size", width);
+        return width == 0 ? null : decoder.FeedForward with
+        {
+            ModuleName = "shared_mlp",
+            Inner = new Dimension("shared_intermediate_size", width),
+            FusedProjections = true,
+            Names = new FeedForwardNames("", "", "output_linear", "input_linear"),
+        };
     }
 
     /// <summary>The rotary embedding of a kind of layer, from rope_parameters, or with the base that the family has where there is none.</summary>

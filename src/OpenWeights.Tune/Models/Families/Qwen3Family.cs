@@ -7,8 +7,18 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>Qwen3 (Yang et al., 2025): Llama with normalized queries and keys.</summary>
 public sealed class Qwen3Family : IModelFamily
 {
+    /// <summary>Creates the family.</summary>
+    public Qwen3Family()
+        : this(FamilyTable.Qwen3)
+    {
+    }
+
+    /// <summary>Creates another family with the same model.</summary>
+    /// <param name="facts">Its facts.</param>
+    internal Qwen3Family(FamilyFacts facts) => Facts = facts;
+
     /// <inheritdoc/>
-    public FamilyFacts Facts => FamilyTable.Qwen3;
+    public FamilyFacts Facts { get; }
 
     /// <inheritdoc/>
     public DecoderConfig Read(ConfigReader config)

@@ -10,10 +10,14 @@ internal static class RopeReader
     private static readonly Dictionary<string, RopeKind> s_kinds = new()
     {
         ["default"] = RopeKind.Default,
+
+        // Positions of text are the same in every section.
+        ["mrope"] = RopeKind.Default,
         ["linear"] = RopeKind.Linear,
         ["dynamic"] = RopeKind.Dynamic,
         ["llama3"] = RopeKind.Llama3,
         ["yarn"] = RopeKind.Yarn,
+        ["proportional"] = RopeKind.Proportional,
         ["longrope"] = RopeKind.LongRope,
         ["su"] = RopeKind.LongRope,
     };
@@ -51,7 +55,7 @@ internal static class RopeReader
         var kind = Kind(config, key, scaling);
         double Value(string name, double? fallback) => config.Number(scaling[name], $"{key}: {name}", fallback);
         var original = Original(config, scaling, Value, kind == RopeKind.LongRope, originalMaxPositions);
-        var share = Share(config, scaling, Value, partial, rotatedShare);
+        var share = kind == RopeKind.Proportional ? 1 : Share(config, scaling, Value, partial, rotatedShare);
         var rotated = (int)(headDimension * share);
         config.Require("partial_rotary_factor", partial || share == 1, "this family rotates whole heads; it must be 1.0.");
         config.Require("partial_rotary_factor", rotated >= 2 && rotated <= headDimension && rotated % 2 == 0, $"{rotated} of {headDimension} dimensions would be rotated; rotary embedding needs an even number.");
@@ -65,6 +69,7 @@ internal static class RopeReader
         return kind switch
         {
             RopeKind.Default => rope,
+            RopeKind.Proportional => rope with { Factor = Value("factor", 1), TurnedShare = Value("partial_rotary_factor", 1) },
             RopeKind.LongRope => LongRope(config, key, scaling, rope, LongFactor(config, key, Value, original is { } length ? maxPositions / length : null), rotated),
             _ => rope with
             {

@@ -11,18 +11,15 @@ namespace OpenWeights.Tune.Models.Weights;
 /// Reads weights from a checkpoint, each once, directly into its final dtype and device; optionally quantizes linear layers other than the
 /// head.
 /// </summary>
-internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization) : IWeightSource
+internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization, string head) : IWeightSource
 {
-    public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)
-    {
-        var parameter = new Parameter(TensorFiles.Read(checkpoint, name, dtype, device), requires_grad: false);
-        _ = parameter.DetachFromDisposeScope();
-        return parameter;
-    }
+    public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, dtype);
+
+    public Parameter TakeExact(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, float32);
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input)
     {
-        if (quantization is null || name == "lm_head.weight")
+        if (quantization is null || name == head)
         {
             return null;
         }
@@ -48,5 +45,12 @@ internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarTyp
         }
 
         return found;
+    }
+
+    private Parameter Read(string name, ScalarType type)
+    {
+        var parameter = new Parameter(TensorFiles.Read(checkpoint, name, type, device), requires_grad: false);
+        _ = parameter.DetachFromDisposeScope();
+        return parameter;
     }
 }

@@ -12,7 +12,8 @@ namespace OpenWeights.Tune.Models.Weights;
 /// <param name="dtype">Data type to report.</param>
 /// <param name="device">Device to report; null for the CPU.</param>
 /// <param name="quantization">Quantization of the linear layers to report; null for none.</param>
-internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, Device? device = null, QuantizationSettings? quantization = null) : IWeightSource
+/// <param name="head">Name of the head's weight, which is never quantized.</param>
+internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, Device? device = null, QuantizationSettings? quantization = null, string? head = null) : IWeightSource
 {
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)
     {
@@ -29,7 +30,7 @@ internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, De
     }
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input) =>
-        quantization is null || name == "lm_head.weight" ? null : new QuantizedMetaWeight(output.Size, input.Size, quantization);
+        quantization is null || name == head ? null : new QuantizedMetaWeight(output.Size, input.Size, quantization);
 
     public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed) =>
         quantization is null ? null : [.. Enumerable.Range(0, (int)count.Size).Select(_ => new QuantizedMetaWeight(output.Size, input.Size, quantization))];

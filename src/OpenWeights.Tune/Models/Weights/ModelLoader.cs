@@ -28,7 +28,7 @@ public static class ModelLoader
         var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization)) { SourceFolder = folder.FolderPath }, warnings);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
     /// <summary>
@@ -54,7 +54,7 @@ public static class ModelLoader
     internal static LoadedModel Shapes(ModelFolder folder, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization)
     {
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
     }
 
     /// <summary>Default dtype of a model: that of its weights, or of config.json if there are none.</summary>
@@ -63,7 +63,7 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">The weights cannot be read.</exception>
     internal static ScalarType AutomaticDType(ModelFolder folder, Device device)
     {
-        var family = folder.Config["model_type"]?.ToString();
+        var family = folder.TextConfig["model_type"]?.ToString();
         CheckpointWeights weights;
         try
         {
@@ -71,7 +71,7 @@ public static class ModelLoader
         }
         catch (FileNotFoundException)
         {
-            var named = (folder.Config["dtype"] ?? folder.Config["torch_dtype"])?.ToString();
+            var named = (folder.Config["dtype"] ?? folder.Config["torch_dtype"] ?? folder.TextConfig["dtype"] ?? folder.TextConfig["torch_dtype"])?.ToString();
             return ComputeDType(Devices.DType(named ?? "float32") ?? float32, device, family);
         }
 
@@ -93,7 +93,7 @@ public static class ModelLoader
     /// <param name="folder">The model's folder.</param>
     /// <exception cref="InvalidDataException">A setting is unknown or invalid.</exception>
     internal static DecoderNames Names(ModelFolder folder) =>
-        FamilyRegistry.All.Any(f => f.ModelType == folder.Config["model_type"]?.ToString()) ? ReadConfig(folder).Names : DecoderNames.Usual;
+        FamilyRegistry.Knows(folder.Config) ? ReadConfig(folder).Names : DecoderNames.Usual;
 
     /// <summary>The decoder config from a folder's config.json, checked against the weights.</summary>
     /// <param name="folder">The folder.</param>

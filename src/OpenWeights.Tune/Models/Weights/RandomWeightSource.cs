@@ -47,6 +47,7 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
             InitialWeight.Normal => weight.normal_(0, _range, _generator),
             InitialWeight.DrawnDecayRates => weight.uniform_(SlowestDecay, FastestDecay, _generator).log_(),
             InitialWeight.Ones => weight.fill_(Scalars.One),
+            InitialWeight.Convolution => weight.uniform_(-1 / Math.Sqrt(sizes[^1]), 1 / Math.Sqrt(sizes[^1]), _generator),
             InitialWeight.DecayRates => weight.copy_(arange(1, sizes[^1] + 1, float32).log_()),
             InitialWeight.TimeSteps => OfTimeSteps(weight.uniform_(Math.Log(0.001), Math.Log(0.1), _generator).exp_()),
             InitialWeight.XieluPositive => Filled(weight, Math.Log(Math.Exp(0.8) - 1)),

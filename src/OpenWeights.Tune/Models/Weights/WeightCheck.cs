@@ -3,6 +3,7 @@ using System.Text;
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Models.Weights;
 
@@ -18,6 +19,7 @@ internal static class WeightCheck
     internal static void Run(CheckpointWeights checkpoint, DecoderConfig config)
     {
         var wanted = WeightList.Of(config);
+        var unused = UnusedKeys(config);
         var problems = new List<string>();
         foreach (var (name, shape) in wanted)
         {
@@ -37,7 +39,7 @@ internal static class WeightCheck
         foreach (var entry in checkpoint.Tensors)
         {
             var tiedCopy = config.TiedEmbeddings && entry.Name == config.Names.HeadWeight;
-            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !IsOfPrediction(entry.Name, config) && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
+            if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !IsOfPrediction(entry.Name, config) && !unused.Any(u => entry.Name.StartsWith(u, StringComparison.Ordinal)) && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
             {
                 problems.Add($"unexpected: {Stored(checkpoint, entry.Name)} {Sizes(entry.Shape)}");
             }
@@ -48,6 +50,18 @@ internal static class WeightCheck
             throw new InvalidDataException(Message(checkpoint.Location, problems));
         }
     }
+
+    // Starts of the names of key and value weights of layers that use another layer's keys and values: published checkpoints have them, and
+    // transformers ignores them as well.
+    private static List<string> UnusedKeys(DecoderConfig config) =>
+    [
+        .. Enumerable.Range(0, config.LayerCount).Where(i => config.LayerSettings(i).Mixer is AttentionSettings { KeysOf: not null }).SelectMany(i =>
+        {
+            var attention = (AttentionSettings)config.LayerSettings(i).Mixer!;
+            var names = attention.Names;
+            return new[] { names.Key, names.Value, names.KeyNorm }.Select(part => $"{config.Names.Layer(i)}.{attention.ModuleName}.{part}.");
+        }),
+    ];
 
     // Of a layer behind the last, which predicts further tokens.
     private static bool IsOfPrediction(string name, DecoderConfig config) =>

@@ -21,10 +21,11 @@ public sealed class RunMemory
     private readonly Device _device;
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
+    private readonly int _rows;
 
-    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, Action<string>? warn = null)
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null)
     {
-        (_config, _folder, _decoder, _device, _dtype, _longestRow) = (config, folder, decoder, device, dtype, longestRow);
+        (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, device, dtype, longestRow, rows);
         using var meta = CreateMeta(config, warn);
         Estimate = Of(meta, config, longestRow);
         ModelType = decoder.ModelType;
@@ -103,8 +104,9 @@ public sealed class RunMemory
 
     private ITrainedModel CreateMeta(RunConfig config, Action<string>? warn = null) => TrainedModel.CreateMeta(config, _folder, _decoder, _dtype, _device, warn);
 
+    // A micro-batch has at most as many rows as there are; shorter rows may be split or packed into another number.
     private MemoryEstimate Of(ITrainedModel meta, RunConfig config, int longestRow) => MemoryEstimate.Of(
-        meta, config.Training.RowsAtOnce, longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
+        meta, longestRow < _longestRow ? config.Training.RowsAtOnce : Math.Min(config.Training.RowsAtOnce, _rows), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
 
     /// <summary>The part of an estimate that is in the compared memory.</summary>
     internal long On(MemoryEstimate estimate) => On(estimate, _config);

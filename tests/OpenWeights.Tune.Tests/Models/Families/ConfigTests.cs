@@ -25,7 +25,7 @@ public sealed class ConfigTests
     [TestCase("llama", "position_embedding_type", "\"alibi\"", "position_embedding_type")]
     [TestCase("llama", "layer_types", "[\"linear_attention\"]", "layer_types")]
     [TestCase("llama", "rope_scaling", "{\"rope_type\": \"linear\"}", "rope_scaling: factor: this setting is missing")]
-    [TestCase("llama", "rope_scaling", "{\"rope_type\": \"default\", \"mrope_section\": [16, 24, 24]}", "rope_scaling: mrope_section")]
+    [TestCase("llama", "rope_scaling", "{\"rope_type\": \"default\", \"section_factor\": [16, 24, 24]}", "rope_scaling: section_factor")]
     [TestCase("mistral", "attention_bias", "true", "attention_bias (true)")]
     [TestCase("mistral", "sliding_window", "-1", "sliding_window: a whole number above zero")]
     [TestCase("qwen2", "layer_types", "[\"full_attention\", \"chunked_attention\", \"full_attention\"]", "layer_types: 'chunked_attention' is not supported")]

@@ -17,7 +17,7 @@ internal static partial class FamilyCases
             """,
         ["ernie4_5_moe"] =
             """
-            "model_type": "ernie4_5_moe", "moe_num_experts": 5, "moe_k": 2, "moe_num_shared_experts": 2, "moe_intermediate_size": 12, "moe_layer_start_index": 1, "tie_word_embeddings": true
+            "model_type": "ernie4_5_moe", "moe_num_experts": 4, "moe_k": 3, "moe_num_shared_experts": 2, "moe_intermediate_size": 12, "moe_layer_start_index": 1, "tie_word_embeddings": true
             """,
         ["flex_olmo"] = """ "model_type": "flex_olmo", "num_experts": 4, "num_experts_per_tok": 3 """,
         ["glm4_moe"] =

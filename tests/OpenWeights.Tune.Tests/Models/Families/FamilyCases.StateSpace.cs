@@ -51,7 +51,7 @@ internal static partial class FamilyCases
             """,
         ["jamba"] =
             """
-            "model_type": "jamba", "num_hidden_layers": 4, "attn_layer_offset": 2, "attn_layer_period": 4, "expert_layer_offset": 1, "expert_layer_period": 2, "num_experts": 4,
+            "model_type": "jamba", "attn_layer_offset": 2, "attn_layer_period": 3, "expert_layer_offset": 1, "expert_layer_period": 2, "num_experts": 4,
             "num_experts_per_tok": 2, "mamba_d_state": 5, "mamba_dt_rank": 3, "mamba_d_conv": 3, "mamba_proj_bias": true
             """,
     };

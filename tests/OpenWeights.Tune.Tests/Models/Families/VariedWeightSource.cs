@@ -13,7 +13,7 @@ internal sealed class VariedWeightSource(ulong seed) : IWeightSource, IDisposabl
     {
         using var scope = NewDisposeScope();
         long[] sizes = [.. shape.ToArray().Select(static d => d.Size)];
-        var weight = empty(sizes, float32).normal_(initial == InitialWeight.Ones ? 1 : 0, initial == InitialWeight.Normal ? 1.2 / Math.Sqrt(sizes[^1]) : 0.3, _generator);
+        var weight = empty(sizes, float32).normal_(initial == InitialWeight.Ones ? 1 : 0, initial is InitialWeight.Normal or InitialWeight.Convolution ? 1.2 / Math.Sqrt(sizes[^1]) : 0.3, _generator);
         var parameter = new Parameter(weight.alias().to(TestDevice.Current), requires_grad: false);
         _ = parameter.DetachFromDisposeScope();
         return parameter;

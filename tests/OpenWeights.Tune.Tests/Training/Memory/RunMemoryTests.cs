@@ -91,14 +91,36 @@ public sealed class RunMemoryTests
         TinyModel.Write(folder);
         TinyModel.WriteRows(folder, 40_000);
         var config = Config(folder);
-        config = config with { Data = config.Data with { MaxLength = 100_000, Packing = true }, Training = config.Training with { MaxSteps = 1, MicroBatchSize = 1 << 16 } };
+        config = config with { Data = config.Data with { Train = [config.Data.Train[0] with { Repeat = 100 }], MaxLength = 100_000, Packing = true }, Training = config.Training with { MaxSteps = 1, MicroBatchSize = 1 << 16 } };
         var draft = RunDraft.Read(config, new SilentListener());
         Assert.That(draft.Memory.Fits, Is.False);
         var change = draft.Memory.Change();
         Assert.That(change, Is.Not.Null);
         Assert.That(draft.Memory.On(change!.Estimate), Is.LessThanOrEqualTo(0.95 * draft.Memory.Room!.Bytes));
-        var refusal = Assert.Throws<ConfigException>(() => TrainingRun.Prepare(config, new SilentListener(), new RunOptions(RequireMemory: true)))!;
+        var refusal = Assert.Throws<ConfigException>(() => TrainingRun.Prepare(config, new SilentListener()))!;
         Assert.That(refusal.Message, Does.Contain(string.Join(' ', change.Settings)).And.Contains("--force"));
+    }
+
+    [Test]
+    public void A_micro_batch_has_no_more_rows_than_there_are()
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder);
+        MemoryEstimate Of(int rows) => RunDraft.Read(config with { Training = config.Training with { MicroBatchSize = rows } }, new SilentListener()).Memory.Estimate;
+        Assert.That(Of(1 << 20), Is.EqualTo(Of(13)), "there are 13 rows");
+        Assert.That(Of(12).Activations, Is.LessThan(Of(13).Activations));
+    }
+
+    [Test]
+    public void A_run_that_does_not_fit_is_tried_where_the_memory_is_to_be_ignored()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModel.Write(folder);
+        TinyModel.WriteRows(folder, 40_000);
+        var config = Config(folder);
+        config = config with { Data = config.Data with { Train = [config.Data.Train[0] with { Repeat = 100 }], MaxLength = 100_000, Packing = true }, Training = config.Training with { MaxSteps = 1, MicroBatchSize = 1 << 16 } };
+        using var run = TrainingRun.Prepare(config, new SilentListener(), new RunOptions(IgnoreMemory: true));
+        Assert.That(run.Plan.TotalSteps, Is.EqualTo(1));
     }
 
     private static RunConfig Config(TemporaryFolder folder)
