@@ -75,9 +75,9 @@ public static class ModelFolderWriter
             }
         }
 
-        var text = PythonJson.Serialize(config, indent: 2, sortKeys: false);
+        var json = PythonJson.Serialize(config, indent: 2, sortKeys: false);
         var isPlain = !File.ReadAllText(Path.Combine(source.FolderPath, ModelFolder.ConfigName)).Contains("__float__", StringComparison.Ordinal);
-        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), (isPlain ? JsonFile.WithPlainInfinity(text) : text) + "\n");
+        AtomicFile.WriteText(Path.Combine(folder, ModelFolder.ConfigName), (isPlain ? JsonFile.WithPlainInfinity(json) : json) + "\n");
         _ = source.CopyCompanions(folder);
         if (chatTemplate is not null)
         {
