@@ -97,6 +97,18 @@ public sealed class ChatLoopTests
     }
 
     [Test]
+    public void Reasoning_is_hidden_unless_it_is_to_be_shown()
+    {
+        // The prompt begins a reasoning, which this model never ends.
+        _tokenizer = _tokenizer.WithChatTemplate("{% for m in messages %}{{ m.content }}</think>{{ m.reasoning_content }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}");
+        Talk("five\n", temperature: 2);
+        Assert.That(_output.ToString().Trim(), Is.Empty);
+        Assert.That(_notes.ToString(), Does.Contain("of them reasoning").And.Contains("--max-new-tokens"));
+        Talk("five\n", temperature: 2, showsReasoning: true);
+        Assert.That(_output.ToString().Trim(), Does.Match("^reasoning:\\s+\\S"));
+    }
+
+    [Test]
     public void Ctrl_C_stops_an_answer_and_the_conversation_goes_on()
     {
         ChatLoop? chat = null;
@@ -118,12 +130,12 @@ public sealed class ChatLoopTests
         Assert.That(_output.ToString(), Is.Empty);
     }
 
-    private void Talk(string typed, AdapterSet? adapters = null)
+    private void Talk(string typed, AdapterSet? adapters = null, double temperature = 0, bool showsReasoning = false)
     {
         using var none = new AdapterSet(_loaded.Model);
         using var chat = new ChatLoop(
-            _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, EndTokens = [2] },
-            [], new StringReader(typed), _output, _notes);
+            _loaded.Model, _tokenizer, adapters ?? none, new GenerationOptions { MaxNewTokens = 12, Temperature = temperature, EndTokens = temperature > 0 ? [] : [2] },
+            [], new StringReader(typed), _output, _notes, showsReasoning);
         chat.Run();
     }
 

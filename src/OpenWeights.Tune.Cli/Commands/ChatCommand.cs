@@ -50,7 +50,7 @@ internal static class ChatCommand
         try
         {
             var options = s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, tokenizer));
-            using var chat = new ChatLoop(session.Model, tokenizer, session.Adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error);
+            using var chat = new ChatLoop(session.Model, tokenizer, session.Adapters, options, s_sampling.Stops(arguments), Console.In, Console.Out, Console.Error, s_sampling.ShowsReasoning(arguments));
             chat.UseSystem(arguments.GetValue(s_system));
             Signals.Interrupted = () =>
             {

@@ -35,6 +35,7 @@ internal sealed class ChatLoop : IDisposable
     private readonly AdapterSet _adapters;
     private readonly GenerationOptions _options;
     private readonly IReadOnlyList<string> _stops;
+    private readonly bool _showsReasoning;
     private readonly TextReader _input;
     private readonly TextWriter _output;
     private readonly TextWriter _notes;
@@ -55,16 +56,18 @@ internal sealed class ChatLoop : IDisposable
     /// <param name="input">The user's input.</param>
     /// <param name="output">Receives the answers.</param>
     /// <param name="notes">Receives everything else.</param>
+    /// <param name="showsReasoning">Whether what the model reasons before an answer is written too.</param>
     /// <exception cref="InvalidDataException">The model has no chat template.</exception>
     internal ChatLoop(
         CausalLanguageModel model, Tokenizer tokenizer, AdapterSet adapters, GenerationOptions options,
-        IReadOnlyList<string> stops, TextReader input, TextWriter output, TextWriter notes)
+        IReadOnlyList<string> stops, TextReader input, TextWriter output, TextWriter notes, bool showsReasoning = false)
     {
         _model = model;
         _tokenizer = tokenizer;
         _adapters = adapters;
         _options = options;
         _stops = stops;
+        _showsReasoning = showsReasoning;
         _input = input;
         _output = output;
         _notes = notes;
@@ -185,7 +188,8 @@ internal sealed class ChatLoop : IDisposable
     private void Answer(string text)
     {
         _messages.Add(Message("user", text));
-        var prompt = _tokenizer.Encode(_renderer.Render(_messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false);
+        var rendered = _renderer.Render(_messages, tools: null, addGenerationPrompt: true);
+        var prompt = _tokenizer.Encode(rendered, addSpecialTokens: false);
         var room = ContextLimit.Of(_model.Config).Tokens - prompt.Length;
         if (room < 1)
         {
@@ -194,8 +198,7 @@ internal sealed class ChatLoop : IDisposable
             return;
         }
 
-        var stops = new StopSequences(_stops, _output);
-        var decoder = _tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
+        var stream = new AnswerStream(_tokenizer, new AnswerReader(_renderer.Reasoning, rendered), _stops, _output, _showsReasoning);
         var (count, started) = (0, Stopwatch.GetTimestamp());
         using var answer = CancellationTokenSource.CreateLinkedTokenSource(Signals.Stop);
         (_answer, _warned) = (answer, false);
@@ -206,7 +209,7 @@ internal sealed class ChatLoop : IDisposable
             var made = generator.Continue(prompt, _memory, token =>
             {
                 count++;
-                return stops.Add(decoder.Add(token));
+                return stream.Add(token);
             }, answer.Token);
             ended = made.IsFull ? ", the model's context is full; /reset restarts the conversation" : "";
         }
@@ -219,11 +222,13 @@ internal sealed class ChatLoop : IDisposable
             _answer = null;
         }
 
-        stops.Finish(decoder.Finish());
+        stream.Finish();
         _output.WriteLine();
-        _messages.Add(Message("assistant", stops.Text));
+        _messages.Add(_renderer.Reasoning.Message(stream.Reasoning, stream.Text));
         var seconds = Math.Max(Stopwatch.GetElapsedTime(started).TotalSeconds, 1e-9);
-        _notes.WriteLine($"({count} tokens, {Amount.Number(count / seconds, "F1")} tokens/s{ended})");
+        var reasoned = stream.ReasoningTokens > 0 ? $", {stream.ReasoningTokens} of them reasoning" : "";
+        ended = stream.IsCutOff && ended.Length == 0 ? ", ended before the reasoning did; --max-new-tokens allows more" : ended;
+        _notes.WriteLine($"({count} tokens{reasoned}, {Amount.Number(count / seconds, "F1")} tokens/s{ended})");
     }
 
     /// <summary>Reads a message of one or more lines; null at the end of the input.</summary>

@@ -14,7 +14,7 @@ internal static class EvaluateCommand
     private static readonly ModelOptions s_model = new();
     private static readonly Option<string> s_data = new("--data") { Description = "Rows to evaluate on.", HelpName = "FILE", Required = true };
     private static readonly DataOptions s_rows = new();
-    private static readonly Option<string> s_trainOn = new("--train-on") { Description = "Which tokens count: assistant, completion or all.", DefaultValueFactory = static _ => "assistant" };
+    private static readonly Option<string> s_trainOn = new("--train-on") { Description = "Which tokens count: assistant, final (without reasoning), reasoning (with all of it), completion or all.", DefaultValueFactory = static _ => "assistant" };
     private static readonly Option<int?> s_maxLength = CommonOptions.Number<int>("--max-length", "Maximum row length, in tokens; by default the model's context length.", 2);
     private static readonly Option<string> s_overLength = new("--over-length") { Description = "What to do with a longer row: error, drop, truncate or split (plain text).", DefaultValueFactory = static _ => "error" };
     private static readonly Option<int?> s_maxPositions = CommonOptions.Number<int>("--max-positions", "Context length of the model, in tokens; by default max_position_embeddings of its config.json, after RoPE scaling.", 2);
@@ -35,7 +35,7 @@ internal static class EvaluateCommand
 
     internal static Command Create()
     {
-        _ = s_trainOn.OnlyFrom("assistant", "completion", "all");
+        _ = s_trainOn.OnlyFrom("assistant", "final", "reasoning", "completion", "all");
         _ = s_overLength.OnlyFrom("error", "drop", "truncate", "split");
         _ = s_badRows.OnlyFrom("error", "skip");
         _ = s_untrained.OnlyFrom("error", "drop");

@@ -49,22 +49,21 @@ internal static class GenerateCommand
 
         // With several texts only one could be streamed, so all are printed at the end.
         var live = !json && prompts.Count == 1;
-        var stops = prompts.Select(_ => new StopSequences(s_sampling.Stops(arguments), live ? Console.Out : null)).ToList();
-        var decoders = prompts.Select(_ => session.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true)).ToList();
+        var answers = prompts.Select(p => new AnswerStream(session.Tokenizer, p.Reader, s_sampling.Stops(arguments), live ? Console.Out : null, s_sampling.ShowsReasoning(arguments))).ToList();
         var generator = new TextGenerator(session.Model, s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer)));
         var started = Stopwatch.GetTimestamp();
-        var generated = generator.Continue(prompts, (i, token) => stops[i].Add(decoders[i].Add(token)), Signals.Stop);
+        var generated = generator.Continue([.. prompts.Select(static p => p.Ids)], (i, token) => answers[i].Add(token), Signals.Stop);
         var seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
         for (var i = 0; i < prompts.Count; i++)
         {
-            stops[i].Finish(decoders[i].Finish());
+            answers[i].Finish();
             if (json)
             {
-                JsonLines.Write(new { input_ids = prompts[i], output_ids = generated[i].OutputIds, text = stops[i].Text, finish_reason = stops[i].Found ? "stop" : generated[i].FinishReason });
+                JsonLines.Write(new { input_ids = prompts[i].Ids, output_ids = generated[i].OutputIds, reasoning = answers[i].Reasoning, text = answers[i].Text, finish_reason = answers[i].Found ? "stop" : generated[i].FinishReason });
             }
             else
             {
-                Console.Out.WriteLine(live ? "" : stops[i].Text);
+                Console.Out.WriteLine(live ? "" : answers[i].Printed);
             }
         }
 
@@ -79,9 +78,14 @@ internal static class GenerateCommand
             Console.Error.WriteLine($"warning: a text was cut off at the model's context of {room.Tokens} tokens, including the prompt ({room.Reason}).");
         }
 
-        if (arguments.GetValue(s_prompt) is { Length: > 0 } && session.Tokenizer.ChatTemplateText is not null && stops.Exists(static s => s.Text.Length == 0))
+        if (arguments.GetValue(s_prompt) is { Length: > 0 } && session.Tokenizer.ChatTemplateText is not null && answers.Exists(static a => a.Text.Length == 0))
         {
             Console.Error.WriteLine("warning: the model ended a text immediately. --prompt does not use its chat template; use --message TEXT or `owt chat`.");
+        }
+
+        if (answers.Exists(static a => a.IsCutOff))
+        {
+            Console.Error.WriteLine("warning: a text ended before its reasoning did, so it has no answer; --max-new-tokens allows more.");
         }
 
         var tokens = generated.Sum(static g => g.OutputIds.Count);
@@ -89,12 +93,12 @@ internal static class GenerateCommand
         return ExitCode.Success;
     }
 
-    private static List<int[]> Prompts(ParseResult arguments, ModelSession session)
+    private static List<(int[] Ids, AnswerReader? Reader)> Prompts(ParseResult arguments, ModelSession session)
     {
         if (arguments.GetValue(s_prompt) is { Length: > 0 } texts)
         {
-            List<int[]> prompts = [.. texts.Select(text => session.Tokenizer.EncodePrompt(InputText.Of(text)))];
-            return prompts.TrueForAll(static p => p.Length > 0) ? prompts
+            List<(int[] Ids, AnswerReader? Reader)> prompts = [.. texts.Select(text => (session.Tokenizer.EncodePrompt(InputText.Of(text)), (AnswerReader?)null))];
+            return prompts.TrueForAll(static p => p.Ids.Length > 0) ? prompts
                 : throw new ConfigException([new ConfigProblem("command line", "--prompt", "a text is empty, and this model puts no token before it to go on from.")]);
         }
 
@@ -104,7 +108,8 @@ internal static class GenerateCommand
         }
 
         var renderer = new ChatRenderer(session.Tokenizer);
-        return [.. Chats(arguments).Select(chat => session.Tokenizer.Encode(renderer.Render(chat, tools: null, addGenerationPrompt: true), addSpecialTokens: false))];
+        return [.. Chats(arguments).Select(chat => renderer.Render(chat, tools: null, addGenerationPrompt: true))
+            .Select(text => (session.Tokenizer.Encode(text, addSpecialTokens: false), (AnswerReader?)new AnswerReader(renderer.Reasoning, text)))];
     }
 
     private static IEnumerable<JsonArray> Chats(ParseResult arguments) => arguments.GetValue(s_messages) is { } path

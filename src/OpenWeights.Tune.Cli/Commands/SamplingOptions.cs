@@ -15,6 +15,8 @@ internal sealed class SamplingOptions
     private readonly Option<long> _seed = new("--seed") { Description = "Random seed of the sampling.", DefaultValueFactory = static _ => 42 };
     private readonly Option<string[]> _stop = new("--stop") { Description = "Stop sequence that ends the answer; may be repeated.", HelpName = "TEXT" };
 
+    private readonly Option<bool> _showReasoning = new("--show-reasoning") { Description = "Show what the model reasons before an answer: between tags such as <think>, or in gpt-oss's analysis channel." };
+
     internal SamplingOptions(int maxNewTokens, double temperature)
     {
         _maxNewTokens = CommonOptions.Number("--max-new-tokens", "Maximum number of tokens to generate.", maxNewTokens, 1);
@@ -23,7 +25,7 @@ internal sealed class SamplingOptions
 
     internal void AddTo(Command command)
     {
-        foreach (var option in new Option[] { _maxNewTokens, _temperature, _topP, _topK, _minP, _repetitionPenalty, _seed, _stop })
+        foreach (var option in new Option[] { _maxNewTokens, _temperature, _topP, _topK, _minP, _repetitionPenalty, _seed, _stop, _showReasoning })
         {
             command.Options.Add(option);
         }
@@ -40,6 +42,8 @@ internal sealed class SamplingOptions
         Seed = arguments.GetValue(_seed),
         EndTokens = endTokens,
     };
+
+    internal bool ShowsReasoning(ParseResult arguments) => arguments.GetValue(_showReasoning);
 
     internal string[] Stops(ParseResult arguments) => arguments.GetValue(_stop) ?? [];
 }

@@ -17,7 +17,7 @@ public static class DataBenchmark
     /// <summary>Tokenizes a file once, in a new process: JIT compilation is included.</summary>
     /// <param name="tokenizer">Folder or file of the tokenizer.</param>
     /// <param name="source">The data set, an uncompressed file.</param>
-    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
+    /// <param name="trainOn">assistant, final, reasoning, completion or all, as in data.train_on.</param>
     /// <exception cref="InvalidDataException">A row cannot be read, or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing.</exception>
     public static DataBenchmarkResult Run(string tokenizer, DataSource source, string trainOn)

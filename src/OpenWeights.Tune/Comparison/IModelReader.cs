@@ -22,7 +22,7 @@ public interface IModelReader
     IReadOnlyList<string> Notes { get; }
 
     /// <summary>Creates token rows as the program would.</summary>
-    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
+    /// <param name="trainOn">assistant, final, reasoning, completion or all, as in data.train_on.</param>
     RowTokenizer Rows(string trainOn);
 
     /// <summary>Mean cross entropy of the rows' trained tokens.</summary>

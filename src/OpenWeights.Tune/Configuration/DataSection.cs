@@ -47,7 +47,7 @@ public sealed record DataSection
     public bool GroupByLength { get; init; }
 
     /// <summary>Which tokens are trained.</summary>
-    [Setting("Which tokens are trained: assistant (the assistant's turns of a chat), completion (the completion of a prompt; of a chat its last turn), or all.", OneOf = ["assistant", "completion", "all"])]
+    [Setting("Which tokens are trained: assistant (the assistant's turns of a chat, with reasoning between tags such as <think>, without gpt-oss's analysis channel), final (its turns without any reasoning), reasoning (its turns with all reasoning), completion (the completion of a prompt; of a chat its last turn), or all.", OneOf = ["assistant", "final", "reasoning", "completion", "all"])]
     public string TrainOn { get; init; } = "assistant";
 
     /// <summary>Variables for the chat template.</summary>

@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Data;
 internal sealed class StoreCache
 {
     // Incremented whenever the same files would give other rows or another file layout.
-    private const string Version = "rows 4";
+    private const string Version = "rows 5";
     private const long MinBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
     private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);

@@ -17,10 +17,12 @@ public sealed class EvaluationGenerations
     private readonly List<(int[] Prompt, string PromptText, string Answer)> _prompts = [];
     private readonly ITokenizer _tokenizer;
     private readonly IReadOnlyList<int> _endTokens;
+    private readonly ReasoningFormat? _reasoning;
 
-    private EvaluationGenerations(ITokenizer tokenizer, IReadOnlyList<int> endTokens, EvaluationRows asked)
+    private EvaluationGenerations(ITokenizer tokenizer, ReasoningFormat? reasoning, IReadOnlyList<int> endTokens, EvaluationRows asked)
     {
         _tokenizer = tokenizer;
+        _reasoning = reasoning;
         _endTokens = endTokens;
         Rows = asked;
     }
@@ -41,7 +43,7 @@ public sealed class EvaluationGenerations
     {
         ArgumentNullException.ThrowIfNull(sources);
         ArgumentNullException.ThrowIfNull(rows);
-        var set = new EvaluationGenerations(rows.Tokenizer, endTokens, asked);
+        var set = new EvaluationGenerations(rows.Tokenizer, rows.Chat?.Reasoning, endTokens, asked);
         var passed = 0;
         foreach (var source in sources)
         {
@@ -80,7 +82,7 @@ public sealed class EvaluationGenerations
     /// <param name="endTokens">Tokens that end an answer.</param>
     internal static EvaluationGenerations Of(IEnumerable<(IRowFormat Format, DataRow Row)> chosen, RowTokenizer rows, IReadOnlyList<int> endTokens)
     {
-        var set = new EvaluationGenerations(rows.Tokenizer, endTokens, EvaluationRows.Eval);
+        var set = new EvaluationGenerations(rows.Tokenizer, rows.Chat?.Reasoning, endTokens, EvaluationRows.Eval);
         set._prompts.AddRange(chosen.Select(c => Question(c.Format, c.Row, rows)).OfType<(int[], string, string)>());
         return set;
     }
@@ -108,7 +110,7 @@ public sealed class EvaluationGenerations
     /// <param name="count">Maximum number of prompts.</param>
     public EvaluationGenerations Take(int count)
     {
-        var taken = new EvaluationGenerations(_tokenizer, _endTokens, Rows);
+        var taken = new EvaluationGenerations(_tokenizer, _reasoning, _endTokens, Rows);
         count = Math.Min(count, Count);
         taken._prompts.AddRange(Enumerable.Range(0, count).Select(i => _prompts[(int)((long)i * Count / count)]));
         return taken;
@@ -142,12 +144,17 @@ public sealed class EvaluationGenerations
             foreach (var (i, generated) in chunk.Zip(goOn([.. chunk.Select(i => _prompts[i].Prompt)])))
             {
                 var (_, prompt, expected) = _prompts[i];
-                answers[i] = new Answer(prompt, expected, _tokenizer.Decode(generated, skipSpecialTokens: true));
+                answers[i] = new Answer(prompt, expected, Given(_prompts[i].Prompt, generated));
             }
         }
 
         return answers;
     }
+
+    // The answer alone: what a model reasons before it is not compared.
+    private string Given(int[] prompt, IReadOnlyList<int> generated) => _reasoning is null
+        ? _tokenizer.Decode(generated, skipSpecialTokens: true)
+        : new AnswerReader(_reasoning, _tokenizer.Decode(prompt, skipSpecialTokens: false)).Read(_tokenizer, generated).Answer;
 }
 
 /// <summary>Prompt and reference answer of an eval row, with the model's answer.</summary>

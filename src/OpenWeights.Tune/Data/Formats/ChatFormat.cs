@@ -53,8 +53,9 @@ public sealed class ChatFormat : IRowFormat
             messages.RemoveAt(messages.Count - 1);
         }
 
-        var text = Template(row, tokenizer).Render(messages, ChatMessages.Tools(row), addGenerationPrompt: true);
-        return (tokenizer.Tokenizer.Encode(text, addSpecialTokens: false), messages[^1]!["content"]?.ToString() ?? text, last["content"]!.ToString());
+        var template = Template(row, tokenizer);
+        var text = template.Render(messages, ChatMessages.Tools(row), addGenerationPrompt: true);
+        return (tokenizer.Tokenizer.Encode(text, addSpecialTokens: false), messages[^1]!["content"]?.ToString() ?? text, template.Reasoning.AnswerOf(last["content"]!.ToString()));
     }
 
     /// <summary>A chat of a prompt and its answer; the answer is trained.</summary>
@@ -114,7 +115,7 @@ public sealed class ChatFormat : IRowFormat
             }
         }
 
-        return new TrainedTurns(tokenizer.TrainsAll, lastTurnAlone, i => i < 0 || i >= chat.Trained.Count || chat.Trained[i] != false);
+        return new TrainedTurns(tokenizer.TrainsAll, lastTurnAlone, i => i < 0 || i >= chat.Trained.Count || chat.Trained[i] != false) { Reasoning = tokenizer.TrainsReasoning };
     }
 
     private static ChatRenderer Template(DataRow row, RowTokenizer tokenizer) => tokenizer.Chat ?? throw row.Error(

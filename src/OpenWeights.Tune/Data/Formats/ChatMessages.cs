@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Data.Formats;
 
@@ -138,7 +139,15 @@ internal sealed class ChatMessages
             }
         }
 
-        var content = Content(message["content"] ?? message["value"], number);
+        // Reasoning that is given as a part of the content is a field of the message elsewhere.
+        var body = message["content"] ?? message["value"];
+        if (role == "assistant" && body is JsonArray all && all.Any(ReasoningFormat.IsReasoning))
+        {
+            made["reasoning_content"] = string.Concat(all.Where(ReasoningFormat.IsReasoning).Select(static p => ReasoningFormat.TextOf(p!)));
+            body = new JsonArray([.. all.Where(static p => !ReasoningFormat.IsReasoning(p)).Select(static p => p?.DeepClone())]);
+        }
+
+        var content = Content(body, number);
         var calls = isCall ? ToolCalls.OfText(_row, content, number) : message["tool_calls"] is { } node ? ToolCalls.Of(_row, node, number) : null;
         if (calls is not null)
         {
@@ -150,7 +159,7 @@ internal sealed class ChatMessages
             throw _row.Error($"message {number} ({role}) has no content.");
         }
 
-        if (calls is null && role is "user" or "assistant" && string.IsNullOrWhiteSpace(content) && made["reasoning_content"] is null)
+        if (calls is null && role is "user" or "assistant" && string.IsNullOrWhiteSpace(content) && ReasoningFormat.FieldOf(made) is null)
         {
             throw _row.Error($"message {number} ({role}) is empty.");
         }

@@ -26,6 +26,7 @@ public sealed class ChatRenderer
         _templateWithTools = tokenizer.ChatTemplateFor(withTools: true) is { } other && other != text
             ? ChatTemplate.Parse(other, $"{tokenizer.ChatTemplateName} (tool_use)")
             : _template;
+        Reasoning = ReasoningFormat.Of(text + tokenizer.ChatTemplateFor(withTools: true));
         _specialTokens = tokenizer.SpecialTokens;
         _endTokens = [.. (endTokens ?? []).Select(id => tokenizer.Decode([id], skipSpecialTokens: false))];
         foreach (var (name, token) in _specialTokens.Where(s => s.Value.Length > 0 && text.Contains(s.Key, StringComparison.Ordinal)))
@@ -37,6 +38,9 @@ public sealed class ChatRenderer
             }
         }
     }
+
+    /// <summary>How the template writes reasoning.</summary>
+    public ReasoningFormat Reasoning { get; }
 
     /// <summary>Warnings about the template.</summary>
     public IReadOnlyCollection<string> Warnings => [.. _warnings.Keys.Order(StringComparer.Ordinal)];
@@ -69,8 +73,13 @@ public sealed class ChatRenderer
         var (text, spans) = Ended(rendered);
         var last = rendered.AssistantSpans.Count == 0 ? -1 : rendered.AssistantSpans.Max(static s => s.MessageIndex);
         var trained = turns.All
-            ? Without(text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)))
-            : [.. spans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).Select(static s => s.Start..s.End)];
+            ? Without(0..text.Length, rendered.MessageSpans.Where(s => !turns.Allows(s.MessageIndex)).Select(static s => s.Start..s.End))
+            : [.. spans.Where(s => turns.Allows(s.MessageIndex) && (!turns.LastAlone || s.MessageIndex == last)).SelectMany(s => Chosen(text, s.Start..s.End, turns))];
+        if (!turns.All)
+        {
+            WarnOfReasoning(messages, text, trained);
+        }
+
         var ends = rendered.MessageSpans.Concat(spans).Where(s => IsAssistant(messages, s.MessageIndex)).GroupBy(static s => s.MessageIndex).Select(g => Math.Min(text.Length, g.Max(static s => s.End))).Order();
         return new ChatForTraining(text, trained, [.. ends]) { Written = rendered.MessageSpans.Select(static s => s.MessageIndex).ToHashSet() };
     }
@@ -89,26 +98,59 @@ public sealed class ChatRenderer
 
     private static bool IsAssistant(JsonArray messages, int index) => index >= 0 && messages[index]!["role"]!.GetValue<string>() == "assistant";
 
-    // What remains of a text of some length.
-    private static List<Range> Without(int length, IEnumerable<ChatSpan> spans)
+    // What of a turn is trained. By default a reasoning between tags is, and one in a channel of its own is not.
+    private List<Range> Chosen(string text, Range turn, TrainedTurns turns)
     {
-        var (left, at) = (new List<Range>(), 0);
-        foreach (var span in spans.OrderBy(static s => s.Start))
+        var left = turns.Reasoning ?? !Reasoning.HasChannels ? [] : Reasoning.In(text, turn).ToList();
+        if (Reasoning.EndWithoutStop(text, turn) is { } end)
         {
-            if (span.Start > at)
-            {
-                left.Add(at..span.Start);
-            }
-
-            at = Math.Max(at, span.End);
+            left.Add(end);
         }
 
-        if (at < length)
+        return Without(turn, left);
+    }
+
+    // What remains of a part of a text.
+    private static List<Range> Without(Range part, IEnumerable<Range> ranges)
+    {
+        var (left, at) = (new List<Range>(), part.Start.Value);
+        foreach (var range in ranges.OrderBy(static r => r.Start.Value))
         {
-            left.Add(at..length);
+            if (range.Start.Value > at)
+            {
+                left.Add(at..range.Start);
+            }
+
+            at = Math.Max(at, range.End.Value);
+        }
+
+        if (at < part.End.Value)
+        {
+            left.Add(at..part.End);
         }
 
         return left;
+    }
+
+    private void WarnOfReasoning(JsonArray messages, string text, List<Range> trained)
+    {
+        var last = messages.Count - 1;
+        foreach (var (message, _) in Reasoning.ReasoningOf(messages).Where(r => !text.Contains(r.Reasoning, StringComparison.Ordinal)))
+        {
+            _ = _warnings.TryAdd(
+                message == last
+                    ? "the chat template does not write the reasoning of the last answer of a chat, so it is not trained; name one that does with model.chat_template."
+                    : "the chat template leaves out the reasoning of earlier answers of a chat, in training as in serving; to train it, let each such answer end a row of its own (and data.train_on: completion).",
+                true);
+        }
+
+        if (trained.Exists(t => Reasoning.IsOpenAtEnd(text[..t.Start.Value]) && text.AsSpan(t).TrimStart().StartsWith(Reasoning.Close, StringComparison.Ordinal)))
+        {
+            _ = _warnings.TryAdd(
+                $"some answers have no reasoning, and the prompt begins one ({Reasoning.Open}): the model learns to end it at once."
+                + (Reasoning.IsSwitched ? " If it is not to reason, set data.chat_template_kwargs: { enable_thinking: false }, which the prompt then says." : ""),
+                true);
+        }
     }
 
     private ChatTemplate TemplateFor(JsonNode? tools) => tools is null ? _template : _templateWithTools;
@@ -118,7 +160,7 @@ public sealed class ChatRenderer
     {
         for (var i = 0; i < messages.Count; i++)
         {
-            if (messages[i]?["content"] is JsonArray parts && parts.OfType<JsonObject>().FirstOrDefault(static p => p["type"]?.ToString() is not (null or "text")) is { } part)
+            if (messages[i]?["content"] is JsonArray parts && parts.OfType<JsonObject>().FirstOrDefault(static p => p["type"]?.ToString() is not (null or "text") && !ReasoningFormat.IsReasoning(p)) is { } part)
             {
                 throw new InvalidDataException($"message {i + 1} has a part of type '{part["type"]}'; only text is supported.");
             }
@@ -128,7 +170,7 @@ public sealed class ChatRenderer
     private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt)
     {
         RequireText(messages);
-        return new() { Messages = messages, Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens, EndTokens = _endTokens };
+        return new() { Messages = Reasoning.Placed(messages), Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens, EndTokens = _endTokens };
     }
 }
 
@@ -146,4 +188,8 @@ public sealed record ChatForTraining(string Text, IReadOnlyList<Range> Trained, 
 /// <param name="All">Everything, including other roles' turns and the template's own text.</param>
 /// <param name="LastAlone">Only the last turn of the assistant.</param>
 /// <param name="Allows">Whether the row allows a message (by its index from 0; -1 for text outside messages) to be trained.</param>
-public sealed record TrainedTurns(bool All, bool LastAlone, Predicate<int> Allows);
+public sealed record TrainedTurns(bool All, bool LastAlone, Predicate<int> Allows)
+{
+    /// <summary>Whether the assistant's reasoning is trained; null to train it where it stands between tags, and not in a channel of its own.</summary>
+    public bool? Reasoning { get; init; }
+}

@@ -13,7 +13,7 @@ public sealed class RowTokenizer
 
     /// <summary>Creates a row tokenizer for a model.</summary>
     /// <param name="folder">The model's folder. Its tokenizer is loaded for the first text; tokenized rows need none.</param>
-    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
+    /// <param name="trainOn">assistant, final, reasoning, completion or all, as in data.train_on.</param>
     /// <param name="chatTemplate">A chat template that replaces the folder's; null for the folder's.</param>
     /// <param name="chatTemplateName">What messages call that template, such as its file.</param>
     public RowTokenizer(string folder, string trainOn, string? chatTemplate = null, string chatTemplateName = "the chat template")
@@ -23,7 +23,7 @@ public sealed class RowTokenizer
 
     /// <summary>Creates a row tokenizer from a loaded tokenizer, possibly of another library.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
-    /// <param name="trainOn">assistant, completion or all, as in data.train_on.</param>
+    /// <param name="trainOn">assistant, final, reasoning, completion or all, as in data.train_on.</param>
     public RowTokenizer(ITokenizer tokenizer, string trainOn)
         : this(new Lazy<ITokenizer>(tokenizer), trainOn, null) => ArgumentNullException.ThrowIfNull(tokenizer);
 
@@ -35,6 +35,7 @@ public sealed class RowTokenizer
         (Folder, TrainOn) = (folder, trainOn);
         TrainsAll = trainOn == "all";
         TrainsLastTurnAlone = trainOn == "completion";
+        TrainsReasoning = trainOn switch { "reasoning" => true, "final" => false, _ => null };
     }
 
     /// <summary>The model's folder, or null for a tokenizer from elsewhere.</summary>
@@ -66,6 +67,9 @@ public sealed class RowTokenizer
 
     /// <summary>Whether only the last assistant turn of a chat is trained.</summary>
     public bool TrainsLastTurnAlone { get; }
+
+    /// <summary>Whether the assistant's reasoning is trained; null for the chat template's usual: see <see cref="TrainedTurns.Reasoning"/>.</summary>
+    public bool? TrainsReasoning { get; }
 
     /// <summary>Tokenizes plain text, with the tokenizer's special tokens and the EOS token.</summary>
     /// <param name="text">The text.</param>
