@@ -20,6 +20,11 @@ public sealed class Families2026Tests
 
     internal static IEnumerable<string> Cases => SharedFiles.FindNames("golden.json", "goldens", Set).Select(static n => Path.GetDirectoryName(n)!).Where(IsKnown).Order(StringComparer.Ordinal);
 
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void Every_model_of_the_set_is_of_a_family_that_is_read() =>
+        Assert.That(SharedFiles.FindNames("golden.json", "goldens", Set).Select(static n => Path.GetDirectoryName(n)!).Where(static n => !IsKnown(n)), Is.Empty);
+
     [TestCaseSource(nameof(Cases))]
     public void Logits_and_hidden_states_are_the_references(string name)
     {
