@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -1,6 +1,5 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
-using OpenWeights.Tune.Layers.Mixers;
 
 namespace OpenWeights.Tune.Models.Families;
 

@@ -32,9 +32,10 @@ public sealed class GptOssFamily : IModelFamily
         };
         config.RequireExperts(mixture, "num_experts_per_tok");
         var slides = LayerTypes.Read(config, decoder.LayerCount, static i => (i + 1) % 2 != 0);
-        return decoder.WithWindows(config.OptionalInt("sliding_window", Facts.SlidingWindow), slides)
+        decoder = decoder.WithWindows(config.OptionalInt("sliding_window", Facts.SlidingWindow), slides)
             .WithAttention(static attention => attention with { HasSinks = true })
-            .WithMixture(mixture, static _ => true) with { RouterLossWeight = config.RouterLossWeight() };
+            .WithMixture(mixture, static _ => true);
+        return decoder with { RouterLossWeight = config.RouterLossWeight() };
     }
 
     /// <inheritdoc/>

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Mixers;

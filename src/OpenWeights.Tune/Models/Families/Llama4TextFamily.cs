@@ -45,12 +45,13 @@ public sealed class Llama4TextFamily : IModelFamily
         config.RequireExperts(mixture, "num_experts_per_tok");
         var plain = decoder.Attention;
         var rotated = plain with { Rope = decoder.Rope, QueryKeyNorm = norm, NormalizesRotated = true, Norm = new RmsNormSettings(decoder.NormEpsilon, HasWeight: false) };
-        return decoder.WithLayers((layer, i) => layer with
+        decoder = decoder.WithLayers((layer, i) => layer with
         {
             Rope = rotates[i] ? decoder.Rope : null,
             Mixer = (rotates[i] ? rotated : plain with { QueryScaling = scaling }) with { ChunkSize = chunked[i] ? chunk : null },
             FeedForward = sparse.Contains(i) ? mixture : dense,
-        }) with { RouterLossWeight = config.RouterLossWeight() };
+        });
+        return decoder with { RouterLossWeight = config.RouterLossWeight() };
     }
 
     /// <inheritdoc/>

@@ -2,7 +2,6 @@ using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Experts;
-using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models.Families;
 

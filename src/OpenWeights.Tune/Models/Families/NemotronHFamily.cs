@@ -1,7 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Mixers;
