@@ -23,7 +23,7 @@ internal static class InspectCommand
 
     private static readonly string[] s_adapterSettings =
     [
-        "target_modules", "exclude_modules", "layers_to_transform", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "lora_dropout",
+        "target_modules", "target_parameters", "exclude_modules", "layers_to_transform", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "lora_dropout",
         "use_rslora", "use_dora", "bias", "lora_bias", "modules_to_save", "init_lora_weights",
     ];
 

@@ -74,7 +74,7 @@ public static partial class ModelCard
             _ = card.Append(CultureInfo.InvariantCulture, $"- merged with weight {weight}\n");
         }
 
-        foreach (var key in new[] { "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules" })
+        foreach (var key in new[] { "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "target_parameters" })
         {
             if (config[key] is { } value)
             {
