@@ -65,7 +65,7 @@ public sealed class StateSpaceFamilyTests
     [TestCase("bamba", "mamba_d_head", "3")]
     [TestCase("bamba", "hidden_act", "\"gelu\"")]
     [TestCase("falcon_h1", "ssm_multipliers", "[1.0, 2.0]")]
-    [TestCase("falcon_h1", "mamba_d_ssm", "25")]
+    [TestCase("falcon_h1", "mamba_n_heads", "7")]
     [TestCase("granitemoehybrid", "layer_types", "[\"mamba\", \"attention\", \"conv\"]")]
     [TestCase("granitemoehybrid", "position_embedding_type", "\"alibi\"")]
     [TestCase("granitemoehybrid", "normalization_function", "\"layernorm\"")]
