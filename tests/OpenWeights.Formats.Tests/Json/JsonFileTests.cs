@@ -42,7 +42,7 @@ public sealed class JsonFileTests
     [Test]
     public void Infinity_as_Python_writes_it_becomes_the_object_of_transformers_5_and_is_written_back()
     {
-        const string text = """{"time_step_limit": [0.0, Infinity], "least": -Infinity, "text": "a \\" Infinity"}""";
+        const string text = """{"time_step_limit": [0.0, Infinity], "least": -Infinity, "text": "a \" Infinity"}""";
         File.WriteAllText(folder["config.json"], text);
 
         var json = JsonFile.ReadObject(folder["config.json"]);

@@ -223,7 +223,7 @@ public sealed partial class ReasoningFormat
     }
 
     // A text that begins with a reasoning between tags.
-    private (string Reasoning, string Answer)? Inline(string text)
+    private static (string Reasoning, string Answer)? Inline(string text)
     {
         foreach (var (open, close) in s_tags)
         {
