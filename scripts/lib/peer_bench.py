@@ -35,7 +35,7 @@ if "--as-installed" not in sys.argv and not any(word.startswith("cuda") for word
 try:
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 except ImportError as e:
     sys.exit(f"error: {sys.executable} cannot run the peer: {e}; install torch, transformers and peft for it")
 
@@ -48,21 +48,30 @@ def options():
     parser.add_argument("--mode", choices=["lora", "full"], default="lora")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--config", help="the config.json of a model of another family; the sizes of the model are its")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--as-installed", action="store_true")
     return parser.parse_args()
 
 
-def build(o, device):
+def new_model(o):
+    if o.config:
+        config = AutoConfig.from_pretrained(o.config)
+        config.use_cache = False
+        return AutoModelForCausalLM.from_config(config)
     config = LlamaConfig(
         hidden_size=o.hidden_size, num_hidden_layers=o.layers, num_attention_heads=o.heads, num_key_value_heads=o.kv_heads,
         intermediate_size=o.intermediate_size, vocab_size=o.vocab_size, max_position_embeddings=o.seq_len,
         tie_word_embeddings=False, use_cache=False)
     if hasattr(torch.nn.functional, "scaled_dot_product_attention"):
         config._attn_implementation = "sdpa"
-    model = LlamaForCausalLM(config).to(device=device, dtype=getattr(torch, o.dtype))
+    return LlamaForCausalLM(config)
+
+
+def build(o, device):
+    model = new_model(o).to(device=device, dtype=getattr(torch, o.dtype))
     if o.mode == "lora":
-        linears = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        linears = "all-linear" if o.config else ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         model = get_peft_model(model, LoraConfig(r=o.rank, lora_alpha=2 * o.rank, target_modules=linears, task_type="CAUSAL_LM"))
     if o.checkpointing:
         if o.mode == "lora":
@@ -81,7 +90,7 @@ def main():
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     seconds, loss = [], None
     for step in range(o.steps + 2):
-        ids = torch.randint(o.vocab_size, (o.batch_size, o.seq_len)).to(device)
+        ids = torch.randint(model.config.vocab_size, (o.batch_size, o.seq_len)).to(device)
         started = time.perf_counter()
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()

@@ -22,6 +22,9 @@ internal static class BenchCommand
     private static readonly Option<int> s_vocabulary = CommonOptions.Number("--vocab-size", "Number of tokens.", 32000, 2);
     private static readonly Option<int> s_length = CommonOptions.Number("--seq-len", "Tokens of a row.", 512, 2);
     private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Rows of a step.", 4, 1);
+    private static readonly Option<int> s_experts = CommonOptions.Number("--experts", "Number of experts, of families that have them.", 8, 1);
+    private static readonly Option<int> s_expertsPerToken = CommonOptions.Number("--experts-per-token", "Number of experts for each token.", 2, 1);
+    private static readonly Option<string?> s_config = new("--write-config") { Description = "Only write the model's config.json to this file, for another program to measure.", HelpName = "FILE" };
     private static readonly Option<int> s_rank = CommonOptions.Number("--rank", "The adapter's rank.", 16, 1);
     private static readonly Option<int> s_steps = CommonOptions.Number("--steps", "Number of measured steps, after two warmup steps.", 8, 1);
     private static readonly Option<string?> s_checkpointing = new("--checkpointing")
@@ -53,7 +56,7 @@ internal static class BenchCommand
         _ = s_checkpointing.OnlyFrom("none", "block", "selective");
         var train = new Command("train", "Measures training steps of a model with random weights on random tokens; prints JSON.")
         {
-            s_family, s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_device, Json,
+            s_family, s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_experts, s_expertsPerToken, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_steps, s_config, s_device, Json,
         };
         train.SetAction(RunTraining);
         _ = s_stored.OnlyFrom("float32", "bfloat16", "float16");
@@ -118,12 +121,19 @@ internal static class BenchCommand
 
     private static int RunTraining(ParseResult arguments)
     {
-        Devices.UseAllCores();
         var length = arguments.GetValue(s_length);
+        var shape = Shape(arguments, length) with { Experts = arguments.GetValue(s_experts), ExpertsPerToken = arguments.GetValue(s_expertsPerToken) };
+        if (arguments.GetValue(s_config) is { } path)
+        {
+            File.WriteAllText(path, FamilyRegistry.Find(arguments.GetValue(s_family), "--family").NewConfig(shape).ToJsonString());
+            return ExitCode.Success;
+        }
+
+        Devices.UseAllCores();
         var result = TrainingBenchmark.Run(new TrainingBenchmarkOptions
         {
             Family = arguments.GetValue(s_family)!,
-            Shape = Shape(arguments, length),
+            Shape = shape,
             RowLength = length,
             BatchSize = arguments.GetValue(s_batch),
             Rank = arguments.GetValue(s_mode) == "lora" ? arguments.GetValue(s_rank) : null,
