@@ -1,6 +1,5 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Layers.Mixers;
-using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

@@ -12,7 +12,6 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Tests.Export;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Models;
