@@ -37,6 +37,7 @@ public static partial class torch
 
         public Tensor eq(Tensor target) => Op.Tensor("aten::eq.Tensor", this, target);
         public Tensor eq(Scalar target) => Op.Tensor("aten::eq.Scalar", this, target);
+        public Tensor ne(Tensor target) => Op.Tensor("aten::ne.Tensor", this, target);
         public Tensor lt(Tensor target) => Op.Tensor("aten::lt.Tensor", this, target);
         public Tensor lt(Scalar target) => Op.Tensor("aten::lt.Scalar", this, target);
         public Tensor gt(Tensor target) => Op.Tensor("aten::gt.Tensor", this, target);
@@ -45,10 +46,12 @@ public static partial class torch
         public Tensor le(Scalar target) => Op.Tensor("aten::le.Scalar", this, target);
         public Tensor ge(Tensor target) => Op.Tensor("aten::ge.Tensor", this, target);
         public Tensor ge(Scalar target) => Op.Tensor("aten::ge.Scalar", this, target);
+        public Tensor logical_or(Tensor other) => Op.Tensor("aten::logical_or", this, other);
         public Tensor logical_and(Tensor other) => Op.Tensor("aten::logical_and", this, other);
         public Tensor remainder(Tensor target) => Op.Tensor("aten::remainder.Tensor", this, target);
         public Tensor remainder(Scalar scalar) => Op.Tensor("aten::remainder.Scalar", this, scalar);
         public Tensor addcmul_(Tensor tensor1, Tensor tensor2, Scalar value) => Op.InPlace("aten::addcmul_", this, tensor1, tensor2, value);
+        public Tensor addcmul(Tensor tensor1, Tensor tensor2, Scalar value) => Op.Tensor("aten::addcmul", this, tensor1, tensor2, value);
         public Tensor addcdiv_(Tensor tensor1, Tensor tensor2, Scalar value) => Op.InPlace("aten::addcdiv_", this, tensor1, tensor2, value);
         public Tensor mm(Tensor target) => Op.Tensor("aten::mm", this, target);
         public Tensor bmm(Tensor batch2) => Op.Tensor("aten::bmm", this, batch2);

@@ -12,6 +12,12 @@ public static partial class torch
         public Tensor exp() => Op.Tensor("aten::exp", this);
         public Tensor exp_() => Op.InPlace("aten::exp_", this);
         public Tensor log() => Op.Tensor("aten::log", this);
+        public Tensor log_() => Op.InPlace("aten::log_", this);
+        public Tensor log1p_() => Op.InPlace("aten::log1p_", this);
+        public Tensor expm1() => Op.Tensor("aten::expm1", this);
+        public Tensor expm1_() => Op.InPlace("aten::expm1_", this);
+        public Tensor erfinv() => Op.Tensor("aten::erfinv", this);
+        public Tensor relu() => Op.Tensor("aten::relu", this);
         public Tensor sqrt() => Op.Tensor("aten::sqrt", this);
         public Tensor rsqrt() => Op.Tensor("aten::rsqrt", this);
         public Tensor rsqrt_() => Op.InPlace("aten::rsqrt_", this);
@@ -39,6 +45,9 @@ public static partial class torch
 
         public Tensor round(long decimals = 0) => Op.Tensor("aten::round.decimals", this, decimals);
         public Tensor clamp_min(Scalar min) => Op.Tensor("aten::clamp_min", this, min);
+        public Tensor clamp(Scalar? min = null, Scalar? max = null) => Op.Tensor("aten::clamp", this, min, max);
+        public Tensor clamp_(Scalar? min = null, Scalar? max = null) => Op.InPlace("aten::clamp_", this, min, max);
+        public Tensor minimum(Tensor other) => Op.Tensor("aten::minimum", this, other);
         public Tensor pow(Scalar exponent) => Op.Tensor("aten::pow.Tensor_Scalar", this, exponent);
         public Tensor pow(Tensor exponent) => Op.Tensor("aten::pow.Tensor_Tensor", this, exponent);
         public Tensor softmax(long dim, ScalarType? dtype = null) => Op.Tensor("aten::softmax.int", this, dim, dtype);

@@ -13,6 +13,10 @@ public static partial class torch
         public Tensor mean() => Op.Tensor("aten::mean", this);
         public Tensor mean(long[] dimensions, bool keepdim = false, ScalarType? type = null) => Op.Tensor("aten::mean.dim", this, dimensions, keepdim, type);
         public Tensor max() => Op.Tensor("aten::max", this);
+
+        public Tensor std(long[] dimensions, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
+            type is null ? Op.Tensor("aten::std.dim", this, dimensions, unbiased, keepdim) : to(type.Value).std(dimensions, unbiased, keepdim);
+
         public (Tensor values, Tensor indexes) max(long dim, bool keepdim = false) => Op.Pair("aten::max.dim", this, dim, keepdim);
         public Tensor min() => Op.Tensor("aten::min", this);
         public (Tensor values, Tensor indexes) min(long dim, bool keepdim = false) => Op.Pair("aten::min.dim", this, dim, keepdim);

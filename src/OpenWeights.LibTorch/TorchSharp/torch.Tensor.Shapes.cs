@@ -14,6 +14,11 @@ public static partial class torch
         public Tensor expand(params long[] sizes) => Op.Tensor("aten::expand", this, sizes, false);
         public Tensor permute(params long[] permutation) => Op.Tensor("aten::permute", this, permutation);
         public Tensor transpose(long dim0, long dim1) => Op.Tensor("aten::transpose.int", this, dim0, dim1);
+        public Tensor flatten(long start_dim = 0, long end_dim = -1) => Op.Tensor("aten::flatten.using_ints", this, start_dim, end_dim);
+        public Tensor diagonal(long offset = 0, long dim1 = 0, long dim2 = 1) => Op.Tensor("aten::diagonal", this, offset, dim1, dim2);
+        public Tensor movedim(long[] source, long[] destination) => Op.Tensor("aten::movedim.intlist", this, source, destination);
+        public Tensor flip(params long[] dims) => Op.Tensor("aten::flip", this, dims);
+        public Tensor[] unbind(long dimension = 0) => Op.Tensors("aten::unbind.int", this, dimension);
         public Tensor squeeze(long? dim = null) => dim is { } d ? Op.Tensor("aten::squeeze.dim", this, d) : Op.Tensor("aten::squeeze", this);
         public Tensor unsqueeze(long dim) => Op.Tensor("aten::unsqueeze", this, dim);
         public Tensor contiguous() => Op.Tensor("aten::contiguous", this);
@@ -23,6 +28,9 @@ public static partial class torch
         public Tensor view_as_real() => Op.Tensor("aten::view_as_real", this);
         public Tensor alias() => Op.Tensor("aten::alias", this);
         public Tensor narrow(long dim, long start, long length) => Op.Tensor("aten::narrow", this, dim, start, length);
+        [System.Runtime.CompilerServices.IndexerName("TensorItems")]
+        public Tensor this[long i1] => select(0, i1);
+
         public Tensor select(long dim, long index) => Op.Tensor("aten::select.int", this, dim, index);
         public Tensor index_select(long dim, Tensor index) => Op.Tensor("aten::index_select", this, dim, index);
         public Tensor index_add_(long dim, Tensor index, Tensor source, Scalar alpha) => Op.InPlace("aten::index_add_", this, dim, index, source, alpha);

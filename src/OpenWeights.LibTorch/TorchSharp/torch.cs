@@ -22,6 +22,7 @@ public static partial class torch
     public static Tensor cat(Tensor[] tensors, long dim = 0) => Op.Tensor("aten::cat", tensors, dim);
     public static Tensor cat(ReadOnlySpan<Tensor> tensors, long dim = 0) => cat(tensors.ToArray(), dim);
     public static Tensor stack(IEnumerable<Tensor> tensors, long dim = 0) => Op.Tensor("aten::stack", (Tensor[])[.. tensors], dim);
+    public static Tensor diag_embed(Tensor input, long offset = 0, long dim1 = -2, long dim2 = -1) => Op.Tensor("aten::diag_embed", input, offset, dim1, dim2);
     public static Tensor where(Tensor condition, Tensor x, Tensor y) => Op.Tensor("aten::where.self", condition, x, y);
 
     private sealed class GradMode : IDisposable

@@ -74,6 +74,24 @@ public static partial class torch
                 _buffers.Add((name, tensor));
             }
 
+            public virtual IEnumerable<(string name, Module module)> named_children() => _modules;
+
+            public virtual IEnumerable<(string name, Tensor buffer)> named_buffers(bool recurse = true, bool include_nonpersistent = true)
+            {
+                foreach (var own in _buffers)
+                {
+                    yield return own;
+                }
+
+                foreach (var (prefix, module) in recurse ? _modules : [])
+                {
+                    foreach (var (name, buffer) in module.named_buffers())
+                    {
+                        yield return ($"{prefix}.{name}", buffer);
+                    }
+                }
+            }
+
             public virtual IEnumerable<(string name, Module module)> named_modules()
             {
                 foreach (var child in _modules)

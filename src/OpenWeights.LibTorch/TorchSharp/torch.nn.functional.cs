@@ -18,6 +18,12 @@ public static partial class torch
             public static Tensor linear(Tensor input, Tensor weights, Tensor? bias = null) => Op.Tensor("aten::linear", input, weights, bias);
             public static Tensor silu(Tensor x, bool inplace = false) => inplace ? x.silu_() : x.silu();
             public static Tensor gelu(Tensor x) => x.gelu();
+            public static Tensor relu(Tensor x, bool inplace = false) => inplace ? Op.InPlace("aten::relu_", x) : x.relu();
+            public static Tensor mish(Tensor x, bool inplace = false) => inplace ? Op.InPlace("aten::mish_", x) : Op.Tensor("aten::mish", x);
+            public static Tensor softplus(Tensor x, double beta = 1, double threshold = 20) => Op.Tensor("aten::softplus", x, beta, threshold);
+
+            public static Tensor layer_norm(Tensor input, long[] normalized_shape, Tensor? weight = null, Tensor? bias = null, double eps = 1e-5) =>
+                Op.Tensor("aten::layer_norm", input, normalized_shape, weight, bias, eps, true);
 
             public static Tensor dropout(Tensor input, double p = 0.5, bool training = true, bool inplace = false) =>
                 inplace ? Op.InPlace("aten::dropout_", input, p, training) : Op.Tensor("aten::dropout", input, p, training);
@@ -65,6 +71,9 @@ public static partial class torch
 
     public static class linalg
     {
+        public static Tensor solve_triangular(Tensor A, Tensor B, bool upper, bool left = true, bool unitriangular = false, Tensor? @out = null) =>
+            @out is null ? Op.Tensor("aten::linalg_solve_triangular", A, B, upper, left, unitriangular) : @out.copy_(solve_triangular(A, B, upper, left, unitriangular));
+
         public static (Tensor U, Tensor S, Tensor Vh) svd(Tensor input, bool fullMatrices = true) => Op.Triple("aten::linalg_svd", input, fullMatrices);
     }
 }

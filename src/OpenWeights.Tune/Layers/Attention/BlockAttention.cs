@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using TorchSharp;
@@ -93,7 +94,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         }
 
         using var values = sinks.detach().to(float32);
-        return values.data<float>().ToArray();
+        return MemoryMarshal.Cast<byte, float>(values.cpu().contiguous().bytes).ToArray();
     }
 
     private static Tensor Forward(Tensor query, Tensor key, Tensor value, Tensor? mask, BlockAttentionSettings settings, Tensor? sinks)

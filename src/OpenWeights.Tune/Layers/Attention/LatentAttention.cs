@@ -199,7 +199,7 @@ internal sealed class LatentState(int? window) : LayerState
         if (_expansion is null)
         {
             using var scope = NewDisposeScope();
-            _expansion = layer.call(eye(layer.InFeatures, dtype: like.dtype, device: like.device)).t().contiguous().DetachFromDisposeScope();
+            _expansion = layer.call(Identity(layer.InFeatures, like)).t().contiguous().DetachFromDisposeScope();
         }
 
         return _expansion.alias();
@@ -215,5 +215,11 @@ internal sealed class LatentState(int? window) : LayerState
         _tokens.Dispose();
         _expansion?.Dispose();
         _expansion = null;
+    }
+
+    private static Tensor Identity(long size, Tensor like)
+    {
+        using var places = arange(size, int64, like.device);
+        return places.unsqueeze(0).eq(places.unsqueeze(1)).to(like.dtype);
     }
 }

@@ -126,7 +126,7 @@ internal static class DeltaRule
         private Tensor Cut(Tensor states)
         {
             var (batch, heads, width) = (states.size(0), states.size(2), states.size(3));
-            var filled = _count * _size > _tokens ? nn.functional.pad(states, [0, 0, 0, 0, 0, (_count * _size) - _tokens]) : states;
+            var filled = _count * _size > _tokens ? cat([states, zeros([batch, (_count * _size) - _tokens, heads, width], states.dtype, states.device)], 1) : states;
             return filled.reshape(batch, _count, _size, heads, width).permute(1, 0, 3, 2, 4).contiguous();
         }
 
