@@ -14,7 +14,7 @@ public static partial class torch
         public Tensor mean(long[] dimensions, bool keepdim = false, ScalarType? type = null) => Op.Tensor("aten::mean.dim", this, dimensions, keepdim, type);
         public Tensor max() => Op.Tensor("aten::max", this);
 
-        public Tensor std(long[] dimensions, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
+        public Tensor std(ReadOnlySpan<long> dimensions, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
             type is null ? Op.Tensor("aten::std.dim", this, dimensions, unbiased, keepdim) : to(type.Value).std(dimensions, unbiased, keepdim);
 
         public (Tensor values, Tensor indexes) max(long dim, bool keepdim = false) => Op.Pair("aten::max.dim", this, dim, keepdim);

@@ -29,7 +29,11 @@ public static partial class torch
         public Tensor alias() => Op.Tensor("aten::alias", this);
         public Tensor narrow(long dim, long start, long length) => Op.Tensor("aten::narrow", this, dim, start, length);
         [System.Runtime.CompilerServices.IndexerName("TensorItems")]
-        public Tensor this[long i1] => select(0, i1);
+        public Tensor this[long i1]
+        {
+            get => select(0, i1);
+            set => _ = select(0, i1).copy_(value);
+        }
 
         public Tensor select(long dim, long index) => Op.Tensor("aten::select.int", this, dim, index);
         public Tensor index_select(long dim, Tensor index) => Op.Tensor("aten::index_select", this, dim, index);

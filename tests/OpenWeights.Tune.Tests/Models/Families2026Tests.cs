@@ -125,7 +125,14 @@ public sealed class Families2026Tests
         return FamilyRegistry.Knows(config.AsObject());
     }
 
-    private static double Tolerance(Golden golden) => Math.Max(1e-4, 4 * golden.Json["float64_max_diff"]!.GetValue<double>()) * TestDevice.Slack;
+#if TORCH_SYSTEM
+    // Another libtorch with another BLAS, whose rounding the small models with linear attention enlarge most.
+    private const double Roundings = 6;
+#else
+    private const double Roundings = 4;
+#endif
+
+    private static double Tolerance(Golden golden) => Math.Max(1e-4, Roundings * golden.Json["float64_max_diff"]!.GetValue<double>()) * TestDevice.Slack;
 
     private static void CompareLogits(Golden golden, CausalLanguageModel model)
     {

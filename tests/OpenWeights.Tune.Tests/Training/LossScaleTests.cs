@@ -128,6 +128,6 @@ public sealed class LossScaleTests
         Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name, Dtype = dtype },
         Adapter = adapter ? new AdapterSection { Rank = 4 } : null,
         Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
-        Training = new TrainingSection { MaxSteps = 6, MicroBatchSize = 2, GradientAccumulationSteps = 2, WarmupSteps = 1, LearningRate = 5e-3 },
+        Training = new TrainingSection { MaxSteps = 12, MicroBatchSize = 2, GradientAccumulationSteps = 2, WarmupSteps = 1, LearningRate = 5e-3 },
     };
 }

@@ -39,6 +39,6 @@ internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, De
     internal static Tensor Zeros(ScalarType dtype, Device? device, params long[] shape)
     {
         using var scope = NewDisposeScope();
-        return zeros([1], dtype, device).expand(shape).MoveToOuterDisposeScope();
+        return (shape.Length == 0 ? zeros(shape, dtype, device) : zeros([1], dtype, device).expand(shape)).MoveToOuterDisposeScope();
     }
 }
