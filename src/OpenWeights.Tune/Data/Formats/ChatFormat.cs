@@ -55,7 +55,7 @@ public sealed class ChatFormat : IRowFormat
 
         var template = Template(row, tokenizer);
         var text = template.Render(messages, ChatMessages.Tools(row), addGenerationPrompt: true);
-        return (tokenizer.Tokenizer.Encode(text, addSpecialTokens: false), messages[^1]!["content"]?.ToString() ?? text, template.Reasoning.AnswerOf(last["content"]!.ToString()));
+        return (tokenizer.Tokenizer.Encode(text, addSpecialTokens: false), messages[^1]!["content"]?.ToString() ?? text, ReasoningFormat.AnswerOf(last["content"]!.ToString()));
     }
 
     /// <summary>A chat of a prompt and its answer; the answer is trained.</summary>

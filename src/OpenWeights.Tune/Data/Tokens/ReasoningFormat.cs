@@ -139,7 +139,7 @@ public sealed partial class ReasoningFormat
     }
 
     /// <summary>A message's text without its reasoning.</summary>
-    internal string AnswerOf(string content) => Inline(content)?.Answer ?? content;
+    internal static string AnswerOf(string content) => Inline(content)?.Answer ?? content;
 
     /// <summary>Where a prompt ends inside a reasoning that it has begun.</summary>
     internal bool IsOpenAtEnd(string prompt) => !HasChannels && prompt.AsSpan().TrimEnd().EndsWith(Open, StringComparison.Ordinal);
@@ -223,7 +223,7 @@ public sealed partial class ReasoningFormat
     }
 
     // A text that begins with a reasoning between tags.
-    private (string Reasoning, string Answer)? Inline(string text)
+    private static (string Reasoning, string Answer)? Inline(string text)
     {
         foreach (var (open, close) in s_tags)
         {
