@@ -1,6 +1,5 @@
 using System.Text;
 using OpenWeights.Tokenizers;
-using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 
 namespace OpenWeights.Tune.Cli.Output;

@@ -135,7 +135,7 @@ public sealed class ChatRenderer
     private void WarnOfReasoning(JsonArray messages, string text, List<Range> trained)
     {
         var last = messages.Count - 1;
-        foreach (var (message, _) in Reasoning.ReasoningOf(messages).Where(r => !text.Contains(r.Reasoning, StringComparison.Ordinal)))
+        foreach (var (message, _) in ReasoningFormat.ReasoningOf(messages).Where(r => !text.Contains(r.Reasoning, StringComparison.Ordinal)))
         {
             _ = _warnings.TryAdd(
                 message == last

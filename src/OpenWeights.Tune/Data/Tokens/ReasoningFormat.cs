@@ -109,7 +109,7 @@ public sealed partial class ReasoningFormat
     /// </summary>
     internal JsonArray Placed(JsonArray messages)
     {
-        if (!messages.Any(m => Split(m) is not null))
+        if (!messages.Any(static m => Split(m) is not null))
         {
             return messages;
         }
@@ -127,7 +127,7 @@ public sealed partial class ReasoningFormat
     }
 
     /// <summary>The reasoning of the assistant's messages by their places, from 0.</summary>
-    internal IEnumerable<(int Message, string Reasoning)> ReasoningOf(JsonArray messages)
+    internal static IEnumerable<(int Message, string Reasoning)> ReasoningOf(JsonArray messages)
     {
         for (var i = 0; i < messages.Count; i++)
         {
@@ -209,7 +209,7 @@ public sealed partial class ReasoningFormat
     }
 
     // A message's reasoning and answer, if it has a reasoning that has to be put where the template reads it.
-    private (string Reasoning, string Answer)? Split(JsonNode? node)
+    private static (string Reasoning, string Answer)? Split(JsonNode? node)
     {
         if (node is not JsonObject message || Text(message["role"]) != "assistant")
         {
