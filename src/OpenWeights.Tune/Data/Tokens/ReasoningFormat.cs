@@ -109,7 +109,7 @@ public sealed partial class ReasoningFormat
     /// </summary>
     internal JsonArray Placed(JsonArray messages)
     {
-        if (!messages.Any(m => Split(m) is not null))
+        if (!messages.Any(static m => Split(m) is not null))
         {
             return messages;
         }
