@@ -85,16 +85,15 @@ public sealed class LayoutExportTests
         Assert.That(loaded.Model.named_parameters().Select(static p => p.name), Is.EqualTo(training.Model.named_parameters().Select(static p => p.name)));
     }
 
-    [TestCaseSource(nameof(Cases))]
+    // Text models alone are made anew.
+    private static IEnumerable<string> TextModels =>
+        Cases.Where(static name => FamilyTable.FindMultimodal(ModelFolder.Open(SharedFiles.Require("goldens", Families2026Tests.Set, name)).Config) is null);
+
+    [TestCaseSource(nameof(TextModels))]
     public void A_new_model_has_the_names_and_pieces_that_transformers_writes(string name)
     {
         var folder = ModelFolder.Open(SharedFiles.Require("goldens", Families2026Tests.Set, name));
         using var stored = CheckpointWeights.Open(folder.FolderPath);
-        if (FamilyTable.FindMultimodal(folder.Config) is not null)
-        {
-            Assert.Pass("text models alone are made anew");
-        }
-
         var layout = FamilyTable.FindText(folder.Config)!.Layout ?? new CheckpointLayout([], []);
         var parts = WeightList.Of(ModelLoader.ReadConfig(folder)).SelectMany(w => layout.PartsOf(w.Key, [.. w.Value.Select(static d => d.Size)]));
         Assert.That(parts.Select(static p => $"{p.Name} [{string.Join(',', p.Shape)}]"), Is.EquivalentTo(stored.Tensors.Select(static t => $"{t.Name} [{string.Join(',', t.Shape)}]")));
