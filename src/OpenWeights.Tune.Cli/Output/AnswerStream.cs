@@ -1,5 +1,6 @@
 using System.Text;
 using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 
 namespace OpenWeights.Tune.Cli.Output;

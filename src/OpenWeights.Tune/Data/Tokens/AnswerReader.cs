@@ -1,8 +1,7 @@
 using System.Text;
 using OpenWeights.Tokenizers;
-using OpenWeights.Tune.Data.Tokens;
 
-namespace OpenWeights.Tune.Decoding;
+namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>
 /// Parts what a model writes after a prompt of its chat template into its reasoning and its answer, as it comes. Not for use by several

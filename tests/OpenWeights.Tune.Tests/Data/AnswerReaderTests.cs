@@ -1,9 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Data.Tokens;
-using OpenWeights.Tune.Decoding;
-using OpenWeights.Tune.Tests.Data;
 
-namespace OpenWeights.Tune.Tests.Decoding;
+namespace OpenWeights.Tune.Tests.Data;
 
 /// <summary>What a model writes, parted into reasoning and answer, in pieces of any size.</summary>
 public sealed class AnswerReaderTests
