@@ -91,7 +91,7 @@ public sealed class CapabilityTests
             OutputDir = folder.At("run"),
             Model = new ModelSection { Path = folder.At("model"), Device = "cuda" },
             Adapter = new AdapterSection { Rank = 4 },
-            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
+            Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl"), Repeat = 40000 }], Packing = false },
             Training = new TrainingSection { MaxSteps = 1, MicroBatchSize = 1 << 20 },
         };
         var draft = RunDraft.Read(config, new SilentListener());

@@ -18,7 +18,7 @@ internal static partial class FamilyCases
         ["deepseek_v2"] =
             """
             "model_type": "deepseek_v2", "num_key_value_heads": 4, "q_lora_rank": null, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4,
-            "first_k_dense_replace": 1, "n_routed_experts": 6, "num_experts_per_tok": 2, "n_shared_experts": 2, "moe_intermediate_size": 12, "mlp_bias": true,
+            "first_k_dense_replace": 1, "n_routed_experts": 6, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 12, "mlp_bias": true,
             "topk_method": "group_limited_greedy", "n_group": 3, "topk_group": 2, "routed_scaling_factor": 1.3,
             "rope_scaling": {"type": "yarn", "factor": 3.0, "mscale": 0.7, "mscale_all_dim": 0.7, "original_max_position_embeddings": 16}
             """,

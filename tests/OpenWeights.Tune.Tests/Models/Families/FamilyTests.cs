@@ -38,7 +38,7 @@ public sealed class FamilyTests(string name)
         foreach (var document in s_documents)
         {
             using var nothing = no_grad();
-            Assert.That(Golden.LargestDifference(packed.narrow(0, 0, 1).narrow(1, start, document.Length), Alone(model, document)), Is.LessThan(2e-5));
+            Assert.That(Golden.LargestDifference(packed.narrow(0, 0, 1).narrow(1, start, document.Length), Alone(model, document)), Is.LessThan(5e-5));
             start += document.Length;
         }
 
@@ -86,7 +86,7 @@ public sealed class FamilyTests(string name)
             };
             var logits = model.Logits(model.call(input));
             var whole = Alone(model, ids[..(past + part)]);
-            Assert.That(Golden.LargestDifference(logits, whole.narrow(1, past, part)), Is.LessThan(3e-5), $"{part} tokens after {past}");
+            Assert.That(Golden.LargestDifference(logits, whole.narrow(1, past, part)), Is.LessThan(6e-5), $"{part} tokens after {past}");
         }
 
         cache.Dispose();
