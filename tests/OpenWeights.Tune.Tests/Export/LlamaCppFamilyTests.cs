@@ -18,7 +18,7 @@ public sealed class LlamaCppFamilyTests
 {
     private const int Greedy = 12;
     private static readonly int[] s_prompt = [.. Enumerable.Range(0, 24).Select(static i => (7 + (i * 37)) % 256)];
-    private static readonly string[] s_tabulated = ["gemma", "gemma2", "gemma3_text", "phi", "starcoder2"];
+    private static readonly string[] s_tabulated = ["gemma", "gemma2", "gemma3_text", "phi", "starcoder2", "gpt_neox", "gpt_neox_sequential"];
     private readonly Dictionary<string, (float[][] Logits, IReadOnlyList<int> Greedy)> _theirs = [];
     private readonly Dictionary<string, (double[][] Logits, int[] Greedy)> _ours = [];
     private TemporaryFolder _work = null!;
@@ -104,6 +104,7 @@ public sealed class LlamaCppFamilyTests
 
         // With the others, llama.cpp ends with an error.
         "glm4" => TargetModules.Of(["q_proj", "k_proj", "v_proj", "gate_up_proj"]),
+        "minicpm3" => TargetModules.Of(["o_proj", "gate_proj", "up_proj", "down_proj"]),
         _ => TargetModules.AllLinear,
     };
 

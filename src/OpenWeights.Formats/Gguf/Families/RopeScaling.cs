@@ -27,6 +27,9 @@ public static class RopeScaling
         {
             case "default":
                 break;
+            case "dynamic":
+                // It changes nothing up to the longest context, which the file has.
+                break;
             case "llama3":
                 // llama.cpp uses only the divisors; the parameters of the rule are for our own reader.
                 metadata.Add(RuleKey, scaling!.ToString());
@@ -42,7 +45,7 @@ public static class RopeScaling
                 Add("yarn_beta_fast", (float)scaling.Number("beta_fast", 32));
                 Add("yarn_beta_slow", (float)scaling.Number("beta_slow", 1));
                 break;
-            case "longrope" when architecture == "phi3":
+            case "longrope" when architecture is "phi3" or "minicpm3":
                 var original = OriginalContext(config, scaling!);
                 Add("original_context_length", (uint)original);
                 Add("attn_factor", (float)scaling!.Number("attention_factor", LongRopeScale(LongRopeFactor(config, scaling, (double)maxPositions / original), original)));
@@ -172,6 +175,7 @@ public static class RopeScaling
     private static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") is { } parameters ? parameters.Object("full_attention") ?? parameters : config.Object("rope_scaling");
 
     private static string Kind(ConfigJson? scaling) => (scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default") is var kind && kind == "su" ? "longrope"
+        : kind == "mrope" ? "default" // The parts of a position are equal in texts.
         : kind == "dynamic" && scaling!.Has("alpha") ? "default" // Hunyuan's, which is in the base.
         : kind;
 }

@@ -3,6 +3,7 @@ using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
@@ -115,19 +116,12 @@ public static class GgufLoraExport
 
     private static IEnumerable<GgufTensorToWrite> Tensors(LoraAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
-        var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
         foreach (var layer in adapter.Layers)
         {
-            var weight = GgufExport.Usual($"{layer.Module}.weight", adapter.Base.Config.Names);
-            var name = PlaceOf(family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight, layer.Module, family).Name;
-            if (family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal)))
+            foreach (var tensor in OfLayer(layer, adapter.Base.Config.Names, config, family, alpha))
             {
-                throw new InvalidDataException($"llama.cpp ends with an error when it loads a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+                yield return tensor;
             }
-
-            var factor = layer.Scale / (alpha / layer.A.size(0));
-            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
-            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, family.PairedHeads(name, heads, keyValueHeads));
         }
 
         foreach (var experts in adapter.Parts.OfType<ExpertLora>())
@@ -139,6 +133,25 @@ public static class GgufLoraExport
         }
     }
 
+    // Of a layer whose rows llama.cpp has in several tensors, each gets A, and its own rows of B.
+    private static IEnumerable<GgufTensorToWrite> OfLayer(LoraLayer layer, DecoderNames names, ConfigJson config, GgufFamily family, double alpha)
+    {
+        var weight = GgufExport.Usual($"{layer.Module}.weight", names);
+        var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
+        var factor = layer.Scale / (alpha / layer.A.size(0));
+        foreach (var name in PlacesOf(stored, layer.Module, family).Select(static place => place.Name).Where(place => family.Has(place, config)))
+        {
+            if (family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal)))
+            {
+                throw new InvalidDataException($"llama.cpp cannot apply a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+            }
+
+            var form = family.FormOf(name, config);
+            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same with { Columns = form.Columns });
+            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
+        }
+    }
+
     // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
     private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, GgufFamily family, double alpha)
     {
@@ -147,24 +160,24 @@ public static class GgufLoraExport
         var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? []).Where(part => part.First < shape[1] * shape[2]).ToList();
         foreach (var part in stored)
         {
-            var name = PlaceOf(part.Name, experts.Parameter, family).Name;
+            var name = PlacesOf(part.Name, experts.Parameter, family)[0].Name;
             var first = part.First / input;
-            yield return Tensor($"{name}.lora_a", [count, rank, input], () => experts.A.view(count, rank, input), 1, pairedHeads: 0);
+            yield return Tensor($"{name}.lora_a", [count, rank, input], () => experts.A.view(count, rank, input), 1, GgufForm.Same);
             yield return Tensor(
-                $"{name}.lora_b", [count, part.Shape[0], rank], () => experts.B.view(output, rank, count).permute(2, 0, 1).narrow(1, first, part.Shape[0]), factor, pairedHeads: 0);
+                $"{name}.lora_b", [count, part.Shape[0], rank], () => experts.B.view(output, rank, count).permute(2, 0, 1).narrow(1, first, part.Shape[0]), factor, GgufForm.Same);
         }
     }
 
-    private static GgufPlace PlaceOf(string tensor, string module, GgufFamily family) => family.TryToGguf(tensor, out var place)
-        ? place
+    private static IReadOnlyList<GgufPlace> PlacesOf(string tensor, string module, GgufFamily family) => family.Places(tensor) is { Count: > 0 } places
+        ? places
         : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} does not support an update of {module}; export with --format gguf, which merges the adapter.");
 
-    private static GgufTensorToWrite Tensor(string name, long[] shape, Func<Tensor> values, double factor, int pairedHeads) => new(name, GgufType.F32, shape, stream =>
+    private static GgufTensorToWrite Tensor(string name, long[] shape, Func<Tensor> values, double factor, GgufForm form) => new(name, GgufType.F32, form.FileShape(shape), stream =>
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         using TorchSharp.Scalar scale = factor;
         var written = values().detach().to(float32, CPU).contiguous();
-        new TensorRows(shape, GgufType.F32) { PairedHeads = pairedHeads }.Write(stream, Math.Abs(factor - 1) < 1e-12 ? written : written.mul(scale));
+        new TensorRows(shape, GgufType.F32, form).Write(stream, Math.Abs(factor - 1) < 1e-12 ? written : written.mul(scale));
     });
 }

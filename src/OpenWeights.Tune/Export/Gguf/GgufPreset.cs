@@ -20,6 +20,9 @@ public sealed record GgufPreset
         new("q6_k", 18, GgufType.Q6_K),
     ];
 
+    // What llama.cpp's quantizer leaves as it is.
+    private static readonly string[] s_unquantized = ["altup", "laurel", "per_layer_model_proj"];
+
     private readonly IReadOnlyDictionary<string, GgufType>? _own;
 
     private GgufPreset(string name, uint fileType, GgufType body)
@@ -84,7 +87,7 @@ public sealed record GgufPreset
     /// <param name="shape">Its shape in GGUF.</param>
     /// <param name="model">Properties of the model.</param>
     internal GgufType? WantedOf(string name, IReadOnlyList<long> shape, GgufModelFacts model) =>
-        shape.Count < 2 || GgufFamily.IsNorm(name) || GgufFamily.IsRouter(name) ? null : Wanted(name, shape[^1], model);
+        shape.Count < 2 || GgufFamily.IsFloat32(name) ? null : Wanted(name, shape[^1], model);
 
     private GgufType Wanted(string name, long rowLength, GgufModelFacts model)
     {
@@ -96,6 +99,11 @@ public sealed record GgufPreset
         if (Body is not (GgufType.Q4_0 or GgufType.Q4_K or GgufType.Q6_K))
         {
             return Body;
+        }
+
+        if (Array.Exists(s_unquantized, part => name.Contains(part, StringComparison.Ordinal)))
+        {
+            return GgufType.F16;
         }
 
         if (name == "output.weight" || (model.Tied && name == "token_embd.weight"))
