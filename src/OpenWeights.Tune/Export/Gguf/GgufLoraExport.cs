@@ -141,7 +141,7 @@ public static class GgufLoraExport
         var factor = layer.Scale / (alpha / layer.A.size(0));
         foreach (var name in PlacesOf(stored, layer.Module, family).Select(static place => place.Name).Where(place => family.Has(place, config)))
         {
-            if (family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal)))
+            if (name.Split('.').Intersect(family.ModulesWithoutLora).Any())
             {
                 throw new InvalidDataException($"llama.cpp cannot apply a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
             }
