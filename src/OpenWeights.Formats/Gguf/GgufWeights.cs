@@ -16,15 +16,22 @@ public sealed class GgufWeights : IWeightFile
     private readonly int heads;
     private readonly int keyValueHeads;
     private readonly Dictionary<string, (TensorEntry Entry, GgufTensorInfo Tensor, long FirstRow)> byName = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, GgufPieces> composed = new(StringComparer.Ordinal);
 
     private GgufWeights(GgufFile file)
     {
         this.file = file;
         family = GgufFamilies.Of(file);
         heads = file.Metadata.Int($"{family.Architecture}.attention.head_count") ?? 1;
-        keyValueHeads = file.Metadata.Int($"{family.Architecture}.attention.head_count_kv") ?? heads;
+        keyValueHeads = file.Metadata.Find($"{family.Architecture}.attention.head_count_kv") is Array ? heads : file.Metadata.Int($"{family.Architecture}.attention.head_count_kv") ?? heads;
         foreach (var tensor in file.Tensors.Where(static t => !RopeScaling.IsTable(t.Name)))
         {
+            if (family.PieceOf(tensor.Name) is { } piece)
+            {
+                Compose(piece.Split, piece.Name);
+                continue;
+            }
+
             if (!family.TryToHuggingFace(tensor.Name, out var name))
             {
                 throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no known tensor {Wording.Quote(tensor.Name)}.");
@@ -33,7 +40,7 @@ public sealed class GgufWeights : IWeightFile
             Add(tensor, name);
         }
 
-        Tensors = [.. byName.Values.Select(static found => found.Entry)];
+        Tensors = [.. byName.Values.Select(static found => found.Entry), .. composed.Values.Select(static found => found.Entry)];
     }
 
     /// <inheritdoc/>
@@ -63,9 +70,8 @@ public sealed class GgufWeights : IWeightFile
     /// <inheritdoc/>
     public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
     {
-        var isThere = byName.TryGetValue(name, out var found);
-        entry = found.Entry;
-        return isThere;
+        entry = composed.GetValueOrDefault(name)?.Entry ?? byName.GetValueOrDefault(name).Entry;
+        return entry is not null;
     }
 
     /// <inheritdoc/>
@@ -73,6 +79,11 @@ public sealed class GgufWeights : IWeightFile
     {
         var entry = this.GetTensor(name);
         PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
+        if (composed.TryGetValue(name, out var pieces))
+        {
+            pieces.CopyTo(offset, destination);
+            return;
+        }
 
         // A vector whose elements are permuted is treated as a matrix of one column.
         var (_, tensor, firstRow) = byName[name];
@@ -93,30 +104,35 @@ public sealed class GgufWeights : IWeightFile
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();
 
+    private void Compose(GgufSplit split, string name)
+    {
+        if (!composed.ContainsKey(name))
+        {
+            var (_, names) = family.SplitOf(name)!.Value;
+            composed.Add(name, new GgufPieces(file, split, name, [.. names.Select(file.GetTensor)]));
+        }
+    }
+
     // A tensor of stacked experts corresponds to one checkpoint tensor per expert.
     private void Add(GgufTensorInfo tensor, string name)
     {
-        var type = tensor.Type switch
-        {
-            GgufType.F16 => DType.F16,
-            GgufType.BF16 => DType.BF16,
-            _ => DType.F32,
-        };
+        var type = GgufPieces.ReadAs(tensor.Type);
         var isStack = name.Contains('*', StringComparison.Ordinal);
-        if (tensor.Shape.Count > 2 != isStack)
+        var isWholeStack = !isStack && tensor.Shape.Count == 3 && tensor.Name.Contains("_exps.", StringComparison.Ordinal);
+        if (tensor.Shape.Count > 2 != (isStack || isWholeStack))
         {
             throw new InvalidDataException($"{file.Location}: the tensor {tensor} is {(isStack ? "no stack of" : "not one")} matrices; {Wording.DamagedAdvice}");
         }
 
         // A matrix of one row is stored without that dimension.
-        IReadOnlyList<long> shape = isStack ? [.. tensor.Shape.Skip(1)] : tensor.Shape.Count == 1 && GgufFamily.IsRouter(tensor.Name) ? [1, tensor.Shape[0]] : tensor.Shape;
+        IReadOnlyList<long> shape = isStack ? [.. tensor.Shape.Skip(1)] : tensor.Shape.Count == 1 && family.IsRow(tensor.Name) ? [1, tensor.Shape[0]] : tensor.Shape;
         var count = isStack ? tensor.Shape[0] : 1;
         for (var i = 0; i < count; i++)
         {
             var own = isStack ? GgufPlace.OfExpert(name, i) : name;
             var entry = new TensorEntry(own, type, shape, checked(shape.Aggregate(1L, static (product, size) => product * size) * type.BitSize() / 8), file.Location, tensor.FileOffset)
             {
-                IsQuantized = tensor.Type is not (GgufType.F32 or GgufType.F16 or GgufType.BF16),
+                IsQuantized = GgufPieces.IsQuantized(tensor.Type),
             };
             byName.Add(own, (entry, tensor, isStack ? i * shape[0] : 0));
         }

@@ -60,6 +60,37 @@ public abstract class GgufFamily
         ("mlp.down_proj", "ffn_down"),
     ];
 
+    /// <summary>A layer's tensors whose names end otherwise than in .weight or .bias, in Hugging Face or in GGUF.</summary>
+    public virtual IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => [];
+
+    /// <summary>A layer's tensors that GGUF divides, or has with their dimensions in another order.</summary>
+    public virtual IReadOnlyList<GgufSplit> Splits => [];
+
+    /// <summary>How GGUF divides a checkpoint's tensor; null if it does not.</summary>
+    /// <param name="name">Hugging Face's name.</param>
+    /// <returns>The rule, and the names of GGUF's tensors.</returns>
+    public (GgufSplit Split, IReadOnlyList<string> Names)? SplitOf(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        return InLayer(name, LayerPrefix) is { } found && Splits.FirstOrDefault(s => s.Name == found.Tail) is { } split
+            ? (split, [.. split.Pieces.Select(piece => $"{BlockPrefix}{found.Layer}.{piece}")])
+            : null;
+    }
+
+    /// <summary>The checkpoint's tensor of which GGUF's is a piece; null if it is none.</summary>
+    /// <param name="gguf">GGUF's name.</param>
+    public (GgufSplit Split, string Name)? PieceOf(string gguf)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        return InLayer(gguf, BlockPrefix) is { } found && Splits.FirstOrDefault(s => s.Pieces.Contains(found.Tail)) is { } split
+            ? (split, $"{LayerPrefix}{found.Layer}.{split.Name}")
+            : null;
+    }
+
+    /// <summary>Whether a vector in GGUF is a matrix of one row in checkpoints.</summary>
+    /// <param name="gguf">The name.</param>
+    public virtual bool IsRow(string gguf) => IsRouter(gguf);
+
     /// <summary>Finds the place in GGUF of a checkpoint's tensor.</summary>
     /// <param name="name">Hugging Face's name.</param>
     /// <param name="place">The place, if there is one.</param>
@@ -136,23 +167,40 @@ public abstract class GgufFamily
         ArgumentNullException.ThrowIfNull(metadata);
         RequireActivation(config);
         void Add(string key, object value) => metadata.Add($"{Architecture}.{key}", value);
-        var headLength = HeadLength(config);
         Add("context_length", (uint)Math.Min(longestContext, config.Int("max_position_embeddings", Facts.MaxPositions)));
         Add("embedding_length", (uint)config.Int("hidden_size"));
         Add("block_count", (uint)config.Int("num_hidden_layers"));
-        Add("feed_forward_length", (uint)config.Int("intermediate_size"));
+        Add("feed_forward_length", (uint)FeedForwardLength(config));
         Add("attention.head_count", (uint)config.Int("num_attention_heads"));
-        Add("attention.head_count_kv", (uint)KeyValueHeads(config));
         Add(EpsilonKey, (float)config.Number(Facts.NormEpsilonSetting, Facts.NormEpsilon));
-        Add("attention.key_length", (uint)headLength);
-        Add("attention.value_length", (uint)headLength);
+        WriteHeads(config, metadata);
         Add("rope.freq_base", (float)RopeTheta(config));
-        if (Facts.PartialRotation)
-        {
-            Add("rope.dimension_count", (uint)RotatedLength(config));
-        }
 
         RopeScaling.Write(config, metadata, Architecture, config.Int("max_position_embeddings", Facts.MaxPositions));
+    }
+
+    /// <summary>Writes the number of key/value heads and the sizes of heads.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <param name="metadata">Destination.</param>
+    protected virtual void WriteHeads(ConfigJson config, GgufMetadata metadata)
+    {
+        ArgumentNullException.ThrowIfNull(metadata);
+        var length = (uint)HeadLength(config);
+        metadata.Add($"{Architecture}.attention.head_count_kv", (uint)KeyValueHeads(config));
+        metadata.Add($"{Architecture}.attention.key_length", length);
+        metadata.Add($"{Architecture}.attention.value_length", length);
+        if (Facts.PartialRotation)
+        {
+            metadata.Add($"{Architecture}.rope.dimension_count", (uint)RotatedLength(config));
+        }
+    }
+
+    /// <summary>Width of the dense feed-forward blocks.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual int FeedForwardLength(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("intermediate_size");
     }
 
     /// <summary>Throws if the config has a sliding window, which llama.cpp does not support for the architecture.</summary>
@@ -226,6 +274,7 @@ public abstract class GgufFamily
         var metadata = file.Metadata;
         int Int(string key) => metadata.Int($"{Architecture}.{key}") ?? throw metadata.Error($"{Architecture}.{key}", "this key is missing.");
         var heads = Int("attention.head_count");
+        var perLayer = metadata.Find($"{Architecture}.attention.head_count_kv") as Array;
         var config = new JsonObject
         {
             ["architectures"] = new JsonArray(Facts.ClassName),
@@ -238,7 +287,7 @@ public abstract class GgufFamily
             ["model_type"] = Facts.ModelType,
             ["num_attention_heads"] = heads,
             ["num_hidden_layers"] = Int("block_count"),
-            ["num_key_value_heads"] = metadata.Int($"{Architecture}.attention.head_count_kv") ?? heads,
+            ["num_key_value_heads"] = perLayer is null ? metadata.Int($"{Architecture}.attention.head_count_kv") ?? heads : heads,
             [Facts.NormEpsilonSetting] = Round(metadata.Number($"{Architecture}.{EpsilonKey}") ?? 1e-5),
             ["rope_theta"] = Round(metadata.Number($"{Architecture}.rope.freq_base") ?? 10000),
             ["rope_scaling"] = RopeScaling.Read(metadata, Architecture, file),
@@ -264,7 +313,7 @@ public abstract class GgufFamily
 
     /// <summary>The number of rotated dimensions of a head.</summary>
     /// <param name="config">The model's config.json.</param>
-    protected int RotatedLength(ConfigJson config)
+    protected virtual int RotatedLength(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
         var scaling = config.Object("rope_parameters") ?? config.Object("rope_scaling");
@@ -318,38 +367,26 @@ public abstract class GgufFamily
 
     private string? Inner(string name, string from, string to, Func<(string HuggingFace, string Gguf), string> ours, Func<(string HuggingFace, string Gguf), string> theirs)
     {
-        var dot = name.StartsWith(from, StringComparison.Ordinal) ? name.IndexOf('.', from.Length) : -1;
-        var end = name.LastIndexOf('.');
-        if (dot < 0 || end <= dot || !int.TryParse(name.AsSpan(from.Length, dot - from.Length), out var layer) || name[end..] is not (".weight" or ".bias"))
+        if (InLayer(name, from) is not { } found)
         {
             return null;
         }
 
-        var module = name[(dot + 1)..end];
-        return Modules.FirstOrDefault(m => ours(m) == module) is { HuggingFace: not null } found ? $"{to}{layer}.{theirs(found)}{name[end..]}" : null;
+        if (Tensors.FirstOrDefault(t => ours(t) == found.Tail) is { HuggingFace: not null } whole)
+        {
+            return $"{to}{found.Layer}.{theirs(whole)}";
+        }
+
+        var end = found.Tail.LastIndexOf('.');
+        return end > 0 && found.Tail[end..] is ".weight" or ".bias" && Modules.FirstOrDefault(m => ours(m) == found.Tail[..end]) is { HuggingFace: not null } module
+            ? $"{to}{found.Layer}.{theirs(module)}{found.Tail[end..]}"
+            : null;
     }
-}
 
-/// <summary>The place of a checkpoint's tensor in a GGUF file.</summary>
-/// <param name="Name">The tensor in GGUF.</param>
-/// <param name="Expert">Index of the expert whose matrix it is within the stacked tensor; null for the whole tensor.</param>
-public readonly record struct GgufPlace(string Name, int? Expert)
-{
-    private const string Marker = ".experts.";
-
-    /// <summary>Replaces an expert number in a name by *, and returns the number; the unchanged name if there is none.</summary>
-    /// <param name="name">Hugging Face's name.</param>
-    internal static (string Pattern, int? Expert) Split(string name)
+    // The number of a layer, and the rest of a name.
+    private static (int Layer, string Tail)? InLayer(string name, string prefix)
     {
-        var at = name.IndexOf(Marker, StringComparison.Ordinal) + Marker.Length;
-        var dot = at < Marker.Length ? -1 : name.IndexOf('.', at);
-        return dot > at && int.TryParse(name.AsSpan(at, dot - at), NumberStyles.None, CultureInfo.InvariantCulture, out var expert)
-            ? ($"{name[..at]}*{name[dot..]}", expert)
-            : (name, null);
+        var dot = name.StartsWith(prefix, StringComparison.Ordinal) ? name.IndexOf('.', prefix.Length) : -1;
+        return dot > 0 && int.TryParse(name.AsSpan(prefix.Length, dot - prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out var layer) ? (layer, name[(dot + 1)..]) : null;
     }
-
-    /// <summary>The name of one expert's matrix.</summary>
-    /// <param name="pattern">A name with a *.</param>
-    /// <param name="expert">The expert.</param>
-    internal static string OfExpert(string pattern, int expert) => pattern.Replace("*", expert.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal);
 }

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Granite 3: Llama with multipliers on embeddings, scores, residuals and logits.</summary>
-public sealed class GraniteGguf : GgufFamily
+public class GraniteGguf : GgufFamily
 {
     private static readonly (string HuggingFace, string Gguf)[] Multipliers =
     [
@@ -28,7 +28,7 @@ public sealed class GraniteGguf : GgufFamily
         LlamaGguf.WriteLlamaSettings(config, metadata, this);
         foreach (var (key, name) in Multipliers)
         {
-            metadata.Add($"granite.{name}", (float)config.Number(key, 1));
+            metadata.Add($"{Architecture}.{name}", (float)config.Number(key, 1));
         }
     }
 
@@ -39,7 +39,7 @@ public sealed class GraniteGguf : GgufFamily
         var config = base.ReadSettings(file);
         foreach (var (key, name) in Multipliers)
         {
-            config[key] = Round(file.Metadata.Number($"granite.{name}") ?? 1);
+            config[key] = Round(file.Metadata.Number($"{Architecture}.{name}") ?? 1);
         }
 
         config["mlp_bias"] = file.Contains("blk.0.ffn_up.bias");

@@ -116,8 +116,8 @@ public static class GgufExport
 
         foreach (var (name, parts) in Places(source))
         {
-            var shape = parts[0].Stored.Shape;
-            IReadOnlyList<long> whole = parts[0].IsExpert ? [parts.Count, .. shape] : IsVector(name, shape) ? [shape[^1]] : shape;
+            var shape = parts[0].Shape;
+            IReadOnlyList<long> whole = parts[0].IsExpert ? [parts.Count, .. shape] : shape is [1, _] && family.IsRow(name) ? [shape[^1]] : shape;
             if (own?.Contains(name) == true && own.GetTensor(name) is var stored && stored.Shape.SequenceEqual(whole) && parts.TrueForAll(p => plan.IsAsStored(p.Name)))
             {
                 yield return (new GgufTensorToWrite(name, stored.Type, whole, stream => Copy(own, stored, stream)), null);
@@ -144,6 +144,12 @@ public static class GgufExport
             var usual = Usual(tensor, source.Names);
             foreach (var stored in source.Family.Facts.Layout?.PartsOf(usual, entry.Shape) ?? [new StoredPart(usual, entry.Shape, 0)])
             {
+                if (source.Family.SplitOf(stored.Name) is { } split)
+                {
+                    places.AddRange(Pieces(tensor, entry, stored, split, source.Config));
+                    continue;
+                }
+
                 if (!source.Family.TryToGguf(stored.Name, out var place))
                 {
                     throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {source.Family.Architecture} has no tensor corresponding to {tensor}.");
@@ -161,7 +167,7 @@ public static class GgufExport
         foreach (var place in places.GroupBy(static p => p.Name))
         {
             var parts = place.OrderBy(static p => p.Expert).ToList();
-            if (parts.Where(static (p, i) => p.Expert != i).Any() || parts.Exists(p => !p.Part.Stored.Shape.SequenceEqual(parts[0].Part.Stored.Shape)))
+            if (parts.Where(static (p, i) => p.Expert != i).Any() || parts.Exists(p => !p.Part.Shape.SequenceEqual(parts[0].Part.Shape)))
             {
                 throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the experts of {place.Key} are incomplete or differ in size; check whether a weight file is missing.");
             }
@@ -170,7 +176,20 @@ public static class GgufExport
         }
     }
 
-    private static bool IsVector(string name, IReadOnlyList<long> shape) => GgufFamily.IsRouter(name) && shape is [1, _];
+    // A part for each slab of each piece.
+    private static IEnumerable<(string Name, int Expert, Part Part)> Pieces(string tensor, TensorEntry entry, StoredPart stored, (GgufSplit Split, IReadOnlyList<string> Names) split, ConfigJson config)
+    {
+        var shapes = split.Split.Shapes(stored.Shape, config);
+        var (views, slabs) = (split.Split.Views(shapes), (int)split.Split.Slabs(shapes));
+        var count = stored.Shape.Aggregate(1L, static (product, size) => product * size) / slabs;
+        foreach (var (name, view) in split.Names.Zip(views))
+        {
+            for (var slab = 0; slab < slabs; slab++)
+            {
+                yield return (name, slab, new Part(tensor, entry, new StoredPart(stored.Name, [count], stored.First + (slab * count)), split.Split.IsStacked) { View = view });
+            }
+        }
+    }
 
     /// <summary>Whether embedding and output head are tied.</summary>
     internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights, DecoderNames names) =>
@@ -200,6 +219,12 @@ public static class GgufExport
 
     private static void WriteTensor(Stream stream, TensorRows rows, CheckpointWeights weights, MergePlan plan, Part tensor)
     {
+        if (tensor.View is not null)
+        {
+            rows.Write(stream, tensor.View.Gather(Slab(weights, plan, tensor)));
+            return;
+        }
+
         if (plan.IsAsStored(tensor.Name))
         {
             rows.Write(stream, weights, tensor.Source, tensor.Stored.First);
@@ -211,7 +236,28 @@ public static class GgufExport
         rows.Write(stream, plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous());
     }
 
+    private static float[] Slab(CheckpointWeights weights, MergePlan plan, Part tensor)
+    {
+        var values = new float[checked((int)tensor.Stored.Shape[0])];
+        if (plan.IsAsStored(tensor.Name))
+        {
+            TensorRows.Read(weights, tensor.Source, tensor.Stored.First, values);
+            return values;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous().bytes).CopyTo(values);
+        return values;
+    }
+
     private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied, GgufFile? Own, DecoderNames Names);
 
-    private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsExpert);
+    private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsExpert)
+    {
+        // The view of the part that is written, if it is not all of it in its order.
+        internal GgufView? View { get; init; }
+
+        internal IReadOnlyList<long> Shape => View?.Shape ?? Stored.Shape;
+    }
 }

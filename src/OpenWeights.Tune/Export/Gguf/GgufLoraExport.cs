@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
@@ -119,15 +120,14 @@ public static class GgufLoraExport
         foreach (var layer in adapter.Layers)
         {
             var weight = GgufExport.Usual($"{layer.Module}.weight", adapter.Base.Config.Names);
-            var name = PlaceOf(family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight, layer.Module, family).Name;
-            if (family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal)))
-            {
-                throw new InvalidDataException($"llama.cpp ends with an error when it loads a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
-            }
-
+            var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
             var factor = layer.Scale / (alpha / layer.A.size(0));
-            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
-            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, family.PairedHeads(name, heads, keyValueHeads));
+            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, family, layer.Target.OutFeatures))
+            {
+                var rank = layer.A.size(0);
+                yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
+                yield return Tensor($"{name}.lora_b", [count, rank], () => layer.B.slice(0, first, first + (step * count), step), factor, family.PairedHeads(name, heads, keyValueHeads));
+            }
         }
 
         foreach (var experts in adapter.Parts.OfType<ExpertLora>())
@@ -142,18 +142,47 @@ public static class GgufLoraExport
     // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
     private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, GgufFamily family, double alpha)
     {
-        var (count, rank, factor) = ((long)experts.Target.Count, experts.Rank, experts.Scale / (alpha / experts.Rank));
-        var ((input, output), shape) = (experts.Target.UpdateFeatures, new[] { count, experts.Target.OutFeatures, experts.Target.InFeatures });
-        var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? []).Where(part => part.First < shape[1] * shape[2]).ToList();
+        var (target, rank, factor) = (experts.Target, experts.Rank, experts.Scale / (alpha / experts.Rank));
+        var (count, input, output) = ((long)target.Count, target.InFeatures, target.OutFeatures);
+        IReadOnlyList<long> shape = target.IsTransposed ? [count, input, output] : [count, output, input];
+        var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? [new StoredPart(parameter, shape, 0)]).Where(part => part.First < input * output).ToList();
         foreach (var part in stored)
         {
-            var name = PlaceOf(part.Name, experts.Parameter, family).Name;
-            var first = part.First / input;
-            yield return Tensor($"{name}.lora_a", [count, rank, input], () => experts.A.view(count, rank, input), 1, pairedHeads: 0);
-            yield return Tensor(
-                $"{name}.lora_b", [count, part.Shape[0], rank], () => experts.B.view(output, rank, count).permute(2, 0, 1).narrow(1, first, part.Shape[0]), factor, pairedHeads: 0);
+            // A part of one expert has its own rows; one of all experts, those of its pieces.
+            var (from, rows) = part.Shape.Count == 2 ? (part.First / input, part.Shape[0]) : (0, output);
+            foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, family, rows))
+            {
+                yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, pairedHeads: 0);
+                yield return Tensor(
+                    $"{name}.lora_b", [count, features, rank], () => Updates(experts).B.slice(1, from + first, from + first + (step * features), step), factor, pairedHeads: 0);
+            }
         }
     }
+
+    // A and B of all experts as they multiply states, [experts, rank, in] and [experts, out, rank].
+    private static (Tensor A, Tensor B) Updates(ExpertLora experts)
+    {
+        var (count, (input, output)) = (experts.Target.Count, experts.Target.UpdateFeatures);
+        var (a, b) = (experts.A.view(count, experts.Rank, input), experts.B.view(output, experts.Rank, count));
+        return experts.Target.UpdatesAsStored ? (b.permute(2, 1, 0), a.transpose(1, 2)) : (a, b.permute(2, 0, 1));
+    }
+
+    // The tensors of the file that a checkpoint's tensor is in, and which of its output features each has.
+    private static IEnumerable<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, GgufFamily family, long features)
+    {
+        IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> targets = family.SplitOf(stored) is { } split && !IsRefused(family, stored)
+            ? [.. split.Names.Select((name, piece) => (name, split.Split.OutputFeatures(piece, features)))]
+            : [(PlaceOf(stored, module, family).Name, (0, 1, features))];
+        if (targets.Any(target => family.ModulesWithoutLora.Any(refused => target.Name.Contains($".{refused}.", StringComparison.Ordinal))))
+        {
+            throw new InvalidDataException($"llama.cpp cannot apply a LoRA file to {module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+        }
+
+        return targets;
+    }
+
+    // Whether a tensor that the file divides is one that llama.cpp updates only as a whole, which is not in the file.
+    private static bool IsRefused(GgufFamily family, string stored) => family.TryToGguf(stored, out var place) && family.ModulesWithoutLora.Any(refused => place.Name.Contains($".{refused}.", StringComparison.Ordinal));
 
     private static GgufPlace PlaceOf(string tensor, string module, GgufFamily family) => family.TryToGguf(tensor, out var place)
         ? place
