@@ -20,8 +20,10 @@ internal static class GgufCases
 
     private const string Latent =
         """
-        "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 8, "rms_norm_eps": 1e-6,
+        "num_key_value_heads": 4, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 8, "rms_norm_eps": 1e-6,
         """;
+
+    private const string Queries = """ "q_lora_rank": 24, """;
 
     private const string Sparse = """ "first_k_dense_replace": 1, "moe_intermediate_size": 32, "n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 2, """;
 
@@ -105,7 +107,7 @@ internal static class GgufCases
             """,
         ["dots1"] =
             """
-            "model_type": "dots1", "head_dim": 16, "first_k_dense_replace": 1, "moe_intermediate_size": 32, "n_routed_experts": 6, "n_shared_experts": 2, "num_experts_per_tok": 3, "norm_topk_prob": false,
+            "model_type": "dots1", "head_dim": 16, "num_key_value_heads": 4, "first_k_dense_replace": 1, "moe_intermediate_size": 32, "n_routed_experts": 6, "n_shared_experts": 2, "num_experts_per_tok": 3, "norm_topk_prob": false,
             "routed_scaling_factor": 1.3
             """,
         ["ernie4_5_moe"] =
@@ -166,10 +168,10 @@ internal static class GgufCases
             "model_type": "gpt_oss", "head_dim": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": 6,
             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
             """,
-        ["minicpm3"] = $$""" {{Latent}} "model_type": "minicpm3", "tie_word_embeddings": true """,
+        ["minicpm3"] = $$""" {{Latent}} {{Queries}} "model_type": "minicpm3", "tie_word_embeddings": true """,
         ["minicpm3_longrope"] =
             $$"""
-            {{Latent}} "model_type": "minicpm3", "max_position_embeddings": 1024, "original_max_position_embeddings": 8,
+            {{Latent}} {{Queries}} "model_type": "minicpm3", "max_position_embeddings": 1024, "original_max_position_embeddings": 8,
             "rope_scaling": {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.5], "long_factor": [1.0, 2.5, 7.0, 9.0]}
             """,
         ["deepseek_v2"] =
@@ -179,29 +181,29 @@ internal static class GgufCases
             """,
         ["deepseek_v3"] =
             $$"""
-            {{Latent}} {{Sparse}} "model_type": "deepseek_v3", "n_group": 4, "topk_group": 2, "norm_topk_prob": true, "routed_scaling_factor": 2.5,
+            {{Latent}} {{Queries}} {{Sparse}} "model_type": "deepseek_v3", "n_group": 4, "topk_group": 2, "norm_topk_prob": true, "routed_scaling_factor": 2.5,
             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0}
             """,
         ["deepseek_v3_scaled"] =
             $$"""
-            {{Latent}} {{Sparse}} "model_type": "deepseek_v3", "n_group": 1, "topk_group": 1,
+            {{Latent}} {{Queries}} {{Sparse}} "model_type": "deepseek_v3", "n_group": 1, "topk_group": 1,
             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 2.0, "mscale_all_dim": 0.5}
             """,
         ["deepseek_v3_unscaled"] =
             $$"""
-            {{Latent}} {{Sparse}} "model_type": "deepseek_v3", "n_group": 1, "topk_group": 1, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+            {{Latent}} {{Queries}} {{Sparse}} "model_type": "deepseek_v3", "n_group": 1, "topk_group": 1, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
             """,
-        ["glm4_moe_lite"] = $$""" {{Latent}} {{Sparse}} "model_type": "glm4_moe_lite", "mlp_layer_types": ["dense", "sparse", "sparse"], "n_group": 1, "topk_group": 1, "rope_theta": 5000.0 """,
+        ["glm4_moe_lite"] = $$""" {{Latent}} {{Queries}} {{Sparse}} "model_type": "glm4_moe_lite", "mlp_layer_types": ["dense", "sparse", "sparse"], "n_group": 1, "topk_group": 1, "rope_theta": 5000.0 """,
         ["mistral4"] =
             $$"""
-            {{Latent}} {{Sparse}} "model_type": "mistral4",
+            {{Latent}} {{Queries}} {{Sparse}} "model_type": "mistral4",
             "rope_parameters": {
               "rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 8, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3
             }
             """,
         ["mistral4_scaled"] =
             $$"""
-            {{Latent}} {{Sparse}} "model_type": "mistral4",
+            {{Latent}} {{Queries}} {{Sparse}} "model_type": "mistral4",
             "rope_parameters": {"rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 8, "mscale": 1.0, "mscale_all_dim": 0.4, "llama_4_scaling_beta": 0.3}
             """,
         ["smollm3"] = """ "model_type": "smollm3", "num_hidden_layers": 5, "rope_theta": 2000.0 """,

@@ -93,10 +93,10 @@ public sealed class LlamaCppFamilyTests
 
     private sealed record Answer(double[][] OurLogits, int[] OurGreedy, float[][] TheirLogits, IReadOnlyList<int> TheirGreedy);
 
-    private static LoraAdapter Adapter(LoadedModel loaded)
+    private static PeftAdapter Adapter(LoadedModel loaded)
     {
         string[] experts = [.. loaded.Model.ExpertMatrices.Select(static m => m.Name)];
-        var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model), TargetParameters = experts }, seed: 5);
+        var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model), TargetParameters = experts }, seed: 5);
         using var nothing = no_grad();
         using var generator = new Generator(3);
         foreach (var (_, parameter) in adapter.Parameters.Where(static p => p.Name.Contains("lora_B", StringComparison.Ordinal)))

@@ -35,6 +35,12 @@ public abstract class DeepSeekGguf : LatentGguf
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(metadata);
         base.WriteSettings(config, metadata);
+        var layers = config.Int("num_hidden_layers");
+        if (QueryRank(config) is not null && (layers is 26 or 27 || (layers == 48 && config.Int("vocab_size") == 128256)))
+        {
+            throw config.Error("q_lora_rank", "llama.cpp takes models of this number of layers for ones without it.");
+        }
+
         MixtureKeys.Require(config, "rope_interleave", MixtureKeys.Flag(config, "rope_interleave", true), "rotated pairs that are neighbours");
         metadata.Add($"{Architecture}.vocab_size", (uint)config.Int("vocab_size"));
         MixtureKeys.Write(this, config, metadata, MixtureKeys.PerToken(config, Facts), MixtureKeys.Inner(config, Facts));

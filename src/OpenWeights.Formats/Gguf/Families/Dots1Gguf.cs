@@ -44,6 +44,7 @@ public sealed class Dots1Gguf : GgufFamily
         ArgumentNullException.ThrowIfNull(metadata);
         base.WriteSettings(config, metadata);
         RefuseBiases(config, "attention_bias");
+        RequireKeyValueHeads(config);
         var layers = config.Int("num_hidden_layers");
         var slides = config.Texts("layer_types")?.Contains("sliding_attention") ?? (layers > config.Number("max_window_layers", 62));
         MixtureKeys.Require(config, "layer_types", !slides || config.IsNull("sliding_window"), "layers without a window");

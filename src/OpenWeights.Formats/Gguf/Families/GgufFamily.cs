@@ -89,7 +89,7 @@ public abstract class GgufFamily
 
     /// <summary>Whether a vector in GGUF is a matrix of one row in checkpoints.</summary>
     /// <param name="gguf">The name.</param>
-    public virtual bool IsRow(string gguf) => IsRouter(gguf);
+    public virtual bool IsRow(string gguf) => IsRouter(gguf) && gguf.EndsWith(".weight", StringComparison.Ordinal);
 
     /// <summary>Finds the place in GGUF of a checkpoint's tensor.</summary>
     /// <param name="name">Hugging Face's name.</param>
@@ -240,6 +240,18 @@ public abstract class GgufFamily
         if (HeadLength(config) * config.Int("num_attention_heads") != config.Int("hidden_size"))
         {
             throw config.Error("head_dim", "llama.cpp requires num_attention_heads x head_dim to equal hidden_size for this family.");
+        }
+    }
+
+    /// <summary>Throws if there are fewer key/value heads than heads, where llama.cpp requires as many.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <exception cref="InvalidDataException">There are fewer.</exception>
+    protected void RequireKeyValueHeads(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        if (KeyValueHeads(config) != config.Int("num_attention_heads"))
+        {
+            throw config.Error("num_key_value_heads", "llama.cpp requires as many as num_attention_heads for this family.");
         }
     }
 

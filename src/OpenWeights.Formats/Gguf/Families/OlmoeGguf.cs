@@ -43,11 +43,7 @@ public sealed class OlmoeGguf : GgufFamily
         RefuseBiases(config, "attention_bias");
         MixtureKeys.Require(config, "norm_topk_prob", !config.Flag("norm_topk_prob"), "weights that are not normalized");
         MixtureKeys.Require(config, "clip_qkv", !config.Has("clip_qkv"), "projections without a limit");
-        if (KeyValueHeads(config) != config.Int("num_attention_heads"))
-        {
-            throw config.Error("num_key_value_heads", "llama.cpp requires as many as num_attention_heads for this family.");
-        }
-
+        RequireKeyValueHeads(config);
         MixtureKeys.Write(this, config, metadata, MixtureKeys.PerToken(config, Facts), null);
     }
 

@@ -44,6 +44,12 @@ public sealed class PhiMoeGguf : GgufFamily
         config["num_experts_per_tok"] = 2;
         config["num_local_experts"] = MixtureKeys.Int(this, file, "expert_count");
         config["sliding_window"] = null;
+        if (config["rope_scaling"] is JsonObject { } rule && rule["attention_factor"] is { } factor)
+        {
+            (rule["short_mscale"], rule["long_mscale"]) = (factor.DeepClone(), factor.DeepClone());
+            _ = rule.Remove("attention_factor");
+        }
+
         return config;
     }
 }
