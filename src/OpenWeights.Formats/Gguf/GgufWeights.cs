@@ -1,6 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
-using System.Runtime.InteropServices;
 using OpenWeights.Formats.Gguf.Families;
+using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
 
 namespace OpenWeights.Formats.Gguf;
@@ -13,17 +13,16 @@ public sealed class GgufWeights : IWeightFile
 {
     private readonly GgufFile file;
     private readonly GgufFamily family;
-    private readonly int heads;
-    private readonly int keyValueHeads;
-    private readonly Dictionary<string, (TensorEntry Entry, GgufTensorInfo Tensor, long FirstRow)> byName = new(StringComparer.Ordinal);
+    private readonly ConfigJson config;
+    private readonly Dictionary<string, GgufStored> byName = new(StringComparer.Ordinal);
     private readonly Dictionary<string, GgufPieces> composed = new(StringComparer.Ordinal);
 
     private GgufWeights(GgufFile file)
     {
         this.file = file;
         family = GgufFamilies.Of(file);
-        heads = file.Metadata.Int($"{family.Architecture}.attention.head_count") ?? 1;
-        keyValueHeads = file.Metadata.Find($"{family.Architecture}.attention.head_count_kv") is Array ? heads : file.Metadata.Int($"{family.Architecture}.attention.head_count_kv") ?? heads;
+        config = new ConfigJson(family.ReadSettings(file), file.Location);
+        var parts = new Dictionary<string, List<GgufPart>>(StringComparer.Ordinal);
         foreach (var tensor in file.Tensors.Where(static t => !RopeScaling.IsTable(t.Name)))
         {
             if (family.PieceOf(tensor.Name) is { } piece)
@@ -37,7 +36,20 @@ public sealed class GgufWeights : IWeightFile
                 throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no known tensor {Wording.Quote(tensor.Name)}.");
             }
 
-            Add(tensor, name);
+            foreach (var (own, part) in Parts(tensor, name))
+            {
+                (parts.TryGetValue(own, out var list) ? list : parts[own] = []).Add(part);
+            }
+        }
+
+        foreach (var (name, list) in parts)
+        {
+            byName.Add(name, GgufStored.Of(name, list, file));
+        }
+
+        foreach (var tensor in family.SettingTensors(file.Metadata))
+        {
+            byName.Add(tensor.Name, GgufStored.Of(tensor, file));
         }
 
         Tensors = [.. byName.Values.Select(static found => found.Entry), .. composed.Values.Select(static found => found.Entry)];
@@ -70,7 +82,7 @@ public sealed class GgufWeights : IWeightFile
     /// <inheritdoc/>
     public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
     {
-        entry = composed.GetValueOrDefault(name)?.Entry ?? byName.GetValueOrDefault(name).Entry;
+        entry = composed.GetValueOrDefault(name)?.Entry ?? byName.GetValueOrDefault(name)?.Entry;
         return entry is not null;
     }
 
@@ -85,20 +97,7 @@ public sealed class GgufWeights : IWeightFile
             return;
         }
 
-        // A vector whose elements are permuted is treated as a matrix of one column.
-        var (_, tensor, firstRow) = byName[name];
-        var rowLength = tensor.Shape.Count == 1 ? 1 : tensor.RowLength;
-        var size = entry.DType.BitSize() / 8;
-        var (rowBytes, rows) = (checked((int)(rowLength * size)), entry.ByteLength / (rowLength * size));
-        var row = new byte[rowBytes];
-        for (var done = 0; done < destination.Length;)
-        {
-            var (number, within) = Math.DivRem(offset + done, rowBytes);
-            var count = (int)Math.Min(rowBytes - within, destination.Length - done);
-            ReadRow(tensor, entry.DType, firstRow + StoredRow(tensor.Name, number, rows), rowLength, row);
-            row.AsSpan((int)within, count).CopyTo(destination[done..]);
-            done += count;
-        }
+        byName[name].CopyTo(offset, destination);
     }
 
     /// <summary>Closes the file.</summary>
@@ -113,69 +112,17 @@ public sealed class GgufWeights : IWeightFile
         }
     }
 
-    // A tensor of stacked experts corresponds to one checkpoint tensor per expert.
-    private void Add(GgufTensorInfo tensor, string name)
+    // A tensor of stacked matrices corresponds to one checkpoint tensor per matrix.
+    private IEnumerable<(string Name, GgufPart Part)> Parts(GgufTensorInfo tensor, string name)
     {
-        var type = GgufPieces.ReadAs(tensor.Type);
-        var isStack = name.Contains('*', StringComparison.Ordinal);
-        var isWholeStack = !isStack && tensor.Shape.Count == 3 && tensor.Name.Contains("_exps.", StringComparison.Ordinal);
-        if (tensor.Shape.Count > 2 != (isStack || isWholeStack))
+        var form = family.FormOf(tensor.Name, config);
+        if (!name.Contains('*', StringComparison.Ordinal))
         {
-            throw new InvalidDataException($"{file.Location}: the tensor {tensor} is {(isStack ? "no stack of" : "not one")} matrices; {Wording.DamagedAdvice}");
+            return [(name, new GgufPart(tensor, form, 0, form.Shape.ToCheckpoint(tensor.Shape)))];
         }
 
-        // A matrix of one row is stored without that dimension.
-        IReadOnlyList<long> shape = isStack ? [.. tensor.Shape.Skip(1)] : tensor.Shape.Count == 1 && family.IsRow(tensor.Name) ? [1, tensor.Shape[0]] : tensor.Shape;
-        var count = isStack ? tensor.Shape[0] : 1;
-        for (var i = 0; i < count; i++)
-        {
-            var own = isStack ? GgufPlace.OfExpert(name, i) : name;
-            var entry = new TensorEntry(own, type, shape, checked(shape.Aggregate(1L, static (product, size) => product * size) * type.BitSize() / 8), file.Location, tensor.FileOffset)
-            {
-                IsQuantized = GgufPieces.IsQuantized(tensor.Type),
-            };
-            byName.Add(own, (entry, tensor, isStack ? i * shape[0] : 0));
-        }
-    }
-
-    /// <summary>The row of the file for a row of the checkpoint: from interleaved to split-half layout.</summary>
-    private long StoredRow(string name, long row, long rows)
-    {
-        var paired = family.PairedHeads(name, heads, keyValueHeads);
-        if (paired == 0)
-        {
-            return row;
-        }
-
-        var (head, inner) = Math.DivRem(row, rows / paired);
-        var half = rows / paired / 2;
-        return (head * half * 2) + (inner % half * 2) + (inner / half);
-    }
-
-    private void ReadRow(GgufTensorInfo tensor, DType type, long row, long rowLength, Span<byte> destination)
-    {
-        if (type != DType.F32)
-        {
-            file.ReadBytes(tensor, row * destination.Length, destination);
-            return;
-        }
-
-        var values = MemoryMarshal.Cast<byte, float>(destination);
-        if (rowLength == 1)
-        {
-            file.ReadBytes(tensor, row * sizeof(float), destination);
-        }
-        else
-        {
-            file.ReadRows(tensor, row, values);
-        }
-
-        if (family.NormOffset != 0 && GgufFamily.IsNorm(tensor.Name))
-        {
-            foreach (ref var value in values)
-            {
-                value -= family.NormOffset;
-            }
-        }
+        return tensor.Shape.Count == 3
+            ? Enumerable.Range(0, (int)tensor.Shape[0]).Select(i => (GgufPlace.OfNumber(name, i), new GgufPart(tensor, form, i * tensor.Shape[1], [.. tensor.Shape.Skip(1)])))
+            : throw new InvalidDataException($"{file.Location}: the tensor {tensor} is no stack of matrices; {Wording.DamagedAdvice}");
     }
 }

@@ -18,7 +18,7 @@ public sealed class LlamaCppFamilyTests
 {
     private const int Greedy = 12;
     private static readonly int[] s_prompt = [.. Enumerable.Range(0, 24).Select(static i => (7 + (i * 37)) % 256)];
-    private static readonly string[] s_tabulated = ["gemma", "gemma2", "gemma3_text", "phi", "starcoder2"];
+    private static readonly string[] s_tabulated = ["gemma", "gemma2", "gemma3_text", "phi", "starcoder2", "gpt_neox", "gpt_neox_sequential"];
     private readonly Dictionary<string, Answer> _answers = [];
     private TemporaryFolder _work = null!;
 

@@ -22,7 +22,7 @@ public sealed class Ernie45MoeGguf : GgufFamily
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => [("mlp.moe_statics.e_score_correction_bias", Correction)];
 
     /// <inheritdoc/>
-    public override bool IsRow(string gguf) => base.IsRow(gguf) || gguf?.EndsWith(Correction, StringComparison.Ordinal) == true;
+    public override GgufForm FormOf(string gguf, ConfigJson config) => GgufNames.Part(gguf) == Correction ? new GgufForm { Shape = GgufShape.Router } : base.FormOf(gguf, config);
 
     /// <inheritdoc/>
     public override int Experts(ConfigJson config)

@@ -37,6 +37,15 @@ public abstract class LatentGguf : GgufFamily
         ArgumentNullException.ThrowIfNull(metadata);
         base.WriteSettings(config, metadata);
         RefuseBiases(config, "attention_bias", "mlp_bias");
+        void Add(string key, int number) => metadata.Add($"{Architecture}.attention.{key}", (uint)number);
+        Add("kv_lora_rank", LatentLength(config));
+        Add("q_lora_rank", QueryRank(config) ?? 0);
+        if (CachesLatent)
+        {
+            Add("key_length_mla", HeadKeyLength(config));
+            Add("value_length_mla", HeadValueLength(config));
+        }
+
         if (RotaryTensors(config).Any(static t => t.Name == "rope_freqs.weight"))
         {
             throw config.Error("rope_scaling", "llama.cpp does not support rotary scaling of type llama3 for this family.");
@@ -62,34 +71,41 @@ public abstract class LatentGguf : GgufFamily
         return config;
     }
 
+    /// <summary>Whether keys and values are made of the latent vector only when needed, so that llama.cpp's cache has one head, of latent vectors.</summary>
+    protected virtual bool CachesLatent => true;
+
     /// <inheritdoc/>
-    protected override void WriteHeads(ConfigJson config, GgufMetadata metadata)
+    protected override bool RotatesPart => true;
+
+    /// <inheritdoc/>
+    protected override object KeyValueHeadCount(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        ArgumentNullException.ThrowIfNull(metadata);
-        var (latent, rotated, plain) = (config.Int("kv_lora_rank", Facts.Latent!.Width), RotatedLength(config), config.Int("qk_nope_head_dim", Facts.Latent.Plain));
-        var value = config.Int("v_head_dim", Facts.Latent.Value ?? (config.Int("hidden_size") / config.Int("num_attention_heads")));
-        void Add(string key, int number) => metadata.Add($"{Architecture}.{key}", (uint)number);
-        Add("attention.kv_lora_rank", latent);
-        Add("attention.q_lora_rank", QueryRank(config) ?? 0);
-        Add("rope.dimension_count", rotated);
-        WriteWidths(Add, config, latent, rotated, (plain + rotated, value));
+        return CachesLatent ? 1u : (uint)config.Int("num_attention_heads");
     }
 
-    /// <summary>Writes the number of key/value heads, and the widths of heads as llama.cpp's cache has them.</summary>
-    /// <param name="add">Adds a key.</param>
-    /// <param name="config">The model's config.json.</param>
-    /// <param name="latent">Width of the latent vector.</param>
-    /// <param name="rotated">Width of the rotated part of a key.</param>
-    /// <param name="head">Width of a head's keys and values.</param>
-    protected virtual void WriteWidths(Action<string, int> add, ConfigJson config, int latent, int rotated, (int Key, int Value) head)
+    /// <inheritdoc/>
+    protected override int KeyLength(ConfigJson config) => CachesLatent ? LatentLength(config) + RotatedLength(config) : HeadKeyLength(config);
+
+    /// <inheritdoc/>
+    protected override int ValueLength(ConfigJson config) => CachesLatent ? LatentLength(config) : HeadValueLength(config);
+
+    private int LatentLength(ConfigJson config)
     {
-        ArgumentNullException.ThrowIfNull(add);
-        add("attention.head_count_kv", 1);
-        add("attention.key_length", latent + rotated);
-        add("attention.value_length", latent);
-        add("attention.key_length_mla", head.Key);
-        add("attention.value_length_mla", head.Value);
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("kv_lora_rank", Facts.Latent!.Width);
+    }
+
+    private int HeadKeyLength(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("qk_nope_head_dim", Facts.Latent!.Plain) + RotatedLength(config);
+    }
+
+    private int HeadValueLength(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("v_head_dim", Facts.Latent!.Value ?? (config.Int("hidden_size") / config.Int("num_attention_heads")));
     }
 
     /// <inheritdoc/>
@@ -129,12 +145,5 @@ public sealed class MiniCpm3Gguf : LatentGguf
     }
 
     /// <inheritdoc/>
-    protected override void WriteWidths(Action<string, int> add, ConfigJson config, int latent, int rotated, (int Key, int Value) head)
-    {
-        ArgumentNullException.ThrowIfNull(add);
-        ArgumentNullException.ThrowIfNull(config);
-        add("attention.head_count_kv", config.Int("num_attention_heads"));
-        add("attention.key_length", head.Key);
-        add("attention.value_length", head.Value);
-    }
+    protected override bool CachesLatent => false;
 }

@@ -90,10 +90,10 @@ public sealed class Llama4Gguf : GgufFamily
     }
 
     /// <inheritdoc/>
-    protected override int FeedForwardLength(ConfigJson config)
+    protected override object FeedForwardLength(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return config.Int("intermediate_size_mlp", 16384);
+        return (uint)config.Int("intermediate_size_mlp", 16384);
     }
 
     private void RequireUsualAttention(ConfigJson config)

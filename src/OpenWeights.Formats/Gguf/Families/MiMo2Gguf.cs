@@ -109,15 +109,18 @@ public sealed class MiMo2Gguf : GgufFamily
     }
 
     /// <inheritdoc/>
-    protected override void WriteHeads(ConfigJson config, GgufMetadata metadata)
+    protected override object KeyValueHeadCount(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        ArgumentNullException.ThrowIfNull(metadata);
         var count = (uint)KeyValueHeads(config);
-        metadata.Add("mimo2.attention.head_count_kv", Array.ConvertAll(Slides(config), slides => slides ? 2 * count : count));
-        metadata.Add("mimo2.attention.key_length", (uint)HeadLength(config));
-        metadata.Add("mimo2.attention.value_length", (uint)config.Int("v_head_dim", 128));
-        metadata.Add("mimo2.rope.dimension_count", (uint)RotatedLength(config));
+        return Array.ConvertAll(Slides(config), slides => slides ? 2 * count : count);
+    }
+
+    /// <inheritdoc/>
+    protected override int ValueLength(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("v_head_dim", 128);
     }
 
     private static double ValueScale(ConfigJson config) => config.IsNull("attention_value_scale") ? 1 : config.Number("attention_value_scale", 0.707);

@@ -37,6 +37,9 @@ public static class RopeScaling
         {
             case "default":
                 break;
+            case "dynamic":
+                // It changes nothing up to the longest context, which the file has.
+                break;
             case "llama3":
                 // llama.cpp uses only the divisors; the parameters of the rule are for our own reader.
                 metadata.Add(RuleKey, scaling!.ToString());
@@ -209,6 +212,7 @@ public static class RopeScaling
     internal static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") is { } parameters ? parameters.Object("full_attention") ?? parameters : config.Object("rope_scaling");
 
     private static string Kind(ConfigJson? scaling) => (scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default") is var kind && kind == "su" ? "longrope"
+        : kind == "mrope" ? "default" // The parts of a position are equal in texts.
         : kind == "dynamic" && scaling!.Has("alpha") ? "default" // Hunyuan's, which is in the base.
         : kind;
 }

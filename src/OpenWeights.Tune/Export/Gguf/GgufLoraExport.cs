@@ -4,6 +4,7 @@ using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
@@ -116,17 +117,11 @@ public static class GgufLoraExport
 
     private static IEnumerable<GgufTensorToWrite> Tensors(PeftAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
-        var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
         foreach (var layer in adapter.Layers)
         {
-            var weight = GgufExport.Usual($"{layer.Module}.weight", adapter.Base.Config.Names);
-            var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
-            var factor = layer.Scale / (alpha / layer.A.size(0));
-            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, family, layer.Target.OutFeatures))
+            foreach (var tensor in OfLayer(layer, adapter.Base.Config.Names, config, family, alpha))
             {
-                var rank = layer.A.size(0);
-                yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
-                yield return Tensor($"{name}.lora_b", [count, rank], () => layer.B.slice(0, first, first + (step * count), step), factor, family.PairedHeads(name, heads, keyValueHeads));
+                yield return tensor;
             }
         }
 
@@ -136,6 +131,32 @@ public static class GgufLoraExport
             {
                 yield return tensor;
             }
+        }
+    }
+
+    // Of a layer whose rows llama.cpp has in several tensors, each gets A, and its own rows of B.
+    private static IEnumerable<GgufTensorToWrite> OfLayer(LoraLayer layer, DecoderNames names, ConfigJson config, GgufFamily family, double alpha)
+    {
+        var weight = GgufExport.Usual($"{layer.Module}.weight", names);
+        var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
+        var factor = layer.Scale / (alpha / layer.A.size(0));
+        if (Pieces(stored, family) is not null)
+        {
+            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, family, layer.Target.OutFeatures))
+            {
+                yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same);
+                yield return Tensor($"{name}.lora_b", [count, layer.A.size(0)], () => layer.B.slice(0, first, first + (step * count), step), factor, GgufForm.Same);
+            }
+
+            yield break;
+        }
+
+        foreach (var name in PlacesOf(stored, layer.Module, family).Select(static place => place.Name).Where(place => family.Has(place, config)))
+        {
+            RequireApplied(name, layer.Module, family);
+            var form = family.FormOf(name, config);
+            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same with { Columns = form.Columns });
+            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
         }
     }
 
@@ -152,9 +173,9 @@ public static class GgufLoraExport
             var (from, rows) = part.Shape.Count == 2 ? (part.First / input, part.Shape[0]) : (0, output);
             foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, family, rows))
             {
-                yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, pairedHeads: 0);
+                yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, GgufForm.Same);
                 yield return Tensor(
-                    $"{name}.lora_b", [count, features, rank], () => Updates(experts).B.slice(1, from + first, from + first + (step * features), step), factor, pairedHeads: 0);
+                    $"{name}.lora_b", [count, features, rank], () => Updates(experts).B.slice(1, from + first, from + first + (step * features), step), factor, GgufForm.Same);
             }
         }
     }
@@ -168,32 +189,43 @@ public static class GgufLoraExport
     }
 
     // The tensors of the file that a checkpoint's tensor is in, and which of its output features each has.
-    private static IEnumerable<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, GgufFamily family, long features)
+    private static IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, GgufFamily family, long features)
     {
-        IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> targets = family.SplitOf(stored) is { } split && !IsRefused(family, stored)
+        IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> targets = Pieces(stored, family) is { } split
             ? [.. split.Names.Select((name, piece) => (name, split.Split.OutputFeatures(piece, features)))]
-            : [(PlaceOf(stored, module, family).Name, (0, 1, features))];
-        if (targets.Any(target => family.ModulesWithoutLora.Any(refused => target.Name.Contains($".{refused}.", StringComparison.Ordinal))))
+            : [(PlacesOf(stored, module, family)[0].Name, (0, 1, features))];
+        foreach (var (name, _) in targets)
         {
-            throw new InvalidDataException($"llama.cpp cannot apply a LoRA file to {module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+            RequireApplied(name, module, family);
         }
 
         return targets;
     }
 
-    // Whether a tensor that the file divides is one that llama.cpp updates only as a whole, which is not in the file.
-    private static bool IsRefused(GgufFamily family, string stored) => family.TryToGguf(stored, out var place) && family.ModulesWithoutLora.Any(refused => place.Name.Contains($".{refused}.", StringComparison.Ordinal));
+    // How the file divides a tensor, unless llama.cpp takes updates of all of it only.
+    private static (GgufSplit Split, IReadOnlyList<string> Names)? Pieces(string stored, GgufFamily family) =>
+        family.TryToGguf(stored, out var place) && IsWithoutLora(place.Name, family) ? null : family.SplitOf(stored);
 
-    private static GgufPlace PlaceOf(string tensor, string module, GgufFamily family) => family.TryToGguf(tensor, out var place)
-        ? place
+    private static bool IsWithoutLora(string name, GgufFamily family) => family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal));
+
+    private static void RequireApplied(string name, string module, GgufFamily family)
+    {
+        if (IsWithoutLora(name, family))
+        {
+            throw new InvalidDataException($"llama.cpp cannot apply a LoRA file with {module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+        }
+    }
+
+    private static IReadOnlyList<GgufPlace> PlacesOf(string tensor, string module, GgufFamily family) => family.Places(tensor) is { Count: > 0 } places
+        ? places
         : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} does not support an update of {module}; export with --format gguf, which merges the adapter.");
 
-    private static GgufTensorToWrite Tensor(string name, long[] shape, Func<Tensor> values, double factor, int pairedHeads) => new(name, GgufType.F32, shape, stream =>
+    private static GgufTensorToWrite Tensor(string name, long[] shape, Func<Tensor> values, double factor, GgufForm form) => new(name, GgufType.F32, form.FileShape(shape), stream =>
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         using TorchSharp.Scalar scale = factor;
         var written = values().detach().to(float32, CPU).contiguous();
-        new TensorRows(shape, GgufType.F32) { PairedHeads = pairedHeads }.Write(stream, Math.Abs(factor - 1) < 1e-12 ? written : written.mul(scale));
+        new TensorRows(shape, GgufType.F32, form).Write(stream, Math.Abs(factor - 1) < 1e-12 ? written : written.mul(scale));
     });
 }

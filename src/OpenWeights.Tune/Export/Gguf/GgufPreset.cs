@@ -21,6 +21,9 @@ public sealed record GgufPreset
         new("mxfp4_moe", 38, GgufType.MXFP4),
     ];
 
+    // What llama.cpp's quantizer leaves as it is.
+    private static readonly string[] s_unquantized = ["altup", "laurel", "per_layer_model_proj"];
+
     private readonly IReadOnlyDictionary<string, GgufType>? _own;
 
     private GgufPreset(string name, uint fileType, GgufType body)
@@ -85,7 +88,7 @@ public sealed record GgufPreset
     /// <param name="shape">Its shape in GGUF.</param>
     /// <param name="model">Properties of the model.</param>
     internal GgufType? WantedOf(string name, IReadOnlyList<long> shape, GgufModelFacts model) =>
-        shape.Count < 2 || !name.EndsWith(".weight", StringComparison.Ordinal) || GgufFamily.IsNorm(name) || GgufFamily.IsRouter(name) ? null : Wanted(name, shape, model);
+        shape.Count < 2 || !name.EndsWith(".weight", StringComparison.Ordinal) || GgufFamily.IsFloat32(name) ? null : Wanted(name, shape, model);
 
     private GgufType Wanted(string name, IReadOnlyList<long> shape, GgufModelFacts model)
     {
@@ -104,6 +107,11 @@ public sealed record GgufPreset
         if (Body is not (GgufType.Q4_0 or GgufType.Q4_K or GgufType.Q6_K))
         {
             return Body;
+        }
+
+        if (Array.Exists(s_unquantized, part => name.Contains(part, StringComparison.Ordinal)))
+        {
+            return GgufType.F16;
         }
 
         if (name == "output.weight" || (model.Tied && name == "token_embd.weight"))
