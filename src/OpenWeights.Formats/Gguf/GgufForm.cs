@@ -66,13 +66,6 @@ public sealed record GgufForm
         return rows;
     }
 
-    /// <summary>One half of the rows of each of several matrices, which the checkpoint has as one.</summary>
-    /// <param name="count">The number of matrices.</param>
-    /// <param name="rows">Rows of a half.</param>
-    /// <param name="half">0 for the first half, 1 for the second.</param>
-    public static IReadOnlyList<int> Halves(int count, int rows, int half) =>
-        [.. Enumerable.Range(0, count).SelectMany(i => Enumerable.Range(((2 * i) + half) * rows, rows))];
-
     /// <summary>Adjacent rows.</summary>
     /// <param name="first">The first.</param>
     /// <param name="count">Their number.</param>

@@ -15,6 +15,7 @@ public sealed class GgufWeights : IWeightFile
     private readonly GgufFamily family;
     private readonly ConfigJson config;
     private readonly Dictionary<string, GgufStored> byName = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, GgufPieces> composed = new(StringComparer.Ordinal);
 
     private GgufWeights(GgufFile file)
     {
@@ -22,8 +23,20 @@ public sealed class GgufWeights : IWeightFile
         family = GgufFamilies.Of(file);
         config = new ConfigJson(family.ReadSettings(file), file.Location);
         var parts = new Dictionary<string, List<GgufPart>>(StringComparer.Ordinal);
+        var (predicts, layers) = (family.PredictionLayers(file) > 0, family.Layers(config));
         foreach (var tensor in file.Tensors.Where(static t => !RopeScaling.IsTable(t.Name)))
         {
+            if (predicts && GgufNames.TryLayer(tensor.Name, GgufNames.BlockPrefix, out var layer, out _) && layer >= layers)
+            {
+                continue;
+            }
+
+            if (family.PieceOf(tensor.Name) is { } piece)
+            {
+                Compose(piece.Split, piece.Name);
+                continue;
+            }
+
             if (!family.TryToHuggingFace(tensor.Name, out var name))
             {
                 throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no known tensor {Wording.Quote(tensor.Name)}.");
@@ -45,7 +58,7 @@ public sealed class GgufWeights : IWeightFile
             byName.Add(tensor.Name, GgufStored.Of(tensor, file));
         }
 
-        Tensors = [.. byName.Values.Select(static found => found.Entry)];
+        Tensors = [.. byName.Values.Select(static found => found.Entry), .. composed.Values.Select(static found => found.Entry)];
     }
 
     /// <inheritdoc/>
@@ -75,9 +88,8 @@ public sealed class GgufWeights : IWeightFile
     /// <inheritdoc/>
     public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
     {
-        var isThere = byName.TryGetValue(name, out var found);
-        entry = found?.Entry;
-        return isThere;
+        entry = composed.GetValueOrDefault(name)?.Entry ?? byName.GetValueOrDefault(name)?.Entry;
+        return entry is not null;
     }
 
     /// <inheritdoc/>
@@ -85,12 +97,26 @@ public sealed class GgufWeights : IWeightFile
     {
         var entry = this.GetTensor(name);
         PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
+        if (composed.TryGetValue(name, out var pieces))
+        {
+            pieces.CopyTo(offset, destination);
+            return;
+        }
 
         byName[name].CopyTo(offset, destination);
     }
 
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();
+
+    private void Compose(GgufSplit split, string name)
+    {
+        if (!composed.ContainsKey(name))
+        {
+            var (_, names) = family.SplitOf(name)!.Value;
+            composed.Add(name, new GgufPieces(file, split, name, [.. names.Select(file.GetTensor)]));
+        }
+    }
 
     // A tensor of stacked matrices corresponds to one checkpoint tensor per matrix.
     private IEnumerable<(string Name, GgufPart Part)> Parts(GgufTensorInfo tensor, string name)

@@ -14,12 +14,15 @@ public static class SplitPatterns
     /// <summary>Qwen 2's pattern: each digit alone.</summary>
     public const string Qwen2 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+    /// <summary>Qwen 3.5's pattern: as Qwen 2's, with marks in words.</summary>
+    public const string Qwen35 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
     /// <summary>Mistral's Tekken pattern: words end where capitals begin.</summary>
     public const string Tekken = @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
     /// <summary>Whether this pre-tokenizer's model keeps a whole word that is a token without merging (ignore_merges).</summary>
     /// <param name="name">llama.cpp's name.</param>
-    public static bool IgnoresMerges(string name) => name is "llama-bpe" or "llama3" or "llama-v3" or "tekken";
+    public static bool IgnoresMerges(string name) => name is "llama-bpe" or "llama3" or "llama-v3" or "lfm2" or "tekken";
 
     /// <summary>The pre_tokenizer section of a tokenizer.json for llama.cpp's name; null if unknown.</summary>
     /// <param name="name">llama.cpp's name.</param>
@@ -27,8 +30,9 @@ public static class SplitPatterns
     {
         "gpt-2" or "phi-2" or "olmo" => Bytes(usePattern: true),
         "smollm" => Sequence(new JsonObject { ["type"] = "Digits", ["individual_digits"] = true }, Bytes(usePattern: true)),
-        "llama-bpe" or "llama3" or "llama-v3" or "dbrx" or "smaug-bpe" => Sequence(Split(Llama3), Bytes(usePattern: false)),
+        "llama-bpe" or "llama3" or "llama-v3" or "lfm2" or "dbrx" or "smaug-bpe" => Sequence(Split(Llama3), Bytes(usePattern: false)),
         "qwen2" or "deepseek-r1-qwen" or "stablelm2" => Sequence(Split(Qwen2), Bytes(usePattern: false)),
+        "qwen35" => Sequence(Split(Qwen35), Bytes(usePattern: false)),
         "tekken" => Sequence(Split(Tekken), Bytes(usePattern: false)),
         _ => null,
     };

@@ -19,6 +19,9 @@ public sealed class LlamaCppFamilyTests
     private const int Greedy = 12;
     private static readonly int[] s_prompt = [.. Enumerable.Range(0, 24).Select(static i => (7 + (i * 37)) % 256)];
     private static readonly string[] s_tabulated = ["gemma", "gemma2", "gemma3_text", "phi", "starcoder2", "gpt_neox", "gpt_neox_sequential", "gemma3n_text", "gemma4_text", "gemma4_text_moe"];
+
+    // The delta rule in chunks adds up more rounding.
+    private static readonly string[] s_rounding = ["qwen3_next", "qwen3_5", "qwen3_5_irregular", "qwen3_5_moe", "kimi_linear"];
     private readonly Dictionary<string, Answer> _answers = [];
     private TemporaryFolder _work = null!;
 
@@ -45,7 +48,8 @@ public sealed class LlamaCppFamilyTests
 
         // llama.cpp tabulates GELU in half precision.
         Assert.That(actual, Has.Length.EqualTo(s_prompt.Length));
-        Assert.That(difference, Is.LessThan((s_tabulated.Contains(name.Split(' ')[0]) ? 2e-3 : 2e-5) * largest));
+        var model = name.Split(' ')[0];
+        Assert.That(difference, Is.LessThan((s_tabulated.Contains(model) ? 2e-3 : s_rounding.Contains(model) ? 5e-5 : 2e-5) * largest));
         Assert.That(Probabilities(expected).Zip(Probabilities(actual)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second))), Is.LessThan(1e-3));
         Assert.That(answered, Is.EqualTo(greedy.Take(answered.Count)));
     }
@@ -53,48 +57,55 @@ public sealed class LlamaCppFamilyTests
     [TestCaseSource(typeof(GgufCases), nameof(GgufCases.Names))]
     public void A_model_is_read_back_with_the_same_logits(string name)
     {
-        var expected = AnswerOf(name).Ours;
         var folder = _work.Folder($"{name} unpacked");
+        var (expected, _, _, _) = AnswerOf(name);
         GgufFolder.Unpack(_work[$"{name}.gguf"], folder);
         using var loaded = ModelLoader.Load(folder, float32, CPU);
         var difference = expected.Zip(Logits(loaded.Model)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second)));
         Assert.That(difference, Is.LessThan(1e-5));
     }
 
-    // Asked once for each case, with and without LoRA.
+    // Of a model and of a LoRA file on it, when first asked for.
     private Answer AnswerOf(string name)
     {
-        if (!_answers.ContainsKey(name))
+        if (_answers.TryGetValue(name, out var known))
         {
-            var model = name.Split(' ')[0];
-            var (folder, file, lora) = (GgufCases.Write(_work, model), _work[$"{model}.gguf"], _work[$"{model}.lora.gguf"]);
-            _ = GgufExport.Write(ModelFolder.Open(folder), null, file, GgufPreset.Of("f32"));
-            using var loaded = ModelLoader.Load(folder, float32, CPU);
-            _answers[model] = Ask(loaded, file, null);
-            using var adapter = Adapter(loaded);
-            GgufLoraExport.Write(loaded.Folder, adapter, lora);
-            _answers[$"{model} with LoRA"] = Ask(loaded, file, lora);
+            return known;
         }
 
-        return _answers[name];
-    }
+        var model = name.Split(' ')[0];
+        var file = _work[$"{model}.gguf"];
+        var folder = File.Exists(file) ? _work[model] : GgufCases.Write(_work, model);
+        if (!File.Exists(file))
+        {
+            _ = GgufExport.Write(ModelFolder.Open(folder), null, file, GgufPreset.Of("f32"));
+        }
 
-    private static Answer Ask(LoadedModel loaded, string file, string? lora)
-    {
+        using var loaded = ModelLoader.Load(folder, float32, CPU);
+        using var adapter = model == name ? null : Adapter(loaded);
+        var lora = adapter is null ? null : _work[$"{model}.lora.gguf"];
+        if (adapter is not null)
+        {
+            GgufLoraExport.Write(loaded.Folder, adapter, lora!);
+        }
+
         using var theirs = new LlamaModel(file, lora);
         var options = new GenerationOptions { MaxNewTokens = Greedy };
-        int[] greedy = [.. new TextGenerator(loaded.Model, options).Continue([s_prompt])[0].OutputIds];
-        return new Answer(Logits(loaded.Model), greedy, theirs.Logits(s_prompt), theirs.Greedy(s_prompt, Greedy));
+        return _answers[name] = new Answer(
+            Logits(loaded.Model), [.. new TextGenerator(loaded.Model, options).Continue([s_prompt])[0].OutputIds], theirs.Logits(s_prompt), theirs.Greedy(s_prompt, Greedy));
     }
 
-    private static LoraAdapter Adapter(LoadedModel loaded)
+    private sealed record Answer(double[][] OurLogits, int[] OurGreedy, float[][] TheirLogits, IReadOnlyList<int> TheirGreedy);
+
+    private static PeftAdapter Adapter(LoadedModel loaded)
     {
-        var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model) }, seed: 5);
+        string[] experts = [.. loaded.Model.ExpertMatrices.Select(static m => m.Name)];
+        var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model), TargetParameters = experts }, seed: 5);
         using var nothing = no_grad();
         using var generator = new Generator(3);
-        foreach (var layer in adapter.Layers)
+        foreach (var (_, parameter) in adapter.Parameters.Where(static p => p.Name.Contains("lora_B", StringComparison.Ordinal)))
         {
-            _ = layer.B.normal_(0, 0.2, generator);
+            _ = parameter.normal_(0, 0.2, generator);
         }
 
         return adapter;
@@ -105,11 +116,14 @@ public sealed class LlamaCppFamilyTests
     {
         "llama" => TargetModules.Of([.. model.LinearLayers.Select(static l => l.Name)]),
 
-        // With the others, llama.cpp ends with an error.
+        // With the others, llama.cpp ends with an error, or multiplies without looking for an update.
         "glm4" => TargetModules.Of(["q_proj", "k_proj", "v_proj", "gate_up_proj"]),
         "gemma3n_text" or "gemma4_text" => TargetModules.Of(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
-        "nemotron_h" => TargetModules.Of([.. model.LinearLayers.Select(static l => l.Name).Where(static n => n != "lm_head" && !n.EndsWith("latent_proj", StringComparison.Ordinal))]),
-        "minicpm3" => TargetModules.Of(["o_proj", "gate_proj", "up_proj", "down_proj"]),
+        "nemotron_h" => TargetModules.Of([.. model.LinearLayers.Select(static l => l.Name).Where(static n => n != "lm_head" && !n.EndsWith("latent_proj", StringComparison.Ordinal) && !n.EndsWith("out_proj", StringComparison.Ordinal))]),
+        "kimi_linear" => TargetModules.Of(["gate_proj", "up_proj", "down_proj"]),
+        "glm4_moe" or "solar_open" => TargetModules.Of(["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"]),
+        _ when model.LinearLayers.Any(static l => l.Name.EndsWith("kv_b_proj", StringComparison.Ordinal)) =>
+            TargetModules.Of(["o_proj", .. new[] { "gate_proj", "up_proj", "down_proj" }.Where(n => model.LinearLayers.Any(l => l.Name.EndsWith($".{n}", StringComparison.Ordinal)))]),
         _ => TargetModules.AllLinear,
     };
 
@@ -129,6 +143,4 @@ public sealed class LlamaCppFamilyTests
         var logits = model.Logits(model.call(ModelInput.Rows(ids))).squeeze(0).to(float64).contiguous();
         return [.. MemoryMarshal.Cast<byte, double>(logits.bytes).ToArray().Chunk(256)];
     }
-
-    private sealed record Answer(double[][] Ours, int[] OurGreedy, float[][] Theirs, IReadOnlyList<int> TheirGreedy);
 }

@@ -4,9 +4,12 @@ using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
 
-/// <summary>Gemma 3's text model: norms of queries and keys, two rotary bases, five local layers to a global one.</summary>
+/// <summary>Gemma 3's text model: norms of queries and keys, two rotary bases, usually five local layers to a global one.</summary>
 public sealed class Gemma3Gguf : Gemma2Gguf
 {
+    private const int UsualPeriod = 6;
+    private const string PeriodKey = "gemma3.attention.sliding_window_pattern";
+
     /// <inheritdoc/>
     public override bool HasHead => true;
 
@@ -25,10 +28,9 @@ public sealed class Gemma3Gguf : Gemma2Gguf
     {
         WriteCommonSettings(config, metadata);
         RequireScale(config, layersOf27Billion: 62);
-        RequireLayerTypes(config, static layer => (layer + 1) % 6 != 0);
-        if (config.Texts("layer_types") is null && config.Int("sliding_window_pattern", config.Int("_sliding_window_pattern", 6)) != 6)
+        if (Period(config) is var period and not UsualPeriod)
         {
-            throw config.Error("sliding_window_pattern", "llama.cpp supports only every sixth layer being global.");
+            metadata.Add(PeriodKey, (uint)period);
         }
 
         if (config.Has("final_logit_softcapping") || config.Has("attn_logit_softcapping"))
@@ -49,8 +51,28 @@ public sealed class Gemma3Gguf : Gemma2Gguf
         _ = config.Remove("final_logit_softcapping");
         config["query_pre_attn_scalar"] = Scalar(config, layersOf27Billion: 62);
         config["sliding_window"] = file.Metadata.Int("gemma3.attention.sliding_window") ?? Facts.SlidingWindow;
-        config["sliding_window_pattern"] = 6;
+        config["sliding_window_pattern"] = Period(file, config["num_hidden_layers"]!.GetValue<int>());
         config["rope_local_base_freq"] = Round(file.Metadata.Number("gemma3.rope.freq_base_swa") ?? 10000);
         return config;
+    }
+
+    // How many layers there are to one without a window, which is the last of them.
+    private static int Period(ConfigJson config)
+    {
+        if (config.Texts("layer_types") is not { } types)
+        {
+            return config.Int("sliding_window_pattern", config.Int("_sliding_window_pattern", UsualPeriod));
+        }
+
+        var first = types.ToList().FindIndex(static type => type != "sliding_attention");
+        var period = first >= 0 ? first + 1 : Math.Max(UsualPeriod, types.Count + 1);
+        RequireLayerTypes(config, layer => (layer + 1) % period != 0);
+        return period > types.Count && UsualPeriod > types.Count ? UsualPeriod : period;
+    }
+
+    private static int Period(GgufFile file, int layers)
+    {
+        var slides = LayerPattern.Read(file.Metadata, PeriodKey, layers, UsualPeriod);
+        return slides.Contains(false) ? Array.IndexOf(slides, false) + 1 : Math.Max(UsualPeriod, layers + 1);
     }
 }

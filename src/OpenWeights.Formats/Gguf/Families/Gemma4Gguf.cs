@@ -18,6 +18,10 @@ public sealed class Gemma4Gguf : LateGemmaGguf
     /// <inheritdoc/>
     public override string Architecture => "gemma4";
 
+    /// <summary>llama.cpp does not multiply an update of the experts' outputs by the factor of each expert.</summary>
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> ModulesWithoutLora => [.. base.ModulesWithoutLora, "ffn_down_exps"];
+
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
@@ -111,6 +115,9 @@ public sealed class Gemma4Gguf : LateGemmaGguf
 
         return config;
     }
+
+    /// <inheritdoc/>
+    protected override void WriteRotation(ConfigJson config, GgufMetadata metadata) => _ = RotatedShare(config);
 
     /// <inheritdoc/>
     protected override JsonObject? ReadRotation(GgufFile file) => null;

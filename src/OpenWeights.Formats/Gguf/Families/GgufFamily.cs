@@ -9,9 +9,9 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// How one family of models is represented in GGUF: names, settings, and transformations of weights
 /// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py"/>). Converts in both directions.
 /// </summary>
-public abstract class GgufFamily
+public abstract partial class GgufFamily
 {
-    private static readonly string[] s_float32 = [".ssm_conv1d.weight", ".shortconv.conv.weight", ".ssm_a", ".ssm_d"];
+    private static readonly string[] s_float32 = [".ssm_conv1d.weight", ".ssm_conv1d_q.weight", ".ssm_conv1d_k.weight", ".ssm_conv1d_v.weight", ".shortconv.conv.weight", ".ssm_a", ".ssm_d"];
 
     private readonly GgufNames _names;
 
@@ -71,6 +71,30 @@ public abstract class GgufFamily
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),
     ];
+
+    /// <summary>A layer's tensors that GGUF divides, or has with their dimensions in another order.</summary>
+    public virtual IReadOnlyList<GgufSplit> Splits => [];
+
+    /// <summary>How GGUF divides a checkpoint's tensor; null if it does not.</summary>
+    /// <param name="name">Hugging Face's name.</param>
+    /// <returns>The rule, and the names of GGUF's tensors.</returns>
+    public (GgufSplit Split, IReadOnlyList<string> Names)? SplitOf(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        return GgufNames.TryLayer(name, LayerPrefix, out var layer, out var tail) && Splits.FirstOrDefault(s => s.Name == tail) is { } split
+            ? (split, [.. split.Pieces.Select(piece => $"{GgufNames.BlockPrefix}{layer}.{piece}")])
+            : null;
+    }
+
+    /// <summary>The checkpoint's tensor of which GGUF's is a piece; null if it is none.</summary>
+    /// <param name="gguf">GGUF's name.</param>
+    public (GgufSplit Split, string Name)? PieceOf(string gguf)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        return GgufNames.TryLayer(gguf, GgufNames.BlockPrefix, out var layer, out var tail) && Splits.FirstOrDefault(s => s.Pieces.Contains(tail)) is { } split
+            ? (split, $"{LayerPrefix}{layer}.{split.Name}")
+            : null;
+    }
 
     /// <summary>A layer's tensors that are neither weight nor bias of a module on both sides, by their whole names there.</summary>
     public virtual IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => [];
@@ -217,8 +241,13 @@ public abstract class GgufFamily
             Add("rope.dimension_count", (uint)RotatedLength(config));
         }
 
-        RopeScaling.Write(config, metadata, Architecture, MaxPositions(config));
+        WriteRotation(config, metadata);
     }
+
+    /// <summary>Writes the keys of rotary scaling.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <param name="metadata">Destination.</param>
+    protected virtual void WriteRotation(ConfigJson config, GgufMetadata metadata) => RopeScaling.Write(config, metadata, Architecture, MaxPositions(config));
 
     /// <summary>Value of the key feed_forward_length, an array where layers differ.</summary>
     /// <param name="config">The model's config.json.</param>
@@ -231,68 +260,6 @@ public abstract class GgufFamily
     /// <summary>Value of the key attention.head_count_kv, an array where layers differ.</summary>
     /// <param name="config">The model's config.json.</param>
     protected virtual object KeyValueHeadCount(ConfigJson config) => (uint)KeyValueHeads(config);
-
-    /// <summary>Throws if the config has a sliding window, which llama.cpp does not support for the architecture.</summary>
-    /// <param name="config">The model's config.json.</param>
-    /// <exception cref="InvalidDataException">The config has one.</exception>
-    protected static void RefuseWindows(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        if (config.Flag("use_sliding_window"))
-        {
-            throw config.Error("use_sliding_window", "llama.cpp has no sliding window for this family, so the result would differ from the model.");
-        }
-    }
-
-    /// <summary>Throws if the config has biases that llama.cpp does not support for the architecture.</summary>
-    /// <param name="config">The model's config.json.</param>
-    /// <param name="keys">The settings that enable them.</param>
-    /// <exception cref="InvalidDataException">One of them is enabled.</exception>
-    protected static void RefuseBiases(ConfigJson config, params ReadOnlySpan<string> keys)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        foreach (var key in keys)
-        {
-            if (config.Flag(key))
-            {
-                throw config.Error(key, "llama.cpp has no such biases for this family, so the result would differ from the model.");
-            }
-        }
-    }
-
-    /// <summary>Throws if num_attention_heads x head_dim is not hidden_size, where llama.cpp requires it.</summary>
-    /// <param name="config">The model's config.json.</param>
-    /// <exception cref="InvalidDataException">They differ.</exception>
-    protected void RequireUsualHeads(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        if (HeadLength(config) * config.Int("num_attention_heads") != config.Int("hidden_size"))
-        {
-            throw config.Error("head_dim", "llama.cpp requires num_attention_heads x head_dim to equal hidden_size for this family.");
-        }
-    }
-
-    /// <summary>Throws if layer_types differ from the single arrangement that llama.cpp supports.</summary>
-    /// <param name="config">The model's config.json.</param>
-    /// <param name="slides">Which layers have a window in llama.cpp.</param>
-    /// <exception cref="InvalidDataException">The arrangement differs.</exception>
-    protected static void RequireLayerTypes(ConfigJson config, Func<int, bool> slides)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        if (config.Texts("layer_types") is { } types && types.Where((type, layer) => type == "sliding_attention" != slides(layer)).Any())
-        {
-            throw config.Error("layer_types", "llama.cpp supports only the usual arrangement of layers with a sliding window, so the result would differ from the model.");
-        }
-    }
-
-    private void RequireActivation(ConfigJson config)
-    {
-        var (setting, activation) = (Facts.ActivationSetting, Facts.Activation);
-        if (config.Text(setting) is { } given && given != activation && !(given == "swish" && activation == "silu"))
-        {
-            throw config.Error(setting, $"llama.cpp computes {activation} for this family and not {given}, so the result would differ from the model.");
-        }
-    }
 
     /// <summary>Builds a config.json from the family's keys.</summary>
     /// <param name="file">The GGUF file.</param>
@@ -315,7 +282,7 @@ public abstract class GgufFamily
             ["max_position_embeddings"] = Int("context_length"),
             ["model_type"] = Facts.ModelType,
             ["num_attention_heads"] = heads,
-            ["num_hidden_layers"] = Int("block_count"),
+            ["num_hidden_layers"] = Int("block_count") - PredictionLayers(file),
             ["num_key_value_heads"] = metadata.Ints($"{Architecture}.attention.head_count_kv")?.Max() ?? heads,
             [Facts.NormEpsilonSetting] = Round(metadata.Number($"{Architecture}.{EpsilonKey}") ?? 1e-5),
             ["rope_theta"] = Round(metadata.Number($"{Architecture}.rope.freq_base") ?? 10000),
@@ -331,6 +298,10 @@ public abstract class GgufFamily
 
         return config;
     }
+
+    /// <summary>The number of layers behind the last that predict further tokens, which are not read.</summary>
+    /// <param name="file">The GGUF file.</param>
+    internal int PredictionLayers(GgufFile file) => file.Metadata.Int($"{Architecture}.nextn_predict_layers") ?? 0;
 
     /// <summary>The head dimension.</summary>
     /// <param name="config">The model's config.json.</param>

@@ -5,7 +5,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// <summary>The names of a family's tensors in a checkpoint and in GGUF, in both directions.</summary>
 internal sealed class GgufNames(GgufFamily family)
 {
-    private const string BlockPrefix = "blk.";
+    internal const string BlockPrefix = "blk.";
 
     private static readonly string[] s_ends = [".weight", ".bias"];
 
@@ -50,7 +50,7 @@ internal sealed class GgufNames(GgufFamily family)
         }
     }
 
-    private static bool TryLayer(string name, string prefix, out int layer, out string rest)
+    internal static bool TryLayer(string name, string prefix, out int layer, out string rest)
     {
         (layer, rest) = (0, "");
         var dot = name.StartsWith(prefix, StringComparison.Ordinal) ? name.IndexOf('.', prefix.Length) : -1;

@@ -31,13 +31,14 @@ public sealed class GraniteHybridGguf : HybridGguf
         ("shared_mlp.input_linear", "ffn_up_shexp"),
         ("shared_mlp.output_linear", "ffn_down_shexp"),
         ("block_sparse_moe.router.layer", "ffn_gate_inp"),
-        ("block_sparse_moe.input_linear", "ffn_gate_exps"),
-        ("block_sparse_moe.input_linear", "ffn_up_exps"),
         ("block_sparse_moe.output_linear", "ffn_down_exps"),
     ];
 
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => MambaSection.Tensors("mamba");
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<GgufSplit> Splits => [new GateUpSplit("block_sparse_moe.input_linear.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight")];
 
     /// <inheritdoc/>
     public override bool IsOf(GgufFile file)
@@ -59,13 +60,11 @@ public sealed class GraniteHybridGguf : HybridGguf
     public override GgufForm FormOf(string gguf, ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var (part, shared, inner) = (GgufNames.Part(gguf), (int)config.Number(SharedWidth, 1024), config.Int("intermediate_size", 1));
+        var (part, shared) = (GgufNames.Part(gguf), (int)config.Number(SharedWidth, 1024));
         return part switch
         {
             "ffn_gate.weight" or "ffn_gate_shexp.weight" => new GgufForm { Rows = GgufForm.Range(0, shared) },
             "ffn_up.weight" or "ffn_up_shexp.weight" => new GgufForm { Rows = GgufForm.Range(shared, shared) },
-            "ffn_gate_exps.weight" => new GgufForm { Rows = GgufForm.Halves(Experts(config), inner, 0) },
-            "ffn_up_exps.weight" => new GgufForm { Rows = GgufForm.Halves(Experts(config), inner, 1) },
             _ => MambaSection.FormOf(part, config.Int("mamba_n_groups", 1)) ?? base.FormOf(gguf, config),
         };
     }

@@ -67,7 +67,7 @@ public abstract class QwenHybridGguf : GgufFamily
         config["linear_value_head_dim"] = sizes.State;
         config["linear_num_value_heads"] = sizes.Steps;
         config["linear_num_key_heads"] = sizes.Groups;
-        config["layer_types"] = new JsonArray([.. ReadLayers(file).Select(static isLinear => (JsonNode)(isLinear ? Linear : Full))]);
+        config["layer_types"] = new JsonArray([.. ReadLayers(file).Take(config["num_hidden_layers"]!.GetValue<int>()).Select(static isLinear => (JsonNode)(isLinear ? Linear : Full))]);
         return config;
     }
 

@@ -12,7 +12,7 @@ internal static class RotarySections
     {
         var given = (config.Object("rope_parameters") ?? config.Object("rope_scaling"))?.Numbers("mrope_section");
 
-        // Without them, as many as there are of a text's positions.
-        return given is { Count: 3 } ? [.. given.Select(static n => (int)n), 0] : [pairs - (2 * (pairs / 3)), pairs / 3, pairs / 3, 0];
+        // Without them the parts in turns, so that no pair is left for the fourth.
+        return given is { Count: 3 } ? [.. given.Select(static n => (int)n), 0] : [(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3, 0];
     }
 }

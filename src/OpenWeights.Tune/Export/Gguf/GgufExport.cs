@@ -123,7 +123,8 @@ public static class GgufExport
 
         foreach (var (name, parts) in places)
         {
-            var (shape, form) = (parts[0].Stored.Shape, family.FormOf(name, config));
+            var shape = parts[0].Shape;
+            var form = parts[0].View is null ? family.FormOf(name, config) : GgufForm.Same;
             IReadOnlyList<long> whole = parts[0].IsStacked ? [parts.Count, .. form.FileShape(shape)] : form.FileShape(shape);
             if (own?.Contains(name) == true && own.GetTensor(name) is var stored && stored.Shape.SequenceEqual(whole) && parts.TrueForAll(p => plan.IsAsStored(p.Name)))
             {
@@ -152,6 +153,12 @@ public static class GgufExport
                     continue;
                 }
 
+                if (source.Family.SplitOf(stored.Name) is { } split)
+                {
+                    places.AddRange(Pieces(tensor, entry, stored, split, source.Config));
+                    continue;
+                }
+
                 var own = source.Family.Places(stored.Name);
                 if (own.Count == 0)
                 {
@@ -170,12 +177,27 @@ public static class GgufExport
         foreach (var place in places.GroupBy(static p => p.Name))
         {
             var parts = place.OrderBy(static p => p.Number).ToList();
-            if (parts.Where(static (p, i) => p.Number != i).Any() || parts.Exists(p => !p.Part.Stored.Shape.SequenceEqual(parts[0].Part.Stored.Shape)))
+            if (parts.Where(static (p, i) => p.Number != i).Any() || parts.Exists(p => !p.Part.Shape.SequenceEqual(parts[0].Part.Shape)))
             {
                 throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the matrices of {place.Key} are incomplete or differ in size; check whether a weight file is missing.");
             }
 
             yield return (place.Key, [.. parts.Select(static p => p.Part)]);
+        }
+    }
+
+    // A part for each slab of each piece.
+    private static IEnumerable<(string Name, int Number, Part Part)> Pieces(string tensor, TensorEntry entry, StoredPart stored, (GgufSplit Split, IReadOnlyList<string> Names) split, ConfigJson config)
+    {
+        var shapes = split.Split.Shapes(stored.Shape, config);
+        var (views, slabs) = (split.Split.Views(shapes), (int)split.Split.Slabs(shapes));
+        var count = stored.Shape.Aggregate(1L, static (product, size) => product * size) / slabs;
+        foreach (var (name, view) in split.Names.Zip(views))
+        {
+            for (var slab = 0; slab < slabs; slab++)
+            {
+                yield return (name, slab, new Part(tensor, entry, new StoredPart(stored.Name, [count], stored.First + (slab * count)), split.Split.IsStacked) { View = view });
+            }
         }
     }
 
@@ -219,6 +241,12 @@ public static class GgufExport
 
     private static void WriteTensor(Stream stream, TensorRows rows, CheckpointWeights weights, MergePlan plan, Part tensor)
     {
+        if (tensor.View is not null)
+        {
+            rows.Write(stream, tensor.View.Gather(Slab(weights, plan, tensor)));
+            return;
+        }
+
         if (plan.IsAsStored(tensor.Name))
         {
             rows.Write(stream, weights, tensor.Source, tensor.Stored.First);
@@ -230,7 +258,28 @@ public static class GgufExport
         rows.Write(stream, plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous());
     }
 
+    private static float[] Slab(CheckpointWeights weights, MergePlan plan, Part tensor)
+    {
+        var values = new float[checked((int)tensor.Stored.Shape[0])];
+        if (plan.IsAsStored(tensor.Name))
+        {
+            TensorRows.Read(weights, tensor.Source, tensor.Stored.First, values);
+            return values;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous().bytes).CopyTo(values);
+        return values;
+    }
+
     private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied, GgufFile? Own, DecoderNames Names);
 
-    private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsStacked);
+    private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsStacked)
+    {
+        // The view of the part that is written, if it is not all of it in its order.
+        internal GgufView? View { get; init; }
+
+        internal IReadOnlyList<long> Shape => View?.Shape ?? Stored.Shape;
+    }
 }

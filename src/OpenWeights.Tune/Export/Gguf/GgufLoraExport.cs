@@ -1,3 +1,4 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
@@ -20,7 +21,7 @@ public static class GgufLoraExport
     /// <param name="path">The file.</param>
     /// <exception cref="InvalidDataException">llama.cpp cannot represent the adapter.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
-    public static void Write(ModelFolder folder, LoraAdapter adapter, string path)
+    public static void Write(ModelFolder folder, PeftAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
@@ -55,7 +56,7 @@ public static class GgufLoraExport
     /// <param name="path">The file.</param>
     /// <returns>Number of tensors.</returns>
     /// <exception cref="IOException">A tensor differs from what was written.</exception>
-    public static int RequireSame(ModelFolder folder, LoraAdapter adapter, string path)
+    public static int RequireSame(ModelFolder folder, PeftAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
@@ -86,7 +87,7 @@ public static class GgufLoraExport
     }
 
     // llama.cpp would silently ignore other parts of an adapter.
-    private static void RequirePlain(LoraAdapter adapter)
+    private static void RequirePlain(PeftAdapter adapter)
     {
         foreach (var part in adapter.Parts)
         {
@@ -107,14 +108,14 @@ public static class GgufLoraExport
         }
     }
 
-    private static double Alpha(LoraAdapter adapter) => adapter.Parts.Select(static p => p switch
+    private static double Alpha(PeftAdapter adapter) => adapter.Parts.Select(static p => p switch
     {
         LoraLayer layer => layer.Scale * layer.A.size(0),
         ExpertLora experts => experts.Scale * experts.Rank,
         _ => 0,
     }).First(static a => a != 0);
 
-    private static IEnumerable<GgufTensorToWrite> Tensors(LoraAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
+    private static IEnumerable<GgufTensorToWrite> Tensors(PeftAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
         foreach (var layer in adapter.Layers)
         {
@@ -139,13 +140,20 @@ public static class GgufLoraExport
         var weight = GgufExport.Usual($"{layer.Module}.weight", names);
         var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
         var factor = layer.Scale / (alpha / layer.A.size(0));
-        foreach (var name in PlacesOf(stored, layer.Module, family).Select(static place => place.Name).Where(place => family.Has(place, config)))
+        if (Pieces(stored, family) is not null)
         {
-            if (name.Split('.').Intersect(family.ModulesWithoutLora).Any())
+            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, family, layer.Target.OutFeatures))
             {
-                throw new InvalidDataException($"llama.cpp cannot apply a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+                yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same);
+                yield return Tensor($"{name}.lora_b", [count, layer.A.size(0)], () => layer.B.slice(0, first, first + (step * count), step), factor, GgufForm.Same);
             }
 
+            yield break;
+        }
+
+        foreach (var name in PlacesOf(stored, layer.Module, family).Select(static place => place.Name).Where(place => family.Has(place, config)))
+        {
+            RequireApplied(name, layer.Module, family);
             var form = family.FormOf(name, config);
             yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same with { Columns = form.Columns });
             yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
@@ -155,16 +163,56 @@ public static class GgufLoraExport
     // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
     private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, GgufFamily family, double alpha)
     {
-        var (count, rank, factor) = ((long)experts.Target.Count, experts.Rank, experts.Scale / (alpha / experts.Rank));
-        var ((input, output), shape) = (experts.Target.UpdateFeatures, new[] { count, experts.Target.OutFeatures, experts.Target.InFeatures });
-        var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? []).Where(part => part.First < shape[1] * shape[2]).ToList();
+        var (target, rank, factor) = (experts.Target, experts.Rank, experts.Scale / (alpha / experts.Rank));
+        var (count, input, output) = ((long)target.Count, target.InFeatures, target.OutFeatures);
+        IReadOnlyList<long> shape = target.IsTransposed ? [count, input, output] : [count, output, input];
+        var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? [new StoredPart(parameter, shape, 0)]).Where(part => part.First < input * output).ToList();
         foreach (var part in stored)
         {
-            var name = PlacesOf(part.Name, experts.Parameter, family)[0].Name;
-            var first = part.First / input;
-            yield return Tensor($"{name}.lora_a", [count, rank, input], () => experts.A.view(count, rank, input), 1, GgufForm.Same);
-            yield return Tensor(
-                $"{name}.lora_b", [count, part.Shape[0], rank], () => experts.B.view(output, rank, count).permute(2, 0, 1).narrow(1, first, part.Shape[0]), factor, GgufForm.Same);
+            // A part of one expert has its own rows; one of all experts, those of its pieces.
+            var (from, rows) = part.Shape.Count == 2 ? (part.First / input, part.Shape[0]) : (0, output);
+            foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, family, rows))
+            {
+                yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, GgufForm.Same);
+                yield return Tensor(
+                    $"{name}.lora_b", [count, features, rank], () => Updates(experts).B.slice(1, from + first, from + first + (step * features), step), factor, GgufForm.Same);
+            }
+        }
+    }
+
+    // A and B of all experts as they multiply states, [experts, rank, in] and [experts, out, rank].
+    private static (Tensor A, Tensor B) Updates(ExpertLora experts)
+    {
+        var (count, (input, output)) = (experts.Target.Count, experts.Target.UpdateFeatures);
+        var (a, b) = (experts.A.view(count, experts.Rank, input), experts.B.view(output, experts.Rank, count));
+        return experts.Target.UpdatesAsStored ? (b.permute(2, 1, 0), a.transpose(1, 2)) : (a, b.permute(2, 0, 1));
+    }
+
+    // The tensors of the file that a checkpoint's tensor is in, and which of its output features each has.
+    private static IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, GgufFamily family, long features)
+    {
+        IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> targets = Pieces(stored, family) is { } split
+            ? [.. split.Names.Select((name, piece) => (name, split.Split.OutputFeatures(piece, features)))]
+            : [(PlacesOf(stored, module, family)[0].Name, (0, 1, features))];
+        foreach (var (name, _) in targets)
+        {
+            RequireApplied(name, module, family);
+        }
+
+        return targets;
+    }
+
+    // How the file divides a tensor, unless llama.cpp takes updates of all of it only.
+    private static (GgufSplit Split, IReadOnlyList<string> Names)? Pieces(string stored, GgufFamily family) =>
+        family.TryToGguf(stored, out var place) && IsWithoutLora(place.Name, family) ? null : family.SplitOf(stored);
+
+    private static bool IsWithoutLora(string name, GgufFamily family) => family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal));
+
+    private static void RequireApplied(string name, string module, GgufFamily family)
+    {
+        if (IsWithoutLora(name, family))
+        {
+            throw new InvalidDataException($"llama.cpp cannot apply a LoRA file with {module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
         }
     }
 

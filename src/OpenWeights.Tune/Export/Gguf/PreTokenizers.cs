@@ -20,6 +20,7 @@ internal static class PreTokenizers
             ["digits", "bytes+pattern"] => "smollm",
             [SplitPatterns.Llama3, "bytes"] => ignoresMerges ? "llama-bpe" : "dbrx",
             [SplitPatterns.Qwen2, "bytes"] when !ignoresMerges => "qwen2",
+            [SplitPatterns.Qwen35, "bytes"] when !ignoresMerges => "qwen35",
             [SplitPatterns.Tekken, "bytes"] when ignoresMerges => "tekken",
             _ => throw new InvalidDataException($"{path}: pre_tokenizer: llama.cpp's name for this pre-tokenizer is unknown ({string.Join(", then ", steps)}); export a merged folder and convert it with llama.cpp's own converter."),
         };

@@ -35,7 +35,20 @@ internal sealed class TensorRows
     /// <param name="source">The checkpoint.</param>
     /// <param name="entry">The tensor.</param>
     /// <param name="first">First element of the part.</param>
-    internal void Write(Stream stream, ITensorSource source, TensorEntry entry, long first)
+    internal void Write(Stream stream, ITensorSource source, TensorEntry entry, long first) =>
+        Write(stream, (firstRow, values) => Read(source, entry, first + (firstRow * _rowLength), values));
+
+    /// <summary>Writes values that are there already.</summary>
+    /// <param name="stream">Destination.</param>
+    /// <param name="all">The values.</param>
+    internal void Write(Stream stream, float[] all) => Write(stream, (firstRow, values) => all.AsSpan(checked((int)(firstRow * _rowLength)), values.Length).CopyTo(values));
+
+    /// <summary>Reads a part of a checkpoint's tensor as float32.</summary>
+    /// <param name="source">The checkpoint.</param>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="first">First element of the part.</param>
+    /// <param name="values">Destination; it is filled.</param>
+    internal static void Read(ITensorSource source, TensorEntry entry, long first, Span<float> values)
     {
         var type = entry.DType switch
         {
@@ -44,12 +57,9 @@ internal sealed class TensorRows
             DType.BF16 => GgufType.BF16,
             _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot be converted to GGUF; convert the model to BF16, F16 or F32 first."),
         };
-        Write(stream, (firstRow, values) =>
-        {
-            var bytes = new byte[type.Bytes(values.Length)];
-            source.CopyTo(entry.Name, type.Bytes(first + (firstRow * _rowLength)), bytes);
-            BlockDecoder.Decode(type, bytes, values);
-        });
+        var bytes = new byte[type.Bytes(values.Length)];
+        source.CopyTo(entry.Name, type.Bytes(first), bytes);
+        BlockDecoder.Decode(type, bytes, values);
     }
 
     /// <summary>Writes a float32 tensor on the CPU.</summary>
