@@ -16,7 +16,7 @@ internal static class ExportCommand
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("Folder of the adapter. merged and gguf: DIR=0.7 scales it, several are summed, and without one the base model is exported.");
     private static readonly Option<string> s_output = new("--output") { Description = "Folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
-    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m or q6_k. Left out, the base's own." };
+    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m, q6_k or mxfp4_moe. Left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: maximum size of a weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged and gguf: none, nf4 or int8; export the base's linear layers with the values after this quantization, as an adapter trained with it has seen them." };
