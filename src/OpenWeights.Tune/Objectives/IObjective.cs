@@ -8,9 +8,6 @@ namespace OpenWeights.Tune.Objectives;
 /// <summary>A training objective.</summary>
 public interface IObjective
 {
-    /// <summary>Number of consecutive rows that make an example: 2 for pairs. They are never separated.</summary>
-    int RowsPerExample => 1;
-
     /// <summary>Whether dropout is on while training. TRL's preference trainers turn it off (disable_dropout).</summary>
     bool UsesDropout => true;
 

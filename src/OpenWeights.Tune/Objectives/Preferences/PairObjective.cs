@@ -11,9 +11,6 @@ public abstract class PairObjective : IObjective
     private long _tokens;
 
     /// <inheritdoc/>
-    public int RowsPerExample => 2;
-
-    /// <inheritdoc/>
     public bool UsesDropout => false;
 
     /// <inheritdoc/>
