@@ -87,8 +87,8 @@ internal static class EvaluateCommand
         }
 
         Console.Out.WriteLine($"loss            {Amount.Number(metrics.Loss, "F6")}");
-        Console.Out.WriteLine($"perplexity      {Amount.Number(metrics.Perplexity, "F4")}");
-        Console.Out.WriteLine($"token accuracy  {Amount.Percent(metrics.TokenAccuracy)}");
+        Console.Out.WriteLine($"perplexity      {Amount.Number(metrics.Perplexity ?? double.NaN, "F4")}");
+        Console.Out.WriteLine($"token accuracy  {Amount.Percent(metrics.TokenAccuracy ?? double.NaN)}");
         Console.Out.WriteLine($"tokens          {Amount.Count(rows.Report.Tokens)}, {Amount.Count(metrics.TargetTokens)} of them predicted, in {Amount.Count(rows.Report.Rows)} rows");
         return ExitCode.Success;
     }

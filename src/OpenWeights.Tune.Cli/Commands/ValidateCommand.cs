@@ -4,6 +4,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;

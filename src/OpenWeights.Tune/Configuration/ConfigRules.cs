@@ -23,6 +23,11 @@ internal static class ConfigRules
             yield return ("evaluation", "early_stopping_patience and keep_best need an eval loss; set data.eval or data.eval_fraction.");
         }
 
+        foreach (var problem in ObjectiveRules.Of(config.Objective))
+        {
+            yield return problem;
+        }
+
         foreach (var problem in DataRules.Of(config.Data))
         {
             yield return problem;

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Objectives.Preferences;
 
 namespace OpenWeights.Tune.Objectives;
 
@@ -20,6 +21,11 @@ public static class ObjectiveKinds
     private static readonly ObjectiveKind[] s_kinds =
     [
         new("sft", RowKind.Plain, NeedsReference: false, static (settings, _) => new SupervisedObjective(settings)),
+        new("dpo", RowKind.Pairs, NeedsReference: true, static (settings, reference) => new DpoObjective(DpoSettings.Of(settings), reference)),
+        new("orpo", RowKind.Pairs, NeedsReference: false, static (settings, _) => new OrpoObjective(settings.Beta ?? 0.1)),
+        new("cpo", RowKind.Pairs, NeedsReference: false, static (settings, _) => new CpoObjective(CpoSettings.Of(settings))),
+        new("kto", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new KtoObjective(KtoSettings.Of(settings), reference!)),
+        new("bco", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new BcoObjective(settings.Beta ?? 0.1, reference!)),
     ];
 
     /// <summary>The valid config names.</summary>

@@ -19,6 +19,9 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
     private readonly double _smoothing = settings?.LabelSmoothing ?? 0;
     private readonly double _zLoss = settings?.ZLoss ?? 0;
 
+    // Dynamic fine-tuning (Wu et al., 2025): each token's cross entropy times its probability, without gradient through the latter.
+    private readonly bool _isDynamic = settings?.LossType?.Values is ["dft"];
+
     /// <inheritdoc/>
     public long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
     {
@@ -67,6 +70,12 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
     {
         var (head, config) = (model.Head, model.Config);
         var regularized = _smoothing != 0 || _zLoss != 0;
+        if (_isDynamic)
+        {
+            var logProbs = TokenLogProbs.Of(model, predicting, targets);
+            return logProbs.detach().exp().mul(logProbs).sum().neg();
+        }
+
         if (head.Adapter is not null || head.Bias is not null || (regularized && (config.LogitMultiplier != 1 || config.LogitSoftCap is not null)))
         {
             return RecomputedHead.Of(

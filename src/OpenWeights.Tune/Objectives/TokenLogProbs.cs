@@ -47,6 +47,13 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
         };
     }
 
+    /// <summary>The log-probabilities alone, from hidden states that predict the targets.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="predicting">Hidden states, [targets, hidden].</param>
+    /// <param name="targets">Target ids, [targets].</param>
+    internal static Tensor Of(CausalLanguageModel model, Tensor predicting, Tensor targets) =>
+        RecomputedHead.Of(predicting, targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => Values(model, states, wanted, observe: false, temperature: 1))[0];
+
     /// <summary>Sums values of targets over each row, [rows], float64.</summary>
     /// <param name="values">Values of the targets, [targets].</param>
     /// <param name="batch">The batch.</param>

@@ -6,6 +6,7 @@ using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using static TorchSharp.torch;
@@ -18,8 +19,10 @@ public sealed class RunDraft
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
         (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
+        var kind = ObjectiveKinds.Find(config.Objective.Type);
         Rows = new BatchSampler(
-            data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs);
+            data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs,
+            kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
     }
 
@@ -102,8 +105,8 @@ public sealed class RunDraft
 
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ContextLimit.Of(decoder, config.Model.MaxPositions));
-        foreach (var warning in data.Warnings)
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, ObjectiveKinds.Find(config.Objective.Type).Rows, ContextLimit.Of(decoder, config.Model.MaxPositions));
+        foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);
         }
@@ -111,6 +114,11 @@ public sealed class RunDraft
         if (config.Adapter is not null && !data.Train.Report.IsTokenized && UnknownTurnEnd(tokenizer.Tokenizer, folder) is { } turnEnd)
         {
             listener.Warn(turnEnd);
+        }
+
+        if (PreferenceWatch.Balance(config.Objective, data.Train) is { } balance)
+        {
+            listener.Warn(balance);
         }
 
         (config, data) = RunDefaults.Fit(config, data);

@@ -127,7 +127,7 @@ public sealed class HeadCrossEntropyTests(bool wide)
 
         var plain = Run(leaf => cat([.. Enumerable.Range(0, 4).Select(i => Loss(leaf.narrow(0, i * 16, Math.Min(16, 50 - (i * 16))), targets.narrow(0, i * 16, Math.Min(16, 50 - (i * 16)))).unsqueeze(0))]).sum());
         var chunked = Run(leaf => RecomputedHead.Of(leaf, targets, 16, (states, wanted) => [Losses(states, wanted)])[0].sum());
-        Assert.That(chunked.Loss, Is.EqualTo(plain.Loss).Within(1e-5));
+        Assert.That(chunked.Loss, Is.EqualTo(plain.Loss).Within(1e-4).Percent);
         Assert.That(chunked.Gradients, Has.Count.EqualTo(trainsWhatIsBefore ? 4 : 3));
         foreach (var (a, b) in chunked.Gradients.Zip(plain.Gradients))
         {

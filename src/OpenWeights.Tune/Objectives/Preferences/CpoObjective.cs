@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
@@ -24,6 +25,17 @@ internal sealed record CpoSettings
 
     /// <summary>alpha: AlphaPO's transformation (1 - exp(-alpha log p)) / alpha of log-probabilities; 0 for none.</summary>
     internal double Alpha { get; init; }
+
+    /// <summary>The settings of a config's section.</summary>
+    internal static CpoSettings Of(ObjectiveSection section) => new()
+    {
+        Loss = section.LossType?.Values[0] ?? "sigmoid",
+        Beta = section.Beta ?? 0.1,
+        LabelSmoothing = section.LabelSmoothing,
+        LikelihoodWeight = section.CpoAlpha,
+        Gamma = section.SimpoGamma,
+        Alpha = section.Alpha,
+    };
 }
 
 /// <summary>

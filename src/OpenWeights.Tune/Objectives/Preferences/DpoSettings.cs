@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Configuration;
+
 namespace OpenWeights.Tune.Objectives.Preferences;
 
 /// <summary>Settings of direct preference optimization, with TRL's names.</summary>
@@ -14,4 +16,24 @@ internal sealed record DpoSettings
 
     /// <summary>use_weighting: pairs are weighted by the policy's probability of their answers (WPO; Zhou et al., 2024).</summary>
     internal bool UseWeighting { get; init; }
+
+    /// <summary>The settings of a config's section.</summary>
+    internal static DpoSettings Of(ObjectiveSection section)
+    {
+        var types = section.LossType?.Values ?? ["sigmoid"];
+        return new DpoSettings
+        {
+            Losses = [.. types.Select((type, i) => (type, i < section.LossWeights.Count ? section.LossWeights[i] : 1))],
+            Pair = new PairLossSettings
+            {
+                Beta = section.Beta ?? 0.1,
+                LabelSmoothing = section.LabelSmoothing,
+                Divergence = section.FDivergenceType,
+                AlphaDivergence = section.FAlphaDivergenceCoef,
+                DiscoPopTau = section.DiscopopTau,
+            },
+            LengthAlpha = section.LdAlpha,
+            UseWeighting = section.UseWeighting,
+        };
+    }
 }

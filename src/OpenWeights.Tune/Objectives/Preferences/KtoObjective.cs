@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using TorchSharp;
@@ -19,6 +20,15 @@ internal sealed record KtoSettings
 
     /// <summary>undesirable_weight.</summary>
     internal double UndesirableWeight { get; init; } = 1;
+
+    /// <summary>The settings of a config's section.</summary>
+    internal static KtoSettings Of(ObjectiveSection section) => new()
+    {
+        Loss = section.LossType?.Values[0] ?? "kto",
+        Beta = section.Beta ?? 0.1,
+        DesirableWeight = section.DesirableWeight,
+        UndesirableWeight = section.UndesirableWeight,
+    };
 }
 
 /// <summary>

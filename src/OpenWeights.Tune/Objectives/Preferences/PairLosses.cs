@@ -31,49 +31,49 @@ internal static class PairLosses
     // Largest exponent of alpha_divergence, as in TRL.
     private const double MaxExponent = 80;
 
-    private static readonly Dictionary<string, Entry> s_losses = new()
+    private static readonly Dictionary<string, Func<PairScores, PairLossSettings, Tensor>> s_losses = new()
     {
         // DPO (Rafailov et al., 2023).
-        ["sigmoid"] = new(static (p, s) => LogSigmoid(Delta(p, s).mul(s.Beta)).neg(), TakesDivergence: true),
+        ["sigmoid"] = static (p, s) => LogSigmoid(Delta(p, s).mul(s.Beta)).neg(),
 
         // Conservative DPO (Mitchell, 2023), which TRL computed for sigmoid with label_smoothing before 0.29.
-        ["cdpo"] = new(static (p, s) => Smoothed(Delta(p, s).mul(s.Beta), s.LabelSmoothing), TakesDivergence: true, TakesSmoothing: true),
+        ["cdpo"] = static (p, s) => Smoothed(Delta(p, s).mul(s.Beta), s.LabelSmoothing),
 
         // SLiC (Zhao et al., 2023).
-        ["hinge"] = new(static (p, s) => nn.functional.relu(Delta(p, s).mul(-s.Beta).add(1)), TakesDivergence: true),
+        ["hinge"] = static (p, s) => nn.functional.relu(Delta(p, s).mul(-s.Beta).add(1)),
 
         // IPO (Azar et al., 2023), with means over tokens.
-        ["ipo"] = new(static (p, s) => DeltaOfMeans(p, s).sub(1 / (2 * s.Beta)).square(), TakesDivergence: true),
+        ["ipo"] = static (p, s) => DeltaOfMeans(p, s).sub(1 / (2 * s.Beta)).square(),
 
         // EXO (Ji et al., 2024), equation 16.
-        ["exo_pair"] = new(Exo, TakesDivergence: true, TakesSmoothing: true),
+        ["exo_pair"] = Exo,
 
         // NCA (Chen et al., 2024).
-        ["nca_pair"] = new(static (p, s) => LogSigmoid(p.ChosenRatio.mul(s.Beta)).neg()
-            .sub(LogSigmoid(p.ChosenRatio.mul(-s.Beta)).mul(0.5)).sub(LogSigmoid(p.RejectedRatio.mul(-s.Beta)).mul(0.5))),
+        ["nca_pair"] = static (p, s) => LogSigmoid(p.ChosenRatio.mul(s.Beta)).neg()
+            .sub(LogSigmoid(p.ChosenRatio.mul(-s.Beta)).mul(0.5)).sub(LogSigmoid(p.RejectedRatio.mul(-s.Beta)).mul(0.5)),
 
         // Robust DPO (Chowdhury et al., 2024).
-        ["robust"] = new(static (p, s) => Robust(Delta(p, s).mul(s.Beta), s.LabelSmoothing), TakesDivergence: true, TakesSmoothing: true),
+        ["robust"] = static (p, s) => Robust(Delta(p, s).mul(s.Beta), s.LabelSmoothing),
 
         // BCO (Jung et al., 2024) without its shift.
-        ["bco_pair"] = new(static (p, s) => LogSigmoid(p.ChosenRatio.mul(s.Beta)).neg().sub(LogSigmoid(p.RejectedRatio.mul(-s.Beta)))),
+        ["bco_pair"] = static (p, s) => LogSigmoid(p.ChosenRatio.mul(s.Beta)).neg().sub(LogSigmoid(p.RejectedRatio.mul(-s.Beta))),
 
         // SPPO (Wu et al., 2024) with hard labels.
-        ["sppo_hard"] = new(static (p, s) => p.ChosenRatio.sub(0.5 / s.Beta).square().add(p.RejectedRatio.add(0.5 / s.Beta).square())),
+        ["sppo_hard"] = static (p, s) => p.ChosenRatio.sub(0.5 / s.Beta).square().add(p.RejectedRatio.add(0.5 / s.Beta).square()),
 
         // AOT (Melnyk et al., 2024): the differences are sorted within the micro-batch.
-        ["aot"] = new(static (p, s) => Smoothed(Sorted(p.Chosen.sub(p.Rejected)).sub(Sorted(p.ChosenReference.sub(p.RejectedReference))).mul(s.Beta), s.LabelSmoothing), TakesSmoothing: true, IsSorted: true),
-        ["aot_unpaired"] = new(static (p, s) => Smoothed(Sorted(p.ChosenRatio).sub(Sorted(p.RejectedRatio)).mul(s.Beta), s.LabelSmoothing), TakesSmoothing: true, IsSorted: true),
+        ["aot"] = static (p, s) => Smoothed(Sorted(p.Chosen.sub(p.Rejected)).sub(Sorted(p.ChosenReference.sub(p.RejectedReference))).mul(s.Beta), s.LabelSmoothing),
+        ["aot_unpaired"] = static (p, s) => Smoothed(Sorted(p.ChosenRatio).sub(Sorted(p.RejectedRatio)).mul(s.Beta), s.LabelSmoothing),
 
         // APO (D'Oosterlinck et al., 2024).
-        ["apo_zero"] = new(static (p, s) => p.ChosenRatio.mul(s.Beta).sigmoid().neg().add(1).add(p.RejectedRatio.mul(s.Beta).sigmoid())),
-        ["apo_down"] = new(static (p, s) => p.ChosenRatio.mul(s.Beta).sigmoid().add(1).sub(p.ChosenRatio.sub(p.RejectedRatio).mul(s.Beta).sigmoid())),
+        ["apo_zero"] = static (p, s) => p.ChosenRatio.mul(s.Beta).sigmoid().neg().add(1).add(p.RejectedRatio.mul(s.Beta).sigmoid()),
+        ["apo_down"] = static (p, s) => p.ChosenRatio.mul(s.Beta).sigmoid().add(1).sub(p.ChosenRatio.sub(p.RejectedRatio).mul(s.Beta).sigmoid()),
 
         // DiscoPOP (Lu et al., 2024): log-ratio modulated loss.
-        ["discopop"] = new(DiscoPop, TakesDivergence: true),
+        ["discopop"] = DiscoPop,
 
         // DPO with means over tokens.
-        ["sigmoid_norm"] = new(static (p, s) => LogSigmoid(DeltaOfMeans(p, s).mul(s.Beta)).neg(), TakesDivergence: true),
+        ["sigmoid_norm"] = static (p, s) => LogSigmoid(DeltaOfMeans(p, s).mul(s.Beta)).neg(),
     };
 
     /// <summary>The valid names.</summary>
@@ -86,17 +86,8 @@ internal static class PairLosses
     internal static Tensor Of(string name, PairScores pairs, PairLossSettings settings)
     {
         using var scope = NewDisposeScope();
-        return s_losses[name].Loss(pairs, settings).MoveToOuterDisposeScope();
+        return s_losses[name](pairs, settings).MoveToOuterDisposeScope();
     }
-
-    /// <summary>Whether an f-divergence applies to a loss.</summary>
-    internal static bool TakesDivergence(string name) => s_losses[name].TakesDivergence;
-
-    /// <summary>Whether label_smoothing applies to a loss.</summary>
-    internal static bool TakesSmoothing(string name) => s_losses[name].TakesSmoothing;
-
-    /// <summary>Whether a loss compares pairs with each other, so that it has no loss of each pair.</summary>
-    internal static bool IsSorted(string name) => s_losses[name].IsSorted;
 
     /// <summary>log σ(x).</summary>
     internal static Tensor LogSigmoid(Tensor logits) => nn.functional.softplus(logits.neg()).neg();
@@ -136,6 +127,4 @@ internal static class PairLosses
         var modulation = logits.div(settings.DiscoPopTau).sigmoid();
         return modulation.neg().add(1).mul(LogSigmoid(logits).neg()).add(modulation.mul(logits.neg().exp()));
     }
-
-    private sealed record Entry(Func<PairScores, PairLossSettings, Tensor> Loss, bool TakesDivergence = false, bool TakesSmoothing = false, bool IsSorted = false);
 }

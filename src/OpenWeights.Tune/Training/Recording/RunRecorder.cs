@@ -33,7 +33,11 @@ public sealed class RunRecorder : IDisposable
     }
 
     /// <summary>Records an evaluation.</summary>
-    public void Add(EvaluationMetrics metrics) => _events.Add(_metrics.Add(metrics));
+    public void Add(EvaluationMetrics metrics)
+    {
+        ArgumentNullException.ThrowIfNull(metrics);
+        _events.Add(_metrics.Add(metrics, metrics.Objective));
+    }
 
     /// <summary>Records answers to eval rows.</summary>
     /// <param name="scores">Scores of the answers.</param>
