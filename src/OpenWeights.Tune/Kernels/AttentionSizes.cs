@@ -7,6 +7,9 @@ internal sealed class AttentionSizes
     private const nint BlockScores = 3 << 16;
     private const nint MaxRows = 16 * TileProduct.TileRows;
 
+    /// <summary>Bytes of a block's scores and of their gradients.</summary>
+    internal const long ScoreBytes = 2 * sizeof(float) * BlockScores;
+
     /// <param name="problem">The inputs.</param>
     /// <param name="vector">Number of elements of a vector.</param>
     /// <param name="strip">Number of columns of the widest tile.</param>

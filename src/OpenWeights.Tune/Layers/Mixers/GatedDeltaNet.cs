@@ -88,9 +88,11 @@ public sealed class GatedDeltaNet : TokenMixer
         {
             var (mixed, values, steps) = ((2 * _settings.Keys.Size) + _settings.Values.Size, _settings.Values.Size, _decay.Length > 0 ? _settings.Keys.Size : _settings.ValueHeads.Size);
             KeptInput[] inner = [.. _decay.Concat(_gate).Select(layer => new KeptInput([layer], layer.InFeatures, IsMadeAgain: false))];
+            var repeated = _settings.ValueHeads.Size * (_settings.KeyWidth.Size + DeltaRule.LongestChunk);
             return new KeptElements(
-                (2 * mixed) + (3 * values) + (4 * steps) + (3 * _settings.ValueHeads.Size),
-                [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true), .. inner]);
+                new TokenMemory((2 * mixed) + (3 * values), Floats: (2 * steps) + (2 * _settings.ValueHeads.Size)),
+                [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true), .. inner],
+                [new TokenMemory(2 * values, Floats: 3 * (mixed + values) + 5 * repeated + 3 * steps)]);
         }
     }
 
