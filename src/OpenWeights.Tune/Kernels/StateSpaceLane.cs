@@ -1,9 +1,7 @@
-using System.Runtime.InteropServices;
-
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>One thread's part of <see cref="StateSpaceKernel"/>: some heads of a group of one row of the batch, chunk by chunk.</summary>
-internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
+internal sealed unsafe class StateSpaceLane<TVectors, TVector> : ChunkLane<TVectors, TVector>
     where TVectors : struct, IVectors<TVector>
     where TVector : struct
 {
@@ -19,7 +17,6 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
     private readonly nint _wide;
     private readonly nint _deep;
     private readonly nint _numbers;
-    private readonly float* _scratch;
 
     // [chunk, deep] and [deep, chunk]; [chunk, chunk]; [chunk, wide] and [wide, chunk]; the states of each head, [deep, wide].
     private readonly float* _keys;
@@ -67,15 +64,7 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
         _numbers = _deep * _wide;
         nint rows = Chunk * _deep, square = Chunk * Chunk, values = Chunk * _wide;
         var total = (7 * rows) + (5 * square) + (5 * values) + _numbers + ((nint)(_heads.End - _heads.First) * _numbers) + (8 * Chunk);
-        _scratch = (float*)NativeMemory.AlignedAlloc((nuint)total * sizeof(float), 64);
-        var next = _scratch;
-        float* Take(nint count)
-        {
-            var taken = next;
-            next += count;
-            return taken;
-        }
-
+        Reserve(total);
         _keys = Take(rows);
         _queries = Take(rows);
         _keyColumns = Take(rows);
@@ -104,9 +93,6 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
         _scaled = Take(Chunk);
         _firsts = (int*)Take(Chunk);
     }
-
-    /// <inheritdoc/>
-    public void Dispose() => NativeMemory.AlignedFree(_scratch);
 
     /// <summary>Computes the outputs and states.</summary>
     internal void Forward()
@@ -140,7 +126,7 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
                 }
 
                 // The states decay to the end of the chunk, as does what its tokens add.
-                ScaleRows(_x, ByStep(_toEnd, span.Count), span.Count);
+                ScaleRows(_x, _wide, ByStep(_toEnd, span.Count), span.Count);
                 VectorFunctions.Scale<TVectors, TVector>(states, _size * _wide, End(span));
                 Product(new(_keyColumns, Chunk, 1), _x, _wide, new(states, _wide, adds: true), _size, _wide, span.Count);
             }
@@ -157,7 +143,7 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
         for (var chunk = _memory.Chunks - 1; chunk >= 0; chunk--)
         {
             var span = ReadGroup(chunk);
-            Transpose(_queries, _deep, _queryColumns, span.Count, _deep);
+            Transpose(_queries, _deep, _queryColumns, Chunk, span.Count, _deep);
             Clear(_gradProducts, Chunk * Chunk);
             Clear(_gradKeyColumns, 2 * Chunk * _deep);
             for (var head = _heads.First; head < _heads.End; head++)
@@ -179,7 +165,7 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
         Weigh(span);
         _memory.X.Read((_batch, head), (span.First, count), _width, _x, _wide);
         _memory.Output.Read((_batch, head), (span.First, count), _width, _given, _wide);
-        Transpose(_x, _wide, _columns, count, _wide);
+        Transpose(_x, _wide, _columns, Chunk, count, _wide);
         Product(new(_given, _wide, 1), _columns, Chunk, new(_gradWeights, Chunk, adds: false), count, Chunk, _width);
         OfWeights(count);
 
@@ -208,7 +194,7 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
     private void OfStart(in Part span, long head, long chunk, float* states)
     {
         Copy(_memory.Starts + Mark(head, chunk), _width, _start, _wide, _size, _width);
-        Transpose(_given, _wide, _columns, span.Count, _wide);
+        Transpose(_given, _wide, _columns, Chunk, span.Count, _wide);
         Product(new(_start, _wide, 1), _columns, Chunk, new(_stateColumns, Chunk, adds: false), _size, Chunk, _width);
         var dots = stackalloc float[(int)Chunk];
         AddColumns(_queryColumns, _gradQueryColumns, _fromStart, dots);
@@ -224,7 +210,7 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
         }
 
         VectorFunctions.Scale<TVectors, TVector>(states, _size * _wide, end);
-        ScaleRows(_given, _fromStart, span.Count);
+        ScaleRows(_given, _wide, _fromStart, span.Count);
         Product(new(_queryColumns, Chunk, 1), _given, _wide, new(states, _wide, adds: true), _size, _wide, span.Count);
     }
 
@@ -275,7 +261,7 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
         var span = new Part(first, (nint)Math.Min(Chunk, _memory.Tokens - first));
         _memory.Keys.Read((_batch, _group), (first, span.Count), _size, _keys, _deep);
         _memory.Queries.Read((_batch, _group), (first, span.Count), _size, _queries, _deep);
-        Transpose(_keys, _deep, _keyColumns, span.Count, _deep);
+        Transpose(_keys, _deep, _keyColumns, Chunk, span.Count, _deep);
         Product(new(_queries, _deep, 1), _keyColumns, Chunk, new(_products, Chunk, adds: false), span.Count, Chunk, _size);
         return span;
     }
@@ -424,14 +410,6 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
         }
     }
 
-    private void ScaleRows(float* rows, float* factors, nint count)
-    {
-        for (nint row = 0; row < count; row++)
-        {
-            VectorFunctions.Scale<TVectors, TVector>(rows + (row * _wide), _wide, factors[row]);
-        }
-    }
-
     private void ReadStates()
     {
         for (var head = _heads.First; head < _heads.End; head++)
@@ -454,49 +432,6 @@ internal sealed unsafe class StateSpaceLane<TVectors, TVector> : IDisposable
 
     // Where a chunk's states begin among the starts.
     private long Mark(long head, long chunk) => ((((_batch * _memory.Sizes.Heads) + head) * _memory.Chunks) + chunk) * _size * _width;
-
-    private static nint Whole(nint width) => (width + TVectors.Width - 1) / TVectors.Width * TVectors.Width;
-
-    private static void Product(TileProduct.Factor left, float* right, nint stride, TileProduct.Target target, nint rows, nint columns, nint depth) =>
-        TileProduct.Run<TVectors, TVector>(left, right, stride, target, rows, columns, depth);
-
-    // [rows, columns] to [columns, chunk], with zeros behind the rows.
-    private static void Transpose(float* from, nint stride, float* to, nint rows, nint columns)
-    {
-        for (nint column = 0; column < columns; column++)
-        {
-            var target = to + (column * Chunk);
-            for (nint row = 0; row < rows; row++)
-            {
-                target[row] = from[(row * stride) + column];
-            }
-
-            Clear(target + rows, Chunk - rows);
-        }
-    }
-
-    // Rows, with zeros behind their width where the stride is larger.
-    private static void Copy(float* from, nint fromStride, float* to, nint toStride, nint rows, nint width)
-    {
-        for (nint row = 0; row < rows; row++)
-        {
-            new ReadOnlySpan<float>(from + (row * fromStride), (int)width).CopyTo(new Span<float>(to + (row * toStride), (int)width));
-            Clear(to + (row * toStride) + width, toStride - width);
-        }
-    }
-
-    private static void Clear(float* numbers, nint count) => new Span<float>(numbers, (int)count).Clear();
-
-    private static float Dot(float* left, float* right, nint count)
-    {
-        var sum = TVectors.Zero;
-        for (nint i = 0; i < count; i += TVectors.Width)
-        {
-            sum = TVectors.MultiplyAdd(TVectors.Load(left + i), TVectors.Load(right + i), sum);
-        }
-
-        return TVectors.Sum(sum);
-    }
 
     /// <summary>The tokens of a chunk.</summary>
     private readonly record struct Part(long First, nint Count);
