@@ -8,7 +8,10 @@ internal sealed class AttentionSizes
     private const nint MaxRows = 16 * TileProduct.TileRows;
 
     /// <summary>Bytes of a block's scores and of their gradients.</summary>
-    internal const long ScoreBytes = 2 * sizeof(float) * BlockScores;
+    internal static long ScoreBytes => 2 * sizeof(float) * (long)BlockScores;
+
+    /// <summary>Bytes of the scores of all queries of a block with a key, and of their gradients.</summary>
+    internal static long BytesOfKey => 2 * sizeof(float) * (long)MaxRows;
 
     /// <param name="problem">The inputs.</param>
     /// <param name="vector">Number of elements of a vector.</param>

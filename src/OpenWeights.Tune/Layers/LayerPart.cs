@@ -76,18 +76,19 @@ internal sealed record KeptElements(TokenMemory Always, IReadOnlyList<KeptInput>
 /// <param name="Own">Elements per token of the model's dtype.</param>
 /// <param name="Floats">Elements per token that are float32 in every model.</param>
 /// <param name="Widened">Elements per token that are copied to float32 if the model has another dtype.</param>
-/// <param name="Fixed">Bytes that do not depend on the tokens.</param>
-internal readonly record struct TokenMemory(long Own, long Floats = 0, long Widened = 0, long Fixed = 0)
+/// <param name="Limited">Bytes per token of what is computed for a limited number of tokens at a time.</param>
+/// <param name="Limit">The most bytes of that.</param>
+internal readonly record struct TokenMemory(long Own, long Floats = 0, long Widened = 0, long Limited = 0, long Limit = 0)
 {
     private const long Float32 = 4;
 
     /// <summary>The sum of two.</summary>
     public static TokenMemory operator +(TokenMemory one, TokenMemory other) =>
-        new(one.Own + other.Own, one.Floats + other.Floats, one.Widened + other.Widened, one.Fixed + other.Fixed);
+        new(one.Own + other.Own, one.Floats + other.Floats, one.Widened + other.Widened, one.Limited + other.Limited, one.Limit + other.Limit);
 
     /// <summary>The difference of two.</summary>
     public static TokenMemory operator -(TokenMemory one, TokenMemory other) =>
-        new(one.Own - other.Own, one.Floats - other.Floats, one.Widened - other.Widened, one.Fixed - other.Fixed);
+        new(one.Own - other.Own, one.Floats - other.Floats, one.Widened - other.Widened, one.Limited - other.Limited, one.Limit - other.Limit);
 
     /// <summary>
     /// What backward of linear layers with a common input needs: the gradients of the outputs, of the input and of what that was computed from; in
@@ -100,7 +101,7 @@ internal readonly record struct TokenMemory(long Own, long Floats = 0, long Wide
     /// <summary>The memory in bytes.</summary>
     /// <param name="tokens">Number of tokens.</param>
     /// <param name="size">Bytes per element of the model's dtype.</param>
-    internal long Bytes(long tokens, long size) => (tokens * ((Own * size) + (Float32 * (Floats + (size == Float32 ? 0 : Widened))))) + Fixed;
+    internal long Bytes(long tokens, long size) => (tokens * ((Own * size) + (Float32 * (Floats + (size == Float32 ? 0 : Widened))))) + Math.Min(tokens * Limited, Limit);
 }
 
 /// <summary>An input shared by some linear layers.</summary>

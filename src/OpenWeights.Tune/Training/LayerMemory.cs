@@ -14,6 +14,7 @@ internal sealed class LayerMemory
     private readonly long _tokens;
     private readonly long _stream;
     private readonly long _before;
+    private readonly int _streams;
     private readonly List<(long Kept, KeptElements Elements)> _parts;
 
     /// <summary>Creates the estimate of a layer.</summary>
@@ -26,6 +27,7 @@ internal sealed class LayerMemory
         _size = model.Stack.Embedding.Weight.element_size();
         _tokens = tokens;
         _stream = tokens * layer.Settings.HiddenSize * _size;
+        _streams = model.Config.Streams?.Count ?? 1;
         _before = tokens * layer.KeptOfStreams * _size;
         _parts = [.. layer.Parts().Select(p => (Kept(p.Part) + ((p.After is null ? 1 : 2) * _stream), p.Part.Kept))];
         var prefix = $"{model.Config.Names.Layer(index)}.";
@@ -39,6 +41,9 @@ internal sealed class LayerMemory
 
     /// <summary>Bytes that are stored of the layer's token mixer if the layer is recomputed.</summary>
     internal long Mixed => _parts.Sum(static p => p.Elements.Mixed) * _tokens * _size;
+
+    /// <summary>Bytes of the layer's input.</summary>
+    internal long Input => _stream * _streams;
 
     /// <summary>Bytes that are stored in all.</summary>
     internal long Bytes => _before + _parts.Sum(static p => p.Kept);

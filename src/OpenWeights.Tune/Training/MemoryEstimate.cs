@@ -80,8 +80,21 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
             return ofInputs + Math.Max(most + TurnedWeightBytes(model, count), stored + HeadBytes(model, count));
         }
 
-        var ends = layers.Sum(l => (count * config.HiddenSize * (config.Streams?.Count ?? 1) * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
-        return ofInputs + ends + Math.Max(layers.Max(static l => l.Most) + TurnedWeightBytes(model, count), HeadBytes(model, count));
+        return ofInputs + CheckpointedBytes(layers, checkpointing == ActivationCheckpointing.Selective, TurnedWeightBytes(model, count), HeadBytes(model, count));
+    }
+
+    // A layer's own activations include its input.
+    private static long CheckpointedBytes(IEnumerable<LayerMemory> layers, bool keepsMixed, long ofLayer, long ofHead)
+    {
+        var (ends, most) = (0L, 0L);
+        foreach (var layer in layers)
+        {
+            ends += keepsMixed ? layer.Mixed : 0;
+            most = Math.Max(most, ends + layer.Most + ofLayer);
+            ends += layer.Input;
+        }
+
+        return Math.Max(most, ends + ofHead);
     }
 
     // A weight multiplied in another dtype exists in both during the product; the head's is converted in small parts.

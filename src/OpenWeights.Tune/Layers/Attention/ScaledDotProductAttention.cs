@@ -27,7 +27,8 @@ internal sealed class ScaledDotProductAttention : IDisposable
 
     /// <summary>The buffers of the CPU's kernel in backward: keys, values and their gradients of a head, and some scores, for each thread.</summary>
     /// <param name="width">Head dimension.</param>
-    internal static TokenMemory Working(long width) => new(0, Floats: get_num_threads() * 5 * width, Fixed: get_num_threads() * AttentionSizes.ScoreBytes);
+    internal static TokenMemory Working(long width) =>
+        new(0, Floats: get_num_threads() * 5 * width, Limited: get_num_threads() * AttentionSizes.BytesOfKey, Limit: get_num_threads() * AttentionSizes.ScoreBytes);
 
     /// <summary>Computes attention, [batch, heads, queries, width of the values].</summary>
     /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>

@@ -64,7 +64,7 @@ public sealed class Mamba2Mixer : TokenMixer
     internal override KeptElements Kept => new(
         new(_widths.Sum() + _widths[1] + (_settings.Multipliers.AreOne ? 0 : _widths.Sum()), Floats: _scan.KeptStates),
         [new KeptInput([_input], _settings.HiddenSize, IsMadeAgain: _multiplier is null), new KeptInput([_output], _settings.Inner, IsMadeAgain: false)],
-        [TokenMemory.OfLinear(_settings.HiddenSize, 2 * _widths.Sum()) + new TokenMemory(0, Fixed: Mamba2Scan.WorkingBytes)]);
+        [TokenMemory.OfLinear(_settings.HiddenSize, 2 * _widths.Sum()) + _scan.Working]);
 
     internal override LayerState NewState() => new MambaState(_convolution.Kernel - 1);
 

@@ -22,8 +22,8 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
     private const long CpuScores = 1 << 18;
     private const long GpuScores = 1 << 27;
 
-    /// <summary>About what a span's backward needs for gate and norm, in bytes: some tensors as large as its output.</summary>
-    internal static long WorkingBytes => 7 * sizeof(float) * CpuScores;
+    /// <summary>What a span's backward needs for gate and norm: some float32 tensors as large as its output.</summary>
+    internal TokenMemory Working => new(0, Limited: 7L * sizeof(float) * settings.Inner, Limit: 7L * sizeof(float) * settings.Inner * SpanTokensOf(1, CpuScores));
 
     /// <summary>Elements per token of the states before the spans, of one row.</summary>
     internal long KeptStates => (long)settings.Inner * settings.StateSize.Size / SpanTokensOf(1, CpuScores);
