@@ -50,18 +50,14 @@ public static class OptimizerKinds
         return s_kinds[settings.Optimizer](Targeted(parameters, settings), settings, new OptimizerMemory(rounding, settings.Offload == "optimizer"));
     }
 
-    /// <summary>Whether an optimizer derives the learning rate from the step itself, so that there is no schedule.</summary>
+    /// <summary>Whether Muon, GaLore or APOLLO update a parameter themselves: a hidden layer's matrix that optim_target_modules names.</summary>
+    /// <param name="parameter">The parameter.</param>
     /// <param name="settings">The training settings.</param>
-    public static bool HasOwnRate(TrainingSection settings)
-    {
-        ArgumentNullException.ThrowIfNull(settings);
-        return settings.HasOwnRate;
-    }
+    internal static bool IsProjected(TrainedParameter parameter, TrainingSection settings) => parameter.IsHiddenMatrix
+        && (settings.OptimTargetModules is not { } names || names.Values is ["all-linear"] || names.Values.Any(n => NamePattern.Matches(n, parameter.Name)));
 
-    // optim_target_modules restricts the matrices that Muon, GaLore and APOLLO update.
     private static IReadOnlyList<TrainedParameter> Targeted(IReadOnlyList<TrainedParameter> parameters, TrainingSection settings) =>
-        settings.OptimTargetModules is not { } names || names.Values is ["all-linear"] ? parameters
-        : [.. parameters.Select(p => p with { IsHiddenMatrix = p.IsHiddenMatrix && names.Values.Any(n => NamePattern.Matches(n, p.Name)) })];
+        [.. parameters.Select(p => p with { IsHiddenMatrix = IsProjected(p, settings) })];
 
     private static OptimizerMemory Coded(OptimizerMemory memory, TrainingSection settings) => memory with { CodedFrom = Math.Max(1, settings.Min8bitSize) };
 

@@ -67,13 +67,13 @@ internal sealed class DynamicCode
         for (var i = 0; i < ExponentBits; i++)
         {
             var parts = 1 << (signed ? i : i + 1);
-            var power = Math.Pow(10, i - (ExponentBits - 1));
+            var power = (float)Math.Pow(10, i - (ExponentBits - 1));
             for (var k = 0; k < parts; k++)
             {
-                // torch.linspace(0.1, 1, parts + 1) interpolates from the nearer end, in float32; the midpoints are float32 as well.
+                // torch.linspace(0.1, 1, parts + 1) interpolates from the nearer end, in float32 with fused multiply-adds; all else is float32 as well.
                 var step = (1f - 0.1f) / parts;
-                float Boundary(int at) => at < (parts + 1) / 2 ? 0.1f + (step * at) : 1f - (step * (parts - at));
-                var level = (float)(power * ((Boundary(k) + Boundary(k + 1)) / 2f));
+                float Boundary(int at) => at < (parts + 1) / 2 ? MathF.FusedMultiplyAdd(step, at, 0.1f) : MathF.FusedMultiplyAdd(-step, parts - at, 1f);
+                var level = power * ((Boundary(k) + Boundary(k + 1)) / 2f);
                 levels.Add(level);
                 if (signed)
                 {
