@@ -68,7 +68,7 @@ internal static class TrainedModel
 
         var adapter = put(section);
         var rates = section.LoraplusLrRatio == 1 ? null : new LoraPlusRates(section.LoraplusLrRatio, section.LoraplusLrEmbedding, training.LearningRate);
-        return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases);
+        return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases, new AdapterTrainingOptions(training.Optimizer == "lora_fa", training.Rates));
     }
 
     private static FullTraining Full(LoadedModel loaded, TrainingSection training)
@@ -79,7 +79,7 @@ internal static class TrainedModel
             throw new InvalidDataException($"training.first_trained_layer: {NoSuchLayer(training.FirstTrainedLayer, loaded.Model.Config.LayerCount)}");
         }
 
-        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null);
+        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null, training.Rates);
     }
 
     internal static string NoSuchLayer(int layer, int count) => $"there is no layer {layer}; the model's {count} layers are numbered from 0.";
