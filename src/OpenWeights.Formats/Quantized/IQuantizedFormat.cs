@@ -41,5 +41,5 @@ internal static class QuantizedFormats
     /// <exception cref="InvalidDataException">The method, or a variant of it, is not known.</exception>
     public static IQuantizedFormat? Of(QuantizationConfig? config) => config is null ? null
         : ByMethod.TryGetValue(config.Method, out var make) ? make(config)
-        : throw config.Unsupported($"the checkpoint is quantised by {config.Method}, which");
+        : throw config.Unsupported($"the checkpoint is quantized by {config.Method}, which");
 }

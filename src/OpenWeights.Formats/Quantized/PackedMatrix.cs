@@ -63,6 +63,11 @@ public sealed class PackedMatrix
         }
     }
 
+    /// <summary>Reads the codes of a row, a byte each.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="codes">As many bytes as a row has codes.</param>
+    public void ReadCodes(long row, Span<byte> codes) => CodeLayout.Unpack(Codes.AsSpan(checked((int)(row * RowBytes)), (int)RowBytes), Bits, codes);
+
     private void ReadRow(ReadOnlySpan<byte> codes, ReadOnlySpan<float> scales, ReadOnlySpan<byte> zeros, Span<float> values)
     {
         var (mask, block) = ((1 << Bits) - 1, (int)Scales.BlockColumns);
