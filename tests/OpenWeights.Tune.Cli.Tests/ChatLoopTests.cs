@@ -74,7 +74,7 @@ public sealed class ChatLoopTests
     public void An_adapter_changes_the_answer_and_goes_off_again()
     {
         using var work = new TemporaryFolder();
-        using (var adapter = LoraAdapter.Create(_loaded.Model, new LoraConfig { Rank = 4, Alpha = 8, Targets = TargetModules.AllLinear }, 1))
+        using (var adapter = PeftAdapter.Create(_loaded.Model, new LoraConfig { Rank = 4, Alpha = 8, Targets = TargetModules.AllLinear }, 1))
         {
             using var nothing = no_grad();
             using var numbers = new Generator(1);

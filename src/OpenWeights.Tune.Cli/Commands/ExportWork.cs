@@ -202,7 +202,7 @@ internal sealed class ExportWork : IDisposable
         _adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);
     }
 
-    private LoraAdapter Single() => _adapters![_choices[0].Folder];
+    private PeftAdapter Single() => _adapters![_choices[0].Folder];
 
     private void Tell(bool unties, string how)
     {

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters;
 public sealed class AdapterSet : IDisposable
 {
     private readonly CausalLanguageModel _model;
-    private readonly Dictionary<string, LoraAdapter> _adapters = [];
+    private readonly Dictionary<string, PeftAdapter> _adapters = [];
     private CombinedAdapter? _mix;
 
     /// <summary>Creates an empty set.</summary>
@@ -21,7 +21,7 @@ public sealed class AdapterSet : IDisposable
     /// <summary>An adapter by name.</summary>
     /// <param name="name">Its name.</param>
     /// <exception cref="KeyNotFoundException">There is no adapter of that name.</exception>
-    public LoraAdapter this[string name] => _adapters.GetValueOrDefault(name) ?? throw new KeyNotFoundException($"no adapter is named '{name}'; loaded are {string.Join(", ", Names)}");
+    public PeftAdapter this[string name] => _adapters.GetValueOrDefault(name) ?? throw new KeyNotFoundException($"no adapter is named '{name}'; loaded are {string.Join(", ", Names)}");
 
     /// <summary>The active adapter or combination; null if the base model is unmodified.</summary>
     public CombinedAdapter? Active => _mix;
@@ -33,7 +33,7 @@ public sealed class AdapterSet : IDisposable
     /// <param name="anyBase">See <see cref="PeftFolder.Load"/>.</param>
     /// <exception cref="ArgumentException">An adapter of that name exists already.</exception>
     /// <exception cref="InvalidDataException">The adapter cannot be read, or does not fit the model.</exception>
-    public LoraAdapter Load(string name, string path, Action<string>? warn = null, bool anyBase = false)
+    public PeftAdapter Load(string name, string path, Action<string>? warn = null, bool anyBase = false)
     {
         if (_adapters.ContainsKey(name))
         {

@@ -13,14 +13,14 @@ namespace OpenWeights.Tune.Adapters;
 /// </summary>
 public sealed class CombinedAdapter : IDisposable
 {
-    private readonly IReadOnlyList<(LoraAdapter Adapter, double Weight)> _adapters;
+    private readonly IReadOnlyList<(PeftAdapter Adapter, double Weight)> _adapters;
     private readonly List<(WeightSlot Slot, Parameter Value)> _replaced = [];
     private readonly List<CombinedLayer> _mixed = [];
 
     /// <summary>Creates a combination.</summary>
     /// <param name="adapters">Adapters of one model, with their weights; the caller keeps ownership.</param>
     /// <exception cref="ArgumentException">An adapter occurs twice, or a weight is not finite.</exception>
-    public CombinedAdapter(IReadOnlyList<(LoraAdapter Adapter, double Weight)> adapters)
+    public CombinedAdapter(IReadOnlyList<(PeftAdapter Adapter, double Weight)> adapters)
     {
         ArgumentNullException.ThrowIfNull(adapters);
         if (adapters.Select(static a => a.Adapter).Distinct().Count() != adapters.Count || adapters.Any(static a => !double.IsFinite(a.Weight)))
@@ -51,7 +51,7 @@ public sealed class CombinedAdapter : IDisposable
     /// <param name="weight">The base model's values of the expert, float32.</param>
     internal Tensor MergedExpert(string tensor, int expert, Tensor weight) => Merged(tensor, weight, adapter => adapter.MergedExpert(tensor, expert, weight));
 
-    private Tensor Merged(string tensor, Tensor weight, Func<LoraAdapter, Tensor> merge)
+    private Tensor Merged(string tensor, Tensor weight, Func<PeftAdapter, Tensor> merge)
     {
         ArgumentNullException.ThrowIfNull(weight);
         if (IsSingle)

@@ -1,10 +1,7 @@
-using System.Globalization;
-using System.Text.RegularExpressions;
-
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings of a LoRA adapter, with PEFT's names.</summary>
-public sealed record LoraConfig
+public sealed record LoraConfig : AdapterConfig
 {
     /// <summary>Rank r of the update.</summary>
     public int Rank { get; init; } = 8;
@@ -15,29 +12,11 @@ public sealed record LoraConfig
     /// <summary>lora_dropout: dropout probability on the adapter's input while training.</summary>
     public double Dropout { get; init; }
 
-    /// <summary>Modules to adapt.</summary>
-    public TargetModules Targets { get; init; } = TargetModules.AllLinear;
-
     /// <summary>
     /// target_parameters: parameters to adapt, by full name or suffix, such as mlp.experts.down_proj, which holds a matrix of every expert, or a
     /// router's gate.weight.
     /// </summary>
     public IReadOnlyList<string> TargetParameters { get; init; } = [];
-
-    /// <summary>Modules excluded from the targets; null for none.</summary>
-    public TargetModules? Excluded { get; init; }
-
-    /// <summary>layers_to_transform: indexes of the layers to adapt; empty for all.</summary>
-    public IReadOnlyList<int> LayersToTransform { get; init; } = [];
-
-    /// <summary>layers_pattern: name of the module list that contains these layers, such as layers; empty for any.</summary>
-    public IReadOnlyList<string> LayersPattern { get; init; } = [];
-
-    /// <summary>modules_to_save: modules trained in full, by full name or suffix; they are never adapted.</summary>
-    public IReadOnlyList<string> ModulesToSave { get; init; } = [];
-
-    /// <summary>bias: which biases of the base model are trained.</summary>
-    public BiasTraining Bias { get; init; }
 
     /// <summary>lora_bias: whether B has a bias.</summary>
     public bool LoraBias { get; init; }
@@ -60,14 +39,6 @@ public sealed record LoraConfig
     /// <summary>ensure_weight_tying: whether tied embedding and head stay tied when adapted or trained in full.</summary>
     public bool EnsureWeightTying { get; init; }
 
-    /// <summary>Whether a module is adapted, by PEFT's rules.</summary>
-    /// <param name="module">Name of the module, such as model.layers.0.self_attn.q_proj.</param>
-    public bool Adapts(string module) =>
-        Excluded?.Matches(module) != true
-        && !SavesWhole(module)
-        && Targets.Matches(module)
-        && (LayersToTransform.Count == 0 || Targets.Names?.Contains(module) == true || (LayerOf(module) is { } layer && LayersToTransform.Contains(layer)));
-
     /// <summary>Whether a parameter is adapted by name, by PEFT's rules.</summary>
     /// <param name="parameter">Name of the parameter, such as model.layers.0.mlp.experts.down_proj.</param>
     public bool AdaptsParameter(string parameter)
@@ -80,14 +51,6 @@ public sealed record LoraConfig
     /// <param name="module">Name of the layer.</param>
     internal string PatternName(string module) => AdaptsParameter($"{module}.weight") ? $"{module}.weight" : module;
 
-    /// <summary>Whether a module, or one that contains it, is trained in full.</summary>
-    /// <param name="module">Name of the module, such as model.embed_tokens.</param>
-    public bool SavesWhole(string module)
-    {
-        var dotted = $".{module}.";
-        return ModulesToSave.Any(m => dotted.Contains($".{m}.", StringComparison.Ordinal));
-    }
-
     /// <summary>Rank of a module.</summary>
     public int RankOf(string module) => TargetModules.FirstMatch(RankPattern, module, out var rank) ? rank : Rank;
 
@@ -97,21 +60,6 @@ public sealed record LoraConfig
         var alpha = TargetModules.FirstMatch(AlphaPattern, module, out var own) ? own : Alpha;
         var rank = RankOf(module);
         return alpha / (UseRslora ? Math.Sqrt(rank) : rank);
-    }
-
-    // The first number after the name of the layer list; a later number may be an expert's.
-    private int? LayerOf(string module)
-    {
-        var lists = LayersPattern.Count == 0 ? [@"[^.]*"] : LayersPattern;
-        foreach (var list in lists)
-        {
-            if (Regex.Match(module, $@"\A.*?\.(?:{list})\.(\d+)\.", RegexOptions.None, TargetModules.Patience) is { Success: true } found)
-            {
-                return int.Parse(found.Groups[^1].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture);
-            }
-        }
-
-        return null;
     }
 }
 
@@ -128,17 +76,4 @@ public enum LoraInit
     /// pissa: the weight's largest singular values and vectors (Meng et al., 2024), subtracted from the weight; the initial update is zero.
     /// </summary>
     Pissa,
-}
-
-/// <summary>Which biases of the base model an adapter trains (PEFT's bias).</summary>
-public enum BiasTraining
-{
-    /// <summary>none: no biases.</summary>
-    None,
-
-    /// <summary>all: all biases of the model.</summary>
-    All,
-
-    /// <summary>lora_only: biases of the adapted layers.</summary>
-    LoraOnly,
 }

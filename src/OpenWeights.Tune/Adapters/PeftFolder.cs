@@ -25,7 +25,7 @@ public static class PeftFolder
     /// <param name="anyBase">Whether to accept a base model whose weights differ from those that the adapter was trained on.</param>
     /// <exception cref="InvalidDataException">The adapter is of another type, does not fit the model (the message lists all tensors that do
     /// not fit), or was trained on a base model with different weights.</exception>
-    public static LoraAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null, bool anyBase = false)
+    public static PeftAdapter Load(CausalLanguageModel model, string path, Action<string>? warn = null, bool anyBase = false)
     {
         ArgumentNullException.ThrowIfNull(model);
         var folder = AdapterFolder.Open(path);
@@ -59,7 +59,7 @@ public static class PeftFolder
         }
 
         var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
-        var adapter = LoraAdapter.Attach(model, config, new FileWeights(model, config, weights), source, savesEmbeddings);
+        var adapter = PeftAdapter.Attach(model, config, new FileWeights(model, config, weights), source, savesEmbeddings);
         adapter.Fingerprint = anyBase ? null : fingerprint;
         return adapter;
     }
@@ -106,7 +106,7 @@ public static class PeftFolder
     /// <param name="path">The folder; created if missing.</param>
     /// <param name="baseModel">The base model's folder or Hub name to store in the file if the adapter does not name one.</param>
     /// <exception cref="IOException">The folder cannot be written.</exception>
-    public static void Save(LoraAdapter adapter, string path, string? baseModel)
+    public static void Save(PeftAdapter adapter, string path, string? baseModel)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         using var nothing = no_grad();
@@ -124,7 +124,7 @@ public static class PeftFolder
     /// <param name="adapter">The adapter.</param>
     /// <param name="path">The folder.</param>
     /// <exception cref="InvalidDataException">The folder contains another adapter.</exception>
-    public static void Restore(LoraAdapter adapter, string path)
+    public static void Restore(PeftAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         using var weights = AdapterFolder.Open(path).OpenWeights();
@@ -138,7 +138,7 @@ public static class PeftFolder
     /// <summary>
     /// The tensors of an adapter's file, by name without PEFT's prefix; newly created ones belong to the current dispose scope.
     /// </summary>
-    public static IReadOnlyList<(string Name, Tensor Tensor)> Tensors(LoraAdapter adapter)
+    public static IReadOnlyList<(string Name, Tensor Tensor)> Tensors(PeftAdapter adapter)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         var tensors = adapter.Parts.SelectMany(static p => p.FileTensors()).ToList();

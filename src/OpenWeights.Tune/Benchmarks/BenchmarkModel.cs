@@ -8,12 +8,12 @@ namespace OpenWeights.Tune.Benchmarks;
 /// <summary>A model that is trained only for a benchmark.</summary>
 internal sealed class BenchmarkModel : ITrainedModel
 {
-    private readonly LoraAdapter? _adapter;
+    private readonly PeftAdapter? _adapter;
 
     internal BenchmarkModel(CausalLanguageModel model, int? rank)
     {
         Model = model;
-        _adapter = rank is { } r ? LoraAdapter.Create(model, new LoraConfig { Rank = r, Alpha = 2 * r }, seed: 42) : null;
+        _adapter = rank is { } r ? PeftAdapter.Create(model, new LoraConfig { Rank = r, Alpha = 2 * r }, seed: 42) : null;
         if (_adapter is null)
         {
             foreach (var parameter in model.parameters())

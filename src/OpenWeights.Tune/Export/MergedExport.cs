@@ -48,7 +48,7 @@ public static class MergedExport
     /// <param name="folder">The folder, which must not exist.</param>
     /// <param name="dtype">Output dtype; null keeps the base model's dtype of each tensor.</param>
     /// <param name="maxShardBytes">Maximum size of a weight file, in bytes.</param>
-    public static bool Write(LoadedModel @base, LoraAdapter adapter, string folder, ScalarType? dtype, long maxShardBytes)
+    public static bool Write(LoadedModel @base, PeftAdapter adapter, string folder, ScalarType? dtype, long maxShardBytes)
     {
         using var one = new CombinedAdapter([(adapter, 1)]);
         return Write(@base, one, folder, dtype, maxShardBytes);

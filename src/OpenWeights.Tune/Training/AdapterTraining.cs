@@ -11,14 +11,14 @@ namespace OpenWeights.Tune.Training;
 public sealed class AdapterTraining : ITrainedModel
 {
     private readonly LoadedModel _base;
-    private readonly LoraAdapter _adapter;
+    private readonly PeftAdapter _adapter;
 
     /// <summary>Creates the training of an adapter.</summary>
     /// <param name="base">The base model; this object takes ownership.</param>
     /// <param name="adapter">The adapter on it; this object takes ownership.</param>
     /// <param name="rates">Learning rates of its parameters; null if they are all equal.</param>
     /// <param name="decayNormsAndBiases">Whether weight decay also applies to trained norms and biases.</param>
-    public AdapterTraining(LoadedModel @base, LoraAdapter adapter, LoraPlusRates? rates = null, bool decayNormsAndBiases = true)
+    public AdapterTraining(LoadedModel @base, PeftAdapter adapter, LoraPlusRates? rates = null, bool decayNormsAndBiases = true)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         _base = @base;

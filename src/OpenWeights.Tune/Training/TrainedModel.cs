@@ -30,7 +30,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? LoraAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            ? PeftAdapter.Create(loaded.Model, Settings(section), config.Seed)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -55,11 +55,11 @@ internal static class TrainedModel
             var settings = Settings(section);
             AdapterTargets.RequireNames(loaded.Model, settings);
             settings = ExpertTargeting.Convert(loaded.Model, settings);
-            return LoraAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
+            return PeftAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
         });
     }
 
-    private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, LoraAdapter> put)
+    private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, PeftAdapter> put)
     {
         var training = config.Training;
         if (config.Adapter is not { } section)

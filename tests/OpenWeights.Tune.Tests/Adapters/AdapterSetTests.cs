@@ -93,7 +93,7 @@ public sealed class AdapterSetTests
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var config = new LoraConfig { Rank = 2, Targets = TargetModules.Of(["embed_tokens", "q_proj"]) };
-        using var adapter = LoraAdapter.Create(loaded.Model, config, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, config, seed: 1);
         foreach (var (_, parameter) in adapter.Parameters)
         {
             _ = parameter.normal_(0, 0.3);

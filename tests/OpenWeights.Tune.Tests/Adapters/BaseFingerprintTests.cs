@@ -118,7 +118,7 @@ public sealed class BaseFingerprintTests
         var told = new List<string>();
         PeftFolder.Load(loaded.Model, work.Adapter, told.Add).Dispose();
         Assert.That(told, Is.Empty);
-        using (var fresh = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, 1))
+        using (var fresh = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, 1))
         {
             PeftFolder.Save(fresh, work.Folder.At("fresh"), null);
         }
@@ -151,7 +151,7 @@ public sealed class BaseFingerprintTests
         {
             Base = New("base", 7);
             using var loaded = ModelLoader.Load(Base, float32, TestDevice.Current, quantized ? new QuantizationSettings(QuantizationKind.Nf4, 64, false) : null);
-            using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, 1);
+            using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, 1);
             using var nothing = no_grad();
             foreach (var layer in adapter.Layers)
             {

@@ -157,7 +157,7 @@ public sealed class ExpertAdapterTests
         var expected = Config(golden.Folder);
         foreach (var targets in new[] { TargetModules.AllLinear, TargetModules.Of(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "gate"]) })
         {
-            using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = (int)expected["r"]!, Alpha = (double)expected["lora_alpha"]!, Targets = targets }, seed: 1);
+            using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = (int)expected["r"]!, Alpha = (double)expected["lora_alpha"]!, Targets = targets }, seed: 1);
             using var folder = new TemporaryFolder();
             PeftFolder.Save(adapter, folder.At("new"), "base");
             var config = Config(folder.At("new"));
@@ -172,13 +172,13 @@ public sealed class ExpertAdapterTests
         }
 
         Assert.That(
-            () => LoraAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["q_proj", "gate_proj"]) }, seed: 1),
+            () => PeftAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["q_proj", "gate_proj"]) }, seed: 1),
             Throws.TypeOf<InvalidDataException>().With.Message.Contains("cannot be adapted without up_proj"));
         Assert.That(
-            () => LoraAdapter.Create(loaded.Model, new LoraConfig { Dropout = 0.1 }, seed: 1),
+            () => PeftAdapter.Create(loaded.Model, new LoraConfig { Dropout = 0.1 }, seed: 1),
             Throws.TypeOf<InvalidDataException>().With.Message.Contains("lora_dropout").And.Message.Contains("set it to 0"));
         Assert.That(
-            () => LoraAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["q_proj"]), TargetParameters = ["gate_proj"] }, seed: 1),
+            () => PeftAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["q_proj"]), TargetParameters = ["gate_proj"] }, seed: 1),
             Throws.TypeOf<InvalidDataException>().With.Message.Contains("no parameter named gate_proj").And.Message.Contains("gate_up_proj, down_proj"));
     }
 
@@ -204,7 +204,7 @@ public sealed class ExpertAdapterTests
         Assert.That(Golden.LargestDifference(Logits(golden, loaded.Model), mixed), Is.LessThan(3e-5));
     }
 
-    private static void CompareMerged(Golden golden, LoadedModel loaded, LoraAdapter adapter)
+    private static void CompareMerged(Golden golden, LoadedModel loaded, PeftAdapter adapter)
     {
         using var nothing = no_grad();
         var parameters = loaded.Model.named_parameters().ToDictionary(static p => p.name, static p => p.parameter);

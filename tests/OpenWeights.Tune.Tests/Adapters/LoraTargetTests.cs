@@ -36,12 +36,12 @@ public sealed class LoraTargetTests
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         void Refused(LoraConfig config, string told) =>
-            Assert.That(() => LoraAdapter.Create(loaded.Model, config, 1), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(told).And.Message.Contains("down_proj, gate_proj, k_proj"));
+            Assert.That(() => PeftAdapter.Create(loaded.Model, config, 1), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(told).And.Message.Contains("down_proj, gate_proj, k_proj"));
         Refused(new LoraConfig { Targets = TargetModules.Of("no_such_.*") }, "no_such_.*");
         Refused(new LoraConfig { Targets = TargetModules.Of(["q_proj", "v_porj"]) }, "target_modules: the model has no module named v_porj; did you mean v_proj?");
         Refused(new LoraConfig { ModulesToSave = ["lm_haed"] }, "modules_to_save: the model has no module named lm_haed; did you mean lm_head?");
         Assert.That(
-            () => LoraAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["q_proj"]), LayersToTransform = [7] }, 1),
+            () => PeftAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["q_proj"]), LayersToTransform = [7] }, 1),
             Throws.InstanceOf<InvalidDataException>().With.Message.EqualTo("layers_to_transform: the model has no layer 7; its 2 layers are numbered from 0."));
         Refused(new LoraConfig { Targets = TargetModules.Of(["q_proj"]), Excluded = TargetModules.Of(".*") }, "without exclude_modules");
         Assert.That(loaded.Model.LinearLayers.All(static l => l.Layer.Adapter is null));
@@ -53,7 +53,7 @@ public sealed class LoraTargetTests
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder, tied: false), bfloat16, TestDevice.Current);
         var config = new LoraConfig { Rank = 2, UseDora = true, ModulesToSave = ["lm_head"] };
-        using var adapter = LoraAdapter.Create(loaded.Model, config, 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, config, 1);
         Assert.That(adapter.Parameters.Where(static p => p.Name != "lm_head.weight").All(static p => p.Parameter.dtype == float32));
         Assert.That(adapter.Parameters.Single(static p => p.Name == "lm_head.weight").Parameter.dtype, Is.EqualTo(bfloat16));
         PeftFolder.Save(adapter, folder.At("adapter"), null);
@@ -71,12 +71,12 @@ public sealed class LoraTargetTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
-        using (var adapted = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, Targets = TargetModules.Of(["lm_head"]) }, 1))
+        using (var adapted = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, Targets = TargetModules.Of(["lm_head"]) }, 1))
         {
             Assert.That(adapted.Layers.Single().Target, Is.SameAs(loaded.Model.Head));
         }
 
-        using var whole = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, ModulesToSave = ["lm_head"] }, 1);
+        using var whole = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, ModulesToSave = ["lm_head"] }, 1);
         Assert.That(loaded.Model.Head.Weight, Is.Not.SameAs(loaded.Model.Stack.Embedding.Weight));
         whole.Enabled = false;
         Assert.That(loaded.Model.Head.Weight, Is.SameAs(loaded.Model.Stack.Embedding.Weight));

@@ -24,7 +24,7 @@ public sealed class PissaTests
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var plain = Logits(golden, loaded);
-        using var adapter = LoraAdapter.Create(loaded.Model, s_config, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, s_config, seed: 1);
         Assert.That(Golden.LargestDifference(Logits(golden, loaded), plain), Is.LessThan(3e-5));
         Assert.That(Golden.LargestDifference(Logits(golden, loaded), golden.Tensor("init.logits")), Is.LessThan(3e-5));
         using var residual = SafetensorsFile.Open(Path.Combine(golden.Folder, "residual_base.safetensors"));
@@ -53,7 +53,7 @@ public sealed class PissaTests
     {
         using var golden = new Golden("lora_pissa");
         using var loaded = Base(golden);
-        using var adapter = LoraAdapter.Create(loaded.Model, s_config, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, s_config, seed: 1);
         using var work = new TemporaryFolder();
         Assert.That(Train(golden, loaded, adapter), Is.EqualTo(golden.Json["sgd"]!["losses"]!.AsArray().Select(static l => l!.GetValue<double>())).Within(2e-5));
         using (no_grad())
@@ -97,14 +97,14 @@ public sealed class PissaTests
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var config = s_config with { Rank = 4, Alpha = 6, UseRslora = true, RankPattern = new Dictionary<string, int> { ["q_proj"] = 2 }, AlphaPattern = new Dictionary<string, double> { ["v_proj"] = 3 } };
-        using var adapter = LoraAdapter.Create(loaded.Model, config, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, config, seed: 1);
         foreach (var layer in adapter.Layers)
         {
             _ = layer.B.copy_(layer.B.add(layer.B.abs(), Scalars.One));
         }
 
         PeftFolder.Save(adapter, folder.At("adapter"), null);
-        using var again = LoraAdapter.Create(loaded.Model, config, seed: 2);
+        using var again = PeftAdapter.Create(loaded.Model, config, seed: 2);
         PeftFolder.Restore(again, folder.At("adapter"));
         using var portable = PeftFolder.Load(loaded.Model, folder.At("adapter"));
         foreach (var ((ours, restored), read) in adapter.Layers.Zip(again.Layers).Zip(portable.Layers))
@@ -118,7 +118,7 @@ public sealed class PissaTests
 
     private static Tensor Logits(Golden golden, LoadedModel loaded) => loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(Golden.Ids(golden.Json["batch"]!["input_ids"]!))));
 
-    private static List<double> Train(Golden golden, LoadedModel loaded, LoraAdapter adapter)
+    private static List<double> Train(Golden golden, LoadedModel loaded, PeftAdapter adapter)
     {
         var losses = new List<double>();
         using Scalar step = -golden.Json["sgd"]!["lr"]!.GetValue<double>();

@@ -74,12 +74,12 @@ public sealed class DecodeStepTests(bool wide)
         var model = loaded.Model;
         Assert.That(DecodeStep.Of(model, 1), Is.Not.Null);
         Assert.That(DecodeStep.Of(model, DecodeStep.MaxRows + 1), Is.Null);
-        using (var adapter = LoraAdapter.Create(model, new LoraConfig { Rank = 2, UseDora = true }, seed: 1))
+        using (var adapter = PeftAdapter.Create(model, new LoraConfig { Rank = 2, UseDora = true }, seed: 1))
         {
             Assert.That(DecodeStep.Of(model, 1), Is.Null, "DoRA");
         }
 
-        using (var adapter = LoraAdapter.Create(model, new LoraConfig { Rank = 2, Dropout = 0.5 }, seed: 1))
+        using (var adapter = PeftAdapter.Create(model, new LoraConfig { Rank = 2, Dropout = 0.5 }, seed: 1))
         {
             Assert.That(DecodeStep.Of(model, 1), Is.Not.Null);
             adapter.Training = true;
@@ -90,9 +90,9 @@ public sealed class DecodeStepTests(bool wide)
         Assert.That(DecodeStep.Of(mixture, 1), Is.Null, "a mixture of experts");
     }
 
-    private static LoraAdapter Adapt(CausalLanguageModel model)
+    private static PeftAdapter Adapt(CausalLanguageModel model)
     {
-        var adapter = LoraAdapter.Create(model, new LoraConfig { Rank = 3 }, seed: 1);
+        var adapter = PeftAdapter.Create(model, new LoraConfig { Rank = 3 }, seed: 1);
         using var nothing = no_grad();
         _ = manual_seed(2);
         adapter.Layers.ToList().ForEach(static l => l.B.normal_(0, 0.1));

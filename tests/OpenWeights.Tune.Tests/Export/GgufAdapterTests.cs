@@ -122,9 +122,9 @@ public sealed class GgufAdapterTests
         Assert.That(work.Names, Is.Empty);
     }
 
-    private static LoraAdapter Embeddings(CausalLanguageModel model)
+    private static PeftAdapter Embeddings(CausalLanguageModel model)
     {
-        var adapter = LoraAdapter.Create(model, new LoraConfig { Rank = 4, Alpha = 8, Targets = TargetModules.Of(["embed_tokens", "q_proj"]) }, 1);
+        var adapter = PeftAdapter.Create(model, new LoraConfig { Rank = 4, Alpha = 8, Targets = TargetModules.Of(["embed_tokens", "q_proj"]) }, 1);
         using var nothing = no_grad();
         foreach (var (_, parameter) in adapter.Parameters)
         {

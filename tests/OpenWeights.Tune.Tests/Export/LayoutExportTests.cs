@@ -129,7 +129,7 @@ public sealed class LayoutExportTests
 
         internal LoadedModel Loaded { get; }
 
-        internal LoraAdapter Adapter { get; }
+        internal PeftAdapter Adapter { get; }
 
         public void Dispose()
         {

@@ -84,9 +84,9 @@ public sealed class LlamaCppFamilyTests
         Assert.That(difference, Is.LessThan(1e-5));
     }
 
-    private static LoraAdapter Adapter(LoadedModel loaded)
+    private static PeftAdapter Adapter(LoadedModel loaded)
     {
-        var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model) }, seed: 5);
+        var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 3, Alpha = 6, Targets = Targets(loaded.Model) }, seed: 5);
         using var nothing = no_grad();
         using var generator = new Generator(3);
         foreach (var layer in adapter.Layers)

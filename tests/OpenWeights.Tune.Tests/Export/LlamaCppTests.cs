@@ -176,7 +176,7 @@ public sealed class LlamaCppTests
         Ask($"{name} merged", Write(folder, adapter, "f32", $"{name} merged"), Prompt(name));
     }
 
-    private string Write(string folder, LoraAdapter? adapter, string dtype, string? name = null)
+    private string Write(string folder, PeftAdapter? adapter, string dtype, string? name = null)
     {
         var path = _work[$"{name ?? Path.GetFileName(folder)} {dtype}.gguf"];
         using var mix = adapter is null ? null : new CombinedAdapter([(adapter, 1)]);

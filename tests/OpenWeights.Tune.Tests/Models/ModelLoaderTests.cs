@@ -57,7 +57,7 @@ public sealed class ModelLoaderTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), bfloat16, TestDevice.Current);
-        using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
         using var scope = NewDisposeScope();
         var logits = loaded.Model.Logits(loaded.Model.call(ModelInput.Rows(tensor(new long[] { 1, 2, 3, 4 }, [1, 4]))));
         logits.mul(logits).sum().backward();
@@ -71,7 +71,7 @@ public sealed class ModelLoaderTests
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), null, TestDevice.Current);
         Assert.That(
-            () => LoraAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["query"]) }, seed: 1),
+            () => PeftAdapter.Create(loaded.Model, new LoraConfig { Targets = TargetModules.Of(["query"]) }, seed: 1),
             Throws.InstanceOf<InvalidDataException>().With.Message.Contains("query").And.Message.Contains("q_proj"));
     }
 
@@ -84,7 +84,7 @@ public sealed class ModelLoaderTests
         using var scope = NewDisposeScope();
         var input = ModelInput.Rows(tensor(new long[] { 5, 6, 7 }, [1, 3]));
         var before = loaded.Model.Logits(loaded.Model.call(input));
-        using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 4 }, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 4 }, seed: 1);
         Assert.That(Golden.LargestDifference(loaded.Model.Logits(loaded.Model.call(input)), before), Is.Zero);
         Assert.That(adapter.Layers.Select(static l => l.Module), Has.None.EqualTo("lm_head").And.Count.EqualTo(14));
         foreach (var layer in adapter.Layers)

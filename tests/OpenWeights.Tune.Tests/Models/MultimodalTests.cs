@@ -134,7 +134,7 @@ public sealed class MultimodalTests
         using var folder = new TemporaryFolder();
         using var golden = new Golden("gemma3_whole", Families2026Tests.Set);
         using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
-        using (var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1))
+        using (var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1))
         {
             Assert.That(adapter.Layers.Select(static l => l.Module), Is.All.StartsWith("model.language_model.layers."));
             PeftFolder.Save(adapter, folder.At("adapter"), golden.Folder);
@@ -168,7 +168,7 @@ public sealed class MultimodalTests
         using var folder = new TemporaryFolder();
         using var golden = new Golden("gemma3_whole", Families2026Tests.Set);
         using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
-        using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, ModulesToSave = ["lm_head"] }, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, ModulesToSave = ["lm_head"] }, seed: 1);
         using (no_grad())
         {
             _ = adapter.Parts.OfType<ReplacedWeight>().Single().Parameters.Single().Parameter.mul_(-1);

@@ -41,7 +41,7 @@ public sealed class QuantizedModelTests
         using var folder = new TemporaryFolder();
         TinyModel.Write(folder);
         using var loaded = ModelLoader.Load(folder.At("model"), float32, TestDevice.Current, QuantizationSettings.Of(kind));
-        using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, UseDora = true }, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, UseDora = true }, seed: 1);
         using (no_grad())
         {
             foreach (var layer in adapter.Layers)
@@ -76,7 +76,7 @@ public sealed class QuantizedModelTests
         long After()
         {
             using (var loaded = ModelLoader.Load(folder.At("model"), bfloat16, TestDevice.Current, new QuantizationSettings(QuantizationKind.Nf4)))
-            using (var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, UseDora = true }, seed: 1))
+            using (var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, UseDora = true }, seed: 1))
             using (no_grad())
             using (NewDisposeScope())
             {

@@ -138,7 +138,7 @@ public sealed class WhatIsTrainedTests
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, TestDevice.Current);
         var config = new Tune.Adapters.LoraConfig { Rank = 2, Targets = Tune.Adapters.TargetModules.Of(["embed_tokens", "q_proj"]), ModulesToSave = ["norm"] };
-        var adapter = Tune.Adapters.LoraAdapter.Create(loaded.Model, config, 1);
+        var adapter = Tune.Adapters.PeftAdapter.Create(loaded.Model, config, 1);
         using var training = new AdapterTraining(loaded, adapter, new LoraPlusRates(16, 1e-6, 1e-3));
         double Factor(string name) => training.Parameters.Single(p => p.Name.EndsWith(name, StringComparison.Ordinal)).RateFactor;
         Assert.That((Factor("layers.0.self_attn.q_proj.lora_A.weight"), Factor("layers.0.self_attn.q_proj.lora_B.weight")), Is.EqualTo((1.0, 16.0)));

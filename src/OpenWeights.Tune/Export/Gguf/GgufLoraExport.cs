@@ -19,7 +19,7 @@ public static class GgufLoraExport
     /// <param name="path">The file.</param>
     /// <exception cref="InvalidDataException">llama.cpp cannot represent the adapter.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
-    public static void Write(ModelFolder folder, LoraAdapter adapter, string path)
+    public static void Write(ModelFolder folder, PeftAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
@@ -54,7 +54,7 @@ public static class GgufLoraExport
     /// <param name="path">The file.</param>
     /// <returns>Number of tensors.</returns>
     /// <exception cref="IOException">A tensor differs from what was written.</exception>
-    public static int RequireSame(ModelFolder folder, LoraAdapter adapter, string path)
+    public static int RequireSame(ModelFolder folder, PeftAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
@@ -85,7 +85,7 @@ public static class GgufLoraExport
     }
 
     // llama.cpp would silently ignore other parts of an adapter.
-    private static void RequirePlain(LoraAdapter adapter)
+    private static void RequirePlain(PeftAdapter adapter)
     {
         foreach (var part in adapter.Parts)
         {
@@ -106,14 +106,14 @@ public static class GgufLoraExport
         }
     }
 
-    private static double Alpha(LoraAdapter adapter) => adapter.Parts.Select(static p => p switch
+    private static double Alpha(PeftAdapter adapter) => adapter.Parts.Select(static p => p switch
     {
         LoraLayer layer => layer.Scale * layer.A.size(0),
         ExpertLora experts => experts.Scale * experts.Rank,
         _ => 0,
     }).First(static a => a != 0);
 
-    private static IEnumerable<GgufTensorToWrite> Tensors(LoraAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
+    private static IEnumerable<GgufTensorToWrite> Tensors(PeftAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
         var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
         foreach (var layer in adapter.Layers)

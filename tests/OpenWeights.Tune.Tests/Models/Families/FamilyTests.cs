@@ -117,7 +117,7 @@ public sealed class FamilyTests(string name)
     public void Layers_computed_again_in_backward_have_the_same_gradients()
     {
         using var model = FamilyCases.Make(name);
-        using var adapter = LoraAdapter.Create(model, new LoraConfig { Rank = 2, Dropout = model.ExpertMatrices.Count > 0 ? 0 : 0.3 }, seed: 1);
+        using var adapter = PeftAdapter.Create(model, new LoraConfig { Rank = 2, Dropout = model.ExpertMatrices.Count > 0 ? 0 : 0.3 }, seed: 1);
         adapter.Training = true;
         TakeEffect(adapter);
 
@@ -151,7 +151,7 @@ public sealed class FamilyTests(string name)
         using var folder = new TemporaryFolder();
         var path = FamilyCases.Write(folder, name);
         using var loaded = ModelLoader.Load(path, float32, TestDevice.Current);
-        using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
         TakeEffect(adapter);
         PeftFolder.Save(adapter, folder.At("adapter"), path);
         MergedExport.Write(loaded, adapter, folder.At("merged"), dtype: null, maxShardBytes: 1L << 30);
@@ -247,7 +247,7 @@ public sealed class FamilyTests(string name)
         }
     }
 
-    private static void TakeEffect(LoraAdapter adapter)
+    private static void TakeEffect(PeftAdapter adapter)
     {
         using var nothing = no_grad();
         adapter.Parameters.Where(static p => p.Name.EndsWith(".lora_B.weight", StringComparison.Ordinal)).ToList().ForEach(static p => p.Parameter.normal_(0, 0.1));

@@ -40,7 +40,7 @@ public sealed class LateFamilyTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(FamilyCases.Write(folder, family), float32, TestDevice.Current, new QuantizationSettings(QuantizationKind.Nf4));
-        using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         _ = manual_seed(1);

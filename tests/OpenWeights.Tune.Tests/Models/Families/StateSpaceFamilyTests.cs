@@ -25,7 +25,7 @@ public sealed class StateSpaceFamilyTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(FamilyCases.Write(folder, name), float32, TestDevice.Current, new QuantizationSettings(QuantizationKind.Nf4));
-        using var adapter = LoraAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2 }, seed: 1);
         using var scope = NewDisposeScope();
         adapter.Training = true;
         double Loss() => new SupervisedObjective().LossSum(loaded.Model, Batch()).ToDouble();
@@ -51,9 +51,9 @@ public sealed class StateSpaceFamilyTests
     {
         using var model = FamilyCases.Make(family);
         Assert.That(
-            () => LoraAdapter.Create(model, new LoraConfig { Rank = 2, Targets = TargetModules.Of([layer, "in_proj"]) }, seed: 1),
+            () => PeftAdapter.Create(model, new LoraConfig { Rank = 2, Targets = TargetModules.Of([layer, "in_proj"]) }, seed: 1),
             Throws.InstanceOf<InvalidDataException>().With.Message.Contains($"{layer} takes no adapter in this family"));
-        using var adapter = LoraAdapter.Create(model, new LoraConfig { Rank = 2 }, seed: 1);
+        using var adapter = PeftAdapter.Create(model, new LoraConfig { Rank = 2 }, seed: 1);
         Assert.That(adapter.Layers.Select(static l => l.Module), Has.None.EndsWith(layer).And.Some.EndsWith("in_proj"));
     }
 

@@ -6,12 +6,12 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>A LoRA adapter on a model: low-rank updates of the target modules, and modules trained in full alongside.</summary>
-public sealed class LoraAdapter : IDisposable
+/// <summary>An adapter on a model: updates of the target modules, and modules trained in full alongside.</summary>
+public sealed class PeftAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
 
-    private LoraAdapter(CausalLanguageModel @base, LoraConfig config, List<AdapterPart> parts)
+    private PeftAdapter(CausalLanguageModel @base, LoraConfig config, List<AdapterPart> parts)
     {
         Base = @base;
         Config = config;
@@ -69,7 +69,7 @@ public sealed class LoraAdapter : IDisposable
     /// <param name="config">The settings.</param>
     /// <param name="seed">Random seed.</param>
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
-    public static LoraAdapter Create(CausalLanguageModel model, LoraConfig config, long seed)
+    public static PeftAdapter Create(CausalLanguageModel model, LoraConfig config, long seed)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
@@ -88,7 +88,7 @@ public sealed class LoraAdapter : IDisposable
     /// <param name="source">The config file that the settings were read from, or null.</param>
     /// <param name="savesAdaptedEmbeddings">Whether its file contains complete adapted embeddings.</param>
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
-    internal static LoraAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
+    internal static PeftAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
     {
         var parts = new List<AdapterPart>();
         var tie = WeightTie.Of(model, config);
@@ -106,7 +106,7 @@ public sealed class LoraAdapter : IDisposable
             throw;
         }
 
-        return new LoraAdapter(model, config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
+        return new PeftAdapter(model, config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
     }
 
     /// <summary>A tensor of the base model with the adapter merged in.</summary>
