@@ -146,6 +146,7 @@ public sealed class CombinedAdapter : IDisposable
     {
         LoraLayer layer => layer.Target,
         TiedHeadLora head => head.Target,
+        LinearPart layer => layer.Target,
         _ => null,
     };
 
