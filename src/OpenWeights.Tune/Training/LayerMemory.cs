@@ -33,6 +33,9 @@ internal sealed class LayerMemory
     /// <summary>Whether any parameter of the layer is trained.</summary>
     internal bool IsTrained { get; }
 
+    /// <summary>What adapters store whatever the number of tokens.</summary>
+    internal long Once => _linear.Sum(static l => l.Adapter is LinearPart part ? Float32 * part.KeptOnce : 0);
+
     /// <summary>What is stored of the layer's token mixer if the layer is recomputed.</summary>
     internal long Mixed => _parts.Sum(static p => p.Mixed) * _size;
 

@@ -66,18 +66,19 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing)
     {
         var config = model.Config;
-        var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
+        var (count, size) = (rows * (long)(tokens + (model.Stack.Virtual?.Count ?? 0)), model.Stack.Embedding.Weight.element_size());
         var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
-        var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
+        var once = layers.Sum(static l => l.Once);
+        var kept = (model.Stack.Embedding.Weight.requires_grad || model.Stack.Virtual is not null ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
         var ofLayer = (count * 3L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
         var ofInputs = config.PerLayerInputs is { } inputs ? 2L * count * inputs.LayerCount * inputs.Width * size : 0;
         if (checkpointing == ActivationCheckpointing.None)
         {
-            return ofInputs + (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
+            return once + ofInputs + (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
         }
 
         var ends = layers.Sum(l => (config.HiddenSize * (config.Streams?.Count ?? 1) * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
-        return ofInputs + (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
+        return once + ofInputs + (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
     }
 
     // A weight multiplied in another dtype exists in both during the product; the head's is converted in small parts.

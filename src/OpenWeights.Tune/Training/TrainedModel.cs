@@ -1,5 +1,7 @@
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Adapters.Kinds;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -29,7 +31,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? PeftAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            ? PeftAdapter.Create(loaded.Model, WithText(Settings(section), modelPath), config.Seed)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -103,6 +105,11 @@ internal static class TrainedModel
             },
         };
     }
+
+    // The tokens of the text that a prompt starts with.
+    private static AdapterConfig WithText(AdapterConfig settings, string modelPath) => settings is PromptTuningConfig { PromptTuningInit: "TEXT", PromptTuningInitText: { Length: > 0 } text } prompt
+        ? prompt with { InitTokens = [.. Tokenizer.Load(modelPath).Encode(text, addSpecialTokens: true).Select(static t => (long)t)] }
+        : settings;
 
     private static LoraConfig Lora(AdapterSection section) => new()
     {

@@ -144,6 +144,7 @@ public sealed class Trainer : IDisposable
         {
             Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / (scale ?? 1));
             _scaler?.Succeeded();
+            _trained.Stepped(step, TotalSteps);
         }
         else if (overflowed)
         {
@@ -198,6 +199,15 @@ public sealed class Trainer : IDisposable
             var loss = _objective.LossSum(_trained.Model, batch);
             BackwardPass.Run([loss.mul(share)]);
             losses.Add(loss.detach().MoveToOuterDisposeScope());
+        }
+
+        using (NewDisposeScope())
+        {
+            if (_trained.Penalty() is { } penalty)
+            {
+                using Scalar scale = _scaler?.Scale ?? 1;
+                BackwardPass.Run([penalty.mul(scale)]);
+            }
         }
 
         return losses;

@@ -96,6 +96,7 @@ public static class GgufLoraExport
                 LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
                 LoraLayer or ExpertLora => null,
                 EmbeddingLora => "adapts an embedding",
+                LinearPart or PromptPart or SharedPart => $"is one of {adapter.Config.TypeName}, which it does not know",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
                 _ => "is a complete weight (modules_to_save, or an embedding in the file)",
             };
