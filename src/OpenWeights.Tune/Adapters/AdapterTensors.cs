@@ -50,7 +50,7 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
     /// <summary>A tensor of a type; see <see cref="Take(string, Fill, long[])"/>.</summary>
     internal abstract Tensor Take(string name, Fill fill, ScalarType type, params long[] shape);
 
-    /// <summary>A tensor that a file may lack, because its values follow from the settings; otherwise as <see cref="Take"/>.</summary>
+    /// <summary>A tensor that a file may lack, because its values follow from the settings; otherwise as <see cref="Take(string, Fill, long[])"/>.</summary>
     /// <param name="name">Its name in PEFT's file without the prefix.</param>
     /// <param name="fill">Its values.</param>
     /// <param name="shape">Its shape.</param>

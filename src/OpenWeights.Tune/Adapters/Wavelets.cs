@@ -5,17 +5,21 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Daubechies' wavelets and one level of the inverse transform of a matrix, as PyWavelets has them.</summary>
+/// <summary>Daubechies' wavelets, their symlets, and one level of the inverse transform of a matrix, as PyWavelets has them.</summary>
 internal static class Wavelets
 {
-    /// <summary>Names of the wavelets; haar is db1.</summary>
-    internal static IReadOnlyList<string> Names { get; } = ["haar", .. Enumerable.Range(1, 10).Select(static n => FormattableString.Invariant($"db{n}"))];
+    // Which pairs of roots a symlet takes from outside the unit circle, counted from the largest inside: those of PyWavelets.
+    private static readonly Dictionary<int, int[]> s_turned = new()
+    {
+        [2] = [], [3] = [], [4] = [0], [5] = [1], [6] = [0, 2], [7] = [2], [8] = [0, 2], [9] = [1, 2], [10] = [0, 2, 4],
+    };
 
     /// <summary>The low-pass filter of the inverse transform.</summary>
-    /// <param name="name">Name of the wavelet.</param>
+    /// <param name="name">Name of the wavelet: haar, db1 to db10, or sym2 to sym10.</param>
     internal static double[] LowPass(string name)
     {
-        var order = name == "haar" ? 1 : int.Parse(name.AsSpan(2), System.Globalization.CultureInfo.InvariantCulture);
+        var order = name == "haar" ? 1 : int.Parse(name.AsSpan().TrimStart("dbsym"), System.Globalization.CultureInfo.InvariantCulture);
+        var turned = name.StartsWith("sym", StringComparison.Ordinal) ? s_turned[order] : [];
 
         // The roots of sum of C(order - 1 + k, k) y^k give those of the filter by y = (2 - z - 1 / z) / 4; the smaller of each pair is taken
         // (Daubechies, 1992, section 6.1).
@@ -25,11 +29,11 @@ internal static class Wavelets
             filter = Times(filter, -1);
         }
 
-        foreach (var y in Roots([.. Enumerable.Range(0, order).Select(k => Binomial(order - 1 + k, k))]))
+        var (pair, last) = (-1, double.PositiveInfinity);
+        foreach (var root in Roots([.. Enumerable.Range(0, order).Select(k => Binomial(order - 1 + k, k))]).Select(Inner).OrderByDescending(static r => r.Magnitude))
         {
-            var half = 1 - (2 * y);
-            var root = half + Complex.Sqrt((half * half) - 1);
-            filter = Times(filter, root.Magnitude < 1 ? root : 1 / root);
+            (pair, last) = last - root.Magnitude > 1e-6 ? (pair + 1, root.Magnitude) : (pair, last);
+            filter = Times(filter, turned.Contains(pair) ? 1 / root : root);
         }
 
         var sum = filter.Aggregate(Complex.Zero, static (a, b) => a + b).Real;
@@ -78,6 +82,14 @@ internal static class Wavelets
     {
         Tensor Zeros(long count) => zeros([count, rows.size(1)], float32, rows.device);
         return before + after == 0 ? rows : cat([Zeros(before), rows, Zeros(after)]);
+    }
+
+    // The root z inside the unit circle of y = (2 - z - 1 / z) / 4.
+    private static Complex Inner(Complex y)
+    {
+        var half = 1 - (2 * y);
+        var root = half + Complex.Sqrt((half * half) - 1);
+        return root.Magnitude < 1 ? root : 1 / root;
     }
 
     private static double Binomial(int n, int k) => Enumerable.Range(1, k).Aggregate(1.0, (product, i) => product * (n - k + i) / i);

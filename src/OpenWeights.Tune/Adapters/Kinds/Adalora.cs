@@ -104,7 +104,11 @@ internal sealed class AdaloraKind : ModuleKind<AdaloraConfig>
         var adapter = base.Attach(config, tensors, source);
 
         // Ranks that were chosen already are trained as they are.
-        adapter.Schedule = ((AdaloraConfig)config).Kept.Count > 0 ? null : new AdaloraSchedule((AdaloraConfig)config, [.. adapter.Parts.OfType<AdaloraPart>()]);
+        if (((AdaloraConfig)config).Kept.Count == 0)
+        {
+            adapter.Schedule = new AdaloraSchedule((AdaloraConfig)config, [.. adapter.Parts.OfType<AdaloraPart>()]);
+        }
+
         return adapter;
     }
 
@@ -147,6 +151,9 @@ internal sealed class AdaloraPart(ModuleSite site, AdaloraConfig config, Paramet
     /// <summary>Which ranks are kept.</summary>
     internal IReadOnlyList<bool> Kept { get; set; } = [.. Enumerable.Repeat(true, (int)a.size(0))];
 
+    /// <summary>Whether ranks may be taken away; the schedule then keeps what must be restored.</summary>
+    internal bool IsScheduled { get; set; }
+
     /// <summary>Whether the file has the kept ranks alone.</summary>
     internal bool SavesKept { get; set; }
 
@@ -174,7 +181,7 @@ internal sealed class AdaloraPart(ModuleSite site, AdaloraConfig config, Paramet
 
     internal override void Restore(Func<string, Tensor> read)
     {
-        if (!SavesKept)
+        if (!IsScheduled)
         {
             base.Restore(read);
         }
@@ -203,6 +210,10 @@ internal sealed class AdaloraSchedule : IAdapterSchedule
     {
         (_config, _parts) = (config, parts);
         TotalSteps = config.TotalStep;
+        foreach (var part in parts)
+        {
+            part.IsScheduled = true;
+        }
     }
 
     /// <summary>Number of steps; null before the first.</summary>
@@ -236,6 +247,11 @@ internal sealed class AdaloraSchedule : IAdapterSchedule
     public void Stepped(long step, long steps)
     {
         TotalSteps ??= (int)steps;
+        if (_config.Tinit >= TotalSteps.Value - _config.Tfinal)
+        {
+            throw new InvalidDataException($"adapter.tinit: {_config.Tinit} steps before and {_config.Tfinal} (tfinal) after leave none of {TotalSteps} in which ranks are taken away; lower tinit or tfinal, or train more steps.");
+        }
+
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var last = TotalSteps.Value - _config.Tfinal;

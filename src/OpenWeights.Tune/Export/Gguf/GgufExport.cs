@@ -34,6 +34,7 @@ public static class GgufExport
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
+        adapters?.RequireNoPrompt("merged");
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
