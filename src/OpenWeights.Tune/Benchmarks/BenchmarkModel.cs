@@ -22,9 +22,7 @@ internal sealed class BenchmarkModel : ITrainedModel
             }
         }
 
-        Parameters = _adapter is null
-            ? [.. model.named_parameters().Select(static p => new TrainedParameter(p.name, p.parameter, Decays: p.parameter.ndim > 1))]
-            : [.. _adapter.Parameters.Select(static p => new TrainedParameter(p.Name, p.Parameter, Decays: true))];
+        Parameters = _adapter is null ? TrainedParameters.Of(model, decayNormsAndBiases: false) : TrainedParameters.Of(_adapter, rates: null, decayNormsAndBiases: true);
     }
 
     public CausalLanguageModel Model { get; }

@@ -64,6 +64,8 @@ public sealed class LayerOperatorTests
         Gives(nn.functional.layer_norm(Values(1, 3), [2], Values(2, 2), Values(1, 1), 0), -1, 3);
         var lower = tensor(new float[] { 9, 0, 2, 9 }).view(2, 2);
         Gives(linalg.solve_triangular(lower, Values(1, 5).view(2, 1), upper: false, left: true, unitriangular: true).flatten(), 1, 3);
+        var several = tensor(new float[] { 2, 0, 0, 4, 1, 2, 3, 7 }).view(2, 2, 2);
+        Gives(linalg.inv(several).flatten(), 0.5, 0, 0, 0.25, 7, -2, -3, 1);
     }
 
     [Test]
