@@ -68,7 +68,7 @@ internal sealed class ExportWork : IDisposable
         var tensors = PeftFolder.Tensors(adapter);
         foreach (var (name, tensor) in tensors)
         {
-            if (!TensorFiles.Read(written, $"base_model.model.{name}").eq(tensor.cpu()).all().item<bool>())
+            if (!TensorFiles.Read(written, PeftFolder.FileName(name)).eq(tensor.cpu()).all().item<bool>())
             {
                 throw new IOException($"{_output}: tensor {name} differs from what was written; check the disk.");
             }

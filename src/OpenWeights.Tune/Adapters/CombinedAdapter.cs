@@ -83,6 +83,7 @@ public sealed class CombinedAdapter : IDisposable
             return;
         }
 
+        RequireNoPrompt("combined with others or weighted");
         var parts = _adapters.SelectMany(static a => a.Adapter.Parts.Select(p => (Part: p, a.Weight))).ToList();
         foreach (var layer in parts.Where(static p => Target(p.Part) is not null).GroupBy(static p => Target(p.Part)!))
         {
@@ -110,6 +111,7 @@ public sealed class CombinedAdapter : IDisposable
     public static void Disable(CausalLanguageModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
+        model.Stack.Virtual = null;
         foreach (var (_, module) in model.AdaptableModules)
         {
             foreach (var slot in ((IWeighted)module).Slots)
@@ -133,6 +135,17 @@ public sealed class CombinedAdapter : IDisposable
         }
     }
 
+    /// <summary>Throws if an adapter has virtual tokens, which are no part of the weights.</summary>
+    /// <param name="what">What is not possible.</param>
+    /// <exception cref="InvalidDataException">An adapter has virtual tokens.</exception>
+    internal void RequireNoPrompt(string what)
+    {
+        if (_adapters.FirstOrDefault(static a => a.Adapter.Parts.Any(static p => p is PromptPart)).Adapter is { } prompt)
+        {
+            throw new InvalidDataException($"a {prompt.Config.TypeName} adapter has virtual tokens ahead of the text and changes no weights, so that it cannot be {what}; use it as an adapter.");
+        }
+    }
+
     /// <summary>Frees what the combination created; the adapters remain. It must not be active.</summary>
     public void Dispose()
     {
@@ -146,6 +159,7 @@ public sealed class CombinedAdapter : IDisposable
     {
         LoraLayer layer => layer.Target,
         TiedHeadLora head => head.Target,
+        LinearPart layer => layer.Target,
         _ => null,
     };
 

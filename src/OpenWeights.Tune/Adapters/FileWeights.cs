@@ -2,14 +2,12 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Torch;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Adapter weights from a file written by PEFT or this program; the file has been checked against the model.</summary>
-internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, ITensorSource file) : IAdapterWeights
+internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, ITensorSource file) : FileTensors(model, file), IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank) => new(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
     {
@@ -22,31 +20,6 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
 
     public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank) => (Read($"{file}.lora_A.weight"), Read($"{file}.lora_B.weight"));
 
-    // With bias lora_only PEFT trains biases but does not save them; the base model's are used.
-    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot) =>
-        file.TryGetTensor(PeftFolder.Prefix + fileName, out _)
-            ? Parameter(TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own?.dtype ?? model.DType, model.Device), trained: true)
-            : Parameter(slot.Own!.detach().clone(), trained: true);
-
-    public Parameter? Frozen(string fileName, WeightSlot slot)
-    {
-        if (!file.TryGetTensor(PeftFolder.Prefix + fileName, out _))
-        {
-            return null;
-        }
-
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var value = TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own!.dtype, model.Device);
-        return value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
-    }
-
-    private Tensor Read(string name)
-    {
-        using var scope = NewDisposeScope();
-        return scope.Detach(TensorFiles.Read(file, PeftFolder.Prefix + name, float32, model.Device));
-    }
-
     // The adapter was trained on the weight minus the product B0 A0 of the same decomposition; the signs of B0 and A0 do not matter.
     private (Tensor A, Tensor B) Start(string module, LinearLayer layer, int rank)
     {
@@ -54,12 +27,5 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
         weights.A.Dispose();
         weights.B.Dispose();
         return weights.Start!.Value;
-    }
-
-    private static Parameter Parameter(Tensor value, bool trained)
-    {
-        var parameter = new Parameter(value, trained);
-        _ = parameter.DetachFromDisposeScope();
-        return parameter;
     }
 }

@@ -2,13 +2,12 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using TorchSharp;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Initial weights of a new adapter, as in PEFT.</summary>
-internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config, Generator generator) : IAdapterWeights
+internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config, Generator generator) : FreshTensors(model, generator), IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
@@ -21,12 +20,12 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
 
         var bound = 1 / Math.Sqrt(layer.InFeatures);
         var random = empty([rank, layer.InFeatures], float32);
-        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
-        var (a, b) = (random.to(float32, model.Device), zeros([layer.OutFeatures, rank], float32, model.Device));
+        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, Random) : random.uniform_(-bound, bound, Random);
+        var (a, b) = (random.to(float32, Device), zeros([layer.OutFeatures, rank], float32, Device));
         using Scalar scale = config.ScaleOf(module);
         return new LoraWeights(scope.Detach(a), scope.Detach(b))
         {
-            OutputBias = config.LoraBias ? scope.Detach(zeros([layer.OutFeatures], float32, model.Device)) : null,
+            OutputBias = config.LoraBias ? scope.Detach(zeros([layer.OutFeatures], float32, Device)) : null,
             Magnitude = config.UseDora ? LoraLayer.RowNorms(layer, a, b, scale).DetachFromDisposeScope() : null,
         };
     }
@@ -34,8 +33,8 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank)
     {
         using var scope = NewDisposeScope();
-        var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, generator).to(float32, model.Device);
-        return (scope.Detach(zeros([rank, layer.Weight.size(0)], float32, model.Device)), scope.Detach(b));
+        var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, Random).to(float32, Device);
+        return (scope.Detach(zeros([rank, layer.Weight.size(0)], float32, Device)), scope.Detach(b));
     }
 
     public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank)
@@ -45,21 +44,9 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         var ((input, output), ranks) = (matrix.UpdateFeatures, (long)rank * matrix.Count);
         var bound = 1 / Math.Sqrt(input);
         var random = empty([ranks, input], float32);
-        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
-        return (scope.Detach(random.to(float32, model.Device)), scope.Detach(zeros([output, ranks], float32, model.Device)));
+        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, Random) : random.uniform_(-bound, bound, Random);
+        return (scope.Detach(random.to(float32, Device)), scope.Detach(zeros([output, ranks], float32, Device)));
     }
-
-    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)
-    {
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var value = slot.Own is { } own ? own.detach().clone() : ((LinearLayer)module).DenseRows(0, ((LinearLayer)module).OutFeatures).to(model.DType);
-        var parameter = new Parameter(value);
-        _ = parameter.DetachFromDisposeScope();
-        return parameter;
-    }
-
-    public Parameter? Frozen(string fileName, WeightSlot slot) => null;
 
     /// <summary>
     /// A = sqrt(S) Vᵀ and B = U sqrt(S), where S = singular values / s are the largest of the weight (Meng et al., 2024; PEFT's
@@ -71,7 +58,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         using var scope = NewDisposeScope();
         if (rank > Math.Min(layer.InFeatures, layer.OutFeatures))
         {
-            throw new InvalidDataException($"init_lora_weights {AdapterTargets.TooHighForPissa(module, layer, rank)}");
+            throw new InvalidDataException($"init_lora_weights {LoraTargets.TooHighForPissa(module, layer, rank)}");
         }
 
         using Scalar inverse = 1 / scale;

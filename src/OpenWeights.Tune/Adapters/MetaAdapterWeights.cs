@@ -2,18 +2,17 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Adapter weights with a shape but no memory, for estimating a run's memory.</summary>
-internal sealed class MetaAdapterWeights(CausalLanguageModel model, LoraConfig config) : IAdapterWeights
+internal sealed class MetaAdapterWeights(CausalLanguageModel model, LoraConfig config) : MetaTensors(model), IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
         using var scope = NewDisposeScope();
-        Tensor Kept(params long[] shape) => scope.Detach(MetaWeightSource.Zeros(float32, model.Device, shape));
+        Tensor Kept(params long[] shape) => scope.Detach(MetaWeightSource.Zeros(float32, Device, shape));
         return new LoraWeights(Kept(rank, layer.InFeatures), Kept(layer.OutFeatures, rank))
         {
             OutputBias = config.LoraBias ? Kept(layer.OutFeatures) : null,
@@ -26,25 +25,14 @@ internal sealed class MetaAdapterWeights(CausalLanguageModel model, LoraConfig c
     {
         using var scope = NewDisposeScope();
         return (
-            scope.Detach(MetaWeightSource.Zeros(float32, model.Device, rank, layer.Weight.size(0))),
-            scope.Detach(MetaWeightSource.Zeros(float32, model.Device, layer.Weight.size(1), rank)));
+            scope.Detach(MetaWeightSource.Zeros(float32, Device, rank, layer.Weight.size(0))),
+            scope.Detach(MetaWeightSource.Zeros(float32, Device, layer.Weight.size(1), rank)));
     }
 
     public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank)
     {
         using var scope = NewDisposeScope();
         var ((input, output), ranks) = (matrix.UpdateFeatures, (long)rank * matrix.Count);
-        return (scope.Detach(MetaWeightSource.Zeros(float32, model.Device, ranks, input)), scope.Detach(MetaWeightSource.Zeros(float32, model.Device, output, ranks)));
+        return (scope.Detach(MetaWeightSource.Zeros(float32, Device, ranks, input)), scope.Detach(MetaWeightSource.Zeros(float32, Device, output, ranks)));
     }
-
-    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)
-    {
-        using var scope = NewDisposeScope();
-        var shape = slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
-        var parameter = new Parameter(MetaWeightSource.Zeros(slot.Own?.dtype ?? model.DType, model.Device, shape));
-        _ = parameter.DetachFromDisposeScope();
-        return parameter;
-    }
-
-    public Parameter? Frozen(string fileName, WeightSlot slot) => null;
 }

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -11,7 +10,7 @@ public sealed class PeftAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
 
-    private PeftAdapter(CausalLanguageModel @base, LoraConfig config, List<AdapterPart> parts)
+    private PeftAdapter(CausalLanguageModel @base, AdapterConfig config, List<AdapterPart> parts)
     {
         Base = @base;
         Config = config;
@@ -19,7 +18,7 @@ public sealed class PeftAdapter : IDisposable
     }
 
     /// <summary>The settings.</summary>
-    public LoraConfig Config { get; }
+    public AdapterConfig Config { get; }
 
     /// <summary>The parts of the adapter, one per module, in model order.</summary>
     public IReadOnlyList<AdapterPart> Parts => _parts;
@@ -52,6 +51,9 @@ public sealed class PeftAdapter : IDisposable
     /// <summary>Whether the saved file contains the base weights of adapted embeddings and heads, as PEFT's files do.</summary>
     internal bool SavesAdaptedEmbeddings { get; init; } = true;
 
+    /// <summary>What the kind does while training besides following the gradients; null for nothing.</summary>
+    internal IAdapterSchedule? Schedule { get; set; }
+
     /// <summary>Fingerprint of the base model; null if not yet computed.</summary>
     internal BaseFingerprint? Fingerprint { get; set; }
 
@@ -62,26 +64,36 @@ public sealed class PeftAdapter : IDisposable
     internal bool KeepsTie { get; init; }
 
     /// <summary>
-    /// Adds a new adapter to a model, initialized as in PEFT. Apart from DoRA magnitudes and PiSSA its weights are float32 random numbers
-    /// and zeros.
+    /// Adds a new adapter to a model, initialized as in PEFT: with random numbers, zeros, and what its kind computes from the base weights.
     /// </summary>
     /// <param name="model">The base model; its own weights are not changed.</param>
     /// <param name="config">The settings.</param>
     /// <param name="seed">Random seed.</param>
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
-    public static PeftAdapter Create(CausalLanguageModel model, LoraConfig config, long seed)
+    public static PeftAdapter Create(CausalLanguageModel model, AdapterConfig config, long seed)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
         AdapterTargets.RequireNames(model, config);
-        config = ExpertTargeting.Convert(model, config);
+        var kind = AdapterKinds.Of(config);
         using var generator = new Generator((ulong)seed);
-        var adapter = Attach(model, config, new FreshWeights(model, config, generator));
+        var adapter = kind.Fresh(model, kind.Resolve(model, config), generator);
         adapter.Fingerprint = BaseFingerprint.Of(model);
         return adapter;
     }
 
-    /// <summary>Adds an adapter with given weights to a model.</summary>
+    /// <summary>Adds a new adapter whose weights have a shape but no memory to a model, for estimating a run's memory.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="config">The settings.</param>
+    /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
+    internal static PeftAdapter CreateMeta(CausalLanguageModel model, AdapterConfig config)
+    {
+        AdapterTargets.RequireNames(model, config);
+        var kind = AdapterKinds.Of(config);
+        return kind.Meta(model, kind.Resolve(model, config));
+    }
+
+    /// <summary>Adds a LoRA adapter with given weights to a model.</summary>
     /// <param name="model">The base model.</param>
     /// <param name="config">The settings.</param>
     /// <param name="weights">Source of the weights.</param>
@@ -90,23 +102,36 @@ public sealed class PeftAdapter : IDisposable
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
     internal static PeftAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
     {
-        var parts = new List<AdapterPart>();
         var tie = WeightTie.Of(model, config);
-        config = tie.Config;
+        return new PeftAdapter(model, tie.Config, All(LoraParts.Of(model, tie, weights))) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
+    }
+
+    /// <summary>Adds an adapter with given parts to a model.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="config">The settings.</param>
+    /// <param name="parts">The parts, in model order.</param>
+    /// <param name="source">The config file that the settings were read from, or null.</param>
+    internal static PeftAdapter Attach(CausalLanguageModel model, AdapterConfig config, IEnumerable<AdapterPart> parts, JsonObject? source) =>
+        new(model, config, All(parts)) { Source = source, Enabled = true };
+
+    // Parts that were made before one failed are freed.
+    private static List<AdapterPart> All(IEnumerable<AdapterPart> parts)
+    {
+        var all = new List<AdapterPart>();
         try
         {
-            foreach (var (name, module) in AdapterTargets.Of(model, config))
+            foreach (var part in parts)
             {
-                parts.AddRange(tie.Keeps && name == model.Config.Names.Head ? WeightTie.HeadParts(model.Config.Names, (LinearLayer)module, parts) : PartsOf(model, name, module, config, weights));
+                all.Add(part);
             }
+
+            return all;
         }
         catch
         {
-            parts.ForEach(static p => p.Dispose());
+            all.ForEach(static p => p.Dispose());
             throw;
         }
-
-        return new PeftAdapter(model, config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
     }
 
     /// <summary>A tensor of the base model with the adapter merged in.</summary>
@@ -150,70 +175,6 @@ public sealed class PeftAdapter : IDisposable
         }
 
         _parts.Clear();
-    }
-
-    // A module's replaced weights come before its update, which is added to them.
-    private static IEnumerable<AdapterPart> PartsOf(CausalLanguageModel model, string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
-    {
-        var slots = ((IWeighted)module).Slots;
-        if (config.SavesWhole(name))
-        {
-            foreach (var slot in slots)
-            {
-                var file = $"{name}.{slot.Name}";
-                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true);
-            }
-
-            yield break;
-        }
-
-        var adapted = AdapterTargets.IsAdapted(model, (name, module), config);
-        if (model.Config.Names.IsEmbeddingOrHead(name))
-        {
-            var file = adapted ? $"{name}.base_layer.weight" : $"{name}.weight";
-            if (weights.Frozen(file, slots[0]) is { } frozen)
-            {
-                yield return new ReplacedWeight(name, slots[0], frozen, file, inFile: !adapted);
-            }
-        }
-
-        if (config.Bias == BiasTraining.All || (config.Bias == BiasTraining.LoraOnly && adapted))
-        {
-            foreach (var slot in slots.Where(static s => s.Name == "bias"))
-            {
-                var file = adapted ? $"{name}.base_layer.bias" : $"{name}.bias";
-                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true);
-            }
-        }
-
-        if (adapted)
-        {
-            yield return Update(name, module, config, weights);
-        }
-
-        var experts = AdapterTargets.Experts((name, module), config).ToList();
-        foreach (var matrix in experts)
-        {
-            var (parameter, isInner) = ($"{name}.{matrix.Name}", experts.Count == 2 && matrix == experts[0]);
-            yield return new ExpertLora(name, matrix, weights.Experts(ExpertLora.FileName(name, isInner), matrix, config.RankOf(parameter)), config.ScaleOf(parameter), isInner);
-        }
-    }
-
-    private static AdapterPart Update(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
-    {
-        var rank = config.RankOf(config.PatternName(name));
-        if (module is LinearLayer linear)
-        {
-            return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(config.PatternName(name)), config.AdaptsParameter($"{name}.weight") ? 0 : config.Dropout);
-        }
-
-        if (AdapterTargets.Unfit(config, name) is { } unfit)
-        {
-            throw new InvalidDataException(unfit);
-        }
-
-        var embedding = (TokenEmbedding)module;
-        var (a, b) = weights.Embedding(name, embedding, rank);
-        return new EmbeddingLora(name, embedding, new Parameter(a), new Parameter(b), config.ScaleOf(name));
+        Schedule?.Dispose();
     }
 }

@@ -36,6 +36,7 @@ public static class MergedExport
     {
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
+        adapters.RequireNoPrompt("merged");
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
         Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));

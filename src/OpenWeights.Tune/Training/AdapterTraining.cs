@@ -50,6 +50,12 @@ public sealed class AdapterTraining : ITrainedModel
     }
 
     /// <inheritdoc/>
+    public TorchSharp.torch.Tensor? Penalty() => _adapter.Schedule?.Penalty();
+
+    /// <inheritdoc/>
+    public void Stepped(long step, long steps) => _adapter.Schedule?.Stepped(step, steps);
+
+    /// <inheritdoc/>
     public void Save(string folder)
     {
         PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath));

@@ -71,7 +71,8 @@ internal sealed class LayerMemory
     private long Kept(LayerPart part)
     {
         var kept = part.Kept;
-        return kept.Always.Bytes(_tokens, _size) + (_tokens * ((_size * kept.Inputs.Sum(OfInput)) + part.modules().OfType<LinearLayer>().Sum(OfAdapter)));
+        var layers = part.modules().OfType<LinearLayer>().ToList();
+        return kept.Always.Bytes(_tokens, _size) + (_tokens * ((_size * kept.Inputs.Sum(OfInput)) + layers.Sum(OfAdapter))) + layers.Sum(static l => l.Adapter is LinearPart adapter ? Float32 * adapter.KeptOnce : 0);
     }
 
     // Inputs of linear layers needed for gradients of a weight or adapter; recomputable ones only for layers whose adapter
@@ -81,6 +82,7 @@ internal sealed class LayerMemory
     private static bool IsComposed(LinearLayer layer) => !Projection.Serves(layer) || layer.Adapter is LoraLayer { Dropout: > 0 };
 
     // A x; with dropout its mask and the masked input, in float32; with DoRA the output that its magnitude multiplies.
-    private static long OfAdapter(LinearLayer layer) => layer.Adapter is not LoraLayer lora ? 0
+    private static long OfAdapter(LinearLayer layer) => layer.Adapter is LinearPart part ? Float32 * part.KeptPerToken
+        : layer.Adapter is not LoraLayer lora ? 0
         : Float32 * (lora.A.size(0) + (lora.Dropout > 0 ? 2 * layer.InFeatures : 0) + (lora.Magnitude is null ? 0 : layer.OutFeatures));
 }

@@ -64,9 +64,9 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing)
     {
         var config = model.Config;
-        var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
+        var (count, size) = (rows * (long)(tokens + (model.Stack.Virtual?.Count ?? 0)), model.Stack.Embedding.Weight.element_size());
         var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i, count)).ToList();
-        var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
+        var kept = (model.Stack.Embedding.Weight.requires_grad || model.Stack.Virtual is not null ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
         var ofInputs = config.PerLayerInputs is { } inputs ? 2L * count * inputs.LayerCount * inputs.Width * size : 0;
         if (checkpointing == ActivationCheckpointing.None)
         {

@@ -1,6 +1,8 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Quantized;
+using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Adapters.Kinds;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -30,7 +32,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? PeftAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            ? PeftAdapter.Create(loaded.Model, WithText(Settings(section), modelPath), config.Seed)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -52,10 +54,7 @@ internal static class TrainedModel
                 return PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase);
             }
 
-            var settings = Settings(section);
-            AdapterTargets.RequireNames(loaded.Model, settings);
-            settings = ExpertTargeting.Convert(loaded.Model, settings);
-            return PeftAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
+            return PeftAdapter.CreateMeta(loaded.Model, Settings(section));
         });
     }
 
@@ -109,38 +108,47 @@ internal static class TrainedModel
         : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
 
     /// <summary>Settings of a new adapter.</summary>
-    internal static LoraConfig Settings(AdapterSection section)
+    internal static AdapterConfig Settings(AdapterSection section)
     {
         static TargetModules Targets(TextOrList value) => value.IsNames ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
-        return new LoraConfig
+        return ((AdapterConfig?)section.Own ?? Lora(section)) with
         {
-            Rank = section.Rank,
-            Alpha = section.LoraAlpha,
-            Dropout = section.LoraDropout,
             Targets = Targets(section.TargetModules),
-            TargetParameters = section.TargetParameters,
             Excluded = section.ExcludeModules is { } excluded ? Targets(excluded) : null,
             LayersToTransform = section.LayersToTransform,
             LayersPattern = section.LayersPattern?.Values ?? [],
             ModulesToSave = section.ModulesToSave,
             Bias = section.Bias switch
             {
+                "none" => BiasTraining.None,
                 "all" => BiasTraining.All,
-                "lora_only" => BiasTraining.LoraOnly,
-                _ => BiasTraining.None,
+                _ => BiasTraining.LoraOnly,
             },
-            LoraBias = section.LoraBias,
-            UseDora = section.UseDora,
-            EnsureWeightTying = section.EnsureWeightTying,
-            UseRslora = section.UseRslora,
-            Init = section.InitLoraWeights switch
-            {
-                "gaussian" => LoraInit.Gaussian,
-                "pissa" => LoraInit.Pissa,
-                _ => LoraInit.Kaiming,
-            },
-            RankPattern = section.RankPattern,
-            AlphaPattern = section.AlphaPattern,
         };
     }
+
+    // The tokens of the text that a prompt starts with.
+    private static AdapterConfig WithText(AdapterConfig settings, string modelPath) => settings is PromptTuningConfig { PromptTuningInit: "TEXT", PromptTuningInitText: { Length: > 0 } text } prompt
+        ? prompt with { InitTokens = [.. Tokenizer.Load(modelPath).Encode(text, addSpecialTokens: true).Select(static t => (long)t)] }
+        : settings;
+
+    private static LoraConfig Lora(AdapterSection section) => new()
+    {
+        Rank = section.Rank,
+        Alpha = section.LoraAlpha,
+        Dropout = section.LoraDropout,
+        TargetParameters = section.TargetParameters,
+        LoraBias = section.LoraBias,
+        UseDora = section.UseDora,
+        EnsureWeightTying = section.EnsureWeightTying,
+        UseRslora = section.UseRslora,
+        Init = section.InitLoraWeights switch
+        {
+            "gaussian" => LoraInit.Gaussian,
+            "pissa" => LoraInit.Pissa,
+            _ => LoraInit.Kaiming,
+        },
+        RankPattern = section.RankPattern,
+        AlphaPattern = section.AlphaPattern,
+    };
 }

@@ -156,6 +156,7 @@ public sealed class Trainer : IDisposable
         {
             Update(rate, norm, scale ?? 1);
             _scaler?.Succeeded();
+            _trained.Stepped(step, TotalSteps);
         }
         else if (overflowed)
         {
@@ -238,6 +239,15 @@ public sealed class Trainer : IDisposable
             {
                 BackwardPass.Run([loss.mul(share)]);
                 losses.Add(loss.detach().MoveToOuterDisposeScope());
+            }
+        }
+
+        using (NewDisposeScope())
+        {
+            if (_trained.Penalty() is { } penalty)
+            {
+                using Scalar scale = _scaler?.Scale ?? 1;
+                BackwardPass.Run([penalty.mul(scale)]);
             }
         }
 

@@ -98,6 +98,7 @@ public static class GgufLoraExport
                 LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
                 LoraLayer or ExpertLora => null,
                 EmbeddingLora => "adapts an embedding",
+                LinearPart or PromptPart or SharedPart => $"is one of {adapter.Config.TypeName}, which it does not know",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
                 _ => "is a complete weight (modules_to_save, or an embedding in the file)",
             };
@@ -206,7 +207,7 @@ public static class GgufLoraExport
     private static (GgufSplit Split, IReadOnlyList<string> Names)? Pieces(string stored, GgufFamily family) =>
         family.TryToGguf(stored, out var place) && IsWithoutLora(place.Name, family) ? null : family.SplitOf(stored);
 
-    private static bool IsWithoutLora(string name, GgufFamily family) => family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal));
+    private static bool IsWithoutLora(string name, GgufFamily family) => name.Split('.').Intersect(family.ModulesWithoutLora).Any();
 
     private static void RequireApplied(string name, string module, GgufFamily family)
     {
