@@ -48,7 +48,7 @@ internal static class BenchCommand
     internal static Option<bool> Json { get; } = new("--json") { Description = "Print JSON (always on for this command)." };
 
     /// <summary>Sizes of a model with random weights.</summary>
-    internal static List<Option> ShapeOptions => [s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary];
+    internal static List<Option> ShapeOptions => [s_family, s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_experts, s_expertsPerToken];
 
     internal static Command Create()
     {
@@ -59,8 +59,9 @@ internal static class BenchCommand
         _ = s_checkpointing.OnlyFrom("none", "block", "selective");
         var train = new Command("train", "Measures training steps of a model with random weights on random tokens; prints JSON.")
         {
-            s_family, s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_experts, s_expertsPerToken, s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_optimizer, s_steps, s_config, s_device, Json,
+            s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_optimizer, s_steps, s_config, s_device, Json,
         };
+        ShapeOptions.ForEach(train.Options.Add);
         train.SetAction(RunTraining);
         _ = s_stored.OnlyFrom("float32", "bfloat16", "float16");
         var load = new Command("load", "Compares the time to load a checkpoint with the time to read its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device, Json };
@@ -81,7 +82,11 @@ internal static class BenchCommand
         VocabularySize = arguments.GetValue(s_vocabulary),
         MaxPositions = maxPositions,
         TiedEmbeddings = false,
+        Experts = arguments.GetValue(s_experts),
+        ExpertsPerToken = arguments.GetValue(s_expertsPerToken),
     };
+
+    internal static string Family(ParseResult arguments) => arguments.GetValue(s_family)!;
 
     private static int RunLoading(ParseResult arguments)
     {
@@ -125,17 +130,17 @@ internal static class BenchCommand
     private static int RunTraining(ParseResult arguments)
     {
         var length = arguments.GetValue(s_length);
-        var shape = Shape(arguments, length) with { Experts = arguments.GetValue(s_experts), ExpertsPerToken = arguments.GetValue(s_expertsPerToken) };
+        var shape = Shape(arguments, length);
         if (arguments.GetValue(s_config) is { } path)
         {
-            File.WriteAllText(path, FamilyRegistry.Find(arguments.GetValue(s_family), "--family").NewConfig(shape).ToJsonString());
+            File.WriteAllText(path, FamilyRegistry.Find(Family(arguments), "--family").NewConfig(shape).ToJsonString());
             return ExitCode.Success;
         }
 
         Devices.UseAllCores();
         var result = TrainingBenchmark.Run(new TrainingBenchmarkOptions
         {
-            Family = arguments.GetValue(s_family)!,
+            Family = Family(arguments),
             Shape = shape,
             RowLength = length,
             BatchSize = arguments.GetValue(s_batch),

@@ -1,4 +1,5 @@
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
@@ -20,7 +21,7 @@ internal static class TrainedModel
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
     internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
     {
-        var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
+        var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
         loaded.Model.RouterLossWeight = config.Model.RouterAuxLoss ?? loaded.Model.RouterLossWeight;
         foreach (var warning in loaded.Warnings)
@@ -43,7 +44,7 @@ internal static class TrainedModel
     /// <exception cref="InvalidDataException">The adapter is invalid, or does not match the model.</exception>
     internal static ITrainedModel CreateMeta(RunConfig config, ModelFolder folder, DecoderConfig decoder, ScalarType dtype, Device device, Action<string>? warn = null)
     {
-        var loaded = ModelLoader.Shapes(folder, decoder, dtype, device, Quantization(config.Quantization));
+        var loaded = ModelLoader.Shapes(folder, decoder, dtype, device, Quantization(config.Quantization), config.Model.KeepsQuantized);
         return On(loaded, config, section =>
         {
             if (section.Path is not null)
@@ -80,6 +81,26 @@ internal static class TrainedModel
         }
 
         return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null, training.Rates);
+    }
+
+    /// <summary>Refuses settings that do not go with a base whose weights are quantized already.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="folder">Folder of the base model; config.json is enough.</param>
+    /// <exception cref="InvalidDataException">The run would train the quantized weights, or quantize them again.</exception>
+    internal static void CheckQuantized(RunConfig config, ModelFolder folder)
+    {
+        if (!config.Model.KeepsQuantized || QuantizedModel.Of(folder.Config, folder.FolderPath) is not { } quantized)
+        {
+            return;
+        }
+
+        var problem = config.Quantization is not null ? "leave the quantization section out"
+            : config.Adapter is null ? "they cannot be trained; add an adapter section"
+            : null;
+        if (problem is not null)
+        {
+            throw new InvalidDataException($"{folder.FolderPath}: the weights are quantized already ({quantized.Description}); {problem}, or set model.quantized: dequantize.");
+        }
     }
 
     internal static string NoSuchLayer(int layer, int count) => $"there is no layer {layer}; the model's {count} layers are numbered from 0.";

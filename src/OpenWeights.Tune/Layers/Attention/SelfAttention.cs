@@ -91,9 +91,11 @@ public sealed class SelfAttention : TokenMixer
                 _ => 2 * mixed,
             };
             var norms = (_parts.QueryNorm is null ? 0 : queries) + (_parts.KeyNorm is null ? 0 : keys) + (_parts.ValueNorm is null ? 0 : values);
+            var own = queries + (HasKeys ? keys + values : 0);
             return new KeptElements(
-                queries + (HasKeys ? keys + values : 0) + gates + norms,
+                new(own + gates + norms),
                 [new KeptInput([_parts.Output], mixed, IsMadeAgain: false), new KeptInput(Inputs, Settings.HiddenSize, IsMadeAgain: true)],
+                [TokenMemory.OfLinear(Settings.HiddenSize, own), ScaledDotProductAttention.Working(Settings.HeadDimension) + new TokenMemory(own + mixed)],
                 Mixed: mixed);
         }
     }
