@@ -34,7 +34,7 @@ public sealed class ForeignNameTests
     [TestCase("training: { galore_rank: 64 }", "training.galore.rank; write `rank: 64` in the section training.galore")]
     [TestCase("training: { galore_target: 'attn,mlp' }", "`optim_target_modules: [attn, mlp]`")]
     [TestCase("training: { lr_scheduler_type: cosine_with_restarts }", "`lr_scheduler: cosine_with_restarts`")]
-    [TestCase("training: { lr_scheduler_kwargs: { num_cycles: 2 } }", "lr_num_cycles (waves of a cosine), lr_cycles (restarts)")]
+    [TestCase("training: { lr_scheduler_kwargs: { num_cycles: 2 } }", "lr_num_cycles (waves), lr_cycles (restarts)")]
     [TestCase("training: { ema_decay: 0.99 }", "training.ema.decay; write `decay: 0.99` in the section training.ema")]
     [TestCase("training: { embedding_lr: 1e-5 }", "training.rates: { embed: 0.1 }")]
     [TestCase("training: { muon: { lr: 1 } }", "training.muon.lr: here it is training.learning_rate")]

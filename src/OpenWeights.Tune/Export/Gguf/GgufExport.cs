@@ -114,7 +114,14 @@ public static class GgufExport
             yield return (new GgufTensorToWrite(name, GgufType.F32, [divisors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(divisors))), null);
         }
 
-        foreach (var (name, parts) in Places(source))
+        var places = Places(source).ToList();
+        foreach (var (name, shape) in family.UnusedTensors(config).Where(unused => places.TrueForAll(p => p.Name != unused.Name)))
+        {
+            var type = preset.TypeOf(name, shape, facts);
+            yield return (new GgufTensorToWrite(name, type, shape, new TensorRows(shape, type, GgufForm.Same).WriteZeros), null);
+        }
+
+        foreach (var (name, parts) in places)
         {
             var shape = parts[0].Shape;
             var form = parts[0].View is null ? family.FormOf(name, config) : GgufForm.Same;

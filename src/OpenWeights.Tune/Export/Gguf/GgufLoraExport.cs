@@ -207,7 +207,7 @@ public static class GgufLoraExport
     private static (GgufSplit Split, IReadOnlyList<string> Names)? Pieces(string stored, GgufFamily family) =>
         family.TryToGguf(stored, out var place) && IsWithoutLora(place.Name, family) ? null : family.SplitOf(stored);
 
-    private static bool IsWithoutLora(string name, GgufFamily family) => family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal));
+    private static bool IsWithoutLora(string name, GgufFamily family) => name.Split('.').Intersect(family.ModulesWithoutLora).Any();
 
     private static void RequireApplied(string name, string module, GgufFamily family)
     {
