@@ -1,6 +1,7 @@
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
@@ -86,7 +87,7 @@ internal sealed class ExportWork : IDisposable
         }
     }
 
-    internal void Merged(string? dtypeName, long maxShardBytes)
+    internal void Merged(string? dtypeName, long maxShardBytes, string? quantization)
     {
         TorchSharp.torch.ScalarType? dtype = dtypeName switch
         {
@@ -98,7 +99,7 @@ internal sealed class ExportWork : IDisposable
         var folder = ModelFolder.Open(_modelPath);
         var card = ModelCard.Write(folder, ModelPath.NameOf(_modelPath), [.. _choices.Select(static c => (c.Folder, c.Weight))]);
         var unties = false;
-        if (IsPlainCopy)
+        if (IsPlainCopy && quantization is null or "none")
         {
             MergedExport.Write(folder, _output, dtype, maxShardBytes, card);
         }
@@ -106,10 +107,11 @@ internal sealed class ExportWork : IDisposable
         {
             OpenBase();
             using var none = new CombinedAdapter([]);
-            unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card);
+            unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card, quantization);
         }
 
-        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)}");
+        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)}{(quantization is null or "none" ? "" : $", its linear layers in {quantization}")}");
+        TellQuantized(folder, "nf4, nf4_double, int8, fp8 or mxfp4 with --quantization");
         Tell(unties, "both are written, and config.json says tie_word_embeddings: false");
         if (MayVerify())
         {
@@ -134,6 +136,7 @@ internal sealed class ExportWork : IDisposable
         }
 
         Console.Out.WriteLine($"model written to {ShownPath.Of(_output)} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
+        TellQuantized(folder, "another type with --dtype");
         Tell(unties, "both are written");
         if (!MayVerify())
         {
@@ -214,6 +217,15 @@ internal sealed class ExportWork : IDisposable
         if (_quantization is not null)
         {
             Console.Out.WriteLine($"the base's linear layers have the values after {_quantization} quantization, as in training, not the original ones; without --quantization the adapter is merged into the original weights");
+        }
+    }
+
+    // What a merge into weights that are quantized already is made of.
+    private void TellQuantized(ModelFolder folder, string other)
+    {
+        if (QuantizedModel.Of(folder.Config, folder.FolderPath) is { } quantized)
+        {
+            Console.Out.WriteLine($"the base is quantized ({quantized.Description}): {(_choices.Count == 0 ? "its" : "the adapter was merged into its")} dequantized values{(_choices.Count == 0 ? " were written" : "")}; {other}");
         }
     }
 

@@ -59,7 +59,8 @@ internal sealed class MergePlan
 
     /// <summary>The tensors to write, as the base model's files have them.</summary>
     /// <param name="dtype">The dtype to write a stored tensor in; null for its own.</param>
-    internal IEnumerable<TensorToWrite> ToWrite(Func<TensorEntry, ScalarType?> dtype)
+    /// <param name="pack">As <see cref="LayoutWriter.Pack"/>; null to write all in full.</param>
+    internal IEnumerable<TensorToWrite> ToWrite(Func<TensorEntry, ScalarType?> dtype, Func<TensorEntry, Func<Tensor>, IEnumerable<TensorToWrite>?>? pack = null)
     {
         var writer = new LayoutWriter(_weights)
         {
@@ -68,6 +69,7 @@ internal sealed class MergePlan
             PartValues = piece => Values(piece.Module, _weights.GetTensor(piece.Module), piece.ModuleFirst, [piece.Count]),
             DType = dtype,
             IsLeftOut = IsCopy,
+            Pack = pack,
         };
         foreach (var tensor in writer.Tensors())
         {
