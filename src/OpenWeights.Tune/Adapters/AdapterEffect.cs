@@ -43,6 +43,12 @@ public static class AdapterEffect
 
     internal static bool IsNone(LoraConfig config, ITensorSource weights, CausalLanguageModel? model = null)
     {
+        if (config.Kasa is not null || config.Init == LoraInit.Loftq)
+        {
+            // These change the base's weight itself.
+            return false;
+        }
+
         var updates = 0;
         var magnitudes = new List<string>();
         foreach (var entry in weights.Tensors)

@@ -15,7 +15,7 @@ internal static class AdapterTargets
     internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, LoraConfig config)
     {
         var modules = model.AdaptableModules;
-        return modules.Any(m => IsAdapted(model, m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
+        return config.TrainableTokens.Count > 0 || modules.Any(m => IsAdapted(model, m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
     /// <summary>Throws if the settings name modules that the model does not have, which are usually typos.</summary>
@@ -33,17 +33,39 @@ internal static class AdapterTargets
     /// </summary>
     internal static IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, LoraConfig config)
     {
+        LayerReplicas? replicas = null;
+        try
+        {
+            replicas = PeftAdapter.Replicas(model, config);
+            return [.. OfLayers(model, config)];
+        }
+        catch (InvalidDataException e) when (replicas is null && config.LayerReplication.Count > 0)
+        {
+            return [("layer_replication", e.Message.Split(": ", 2)[1])];
+        }
+        finally
+        {
+            if (replicas is not null)
+            {
+                model.Use(null);
+                replicas.Dispose();
+            }
+        }
+    }
+
+    private static IEnumerable<(string Setting, string Message)> OfLayers(CausalLanguageModel model, LoraConfig config)
+    {
         var before = 0;
-        foreach (var problem in NameProblems(model, config).Concat(ParameterProblems(model, config)).Concat(PatternProblems(model, config)))
+        foreach (var problem in NameProblems(model, config).Concat(ParameterProblems(model, config)).Concat(PatternProblems(model, config)).Concat(TokenTargeting.Problems(model, config)))
         {
             before++;
             yield return problem;
         }
 
-        foreach (var layer in config.LayersToTransform.Where(l => l >= model.Config.LayerCount))
+        foreach (var layer in config.LayersToTransform.Where(l => l >= model.LayerCount))
         {
             before++;
-            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.Config.LayerCount} layers are numbered from 0.");
+            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.LayerCount} layers are numbered from 0.");
         }
 
         if (before > 0)
@@ -59,7 +81,7 @@ internal static class AdapterTargets
 
         var adapted = model.AdaptableModules.Where(m => IsAdapted(model, m, config)).ToList();
         var experts = model.AdaptableModules.SelectMany(m => Experts(m, config).Select(x => $"{m.Name}.{x.Name}")).ToList();
-        if (adapted.Count + experts.Count == 0)
+        if (adapted.Count + experts.Count + config.TrainableTokens.Count == 0)
         {
             yield return ("target_modules", NoTarget(model, config));
         }
@@ -69,15 +91,23 @@ internal static class AdapterTargets
             yield return (setting, problem);
         }
 
+        foreach (var conflict in LoraForms.Conflicts(config, adapted.Exists(m => m.Name == model.Config.Names.Head)))
+        {
+            yield return conflict;
+        }
+
         foreach (var (name, module) in adapted)
         {
             if (module is TokenEmbedding && Unfit(config, name) is { } unfit)
             {
                 yield return ("target_modules", unfit);
             }
-            else if (module is LinearLayer layer && config.Init == LoraInit.Pissa && config.RankOf(name) > Math.Min(layer.InFeatures, layer.OutFeatures))
+            else if (module is LinearLayer layer)
             {
-                yield return ("init_lora_weights", TooHighForPissa(name, layer, config.RankOf(name)));
+                foreach (var problem in LoraForms.Problems(config, name, layer, config.RankOf(config.PatternName(name))))
+                {
+                    yield return problem;
+                }
             }
         }
     }
@@ -101,7 +131,8 @@ internal static class AdapterTargets
         foreach (var (setting, isSet, other) in new[]
         {
             ("lora_dropout", config.Dropout > 0, "set it to 0"), ("use_dora", config.UseDora, "set it to false"), ("lora_bias", config.LoraBias, "set it to false"),
-            ("init_lora_weights", config.Init == LoraInit.Pissa, "set it to true"),
+            ("init_lora_weights", config.Init is not (LoraInit.Kaiming or LoraInit.Gaussian), "set it to true"), ("use_bdlora", config.BlockDiagonal is not null, "remove it"),
+            ("kasa_config", config.Kasa is not null, "remove it"), ("alora_invocation_tokens", config.InvocationTokens.Count > 0, "remove it"),
         })
         {
             if (isSet)
@@ -127,13 +158,12 @@ internal static class AdapterTargets
     }
 
     /// <summary>Why an embedding cannot be adapted with these settings; null if it can.</summary>
-    internal static string? Unfit(LoraConfig config, string module) => config.UseDora || config.Init == LoraInit.Pissa || config.LoraBias
-        ? $"{module}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights: pissa; remove it from target_modules, or train it in full with modules_to_save."
-        : null;
-
-    /// <summary>Message for a rank that exceeds a layer's number of singular values.</summary>
-    internal static string TooHighForPissa(string module, LinearLayer layer, int rank) =>
-        $"pissa: rank {rank} exceeds the number of singular values of {module} ([{layer.OutFeatures}, {layer.InFeatures}]); lower r, or set its rank in rank_pattern.";
+    internal static string? Unfit(LoraConfig config, string module)
+    {
+        var setting = config.LoraBias ? "lora_bias" : config.Kasa is not null ? "kasa_config" : config.BlockDiagonal is not null ? "use_bdlora"
+            : config.InvocationTokens.Count > 0 ? "alora_invocation_tokens" : config.Init is LoraInit.Mica or LoraInit.Loftq or LoraInit.LoraGa ? $"init_lora_weights: {Starts.LoraStarts.Name(config)}" : null;
+        return setting is null ? null : $"{module}: an embedding cannot be adapted with {setting}; remove it from target_modules, or train it in full with modules_to_save.";
+    }
 
     private static IEnumerable<(string Setting, string Message)> NameProblems(CausalLanguageModel model, LoraConfig config)
     {

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;
@@ -11,49 +12,32 @@ internal static class PeftConfig
     private static readonly HashSet<string> s_harmless =
     [
         "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_type", "task_type", "peft_version", "init_lora_weights",
-        "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "runtime_config", "qalora_group_size", "ensure_weight_tying", "velora_config",
+        "megatron_config", "megatron_core", "runtime_config", "qalora_group_size", "ensure_weight_tying",
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
         "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern", "target_parameters",
+        .. PeftLoraSettings.Keys,
     ];
-
-    // Keys that change the computation, with the values that mean "not used".
-    private static readonly Dictionary<string, string[]> s_unused = new()
-    {
-        ["fan_in_fan_out"] = ["false", "null"],
-        ["layer_replication"] = ["null"],
-        ["trainable_token_indices"] = ["null"],
-        ["use_qalora"] = ["false", "null"],
-        ["alora_invocation_tokens"] = ["null"],
-        ["arrow_config"] = ["null"],
-        ["use_bdlora"] = ["false", "null"],
-        ["lora_ga_config"] = ["null"],
-        ["monteclora_config"] = ["null"],
-        ["kasa_config"] = ["null"],
-    };
 
     /// <summary>Reads the settings and returns unknown keys for a warning.</summary>
     /// <exception cref="InvalidDataException">The adapter is of another type or uses an unsupported feature.</exception>
     internal static LoraConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown)
     {
         InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
+        if (json["peft_type"]?.ToString() == "TRAINABLE_TOKENS")
+        {
+            unknown = [];
+            return PeftLoraSettings.ReadTokensAlone(json, path);
+        }
+
         if (json["peft_type"]?.ToString() != "LORA")
         {
             throw Error("peft_type", $"'{json["peft_type"]}' adapters are not supported, only LORA.");
         }
 
-        foreach (var (key, values) in s_unused)
-        {
-            var text = json[key]?.ToJsonString() ?? "null";
-            if (json.ContainsKey(key) && !values.Contains(text))
-            {
-                throw Error(key, $"the adapter uses {text}, which is not supported.");
-            }
-        }
-
         // A key of a later PEFT version has no effect if it is null, false or empty.
-        unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && !s_unused.ContainsKey(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
+        unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
         var settings = new PeftSettings(json, path);
-        return new LoraConfig
+        var config = new LoraConfig
         {
             Rank = settings.Int("r") ?? 8,
             Alpha = settings.Number("lora_alpha") ?? 8,
@@ -69,13 +53,18 @@ internal static class PeftConfig
             LoraBias = settings.Flag("lora_bias"),
             UseDora = settings.Flag("use_dora"),
             EnsureWeightTying = settings.Flag("ensure_weight_tying"),
-            Init = Start(json["init_lora_weights"]) ?? throw Error(
-                "init_lora_weights",
-                $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be reproduced here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which converts it to a plain LoRA."),
             RankPattern = settings.Map("rank_pattern", static (s, key, value) => s.Int(key, value)),
             AlphaPattern = settings.Map("alpha_pattern", static (s, key, value) => s.Number(key, value)),
         };
+        return PeftLoraSettings.Read(config, json, path);
     }
+
+    /// <summary>An adapter's settings as PEFT writes them.</summary>
+    /// <param name="adapter">The adapter.</param>
+    /// <param name="baseModel">The base model to name if the adapter names none.</param>
+    internal static JsonObject Write(PeftAdapter adapter, string? baseModel) => Write(
+        adapter.Config, [.. adapter.Parts.Where(p => (p is LoraLayer && !adapter.Config.AdaptsParameter($"{p.Module}.weight")) || p is EmbeddingLora).Select(static p => p.Module)],
+        baseModel, adapter.Source, adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null);
 
     /// <summary>
     /// The settings as PEFT writes them, based on the adapter's original file if there is one. all-linear is written as the list of module
@@ -99,7 +88,7 @@ internal static class PeftConfig
         // A local path is not a model name.
         json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
         json["inference_mode"] = true;
-        if (config.Init == LoraInit.Pissa)
+        if (LoraStarts.SubtractsStart(config.Init))
         {
             // rsLoRA scales by alpha / sqrt(r), so doubling the rank needs a factor of sqrt(2).
             var factor = config.UseRslora ? Math.Sqrt(2) : 2;
@@ -128,7 +117,13 @@ internal static class PeftConfig
 
     private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules)
     {
+        if (config.TrainsTokensAlone)
+        {
+            return PeftLoraSettings.TokensAlone(config.TrainableTokens[0]);
+        }
+
         var json = FreshModules(config, modules);
+        PeftLoraSettings.Write(config, json);
         if (config.TargetParameters.Count > 0)
         {
             json["peft_version"] = "0.21.0";
@@ -148,7 +143,7 @@ internal static class PeftConfig
         ["exclude_modules"] = Node(config.Excluded),
         ["fan_in_fan_out"] = false,
         ["inference_mode"] = true,
-        ["init_lora_weights"] = config.Init == LoraInit.Gaussian ? "gaussian" : true,
+        ["init_lora_weights"] = true,
         ["layers_pattern"] = config.LayersPattern.Count == 0 ? null : Names(config.LayersPattern),
         ["layers_to_transform"] = config.LayersToTransform.Count == 0 ? null : new JsonArray([.. config.LayersToTransform.Select(static l => (JsonNode)l)]),
         ["lora_alpha"] = Number(config.Alpha),
@@ -179,15 +174,6 @@ internal static class PeftConfig
         BiasTraining.All => "all",
         BiasTraining.LoraOnly => "lora_only",
         _ => "none",
-    };
-
-    // Null for initializations that change the base model: olora, corda, loftq, lora_ga, and pissa with a randomized decomposition.
-    private static LoraInit? Start(JsonNode? node) => node?.ToString() switch
-    {
-        null or "true" or "false" or "eva" or "orthogonal" => LoraInit.Kaiming,
-        "gaussian" => LoraInit.Gaussian,
-        "pissa" => LoraInit.Pissa,
-        _ => null,
     };
 
     private static JsonArray Names(IEnumerable<string> names) => new([.. names.Select(static n => (JsonNode)n)]);

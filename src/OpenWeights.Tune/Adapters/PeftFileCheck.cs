@@ -16,11 +16,14 @@ internal sealed class PeftFileCheck
     private readonly List<string> _biases = [];
     private readonly CausalLanguageModel _model;
     private readonly List<string> _withoutEffect = [];
+    private readonly long _vocabulary;
+    private readonly IReadOnlyDictionary<string, (IReadOnlyList<int> Tokens, bool Follows)> _tokens;
 
-    private PeftFileCheck(CausalLanguageModel model, LoraConfig config)
+    private PeftFileCheck(CausalLanguageModel model, LoraConfig config, long vocabulary)
     {
-        _model = model;
+        (_model, _vocabulary) = (model, vocabulary);
         var tie = WeightTie.Of(model, config);
+        _tokens = TokenTargeting.Of(model, config);
         foreach (var (name, module) in AdapterTargets.Of(model, tie.Config))
         {
             if (tie.Keeps && name == model.Config.Names.Head)
@@ -42,7 +45,7 @@ internal sealed class PeftFileCheck
     /// <param name="warn">Receives warnings.</param>
     internal static void Run(CausalLanguageModel model, LoraConfig config, ITensorSource file, string? made, Action<string>? warn)
     {
-        var check = new PeftFileCheck(model, config);
+        var check = new PeftFileCheck(model, config, Vocabulary(model, file));
         var problems = new List<string>();
         foreach (var (name, shape) in check._wanted)
         {
@@ -68,7 +71,7 @@ internal sealed class PeftFileCheck
             {
                 var resized = model.Config.Names.IsEmbeddingOrHead(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
                 problems.Add($"misshapen: {entry.Name} is {Sizes(entry.Shape)}, but the base model and the adapter's settings require {Sizes(shape)}"
-                    + (resized ? " (if the vocabulary was resized, use a base model with embeddings of that size)" : ""));
+                    + (resized ? " (embedding and head of a resized vocabulary must have the same number of tokens)" : ""));
             }
         }
 
@@ -90,7 +93,11 @@ internal sealed class PeftFileCheck
         {
             foreach (var slot in slots)
             {
-                _wanted[$"{name}.{slot.Name}"] = Shape(module, slot);
+                _wanted[$"{name}.{slot.Name}"] = Shape(name, module, slot);
+                if (_model.Config.Names.IsEmbeddingOrHead(name))
+                {
+                    _possible[$"{name}.modules_to_save.{slot.Name}"] = _possible[$"{name}.original_module.{slot.Name}"] = Shape(name, module, slot);
+                }
             }
 
             return;
@@ -104,7 +111,7 @@ internal sealed class PeftFileCheck
 
         if (_model.Config.Names.IsEmbeddingOrHead(name))
         {
-            _possible[adapted ? $"{name}.base_layer.weight" : $"{name}.weight"] = Shape(module, slots[0]);
+            _possible[LoraParts.FrozenName(config, name, adapted, _tokens.ContainsKey(name))] = Shape(name, module, slots[0]);
         }
 
         if (config.Bias == BiasTraining.All || (config.Bias == BiasTraining.LoraOnly && adapted))
@@ -112,9 +119,14 @@ internal sealed class PeftFileCheck
             foreach (var slot in slots.Where(static s => s.Name == "bias"))
             {
                 var bias = adapted ? $"{name}.base_layer.bias" : $"{name}.bias";
-                _possible[bias] = Shape(module, slot);
+                _possible[bias] = Shape(name, module, slot);
                 _biases.Add(bias);
             }
+        }
+
+        if (_tokens.TryGetValue(name, out var own))
+        {
+            (own.Follows ? _possible : _wanted)[new TokenFileNames(config.TrainsTokensAlone).Rows(name)] = [own.Tokens.Count, slots[0].Own?.size(1) ?? ((LinearLayer)module).InFeatures];
         }
 
         if (adapted)
@@ -140,9 +152,9 @@ internal sealed class PeftFileCheck
     {
         var names = _model.Config.Names;
         long rank = config.RankOf(names.EmbeddingModule);
-        _possible[$"{names.Head}.weight"] = _possible[$"{names.Head}.base_layer.weight"] = [head.OutFeatures, head.InFeatures];
+        _possible[$"{names.Head}.weight"] = _possible[$"{names.Head}.base_layer.weight"] = [_vocabulary, head.InFeatures];
         _possible[$"{names.Head}.lora_A.weight"] = [rank, head.InFeatures];
-        _possible[$"{names.Head}.lora_B.weight"] = [head.OutFeatures, rank];
+        _possible[$"{names.Head}.lora_B.weight"] = [_vocabulary, rank];
     }
 
     private void AddUpdate(string name, nn.Module module, LoraConfig config)
@@ -151,13 +163,24 @@ internal sealed class PeftFileCheck
         if (module is not LinearLayer layer)
         {
             var weight = ((TokenEmbedding)module).Weight;
-            _wanted[$"{name}.lora_embedding_A"] = [rank, weight.size(0)];
+            _wanted[$"{name}.lora_embedding_A"] = [rank, _vocabulary];
             _wanted[$"{name}.lora_embedding_B"] = [weight.size(1), rank];
+            if (config.UseDora)
+            {
+                _wanted[$"{name}.lora_magnitude_vector"] = [weight.size(1)];
+            }
+
             return;
         }
 
-        _wanted[$"{name}.lora_A.weight"] = [rank, layer.InFeatures];
-        _wanted[$"{name}.lora_B.weight"] = [layer.OutFeatures, rank];
+        var (a, b) = LoraForms.Shapes(config, name, layer, rank);
+        _wanted[$"{name}.lora_A.weight"] = a;
+        _wanted[$"{name}.lora_B.weight"] = [name == _model.Config.Names.Head && b[0] == _model.VocabularySize ? _vocabulary : b[0], b[1]];
+        if (config.Kasa is not null)
+        {
+            _wanted[$"{name}.lora_diag"] = [rank];
+        }
+
         if (config.LoraBias)
         {
             _wanted[$"{name}.lora_B.bias"] = [layer.OutFeatures];
@@ -169,7 +192,29 @@ internal sealed class PeftFileCheck
         }
     }
 
-    private static long[] Shape(nn.Module module, WeightSlot slot) => slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
+    // Complete embeddings and heads have a row for each token, of which there may be more than the base has.
+    private long[] Shape(string name, nn.Module module, WeightSlot slot)
+    {
+        var shape = slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
+        return _model.Config.Names.IsEmbeddingOrHead(name) && shape[0] == _model.VocabularySize ? [_vocabulary, .. shape[1..]] : shape;
+    }
+
+    /// <summary>Number of tokens of the model that an adapter's file was trained on: the rows of the embedding in it, if it has one.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="file">The adapter's file.</param>
+    internal static long Vocabulary(CausalLanguageModel model, ITensorSource file)
+    {
+        var embedding = PeftFolder.Prefix + model.Config.Names.EmbeddingModule;
+        foreach (var name in new[] { "weight", "base_layer.weight", "token_adapter.base_layer.weight" })
+        {
+            if (file.TryGetTensor($"{embedding}.{name}", out var entry) && entry.Shape is [var rows, var width] && width == model.Config.HiddenSize)
+            {
+                return rows;
+            }
+        }
+
+        return model.VocabularySize;
+    }
 
     private static string Sizes(IEnumerable<long> shape) => $"[{string.Join(", ", shape)}]";
 }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
@@ -37,6 +38,8 @@ public static class PeftFolder
         }
 
         using var stored = folder.OpenWeights();
+        using var start = StartFile.Find(folder, config);
+        using var replicas = PeftAdapter.Replicas(model, config);
         var source = folder.Config.DeepClone().AsObject();
         var (weights, metadata) = (ExpertAdapters.Stacked(model, stored, ref config, source), stored.Metadata);
         PeftFileCheck.Run(model, config, weights, folder.Config["base_model_name_or_path"]?.ToString() is { Length: > 0 } made ? made : null, warn);
@@ -59,7 +62,8 @@ public static class PeftFolder
         }
 
         var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
-        var adapter = PeftAdapter.Attach(model, config, new FileWeights(model, config, weights), source, savesEmbeddings);
+        model.Use(null);
+        var adapter = PeftAdapter.Attach(model, config, new FileWeights(model, config, weights, start), source, savesEmbeddings);
         adapter.Fingerprint = anyBase ? null : fingerprint;
         return adapter;
     }
@@ -97,7 +101,7 @@ public static class PeftFolder
         using var weights = folder.OpenWeights();
 
         // What lies outside the numbered layers is the embedding's or the head's, which are saved in full.
-        return config.Init == LoraInit.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
+        return LoraStarts.ChangesBase(config.Init) || config.Kasa is not null || config.TrainableTokens.Count > 0 || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
             || weights.Tensors.Any(static t => !t.Name.Split('.').Any(static part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out _)));
     }
 
@@ -113,9 +117,7 @@ public static class PeftFolder
         using var scope = NewDisposeScope();
         AdapterFolder.Write(
             path,
-            PeftConfig.Write(
-                adapter.Config, [.. adapter.Parts.Where(p => (p is LoraLayer && !adapter.Config.AdaptsParameter($"{p.Module}.weight")) || p is EmbeddingLora).Select(static p => p.Module)],
-                baseModel, adapter.Source, adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null),
+            PeftConfig.Write(adapter, baseModel),
             [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
     }

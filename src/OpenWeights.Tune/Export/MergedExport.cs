@@ -85,7 +85,7 @@ public static class MergedExport
         for (var i = 0; i < ids.Length; i++)
         {
             // Any tokens serve, as long as they are varied.
-            ids[i] = (i * 7919L) % @base.Model.Config.VocabularySize;
+            ids[i] = (i * 7919L) % @base.Model.VocabularySize;
         }
 
         var input = ModelInput.Rows(tensor(ids, [1, tokens], device: @base.Model.Device));
@@ -104,7 +104,7 @@ public static class MergedExport
             }
 
             _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(entry, dtype))], maxShardBytes, metadata: metadata);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);

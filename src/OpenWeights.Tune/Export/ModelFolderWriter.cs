@@ -56,7 +56,8 @@ public static class ModelFolderWriter
     /// <param name="unties">Whether embedding and output head are untied, regardless of the source's config.</param>
     /// <param name="turnEnd">A token that ends an answer but may be missing in the source's configs; null for none.</param>
     /// <param name="chatTemplate">A chat template that replaces the source's; null for the source's.</param>
-    internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate)
+    /// <param name="vocabulary">Number of tokens of the written weights; null for the source's.</param>
+    internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null)
     {
         var config = source.Config.DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
@@ -64,6 +65,11 @@ public static class ModelFolderWriter
         foreach (var name in s_dtypeKeys.Where(name => text?[name] is not null))
         {
             text![name] = dtype.ToString().ToLowerInvariant();
+        }
+
+        if (vocabulary is { } tokens)
+        {
+            (text ?? config)["vocab_size"] = tokens;
         }
 
         if (unties)

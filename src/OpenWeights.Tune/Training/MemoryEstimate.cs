@@ -67,7 +67,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     {
         var config = model.Config;
         var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
-        var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
+        var layers = Enumerable.Range(0, model.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
         var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
         var ofLayer = (count * 3L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
         var ofInputs = config.PerLayerInputs is { } inputs ? 2L * count * inputs.LayerCount * inputs.Width * size : 0;

@@ -93,8 +93,10 @@ public static class GgufLoraExport
             {
                 LoraLayer { Magnitude: not null } => "has DoRA magnitudes (use_dora)",
                 LoraLayer { OutputBias: not null } => "has a bias (lora_bias)",
-                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
+                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa and its like, kasa_config; --format peft converts it to a plain LoRA)",
+                LoraLayer { Invocation: not null } => "applies to some tokens only (alora_invocation_tokens)",
                 LoraLayer or ExpertLora => null,
+                TrainableTokens => "trains rows of single tokens (trainable_token_indices)",
                 EmbeddingLora => "adapts an embedding",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
                 _ => "is a complete weight (modules_to_save, or an embedding in the file)",
@@ -126,8 +128,9 @@ public static class GgufLoraExport
             }
 
             var factor = layer.Scale / (alpha / layer.A.size(0));
-            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
-            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, family.PairedHeads(name, heads, keyValueHeads));
+            var rank = layer.A.size(0);
+            yield return Tensor($"{name}.lora_a", [rank, layer.Target.InFeatures], layer.Down, 1, pairedHeads: 0);
+            yield return Tensor($"{name}.lora_b", [layer.Target.OutFeatures, rank], layer.Up, factor, family.PairedHeads(name, heads, keyValueHeads));
         }
 
         foreach (var experts in adapter.Parts.OfType<ExpertLora>())
