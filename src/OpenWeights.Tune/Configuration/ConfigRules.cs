@@ -83,9 +83,14 @@ internal static class ConfigRules
             yield return ("adapter", "training.trainable and training.first_trained_layer apply to full fine-tuning only; with an adapter use target_modules, layers_to_transform and bias.");
         }
 
-        if (adapter.UseDora && (adapter.InitLoraWeights == "pissa" || adapter.LoraBias))
+        if (adapter.UseDora && adapter.LoraBias)
         {
-            yield return ("adapter.use_dora", "use_dora cannot be combined with init_lora_weights: pissa or with lora_bias; choose one of them.");
+            yield return ("adapter.use_dora", "use_dora cannot be combined with lora_bias; choose one of them.");
+        }
+
+        foreach (var problem in AdapterFormRules.Of(adapter))
+        {
+            yield return problem;
         }
 
         if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsNames: false } pattern && pattern.Values[0] != "all-linear")

@@ -6,6 +6,7 @@ using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using static TorchSharp.torch;
@@ -67,6 +68,7 @@ public sealed class RunDraft
         TotalSteps = TotalSteps,
         StepsDone = 0,
         Memory = Memory.Estimate,
+        Start = Memory.Start,
         MemoryNeeded = Memory.Needed,
         Room = Memory.Room,
     };
@@ -142,6 +144,10 @@ public sealed class RunDraft
             {
                 listener.Warn(warning);
             }
+        }, () =>
+        {
+            listener.Stage("computing the adapter's start");
+            return new TrainingStartData(Rows, Config.Adapter!.InitSamples, ObjectiveKinds.Create(Config.Objective), Device);
         });
         if (Config.Training.Offload != "none" && Device.type == TorchSharp.DeviceType.CPU)
         {

@@ -1,5 +1,6 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -17,8 +18,9 @@ internal static class TrainedModel
     /// <param name="modelPath">Folder of the base model; config.Model.Path may be only a name.</param>
     /// <param name="device">The device.</param>
     /// <param name="warn">Receives warnings about an adapter's file.</param>
+    /// <param name="startData">Reads the training data from which some starts are computed; null where there is none.</param>
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
-    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
+    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization));
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
@@ -29,7 +31,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? PeftAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            ? Create(loaded.Model, section, config, startData)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -56,6 +58,14 @@ internal static class TrainedModel
             settings = ExpertTargeting.Convert(loaded.Model, settings);
             return PeftAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
         });
+    }
+
+    // A start may run the model backward, with the checkpointing of the run.
+    private static PeftAdapter Create(CausalLanguageModel model, AdapterSection section, RunConfig config, Func<StartData>? startData)
+    {
+        var settings = Settings(section);
+        model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
+        return PeftAdapter.Create(model, settings, config.Seed, LoraStarts.NeedsData(settings.Init) ? startData?.Invoke() : null);
     }
 
     private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, PeftAdapter> put)
@@ -91,7 +101,7 @@ internal static class TrainedModel
     internal static LoraConfig Settings(AdapterSection section)
     {
         static TargetModules Targets(TextOrList value) => value.IsNames ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
-        return new LoraConfig
+        return LoraSection.With(new LoraConfig
         {
             Rank = section.Rank,
             Alpha = section.LoraAlpha,
@@ -112,14 +122,8 @@ internal static class TrainedModel
             UseDora = section.UseDora,
             EnsureWeightTying = section.EnsureWeightTying,
             UseRslora = section.UseRslora,
-            Init = section.InitLoraWeights switch
-            {
-                "gaussian" => LoraInit.Gaussian,
-                "pissa" => LoraInit.Pissa,
-                _ => LoraInit.Kaiming,
-            },
             RankPattern = section.RankPattern,
             AlphaPattern = section.AlphaPattern,
-        };
+        }, section);
     }
 }

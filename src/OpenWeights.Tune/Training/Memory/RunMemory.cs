@@ -32,10 +32,17 @@ public sealed class RunMemory
         BaseParameters = meta.Model.ParameterCount;
         TrainedParameters = meta.Parameters.Sum(static p => p.Parameter.numel());
         Room = AvailableMemory.Of(device);
+        if (config.Adapter is { Path: null } section)
+        {
+            Start = StartCost.Of(meta.Model, TrainedModel.Settings(section), Math.Min(section.InitSamples, rows), config.Training);
+        }
     }
 
     /// <summary>The estimated memory.</summary>
     public MemoryEstimate Estimate { get; }
+
+    /// <summary>What the adapter's start costs; null for nothing worth a word.</summary>
+    public StartCost? Start { get; }
 
     /// <summary>The available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; }
