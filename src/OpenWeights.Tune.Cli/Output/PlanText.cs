@@ -10,7 +10,7 @@ internal static class PlanText
         var config = plan.Config;
         yield return $"model     {ShownPath.Of(config.Model.Path)} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}{(config.Quantization is { } quantization ? $", linear layers held in {quantization.Type}" : "")}, {plan.Device})";
         yield return config.Adapter is { } adapter
-            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is null ? $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}" : $"going on from {ShownPath.Of(adapter.Path)}")})"
+            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is not null ? $"going on from {ShownPath.Of(adapter.Path)}" : adapter.Own is not null ? adapter.Type : $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}")})"
             : $"training  {(plan.TrainedParameters == plan.BaseParameters ? "all " : "")}{Amount.Count(plan.TrainedParameters)} parameters";
         foreach (var line in DataText.Lines("data", plan.Train, config.Data.MaxLength))
         {

@@ -109,8 +109,6 @@ public sealed class CombinedAdapter : IDisposable
             layer.Key.Adapter = Mixed(layer);
         }
 
-        model.Stack.Invocation = _adapters.Select(static a => a.Adapter.Invocation).FirstOrDefault(static i => i is not null);
-
         foreach (var (part, weight) in parts)
         {
             (part as ExpertLora)?.Add(weight);
@@ -166,6 +164,7 @@ public sealed class CombinedAdapter : IDisposable
         LoraLayer layer => layer.Target,
         TiedHeadLora head => head.Target,
         TrainableTokens rows => rows.Layer,
+        LinearPart layer => layer.Target,
         _ => null,
     };
 

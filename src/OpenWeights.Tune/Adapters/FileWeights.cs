@@ -4,7 +4,6 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
@@ -14,11 +13,11 @@ namespace OpenWeights.Tune.Adapters;
 /// <param name="config">The settings.</param>
 /// <param name="file">The file.</param>
 /// <param name="start">The file of the adapter's start, if it is not converted and lies beside; otherwise null.</param>
-internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, ITensorSource file, ITensorSource? start = null) : IAdapterWeights
+internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, ITensorSource file, ITensorSource? start = null) : FileTensors(model, file), IAdapterWeights
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
-        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = model.Device };
+        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = Device };
         var own = new LoraWeights(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
         {
             OutputBias = config.LoraBias ? Read($"{module}.lora_B.bias") : null,
@@ -26,6 +25,12 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
             Blocks = config.BlockDiagonal?.Of(module),
             TrainsB = config.Init != LoraInit.Mica,
         };
+        if (Model.IsMeta && (config.Kasa is not null || LoraStarts.ChangesBase(config.Init)))
+        {
+            // An outline of the base has no values to decompose.
+            return own with { Diagonal = config.Kasa is null ? null : Read($"{module}.lora_diag"), Start = (own.A.clone().DetachFromDisposeScope(), own.B.clone().DetachFromDisposeScope()) };
+        }
+
         return config.Kasa is not null ? own with { Diagonal = Read($"{module}.lora_diag"), Start = LoraForms.KasaStart(context) }
             : LoraStarts.ChangesBase(config.Init) ? Over(context, own)
             : own;
@@ -37,31 +42,6 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
     public Tensor Rows(string fileName, nn.Module module, IReadOnlyList<int> tokens) => Read(fileName);
 
     public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank) => (Read($"{file}.lora_A.weight"), Read($"{file}.lora_B.weight"));
-
-    // With bias lora_only PEFT trains biases but does not save them; the base model's are used.
-    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot) =>
-        file.TryGetTensor(PeftFolder.Prefix + fileName, out _)
-            ? Parameter(TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own?.dtype ?? model.DType, model.Device), trained: true)
-            : Parameter(slot.Own!.detach().clone(), trained: true);
-
-    public Tensor? BeforeTraining(string fileName, WeightSlot slot)
-    {
-        using var scope = NewDisposeScope();
-        return file.TryGetTensor(PeftFolder.Prefix + fileName, out _) ? scope.Detach(TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own?.dtype ?? model.DType, model.Device)) : null;
-    }
-
-    public Parameter? Frozen(string fileName, WeightSlot slot)
-    {
-        if (!file.TryGetTensor(PeftFolder.Prefix + fileName, out _))
-        {
-            return null;
-        }
-
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var value = TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own!.dtype, model.Device);
-        return value.shape.SequenceEqual(slot.Own.shape) && value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
-    }
 
     /// <summary>Reads a tensor of the base's files; null if they are not there.</summary>
     /// <param name="model">The base model.</param>
@@ -76,12 +56,10 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
         return weights.TryGetTensor(name, out _) ? TensorFiles.Read(weights, name, float32, model.Device) : null;
     };
 
-    private Tensor Read(string name) => Read(file, name);
-
     private Tensor Read(ITensorSource source, string name)
     {
         using var scope = NewDisposeScope();
-        return scope.Detach(TensorFiles.Read(source, PeftFolder.Prefix + name, float32, model.Device));
+        return scope.Detach(TensorFiles.Read(source, PeftFolder.FileName(name), float32, Device));
     }
 
     // The adapter was trained over the weight minus the product B0 A0: of the file of its start, or of the same decomposition, where signs do not matter.
@@ -101,12 +79,5 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
         weights.A.Dispose();
         weights.B.Dispose();
         return own with { Start = weights.Start, Base = weights.Base };
-    }
-
-    private static Parameter Parameter(Tensor value, bool trained)
-    {
-        var parameter = new Parameter(value, trained);
-        _ = parameter.DetachFromDisposeScope();
-        return parameter;
     }
 }

@@ -1,12 +1,11 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Source of an adapter's weights: random initialization or a file. The tensors are in no dispose scope.</summary>
-internal interface IAdapterWeights
+/// <summary>Source of a LoRA adapter's weights: random initialization or a file. The tensors are in no dispose scope.</summary>
+internal interface IAdapterWeights : IWholeWeights
 {
     /// <summary>The update of a linear layer.</summary>
     LoraWeights Linear(string module, LinearLayer layer, int rank);
@@ -25,22 +24,6 @@ internal interface IAdapterWeights
     /// <param name="matrix">The matrix.</param>
     /// <param name="rank">Rank of each expert's update.</param>
     (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank);
-
-    /// <summary>A fully trained weight that replaces the base model's.</summary>
-    /// <param name="fileName">Its name in PEFT's file.</param>
-    /// <param name="module">The module.</param>
-    /// <param name="slot">The slot.</param>
-    Parameter Whole(string fileName, nn.Module module, WeightSlot slot);
-
-    /// <summary>Of a module with a resized vocabulary that is trained in full, its weight before training; null if it is not known.</summary>
-    /// <param name="fileName">Its name in PEFT's file.</param>
-    /// <param name="slot">The slot.</param>
-    Tensor? BeforeTraining(string fileName, WeightSlot slot) => null;
-
-    /// <summary>A complete embedding or head that replaces the base model's and is not trained; null to keep the base model's.</summary>
-    /// <param name="fileName">Its name in PEFT's file.</param>
-    /// <param name="slot">The slot.</param>
-    Parameter? Frozen(string fileName, WeightSlot slot);
 }
 
 /// <summary>The tensors of a LoRA layer, float32 on the model's device and in no dispose scope; the layer takes ownership.</summary>

@@ -1,3 +1,6 @@
+using OpenWeights.Tune.Layers;
+using static TorchSharp.torch;
+
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings of a LoRA adapter, with PEFT's names.</summary>
@@ -72,9 +75,14 @@ public sealed record LoraConfig : AdapterConfig
     /// <summary>ensure_weight_tying: whether tied embedding and head stay tied when adapted or trained in full.</summary>
     public bool EnsureWeightTying { get; init; }
 
-    /// <summary>Whether a parameter is adapted by name, by PEFT's rules.</summary>
-    /// <param name="parameter">Name of the parameter, such as model.layers.0.mlp.experts.down_proj.</param>
-    public bool AdaptsParameter(string parameter)
+    /// <inheritdoc/>
+    internal override bool Takes(nn.Module module) => module is LinearLayer or TokenEmbedding;
+
+    /// <inheritdoc/>
+    internal override IEnumerable<(string Setting, IEnumerable<string> Keys)> Patterns => [("rank_pattern", RankPattern.Keys), ("alpha_pattern", AlphaPattern.Keys)];
+
+    /// <inheritdoc/>
+    public override bool AdaptsParameter(string parameter)
     {
         ArgumentNullException.ThrowIfNull(parameter);
         return TargetParameters.Any(name => parameter == name || parameter.EndsWith("." + name, StringComparison.Ordinal)) && !SavesWhole(parameter);

@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
-using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -29,9 +28,15 @@ internal static class LoraParts
                 }
 
                 var isTiedHead = model.Config.TiedEmbeddings && name == names.Head;
-                foreach (var part in Whole(model, name, module, config, weights, tokens.ContainsKey(name), isTiedHead ? parts : []))
+                var adapted = AdapterTargets.IsAdapted(model, (name, module), config);
+                foreach (var part in WholeParts.Of(model, (name, module), config, weights, FrozenName(config, name, adapted, tokens.ContainsKey(name)), isTiedHead ? parts : null))
                 {
                     parts.Add(part);
+                }
+
+                if (config.SavesWhole(name))
+                {
+                    continue;
                 }
 
                 if (tokens.TryGetValue(name, out var own))
@@ -39,7 +44,7 @@ internal static class LoraParts
                     parts.Add(Rows(name, module, own, config, weights, parts));
                 }
 
-                if (AdapterTargets.IsAdapted(model, (name, module), config))
+                if (adapted)
                 {
                     parts.AddRange(Update(name, module, config, weights));
                 }
@@ -67,64 +72,9 @@ internal static class LoraParts
         return model.Config.TiedEmbeddings && head.Count > 0 && head.Count == embedding.Count && head.TrueForAll(static p => p is TrainableTokens { IsShared: true } or ReplacedWeight { IsShared: true });
     }
 
-    // Weights that stand in the place of the module's own; they come before its update, which is added to them.
-    private static IEnumerable<AdapterPart> Whole(CausalLanguageModel model, string name, nn.Module module, LoraConfig config, IAdapterWeights weights, bool hasRows, IReadOnlyList<AdapterPart> before)
-    {
-        var slots = ((IWeighted)module).Slots;
-        if (config.SavesWhole(name))
-        {
-            foreach (var slot in slots)
-            {
-                var file = $"{name}.{slot.Name}";
-                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true, weights.BeforeTraining($"{name}.original_module.{slot.Name}", slot));
-            }
-
-            yield break;
-        }
-
-        var adapted = AdapterTargets.IsAdapted(model, (name, module), config);
-        if (model.Config.Names.IsEmbeddingOrHead(name))
-        {
-            var file = FrozenName(config, name, adapted, hasRows);
-            var embedding = before.OfType<ReplacedWeight>().FirstOrDefault(p => p.Module == model.Config.Names.EmbeddingModule && !p.Value.requires_grad);
-            if (weights.Frozen(file, slots[0]) is { } frozen)
-            {
-                // A resized vocabulary of a tied model is saved for both ends.
-                if (embedding is not null && Equal(embedding.Value, frozen))
-                {
-                    frozen.Dispose();
-                    yield return new ReplacedWeight(name, slots[0], embedding);
-                }
-                else
-                {
-                    yield return new ReplacedWeight(name, slots[0], frozen, file, inFile: !adapted);
-                }
-            }
-            else if (embedding is not null && embedding.Value.size(0) != slots[0].Own!.size(0))
-            {
-                yield return new ReplacedWeight(name, slots[0], embedding, inFile: false);
-            }
-        }
-
-        if (config.Bias == BiasTraining.All || (config.Bias == BiasTraining.LoraOnly && adapted))
-        {
-            foreach (var slot in slots.Where(static s => s.Name == "bias"))
-            {
-                var file = adapted ? $"{name}.base_layer.bias" : $"{name}.bias";
-                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true);
-            }
-        }
-    }
-
     /// <summary>Name in PEFT's file of the complete weight of an embedding or head that is not trained.</summary>
     internal static string FrozenName(LoraConfig config, string name, bool adapted, bool hasRows) =>
         hasRows ? new TokenFileNames(config.TrainsTokensAlone).Base(name) : adapted ? $"{name}.base_layer.weight" : $"{name}.weight";
-
-    private static bool Equal(Tensor first, Tensor second)
-    {
-        using var scope = NewDisposeScope();
-        return first.shape.SequenceEqual(second.shape) && first.eq(second).all().ToBoolean();
-    }
 
     private static TrainableTokens Rows(string name, nn.Module module, (IReadOnlyList<int> Tokens, bool Follows) own, LoraConfig config, IAdapterWeights weights, List<AdapterPart> before)
     {
@@ -152,7 +102,7 @@ internal static class LoraParts
             yield break;
         }
 
-        if (AdapterTargets.Unfit(config, name) is { } unfit)
+        if (LoraTargets.Unfit(config, name) is { } unfit)
         {
             throw new InvalidDataException(unfit);
         }

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -13,7 +12,7 @@ public sealed class PeftAdapter : IDisposable
     private LayerReplicas? _replicas;
     private InvocationTokens? _invocation;
 
-    private PeftAdapter(CausalLanguageModel @base, LoraConfig config, List<AdapterPart> parts)
+    private PeftAdapter(CausalLanguageModel @base, AdapterConfig config, List<AdapterPart> parts)
     {
         Base = @base;
         Config = config;
@@ -21,7 +20,7 @@ public sealed class PeftAdapter : IDisposable
     }
 
     /// <summary>The settings.</summary>
-    public LoraConfig Config { get; }
+    public AdapterConfig Config { get; }
 
     /// <summary>The parts of the adapter, one per module, in model order.</summary>
     public IReadOnlyList<AdapterPart> Parts => _parts;
@@ -88,29 +87,37 @@ public sealed class PeftAdapter : IDisposable
     internal bool KeepsTie { get; init; }
 
     /// <summary>
-    /// Adds a new adapter to a model, initialized as in PEFT. Apart from DoRA magnitudes and PiSSA its weights are float32 random numbers
-    /// and zeros.
+    /// Adds a new adapter to a model, initialized as in PEFT: with random numbers, zeros, and what its kind computes from the base weights.
     /// </summary>
     /// <param name="model">The base model; its own weights are not changed.</param>
     /// <param name="config">The settings.</param>
     /// <param name="seed">Random seed.</param>
-    /// <param name="data">Training data, for the starts eva, corda and lora_ga; null for none.</param>
+    /// <param name="data">Training data, for LoRA's starts eva, corda and lora_ga; null for none.</param>
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
-    public static PeftAdapter Create(CausalLanguageModel model, LoraConfig config, long seed, StartData? data = null)
+    public static PeftAdapter Create(CausalLanguageModel model, AdapterConfig config, long seed, StartData? data = null)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
         AdapterTargets.RequireNames(model, config);
-        config = ExpertTargeting.Convert(model, config);
-        using var findings = Starts.StartFindings.Measure(model, config, data);
-        config = findings?.Config ?? config;
+        var kind = AdapterKinds.Of(config);
         using var generator = new Generator((ulong)seed);
-        var adapter = Attach(model, config, new FreshWeights(model, config, generator, findings));
+        var adapter = kind.Fresh(model, kind.Resolve(model, config), generator, data);
         adapter.Fingerprint = BaseFingerprint.Of(model);
         return adapter;
     }
 
-    /// <summary>Adds an adapter with given weights to a model.</summary>
+    /// <summary>Adds a new adapter whose weights have a shape but no memory to a model, for estimating a run's memory.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="config">The settings.</param>
+    /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
+    internal static PeftAdapter CreateMeta(CausalLanguageModel model, AdapterConfig config)
+    {
+        AdapterTargets.RequireNames(model, config);
+        var kind = AdapterKinds.Of(config);
+        return kind.Meta(model, kind.Resolve(model, config));
+    }
+
+    /// <summary>Adds a LoRA adapter with given weights to a model.</summary>
     /// <param name="model">The base model.</param>
     /// <param name="config">The settings.</param>
     /// <param name="weights">Source of the weights.</param>
@@ -121,14 +128,13 @@ public sealed class PeftAdapter : IDisposable
     {
         var tie = WeightTie.Of(model, config);
         var replicas = Replicas(model, config);
-        var parts = new List<AdapterPart>();
+        List<AdapterPart> parts;
         try
         {
-            parts.AddRange(LoraParts.Of(model, tie, weights));
+            parts = LoraParts.Of(model, tie, weights);
         }
         catch
         {
-            parts.ForEach(static p => p.Dispose());
             model.Use(null);
             replicas?.Dispose();
             throw;
@@ -158,6 +164,34 @@ public sealed class PeftAdapter : IDisposable
         var replicas = LayerReplicas.Of(model, [.. config.LayerReplication.SelectMany(static r => Enumerable.Range(r.First, r.End - r.First))]);
         model.Use(replicas);
         return replicas;
+    }
+
+    /// <summary>Adds an adapter with given parts to a model.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="config">The settings.</param>
+    /// <param name="parts">The parts, in model order.</param>
+    /// <param name="source">The config file that the settings were read from, or null.</param>
+    internal static PeftAdapter Attach(CausalLanguageModel model, AdapterConfig config, IEnumerable<AdapterPart> parts, JsonObject? source) =>
+        new(model, config, All(parts)) { Source = source, Enabled = true };
+
+    // Parts that were made before one failed are freed.
+    private static List<AdapterPart> All(IEnumerable<AdapterPart> parts)
+    {
+        var all = new List<AdapterPart>();
+        try
+        {
+            foreach (var part in parts)
+            {
+                all.Add(part);
+            }
+
+            return all;
+        }
+        catch
+        {
+            all.ForEach(static p => p.Dispose());
+            throw;
+        }
     }
 
     /// <summary>A tensor of the base model with the adapter merged in.</summary>

@@ -22,18 +22,6 @@ internal static class PeftConfig
     /// <exception cref="InvalidDataException">The adapter is of another type or uses an unsupported feature.</exception>
     internal static LoraConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown)
     {
-        InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
-        if (json["peft_type"]?.ToString() == "TRAINABLE_TOKENS")
-        {
-            unknown = [];
-            return PeftLoraSettings.ReadTokensAlone(json, path);
-        }
-
-        if (json["peft_type"]?.ToString() != "LORA")
-        {
-            throw Error("peft_type", $"'{json["peft_type"]}' adapters are not supported, only LORA.");
-        }
-
         // A key of a later PEFT version has no effect if it is null, false or empty.
         unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
         var settings = new PeftSettings(json, path);
@@ -42,29 +30,45 @@ internal static class PeftConfig
             Rank = settings.Int("r") ?? 8,
             Alpha = settings.Number("lora_alpha") ?? 8,
             Dropout = settings.Number("lora_dropout") ?? 0,
-            Targets = Targets(settings, "target_modules") ?? (settings.Texts("target_parameters").Count > 0 ? TargetModules.Of([]) : throw Error("target_modules", "it is missing.")),
             TargetParameters = settings.Texts("target_parameters"),
-            Excluded = Targets(settings, "exclude_modules"),
             UseRslora = settings.Flag("use_rslora"),
-            LayersToTransform = settings.Ints("layers_to_transform"),
-            LayersPattern = settings.Texts("layers_pattern"),
-            ModulesToSave = settings.Texts("modules_to_save"),
-            Bias = Bias(settings.Text("bias")) ?? throw Error("bias", $"'{json["bias"]}' is not a valid value; valid values are none, all and lora_only."),
             LoraBias = settings.Flag("lora_bias"),
             UseDora = settings.Flag("use_dora"),
             EnsureWeightTying = settings.Flag("ensure_weight_tying"),
             RankPattern = settings.Map("rank_pattern", static (s, key, value) => s.Int(key, value)),
             AlphaPattern = settings.Map("alpha_pattern", static (s, key, value) => s.Number(key, value)),
         };
-        return PeftLoraSettings.Read(config, json, path);
+        config = PeftLoraSettings.Read(config, json, path);
+        return (LoraConfig)ReadCommon(config, json, path, needsTargets: config.TargetParameters.Count == 0);
     }
 
-    /// <summary>An adapter's settings as PEFT writes them.</summary>
-    /// <param name="adapter">The adapter.</param>
-    /// <param name="baseModel">The base model to name if the adapter names none.</param>
-    internal static JsonObject Write(PeftAdapter adapter, string? baseModel) => Write(
-        adapter.Config, [.. adapter.Parts.Where(p => (p is LoraLayer && !adapter.Config.AdaptsParameter($"{p.Module}.weight")) || p is EmbeddingLora).Select(static p => p.Module)],
-        baseModel, adapter.Source, adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null);
+    /// <summary>Reads the settings that every kind has.</summary>
+    /// <param name="config">The kind's own settings.</param>
+    /// <param name="json">The file.</param>
+    /// <param name="path">Its path, for messages.</param>
+    /// <param name="needsTargets">Whether target_modules is required.</param>
+    /// <exception cref="InvalidDataException">A setting is invalid.</exception>
+    internal static AdapterConfig ReadCommon(AdapterConfig config, JsonObject json, string path, bool needsTargets = true)
+    {
+        InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
+        var settings = new PeftSettings(json, path);
+        var own = config.OwnBiases ?? "none";
+        return config with
+        {
+            Targets = Targets(settings, "target_modules") ?? (needsTargets ? throw Error("target_modules", "it is missing.") : TargetModules.Of([])),
+            Excluded = Targets(settings, "exclude_modules"),
+            LayersToTransform = settings.Ints("layers_to_transform"),
+            LayersPattern = settings.Texts("layers_pattern"),
+            ModulesToSave = settings.Texts("modules_to_save"),
+            Bias = settings.Text("bias") switch
+            {
+                null or "none" => BiasTraining.None,
+                "all" => BiasTraining.All,
+                { } text when text == own => BiasTraining.LoraOnly,
+                _ => throw Error("bias", $"'{json["bias"]}' is not a valid value; valid values are none, all and {own}."),
+            },
+        };
+    }
 
     /// <summary>
     /// The settings as PEFT writes them, based on the adapter's original file if there is one. all-linear is written as the list of module
@@ -83,11 +87,7 @@ internal static class PeftConfig
             json["target_modules"] = Within(part, config.Targets.Names ?? [.. Leaves(modules).Select(static n => n!.ToString())], modules);
         }
 
-        var named = json["base_model_name_or_path"]?.ToString();
-
-        // A local path is not a model name.
-        json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
-        json["inference_mode"] = true;
+        WriteBase(json, baseModel);
         if (LoraStarts.SubtractsStart(config.Init))
         {
             // rsLoRA scales by alpha / sqrt(r), so doubling the rank needs a factor of sqrt(2).
@@ -133,48 +133,69 @@ internal static class PeftConfig
         return json;
     }
 
-    private static JsonObject FreshModules(LoraConfig config, IEnumerable<string> modules) => new()
+    private static JsonObject FreshModules(LoraConfig config, IEnumerable<string> modules)
     {
-        ["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value)))),
-        ["auto_mapping"] = null,
-        ["base_model_name_or_path"] = null,
-        ["bias"] = Text(config.Bias),
-        ["ensure_weight_tying"] = config.EnsureWeightTying,
-        ["exclude_modules"] = Node(config.Excluded),
-        ["fan_in_fan_out"] = false,
-        ["inference_mode"] = true,
-        ["init_lora_weights"] = true,
-        ["layers_pattern"] = config.LayersPattern.Count == 0 ? null : Names(config.LayersPattern),
-        ["layers_to_transform"] = config.LayersToTransform.Count == 0 ? null : new JsonArray([.. config.LayersToTransform.Select(static l => (JsonNode)l)]),
-        ["lora_alpha"] = Number(config.Alpha),
-        ["lora_bias"] = config.LoraBias,
-        ["lora_dropout"] = config.Dropout,
-        ["modules_to_save"] = config.ModulesToSave.Count == 0 ? null : Names(config.ModulesToSave),
-        ["peft_type"] = "LORA",
-        ["peft_version"] = "0.14.0",
-        ["r"] = config.Rank,
-        ["rank_pattern"] = new JsonObject(config.RankPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)p.Value))),
-        ["revision"] = null,
-        ["target_modules"] = Node(config.Targets) ?? Leaves(modules),
-        ["task_type"] = "CAUSAL_LM",
-        ["use_dora"] = config.UseDora,
-        ["use_rslora"] = config.UseRslora,
-    };
+        var json = WriteCommon(config, [.. modules], part: null);
+        json["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value))));
+        json["ensure_weight_tying"] = config.EnsureWeightTying;
+        json["init_lora_weights"] = true;
+        json["lora_alpha"] = Number(config.Alpha);
+        json["lora_bias"] = config.LoraBias;
+        json["lora_dropout"] = config.Dropout;
+        json["peft_type"] = "LORA";
+        json["peft_version"] = "0.14.0";
+        json["r"] = config.Rank;
+        json["rank_pattern"] = new JsonObject(config.RankPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)p.Value)));
+        json["use_dora"] = config.UseDora;
+        json["use_rslora"] = config.UseRslora;
+        return json;
+    }
 
-    private static BiasTraining? Bias(string? text) => text switch
+    /// <summary>The settings that every kind has, as PEFT writes them; AdapterFolder sorts the keys.</summary>
+    /// <param name="config">The settings.</param>
+    /// <param name="modules">Names of the adapted modules.</param>
+    /// <param name="part">See <see cref="Write"/>.</param>
+    internal static JsonObject WriteCommon(AdapterConfig config, IReadOnlyList<string> modules, DecoderNames? part)
     {
-        null or "none" => BiasTraining.None,
-        "all" => BiasTraining.All,
-        "lora_only" => BiasTraining.LoraOnly,
-        _ => null,
-    };
+        var json = new JsonObject
+        {
+            ["auto_mapping"] = null,
+            ["base_model_name_or_path"] = null,
+            ["exclude_modules"] = Node(config.Excluded),
+            ["fan_in_fan_out"] = false,
+            ["inference_mode"] = true,
+            ["layers_pattern"] = config.LayersPattern.Count == 0 ? null : Names(config.LayersPattern),
+            ["layers_to_transform"] = config.LayersToTransform.Count == 0 ? null : new JsonArray([.. config.LayersToTransform.Select(static l => (JsonNode)l)]),
+            ["modules_to_save"] = config.ModulesToSave.Count == 0 ? null : Names(config.ModulesToSave),
+            ["peft_version"] = "0.21.0",
+            ["revision"] = null,
+            ["target_modules"] = part is not null && config.Targets.Pattern is null ? Within(part, config.Targets.Names ?? [.. Leaves(modules).Select(static n => n!.ToString())], modules) : Node(config.Targets) ?? Leaves(modules),
+            ["task_type"] = "CAUSAL_LM",
+        };
+        if (config.OwnBiases is { } own)
+        {
+            json["bias"] = config.Bias switch
+            {
+                BiasTraining.All => "all",
+                BiasTraining.LoraOnly => own,
+                _ => "none",
+            };
+        }
 
-    private static string Text(BiasTraining bias) => bias switch
+        return json;
+    }
+
+    /// <summary>Writes the base model's name.</summary>
+    /// <param name="json">The settings.</param>
+    /// <param name="baseModel">The base model to name if the adapter names none.</param>
+    internal static void WriteBase(JsonObject json, string? baseModel)
     {
-        BiasTraining.All => "all",
-        BiasTraining.LoraOnly => "lora_only",
-        _ => "none",
-    };
+        var named = json["base_model_name_or_path"]?.ToString();
+
+        // A local path is not a model name.
+        json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
+        json["inference_mode"] = true;
+    }
 
     private static JsonArray Names(IEnumerable<string> names) => new([.. names.Select(static n => (JsonNode)n)]);
 
@@ -202,6 +223,6 @@ internal static class PeftConfig
         return names.Any(name => Names(name, part.Head)) && modules.Contains(part.Head) ? $"{pattern}|{Regex.Escape(part.Head)}" : pattern;
     }
 
-    // PEFT writes an integer alpha without a decimal point.
-    private static JsonNode Number(double value) => value == Math.Floor(value) && Math.Abs(value) < 1e15 ? JsonValue.Create((long)value) : JsonValue.Create(value);
+    /// <summary>A number as PEFT writes it: an integer without a decimal point.</summary>
+    internal static JsonNode Number(double value) => value == Math.Floor(value) && Math.Abs(value) < 1e15 ? JsonValue.Create((long)value) : JsonValue.Create(value);
 }

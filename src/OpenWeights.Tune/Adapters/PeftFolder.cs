@@ -1,7 +1,7 @@
 using System.Globalization;
+using System.Text.Json.Nodes;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
-using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Reads and writes LoRA adapters in PEFT's folder format.</summary>
+/// <summary>Reads and writes adapters in PEFT's folder format.</summary>
 public static class PeftFolder
 {
     /// <summary>Prefix that PEFT adds to the base model's module names.</summary>
@@ -31,41 +31,51 @@ public static class PeftFolder
         ArgumentNullException.ThrowIfNull(model);
         var folder = AdapterFolder.Open(path);
         var configPath = Path.Combine(folder.FolderPath, AdapterFolder.ConfigName);
-        var config = PeftConfig.Read(folder.Config, configPath, out var unknown);
+        var kind = AdapterKinds.Of(folder.Config, configPath);
+        var config = kind.Read(folder.Config, configPath, out var unknown);
         if (unknown.Count > 0)
         {
             warn?.Invoke($"{configPath}: {string.Join(", ", unknown)}: unknown to this version and ignored.");
         }
 
         using var stored = folder.OpenWeights();
-        using var start = StartFile.Find(folder, config);
-        using var replicas = PeftAdapter.Replicas(model, config);
-        var source = folder.Config.DeepClone().AsObject();
-        var (weights, metadata) = (ExpertAdapters.Stacked(model, stored, ref config, source), stored.Metadata);
-        PeftFileCheck.Run(model, config, weights, folder.Config["base_model_name_or_path"]?.ToString() is { Length: > 0 } made ? made : null, warn);
-        var names = model.Config.Names;
-        if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{names.EmbeddingWeight}", $"{Prefix}{names.HeadWeight}"))
+        var adapter = kind.Load(model, config, stored, folder.Config.DeepClone().AsObject(), warn);
+        try
         {
-            warn?.Invoke($"{weights.Location}: ensure_weight_tying ties embedding and head, but the file contains two different weights; the embedding's is used for both.");
+            Check(adapter, folder, stored, (kind, config), warn, anyBase);
+            return adapter;
         }
+        catch
+        {
+            adapter.Dispose();
+            throw;
+        }
+    }
 
-        var fingerprint = metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
-        if (!anyBase && fingerprint?.Difference(model) is { } difference)
+    /// <summary>The name of a tensor in PEFT's file: with its prefix, except for those of no module.</summary>
+    /// <param name="name">The name.</param>
+    public static string FileName(string name) => name.StartsWith("base_model.", StringComparison.Ordinal) || !name.Contains('.', StringComparison.Ordinal) ? name : Prefix + name;
+
+    /// <summary>The base model that an adapter names; null if it names none.</summary>
+    /// <param name="config">The adapter_config.json.</param>
+    internal static string? BaseName(JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? name : null;
+
+    private static void Check(PeftAdapter adapter, AdapterFolder folder, SafetensorsFile stored, (AdapterKind Kind, AdapterConfig Config) kind, Action<string>? warn, bool anyBase)
+    {
+        var path = folder.FolderPath;
+        var fingerprint = stored.Metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
+        if (!anyBase && fingerprint?.Difference(adapter.Base) is { } difference)
         {
             throw new InvalidDataException($"{path}: the adapter was trained on a different base model: {difference}. Use its own base model{Named(folder.Config)}, or force this one with --any-base (adapter.any_base in a run's YAML).");
         }
 
-        RequireFinite(weights);
-        if (AdapterEffect.IsNone(config, weights, model))
+        RequireFinite(stored);
+        if (kind.Kind.HasNoEffect(kind.Config, stored, adapter.Base))
         {
             warn?.Invoke($"{path}: the adapter has no effect: {AdapterEffect.Reason}.");
         }
 
-        var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
-        model.Use(null);
-        var adapter = PeftAdapter.Attach(model, config, new FileWeights(model, config, weights, start), source, savesEmbeddings);
         adapter.Fingerprint = anyBase ? null : fingerprint;
-        return adapter;
     }
 
     // A single NaN makes every answer empty, in any server of the adapter.
@@ -97,11 +107,13 @@ public static class PeftFolder
     public static bool NeedsBaseValues(string path)
     {
         var folder = AdapterFolder.Open(path);
-        var config = PeftConfig.Read(folder.Config, Path.Combine(folder.FolderPath, AdapterFolder.ConfigName), out _);
+        var configPath = Path.Combine(folder.FolderPath, AdapterFolder.ConfigName);
+        var kind = AdapterKinds.Of(folder.Config, configPath);
+        var config = kind.Read(folder.Config, configPath, out _);
         using var weights = folder.OpenWeights();
 
         // What lies outside the numbered layers is the embedding's or the head's, which are saved in full.
-        return LoraStarts.ChangesBase(config.Init) || config.Kasa is not null || config.TrainableTokens.Count > 0 || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
+        return kind.NeedsBaseValues(config) || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
             || weights.Tensors.Any(static t => !t.Name.Split('.').Any(static part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out _)));
     }
 
@@ -117,8 +129,8 @@ public static class PeftFolder
         using var scope = NewDisposeScope();
         AdapterFolder.Write(
             path,
-            PeftConfig.Write(adapter, baseModel),
-            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))],
+            AdapterKinds.Of(adapter.Config).Write(adapter, baseModel),
+            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(FileName(t.Name), t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
     }
 
@@ -133,7 +145,7 @@ public static class PeftFolder
         using var nothing = no_grad();
         foreach (var part in adapter.Parts)
         {
-            part.Restore(name => TensorFiles.Read(weights, Prefix + name));
+            part.Restore(name => TensorFiles.Read(weights, FileName(name)));
         }
     }
 
@@ -153,13 +165,14 @@ public static class PeftFolder
         return tensors;
     }
 
-    private static string Named(System.Text.Json.Nodes.JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? $" ({name})" : "";
+    private static string Named(JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? $" ({name})" : "";
 
     // The base weight of an adapted embedding or head.
     private static Tensor? Weight(AdapterPart part) => part switch
     {
         EmbeddingLora embedding => embedding.Target.Weight,
         LoraLayer layer => layer.Target.Weight,
+        LinearPart layer => layer.Target.Weight,
         TiedHeadLora head => head.Target.Weight,
         _ => null,
     };

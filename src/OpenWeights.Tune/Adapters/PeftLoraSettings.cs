@@ -55,17 +55,6 @@ internal static class PeftLoraSettings
         };
     }
 
-    /// <summary>Reads a TRAINABLE_TOKENS adapter.</summary>
-    /// <param name="json">The file.</param>
-    /// <param name="path">Its path, for messages.</param>
-    /// <exception cref="InvalidDataException">A setting is invalid.</exception>
-    internal static LoraConfig ReadTokensAlone(JsonObject json, string path)
-    {
-        var settings = new PeftSettings(json, path);
-        var targets = settings.IsList("target_modules") ? TargetModules.Of(settings.Texts("target_modules")) : settings.Text("target_modules") is { } pattern ? TargetModules.Of(pattern) : null;
-        return new LoraConfig { Targets = TargetModules.Of([]), TrainsTokensAlone = true, TrainableTokens = [new TokenRows(targets, settings.Ints("token_indices"))] };
-    }
-
     /// <summary>Writes the settings of a new adapter that differ from PEFT's defaults.</summary>
     /// <param name="config">The settings.</param>
     /// <param name="json">Receives them.</param>

@@ -36,9 +36,9 @@ public static class SeparateExperts
 
         // Columns of B that are zero for every expert and layer, such as gate's in up's half, are left out.
         var kept = updates.GroupBy(static u => u.Leaf).ToDictionary(static g => g.Key, Columns);
-        var json = PeftConfig.Write(adapter, baseModel);
+        var json = AdapterKinds.Of(adapter.Config).Write(adapter, baseModel);
         Settle((LoraConfig)adapter.Config, json, adapter.Base, updates, kept);
-        var others = PeftFolder.Tensors(adapter).Where(t => !experts.Exists(e => e.Parameters.Any(p => p.Name == t.Name))).Select(static t => TensorFiles.ToWrite(PeftFolder.Prefix + t.Name, t.Tensor));
+        var others = PeftFolder.Tensors(adapter).Where(t => !experts.Exists(e => e.Parameters.Any(p => p.Name == t.Name))).Select(static t => TensorFiles.ToWrite(PeftFolder.FileName(t.Name), t.Tensor));
         var own = updates.SelectMany(u => new[]
         {
             TensorFiles.ToWrite($"{PeftFolder.Prefix}{u.Module}.lora_A.weight", u.A.index_select(0, kept[u.Leaf]).contiguous()),

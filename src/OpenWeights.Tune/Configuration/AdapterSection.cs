@@ -1,14 +1,19 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>The adapter section: settings of a LoRA adapter, with PEFT's names.</summary>
+/// <summary>
+/// The adapter section, with PEFT's names: settings of every adapter type, those of LoRA, and in <see cref="Own"/> those of another type.
+/// </summary>
 public sealed record AdapterSection
 {
     /// <summary>Adapter type.</summary>
-    [Setting("Adapter type.", OneOf = ["lora"])]
-    public string Type { get; init; } = "lora";
+    [AdapterTypeName(AllTypes = true)]
+    public string Type { get; init; } = AdapterTypes.Lora;
+
+    /// <summary>The own settings of a type other than LoRA, in the file directly in this section; null for LoRA.</summary>
+    public AdapterTypeSettings? Own { get; init; }
 
     /// <summary>Adapter to continue training from.</summary>
-    [Setting("Adapter to continue training from: a PEFT folder, a run folder or a checkpoint. Its own settings replace the others of this section.", IsPath = true)]
+    [Setting("Adapter to continue training from: a PEFT folder, a run folder or a checkpoint. Its own settings replace the others of this section.", IsPath = true, AllTypes = true)]
     public string? Path { get; init; }
 
     /// <summary>LoRA rank.</summary>
@@ -24,7 +29,7 @@ public sealed record AdapterSection
     public double LoraDropout { get; init; }
 
     /// <summary>Modules to adapt, target_modules.</summary>
-    [Setting("Modules to adapt: all-linear, a list of module names, or a regular expression that matches the full module name.")]
+    [Setting("Modules to adapt: all-linear, a list of module names, or a regular expression that matches the full module name.", AllTypes = true)]
     public TextOrList TargetModules { get; init; } = new(["all-linear"], IsList: false);
 
     /// <summary>Parameters to adapt, target_parameters.</summary>
@@ -32,11 +37,11 @@ public sealed record AdapterSection
     public IReadOnlyList<string> TargetParameters { get; init; } = [];
 
     /// <summary>Modules excluded from target_modules, exclude_modules.</summary>
-    [Setting("Modules to exclude from target_modules: a list of names, or a regular expression.")]
+    [Setting("Modules to exclude from target_modules: a list of names, or a regular expression.", AllTypes = true)]
     public TextOrList? ExcludeModules { get; init; }
 
     /// <summary>Which biases of the base model are trained.</summary>
-    [Setting("Which biases of the base model are trained: none, all, or lora_only (those of the adapted layers).", OneOf = ["none", "all", "lora_only"])]
+    [AdapterBiases(AllTypes = true)]
     public string Bias { get; init; } = "none";
 
     /// <summary>Whether to use rank-stabilized LoRA, use_rslora.</summary>
@@ -92,11 +97,11 @@ public sealed record AdapterSection
     public KasaSection? KasaConfig { get; init; }
 
     /// <summary>Modules trained in full alongside the adapter, modules_to_save.</summary>
-    [Setting("Modules to train in full alongside the adapter, such as lm_head and embed_tokens.")]
+    [Setting("Modules to train in full alongside the adapter, such as lm_head and embed_tokens.", AllTypes = true)]
     public IReadOnlyList<string> ModulesToSave { get; init; } = [];
 
     /// <summary>Whether the adapter at path may have been trained on a different base model.</summary>
-    [Setting("Allow an adapter (path) that was trained on a base model with different weights.")]
+    [Setting("Allow an adapter (path) that was trained on a base model with different weights.", AllTypes = true)]
     public bool AnyBase { get; init; }
 
     /// <summary>Whether tied embedding and output head stay tied, ensure_weight_tying.</summary>
@@ -104,11 +109,11 @@ public sealed record AdapterSection
     public bool EnsureWeightTying { get; init; }
 
     /// <summary>Indexes of the layers to adapt, layers_to_transform.</summary>
-    [Setting("Indexes of the layers to adapt, from 0; empty for all layers.", Min = 0)]
+    [Setting("Indexes of the layers to adapt, from 0; empty for all layers.", Min = 0, AllTypes = true)]
     public IReadOnlyList<int> LayersToTransform { get; init; } = [];
 
     /// <summary>Name of the module list that layers_to_transform indexes, layers_pattern.</summary>
-    [Setting("Name of the module list that layers_to_transform indexes, such as layers, for a model with several lists.")]
+    [Setting("Name of the module list that layers_to_transform indexes, such as layers, for a model with several lists.", AllTypes = true)]
     public TextOrList? LayersPattern { get; init; }
 
     /// <summary>Whether B has a bias, lora_bias.</summary>
@@ -130,4 +135,12 @@ public sealed record AdapterSection
     /// <summary>Alphas of individual modules, alpha_pattern.</summary>
     [Setting("Alphas of individual modules, by name or pattern; they override lora_alpha.")]
     public IReadOnlyDictionary<string, double> AlphaPattern { get; init; } = new Dictionary<string, double>();
+
+    /// <summary>The default section of a type.</summary>
+    /// <param name="type">The type's name; an unknown one counts as LoRA.</param>
+    public static AdapterSection OfType(string type)
+    {
+        ArgumentNullException.ThrowIfNull(type);
+        return AdapterTypes.Others.TryGetValue(type, out var own) ? new AdapterSection { Type = type, Own = (AdapterTypeSettings)Activator.CreateInstance(own)! } : new AdapterSection();
+    }
 }

@@ -83,6 +83,22 @@ internal static class ConfigRules
             yield return ("adapter", "training.trainable and training.first_trained_layer apply to full fine-tuning only; with an adapter use target_modules, layers_to_transform and bias.");
         }
 
+        if ((adapter.Own?.TypeName ?? AdapterTypes.Lora) != adapter.Type)
+        {
+            yield return ("adapter.type", $"the type is {adapter.Type}, but the settings are those of {adapter.Own?.TypeName ?? AdapterTypes.Lora}; create the section with AdapterSection.OfType(\"{adapter.Type}\").");
+            yield break;
+        }
+
+        var ownBiases = adapter.Own is { } own ? own.OwnBiases : "lora_only";
+        if (adapter.Bias != "none" && ownBiases is null)
+        {
+            yield return ("adapter.bias", $"{adapter.Type} trains no biases; remove bias, or use another type, such as lora.");
+        }
+        else if (adapter.Bias is not ("none" or "all" or "lora_only") && adapter.Bias != ownBiases)
+        {
+            yield return ("adapter.bias", $"{adapter.Bias} belongs to another type; {adapter.Type} has none, all and {ownBiases}.");
+        }
+
         if (adapter.UseDora && adapter.LoraBias)
         {
             yield return ("adapter.use_dora", "use_dora cannot be combined with lora_bias; choose one of them.");

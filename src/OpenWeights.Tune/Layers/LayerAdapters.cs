@@ -12,6 +12,11 @@ public interface ILinearAdapter
     /// <param name="output">The layer's own output, [..., out].</param>
     Tensor Apply(LinearLayer layer, Tensor input, Tensor output);
 
+    /// <summary>The whole output, if the adapter computes it without the layer's own; otherwise null.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="input">The layer's input, [..., in].</param>
+    Tensor? Replace(LinearLayer layer, Tensor input) => null;
+
     /// <summary>The low-rank update, if the adapter currently computes only that; otherwise null.</summary>
     internal LowRankUpdate? PlainUpdate => null;
 }

@@ -127,7 +127,7 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         }
 
         using var scope = NewDisposeScope();
-        return Adapter.Apply(this, input, Plain(input, Bias)).MoveToOuterDisposeScope();
+        return (Adapter.Replace(this, input) ?? Adapter.Apply(this, input, Plain(input, Bias))).MoveToOuterDisposeScope();
     }
 
     /// <summary>The output without an adapter.</summary>

@@ -49,6 +49,7 @@ internal sealed class LayerMemory
     private static bool IsComposed(LinearLayer layer) => !Projection.Serves(layer) || layer.Adapter is LoraLayer { Dropout: > 0 };
 
     // A x; with dropout its mask and the masked input, in float32; with DoRA the output that its magnitude multiplies.
-    private static long OfAdapter(LinearLayer layer) => layer.Adapter is not LoraLayer lora ? 0
+    private static long OfAdapter(LinearLayer layer) => layer.Adapter is LinearPart part ? Float32 * part.KeptPerToken
+        : layer.Adapter is not LoraLayer lora ? 0
         : Float32 * (lora.A.size(0) + (lora.Dropout > 0 ? 2 * layer.InFeatures : 0) + (lora.Magnitude is null ? 0 : layer.OutFeatures));
 }

@@ -53,10 +53,7 @@ internal static class TrainedModel
                 return PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase);
             }
 
-            var settings = Settings(section);
-            AdapterTargets.RequireNames(loaded.Model, settings);
-            settings = ExpertTargeting.Convert(loaded.Model, settings);
-            return PeftAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
+            return PeftAdapter.CreateMeta(loaded.Model, Settings(section));
         });
     }
 
@@ -65,7 +62,7 @@ internal static class TrainedModel
     {
         var settings = Settings(section);
         model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
-        return PeftAdapter.Create(model, settings, config.Seed, LoraStarts.NeedsData(settings.Init) ? startData?.Invoke() : null);
+        return PeftAdapter.Create(model, settings, config.Seed, settings is LoraConfig lora && LoraStarts.NeedsData(lora.Init) ? startData?.Invoke() : null);
     }
 
     private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, PeftAdapter> put)
@@ -98,32 +95,36 @@ internal static class TrainedModel
         : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
 
     /// <summary>Settings of a new adapter.</summary>
-    internal static LoraConfig Settings(AdapterSection section)
+    internal static AdapterConfig Settings(AdapterSection section)
     {
         static TargetModules Targets(TextOrList value) => value.IsNames ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
-        return LoraSection.With(new LoraConfig
+        return ((AdapterConfig?)section.Own ?? Lora(section)) with
         {
-            Rank = section.Rank,
-            Alpha = section.LoraAlpha,
-            Dropout = section.LoraDropout,
             Targets = Targets(section.TargetModules),
-            TargetParameters = section.TargetParameters,
             Excluded = section.ExcludeModules is { } excluded ? Targets(excluded) : null,
             LayersToTransform = section.LayersToTransform,
             LayersPattern = section.LayersPattern?.Values ?? [],
             ModulesToSave = section.ModulesToSave,
             Bias = section.Bias switch
             {
+                "none" => BiasTraining.None,
                 "all" => BiasTraining.All,
-                "lora_only" => BiasTraining.LoraOnly,
-                _ => BiasTraining.None,
+                _ => BiasTraining.LoraOnly,
             },
-            LoraBias = section.LoraBias,
-            UseDora = section.UseDora,
-            EnsureWeightTying = section.EnsureWeightTying,
-            UseRslora = section.UseRslora,
-            RankPattern = section.RankPattern,
-            AlphaPattern = section.AlphaPattern,
-        }, section);
+        };
     }
+
+    private static LoraConfig Lora(AdapterSection section) => LoraSection.With(new LoraConfig
+    {
+        Rank = section.Rank,
+        Alpha = section.LoraAlpha,
+        Dropout = section.LoraDropout,
+        TargetParameters = section.TargetParameters,
+        LoraBias = section.LoraBias,
+        UseDora = section.UseDora,
+        EnsureWeightTying = section.EnsureWeightTying,
+        UseRslora = section.UseRslora,
+        RankPattern = section.RankPattern,
+        AlphaPattern = section.AlphaPattern,
+    }, section);
 }

@@ -52,7 +52,9 @@ public sealed class Peft2026Tests
         using var golden = new Golden(name, Set);
         using var loaded = Base(golden);
         using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
-        foreach (var (runName, run) in golden.Runs)
+
+        // With left padding transformers predicts the first token from padding, which is undefined.
+        foreach (var (runName, run) in golden.Runs.Where(static r => r.Run["attention_mask"]!.AsArray().All(static row => row![0]!.GetValue<int>() == 1)))
         {
             using var scope = NewDisposeScope();
             foreach (var (_, parameter) in adapter.Parameters)

@@ -19,7 +19,7 @@ internal static class GradientPass
         }
 
         using var recorded = enable_grad();
-        var weights = layers.Select(static l => l.Layer.Weight).Distinct().ToList();
+        var weights = layers.Select(static l => l.Layer.Weight).DistinctBy(static w => w, ReferenceEqualityComparer.Instance).ToList();
         var before = model.parameters().Select(static p => (Parameter: p, p.requires_grad)).ToList();
         before.ForEach(static p => p.Parameter.requires_grad_(false));
         weights.ForEach(static w => w.requires_grad_(true));

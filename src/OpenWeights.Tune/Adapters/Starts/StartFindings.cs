@@ -58,7 +58,7 @@ internal sealed class StartFindings(LoraConfig config, IReadOnlyDictionary<strin
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var tensor in values.Values.Distinct())
+        foreach (var tensor in values.Values.DistinctBy(static t => t, ReferenceEqualityComparer.Instance).ToList())
         {
             tensor.Dispose();
         }

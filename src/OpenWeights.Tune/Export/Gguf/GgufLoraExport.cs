@@ -43,6 +43,11 @@ public static class GgufLoraExport
             { "general.quantization_version", 2u },
             { "adapter.lora.alpha", (float)alpha },
         };
+        if (adapter.Invocation is { } invocation)
+        {
+            metadata.Add("adapter.alora.invocation_tokens", invocation.Tokens.Select(static t => (uint)t).ToArray());
+        }
+
         GeneralSection.WriteAdapter(folder, metadata);
         var tensors = Tensors(adapter, config, family, alpha).ToList();
         GgufWriter.Write(path, metadata, tensors);
@@ -94,7 +99,6 @@ public static class GgufLoraExport
                 LoraLayer { Magnitude: not null } => "has DoRA magnitudes (use_dora)",
                 LoraLayer { OutputBias: not null } => "has a bias (lora_bias)",
                 LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa and its like, kasa_config; --format peft converts it to a plain LoRA)",
-                LoraLayer { Invocation: not null } => "applies to some tokens only (alora_invocation_tokens)",
                 LoraLayer or ExpertLora => null,
                 TrainableTokens => "trains rows of single tokens (trainable_token_indices)",
                 EmbeddingLora => "adapts an embedding",

@@ -1,5 +1,6 @@
 using System.Globalization;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -32,9 +33,9 @@ public sealed class RunMemory
         BaseParameters = meta.Model.ParameterCount;
         TrainedParameters = meta.Parameters.Sum(static p => p.Parameter.numel());
         Room = AvailableMemory.Of(device);
-        if (config.Adapter is { Path: null } section)
+        if (config.Adapter is { Path: null } section && TrainedModel.Settings(section) is LoraConfig lora)
         {
-            Start = StartCost.Of(meta.Model, TrainedModel.Settings(section), Math.Min(section.InitSamples, rows), config.Training);
+            Start = StartCost.Of(meta.Model, lora, Math.Min(section.InitSamples, rows), config.Training);
         }
     }
 
