@@ -79,7 +79,7 @@ public sealed class LoraFormRunTests
         TinyModel.Write(work);
         TinyModel.WriteRows(work, 12);
         var file = RunConfigFile.Inspect(Yaml(work, "run", section), []);
-        Assert.That(file.Problems.Concat(RunCheck.Problems(file)).Select(static p => $"{p.Key}: {p.Message}"), Has.Some.Matches<string>(p => p.Contains(setting, StringComparison.Ordinal) && p.Contains(word, StringComparison.Ordinal)));
+        Assert.That(file.Problems.Concat(RunCheck.Problems(file)).Select(static p => $"{p.Key}: {p.Message}"), Has.Some.Matches<string>(p => p!.Contains(setting, StringComparison.Ordinal) && p.Contains(word, StringComparison.Ordinal)));
     }
 
     private static void IsReadAndMerged(TemporaryFolder work, string folder)
