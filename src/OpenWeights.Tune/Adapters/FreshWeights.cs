@@ -3,6 +3,7 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
@@ -10,6 +11,14 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>Initial weights of a new adapter, as in PEFT.</summary>
 internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config, Generator generator, StartFindings? findings = null) : FreshTensors(model, generator), IAdapterWeights
 {
+    // The embedding and the head of a vocabulary that grows: the new rows are the mean of the others, as after transformers' resize_token_embeddings.
+    public override Parameter? Frozen(string fileName, WeightSlot slot) => Grown(slot.Own) is { } grown ? Parameter(grown, trained: false) : null;
+
+    public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required) =>
+        IsOfVocabulary(module) && Grown(slot.Own) is { } grown ? Parameter(grown) : base.Whole(fileName, module, slot, required);
+
+    public override Tensor? BeforeTraining(string fileName, WeightSlot slot) => slot.Name == "weight" && slot.Own is { } own && own.size(0) == Model.Config.VocabularySize ? Grown(own) : null;
+
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
         using var nothing = no_grad();
@@ -42,6 +51,22 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         var indices = tensor([.. tokens.Select(static t => (long)t)], [tokens.Count]).to(Device);
         var weight = module is LinearLayer layer ? layer.DenseRows(0, layer.OutFeatures) : ((TokenEmbedding)module).Weight.detach();
         return scope.Detach(weight.index_select(0, indices).to(float32));
+    }
+
+    private bool IsOfVocabulary(nn.Module module) => module is TokenEmbedding || ReferenceEquals(module, Model.Head);
+
+    // A weight of the vocabulary with rows for new tokens, in no dispose scope; null if the vocabulary does not grow.
+    private Tensor? Grown(Tensor? weight)
+    {
+        if (weight is null || config.VocabularySize is not { } tokens || tokens <= weight.size(0))
+        {
+            return null;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var mean = weight.to(float32).mean([0L]).to(weight.dtype).unsqueeze(0);
+        return scope.Detach(cat([weight.detach(), mean.expand(tokens - weight.size(0), weight.size(1))]));
     }
 
     public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank)

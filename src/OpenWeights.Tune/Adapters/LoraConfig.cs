@@ -60,6 +60,9 @@ public sealed record LoraConfig : AdapterConfig
     /// <summary>Whether the adapter trains rows of tokens alone (peft_type TRAINABLE_TOKENS).</summary>
     public bool TrainsTokensAlone { get; init; }
 
+    /// <summary>Number of tokens of a model whose vocabulary grows with a new adapter; null for the base's.</summary>
+    public int? VocabularySize { get; init; }
+
     /// <summary>layer_replication: ranges of the base's layers, first and end, that make up the model; empty for the base's own layers.</summary>
     public IReadOnlyList<(int First, int End)> LayerReplication { get; init; } = [];
 

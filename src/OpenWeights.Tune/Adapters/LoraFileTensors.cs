@@ -35,17 +35,22 @@ internal static class LoraFileTensors
     /// <summary>Number of tokens of the model that an adapter's file was trained on: the rows of the embedding in it, if it has one.</summary>
     /// <param name="model">The base model.</param>
     /// <param name="file">The adapter's file.</param>
-    internal static long Vocabulary(CausalLanguageModel model, ITensorSource file)
+    internal static long Vocabulary(CausalLanguageModel model, ITensorSource file) => Vocabulary(model.Config, file) ?? model.VocabularySize;
+
+    /// <summary>The same; null if the file has no embedding.</summary>
+    /// <param name="config">The base model's config.</param>
+    /// <param name="file">The adapter's file.</param>
+    internal static long? Vocabulary(DecoderConfig config, ITensorSource file)
     {
         foreach (var name in new[] { "weight", "base_layer.weight", "token_adapter.base_layer.weight" })
         {
-            if (file.TryGetTensor(PeftFolder.FileName($"{model.Config.Names.EmbeddingModule}.{name}"), out var entry) && entry.Shape is [var rows, var width] && width == model.Config.HiddenSize)
+            if (file.TryGetTensor(PeftFolder.FileName($"{config.Names.EmbeddingModule}.{name}"), out var entry) && entry.Shape is [var rows, var width] && width == config.HiddenSize)
             {
                 return rows;
             }
         }
 
-        return model.VocabularySize;
+        return null;
     }
 
     private static void Add(

@@ -32,6 +32,12 @@ internal static class LoraParts
                 foreach (var part in WholeParts.Of(model, (name, module), config, weights, FrozenName(config, name, adapted, tokens.ContainsKey(name)), isTiedHead ? parts : null))
                 {
                     parts.Add(part);
+
+                    // What follows is made for the vocabulary that it brings.
+                    if (part is ReplacedWeight { Grows: true })
+                    {
+                        part.Enabled = true;
+                    }
                 }
 
                 if (config.SavesWhole(name))
@@ -56,7 +62,16 @@ internal static class LoraParts
         }
         catch
         {
-            parts.ForEach(static p => p.Dispose());
+            foreach (var part in parts)
+            {
+                if (part.Enabled)
+                {
+                    part.Enabled = false;
+                }
+
+                part.Dispose();
+            }
+
             throw;
         }
     }

@@ -39,6 +39,12 @@ internal static class LoraTargets
             yield return problem;
         }
 
+        if (config.VocabularySize is { } tokens && tokens < model.Config.VocabularySize)
+        {
+            before++;
+            yield return ("vocab_size", string.Create(CultureInfo.InvariantCulture, $"the model has {model.Config.VocabularySize} tokens already; name a larger number, or remove it."));
+        }
+
         if (before > 0)
         {
             yield break;

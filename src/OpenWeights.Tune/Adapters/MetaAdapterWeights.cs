@@ -3,6 +3,7 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
@@ -10,6 +11,10 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>Adapter weights with a shape but no memory, for estimating a run's memory.</summary>
 internal sealed class MetaAdapterWeights(CausalLanguageModel model, LoraConfig config) : MetaTensors(model), IAdapterWeights
 {
+    public override Parameter? Frozen(string fileName, WeightSlot slot) => config.VocabularySize is { } tokens && slot.Own is { } own && tokens > own.size(0)
+        ? Parameter(MetaWeightSource.Zeros(own.dtype, Device, tokens, own.size(1)), trained: false)
+        : null;
+
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
         using var scope = NewDisposeScope();

@@ -61,9 +61,10 @@ internal static class TokenTargeting
                 yield return (Setting, $"{where} has no tokens; name some, or remove it.");
             }
 
-            foreach (var token in rows.Tokens.Where(t => t < 0 || t >= model.VocabularySize))
+            var tokens = Math.Max(model.VocabularySize, config.VocabularySize ?? 0);
+            foreach (var token in rows.Tokens.Where(t => t < 0 || t >= tokens))
             {
-                yield return (Setting, string.Create(CultureInfo.InvariantCulture, $"{token} is not one of the model's {model.VocabularySize} tokens, numbered from 0."));
+                yield return (Setting, string.Create(CultureInfo.InvariantCulture, $"{token} is not one of the model's {tokens} tokens, numbered from 0."));
             }
 
             if (rows.Tokens.GroupBy(static t => t).FirstOrDefault(static g => g.Count() > 1) is { } twice)

@@ -60,7 +60,7 @@ internal static class WholeParts
             if (weights.Frozen(file, slots[0]) is { } frozen)
             {
                 // A resized vocabulary of a tied model is saved for both ends.
-                var isShared = embedding is not null && AreEqual(embedding.Value, frozen);
+                var isShared = embedding is not null && (model.IsMeta || AreEqual(embedding.Value, frozen));
                 if (isShared)
                 {
                     frozen.Dispose();

@@ -76,6 +76,10 @@ public sealed record AdapterSection
     [Setting("Settings of init_lora_weights: lora_ga.")]
     public LoraGaSection LoraGaConfig { get; init; } = new();
 
+    /// <summary>Number of tokens of a vocabulary that grows, vocab_size.</summary>
+    [Setting("Number of tokens of the model with new ones, whose rows of embedding and head start as the mean of the others; the adapter's file has them, and trainable_token_indices or modules_to_save trains them. Left out, the base's own.", Min = 1)]
+    public int? VocabSize { get; init; }
+
     /// <summary>Tokens whose rows are trained, trainable_token_indices.</summary>
     [Setting("Tokens whose rows of the embedding are trained, by number; or by module name, such as { embed_tokens: [5, 17], lm_head: [5, 17] }. A head that is tied to the embedding follows it.", Min = 0)]
     public IReadOnlyDictionary<string, IReadOnlyList<int>> TrainableTokenIndices { get; init; } = new Dictionary<string, IReadOnlyList<int>>();

@@ -25,6 +25,7 @@ internal static class LoraSection
             LoraGa = new LoraGaSettings { Direction = ga.Direction, Scale = ga.Scale, StableGamma = ga.StableGamma },
             BlockDiagonal = section.UseBdlora is { } blocks ? new BlockDiagonalSettings { OfA = blocks.OfA, OfB = blocks.OfB, Blocks = blocks.Nblocks, MatchStrict = blocks.MatchStrict } : null,
             Kasa = section.KasaConfig is { } kasa ? new KasaSettings { Beta = kasa.Beta, Gamma = kasa.Gamma } : null,
+            VocabularySize = section.VocabSize,
             InvocationTokens = section.AloraInvocationTokens,
             LayerReplication = [.. section.LayerReplication.Select(static r => (r[0], r[1]))],
             TrainableTokens = [.. section.TrainableTokenIndices.Select(static t => new TokenRows(t.Key == Embedding ? null : TargetModules.Of([t.Key]), t.Value))],

@@ -104,7 +104,7 @@ public sealed class RunDraft
 
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ContextLimit.Of(decoder, config.Model.MaxPositions));
+        var data = RunData.Read(config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, room: ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings)
         {
             listener.Warn(warning);
@@ -169,6 +169,10 @@ public sealed class RunDraft
             throw new ConfigException([problem]);
         }
     }
+
+    // An adapter may bring more tokens than the base has.
+    private static int Vocabulary(AdapterSection? adapter, DecoderConfig decoder) => Math.Max(
+        decoder.VocabularySize, adapter?.Path is { } path ? Adapters.PeftFolder.VocabularySize(path, decoder) : adapter?.VocabSize ?? 0);
 
     // An end-of-turn token that an inference server does not know.
     private static string? UnknownTurnEnd(ITokenizer tokenizer, ModelFolder folder) =>

@@ -24,7 +24,7 @@ public sealed class LoraFormRunTests
         "{ r: 2, kasa_config: {} }", "{ r: 2, target_modules: [q_proj, o_proj], use_bdlora: { target_modules_bd_a: [o_proj], target_modules_bd_b: [q_proj], nblocks: 2 } }",
         "{ r: 2, trainable_token_indices: [3, 17, 40] }", "{ r: 2, trainable_token_indices: { embed_tokens: [3, 17], lm_head: [3, 40] } }", "{ type: trainable_tokens, token_indices: [3, 17, 40] }",
         "{ r: 2, alora_invocation_tokens: [17] }", "{ r: 2, layer_replication: [[0, 2], [1, 2], [0, 1]] }",
-        "{ r: 2, use_dora: true, target_modules: [embed_tokens, q_proj] }",
+        "{ r: 2, use_dora: true, target_modules: [embed_tokens, q_proj] }", "{ r: 2, vocab_size: 99, trainable_token_indices: [96, 97, 98] }", "{ r: 2, vocab_size: 98, modules_to_save: [embed_tokens, lm_head] }",
     ];
 
     [TestCaseSource(nameof(s_sections))]
