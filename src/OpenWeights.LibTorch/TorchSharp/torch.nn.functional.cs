@@ -86,6 +86,10 @@ public static partial class torch
         public static Tensor solve_triangular(Tensor A, Tensor B, bool upper, bool left = true, bool unitriangular = false, Tensor? @out = null) =>
             @out is null ? Op.Tensor("aten::linalg_solve_triangular", A, B, upper, left, unitriangular) : @out.copy_(solve_triangular(A, B, upper, left, unitriangular));
 
+        public static Tensor solve(Tensor A, Tensor B, bool left = true) => Op.Tensor("aten::linalg_solve", A, B, left);
+
+        public static Tensor inv(Tensor input) => Op.Tensor("aten::linalg_inv", input);
+
         public static (Tensor U, Tensor S, Tensor Vh) svd(Tensor input, bool fullMatrices = true) => Op.Triple("aten::linalg_svd", input, fullMatrices);
     }
 }

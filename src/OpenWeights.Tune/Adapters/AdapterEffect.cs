@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Adapters;
 public static class AdapterEffect
 {
     /// <summary>Why an adapter has no effect.</summary>
-    public const string Reason = "all updates are zero (B or lora_alpha is 0), as before training";
+    public const string Reason = "all updates are zero (of a LoRA B or lora_alpha), as before training";
 
     private const string Magnitude = ".lora_magnitude_vector";
 

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Adapters.Kinds;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -71,8 +72,30 @@ internal static class AdapterKinds
     private static readonly AdapterKind[] s_all =
     [
         new LoraKind(),
-        new Kinds.TrainableTokensKind(),
-        new Kinds.Ia3Kind(),
+        new TrainableTokensKind(),
+        new Ia3Kind(),
+        new LnTuningKind(),
+        new LohaKind(),
+        new LokrKind(),
+        new VeraKind(),
+        new OftKind(),
+        new BoftKind(),
+        new MissKind(),
+        new PromptTuningKind(),
+        new PrefixTuningKind(),
+        new PTuningKind(),
+        new AdaloraKind(),
+        new DeloraKind(),
+        new RandloraKind(),
+        new C3aKind(),
+        new ShiraKind(),
+        new HraKind(),
+        new HiraKind(),
+        new GraloraKind(),
+        new FourierftKind(),
+        new RoadKind(),
+        new VbloraKind(),
+        new WaveftKind(),
     ];
 
     /// <summary>The kinds.</summary>

@@ -30,6 +30,17 @@ public static class AdapterLimits
             }
         }
 
+        var type = config["peft_type"]?.ToString() ?? "";
+        if (type is "PROMPT_TUNING" or "P_TUNING" or "PREFIX_TUNING")
+        {
+            return [$"{type}: neither vLLM nor llama.cpp supports virtual tokens, and they cannot be merged; it is for this program and PEFT."];
+        }
+
+        if (type != "LORA")
+        {
+            return [$"{type}: vLLM and llama.cpp support LoRA alone; export a merged model."];
+        }
+
         Add(Has("use_dora"), "use_dora: neither vLLM nor llama.cpp supports DoRA; export a merged model.");
         Add(Has("modules_to_save"), "modules_to_save: vLLM does not support fully trained modules, and llama.cpp only norms; export a merged model.");
         Add(Has("bias") || Has("lora_bias"), "bias: neither vLLM nor llama.cpp supports trained biases; export a merged model.");

@@ -63,7 +63,7 @@ internal static class AdapterTargets
                 }
                 else if (setting == "target_modules" && !Named(model, names[i]).Any(m => config.Takes(m.Module)) && Named(model, names[i]).Any())
                 {
-                    yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"{config.TypeName} does not adapt {names[i]}; {There(model)}.");
+                    yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"{config.TypeName} does not adapt {names[i]}; what it adapts are {Leaves(model.AdaptableModules.Where(m => config.Takes(m.Module)).Select(static m => m.Name))}.");
                 }
                 else if (setting == "target_modules" && TakesNone(model, names[i]))
                 {
@@ -159,9 +159,8 @@ internal static class AdapterTargets
         (config.Excluded is null ? "" : $", without exclude_modules ({Text(config.Excluded)}),")
         + (config.LayersToTransform.Count == 0 ? "" : $" in layers_to_transform ({string.Join(", ", config.LayersToTransform)})");
 
-    private static string There(CausalLanguageModel model)
-    {
-        static string Leaves(IEnumerable<string> names) => string.Join(", ", names.Select(static n => n[(n.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal));
-        return $"its linear layers are {Leaves(model.LinearLayers.Select(static l => l.Name))}, its embedding is {Leaves(model.AdaptableModules.Where(static m => m.Module is TokenEmbedding).Select(static m => m.Name))}";
-    }
+    private static string There(CausalLanguageModel model) =>
+        $"its linear layers are {Leaves(model.LinearLayers.Select(static l => l.Name))}, its embedding is {Leaves(model.AdaptableModules.Where(static m => m.Module is TokenEmbedding).Select(static m => m.Name))}";
+
+    private static string Leaves(IEnumerable<string> names) => string.Join(", ", names.Select(static n => n[(n.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal));
 }

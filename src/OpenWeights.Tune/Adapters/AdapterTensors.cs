@@ -20,7 +20,7 @@ internal delegate Tensor Fill(long[] shape, Generator random);
 /// </summary>
 internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeights
 {
-    private readonly Dictionary<string, Tensor> _shared = [];
+    private readonly Dictionary<string, (Tensor Tensor, bool IsSaved)> _shared = [];
 
     /// <summary>The model's device.</summary>
     internal Device Device => Model.Device;
@@ -28,42 +28,89 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
     /// <summary>The base model.</summary>
     internal CausalLanguageModel Model { get; } = model;
 
-    /// <summary>The tensors that several modules share, by their name in the file.</summary>
-    internal IReadOnlyDictionary<string, Tensor> AllShared => _shared;
+    /// <summary>The tensors that several modules share, by their name in the file, and whether a file has them.</summary>
+    internal IReadOnlyDictionary<string, (Tensor Tensor, bool IsSaved)> AllShared => _shared;
 
     /// <summary>Whether values are read or made; otherwise the tensors have a shape alone.</summary>
     internal virtual bool HasValues => true;
+
+    /// <summary>Whether there is a file.</summary>
+    internal virtual bool ReadsFile => false;
+
+    /// <summary>The shape of a tensor in the file; null if the file does not have it, or there is none.</summary>
+    /// <param name="name">Its name in PEFT's file without the prefix.</param>
+    internal virtual IReadOnlyList<long>? StoredShape(string name) => null;
 
     /// <summary>A tensor, float32 on the model's device and in no dispose scope; the caller takes ownership.</summary>
     /// <param name="name">Its name in PEFT's file without the prefix.</param>
     /// <param name="fill">Initial values.</param>
     /// <param name="shape">Its shape.</param>
-    internal abstract Tensor Take(string name, Fill fill, params long[] shape);
+    internal Tensor Take(string name, Fill fill, params long[] shape) => Take(name, fill, float32, shape);
 
-    /// <summary>A tensor that a file may lack, because its values follow from the settings; otherwise as <see cref="Take"/>.</summary>
+    /// <summary>A tensor of a type; see <see cref="Take(string, Fill, long[])"/>.</summary>
+    internal abstract Tensor Take(string name, Fill fill, ScalarType type, params long[] shape);
+
+    /// <summary>A tensor that a file may lack, because its values follow from the settings; otherwise as <see cref="Take(string, Fill, long[])"/>.</summary>
     /// <param name="name">Its name in PEFT's file without the prefix.</param>
     /// <param name="fill">Its values.</param>
     /// <param name="shape">Its shape.</param>
     internal abstract Tensor TakeOrMake(string name, Fill fill, params long[] shape);
 
-    /// <summary>A tensor of the base weights' values, such as a norm: otherwise as <see cref="Take"/>.</summary>
-    /// <param name="name">Its name in PEFT's file without the prefix.</param>
-    /// <param name="compute">Computes it, in the current dispose scope, on the model's device.</param>
-    /// <param name="shape">Its shape.</param>
-    internal virtual Tensor TakeOfBase(string name, Func<Tensor> compute, params long[] shape) => Take(name, (_, _) => compute(), shape);
+    /// <summary>A tensor that follows from the settings and is in no file; null without values.</summary>
+    /// <param name="make">Computes it on the CPU.</param>
+    internal virtual Tensor? Make(Func<Tensor> make)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        return scope.Detach(make().to(Device));
+    }
 
-    /// <summary>A tensor that several modules share; this object's <see cref="AllShared"/> has it.</summary>
+    /// <summary>A further tensor that the file must have.</summary>
+    /// <param name="name">Its name in PEFT's file without the prefix.</param>
+    /// <param name="shape">Its shape.</param>
+    internal virtual void Expect(string name, params long[] shape)
+    {
+    }
+
+    /// <summary>A tensor that several modules share and that is not trained; <see cref="AllShared"/> has it.</summary>
     /// <param name="name">Its name in the file, such as base_model.vera_A.</param>
-    /// <param name="take">Takes it the first time.</param>
-    internal T Shared<T>(string name, Func<AdapterTensors, T> take)
-        where T : Tensor
+    /// <param name="required">Whether a file must have it.</param>
+    /// <param name="saved">Whether it is saved.</param>
+    /// <param name="fill">Its values.</param>
+    /// <param name="shape">Its shape.</param>
+    internal Tensor Shared(string name, bool required, bool saved, Fill fill, params long[] shape)
     {
         if (!_shared.TryGetValue(name, out var shared))
         {
-            _shared[name] = shared = take(this);
+            _shared[name] = shared = (required ? Take(name, fill, shape) : TakeOrMake(name, fill, shape), saved);
         }
 
-        return (T)shared;
+        return shared.Tensor;
+    }
+
+    /// <summary>A trained parameter that several modules share; <see cref="AllShared"/> has it.</summary>
+    /// <param name="name">Its name in the file, such as base_model.vblora_vector_bank.</param>
+    /// <param name="fill">Initial values.</param>
+    /// <param name="shape">Its shape.</param>
+    internal Parameter SharedParameter(string name, Fill fill, params long[] shape)
+    {
+        if (!_shared.TryGetValue(name, out var shared))
+        {
+            _shared[name] = shared = (new Parameter(Take(name, fill, shape)), true);
+        }
+
+        return (Parameter)shared.Tensor;
+    }
+
+    /// <summary>A tensor of a shape without memory, float32 and in no dispose scope.</summary>
+    /// <param name="shape">Its shape.</param>
+    internal Tensor Meta(params long[] shape) => Meta(float32, shape);
+
+    /// <inheritdoc cref="Meta(long[])"/>
+    protected Tensor Meta(ScalarType type, long[] shape)
+    {
+        using var scope = NewDisposeScope();
+        return scope.Detach(MetaWeightSource.Zeros(type, Device, shape));
     }
 
     /// <inheritdoc/>
@@ -94,11 +141,11 @@ internal class FreshTensors(CausalLanguageModel model, Generator random) : Adapt
     /// <summary>Source of random numbers.</summary>
     protected Generator Random { get; } = random;
 
-    internal override Tensor Take(string name, Fill fill, params long[] shape)
+    internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape)
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        return scope.Detach(fill(shape, Random).to(Device).contiguous());
+        return scope.Detach(fill(shape, Random).to(type).to(Device).contiguous());
     }
 
     internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape) => Take(name, fill, shape);
@@ -116,7 +163,15 @@ internal class FreshTensors(CausalLanguageModel model, Generator random) : Adapt
 /// <param name="file">The file.</param>
 internal class FileTensors(CausalLanguageModel model, ITensorSource file) : AdapterTensors(model)
 {
-    internal override Tensor Take(string name, Fill fill, params long[] shape) => Read(name);
+    internal override bool ReadsFile => true;
+
+    internal override IReadOnlyList<long>? StoredShape(string name) => file.TryGetTensor(PeftFolder.FileName(name), out var entry) ? entry.Shape : null;
+
+    internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape)
+    {
+        using var scope = NewDisposeScope();
+        return scope.Detach(TensorFiles.Read(file, PeftFolder.FileName(name), type, Device));
+    }
 
     internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape)
     {
@@ -158,11 +213,7 @@ internal class FileTensors(CausalLanguageModel model, ITensorSource file) : Adap
 
     /// <summary>A tensor of the file, float32 on the model's device and in no dispose scope.</summary>
     /// <param name="name">Its name without PEFT's prefix.</param>
-    protected Tensor Read(string name)
-    {
-        using var scope = NewDisposeScope();
-        return scope.Detach(TensorFiles.Read(file, PeftFolder.FileName(name), float32, Device));
-    }
+    protected Tensor Read(string name) => Take(name, Fills.Zeros);
 }
 
 /// <summary>Tensors with a shape but no memory, for estimating a run's memory.</summary>
@@ -171,13 +222,11 @@ internal class MetaTensors(CausalLanguageModel model) : AdapterTensors(model)
 {
     internal override bool HasValues => false;
 
-    internal override Tensor Take(string name, Fill fill, params long[] shape)
-    {
-        using var scope = NewDisposeScope();
-        return scope.Detach(MetaWeightSource.Zeros(float32, Device, shape));
-    }
+    internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape) => Meta(type, shape);
 
-    internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape) => Take(name, fill, shape);
+    internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape) => Meta(shape);
+
+    internal override Tensor? Make(Func<Tensor> make) => null;
 
     public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required)
     {
@@ -189,22 +238,29 @@ internal class MetaTensors(CausalLanguageModel model) : AdapterTensors(model)
 
 /// <summary>Notes which tensors an adapter asks for, to compare them with its file.</summary>
 /// <param name="model">The base model.</param>
-internal sealed class AskedTensors(CausalLanguageModel model) : MetaTensors(model)
+/// <param name="file">The file.</param>
+internal sealed class AskedTensors(CausalLanguageModel model, ITensorSource file) : MetaTensors(model)
 {
     /// <summary>What was asked for.</summary>
     internal ExpectedTensors Asked { get; } = new();
 
-    internal override Tensor Take(string name, Fill fill, params long[] shape)
+    internal override bool ReadsFile => true;
+
+    internal override IReadOnlyList<long>? StoredShape(string name) => file.TryGetTensor(PeftFolder.FileName(name), out var entry) ? entry.Shape : null;
+
+    internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape)
     {
-        Asked.Require(name, shape);
-        return base.Take(name, fill, shape);
+        Expect(name, shape);
+        return Meta(type, shape);
     }
 
     internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape)
     {
         Asked.Allow(name, shape);
-        return base.Take(name, fill, shape);
+        return Meta(shape);
     }
+
+    internal override void Expect(string name, params long[] shape) => Asked.Require(name, shape);
 
     public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required)
     {

@@ -98,6 +98,7 @@ public sealed class CombinedAdapter : IDisposable
             return;
         }
 
+        RequireNoPrompt("combined with others or weighted");
         var parts = _adapters.SelectMany(static a => a.Adapter.Parts.Select(p => (Part: p, a.Weight))).ToList();
         foreach (var layer in parts.Where(static p => Target(p.Part) is not null).GroupBy(static p => Target(p.Part)!))
         {
@@ -127,6 +128,7 @@ public sealed class CombinedAdapter : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         model.Stack.Invocation = null;
         model.Use(null);
+        model.Stack.Virtual = null;
         foreach (var (_, module) in model.AdaptableModules)
         {
             foreach (var slot in ((IWeighted)module).Slots)
@@ -147,6 +149,17 @@ public sealed class CombinedAdapter : IDisposable
                     experts.Down.Updates.Clear();
                     break;
             }
+        }
+    }
+
+    /// <summary>Throws if an adapter has virtual tokens, which are no part of the weights.</summary>
+    /// <param name="what">What is not possible.</param>
+    /// <exception cref="InvalidDataException">An adapter has virtual tokens.</exception>
+    internal void RequireNoPrompt(string what)
+    {
+        if (_adapters.FirstOrDefault(static a => a.Adapter.Parts.Any(static p => p is PromptPart)).Adapter is { } prompt)
+        {
+            throw new InvalidDataException($"a {prompt.Config.TypeName} adapter has virtual tokens ahead of the text and changes no weights, so that it cannot be {what}; use it as an adapter.");
         }
     }
 

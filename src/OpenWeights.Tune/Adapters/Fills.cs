@@ -20,6 +20,9 @@ internal static class Fills
     /// <summary>Normal with a standard deviation.</summary>
     internal static Fill Normal(double deviation) => (shape, random) => empty(shape, float32).normal_(0, deviation, random);
 
+    /// <summary>Normal around one.</summary>
+    internal static Fill AroundOne(double deviation) => (shape, random) => empty(shape, float32).normal_(1, deviation, random);
+
     /// <summary>Uniform within ± a bound.</summary>
     internal static Fill Uniform(double bound) => (shape, random) => Within(shape, bound, random);
 

@@ -22,13 +22,13 @@ internal static class KindSettings
     /// <param name="config">Settings with PEFT's defaults, which are set.</param>
     /// <param name="json">The file.</param>
     /// <param name="path">Its path, for messages.</param>
-    /// <param name="unused">Further keys, which must be absent, null, false or 0.</param>
+    /// <param name="keys">Further keys: those that must be absent, null, false, 0 or empty, and those that may have any value.</param>
     /// <param name="unknown">Keys that are unknown and have a value.</param>
     /// <exception cref="InvalidDataException">A setting is invalid or not supported.</exception>
-    internal static void Read(AdapterConfig config, JsonObject json, string path, IReadOnlyCollection<string> unused, out IReadOnlyList<string> unknown)
+    internal static void Read(AdapterConfig config, JsonObject json, string path, (IReadOnlyCollection<string> Unused, IReadOnlyCollection<string> Harmless) keys, out IReadOnlyList<string> unknown)
     {
         var (settings, own) = (new PeftSettings(json, path), SettingInfo.Of(config.GetType()));
-        foreach (var key in unused.Append("fan_in_fan_out"))
+        foreach (var key in keys.Unused.Append("fan_in_fan_out"))
         {
             if (!IsUnused(json[key]))
             {
@@ -36,7 +36,7 @@ internal static class KindSettings
             }
         }
 
-        unknown = [.. json.Where(p => !s_common.Contains(p.Key) && !unused.Contains(p.Key) && own.All(s => s.Key != p.Key) && !IsUnused(p.Value) && p.Value!.ToJsonString() is not ("[]" or "{}" or "\"\"")).Select(static p => p.Key)];
+        unknown = [.. json.Where(p => !s_common.Contains(p.Key) && !keys.Unused.Contains(p.Key) && !keys.Harmless.Contains(p.Key) && own.All(s => s.Key != p.Key) && !IsUnused(p.Value)).Select(static p => p.Key)];
         foreach (var setting in own.Where(s => json[s.Key] is not null))
         {
             setting.Property.SetValue(config, Value(settings, setting, json[setting.Key]!, path));
@@ -54,7 +54,7 @@ internal static class KindSettings
         }
     }
 
-    private static bool IsUnused(JsonNode? node) => node?.ToJsonString() is null or "false" or "0" or "0.0" or "null";
+    private static bool IsUnused(JsonNode? node) => node?.ToJsonString() is null or "false" or "0" or "0.0" or "null" or "[]" or "{}" or "\"\"";
 
     private static object Value(PeftSettings settings, SettingInfo setting, JsonNode node, string path)
     {

@@ -19,6 +19,9 @@ internal abstract class LinearPart : AdapterPart, ILinearAdapter
         _own = own;
     }
 
+    /// <summary>The trained parameters by their name within the layer.</summary>
+    private protected IReadOnlyList<(string Name, Parameter Parameter)> Own => _own;
+
     /// <summary>The adapted layer.</summary>
     internal LinearLayer Target { get; }
 

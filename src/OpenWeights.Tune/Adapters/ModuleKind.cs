@@ -1,23 +1,11 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
-using TorchSharp.Modules;
+using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
-
-/// <summary>A module that is adapted, and where its tensors come from.</summary>
-/// <param name="Module">Name of the module, such as model.layers.0.self_attn.q_proj.</param>
-/// <param name="Target">The module.</param>
-/// <param name="Tensors">Source of the tensors.</param>
-internal sealed record ModuleSite(string Module, nn.Module Target, AdapterTensors Tensors)
-{
-    /// <summary>A trained parameter of the module, float32.</summary>
-    /// <param name="name">Its name within the module, such as hada_w1_a.</param>
-    /// <param name="fill">Initial values.</param>
-    /// <param name="shape">Its shape.</param>
-    internal Parameter Trained(string name, Fill fill, params long[] shape) => new(Tensors.Take($"{Module}.{name}", fill, shape));
-}
 
 /// <summary>A kind of adapter with a part for each of its target modules.</summary>
 /// <typeparam name="T">The kind's settings.</typeparam>
@@ -29,13 +17,16 @@ internal abstract class ModuleKind<T> : AdapterKind
     /// <summary>Keys of adapter_config.json that are supported only if they are absent, null, false or 0.</summary>
     private protected virtual IReadOnlyCollection<string> Unused => [];
 
+    /// <summary>Keys of adapter_config.json that change nothing that is computed here.</summary>
+    private protected virtual IReadOnlyCollection<string> Harmless => [];
+
     /// <summary>Those of exclude_modules, layers_to_transform and layers_pattern that PEFT does not have for this kind.</summary>
     private protected virtual IReadOnlyCollection<string> Lacks => [];
 
     internal override AdapterConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown)
     {
         var config = new T();
-        KindSettings.Read(config, json, path, Unused, out unknown);
+        KindSettings.Read(config, json, path, (Unused, Harmless), out unknown);
         return PeftConfig.ReadCommon(config, json, path);
     }
 
@@ -44,7 +35,7 @@ internal abstract class ModuleKind<T> : AdapterKind
         var json = adapter.Source?.DeepClone().AsObject();
         if (json is null)
         {
-            json = PeftConfig.WriteCommon(adapter.Config, [.. adapter.Parts.OfType<LinearPart>().Select(static p => p.Module)], adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null);
+            json = PeftConfig.WriteCommon(adapter.Config, AdaptedNames(adapter), adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null);
             json["peft_type"] = PeftType;
             KindSettings.Write(Saved((T)adapter.Config, adapter), json);
             NameTargets(json, adapter);
@@ -94,7 +85,7 @@ internal abstract class ModuleKind<T> : AdapterKind
             throw new InvalidDataException($"{file.Location}: {problem}");
         }
 
-        var asked = new AskedTensors(model);
+        var asked = new AskedTensors(model, file);
         foreach (var part in Parts((T)config, asked).ToList())
         {
             part.Dispose();
@@ -104,7 +95,20 @@ internal abstract class ModuleKind<T> : AdapterKind
         return Attach(config, new FileTensors(model, file), source);
     }
 
-    internal override bool HasNoEffect(AdapterConfig config, ITensorSource file, CausalLanguageModel? model) => false;
+    internal override bool HasNoEffect(AdapterConfig config, ITensorSource file, CausalLanguageModel? model)
+    {
+        // Fully trained weights and biases have an effect; tensors outside the modules are shared ones.
+        var own = file.Tensors.Select(static t => t.Name).Where(static n => n.StartsWith(PeftFolder.Prefix, StringComparison.Ordinal)).Select(static n => n[PeftFolder.Prefix.Length..]).ToList();
+        var places = own.ConvertAll(n => n.IndexOf($".{TensorPrefix}", StringComparison.Ordinal));
+        if (own.Count == 0 || places.Contains(-1))
+        {
+            return false;
+        }
+
+        using var nothing = no_grad();
+        return own.Zip(places).GroupBy(static n => n.First[..n.Second]).All(module => IsIdle(
+            (T)config, new StoredModule(module.Key, [.. module.Select(static n => n.First[(n.Second + 1)..])], name => TensorFiles.Read(file, $"{PeftFolder.Prefix}{module.Key}.{name}"))));
+    }
 
     /// <summary>Why a module cannot be adapted with some settings, with the name of the setting; null if it can.</summary>
     /// <param name="config">The settings.</param>
@@ -112,15 +116,33 @@ internal abstract class ModuleKind<T> : AdapterKind
     /// <param name="module">The module.</param>
     private protected virtual (string Setting, string Message)? Problem(T config, string name, nn.Module module) => null;
 
-    /// <summary>The part of a module. Values may be missing, so that none is computed here.</summary>
+    /// <summary>What the names of a module's own tensors begin with, such as hada_.</summary>
+    private protected abstract string TensorPrefix { get; }
+
+    /// <summary>The parts of a module. Values may be missing, so that none is computed here.</summary>
     /// <param name="config">The settings.</param>
     /// <param name="site">The module.</param>
-    private protected abstract AdapterPart Part(T config, ModuleSite site);
+    private protected abstract IEnumerable<AdapterPart> Parts(T config, ModuleSite site);
+
+    /// <summary>Whether the tensors of a module do not change it.</summary>
+    /// <param name="config">The settings.</param>
+    /// <param name="stored">The tensors.</param>
+    private protected virtual bool IsIdle(T config, StoredModule stored) => false;
+
+    /// <summary>The value of a setting for a module.</summary>
+    /// <param name="patterns">Values of individual modules.</param>
+    /// <param name="module">Name of the module.</param>
+    /// <param name="otherwise">The value of the others.</param>
+    private protected static TValue ByModule<TValue>(IReadOnlyDictionary<string, TValue> patterns, string module, TValue otherwise) =>
+        TargetModules.FirstMatch(patterns, module, out var own) ? own : otherwise;
 
     /// <summary>Settings to save, where they are not those of the run.</summary>
     /// <param name="config">The settings.</param>
     /// <param name="adapter">The adapter.</param>
     private protected virtual T Saved(T config, PeftAdapter adapter) => config;
+
+    private static List<string> AdaptedNames(PeftAdapter adapter) =>
+        [.. adapter.Base.AdaptableModules.Where(m => !adapter.Config.SavesWhole(m.Name) && AdapterTargets.IsAdapted(adapter.Base, m, adapter.Config)).Select(static m => m.Name)];
 
     // Where PEFT has no setting for what was left out, the adapted modules are named one by one.
     private void NameTargets(JsonObject json, PeftAdapter adapter)
@@ -128,7 +150,7 @@ internal abstract class ModuleKind<T> : AdapterKind
         _ = json.Remove("fan_in_fan_out");
         if (Lacks.Any(key => json[key] is not null))
         {
-            json["target_modules"] = new JsonArray([.. adapter.Parts.OfType<LinearPart>().Select(static p => (JsonNode)p.Module)]);
+            json["target_modules"] = new JsonArray([.. AdaptedNames(adapter).Select(static n => (JsonNode)n)]);
         }
 
         foreach (var key in Lacks)
@@ -137,11 +159,17 @@ internal abstract class ModuleKind<T> : AdapterKind
         }
     }
 
-    private PeftAdapter Attach(AdapterConfig config, AdapterTensors tensors, JsonObject? source) => PeftAdapter.Attach(tensors.Model, config, Parts((T)config, tensors), source);
+    /// <summary>Puts an adapter on a model.</summary>
+    /// <param name="config">The settings.</param>
+    /// <param name="tensors">Source of the tensors.</param>
+    /// <param name="source">The adapter_config.json; null for a new adapter.</param>
+    private protected virtual PeftAdapter Attach(AdapterConfig config, AdapterTensors tensors, JsonObject? source) => PeftAdapter.Attach(tensors.Model, config, Parts((T)config, tensors), source);
 
     private IEnumerable<AdapterPart> Parts(T config, AdapterTensors tensors)
     {
-        foreach (var (name, module) in AdapterTargets.Of(tensors.Model, config))
+        var modules = AdapterTargets.Of(tensors.Model, config);
+        LinearLayer[] adapted = [.. modules.Where(m => AdapterTargets.IsAdapted(tensors.Model, m, config)).Select(static m => m.Module).OfType<LinearLayer>()];
+        foreach (var (name, module) in modules)
         {
             foreach (var whole in WholeParts.Of(tensors.Model, (name, module), config, tensors))
             {
@@ -150,7 +178,10 @@ internal abstract class ModuleKind<T> : AdapterKind
 
             if (!config.SavesWhole(name) && AdapterTargets.IsAdapted(tensors.Model, (name, module), config))
             {
-                yield return Part(config, new ModuleSite(name, module, tensors));
+                foreach (var part in Parts(config, new ModuleSite(name, module, tensors) { Adapted = adapted }))
+                {
+                    yield return part;
+                }
             }
         }
 

@@ -66,6 +66,9 @@ public sealed class PeftAdapter : IDisposable
     /// <summary>Whether the saved file contains the base weights of adapted embeddings and heads, as PEFT's files do.</summary>
     internal bool SavesAdaptedEmbeddings { get; init; } = true;
 
+    /// <summary>What the kind does while training besides following the gradients; null for nothing.</summary>
+    internal IAdapterSchedule? Schedule { get; set; }
+
     /// <summary>Fingerprint of the base model; null if not yet computed.</summary>
     internal BaseFingerprint? Fingerprint { get; set; }
 
@@ -246,5 +249,6 @@ public sealed class PeftAdapter : IDisposable
 
         _replicas?.Dispose();
         _parts.Clear();
+        Schedule?.Dispose();
     }
 }

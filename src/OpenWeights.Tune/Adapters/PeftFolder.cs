@@ -16,6 +16,9 @@ public static class PeftFolder
     /// <summary>Prefix that PEFT adds to the base model's module names.</summary>
     internal const string Prefix = "base_model.model.";
 
+    /// <summary>File of what a kind needs besides PEFT's files to go on with a run.</summary>
+    private const string StateName = "training_state.safetensors";
+
     /// <summary>File name of a chat template.</summary>
     internal const string TemplateName = "chat_template.jinja";
 
@@ -123,9 +126,9 @@ public static class PeftFolder
         var config = kind.Read(folder.Config, configPath, out _);
         using var weights = folder.OpenWeights();
 
-        // What lies outside the numbered layers is the embedding's or the head's, which are saved in full.
+        // What lies outside the numbered layers is the embedding's or the head's, which are saved in full, or shared by the layers.
         return kind.NeedsBaseValues(config) || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
-            || weights.Tensors.Any(static t => !t.Name.Split('.').Any(static part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out _)));
+            || weights.Tensors.Any(static t => t.Name.StartsWith(Prefix, StringComparison.Ordinal) && !t.Name.Split('.').Any(static part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out _)));
     }
 
     /// <summary>Saves an adapter's two files in a folder. The settings of an adapter that was loaded from a folder are kept.</summary>
@@ -143,6 +146,10 @@ public static class PeftFolder
             AdapterKinds.Of(adapter.Config).Write(adapter, baseModel),
             [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(FileName(t.Name), t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
+        if (adapter.Schedule is { } schedule)
+        {
+            SafetensorsWriter.Write(Path.Combine(path, StateName), [.. schedule.State().Select(static t => TensorFiles.ToWrite(t.Name, t.Tensor))], null);
+        }
     }
 
     /// <summary>Loads the parameters of an adapter that <see cref="Save"/> wrote.</summary>
@@ -157,6 +164,12 @@ public static class PeftFolder
         foreach (var part in adapter.Parts)
         {
             part.Restore(name => TensorFiles.Read(weights, FileName(name)));
+        }
+
+        if (adapter.Schedule is { } schedule)
+        {
+            using var state = SafetensorsFile.Open(Path.Combine(AdapterFolder.Open(path).FolderPath, StateName));
+            schedule.Restore(name => state.TryGetTensor(name, out _) ? TensorFiles.Read(state, name) : null);
         }
     }
 

@@ -46,6 +46,11 @@ internal static class ConfigRules
             yield return ("model.device", device);
         }
 
+        if (config.Training.Optimizer is "lora_fa" or "riemannian_adamw" && config.Adapter is null)
+        {
+            yield return ("training.optimizer", $"{config.Training.Optimizer} updates the matrices of a LoRA adapter, and there is no adapter section; add one, or choose another optimizer.");
+        }
+
         if (config.Adapter is not { } adapter)
         {
             yield break;
@@ -68,6 +73,11 @@ internal static class ConfigRules
         if (training is { WarmupRatio: not null, WarmupSteps: not null })
         {
             yield return ("training.warmup_ratio", "set warmup_ratio or warmup_steps, not both.");
+        }
+
+        foreach (var problem in OptimizerRules.Of(training))
+        {
+            yield return problem;
         }
 
         if (training is { Offload: "activations", Checkpointing: ActivationCheckpointing.None })

@@ -100,7 +100,7 @@ public sealed class TextGenerator
                         texts[i].Close("stop");
                     }
 
-                    texts[i].Fill(room.Tokens - prompts[i].Length);
+                    texts[i].Fill(room.Tokens - prompts[i].Length - VirtualTokens);
                     next[i] = [token];
                 }
             }
@@ -112,6 +112,8 @@ public sealed class TextGenerator
 
         return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite })];
     }
+
+    private int VirtualTokens => _model.Stack.Virtual?.Count ?? 0;
 
     // Checks the prompts; the largest number of tokens of a text.
     private ContextLimit Room(IReadOnlyList<int[]> prompts)
@@ -129,7 +131,7 @@ public sealed class TextGenerator
         }
 
         var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
-        if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
+        if (prompts.FirstOrDefault(p => p.Length + VirtualTokens >= room.Tokens) is { } full)
         {
             throw new InvalidDataException($"the prompt has {full.Length} tokens, which fills the context of {room.Tokens} tokens ({room.Reason}); shorten it.");
         }

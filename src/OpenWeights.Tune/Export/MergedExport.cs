@@ -36,6 +36,7 @@ public static class MergedExport
     {
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
+        adapters.RequireNoPrompt("merged");
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
         Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
@@ -98,12 +99,12 @@ public static class MergedExport
         AtomicFolder.Write(folder, work =>
         {
             var metadata = new Dictionary<string, string> { ["format"] = "pt" };
-            if ((quantizedAs ?? (weights.HoldsQuantizedValues ? "yes" : null)) is { } kind)
+            if ((quantizedAs ?? weights.Quantization ?? (weights.HoldsQuantizedValues ? "yes" : null)) is { } kind)
             {
                 metadata[CheckpointWeights.QuantizedValuesKey] = kind;
             }
 
-            _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(entry, dtype))], maxShardBytes, metadata: metadata);
+            _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(weights, entry, dtype))], maxShardBytes, metadata: metadata);
             ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary);
             if (card is not null)
             {
@@ -113,7 +114,15 @@ public static class MergedExport
 
     // The source quantization of the written values; null for none.
     private static string? QuantizedAs(CausalLanguageModel model) =>
-        model.Quantized.FirstOrDefault() is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
+        model.Quantized.FirstOrDefault() switch
+        {
+            Nf4Weight => "nf4",
+            Int8Weight => "int8",
+            _ => null,
+        };
 
-    private static ScalarType? Written(TensorEntry source, ScalarType? dtype) => source.DType is DType.F16 or DType.BF16 or DType.F32 ? dtype : null;
+    // What the checkpoint holds quantized has no type of its own.
+    private static ScalarType? Written(CheckpointWeights weights, TensorEntry source, ScalarType? dtype) => source.DType is not (DType.F16 or DType.BF16 or DType.F32) ? null
+        : dtype is null && source.IsQuantized && weights.Quantization is not null ? ModelLoader.StoredDType(weights)
+        : dtype;
 }

@@ -3,6 +3,7 @@ using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Data.Tokens;
@@ -40,7 +41,7 @@ public static class ModelFolderWriter
         {
             IsNew = parameters.ContainsKey,
             Values = name => parameters[name],
-            DType = entry => source.HeldBy(entry.Name).Any(p => parameters.ContainsKey(p.Module)) && !(own == usual && entry.DType == DType.F32) ? own : null,
+            DType = entry => source.HeldBy(entry.Name).Any(p => parameters.ContainsKey(p.Module)) && !(own == usual && entry.DType == DType.F32 && !entry.IsQuantized) ? own : null,
             NewShape = name => parameters[name].shape,
 
             // A copy of a tied head would keep the values from before training.
@@ -70,6 +71,13 @@ public static class ModelFolderWriter
         if (vocabulary is { } tokens)
         {
             (text ?? config)["vocab_size"] = tokens;
+        }
+
+        // What is written here is stored in full.
+        foreach (var setting in QuantizedModel.ConfigKeys)
+        {
+            _ = config.Remove(setting);
+            _ = text?.Remove(setting);
         }
 
         if (unties)

@@ -21,6 +21,20 @@ public interface ILinearAdapter
     internal LowRankUpdate? PlainUpdate => null;
 }
 
+/// <summary>Virtual tokens of an adapter ahead of every text (prompt tuning, prefix tuning).</summary>
+public interface IVirtualTokens
+{
+    /// <summary>Number of virtual tokens.</summary>
+    int Count { get; }
+
+    /// <summary>Their embeddings, [tokens, hidden]; null if only their keys and values matter.</summary>
+    Tensor? Embeddings();
+
+    /// <summary>Their keys and values in a layer, each [heads, tokens, head_dim]; null for those that the layer computes.</summary>
+    /// <param name="layer">Index of the layer.</param>
+    (Tensor Keys, Tensor Values)? KeysAndValues(int layer);
+}
+
 /// <summary>An adapter that changes the output of a token embedding without changing its weight.</summary>
 public interface IEmbeddingAdapter
 {

@@ -41,6 +41,9 @@ public sealed record LayerContext
     /// <summary>Where attention notes its keys and values for later layers; null if none uses them.</summary>
     public LentKeyValues? Lent { get; init; }
 
+    /// <summary>Keys and values of virtual tokens, each [heads, tokens, head_dim], which stand for those of the first tokens; null for none.</summary>
+    internal IReadOnlyList<Tensor>? VirtualKeys { get; init; }
+
     /// <summary>Whether there is a single query at the position of the last key, which attends to all keys.</summary>
     public bool LooksAtAll { get; init; }
 
@@ -63,14 +66,14 @@ public sealed record LayerContext
     internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions, Adapted];
 
     /// <summary>The tensors that are inputs of this layer alone and may have gradients.</summary>
-    internal IReadOnlyList<Tensor?> Inputs => [PerLayerInput, Borrowed?.Keys, Borrowed?.Values];
+    internal IReadOnlyList<Tensor?> Inputs => [PerLayerInput, Borrowed?.Keys, Borrowed?.Values, VirtualKeys?[0], VirtualKeys?[1]];
 
     /// <summary>A copy with other <see cref="Inputs"/>.</summary>
     /// <param name="inputs">The same number of tensors, in the same order; empty for none.</param>
     internal LayerContext WithInputs(params IReadOnlyList<Tensor?> inputs) =>
         inputs.Count == 0
-            ? this with { PerLayerInput = null, Borrowed = null }
-            : this with { PerLayerInput = inputs[0], Borrowed = inputs[1] is null ? null : new LentKeyValues(inputs[1], inputs[2]) };
+            ? this with { PerLayerInput = null, Borrowed = null, VirtualKeys = null }
+            : this with { PerLayerInput = inputs[0], Borrowed = inputs[1] is null ? null : new LentKeyValues(inputs[1], inputs[2]), VirtualKeys = inputs[3] is null ? null : [inputs[3]!, inputs[4]!] };
 
     /// <summary>A copy with other <see cref="Tensors"/>.</summary>
     /// <param name="tensors">The same number of tensors, in the same order; empty for none.</param>

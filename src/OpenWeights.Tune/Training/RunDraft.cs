@@ -96,6 +96,7 @@ public sealed class RunDraft
         var modelPath = Configuration.ModelPath.Resolve(config.Model.Path);
         var folder = ModelFolder.Open(modelPath);
         var decoder = ModelLoader.ReadConfig(folder);
+        TrainedModel.CheckQuantized(config, folder);
         if (!options.SettingsAlone)
         {
             using var weights = folder.OpenWeights();

@@ -16,6 +16,7 @@ internal sealed class RunEvaluation
     private readonly RunDraft _draft;
     private readonly EvaluationSection _settings;
     private readonly ITrainedModel _trained;
+    private readonly AveragedWeights _averaged;
     private readonly RunFolder _folder;
     private readonly RunRecorder _recorder;
     private readonly IRunListener _listener;
@@ -26,13 +27,14 @@ internal sealed class RunEvaluation
     /// <summary>Creates the evaluation of a run.</summary>
     /// <param name="draft">The run.</param>
     /// <param name="trained">The model.</param>
+    /// <param name="averaged">The averaged weights, if they are evaluated and saved.</param>
     /// <param name="folder">Folder of the run, for the best weights.</param>
     /// <param name="recorder">Records the results.</param>
     /// <param name="listener">Receives the results.</param>
     /// <param name="reached">State of a resumed run; null for a new one.</param>
-    internal RunEvaluation(RunDraft draft, ITrainedModel trained, RunFolder folder, RunRecorder recorder, IRunListener listener, TrainerState? reached)
+    internal RunEvaluation(RunDraft draft, ITrainedModel trained, AveragedWeights averaged, RunFolder folder, RunRecorder recorder, IRunListener listener, TrainerState? reached)
     {
-        (_draft, _settings, _trained, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, folder, recorder, listener);
+        (_draft, _settings, _trained, _averaged, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, averaged, folder, recorder, listener);
         _best = new BestTracker(_settings.EarlyStoppingMinDelta);
         if (reached is not null)
         {
@@ -55,6 +57,7 @@ internal sealed class RunEvaluation
     /// <param name="stop">Skips the answers if cancelled.</param>
     internal void Run(long step, CancellationToken stop)
     {
+        using var averaged = _averaged.Use();
         var evaluation = Evaluator.Run(_trained.Model, _draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce, step, CancellationToken.None);
         _recorder.Add(evaluation);
         _listener.Evaluated(evaluation);
@@ -102,12 +105,14 @@ internal sealed class RunEvaluation
     {
         if (_settings is not { KeepBest: true, Result: "best" } || _best.Loss is null || _best.Step == lastStep)
         {
+            _averaged.Put();
             return lastStep;
         }
 
         if (!Directory.Exists(_folder.BestPath))
         {
             _listener.Warn($"{_folder.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
+            _averaged.Put();
             return lastStep;
         }
 

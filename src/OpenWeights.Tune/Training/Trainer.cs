@@ -34,7 +34,9 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
-        Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training);
+        var warmup = RateSettings.Of(config.Training, totalSteps).WarmupSteps;
+        Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training with { WarmupSteps = warmup, WarmupRatio = null });
+        Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
         trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
     }
@@ -47,6 +49,12 @@ public sealed class Trainer : IDisposable
 
     /// <summary>The optimizer; its step count is the number of steps that changed the weights.</summary>
     public IOptimizer Optimizer { get; }
+
+    /// <summary>Moving average of the weights (training.ema); null for none.</summary>
+    public WeightAverage? Ema { get; }
+
+    /// <summary>The averages that are evaluated and saved as the result; null if these are the last weights.</summary>
+    public IAveragedWeights? Average => Ema is null ? Optimizer as IAveragedWeights : _config.Training.Ema!.Result == "averaged" ? Ema : null;
 
     /// <summary>State of the trainer, without evaluations.</summary>
     public TrainerState State
@@ -138,12 +146,12 @@ public sealed class Trainer : IDisposable
             throw Failure(loss, norm, step, batches);
         }
 
-        var training = _config.Training;
-        var rate = RateSchedules.Rate(training.LrScheduler, training.LearningRate, step, RateSettings.Of(training, TotalSteps));
+        var rate = Rate(step);
         if (finite)
         {
-            Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / (scale ?? 1));
+            Update(rate, norm, scale ?? 1);
             _scaler?.Succeeded();
+            _trained.Stepped(step, TotalSteps);
         }
         else if (overflowed)
         {
@@ -178,7 +186,32 @@ public sealed class Trainer : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => Optimizer.Dispose();
+    public void Dispose()
+    {
+        Ema?.Dispose();
+        Optimizer.Dispose();
+    }
+
+    // The learning rate of a step: the schedule's, unless the optimizer has its own.
+    private double Rate(long step)
+    {
+        var training = _config.Training;
+        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(training.Schedule, training.LearningRate, step, RateSettings.Of(training, TotalSteps)));
+    }
+
+    // Clips the gradients and takes the optimizer's step.
+    private void Update(double rate, double norm, double scale)
+    {
+        var training = _config.Training;
+        if (training.MaxGradValue > 0)
+        {
+            Gradients.ClipValues(_trained.Parameters, training.MaxGradValue * scale);
+            norm = training.MaxGradNorm > 0 ? Unscaled(Gradients.Norm(_trained.Parameters)) : norm;
+        }
+
+        Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / scale);
+        Ema?.Add();
+    }
 
     // Gradient of the step's loss: cross entropy summed over the targets of all micro-batches, divided by their number.
     // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
@@ -198,6 +231,15 @@ public sealed class Trainer : IDisposable
             var loss = _objective.LossSum(_trained.Model, batch);
             BackwardPass.Run([loss.mul(share)]);
             losses.Add(loss.detach().MoveToOuterDisposeScope());
+        }
+
+        using (NewDisposeScope())
+        {
+            if (_trained.Penalty() is { } penalty)
+            {
+                using Scalar scale = _scaler?.Scale ?? 1;
+                BackwardPass.Run([penalty.mul(scale)]);
+            }
         }
 
         return losses;

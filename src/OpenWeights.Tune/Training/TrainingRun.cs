@@ -119,7 +119,7 @@ public sealed class TrainingRun : IDisposable
         Plan = Plan with { StepsDone = _trainer.StepsDone };
         _listener.Planned(Plan);
         using var recorder = new RunRecorder(folder, Plan);
-        var evaluation = new RunEvaluation(_draft, _trained, folder, recorder, _listener, reached);
+        var evaluation = new RunEvaluation(_draft, _trained, new AveragedWeights(_trained, _trainer.Average), folder, recorder, _listener, reached);
         if (_trainer.StepsDone == 0)
         {
             evaluation.Ask(0, "before training", stop);
@@ -154,7 +154,7 @@ public sealed class TrainingRun : IDisposable
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
-            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer);
+            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema);
             _trainer.State = reached;
         }
         else
@@ -245,7 +245,7 @@ public sealed class TrainingRun : IDisposable
     private void Save(RunFolder folder, RunEvaluation evaluation)
     {
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, evaluation.AddTo(_trainer.State)));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, _trainer.Ema, evaluation.AddTo(_trainer.State)));
         _listener.Checkpointed(step);
     }
 

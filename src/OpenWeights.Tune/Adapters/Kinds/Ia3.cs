@@ -29,17 +29,21 @@ internal sealed class Ia3Kind : ModuleKind<Ia3Config>
 
     internal override string PeftType => "IA3";
 
+    private protected override string TensorPrefix => "ia3_l";
+
     private protected override IReadOnlyCollection<string> Lacks => ["layers_to_transform", "layers_pattern"];
 
-    private protected override AdapterPart Part(Ia3Config config, ModuleSite site)
+    private protected override IEnumerable<AdapterPart> Parts(Ia3Config config, ModuleSite site)
     {
         var (layer, isFeedForward) = ((LinearLayer)site.Target, IsFeedForward(config, site.Module));
         var factors = site.Trained("ia3_l", config.InitIa3Weights ? Fills.Ones : Fills.Normal(1), isFeedForward ? [1, layer.InFeatures] : [layer.OutFeatures, 1]);
-        return new Ia3Part(site, factors, isFeedForward);
+        yield return new Ia3Part(site, factors, isFeedForward);
     }
 
     private protected override Ia3Config Saved(Ia3Config config, PeftAdapter adapter) => config.FeedforwardModules is not null ? config
         : config with { FeedforwardModules = new TextOrList([.. adapter.Parts.OfType<Ia3Part>().Where(static p => p.IsFeedForward).Select(static p => p.Module[(p.Module.LastIndexOf('.') + 1)..]).Distinct()], IsList: true) };
+
+    private protected override bool IsIdle(Ia3Config config, StoredModule stored) => stored.IsOne("ia3_l");
 
     private static bool IsFeedForward(Ia3Config config, string module) => config.FeedforwardModules is { } given
         ? (given.IsNames ? TargetModules.Of(given.Values) : TargetModules.Of(given.Values[0])).Matches(module)

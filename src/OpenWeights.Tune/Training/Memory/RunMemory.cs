@@ -121,7 +121,7 @@ public sealed class RunMemory
 
     // On a GPU, the program itself and offloaded tensors do not use GPU memory.
     private long On(MemoryEstimate estimate, RunConfig config) =>
-        _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" ? estimate.Optimizer : 0);
+        _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" || config.Training.Optimizer.StartsWith("paged_", StringComparison.Ordinal) ? estimate.Optimizer - AverageBytes(config.Training, TrainedParameters) : 0);
 
     /// <summary>Size of an optimizer's state in bytes, from an optimizer on meta tensors.</summary>
     internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training)
@@ -130,7 +130,7 @@ public sealed class RunMemory
         var bytes = 0L;
 
         // Parameters of equal shape have equal state.
-        foreach (var same in parameters.GroupBy(static p => string.Join(',', p.Parameter.shape)))
+        foreach (var same in parameters.GroupBy(p => (string.Join(',', p.Parameter.shape), OptimizerKinds.IsProjected(p, training))))
         {
             using var parameter = new Parameter(empty(same.First().Parameter.shape, float32, META));
             using var optimizer = OptimizerKinds.Create([same.First() with { Parameter = parameter }], training with { Offload = "none" });
@@ -141,8 +141,11 @@ public sealed class RunMemory
             }
         }
 
-        return bytes;
+        return bytes + AverageBytes(training, parameters.Sum(static p => p.Parameter.numel()));
     }
+
+    // The moving average of the weights, float32 on their device.
+    private static long AverageBytes(TrainingSection training, long elements) => training.Ema is null ? 0 : elements * 4;
 
     // A float32 master copy; for bfloat16 on a CPU only its lower half.
     private long MasterBytes(Tensor parameter) => parameter.dtype == float32 ? 0
