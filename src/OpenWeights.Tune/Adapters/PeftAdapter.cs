@@ -20,7 +20,7 @@ public sealed class PeftAdapter : IDisposable
     }
 
     /// <summary>The settings.</summary>
-    public AdapterConfig Config { get; }
+    public AdapterConfig Config { get; internal set; }
 
     /// <summary>The parts of the adapter, one per module, in model order.</summary>
     public IReadOnlyList<AdapterPart> Parts => _parts;

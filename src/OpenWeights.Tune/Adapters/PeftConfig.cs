@@ -117,11 +117,6 @@ internal static class PeftConfig
 
     private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules)
     {
-        if (config.TrainsTokensAlone)
-        {
-            return PeftLoraSettings.TokensAlone(config.TrainableTokens[0]);
-        }
-
         var json = FreshModules(config, modules);
         PeftLoraSettings.Write(config, json);
         if (config.TargetParameters.Count > 0)

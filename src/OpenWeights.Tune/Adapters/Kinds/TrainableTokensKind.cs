@@ -44,18 +44,30 @@ internal sealed class TrainableTokensKind : AdapterKind
         return json["target_modules"] is null ? read with { Targets = TargetModules.AllLinear } : read;
     }
 
-    // Once on a model, the adapter is a LoRA without updates.
-    internal override JsonObject Write(PeftAdapter adapter, string? baseModel) => _lora.Write(adapter, baseModel);
+    internal override JsonObject Write(PeftAdapter adapter, string? baseModel)
+    {
+        var json = adapter.Source?.DeepClone().AsObject() ?? PeftLoraSettings.TokensAlone(((TrainableTokensConfig)adapter.Config).AsLora.TrainableTokens[0]);
+        PeftConfig.WriteBase(json, baseModel);
+        return json;
+    }
 
     internal override IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, AdapterConfig config) =>
         LoraTargets.Problems(model, ((TrainableTokensConfig)config).AsLora).Select(static p => (p.Setting == "trainable_token_indices" ? "token_indices" : p.Setting, p.Message));
 
-    internal override PeftAdapter Fresh(CausalLanguageModel model, AdapterConfig config, Generator generator, StartData? data) => _lora.Fresh(model, ((TrainableTokensConfig)config).AsLora, generator, data);
+    internal override PeftAdapter Fresh(CausalLanguageModel model, AdapterConfig config, Generator generator, StartData? data) =>
+        Named(_lora.Fresh(model, ((TrainableTokensConfig)config).AsLora, generator, data), config);
 
-    internal override PeftAdapter Meta(CausalLanguageModel model, AdapterConfig config) => _lora.Meta(model, ((TrainableTokensConfig)config).AsLora);
+    internal override PeftAdapter Meta(CausalLanguageModel model, AdapterConfig config) => Named(_lora.Meta(model, ((TrainableTokensConfig)config).AsLora), config);
 
     internal override PeftAdapter Load(CausalLanguageModel model, AdapterConfig config, SafetensorsFile file, JsonObject source, Action<string>? warn) =>
-        _lora.Load(model, ((TrainableTokensConfig)config).AsLora, file, source, warn);
+        Named(_lora.Load(model, ((TrainableTokensConfig)config).AsLora, file, source, warn), config);
+
+    // On a model the adapter is a LoRA without updates.
+    private static PeftAdapter Named(PeftAdapter adapter, AdapterConfig config)
+    {
+        adapter.Config = config;
+        return adapter;
+    }
 
     internal override bool HasNoEffect(AdapterConfig config, ITensorSource file, CausalLanguageModel? model) => false;
 
