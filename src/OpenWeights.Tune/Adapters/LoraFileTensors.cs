@@ -104,7 +104,7 @@ internal static class LoraFileTensors
         if (tokens.TryGetValue(name, out var own))
         {
             var (rows, width) = (new TokenFileNames(config.TrainsTokensAlone).Rows(name), Shape(slots[0])[1]);
-            if (own.Follows)
+            if (own.Follows && !config.TrainsTokensAlone)
             {
                 tensors.Allow(rows, own.Tokens.Count, width);
             }
