@@ -38,8 +38,7 @@ internal sealed class TrainableTokensKind : AdapterKind
     internal override AdapterConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown)
     {
         var config = new TrainableTokensConfig();
-        KindSettings.Read(config, json, path, [], out unknown);
-        unknown = [.. unknown.Where(static key => key != "init_weights")];
+        KindSettings.Read(config, json, path, ([], ["init_weights"]), out unknown);
         var read = (TrainableTokensConfig)PeftConfig.ReadCommon(config, json, path, needsTargets: false);
         return json["target_modules"] is null ? read with { Targets = TargetModules.AllLinear } : read;
     }
