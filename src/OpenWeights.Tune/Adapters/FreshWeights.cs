@@ -17,7 +17,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required) =>
         IsOfVocabulary(module) && Grown(slot.Own) is { } grown ? Parameter(grown) : base.Whole(fileName, module, slot, required);
 
-    public override Tensor? BeforeTraining(string fileName, WeightSlot slot) => slot.Name == "weight" && slot.Own is { } own && own.size(0) == Model.Config.VocabularySize ? Grown(own) : null;
+    public override Tensor? BeforeTraining(string fileName, WeightSlot slot) => ReferenceEquals(slot, Model.Stack.Embedding.Slots[0]) || ReferenceEquals(slot, Model.Head.Slots[0]) ? Grown(slot.Own) : null;
 
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {

@@ -103,6 +103,11 @@ internal static class LoraFileTensors
 
         if (tokens.TryGetValue(name, out var own))
         {
+            if (own.Tokens.FirstOrDefault(t => t < 0 || t >= (isVocabulary ? vocabulary : Shape(slots[0])[0]), -1) is var unknown and >= 0)
+            {
+                throw new InvalidDataException($"trainable_token_indices: {unknown} is not one of the model's {(isVocabulary ? vocabulary : Shape(slots[0])[0])} tokens.");
+            }
+
             var (rows, width) = (new TokenFileNames(config.TrainsTokensAlone).Rows(name), Shape(slots[0])[1]);
             if (own.Follows && !config.TrainsTokensAlone)
             {
