@@ -52,7 +52,7 @@ internal static class EvaluateCommand
         var rows = RunData.Read(
             section,
             new RowTokenizer(session.Loaded.Folder.FolderPath, arguments.GetValue(s_trainOn)!, session.ChatTemplate),
-            session.Model.Config.VocabularySize,
+            session.Model.VocabularySize,
             seed: 0,
             room: arguments.GetValue(s_maxPositions) is { } most ? new ContextLimit(most, "--max-positions") : ContextLimit.Of(session.Model.Config),
             words: s_words).Train;

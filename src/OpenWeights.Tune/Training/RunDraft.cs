@@ -70,6 +70,7 @@ public sealed class RunDraft
         TotalSteps = TotalSteps,
         StepsDone = 0,
         Memory = Memory.Estimate,
+        Start = Memory.Start,
         MemoryNeeded = Memory.Needed,
         Room = Memory.Room,
     };
@@ -106,7 +107,8 @@ public sealed class RunDraft
 
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, ObjectiveKinds.Find(config.Objective.Type).Rows, ContextLimit.Of(decoder, config.Model.MaxPositions));
+        var data = RunData.Read(
+            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, ObjectiveKinds.Find(config.Objective.Type).Rows, ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);
@@ -151,6 +153,10 @@ public sealed class RunDraft
             {
                 listener.Warn(warning);
             }
+        }, () =>
+        {
+            listener.Stage("computing the adapter's start");
+            return new TrainingStartData(Rows, Config.Adapter!.InitSamples, ObjectiveKinds.Create(Config.Objective), Device);
         });
         if (Config.Training.Offload != "none" && Device.type == TorchSharp.DeviceType.CPU)
         {
@@ -172,6 +178,10 @@ public sealed class RunDraft
             throw new ConfigException([problem]);
         }
     }
+
+    // An adapter may bring more tokens than the base has.
+    private static int Vocabulary(AdapterSection? adapter, DecoderConfig decoder) => Math.Max(
+        decoder.VocabularySize, adapter?.Path is { } path ? Adapters.PeftFolder.VocabularySize(path, decoder) : adapter?.VocabSize ?? 0);
 
     // An end-of-turn token that an inference server does not know.
     private static string? UnknownTurnEnd(ITokenizer tokenizer, ModelFolder folder) =>
