@@ -274,13 +274,13 @@ internal static class GgufCases
             """,
         ["falcon_h1"] =
             $$"""
-            "model_type": "falcon_h1", "head_dim": 16, {{Mamba}}, "mamba_d_ssm": 48, "mamba_d_head": 6, "mamba_rms_norm": false, "embedding_multiplier": 3.0,
+            "model_type": "falcon_h1", "head_dim": 16, {{Mamba}}, "mamba_d_ssm": 64, "mamba_rms_norm": false, "embedding_multiplier": 3.0,
             "lm_head_multiplier": 0.5, "attention_in_multiplier": 1.1, "attention_out_multiplier": 0.9, "key_multiplier": 0.7, "ssm_in_multiplier": 1.2,
             "ssm_out_multiplier": 0.8, "ssm_multipliers": [0.5, 0.7, 0.9, 1.1, 1.2], "mlp_multipliers": [0.8, 0.6], "tie_word_embeddings": true
             """,
         ["falcon_h1_norm"] =
             $$"""
-            "model_type": "falcon_h1", "head_dim": 16, {{Mamba}}, "mamba_d_ssm": 64, "mamba_rms_norm": true, "mamba_norm_before_gate": false, "attention_bias": true,
+            "model_type": "falcon_h1", "head_dim": 16, {{Mamba}}, "mamba_d_ssm": 64, "mamba_rms_norm": true, "mamba_norm_before_gate": false,
             "key_multiplier": 0.7, "attention_out_multiplier": 0.9, "mlp_bias": true, "mlp_multipliers": [0.8, 0.6]
             """,
         ["nemotron_h"] = $$""" {{NemotronH}}, "layers_block_type": ["linear_attention", "mlp", "full_attention", "linear_attention"], "mlp_bias": true """,
@@ -298,6 +298,27 @@ internal static class GgufCases
             """
             "model_type": "jamba", "num_hidden_layers": 5, "attn_layer_period": 4, "attn_layer_offset": 2, "expert_layer_period": 2, "expert_layer_offset": 1,
             "num_experts": 4, "num_experts_per_tok": 2, "mamba_d_state": 8, "mamba_dt_rank": 6, "mamba_expand": 2, "mamba_d_conv": 4
+            """,
+        ["gemma3n_text"] =
+            """
+            "model_type": "gemma3n_text", "hidden_size": 32, "head_dim": 8, "num_hidden_layers": 25, "num_kv_shared_layers": 5, "sliding_window": 6, "laurel_rank": 64,
+            "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 200, "altup_num_inputs": 4, "tie_word_embeddings": true, "rope_local_base_freq": 100.0,
+            "rope_theta": 5000.0
+            """,
+        ["gemma4_text"] =
+            """
+            "model_type": "gemma4_text", "num_hidden_layers": 6, "head_dim": 8, "sliding_window": 6, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 200,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+            "num_kv_shared_layers": 2, "global_head_dim": 16, "use_double_wide_mlp": true, "final_logit_softcapping": 5.0, "tie_word_embeddings": true,
+            "rope_parameters": {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 5000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}
+            """,
+        ["gemma4_text_moe"] =
+            """
+            "model_type": "gemma4_text", "num_hidden_layers": 4, "head_dim": 8, "sliding_window": 6, "hidden_size_per_layer_input": 0, "num_key_value_heads": 2,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"], "attention_k_eq_v": true, "num_global_key_value_heads": 1,
+            "global_head_dim": 16, "enable_moe_block": true, "num_experts": 6, "top_k_experts": 2, "moe_intermediate_size": 32, "tie_word_embeddings": true,
+            "final_logit_softcapping": null
             """,
         ["smollm3"] = """ "model_type": "smollm3", "num_hidden_layers": 5, "rope_theta": 2000.0 """,
     };

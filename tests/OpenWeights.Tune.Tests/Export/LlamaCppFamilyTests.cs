@@ -18,7 +18,7 @@ public sealed class LlamaCppFamilyTests
 {
     private const int Greedy = 12;
     private static readonly int[] s_prompt = [.. Enumerable.Range(0, 24).Select(static i => (7 + (i * 37)) % 256)];
-    private static readonly string[] s_tabulated = ["gemma", "gemma2", "gemma3_text", "phi", "starcoder2", "gpt_neox", "gpt_neox_sequential"];
+    private static readonly string[] s_tabulated = ["gemma", "gemma2", "gemma3_text", "phi", "starcoder2", "gpt_neox", "gpt_neox_sequential", "gemma3n_text", "gemma4_text", "gemma4_text_moe"];
     private readonly Dictionary<string, Answer> _answers = [];
     private TemporaryFolder _work = null!;
 
@@ -45,7 +45,7 @@ public sealed class LlamaCppFamilyTests
 
         // llama.cpp tabulates GELU in half precision.
         Assert.That(actual, Has.Length.EqualTo(s_prompt.Length));
-        Assert.That(difference, Is.LessThan((s_tabulated.Contains(name.Split(' ')[0]) ? 2e-3 : 2e-5) * largest));
+        Assert.That(difference, Is.LessThan((s_tabulated.Contains(name.Split(' ')[0]) ? 2e-3 : 3e-5) * largest));
         Assert.That(Probabilities(expected).Zip(Probabilities(actual)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second))), Is.LessThan(1e-3));
         Assert.That(answered, Is.EqualTo(greedy.Take(answered.Count)));
     }
@@ -53,8 +53,8 @@ public sealed class LlamaCppFamilyTests
     [TestCaseSource(typeof(GgufCases), nameof(GgufCases.Names))]
     public void A_model_is_read_back_with_the_same_logits(string name)
     {
+        var expected = AnswerOf(name).Ours;
         var folder = _work.Folder($"{name} unpacked");
-        var (expected, _, _, _) = AnswerOf(name);
         GgufFolder.Unpack(_work[$"{name}.gguf"], folder);
         using var loaded = ModelLoader.Load(folder, float32, CPU);
         var difference = expected.Zip(Logits(loaded.Model)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second)));
@@ -91,8 +91,6 @@ public sealed class LlamaCppFamilyTests
             Logits(loaded.Model), [.. new TextGenerator(loaded.Model, options).Continue([s_prompt])[0].OutputIds], theirs.Logits(s_prompt), theirs.Greedy(s_prompt, Greedy));
     }
 
-    private sealed record Answer(double[][] OurLogits, int[] OurGreedy, float[][] TheirLogits, IReadOnlyList<int> TheirGreedy);
-
     private static PeftAdapter Adapter(LoadedModel loaded)
     {
         string[] experts = [.. loaded.Model.ExpertMatrices.Select(static m => m.Name)];
@@ -114,6 +112,7 @@ public sealed class LlamaCppFamilyTests
 
         // With the others, llama.cpp ends with an error, or multiplies without looking for an update.
         "glm4" => TargetModules.Of(["q_proj", "k_proj", "v_proj", "gate_up_proj"]),
+        "nemotron_h" => TargetModules.Of([.. model.LinearLayers.Select(static l => l.Name).Where(static n => n != "lm_head" && !n.EndsWith("latent_proj", StringComparison.Ordinal) && !n.EndsWith("out_proj", StringComparison.Ordinal))]),
         "glm4_moe" or "solar_open" => TargetModules.Of(["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"]),
         _ when model.LinearLayers.Any(static l => l.Name.EndsWith("kv_b_proj", StringComparison.Ordinal)) =>
             TargetModules.Of(["o_proj", .. new[] { "gate_proj", "up_proj", "down_proj" }.Where(n => model.LinearLayers.Any(l => l.Name.EndsWith($".{n}", StringComparison.Ordinal)))]),
@@ -136,4 +135,6 @@ public sealed class LlamaCppFamilyTests
         var logits = model.Logits(model.call(ModelInput.Rows(ids))).squeeze(0).to(float64).contiguous();
         return [.. MemoryMarshal.Cast<byte, double>(logits.bytes).ToArray().Chunk(256)];
     }
+
+    private sealed record Answer(double[][] Ours, int[] OurGreedy, float[][] Theirs, IReadOnlyList<int> TheirGreedy);
 }

@@ -51,15 +51,13 @@ public sealed class FalconH1Gguf : GgufFamily
         var part = GgufNames.Part(gguf);
         var blocks = config.Numbers("mlp_multipliers") ?? [1, 1];
 
-        // What a projection's input is multiplied with counts for its weight alone.
         double? factor = part switch
         {
             "token_embd.weight" => Factor("embedding_multiplier"),
             "output.weight" => Factor("lm_head_multiplier"),
             "attn_q.weight" or "attn_v.weight" => Factor("attention_in_multiplier"),
             "attn_k.weight" => Factor("attention_in_multiplier") * Factor("key_multiplier"),
-            "attn_k.bias" => Factor("key_multiplier"),
-            "attn_output.weight" or "attn_output.bias" => Factor("attention_out_multiplier"),
+            "attn_output.weight" => Factor("attention_out_multiplier"),
             "ssm_out.weight" => Factor("ssm_out_multiplier"),
             "ffn_gate.weight" or "ffn_gate.bias" => blocks[0],
             "ffn_down.weight" or "ffn_down.bias" => blocks[1],
@@ -78,7 +76,7 @@ public sealed class FalconH1Gguf : GgufFamily
         base.WriteSettings(config, metadata);
         MambaSection.RefuseUnusual(config, "mamba_conv_bias", "mamba_proj_bias");
         MambaSection.RefuseLimits(config);
-        RefuseBiases(config, "projectors_bias");
+        RefuseBiases(config, "attention_bias", "projectors_bias");
         if (config.Flag("mamba_rms_norm") && !(config.Has("mamba_norm_before_gate") && !config.Flag("mamba_norm_before_gate")))
         {
             throw config.Error("mamba_norm_before_gate", "llama.cpp has the mixer's norm behind the gate, so the result would differ from the model.");

@@ -14,7 +14,7 @@ public static class GgufFamilies
         new PhiMoeGguf(),
         new GlmGguf(), new GptNeoXGguf(), new ApertusGguf(), new Qwen25VisionGguf(), new Qwen3VisionGguf(),
         new Qwen3NextGguf(), new Qwen35Gguf(), new Qwen35MoeGguf(), new Lfm2Gguf(), new Lfm2MoeGguf(), new GraniteHybridGguf(), new BambaGguf(), new Mamba2Gguf(),
-        new FalconH1Gguf(), new NemotronHGguf(), new NemotronHMoeGguf(), new JambaGguf(),
+        new FalconH1Gguf(), new NemotronHGguf(), new NemotronHMoeGguf(), new JambaGguf(), new Gemma3nGguf(), new Gemma4Gguf(),
     ];
 
     /// <summary>The family of Hugging Face's model_type.</summary>

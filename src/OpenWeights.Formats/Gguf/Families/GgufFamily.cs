@@ -157,6 +157,10 @@ public abstract class GgufFamily
     /// <param name="config">The model's config.json.</param>
     public virtual bool Has(string gguf, ConfigJson config) => true;
 
+    /// <summary>Tensors that llama.cpp requires but does not use; they are zero where the checkpoint has none.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public virtual IReadOnlyList<(string Name, IReadOnlyList<long> Shape)> UnusedTensors(ConfigJson config) => [];
+
     /// <summary>Whether a checkpoint's tensor is among the file's settings, and not its tensors.</summary>
     /// <param name="name">Hugging Face's name.</param>
     public virtual bool IsSetting(string name) => false;

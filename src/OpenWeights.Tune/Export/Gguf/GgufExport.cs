@@ -34,10 +34,10 @@ public static class GgufExport
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
+        adapters?.RequireNoPrompt("merged");
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
-        QuantizedCheckpoint.Refuse(new ConfigReader(folder.Config, configPath));
         using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
         var vocabulary = new GgufMetadata(path);
@@ -58,6 +58,11 @@ public static class GgufExport
         using var none = new CombinedAdapter([]);
         var tied = IsTied(config, family, weights, names);
         var plan = new MergePlan(weights, names, tied, adapters ?? none, model);
+        if (plan.Vocabulary is { } tokens)
+        {
+            throw new InvalidDataException($"the adapter has a vocabulary of {tokens} tokens, and the base's tokenizer does not know the new ones; export with --format merged, add the tokenizer of the adapter's run, and export that model as GGUF.");
+        }
+
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");
@@ -114,7 +119,14 @@ public static class GgufExport
             yield return (new GgufTensorToWrite(name, GgufType.F32, [divisors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(divisors))), null);
         }
 
-        foreach (var (name, parts) in Places(source))
+        var places = Places(source).ToList();
+        foreach (var (name, shape) in family.UnusedTensors(config).Where(unused => places.TrueForAll(p => p.Name != unused.Name)))
+        {
+            var type = preset.TypeOf(name, shape, facts);
+            yield return (new GgufTensorToWrite(name, type, shape, new TensorRows(shape, type, GgufForm.Same).WriteZeros), null);
+        }
+
+        foreach (var (name, parts) in places)
         {
             var shape = parts[0].Shape;
             var form = parts[0].View is null ? family.FormOf(name, config) : GgufForm.Same;

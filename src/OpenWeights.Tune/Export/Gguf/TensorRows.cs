@@ -70,6 +70,9 @@ internal sealed class TensorRows
         MemoryMarshal.Cast<byte, float>(part.bytes).CopyTo(values);
     });
 
+    /// <summary>Writes a tensor of zeros.</summary>
+    internal void WriteZeros(Stream stream) => Write(stream, static (_, _) => { });
+
     private void Write(Stream stream, FillRows fill)
     {
         var (rows, chunk) = (_form.Rows?.Count ?? _rows, Math.Max(1, ChunkElements / _rowLength));
