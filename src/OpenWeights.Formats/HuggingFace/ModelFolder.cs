@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Json;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Formats.Safetensors;
 
 namespace OpenWeights.Formats.HuggingFace;
@@ -114,7 +115,9 @@ public sealed class ModelFolder
     /// <returns>The weights; dispose them.</returns>
     /// <exception cref="FileNotFoundException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
     /// <exception cref="InvalidDataException">As <see cref="CheckpointWeights.Open(string)"/>.</exception>
-    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(FolderPath, FamilyTable.LayoutOf(Config), FamilyTable.FindMultimodal(Config) is { } whole ? whole.IsText : null);
+    public CheckpointWeights OpenWeights() => CheckpointWeights.Open(
+        FolderPath,
+        new WeightReading(FamilyTable.LayoutOf(Config), FamilyTable.FindMultimodal(Config) is { } whole ? whole.IsText : null, QuantizedFormats.Of(QuantizationConfig.Of(Config, FolderPath))));
 
     /// <summary>Copies what goes with the weights, unchanged, into another folder: tokenizer and template files,
     /// generation_config.json, licences.</summary>

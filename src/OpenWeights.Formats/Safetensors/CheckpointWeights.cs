@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.Quantized;
 
 namespace OpenWeights.Formats.Safetensors;
 
@@ -14,24 +15,29 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public const string QuantizedValuesKey = "quantized_values";
 
     private readonly List<IWeightFile> files;
-    private readonly StoredTensors stored;
+    private readonly StoredTensors held;
+    private readonly UnpackedTensors? unpacked;
+    private readonly ITensorSource stored;
     private readonly TensorLayout layout;
     private readonly Dictionary<string, TensorEntry> byName = new(StringComparer.Ordinal);
 
-    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, CheckpointLayout? usual, Func<string, bool>? isRead = null)
+    private CheckpointWeights(string folder, List<IWeightFile> files, CheckpointIndex? index, WeightReading reading)
     {
         Location = folder;
         this.files = files;
         HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
-        stored = new StoredTensors(folder, files, UnindexedTensors);
-        layout = TensorLayout.Of(stored.Tensors, usual, isRead);
+        held = new StoredTensors(folder, files, UnindexedTensors);
+        unpacked = reading.Format is null ? null : new UnpackedTensors(held, reading.Format);
+        stored = unpacked is null ? held : unpacked;
+        Quantization = reading.Format?.Description;
+        layout = TensorLayout.Of(stored.Tensors, reading.Usual, reading.IsRead);
         foreach (var entry in layout.Tensors)
         {
             byName.Add(entry.Name, entry);
         }
 
-        Names = LayoutNames.Of(usual, [.. stored.Tensors.Select(static entry => entry.Name)]);
+        Names = LayoutNames.Of(reading.Usual, [.. stored.Tensors.Select(static entry => entry.Name)]);
     }
 
     /// <summary>The folder, as it was given.</summary>
@@ -43,8 +49,15 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <inheritdoc/>
     public IReadOnlyList<TensorEntry> Tensors => layout.Tensors;
 
-    /// <summary>The tensors under the names, and in the pieces, that the files have; in a multimodal model those of all its parts.</summary>
+    /// <summary>The tensors under the names, and in the pieces, that the files have; in a multimodal model those of all its parts. Quantised
+    /// weights are there as if they were stored in full, as float32.</summary>
     public ITensorSource Stored => stored;
+
+    /// <summary>How weights are quantised in the files, such as "gptq: 4 bits, groups of 128"; null if they are not.</summary>
+    public string? Quantization { get; }
+
+    /// <summary>The weights that the files hold quantised.</summary>
+    public IEnumerable<PackedTensor> PackedTensors => unpacked?.Packed ?? [];
 
     /// <summary>The stored tensors of a multimodal model's other parts, which are not in <see cref="Tensors"/>.</summary>
     public IReadOnlyList<TensorEntry> OtherParts => layout.OtherParts;
@@ -59,7 +72,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     public IReadOnlyList<string> FilePaths => [.. files.Select(file => file.Location)];
 
     /// <summary>The size of all tensors together, in bytes.</summary>
-    public long ByteLength => stored.Tensors.Sum(tensor => tensor.ByteLength);
+    public long ByteLength => held.Tensors.Sum(tensor => tensor.ByteLength);
 
     /// <summary>Names of tensors that a shard contains but the index does not name. They are not in <see cref="Tensors"/>;
     /// worth a warning.</summary>
@@ -73,10 +86,13 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// or shards are missing.</exception>
     /// <exception cref="InvalidDataException">A file is damaged, or shards and index do not agree; the message names files and
     /// tensors.</exception>
-    public static CheckpointWeights Open(string folder) => Open(folder, null);
+    public static CheckpointWeights Open(string folder) => Open(folder, new WeightReading(null, null, null));
 
     /// <summary>As <see cref="Open(string)"/>, with the tensors under the names and in the shapes of the family's modules.</summary>
-    internal static CheckpointWeights Open(string folder, CheckpointLayout? usual, Func<string, bool>? isRead = null)
+    internal static CheckpointWeights Open(string folder, CheckpointLayout? usual) => Open(folder, new WeightReading(usual, null, null));
+
+    /// <summary>As <see cref="Open(string)"/>, with the tensors under the names and in the shapes of the family's modules.</summary>
+    internal static CheckpointWeights Open(string folder, WeightReading reading)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         if (!Directory.Exists(folder))
@@ -86,16 +102,16 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
 
         if (File.Exists(Path.Combine(folder, CheckpointNames.Single)))
         {
-            return new CheckpointWeights(folder, OpenAll(folder, [CheckpointNames.Single]), index: null, usual, isRead);
+            return Of(folder, OpenAll(folder, [CheckpointNames.Single]), null, reading);
         }
 
         var indexPath = Path.Combine(folder, CheckpointNames.Index);
         if (File.Exists(indexPath))
         {
-            return OpenSharded(folder, CheckpointIndex.Read(indexPath), usual, isRead);
+            return OpenSharded(folder, CheckpointIndex.Read(indexPath), reading);
         }
 
-        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, usual, isRead) : throw NoWeights.In(folder);
+        return GgufFolder.Target(folder) is { } file ? new CheckpointWeights(folder, [GgufWeights.Open(file)], index: null, reading) : throw NoWeights.In(folder);
     }
 
     /// <summary>Whether a folder has weights that <see cref="Open(string)"/> takes; nothing is read.</summary>
@@ -128,6 +144,10 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <exception cref="InvalidDataException">There is no such tensor.</exception>
     public IReadOnlyList<TensorPiece> PiecesOf(string name) => layout.Of(this.GetTensor(name).Name);
 
+    /// <summary>The quantised weight that a tensor is stored as, or a part of; null if it is stored in full.</summary>
+    /// <param name="storedName">The name under which it is stored (<see cref="PiecesOf"/>).</param>
+    public PackedTensor? PackedOf(string storedName) => unpacked?.Find(storedName);
+
     /// <summary>The name that a tensor which is not there would have in the files; of one that is stored in pieces, a description.</summary>
     /// <param name="name">The tensor's name in the model.</param>
     public string StoredName(string name) => Names.Description(name);
@@ -153,7 +173,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
         return low;
     }
 
-    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, CheckpointLayout? usual, Func<string, bool>? isRead = null)
+    private static CheckpointWeights OpenSharded(string folder, CheckpointIndex index, WeightReading reading)
     {
         var missing = index.Shards.Where(shard => !File.Exists(Path.Combine(folder, shard))).ToList();
         if (missing.Count > 0)
@@ -164,10 +184,14 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
                 Path.Combine(folder, missing[0]));
         }
 
-        var files = OpenAll(folder, index.Shards);
+        return Of(folder, OpenAll(folder, index.Shards), index, reading);
+    }
+
+    private static CheckpointWeights Of(string folder, List<IWeightFile> files, CheckpointIndex? index, WeightReading reading)
+    {
         try
         {
-            return new CheckpointWeights(folder, files, index, usual, isRead);
+            return new CheckpointWeights(folder, files, index, reading);
         }
         catch
         {
@@ -225,6 +249,12 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
                 + "download index and shards again, all from one revision");
     }
 }
+
+/// <summary>How the tensors of files become those of a model's modules.</summary>
+/// <param name="Usual">How the family's checkpoints usually are; null where they are as the modules.</param>
+/// <param name="IsRead">Whether a tensor, by its name in the modules, is one of the model that is read; null if all are.</param>
+/// <param name="Format">How weights are quantised; null if they are not.</param>
+internal sealed record WeightReading(CheckpointLayout? Usual, Func<string, bool>? IsRead, IQuantizedFormat? Format);
 
 /// <summary>The tensors of several files, as the files have them.</summary>
 internal sealed class StoredTensors : ITensorSource

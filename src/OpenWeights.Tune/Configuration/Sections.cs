@@ -11,6 +11,13 @@ public sealed record ModelSection
     [Setting("Data type of the weights and of the computation. auto uses the checkpoint's; on a GPU without bfloat16, a bfloat16 checkpoint is loaded as float16, or as float32 for families that overflow in float16.", OneOf = ["auto", "float32", "bfloat16", "float16"])]
     public string Dtype { get; init; } = "auto";
 
+    /// <summary>What becomes of weights that are quantized in the checkpoint.</summary>
+    [Setting("Checkpoints that are quantized already (bitsandbytes, GPTQ, AWQ, fp8, MXFP4, compressed-tensors, ModelOpt): keep holds the linear layers as they are and dequantizes a layer at a time as it computes; dequantize loads all weights in the data type.", OneOf = ["keep", "dequantize"])]
+    public string Quantized { get; init; } = "keep";
+
+    /// <summary>Whether quantized weights are held as they are.</summary>
+    internal bool KeepsQuantized => Quantized != "dequantize";
+
     /// <summary>Chat template that replaces the model's own; null for the model's own.</summary>
     [Setting("Chat template that replaces the model's own: chatml or another built-in name, the name of one of the model's templates, or a file. It is saved with the result.", IsPath = true)]
     public string? ChatTemplate { get; init; }
@@ -42,22 +49,6 @@ public sealed record QuantizationSection
     /// <summary>Whether the scales are quantized as well.</summary>
     [Setting("nf4: double quantization, which quantizes the scales as well.")]
     public bool DoubleQuant { get; init; } = true;
-}
-
-/// <summary>The objective section.</summary>
-public sealed record ObjectiveSection
-{
-    /// <summary>Objective.</summary>
-    [Setting("Objective: sft, the cross entropy of the trained tokens.", OneOf = ["sft"])]
-    public string Type { get; init; } = "sft";
-
-    /// <summary>Label smoothing.</summary>
-    [Setting("Label smoothing: the fraction of each target's probability spread evenly over the vocabulary.", Min = 0, Max = 0.999)]
-    public double LabelSmoothing { get; init; }
-
-    /// <summary>Weight of the z-loss.</summary>
-    [Setting("Weight of the z-loss, the squared log of the softmax denominator, which keeps logits small; 1e-4 is usual.", Min = 0)]
-    public double ZLoss { get; init; }
 }
 
 /// <summary>The checkpoints section.</summary>

@@ -3,6 +3,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Export.Packed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
@@ -28,17 +29,20 @@ public static class MergedExport
     /// <param name="dtype">Output dtype; null keeps the base model's dtype of each tensor.</param>
     /// <param name="maxShardBytes">Maximum size of a weight file, in bytes.</param>
     /// <param name="card">The model card (README.md); null for none.</param>
+    /// <param name="quantization">How the linear layers are written (<see cref="WeightPackers.Names"/>); null for in full.</param>
     /// <returns>Whether embedding and output head, tied in the base model, were untied (tie_word_embeddings is then false in the
     /// config).</returns>
     /// <exception cref="InvalidDataException">An adapter trained a bias for a layer that has none.</exception>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
-    public static bool Write(LoadedModel @base, CombinedAdapter adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
+    public static bool Write(LoadedModel @base, CombinedAdapter adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null, string? quantization = null)
     {
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
+        adapters.RequireNoPrompt("merged");
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
-        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
+        var packing = WeightPackers.Of(quantization) is { } packer ? new PackPlan(packer, weights, @base.Model, dtype ?? ModelLoader.StoredDType(weights)) : null;
+        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model), packing);
         return plan.Unties;
     }
 
@@ -85,7 +89,7 @@ public static class MergedExport
         for (var i = 0; i < ids.Length; i++)
         {
             // Any tokens serve, as long as they are varied.
-            ids[i] = (i * 7919L) % @base.Model.Config.VocabularySize;
+            ids[i] = (i * 7919L) % @base.Model.VocabularySize;
         }
 
         var input = ModelInput.Rows(tensor(ids, [1, tokens], device: @base.Model.Device));
@@ -94,17 +98,17 @@ public static class MergedExport
         return MergeDifference.Of(expected, actual);
     }
 
-    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null) =>
+    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null, PackPlan? packing = null) =>
         AtomicFolder.Write(folder, work =>
         {
             var metadata = new Dictionary<string, string> { ["format"] = "pt" };
-            if ((quantizedAs ?? (weights.HoldsQuantizedValues ? "yes" : null)) is { } kind)
+            if ((quantizedAs ?? weights.Quantization ?? (weights.HoldsQuantizedValues ? "yes" : null)) is { } kind)
             {
                 metadata[CheckpointWeights.QuantizedValuesKey] = kind;
             }
 
-            _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(entry, dtype))], maxShardBytes, metadata: metadata);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template);
+            _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(weights, entry, dtype), packing is null ? null : packing.Pack)], maxShardBytes, metadata: metadata);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary, packing?.Config);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);
@@ -113,7 +117,15 @@ public static class MergedExport
 
     // The source quantization of the written values; null for none.
     private static string? QuantizedAs(CausalLanguageModel model) =>
-        model.Quantized.FirstOrDefault() is { } weight ? (weight is Nf4Weight ? "nf4" : "int8") : null;
+        model.Quantized.FirstOrDefault() switch
+        {
+            Nf4Weight => "nf4",
+            Int8Weight => "int8",
+            _ => null,
+        };
 
-    private static ScalarType? Written(TensorEntry source, ScalarType? dtype) => source.DType is DType.F16 or DType.BF16 or DType.F32 ? dtype : null;
+    // What the checkpoint holds quantized has no type of its own.
+    private static ScalarType? Written(CheckpointWeights weights, TensorEntry source, ScalarType? dtype) => source.DType is not (DType.F16 or DType.BF16 or DType.F32) ? null
+        : dtype is null && source.IsQuantized && weights.Quantization is not null ? ModelLoader.StoredDType(weights)
+        : dtype;
 }

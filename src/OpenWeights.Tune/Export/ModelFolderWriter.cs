@@ -3,6 +3,7 @@ using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Data.Tokens;
@@ -40,7 +41,7 @@ public static class ModelFolderWriter
         {
             IsNew = parameters.ContainsKey,
             Values = name => parameters[name],
-            DType = entry => source.HeldBy(entry.Name).Any(p => parameters.ContainsKey(p.Module)) && !(own == usual && entry.DType == DType.F32) ? own : null,
+            DType = entry => source.HeldBy(entry.Name).Any(p => parameters.ContainsKey(p.Module)) && !(own == usual && entry.DType == DType.F32 && !entry.IsQuantized) ? own : null,
             NewShape = name => parameters[name].shape,
 
             // A copy of a tied head would keep the values from before training.
@@ -56,7 +57,10 @@ public static class ModelFolderWriter
     /// <param name="unties">Whether embedding and output head are untied, regardless of the source's config.</param>
     /// <param name="turnEnd">A token that ends an answer but may be missing in the source's configs; null for none.</param>
     /// <param name="chatTemplate">A chat template that replaces the source's; null for the source's.</param>
-    internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate)
+    /// <param name="vocabulary">Number of tokens of the written weights; null for the source's.</param>
+    /// <param name="quantization">quantization_config of the written weights; null for weights in full.</param>
+    internal static void WriteCompanions(
+        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null)
     {
         var config = source.Config.DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
@@ -64,6 +68,23 @@ public static class ModelFolderWriter
         foreach (var name in s_dtypeKeys.Where(name => text?[name] is not null))
         {
             text![name] = dtype.ToString().ToLowerInvariant();
+        }
+
+        if (vocabulary is { } tokens)
+        {
+            (text ?? config)["vocab_size"] = tokens;
+        }
+
+        // What the source says of its weights is not true of these.
+        foreach (var setting in QuantizedModel.ConfigKeys)
+        {
+            _ = config.Remove(setting);
+            _ = text?.Remove(setting);
+        }
+
+        if (quantization is not null)
+        {
+            config["quantization_config"] = quantization;
         }
 
         if (unties)

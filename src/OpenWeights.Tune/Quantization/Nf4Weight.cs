@@ -5,39 +5,37 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>
-/// A weight in NF4 (QLoRA; Dettmers et al., 2023), in bitsandbytes' layout: row-major weights, two codes per byte with the first in the
-/// high half, and one scale (the absolute maximum) per block. With double quantization the scales, minus their mean, are stored in the
-/// 8-bit
-/// dynamic data type in blocks of 256.
+/// A weight in NF4 (QLoRA; Dettmers et al., 2023): row-major weights, two codes per byte, and one scale (the absolute maximum) per block. With
+/// double quantization the scales, minus their mean, are stored in the 8-bit dynamic data type in blocks of 256.
 /// </summary>
 public sealed class Nf4Weight : QuantizedWeight
 {
-    private const long ScaleBlock = 256;
+    /// <summary>Number of scales that share a scale of their own.</summary>
+    internal const int ScaleBlock = 256;
+
+    /// <summary>The levels, as in bitsandbytes (get_4bit_type, "nf4"): quantiles of a normal distribution.</summary>
+    internal static readonly float[] Levels =
+    [
+        -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f,
+        -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
+        0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f,
+    ];
 
     // Number of weights quantized at once; a multiple of every block size.
     private const long PartElements = 1 << 22;
-    private static readonly Scalar s_one = 1L;
     private static readonly Scalar s_sixteen = 16L;
     private static readonly Scalar s_least = 1e-38;
 
-    private readonly int _blockSize;
-    private readonly Tensor _codes;
-    private readonly Tensor _scales;
-    private readonly Tensor? _scaleCodes;
-    private readonly Tensor? _mean;
+    private readonly PackedCodes _packed;
 
-    private Nf4Weight(long outFeatures, long inFeatures, int blockSize, Tensor codes, Tensor scales, Tensor? scaleCodes, Tensor? mean)
-        : base(outFeatures, inFeatures, blockSize)
-    {
-        _blockSize = blockSize;
-        _codes = codes;
-        _scales = scales;
-        _scaleCodes = scaleCodes;
-        _mean = mean;
-    }
+    private Nf4Weight(long outFeatures, long inFeatures, PackedCodes packed)
+        : base(outFeatures, inFeatures, packed.Columns) => _packed = packed;
 
     /// <inheritdoc/>
-    public override long ByteLength => _codes.numel() + (4 * _scales.numel()) + (_scaleCodes?.numel() ?? 0) + (_mean is null ? 0 : 4);
+    public override long ByteLength => _packed.ByteLength + (_packed.Scales.Outer is null ? 0 : sizeof(float));
+
+    /// <inheritdoc/>
+    internal override PackedCodes Packed => _packed;
 
     /// <summary>Quantizes a weight.</summary>
     /// <param name="weight">The weight, [out, in].</param>
@@ -57,7 +55,7 @@ public sealed class Nf4Weight : QuantizedWeight
         var blocks = (flat.numel() + blockSize - 1) / blockSize;
         var codes = empty([blocks * blockSize / 2], uint8, weight.device);
         var scales = empty([blocks], float32, weight.device);
-        var middles = Nf4Codes.Of(weight.device).Middles;
+        var middles = tensor(Levels.Zip(Levels.Skip(1), static (low, high) => (low + high) / 2).ToArray(), device: weight.device);
         for (long start = 0; start < flat.numel(); start += PartElements)
         {
             using var inner = NewDisposeScope();
@@ -65,72 +63,50 @@ public sealed class Nf4Weight : QuantizedWeight
             var largest = part.abs().amax(1);
             _ = scales.narrow(0, start / blockSize, largest.numel()).copy_(largest);
             var found = part.mul(largest.clamp_min(s_least).reciprocal().unsqueeze(1)).bucketize(middles, outInt32: true).view(-1, 2);
-            _ = codes.narrow(0, start / 2, found.size(0)).copy_(found.narrow(1, 0, 1).mul(s_sixteen).add_(found.narrow(1, 1, 1), s_one).view(-1));
+            _ = codes.narrow(0, start / 2, found.size(0)).copy_(found.narrow(1, 0, 1).add(found.narrow(1, 1, 1), s_sixteen).view(-1));
         }
 
-        Tensor? scaleCodes = null, mean = null;
-        if (doubleQuantization)
+        return new Nf4Weight(weight.size(0), weight.size(1), new PackedCodes(
+            scope.Detach(codes.view(blocks, blockSize / 2)), 4, Levels, doubleQuantization ? QuantizeScales(scales, blockSize) : new PackedScaleStore(scope.Detach(scales.view(-1, 1)), 1, blockSize)));
+    }
+
+    /// <summary>What bitsandbytes stores of it.</summary>
+    /// <param name="withCodes">Whether the codes are needed.</param>
+    internal Nf4State State(bool withCodes)
+    {
+        using var scope = NewDisposeScope();
+        byte[] codes = withCodes ? _packed.Codes.cpu().bytes.ToArray() : [];
+        foreach (ref var pair in codes.AsSpan())
         {
-            (scaleCodes, scales, mean) = QuantizeScales(scales);
+            // The first code of two is in the high half there.
+            pair = (byte)((pair >> 4) | (pair << 4));
         }
 
-        return new Nf4Weight(
-            weight.size(0), weight.size(1), blockSize, scope.Detach(codes), scope.Detach(scales), scaleCodes?.DetachFromDisposeScope(), mean?.DetachFromDisposeScope());
+        var scales = _packed.Scales;
+        return new Nf4State(codes, scales.Values.cpu().bytes.ToArray(), scales.Outer is null ? [] : System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(scales.Outer.cpu().bytes).ToArray(), scales.Offset);
     }
 
     /// <inheritdoc/>
-    public override Tensor Rows(long start, long count, ScalarType dtype)
-    {
-        var (first, length) = (start * InFeatures, count * InFeatures);
-        if (first % _blockSize != 0)
-        {
-            throw new ArgumentException($"row {start} does not start at a block of {_blockSize} weights", nameof(start));
-        }
-
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var blocks = (length + _blockSize - 1) / _blockSize;
-        var values = Nf4Codes.Of(_codes.device).Values(_codes.narrow(0, first / 2, blocks * _blockSize / 2)).view(blocks, _blockSize);
-        _ = values.mul_(Scales(first / _blockSize, blocks).unsqueeze(1));
-        var rows = values.view(-1);
-        return (rows.numel() == length ? rows : rows.narrow(0, 0, length)).view(count, InFeatures).to(dtype).MoveToOuterDisposeScope();
-    }
+    public override Tensor Rows(long start, long count, ScalarType dtype) => Rows(_packed, start, count, dtype);
 
     private protected override void Dispose(bool disposing)
     {
         if (disposing)
         {
-            _codes.Dispose();
-            _scales.Dispose();
-            _scaleCodes?.Dispose();
-            _mean?.Dispose();
+            _packed.Dispose();
         }
     }
 
-    private static (Tensor Codes, Tensor Scales, Tensor Mean) QuantizeScales(Tensor scales)
+    private static PackedScaleStore QuantizeScales(Tensor scales, int blockSize)
     {
+        using var scope = NewDisposeScope();
         var mean = scales.mean();
         var centred = Padded(scales.sub(mean), ScaleBlock).view(-1, ScaleBlock);
         var largest = centred.abs().amax(1);
-        var found = centred.mul(largest.clamp_min(s_least).reciprocal().unsqueeze(1)).bucketize(DynamicCode.Of(signed: true, scales.device).Middles, outInt32: true);
-        return (found.view(-1).narrow(0, 0, scales.numel()).to(uint8), largest, mean);
-    }
-
-    // The scales of a range of blocks, in float32.
-    private Tensor Scales(long first, long blocks)
-    {
-        if (_scaleCodes is null)
-        {
-            return _scales.narrow(0, first, blocks);
-        }
-
-        // Dequantizes the whole groups of 256 that contain the range.
-        var group = first / ScaleBlock;
-        var end = Math.Min(_scaleCodes.numel(), (first + blocks + ScaleBlock - 1) / ScaleBlock * ScaleBlock);
-        var codes = _scaleCodes.narrow(0, group * ScaleBlock, end - (group * ScaleBlock)).to(ScalarType.Int32);
-        var values = Padded(DynamicCode.Of(signed: true, codes.device).Values.index_select(0, codes), ScaleBlock).view(-1, ScaleBlock);
-        _ = values.mul_(_scales.narrow(0, group, values.size(0)).unsqueeze(1));
-        return values.view(-1).narrow(0, first - (group * ScaleBlock), blocks).add(_mean!, Scalars.One);
+        var code = DynamicCode.Of(signed: true, scales.device);
+        var found = centred.mul(largest.clamp_min(s_least).reciprocal().unsqueeze(1)).bucketize(code.Middles, outInt32: true).view(-1).narrow(0, 0, scales.numel());
+        return new PackedScaleStore(
+            scope.Detach(found.to(uint8).view(-1, 1)), 1, blockSize, scope.Detach(code.Values.clone()), scope.Detach(largest), ScaleBlock, mean.item<float>());
     }
 
     private static Tensor Padded(Tensor flat, long multiple)
@@ -139,3 +115,10 @@ public sealed class Nf4Weight : QuantizedWeight
         return missing == 0 ? flat : cat([flat, zeros([missing], float32, flat.device)]);
     }
 }
+
+/// <summary>What bitsandbytes stores of a weight in NF4.</summary>
+/// <param name="Codes">Two codes a byte, the first in the high half.</param>
+/// <param name="Scales">The scales: float32, or bytes if they are quantized as well.</param>
+/// <param name="OuterScales">Scales of the scales.</param>
+/// <param name="Offset">Added to scales that have scales.</param>
+internal sealed record Nf4State(byte[] Codes, byte[] Scales, float[] OuterScales, float Offset);

@@ -6,31 +6,34 @@ namespace OpenWeights.Tune.Quantization;
 internal sealed class QuantizedMetaWeight : QuantizedWeight
 {
     private const long ScaleBlock = 256;
-    private readonly QuantizationSettings _settings;
 
     internal QuantizedMetaWeight(long outFeatures, long inFeatures, QuantizationSettings settings)
-        : base(outFeatures, inFeatures, grain: 1) => _settings = settings;
+        : this(outFeatures, inFeatures, Bytes(outFeatures, outFeatures * inFeatures, settings))
+    {
+    }
+
+    internal QuantizedMetaWeight(long outFeatures, long inFeatures, long bytes)
+        : base(outFeatures, inFeatures, grain: 1) => ByteLength = bytes;
 
     /// <inheritdoc/>
-    public override long ByteLength
-    {
-        get
-        {
-            if (_settings.Kind == QuantizationKind.Int8)
-            {
-                return Count + (4 * OutFeatures);
-            }
-
-            var blocks = (Count + _settings.BlockSize - 1) / _settings.BlockSize;
-            var codes = blocks * _settings.BlockSize / 2;
-            return codes + (_settings.DoubleQuantization ? blocks + (4 * ((blocks + ScaleBlock - 1) / ScaleBlock)) + 4 : 4 * blocks);
-        }
-    }
+    public override long ByteLength { get; }
 
     /// <inheritdoc/>
     public override Tensor Rows(long start, long count, ScalarType dtype) => zeros([count, InFeatures], dtype);
 
     private protected override void Dispose(bool disposing)
     {
+    }
+
+    private static long Bytes(long outputs, long count, QuantizationSettings settings)
+    {
+        if (settings.Kind == QuantizationKind.Int8)
+        {
+            return count + (4 * outputs);
+        }
+
+        var blocks = (count + settings.BlockSize - 1) / settings.BlockSize;
+        var codes = blocks * settings.BlockSize / 2;
+        return codes + (settings.DoubleQuantization ? blocks + (4 * ((blocks + ScaleBlock - 1) / ScaleBlock)) + 4 : 4 * blocks);
     }
 }

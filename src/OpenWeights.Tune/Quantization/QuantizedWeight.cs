@@ -31,6 +31,9 @@ public abstract class QuantizedWeight : IDisposable
     /// <summary>Best number of rows to dequantize at once; a requested range must start at a multiple of it.</summary>
     internal long PartRows { get; }
 
+    /// <summary>The codes; null for a weight that has none of its own.</summary>
+    internal virtual PackedCodes? Packed => null;
+
     /// <summary>Dequantizes some rows, [count, in].</summary>
     /// <param name="start">The first row.</param>
     /// <param name="count">Number of rows.</param>
@@ -46,6 +49,21 @@ public abstract class QuantizedWeight : IDisposable
 
     /// <summary>Frees the stored tensors.</summary>
     private protected abstract void Dispose(bool disposing);
+
+    /// <summary>Dequantizes some rows of packed codes, which may run on from row to row in blocks.</summary>
+    private protected Tensor Rows(PackedCodes packed, long start, long count, ScalarType dtype)
+    {
+        if (packed.Columns == InFeatures)
+        {
+            return packed.Read(start, count, dtype);
+        }
+
+        using var scope = NewDisposeScope();
+        var (first, length) = (start * InFeatures, count * InFeatures);
+        var (block, end) = (first / packed.Columns, (first + length + packed.Columns - 1) / packed.Columns);
+        var flat = packed.Read(block, end - block, dtype).view(-1);
+        return (flat.numel() == length ? flat : flat.narrow(0, first - (block * packed.Columns), length)).view(count, InFeatures).MoveToOuterDisposeScope();
+    }
 
     /// <summary>Splits all rows into ranges: start and count.</summary>
     internal IEnumerable<(long Start, long Count)> Parts()

@@ -21,9 +21,12 @@ public sealed class GgufGoldenTests
     // llama.cpp tabulates their activation in half precision.
     private static readonly string[] s_tabulated = ["gpt_neox", "gemma3_whole", "gemma4_text_moe"];
 
-    private static readonly IEnumerable<string> s_written = Present(
-        "apertus", "bamba", "falcon_h1", "gemma3_whole", "gemma4_text_moe", "glm", "gpt_neox", "granitemoehybrid", "granitemoehybrid_dense", "helium", "internlm3", "jamba", "kimi_linear",
-        "lfm2", "lfm2_moe", "mamba2", "mistral3_whole", "qwen2_5_vl_whole", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_5_whole", "qwen3_next", "qwen3_vl_whole");
+    internal static readonly IEnumerable<string> Written = SharedFiles.Present(
+        [
+            "apertus", "bamba", "falcon_h1", "gemma3_whole", "gemma4_text_moe", "glm", "gpt_neox", "granitemoehybrid", "granitemoehybrid_dense", "helium", "internlm3", "jamba", "kimi_linear",
+            "lfm2", "lfm2_moe", "mamba2", "mistral3_whole", "qwen2_5_vl_whole", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_5_whole", "qwen3_next", "qwen3_vl_whole",
+        ],
+        "goldens", Families2026Tests.Set);
 
     private static readonly (string Name, string Setting)[] s_refused =
     [
@@ -31,9 +34,9 @@ public sealed class GgufGoldenTests
         ("nanochat", "model_type"), ("nemotron_h", "layers_block_type"), ("olmo_hybrid", "model_type"), ("vaultgemma", "model_type"),
     ];
 
-    private static IEnumerable<object[]> Refused => Present([.. s_refused.Select(static r => r.Name)]).Select(static name => new object[] { name, s_refused.Single(r => r.Name == name).Setting });
+    private static IEnumerable<object[]> Refused => SharedFiles.Present([.. s_refused.Select(static r => r.Name)], "goldens", Families2026Tests.Set).Select(static name => new object[] { name, s_refused.Single(r => r.Name == name).Setting });
 
-    [TestCaseSource(nameof(s_written))]
+    [TestCaseSource(nameof(Written))]
     public void Llama_cpp_and_the_files_reader_give_the_references_logits(string name)
     {
         RequiredLlamaCpp.Check();
@@ -113,6 +116,4 @@ public sealed class GgufGoldenTests
         using var json = JsonDocument.Parse(File.ReadAllText(path));
         Assert.That(PreTokenizers.NameOf(json.RootElement, path), Is.EqualTo("qwen35"));
     }
-
-    private static IEnumerable<string> Present(params string[] names) => SharedFiles.FindNames("golden.json", "goldens", Families2026Tests.Set).Select(static n => Path.GetDirectoryName(n)!).Intersect(names);
 }

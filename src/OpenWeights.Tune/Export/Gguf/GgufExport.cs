@@ -34,10 +34,10 @@ public static class GgufExport
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
+        adapters?.RequireNoPrompt("merged");
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
-        QuantizedCheckpoint.Refuse(new ConfigReader(folder.Config, configPath));
         using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
         var vocabulary = new GgufMetadata(path);
@@ -58,6 +58,11 @@ public static class GgufExport
         using var none = new CombinedAdapter([]);
         var tied = IsTied(config, family, weights, names);
         var plan = new MergePlan(weights, names, tied, adapters ?? none, model);
+        if (plan.Vocabulary is { } tokens)
+        {
+            throw new InvalidDataException($"the adapter has a vocabulary of {tokens} tokens, and the base's tokenizer does not know the new ones; export with --format merged, add the tokenizer of the adapter's run, and export that model as GGUF.");
+        }
+
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");

@@ -45,6 +45,11 @@ public static class GgufLoraExport
             { "general.quantization_version", 2u },
             { "adapter.lora.alpha", (float)alpha },
         };
+        if (adapter.Invocation is { } invocation)
+        {
+            metadata.Add("adapter.alora.invocation_tokens", invocation.Tokens.Select(static t => (uint)t).ToArray());
+        }
+
         GeneralSection.WriteAdapter(folder, metadata);
         var tensors = Tensors(adapter, config, family, alpha).ToList();
         GgufWriter.Write(path, metadata, tensors);
@@ -95,9 +100,11 @@ public static class GgufLoraExport
             {
                 LoraLayer { Magnitude: not null } => "has DoRA magnitudes (use_dora)",
                 LoraLayer { OutputBias: not null } => "has a bias (lora_bias)",
-                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
+                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa and its like, kasa_config; --format peft converts it to a plain LoRA)",
                 LoraLayer or ExpertLora => null,
+                TrainableTokens => "trains rows of single tokens (trainable_token_indices)",
                 EmbeddingLora => "adapts an embedding",
+                LinearPart or PromptPart or SharedPart => $"is one of {adapter.Config.TypeName}, which it does not know",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
                 _ => "is a complete weight (modules_to_save, or an embedding in the file)",
             };
@@ -127,7 +134,7 @@ public static class GgufLoraExport
 
         foreach (var experts in adapter.Parts.OfType<ExpertLora>())
         {
-            foreach (var tensor in OfExperts(experts, GgufExport.Usual(experts.Parameter, adapter.Base.Config.Names), family, alpha))
+            foreach (var tensor in OfExperts(experts, GgufExport.Usual(experts.Parameter, adapter.Base.Config.Names), config, family, alpha))
             {
                 yield return tensor;
             }
@@ -139,13 +146,14 @@ public static class GgufLoraExport
     {
         var weight = GgufExport.Usual($"{layer.Module}.weight", names);
         var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
-        var factor = layer.Scale / (alpha / layer.A.size(0));
+        var (rank, factor) = (layer.A.size(0), layer.Scale / (alpha / layer.A.size(0)));
+        long[] ofA = [rank, layer.Target.InFeatures];
         if (Pieces(stored, family) is not null)
         {
-            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, family, layer.Target.OutFeatures))
+            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, config, family, layer.Target.OutFeatures, 1))
             {
-                yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same);
-                yield return Tensor($"{name}.lora_b", [count, layer.A.size(0)], () => layer.B.slice(0, first, first + (step * count), step), factor, GgufForm.Same);
+                yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same);
+                yield return Tensor($"{name}.lora_b", [count, rank], () => layer.Up().slice(0, first, first + (step * count), step), factor, GgufForm.Same);
             }
 
             yield break;
@@ -155,13 +163,13 @@ public static class GgufLoraExport
         {
             RequireApplied(name, layer.Module, family);
             var form = family.FormOf(name, config);
-            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same with { Columns = form.Columns });
-            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
+            yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same with { Columns = form.Columns });
+            yield return Tensor($"{name}.lora_b", [layer.Target.OutFeatures, rank], layer.Up, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
         }
     }
 
     // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
-    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, GgufFamily family, double alpha)
+    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, ConfigJson config, GgufFamily family, double alpha)
     {
         var (target, rank, factor) = (experts.Target, experts.Rank, experts.Scale / (alpha / experts.Rank));
         var (count, input, output) = ((long)target.Count, target.InFeatures, target.OutFeatures);
@@ -171,7 +179,7 @@ public static class GgufLoraExport
         {
             // A part of one expert has its own rows; one of all experts, those of its pieces.
             var (from, rows) = part.Shape.Count == 2 ? (part.First / input, part.Shape[0]) : (0, output);
-            foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, family, rows))
+            foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, config, family, rows, count))
             {
                 yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, GgufForm.Same);
                 yield return Tensor(
@@ -188,12 +196,13 @@ public static class GgufLoraExport
         return experts.Target.UpdatesAsStored ? (b.permute(2, 1, 0), a.transpose(1, 2)) : (a, b.permute(2, 0, 1));
     }
 
-    // The tensors of the file that a checkpoint's tensor is in, and which of its output features each has.
-    private static IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, GgufFamily family, long features)
+    // The tensors of the file that a checkpoint's tensor is in, and which output features of a matrix in it each has.
+    private static IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, ConfigJson config, GgufFamily family, long features, long matrices)
     {
         IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> targets = Pieces(stored, family) is { } split
             ? [.. split.Names.Select((name, piece) => (name, split.Split.OutputFeatures(piece, features)))]
-            : [(PlacesOf(stored, module, family)[0].Name, (0, 1, features))];
+            : [.. PlacesOf(stored, module, family).Where(place => family.Has(place.Name, config)).Select(place => (place.Name, Rows(family.FormOf(place.Name, config).Rows)))];
+        (long First, long Step, long Count) Rows(IReadOnlyList<int>? rows) => rows is null ? (0, 1, features) : (rows[0], 1, rows.Count / matrices);
         foreach (var (name, _) in targets)
         {
             RequireApplied(name, module, family);
@@ -206,7 +215,7 @@ public static class GgufLoraExport
     private static (GgufSplit Split, IReadOnlyList<string> Names)? Pieces(string stored, GgufFamily family) =>
         family.TryToGguf(stored, out var place) && IsWithoutLora(place.Name, family) ? null : family.SplitOf(stored);
 
-    private static bool IsWithoutLora(string name, GgufFamily family) => family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal));
+    private static bool IsWithoutLora(string name, GgufFamily family) => name.Split('.').Intersect(family.ModulesWithoutLora).Any();
 
     private static void RequireApplied(string name, string module, GgufFamily family)
     {

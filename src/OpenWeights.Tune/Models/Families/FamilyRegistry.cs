@@ -123,7 +123,7 @@ public static class FamilyRegistry
     {
         ArgumentNullException.ThrowIfNull(config);
         var reader = new ConfigReader(config, path);
-        QuantizedCheckpoint.Refuse(reader);
+        QuantizedCheckpoint.Check(reader, config, path);
         return FamilyTable.FindMultimodal(config) is { } whole ? ReadText(config, whole, reader, path) : ReadOne(reader, path);
     }
 
@@ -144,7 +144,7 @@ public static class FamilyRegistry
         }
 
         var reader = new ConfigReader(text, inner);
-        QuantizedCheckpoint.Refuse(reader);
+        QuantizedCheckpoint.Check(reader, text, path);
         var decoder = ReadOne(reader, inner);
         return decoder with { IsPart = true, Names = decoder.Names with { Stack = whole.Stack, Head = whole.Head } };
     }

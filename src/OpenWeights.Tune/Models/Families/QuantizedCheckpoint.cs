@@ -1,24 +1,23 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Quantized;
 
 namespace OpenWeights.Tune.Models.Families;
 
-/// <summary>Detects checkpoints with packed, quantized weights by their config.json.</summary>
+/// <summary>The settings of config.json about packed, quantized weights.</summary>
 internal static class QuantizedCheckpoint
 {
-    private static readonly string[] s_settings = ["quantization_config", "compression_config", "quantization"];
-
-    /// <summary>Throws if the config says that the checkpoint is quantized, naming the method.</summary>
-    internal static void Refuse(ConfigReader config)
+    /// <summary>Throws if the config says that the checkpoint is quantized in a way that is not read, naming the method.</summary>
+    /// <param name="config">Reader of the config.</param>
+    /// <param name="json">The config.</param>
+    /// <param name="path">Its file.</param>
+    /// <exception cref="InvalidDataException">The method, or a variant of it, is not supported; or the settings are invalid.</exception>
+    internal static void Check(ConfigReader config, JsonObject json, string path)
     {
-        foreach (var key in s_settings)
+        foreach (var key in QuantizedModel.ConfigKeys)
         {
-            config.Require(key, !config.Has(key), $"the checkpoint is quantized{Method(config.Object(key))}, which is not supported; use the original model, with quantization: {{ type: nf4 }} to save memory.");
+            config.Ignore(key);
         }
-    }
 
-    private static string Method(JsonObject? settings)
-    {
-        var method = settings?["quant_method"]?.ToString() ?? (settings?.Any(static p => p.Key.StartsWith("load_in_", StringComparison.Ordinal) || p.Key.StartsWith("bnb_", StringComparison.Ordinal)) == true ? "bitsandbytes" : null);
-        return method is null ? "" : $" by {method}";
+        _ = QuantizedModel.Of(json, Path.GetDirectoryName(path) ?? "");
     }
 }

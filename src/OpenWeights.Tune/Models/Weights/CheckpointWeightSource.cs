@@ -9,9 +9,9 @@ namespace OpenWeights.Tune.Models.Weights;
 
 /// <summary>
 /// Reads weights from a checkpoint, each once, directly into its final dtype and device; optionally quantizes linear layers other than the
-/// head.
+/// head, or keeps those that the checkpoint holds quantized as they are.
 /// </summary>
-internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization, string head) : IWeightSource
+internal sealed class CheckpointWeightSource(CheckpointWeights checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization, bool keepsPacked, string head) : IWeightSource
 {
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, dtype);
 
@@ -19,9 +19,14 @@ internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarTyp
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input)
     {
-        if (quantization is null || name == head)
+        if (name == head)
         {
             return null;
+        }
+
+        if (quantization is null)
+        {
+            return keepsPacked ? PackedReading.Matrix(checkpoint, name, device) : null;
         }
 
         // In the checkpoint's dtype; only one layer at a time is in memory in full.
@@ -33,7 +38,7 @@ internal sealed class CheckpointWeightSource(ITensorSource checkpoint, ScalarTyp
     {
         if (quantization is null)
         {
-            return null;
+            return keepsPacked ? PackedReading.Stack(checkpoint, name, count.Size, isTransposed, device) : null;
         }
 
         var found = new QuantizedWeight[count.Size];

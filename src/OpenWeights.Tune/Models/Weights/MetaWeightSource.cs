@@ -13,7 +13,8 @@ namespace OpenWeights.Tune.Models.Weights;
 /// <param name="device">Device to report; null for the CPU.</param>
 /// <param name="quantization">Quantization of the linear layers to report; null for none.</param>
 /// <param name="head">Name of the head's weight, which is never quantized.</param>
-internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, Device? device = null, QuantizationSettings? quantization = null, string? head = null) : IWeightSource
+/// <param name="packed">Bytes of a linear layer's weight, by its name and number of elements, that a checkpoint holds quantized; null for one that is stored in full.</param>
+internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, Device? device = null, QuantizationSettings? quantization = null, string? head = null, Func<string, long, long?>? packed = null) : IWeightSource
 {
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)
     {
@@ -30,10 +31,13 @@ internal sealed class MetaWeightSource(ScalarType dtype = ScalarType.Float32, De
     }
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input) =>
-        quantization is null || name == head ? null : new QuantizedMetaWeight(output.Size, input.Size, quantization);
+        name == head ? null : Meta(output.Size, input.Size, packed?.Invoke(name, output.Size * input.Size));
 
     public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed) =>
-        quantization is null ? null : [.. Enumerable.Range(0, (int)count.Size).Select(_ => new QuantizedMetaWeight(output.Size, input.Size, quantization))];
+        Meta(output.Size, input.Size, packed?.Invoke(name, count.Size * output.Size * input.Size) / count.Size) is { } one ? [.. Enumerable.Repeat(one, (int)count.Size)] : null;
+
+    private QuantizedMetaWeight? Meta(long output, long input, long? bytes) =>
+        bytes is { } held ? new QuantizedMetaWeight(output, input, held) : quantization is null ? null : new QuantizedMetaWeight(output, input, quantization);
 
     /// <summary>A tensor with a shape but no memory, in the current dispose scope.</summary>
     internal static Tensor Zeros(ScalarType dtype, Device? device, params long[] shape)

@@ -1,5 +1,6 @@
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
@@ -17,18 +18,25 @@ public static class ModelLoader
     /// <param name="device">The device.</param>
     /// <param name="quantization">Quantization of the linear layers other than the head; null for none. Each layer is quantized as it is
     /// loaded.</param>
+    /// <param name="keepsPacked">Whether the linear layers of a checkpoint that is quantized already, other than the head, are held as they are
+    /// and dequantized in computation; if not, all weights are dequantized to the data type as they are loaded.</param>
     /// <exception cref="InvalidDataException">The config is invalid, or tensors are missing or do not match; the message lists all of
     /// them.</exception>
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
-    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null)
+    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true)
     {
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
+        if (quantization is not null && keepsPacked && weights.Quantization is { } already)
+        {
+            throw new InvalidDataException($"{folder.FolderPath}: the weights are quantized already ({already}); leave quantization out, or set model.quantized: dequantize to quantize their values anew.");
+        }
+
         var config = Check(folder, weights, out var warnings);
         var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath }, warnings);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization, keepsPacked, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
     /// <summary>
@@ -51,10 +59,12 @@ public static class ModelLoader
     /// <param name="dtype">Data type that the model would have.</param>
     /// <param name="device">Device that it would be on.</param>
     /// <param name="quantization">Quantization that the linear layers other than the head would have; null for none.</param>
-    internal static LoadedModel Shapes(ModelFolder folder, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization)
+    /// <param name="keepsPacked">As for <see cref="Load"/>.</param>
+    internal static LoadedModel Shapes(ModelFolder folder, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization, bool keepsPacked = true)
     {
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
+        var packed = keepsPacked && quantization is null ? PackedBytes(folder) : null;
+        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization, config.Names.HeadWeight, packed)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
     }
 
     /// <summary>Default dtype of a model: that of its weights, or of config.json if there are none.</summary>
@@ -112,11 +122,32 @@ public static class ModelLoader
         return config;
     }
 
-    /// <summary>The dtype of most bytes of a checkpoint.</summary>
+    /// <summary>The dtype of most bytes of a checkpoint; of a quantized one, of what is stored in full.</summary>
     public static ScalarType StoredDType(ITensorSource weights)
     {
         ArgumentNullException.ThrowIfNull(weights);
-        return weights.Tensors.GroupBy(TensorFiles.ToTorch).MaxBy(static g => g.Sum(static t => t.ByteLength))?.Key ?? float32;
+        var inFull = weights is CheckpointWeights { Quantization: not null } ? weights.Tensors.Where(static t => !t.IsQuantized) : weights.Tensors;
+        return inFull.GroupBy(TensorFiles.ToTorch).MaxBy(static g => g.Sum(static t => t.ByteLength))?.Key ?? float32;
+    }
+
+    // Bytes of a weight that a checkpoint holds quantized, by its name and number of elements; where the files are not there yet, about.
+    private static Func<string, long, long?>? PackedBytes(ModelFolder folder)
+    {
+        if (QuantizedModel.Of(folder.Config, folder.FolderPath) is not { } quantized)
+        {
+            return null;
+        }
+
+        try
+        {
+            using var weights = folder.OpenWeights();
+            var held = weights.Tensors.Where(static t => t.IsQuantized).ToDictionary(static t => t.Name, t => PackedReading.Bytes(weights, t.Name), StringComparer.Ordinal);
+            return (name, _) => held.GetValueOrDefault(name);
+        }
+        catch (FileNotFoundException)
+        {
+            return (_, elements) => (long)(elements * quantized.BitsPerWeight / 8);
+        }
     }
 
     /// <summary>
