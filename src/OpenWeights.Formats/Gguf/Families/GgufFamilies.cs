@@ -8,7 +8,8 @@ public static class GgufFamilies
         // Of families that share an architecture, the first that recognizes a file is used.
         new MixtralGguf(), new InternLm3Gguf(), new LlamaGguf(), new HeliumGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen2MoeGguf(), new Qwen3Gguf(), new Qwen3MoeGguf(), new GemmaGguf(),
         new Gemma2Gguf(), new Gemma3Gguf(), new Phi3Gguf(), new GraniteGguf(), new Olmo3Gguf(), new Olmo2Gguf(), new SmolLm3Gguf(),
-        new CohereGguf(), new Cohere2Gguf(), new StarCoder2Gguf(), new PhiGguf(), new StableLmGguf(), new ArceeGguf(), new SeedOssGguf(), new Ernie45Gguf(), new NemotronGguf(), new Glm4Gguf(), new HunYuanDenseGguf(), new Exaone4Gguf(), new Ministral3Gguf(),
+        new CohereGguf(), new Cohere2Gguf(), new StarCoder2Gguf(), new PhiGguf(), new StableLmGguf(), new ArceeGguf(), new SeedOssGguf(), new Ernie45Gguf(), new NemotronGguf(),
+        new Glm4Gguf(), new HunYuanDenseGguf(), new Exaone4Gguf(), new Ministral3Gguf(),
         new OlmoeGguf(), new Glm4MoeGguf(), new SolarOpenGguf(), new Dots1Gguf(), new Ernie45MoeGguf(), new MiniMaxM2Gguf(), new AfmoeGguf(), new Hy3Gguf(), new GraniteMoeGguf(), new GraniteMoeSharedGguf(),
         new HunYuanMoeGguf(), new MellumGguf(), new MiMo2Gguf(), new Llama4Gguf(), new GptOssGguf(), new MiniCpm3Gguf(), new DeepSeekV2Gguf(), new DeepSeekV3Gguf(), new Glm4MoeLiteGguf(), new Mistral4Gguf(),
         new PhiMoeGguf(),
@@ -23,7 +24,7 @@ public static class GgufFamilies
     /// <exception cref="InvalidDataException">It is none of these.</exception>
     public static GgufFamily OfModelType(string? modelType, string location) =>
         Array.Find(All, family => family.Facts.ModelType == modelType)
-        ?? throw new InvalidDataException($"{location}: model_type: '{modelType}' cannot be written as GGUF; {string.Join(", ", All.Select(static f => f.Facts.ModelType))} can. Export a merged folder instead.");
+        ?? throw new InvalidDataException($"{location}: model_type: '{modelType}' cannot be written as GGUF; {string.Join(", ", All.Select(static f => f.Facts.ModelType).Distinct())} can. Export a merged folder instead.");
 
     /// <summary>The family of GGUF's general.architecture.</summary>
     /// <param name="file">The file.</param>
