@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Comparison;
 using OpenWeights.Tune.Configuration;
@@ -26,6 +27,10 @@ internal static class ExportCommand
     private static readonly Option<bool?> s_verify = new("--verify") { Description = "Load the exported model and compare its logits with the trained model's; by default only for models below 4 GB." };
     private static readonly Option<string[]> s_data = new("--data") { Description = "Rows on which base model, base with adapter, and exported model are compared; by default the eval rows of the adapter's run.", HelpName = "FILE" };
     private static readonly Option<int> s_dataRows = CommonOptions.Number("--data-rows", "Maximum number of rows to compare; 0 for none.", 10, 0);
+    private static readonly Option<string?> s_combine = new("--combine") { Description = "peft: make one adapter of several, each with its weight (--adapter DIR=0.7), as PEFT's add_weighted_adapter does.", HelpName = "TYPE" };
+    private static readonly Option<double> s_density = new("--density") { Description = "--combine: fraction of values that ties, dare and magnitude_prune keep.", DefaultValueFactory = static _ => 0.5 };
+    private static readonly Option<string> s_majority = new("--majority-sign") { Description = "--combine: sign that ties keeps, of the sum of the values (total) or of most adapters (frequency).", DefaultValueFactory = static _ => "total" };
+    private static readonly Option<int?> s_svdRank = new("--svd-rank") { Description = "--combine: rank of the result of svd types; by default the largest of the adapters." };
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     private static readonly Option<bool> s_json = CommonOptions.Json();
@@ -37,6 +42,8 @@ internal static class ExportCommand
         _ = s_dtype.OnlyFrom([.. GgufPreset.Names]);
         _ = s_quantization.OnlyFrom(["none", .. WeightPackers.Names]);
         _ = s_baseQuantization.OnlyFrom("none", "nf4", "int8");
+        _ = s_combine.OnlyFrom([.. AdapterCombination.Types]);
+        _ = s_majority.OnlyFrom("total", "frequency");
         s_maxShardSize.Validators.Add(static result =>
         {
             if (Size(result.GetValueOrDefault<string>()!) is null)
@@ -46,7 +53,7 @@ internal static class ExportCommand
         });
         var command = new Command("export", "Exports a trained adapter or merged model, and verifies the result.")
         {
-            s_format, s_model, s_adapter, s_output, s_experts, s_dtype, s_maxShardSize, s_quantization, s_baseQuantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
+            s_format, s_model, s_adapter, s_output, s_combine, s_density, s_majority, s_svdRank, s_experts, s_dtype, s_maxShardSize, s_quantization, s_baseQuantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
         };
         command.Validators.Add(Check);
         command.SetAction(Run);
@@ -79,6 +86,8 @@ internal static class ExportCommand
             Data = arguments.GetValue(s_data) ?? [],
             DataRows = arguments.GetValue(s_dataRows),
             SeparatesExperts = arguments.GetValue(s_experts) == "separate",
+            Combination = arguments.GetValue(s_combine) is not { } type ? null
+                : new AdapterCombination(type) { Density = arguments.GetValue(s_density), ByFrequency = arguments.GetValue(s_majority) == "frequency", SvdRank = arguments.GetValue(s_svdRank) },
         };
         if (work is { Data.Count: > 0, DataRows: > 0 })
         {
@@ -123,9 +132,19 @@ internal static class ExportCommand
             result.AddError($"--format {format} wants --adapter.");
         }
 
-        if (!wholeModel && adapters is not ([] or [{ Weight: 1 }]))
+        var combine = result.GetValue(s_combine);
+        if (combine is not null && format != "peft")
         {
-            result.AddError($"--format {format} exports a single unscaled adapter; use --format merged or gguf for a combination.");
+            result.AddError($"--combine makes one adapter folder of several (--format peft); --format {format} sums adapters by their weights.");
+        }
+        else if (combine is null && !wholeModel && adapters is not ([] or [{ Weight: 1 }]))
+        {
+            result.AddError($"--format {format} exports a single unscaled adapter; use --combine with --format peft, or --format merged or gguf, for a combination.");
+        }
+
+        if (result.GetValue(s_density) is not (>= 0 and <= 1) || result.GetValue(s_svdRank) is < 1)
+        {
+            result.AddError("--density must be from 0 to 1, and --svd-rank at least 1.");
         }
 
         if (format != "peft" && result.GetValue(s_experts) == "separate")

@@ -45,6 +45,9 @@ internal sealed class ExportWork : IDisposable
     /// <summary>Files of rows to compare on; empty for those of the adapter's run.</summary>
     internal IReadOnlyList<string> Data { get; init; } = [];
 
+    /// <summary>How several adapters become one; null for a single adapter, or a sum that is merged.</summary>
+    internal AdapterCombination? Combination { get; init; }
+
     /// <summary>Number of rows to compare.</summary>
     internal int DataRows { get; init; }
 
@@ -57,7 +60,8 @@ internal sealed class ExportWork : IDisposable
     internal void Peft()
     {
         OpenBase();
-        var adapter = Single();
+        using var combined = Combined();
+        var adapter = combined ?? Single();
         AtomicFolder.Write(_output, work =>
         {
             if (SeparatesExperts)
@@ -94,7 +98,8 @@ internal sealed class ExportWork : IDisposable
             Console.Error.WriteLine($"warning: {warning}");
         }
 
-        if (MayVerify())
+        // A combination computes something else than the sum of its adapters.
+        if (combined is null && MayVerify())
         {
             Compare(AddAdapter);
         }
@@ -216,6 +221,17 @@ internal sealed class ExportWork : IDisposable
         }
 
         _adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);
+    }
+
+    private PeftAdapter? Combined()
+    {
+        if (Combination is not { } how)
+        {
+            return null;
+        }
+
+        _adapters!.Use();
+        return WeightedAdapter.Create([.. _choices.Select(c => (_adapters[c.Folder], c.Weight))], how);
     }
 
     private PeftAdapter Single() => _adapters![_choices[0].Folder];
