@@ -242,7 +242,7 @@ public sealed class KindGoldenTests
             return Loss().ToDouble();
         }
 
-        Assert.That((At(1) - At(-1)) / 2, Is.EqualTo(norm).Within(1).Percent);
+        Assert.That(At(0.5) - At(-0.5), Is.EqualTo(norm).Within(1).Percent);
     }
 
     [Test]
