@@ -135,7 +135,7 @@ public sealed class KindRunTests
         var (apart, packed) = (new SilentListener(), new SilentListener());
         var config = Config(folder, name, "apart", steps: 1);
         Assert.That(Run(config, apart), Is.Not.Null);
-        Assert.That(Run(config with { OutputDir = folder.At("packed"), Data = config.Data with { Packing = true, MaxLength = 1024 } }, packed), Is.Not.Null);
+        Assert.That(Run(config with { OutputDir = folder.At("packed"), Data = config.Data with { Packing = true, MaxLength = 128 } }, packed), Is.Not.Null);
 
         // Dropout differs from row to row.
         if (!SettingInfo.Of(s_kinds[name].GetType()).Any(s => s.Key.EndsWith("dropout", StringComparison.Ordinal) && s.Property.GetValue(s_kinds[name]) is > 0.0))
@@ -150,7 +150,7 @@ public sealed class KindRunTests
     {
         using var folder = new TemporaryFolder();
         var listener = new SilentListener();
-        var config = Config(folder, name, "run", steps: 12) with { Quantization = new QuantizationSection { Type = "nf4", BlockSize = 16 } };
+        var config = Config(folder, name, "run", steps: 12) with { Quantization = new QuantizationSection { Type = "nf4", BlockSize = 32 } };
         Assert.That(Run(config, listener), Is.Not.Null);
         Assert.That(listener.Steps[^1].Loss, Is.LessThan(listener.Steps[0].Loss - 0.002));
     }

@@ -3,7 +3,6 @@ using OpenWeights.Tune.Benchmarks;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch.Memory;
 using OpenWeights.Tune.Training;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Training.Memory;
