@@ -47,6 +47,7 @@ def options():
         parser.add_argument("--" + name, type=int, default=value)
     parser.add_argument("--mode", choices=["lora", "full"], default="lora")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--quantization", choices=["none", "nf4", "int8"], default="none", help="linear layers of the base by bitsandbytes")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--config", help="the config.json of a model of another family; the sizes of the model are its")
     parser.add_argument("--device", default="auto")
@@ -68,8 +69,31 @@ def new_model(o):
     return LlamaForCausalLM(config)
 
 
+def quantized(model, o):
+    """The linear layers other than the head, as transformers replaces them when it loads a model in four or eight bits."""
+    try:
+        import bitsandbytes as bnb
+    except ImportError as e:
+        sys.exit(f"error: {sys.executable} cannot quantize the peer: {e}; install bitsandbytes for it")
+    for name, parent in [(n, m) for n, m in model.named_modules()]:
+        for child, layer in list(parent.named_children()):
+            if not isinstance(layer, torch.nn.Linear) or child == "lm_head":
+                continue
+            if o.quantization == "nf4":
+                new = bnb.nn.Linear4bit(layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=getattr(torch, o.dtype),
+                                        compress_statistics=True, quant_type="nf4")
+                new.weight = bnb.nn.Params4bit(layer.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4")
+            else:
+                new = bnb.nn.Linear8bitLt(layer.in_features, layer.out_features, bias=layer.bias is not None, has_fp16_weights=False)
+                new.weight = bnb.nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
+            new.bias = layer.bias
+            setattr(parent, child, new)
+    return model
+
+
 def build(o, device):
-    model = new_model(o).to(device=device, dtype=getattr(torch, o.dtype))
+    model = new_model(o).to(dtype=getattr(torch, o.dtype))
+    model = (model if o.quantization == "none" else quantized(model, o)).to(device)
     if o.mode == "lora":
         linears = "all-linear" if o.config else ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         model = get_peft_model(model, LoraConfig(r=o.rank, lora_alpha=2 * o.rank, target_modules=linears, task_type="CAUSAL_LM"))

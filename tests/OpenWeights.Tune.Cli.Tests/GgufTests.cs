@@ -213,7 +213,7 @@ public sealed class GgufTests
         using var work = new TemporaryFolder();
         var model = SharedFiles.Require("goldens", "reference", "llama");
         string[] mix = ["--adapter", $"{SharedFiles.Require("goldens", "reference", "lora_qv")}=0.7", "--adapter", $"{SharedFiles.Require("goldens", "reference", "lora_dora")}=0.3"];
-        var export = Owt.Run(work.Root, 0, ["export", "--format", "gguf", "--model", model, .. mix, "--quantization", "nf4", "--output", "merged.gguf"]);
+        var export = Owt.Run(work.Root, 0, ["export", "--format", "gguf", "--model", model, .. mix, "--base-quantization", "nf4", "--output", "merged.gguf"]);
         Assert.That(export.Output, Does.Contain("after nf4 quantization").And.Match(@"by at most \d\.\de-[5-9]"));
     }
 

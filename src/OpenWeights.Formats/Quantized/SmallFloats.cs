@@ -18,6 +18,36 @@ public static class SmallFloats
     /// <summary>Signed bytes.</summary>
     public static float[] SignedBytes { get; } = [.. Enumerable.Range(0, 256).Select(static bits => (float)(sbyte)bits)];
 
+    /// <summary>The nearest E4M3 number, ties to even; beyond the largest, that.</summary>
+    /// <param name="value">The value.</param>
+    public static byte ToE4M3(float value)
+    {
+        var (sign, size) = (float.IsNegative(value) ? 0x80 : 0, Math.Abs(value));
+        if (!(size < 464))
+        {
+            return (byte)(sign | (float.IsNaN(value) ? 0x7F : 0x7E));
+        }
+
+        // Below the smallest normal number, steps of 2^-9.
+        if (size < 1f / 64)
+        {
+            return (byte)(sign | (int)MathF.Round(size * 512));
+        }
+
+        var bits = BitConverter.SingleToUInt32Bits(size);
+        bits += 0x7FFFFu + ((bits >> 20) & 1);
+        return (byte)(sign | Math.Min(0x7E, (int)((bits >> 20) - ((127 - 7) << 3))));
+    }
+
+    /// <summary>The nearest E2M1 number, ties to even; beyond the largest, that.</summary>
+    /// <param name="value">The value.</param>
+    public static byte ToE2M1(float value)
+    {
+        var size = Math.Abs(value);
+        var code = size <= 0.25f ? 0 : size < 0.75f ? 1 : size <= 1.25f ? 2 : size < 1.75f ? 3 : size <= 2.5f ? 4 : size < 3.5f ? 5 : size <= 5 ? 6 : 7;
+        return (byte)(code | (float.IsNegative(value) ? 8 : 0));
+    }
+
     private static float Value(int bits, int mantissaBits, int bias)
     {
         var (exponent, mantissa) = ((bits & 0x7F) >> mantissaBits, bits & ((1 << mantissaBits) - 1));

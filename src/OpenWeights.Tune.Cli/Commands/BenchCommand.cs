@@ -6,6 +6,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Optimizers;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -34,6 +35,7 @@ internal static class BenchCommand
         Arity = ArgumentArity.ZeroOrOne,
     };
     private static readonly Option<string> s_mode = new("--mode") { Description = "Train all weights (full) or an adapter on all linear layers (lora).", DefaultValueFactory = static _ => "lora" };
+    private static readonly Option<string?> s_quantization = new("--quantization") { Description = "Quantize the frozen linear layers under an adapter: none, nf4 or int8." };
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
     private static readonly Option<string> s_optimizer = new("--optimizer") { Description = "Optimizer, by its name in a config.", HelpName = "NAME", DefaultValueFactory = static _ => "adamw" };
     private static readonly Option<string> s_stored = new("--stored") { Description = "Data type of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
@@ -56,12 +58,20 @@ internal static class BenchCommand
         _ = s_mode.OnlyFrom("full", "lora");
         _ = s_dtype.OnlyFrom("float32", "bfloat16");
         _ = s_optimizer.OnlyFrom([.. OptimizerKinds.Names]);
+        _ = s_quantization.OnlyFrom("none", "nf4", "int8");
         _ = s_checkpointing.OnlyFrom("none", "block", "selective");
         var train = new Command("train", "Measures training steps of a model with random weights on random tokens; prints JSON.")
         {
-            s_length, s_batch, s_mode, s_rank, s_dtype, s_checkpointing, s_optimizer, s_steps, s_config, s_device, Json,
+            s_length, s_batch, s_mode, s_rank, s_dtype, s_quantization, s_checkpointing, s_optimizer, s_steps, s_config, s_device, Json,
         };
         ShapeOptions.ForEach(train.Options.Add);
+        train.Validators.Add(static result =>
+        {
+            if (result.GetValue(s_mode) == "full" && result.GetValue(s_quantization) is not (null or "none"))
+            {
+                result.AddError("--quantization applies to --mode lora: quantized weights are not trained.");
+            }
+        });
         train.SetAction(RunTraining);
         _ = s_stored.OnlyFrom("float32", "bfloat16", "float16");
         var load = new Command("load", "Compares the time to load a checkpoint with the time to read its file; prints JSON.") { s_megabytes, s_stored, s_dtype, s_folder, s_device, Json };
@@ -145,6 +155,7 @@ internal static class BenchCommand
             RowLength = length,
             BatchSize = arguments.GetValue(s_batch),
             Rank = arguments.GetValue(s_mode) == "lora" ? arguments.GetValue(s_rank) : null,
+            Quantization = QuantizationSettings.Of(arguments.GetValue(s_quantization)),
             DType = Devices.DType(arguments.GetValue(s_dtype)!) ?? float32,
             Device = Devices.Find(arguments.GetValue(s_device)!),
             ActivationCheckpointing = arguments.GetResult(s_checkpointing) is null ? "none" : arguments.GetValue(s_checkpointing) ?? "block",

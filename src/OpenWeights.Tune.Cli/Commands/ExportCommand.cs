@@ -4,6 +4,7 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Comparison;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Export.Packed;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Torch;
 
@@ -16,10 +17,12 @@ internal static class ExportCommand
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("Folder of the adapter. merged and gguf: DIR=0.7 scales it, several are summed, and without one the base model is exported.");
     private static readonly Option<string> s_output = new("--output") { Description = "Folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
+    private static readonly Option<string> s_experts = new("--experts") { Description = "peft: how an adapter of a mixture's experts is written. stacked: as PEFT 0.21 does; separate: with an update of each expert, as earlier PEFT, for servers that read only that.", DefaultValueFactory = static _ => "stacked" };
     private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m or q6_k. Left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: maximum size of a weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
-    private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged and gguf: none, nf4 or int8; export the base's linear layers with the values after this quantization, as an adapter trained with it has seen them." };
+    private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged: write the linear layers quantized: nf4, nf4_double or int8 (bitsandbytes), fp8 (blocks of 128 x 128), or mxfp4 (the experts of gpt_oss); none, the default, in --dtype." };
+    private static readonly Option<string?> s_baseQuantization = new("--base-quantization") { Description = "merged and gguf: none, nf4 or int8; take the base's linear layers with the values after this quantization, as an adapter trained with it has seen them." };
     private static readonly Option<bool?> s_verify = new("--verify") { Description = "Load the exported model and compare its logits with the trained model's; by default only for models below 4 GB." };
     private static readonly Option<string[]> s_data = new("--data") { Description = "Rows on which base model, base with adapter, and exported model are compared; by default the eval rows of the adapter's run.", HelpName = "FILE" };
     private static readonly Option<int> s_dataRows = CommonOptions.Number("--data-rows", "Maximum number of rows to compare; 0 for none.", 10, 0);
@@ -30,8 +33,10 @@ internal static class ExportCommand
     internal static Command Create()
     {
         _ = s_format.OnlyFrom("peft", "merged", "gguf", "gguf-lora");
+        _ = s_experts.OnlyFrom("stacked", "separate");
         _ = s_dtype.OnlyFrom([.. GgufPreset.Names]);
-        _ = s_quantization.OnlyFrom("none", "nf4", "int8");
+        _ = s_quantization.OnlyFrom(["none", .. WeightPackers.Names]);
+        _ = s_baseQuantization.OnlyFrom("none", "nf4", "int8");
         s_maxShardSize.Validators.Add(static result =>
         {
             if (Size(result.GetValueOrDefault<string>()!) is null)
@@ -41,7 +46,7 @@ internal static class ExportCommand
         });
         var command = new Command("export", "Exports a trained adapter or merged model, and verifies the result.")
         {
-            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
+            s_format, s_model, s_adapter, s_output, s_experts, s_dtype, s_maxShardSize, s_quantization, s_baseQuantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
         };
         command.Validators.Add(Check);
         command.SetAction(Run);
@@ -69,10 +74,11 @@ internal static class ExportCommand
         Devices.UseAllCores();
         var (model, own) = ModelPath.WithAdapter(arguments.GetValue(s_model)!);
         var choices = Adapters(arguments.GetValue(s_adapter));
-        using var work = new ExportWork(model, [.. own is null ? choices : choices.Prepend(new AdapterChoice(own, 1))], arguments.GetValue(s_quantization), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!, arguments.GetValue(s_anyBase))
+        using var work = new ExportWork(model, [.. own is null ? choices : choices.Prepend(new AdapterChoice(own, 1))], arguments.GetValue(s_baseQuantization), output, arguments.GetValue(s_verify), arguments.GetValue(s_device)!, arguments.GetValue(s_anyBase))
         {
             Data = arguments.GetValue(s_data) ?? [],
             DataRows = arguments.GetValue(s_dataRows),
+            SeparatesExperts = arguments.GetValue(s_experts) == "separate",
         };
         if (work is { Data.Count: > 0, DataRows: > 0 })
         {
@@ -87,7 +93,7 @@ internal static class ExportCommand
                 work.Peft();
                 break;
             case "merged":
-                work.Merged(arguments.GetValue(s_dtype), Size(arguments.GetValue(s_maxShardSize)!) ?? CheckpointWriter.DefaultShardBytes);
+                work.Merged(arguments.GetValue(s_dtype), Size(arguments.GetValue(s_maxShardSize)!) ?? CheckpointWriter.DefaultShardBytes, arguments.GetValue(s_quantization));
                 break;
             case "gguf":
                 work.Gguf(arguments.GetValue(s_dtype));
@@ -122,9 +128,19 @@ internal static class ExportCommand
             result.AddError($"--format {format} exports a single unscaled adapter; use --format merged or gguf for a combination.");
         }
 
-        if (!wholeModel && result.GetValue(s_quantization) is not (null or "none"))
+        if (format != "peft" && result.GetValue(s_experts) == "separate")
         {
-            result.AddError($"--quantization applies to merged models; --format {format} does not merge.");
+            result.AddError($"--experts applies to --format peft; --format {format} writes no adapter of PEFT's.");
+        }
+
+        if (!wholeModel && result.GetValue(s_baseQuantization) is not (null or "none"))
+        {
+            result.AddError($"--base-quantization applies to merged models; --format {format} does not merge.");
+        }
+
+        if (format != "merged" && result.GetValue(s_quantization) is not (null or "none"))
+        {
+            result.AddError($"--quantization applies to --format merged; {(format == "gguf" ? "gguf has its own kinds, in --dtype, and --base-quantization for the values that an adapter was trained over" : $"--format {format} does not merge")}.");
         }
 
         if (result.GetValue(s_dtype) is { } dtype && (!wholeModel || (format == "merged" && dtype is not ("f32" or "f16" or "bf16"))))

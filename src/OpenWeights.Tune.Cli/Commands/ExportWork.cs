@@ -1,6 +1,7 @@
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
@@ -47,6 +48,9 @@ internal sealed class ExportWork : IDisposable
     /// <summary>Number of rows to compare.</summary>
     internal int DataRows { get; init; }
 
+    /// <summary>Whether an adapter of a mixture's experts is written with an update of each.</summary>
+    internal bool SeparatesExperts { get; init; }
+
     /// <summary>Result of the comparison; null if there was none.</summary>
     internal ExportComparison? Comparison { get; private set; }
 
@@ -56,7 +60,15 @@ internal sealed class ExportWork : IDisposable
         var adapter = Single();
         AtomicFolder.Write(_output, work =>
         {
-            PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            if (SeparatesExperts)
+            {
+                SeparateExperts.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            }
+            else
+            {
+                PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            }
+
             if (_base.ChatTemplate is { } template)
             {
                 AtomicFile.WriteText(Path.Combine(work, "chat_template.jinja"), template);
@@ -66,7 +78,7 @@ internal sealed class ExportWork : IDisposable
         using var written = folder.OpenWeights();
         using var scope = NewDisposeScope();
         var tensors = PeftFolder.Tensors(adapter);
-        foreach (var (name, tensor) in tensors)
+        foreach (var (name, tensor) in tensors.Where(_ => !SeparatesExperts))
         {
             if (!TensorFiles.Read(written, PeftFolder.FileName(name)).eq(tensor.cpu()).all().item<bool>())
             {
@@ -74,7 +86,9 @@ internal sealed class ExportWork : IDisposable
             }
         }
 
-        Console.Out.WriteLine($"adapter written to {ShownPath.Of(_output)}; all {tensors.Count} tensors read back the same");
+        Console.Out.WriteLine(SeparatesExperts
+            ? $"adapter written to {ShownPath.Of(_output)} with {written.Tensors.Count} tensors, an update of each expert"
+            : $"adapter written to {ShownPath.Of(_output)}; all {tensors.Count} tensors read back the same");
         foreach (var warning in AdapterLimits.Of(folder.Config, written))
         {
             Console.Error.WriteLine($"warning: {warning}");
@@ -86,7 +100,7 @@ internal sealed class ExportWork : IDisposable
         }
     }
 
-    internal void Merged(string? dtypeName, long maxShardBytes)
+    internal void Merged(string? dtypeName, long maxShardBytes, string? quantization)
     {
         TorchSharp.torch.ScalarType? dtype = dtypeName switch
         {
@@ -98,7 +112,7 @@ internal sealed class ExportWork : IDisposable
         var folder = ModelFolder.Open(_modelPath);
         var card = ModelCard.Write(folder, ModelPath.NameOf(_modelPath), [.. _choices.Select(static c => (c.Folder, c.Weight))]);
         var unties = false;
-        if (IsPlainCopy)
+        if (IsPlainCopy && quantization is null or "none")
         {
             MergedExport.Write(folder, _output, dtype, maxShardBytes, card);
         }
@@ -106,10 +120,11 @@ internal sealed class ExportWork : IDisposable
         {
             OpenBase();
             using var none = new CombinedAdapter([]);
-            unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card);
+            unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card, quantization);
         }
 
-        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)}");
+        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)}{(quantization is null or "none" ? "" : $", its linear layers in {quantization}")}");
+        TellQuantized(folder, "nf4, nf4_double, int8, fp8 or mxfp4 with --quantization");
         Tell(unties, "both are written, and config.json says tie_word_embeddings: false");
         if (MayVerify())
         {
@@ -134,6 +149,7 @@ internal sealed class ExportWork : IDisposable
         }
 
         Console.Out.WriteLine($"model written to {ShownPath.Of(_output)} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
+        TellQuantized(folder, "another type with --dtype");
         Tell(unties, "both are written");
         if (!MayVerify())
         {
@@ -214,6 +230,15 @@ internal sealed class ExportWork : IDisposable
         if (_quantization is not null)
         {
             Console.Out.WriteLine($"the base's linear layers have the values after {_quantization} quantization, as in training, not the original ones; without --quantization the adapter is merged into the original weights");
+        }
+    }
+
+    // What a merge into weights that are quantized already is made of.
+    private void TellQuantized(ModelFolder folder, string other)
+    {
+        if (QuantizedModel.Of(folder.Config, folder.FolderPath) is { } quantized)
+        {
+            Console.Out.WriteLine($"the base is quantized ({quantized.Description}): {(_choices.Count == 0 ? "its" : "the adapter was merged into its")} dequantized values{(_choices.Count == 0 ? " were written" : "")}; {other}");
         }
     }
 

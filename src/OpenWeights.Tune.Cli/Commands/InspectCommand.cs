@@ -25,6 +25,7 @@ internal static class InspectCommand
     [
         "target_modules", "target_parameters", "exclude_modules", "layers_to_transform", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "lora_dropout",
         "use_rslora", "use_dora", "bias", "lora_bias", "modules_to_save", "init_lora_weights",
+        "trainable_token_indices", "token_indices", "alora_invocation_tokens", "layer_replication", "use_bdlora", "kasa_config", "ensure_weight_tying",
     ];
 
     internal static Command Create()
@@ -96,7 +97,8 @@ internal static class InspectCommand
             ["family"] = config.IsPart ? folder.Config["model_type"]!.DeepClone() : config.ModelType,
             ["parameters"] = weights.Tensors.Sum(static t => t.ElementCount),
             ["dtype"] = ModelLoader.StoredDType(weights).ToString().ToLowerInvariant(),
-            ["bytes"] = weights.Tensors.Sum(static t => t.ByteLength),
+            ["quantization"] = weights.Quantization,
+            ["bytes"] = weights.Quantization is null ? weights.Tensors.Sum(static t => t.ByteLength) : weights.ByteLength,
             ["hidden_size"] = config.HiddenSize,
             ["layers"] = config.LayerCount,
             ["heads"] = config.HeadCount,

@@ -28,6 +28,11 @@ internal static class PlanText
         }
 
         yield return $"steps     {Amount.Count(plan.TotalSteps)}{(plan.StepsDone > 0 ? $", of which {plan.StepsDone} are done" : "")} ({Amount.Count(plan.StepsPerEpoch)} an epoch, {config.Training.RowsAtOnce} x {config.Training.GradientAccumulationSteps} rows each)";
+        if (plan.Start is { } start)
+        {
+            yield return $"start     {start.Text}";
+        }
+
         var memory = plan.Memory;
         yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
         if (plan.Room is { } room)

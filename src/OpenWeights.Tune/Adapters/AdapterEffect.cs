@@ -50,6 +50,12 @@ public static class AdapterEffect
     /// <summary>Whether the file of a LoRA adapter has no effect.</summary>
     internal static bool IsNone(LoraConfig config, ITensorSource weights, CausalLanguageModel? model = null)
     {
+        if (config.Kasa is not null || config.Init == LoraInit.Loftq)
+        {
+            // These change the base's weight itself.
+            return false;
+        }
+
         var updates = 0;
         var magnitudes = new List<string>();
         foreach (var entry in weights.Tensors)

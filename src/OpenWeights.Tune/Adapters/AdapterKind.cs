@@ -38,7 +38,11 @@ internal abstract class AdapterKind
     internal virtual AdapterConfig Resolve(CausalLanguageModel model, AdapterConfig config) => config;
 
     /// <summary>Adds a new adapter to a model.</summary>
-    internal abstract PeftAdapter Fresh(CausalLanguageModel model, AdapterConfig config, Generator generator);
+    /// <param name="model">The base model.</param>
+    /// <param name="config">The settings.</param>
+    /// <param name="generator">Source of random numbers.</param>
+    /// <param name="data">Training data, for what is computed from it; null for none.</param>
+    internal abstract PeftAdapter Fresh(CausalLanguageModel model, AdapterConfig config, Generator generator, StartData? data);
 
     /// <summary>Adds an adapter whose weights have a shape but no memory, for an estimate.</summary>
     internal abstract PeftAdapter Meta(CausalLanguageModel model, AdapterConfig config);
@@ -68,6 +72,7 @@ internal static class AdapterKinds
     private static readonly AdapterKind[] s_all =
     [
         new LoraKind(),
+        new TrainableTokensKind(),
         new Ia3Kind(),
         new LnTuningKind(),
         new LohaKind(),

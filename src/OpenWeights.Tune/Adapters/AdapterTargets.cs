@@ -15,7 +15,7 @@ internal static class AdapterTargets
     internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, AdapterConfig config)
     {
         var modules = model.AdaptableModules;
-        return modules.Any(m => IsAdapted(model, m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
+        return config is LoraConfig { TrainableTokens.Count: > 0 } || modules.Any(m => IsAdapted(model, m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
     /// <summary>Throws if the settings name modules that the model does not have, which are usually typos.</summary>
@@ -38,9 +38,9 @@ internal static class AdapterTargets
             yield return problem;
         }
 
-        foreach (var layer in config.LayersToTransform.Where(l => l >= model.Config.LayerCount))
+        foreach (var layer in config.LayersToTransform.Where(l => l >= model.LayerCount))
         {
-            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.Config.LayerCount} layers are numbered from 0.");
+            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.LayerCount} layers are numbered from 0.");
         }
     }
 

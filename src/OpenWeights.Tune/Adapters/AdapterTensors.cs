@@ -119,6 +119,9 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
     /// <inheritdoc/>
     public virtual Parameter? Frozen(string fileName, WeightSlot slot) => null;
 
+    /// <inheritdoc/>
+    public virtual Tensor? BeforeTraining(string fileName, WeightSlot slot) => null;
+
     /// <summary>A parameter in no dispose scope.</summary>
     /// <param name="value">Its values.</param>
     /// <param name="trained">Whether it is trained.</param>
@@ -199,7 +202,13 @@ internal class FileTensors(CausalLanguageModel model, ITensorSource file) : Adap
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var value = TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own!.dtype, Device);
-        return value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
+        return value.shape.SequenceEqual(slot.Own.shape) && value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
+    }
+
+    public override Tensor? BeforeTraining(string fileName, WeightSlot slot)
+    {
+        using var scope = NewDisposeScope();
+        return file.TryGetTensor(PeftFolder.FileName(fileName), out _) ? scope.Detach(TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own?.dtype ?? Model.DType, Device)) : null;
     }
 
     /// <summary>A tensor of the file, float32 on the model's device and in no dispose scope.</summary>

@@ -69,8 +69,13 @@ internal sealed class ExpectedTensors
             {
                 var resized = model.Config.Names.IsEmbeddingOrHead(name.Replace(".base_layer", "", StringComparison.Ordinal).Replace(".weight", "", StringComparison.Ordinal));
                 problems.Add($"misshapen: {entry.Name} is {Sizes(entry.Shape)}, but the base model and the adapter's settings require {Sizes(shape)}"
-                    + (resized ? " (if the vocabulary was resized, use a base model with embeddings of that size)" : ""));
+                    + (resized ? " (embedding and head of a resized vocabulary must have the same number of tokens)" : ""));
             }
+        }
+
+        if (problems is [var only])
+        {
+            throw new InvalidDataException($"{file.Location}: the adapter does not fit this base model{(made is null ? "" : $"; it was trained on {made}")}: {only}.");
         }
 
         if (problems.Count > 0)

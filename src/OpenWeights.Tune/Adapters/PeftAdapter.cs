@@ -9,6 +9,8 @@ namespace OpenWeights.Tune.Adapters;
 public sealed class PeftAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
+    private LayerReplicas? _replicas;
+    private InvocationTokens? _invocation;
 
     private PeftAdapter(CausalLanguageModel @base, AdapterConfig config, List<AdapterPart> parts)
     {
@@ -18,7 +20,7 @@ public sealed class PeftAdapter : IDisposable
     }
 
     /// <summary>The settings.</summary>
-    public AdapterConfig Config { get; }
+    public AdapterConfig Config { get; internal set; }
 
     /// <summary>The parts of the adapter, one per module, in model order.</summary>
     public IReadOnlyList<AdapterPart> Parts => _parts;
@@ -36,7 +38,20 @@ public sealed class PeftAdapter : IDisposable
     public bool Enabled
     {
         get => _parts.TrueForAll(static p => p.Enabled);
-        set => _parts.ForEach(p => p.Enabled = value);
+        set
+        {
+            if (_replicas is not null)
+            {
+                Base.Use(value ? _replicas : null);
+            }
+
+            if (_invocation is not null)
+            {
+                Base.Stack.Invocation = value ? _invocation : null;
+            }
+
+            _parts.ForEach(p => p.Enabled = value);
+        }
     }
 
     /// <summary>Whether dropout is on.</summary>
@@ -60,6 +75,17 @@ public sealed class PeftAdapter : IDisposable
     /// <summary>The base model.</summary>
     internal CausalLanguageModel Base { get; }
 
+    /// <summary>The tokens that switch the adapter on; null if it applies to all tokens.</summary>
+    internal InvocationTokens? Invocation => _invocation;
+
+    /// <summary>Why the adapter cannot be merged; null if it can.</summary>
+    internal string? Unmergeable => _invocation is not null ? "alora_invocation_tokens: the adapter applies to some tokens of a text only, so that no weights are equal to it"
+        : _replicas is not null ? "layer_replication: the adapter's layers share the base's weights but not its updates, so that merged they are another model"
+        : null;
+
+    /// <summary>Whether the adapter can be summed with others.</summary>
+    internal bool CanBeCombined => Unmergeable is null && !_parts.Exists(static p => p is ReplacedWeight { Grows: true });
+
     /// <summary>Whether embedding and head, tied in the base model, are changed together.</summary>
     internal bool KeepsTie { get; init; }
 
@@ -69,15 +95,16 @@ public sealed class PeftAdapter : IDisposable
     /// <param name="model">The base model; its own weights are not changed.</param>
     /// <param name="config">The settings.</param>
     /// <param name="seed">Random seed.</param>
+    /// <param name="data">Training data, for LoRA's starts eva, corda and lora_ga; null for none.</param>
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
-    public static PeftAdapter Create(CausalLanguageModel model, AdapterConfig config, long seed)
+    public static PeftAdapter Create(CausalLanguageModel model, AdapterConfig config, long seed, StartData? data = null)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
         AdapterTargets.RequireNames(model, config);
         var kind = AdapterKinds.Of(config);
         using var generator = new Generator((ulong)seed);
-        var adapter = kind.Fresh(model, kind.Resolve(model, config), generator);
+        var adapter = kind.Fresh(model, kind.Resolve(model, config), generator, data);
         adapter.Fingerprint = BaseFingerprint.Of(model);
         return adapter;
     }
@@ -103,7 +130,43 @@ public sealed class PeftAdapter : IDisposable
     internal static PeftAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
     {
         var tie = WeightTie.Of(model, config);
-        return new PeftAdapter(model, tie.Config, All(LoraParts.Of(model, tie, weights))) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
+        var replicas = Replicas(model, config);
+        List<AdapterPart> parts;
+        try
+        {
+            parts = LoraParts.Of(model, tie, weights);
+        }
+        catch
+        {
+            model.Use(null);
+            replicas?.Dispose();
+            throw;
+        }
+
+        return new PeftAdapter(model, tie.Config, parts)
+        {
+            Source = source,
+            SavesAdaptedEmbeddings = savesAdaptedEmbeddings,
+            KeepsTie = tie.Keeps || LoraParts.KeepTie(model, parts),
+            _replicas = replicas,
+            _invocation = config.InvocationTokens.Count == 0 ? null : new InvocationTokens(config.InvocationTokens),
+            Enabled = true,
+        };
+    }
+
+    /// <summary>Puts the layers of layer_replication in the place of a model's own; null if the setting has none.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="config">The settings.</param>
+    internal static LayerReplicas? Replicas(CausalLanguageModel model, LoraConfig config)
+    {
+        if (config.LayerReplication.Count == 0)
+        {
+            return null;
+        }
+
+        var replicas = LayerReplicas.Of(model, [.. config.LayerReplication.SelectMany(static r => Enumerable.Range(r.First, r.End - r.First))]);
+        model.Use(replicas);
+        return replicas;
     }
 
     /// <summary>Adds an adapter with given parts to a model.</summary>
@@ -174,6 +237,17 @@ public sealed class PeftAdapter : IDisposable
             part.Dispose();
         }
 
+        if (_replicas is not null && ReferenceEquals(Base.Stack.Replicas, _replicas))
+        {
+            Base.Use(null);
+        }
+
+        if (_invocation is not null && ReferenceEquals(Base.Stack.Invocation, _invocation))
+        {
+            Base.Stack.Invocation = null;
+        }
+
+        _replicas?.Dispose();
         _parts.Clear();
         Schedule?.Dispose();
     }

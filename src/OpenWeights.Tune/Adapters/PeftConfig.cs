@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;
@@ -11,42 +12,18 @@ internal static class PeftConfig
     private static readonly HashSet<string> s_harmless =
     [
         "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_type", "task_type", "peft_version", "init_lora_weights",
-        "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "runtime_config", "qalora_group_size", "ensure_weight_tying", "velora_config",
+        "megatron_config", "megatron_core", "runtime_config", "qalora_group_size", "ensure_weight_tying",
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
         "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern", "target_parameters",
+        .. PeftLoraSettings.Keys,
     ];
-
-    // Keys that change the computation, with the values that mean "not used".
-    private static readonly Dictionary<string, string[]> s_unused = new()
-    {
-        ["fan_in_fan_out"] = ["false", "null"],
-        ["layer_replication"] = ["null"],
-        ["trainable_token_indices"] = ["null"],
-        ["use_qalora"] = ["false", "null"],
-        ["alora_invocation_tokens"] = ["null"],
-        ["arrow_config"] = ["null"],
-        ["use_bdlora"] = ["false", "null"],
-        ["lora_ga_config"] = ["null"],
-        ["monteclora_config"] = ["null"],
-        ["kasa_config"] = ["null"],
-    };
 
     /// <summary>Reads the settings and returns unknown keys for a warning.</summary>
     /// <exception cref="InvalidDataException">The adapter is of another type or uses an unsupported feature.</exception>
     internal static LoraConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown)
     {
-        InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
-        foreach (var (key, values) in s_unused)
-        {
-            var text = json[key]?.ToJsonString() ?? "null";
-            if (json.ContainsKey(key) && !values.Contains(text))
-            {
-                throw Error(key, $"the adapter uses {text}, which is not supported.");
-            }
-        }
-
         // A key of a later PEFT version has no effect if it is null, false or empty.
-        unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && !s_unused.ContainsKey(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
+        unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
         var settings = new PeftSettings(json, path);
         var config = new LoraConfig
         {
@@ -58,12 +35,10 @@ internal static class PeftConfig
             LoraBias = settings.Flag("lora_bias"),
             UseDora = settings.Flag("use_dora"),
             EnsureWeightTying = settings.Flag("ensure_weight_tying"),
-            Init = Start(json["init_lora_weights"]) ?? throw Error(
-                "init_lora_weights",
-                $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be reproduced here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which converts it to a plain LoRA."),
             RankPattern = settings.Map("rank_pattern", static (s, key, value) => s.Int(key, value)),
             AlphaPattern = settings.Map("alpha_pattern", static (s, key, value) => s.Number(key, value)),
         };
+        config = PeftLoraSettings.Read(config, json, path);
         return (LoraConfig)ReadCommon(config, json, path, needsTargets: config.TargetParameters.Count == 0);
     }
 
@@ -113,7 +88,7 @@ internal static class PeftConfig
         }
 
         WriteBase(json, baseModel);
-        if (config.Init == LoraInit.Pissa)
+        if (LoraStarts.SubtractsStart(config.Init))
         {
             // rsLoRA scales by alpha / sqrt(r), so doubling the rank needs a factor of sqrt(2).
             var factor = config.UseRslora ? Math.Sqrt(2) : 2;
@@ -143,6 +118,7 @@ internal static class PeftConfig
     private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules)
     {
         var json = FreshModules(config, modules);
+        PeftLoraSettings.Write(config, json);
         if (config.TargetParameters.Count > 0)
         {
             json["peft_version"] = "0.21.0";
@@ -157,7 +133,7 @@ internal static class PeftConfig
         var json = WriteCommon(config, [.. modules], part: null);
         json["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value))));
         json["ensure_weight_tying"] = config.EnsureWeightTying;
-        json["init_lora_weights"] = config.Init == LoraInit.Gaussian ? "gaussian" : true;
+        json["init_lora_weights"] = true;
         json["lora_alpha"] = Number(config.Alpha);
         json["lora_bias"] = config.LoraBias;
         json["lora_dropout"] = config.Dropout;
@@ -215,15 +191,6 @@ internal static class PeftConfig
         json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
         json["inference_mode"] = true;
     }
-
-    // Null for initializations that change the base model: olora, corda, loftq, lora_ga, and pissa with a randomized decomposition.
-    private static LoraInit? Start(JsonNode? node) => node?.ToString() switch
-    {
-        null or "true" or "false" or "eva" or "orthogonal" => LoraInit.Kaiming,
-        "gaussian" => LoraInit.Gaussian,
-        "pissa" => LoraInit.Pissa,
-        _ => null,
-    };
 
     private static JsonArray Names(IEnumerable<string> names) => new([.. names.Select(static n => (JsonNode)n)]);
 

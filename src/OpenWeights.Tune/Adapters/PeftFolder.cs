@@ -101,6 +101,17 @@ public static class PeftFolder
     public static string? ChatTemplate(string path) =>
         Path.Combine(AdapterFolder.Find(path) ?? path, TemplateName) is var file && File.Exists(file) ? File.ReadAllText(file) : null;
 
+    /// <summary>Number of tokens of the model that an adapter was trained on: that of the embedding in its file, if it has one, and otherwise the base's.</summary>
+    /// <param name="path">The adapter's folder.</param>
+    /// <param name="config">The base model's config.</param>
+    /// <exception cref="InvalidDataException">The folder has no adapter, or its file cannot be read.</exception>
+    public static int VocabularySize(string path, DecoderConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        using var weights = AdapterFolder.Open(path).OpenWeights();
+        return (int)(LoraFileTensors.Vocabulary(config, weights) ?? config.VocabularySize);
+    }
+
     /// <summary>
     /// Whether loading, merging or saving an adapter needs the base model's values, so that an outline (<see cref="ModelLoader.LoadMeta"/>)
     /// is not enough: it was initialized from them, is trained further, or contains them.

@@ -74,7 +74,7 @@ internal abstract class PromptKind<T> : AdapterKind
         }
     }
 
-    internal override PeftAdapter Fresh(CausalLanguageModel model, AdapterConfig config, Generator generator) => Attach(config, new FreshTensors(model, generator), source: null);
+    internal override PeftAdapter Fresh(CausalLanguageModel model, AdapterConfig config, Generator generator, StartData? data) => Attach(config, new FreshTensors(model, generator), source: null);
 
     internal override PeftAdapter Meta(CausalLanguageModel model, AdapterConfig config) => Attach(config, new MetaTensors(model), source: null);
 

@@ -3,6 +3,7 @@ using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -19,12 +20,12 @@ public static class GenerationBenchmark
     /// <param name="device">Its device.</param>
     /// <param name="family">The model_type of its family.</param>
     /// <exception cref="InvalidDataException">The sizes are inconsistent.</exception>
-    public static CausalLanguageModel RandomModel(ModelShape shape, ScalarType dtype, Device device, string family = "llama")
+    public static CausalLanguageModel RandomModel(ModelShape shape, ScalarType dtype, Device device, string family = "llama", QuantizationSettings? quantization = null)
     {
         var json = FamilyRegistry.Find(family, "the benchmark").NewConfig(shape);
         var config = FamilyRegistry.Read(json, "the benchmark's sizes");
         Devices.ChooseProducts(device, dtype);
-        using var source = new RandomWeightSource(Seed, config.InitializerRange, dtype, device);
+        using var source = new RandomWeightSource(Seed, config.InitializerRange, dtype, device) { Quantization = quantization, Head = config.Names.HeadWeight };
         return new CausalLanguageModel(config, source);
     }
 

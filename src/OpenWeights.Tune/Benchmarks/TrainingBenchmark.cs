@@ -4,6 +4,7 @@ using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Torch.Memory;
 using OpenWeights.Tune.Training;
@@ -24,7 +25,7 @@ public static class TrainingBenchmark
     public static TrainingBenchmarkResult Run(TrainingBenchmarkOptions options, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(options);
-        using var model = GenerationBenchmark.RandomModel(options.Shape, options.DType, options.Device, options.Family);
+        using var model = GenerationBenchmark.RandomModel(options.Shape, options.DType, options.Device, options.Family, options.Quantization);
         using var trained = new BenchmarkModel(model, options.Rank, options.Optimizer);
         var config = new RunConfig
         {
@@ -101,7 +102,7 @@ public static class TrainingBenchmark
     private static double OperationsPerToken(BenchmarkModel trained, TrainingBenchmarkOptions options)
     {
         var model = trained.Model;
-        var matrices = model.LinearLayers.Sum(static l => l.Layer.Weight.numel()) + (model.Config.TiedEmbeddings ? model.Head.Weight.numel() : 0);
+        var matrices = model.LinearLayers.Sum(static l => l.Layer.OutFeatures * l.Layer.InFeatures) + (model.Config.TiedEmbeddings ? model.Head.Weight.numel() : 0);
         var attention = 12.0 * options.RowLength * model.Config.HeadCount * model.Config.HeadDimension * model.Config.LayerCount;
         return (options.Rank is null ? 6.0 * matrices : (4.0 * matrices) + (6.0 * trained.Parameters.Sum(static p => p.Parameter.numel()))) + attention;
     }
@@ -124,6 +125,9 @@ public sealed record TrainingBenchmarkOptions
 
     /// <summary>Rank of a LoRA adapter on all linear layers; null for full fine-tuning.</summary>
     public int? Rank { get; init; }
+
+    /// <summary>Quantization of the frozen linear layers other than the head; null for none.</summary>
+    public QuantizationSettings? Quantization { get; init; }
 
     /// <summary>Data type of the model's weights.</summary>
     public ScalarType DType { get; init; } = float32;

@@ -53,8 +53,52 @@ public sealed record AdapterSection
     public bool UseDora { get; init; }
 
     /// <summary>Initialization of A and B, init_lora_weights.</summary>
-    [Setting("Initialization; the adapted model starts equal to the base in every case. true: A Kaiming uniform, B zero; gaussian: A normal, B zero; pissa: from the weight's largest singular values and vectors.", OneOf = ["true", "gaussian", "pissa"])]
+    [Setting("Initialization. true: A Kaiming uniform, B zero; gaussian: A normal, B zero; orthogonal: A and B with the product zero; mica: B from the weight's smallest singular values, not trained. Subtracted from the weight: pissa (its largest singular values; pissa_niter_4 and so on by as many iterations), olora (its QR decomposition), corda (with the inputs' covariance), lora_ga (of its gradient). eva: A from the inputs, which share out the ranks; loftq: what quantization loses. eva, corda and lora_ga read training data. The adapted model starts equal to the base, except with loftq.")]
     public string InitLoraWeights { get; init; } = "true";
+
+    /// <summary>Number of training rows that a start reads, init_samples.</summary>
+    [Setting("Number of training rows from which eva, corda and lora_ga are computed.", Min = 1)]
+    public int InitSamples { get; init; } = 256;
+
+    /// <summary>Settings of eva, eva_config.</summary>
+    [Setting("Settings of init_lora_weights: eva.")]
+    public EvaSection EvaConfig { get; init; } = new();
+
+    /// <summary>Settings of corda, corda_config.</summary>
+    [Setting("Settings of init_lora_weights: corda.")]
+    public CordaSection CordaConfig { get; init; } = new();
+
+    /// <summary>Settings of loftq, loftq_config.</summary>
+    [Setting("Settings of init_lora_weights: loftq.")]
+    public LoftqSection LoftqConfig { get; init; } = new();
+
+    /// <summary>Settings of lora_ga, lora_ga_config.</summary>
+    [Setting("Settings of init_lora_weights: lora_ga.")]
+    public LoraGaSection LoraGaConfig { get; init; } = new();
+
+    /// <summary>Number of tokens of a vocabulary that grows, vocab_size.</summary>
+    [Setting("Number of tokens of the model with new ones, whose rows of embedding and head start as the mean of the others; the adapter's file has them, and trainable_token_indices or modules_to_save trains them. Left out, the base's own.", Min = 1)]
+    public int? VocabSize { get; init; }
+
+    /// <summary>Tokens whose rows are trained, trainable_token_indices.</summary>
+    [Setting("Tokens whose rows of the embedding are trained, by number; or by module name, such as { embed_tokens: [5, 17], lm_head: [5, 17] }. A head that is tied to the embedding follows it.", Min = 0)]
+    public IReadOnlyDictionary<string, IReadOnlyList<int>> TrainableTokenIndices { get; init; } = new Dictionary<string, IReadOnlyList<int>>();
+
+    /// <summary>Tokens that switch the adapter on, alora_invocation_tokens.</summary>
+    [Setting("Activated LoRA: token ids from whose last occurrence in a text on the adapter applies; before, keys and values are the base's and can be shared. Empty: the adapter applies to all tokens.", Min = 0)]
+    public IReadOnlyList<int> AloraInvocationTokens { get; init; } = [];
+
+    /// <summary>Ranges of the base's layers that make up the model, layer_replication.</summary>
+    [Setting("Ranges [first layer, end] of the base's layers that make up the model, such as [[0, 4], [2, 5]]; copies share weights, and each has an update of its own.")]
+    public IReadOnlyList<IReadOnlyList<int>> LayerReplication { get; init; } = [];
+
+    /// <summary>Block-diagonal LoRA, use_bdlora.</summary>
+    [Setting("Block-diagonal LoRA, for servers that split the model over several devices.")]
+    public BlockDiagonalSection? UseBdlora { get; init; }
+
+    /// <summary>KaSA, kasa_config.</summary>
+    [Setting("KaSA: trained singular values between A and B, on a weight without its r smallest ones; {} for the defaults.")]
+    public KasaSection? KasaConfig { get; init; }
 
     /// <summary>Modules trained in full alongside the adapter, modules_to_save.</summary>
     [Setting("Modules to train in full alongside the adapter, such as lm_head and embed_tokens.", AllTypes = true)]

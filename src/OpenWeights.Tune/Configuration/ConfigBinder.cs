@@ -138,6 +138,12 @@ internal sealed class ConfigBinder(YamlSource source)
         var arguments = type.GetGenericArguments();
         if (arguments.Length == 2)
         {
+            // A list stands for that of the embedding.
+            if (node is YamlSequenceNode && arguments[1] == typeof(IReadOnlyList<int>))
+            {
+                return Value(arguments[1], node, key, setting) is IReadOnlyList<int> tokens ? new Dictionary<string, IReadOnlyList<int>> { ["embed_tokens"] = tokens } : null;
+            }
+
             return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, $"names with values are expected here, such as `{{ {(arguments[1] == typeof(object) ? "enable_thinking: false" : "q_proj: 8")} }}`.");
         }
 

@@ -23,6 +23,11 @@ internal static class ConfigRules
             yield return ("evaluation", "early_stopping_patience and keep_best need an eval loss; set data.eval or data.eval_fraction.");
         }
 
+        foreach (var problem in ObjectiveRules.Of(config.Objective))
+        {
+            yield return problem;
+        }
+
         foreach (var problem in DataRules.Of(config.Data))
         {
             yield return problem;
@@ -109,9 +114,14 @@ internal static class ConfigRules
             yield return ("adapter.bias", $"{adapter.Bias} belongs to another type; {adapter.Type} has none, all and {ownBiases}.");
         }
 
-        if (adapter.UseDora && (adapter.InitLoraWeights == "pissa" || adapter.LoraBias))
+        if (adapter.UseDora && adapter.LoraBias)
         {
-            yield return ("adapter.use_dora", "use_dora cannot be combined with init_lora_weights: pissa or with lora_bias; choose one of them.");
+            yield return ("adapter.use_dora", "use_dora cannot be combined with lora_bias; choose one of them.");
+        }
+
+        foreach (var problem in AdapterFormRules.Of(adapter))
+        {
+            yield return problem;
         }
 
         if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsNames: false } pattern && pattern.Values[0] != "all-linear")

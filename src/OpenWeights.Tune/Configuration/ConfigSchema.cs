@@ -109,7 +109,9 @@ public static class ConfigSchema
     private static JsonObject Collection(Type type, SettingAttribute setting)
     {
         var arguments = type.GetGenericArguments();
-        return arguments.Length == 2
+        return arguments.Length == 2 && arguments[1] == typeof(IReadOnlyList<int>)
+            ? new JsonObject { ["anyOf"] = new JsonArray(Value(arguments[1], setting, null), new JsonObject { ["type"] = "object", ["additionalProperties"] = Value(arguments[1], setting, null) }) }
+            : arguments.Length == 2
             ? new JsonObject { ["type"] = "object", ["additionalProperties"] = Value(arguments[1], setting, null) }
             : new JsonObject { ["anyOf"] = new JsonArray(new JsonObject { ["type"] = "array", ["items"] = Item(arguments[0], setting) }, Item(arguments[0], setting)) };
     }

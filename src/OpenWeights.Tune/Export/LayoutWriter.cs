@@ -29,6 +29,9 @@ internal sealed class LayoutWriter(CheckpointWeights weights)
     /// <summary>The shape of a tensor of the model where it is not the source's.</summary>
     internal Func<string, IReadOnlyList<long>?> NewShape { get; init; } = static _ => null;
 
+    /// <summary>The tensors to write for a stored tensor that is written quantized, from what creates its values; null for one that is written in full.</summary>
+    internal Func<TensorEntry, Func<Tensor>, IEnumerable<TensorToWrite>?>? Pack { get; init; }
+
     /// <summary>The tensors to write.</summary>
     internal IEnumerable<TensorToWrite> Tensors()
     {
@@ -41,6 +44,16 @@ internal sealed class LayoutWriter(CheckpointWeights weights)
             }
 
             var isNew = held.Any(piece => IsNew(piece.Module));
+            if (Pack?.Invoke(entry, () => isNew ? InFull(entry, held) : TensorFiles.Read(weights.Stored, entry.Name, float32)) is { } packed)
+            {
+                foreach (var tensor in packed)
+                {
+                    yield return tensor;
+                }
+
+                continue;
+            }
+
             yield return !isNew && (DType(entry) is not { } other || other == TensorFiles.ToTorch(entry)) ? TensorToWrite.FromSource(weights.Stored, entry.Name)
                 : isNew ? New(entry, held)
                 : TensorFiles.ToWrite(entry.Name, DType(entry)!.Value, entry.Shape, () => TensorFiles.Read(weights.Stored, entry.Name));
@@ -54,6 +67,9 @@ internal sealed class LayoutWriter(CheckpointWeights weights)
             ? TensorFiles.ToWrite(entry.Name, dtype, NewShape(whole.Module) ?? entry.Shape, () => Values(whole.Module))
             : TensorFiles.ToWrite(entry.Name, dtype, entry.Shape, () => Joined(held).view([.. entry.Shape]));
     }
+
+    private Tensor InFull(TensorEntry entry, IReadOnlyList<TensorPiece> held) =>
+        held is [var whole] && whole.Count == weights.GetTensor(whole.Module).ElementCount ? Values(whole.Module) : Joined(held).view([.. entry.Shape]);
 
     private Tensor Joined(IReadOnlyList<TensorPiece> pieces)
     {

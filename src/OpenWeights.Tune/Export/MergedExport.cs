@@ -3,6 +3,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Export.Packed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
@@ -28,18 +29,20 @@ public static class MergedExport
     /// <param name="dtype">Output dtype; null keeps the base model's dtype of each tensor.</param>
     /// <param name="maxShardBytes">Maximum size of a weight file, in bytes.</param>
     /// <param name="card">The model card (README.md); null for none.</param>
+    /// <param name="quantization">How the linear layers are written (<see cref="WeightPackers.Names"/>); null for in full.</param>
     /// <returns>Whether embedding and output head, tied in the base model, were untied (tie_word_embeddings is then false in the
     /// config).</returns>
     /// <exception cref="InvalidDataException">An adapter trained a bias for a layer that has none.</exception>
     /// <exception cref="IOException">The folder exists, or cannot be written.</exception>
-    public static bool Write(LoadedModel @base, CombinedAdapter adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null)
+    public static bool Write(LoadedModel @base, CombinedAdapter adapters, string folder, ScalarType? dtype, long maxShardBytes, string? card = null, string? quantization = null)
     {
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
         adapters.RequireNoPrompt("merged");
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
-        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model));
+        var packing = WeightPackers.Of(quantization) is { } packer ? new PackPlan(packer, weights, @base.Model, dtype ?? ModelLoader.StoredDType(weights)) : null;
+        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model), packing);
         return plan.Unties;
     }
 
@@ -86,7 +89,7 @@ public static class MergedExport
         for (var i = 0; i < ids.Length; i++)
         {
             // Any tokens serve, as long as they are varied.
-            ids[i] = (i * 7919L) % @base.Model.Config.VocabularySize;
+            ids[i] = (i * 7919L) % @base.Model.VocabularySize;
         }
 
         var input = ModelInput.Rows(tensor(ids, [1, tokens], device: @base.Model.Device));
@@ -95,7 +98,7 @@ public static class MergedExport
         return MergeDifference.Of(expected, actual);
     }
 
-    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null) =>
+    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null, PackPlan? packing = null) =>
         AtomicFolder.Write(folder, work =>
         {
             var metadata = new Dictionary<string, string> { ["format"] = "pt" };
@@ -104,8 +107,8 @@ public static class MergedExport
                 metadata[CheckpointWeights.QuantizedValuesKey] = kind;
             }
 
-            _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(weights, entry, dtype))], maxShardBytes, metadata: metadata);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template);
+            _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(weights, entry, dtype), packing is null ? null : packing.Pack)], maxShardBytes, metadata: metadata);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary, packing?.Config);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);

@@ -17,6 +17,11 @@ public sealed class DecoderCache : IDisposable
     /// <summary>Largest position processed so far; -1 if there is none.</summary>
     public long LongestPosition { get; private set; } = -1;
 
+    /// <summary>
+    /// From which token of each row on an adapter with invocation tokens applied; null for a row to which it did not. Null if no such adapter was active.
+    /// </summary>
+    public IReadOnlyList<long?>? AdaptedFrom { get; internal set; }
+
     /// <summary>Size of all layers' states in bytes.</summary>
     public long ByteLength => _layers.Values.Sum(static l => l.ByteLength);
 

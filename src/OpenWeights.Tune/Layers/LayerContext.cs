@@ -29,6 +29,9 @@ public sealed record LayerContext
     /// <summary>Positions of the tokens, [batch or 1, tokens], int64, for mixers that need them; otherwise null.</summary>
     public Tensor? Positions { get; init; }
 
+    /// <summary>1 for the tokens to which an adapter applies that does not apply to all of them, [batch, tokens, 1]; null without such an adapter.</summary>
+    public Tensor? Adapted { get; init; }
+
     /// <summary>The layer's own input besides the states, [batch, tokens, width]; null for none.</summary>
     public Tensor? PerLayerInput { get; init; }
 
@@ -60,7 +63,7 @@ public sealed record LayerContext
     internal LayerContext ForValues => OnlyForGradients ? this with { OnlyForGradients = false } : this;
 
     /// <summary>Tensors shared by layers. Checkpointing saves them to recompute a layer.</summary>
-    internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions];
+    internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions, Adapted];
 
     /// <summary>The tensors that are inputs of this layer alone and may have gradients.</summary>
     internal IReadOnlyList<Tensor?> Inputs => [PerLayerInput, Borrowed?.Keys, Borrowed?.Values, VirtualKeys?[0], VirtualKeys?[1]];
@@ -76,8 +79,8 @@ public sealed record LayerContext
     /// <param name="tensors">The same number of tensors, in the same order; empty for none.</param>
     internal LayerContext With(params IReadOnlyList<Tensor?> tensors) =>
         tensors.Count == 0
-            ? this with { Cos = null, Sin = null, Mask = null, Documents = null, Positions = null }
-            : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2], Documents = tensors[3], Positions = tensors[4] };
+            ? this with { Cos = null, Sin = null, Mask = null, Documents = null, Positions = null, Adapted = null }
+            : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2], Documents = tensors[3], Positions = tensors[4], Adapted = tensors[5] };
 }
 
 /// <summary>Inputs that a mixer needs in a forward pass. Layers with equal needs share them.</summary>

@@ -15,6 +15,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     private readonly Parts _parts;
     private readonly DecoderConfig _config;
     private readonly HashSet<int> _lenders;
+    private readonly List<DecoderLayer> _layers;
 
     /// <summary>Creates the stack described by a config.</summary>
     /// <param name="config">Config of the decoder.</param>
@@ -29,6 +30,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var names = config.Names;
         var embedding = new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
         var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i)))]);
+        _layers = [.. layers];
         _lenders = [.. layers.Select(static l => l.Needs.KeysOf).OfType<int>()];
         _parts = new Parts(
             this.Register(names.Embedding, embedding), this.Register(names.Layers, layers), this.Register(names.FinalNorm, config.Norm.Take(weights, $"{names.Stack}.{names.FinalNorm}", hidden)),
@@ -39,11 +41,17 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>The token embedding.</summary>
     public TokenEmbedding Embedding => _parts.Embedding;
 
-    /// <summary>The layers.</summary>
-    internal ModuleList<DecoderLayer> Layers => _parts.Layers;
+    /// <summary>The layers in use.</summary>
+    internal IReadOnlyList<DecoderLayer> Layers => Replicas?.Layers ?? _layers;
+
+    /// <summary>Layers that stand in the place of the model's own; null for those.</summary>
+    internal LayerReplicas? Replicas { get; set; }
 
     /// <summary>The final norm.</summary>
     internal Norm Norm => _parts.Norm;
+
+    /// <summary>The tokens that switch the adapter on; null if it applies to all tokens.</summary>
+    internal InvocationTokens? Invocation { get; set; }
 
     /// <summary>Virtual tokens of an adapter ahead of every text; null for none.</summary>
     public IVirtualTokens? Virtual { get; set; }
@@ -80,6 +88,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         var embeddings = Begun(Embed(input.InputIds), begins);
         var contexts = Contexts(input, embeddings);
+        var adapted = Invocation?.Mask(input);
         var states = Open(embeddings);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
         if (checkpointing && !states.requires_grad)
@@ -90,7 +99,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         for (var i = 0; i < Layers.Count; i++)
         {
-            var (layer, context) = (Layers[i], contexts.Of(Layers[i], i));
+            var (layer, context) = (Layers[i], contexts.Of(Layers[i], i) with { Adapted = adapted });
             if (checkpointing && !IsKept(i, states.device))
             {
                 states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);

@@ -32,6 +32,12 @@ public sealed record ModelInput
     /// <summary>Cached state of earlier tokens, or null.</summary>
     public DecoderCache? Cache { get; init; }
 
+    /// <summary>
+    /// For an adapter with invocation tokens, from which token of each row on it applies, counted from the first token of the cache; null for a row to
+    /// which it does not apply, and null to look for the tokens in the batch.
+    /// </summary>
+    public IReadOnlyList<long?>? AdaptedFrom { get; init; }
+
     /// <summary>Records router logits, or null.</summary>
     public RouterRecord? Routers { get; init; }
 

@@ -10,7 +10,8 @@ namespace OpenWeights.Tune.Quantization;
 /// </summary>
 public sealed class Nf4Weight : QuantizedWeight
 {
-    private const long ScaleBlock = 256;
+    /// <summary>Number of scales that share a scale of their own.</summary>
+    internal const int ScaleBlock = 256;
 
     /// <summary>The levels, as in bitsandbytes (get_4bit_type, "nf4"): quantiles of a normal distribution.</summary>
     internal static readonly float[] Levels =
@@ -69,6 +70,22 @@ public sealed class Nf4Weight : QuantizedWeight
             scope.Detach(codes.view(blocks, blockSize / 2)), 4, Levels, doubleQuantization ? QuantizeScales(scales, blockSize) : new PackedScaleStore(scope.Detach(scales.view(-1, 1)), 1, blockSize)));
     }
 
+    /// <summary>What bitsandbytes stores of it.</summary>
+    /// <param name="withCodes">Whether the codes are needed.</param>
+    internal Nf4State State(bool withCodes)
+    {
+        using var scope = NewDisposeScope();
+        byte[] codes = withCodes ? _packed.Codes.cpu().bytes.ToArray() : [];
+        foreach (ref var pair in codes.AsSpan())
+        {
+            // The first code of two is in the high half there.
+            pair = (byte)((pair >> 4) | (pair << 4));
+        }
+
+        var scales = _packed.Scales;
+        return new Nf4State(codes, scales.Values.cpu().bytes.ToArray(), scales.Outer is null ? [] : System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(scales.Outer.cpu().bytes).ToArray(), scales.Offset);
+    }
+
     /// <inheritdoc/>
     public override Tensor Rows(long start, long count, ScalarType dtype) => Rows(_packed, start, count, dtype);
 
@@ -98,3 +115,10 @@ public sealed class Nf4Weight : QuantizedWeight
         return missing == 0 ? flat : cat([flat, zeros([missing], float32, flat.device)]);
     }
 }
+
+/// <summary>What bitsandbytes stores of a weight in NF4.</summary>
+/// <param name="Codes">Two codes a byte, the first in the high half.</param>
+/// <param name="Scales">The scales: float32, or bytes if they are quantized as well.</param>
+/// <param name="OuterScales">Scales of the scales.</param>
+/// <param name="Offset">Added to scales that have scales.</param>
+internal sealed record Nf4State(byte[] Codes, byte[] Scales, float[] OuterScales, float Offset);

@@ -34,6 +34,9 @@ public sealed class AdapterTraining : ITrainedModel
     /// <inheritdoc/>
     public CausalLanguageModel Model => _base.Model;
 
+    /// <summary>The adapter.</summary>
+    internal PeftAdapter Adapter => _adapter;
+
     /// <inheritdoc/>
     public IReadOnlyList<TrainedParameter> Parameters { get; }
 

@@ -3,6 +3,7 @@ using OpenWeights.Formats.Quantized;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Adapters.Kinds;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -20,8 +21,9 @@ internal static class TrainedModel
     /// <param name="modelPath">Folder of the base model; config.Model.Path may be only a name.</param>
     /// <param name="device">The device.</param>
     /// <param name="warn">Receives warnings about an adapter's file.</param>
+    /// <param name="startData">Reads the training data from which some starts are computed; null where there is none.</param>
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
-    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
+    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
@@ -32,7 +34,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? PeftAdapter.Create(loaded.Model, WithText(Settings(section), modelPath), config.Seed)
+            ? Create(loaded.Model, WithText(Settings(section), modelPath), config, startData)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -56,6 +58,13 @@ internal static class TrainedModel
 
             return PeftAdapter.CreateMeta(loaded.Model, Settings(section));
         });
+    }
+
+    // A start may run the model backward, with the checkpointing of the run.
+    private static PeftAdapter Create(CausalLanguageModel model, AdapterConfig settings, RunConfig config, Func<StartData>? startData)
+    {
+        model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
+        return PeftAdapter.Create(model, settings, config.Seed, settings is LoraConfig lora && LoraStarts.NeedsData(lora.Init) ? startData?.Invoke() : null);
     }
 
     private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, PeftAdapter> put)
@@ -132,7 +141,7 @@ internal static class TrainedModel
         ? prompt with { InitTokens = [.. Tokenizer.Load(modelPath).Encode(text, addSpecialTokens: true).Select(static t => (long)t)] }
         : settings;
 
-    private static LoraConfig Lora(AdapterSection section) => new()
+    private static LoraConfig Lora(AdapterSection section) => LoraSection.With(new LoraConfig
     {
         Rank = section.Rank,
         Alpha = section.LoraAlpha,
@@ -142,13 +151,7 @@ internal static class TrainedModel
         UseDora = section.UseDora,
         EnsureWeightTying = section.EnsureWeightTying,
         UseRslora = section.UseRslora,
-        Init = section.InitLoraWeights switch
-        {
-            "gaussian" => LoraInit.Gaussian,
-            "pissa" => LoraInit.Pissa,
-            _ => LoraInit.Kaiming,
-        },
         RankPattern = section.RankPattern,
         AlphaPattern = section.AlphaPattern,
-    };
+    }, section);
 }

@@ -68,11 +68,13 @@ public sealed class Trainer : IDisposable
             LossScale = _scaler?.Scale,
             LossScaleGoodSteps = _scaler?.GoodSteps ?? 0,
             LossScaleSkipped = _scaler?.Skipped ?? 0,
+            Objective = _objective.State,
         };
         set
         {
             ArgumentNullException.ThrowIfNull(value);
             (StepsDone, Optimizer.StepCount, _spikes.Losses) = (value.Step, value.Updates, value.RecentLosses);
+            _objective.State = value.Objective;
             if (_scaler is not null && value.LossScale is { } scale)
             {
                 (_scaler.Scale, _scaler.GoodSteps, _scaler.Skipped) = (scale, value.LossScaleGoodSteps, value.LossScaleSkipped);
@@ -86,10 +88,11 @@ public sealed class Trainer : IDisposable
     {
         var batch = _rows.Longest();
         RandomState.Seed(_config.Seed, _trained.Model.Device);
-        _trained.Training = true;
+        _trained.Training = _objective.UsesDropout;
         using (NewDisposeScope())
         {
-            _ = Total(Accumulate([batch], Math.Max(1, batch.Sum(static r => (long)r.CountTargets()))));
+            _ = Total(Accumulate([batch], Begin([batch])));
+            _ = _objective.End();
         }
 
         _trained.Training = false;
@@ -106,10 +109,11 @@ public sealed class Trainer : IDisposable
         var started = Stopwatch.GetTimestamp();
         var batch = _rows.Longest();
         RandomState.Seed(_config.Seed, _trained.Model.Device);
-        _trained.Training = true;
+        _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
-        var targets = Math.Max(1, batch.Sum(static r => (long)r.CountTargets()));
-        _ = Measure(Accumulate([batch], targets), targets);
+        var units = Begin([batch]);
+        _ = Measure(Accumulate([batch], units), units);
+        _ = _objective.End();
         _trained.Training = false;
         var rows = Stopwatch.GetElapsedTime(started).TotalSeconds;
         started = Stopwatch.GetTimestamp();
@@ -130,12 +134,13 @@ public sealed class Trainer : IDisposable
 
         // All randomness of a step is derived from seed and step, so that resuming needs no random state.
         RandomState.Seed(unchecked((_config.Seed * 1_000_003) + step), _trained.Model.Device);
-        _trained.Training = true;
+        _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
-        var losses = Accumulate(batches, targets);
+        var units = Begin(batches);
+        var losses = Accumulate(batches, units);
         _trained.Training = false;
         var updating = Stopwatch.GetTimestamp();
-        var (loss, norm) = Measure(losses, targets);
+        var (loss, norm) = Measure(losses, units);
         var finite = double.IsFinite(norm);
         var scale = _scaler?.Scale;
 
@@ -182,6 +187,7 @@ public sealed class Trainer : IDisposable
             Overflowed = overflowed,
             Spike = spike,
             Rows = !finite || spike ? Names(batches) : null,
+            Objective = _objective.End(),
         };
     }
 
@@ -213,24 +219,27 @@ public sealed class Trainer : IDisposable
         Ema?.Add();
     }
 
-    // Gradient of the step's loss: cross entropy summed over the targets of all micro-batches, divided by their number.
-    // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
-    private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long targets)
+    // The number that the loss of these micro-batches is divided by.
+    private long Begin(IReadOnlyList<IReadOnlyList<TokenRow>> batches)
     {
-        using Scalar share = (_scaler?.Scale ?? 1) / targets;
+        using var nothing = no_grad();
+        return Math.Max(1, _objective.Begin(_trained.Model, batches));
+    }
+
+    // Gradient of the step's loss: the losses of all micro-batches, divided by the number of their units (targets, pairs or rows).
+    // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
+    private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long units)
+    {
+        using Scalar share = (_scaler?.Scale ?? 1) / units;
         var losses = new List<Tensor>();
         foreach (var rows in batches)
         {
             using var scope = NewDisposeScope();
-            var batch = TokenBatch.Of(rows, padId: 0, _trained.Model.Device);
-            if (batch.TargetCount == 0)
+            if (_objective.LossSum(_trained.Model, rows) is { } loss)
             {
-                continue;
+                BackwardPass.Run([loss.mul(share)]);
+                losses.Add(loss.detach().MoveToOuterDisposeScope());
             }
-
-            var loss = _objective.LossSum(_trained.Model, batch);
-            BackwardPass.Run([loss.mul(share)]);
-            losses.Add(loss.detach().MoveToOuterDisposeScope());
         }
 
         using (NewDisposeScope())
@@ -248,11 +257,11 @@ public sealed class Trainer : IDisposable
     private static double Total(List<Tensor> losses) => losses.Sum(static l => l.ToDouble());
 
     // The step's loss and gradient norm. This is the only synchronization with a GPU.
-    private (double Loss, double Norm) Measure(List<Tensor> losses, long targets)
+    private (double Loss, double Norm) Measure(List<Tensor> losses, long units)
     {
         if (_trained.Model.Device.type == DeviceType.CPU)
         {
-            var loss = Total(losses) / targets;
+            var loss = Total(losses) / units;
             return (loss, double.IsFinite(loss) ? Unscaled(Gradients.Norm(_trained.Parameters)) : double.NaN);
         }
 
@@ -260,7 +269,7 @@ public sealed class Trainer : IDisposable
         var norm = Gradients.NormTensor(_trained.Parameters);
         var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm }]).to(float64).cpu();
         double[] values = [.. MemoryMarshal.Cast<byte, double>(numbers.bytes)];
-        var total = values[..losses.Count].Sum() / targets;
+        var total = values[..losses.Count].Sum() / units;
         return (total, norm is null ? 0 : double.IsFinite(total) ? Unscaled(values[^1]) : double.NaN);
     }
 

@@ -102,6 +102,19 @@ public sealed class LayerOperatorTests
     }
 
     [Test]
+    public void Decompositions_inverses_and_copied_rows()
+    {
+        var matrix = tensor(new float[] { 3, 1, 4, 2 }).view(2, 2);
+        var (q, r) = linalg.qr(matrix);
+        Gives(q.t().mm(q).flatten(), 1, 0, 0, 1);
+        Gives(q.mm(r).flatten(), 3, 1, 4, 2);
+        Gives(r.tril(-1).flatten(), 0, 0, 0, 0);
+        Gives(linalg.inv(matrix).flatten(), 1, -0.5, -2, 1.5);
+        Gives(matrix.index_copy(0, tensor(new[] { 1L }), Values(8, 9).view(1, 2)).flatten(), 3, 1, 8, 9);
+        Gives(matrix.flatten(), 3, 1, 4, 2);
+    }
+
+    [Test]
     public void Children_and_buffers_have_names()
     {
         var module = new Module();

@@ -209,7 +209,7 @@ public sealed class MultimodalTests
     [TestCase("""{"model_type": "gemma3", "text_config": {"model_type": "unheard_of"}}""", "text_config: model_type: 'unheard_of', the text model of this gemma3, is not a supported family")]
     [TestCase("""{"model_type": "mistral3", "router_of_parts": 3, "text_config": {"model_type": "mistral"}}""", "router_of_parts (3)")]
     [TestCase("""{"model_type": "mistral3", "text_config": {"model_type": "mistral"}}""", "text_config: hidden_size")]
-    [TestCase("""{"model_type": "mistral3", "text_config": {"model_type": "mistral"}, "quantization_config": {"quant_method": "fp8"}}""", "quantized by fp8")]
+    [TestCase("""{"model_type": "mistral3", "text_config": {"model_type": "mistral"}, "quantization_config": {"quant_method": "hqq"}}""", "quantized by hqq")]
     public void What_is_wrong_is_told_with_its_place(string config, string problem) =>
         Assert.That(() => FamilyRegistry.Read(JsonNode.Parse(config)!.AsObject(), "config.json"), Throws.InstanceOf<InvalidDataException>().With.Message.Contains(problem));
 

@@ -37,6 +37,7 @@ public sealed class KindRunTests
         ["prefix_tuning"] = new PrefixTuningConfig { NumVirtualTokens = 4 },
         ["prefix_tuning, projected"] = new PrefixTuningConfig { NumVirtualTokens = 4, PrefixProjection = true },
         ["adalora"] = new AdaloraConfig { InitR = 4, TargetR = 2, Tinit = 2, Tfinal = 3, LoraDropout = 0.1 },
+        ["trainable_tokens"] = new TrainableTokensConfig { TokenIndices = [.. Enumerable.Range(0, TinyModel.Vocabulary)] },
         ["delora"] = new DeloraConfig { Rank = 4, ModuleDropout = 0.1 },
         ["randlora"] = new RandloraConfig { Rank = 8, RandloraAlpha = 32, Sparse = true },
         ["c3a"] = new C3aConfig { BlockSize = 16 },

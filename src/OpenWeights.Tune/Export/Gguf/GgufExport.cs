@@ -58,6 +58,11 @@ public static class GgufExport
         using var none = new CombinedAdapter([]);
         var tied = IsTied(config, family, weights, names);
         var plan = new MergePlan(weights, names, tied, adapters ?? none, model);
+        if (plan.Vocabulary is { } tokens)
+        {
+            throw new InvalidDataException($"the adapter has a vocabulary of {tokens} tokens, and the base's tokenizer does not know the new ones; export with --format merged, add the tokenizer of the adapter's run, and export that model as GGUF.");
+        }
+
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");

@@ -45,6 +45,11 @@ public static class GgufLoraExport
             { "general.quantization_version", 2u },
             { "adapter.lora.alpha", (float)alpha },
         };
+        if (adapter.Invocation is { } invocation)
+        {
+            metadata.Add("adapter.alora.invocation_tokens", invocation.Tokens.Select(static t => (uint)t).ToArray());
+        }
+
         GeneralSection.WriteAdapter(folder, metadata);
         var tensors = Tensors(adapter, config, family, alpha).ToList();
         GgufWriter.Write(path, metadata, tensors);
@@ -95,8 +100,9 @@ public static class GgufLoraExport
             {
                 LoraLayer { Magnitude: not null } => "has DoRA magnitudes (use_dora)",
                 LoraLayer { OutputBias: not null } => "has a bias (lora_bias)",
-                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
+                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa and its like, kasa_config; --format peft converts it to a plain LoRA)",
                 LoraLayer or ExpertLora => null,
+                TrainableTokens => "trains rows of single tokens (trainable_token_indices)",
                 EmbeddingLora => "adapts an embedding",
                 LinearPart or PromptPart or SharedPart => $"is one of {adapter.Config.TypeName}, which it does not know",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
@@ -140,13 +146,14 @@ public static class GgufLoraExport
     {
         var weight = GgufExport.Usual($"{layer.Module}.weight", names);
         var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
-        var factor = layer.Scale / (alpha / layer.A.size(0));
+        var (rank, factor) = (layer.A.size(0), layer.Scale / (alpha / layer.A.size(0)));
+        long[] ofA = [rank, layer.Target.InFeatures];
         if (Pieces(stored, family) is not null)
         {
             foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, family, layer.Target.OutFeatures))
             {
-                yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same);
-                yield return Tensor($"{name}.lora_b", [count, layer.A.size(0)], () => layer.B.slice(0, first, first + (step * count), step), factor, GgufForm.Same);
+                yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same);
+                yield return Tensor($"{name}.lora_b", [count, rank], () => layer.Up().slice(0, first, first + (step * count), step), factor, GgufForm.Same);
             }
 
             yield break;
@@ -156,8 +163,8 @@ public static class GgufLoraExport
         {
             RequireApplied(name, layer.Module, family);
             var form = family.FormOf(name, config);
-            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, GgufForm.Same with { Columns = form.Columns });
-            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
+            yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same with { Columns = form.Columns });
+            yield return Tensor($"{name}.lora_b", [layer.Target.OutFeatures, rank], layer.Up, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
         }
     }
 

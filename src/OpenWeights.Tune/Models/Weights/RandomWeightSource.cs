@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Quantization;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -30,6 +31,28 @@ public sealed class RandomWeightSource : IWeightSource, IDisposable
         _dtype = dtype;
         _device = device;
     }
+
+    /// <summary>Quantization of the linear layers other than the head; null for none.</summary>
+    internal QuantizationSettings? Quantization { get; init; }
+
+    /// <summary>Name of the head's weight.</summary>
+    internal string? Head { get; init; }
+
+    /// <inheritdoc/>
+    public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input)
+    {
+        if (Quantization is null || name == Head)
+        {
+            return null;
+        }
+
+        using var weight = Take(name, InitialWeight.Normal, output, input);
+        return Quantization.Quantize(weight);
+    }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed) =>
+        Quantization is null ? null : [.. Enumerable.Range(0, (int)count.Size).Select(_ => TakeQuantized(name, output, input)!)];
 
     /// <inheritdoc/>
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape)

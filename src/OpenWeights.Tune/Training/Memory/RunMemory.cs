@@ -1,5 +1,6 @@
 using System.Globalization;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -32,10 +33,17 @@ public sealed class RunMemory
         BaseParameters = meta.Model.ParameterCount;
         TrainedParameters = meta.Parameters.Sum(static p => p.Parameter.numel());
         Room = AvailableMemory.Of(device);
+        if (config.Adapter is { Path: null } section && TrainedModel.Settings(section) is LoraConfig lora)
+        {
+            Start = StartCost.Of(meta.Model, lora, Math.Min(section.InitSamples, rows), config.Training);
+        }
     }
 
     /// <summary>The estimated memory.</summary>
     public MemoryEstimate Estimate { get; }
+
+    /// <summary>What the adapter's start costs; null for nothing worth a word.</summary>
+    public StartCost? Start { get; }
 
     /// <summary>The available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; }
