@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
