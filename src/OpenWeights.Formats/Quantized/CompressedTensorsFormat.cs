@@ -16,6 +16,7 @@ internal sealed class CompressedTensorsFormat : IQuantizedFormat
 
     private readonly QuantizationConfig config;
     private readonly IReadOnlyList<int> bits;
+    private readonly bool needsZeros;
     private readonly (long Rows, long Columns)? block;
 
     public CompressedTensorsFormat(QuantizationConfig config)
@@ -29,6 +30,7 @@ internal sealed class CompressedTensorsFormat : IQuantizedFormat
         }
 
         bits = [.. groups.Select(static weights => weights["num_bits"]?.GetValue<int>() ?? 8).Distinct()];
+        needsZeros = groups.Length > 0 && Array.TrueForAll(groups, static weights => weights["symmetric"] is JsonValue value && value.TryGetValue<bool>(out var isSymmetric) && !isSymmetric);
         block = groups.Select(static weights => weights["block_structure"] as JsonArray).FirstOrDefault(static structure => structure is { Count: 2 }) is { } found ? (found[0]!.GetValue<long>(), found[1]!.GetValue<long>()) : null;
         Description = $"compressed-tensors: {string.Join("; ", groups.Select(static weights => Describe(weights)).Distinct())} ({format})";
         BitsPerWeight = bits.DefaultIfEmpty(8).Max() + groups.Select(static weights => weights["group_size"]?.GetValue<int>() is > 0 and { } size ? 16.0 / size : 0).DefaultIfEmpty(0).Max();
@@ -94,7 +96,8 @@ internal sealed class CompressedTensorsFormat : IQuantizedFormat
     // A byte for each weight.
     private PackedTensor Bytes(StoredParts files, TensorEntry codes, string module)
     {
-        var (scales, zeros) = (files.Take(module + ScaleEnd, codes.Name), files.TakeIfThere($"{module}.weight_zero_point"));
+        var scales = files.Take(module + ScaleEnd, codes.Name);
+        var zeros = needsZeros && codes.DType == DType.I8 ? files.Take($"{module}.weight_zero_point", codes.Name) : files.TakeIfThere($"{module}.weight_zero_point");
         _ = files.Take(codes.Name, codes.Name);
         var tensor = Scaled.Tensor(files, codes, scales, block);
         if (zeros is null || codes.DType != DType.I8)
@@ -127,7 +130,8 @@ internal sealed class CompressedTensorsFormat : IQuantizedFormat
         var name = $"{module}.weight";
         _ = files.Take(codes.Name, name);
         var (scales, sizes) = (files.Take(module + ScaleEnd, name), files.Take($"{module}.weight_shape", name));
-        var (zeros, order) = (files.TakeIfThere($"{module}.weight_zero_point"), files.TakeIfThere($"{module}.weight_g_idx"));
+        var zeros = needsZeros ? files.Take($"{module}.weight_zero_point", name) : files.TakeIfThere($"{module}.weight_zero_point");
+        var order = files.TakeIfThere($"{module}.weight_g_idx");
         StoredParts.RequireType(codes, DType.I32);
         StoredParts.RequireType(sizes, DType.I64, DType.I32);
         StoredParts.RequireType(scales, DType.F32, DType.BF16, DType.F16);

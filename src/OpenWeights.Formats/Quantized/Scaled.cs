@@ -90,7 +90,7 @@ internal static class Scaled
     private static (long Rows, long Columns) Grid(TensorEntry codes, TensorEntry scales, long outputs, long inputs, long count, (long Rows, long Columns)? block)
     {
         var of = $"{codes.Name} {Wording.Shape(codes.Shape)}";
-        if (scales.ElementCount == count)
+        if (scales.ElementCount == count && (codes.Shape.Count == 2 || scales.Shape.Count is 1 or 3))
         {
             return (1, 1);
         }

@@ -88,8 +88,6 @@ public static partial class torch
 
         public static Tensor solve(Tensor A, Tensor B, bool left = true) => Op.Tensor("aten::linalg_solve", A, B, left);
 
-        public static Tensor inv(Tensor input) => Op.Tensor("aten::linalg_inv", input);
-
         public static (Tensor U, Tensor S, Tensor Vh) svd(Tensor input, bool fullMatrices = true) => Op.Triple("aten::linalg_svd", input, fullMatrices);
     }
 }

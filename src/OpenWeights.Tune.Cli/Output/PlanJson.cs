@@ -17,7 +17,7 @@ internal static class PlanJson
             ["parameters"] = plan.BaseParameters,
             ["dtype"] = plan.DType,
             ["device"] = plan.Device,
-            ["quantization"] = plan.Config.Quantization?.Type,
+            ["quantization"] = plan.Config.Quantization?.Type ?? (plan.Config.Model.Quantized == "keep" ? plan.BaseQuantization : null),
         },
         ["trained_parameters"] = plan.TrainedParameters,
         ["train"] = Data(plan.Train, plan.Config.Data.MaxLength),

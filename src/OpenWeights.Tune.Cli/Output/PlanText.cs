@@ -8,7 +8,7 @@ internal static class PlanText
     internal static IEnumerable<string> Lines(RunPlan plan)
     {
         var config = plan.Config;
-        yield return $"model     {ShownPath.Of(config.Model.Path)} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}{(config.Quantization is { } quantization ? $", linear layers held in {quantization.Type}" : "")}, {plan.Device})";
+        yield return $"model     {ShownPath.Of(config.Model.Path)} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}{(config.Quantization is { } quantization ? $", linear layers held in {quantization.Type}" : "")}{(plan.BaseQuantization is { } packed ? $", quantized {(config.Model.Quantized == "keep" ? "and held so" : "and dequantized")}: {packed}" : "")}, {plan.Device})";
         yield return config.Adapter is { } adapter
             ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is not null ? $"going on from {ShownPath.Of(adapter.Path)}" : adapter.Own is not null ? adapter.Type : $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}")})"
             : $"training  {(plan.TrainedParameters == plan.BaseParameters ? "all " : "")}{Amount.Count(plan.TrainedParameters)} parameters";

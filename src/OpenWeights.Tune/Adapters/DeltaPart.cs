@@ -37,6 +37,9 @@ internal abstract class DeltaPart : LinearPart
 
     internal override long KeptPerToken => Dropout > 0 ? 2 * Target.InFeatures : 0;
 
+    // The matrix, its gradient, and about as much to compute it.
+    internal override long Working => 4 * Target.OutFeatures * Target.InFeatures;
+
     public sealed override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();

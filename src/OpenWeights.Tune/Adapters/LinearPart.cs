@@ -37,6 +37,9 @@ internal abstract class LinearPart : AdapterPart, ILinearAdapter
     /// <summary>Elements of float32 that are kept for backward whatever the number of tokens.</summary>
     internal virtual long KeptOnce => 0;
 
+    /// <summary>Elements of float32 that exist besides while its gradients are computed.</summary>
+    internal virtual long Working => 0;
+
     /// <inheritdoc/>
     internal override bool Enabled
     {

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Configuration;
 internal static class AdapterFormRules
 {
     private const string Iterated = "pissa_niter_";
-    private static readonly string[] s_starts = ["true", "false", "gaussian", "pissa", "olora", "orthogonal", "mica", "eva", "corda", "loftq", "lora_ga"];
+    private static readonly string[] s_starts = ["true", "gaussian", "pissa", "olora", "orthogonal", "mica", "eva", "corda", "loftq", "lora_ga"];
 
     /// <summary>The problems, with the names of the settings.</summary>
     /// <param name="adapter">The section.</param>

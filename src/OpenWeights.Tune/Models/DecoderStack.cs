@@ -116,7 +116,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         input.Cache?.Advance(tokens, input.LongestPosition, begins ? Virtual!.Count : 0);
         var closed = Close(states);
-        return (begins ? closed.narrow(1, Virtual!.Count, tokens) : closed).MoveToOuterDisposeScope();
+        return (begins ? closed.narrow(1, Virtual!.Count, tokens).contiguous() : closed).MoveToOuterDisposeScope();
     }
 
     /// <summary>

@@ -27,6 +27,11 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
     {
         using var scope = NewDisposeScope();
         var rows = input.reshape(-1, weight.InFeatures);
+        if (OfFewRows(rows, weight) is { } few)
+        {
+            return Shaped(few.to(input.dtype), input, weight.OutFeatures).MoveToOuterDisposeScope();
+        }
+
         if (weight.PartRows >= weight.OutFeatures)
         {
             return Shaped(nn.functional.linear(rows, weight.Rows(0, weight.OutFeatures, input.dtype)), input, weight.OutFeatures).MoveToOuterDisposeScope();
@@ -64,6 +69,22 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
         }
 
         return Shaped(sum!.to(gradient.dtype), gradient, weight.InFeatures).MoveToOuterDisposeScope();
+    }
+
+    // The product for the few tokens processed at once during generation, in float32; null if there are more, or not on the CPU.
+    private static Tensor? OfFewRows(Tensor rows, QuantizedWeight weight)
+    {
+        if (!CpuKernel.Enabled || rows.device.type != TorchSharp.DeviceType.CPU || rows.numel() == 0 || rows.size(0) > FewRowsProduct.MaxRows || weight.Packed is not { } packed || weight.InFeatures % packed.Columns != 0)
+        {
+            return null;
+        }
+
+        var states = rows.detach().to(float32).contiguous();
+        var sums = empty([rows.size(0), weight.OutFeatures], float32);
+        var (vectors, output, perRow) = (FloatRows.Of(states), FloatRows.Of(sums), (nint)(weight.InFeatures / packed.Columns));
+        packed.Use(matrix => PackedRowProduct.Run(matrix, perRow, vectors, output));
+        GC.KeepAlive((states, sums));
+        return sums;
     }
 
     private static Tensor Shaped(Tensor rows, Tensor like, long features)

@@ -15,7 +15,7 @@ internal sealed class LayerMemory
     private readonly long _stream;
     private readonly long _before;
     private readonly int _streams;
-    private readonly List<(long Kept, KeptElements Elements)> _parts;
+    private readonly List<(long Kept, KeptElements Elements, long OfUpdate)> _parts;
 
     /// <summary>Creates the estimate of a layer.</summary>
     /// <param name="model">The model, with its adapter.</param>
@@ -29,10 +29,11 @@ internal sealed class LayerMemory
         _stream = tokens * layer.Settings.HiddenSize * _size;
         _streams = model.Config.Streams?.Count ?? 1;
         _before = tokens * layer.KeptOfStreams * _size;
-        _parts = [.. layer.Parts().Select(p => (Kept(p.Part) + ((p.After is null ? 1 : 2) * _stream), p.Part.Kept))];
+        _parts = [.. layer.Parts().Select(p => (Kept(p.Part) + ((p.After is null ? 1 : 2) * _stream), p.Part.Kept, OfUpdate(p.Part)))];
         var prefix = $"{model.Config.Names.Layer(index)}.";
         IsTrained = model.LinearLayers.Any(l => l.Layer.Adapter is not null && l.Name.StartsWith(prefix, StringComparison.Ordinal))
             || model.ExpertMatrices.Any(m => m.Matrix.Updates.Count > 0 && m.Name.StartsWith(prefix, StringComparison.Ordinal))
+            || model.AdaptableModules.Any(m => m.Name.StartsWith(prefix, StringComparison.Ordinal) && ((IWeighted)m.Module).Slots.Any(static s => s.Replacement?.requires_grad == true))
             || model.named_parameters().Any(p => p.parameter.requires_grad && p.name.StartsWith(prefix, StringComparison.Ordinal));
     }
 
@@ -56,16 +57,20 @@ internal sealed class LayerMemory
         get
         {
             var (stored, most) = (_before, 0L);
-            foreach (var (kept, elements) in _parts)
+            foreach (var (kept, elements, ofUpdate) in _parts)
             {
                 stored += kept;
-                most = Math.Max(most, stored + elements.Working.Max(w => w.Bytes(_tokens, _size)));
+                most = Math.Max(most, stored + Math.Max(ofUpdate, elements.Working.Max(w => w.Bytes(_tokens, _size))));
             }
 
             // The gradient of the residual stream.
             return most + _stream;
         }
     }
+
+    // An update that is a matrix of the weight's size exists while it is computed.
+    private static long OfUpdate(LayerPart part) =>
+        Float32 * part.modules().OfType<LinearLayer>().Select(static l => l.Adapter is LinearPart adapter ? adapter.Working : 0).DefaultIfEmpty().Max();
 
     // What a part stores, besides the residual stream before it, stored by its norm, and the input of a norm after it.
     private long Kept(LayerPart part)

@@ -2,6 +2,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Torch.Memory;
 
 namespace OpenWeights.Tune.Training;
 
@@ -15,12 +16,12 @@ namespace OpenWeights.Tune.Training;
 /// <param name="Overlap">Gradients that are allocated only while activations are freed, and so do not add to the peak.</param>
 public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
 {
-    // .NET, libtorch and BLAS, measured with a small model; and BLAS's buffers, compiled code and what the pool of tensors holds beyond its peak, measured
-    // with larger ones (docs/performance.md).
+    // .NET, libtorch and BLAS with their buffers and compiled code, measured after some steps (docs/performance.md); and what the pool of tensors may hold
+    // beyond its peak.
 #if TORCH_SYSTEM
-    private const long ProgramBytes = (132L + 20) << 20;
+    private const long ProgramBytes = (132L << 20) + BlockPool.Slack;
 #else
-    private const long ProgramBytes = (174L + 20) << 20;
+    private const long ProgramBytes = (174L << 20) + BlockPool.Slack;
 #endif
 
     // Additional memory of a run: tokenizer and rows, evaluation, metrics.

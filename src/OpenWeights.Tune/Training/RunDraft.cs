@@ -1,4 +1,5 @@
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
@@ -62,6 +63,7 @@ public sealed class RunDraft
         BaseParameters = Memory.BaseParameters,
         TrainedParameters = Memory.TrainedParameters,
         DType = Memory.DType,
+        BaseQuantization = QuantizedModel.Of(Folder.Config, Folder.FolderPath)?.Description,
         Device = Memory.Device,
         Train = Data.Train.Report,
         Eval = Data.Eval?.Report,

@@ -22,6 +22,9 @@ public sealed record RunPlan
     /// <summary>Data type of the base model.</summary>
     public required string DType { get; init; }
 
+    /// <summary>How the base model's files hold quantized weights; null if they do not.</summary>
+    public string? BaseQuantization { get; init; }
+
     /// <summary>The device.</summary>
     public required string Device { get; init; }
 

@@ -57,6 +57,7 @@ internal static class GgufCases
     private static readonly Dictionary<string, string> s_configs = new()
     {
         ["llama"] = """ "model_type": "llama", "attention_bias": true, "mlp_bias": true, "head_dim": 16 """,
+        ["llama_yarn"] = """ "model_type": "llama", "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "attention_factor": 1.3} """,
         ["mistral"] = """ "model_type": "mistral", "sliding_window": null, "head_dim": 16 """,
         ["mixtral"] = """ "model_type": "mixtral", "num_local_experts": 5, "num_experts_per_tok": 2 """,
         ["qwen2"] = """ "model_type": "qwen2", "tie_word_embeddings": true """,

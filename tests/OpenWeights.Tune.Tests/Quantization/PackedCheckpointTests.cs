@@ -68,6 +68,25 @@ public sealed class PackedCheckpointTests
         }
     }
 
+    [TestCaseSource(nameof(Cases))]
+    [Category(TestDevice.CpuAlone)]
+    public void A_few_tokens_give_the_products_of_many(string name)
+    {
+        using var loaded = ModelLoader.Load(SharedFiles.Require("goldens", Set, name), float32, CPU);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        _ = manual_seed(11);
+        foreach (var weight in loaded.Model.Quantized)
+        {
+            var (many, dense) = (randn([8, weight.InFeatures]), weight.Rows(0, weight.OutFeatures, float32));
+            foreach (var rows in new[] { 1, 3, 8 })
+            {
+                var states = many.narrow(0, 0, rows);
+                Assert.That(Golden.LargestDifference(QuantizedProduct.Forward(states, weight), states.mm(dense.t())), Is.LessThan(1e-4));
+            }
+        }
+    }
+
     [TestCaseSource(nameof(WithAdapter))]
     public void An_adapter_on_a_packed_base_has_PEFTs_logits_and_gradients(string name)
     {

@@ -134,7 +134,7 @@ public static class GgufLoraExport
 
         foreach (var experts in adapter.Parts.OfType<ExpertLora>())
         {
-            foreach (var tensor in OfExperts(experts, GgufExport.Usual(experts.Parameter, adapter.Base.Config.Names), family, alpha))
+            foreach (var tensor in OfExperts(experts, GgufExport.Usual(experts.Parameter, adapter.Base.Config.Names), config, family, alpha))
             {
                 yield return tensor;
             }
@@ -150,7 +150,7 @@ public static class GgufLoraExport
         long[] ofA = [rank, layer.Target.InFeatures];
         if (Pieces(stored, family) is not null)
         {
-            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, family, layer.Target.OutFeatures))
+            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, config, family, layer.Target.OutFeatures, 1))
             {
                 yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same);
                 yield return Tensor($"{name}.lora_b", [count, rank], () => layer.Up().slice(0, first, first + (step * count), step), factor, GgufForm.Same);
@@ -169,7 +169,7 @@ public static class GgufLoraExport
     }
 
     // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
-    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, GgufFamily family, double alpha)
+    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, ConfigJson config, GgufFamily family, double alpha)
     {
         var (target, rank, factor) = (experts.Target, experts.Rank, experts.Scale / (alpha / experts.Rank));
         var (count, input, output) = ((long)target.Count, target.InFeatures, target.OutFeatures);
@@ -179,7 +179,7 @@ public static class GgufLoraExport
         {
             // A part of one expert has its own rows; one of all experts, those of its pieces.
             var (from, rows) = part.Shape.Count == 2 ? (part.First / input, part.Shape[0]) : (0, output);
-            foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, family, rows))
+            foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, config, family, rows, count))
             {
                 yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, GgufForm.Same);
                 yield return Tensor(
@@ -196,12 +196,13 @@ public static class GgufLoraExport
         return experts.Target.UpdatesAsStored ? (b.permute(2, 1, 0), a.transpose(1, 2)) : (a, b.permute(2, 0, 1));
     }
 
-    // The tensors of the file that a checkpoint's tensor is in, and which of its output features each has.
-    private static IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, GgufFamily family, long features)
+    // The tensors of the file that a checkpoint's tensor is in, and which output features of a matrix in it each has.
+    private static IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, ConfigJson config, GgufFamily family, long features, long matrices)
     {
         IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> targets = Pieces(stored, family) is { } split
             ? [.. split.Names.Select((name, piece) => (name, split.Split.OutputFeatures(piece, features)))]
-            : [(PlacesOf(stored, module, family)[0].Name, (0, 1, features))];
+            : [.. PlacesOf(stored, module, family).Where(place => family.Has(place.Name, config)).Select(place => (place.Name, Rows(family.FormOf(place.Name, config).Rows)))];
+        (long First, long Step, long Count) Rows(IReadOnlyList<int>? rows) => rows is null ? (0, 1, features) : (rows[0], 1, rows.Count / matrices);
         foreach (var (name, _) in targets)
         {
             RequireApplied(name, module, family);

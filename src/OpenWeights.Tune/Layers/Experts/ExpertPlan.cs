@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
@@ -8,7 +9,7 @@ namespace OpenWeights.Tune.Layers.Experts;
 
 /// <summary>
 /// Which rows each expert processes. A selection is a token with one of its experts; they are sorted by expert. Tokens and order have some zeros
-/// more than there are selections, so that an expert's range can be read up to a whole number of <see cref="WholeRows"/>.
+/// more than there are selections, so that an expert's range can be read up to the number of rows that are multiplied (<see cref="Rows"/>).
 /// </summary>
 /// <param name="Counts">Number of selections per expert.</param>
 /// <param name="PerToken">Number of experts per token.</param>
@@ -19,7 +20,7 @@ internal sealed record ExpertPlan(IReadOnlyList<long> Counts, int PerToken, Tens
 {
     /// <summary>
     /// oneDNN compiles a bfloat16 product for each number of rows, which takes as long as the product and keeps some 300 KB; so numbers of rows are
-    /// multiples of this.
+    /// multiples of this, or of a sixteenth of the next power of two.
     /// </summary>
     private const long WholeRows = 32;
 
@@ -42,7 +43,7 @@ internal sealed record ExpertPlan(IReadOnlyList<long> Counts, int PerToken, Tens
             next[i] = next[i - 1] + counts[i - 1];
         }
 
-        var (tokens, order, places) = (new long[selections.Length + WholeRows], new long[selections.Length + WholeRows], new long[selections.Length]);
+        var (tokens, order, places) = (new long[selections.Length + Unit(selections.Length)], new long[selections.Length + Unit(selections.Length)], new long[selections.Length]);
         for (var i = 0; i < selections.Length; i++)
         {
             var place = places[i] = next[selections[i]]++;
@@ -61,7 +62,8 @@ internal sealed record ExpertPlan(IReadOnlyList<long> Counts, int PerToken, Tens
     {
         using var scope = NewDisposeScope();
         var isCompiled = states.device.type == DeviceType.CPU && states.dtype != float32 && count >= WholeRows && ProductPrecision.Of(states, count) == states.dtype;
-        var whole = isCompiled ? (count + WholeRows - 1) / WholeRows * WholeRows : count;
+        var unit = Unit(count);
+        var whole = isCompiled ? (count + unit - 1) / unit * unit : count;
         var rows = states.index_select(0, Tokens.narrow(0, start, whole));
         if (whole > count)
         {
@@ -85,6 +87,8 @@ internal sealed record ExpertPlan(IReadOnlyList<long> Counts, int PerToken, Tens
             start += Counts[i];
         }
     }
+
+    private static long Unit(long count) => Math.Max(WholeRows, (long)(BitOperations.RoundUpToPowerOf2((ulong)count) / 16));
 
     /// <summary>Sums, for each token, the rows of its selections: [selections, features] in sorted order to [tokens, features].</summary>
     internal Tensor Gather(Tensor sorted)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Quantized;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
@@ -105,6 +106,12 @@ public sealed class RunMemory
     /// <summary>The change, if the run fits with it.</summary>
     private MemoryEstimate? Fit(RunConfig config, int longestRow)
     {
+        // Weights that are quantized already are not quantized again.
+        if (config is { Quantization: not null, Model.KeepsQuantized: true } && QuantizedModel.Of(_folder.Config, _folder.FolderPath) is not null)
+        {
+            return null;
+        }
+
         using var meta = CreateMeta(config);
         var estimate = Of(meta, config, longestRow);
         return On(estimate, config) <= Room!.Bytes * AvailableMemory.Share ? estimate : null;
