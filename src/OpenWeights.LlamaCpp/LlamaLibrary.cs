@@ -19,26 +19,6 @@ public static class LlamaLibrary
     /// <summary>The folder of its libraries: one of the builds for x64 (<c>avx512</c>, <c>avx2</c>, ...), or the platform's only one.</summary>
     public static string Folder { get; } = Find();
 
-    /// <summary>A function of ggml, whose quantizers are the reference.</summary>
-    /// <param name="name">The function's name.</param>
-    /// <exception cref="EntryPointNotFoundException">There is no such function.</exception>
-    public static nint GgmlFunction(string name) => NativeLibrary.GetExport(NativeLibrary.Load(PathOf("ggml-base")), name);
-
-    /// <summary>Requantizes a GGUF file with llama.cpp's own quantizer.</summary>
-    /// <param name="input">The file to read, its tensors in float32 or float16.</param>
-    /// <param name="output">The file to write.</param>
-    /// <param name="fileType">The type of file, as GGUF numbers them (<c>general.file_type</c>).</param>
-    /// <exception cref="InvalidDataException">llama.cpp refuses it.</exception>
-    public static void Quantize(string input, string output, int fileType)
-    {
-        var settings = LLamaModelQuantizeParams.Default();
-        (settings.nthread, settings.ftype) = (1, (LLamaFtype)fileType);
-        if (NativeApi.llama_model_quantize(input, output, ref settings) != 0)
-        {
-            throw new InvalidDataException($"llama.cpp cannot quantise {input}.");
-        }
-    }
-
     private static string PathOf(string name) => Path.Combine(Folder, OperatingSystem.IsWindows() ? $"{name}.dll" : OperatingSystem.IsMacOS() ? $"lib{name}.dylib" : $"lib{name}.so");
 
     private static string Find()

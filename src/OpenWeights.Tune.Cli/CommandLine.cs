@@ -30,9 +30,6 @@ internal static class CommandLine
         ("doctor", DoctorCommand.Create),
     ];
 
-    /// <summary>All commands, for tests of the documentation.</summary>
-    internal static RootCommand All() => Root(null);
-
     /// <summary>Runs the program and returns its exit code.</summary>
     internal static int Run(string[] arguments)
     {
@@ -80,8 +77,8 @@ internal static class CommandLine
     private static string Path(CommandResult given) =>
         given.Command is RootCommand ? "" : (given.Parent is CommandResult outer ? Path(outer) : "") + $" {given.Command.Name}";
 
-    // Creating all commands' options takes longer than the rest of startup, so only the command named first is created.
-    private static RootCommand Root(string? first)
+    /// <summary>The program with the command named first, or with all of them: creating all commands' options takes longer than the rest of startup.</summary>
+    internal static RootCommand Root(string? first = null)
     {
         var root = new RootCommand("Fine-tunes open-weight language models as described in a YAML file.");
         root.Options.Add(Verbose);

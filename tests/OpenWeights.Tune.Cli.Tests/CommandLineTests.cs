@@ -106,7 +106,7 @@ public sealed class CommandLineTests
     [TestCase("export", "half", "f16")]
     public void A_dtype_may_be_given_by_another_of_its_names(string command, string given, string meant)
     {
-        var root = CommandLine.All();
+        var root = CommandLine.Root();
         string[] rest = command == "generate" ? ["--model", "m", "--prompt", "x"] : command == "export" ? ["--format", "gguf", "--model", "m", "--output", "o"] : ["--output", "o"];
         var result = root.Parse([command, .. rest, "--dtype", given]);
         Assert.That(result.GetValue<string>("--dtype"), Is.EqualTo(meant));
@@ -148,7 +148,7 @@ public sealed class CommandLineTests
     [Test]
     public void Every_command_has_two_or_three_examples_that_it_understands()
     {
-        var root = CommandLine.All();
+        var root = CommandLine.Root();
         foreach (var (name, command) in Commands(root, ""))
         {
             var examples = Examples.Of(name);

@@ -45,7 +45,7 @@ public sealed class JsonOutputTests
             Assert.That(docs, Does.Contain($"`{name}`"), name);
         }
 
-        foreach (var command in CommandLine.All().Subcommands.Where(static c => c.Options.Any(static o => o.Name == "--json")))
+        foreach (var command in CommandLine.Root().Subcommands.Where(static c => c.Options.Any(static o => o.Name == "--json")))
         {
             Assert.That(docs, Does.Contain($"owt {command.Name}"), command.Name);
         }

@@ -86,13 +86,13 @@ public sealed class NewcomerTests
     public void An_option_without_its_value_is_told_and_nothing_is_thrown()
     {
         var tried = 0;
-        foreach (var command in Commands(CommandLine.All()).Where(static c => c.Subcommands.Count == 0))
+        foreach (var command in Commands(CommandLine.Root()).Where(static c => c.Subcommands.Count == 0))
         {
             var path = command.Parents.OfType<Command>().Where(static p => p is not RootCommand).Select(static p => p.Name).Append(command.Name).ToArray();
             foreach (var option in command.Options.Where(static o => o.Arity.MinimumNumberOfValues > 0))
             {
                 string[] line = [.. path, option.Name];
-                Assert.That(CommandErrors.Of(CommandLine.All().Parse(line), line), Has.One.StartsWith($"{option.Name} needs a value"), string.Join(' ', line));
+                Assert.That(CommandErrors.Of(CommandLine.Root().Parse(line), line), Has.One.StartsWith($"{option.Name} needs a value"), string.Join(' ', line));
                 tried++;
             }
         }
@@ -228,7 +228,7 @@ public sealed class NewcomerTests
     [Test]
     public void No_help_shows_the_largest_number_there_is()
     {
-        foreach (var option in Commands(CommandLine.All()).SelectMany(static c => c.Options).Where(static o => o.HasDefaultValue))
+        foreach (var option in Commands(CommandLine.Root()).SelectMany(static c => c.Options).Where(static o => o.HasDefaultValue))
         {
             Assert.That(option.GetDefaultValue(), Is.Not.EqualTo(int.MaxValue).And.Not.EqualTo(long.MaxValue), option.Name);
         }

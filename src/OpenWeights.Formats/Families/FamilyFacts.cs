@@ -77,7 +77,7 @@ public sealed record FamilyFacts
     /// <summary>How its usual checkpoints differ from the names and shapes of its modules; null where they do not.</summary>
     public CheckpointLayout? Layout { get; init; }
 
-    /// <summary>Whether checkpoints may have layers behind the last that predict further tokens; they are kept but not used, as in transformers.</summary>
+    /// <summary>Whether checkpoints may have additional layers after the last that predict further tokens (multi-token prediction); they are kept but not used, as in transformers.</summary>
     public bool HasPredictionLayers { get; init; }
 
     /// <summary>Whether activations of its models exceed the range of float16 (65,504), so that float16 cannot replace bfloat16.</summary>

@@ -101,6 +101,7 @@ public static partial class FamilyTable
         RotatedShare = 0.5,
         NormEpsilon = 1.5625e-7,
         AttentionBias = true,
+        OverflowsInFloat16 = true,
     };
 
     /// <summary>GPT-NeoX and Pythia.</summary>

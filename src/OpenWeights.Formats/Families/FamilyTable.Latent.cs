@@ -22,6 +22,7 @@ public static partial class FamilyTable
         Experts = new() { Count = 64, PerToken = 6, Inner = 1407, SharedCount = 2, Targets = ExpertTargets.GateUpDown },
         Latent = new(QueryRank: 1536, Width: 512, Plain: 128, Rotated: 64, Value: 128),
         Layout = ExpertLayouts.OneByOne,
+        OverflowsInFloat16 = true,
     };
 
     /// <summary>DeepSeek V3, and models of its architecture such as Moonlight.</summary>
@@ -34,6 +35,7 @@ public static partial class FamilyTable
         Experts = new() { Count = 256, PerToken = 8, Inner = 2048, SharedCount = 1, Normalizes = true, Scale = 2.5, Groups = 8, ChosenGroups = 4, Targets = ExpertTargets.GateUpDown },
         Latent = new(QueryRank: 1536, Width: 512, Plain: 128, Rotated: 64, Value: 128),
         Layout = ExpertLayouts.OneByOne,
+        OverflowsInFloat16 = true,
     };
 
     /// <summary>GLM 4.7 Flash.</summary>

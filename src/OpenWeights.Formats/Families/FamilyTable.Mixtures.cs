@@ -84,6 +84,7 @@ public static partial class FamilyTable
         AttentionBias = true,
         SlidingWindow = 128,
         Experts = new() { Count = 128, PerToken = 4 },
+        OverflowsInFloat16 = true,
     };
 
     /// <summary>Granite 3 with experts.</summary>

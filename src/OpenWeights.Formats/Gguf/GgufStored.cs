@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.Safetensors;
 
 namespace OpenWeights.Formats.Gguf;

@@ -119,7 +119,7 @@ internal sealed class SafetensorsHeader
         if (end < dataLength)
         {
             var last = previous is null ? "its header, which has no tensor" : $"its last tensor {Wording.Quote(previous.Name)}";
-            throw Bad($"the file has {Wording.Bytes(dataLength - end)} too many behind {last}");
+            throw Bad($"the file has {Wording.Bytes(dataLength - end)} too many after {last}");
         }
     }
 

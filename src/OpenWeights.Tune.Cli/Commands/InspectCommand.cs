@@ -148,7 +148,7 @@ internal static class InspectCommand
         }
     }
 
-    // The first name, or the second behind the "model" that newer versions put all parts into.
+    // The first name, or the second after the "model" that newer versions put all parts into.
     private static string PartOf(string name) => name.Split('.') is ["model", var part, ..] ? part : name.Split('.')[0];
 
     private static void AddTokenizer(JsonObject description, ModelFolder folder)

@@ -14,6 +14,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>The command owt score.</summary>
 internal static class ScoreCommand
 {
+    private const long ChunkScores = 1 << 24;
     private static readonly ModelOptions s_model = new();
     private static readonly Option<string[]> s_text = new("--text") { Description = "A text to score; - reads it from stdin. May be repeated.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to score: a JSON list of messages, using the model's chat template; - reads it from stdin.", HelpName = "FILE" };
@@ -109,9 +110,17 @@ internal static class ScoreCommand
             return [];
         }
 
-        using var scope = NewDisposeScope();
-        var next = tensor(Array.ConvertAll(ids[1..], static i => (long)i), [ids.Length - 1, 1]);
-        var scores = logits.narrow(0, 0, ids.Length - 1).to(float64).log_softmax(-1).gather(1, next).contiguous();
-        return MemoryMarshal.Cast<byte, double>(scores.bytes).ToArray();
+        // Some rows at a time: those of all tokens in float64 would take twice the logits' memory.
+        var (scores, chunk) = (new double[ids.Length - 1], (int)Math.Max(1, ChunkScores / logits.size(1)));
+        for (var start = 0; start < scores.Length; start += chunk)
+        {
+            using var scope = NewDisposeScope();
+            var count = Math.Min(chunk, scores.Length - start);
+            var next = tensor(Array.ConvertAll(ids[(start + 1)..(start + 1 + count)], static i => (long)i), [count, 1]);
+            var found = logits.narrow(0, start, count).to(float64).log_softmax(-1).gather(1, next).contiguous();
+            MemoryMarshal.Cast<byte, double>(found.bytes).CopyTo(scores.AsSpan(start));
+        }
+
+        return scores;
     }
 }

@@ -43,6 +43,9 @@ public static class TrainingBenchmark
         var total = options.WarmupSteps + options.Steps;
         var rows = new BatchSampler(RandomRows(options, total * options.BatchSize), shuffle: false, Seed, options.BatchSize, accumulation: 1);
         using var trainer = new Trainer(trained, new SupervisedObjective(), rows, config, total);
+
+        // The peak of the steps, not that of making the model.
+        CpuMemory.ResetPeak();
         var (seconds, updates, rates, shares, loss) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), 0.0);
         var operations = OperationsPerToken(trained, options) * options.BatchSize * options.RowLength;
         for (var i = 0; i < total; i++)

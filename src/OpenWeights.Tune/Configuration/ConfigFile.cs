@@ -6,13 +6,10 @@ public sealed class ConfigFile
     private readonly ConfigPaths _paths;
     private readonly Func<string, string> _placeOf;
 
-    internal ConfigFile(string path, RunConfig config, RunConfig written, ConfigPaths paths, Func<string, string> placeOf, IReadOnlyList<ConfigProblem> problems)
+    internal ConfigFile(RunConfig config, RunConfig written, ConfigPaths paths, Func<string, string> placeOf, IReadOnlyList<ConfigProblem> problems)
     {
-        (Path, Config, Written, _paths, _placeOf, Problems) = (path, config, written, paths, placeOf, problems);
+        (Config, Written, _paths, _placeOf, Problems) = (config, written, paths, placeOf, problems);
     }
-
-    /// <summary>Path of the file.</summary>
-    public string Path { get; }
 
     /// <summary>The config with absolute paths. An invalid setting has its default value.</summary>
     public RunConfig Config { get; }

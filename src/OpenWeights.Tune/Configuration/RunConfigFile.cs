@@ -65,7 +65,7 @@ public static class RunConfigFile
         // Rules skip settings that are already invalid: they would be checked with their default value.
         problems.AddRange(ConfigRules.Of(config).Where(r => !binder.Problems.Any(p => p.Covers(r.Key))).Select(r => new ConfigProblem(binder.PlaceOf(r.Key), r.Key, r.Message)));
         var paths = new ConfigPaths(Path.GetDirectoryName(Path.GetFullPath(path))!);
-        return new ConfigFile(path, paths.Resolve(config), config, paths, binder.PlaceOf, problems);
+        return new ConfigFile(paths.Resolve(config), config, paths, binder.PlaceOf, problems);
     }
 
     // Files that are given in the place of the run's YAML; as YAML they would give many errors that tell nothing.

@@ -14,6 +14,9 @@ public sealed class PromptCache : IDisposable
     /// <summary>Number of cached tokens.</summary>
     public int Length => _read.Count;
 
+    /// <summary>Size of the cached states in bytes.</summary>
+    public long ByteLength => _cache?.ByteLength ?? 0;
+
     /// <summary>Clears the cache.</summary>
     public void Clear()
     {

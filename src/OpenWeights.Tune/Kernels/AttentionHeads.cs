@@ -85,7 +85,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
             Scores(block, _query, _keyStrips, _weights);
             for (nint row = 0; row < block.Count; row++)
             {
-                _factors[row] = 1 / Exponentials(head.Batch, block, row, null);
+                _factors[row] = (float)(1 / Exponentials(head.Batch, block, row, null));
             }
 
             WeightedSum(block, _weights, _rowsOfKeys);
@@ -111,7 +111,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
             Scores(block, _given, _valueStrips, _gradScores);
             for (nint row = 0; row < block.Count; row++)
             {
-                Slope(block, row, 1 / Exponentials(head.Batch, block, row, _slopes));
+                Slope(block, row, (float)(1 / Exponentials(head.Batch, block, row, _slopes)));
             }
 
             AddTransposed(block, _weights, _given, _gradValues);
@@ -190,7 +190,7 @@ internal sealed unsafe class AttentionHeads<TVectors, TVector>
     }
 
     // Exponentials of a row's scores in place, zeros where masked, and their sum with that of the sink; and the derivative of the soft cap.
-    private float Exponentials(long batch, in Block block, nint row, float* slopes)
+    private double Exponentials(long batch, in Block block, nint row, float* slopes)
     {
         var (first, end) = Visible(block, row);
         var start = _weights + (row * _sizes.Stride);

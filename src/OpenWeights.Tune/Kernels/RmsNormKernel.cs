@@ -3,7 +3,10 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>RMS normalization in one pass over the rows, and its gradients from the input and each row's factor.</summary>
+/// <summary>
+/// RMS normalization, and its gradients from the input and each row's factor. Factors are float64: of all roundings in a forward pass in float32,
+/// theirs moves logits the most, because one number scales a whole row.
+/// </summary>
 internal static unsafe class RmsNormKernel
 {
     /// <summary>Normalizes rows.</summary>
@@ -11,10 +14,10 @@ internal static unsafe class RmsNormKernel
     /// <param name="scale">Scale of the features, [features], float32.</param>
     /// <param name="epsilon">Added to the mean square.</param>
     /// <param name="rounds">Whether the normalized row is rounded to its dtype before it is scaled.</param>
-    /// <returns>The output, of the input's shape, and each row's normalization factor, [rows], float32.</returns>
-    internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor scale, float epsilon, bool rounds)
+    /// <returns>The output, of the input's shape, and each row's normalization factor, [rows], float64.</returns>
+    internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor scale, double epsilon, bool rounds)
     {
-        var factors = empty([input.numel() / input.size(-1)], float32, input.device);
+        var factors = empty([input.numel() / input.size(-1)], float64, input.device);
         var features = (nint)input.size(-1);
         var (x, f) = ((nint)CpuKernel.Pointer(input), (nint)CpuKernel.Pointer(factors));
         var half = input.dtype == ScalarType.BFloat16;
@@ -22,11 +25,11 @@ internal static unsafe class RmsNormKernel
         {
             if (half)
             {
-                Factors<BFloat16Elements>(x, (float*)f, features, epsilon, first, last);
+                Factors<BFloat16Elements>(x, (double*)f, features, epsilon, first, last);
             }
             else
             {
-                Factors<Float32Elements>(x, (float*)f, features, epsilon, first, last);
+                Factors<Float32Elements>(x, (double*)f, features, epsilon, first, last);
             }
         });
         GC.KeepAlive(input);
@@ -46,11 +49,11 @@ internal static unsafe class RmsNormKernel
             {
                 if (half)
                 {
-                    Scale<BFloat16Elements>(x, (float*)s, y, ((float*)f)[row], row, features, rounds);
+                    Scale<BFloat16Elements>(x, (float*)s, y, (float)((double*)f)[row], row, features, rounds);
                 }
                 else
                 {
-                    Scale<Float32Elements>(x, (float*)s, y, ((float*)f)[row], row, features, false);
+                    ScaleOnce((float*)x + (row * features), (float*)s, (float*)y + (row * features), ((double*)f)[row], features);
                 }
             }
         });
@@ -82,11 +85,11 @@ internal static unsafe class RmsNormKernel
             {
                 if (half)
                 {
-                    Backward<BFloat16Elements>(own, ((float*)f)[row], row, features);
+                    Backward<BFloat16Elements>(own, (float)((double*)f)[row], row, features);
                 }
                 else
                 {
-                    Backward<Float32Elements>(own, ((float*)f)[row], row, features);
+                    Backward<Float32Elements>(own, (float)((double*)f)[row], row, features);
                 }
             }
         });
@@ -94,20 +97,44 @@ internal static unsafe class RmsNormKernel
         return (result, sums?.sum([0]));
     }
 
-    private static void Factors<T>(nint x, float* factors, nint features, float epsilon, long first, long last)
+    private static void Factors<T>(nint x, double* factors, nint features, double epsilon, long first, long last)
         where T : struct, IElements
     {
         for (var row = first; row < last; row++)
         {
-            var states = Lanes.Row<T>(x, row * features);
-            var sum = Vector256<float>.Zero;
-            for (nint i = 0; i < features; i += Lanes.Width)
-            {
-                var state = Lanes.Read<T>(states, i, features);
-                sum += state * state;
-            }
+            factors[row] = 1 / Math.Sqrt((SquareSum<T>(Lanes.Row<T>(x, row * features), features) / features) + epsilon);
+        }
+    }
 
-            factors[row] = 1 / MathF.Sqrt((Vector256.Sum(sum) / features) + epsilon);
+    /// <summary>The sum of squares of a row.</summary>
+    internal static double SquareSum<T>(void* row, nint count)
+        where T : struct, IElements
+    {
+        var (even, odd) = (Vector256<double>.Zero, Vector256<double>.Zero);
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            var (lower, upper) = Vector256.Widen(Lanes.Read<T>(row, i, count));
+            even = Vector256.MultiplyAddEstimate(lower, lower, even);
+            odd = Vector256.MultiplyAddEstimate(upper, upper, odd);
+        }
+
+        return Vector256.Sum(even + odd);
+    }
+
+    /// <summary>Writes state · factor · scale, rounded once.</summary>
+    /// <param name="states">The states of a row.</param>
+    /// <param name="scale">Scale of the features.</param>
+    /// <param name="output">Destination; may be the states.</param>
+    /// <param name="factor">The row's factor.</param>
+    /// <param name="features">Number of features.</param>
+    internal static void ScaleOnce(float* states, float* scale, float* output, double factor, nint features)
+    {
+        var by = Vector256.Create(factor);
+        for (nint i = 0; i < features; i += Lanes.Width)
+        {
+            var (lower, upper) = Vector256.Widen(Lanes.Read<Float32Elements>(states, i, features));
+            var (lowerScale, upperScale) = Vector256.Widen(Lanes.Read<Float32Elements>(scale, i, features));
+            Lanes.Write<Float32Elements>(output, i, features, Vector256.Narrow(lower * by * lowerScale, upper * by * upperScale));
         }
     }
 

@@ -6,10 +6,10 @@ namespace OpenWeights.Tune.Kernels;
 internal static unsafe class RowSoftmax
 {
     /// <summary>exp(x - maximum) in place, and the sum.</summary>
-    internal static float Exponentials(float* row, nint count) => Exponentials(row, count, Largest(row, count));
+    internal static double Exponentials(float* row, nint count) => Exponentials(row, count, Largest(row, count));
 
     /// <summary>exp(x - largest) in place, and the sum.</summary>
-    internal static float Exponentials(float* row, nint count, float largest) => CpuKernel.IsWide
+    internal static double Exponentials(float* row, nint count, float largest) => CpuKernel.IsWide
         ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, largest)
         : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, largest);
 

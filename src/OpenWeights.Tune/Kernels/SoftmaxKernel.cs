@@ -21,7 +21,7 @@ internal static unsafe class SoftmaxKernel
             {
                 var seen = keys - (nint)Math.Max(0, ahead - (row % queries));
                 var start = (float*)p + (row * keys);
-                Scale(start, seen, 1 / Exponentials(start, seen, Largest(start, seen)));
+                Scale(start, seen, (float)(1 / Exponentials(start, seen, Largest(start, seen))));
                 new Span<float>(start + seen, (int)(keys - seen)).Clear();
             }
         });
@@ -79,7 +79,7 @@ internal static unsafe class SoftmaxKernel
         var sum = Exponentials(scores, count, largest);
         if (wantsGradient)
         {
-            Scale(scores, count, 1 / sum);
+            Scale(scores, count, (float)(1 / sum));
             scores[target] -= 1;
         }
 
@@ -91,7 +91,7 @@ internal static unsafe class SoftmaxKernel
         : VectorFunctions.Largest<Vectors256, Vector256<float>>(row, count);
 
     // exp(x - maximum) in place, and the sum.
-    private static float Exponentials(float* row, nint count, float largest) => CpuKernel.IsWide
+    private static double Exponentials(float* row, nint count, float largest) => CpuKernel.IsWide
         ? VectorFunctions.Exponentials<Vectors512, Vector512<float>>(row, count, largest)
         : VectorFunctions.Exponentials<Vectors256, Vector256<float>>(row, count, largest);
 

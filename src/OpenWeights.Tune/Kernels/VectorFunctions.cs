@@ -116,32 +116,38 @@ internal static unsafe class VectorFunctions
         return largest;
     }
 
-    /// <summary>exp(x - maximum) in place, and the sum.</summary>
-    internal static float Exponentials<TVectors, TVector>(float* row, nint count, float largest)
+    /// <summary>exp(x - maximum) in place, and the sum. Sums of up to 1,024 numbers are float32, that of the sums float64, so that a large vocabulary costs no digits.</summary>
+    internal static double Exponentials<TVectors, TVector>(float* row, nint count, float largest)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
     {
-        var shift = TVectors.Create(largest);
-        var (even, odd, i) = (TVectors.Zero, TVectors.Zero, (nint)0);
-        for (; i <= count - (2 * TVectors.Width); i += 2 * TVectors.Width)
+        const nint Block = 64;
+        var (shift, total, i) = (TVectors.Create(largest), 0.0, (nint)0);
+        while (i <= count - (2 * TVectors.Width))
         {
-            even = TVectors.Add(even, Shifted<TVectors, TVector>(row + i, shift));
-            odd = TVectors.Add(odd, Shifted<TVectors, TVector>(row + i + TVectors.Width, shift));
+            var (even, odd, last) = (TVectors.Zero, TVectors.Zero, Math.Min(count, i + (Block * TVectors.Width)) - (2 * TVectors.Width));
+            for (; i <= last; i += 2 * TVectors.Width)
+            {
+                even = TVectors.Add(even, Shifted<TVectors, TVector>(row + i, shift));
+                odd = TVectors.Add(odd, Shifted<TVectors, TVector>(row + i + TVectors.Width, shift));
+            }
+
+            total += TVectors.Sum(TVectors.Add(even, odd));
         }
 
-        for (; i <= count - TVectors.Width; i += TVectors.Width)
+        if (i <= count - TVectors.Width)
         {
-            even = TVectors.Add(even, Shifted<TVectors, TVector>(row + i, shift));
+            total += TVectors.Sum(Shifted<TVectors, TVector>(row + i, shift));
+            i += TVectors.Width;
         }
 
-        var sum = TVectors.Sum(TVectors.Add(even, odd));
         for (; i < count; i++)
         {
             row[i] = MathF.Exp(row[i] - largest);
-            sum += row[i];
+            total += row[i];
         }
 
-        return sum;
+        return total;
     }
 
     /// <summary>Multiplies numbers in place by a factor.</summary>

@@ -47,7 +47,7 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
     internal static (Tensor Output, Tensor Factors) Forward(Tensor input, Tensor weight, RmsNormSettings settings)
     {
         using var scope = NewDisposeScope();
-        var (output, factors) = RmsNormKernel.Forward(input, Scale(weight, settings), (float)settings.Epsilon, !settings.ScalesBeforeRounding);
+        var (output, factors) = RmsNormKernel.Forward(input, Scale(weight, settings), settings.Epsilon, !settings.ScalesBeforeRounding);
         return (output.MoveToOuterDisposeScope(), factors.MoveToOuterDisposeScope());
     }
 

@@ -29,10 +29,10 @@ public sealed record LayerContext
     /// <summary>Positions of the tokens, [batch or 1, tokens], int64, for mixers that need them; otherwise null.</summary>
     public Tensor? Positions { get; init; }
 
-    /// <summary>1 for the tokens to which an adapter applies that does not apply to all, [batch, tokens, 1]; null if there is none such.</summary>
+    /// <summary>1 for the tokens to which an adapter applies that does not apply to all of them, [batch, tokens, 1]; null without such an adapter.</summary>
     public Tensor? Adapted { get; init; }
 
-    /// <summary>What the layer reads besides the states and other layers do not, [batch, tokens, width]; null for nothing.</summary>
+    /// <summary>The layer's own input besides the states, [batch, tokens, width]; null for none.</summary>
     public Tensor? PerLayerInput { get; init; }
 
     /// <summary>Keys and values of an earlier layer, for attention that has none of its own; otherwise null.</summary>

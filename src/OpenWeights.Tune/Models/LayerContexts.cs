@@ -38,7 +38,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
         };
     }
 
-    /// <summary>What a mixer with some needs reads besides the states.</summary>
+    /// <summary>Inputs, besides the states, of a mixer with some needs.</summary>
     /// <param name="needs">The needs.</param>
     internal LayerContext Of(MixerNeeds needs)
     {

@@ -31,7 +31,7 @@ public sealed record LayerSettings
     /// <summary>A residual layer beside the token mixer; null for none.</summary>
     public LaurelSettings? Laurel { get; init; }
 
-    /// <summary>What adds the layer's own input behind the feed-forward; null for nothing.</summary>
+    /// <summary>The part that adds the layer's own input after the feed-forward; null for none.</summary>
     public PerLayerInputSettings? PerLayerInput { get; init; }
 
     /// <summary>Name of a buffer that multiplies the layer's output; null for none.</summary>

@@ -1,7 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Blocks;
-using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 
 namespace OpenWeights.Formats.Tests.Gguf;
@@ -21,7 +20,7 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.Q6_K, "q6_K")]
     public void Quantised_blocks_are_ggmls_bit_for_bit(GgufType type, string name)
     {
-        var quantise = (delegate* unmanaged<float*, byte*, long, void>)Function($"quantize_row_{name}_ref");
+        var quantise = (delegate* unmanaged<float*, byte*, long, void>)Ggml.Function($"quantize_row_{name}_ref");
         foreach (var values in Samples())
         {
             var expected = new byte[type.Bytes(values.Length)];
@@ -51,7 +50,7 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.BF16, "ggml_bf16_to_fp32_row")]
     public void Any_bytes_decode_as_ggml_decodes_them(GgufType type, string name)
     {
-        var dequantise = (delegate* unmanaged<byte*, float*, long, void>)Function(name);
+        var dequantise = (delegate* unmanaged<byte*, float*, long, void>)Ggml.Function(name);
         var bytes = new byte[type.Bytes(Length)];
         new Random(3).NextBytes(bytes);
         var expected = new float[Length];
@@ -73,7 +72,7 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.BF16, "ggml_fp32_to_bf16_row_ref")]
     public void Half_precision_is_ggmls(GgufType type, string name)
     {
-        var convert = (delegate* unmanaged<float*, byte*, long, void>)Function(name);
+        var convert = (delegate* unmanaged<float*, byte*, long, void>)Ggml.Function(name);
         foreach (var values in Samples())
         {
             var expected = new byte[type.Bytes(values.Length)];
@@ -129,11 +128,5 @@ public sealed unsafe class BlockTests
     {
         var random = new Random(7);
         return [.. Enumerable.Range(0, count).Select(_ => (float)(deviation * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
-    }
-
-    private static nint Function(string name)
-    {
-        RequiredLlamaCpp.Check();
-        return LlamaLibrary.GgmlFunction(name);
     }
 }

@@ -62,8 +62,8 @@ public sealed class SafetensorsRefusalTests
             "cut off within the tensor \"b\""),
         Case("a tensor beyond the file", RawFile.Header(RawFile.Tensor("a", "U8", "9223372036854775807", 0, long.MaxValue)), 4,
             "cut off within the tensor \"a\""),
-        Case("a byte too many", RawFile.Header(RawFile.Tensor("a", "U8", "4", 0, 4)), 5, "1 byte too many behind its last tensor \"a\""),
-        Case("bytes without a tensor", "{}", 3, "3 bytes too many behind its header"),
+        Case("a byte too many", RawFile.Header(RawFile.Tensor("a", "U8", "4", 0, 4)), 5, "1 byte too many after its last tensor \"a\""),
+        Case("bytes without a tensor", "{}", 3, "3 bytes too many after its header"),
     ];
 
     [SetUp]

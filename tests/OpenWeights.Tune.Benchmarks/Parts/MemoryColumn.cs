@@ -3,7 +3,6 @@ using BenchmarkDotNet.Columns;
 using BenchmarkDotNet.Reports;
 using BenchmarkDotNet.Running;
 using OpenWeights.Tune.Torch.Memory;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks.Parts;
 
@@ -66,13 +65,11 @@ public sealed class MemoryColumn : IColumn
     /// <inheritdoc/>
     public bool IsAvailable(Summary summary) => true;
 
-    // The pool keeps the largest amount ever in use. A tensor that is never written to fills what is in use now up to that, so that the run raises it.
     private static long Peak(Action run)
     {
-        var (live, peak, _) = CpuMemory.Statistics!.Value;
-        using var filler = empty([Math.Max(1, peak - live)], ScalarType.Byte);
-        var before = CpuMemory.Statistics.Value.Peak;
+        CpuMemory.ResetPeak();
+        var live = CpuMemory.Statistics!.Value.Live;
         run();
-        return CpuMemory.Statistics.Value.Peak - before;
+        return CpuMemory.Statistics.Value.Peak - live;
     }
 }

@@ -19,7 +19,6 @@ public sealed class PartTests
         static () => new OptimizerPart { IsSmall = true },
         static () => new ProjectionsPart { IsSmall = true },
         static () => new ReadPart { IsSmall = true },
-        static () => new RotaryPart { IsSmall = true },
     ];
 
     [Test]

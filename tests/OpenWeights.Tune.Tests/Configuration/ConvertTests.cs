@@ -139,6 +139,29 @@ public sealed class ConvertTests
         Assert.That(left, Does.Contain("push_to_hub"));
     }
 
+    [TestCase("", 1024, "truncate", false)]
+    [TestCase("max_length: null\n", 2048, "error", true)]
+    [TestCase("max_length:\nmodel_name_or_path: model\n", 4096, "error", false)]
+    public void TRL_cuts_no_row_where_its_file_says_no_maximum(string given, int length, string overLength, bool told)
+    {
+        using var folder = new TemporaryFolder();
+        folder.Write("model/config.json", """{"max_position_embeddings": 4096}""");
+        var converted = ConfigConverter.Convert(folder.Write("trl.yaml", $"{(given.Contains("model_name", StringComparison.Ordinal) ? "" : "model_name_or_path: m\n")}per_device_train_batch_size: 2\n{given}"));
+        var config = RunConfigFile.Parse("c.yaml", converted.Write(), ["data.train=rows.jsonl"]).Config;
+        Assert.That((config.Data.MaxLength, config.Data.OverLength), Is.EqualTo((length, overLength)));
+        Assert.That(converted.LeftOut.Any(static l => l.Name == "max_length"), Is.EqualTo(told));
+    }
+
+    [TestCase("use_peft: true\nload_in_4bit: true\n", false)]
+    [TestCase("use_peft: true\nload_in_4bit: true\nuse_bnb_nested_quant: true\n", true)]
+    [TestCase("", null)]
+    public void TRL_quantizes_the_scales_only_where_its_file_says_so(string given, bool? expected)
+    {
+        using var folder = new TemporaryFolder();
+        var converted = ConfigConverter.Convert(folder.Write("trl.yaml", $"model_name_or_path: m\nper_device_train_batch_size: 2\n{given}"));
+        Assert.That(RunConfigFile.Parse("c.yaml", converted.Write(), ["data.train=rows.jsonl"]).Config.Quantization?.DoubleQuant, Is.EqualTo(expected));
+    }
+
     [Test]
     public void Mlx_lms_settings_are_ours()
     {

@@ -104,6 +104,11 @@ public sealed class ReasoningRowTests
     [TestCase("mistralai-Ministral-3-14B-Reasoning-2512", true, "[THINK]R2[/THINK]A2")]
     [TestCase("LFM2.5-8B-A1B", true, "<think>R2</think>A2<|im_end|>\n")]
     [TestCase("tencent-Hy3", true, "R2</think:opensource>A2<｜hy_eos:opensource｜>")]
+    [TestCase("Kimi-K3", true, "R2<|close|>think<|sep|><|open|>response<|sep|>A2<|close|>response<|sep|><|close|>message<|sep|><|end_of_msg|>")]
+    [TestCase("upstage-Solar-Open-100B", true, "<|think|>R2<|end|><|begin|>assistant<|content|>A2<|end|>")]
+    [TestCase("NVIDIA-Nemotron-Nano-v2", true, "R2\n</think>\n\nA2\n<SPECIAL_12>")]
+    [TestCase("muse-glimmer", true, " to=self<|message|>R2<|eom|><|start|>assistant to=user<|message|>A2<|eot|>")]
+    [TestCase("Apriel-1.6-15b-Thinker-fixed", true, "R2\n[BEGIN FINAL RESPONSE]\nA2\n<|end|>")]
     [TestCase("openai-gpt-oss-120b", true, "<|channel|>analysis<|message|>R2<|end|><|start|>assistant<|channel|>final<|message|>A2<|return|>")]
     public void Published_templates_train_the_last_answer_with_its_reasoning_or_after_the_prompt_that_asks_for_none(string name, bool reasons, string trained)
     {
@@ -115,6 +120,51 @@ public sealed class ReasoningRowTests
         if (reasons)
         {
             Assert.That(Rows.Trained(Read(template, "final", "reasoning_content").Row), Does.Contain("A2").And.Not.Contain("R2"));
+        }
+    }
+
+    // Whatever marks they have. Some templates refuse such a chat, and some write no reasoning, or only that of a call.
+    [Test]
+    public void All_published_templates_that_write_reasoning_have_it_parted_from_the_answer()
+    {
+        var (parted, wrong) = (0, new List<string>());
+        foreach (var name in SharedFiles.FindNames("*.jinja", "fixtures", "chat-templates", "llama.cpp-2026").DefaultIfEmpty("Qwen-Qwen3-0.6B.jinja"))
+        {
+            var text = ChatTemplateDefaults.Set(
+                File.ReadAllText(SharedFiles.Require("fixtures", "chat-templates", "llama.cpp-2026", name)), new JsonObject { ["enable_thinking"] = true, ["reasoning_effort"] = "high", ["keep_past_thinking"] = false });
+            if (Single(text, "reasoning") is not { } row || !Rows.Trained(row).Contains("R2", StringComparison.Ordinal))
+            {
+                continue;
+            }
+
+            parted++;
+            var final = Rows.Trained(Single(text, "final")!);
+            var tokenizer = new CharacterTokenizer(text);
+            var prompt = new ChatRenderer(tokenizer).Render([Rows.Message("user", "U2")], null, addGenerationPrompt: true);
+            var written = Rows.Text(row).StartsWith(prompt, StringComparison.Ordinal) ? Rows.Text(row)[prompt.Length..] : "the text does not begin with the prompt";
+            var (reasoning, answer) = new AnswerReader(ReasoningFormat.Of(text), prompt).Read(tokenizer, tokenizer.Encode(written, addSpecialTokens: false));
+            if (!final.Contains("A2", StringComparison.Ordinal) || final.Contains("R2", StringComparison.Ordinal) || reasoning.Trim() != "R2" || !answer.StartsWith("A2", StringComparison.Ordinal))
+            {
+                wrong.Add($"{name}: {written} -> {reasoning} | {answer}; trained: {final}");
+            }
+        }
+
+        Assert.That(wrong, Is.Empty);
+        Assert.That(parted, Is.GreaterThan(20));
+    }
+
+    // A chat of one answer; null where the template refuses it.
+    private static TokenRow? Single(string template, string trainOn)
+    {
+        using var folder = new TemporaryFolder();
+        var path = folder.Write("rows.jsonl", Rows.Chat(Rows.Message("user", "U2"), Answer("R2", "A2", "reasoning_content")) + "\n");
+        try
+        {
+            return Rows.Read(path, template, trainOn: trainOn).Train.Rows.Single();
+        }
+        catch (Exception e) when (e is ChatTemplateException or InvalidDataException)
+        {
+            return null;
         }
     }
 

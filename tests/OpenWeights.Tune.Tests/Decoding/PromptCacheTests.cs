@@ -42,11 +42,14 @@ public sealed class PromptCacheTests
         Assert.That((cache.Length, known), Is.EqualTo((0, 0)));
         cache.Dispose();
         _ = new TextGenerator(model, new GenerationOptions { MaxNewTokens = 3 }).Continue([1, 2, 3, 4], memory);
+        var config = model.Config;
+        Assert.That(memory.ByteLength, Is.GreaterThanOrEqualTo(2L * memory.Length * config.LayerCount * config.KeyValueHeadCount * config.HeadDimension * sizeof(float)), "keys and values in float32");
         (cache, known) = memory.Take([1, 2, 3, 9, 9]);
         Assert.That((cache.Length, known, memory.Length), Is.EqualTo((3, 3, 0)), "the beginning that is the same");
         memory.Keep(cache, [1, 2, 3]);
         (cache, known) = memory.Take([1, 2, 3]);
         Assert.That((cache.Length, known), Is.EqualTo((2, 2)), "the last token's scores are wanted, so it is read again");
+        Assert.That(memory.ByteLength, Is.Zero);
         cache.Dispose();
     }
 

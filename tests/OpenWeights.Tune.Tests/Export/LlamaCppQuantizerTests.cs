@@ -2,7 +2,6 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
-using OpenWeights.LlamaCpp;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Export.Gguf;
 
@@ -55,7 +54,7 @@ public sealed class LlamaCppQuantizerTests
         var folder = ModelFolder.Open(GgufCases.Write(work, family, [.. sizes.Select(static s => (s.Key, s.Value))]));
         _ = GgufExport.Write(folder, null, work["f32.gguf"], GgufPreset.Of("f32"));
         _ = GgufExport.Write(folder, null, work["ours.gguf"], GgufPreset.Of(dtype));
-        LlamaLibrary.Quantize(work["f32.gguf"], work["theirs.gguf"], (int)GgufPreset.Of(dtype).FileType);
+        Ggml.Quantize(work["f32.gguf"], work["theirs.gguf"], (int)GgufPreset.Of(dtype).FileType);
 
         using var expected = GgufFile.Open(work["theirs.gguf"]);
         using var actual = GgufFile.Open(work["ours.gguf"]);

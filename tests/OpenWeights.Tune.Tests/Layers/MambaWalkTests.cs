@@ -154,7 +154,7 @@ public sealed class MambaWalkTests
         {
             var x = parts[0].select(1, t).reshape(text.Batch, heads, width, 1);
             Tensor OfHeads(Tensor part) => part.select(1, t).reshape(text.Batch, groups, 1, size).expand(-1, -1, heads / groups, -1).reshape(text.Batch, heads, 1, size);
-            var step = nn.functional.softplus(inputs[2].select(1, t) + weights[1]!).clamp(settings.Limits.Least, settings.Limits.Most).reshape(text.Batch, heads, 1, 1);
+            var step = nn.functional.softplus(inputs[2].select(1, t) + weights[1]!).clamp(settings.Limits.Min, settings.Limits.Max).reshape(text.Batch, heads, 1, 1);
             var decay = step.mul(weights[0]!.exp().neg().view(1, heads, 1, 1)).exp();
             state = (state * decay * text.Continues(t).view(-1, 1, 1, 1)) + (step * x * OfHeads(parts[1]));
             var output = (state * OfHeads(parts[2])).sum(-1) + (x.squeeze(-1) * weights[2]!.view(1, heads, 1));

@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 

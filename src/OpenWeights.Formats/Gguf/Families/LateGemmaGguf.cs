@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
 
 namespace OpenWeights.Formats.Gguf.Families;
@@ -106,7 +105,7 @@ public abstract class LateGemmaGguf : GgufFamily
 
     /// <summary>Width of a layer's own inputs; 0 for none.</summary>
     /// <param name="config">The model's config.json.</param>
-    protected int PerLayerWidth(ConfigJson config)
+    protected static int PerLayerWidth(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
         return config.IsNull("hidden_size_per_layer_input") ? 0 : (int)config.Number("hidden_size_per_layer_input", 256);

@@ -120,11 +120,11 @@ internal static class SpanWarnings
         + "turns or tools differently there";
 
     public const string NoEnd =
-        "the template writes nothing that ends the assistant's turn behind its text, so training on it does not teach the model to stop";
+        "the template writes nothing that ends the assistant's turn after its text, so training on it does not teach the model to stop";
 
     public const string NoLastEnd =
         "the template writes what ends the assistant's turn only where another message follows, so training on the last turn of a chat does "
-        + "not teach the model to stop; let the template write it behind the last turn too";
+        + "not teach the model to stop; let the template write it after the last turn too";
 
     public const string LeftOut =
         "the template leaves out some assistant messages or parts of them (tool calls, text beside tool calls, text that is given as a list "

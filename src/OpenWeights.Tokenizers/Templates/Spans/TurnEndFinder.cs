@@ -49,7 +49,7 @@ internal sealed class TurnEndFinder
             isEndWritten |= region.ContentEnd > region.ContentStart && !calls;
             Missing = calls ? EndBeforeAnother(region, "tool", after.TrimEnd().ToString()) : null;
             return region.IsShared && region.End < text.Text.Length && text.Content(region.End, region.End + 1).Any()
-                ? throw RegionFinder.Refusal("the template writes it into the turn of another message, without the tokenizer's end token behind it")
+                ? throw RegionFinder.Refusal("the template writes it into the turn of another message, without the tokenizer's end token after it")
                 : tail + after.TrimEnd().Length;
         }
 

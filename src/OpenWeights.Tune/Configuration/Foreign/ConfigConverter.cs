@@ -161,8 +161,9 @@ public sealed class ConfigConverter
     // Defaults of the other program for settings that its file omits.
     private void Complete()
     {
-        var hasAdapter = _result.Settings.Keys.Any(static k => k.StartsWith("adapter.", StringComparison.Ordinal));
-        foreach (var (key, value) in _tool.Defaults.Concat(hasAdapter ? _tool.AdapterDefaults : []))
+        bool HasSection(string prefix) => _result.Settings.Keys.Any(k => k.StartsWith(prefix, StringComparison.Ordinal));
+        var (hasAdapter, quantizes) = (HasSection("adapter."), HasSection("quantization."));
+        foreach (var (key, value) in _tool.Defaults.Where(d => quantizes || !d.Key.StartsWith("quantization.", StringComparison.Ordinal)).Concat(hasAdapter ? _tool.AdapterDefaults : []))
         {
             var other = key switch
             {

@@ -7,6 +7,9 @@ namespace OpenWeights.Tune.Configuration.Foreign;
 /// <summary>Converts what cannot be mapped name by name: data sets, and settings that depend on each other.</summary>
 internal static class ForeignParts
 {
+    // TRL's name, and the one that it had before.
+    private static readonly string[] s_maxLengths = ["max_length", "max_seq_length"];
+
     // Classes of torch, bitsandbytes and schedulefree, in small letters unless two have one name.
     private static readonly Dictionary<string, string> s_optimizers = new()
     {
@@ -26,7 +29,7 @@ internal static class ForeignParts
             "LLaMA-Factory" => LlamaFactory(root, folder, result),
             "torchtune" => Torchtune(root, result),
             "mlx-lm" => MlxLm(root, folder, result),
-            _ => Trl(root, result),
+            _ => Trl(root, folder, result),
         };
         taken.UnionWith(TemplateVariables(root, result));
         return taken;
@@ -236,7 +239,7 @@ internal static class ForeignParts
         }
 
         var (from, setting) = (written is null ? $"default {name} of mlx-lm" : name, isFull ? "training.first_trained_layer" : "adapter.layers_to_transform");
-        if (LayersOf(root.Get("model").Text(), folder) is not { } all)
+        if (ModelSetting("num_hidden_layers", root.Get("model").Text(), folder) is not { } all)
         {
             result.Leave(name, $"mlx-lm trains the last {count} layers; the number of layers is unknown because the model's config.json is not available locally. For a model of 32 layers set {setting}: {(isFull ? $"{Math.Max(0, 32 - count)}" : $"[{Math.Max(0, 32 - count)}, ..., 31]")}.");
         }
@@ -246,15 +249,15 @@ internal static class ForeignParts
         }
     }
 
-    // Number of layers of a local model, in a folder or in the hub cache.
-    private static int? LayersOf(string? model, string folder)
+    // A number in the config.json of a local model, in a folder or in the hub cache.
+    private static int? ModelSetting(string setting, string? model, string folder)
     {
         var config = new[] { model is null ? null : Path.GetFullPath(model, folder), model, model is null ? null : ModelPath.Cached(model) }
             .OfType<string>().Select(static place => Path.Combine(place, ModelFolder.ConfigName)).FirstOrDefault(File.Exists);
         try
         {
             var json = config is null ? null : JsonFile.ReadObject(config);
-            return (int?)(json?["num_hidden_layers"] ?? json?["text_config"]?["num_hidden_layers"]);
+            return (int?)(json?[setting] ?? json?["text_config"]?[setting]);
         }
         catch (Exception e) when (e is InvalidDataException or IOException or InvalidOperationException or FormatException)
         {
@@ -262,7 +265,7 @@ internal static class ForeignParts
         }
     }
 
-    private static HashSet<string> Trl(YamlMappingNode root, ConvertedConfig result)
+    private static HashSet<string> Trl(YamlMappingNode root, string folder, ConvertedConfig result)
     {
         var hasAdapter = IsTrue(root.Get("use_peft")) || root.Get("lora_r") is not null;
         if (hasAdapter)
@@ -277,6 +280,23 @@ internal static class ForeignParts
             result.Leave("completion_only_loss", "by default TRL trains only the completion of rows with prompt and completion, and the whole of other rows; data.train_on was set to all, so set it to completion if the rows have prompt and completion.");
         }
 
+        foreach (var name in s_maxLengths.Where(n => root.Get(n) is YamlScalarNode given && given.Text() is null))
+        {
+            Unlimited(name, ModelSetting("max_position_embeddings", root.Get("model_name_or_path").Text(), folder), result);
+        }
+
         return ["use_peft", "dataset_name", "assistant_only_loss", "completion_only_loss"];
+    }
+
+    // Without a maximum TRL truncates nothing. Here there is always a maximum, so rows beyond it are refused rather than cut.
+    private static void Unlimited(string name, int? context, ConvertedConfig result)
+    {
+        var length = context ?? new DataSection().MaxLength;
+        result.Set("data.max_length", $"{length}", context is null ? "" : $"{name}: null; the model's context");
+        result.Set("data.over_length", "error", $"{name}: null");
+        if (context is null)
+        {
+            result.Leave(name, $"null means that TRL truncates no row; here rows always have a maximum length, and longer ones are refused. If there are rows of more than {length} tokens, raise data.max_length.");
+        }
     }
 }

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Data.Batches;
 /// <summary>A batch of rows, padded to the longest, with prediction targets. Its tensors are in the caller's dispose scope.</summary>
 public sealed class TokenBatch
 {
-    private TokenBatch(IReadOnlyList<TokenRow> rows, ModelInput input, Tensor sources, Tensor targets, Tensor targetRows, Tensor? realTokens, int tokens)
+    private TokenBatch(IReadOnlyList<TokenRow> rows, ModelInput input, Tensor sources, Tensor targets, Tensor targetRows, Tensor? realTokens)
     {
         Rows = rows;
         TargetRows = targetRows;
@@ -16,7 +16,6 @@ public sealed class TokenBatch
         Input = input;
         Sources = sources;
         Targets = targets;
-        TokenCount = tokens;
     }
 
     /// <summary>The rows.</summary>
@@ -36,9 +35,6 @@ public sealed class TokenBatch
 
     /// <summary>True for tokens that are not padding, [rows, tokens]; null if there is no padding.</summary>
     public Tensor? RealTokens { get; }
-
-    /// <summary>Number of tokens that are not padding.</summary>
-    public int TokenCount { get; }
 
     /// <summary>Number of target tokens.</summary>
     public int TargetCount => (int)Targets.size(0);
@@ -94,6 +90,6 @@ public sealed class TokenBatch
             : ModelInput.Rows(OnDevice(ids, height, width));
         var tokens = rows.Sum(static r => r.Ids.Length);
         var real = tokens == ids.Length ? null : Devices.Send(tensor(Array.ConvertAll(documents, static d => d > 0), [height, width]), device);
-        return new TokenBatch(rows, input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), OnDevice([.. targetRows], targets.Count), real, tokens);
+        return new TokenBatch(rows, input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), OnDevice([.. targetRows], targets.Count), real);
     }
 }

@@ -4,8 +4,7 @@ using OpenWeights.Tokenizers;
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>
-/// Parts what a model writes after a prompt of its chat template into its reasoning and its answer, as it comes. Not for use by several
-/// threads at once.
+/// Separates the text that a model generates after a prompt of its chat template into reasoning and answer, as it is generated. Not thread-safe.
 /// </summary>
 public sealed class AnswerReader
 {
@@ -14,6 +13,7 @@ public sealed class AnswerReader
 
     private readonly ReasoningFormat _format;
     private readonly string[] _marks;
+    private readonly string[] _marksOfAnswers;
     private readonly StringBuilder _held = new();
     private readonly StringBuilder _header = new();
     private readonly List<(bool IsReasoning, string Text)> _read = [];
@@ -24,7 +24,7 @@ public sealed class AnswerReader
     private string _channel = "";
 
     // Tags in an answer are a part of it.
-    private bool MarksAreText => _hasAnswer && !_format.HasChannels;
+    private string[] ActiveMarks => _hasAnswer ? _marksOfAnswers : _marks;
 
     /// <summary>Creates a reader.</summary>
     /// <param name="format">How the template writes reasoning.</param>
@@ -36,23 +36,25 @@ public sealed class AnswerReader
         _format = format;
         _marks = format.HasChannels
             ? [ReasoningFormat.MessageStart, ReasoningFormat.Channel, ReasoningFormat.BodyStart, ReasoningFormat.MessageEnd, Return, Call]
-            : [format.Open, format.Close];
+            : [format.Open, format.Close, .. format.Marks.Around, .. format.Marks.Ends];
+        _marksOfAnswers = format.HasChannels ? _marks : [.. format.Marks.Around, .. format.Marks.Ends];
         InReasoning = format.IsOpenAtEnd(prompt);
         _inHeader = format.HasChannels && !prompt.EndsWith(ReasoningFormat.BodyStart, StringComparison.Ordinal);
     }
 
-    /// <summary>Whether what comes next is reasoning, as far as is known.</summary>
+    /// <summary>Whether the next text is reasoning, as far as is known.</summary>
     public bool InReasoning { get; private set; }
 
-    /// <summary>Whether the answer is complete, also where the model has not written a token that ends a text.</summary>
+    /// <summary>Whether the answer is complete, even if the model has not generated an end token.</summary>
     public bool IsDone { get; private set; }
 
-    /// <summary>Whether a special token belongs to how reasoning is written, so that the reader must be given its text.</summary>
+    /// <summary>Whether a special token is a part of the marks, so that its text must be passed to the reader.</summary>
     /// <param name="text">Its text.</param>
     public bool Reads(string text) => !string.IsNullOrEmpty(text) && Array.Exists(_marks, m => m.Contains(text, StringComparison.Ordinal));
 
-    /// <summary>Takes more text.</summary>
-    /// <returns>What of the reasoning and of the answer is certain now and was not before, in order.</returns>
+    /// <summary>Adds generated text.</summary>
+    /// <param name="text">The text.</param>
+    /// <returns>The pieces of reasoning and answer that have become certain, in order.</returns>
     public IReadOnlyList<(bool IsReasoning, string Text)> Add(string text)
     {
         _read.Clear();
@@ -75,7 +77,7 @@ public sealed class AnswerReader
     }
 
     /// <summary>Ends the text.</summary>
-    /// <returns>What was held back.</returns>
+    /// <returns>The pieces that were held back.</returns>
     public IReadOnlyList<(bool IsReasoning, string Text)> Finish()
     {
         _read.Clear();
@@ -92,7 +94,7 @@ public sealed class AnswerReader
         return [.. _read];
     }
 
-    /// <summary>Reads a whole text.</summary>
+    /// <summary>Separates a whole text.</summary>
     /// <param name="tokenizer">Decodes its tokens.</param>
     /// <param name="ids">The tokens.</param>
     /// <returns>The reasoning and the answer.</returns>
@@ -123,9 +125,17 @@ public sealed class AnswerReader
         {
             TakeOfChannels(mark);
         }
-        else if (MarksAreText)
+        else if (!ActiveMarks.Contains(mark))
         {
             Text(mark);
+        }
+        else if (!InReasoning && _format.Marks.Ends.Contains(mark))
+        {
+            IsDone = true;
+        }
+        else if (_format.Marks.Around.Contains(mark))
+        {
+            InReasoning = false;
         }
         else if (mark == _format.Close)
         {
@@ -211,7 +221,7 @@ public sealed class AnswerReader
     private (int At, string Mark)? Next(string text)
     {
         (int At, string Mark)? first = null;
-        foreach (var mark in MarksAreText ? [] : _marks)
+        foreach (var mark in ActiveMarks)
         {
             if (text.IndexOf(mark, StringComparison.Ordinal) is >= 0 and var at && (first is null || at < first.Value.At))
             {
@@ -223,7 +233,7 @@ public sealed class AnswerReader
     }
 
     // Length of the longest suffix of a text that may be the beginning of a mark.
-    private int Beginning(string text) => MarksAreText ? 0 : _marks.Max(mark =>
+    private int Beginning(string text) => ActiveMarks.Select(mark =>
     {
         var length = Math.Min(mark.Length - 1, text.Length);
         while (length > 0 && !text.EndsWith(mark[..length], StringComparison.Ordinal))
@@ -232,5 +242,5 @@ public sealed class AnswerReader
         }
 
         return length;
-    });
+    }).DefaultIfEmpty().Max();
 }

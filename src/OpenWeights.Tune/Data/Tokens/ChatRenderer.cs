@@ -26,9 +26,9 @@ public sealed class ChatRenderer
         _templateWithTools = tokenizer.ChatTemplateFor(withTools: true) is { } other && other != text
             ? ChatTemplate.Parse(other, $"{tokenizer.ChatTemplateName} (tool_use)")
             : _template;
-        Reasoning = ReasoningFormat.Of(text + tokenizer.ChatTemplateFor(withTools: true));
         _specialTokens = tokenizer.SpecialTokens;
         _endTokens = [.. (endTokens ?? []).Select(id => tokenizer.Decode([id], skipSpecialTokens: false))];
+        Reasoning = ReasoningFormat.Of(text + tokenizer.ChatTemplateFor(withTools: true), messages => _template.Render(new() { Messages = messages, SpecialTokens = _specialTokens, EndTokens = _endTokens }));
         foreach (var (name, token) in _specialTokens.Where(s => s.Value.Length > 0 && text.Contains(s.Key, StringComparison.Ordinal)))
         {
             // A token in the vocabulary stays one token; other text is split.

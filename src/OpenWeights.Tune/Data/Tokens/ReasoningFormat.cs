@@ -1,12 +1,13 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>
-/// How a chat template takes and writes what an assistant reasons before it answers: between tags (<c>&lt;think&gt;</c>), or in a channel
-/// of its own (gpt-oss).
+/// How a chat template reads and writes the assistant's reasoning before its answer: between marks (<c>&lt;think&gt;</c> and others), or in a
+/// channel of its own (gpt-oss).
 /// </summary>
 public sealed partial class ReasoningFormat
 {
@@ -20,46 +21,69 @@ public sealed partial class ReasoningFormat
     /// <summary>The names that data sets have for the reasoning of a message.</summary>
     private static readonly string[] s_fields = ["reasoning_content", "thinking", "reasoning"];
 
-    private static readonly (string Open, string Close)[] s_tags =
+    // Apriel's come first, whose template speaks of other tags too.
+    private static readonly ReasoningMarks[] s_tags =
     [
-        ("<think>", "</think>"),
-        ("<seed:think>", "</seed:think>"),
-        ("<mm:think>", "</mm:think>"),
-        ("<thinking>", "</thinking>"),
-        ("[THINK]", "[/THINK]"),
-        ("<|START_THINKING|>", "<|END_THINKING|>"),
-        ("<|channel>thought", "<channel|>"),
-        ("<|inner_prefix|>", "<|inner_suffix|>"),
+        new("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+        new("<think>", "</think>"),
+        new("<seed:think>", "</seed:think>"),
+        new("<mm:think>", "</mm:think>"),
+        new("<thinking>", "</thinking>"),
+        new("[THINK]", "[/THINK]"),
+        new("<|START_THINKING|>", "<|END_THINKING|>") { Around = ["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"] },
+        new("<|channel>thought", "<channel|>"),
+        new("<|inner_prefix|>", "<|inner_suffix|>"),
+    ];
+
+    // Reasoning as a message or an element beside that of the answer, by what the template has of it: Kimi K3, Solar Open, Muse.
+    private static readonly (string Sign, ReasoningMarks Marks)[] s_messages =
+    [
+        ("open_tag('think')", new("<|open|>think<|sep|>", "<|close|>think<|sep|>") { Around = ["<|open|>response<|sep|>", "<|close|>response<|sep|>"], Ends = ["<|close|>message<|sep|>"] }),
+        ("<|begin|>assistant<|think|>", new("<|think|>", "<|end|>") { Around = ["<|begin|>assistant<|content|>", "<|content|>"], Ends = ["<|end|>"] }),
+        ("assistant to=self<|message|>", new(" to=self<|message|>", "<|eom|>") { Around = ["<|start|>assistant to=user<|message|>", " to=user<|message|>"], Ends = ["<|eot|>"] }),
     ];
 
     private readonly string[] _fields;
     private readonly bool _takesParts;
     private readonly bool _knowsTags;
     private readonly bool _endsTurns;
+    private readonly bool _beginsInPrompt;
 
     private ReasoningFormat(string template)
     {
-        var tags = Suffixed(template) ?? Array.Find(s_tags, t => template.Contains(t.Close, StringComparison.Ordinal));
-        _knowsTags = tags.Open is not null;
-        (Open, Close) = _knowsTags ? tags : s_tags[0];
+        var marks = Array.Find(s_messages, m => template.Contains(m.Sign, StringComparison.Ordinal)).Marks ?? Suffixed(template) ?? Array.Find(s_tags, t => template.Contains(t.Close, StringComparison.Ordinal));
+        _knowsTags = marks is not null;
+        Marks = marks ?? new("<think>", "</think>");
         HasChannels = template.Contains(AnalysisStart, StringComparison.Ordinal);
         _endsTurns = template.Contains(TurnEnd, StringComparison.Ordinal);
         IsSwitched = template.Contains("enable_thinking", StringComparison.Ordinal);
+
+        // Apriel's template writes the beginning of a reasoning in the prompt alone; that of a message has to bring it.
+        _beginsInPrompt = Marks == s_tags[0];
         _takesParts = ThinkingPart().IsMatch(template) && !template.Contains(s_fields[0], StringComparison.Ordinal);
         _fields = _takesParts ? [] : [.. s_fields.Where(f => IsRead(template, f))];
     }
 
-    /// <summary>The tag that begins a reasoning.</summary>
-    internal string Open { get; }
+    /// <summary>The marks around reasoning and answer.</summary>
+    internal ReasoningMarks Marks { get; }
 
-    /// <summary>The tag that ends a reasoning.</summary>
-    internal string Close { get; }
+    /// <summary>The mark that begins a reasoning.</summary>
+    internal string Open => Marks.Open;
+
+    /// <summary>The mark that ends a reasoning.</summary>
+    internal string Close => Marks.Close;
 
     /// <summary>Whether each message of an assistant stands in a channel: analysis, commentary or final.</summary>
     internal bool HasChannels { get; }
 
     /// <summary>Whether the template has the variable enable_thinking.</summary>
     internal bool IsSwitched { get; }
+
+    /// <summary>Whether the template itself writes <see cref="Open"/> before the text of the last answer (Nemotron Nano v2).</summary>
+    internal bool OpensAnswers { get; init; }
+
+    // Whether the template writes a reasoning only as a part of the text of an answer, between tags.
+    private bool IsInAnswers => _knowsTags && !TakesReasoning;
 
     private bool TakesReasoning => _fields.Length > 0 || _takesParts;
 
@@ -69,6 +93,30 @@ public sealed partial class ReasoningFormat
     {
         ArgumentNullException.ThrowIfNull(template);
         return new ReasoningFormat(template);
+    }
+
+    /// <summary>The format of a template, which is asked how it writes an answer.</summary>
+    /// <param name="template">The template's text.</param>
+    /// <param name="render">Renders messages.</param>
+    internal static ReasoningFormat Of(string template, Func<JsonArray, string> render)
+    {
+        const string answer = "an answer";
+        var format = Of(template);
+        if (!format.IsInAnswers)
+        {
+            return format;
+        }
+
+        try
+        {
+            var text = render([new JsonObject { ["role"] = "user", ["content"] = "a question" }, new JsonObject { ["role"] = "assistant", ["content"] = answer }]);
+            var at = text.LastIndexOf(answer, StringComparison.Ordinal);
+            return at >= 0 && format.IsOpenAtEnd(text[..at]) ? new ReasoningFormat(template) { OpensAnswers = true } : format;
+        }
+        catch (ChatTemplateException)
+        {
+            return format;
+        }
     }
 
     /// <summary>Whether a part of a message's content is reasoning.</summary>
@@ -85,9 +133,9 @@ public sealed partial class ReasoningFormat
     internal static string? FieldOf(JsonObject message) =>
         s_fields.Select(f => Text(message[f])).FirstOrDefault(static t => !string.IsNullOrWhiteSpace(t));
 
-    /// <summary>A message of the assistant, as the template takes it.</summary>
-    /// <param name="reasoning">What it reasoned; null for nothing.</param>
-    /// <param name="answer">What it answered.</param>
+    /// <summary>An assistant's message in the form that the template reads.</summary>
+    /// <param name="reasoning">The reasoning; null for none.</param>
+    /// <param name="answer">The answer.</param>
     public JsonObject Message(string? reasoning, string answer)
     {
         var message = new JsonObject { ["role"] = "assistant", ["content"] = answer };
@@ -141,10 +189,10 @@ public sealed partial class ReasoningFormat
     /// <summary>A message's text without its reasoning.</summary>
     internal static string AnswerOf(string content) => Inline(content)?.Answer ?? content;
 
-    /// <summary>Where a prompt ends inside a reasoning that it has begun.</summary>
+    /// <summary>Whether a prompt ends inside a reasoning that it begins.</summary>
     internal bool IsOpenAtEnd(string prompt) => !HasChannels && prompt.AsSpan().TrimEnd().EndsWith(Open, StringComparison.Ordinal);
 
-    /// <summary>The reasoning in a turn that the assistant has to write, with its tags and what stands between it and the answer.</summary>
+    /// <summary>The ranges of the reasoning in an assistant's turn, with its marks and the whitespace before the answer.</summary>
     internal IEnumerable<Range> In(string text, Range turn)
     {
         var (start, end) = (turn.Start.Value, turn.End.Value);
@@ -176,16 +224,15 @@ public sealed partial class ReasoningFormat
     }
 
     /// <summary>
-    /// The end of an earlier answer where the template writes the one of a message in a channel, at which serving does not stop; null
-    /// elsewhere.
+    /// The end of an earlier answer in a channel, at which serving does not stop; null for other formats.
     /// </summary>
     internal Range? EndWithoutStop(string text, Range turn) =>
         HasChannels && _endsTurns && text.AsSpan(turn).EndsWith(MessageEnd, StringComparison.Ordinal) ? (turn.End.Value - MessageEnd.Length)..turn.End.Value : null;
 
     // Hunyuan puts a name into each of its tags: <think:opensource>.
-    private static (string Open, string Close)? Suffixed(string template) =>
+    private static ReasoningMarks? Suffixed(string template) =>
         SuffixedTag().Match(template) is { Success: true } tag && Regex.Match(template, $"set {tag.Groups[1].Value} = '([^']*)'", RegexOptions.CultureInvariant) is { Success: true } suffix
-            ? ($"<think{suffix.Groups[1].Value}>", $"</think{suffix.Groups[1].Value}>")
+            ? new($"<think{suffix.Groups[1].Value}>", $"</think{suffix.Groups[1].Value}>")
             : null;
 
     [GeneratedRegex("""'</think\{\}>'\.format\((\w+)\)""", RegexOptions.CultureInvariant)]
@@ -195,7 +242,7 @@ public sealed partial class ReasoningFormat
     {
         message["content"] = _takesParts
             ? new JsonArray([new JsonObject { ["type"] = "thinking", ["thinking"] = reasoning }, .. answer.Length > 0 ? [new JsonObject { ["type"] = "text", ["text"] = answer }] : Array.Empty<JsonNode>()])
-            : !TakesReasoning && asTags ? $"{Open}\n{reasoning.Trim('\n')}\n{Close}\n\n{answer}"
+            : !TakesReasoning && asTags ? $"{(OpensAnswers ? "" : Open + "\n")}{reasoning.Trim('\n')}\n{Close}\n\n{answer}"
             : answer;
         foreach (var field in s_fields)
         {
@@ -204,7 +251,7 @@ public sealed partial class ReasoningFormat
 
         foreach (var field in _fields)
         {
-            message[field] = reasoning;
+            message[field] = _beginsInPrompt && !reasoning.StartsWith(Open, StringComparison.Ordinal) ? $"{Open}\n{reasoning}" : reasoning;
         }
     }
 
@@ -247,4 +294,16 @@ public sealed partial class ReasoningFormat
     private static partial Regex ThinkingPart();
 
     private static string? Text(JsonNode? node) => node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
+}
+
+/// <summary>The marks around reasoning and answer.</summary>
+/// <param name="Open">The mark that begins a reasoning.</param>
+/// <param name="Close">The mark that ends it.</param>
+internal sealed record ReasoningMarks(string Open, string Close)
+{
+    /// <summary>Marks that begin and end the answer; they are not a part of it.</summary>
+    internal IReadOnlyList<string> Around { get; init; } = [];
+
+    /// <summary>Marks that end the assistant's turn, outside a reasoning.</summary>
+    internal IReadOnlyList<string> Ends { get; init; } = [];
 }

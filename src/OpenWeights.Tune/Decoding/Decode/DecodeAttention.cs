@@ -173,7 +173,7 @@ internal sealed unsafe class DecodeAttention(
         for (nint i = 0; i < count; i++)
         {
             var mixed = Mixed(state)[row] + ((head + i) * _shape.Width);
-            var factor = 1 / Exponentials(scores[i], keys, head + i);
+            var factor = (float)(1 / Exponentials(scores[i], keys, head + i));
             RowProduct.WeightedSum(values, keys, scores[i], mixed);
             RowSoftmax.Scale(mixed, _shape.Width, factor);
             DecodeMath.Round(mixed, _shape.Width, state.Half);
@@ -183,7 +183,7 @@ internal sealed unsafe class DecodeAttention(
     private static float Factor(QueryScaling scaling, long position) =>
         1 + ((float)scaling.Weight * MathF.Log(1 + MathF.Floor((position + (float)scaling.Offset) / (float)scaling.Length)));
 
-    private float Exponentials(float* scores, nint count, nint head)
+    private double Exponentials(float* scores, nint count, nint head)
     {
         RowSoftmax.Scale(scores, count, _scale);
         if (_cap is { } limit)

@@ -33,20 +33,38 @@ internal sealed unsafe class DecodeNorm(DecodeBuffer scale, DecodeBuffer? bias, 
     internal void Apply(float* row, float* output, bool half, nint head = 0)
     {
         var (count, mean) = (Features, settings.Centers ? Mean(row) : 0);
-        var (center, factor) = (Vector256.Create(mean), 1 / MathF.Sqrt((SquareSum(row, mean) / count) + (float)settings.Epsilon));
+        var factor = 1 / Math.Sqrt((SquareSum(row, mean) / count) + settings.Epsilon);
         var weights = scale.Start + (scale.Count == count ? 0 : head * count);
-        for (nint i = 0; i < count; i += Lanes.Width)
+        if (!half && !settings.Centers)
         {
-            var scaled = DecodeMath.Round((Lanes.Read<Float32Elements>(row, i, count) - center) * factor, half && settings.RoundsBeforeScale);
-            scaled *= Lanes.Read<Float32Elements>(weights, i, count);
-            Lanes.Write<Float32Elements>(output, i, count, DecodeMath.Round(bias is null ? scaled : scaled + Lanes.Read<Float32Elements>(bias.Start, i, count), half));
+            RmsNormKernel.ScaleOnce(row, weights, output, factor, count);
+        }
+        else
+        {
+            Scale(row, output, (mean, (float)factor), weights, half);
         }
 
         GC.KeepAlive((scale, bias));
     }
 
-    private float SquareSum(float* row, float mean)
+    private void Scale(float* row, float* output, (float Mean, float Factor) by, float* weights, bool half)
     {
+        var (count, center) = (Features, Vector256.Create(by.Mean));
+        for (nint i = 0; i < count; i += Lanes.Width)
+        {
+            var scaled = DecodeMath.Round((Lanes.Read<Float32Elements>(row, i, count) - center) * by.Factor, half && settings.RoundsBeforeScale);
+            scaled *= Lanes.Read<Float32Elements>(weights, i, count);
+            Lanes.Write<Float32Elements>(output, i, count, DecodeMath.Round(bias is null ? scaled : scaled + Lanes.Read<Float32Elements>(bias.Start, i, count), half));
+        }
+    }
+
+    private double SquareSum(float* row, float mean)
+    {
+        if (!settings.Centers)
+        {
+            return RmsNormKernel.SquareSum<Float32Elements>(row, Features);
+        }
+
         var (center, sum, i) = (Vector256.Create(mean), Vector256<float>.Zero, (nint)0);
         for (; i <= Features - Lanes.Width; i += Lanes.Width)
         {

@@ -305,3 +305,14 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
 /// <param name="NegativeInfinity">Score of a masked key, -infinity.</param>
 /// <param name="Window">Sliding window: number of keys that a query attends to, including its own position; null for all.</param>
 internal sealed record BlockAttentionSettings(Scalar Scale, Scalar? Cap, Scalar? InverseCap, Scalar NegativeInfinity, int? Window);
+
+/// <summary>The attention output of a checkpointed layer, stored in forward so that recomputation can skip attention.</summary>
+/// <param name="given">The stored output, [batch, heads, queries, head_dim]; null in forward, before it is stored.</param>
+internal sealed class SavedAttention(Tensor? given)
+{
+    /// <summary>The stored output; null before it is stored.</summary>
+    internal Tensor? Given { get; private set; } = given;
+
+    /// <summary>Stores the output beyond the dispose scope of the layer.</summary>
+    internal void Note(Tensor mixed) => Given ??= mixed.detach().DetachFromDisposeScope();
+}

@@ -25,7 +25,7 @@ internal sealed class ExpertBackward
     /// <param name="scalesInput">Whether the weights multiplied the inputs.</param>
     /// <param name="inputs">States and weights.</param>
     /// <param name="gradient">Gradient of the output, [tokens, hidden].</param>
-    /// <param name="wanted">Of which inputs of the function gradients are wanted.</param>
+    /// <param name="wanted">Which inputs of the function need gradients.</param>
     internal ExpertBackward(StackedExperts experts, ExpertPlan plan, bool scalesInput, (Tensor States, Tensor Weights) inputs, Tensor gradient, bool[] wanted)
     {
         (_experts, _plan, _scalesInput, _states, _gradient) = (experts, plan, scalesInput, inputs.States, gradient);

@@ -63,7 +63,7 @@ internal sealed class ExpertMatrix : IDisposable
     /// <summary>The updates in use.</summary>
     internal List<ExpertUpdate> Updates { get; } = [];
 
-    /// <summary>Width of what A of an update reads, and of what B gives: those of the stored parameter or of the product.</summary>
+    /// <summary>Input width of an update's A and output width of its B: those of the stored parameter or of the product.</summary>
     internal (long In, long Out) UpdateFeatures => UpdatesAsStored ? (OutFeatures, InFeatures) : (InFeatures, OutFeatures);
 
     /// <summary>Tensors that may receive gradients.</summary>

@@ -27,7 +27,7 @@ internal sealed class Router
         (_settings, _experts, _perToken) = (settings, experts.Count, perToken);
         var (count, hidden) = (new Dimension(experts.CountSetting, experts.Count), new Dimension("hidden_size", experts.HiddenSize));
 
-        // A router is never quantized: it is small, and a changed choice of experts changes everything behind it.
+        // A router is never quantized: it is small, and a changed choice of experts changes everything after it.
         var weight = weights.Take($"{name}.{settings.Name}.weight", InitialWeight.Normal, count, hidden);
         var bias = settings.HasBias ? weights.Take($"{name}.{settings.Name}.bias", InitialWeight.Zeros, count) : null;
         Layer = owner.Register(settings.Name, new LinearLayer(weight, bias, experts.Count, experts.HiddenSize) { IsRouter = !settings.IsLinear });
@@ -53,7 +53,7 @@ internal sealed class Router
     internal LinearLayer Layer { get; }
 
     /// <summary>Chooses experts, in the current dispose scope.</summary>
-    /// <param name="rows">What the experts read, [tokens, hidden].</param>
+    /// <param name="rows">Input of the experts, [tokens, hidden].</param>
     /// <param name="states">The same before its norm.</param>
     /// <returns>Logits [tokens, experts], weights [tokens, experts per token] in float32 and the chosen experts, int64.</returns>
     internal (Tensor Logits, Tensor Weights, Tensor Chosen) Route(Tensor rows, Tensor states)

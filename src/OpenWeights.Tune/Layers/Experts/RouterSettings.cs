@@ -1,6 +1,6 @@
 namespace OpenWeights.Tune.Layers.Experts;
 
-/// <summary>How a router chooses experts for a token, and how it weights what they give.</summary>
+/// <summary>How a router chooses experts for a token, and how it weights their outputs.</summary>
 public sealed record RouterSettings
 {
     /// <summary>Name of the router's layer within the mixture; it may be dotted, such as router.gate.</summary>
@@ -35,7 +35,7 @@ public sealed record RouterSettings
     /// <summary>Added to that sum.</summary>
     public double SumEpsilon { get; init; }
 
-    /// <summary>The least that sum is taken to be; 0 for no such limit.</summary>
+    /// <summary>Minimum of that sum; 0 for none.</summary>
     public double LeastSum { get; init; }
 
     /// <summary>Factor of the weights.</summary>

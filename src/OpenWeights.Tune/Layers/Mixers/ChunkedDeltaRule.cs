@@ -5,17 +5,17 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>
-/// The delta rule with a backward that computes the chunks again: what they are made of is several times as large as the inputs, and takes less
-/// time than the products around it.
+/// The delta rule with a backward that recomputes the chunks: their intermediate tensors are several times as large as the inputs, and recomputing
+/// them takes less time than the products around them.
 /// </summary>
 internal sealed class ChunkedDeltaRule : CustomFunction<ChunkedDeltaRule>
 {
-    /// <summary>What the tokens read, [batch, tokens, value heads, value width], in float32; null where no gradient is wanted.</summary>
+    /// <summary>The output, [batch, tokens, value heads, value width], in float32; null if no gradient is wanted.</summary>
     /// <param name="mixed">Queries, keys and values.</param>
     /// <param name="decay">The logarithms of the decays.</param>
     /// <param name="beta">The betas.</param>
     /// <param name="documents">Document of each token, [batch, tokens], or null.</param>
-    /// <param name="inputs">Makes the rule's inputs of the first three.</param>
+    /// <param name="inputs">Computes the rule's inputs from the first three.</param>
     internal static Tensor? Of(Tensor mixed, Tensor decay, Tensor beta, Tensor? documents, Func<Tensor, Tensor, Tensor, DeltaInputs> inputs) =>
         is_grad_enabled() && (mixed.requires_grad || decay.requires_grad || beta.requires_grad) ? Record(mixed, decay, beta, documents, inputs)[0] : null;
 

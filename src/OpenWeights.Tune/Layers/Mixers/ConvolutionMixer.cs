@@ -55,7 +55,7 @@ public sealed record ConvolutionMixerSettings : MixerSettings
     /// <summary>Hidden size: width of its input and output, and number of channels.</summary>
     public required int HiddenSize { get; init; }
 
-    /// <summary>How many tokens are summed.</summary>
+    /// <summary>Kernel size of the convolution.</summary>
     public required Dimension Kernel { get; init; }
 
     /// <summary>Whether the convolution and the projections have a bias.</summary>

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Layers.Mixers;
 /// <summary>
 /// Products of queries and keys with the keys of earlier tokens, where each channel decays on its own from one token to the other:
 /// Σ a[i] b[j] exp(s[i] - s[j]) over the channels, for j up to i, with s the sums of the logarithms. The exponential is not the product of one of i
-/// and one of j alone, which overflow; but with the sum r at the middle of a block, exp(s[i] - r) and exp(r - s[j]) are at most 1 for i behind it
+/// and one of j alone, which overflow; but with the sum r at the middle of a block, exp(s[i] - r) and exp(r - s[j]) are at most 1 for i after it
 /// and j before it. So blocks are halved down to a single token, and each pair of halves is a plain product.
 /// </summary>
 internal sealed class DecayedProducts : CustomFunction<DecayedProducts>
@@ -105,13 +105,13 @@ internal sealed class DecayedProducts : CustomFunction<DecayedProducts>
             Earlier = First(keys, half).mul(FromEarlier);
         }
 
-        /// <summary>The decay from the border to the tokens behind it, [..., blocks, tokens, width].</summary>
+        /// <summary>The decay from the border to the tokens after it, [..., blocks, tokens, width].</summary>
         internal Tensor ToLater { get; }
 
         /// <summary>The decay from the tokens before the border to it.</summary>
         internal Tensor FromEarlier { get; }
 
-        /// <summary>The queries and then the keys behind the border.</summary>
+        /// <summary>The queries and then the keys after the border.</summary>
         internal Tensor Later { get; }
 
         /// <summary>The keys before the border.</summary>

@@ -7,20 +7,20 @@ namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>
 /// The gated delta rule (Yang et al., 2024): each head has a matrix, from keys to values, that a token first multiplies by its decay, then
-/// corrects, so that its key gives more of its value, and then reads with its query. The decay is a number of each head (Gated DeltaNet) or of
-/// each channel of its keys (Kimi Delta Attention; Moonshot AI, 2025). Tokens are computed a chunk at a time: what those of a chunk do to each
-/// other is a triangular system, and only the matrices at the borders of chunks are computed one after the other. All is float32.
+/// corrects, so that its key maps closer to its value, and then multiplies by its query. The decay is a number of each head (Gated DeltaNet) or of
+/// each channel of its keys (Kimi Delta Attention; Moonshot AI, 2025). Tokens are computed in chunks: within a
+/// chunk, the corrections are the solution of a triangular system, and only the matrices between chunks are computed sequentially. All is float32.
 /// </summary>
 internal static class DeltaRule
 {
-    /// <summary>The most tokens of a chunk.</summary>
+    /// <summary>Largest number of tokens of a chunk.</summary>
     internal const int LongestChunk = 64;
 
     /// <summary>Runs the rule over tokens.</summary>
-    /// <param name="inputs">What the tokens give.</param>
+    /// <param name="inputs">Queries, keys, values, decays and betas of the tokens.</param>
     /// <param name="documents">Document of each token, [batch, tokens], int64, at which the matrices restart; null for none.</param>
     /// <param name="start">The matrices before the first token, [batch, value heads, key width, value width]; null for zeros.</param>
-    /// <returns>What the tokens read, [batch, tokens, value heads, value width], and the matrices behind the last token, null where gradients are wanted.</returns>
+    /// <returns>The output, [batch, tokens, value heads, value width], and the matrices after the last token, null if gradients are wanted.</returns>
     internal static (Tensor Output, Tensor? End) Run(DeltaInputs inputs, Tensor? documents, Tensor? start)
     {
         using var scope = NewDisposeScope();
@@ -143,15 +143,15 @@ internal static class DeltaRule
     }
 }
 
-/// <summary>What tokens give the delta rule, in float32.</summary>
+/// <summary>Inputs of the delta rule, in float32.</summary>
 /// <param name="Query">Queries of length 1 or less, scaled, [batch, tokens, key heads, key width].</param>
 /// <param name="Key">Keys of length 1, of the same shape.</param>
 /// <param name="Value">Values, [batch, tokens, value heads, value width]; successive value heads share a key head.</param>
 /// <param name="Decay">Logarithms of the decays, none above 0, [batch, tokens, value heads, 1 or key width].</param>
-/// <param name="Beta">What share of what is missing is added, [batch, tokens, value heads, 1].</param>
+/// <param name="Beta">Step size of the correction, [batch, tokens, value heads, 1].</param>
 internal sealed record DeltaInputs(Tensor Query, Tensor Key, Tensor Value, Tensor Decay, Tensor Beta)
 {
-    /// <summary>Repeats what key heads have, in the dimension before the last two or, for [batch, tokens, heads, width], before the last, for the value heads that share them.</summary>
+    /// <summary>Repeats the key heads of [batch, tokens, heads, width] for the value heads that share them.</summary>
     internal Tensor ByValueHead(Tensor states)
     {
         var group = Value.size(2) / Key.size(2);

@@ -6,8 +6,8 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>
-/// The part of the delta rule that is computed chunk by chunk: the matrix S at each border, and what each chunk adds to it. With U what the chunk
-/// would add to a matrix of zeros and W what of S it takes away, it adds V = U - W S, and the next border's matrix is d S + Kᵀ V.
+/// The part of the delta rule that is computed chunk by chunk: the matrix S before each chunk, and what the chunk adds to it. With U the addition to
+/// a matrix of zeros and W S the part of S that is replaced, it adds V = U - W S, and the matrix before the next chunk is d S + Kᵀ V.
 /// </summary>
 internal sealed class DeltaScan : CustomFunction<DeltaScan>
 {
@@ -17,7 +17,7 @@ internal sealed class DeltaScan : CustomFunction<DeltaScan>
     /// <param name="keys">K, decayed to the end of the chunk, of the shape of W.</param>
     /// <param name="decay">d, [chunks, batch, heads, 1 or key width, 1].</param>
     /// <param name="start">The first chunk's matrices, [batch, heads, key width, value width]; null for zeros.</param>
-    /// <returns>V; the matrices S that each chunk begins with, null if all are zeros; and those behind the last chunk, null where gradients are wanted.</returns>
+    /// <returns>V; the matrices S before each chunk, null if all are zeros; and those after the last chunk, null if gradients are wanted.</returns>
     internal static (Tensor Added, Tensor? Matrices, Tensor? End) Of(Tensor own, Tensor taken, Tensor keys, Tensor decay, Tensor? start)
     {
         using var scope = NewDisposeScope();

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>
-/// Linear attention by the gated delta rule (<see cref="DeltaRule"/>): queries, keys and values go through a short convolution, and what is read
+/// Linear attention by the gated delta rule (<see cref="DeltaRule"/>): queries, keys and values go through a short convolution, and the output
 /// through a norm and a gate. With a decay of each head it is Gated DeltaNet (Yang et al., 2024), with one of each channel Kimi Delta Attention
 /// (Moonshot AI, 2025).
 /// </summary>
@@ -178,7 +178,7 @@ public sealed class GatedDeltaNet : TokenMixer
     private sealed record Given(Tensor Mixed, Tensor Gate, Tensor Beta, Tensor Decay);
 }
 
-/// <summary>What linear attention remembers: the last inputs of its convolution, and the matrix of each head.</summary>
+/// <summary>State of linear attention: the last inputs of its convolution, and the matrix of each head.</summary>
 /// <param name="inputs">How many inputs the convolution needs.</param>
 public sealed class DeltaState(int inputs) : LayerState
 {
@@ -191,12 +191,12 @@ public sealed class DeltaState(int inputs) : LayerState
     /// <summary>The convolution's part.</summary>
     internal ConvolutionState Convolution { get; } = new(inputs);
 
-    /// <summary>The matrices that the next tokens begin with, in the caller's dispose scope; null for zeros.</summary>
+    /// <summary>The matrices before the next tokens, in the caller's dispose scope; null for zeros.</summary>
     /// <param name="documents">Document of each of the next tokens, [batch, tokens], or null.</param>
     internal Tensor? Matrices(Tensor? documents) =>
         _matrices is null || _document is null || documents is null ? _matrices?.alias() : _matrices.mul(documents.narrow(1, 0, 1).eq(_document).view(-1, 1, 1, 1));
 
-    /// <summary>Remembers the matrices behind the tokens that were read.</summary>
+    /// <summary>Keeps the matrices after the processed tokens.</summary>
     /// <param name="matrices">[batch, value heads, key width, value width].</param>
     /// <param name="documents">Document of each of the tokens, [batch, tokens], or null.</param>
     internal void Keep(Tensor matrices, Tensor? documents)

@@ -12,7 +12,7 @@ public sealed record GatedDeltaNetSettings : MixerSettings
     /// <summary>Number of heads of queries and keys.</summary>
     public required Dimension KeyHeads { get; init; }
 
-    /// <summary>Number of heads of values, a multiple of that.</summary>
+    /// <summary>Number of heads of values, a multiple of <see cref="KeyHeads"/>.</summary>
     public required Dimension ValueHeads { get; init; }
 
     /// <summary>Width of a head of queries and keys.</summary>
@@ -21,16 +21,16 @@ public sealed record GatedDeltaNetSettings : MixerSettings
     /// <summary>Width of a head of values.</summary>
     public required Dimension ValueWidth { get; init; }
 
-    /// <summary>How many tokens the convolution of queries, keys and values sums.</summary>
+    /// <summary>Kernel size of the convolution of queries, keys and values.</summary>
     public required Dimension Kernel { get; init; }
 
-    /// <summary>Epsilon of the norm of what is read.</summary>
+    /// <summary>Epsilon of the norm of the output.</summary>
     public required double NormEpsilon { get; init; }
 
-    /// <summary>Which layers compute what tokens give.</summary>
+    /// <summary>Which layers compute the inputs of the delta rule.</summary>
     public required DeltaProjections Projections { get; init; }
 
-    /// <summary>Whether what is added may be up to twice what is missing, so that matrices may have negative eigenvalues (Grazzi et al., 2024).</summary>
+    /// <summary>Whether beta is up to 2 and not 1, so that the transition matrices may have negative eigenvalues (Grazzi et al., 2024).</summary>
     public bool AllowsNegativeEigenvalues { get; init; }
 
     /// <summary>Width of queries, and of keys, of all heads.</summary>
@@ -47,7 +47,7 @@ public sealed record GatedDeltaNetSettings : MixerSettings
     internal static Dimension Product(Dimension left, Dimension right) => new($"{left.Setting} x {right.Setting}", left.Size * right.Size);
 }
 
-/// <summary>Which layers compute what tokens give the delta rule, as the families name them.</summary>
+/// <summary>Which layers compute the inputs of the delta rule, as the families name them.</summary>
 public enum DeltaProjections
 {
     /// <summary>in_proj_qkvz and in_proj_ba, whose outputs are ordered by key head (Qwen3-Next).</summary>

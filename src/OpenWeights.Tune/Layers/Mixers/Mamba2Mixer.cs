@@ -106,8 +106,8 @@ public sealed class Mamba2Mixer : TokenMixer
     }
 }
 
-/// <summary>What a Mamba mixer remembers: the last inputs of its convolution, and the state of its recurrence.</summary>
-/// <param name="inputs">How many inputs the convolution remembers.</param>
+/// <summary>State of a Mamba mixer: the last inputs of its convolution, and the state of its recurrence.</summary>
+/// <param name="inputs">Number of inputs that the convolution keeps.</param>
 public sealed class MambaState(int inputs) : LayerState
 {
     /// <inheritdoc/>

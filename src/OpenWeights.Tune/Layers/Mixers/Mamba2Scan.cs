@@ -12,10 +12,10 @@ namespace OpenWeights.Tune.Layers.Mixers;
 /// <param name="settings">Settings of the mixer.</param>
 internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposable
 {
-    /// <summary>Tokens of a chunk.</summary>
+    /// <summary>Number of tokens of a chunk.</summary>
     internal int ChunkTokens { get; init; } = 64;
 
-    /// <summary>Tokens of a span; null for as many as there is memory for.</summary>
+    /// <summary>Number of tokens of a span; null for as many as fit into memory.</summary>
     internal long? Tokens { get; init; }
 
     // Scores of a span: as many as stay in a CPU's cache, or as a GPU has memory to spare for.
@@ -28,15 +28,15 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
     /// <summary>Elements per token of the states before the spans, of one row.</summary>
     internal long KeptStates => (long)settings.Inner * settings.StateSize.Size / SpanTokensOf(1, CpuScores);
 
-    private readonly (Scalar Least, Scalar? Most) _limits = (settings.Limits.Least, double.IsInfinity(settings.Limits.Most) ? null : (Scalar)settings.Limits.Most);
+    private readonly (Scalar Min, Scalar? Max) _limits = (settings.Limits.Min, double.IsInfinity(settings.Limits.Max) ? null : (Scalar)settings.Limits.Max);
     private readonly Scalar _never = double.NegativeInfinity;
     private readonly Scalar? _epsilon = settings.Norm is null ? null : (Scalar)settings.Norm.Epsilon;
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _limits.Least.Dispose();
-        _limits.Most?.Dispose();
+        _limits.Min.Dispose();
+        _limits.Max?.Dispose();
         _never.Dispose();
         _epsilon?.Dispose();
     }
@@ -56,7 +56,7 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
         var wide = given is ScalarType.BFloat16 or ScalarType.Float16 ? float32 : given;
         var (batch, tokens) = (inputs[0].size(0), inputs[0].size(1));
         var groups = (long)settings.Groups * settings.StateSize.Size;
-        var step = nn.functional.softplus(inputs[2].to(wide).add(weights[1]!.to(wide), Scalars.One)).clamp(_limits.Least, _limits.Most);
+        var step = nn.functional.softplus(inputs[2].to(wide).add(weights[1]!.to(wide), Scalars.One)).clamp(_limits.Min, _limits.Max);
         var decay = weights[0]!.to(wide).exp().neg();
         var skip = weights[2]!.to(wide);
         var fused = new StateSpaceProblem(
@@ -180,10 +180,10 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
         /// <summary>Whether a token (column) does not see another (row): [.., length, length].</summary>
         internal Tensor Hidden { get; }
 
-        /// <summary>What [batch, chunks, heads, length] of the state before a chunk is left at its tokens.</summary>
+        /// <summary>The factor by which the state before a chunk has decayed at each of its tokens, [batch, chunks, heads, length].</summary>
         internal Tensor OfTokens(Tensor shares) => _own is null ? shares : shares.mul(_own.eq(_before!.unsqueeze(-1)).unsqueeze(2));
 
-        /// <summary>What [batch, chunks, heads] of the state before a chunk is left at its end.</summary>
+        /// <summary>The factor by which the state before a chunk has decayed at its end, [batch, chunks, heads].</summary>
         internal Tensor OfChunks(Tensor shares) => _own is null ? shares : shares.mul(_own.select(2, _own.size(2) - 1).eq(_before!).unsqueeze(-1));
     }
 }

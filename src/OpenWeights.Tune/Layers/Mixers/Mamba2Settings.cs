@@ -18,10 +18,10 @@ public sealed record Mamba2Settings : MixerSettings
     /// <summary>Number of groups of heads that share B and C; it divides <see cref="Heads"/>.</summary>
     public required int Groups { get; init; }
 
-    /// <summary>Size of the state for each number of a head.</summary>
+    /// <summary>Size of the state of each feature of a head.</summary>
     public required Dimension StateSize { get; init; }
 
-    /// <summary>Number of tokens that the convolution sums.</summary>
+    /// <summary>Kernel size of the convolution.</summary>
     public required Dimension Kernel { get; init; }
 
     /// <summary>Whether the convolution has a bias.</summary>
@@ -39,7 +39,7 @@ public sealed record Mamba2Settings : MixerSettings
     /// <summary>Limits of the time steps.</summary>
     public TimeStepLimits Limits { get; init; } = new(0, double.PositiveInfinity);
 
-    /// <summary>How the output is normalised; null where it is only gated.</summary>
+    /// <summary>Norm of the output; null if it is only gated.</summary>
     public GatedNormSettings? Norm { get; init; }
 
     /// <summary>Factor of the input.</summary>
@@ -57,17 +57,17 @@ public sealed record Mamba2Settings : MixerSettings
 }
 
 /// <summary>Limits that time steps are clamped to.</summary>
-/// <param name="Least">The least time step.</param>
-/// <param name="Most">The largest.</param>
-public sealed record TimeStepLimits(double Least, double Most);
+/// <param name="Min">The smallest time step.</param>
+/// <param name="Max">The largest.</param>
+public sealed record TimeStepLimits(double Min, double Max);
 
 /// <summary>An RMS norm beside a gate: y silu(z).</summary>
 /// <param name="Epsilon">Added to the mean square.</param>
-/// <param name="Groups">Number of groups of neighbouring numbers, each normalised by itself.</param>
-/// <param name="GateFirst">Whether what is normalised was multiplied by the gate before; if not, it is multiplied after.</param>
+/// <param name="Groups">Number of groups of neighbouring features, each normalised separately.</param>
+/// <param name="GateFirst">Whether the gate is multiplied before the norm, and not after it.</param>
 public sealed record GatedNormSettings(double Epsilon, int Groups, bool GateFirst);
 
-/// <summary>Factors of what a Mamba-2 mixer's input projection gives (Falcon-H1).</summary>
+/// <summary>Factors of the outputs of a Mamba-2 mixer's input projection (Falcon-H1).</summary>
 /// <param name="Gate">Factor of the gate.</param>
 /// <param name="X">Factor of x.</param>
 /// <param name="B">Factor of B.</param>

@@ -115,10 +115,10 @@ public sealed record MambaSettings : MixerSettings
     /// <summary>Size of the state for each channel.</summary>
     public required Dimension StateSize { get; init; }
 
-    /// <summary>Width of what time steps are projected from.</summary>
+    /// <summary>Rank of the time steps: width of the input of their projection.</summary>
     public required Dimension StepRank { get; init; }
 
-    /// <summary>Number of tokens that the convolution sums.</summary>
+    /// <summary>Kernel size of the convolution.</summary>
     public required Dimension Kernel { get; init; }
 
     /// <summary>Whether the convolution has a bias.</summary>
@@ -127,7 +127,7 @@ public sealed record MambaSettings : MixerSettings
     /// <summary>Whether input and output projections have a bias.</summary>
     public bool ProjectionBias { get; init; }
 
-    /// <summary>Norms of what time steps are projected from, of B and of C.</summary>
+    /// <summary>Norms of the input of the time steps' projection, of B and of C.</summary>
     public required NormSettings Norm { get; init; }
 
     internal override MixerNeeds Needs => new() { Restarts = true };

@@ -15,7 +15,7 @@ internal sealed class SelectiveScan : SpanScan
     private const long CpuNumbers = 1 << 20;
     private const long GpuNumbers = 1 << 26;
 
-    /// <summary>Tokens of a span; null for as many as there is memory for.</summary>
+    /// <summary>Number of tokens of a span; null for as many as fit into memory.</summary>
     internal long? Tokens { get; init; }
 
     protected override long SpanTokens(IReadOnlyList<Tensor> inputs)

@@ -8,7 +8,7 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>
-/// A short causal convolution of each channel by itself: the weighted sum of a token's and a few earlier tokens' inputs. It restarts at each
+/// A short causal depthwise convolution: for each channel the weighted sum of the inputs of a token and a few earlier tokens. It restarts at each
 /// document.
 /// </summary>
 public sealed class ShortConvolution : nn.Module, IWeighted
@@ -34,15 +34,11 @@ public sealed class ShortConvolution : nn.Module, IWeighted
         (_weight, _bias, _activates) = (weight, bias, activates);
         _weightSlot = new WeightSlot("weight", _weight);
         _biasSlot = _bias is null ? null : new WeightSlot("bias", _bias);
-        Channels = weight.size(0);
         Kernel = (int)weight.size(-1);
         RegisterComponents();
     }
 
-    /// <summary>The number of channels.</summary>
-    public long Channels { get; }
-
-    /// <summary>The number of tokens that are summed.</summary>
+    /// <summary>Kernel size: the number of tokens that are summed.</summary>
     public int Kernel { get; }
 
     /// <inheritdoc/>
@@ -52,7 +48,7 @@ public sealed class ShortConvolution : nn.Module, IWeighted
     /// <param name="weights">Source of the weights.</param>
     /// <param name="name">Name of the convolution, without .weight.</param>
     /// <param name="channels">The number of channels.</param>
-    /// <param name="kernel">The number of tokens that are summed.</param>
+    /// <param name="kernel">Kernel size: the number of tokens that are summed.</param>
     /// <param name="hasBias">Whether there is a bias.</param>
     /// <param name="activates">Whether SiLU is applied to the sum.</param>
     public static ShortConvolution Take(IWeightSource weights, string name, Dimension channels, Dimension kernel, bool hasBias, bool activates)
@@ -84,8 +80,8 @@ public sealed class ShortConvolution : nn.Module, IWeighted
     }
 }
 
-/// <summary>The last inputs of a short convolution, which the next tokens are summed with.</summary>
-/// <param name="length">How many: the kernel less one.</param>
+/// <summary>The last inputs of a short convolution, which the sums of the next tokens need.</summary>
+/// <param name="length">Number of inputs: the kernel size minus one.</param>
 public sealed class ConvolutionState(int length) : LayerState
 {
     private Tensor? _inputs;
@@ -147,8 +143,8 @@ public sealed class ConvolutionState(int length) : LayerState
 }
 
 /// <summary>
-/// The sums of a short convolution, some tokens at a time, so that a CPU's cache holds what the operators pass on to each other. Only the inputs
-/// are kept for backward; what SiLU is applied to is summed again.
+/// A short convolution, computed for some tokens at a time, so that intermediate results stay in a CPU's cache. Only the inputs are saved for
+/// backward; the input of SiLU is recomputed.
 /// </summary>
 internal sealed class Convolution : CustomFunction<Convolution>
 {

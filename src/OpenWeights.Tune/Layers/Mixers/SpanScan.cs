@@ -5,14 +5,14 @@ using static TorchSharp.torch.autograd;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>
-/// A recurrence over a text, computed one span of tokens after another, each in parallel. Of a span only the inputs and the state before it are
-/// stored for backward, which computes it again, from the last span to the first.
+/// A recurrence over a text, computed one span of tokens after another, each in parallel. Only the inputs of a span and the state before it are
+/// saved for backward, which recomputes the spans from the last to the first.
 /// </summary>
 internal abstract class SpanScan
 {
     /// <summary>Computes all tokens.</summary>
-    /// <param name="inputs">What differs from token to token, each [batch, tokens, ...].</param>
-    /// <param name="weights">What is the same for all tokens; null for a weight that the mixer does not have.</param>
+    /// <param name="inputs">The inputs of each token, each [batch, tokens, ...].</param>
+    /// <param name="weights">The weights; null for one that the mixer does not have.</param>
     /// <param name="documents">Document of each token, [batch, tokens], at each of which the state restarts; null if each row is one document.</param>
     /// <param name="state">State of earlier tokens, which is replaced by that after these; null without a cache.</param>
     /// <returns>[batch, tokens, ...], in the caller's dispose scope.</returns>
@@ -30,7 +30,7 @@ internal abstract class SpanScan
         return output.MoveToOuterDisposeScope();
     }
 
-    /// <summary>How many tokens a span has; the last may have fewer.</summary>
+    /// <summary>Number of tokens of a span; the last may have fewer.</summary>
     /// <param name="inputs">The inputs of all tokens.</param>
     protected abstract long SpanTokens(IReadOnlyList<Tensor> inputs);
 

@@ -81,11 +81,6 @@ public sealed class RotaryEmbedding
             return Rotate(Apart(states, 2 * cos.size(-1)), cos, sin).MoveToOuterDisposeScope();
         }
 
-        if (RotaryKernel.Serves(states, cos, sin))
-        {
-            return FusedRotation.Of(states, cos, sin);
-        }
-
         using var scope = NewDisposeScope();
         var (half, width) = (cos.size(-1), states.size(-1));
         var (left, right) = (states.narrow(-1, 0, half), states.narrow(-1, half, half));

@@ -30,7 +30,7 @@ public sealed record AltUpSettings
 
 /// <summary>
 /// Alternating updates (Baykal et al., 2023): a layer reads one of several residual streams. The others are predicted from all of them, and
-/// corrected by what the layer changed in its own.
+/// corrected by the layer's change of its own.
 /// </summary>
 public sealed class AltUp : nn.Module
 {
@@ -88,14 +88,14 @@ public sealed class AltUp : nn.Module
         }
     }
 
-    /// <summary>What is kept of a token for backward: the streams before and after the prediction, and the correction.</summary>
+    /// <summary>What is saved per token for backward: the streams before and after the prediction, and the correction.</summary>
     internal long Kept => 3L * _settings.Count * _settings.HiddenSize;
 
     /// <summary>The stream that the layer reads.</summary>
     /// <param name="streams">The streams, [streams, batch, tokens, hidden].</param>
     internal Tensor Active(Tensor streams) => streams.select(0, _settings.Active);
 
-    /// <summary>Predicts all streams behind the layer, in the caller's dispose scope.</summary>
+    /// <summary>Predicts all streams after the layer, in the caller's dispose scope.</summary>
     /// <param name="streams">The streams, [streams, batch, tokens, hidden].</param>
     internal Tensor Predict(Tensor streams)
     {
@@ -105,7 +105,7 @@ public sealed class AltUp : nn.Module
         return streams.permute(1, 2, 3, 0).matmul(coefficients).permute(3, 0, 1, 2).Plus(streams).contiguous().MoveToOuterDisposeScope();
     }
 
-    /// <summary>Corrects the predictions by what the layer gave, in the caller's dispose scope.</summary>
+    /// <summary>Corrects the predictions by the layer's output, in the caller's dispose scope.</summary>
     /// <param name="predictions">The predicted streams.</param>
     /// <param name="output">Output of the layer, [batch, tokens, hidden].</param>
     internal Tensor Correct(Tensor predictions, Tensor output)
@@ -116,7 +116,7 @@ public sealed class AltUp : nn.Module
         return innovation.unsqueeze(0).mul(coefficients).Plus(predictions).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Adds something computed from the layer's own stream to the streams behind the first, in the caller's dispose scope.</summary>
+    /// <summary>Adds an update computed from the layer's own stream to all streams but the first, in the caller's dispose scope.</summary>
     /// <param name="streams">The streams.</param>
     /// <param name="update">Computes it, [batch, tokens, hidden].</param>
     internal Tensor AddToOthers(Tensor streams, Func<Tensor, Tensor> update)

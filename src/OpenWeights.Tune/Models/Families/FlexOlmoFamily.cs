@@ -1,7 +1,5 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
-using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Experts;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -16,13 +14,7 @@ public sealed class FlexOlmoFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(Facts);
-        decoder = decoder with
-        {
-            NormPlacement = NormPlacement.After,
-            Norm = new RmsNormSettings(decoder.NormEpsilon, ScalesBeforeRounding: true),
-            QueryKeyNorm = QueryKeyNorm.AllHeads,
-        };
+        var decoder = config.Common(Facts).AsOlmo2();
         return decoder.WithUsualMixture(config, Facts.Experts!, "num_experts", new RouterSettings { Normalizes = config.Flag("norm_topk_prob") }, routerLoss: 0.01);
     }
 

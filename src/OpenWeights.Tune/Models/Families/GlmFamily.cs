@@ -19,3 +19,14 @@ public sealed class GlmFamily : IModelFamily
     /// <inheritdoc/>
     public JsonObject NewConfig(ModelShape shape) => CommonSettings.NewConfig(this, shape, ("attention_bias", true), ("partial_rotary_factor", 0.5));
 }
+
+/// <summary>Settings common to the GLM families without experts.</summary>
+internal static class GlmSettings
+{
+    /// <summary>Interleaved rotary embedding, no bias on the output projection, and gate and up projections in one.</summary>
+    internal static DecoderConfig AsGlm(this DecoderConfig decoder)
+    {
+        var fused = decoder.FeedForward with { FusedProjections = true };
+        return (decoder with { Rope = decoder.Rope with { Interleaved = true }, AttentionOutputBias = false }).WithLayers((layer, _) => layer with { FeedForward = fused });
+    }
+}

@@ -13,16 +13,21 @@ public sealed class GraniteMoeFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(Facts).WithGraniteFactors(config);
-        return decoder.WithGraniteMixture(config, Facts.Experts!);
+        return config.Common(Facts).WithGraniteFactors(config).WithGraniteMixture(config, Facts.Experts!);
     }
 
     /// <inheritdoc/>
-    public JsonObject NewConfig(ModelShape shape)
+    public JsonObject NewConfig(ModelShape shape) => NewConfig(this, shape);
+
+    /// <summary>The config.json of a new model of Granite 3 with experts.</summary>
+    internal static JsonObject NewConfig(IModelFamily family, ModelShape shape, params (string Name, JsonNode? Value)[] more)
     {
         ArgumentNullException.ThrowIfNull(shape);
         return CommonSettings.NewConfig(
-            this, shape, ("attention_bias", false), ("attention_multiplier", 1.0 / (shape.HiddenSize / shape.Heads)), ("embedding_multiplier", 12.0), ("logits_scaling", 6.0),
-            ("num_experts_per_tok", shape.ExpertsPerToken), ("num_local_experts", shape.Experts), ("residual_multiplier", 0.22));
+            family, shape,
+            [
+                ("attention_bias", false), ("attention_multiplier", 1.0 / (shape.HiddenSize / shape.Heads)), ("embedding_multiplier", 12.0), ("logits_scaling", 6.0),
+                ("num_experts_per_tok", shape.ExpertsPerToken), ("num_local_experts", shape.Experts), ("residual_multiplier", 0.22), .. more,
+            ]);
     }
 }

@@ -13,16 +13,13 @@ public sealed class GraniteMoeSharedFamily : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(Facts).WithGraniteFactors(config);
-        return decoder.WithGraniteMixture(config, Facts.Experts!);
+        return config.Common(Facts).WithGraniteFactors(config).WithGraniteMixture(config, Facts.Experts!);
     }
 
     /// <inheritdoc/>
     public JsonObject NewConfig(ModelShape shape)
     {
         ArgumentNullException.ThrowIfNull(shape);
-        return CommonSettings.NewConfig(
-            this, shape, ("attention_bias", false), ("attention_multiplier", 1.0 / (shape.HiddenSize / shape.Heads)), ("embedding_multiplier", 12.0), ("logits_scaling", 6.0),
-            ("num_experts_per_tok", shape.ExpertsPerToken), ("num_local_experts", shape.Experts), ("residual_multiplier", 0.22), ("shared_intermediate_size", shape.IntermediateSize));
+        return GraniteMoeFamily.NewConfig(this, shape, ("shared_intermediate_size", shape.IntermediateSize));
     }
 }

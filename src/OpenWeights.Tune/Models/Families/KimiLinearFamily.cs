@@ -2,19 +2,19 @@ using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.Mixers;
 
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>
-/// Kimi Linear (Moonshot AI, 2025): three layers of linear attention with a decay of each channel for each of latent attention without positions,
+/// Kimi Linear (Moonshot AI, 2025): three layers of linear attention with a decay per channel for each layer of latent attention without positions,
 /// and the mixtures of experts of DeepSeek-V3.
 /// </summary>
 public sealed class KimiLinearFamily : IModelFamily
 {
     private const int UsualHeads = 32;
     private const int UsualWidth = 128;
+    private static readonly SigmoidMixtureNames s_mixture = new("num_experts_per_token", "num_experts", "num_shared_experts", "num_expert_group", "moe_renormalize");
 
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.KimiLinear;
@@ -45,7 +45,7 @@ public sealed class KimiLinearFamily : IModelFamily
         var attention = (LatentAttentionSettings)decoder.Layer(0).Mixer! with { Rope = null };
         var dense = (int)config.Number("first_k_dense_replace", 1);
         var sparse = config.SparseLayers(decoder.LayerCount, i => i >= dense);
-        return decoder.WithLinearLayers(types, linear, attention).WithMixture(Mixture(config, decoder), i => sparse[i]);
+        return decoder.WithLinearLayers(types, linear, attention).WithMixture(config.SigmoidMixture(decoder, Facts.Experts!, s_mixture), i => sparse[i]);
     }
 
     /// <inheritdoc/>
@@ -79,27 +79,4 @@ public sealed class KimiLinearFamily : IModelFamily
 
     private static bool IsFull(JsonObject? own, int layer) =>
         own?["full_attn_layers"] is JsonArray listed ? listed.Any(n => (int?)n == layer + 1) : (layer + 1) % 4 == 0;
-
-    private MixtureSettings Mixture(ConfigReader config, DecoderConfig decoder)
-    {
-        var facts = Facts.Experts!;
-        var inner = config.Int("moe_intermediate_size", facts.Inner);
-        var mixture = new MixtureSettings
-        {
-            ExpertsPerToken = config.Int("num_experts_per_token", facts.PerToken),
-            Router = new RouterSettings
-            {
-                Scoring = RouterScoring.Sigmoid,
-                InFloat32 = true,
-                Correction = "gate.e_score_correction_bias",
-                Normalizes = config.Flag("moe_renormalize", facts.Normalizes),
-                SumEpsilon = 1e-20,
-                Scale = config.OptionalNumber("routed_scaling_factor", facts.Scale) ?? 1,
-            },
-            Experts = config.Experts(decoder, facts, "num_experts", new Dimension("moe_intermediate_size", inner)),
-            Shared = config.SharedExperts(decoder, "num_shared_experts", facts.SharedCount, "moe_intermediate_size", inner),
-        };
-        config.RequireExperts(mixture, "num_experts_per_token");
-        return mixture with { Router = mixture.Router with { Groups = config.Groups(mixture, facts, setting: "num_expert_group") } };
-    }
 }

@@ -18,7 +18,7 @@ public sealed class Mamba2Family : IModelFamily
         ArgumentNullException.ThrowIfNull(config);
         config.IgnoreMambaTraining();
 
-        // transformers has the norm behind the gate whatever these say.
+        // transformers applies the norm after the gate whatever these say.
         config.Ignore("rms_norm", "norm_before_gate");
         var hidden = config.Int("hidden_size", 4096);
         var heads = config.Int("num_heads", 128);

@@ -38,24 +38,34 @@ internal static class MixtureReader
     {
         config.RequireText("scoring_func", "sigmoid");
         config.RequireText("topk_method", "noaux_tc");
+        return config.SigmoidMixture(decoder, facts, new SigmoidMixtureNames());
+    }
+
+    /// <summary>The same with settings of other names.</summary>
+    /// <param name="config">The config.</param>
+    /// <param name="decoder">The decoder, for width and activation.</param>
+    /// <param name="facts">Facts of the family.</param>
+    /// <param name="names">Names of the settings.</param>
+    internal static MixtureSettings SigmoidMixture(this ConfigReader config, DecoderConfig decoder, ExpertFacts facts, SigmoidMixtureNames names)
+    {
         var inner = config.Int("moe_intermediate_size", facts.Inner);
         var mixture = new MixtureSettings
         {
-            ExpertsPerToken = config.Int("num_experts_per_tok", facts.PerToken),
+            ExpertsPerToken = config.Int(names.PerToken, facts.PerToken),
             Router = new RouterSettings
             {
                 Scoring = RouterScoring.Sigmoid,
                 InFloat32 = true,
                 Correction = "gate.e_score_correction_bias",
-                Normalizes = config.Flag("norm_topk_prob", facts.Normalizes),
+                Normalizes = config.Flag(names.Normalizes, facts.Normalizes),
                 SumEpsilon = 1e-20,
                 Scale = config.OptionalNumber("routed_scaling_factor", facts.Scale) ?? 1,
             },
-            Experts = config.Experts(decoder, facts, "n_routed_experts", new Dimension("moe_intermediate_size", inner)),
-            Shared = config.SharedExperts(decoder, "n_shared_experts", facts.SharedCount, "moe_intermediate_size", inner),
+            Experts = config.Experts(decoder, facts, names.Count, new Dimension("moe_intermediate_size", inner)),
+            Shared = config.SharedExperts(decoder, names.Shared, facts.SharedCount, "moe_intermediate_size", inner),
         };
-        config.RequireExperts(mixture, "num_experts_per_tok");
-        return mixture with { Router = mixture.Router with { Groups = config.Groups(mixture, facts) } };
+        config.RequireExperts(mixture, names.PerToken);
+        return mixture with { Router = mixture.Router with { Groups = config.Groups(mixture, facts, setting: names.Groups) } };
     }
 
     /// <summary>Gives layers a mixture whose settings have the usual names.</summary>
@@ -125,7 +135,7 @@ internal static class MixtureReader
     internal static RopeConfig RopeOf(this ConfigReader config, DecoderConfig decoder, string layerType, double theta, double rotatedShare = 1) =>
         config.Rope(decoder.MaxPositions, decoder.HeadDimension, theta, rotatedShare != 1, layerType, rotatedShare: rotatedShare);
 
-    /// <summary>Reads num_nextn_predict_layers: layers behind the last that predict further tokens; they are kept in the files but not used.</summary>
+    /// <summary>Reads num_nextn_predict_layers: additional layers after the last that predict further tokens (multi-token prediction); they are kept in the files but not used.</summary>
     internal static void ReadPredictionLayers(this ConfigReader config) => _ = config.Has("num_nextn_predict_layers");
 
     /// <summary>A number that a config may have for each layer; it must be the same in all.</summary>
@@ -226,11 +236,13 @@ internal static class MixtureReader
     internal static void RequireExperts(this ConfigReader config, MixtureSettings mixture, string setting) =>
         config.Require(
             setting, mixture.ExpertsPerToken <= mixture.Experts.Count, $"{mixture.ExpertsPerToken} is more than {mixture.Experts.CountSetting}, which is {mixture.Experts.Count}.");
-
-    /// <summary>Throws if a text setting has another value than the only one supported.</summary>
-    internal static void RequireText(this ConfigReader config, string setting, string only)
-    {
-        var found = config.Text(setting);
-        config.Require(setting, found is null || found == only, $"'{found}' is not supported for this family; supported is {only}.");
-    }
 }
+
+/// <summary>Names of the settings of DeepSeek-V3's mixture.</summary>
+/// <param name="PerToken">The number of experts of a token.</param>
+/// <param name="Count">The number of experts.</param>
+/// <param name="Shared">The number of shared experts.</param>
+/// <param name="Groups">The number of groups of experts.</param>
+/// <param name="Normalizes">Whether the scores of a token's experts are divided by their sum.</param>
+internal sealed record SigmoidMixtureNames(
+    string PerToken = "num_experts_per_tok", string Count = "n_routed_experts", string Shared = "n_shared_experts", string Groups = "n_group", string Normalizes = "norm_topk_prob");

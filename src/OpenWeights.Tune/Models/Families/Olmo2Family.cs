@@ -15,15 +15,21 @@ public sealed class Olmo2Family : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(Facts);
-        return decoder with
-        {
-            NormPlacement = NormPlacement.After,
-            Norm = new RmsNormSettings(decoder.NormEpsilon, ScalesBeforeRounding: true),
-            QueryKeyNorm = QueryKeyNorm.AllHeads,
-        };
+        return config.Common(Facts).AsOlmo2();
     }
 
     /// <inheritdoc/>
     public JsonObject NewConfig(ModelShape shape) => CommonSettings.NewConfig(this, shape, ("attention_bias", false));
+}
+
+/// <summary>Settings common to the OLMo families since OLMo 2.</summary>
+internal static class OlmoSettings
+{
+    /// <summary>Norms of the outputs of attention and feed-forward, and of all heads of queries and keys.</summary>
+    internal static DecoderConfig AsOlmo2(this DecoderConfig decoder) => decoder with
+    {
+        NormPlacement = NormPlacement.After,
+        Norm = new RmsNormSettings(decoder.NormEpsilon, ScalesBeforeRounding: true),
+        QueryKeyNorm = QueryKeyNorm.AllHeads,
+    };
 }

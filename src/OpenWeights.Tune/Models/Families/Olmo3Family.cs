@@ -1,7 +1,5 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
-using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Layers.Rope;
 
 namespace OpenWeights.Tune.Models.Families;
@@ -16,13 +14,7 @@ public sealed class Olmo3Family : IModelFamily
     public DecoderConfig Read(ConfigReader config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        var decoder = config.Common(Facts);
-        decoder = decoder with
-        {
-            NormPlacement = NormPlacement.After,
-            Norm = new RmsNormSettings(decoder.NormEpsilon, ScalesBeforeRounding: true),
-            QueryKeyNorm = QueryKeyNorm.AllHeads,
-        };
+        var decoder = config.Common(Facts).AsOlmo2();
         var slides = LayerTypes.Read(config, decoder.LayerCount, static i => (i + 1) % 4 != 0);
         var local = config.Object("rope_parameters")?[LayerTypes.Sliding] is JsonObject
             ? config.Rope(decoder.MaxPositions, decoder.HeadDimension, Facts.RopeTheta, layerType: LayerTypes.Sliding)

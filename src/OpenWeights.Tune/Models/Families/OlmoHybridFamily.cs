@@ -7,8 +7,8 @@ using OpenWeights.Tune.Layers.Mixers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>
-/// OLMo Hybrid (OLMo Team, 2026): layers of OLMo 3 with norms of what their parts give, between layers of Gated DeltaNet with norms of what their
-/// parts read.
+/// OLMo Hybrid (OLMo Team, 2026): layers of OLMo 3, with norms of the outputs of their parts, between layers of Gated DeltaNet, with norms of the
+/// inputs.
 /// </summary>
 public sealed class OlmoHybridFamily : IModelFamily
 {

@@ -63,7 +63,7 @@ internal static class WeightCheck
         }),
     ];
 
-    // Of a layer behind the last, which predicts further tokens.
+    // Of an additional layer after the last, which predicts further tokens.
     private static bool IsOfPrediction(string name, DecoderConfig config) =>
         FamilyTable.Find(config.ModelType)?.HasPredictionLayers == true
         && $"{config.Names.Stack}.{config.Names.Layers}." is var prefix && name.StartsWith(prefix, StringComparison.Ordinal)

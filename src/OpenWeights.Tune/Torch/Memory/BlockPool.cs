@@ -88,6 +88,15 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
         }
     }
 
+    /// <summary>Resets the peak to the bytes in use.</summary>
+    internal void ResetPeak()
+    {
+        lock (_gate)
+        {
+            _most = Live;
+        }
+    }
+
     /// <summary>Frees a block; false if it is not from the pool.</summary>
     internal bool Put(long block)
     {

@@ -10,4 +10,17 @@ internal static class CpuMemory
 #else
         PooledHeap.Statistics;
 #endif
+
+    /// <summary>Counts the peak from now on.</summary>
+    internal static void ResetPeak()
+    {
+#if TORCH_SYSTEM
+        if (OperatingSystem.IsLinux())
+        {
+            LibTorch.LibTorchRuntime.ResetCpuPeak();
+        }
+#else
+        PooledHeap.ResetPeak();
+#endif
+    }
 }

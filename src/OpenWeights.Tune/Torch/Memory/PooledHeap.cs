@@ -22,6 +22,9 @@ internal static unsafe partial class PooledHeap
     /// <summary>Bytes of large CPU tensors: in use, peak, and kept for reuse. Null if the pool is not used.</summary>
     internal static (long Live, long Peak, long Cached)? Statistics => s_serves ? s_pool?.Statistics : null;
 
+    /// <summary>Resets the peak of <see cref="Statistics"/> to the bytes in use.</summary>
+    internal static void ResetPeak() => s_pool?.ResetPeak();
+
     /// <summary>
     /// Redirects the allocations of a libc10, on Linux with the GNU C library; returns whether it did. Existing blocks are not affected.
     /// </summary>

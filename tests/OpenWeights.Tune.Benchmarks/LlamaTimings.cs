@@ -1,13 +1,13 @@
 using System.Diagnostics;
 using LLama.Native;
 
-namespace OpenWeights.LlamaCpp;
+namespace OpenWeights.Tune.Benchmarks;
 
 /// <summary>Speed of llama.cpp's prompt processing and decoding, measured as in <c>owt bench generate</c>.</summary>
 /// <param name="BatchSize">Number of texts.</param>
 /// <param name="PromptTokensPerSecond">Prompt tokens per second, until each text has its first token.</param>
 /// <param name="DecodeTokensPerSecond">Decoded tokens per second.</param>
-public sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond, double DecodeTokensPerSecond)
+internal sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond, double DecodeTokensPerSecond)
 {
     private const int BatchTokens = 512;
 
@@ -18,7 +18,7 @@ public sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond, d
     /// <param name="threads">Threads to compute with.</param>
     /// <param name="batch">Texts side by side.</param>
     /// <exception cref="InvalidOperationException">llama.cpp cannot compute with it.</exception>
-    public static LlamaTimings Measure(string path, int prompt, int made, int threads, int batch)
+    internal static LlamaTimings Measure(string path, int prompt, int made, int threads, int batch)
     {
         var load = LLamaModelParams.Default();
         (load.n_gpu_layers, load.load_mode) = (0, LLamaLoadMode.None);
@@ -63,7 +63,7 @@ public sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond, d
             Decode(context, batch);
             for (var text = 0; text < texts; text++)
             {
-                next[text] = LlamaModel.Most(context.GetLogitsIth(text));
+                next[text] = Most(context.GetLogitsIth(text));
             }
 
             times.Add(watch.Elapsed.TotalSeconds);
@@ -91,7 +91,7 @@ public sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond, d
                 if (batch.TokenCount == BatchTokens || (text == next.Length - 1 && i == prompt - 1))
                 {
                     Decode(context, batch);
-                    ends.ForEach(e => next[e.Text] = LlamaModel.Most(context.GetLogitsIth(e.Index)));
+                    ends.ForEach(e => next[e.Text] = Most(context.GetLogitsIth(e.Index)));
                     ends.Clear();
                     batch.Clear();
                 }
@@ -105,6 +105,17 @@ public sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond, d
         {
             throw new InvalidOperationException($"llama.cpp cannot compute a batch of {batch.TokenCount} tokens: {result}.");
         }
+    }
+
+    private static int Most(ReadOnlySpan<float> logits)
+    {
+        var most = 0;
+        for (var i = 1; i < logits.Length; i++)
+        {
+            most = logits[i] > logits[most] ? i : most;
+        }
+
+        return most;
     }
 
     private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
