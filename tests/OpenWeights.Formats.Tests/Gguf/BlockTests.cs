@@ -19,7 +19,6 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.Q4_K, "q4_K")]
     [TestCase(GgufType.Q5_K, "q5_K")]
     [TestCase(GgufType.Q6_K, "q6_K")]
-    [TestCase(GgufType.MXFP4, "mxfp4")]
     public void Quantised_blocks_are_ggmls_bit_for_bit(GgufType type, string name)
     {
         var quantise = (delegate* unmanaged<float*, byte*, long, void>)Function($"quantize_row_{name}_ref");
@@ -48,7 +47,6 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.Q4_K, "dequantize_row_q4_K")]
     [TestCase(GgufType.Q5_K, "dequantize_row_q5_K")]
     [TestCase(GgufType.Q6_K, "dequantize_row_q6_K")]
-    [TestCase(GgufType.MXFP4, "dequantize_row_mxfp4")]
     [TestCase(GgufType.F16, "ggml_fp16_to_fp32_row")]
     [TestCase(GgufType.BF16, "ggml_bf16_to_fp32_row")]
     public void Any_bytes_decode_as_ggml_decodes_them(GgufType type, string name)
