@@ -16,7 +16,7 @@ public sealed class LlamaCppGoldenTests
 {
     private static readonly IEnumerable<string> s_models = SharedFiles.Present(
         [
-            "mixtral_v5", "qwen3_moe_v5", "glm4_moe", "solar_open", "ernie4_5_moe", "minimax_m2", "hy_v3", "granitemoe", "granitemoeshared", "hunyuan_v1_moe", "mellum", "mimo_v2_flash", "deepseek_v2",
+            "mixtral_v5", "qwen3_moe_v5", "glm4_moe", "solar_open", "ernie4_5_moe", "minimax_m2", "hy_v3", "granitemoe", "granitemoeshared", "hunyuan_v1_moe", "mimo_v2_flash", "deepseek_v2",
             "deepseek_v3", "glm4_moe_lite", "mistral4",
         ],
         "goldens", Families2026Tests.Set);

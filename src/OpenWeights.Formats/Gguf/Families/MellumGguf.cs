@@ -51,7 +51,8 @@ public sealed class MellumGguf : GgufFamily
         var types = config.Texts("layer_types") ?? [];
         if (types.Contains(Sliding) && !config.IsNull("sliding_window"))
         {
-            metadata.Add("mellum.rope.freq_base_swa", (float)RopeScaling.Theta(config, Sliding, 10000));
+            var (full, sliding) = (RopeTheta(config), RopeScaling.Theta(config, Sliding, 10000));
+            MixtureKeys.Require(config, "rope_parameters", full == sliding, "the same rotary base in all layers");
             metadata.Add(WindowKey, (uint)config.Int("sliding_window", Facts.SlidingWindow));
             metadata.Add(PatternKey, types.Select(static t => t == Sliding).ToArray());
         }
