@@ -135,29 +135,33 @@ public static class WeightedAdapter
     {
         internal static Factor Of(AdapterPart part, double weight) => part is EmbeddingLora embedding
             ? new Factor(embedding.A.detach(), embedding.B.detach(), embedding.Scale, weight)
-            : new Factor(((LoraLayer)part).A.detach(), ((LoraLayer)part).B.detach(), ((LoraLayer)part).Scale, weight);
+            : new Factor(((LoraLayer)part).Down().detach(), ((LoraLayer)part).Up().detach(), ((LoraLayer)part).Scale, weight);
     }
 
     private sealed class Given(CausalLanguageModel model, Dictionary<string, (Tensor A, Tensor B)> found) : IAdapterWeights
     {
         public LoraWeights Linear(string module, LinearLayer layer, int rank)
         {
-            var (a, b) = Embedding(module);
+            var (a, b, _) = Of(module);
             return new LoraWeights(a, b);
         }
 
-        public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank) => Embedding(module);
+        public (Tensor A, Tensor B, Tensor? Magnitude) Embedding(string module, TokenEmbedding layer, int rank) => Of(module);
+
+        public Tensor Rows(string fileName, nn.Module module, IReadOnlyList<int> tokens) => throw new NotSupportedException();
 
         public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank) => throw new NotSupportedException();
 
-        public Parameter Whole(string fileName, nn.Module module, WeightSlot slot) => throw new NotSupportedException();
+        public Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required) => throw new NotSupportedException();
 
         public Parameter? Frozen(string fileName, WeightSlot slot) => null;
 
-        private (Tensor A, Tensor B) Embedding(string module)
+        public Tensor? BeforeTraining(string fileName, WeightSlot slot) => null;
+
+        private (Tensor A, Tensor B, Tensor? Magnitude) Of(string module)
         {
             Tensor Kept(Tensor tensor) => tensor.to(float32, model.Device, copy: true).contiguous().DetachFromDisposeScope();
-            return (Kept(found[module].A), Kept(found[module].B));
+            return (Kept(found[module].A), Kept(found[module].B), null);
         }
     }
 }
