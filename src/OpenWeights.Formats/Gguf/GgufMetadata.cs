@@ -83,6 +83,16 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
         _ => throw Wrong(key, "a whole number", Find(key)!),
     };
 
+    /// <summary>Whole numbers, one or an array of them; null if absent.</summary>
+    /// <param name="key">The key.</param>
+    /// <exception cref="InvalidDataException">The value is something else.</exception>
+    public IReadOnlyList<int>? Ints(string key) => Find(key) switch
+    {
+        uint[] values => Array.ConvertAll(values, static value => checked((int)value)),
+        int[] values => values,
+        _ => Int(key) is { } one ? [one] : null,
+    };
+
     /// <summary>A boolean; null if absent.</summary>
     /// <param name="key">The key.</param>
     /// <exception cref="InvalidDataException">The value is something else.</exception>

@@ -42,6 +42,9 @@ public enum GgufType
 
     /// <summary>bfloat16: the upper half of a single-precision float.</summary>
     BF16 = 30,
+
+    /// <summary>4-bit floats (E2M1) and a power of two for 32 values, as in the MX formats (Rouhani et al., 2023).</summary>
+    MXFP4 = 39,
 }
 
 /// <summary>Sizes of <see cref="GgufType"/>.</summary>
@@ -53,7 +56,7 @@ public static class GgufTypeExtensions
     public static int BlockLength(this GgufType type) => type switch
     {
         GgufType.F32 or GgufType.F16 or GgufType.BF16 => 1,
-        GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q8_0 => 32,
+        GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q8_0 or GgufType.MXFP4 => 32,
         GgufType.Q2_K or GgufType.Q3_K or GgufType.Q4_K or GgufType.Q5_K or GgufType.Q6_K => 256,
         _ => throw Unknown(type),
     };
@@ -75,6 +78,7 @@ public static class GgufTypeExtensions
         GgufType.Q4_K => 144,
         GgufType.Q5_K => 176,
         GgufType.Q6_K => 210,
+        GgufType.MXFP4 => 17,
         _ => throw Unknown(type),
     };
 
@@ -101,7 +105,6 @@ public static class GgufTypeExtensions
         29 => "IQ1_M",
         34 => "TQ1_0",
         35 => "TQ2_0",
-        39 => "MXFP4",
         var number => number.ToString(System.Globalization.CultureInfo.InvariantCulture),
     };
 

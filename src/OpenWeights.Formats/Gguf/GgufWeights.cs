@@ -1,6 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
-using System.Runtime.InteropServices;
 using OpenWeights.Formats.Gguf.Families;
+using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
 
 namespace OpenWeights.Formats.Gguf;
@@ -13,27 +13,46 @@ public sealed class GgufWeights : IWeightFile
 {
     private readonly GgufFile file;
     private readonly GgufFamily family;
-    private readonly int heads;
-    private readonly int keyValueHeads;
-    private readonly Dictionary<string, (TensorEntry Entry, GgufTensorInfo Tensor, long FirstRow)> byName = new(StringComparer.Ordinal);
+    private readonly ConfigJson config;
+    private readonly Dictionary<string, GgufStored> byName = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, GgufPieces> composed = new(StringComparer.Ordinal);
 
     private GgufWeights(GgufFile file)
     {
         this.file = file;
         family = GgufFamilies.Of(file);
-        heads = file.Metadata.Int($"{family.Architecture}.attention.head_count") ?? 1;
-        keyValueHeads = file.Metadata.Int($"{family.Architecture}.attention.head_count_kv") ?? heads;
+        config = new ConfigJson(family.ReadSettings(file), file.Location);
+        var parts = new Dictionary<string, List<GgufPart>>(StringComparer.Ordinal);
         foreach (var tensor in file.Tensors.Where(static t => !RopeScaling.IsTable(t.Name)))
         {
+            if (family.PieceOf(tensor.Name) is { } piece)
+            {
+                Compose(piece.Split, piece.Name);
+                continue;
+            }
+
             if (!family.TryToHuggingFace(tensor.Name, out var name))
             {
                 throw new InvalidDataException($"{file.Location}: the architecture {family.Architecture} has no known tensor {Wording.Quote(tensor.Name)}.");
             }
 
-            Add(tensor, name);
+            foreach (var (own, part) in Parts(tensor, name))
+            {
+                (parts.TryGetValue(own, out var list) ? list : parts[own] = []).Add(part);
+            }
         }
 
-        Tensors = [.. byName.Values.Select(static found => found.Entry)];
+        foreach (var (name, list) in parts)
+        {
+            byName.Add(name, GgufStored.Of(name, list, file));
+        }
+
+        foreach (var tensor in family.SettingTensors(file.Metadata))
+        {
+            byName.Add(tensor.Name, GgufStored.Of(tensor, file));
+        }
+
+        Tensors = [.. byName.Values.Select(static found => found.Entry), .. composed.Values.Select(static found => found.Entry)];
     }
 
     /// <inheritdoc/>
@@ -63,9 +82,8 @@ public sealed class GgufWeights : IWeightFile
     /// <inheritdoc/>
     public bool TryGetTensor(string name, [NotNullWhen(true)] out TensorEntry? entry)
     {
-        var isThere = byName.TryGetValue(name, out var found);
-        entry = found.Entry;
-        return isThere;
+        entry = composed.GetValueOrDefault(name)?.Entry ?? byName.GetValueOrDefault(name)?.Entry;
+        return entry is not null;
     }
 
     /// <inheritdoc/>
@@ -73,93 +91,38 @@ public sealed class GgufWeights : IWeightFile
     {
         var entry = this.GetTensor(name);
         PositionedRead.RequirePart(entry.ByteLength, offset, destination.Length, name);
-
-        // A vector whose elements are permuted is treated as a matrix of one column.
-        var (_, tensor, firstRow) = byName[name];
-        var rowLength = tensor.Shape.Count == 1 ? 1 : tensor.RowLength;
-        var size = entry.DType.BitSize() / 8;
-        var (rowBytes, rows) = (checked((int)(rowLength * size)), entry.ByteLength / (rowLength * size));
-        var row = new byte[rowBytes];
-        for (var done = 0; done < destination.Length;)
+        if (composed.TryGetValue(name, out var pieces))
         {
-            var (number, within) = Math.DivRem(offset + done, rowBytes);
-            var count = (int)Math.Min(rowBytes - within, destination.Length - done);
-            ReadRow(tensor, entry.DType, firstRow + StoredRow(tensor.Name, number, rows), rowLength, row);
-            row.AsSpan((int)within, count).CopyTo(destination[done..]);
-            done += count;
+            pieces.CopyTo(offset, destination);
+            return;
         }
+
+        byName[name].CopyTo(offset, destination);
     }
 
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();
 
-    // A tensor of stacked experts corresponds to one checkpoint tensor per expert.
-    private void Add(GgufTensorInfo tensor, string name)
+    private void Compose(GgufSplit split, string name)
     {
-        var type = tensor.Type switch
+        if (!composed.ContainsKey(name))
         {
-            GgufType.F16 => DType.F16,
-            GgufType.BF16 => DType.BF16,
-            _ => DType.F32,
-        };
-        var isStack = name.Contains('*', StringComparison.Ordinal);
-        if (tensor.Shape.Count > 2 != isStack)
-        {
-            throw new InvalidDataException($"{file.Location}: the tensor {tensor} is {(isStack ? "no stack of" : "not one")} matrices; {Wording.DamagedAdvice}");
-        }
-
-        // A matrix of one row is stored without that dimension.
-        IReadOnlyList<long> shape = isStack ? [.. tensor.Shape.Skip(1)] : tensor.Shape.Count == 1 && GgufFamily.IsRouter(tensor.Name) ? [1, tensor.Shape[0]] : tensor.Shape;
-        var count = isStack ? tensor.Shape[0] : 1;
-        for (var i = 0; i < count; i++)
-        {
-            var own = isStack ? GgufPlace.OfExpert(name, i) : name;
-            var entry = new TensorEntry(own, type, shape, checked(shape.Aggregate(1L, static (product, size) => product * size) * type.BitSize() / 8), file.Location, tensor.FileOffset)
-            {
-                IsQuantized = tensor.Type is not (GgufType.F32 or GgufType.F16 or GgufType.BF16),
-            };
-            byName.Add(own, (entry, tensor, isStack ? i * shape[0] : 0));
+            var (_, names) = family.SplitOf(name)!.Value;
+            composed.Add(name, new GgufPieces(file, split, name, [.. names.Select(file.GetTensor)]));
         }
     }
 
-    /// <summary>The row of the file for a row of the checkpoint: from interleaved to split-half layout.</summary>
-    private long StoredRow(string name, long row, long rows)
+    // A tensor of stacked matrices corresponds to one checkpoint tensor per matrix.
+    private IEnumerable<(string Name, GgufPart Part)> Parts(GgufTensorInfo tensor, string name)
     {
-        var paired = family.PairedHeads(name, heads, keyValueHeads);
-        if (paired == 0)
+        var form = family.FormOf(tensor.Name, config);
+        if (!name.Contains('*', StringComparison.Ordinal))
         {
-            return row;
+            return [(name, new GgufPart(tensor, form, 0, form.Shape.ToCheckpoint(tensor.Shape)))];
         }
 
-        var (head, inner) = Math.DivRem(row, rows / paired);
-        var half = rows / paired / 2;
-        return (head * half * 2) + (inner % half * 2) + (inner / half);
-    }
-
-    private void ReadRow(GgufTensorInfo tensor, DType type, long row, long rowLength, Span<byte> destination)
-    {
-        if (type != DType.F32)
-        {
-            file.ReadBytes(tensor, row * destination.Length, destination);
-            return;
-        }
-
-        var values = MemoryMarshal.Cast<byte, float>(destination);
-        if (rowLength == 1)
-        {
-            file.ReadBytes(tensor, row * sizeof(float), destination);
-        }
-        else
-        {
-            file.ReadRows(tensor, row, values);
-        }
-
-        if (family.NormOffset != 0 && GgufFamily.IsNorm(tensor.Name))
-        {
-            foreach (ref var value in values)
-            {
-                value -= family.NormOffset;
-            }
-        }
+        return tensor.Shape.Count == 3
+            ? Enumerable.Range(0, (int)tensor.Shape[0]).Select(i => (GgufPlace.OfNumber(name, i), new GgufPart(tensor, form, i * tensor.Shape[1], [.. tensor.Shape.Skip(1)])))
+            : throw new InvalidDataException($"{file.Location}: the tensor {tensor} is no stack of matrices; {Wording.DamagedAdvice}");
     }
 }

@@ -96,6 +96,9 @@ public static partial class torch
     public static Tensor randint(long low, long high, long[] size, ScalarType? dtype = null, Device? device = null, bool requires_grad = false, Generator? generator = null, string[]? names = null) =>
         Made(Op.Tensor("aten::randint.low_generator", low, high, size, generator, dtype ?? ScalarType.Int64, Arg.None, device ?? CPU), requires_grad, names);
 
+    public static Tensor randperm(long n, ScalarType? dtype = null, Device? device = null, bool requires_grad = false, Generator? generator = null) =>
+        Made(Op.Tensor("aten::randperm.generator", n, generator, dtype ?? ScalarType.Int64, Arg.None, device ?? CPU), requires_grad, null);
+
     public static Tensor tensor(float[] rawArray, ScalarType? dtype = null, Device? device = null, bool requires_grad = false, string[]? names = null) =>
         FromArray(rawArray, [rawArray.Length], ScalarType.Float32, dtype, device, requires_grad, names);
 

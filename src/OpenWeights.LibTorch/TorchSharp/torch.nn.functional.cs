@@ -71,8 +71,22 @@ public static partial class torch
 
     public static class linalg
     {
+        public enum QRMode
+        {
+            Reduced = 0,
+            Complete = 1,
+            R = 2,
+        }
+
+        public static Tensor inv(Tensor input) => Op.Tensor("aten::linalg_inv", input);
+
+        public static (Tensor Q, Tensor R) qr(Tensor input, QRMode mode = QRMode.Reduced) =>
+            Op.Pair("aten::linalg_qr", input, mode == QRMode.Reduced ? "reduced" : mode == QRMode.Complete ? "complete" : "r");
+
         public static Tensor solve_triangular(Tensor A, Tensor B, bool upper, bool left = true, bool unitriangular = false, Tensor? @out = null) =>
             @out is null ? Op.Tensor("aten::linalg_solve_triangular", A, B, upper, left, unitriangular) : @out.copy_(solve_triangular(A, B, upper, left, unitriangular));
+
+        public static Tensor solve(Tensor A, Tensor B, bool left = true) => Op.Tensor("aten::linalg_solve", A, B, left);
 
         public static (Tensor U, Tensor S, Tensor Vh) svd(Tensor input, bool fullMatrices = true) => Op.Triple("aten::linalg_svd", input, fullMatrices);
     }

@@ -5,6 +5,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
+using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -36,6 +37,7 @@ internal static class BenchCommand
     private static readonly Option<string> s_mode = new("--mode") { Description = "Train all weights (full) or an adapter on all linear layers (lora).", DefaultValueFactory = static _ => "lora" };
     private static readonly Option<string?> s_quantization = new("--quantization") { Description = "Quantize the frozen linear layers under an adapter: none, nf4 or int8." };
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string> s_optimizer = new("--optimizer") { Description = "Optimizer, by its name in a config.", HelpName = "NAME", DefaultValueFactory = static _ => "adamw" };
     private static readonly Option<string> s_stored = new("--stored") { Description = "Data type of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
     private static readonly Option<int> s_megabytes = CommonOptions.Number("--megabytes", "The checkpoint's size in MiB.", 1024, 1);
     private static readonly Option<string> s_folder = new("--folder") { Description = "Folder for the checkpoint; deleted afterwards.", HelpName = "DIR", DefaultValueFactory = static _ => "bench-load" };
@@ -48,19 +50,21 @@ internal static class BenchCommand
     internal static Option<bool> Json { get; } = new("--json") { Description = "Print JSON (always on for this command)." };
 
     /// <summary>Sizes of a model with random weights.</summary>
-    internal static List<Option> ShapeOptions => [s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary];
+    internal static List<Option> ShapeOptions => [s_family, s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_experts, s_expertsPerToken];
 
     internal static Command Create()
     {
         _ = s_family.OnlyFrom([.. FamilyRegistry.All.Select(static f => f.ModelType)]);
         _ = s_mode.OnlyFrom("full", "lora");
         _ = s_dtype.OnlyFrom("float32", "bfloat16");
+        _ = s_optimizer.OnlyFrom([.. OptimizerKinds.Names]);
         _ = s_quantization.OnlyFrom("none", "nf4", "int8");
         _ = s_checkpointing.OnlyFrom("none", "block", "selective");
         var train = new Command("train", "Measures training steps of a model with random weights on random tokens; prints JSON.")
         {
-            s_family, s_hidden, s_layers, s_heads, s_keyValueHeads, s_intermediate, s_vocabulary, s_experts, s_expertsPerToken, s_length, s_batch, s_mode, s_rank, s_dtype, s_quantization, s_checkpointing, s_steps, s_config, s_device, Json,
+            s_length, s_batch, s_mode, s_rank, s_dtype, s_quantization, s_checkpointing, s_optimizer, s_steps, s_config, s_device, Json,
         };
+        ShapeOptions.ForEach(train.Options.Add);
         train.Validators.Add(static result =>
         {
             if (result.GetValue(s_mode) == "full" && result.GetValue(s_quantization) is not (null or "none"))
@@ -88,7 +92,11 @@ internal static class BenchCommand
         VocabularySize = arguments.GetValue(s_vocabulary),
         MaxPositions = maxPositions,
         TiedEmbeddings = false,
+        Experts = arguments.GetValue(s_experts),
+        ExpertsPerToken = arguments.GetValue(s_expertsPerToken),
     };
+
+    internal static string Family(ParseResult arguments) => arguments.GetValue(s_family)!;
 
     private static int RunLoading(ParseResult arguments)
     {
@@ -132,17 +140,17 @@ internal static class BenchCommand
     private static int RunTraining(ParseResult arguments)
     {
         var length = arguments.GetValue(s_length);
-        var shape = Shape(arguments, length) with { Experts = arguments.GetValue(s_experts), ExpertsPerToken = arguments.GetValue(s_expertsPerToken) };
+        var shape = Shape(arguments, length);
         if (arguments.GetValue(s_config) is { } path)
         {
-            File.WriteAllText(path, FamilyRegistry.Find(arguments.GetValue(s_family), "--family").NewConfig(shape).ToJsonString());
+            File.WriteAllText(path, FamilyRegistry.Find(Family(arguments), "--family").NewConfig(shape).ToJsonString());
             return ExitCode.Success;
         }
 
         Devices.UseAllCores();
         var result = TrainingBenchmark.Run(new TrainingBenchmarkOptions
         {
-            Family = arguments.GetValue(s_family)!,
+            Family = Family(arguments),
             Shape = shape,
             RowLength = length,
             BatchSize = arguments.GetValue(s_batch),
@@ -151,6 +159,7 @@ internal static class BenchCommand
             DType = Devices.DType(arguments.GetValue(s_dtype)!) ?? float32,
             Device = Devices.Find(arguments.GetValue(s_device)!),
             ActivationCheckpointing = arguments.GetResult(s_checkpointing) is null ? "none" : arguments.GetValue(s_checkpointing) ?? "block",
+            Optimizer = arguments.GetValue(s_optimizer)!,
             Steps = arguments.GetValue(s_steps),
         }, Signals.Stop);
         JsonLines.Write(new JsonObject

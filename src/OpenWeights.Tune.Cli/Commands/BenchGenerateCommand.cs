@@ -30,7 +30,7 @@ internal static class BenchGenerateCommand
                 result.AddError("--batch-size must be at least 1.");
             }
         });
-        var command = new Command("generate", "Measures prompt processing and decoding with a Llama of random weights, or with a model; prints a line of JSON per batch size.") { s_model };
+        var command = new Command("generate", "Measures prompt processing and decoding with a model of random weights, or with a given one; prints a line of JSON per batch size.") { s_model };
         BenchCommand.ShapeOptions.ForEach(command.Options.Add);
         foreach (var option in new Option[] { s_prompt, s_new, s_batches, s_repetitions, s_dtype, s_device, BenchCommand.Json })
         {
@@ -47,7 +47,7 @@ internal static class BenchGenerateCommand
         var (prompt, made) = (arguments.GetValue(s_prompt), arguments.GetValue(s_new));
         var (dtype, device) = (Devices.DType(arguments.GetValue(s_dtype)!) ?? float32, Devices.Find(arguments.GetValue(s_device)!));
         using var loaded = arguments.GetValue(s_model) is { } path ? ModelLoader.Load(ModelPath.Resolve(path, new DownloadConsole(), Signals.Stop), dtype, device) : null;
-        using var random = loaded is null ? GenerationBenchmark.RandomModel(BenchCommand.Shape(arguments, prompt + made), dtype, device) : null;
+        using var random = loaded is null ? GenerationBenchmark.RandomModel(BenchCommand.Shape(arguments, prompt + made), dtype, device, BenchCommand.Family(arguments)) : null;
         foreach (var batch in arguments.GetValue(s_batches)!)
         {
             var options = new GenerationBenchmarkOptions { BatchSize = batch, PromptLength = prompt, NewTokens = made, Repetitions = arguments.GetValue(s_repetitions) };

@@ -28,12 +28,12 @@ internal static class DataCommand
     }
 
     /// <summary>Reads and checks the data of a run, without its model.</summary>
-    internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, bool preferences)
+    internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, RowKind? kind)
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
         var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model));
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, preferences, ContextLimit.Of(decoder, config.Model.MaxPositions));
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, kind, ContextLimit.Of(decoder, config.Model.MaxPositions));
         return (RunDefaults.Fit(config, data).Data, tokenizer);
     }
 
@@ -42,7 +42,7 @@ internal static class DataCommand
         var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
-        var (data, rowTokenizer) = Read(config, preferences: true);
+        var (data, rowTokenizer) = Read(config, kind: null);
         var tokenizer = data.Train.Report.IsTokenized && !rowTokenizer.HasTokenizer ? null : rowTokenizer.Tokenizer as Tokenizer;
         foreach (var warning in data.Warnings)
         {

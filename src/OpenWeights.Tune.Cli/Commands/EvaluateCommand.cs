@@ -52,7 +52,7 @@ internal static class EvaluateCommand
         var rows = RunData.Read(
             section,
             new RowTokenizer(session.Loaded.Folder.FolderPath, arguments.GetValue(s_trainOn)!, session.ChatTemplate),
-            session.Model.Config.VocabularySize,
+            session.Model.VocabularySize,
             seed: 0,
             room: arguments.GetValue(s_maxPositions) is { } most ? new ContextLimit(most, "--max-positions") : ContextLimit.Of(session.Model.Config),
             words: s_words).Train;
@@ -87,8 +87,8 @@ internal static class EvaluateCommand
         }
 
         Console.Out.WriteLine($"loss            {Amount.Number(metrics.Loss, "F6")}");
-        Console.Out.WriteLine($"perplexity      {Amount.Number(metrics.Perplexity, "F4")}");
-        Console.Out.WriteLine($"token accuracy  {Amount.Percent(metrics.TokenAccuracy)}");
+        Console.Out.WriteLine($"perplexity      {Amount.Number(metrics.Perplexity ?? double.NaN, "F4")}");
+        Console.Out.WriteLine($"token accuracy  {Amount.Percent(metrics.TokenAccuracy ?? double.NaN)}");
         Console.Out.WriteLine($"tokens          {Amount.Count(rows.Report.Tokens)}, {Amount.Count(metrics.TargetTokens)} of them predicted, in {Amount.Count(rows.Report.Rows)} rows");
         return ExitCode.Success;
     }

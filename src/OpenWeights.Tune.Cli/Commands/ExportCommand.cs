@@ -17,7 +17,8 @@ internal static class ExportCommand
     private static readonly Option<string> s_model = CommonOptions.Model();
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("Folder of the adapter. merged and gguf: DIR=0.7 scales it, several are summed, and without one the base model is exported.");
     private static readonly Option<string> s_output = new("--output") { Description = "Folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
-    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m or q6_k. Left out, the base's own." };
+    private static readonly Option<string> s_experts = new("--experts") { Description = "peft: how an adapter of a mixture's experts is written. stacked: as PEFT 0.21 does; separate: with an update of each expert, as earlier PEFT, for servers that read only that.", DefaultValueFactory = static _ => "stacked" };
+    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m, q6_k or mxfp4_moe. Left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: maximum size of a weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged: write the linear layers quantized: nf4, nf4_double or int8 (bitsandbytes), fp8 (blocks of 128 x 128), or mxfp4 (the experts of gpt_oss); none, the default, in --dtype." };
@@ -32,6 +33,7 @@ internal static class ExportCommand
     internal static Command Create()
     {
         _ = s_format.OnlyFrom("peft", "merged", "gguf", "gguf-lora");
+        _ = s_experts.OnlyFrom("stacked", "separate");
         _ = s_dtype.OnlyFrom([.. GgufPreset.Names]);
         _ = s_quantization.OnlyFrom(["none", .. WeightPackers.Names]);
         _ = s_baseQuantization.OnlyFrom("none", "nf4", "int8");
@@ -44,7 +46,7 @@ internal static class ExportCommand
         });
         var command = new Command("export", "Exports a trained adapter or merged model, and verifies the result.")
         {
-            s_format, s_model, s_adapter, s_output, s_dtype, s_maxShardSize, s_quantization, s_baseQuantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
+            s_format, s_model, s_adapter, s_output, s_experts, s_dtype, s_maxShardSize, s_quantization, s_baseQuantization, s_verify, s_data, s_dataRows, s_device, s_anyBase, s_json,
         };
         command.Validators.Add(Check);
         command.SetAction(Run);
@@ -76,6 +78,7 @@ internal static class ExportCommand
         {
             Data = arguments.GetValue(s_data) ?? [],
             DataRows = arguments.GetValue(s_dataRows),
+            SeparatesExperts = arguments.GetValue(s_experts) == "separate",
         };
         if (work is { Data.Count: > 0, DataRows: > 0 })
         {
@@ -123,6 +126,11 @@ internal static class ExportCommand
         if (!wholeModel && adapters is not ([] or [{ Weight: 1 }]))
         {
             result.AddError($"--format {format} exports a single unscaled adapter; use --format merged or gguf for a combination.");
+        }
+
+        if (format != "peft" && result.GetValue(s_experts) == "separate")
+        {
+            result.AddError($"--experts applies to --format peft; --format {format} writes no adapter of PEFT's.");
         }
 
         if (!wholeModel && result.GetValue(s_baseQuantization) is not (null or "none"))

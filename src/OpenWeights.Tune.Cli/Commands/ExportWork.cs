@@ -48,6 +48,9 @@ internal sealed class ExportWork : IDisposable
     /// <summary>Number of rows to compare.</summary>
     internal int DataRows { get; init; }
 
+    /// <summary>Whether an adapter of a mixture's experts is written with an update of each.</summary>
+    internal bool SeparatesExperts { get; init; }
+
     /// <summary>Result of the comparison; null if there was none.</summary>
     internal ExportComparison? Comparison { get; private set; }
 
@@ -57,7 +60,15 @@ internal sealed class ExportWork : IDisposable
         var adapter = Single();
         AtomicFolder.Write(_output, work =>
         {
-            PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            if (SeparatesExperts)
+            {
+                SeparateExperts.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            }
+            else
+            {
+                PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+            }
+
             if (_base.ChatTemplate is { } template)
             {
                 AtomicFile.WriteText(Path.Combine(work, "chat_template.jinja"), template);
@@ -67,15 +78,17 @@ internal sealed class ExportWork : IDisposable
         using var written = folder.OpenWeights();
         using var scope = NewDisposeScope();
         var tensors = PeftFolder.Tensors(adapter);
-        foreach (var (name, tensor) in tensors)
+        foreach (var (name, tensor) in tensors.Where(_ => !SeparatesExperts))
         {
-            if (!TensorFiles.Read(written, $"base_model.model.{name}").eq(tensor.cpu()).all().item<bool>())
+            if (!TensorFiles.Read(written, PeftFolder.FileName(name)).eq(tensor.cpu()).all().item<bool>())
             {
                 throw new IOException($"{_output}: tensor {name} differs from what was written; check the disk.");
             }
         }
 
-        Console.Out.WriteLine($"adapter written to {ShownPath.Of(_output)}; all {tensors.Count} tensors read back the same");
+        Console.Out.WriteLine(SeparatesExperts
+            ? $"adapter written to {ShownPath.Of(_output)} with {written.Tensors.Count} tensors, an update of each expert"
+            : $"adapter written to {ShownPath.Of(_output)}; all {tensors.Count} tensors read back the same");
         foreach (var warning in AdapterLimits.Of(folder.Config, written))
         {
             Console.Error.WriteLine($"warning: {warning}");

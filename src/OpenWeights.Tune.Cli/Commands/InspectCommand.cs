@@ -25,6 +25,7 @@ internal static class InspectCommand
     [
         "target_modules", "target_parameters", "exclude_modules", "layers_to_transform", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "lora_dropout",
         "use_rslora", "use_dora", "bias", "lora_bias", "modules_to_save", "init_lora_weights",
+        "trainable_token_indices", "token_indices", "alora_invocation_tokens", "layer_replication", "use_bdlora", "kasa_config", "ensure_weight_tying",
     ];
 
     internal static Command Create()

@@ -87,9 +87,9 @@ internal static class ScoreCommand
             throw new InvalidDataException($"{place}: there are no tokens to score.");
         }
 
-        if (Array.Find(ids, id => id < 0 || id >= model.Config.VocabularySize) is not 0 and var bad)
+        if (Array.Find(ids, id => id < 0 || id >= model.VocabularySize) is not 0 and var bad)
         {
-            throw new InvalidDataException($"{place}: token id {bad} is not one of the model's {model.Config.VocabularySize} tokens.");
+            throw new InvalidDataException($"{place}: token id {bad} is not one of the model's {model.VocabularySize} tokens.");
         }
 
         var room = ContextLimit.Of(model.Config);

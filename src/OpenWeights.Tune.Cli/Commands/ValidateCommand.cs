@@ -4,6 +4,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -103,7 +104,7 @@ internal static class ValidateCommand
     {
         var skipping = config with { Data = config.Data with { BadRows = "skip" } };
         var draft = findings.Problems.Count == 0 ? RunDraft.Read(skipping, findings, new RunOptions(SettingsAlone: true)) : null;
-        var data = draft?.Data ?? DataCommand.Read(skipping, preferences: false).Data;
+        var data = draft?.Data ?? DataCommand.Read(skipping, ObjectiveKinds.Find(skipping.Objective.Type).Rows).Data;
         var reports = new[] { data.Train.Report, data.Eval?.Report }.OfType<DataReport>().ToList();
         var bad = config.Data.BadRows == "error" ? reports.Sum(static r => r.BadRows) : 0;
         if (bad > 0)

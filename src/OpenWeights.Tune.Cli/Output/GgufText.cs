@@ -1,7 +1,9 @@
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
+using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Export.Gguf;
 
 namespace OpenWeights.Tune.Cli.Output;
@@ -29,6 +31,11 @@ internal static class GgufText
                 ? $"rows such as those of {fallback.RowLength} values are no whole blocks of {fallback.Wanted.BlockLength()}"
                 : $"{wanted} can be read here and not written";
             Console.Out.WriteLine($"  {fallback.Tensors} {(fallback.Tensors == 1 ? "tensor falls" : "tensors fall")} back from {wanted} to {got}, {Amount.Bytes(fallback.Bytes)} instead of {Amount.Bytes(fallback.WantedBytes)}: {why}");
+        }
+
+        if (RopeScaling.IsRoundedInLlamaCpp(new ConfigJson(folder.TextConfig, folder.FolderPath)))
+        {
+            Console.Error.WriteLine("warning: this model's YaRN changes from one frequency to the next between whole dimensions (truncate: false); llama.cpp rounds these bounds, also in its own files of the model, so its logits differ a little from the model's.");
         }
 
         if (plan.Suggestion is { } suggestion)

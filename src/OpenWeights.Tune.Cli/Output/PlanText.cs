@@ -10,7 +10,7 @@ internal static class PlanText
         var config = plan.Config;
         yield return $"model     {ShownPath.Of(config.Model.Path)} ({plan.ModelType}, {Amount.Count(plan.BaseParameters)} parameters, {plan.DType}{(config.Quantization is { } quantization ? $", linear layers held in {quantization.Type}" : "")}{(plan.BaseQuantization is { } packed ? $", quantized {(config.Model.Quantized == "keep" ? "and held so" : "and dequantized")}: {packed}" : "")}, {plan.Device})";
         yield return config.Adapter is { } adapter
-            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is null ? $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}" : $"going on from {ShownPath.Of(adapter.Path)}")})"
+            ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is not null ? $"going on from {ShownPath.Of(adapter.Path)}" : adapter.Own is not null ? adapter.Type : $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}")})"
             : $"training  {(plan.TrainedParameters == plan.BaseParameters ? "all " : "")}{Amount.Count(plan.TrainedParameters)} parameters";
         foreach (var line in DataText.Lines("data", plan.Train, config.Data.MaxLength))
         {
@@ -28,6 +28,11 @@ internal static class PlanText
         }
 
         yield return $"steps     {Amount.Count(plan.TotalSteps)}{(plan.StepsDone > 0 ? $", of which {plan.StepsDone} are done" : "")} ({Amount.Count(plan.StepsPerEpoch)} an epoch, {config.Training.RowsAtOnce} x {config.Training.GradientAccumulationSteps} rows each)";
+        if (plan.Start is { } start)
+        {
+            yield return $"start     {start.Text}";
+        }
+
         var memory = plan.Memory;
         yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
         if (plan.Room is { } room)

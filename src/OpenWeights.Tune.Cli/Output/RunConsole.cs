@@ -90,7 +90,7 @@ internal sealed class RunConsole : IRunListener
             (_firstStep, _trainingSince) = (metrics.Step, Stopwatch.GetTimestamp());
         }
 
-        var (place, left) = ($"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}", Left(metrics.Step, totalSteps));
+        var (place, left) = ($"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}{Shown(metrics.Objective)}", Left(metrics.Step, totalSteps));
         var text = $"{place}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  norm {Amount.Number(metrics.GradNorm, "F2")}  "
             + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
         if (_task is not null)
@@ -112,8 +112,15 @@ internal sealed class RunConsole : IRunListener
             JsonLines.Write(metrics);
         }
 
-        Line($"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  perplexity {Amount.Number(metrics.Perplexity, "F2")}  token accuracy {Amount.Percent(metrics.TokenAccuracy)}");
+        var more = metrics is { Perplexity: { } perplexity, TokenAccuracy: { } accuracy }
+            ? $"perplexity {Amount.Number(perplexity, "F2")}  token accuracy {Amount.Percent(accuracy)}"
+            : Shown(metrics.Objective.ToDictionary(static m => m.Key["eval_".Length..], static m => m.Value)).Trim();
+        Line($"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  {more}");
     }
+
+    // The metrics of preferences that fit into a line.
+    private static string Shown(IReadOnlyDictionary<string, double> metrics) => string.Concat(new[] { ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"), ("kl", "kl") }
+        .Where(m => metrics.ContainsKey(m.Item1)).Select(m => $"  {m.Item2} {Amount.Number(metrics[m.Item1], "F3")}"));
 
     public void Checkpointed(long step) => Line($"step {step}  checkpoint written");
 

@@ -1,10 +1,13 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Layers;
+using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings that every kind of adapter has, with PEFT's names.</summary>
-public abstract record AdapterConfig
+public abstract record AdapterConfig : AdapterTypeSettings
 {
     /// <summary>Modules to adapt.</summary>
     public TargetModules Targets { get; init; } = TargetModules.AllLinear;
@@ -23,6 +26,17 @@ public abstract record AdapterConfig
 
     /// <summary>bias: which biases of the base model are trained.</summary>
     public BiasTraining Bias { get; init; }
+
+    /// <summary>Whether the kind can adapt a module, if it is a target.</summary>
+    /// <param name="module">The module.</param>
+    internal virtual bool Takes(nn.Module module) => module is LinearLayer;
+
+    /// <summary>Settings by module, whose keys are names or patterns, such as rank_pattern.</summary>
+    internal virtual IEnumerable<(string Setting, IEnumerable<string> Keys)> Patterns => [];
+
+    /// <summary>Whether a parameter is adapted by name, by PEFT's rules.</summary>
+    /// <param name="parameter">Name of the parameter, such as model.layers.0.mlp.experts.down_proj.</param>
+    public virtual bool AdaptsParameter(string parameter) => false;
 
     /// <summary>Whether a module is adapted, by PEFT's rules.</summary>
     /// <param name="module">Name of the module, such as model.layers.0.self_attn.q_proj.</param>
@@ -65,6 +79,6 @@ public enum BiasTraining
     /// <summary>all: all biases of the model.</summary>
     All,
 
-    /// <summary>lora_only: biases of the adapted layers.</summary>
+    /// <summary>lora_only (of other kinds boft_only and so on): biases of the adapted layers.</summary>
     LoraOnly,
 }

@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Adapters;
 public static class AdapterEffect
 {
     /// <summary>Why an adapter has no effect.</summary>
-    public const string Reason = "all updates are zero (B or lora_alpha is 0), as before training";
+    public const string Reason = "all updates are zero (of a LoRA B or lora_alpha), as before training";
 
     private const string Magnitude = ".lora_magnitude_vector";
 
@@ -27,7 +27,7 @@ public static class AdapterEffect
     {
         ArgumentNullException.ThrowIfNull(folder);
         using var weights = folder.OpenWeights();
-        return IsNone(PeftConfig.Read(folder.Config, folder.FolderPath, out _), weights);
+        return IsNone(folder, weights, null);
     }
 
     /// <summary>
@@ -38,11 +38,24 @@ public static class AdapterEffect
     internal static bool IsNone(Formats.HuggingFace.AdapterFolder folder, CausalLanguageModel model)
     {
         using var weights = folder.OpenWeights();
-        return IsNone(PeftConfig.Read(folder.Config, folder.FolderPath, out _), weights, model);
+        return IsNone(folder, weights, model);
     }
 
+    private static bool IsNone(Formats.HuggingFace.AdapterFolder folder, ITensorSource weights, CausalLanguageModel? model)
+    {
+        var kind = AdapterKinds.Of(folder.Config, folder.FolderPath);
+        return kind.HasNoEffect(kind.Read(folder.Config, folder.FolderPath, out _), weights, model);
+    }
+
+    /// <summary>Whether the file of a LoRA adapter has no effect.</summary>
     internal static bool IsNone(LoraConfig config, ITensorSource weights, CausalLanguageModel? model = null)
     {
+        if (config.Kasa is not null || config.Init == LoraInit.Loftq)
+        {
+            // These change the base's weight itself.
+            return false;
+        }
+
         var updates = 0;
         var magnitudes = new List<string>();
         foreach (var entry in weights.Tensors)

@@ -30,6 +30,17 @@ public static class AdapterLimits
             }
         }
 
+        var type = config["peft_type"]?.ToString() ?? "";
+        if (type is "PROMPT_TUNING" or "P_TUNING" or "PREFIX_TUNING")
+        {
+            return [$"{type}: neither vLLM nor llama.cpp supports virtual tokens, and they cannot be merged; it is for this program and PEFT."];
+        }
+
+        if (type != "LORA")
+        {
+            return [$"{type}: vLLM and llama.cpp support LoRA alone; export a merged model."];
+        }
+
         Add(Has("use_dora"), "use_dora: neither vLLM nor llama.cpp supports DoRA; export a merged model.");
         Add(Has("modules_to_save"), "modules_to_save: vLLM does not support fully trained modules, and llama.cpp only norms; export a merged model.");
         Add(Has("bias") || Has("lora_bias"), "bias: neither vLLM nor llama.cpp supports trained biases; export a merged model.");
@@ -38,8 +49,13 @@ public static class AdapterLimits
         Add(Has("rank_pattern"), "rank_pattern: vLLM scales every layer by the config's single r; llama.cpp is correct. For vLLM export a merged model.");
         Add(config["init_lora_weights"]?.ToString() is { } start && (start.StartsWith("pissa", StringComparison.Ordinal) || start is "olora" or "corda" or "loftq" or "lora_ga"),
             $"init_lora_weights {config["init_lora_weights"]}: the adapter applies to a modified base model, which servers do not have; export with --format peft first, or a merged model.");
+        Add(Has("alora_invocation_tokens"), "alora_invocation_tokens: vLLM needs a version that knows activated LoRA; for llama.cpp export with --format gguf-lora, which writes the tokens.");
+        Add(Has("layer_replication"), "layer_replication: neither vLLM nor llama.cpp supports replicated layers.");
+        Add(Has("use_bdlora"), "use_bdlora: vLLM needs a version that knows block-diagonal LoRA, and llama.cpp supports none; export with --format gguf-lora, which writes whole matrices, or a merged model.");
+        Add(Has("kasa_config"), "kasa_config: neither vLLM nor llama.cpp supports KaSA; export a merged model.");
+        Add(Holds("trainable_tokens_delta"), "trainable_token_indices: neither vLLM nor llama.cpp supports trained rows of tokens; export a merged model.");
         Add(Holds(".lora_embedding_"), "an adapted embedding: vLLM and llama.cpp support adapted embeddings only for some model families; export a merged model for the others.");
-        Add(!Has("modules_to_save") && weights.Tensors.Any(static t => t.Shape.Count == 2 && !t.Name.Contains(".lora_", StringComparison.Ordinal) && !t.Name.Contains(".base_layer.", StringComparison.Ordinal)), "the file contains complete embeddings, as after a change of the vocabulary size, which llama.cpp does not support. Export a merged model.");
+        Add(!Has("modules_to_save") && weights.Tensors.Any(static t => t.Shape.Count == 2 && !t.Name.Contains(".lora_", StringComparison.Ordinal) && !t.Name.Contains(".base_layer.", StringComparison.Ordinal) && !t.Name.Contains("trainable_tokens_delta", StringComparison.Ordinal)), "the file contains complete embeddings, as after a change of the vocabulary size, which llama.cpp does not support. Export a merged model.");
         var rank = weights.Tensors.Where(static t => t.Name.EndsWith(".lora_A.weight", StringComparison.Ordinal)).Select(static t => t.Shape[0]).DefaultIfEmpty(0).Max();
         Add(rank > VllmRank, $"rank {rank}: vLLM needs --max-lora-rank {rank} or more (the default is {VllmRank}).");
         return warnings;

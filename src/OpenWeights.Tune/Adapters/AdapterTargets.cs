@@ -12,130 +12,45 @@ internal static class AdapterTargets
 {
     /// <summary>All modules that can be adapted or trained in full, in model order.</summary>
     /// <exception cref="InvalidDataException">No module is adapted; the message lists the available names.</exception>
-    internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, LoraConfig config)
+    internal static IReadOnlyList<(string Name, nn.Module Module)> Of(CausalLanguageModel model, AdapterConfig config)
     {
         var modules = model.AdaptableModules;
-        return modules.Any(m => IsAdapted(model, m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
+        return config is LoraConfig { TrainableTokens.Count: > 0 } || modules.Any(m => IsAdapted(model, m, config) || Experts(m, config).Any()) ? modules : throw new InvalidDataException($"target_modules: {NoTarget(model, config)}");
     }
 
     /// <summary>Throws if the settings name modules that the model does not have, which are usually typos.</summary>
     /// <exception cref="InvalidDataException">A name matches no module.</exception>
-    internal static void RequireNames(CausalLanguageModel model, LoraConfig config)
+    internal static void RequireNames(CausalLanguageModel model, AdapterConfig config)
     {
-        if (Problems(model, config).ToList() is { Count: > 0 } problems)
+        if (AdapterKinds.Of(config).Problems(model, config).ToList() is { Count: > 0 } problems)
         {
             throw new InvalidDataException(string.Join('\n', problems.Select(static p => $"{p.Setting.Split('.')[0]}: {p.Message}")));
         }
     }
 
     /// <summary>
-    /// Problems of an adapter's settings with a model, each with the name of the setting, including the index in its list.
+    /// Problems with names in an adapter's settings, each with the name of the setting, including the index in its list.
     /// </summary>
-    internal static IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, LoraConfig config)
+    internal static IEnumerable<(string Setting, string Message)> Problems(CausalLanguageModel model, AdapterConfig config)
     {
-        var before = 0;
-        foreach (var problem in NameProblems(model, config).Concat(ParameterProblems(model, config)).Concat(PatternProblems(model, config)))
+        foreach (var problem in NameProblems(model, config).Concat(PatternProblems(model, config)))
         {
-            before++;
             yield return problem;
         }
 
-        foreach (var layer in config.LayersToTransform.Where(l => l >= model.Config.LayerCount))
+        foreach (var layer in config.LayersToTransform.Where(l => l >= model.LayerCount))
         {
-            before++;
-            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.Config.LayerCount} layers are numbered from 0.");
-        }
-
-        if (before > 0)
-        {
-            yield break;
-        }
-
-        if (Resolved(model, config, out config) is { } half)
-        {
-            yield return ("target_modules", half);
-            yield break;
-        }
-
-        var adapted = model.AdaptableModules.Where(m => IsAdapted(model, m, config)).ToList();
-        var experts = model.AdaptableModules.SelectMany(m => Experts(m, config).Select(x => $"{m.Name}.{x.Name}")).ToList();
-        if (adapted.Count + experts.Count == 0)
-        {
-            yield return ("target_modules", NoTarget(model, config));
-        }
-
-        foreach (var (setting, problem) in ExpertProblems(config, experts.FirstOrDefault() ?? adapted.FirstOrDefault(m => config.AdaptsParameter($"{m.Name}.weight")).Name))
-        {
-            yield return (setting, problem);
-        }
-
-        foreach (var (name, module) in adapted)
-        {
-            if (module is TokenEmbedding && Unfit(config, name) is { } unfit)
-            {
-                yield return ("target_modules", unfit);
-            }
-            else if (module is LinearLayer layer && config.Init == LoraInit.Pissa && config.RankOf(name) > Math.Min(layer.InFeatures, layer.OutFeatures))
-            {
-                yield return ("init_lora_weights", TooHighForPissa(name, layer, config.RankOf(name)));
-            }
+            yield return ("layers_to_transform", $"the model has no layer {layer}; its {model.LayerCount} layers are numbered from 0.");
         }
     }
 
     /// <summary>The matrices of experts that are adapted in a module.</summary>
     /// <param name="module">The module.</param>
     /// <param name="config">The settings.</param>
-    internal static IEnumerable<ExpertMatrix> Experts((string Name, nn.Module Module) module, LoraConfig config) =>
+    internal static IEnumerable<ExpertMatrix> Experts((string Name, nn.Module Module) module, AdapterConfig config) =>
         module.Module is StackedExperts experts ? experts.Matrices.Where(m => config.AdaptsParameter($"{module.Name}.{m.Name}")) : [];
 
-    /// <summary>What cannot be combined with an adapted parameter, as in PEFT.</summary>
-    /// <param name="config">The settings.</param>
-    /// <param name="parameter">An adapted parameter; null for none.</param>
-    internal static IEnumerable<(string Setting, string Message)> ExpertProblems(LoraConfig config, string? parameter)
-    {
-        if (parameter is null)
-        {
-            yield break;
-        }
-
-        foreach (var (setting, isSet, other) in new[]
-        {
-            ("lora_dropout", config.Dropout > 0, "set it to 0"), ("use_dora", config.UseDora, "set it to false"), ("lora_bias", config.LoraBias, "set it to false"),
-            ("init_lora_weights", config.Init == LoraInit.Pissa, "set it to true"),
-        })
-        {
-            if (isSet)
-            {
-                yield return (setting, $"it cannot be used for {parameter}, which is adapted as a parameter; {other}, or adapt other modules only.");
-            }
-        }
-    }
-
-    // The settings with names of experts' layers turned into parameters, or why that is not possible.
-    private static string? Resolved(CausalLanguageModel model, LoraConfig config, out LoraConfig resolved)
-    {
-        resolved = config;
-        try
-        {
-            resolved = ExpertTargeting.Convert(model, config);
-            return null;
-        }
-        catch (InvalidDataException e)
-        {
-            return e.Message.Split(": ", 2)[1];
-        }
-    }
-
-    /// <summary>Why an embedding cannot be adapted with these settings; null if it can.</summary>
-    internal static string? Unfit(LoraConfig config, string module) => config.UseDora || config.Init == LoraInit.Pissa || config.LoraBias
-        ? $"{module}: an embedding cannot be adapted with use_dora, lora_bias or init_lora_weights: pissa; remove it from target_modules, or train it in full with modules_to_save."
-        : null;
-
-    /// <summary>Message for a rank that exceeds a layer's number of singular values.</summary>
-    internal static string TooHighForPissa(string module, LinearLayer layer, int rank) =>
-        $"pissa: rank {rank} exceeds the number of singular values of {module} ([{layer.OutFeatures}, {layer.InFeatures}]); lower r, or set its rank in rank_pattern.";
-
-    private static IEnumerable<(string Setting, string Message)> NameProblems(CausalLanguageModel model, LoraConfig config)
+    private static IEnumerable<(string Setting, string Message)> NameProblems(CausalLanguageModel model, AdapterConfig config)
     {
         bool Known(string name) => model.AdaptableModules.Any(m => $".{m.Name}.".Contains($".{name}.", StringComparison.Ordinal));
         foreach (var (setting, names) in new[] { ("target_modules", config.Targets.Names), ("exclude_modules", config.Excluded?.Names), ("modules_to_save", config.ModulesToSave) })
@@ -145,6 +60,10 @@ internal static class AdapterTargets
                 if (!Known(names![i]) && !(setting == "target_modules" && ExpertTargeting.Names(model, names[i])))
                 {
                     yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"the model has no module named {names[i]}; {Nearest(model, names[i])}{There(model)}.");
+                }
+                else if (setting == "target_modules" && !Named(model, names[i]).Any(m => config.Takes(m.Module)) && Named(model, names[i]).Any())
+                {
+                    yield return (string.Create(CultureInfo.InvariantCulture, $"{setting}.{i}"), $"{config.TypeName} does not adapt {names[i]}; what it adapts are {Leaves(model.AdaptableModules.Where(m => config.Takes(m.Module)).Select(static m => m.Name))}.");
                 }
                 else if (setting == "target_modules" && TakesNone(model, names[i]))
                 {
@@ -156,30 +75,19 @@ internal static class AdapterTargets
         }
     }
 
+    private static IEnumerable<(string Name, nn.Module Module)> Named(CausalLanguageModel model, string name) =>
+        model.AdaptableModules.Where(m => m.Name == name || m.Name.EndsWith("." + name, StringComparison.Ordinal));
+
     private static bool TakesNone(CausalLanguageModel model, string name)
     {
         var layers = model.LinearLayers.Where(l => l.Name == name || l.Name.EndsWith("." + name, StringComparison.Ordinal)).ToList();
         return layers.Count > 0 && layers.TrueForAll(static l => !l.Layer.TakesAdapters);
     }
 
-    private static IEnumerable<(string Setting, string Message)> ParameterProblems(CausalLanguageModel model, LoraConfig config)
-    {
-        var there = Parameters(model).ToList();
-        for (var i = 0; i < config.TargetParameters.Count; i++)
-        {
-            var name = config.TargetParameters[i];
-            if (!there.Exists(p => p == name || p.EndsWith("." + name, StringComparison.Ordinal)))
-            {
-                var stacked = string.Join(", ", model.ExpertMatrices.Select(static m => m.Name[(m.Name.LastIndexOf('.') + 1)..]).Distinct());
-                yield return (string.Create(CultureInfo.InvariantCulture, $"target_parameters.{i}"), $"the model has no parameter named {name} that can be adapted; {(stacked.Length > 0 ? $"those of its experts are {stacked}" : "it has no experts, so use target_modules")}.");
-            }
-        }
-    }
+    /// <summary>Parameters that can be adapted: those of experts, and weights of linear layers.</summary>
+    internal static IEnumerable<string> Parameters(CausalLanguageModel model) => model.ExpertMatrices.Select(static m => m.Name).Concat(model.LinearLayers.Select(static l => $"{l.Name}.weight"));
 
-    // Parameters that can be adapted: those of experts, and weights of linear layers.
-    private static IEnumerable<string> Parameters(CausalLanguageModel model) => model.ExpertMatrices.Select(static m => m.Name).Concat(model.LinearLayers.Select(static l => $"{l.Name}.weight"));
-
-    private static IEnumerable<(string Setting, string Message)> PatternProblems(CausalLanguageModel model, LoraConfig config)
+    private static IEnumerable<(string Setting, string Message)> PatternProblems(CausalLanguageModel model, AdapterConfig config)
     {
         var patterns = new[] { ("target_modules", config.Targets.Pattern), ("exclude_modules", config.Excluded?.Pattern) }
             .Concat(config.LayersPattern.Select(static p => ("layers_pattern", (string?)p)));
@@ -191,7 +99,7 @@ internal static class AdapterTargets
             }
         }
 
-        foreach (var (setting, keys) in new[] { ("rank_pattern", config.RankPattern.Keys), ("alpha_pattern", config.AlphaPattern.Keys) })
+        foreach (var (setting, keys) in config.Patterns)
         {
             foreach (var key in keys)
             {
@@ -226,18 +134,20 @@ internal static class AdapterTargets
         return Spelling.Nearest(name, leaves) is { } nearest ? $"did you mean {nearest}? " : "";
     }
 
-    /// <summary>Whether a module is adapted. Norms can be trained in full but not adapted; all-linear excludes the embedding and the head.</summary>
-    internal static bool IsAdapted(CausalLanguageModel model, (string Name, nn.Module Module) module, LoraConfig config) =>
+    /// <summary>Whether a module is adapted. Only LN tuning adapts norms; all-linear excludes the embedding and the head.</summary>
+    internal static bool IsAdapted(CausalLanguageModel model, (string Name, nn.Module Module) module, AdapterConfig config) =>
         module.Module switch
         {
             LinearLayer { TakesAdapters: false } => false,
+            _ when !config.Takes(module.Module) => false,
             LinearLayer layer => (config.Adapts(module.Name) && !(config.Targets == TargetModules.AllLinear && (layer.IsRouter || module.Name == model.Config.Names.Head)))
                 || config.AdaptsParameter($"{module.Name}.weight"),
             TokenEmbedding => config.Targets != TargetModules.AllLinear && config.Adapts(module.Name),
-            _ => false,
+            _ => config.Adapts(module.Name),
         };
 
-    private static string NoTarget(CausalLanguageModel model, LoraConfig config)
+    /// <summary>Message for targets that match no layer.</summary>
+    internal static string NoTarget(CausalLanguageModel model, AdapterConfig config)
     {
         var name = config.Targets.Pattern is { } pattern ? Nearest(model, pattern) : "";
         return $"{Text(config.Targets)}{Limits(config)} matches no layer of the model; {name}{There(model)}.";
@@ -245,13 +155,12 @@ internal static class AdapterTargets
 
     private static string Text(TargetModules targets) => targets.Pattern ?? string.Join(", ", targets.Names ?? ["all-linear"]);
 
-    private static string Limits(LoraConfig config) =>
+    private static string Limits(AdapterConfig config) =>
         (config.Excluded is null ? "" : $", without exclude_modules ({Text(config.Excluded)}),")
         + (config.LayersToTransform.Count == 0 ? "" : $" in layers_to_transform ({string.Join(", ", config.LayersToTransform)})");
 
-    private static string There(CausalLanguageModel model)
-    {
-        static string Leaves(IEnumerable<string> names) => string.Join(", ", names.Select(static n => n[(n.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal));
-        return $"its linear layers are {Leaves(model.LinearLayers.Select(static l => l.Name))}, its embedding is {Leaves(model.AdaptableModules.Where(static m => m.Module is TokenEmbedding).Select(static m => m.Name))}";
-    }
+    private static string There(CausalLanguageModel model) =>
+        $"its linear layers are {Leaves(model.LinearLayers.Select(static l => l.Name))}, its embedding is {Leaves(model.AdaptableModules.Where(static m => m.Module is TokenEmbedding).Select(static m => m.Name))}";
+
+    private static string Leaves(IEnumerable<string> names) => string.Join(", ", names.Select(static n => n[(n.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal));
 }

@@ -28,6 +28,11 @@ public sealed class CombinedAdapter : IDisposable
             throw new ArgumentException("each adapter may occur only once in a combination, and its weight must be finite", nameof(adapters));
         }
 
+        if (adapters.Count > 1 && adapters.Select(static a => a.Adapter).FirstOrDefault(static a => !a.CanBeCombined) is { } alone)
+        {
+            throw new ArgumentException($"{Lonely(alone)} cannot be combined with others", nameof(adapters));
+        }
+
         _adapters = adapters;
         ChangedTensors = adapters.SelectMany(static a => a.Adapter.ChangedTensors).ToHashSet();
     }
@@ -37,6 +42,16 @@ public sealed class CombinedAdapter : IDisposable
 
     /// <summary>Whether embedding and output head that are tied in the base model stay tied.</summary>
     internal bool KeepsTie => _adapters.All(static a => a.Adapter.KeepsTie || !a.Adapter.Parts.Any(p => a.Adapter.Base.Config.Names.IsEmbeddingOrHead(p.Module)));
+
+    /// <summary>Why the combination cannot be merged; null if it can.</summary>
+    internal string? Unmergeable => _adapters.Select(static a => a.Adapter.Unmergeable).FirstOrDefault(static reason => reason is not null);
+
+    /// <summary>The shape that a tensor of the base has after merging, where it is another: of an embedding whose vocabulary grew.</summary>
+    /// <param name="tensor">Name of the tensor.</param>
+    internal IReadOnlyList<long>? NewShape(string tensor) =>
+        _adapters.SelectMany(static a => a.Adapter.Parts).OfType<ReplacedWeight>().FirstOrDefault(p => p.ChangedTensors.Contains(tensor) && p.Grows)?.Value.shape;
+
+    private static string Lonely(PeftAdapter adapter) => adapter.Unmergeable is null ? "an adapter with a vocabulary of its own" : "an adapter with alora_invocation_tokens or layer_replication";
 
     private bool IsSingle => _adapters is [{ Weight: 1 }];
 
@@ -83,13 +98,14 @@ public sealed class CombinedAdapter : IDisposable
             return;
         }
 
+        RequireNoPrompt("combined with others or weighted");
         var parts = _adapters.SelectMany(static a => a.Adapter.Parts.Select(p => (Part: p, a.Weight))).ToList();
         foreach (var layer in parts.Where(static p => Target(p.Part) is not null).GroupBy(static p => Target(p.Part)!))
         {
             layer.Key.Adapter = Mixed(layer);
         }
 
-        foreach (var layer in parts.Where(static p => p.Part is EmbeddingLora).GroupBy(static p => ((EmbeddingLora)p.Part).Target))
+        foreach (var layer in parts.Where(static p => TargetEmbedding(p.Part) is not null).GroupBy(static p => TargetEmbedding(p.Part)!))
         {
             layer.Key.Adapter = Mixed(layer);
         }
@@ -110,6 +126,9 @@ public sealed class CombinedAdapter : IDisposable
     public static void Disable(CausalLanguageModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
+        model.Stack.Invocation = null;
+        model.Use(null);
+        model.Stack.Virtual = null;
         foreach (var (_, module) in model.AdaptableModules)
         {
             foreach (var slot in ((IWeighted)module).Slots)
@@ -133,6 +152,17 @@ public sealed class CombinedAdapter : IDisposable
         }
     }
 
+    /// <summary>Throws if an adapter has virtual tokens, which are no part of the weights.</summary>
+    /// <param name="what">What is not possible.</param>
+    /// <exception cref="InvalidDataException">An adapter has virtual tokens.</exception>
+    internal void RequireNoPrompt(string what)
+    {
+        if (_adapters.FirstOrDefault(static a => a.Adapter.Parts.Any(static p => p is PromptPart)).Adapter is { } prompt)
+        {
+            throw new InvalidDataException($"a {prompt.Config.TypeName} adapter has virtual tokens ahead of the text and changes no weights, so that it cannot be {what}; use it as an adapter.");
+        }
+    }
+
     /// <summary>Frees what the combination created; the adapters remain. It must not be active.</summary>
     public void Dispose()
     {
@@ -146,8 +176,12 @@ public sealed class CombinedAdapter : IDisposable
     {
         LoraLayer layer => layer.Target,
         TiedHeadLora head => head.Target,
+        TrainableTokens rows => rows.Layer,
+        LinearPart layer => layer.Target,
         _ => null,
     };
+
+    private static TokenEmbedding? TargetEmbedding(AdapterPart part) => (part as EmbeddingLora)?.Target ?? (part as TrainableTokens)?.Embedding;
 
     private CombinedLayer Mixed(IEnumerable<(AdapterPart Part, double Weight)> parts)
     {

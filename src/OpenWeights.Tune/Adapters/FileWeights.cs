@@ -1,65 +1,83 @@
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Adapter weights from a file written by PEFT or this program; the file has been checked against the model.</summary>
-internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, ITensorSource file) : IAdapterWeights
+/// <param name="model">The base model.</param>
+/// <param name="config">The settings.</param>
+/// <param name="file">The file.</param>
+/// <param name="start">The file of the adapter's start, if it is not converted and lies beside; otherwise null.</param>
+internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, ITensorSource file, ITensorSource? start = null) : FileTensors(model, file), IAdapterWeights
 {
-    public LoraWeights Linear(string module, LinearLayer layer, int rank) => new(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
+    public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
-        OutputBias = config.LoraBias ? Read($"{module}.lora_B.bias") : null,
-        Magnitude = config.UseDora ? Read($"{module}.lora_magnitude_vector") : null,
-        Start = config.Init == LoraInit.Pissa ? Start(module, layer, rank) : null,
-    };
+        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = Device };
+        var own = new LoraWeights(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
+        {
+            OutputBias = config.LoraBias ? Read($"{module}.lora_B.bias") : null,
+            Magnitude = config.UseDora ? Read($"{module}.lora_magnitude_vector") : null,
+            Blocks = config.BlockDiagonal?.Of(module),
+            TrainsB = config.Init != LoraInit.Mica,
+        };
+        if (Model.IsMeta && (config.Kasa is not null || LoraStarts.ChangesBase(config.Init)))
+        {
+            // An outline of the base has no values to decompose.
+            return own with { Diagonal = config.Kasa is null ? null : Read($"{module}.lora_diag"), Start = (own.A.clone().DetachFromDisposeScope(), own.B.clone().DetachFromDisposeScope()) };
+        }
 
-    public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank) => (Read($"{module}.lora_embedding_A"), Read($"{module}.lora_embedding_B"));
+        return config.Kasa is not null ? own with { Diagonal = Read($"{module}.lora_diag"), Start = LoraForms.KasaStart(context) }
+            : LoraStarts.ChangesBase(config.Init) ? Over(context, own)
+            : own;
+    }
+
+    public (Tensor A, Tensor B, Tensor? Magnitude) Embedding(string module, TokenEmbedding layer, int rank) =>
+        (Read($"{module}.lora_embedding_A"), Read($"{module}.lora_embedding_B"), config.UseDora ? Read($"{module}.lora_magnitude_vector") : null);
+
+    public Tensor Rows(string fileName, nn.Module module, IReadOnlyList<int> tokens) => Read(fileName);
 
     public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank) => (Read($"{file}.lora_A.weight"), Read($"{file}.lora_B.weight"));
 
-    // With bias lora_only PEFT trains biases but does not save them; the base model's are used.
-    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot) =>
-        file.TryGetTensor(PeftFolder.Prefix + fileName, out _)
-            ? Parameter(TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own?.dtype ?? model.DType, model.Device), trained: true)
-            : Parameter(slot.Own!.detach().clone(), trained: true);
-
-    public Parameter? Frozen(string fileName, WeightSlot slot)
+    /// <summary>Reads a tensor of the base's files; null if they are not there.</summary>
+    /// <param name="model">The base model.</param>
+    internal static Func<string, Tensor?> Original(CausalLanguageModel model) => name =>
     {
-        if (!file.TryGetTensor(PeftFolder.Prefix + fileName, out _))
+        if (model.SourceFolder is not { } folder)
         {
             return null;
         }
 
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var value = TensorFiles.Read(file, PeftFolder.Prefix + fileName, slot.Own!.dtype, model.Device);
-        return value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
-    }
+        using var weights = Formats.HuggingFace.ModelFolder.Open(folder).OpenWeights();
+        return weights.TryGetTensor(name, out _) ? TensorFiles.Read(weights, name, float32, model.Device) : null;
+    };
 
-    private Tensor Read(string name)
+    private Tensor Read(ITensorSource source, string name)
     {
         using var scope = NewDisposeScope();
-        return scope.Detach(TensorFiles.Read(file, PeftFolder.Prefix + name, float32, model.Device));
+        return scope.Detach(TensorFiles.Read(source, PeftFolder.FileName(name), float32, Device));
     }
 
-    // The adapter was trained on the weight minus the product B0 A0 of the same decomposition; the signs of B0 and A0 do not matter.
-    private (Tensor A, Tensor B) Start(string module, LinearLayer layer, int rank)
+    // The adapter was trained over the weight minus the product B0 A0: of the file of its start, or of the same decomposition, where signs do not matter.
+    private LoraWeights Over(StartContext context, LoraWeights own)
     {
-        var weights = FreshWeights.Pissa(module, layer, rank, config.ScaleOf(module));
+        if (start is not null && LoraStarts.SubtractsStart(config.Init))
+        {
+            return own with { Start = (Read(start, $"{context.Module}.lora_A.weight"), Read(start, $"{context.Module}.lora_B.weight")) };
+        }
+
+        if (config.Init == LoraInit.Loftq && context.Layer.Quantized is not null)
+        {
+            return own;
+        }
+
+        var weights = LoraStarts.Make(context);
         weights.A.Dispose();
         weights.B.Dispose();
-        return weights.Start!.Value;
-    }
-
-    private static Parameter Parameter(Tensor value, bool trained)
-    {
-        var parameter = new Parameter(value, trained);
-        _ = parameter.DetachFromDisposeScope();
-        return parameter;
+        return own with { Start = weights.Start, Base = weights.Base };
     }
 }

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
@@ -8,34 +9,64 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Initial weights of a new adapter, as in PEFT.</summary>
-internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config, Generator generator) : IAdapterWeights
+internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config, Generator generator, StartFindings? findings = null) : FreshTensors(model, generator), IAdapterWeights
 {
+    // The embedding and the head of a vocabulary that grows: the new rows are the mean of the others, as after transformers' resize_token_embeddings.
+    public override Parameter? Frozen(string fileName, WeightSlot slot) => Grown(slot.Own) is { } grown ? Parameter(grown, trained: false) : null;
+
+    public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required) =>
+        IsOfVocabulary(module) && Grown(slot.Own) is { } grown ? Parameter(grown) : base.Whole(fileName, module, slot, required);
+
+    public override Tensor? BeforeTraining(string fileName, WeightSlot slot) => ReferenceEquals(slot, Model.Stack.Embedding.Slots[0]) || ReferenceEquals(slot, Model.Head.Slots[0]) ? Grown(slot.Own) : null;
+
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        if (config.Init == LoraInit.Pissa)
+        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = Device, Generator = Random, Findings = findings, Original = FileWeights.Original(Model) };
+        var weights = LoraForms.Fresh(context, LoraStarts.Make(context));
+        using Scalar scale = context.Scale;
+        return weights with
         {
-            return Pissa(module, layer, rank, config.ScaleOf(module));
-        }
-
-        var bound = 1 / Math.Sqrt(layer.InFeatures);
-        var random = empty([rank, layer.InFeatures], float32);
-        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
-        var (a, b) = (random.to(float32, model.Device), zeros([layer.OutFeatures, rank], float32, model.Device));
-        using Scalar scale = config.ScaleOf(module);
-        return new LoraWeights(scope.Detach(a), scope.Detach(b))
-        {
-            OutputBias = config.LoraBias ? scope.Detach(zeros([layer.OutFeatures], float32, model.Device)) : null,
-            Magnitude = config.UseDora ? LoraLayer.RowNorms(layer, a, b, scale).DetachFromDisposeScope() : null,
+            OutputBias = config.LoraBias ? scope.Detach(zeros([layer.OutFeatures], float32, Device)) : null,
+            Magnitude = config.UseDora ? LoraLayer.RowNorms(layer, weights.A, weights.B, scale).DetachFromDisposeScope() : null,
         };
     }
 
-    public (Tensor A, Tensor B) Embedding(string module, TokenEmbedding layer, int rank)
+    public (Tensor A, Tensor B, Tensor? Magnitude) Embedding(string module, TokenEmbedding layer, int rank)
     {
+        using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, generator).to(float32, model.Device);
-        return (scope.Detach(zeros([rank, layer.Weight.size(0)], float32, model.Device)), scope.Detach(b));
+        var a = zeros([rank, layer.Weight.size(0)], float32, Device);
+        var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, Random).to(float32, Device);
+
+        // A is zero, so that the norms are the weight's own.
+        return (scope.Detach(a), scope.Detach(b), config.UseDora ? scope.Detach(layer.Weight.detach().to(float32).norm(0)) : null);
+    }
+
+    public Tensor Rows(string fileName, nn.Module module, IReadOnlyList<int> tokens)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var indices = tensor([.. tokens.Select(static t => (long)t)], [tokens.Count]).to(Device);
+        var weight = module is LinearLayer layer ? layer.DenseRows(0, layer.OutFeatures) : ((TokenEmbedding)module).Weight.detach();
+        return scope.Detach(weight.index_select(0, indices).to(float32));
+    }
+
+    private bool IsOfVocabulary(nn.Module module) => module is TokenEmbedding || ReferenceEquals(module, Model.Head);
+
+    // A weight of the vocabulary with rows for new tokens, in no dispose scope; null if the vocabulary does not grow.
+    private Tensor? Grown(Tensor? weight)
+    {
+        if (weight is null || config.VocabularySize is not { } tokens || tokens <= weight.size(0))
+        {
+            return null;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var mean = weight.to(float32).mean([0L]).to(weight.dtype).unsqueeze(0);
+        return scope.Detach(cat([weight.detach(), mean.expand(tokens - weight.size(0), weight.size(1))]));
     }
 
     public (Tensor A, Tensor B) Experts(string file, ExpertMatrix matrix, int rank)
@@ -43,42 +74,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var ((input, output), ranks) = (matrix.UpdateFeatures, (long)rank * matrix.Count);
-        var bound = 1 / Math.Sqrt(input);
-        var random = empty([ranks, input], float32);
-        random = config.Init == LoraInit.Gaussian ? random.normal_(0, 1.0 / rank, generator) : random.uniform_(-bound, bound, generator);
-        return (scope.Detach(random.to(float32, model.Device)), scope.Detach(zeros([output, ranks], float32, model.Device)));
-    }
-
-    public Parameter Whole(string fileName, nn.Module module, WeightSlot slot)
-    {
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var value = slot.Own is { } own ? own.detach().clone() : ((LinearLayer)module).DenseRows(0, ((LinearLayer)module).OutFeatures).to(model.DType);
-        var parameter = new Parameter(value);
-        _ = parameter.DetachFromDisposeScope();
-        return parameter;
-    }
-
-    public Parameter? Frozen(string fileName, WeightSlot slot) => null;
-
-    /// <summary>
-    /// A = sqrt(S) Vᵀ and B = U sqrt(S), where S = singular values / s are the largest of the weight (Meng et al., 2024; PEFT's
-    /// pissa_init).
-    /// </summary>
-    internal static LoraWeights Pissa(string module, LinearLayer layer, int rank, double scale)
-    {
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        if (rank > Math.Min(layer.InFeatures, layer.OutFeatures))
-        {
-            throw new InvalidDataException($"init_lora_weights {AdapterTargets.TooHighForPissa(module, layer, rank)}");
-        }
-
-        using Scalar inverse = 1 / scale;
-        var (u, s, vh) = linalg.svd(layer.DenseRows(0, layer.OutFeatures), fullMatrices: false);
-        var root = s.narrow(0, 0, rank).mul(inverse).sqrt();
-        var a = vh.narrow(0, 0, rank).mul(root.unsqueeze(1)).contiguous();
-        var b = u.narrow(1, 0, rank).mul(root).contiguous();
-        return new LoraWeights(scope.Detach(a), scope.Detach(b)) { Start = (scope.Detach(a.clone()), scope.Detach(b.clone())) };
+        var random = RandomStart.Draw(config.Init, rank, ranks, input, Random);
+        return (scope.Detach(random.to(float32, Device)), scope.Detach(zeros([output, ranks], float32, Device)));
     }
 }

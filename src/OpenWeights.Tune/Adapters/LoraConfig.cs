@@ -1,3 +1,6 @@
+using OpenWeights.Tune.Layers;
+using static TorchSharp.torch;
+
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings of a LoRA adapter, with PEFT's names.</summary>
@@ -27,6 +30,42 @@ public sealed record LoraConfig : AdapterConfig
     /// <summary>init_lora_weights: initialization of the update.</summary>
     public LoraInit Init { get; init; }
 
+    /// <summary>The n of init_lora_weights pissa_niter_n: subspace iterations of PiSSA's decomposition; null for an exact one.</summary>
+    public int? PissaIterations { get; init; }
+
+    /// <summary>eva_config.</summary>
+    public EvaSettings Eva { get; init; } = new();
+
+    /// <summary>corda_config.</summary>
+    public CordaSettings Corda { get; init; } = new();
+
+    /// <summary>loftq_config.</summary>
+    public LoftqSettings Loftq { get; init; } = new();
+
+    /// <summary>lora_ga_config.</summary>
+    public LoraGaSettings LoraGa { get; init; } = new();
+
+    /// <summary>use_bdlora: which modules have a block-diagonal A or B; null for none.</summary>
+    public BlockDiagonalSettings? BlockDiagonal { get; init; }
+
+    /// <summary>kasa_config: singular values between A and B, on a weight without its smallest ones; null for none.</summary>
+    public KasaSettings? Kasa { get; init; }
+
+    /// <summary>alora_invocation_tokens: tokens from whose last occurrence in a text on the update is applied; empty for all tokens.</summary>
+    public IReadOnlyList<int> InvocationTokens { get; init; } = [];
+
+    /// <summary>trainable_token_indices: tokens whose rows of an embedding or head are trained.</summary>
+    public IReadOnlyList<TokenRows> TrainableTokens { get; init; } = [];
+
+    /// <summary>Whether the adapter trains rows of tokens alone (peft_type TRAINABLE_TOKENS).</summary>
+    public bool TrainsTokensAlone { get; init; }
+
+    /// <summary>Number of tokens of a model whose vocabulary grows with a new adapter; null for the base's.</summary>
+    public int? VocabularySize { get; init; }
+
+    /// <summary>layer_replication: ranges of the base's layers, first and end, that make up the model; empty for the base's own layers.</summary>
+    public IReadOnlyList<(int First, int End)> LayerReplication { get; init; } = [];
+
     /// <summary>use_rslora: whether the update is scaled by alpha / sqrt r (Kalajdzievski, 2023).</summary>
     public bool UseRslora { get; init; }
 
@@ -39,9 +78,14 @@ public sealed record LoraConfig : AdapterConfig
     /// <summary>ensure_weight_tying: whether tied embedding and head stay tied when adapted or trained in full.</summary>
     public bool EnsureWeightTying { get; init; }
 
-    /// <summary>Whether a parameter is adapted by name, by PEFT's rules.</summary>
-    /// <param name="parameter">Name of the parameter, such as model.layers.0.mlp.experts.down_proj.</param>
-    public bool AdaptsParameter(string parameter)
+    /// <inheritdoc/>
+    internal override bool Takes(nn.Module module) => module is LinearLayer or TokenEmbedding;
+
+    /// <inheritdoc/>
+    internal override IEnumerable<(string Setting, IEnumerable<string> Keys)> Patterns => [("rank_pattern", RankPattern.Keys), ("alpha_pattern", AlphaPattern.Keys)];
+
+    /// <inheritdoc/>
+    public override bool AdaptsParameter(string parameter)
     {
         ArgumentNullException.ThrowIfNull(parameter);
         return TargetParameters.Any(name => parameter == name || parameter.EndsWith("." + name, StringComparison.Ordinal)) && !SavesWhole(parameter);
@@ -57,23 +101,10 @@ public sealed record LoraConfig : AdapterConfig
     /// <summary>Scaling factor of a module's update.</summary>
     public double ScaleOf(string module)
     {
-        var alpha = TargetModules.FirstMatch(AlphaPattern, module, out var own) ? own : Alpha;
         var rank = RankOf(module);
-        return alpha / (UseRslora ? Math.Sqrt(rank) : rank);
+        return AlphaOf(module) / (UseRslora ? Math.Sqrt(rank) : rank);
     }
-}
 
-/// <summary>Initialization of a LoRA update (PEFT's init_lora_weights).</summary>
-public enum LoraInit
-{
-    /// <summary>true: A uniform in ±1 / sqrt(in), B zero; the initial update is zero.</summary>
-    Kaiming,
-
-    /// <summary>gaussian: A normal with standard deviation 1 / rank, B zero.</summary>
-    Gaussian,
-
-    /// <summary>
-    /// pissa: the weight's largest singular values and vectors (Meng et al., 2024), subtracted from the weight; the initial update is zero.
-    /// </summary>
-    Pissa,
+    /// <summary>lora_alpha of a module.</summary>
+    internal double AlphaOf(string module) => TargetModules.FirstMatch(AlphaPattern, module, out var alpha) ? alpha : Alpha;
 }

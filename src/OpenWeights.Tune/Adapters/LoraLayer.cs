@@ -1,6 +1,7 @@
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Projections;
+using OpenWeights.Tune.Models;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -9,9 +10,11 @@ namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
 /// A low-rank update of a linear layer, computed in the adapter's float32: s B A x (LoRA; Hu et al., 2021). With a magnitude per output,
-/// the direction of W + s B A scaled to that magnitude (DoRA; Liu et al., 2024). With an initialization from the weight's singular vectors,
-/// s (B A - B0 A0) x (PiSSA; Meng et al., 2024), which leaves the base weight unchanged. While it is only s B A x, <see cref="ProjectionGroup"/>
-/// computes it together with the layer, forward and backward; <see cref="Apply"/> composes the other kinds.
+/// the direction of W + s B A scaled to that magnitude (DoRA; Liu et al., 2024). With an initialization from the weight itself,
+/// s (B A - B0 A0) x (PiSSA; Meng et al., 2024, and others), which leaves the base weight unchanged. With singular values between A and B,
+/// s B diag(d) A on a weight without its smallest singular values (KaSA). A or B may be block-diagonal (BD-LoRA), and the update may apply to some
+/// tokens only (aLoRA). While it is only s B A x, <see cref="ProjectionGroup"/> computes it together with the layer, forward and backward;
+/// <see cref="Apply"/> composes the other kinds.
 /// </summary>
 public sealed class LoraLayer : AdapterPart, ILinearAdapter
 {
@@ -20,6 +23,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
 
     private readonly Scalar _scale;
     private readonly (Tensor A, Tensor B)? _start;
+    private readonly BlockDiagonal? _blocks;
     private bool _training;
     private Tensor? _norms;
 
@@ -28,7 +32,9 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     {
         Target = target;
         A = new Parameter(weights.A);
-        B = new Parameter(weights.B);
+        B = new Parameter(weights.B, requires_grad: weights.TrainsB);
+        Diagonal = weights.Diagonal is null ? null : new Parameter(weights.Diagonal);
+        _blocks = weights.Blocks;
         OutputBias = weights.OutputBias is null ? null : new Parameter(weights.OutputBias);
         Magnitude = weights.Magnitude is null ? null : new Parameter(weights.Magnitude);
         _start = weights.Start;
@@ -40,11 +46,17 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     /// <summary>The adapted layer.</summary>
     public LinearLayer Target { get; }
 
-    /// <summary>Matrix A (down projection), [rank, in].</summary>
+    /// <summary>Matrix A (down projection), [rank, in]; if it is block-diagonal, its blocks, [rank, in / blocks].</summary>
     public Parameter A { get; }
 
-    /// <summary>Matrix B (up projection), [out, rank].</summary>
+    /// <summary>Matrix B (up projection), [out, rank]; if it is block-diagonal, its blocks, [out, rank / blocks].</summary>
     public Parameter B { get; }
+
+    /// <summary>KaSA's singular values between A and B, [rank]; null for none.</summary>
+    public Parameter? Diagonal { get; }
+
+    /// <summary>The tokens to which the update applies; null for all.</summary>
+    internal InvocationTokens? Invocation { get; init; }
 
     /// <summary>lora_bias, added to B A x, [out]; null for none.</summary>
     public Parameter? OutputBias { get; }
@@ -53,13 +65,18 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     public Parameter? Magnitude { get; }
 
     /// <summary>
-    /// The plain update s B A, if the adapter currently computes only that: no magnitude, no PiSSA initialization, no bias, no dropout.
+    /// The plain update s B A, if the adapter currently computes only that: no magnitude, no initialization that changes the weight, no bias, no dropout.
     /// </summary>
     LowRankUpdate? ILinearAdapter.PlainUpdate =>
-        Magnitude is null && _start is null && OutputBias is null && A.dtype == float32 && !(_training && Dropout > 0) ? new LowRankUpdate(A, B, (float)Scale) : null;
+        Magnitude is null && _start is null && OutputBias is null && Diagonal is null && _blocks is null && Invocation is null && A.dtype == float32 && !(_training && Dropout > 0)
+            ? new LowRankUpdate(A, B, (float)Scale)
+            : null;
 
     /// <summary>Whether the update is relative to initial matrices, s (B A - B0 A0).</summary>
     public bool HasStart => _start is not null;
+
+    /// <summary>Whether the update is more than s B A with stored A and B.</summary>
+    internal bool IsComposed => _start is not null || Diagonal is not null || _blocks is not null || Invocation is not null;
 
     /// <summary>Scaling factor s.</summary>
     public double Scale { get; }
@@ -72,8 +89,22 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     {
         get
         {
+            return Stored.Where(static p => p.Parameter.requires_grad);
+        }
+    }
+
+    // All parameters, of which B may not be trained.
+    private IEnumerable<(string Name, Parameter Parameter)> Stored
+    {
+        get
+        {
             yield return ($"{Module}.lora_A.weight", A);
             yield return ($"{Module}.lora_B.weight", B);
+            if (Diagonal is not null)
+            {
+                yield return ($"{Module}.lora_diag", Diagonal);
+            }
+
             if (OutputBias is not null)
             {
                 yield return ($"{Module}.lora_B.bias", OutputBias);
@@ -115,10 +146,15 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
         using var scope = NewDisposeScope();
         var states = input.to(A.dtype);
         var dropped = _training && Dropout > 0 ? nn.functional.dropout(states, Dropout, training: true) : states;
-        var update = nn.functional.linear(nn.functional.linear(dropped, A), B, OutputBias).mul(_scale);
+        var update = nn.functional.linear(nn.functional.linear(dropped, Down()), Up(), OutputBias).mul(_scale);
         if (_start is { } start)
         {
             update = update.sub(nn.functional.linear(nn.functional.linear(states, start.A), start.B).mul(_scale));
+        }
+
+        if (Invocation is not null)
+        {
+            update = InvocationTokens.Masked(update, Module);
         }
 
         if (Magnitude is null)
@@ -139,7 +175,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var product = B.mm(A);
+        var product = Up().mm(Down());
         if (_start is { } start)
         {
             product = product.sub(start.B.mm(start.A));
@@ -152,6 +188,11 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     public override Tensor Merged(string tensor, Tensor weight)
     {
         ArgumentNullException.ThrowIfNull(weight);
+        if (Invocation is not null)
+        {
+            throw new InvalidDataException($"{Module}: an adapter with alora_invocation_tokens applies to some tokens only and cannot be merged; export it with --format peft.");
+        }
+
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         if (OutputBias is not null && tensor == $"{Module}.bias")
@@ -169,14 +210,14 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     }
 
     /// <inheritdoc/>
-    /// <remarks>With PiSSA the file contains PEFT's conversion: [A; A0] and [B, -B0], a LoRA of twice the rank for the unmodified base
-    /// model.</remarks>
+    /// <remarks>With PiSSA and its like the file contains PEFT's conversion: [A; A0] and [B, -B0], a LoRA of twice the rank for the unmodified
+    /// base model. KaSA's start is found again from the base.</remarks>
     internal override IEnumerable<(string Name, Tensor Tensor)> FileTensors()
     {
         using var nothing = no_grad();
-        return _start is not { } start ? base.FileTensors() :
+        return _start is not { } start || Diagonal is not null ? Stored.Select(static p => (p.Name, (Tensor)p.Parameter)) :
         [
-            .. Parameters.Select(p => (p.Name, ReferenceEquals(p.Parameter, A) ? cat([A, start.A])
+            .. Stored.Select(p => (p.Name, ReferenceEquals(p.Parameter, A) ? cat([A, start.A])
                 : ReferenceEquals(p.Parameter, B) ? cat([B, start.B.neg()], 1)
                 : (Tensor)p.Parameter)),
         ];
@@ -186,13 +227,17 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     internal override void Restore(Func<string, Tensor> read)
     {
         ForgetNorms();
-        if (_start is not { } start)
+        using var scope = NewDisposeScope();
+        if (_start is not { } start || Diagonal is not null)
         {
-            base.Restore(read);
+            foreach (var (name, parameter) in Stored)
+            {
+                _ = parameter.copy_(read(name));
+            }
+
             return;
         }
 
-        using var scope = NewDisposeScope();
         var rank = A.size(0);
         var (a, b) = (read($"{Module}.lora_A.weight"), read($"{Module}.lora_B.weight"));
         _ = A.copy_(a.narrow(0, 0, rank));
@@ -223,6 +268,19 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
         return norms.MoveToOuterDisposeScope();
     }
 
+    /// <summary>The start A0 and B0; null for none.</summary>
+    internal (Tensor A, Tensor B)? Start => _start;
+
+    /// <summary>A, [rank, in], with zeros outside of its blocks; gradients pass.</summary>
+    internal Tensor Down() => _blocks is { IsA: true } ? _blocks.Whole(A) : A;
+
+    /// <summary>B times the singular values, [out, rank], with zeros outside of its blocks; gradients pass.</summary>
+    internal Tensor Up()
+    {
+        var b = _blocks is { IsA: false } ? _blocks.Whole(B) : B;
+        return Diagonal is null ? b : b.mul(Diagonal);
+    }
+
     private protected override void Dispose(bool disposing)
     {
         if (!disposing)
@@ -232,6 +290,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
 
         A.Dispose();
         B.Dispose();
+        Diagonal?.Dispose();
         OutputBias?.Dispose();
         Magnitude?.Dispose();
         _start?.A.Dispose();

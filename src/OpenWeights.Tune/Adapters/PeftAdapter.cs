@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -10,8 +9,10 @@ namespace OpenWeights.Tune.Adapters;
 public sealed class PeftAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
+    private LayerReplicas? _replicas;
+    private InvocationTokens? _invocation;
 
-    private PeftAdapter(CausalLanguageModel @base, LoraConfig config, List<AdapterPart> parts)
+    private PeftAdapter(CausalLanguageModel @base, AdapterConfig config, List<AdapterPart> parts)
     {
         Base = @base;
         Config = config;
@@ -19,7 +20,7 @@ public sealed class PeftAdapter : IDisposable
     }
 
     /// <summary>The settings.</summary>
-    public LoraConfig Config { get; }
+    public AdapterConfig Config { get; internal set; }
 
     /// <summary>The parts of the adapter, one per module, in model order.</summary>
     public IReadOnlyList<AdapterPart> Parts => _parts;
@@ -37,7 +38,20 @@ public sealed class PeftAdapter : IDisposable
     public bool Enabled
     {
         get => _parts.TrueForAll(static p => p.Enabled);
-        set => _parts.ForEach(p => p.Enabled = value);
+        set
+        {
+            if (_replicas is not null)
+            {
+                Base.Use(value ? _replicas : null);
+            }
+
+            if (_invocation is not null)
+            {
+                Base.Stack.Invocation = value ? _invocation : null;
+            }
+
+            _parts.ForEach(p => p.Enabled = value);
+        }
     }
 
     /// <summary>Whether dropout is on.</summary>
@@ -52,36 +66,61 @@ public sealed class PeftAdapter : IDisposable
     /// <summary>Whether the saved file contains the base weights of adapted embeddings and heads, as PEFT's files do.</summary>
     internal bool SavesAdaptedEmbeddings { get; init; } = true;
 
+    /// <summary>What the kind does while training besides following the gradients; null for nothing.</summary>
+    internal IAdapterSchedule? Schedule { get; set; }
+
     /// <summary>Fingerprint of the base model; null if not yet computed.</summary>
     internal BaseFingerprint? Fingerprint { get; set; }
 
     /// <summary>The base model.</summary>
     internal CausalLanguageModel Base { get; }
 
+    /// <summary>The tokens that switch the adapter on; null if it applies to all tokens.</summary>
+    internal InvocationTokens? Invocation => _invocation;
+
+    /// <summary>Why the adapter cannot be merged; null if it can.</summary>
+    internal string? Unmergeable => _invocation is not null ? "alora_invocation_tokens: the adapter applies to some tokens of a text only, so that no weights are equal to it"
+        : _replicas is not null ? "layer_replication: the adapter's layers share the base's weights but not its updates, so that merged they are another model"
+        : null;
+
+    /// <summary>Whether the adapter can be summed with others.</summary>
+    internal bool CanBeCombined => Unmergeable is null && !_parts.Exists(static p => p is ReplacedWeight { Grows: true });
+
     /// <summary>Whether embedding and head, tied in the base model, are changed together.</summary>
     internal bool KeepsTie { get; init; }
 
     /// <summary>
-    /// Adds a new adapter to a model, initialized as in PEFT. Apart from DoRA magnitudes and PiSSA its weights are float32 random numbers
-    /// and zeros.
+    /// Adds a new adapter to a model, initialized as in PEFT: with random numbers, zeros, and what its kind computes from the base weights.
     /// </summary>
     /// <param name="model">The base model; its own weights are not changed.</param>
     /// <param name="config">The settings.</param>
     /// <param name="seed">Random seed.</param>
+    /// <param name="data">Training data, for LoRA's starts eva, corda and lora_ga; null for none.</param>
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
-    public static PeftAdapter Create(CausalLanguageModel model, LoraConfig config, long seed)
+    public static PeftAdapter Create(CausalLanguageModel model, AdapterConfig config, long seed, StartData? data = null)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
         AdapterTargets.RequireNames(model, config);
-        config = ExpertTargeting.Convert(model, config);
+        var kind = AdapterKinds.Of(config);
         using var generator = new Generator((ulong)seed);
-        var adapter = Attach(model, config, new FreshWeights(model, config, generator));
+        var adapter = kind.Fresh(model, kind.Resolve(model, config), generator, data);
         adapter.Fingerprint = BaseFingerprint.Of(model);
         return adapter;
     }
 
-    /// <summary>Adds an adapter with given weights to a model.</summary>
+    /// <summary>Adds a new adapter whose weights have a shape but no memory to a model, for estimating a run's memory.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="config">The settings.</param>
+    /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
+    internal static PeftAdapter CreateMeta(CausalLanguageModel model, AdapterConfig config)
+    {
+        AdapterTargets.RequireNames(model, config);
+        var kind = AdapterKinds.Of(config);
+        return kind.Meta(model, kind.Resolve(model, config));
+    }
+
+    /// <summary>Adds a LoRA adapter with given weights to a model.</summary>
     /// <param name="model">The base model.</param>
     /// <param name="config">The settings.</param>
     /// <param name="weights">Source of the weights.</param>
@@ -90,23 +129,72 @@ public sealed class PeftAdapter : IDisposable
     /// <exception cref="InvalidDataException">The settings match no layer of the model, or cannot be combined.</exception>
     internal static PeftAdapter Attach(CausalLanguageModel model, LoraConfig config, IAdapterWeights weights, JsonObject? source = null, bool savesAdaptedEmbeddings = true)
     {
-        var parts = new List<AdapterPart>();
         var tie = WeightTie.Of(model, config);
-        config = tie.Config;
+        var replicas = Replicas(model, config);
+        List<AdapterPart> parts;
         try
         {
-            foreach (var (name, module) in AdapterTargets.Of(model, config))
-            {
-                parts.AddRange(tie.Keeps && name == model.Config.Names.Head ? WeightTie.HeadParts(model.Config.Names, (LinearLayer)module, parts) : PartsOf(model, name, module, config, weights));
-            }
+            parts = LoraParts.Of(model, tie, weights);
         }
         catch
         {
-            parts.ForEach(static p => p.Dispose());
+            model.Use(null);
+            replicas?.Dispose();
             throw;
         }
 
-        return new PeftAdapter(model, config, parts) { Source = source, SavesAdaptedEmbeddings = savesAdaptedEmbeddings, KeepsTie = tie.Keeps, Enabled = true };
+        return new PeftAdapter(model, tie.Config, parts)
+        {
+            Source = source,
+            SavesAdaptedEmbeddings = savesAdaptedEmbeddings,
+            KeepsTie = tie.Keeps || LoraParts.KeepTie(model, parts),
+            _replicas = replicas,
+            _invocation = config.InvocationTokens.Count == 0 ? null : new InvocationTokens(config.InvocationTokens),
+            Enabled = true,
+        };
+    }
+
+    /// <summary>Puts the layers of layer_replication in the place of a model's own; null if the setting has none.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="config">The settings.</param>
+    internal static LayerReplicas? Replicas(CausalLanguageModel model, LoraConfig config)
+    {
+        if (config.LayerReplication.Count == 0)
+        {
+            return null;
+        }
+
+        var replicas = LayerReplicas.Of(model, [.. config.LayerReplication.SelectMany(static r => Enumerable.Range(r.First, r.End - r.First))]);
+        model.Use(replicas);
+        return replicas;
+    }
+
+    /// <summary>Adds an adapter with given parts to a model.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="config">The settings.</param>
+    /// <param name="parts">The parts, in model order.</param>
+    /// <param name="source">The config file that the settings were read from, or null.</param>
+    internal static PeftAdapter Attach(CausalLanguageModel model, AdapterConfig config, IEnumerable<AdapterPart> parts, JsonObject? source) =>
+        new(model, config, All(parts)) { Source = source, Enabled = true };
+
+    // Parts that were made before one failed are freed.
+    private static List<AdapterPart> All(IEnumerable<AdapterPart> parts)
+    {
+        var all = new List<AdapterPart>();
+        try
+        {
+            foreach (var part in parts)
+            {
+                all.Add(part);
+            }
+
+            return all;
+        }
+        catch
+        {
+            all.ForEach(static p => p.Dispose());
+            throw;
+        }
     }
 
     /// <summary>A tensor of the base model with the adapter merged in.</summary>
@@ -149,71 +237,18 @@ public sealed class PeftAdapter : IDisposable
             part.Dispose();
         }
 
+        if (_replicas is not null && ReferenceEquals(Base.Stack.Replicas, _replicas))
+        {
+            Base.Use(null);
+        }
+
+        if (_invocation is not null && ReferenceEquals(Base.Stack.Invocation, _invocation))
+        {
+            Base.Stack.Invocation = null;
+        }
+
+        _replicas?.Dispose();
         _parts.Clear();
-    }
-
-    // A module's replaced weights come before its update, which is added to them.
-    private static IEnumerable<AdapterPart> PartsOf(CausalLanguageModel model, string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
-    {
-        var slots = ((IWeighted)module).Slots;
-        if (config.SavesWhole(name))
-        {
-            foreach (var slot in slots)
-            {
-                var file = $"{name}.{slot.Name}";
-                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true);
-            }
-
-            yield break;
-        }
-
-        var adapted = AdapterTargets.IsAdapted(model, (name, module), config);
-        if (model.Config.Names.IsEmbeddingOrHead(name))
-        {
-            var file = adapted ? $"{name}.base_layer.weight" : $"{name}.weight";
-            if (weights.Frozen(file, slots[0]) is { } frozen)
-            {
-                yield return new ReplacedWeight(name, slots[0], frozen, file, inFile: !adapted);
-            }
-        }
-
-        if (config.Bias == BiasTraining.All || (config.Bias == BiasTraining.LoraOnly && adapted))
-        {
-            foreach (var slot in slots.Where(static s => s.Name == "bias"))
-            {
-                var file = adapted ? $"{name}.base_layer.bias" : $"{name}.bias";
-                yield return new ReplacedWeight(name, slot, weights.Whole(file, module, slot), file, inFile: true);
-            }
-        }
-
-        if (adapted)
-        {
-            yield return Update(name, module, config, weights);
-        }
-
-        var experts = AdapterTargets.Experts((name, module), config).ToList();
-        foreach (var matrix in experts)
-        {
-            var (parameter, isInner) = ($"{name}.{matrix.Name}", experts.Count == 2 && matrix == experts[0]);
-            yield return new ExpertLora(name, matrix, weights.Experts(ExpertLora.FileName(name, isInner), matrix, config.RankOf(parameter)), config.ScaleOf(parameter), isInner);
-        }
-    }
-
-    private static AdapterPart Update(string name, nn.Module module, LoraConfig config, IAdapterWeights weights)
-    {
-        var rank = config.RankOf(config.PatternName(name));
-        if (module is LinearLayer linear)
-        {
-            return new LoraLayer(name, linear, weights.Linear(name, linear, rank), config.ScaleOf(config.PatternName(name)), config.AdaptsParameter($"{name}.weight") ? 0 : config.Dropout);
-        }
-
-        if (AdapterTargets.Unfit(config, name) is { } unfit)
-        {
-            throw new InvalidDataException(unfit);
-        }
-
-        var embedding = (TokenEmbedding)module;
-        var (a, b) = weights.Embedding(name, embedding, rank);
-        return new EmbeddingLora(name, embedding, new Parameter(a), new Parameter(b), config.ScaleOf(name));
+        Schedule?.Dispose();
     }
 }

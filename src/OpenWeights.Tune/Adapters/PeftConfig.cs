@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Adapters;
@@ -11,69 +12,61 @@ internal static class PeftConfig
     private static readonly HashSet<string> s_harmless =
     [
         "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_type", "task_type", "peft_version", "init_lora_weights",
-        "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "runtime_config", "qalora_group_size", "ensure_weight_tying", "velora_config",
+        "megatron_config", "megatron_core", "runtime_config", "qalora_group_size", "ensure_weight_tying",
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
         "bias", "use_dora", "lora_bias", "modules_to_save", "layers_to_transform", "layers_pattern", "target_parameters",
+        .. PeftLoraSettings.Keys,
     ];
-
-    // Keys that change the computation, with the values that mean "not used".
-    private static readonly Dictionary<string, string[]> s_unused = new()
-    {
-        ["fan_in_fan_out"] = ["false", "null"],
-        ["layer_replication"] = ["null"],
-        ["trainable_token_indices"] = ["null"],
-        ["use_qalora"] = ["false", "null"],
-        ["alora_invocation_tokens"] = ["null"],
-        ["arrow_config"] = ["null"],
-        ["use_bdlora"] = ["false", "null"],
-        ["lora_ga_config"] = ["null"],
-        ["monteclora_config"] = ["null"],
-        ["kasa_config"] = ["null"],
-    };
 
     /// <summary>Reads the settings and returns unknown keys for a warning.</summary>
     /// <exception cref="InvalidDataException">The adapter is of another type or uses an unsupported feature.</exception>
     internal static LoraConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown)
     {
-        InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
-        if (json["peft_type"]?.ToString() != "LORA")
-        {
-            throw Error("peft_type", $"'{json["peft_type"]}' adapters are not supported, only LORA.");
-        }
-
-        foreach (var (key, values) in s_unused)
-        {
-            var text = json[key]?.ToJsonString() ?? "null";
-            if (json.ContainsKey(key) && !values.Contains(text))
-            {
-                throw Error(key, $"the adapter uses {text}, which is not supported.");
-            }
-        }
-
         // A key of a later PEFT version has no effect if it is null, false or empty.
-        unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && !s_unused.ContainsKey(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
+        unknown = [.. json.Where(static p => !s_harmless.Contains(p.Key) && p.Value?.ToJsonString() is not (null or "false" or "[]" or "{}" or "\"\"")).Select(static p => p.Key)];
         var settings = new PeftSettings(json, path);
-        return new LoraConfig
+        var config = new LoraConfig
         {
             Rank = settings.Int("r") ?? 8,
             Alpha = settings.Number("lora_alpha") ?? 8,
             Dropout = settings.Number("lora_dropout") ?? 0,
-            Targets = Targets(settings, "target_modules") ?? (settings.Texts("target_parameters").Count > 0 ? TargetModules.Of([]) : throw Error("target_modules", "it is missing.")),
             TargetParameters = settings.Texts("target_parameters"),
-            Excluded = Targets(settings, "exclude_modules"),
             UseRslora = settings.Flag("use_rslora"),
-            LayersToTransform = settings.Ints("layers_to_transform"),
-            LayersPattern = settings.Texts("layers_pattern"),
-            ModulesToSave = settings.Texts("modules_to_save"),
-            Bias = Bias(settings.Text("bias")) ?? throw Error("bias", $"'{json["bias"]}' is not a valid value; valid values are none, all and lora_only."),
             LoraBias = settings.Flag("lora_bias"),
             UseDora = settings.Flag("use_dora"),
             EnsureWeightTying = settings.Flag("ensure_weight_tying"),
-            Init = Start(json["init_lora_weights"]) ?? throw Error(
-                "init_lora_weights",
-                $"'{json["init_lora_weights"]}' changes the base model in a way that cannot be reproduced here; in PEFT, save the adapter with path_initial_model_for_weight_conversion, which converts it to a plain LoRA."),
             RankPattern = settings.Map("rank_pattern", static (s, key, value) => s.Int(key, value)),
             AlphaPattern = settings.Map("alpha_pattern", static (s, key, value) => s.Number(key, value)),
+        };
+        config = PeftLoraSettings.Read(config, json, path);
+        return (LoraConfig)ReadCommon(config, json, path, needsTargets: config.TargetParameters.Count == 0);
+    }
+
+    /// <summary>Reads the settings that every kind has.</summary>
+    /// <param name="config">The kind's own settings.</param>
+    /// <param name="json">The file.</param>
+    /// <param name="path">Its path, for messages.</param>
+    /// <param name="needsTargets">Whether target_modules is required.</param>
+    /// <exception cref="InvalidDataException">A setting is invalid.</exception>
+    internal static AdapterConfig ReadCommon(AdapterConfig config, JsonObject json, string path, bool needsTargets = true)
+    {
+        InvalidDataException Error(string key, string problem) => new($"{path}: {key}: {problem}");
+        var settings = new PeftSettings(json, path);
+        var own = config.OwnBiases ?? "none";
+        return config with
+        {
+            Targets = Targets(settings, "target_modules") ?? (needsTargets ? throw Error("target_modules", "it is missing.") : TargetModules.Of([])),
+            Excluded = Targets(settings, "exclude_modules"),
+            LayersToTransform = settings.Ints("layers_to_transform"),
+            LayersPattern = settings.Texts("layers_pattern"),
+            ModulesToSave = settings.Texts("modules_to_save"),
+            Bias = settings.Text("bias") switch
+            {
+                null or "none" => BiasTraining.None,
+                "all" => BiasTraining.All,
+                { } text when text == own => BiasTraining.LoraOnly,
+                _ => throw Error("bias", $"'{json["bias"]}' is not a valid value; valid values are none, all and {own}."),
+            },
         };
     }
 
@@ -94,12 +87,8 @@ internal static class PeftConfig
             json["target_modules"] = Within(part, config.Targets.Names ?? [.. Leaves(modules).Select(static n => n!.ToString())], modules);
         }
 
-        var named = json["base_model_name_or_path"]?.ToString();
-
-        // A local path is not a model name.
-        json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
-        json["inference_mode"] = true;
-        if (config.Init == LoraInit.Pissa)
+        WriteBase(json, baseModel);
+        if (LoraStarts.SubtractsStart(config.Init))
         {
             // rsLoRA scales by alpha / sqrt(r), so doubling the rank needs a factor of sqrt(2).
             var factor = config.UseRslora ? Math.Sqrt(2) : 2;
@@ -129,6 +118,7 @@ internal static class PeftConfig
     private static JsonObject Fresh(LoraConfig config, IEnumerable<string> modules)
     {
         var json = FreshModules(config, modules);
+        PeftLoraSettings.Write(config, json);
         if (config.TargetParameters.Count > 0)
         {
             json["peft_version"] = "0.21.0";
@@ -138,57 +128,69 @@ internal static class PeftConfig
         return json;
     }
 
-    private static JsonObject FreshModules(LoraConfig config, IEnumerable<string> modules) => new()
+    private static JsonObject FreshModules(LoraConfig config, IEnumerable<string> modules)
     {
-        ["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value)))),
-        ["auto_mapping"] = null,
-        ["base_model_name_or_path"] = null,
-        ["bias"] = Text(config.Bias),
-        ["ensure_weight_tying"] = config.EnsureWeightTying,
-        ["exclude_modules"] = Node(config.Excluded),
-        ["fan_in_fan_out"] = false,
-        ["inference_mode"] = true,
-        ["init_lora_weights"] = config.Init == LoraInit.Gaussian ? "gaussian" : true,
-        ["layers_pattern"] = config.LayersPattern.Count == 0 ? null : Names(config.LayersPattern),
-        ["layers_to_transform"] = config.LayersToTransform.Count == 0 ? null : new JsonArray([.. config.LayersToTransform.Select(static l => (JsonNode)l)]),
-        ["lora_alpha"] = Number(config.Alpha),
-        ["lora_bias"] = config.LoraBias,
-        ["lora_dropout"] = config.Dropout,
-        ["modules_to_save"] = config.ModulesToSave.Count == 0 ? null : Names(config.ModulesToSave),
-        ["peft_type"] = "LORA",
-        ["peft_version"] = "0.14.0",
-        ["r"] = config.Rank,
-        ["rank_pattern"] = new JsonObject(config.RankPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)p.Value))),
-        ["revision"] = null,
-        ["target_modules"] = Node(config.Targets) ?? Leaves(modules),
-        ["task_type"] = "CAUSAL_LM",
-        ["use_dora"] = config.UseDora,
-        ["use_rslora"] = config.UseRslora,
-    };
+        var json = WriteCommon(config, [.. modules], part: null);
+        json["alpha_pattern"] = new JsonObject(config.AlphaPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)Number(p.Value))));
+        json["ensure_weight_tying"] = config.EnsureWeightTying;
+        json["init_lora_weights"] = true;
+        json["lora_alpha"] = Number(config.Alpha);
+        json["lora_bias"] = config.LoraBias;
+        json["lora_dropout"] = config.Dropout;
+        json["peft_type"] = "LORA";
+        json["peft_version"] = "0.14.0";
+        json["r"] = config.Rank;
+        json["rank_pattern"] = new JsonObject(config.RankPattern.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)p.Value)));
+        json["use_dora"] = config.UseDora;
+        json["use_rslora"] = config.UseRslora;
+        return json;
+    }
 
-    private static BiasTraining? Bias(string? text) => text switch
+    /// <summary>The settings that every kind has, as PEFT writes them; AdapterFolder sorts the keys.</summary>
+    /// <param name="config">The settings.</param>
+    /// <param name="modules">Names of the adapted modules.</param>
+    /// <param name="part">See <see cref="Write"/>.</param>
+    internal static JsonObject WriteCommon(AdapterConfig config, IReadOnlyList<string> modules, DecoderNames? part)
     {
-        null or "none" => BiasTraining.None,
-        "all" => BiasTraining.All,
-        "lora_only" => BiasTraining.LoraOnly,
-        _ => null,
-    };
+        var json = new JsonObject
+        {
+            ["auto_mapping"] = null,
+            ["base_model_name_or_path"] = null,
+            ["exclude_modules"] = Node(config.Excluded),
+            ["fan_in_fan_out"] = false,
+            ["inference_mode"] = true,
+            ["layers_pattern"] = config.LayersPattern.Count == 0 ? null : Names(config.LayersPattern),
+            ["layers_to_transform"] = config.LayersToTransform.Count == 0 ? null : new JsonArray([.. config.LayersToTransform.Select(static l => (JsonNode)l)]),
+            ["modules_to_save"] = config.ModulesToSave.Count == 0 ? null : Names(config.ModulesToSave),
+            ["peft_version"] = "0.21.0",
+            ["revision"] = null,
+            ["target_modules"] = part is not null && config.Targets.Pattern is null ? Within(part, config.Targets.Names ?? [.. Leaves(modules).Select(static n => n!.ToString())], modules) : Node(config.Targets) ?? Leaves(modules),
+            ["task_type"] = "CAUSAL_LM",
+        };
+        if (config.OwnBiases is { } own)
+        {
+            json["bias"] = config.Bias switch
+            {
+                BiasTraining.All => "all",
+                BiasTraining.LoraOnly => own,
+                _ => "none",
+            };
+        }
 
-    private static string Text(BiasTraining bias) => bias switch
-    {
-        BiasTraining.All => "all",
-        BiasTraining.LoraOnly => "lora_only",
-        _ => "none",
-    };
+        return json;
+    }
 
-    // Null for initializations that change the base model: olora, corda, loftq, lora_ga, and pissa with a randomized decomposition.
-    private static LoraInit? Start(JsonNode? node) => node?.ToString() switch
+    /// <summary>Writes the base model's name.</summary>
+    /// <param name="json">The settings.</param>
+    /// <param name="baseModel">The base model to name if the adapter names none.</param>
+    internal static void WriteBase(JsonObject json, string? baseModel)
     {
-        null or "true" or "false" or "eva" or "orthogonal" => LoraInit.Kaiming,
-        "gaussian" => LoraInit.Gaussian,
-        "pissa" => LoraInit.Pissa,
-        _ => null,
-    };
+        var named = json["base_model_name_or_path"]?.ToString();
+
+        // A local path is not a model name.
+        json["base_model_name_or_path"] = named is { Length: > 0 } && !Path.IsPathRooted(named) && named[0] is not '~' ? named : baseModel ?? LastName(named);
+        json["inference_mode"] = true;
+    }
 
     private static JsonArray Names(IEnumerable<string> names) => new([.. names.Select(static n => (JsonNode)n)]);
 
@@ -216,6 +218,6 @@ internal static class PeftConfig
         return names.Any(name => Names(name, part.Head)) && modules.Contains(part.Head) ? $"{pattern}|{Regex.Escape(part.Head)}" : pattern;
     }
 
-    // PEFT writes an integer alpha without a decimal point.
-    private static JsonNode Number(double value) => value == Math.Floor(value) && Math.Abs(value) < 1e15 ? JsonValue.Create((long)value) : JsonValue.Create(value);
+    /// <summary>A number as PEFT writes it: an integer without a decimal point.</summary>
+    internal static JsonNode Number(double value) => value == Math.Floor(value) && Math.Abs(value) < 1e15 ? JsonValue.Create((long)value) : JsonValue.Create(value);
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Nodes;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Models;
@@ -9,11 +10,14 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Reads and writes LoRA adapters in PEFT's folder format.</summary>
+/// <summary>Reads and writes adapters in PEFT's folder format.</summary>
 public static class PeftFolder
 {
     /// <summary>Prefix that PEFT adds to the base model's module names.</summary>
     internal const string Prefix = "base_model.model.";
+
+    /// <summary>File of what a kind needs besides PEFT's files to go on with a run.</summary>
+    private const string StateName = "training_state.safetensors";
 
     /// <summary>File name of a chat template.</summary>
     internal const string TemplateName = "chat_template.jinja";
@@ -30,38 +34,51 @@ public static class PeftFolder
         ArgumentNullException.ThrowIfNull(model);
         var folder = AdapterFolder.Open(path);
         var configPath = Path.Combine(folder.FolderPath, AdapterFolder.ConfigName);
-        var config = PeftConfig.Read(folder.Config, configPath, out var unknown);
+        var kind = AdapterKinds.Of(folder.Config, configPath);
+        var config = kind.Read(folder.Config, configPath, out var unknown);
         if (unknown.Count > 0)
         {
             warn?.Invoke($"{configPath}: {string.Join(", ", unknown)}: unknown to this version and ignored.");
         }
 
         using var stored = folder.OpenWeights();
-        var source = folder.Config.DeepClone().AsObject();
-        var (weights, metadata) = (ExpertAdapters.Stacked(model, stored, ref config, source), stored.Metadata);
-        PeftFileCheck.Run(model, config, weights, folder.Config["base_model_name_or_path"]?.ToString() is { Length: > 0 } made ? made : null, warn);
-        var names = model.Config.Names;
-        if (WeightTie.Of(model, config).Keeps && HeadTie.IsBroken(weights, $"{Prefix}{names.EmbeddingWeight}", $"{Prefix}{names.HeadWeight}"))
+        var adapter = kind.Load(model, config, stored, folder.Config.DeepClone().AsObject(), warn);
+        try
         {
-            warn?.Invoke($"{weights.Location}: ensure_weight_tying ties embedding and head, but the file contains two different weights; the embedding's is used for both.");
+            Check(adapter, folder, stored, (kind, config), warn, anyBase);
+            return adapter;
         }
+        catch
+        {
+            adapter.Dispose();
+            throw;
+        }
+    }
 
-        var fingerprint = metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
-        if (!anyBase && fingerprint?.Difference(model) is { } difference)
+    /// <summary>The name of a tensor in PEFT's file: with its prefix, except for those of no module.</summary>
+    /// <param name="name">The name.</param>
+    public static string FileName(string name) => name.StartsWith("base_model.", StringComparison.Ordinal) || !name.Contains('.', StringComparison.Ordinal) ? name : Prefix + name;
+
+    /// <summary>The base model that an adapter names; null if it names none.</summary>
+    /// <param name="config">The adapter_config.json.</param>
+    internal static string? BaseName(JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? name : null;
+
+    private static void Check(PeftAdapter adapter, AdapterFolder folder, SafetensorsFile stored, (AdapterKind Kind, AdapterConfig Config) kind, Action<string>? warn, bool anyBase)
+    {
+        var path = folder.FolderPath;
+        var fingerprint = stored.Metadata?.TryGetValue(BaseFingerprint.Key, out var text) == true ? BaseFingerprint.Parse(text) : null;
+        if (!anyBase && fingerprint?.Difference(adapter.Base) is { } difference)
         {
             throw new InvalidDataException($"{path}: the adapter was trained on a different base model: {difference}. Use its own base model{Named(folder.Config)}, or force this one with --any-base (adapter.any_base in a run's YAML).");
         }
 
-        RequireFinite(weights);
-        if (AdapterEffect.IsNone(config, weights, model))
+        RequireFinite(stored);
+        if (kind.Kind.HasNoEffect(kind.Config, stored, adapter.Base))
         {
             warn?.Invoke($"{path}: the adapter has no effect: {AdapterEffect.Reason}.");
         }
 
-        var savesEmbeddings = weights.Tensors.Any(static t => t.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal));
-        var adapter = PeftAdapter.Attach(model, config, new FileWeights(model, config, weights), source, savesEmbeddings);
         adapter.Fingerprint = anyBase ? null : fingerprint;
-        return adapter;
     }
 
     // A single NaN makes every answer empty, in any server of the adapter.
@@ -84,6 +101,17 @@ public static class PeftFolder
     public static string? ChatTemplate(string path) =>
         Path.Combine(AdapterFolder.Find(path) ?? path, TemplateName) is var file && File.Exists(file) ? File.ReadAllText(file) : null;
 
+    /// <summary>Number of tokens of the model that an adapter was trained on: that of the embedding in its file, if it has one, and otherwise the base's.</summary>
+    /// <param name="path">The adapter's folder.</param>
+    /// <param name="config">The base model's config.</param>
+    /// <exception cref="InvalidDataException">The folder has no adapter, or its file cannot be read.</exception>
+    public static int VocabularySize(string path, DecoderConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        using var weights = AdapterFolder.Open(path).OpenWeights();
+        return (int)(LoraFileTensors.Vocabulary(config, weights) ?? config.VocabularySize);
+    }
+
     /// <summary>
     /// Whether loading, merging or saving an adapter needs the base model's values, so that an outline (<see cref="ModelLoader.LoadMeta"/>)
     /// is not enough: it was initialized from them, is trained further, or contains them.
@@ -93,12 +121,14 @@ public static class PeftFolder
     public static bool NeedsBaseValues(string path)
     {
         var folder = AdapterFolder.Open(path);
-        var config = PeftConfig.Read(folder.Config, Path.Combine(folder.FolderPath, AdapterFolder.ConfigName), out _);
+        var configPath = Path.Combine(folder.FolderPath, AdapterFolder.ConfigName);
+        var kind = AdapterKinds.Of(folder.Config, configPath);
+        var config = kind.Read(folder.Config, configPath, out _);
         using var weights = folder.OpenWeights();
 
-        // What lies outside the numbered layers is the embedding's or the head's, which are saved in full.
-        return config.Init == LoraInit.Pissa || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
-            || weights.Tensors.Any(static t => !t.Name.Split('.').Any(static part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out _)));
+        // What lies outside the numbered layers is the embedding's or the head's, which are saved in full, or shared by the layers.
+        return kind.NeedsBaseValues(config) || config.Bias != BiasTraining.None || config.ModulesToSave.Count > 0
+            || weights.Tensors.Any(static t => t.Name.StartsWith(Prefix, StringComparison.Ordinal) && !t.Name.Split('.').Any(static part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out _)));
     }
 
     /// <summary>Saves an adapter's two files in a folder. The settings of an adapter that was loaded from a folder are kept.</summary>
@@ -113,11 +143,13 @@ public static class PeftFolder
         using var scope = NewDisposeScope();
         AdapterFolder.Write(
             path,
-            PeftConfig.Write(
-                adapter.Config, [.. adapter.Parts.Where(p => (p is LoraLayer && !adapter.Config.AdaptsParameter($"{p.Module}.weight")) || p is EmbeddingLora).Select(static p => p.Module)],
-                baseModel, adapter.Source, adapter.Base.Config.IsPart ? adapter.Base.Config.Names : null),
-            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(Prefix + t.Name, t.Tensor))],
+            AdapterKinds.Of(adapter.Config).Write(adapter, baseModel),
+            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(FileName(t.Name), t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
+        if (adapter.Schedule is { } schedule)
+        {
+            SafetensorsWriter.Write(Path.Combine(path, StateName), [.. schedule.State().Select(static t => TensorFiles.ToWrite(t.Name, t.Tensor))], null);
+        }
     }
 
     /// <summary>Loads the parameters of an adapter that <see cref="Save"/> wrote.</summary>
@@ -131,7 +163,13 @@ public static class PeftFolder
         using var nothing = no_grad();
         foreach (var part in adapter.Parts)
         {
-            part.Restore(name => TensorFiles.Read(weights, Prefix + name));
+            part.Restore(name => TensorFiles.Read(weights, FileName(name)));
+        }
+
+        if (adapter.Schedule is { } schedule)
+        {
+            using var state = SafetensorsFile.Open(Path.Combine(AdapterFolder.Open(path).FolderPath, StateName));
+            schedule.Restore(name => state.TryGetTensor(name, out _) ? TensorFiles.Read(state, name) : null);
         }
     }
 
@@ -151,13 +189,14 @@ public static class PeftFolder
         return tensors;
     }
 
-    private static string Named(System.Text.Json.Nodes.JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? $" ({name})" : "";
+    private static string Named(JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? $" ({name})" : "";
 
     // The base weight of an adapted embedding or head.
     private static Tensor? Weight(AdapterPart part) => part switch
     {
         EmbeddingLora embedding => embedding.Target.Weight,
         LoraLayer layer => layer.Target.Weight,
+        LinearPart layer => layer.Target.Weight,
         TiedHeadLora head => head.Target.Weight,
         _ => null,
     };

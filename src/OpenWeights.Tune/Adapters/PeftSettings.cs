@@ -21,6 +21,26 @@ internal sealed class PeftSettings(JsonObject json, string path)
         var other => throw Wrong(key, "true or false", other),
     };
 
+    /// <summary>A Boolean that has a value of its own if absent.</summary>
+    internal bool Flag(string key, bool or) => json[key] is null ? or : Flag(key);
+
+    /// <summary>One of some texts, of which the first stands for an absent one.</summary>
+    internal string Choice(string key, params ReadOnlySpan<string> choices) => Text(key) is not { } text ? choices[0]
+        : choices.Contains(text) ? text
+        : throw Wrong(key, $"one of {string.Join(", ", choices.ToArray())}", json[key]);
+
+    /// <summary>The settings within an object; null if it is absent, empty or false.</summary>
+    internal PeftSettings? Section(string key) => json[key] switch
+    {
+        null or JsonObject { Count: 0 } => null,
+        JsonObject section => new PeftSettings(section, Place(key)),
+        JsonValue value when value.GetValueKind() == JsonValueKind.False => null,
+        var other => throw Wrong(key, "an object", other),
+    };
+
+    /// <summary>Where a key is, for messages.</summary>
+    internal string Place(string key) => $"{path}: {key}";
+
     /// <summary>A text; null if absent.</summary>
     internal string? Text(string key) => json[key] is { } node ? Text(key, node) : null;
 

@@ -10,7 +10,7 @@ internal sealed class BenchmarkModel : ITrainedModel
 {
     private readonly PeftAdapter? _adapter;
 
-    internal BenchmarkModel(CausalLanguageModel model, int? rank)
+    internal BenchmarkModel(CausalLanguageModel model, int? rank, string optimizer = "adamw")
     {
         Model = model;
         _adapter = rank is { } r ? PeftAdapter.Create(model, new LoraConfig { Rank = r, Alpha = 2 * r }, seed: 42) : null;
@@ -22,9 +22,7 @@ internal sealed class BenchmarkModel : ITrainedModel
             }
         }
 
-        Parameters = _adapter is null
-            ? [.. model.named_parameters().Select(static p => new TrainedParameter(p.name, p.parameter, Decays: p.parameter.ndim > 1))]
-            : [.. _adapter.Parameters.Select(static p => new TrainedParameter(p.Name, p.Parameter, Decays: true))];
+        Parameters = _adapter is null ? TrainedParameters.Of(model, decayNormsAndBiases: false) : TrainedParameters.Of(_adapter, rates: null, decayNormsAndBiases: true, freezesA: optimizer == "lora_fa");
     }
 
     public CausalLanguageModel Model { get; }

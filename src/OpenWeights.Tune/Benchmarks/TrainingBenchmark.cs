@@ -26,13 +26,14 @@ public static class TrainingBenchmark
     {
         ArgumentNullException.ThrowIfNull(options);
         using var model = GenerationBenchmark.RandomModel(options.Shape, options.DType, options.Device, options.Family, options.Quantization);
-        using var trained = new BenchmarkModel(model, options.Rank);
+        using var trained = new BenchmarkModel(model, options.Rank, options.Optimizer);
         var config = new RunConfig
         {
             Seed = Seed,
             Training = new TrainingSection
             {
                 MicroBatchSize = options.BatchSize,
+                Optimizer = options.Optimizer,
                 LrScheduler = "constant",
                 WarmupSteps = 0,
                 LearningRate = 1e-4,
@@ -133,6 +134,9 @@ public sealed record TrainingBenchmarkOptions
 
     /// <summary>Activation checkpointing, by its name in a config.</summary>
     public string ActivationCheckpointing { get; init; } = "none";
+
+    /// <summary>Optimizer, by its name in a config.</summary>
+    public string Optimizer { get; init; } = "adamw";
 
     /// <summary>Number of measured steps.</summary>
     public int Steps { get; init; } = 8;

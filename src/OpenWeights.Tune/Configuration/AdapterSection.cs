@@ -1,14 +1,19 @@
 namespace OpenWeights.Tune.Configuration;
 
-/// <summary>The adapter section: settings of a LoRA adapter, with PEFT's names.</summary>
+/// <summary>
+/// The adapter section, with PEFT's names: settings of every adapter type, those of LoRA, and in <see cref="Own"/> those of another type.
+/// </summary>
 public sealed record AdapterSection
 {
     /// <summary>Adapter type.</summary>
-    [Setting("Adapter type.", OneOf = ["lora"])]
-    public string Type { get; init; } = "lora";
+    [AdapterTypeName(AllTypes = true)]
+    public string Type { get; init; } = AdapterTypes.Lora;
+
+    /// <summary>The own settings of a type other than LoRA, in the file directly in this section; null for LoRA.</summary>
+    public AdapterTypeSettings? Own { get; init; }
 
     /// <summary>Adapter to continue training from.</summary>
-    [Setting("Adapter to continue training from: a PEFT folder, a run folder or a checkpoint. Its own settings replace the others of this section.", IsPath = true)]
+    [Setting("Adapter to continue training from: a PEFT folder, a run folder or a checkpoint. Its own settings replace the others of this section.", IsPath = true, AllTypes = true)]
     public string? Path { get; init; }
 
     /// <summary>LoRA rank.</summary>
@@ -24,7 +29,7 @@ public sealed record AdapterSection
     public double LoraDropout { get; init; }
 
     /// <summary>Modules to adapt, target_modules.</summary>
-    [Setting("Modules to adapt: all-linear, a list of module names, or a regular expression that matches the full module name.")]
+    [Setting("Modules to adapt: all-linear, a list of module names, or a regular expression that matches the full module name.", AllTypes = true)]
     public TextOrList TargetModules { get; init; } = new(["all-linear"], IsList: false);
 
     /// <summary>Parameters to adapt, target_parameters.</summary>
@@ -32,11 +37,11 @@ public sealed record AdapterSection
     public IReadOnlyList<string> TargetParameters { get; init; } = [];
 
     /// <summary>Modules excluded from target_modules, exclude_modules.</summary>
-    [Setting("Modules to exclude from target_modules: a list of names, or a regular expression.")]
+    [Setting("Modules to exclude from target_modules: a list of names, or a regular expression.", AllTypes = true)]
     public TextOrList? ExcludeModules { get; init; }
 
     /// <summary>Which biases of the base model are trained.</summary>
-    [Setting("Which biases of the base model are trained: none, all, or lora_only (those of the adapted layers).", OneOf = ["none", "all", "lora_only"])]
+    [AdapterBiases(AllTypes = true)]
     public string Bias { get; init; } = "none";
 
     /// <summary>Whether to use rank-stabilized LoRA, use_rslora.</summary>
@@ -48,15 +53,59 @@ public sealed record AdapterSection
     public bool UseDora { get; init; }
 
     /// <summary>Initialization of A and B, init_lora_weights.</summary>
-    [Setting("Initialization; the adapted model starts equal to the base in every case. true: A Kaiming uniform, B zero; gaussian: A normal, B zero; pissa: from the weight's largest singular values and vectors.", OneOf = ["true", "gaussian", "pissa"])]
+    [Setting("Initialization. true: A Kaiming uniform, B zero; gaussian: A normal, B zero; orthogonal: A and B with the product zero; mica: B from the weight's smallest singular values, not trained. Subtracted from the weight: pissa (its largest singular values; pissa_niter_4 and so on by as many iterations), olora (its QR decomposition), corda (with the inputs' covariance), lora_ga (of its gradient). eva: A from the inputs, which share out the ranks; loftq: what quantization loses. eva, corda and lora_ga read training data. The adapted model starts equal to the base, except with loftq.")]
     public string InitLoraWeights { get; init; } = "true";
 
+    /// <summary>Number of training rows that a start reads, init_samples.</summary>
+    [Setting("Number of training rows from which eva, corda and lora_ga are computed.", Min = 1)]
+    public int InitSamples { get; init; } = 256;
+
+    /// <summary>Settings of eva, eva_config.</summary>
+    [Setting("Settings of init_lora_weights: eva.")]
+    public EvaSection EvaConfig { get; init; } = new();
+
+    /// <summary>Settings of corda, corda_config.</summary>
+    [Setting("Settings of init_lora_weights: corda.")]
+    public CordaSection CordaConfig { get; init; } = new();
+
+    /// <summary>Settings of loftq, loftq_config.</summary>
+    [Setting("Settings of init_lora_weights: loftq.")]
+    public LoftqSection LoftqConfig { get; init; } = new();
+
+    /// <summary>Settings of lora_ga, lora_ga_config.</summary>
+    [Setting("Settings of init_lora_weights: lora_ga.")]
+    public LoraGaSection LoraGaConfig { get; init; } = new();
+
+    /// <summary>Number of tokens of a vocabulary that grows, vocab_size.</summary>
+    [Setting("Number of tokens of the model with new ones, whose rows of embedding and head start as the mean of the others; the adapter's file has them, and trainable_token_indices or modules_to_save trains them. Left out, the base's own.", Min = 1)]
+    public int? VocabSize { get; init; }
+
+    /// <summary>Tokens whose rows are trained, trainable_token_indices.</summary>
+    [Setting("Tokens whose rows of the embedding are trained, by number; or by module name, such as { embed_tokens: [5, 17], lm_head: [5, 17] }. A head that is tied to the embedding follows it.", Min = 0)]
+    public IReadOnlyDictionary<string, IReadOnlyList<int>> TrainableTokenIndices { get; init; } = new Dictionary<string, IReadOnlyList<int>>();
+
+    /// <summary>Tokens that switch the adapter on, alora_invocation_tokens.</summary>
+    [Setting("Activated LoRA: token ids from whose last occurrence in a text on the adapter applies; before, keys and values are the base's and can be shared. Empty: the adapter applies to all tokens.", Min = 0)]
+    public IReadOnlyList<int> AloraInvocationTokens { get; init; } = [];
+
+    /// <summary>Ranges of the base's layers that make up the model, layer_replication.</summary>
+    [Setting("Ranges [first layer, end] of the base's layers that make up the model, such as [[0, 4], [2, 5]]; copies share weights, and each has an update of its own.")]
+    public IReadOnlyList<IReadOnlyList<int>> LayerReplication { get; init; } = [];
+
+    /// <summary>Block-diagonal LoRA, use_bdlora.</summary>
+    [Setting("Block-diagonal LoRA, for servers that split the model over several devices.")]
+    public BlockDiagonalSection? UseBdlora { get; init; }
+
+    /// <summary>KaSA, kasa_config.</summary>
+    [Setting("KaSA: trained singular values between A and B, on a weight without its r smallest ones; {} for the defaults.")]
+    public KasaSection? KasaConfig { get; init; }
+
     /// <summary>Modules trained in full alongside the adapter, modules_to_save.</summary>
-    [Setting("Modules to train in full alongside the adapter, such as lm_head and embed_tokens.")]
+    [Setting("Modules to train in full alongside the adapter, such as lm_head and embed_tokens.", AllTypes = true)]
     public IReadOnlyList<string> ModulesToSave { get; init; } = [];
 
     /// <summary>Whether the adapter at path may have been trained on a different base model.</summary>
-    [Setting("Allow an adapter (path) that was trained on a base model with different weights.")]
+    [Setting("Allow an adapter (path) that was trained on a base model with different weights.", AllTypes = true)]
     public bool AnyBase { get; init; }
 
     /// <summary>Whether tied embedding and output head stay tied, ensure_weight_tying.</summary>
@@ -64,11 +113,11 @@ public sealed record AdapterSection
     public bool EnsureWeightTying { get; init; }
 
     /// <summary>Indexes of the layers to adapt, layers_to_transform.</summary>
-    [Setting("Indexes of the layers to adapt, from 0; empty for all layers.", Min = 0)]
+    [Setting("Indexes of the layers to adapt, from 0; empty for all layers.", Min = 0, AllTypes = true)]
     public IReadOnlyList<int> LayersToTransform { get; init; } = [];
 
     /// <summary>Name of the module list that layers_to_transform indexes, layers_pattern.</summary>
-    [Setting("Name of the module list that layers_to_transform indexes, such as layers, for a model with several lists.")]
+    [Setting("Name of the module list that layers_to_transform indexes, such as layers, for a model with several lists.", AllTypes = true)]
     public TextOrList? LayersPattern { get; init; }
 
     /// <summary>Whether B has a bias, lora_bias.</summary>
@@ -90,4 +139,12 @@ public sealed record AdapterSection
     /// <summary>Alphas of individual modules, alpha_pattern.</summary>
     [Setting("Alphas of individual modules, by name or pattern; they override lora_alpha.")]
     public IReadOnlyDictionary<string, double> AlphaPattern { get; init; } = new Dictionary<string, double>();
+
+    /// <summary>The default section of a type.</summary>
+    /// <param name="type">The type's name; an unknown one counts as LoRA.</param>
+    public static AdapterSection OfType(string type)
+    {
+        ArgumentNullException.ThrowIfNull(type);
+        return AdapterTypes.Others.TryGetValue(type, out var own) ? new AdapterSection { Type = type, Own = (AdapterTypeSettings)Activator.CreateInstance(own)! } : new AdapterSection();
+    }
 }

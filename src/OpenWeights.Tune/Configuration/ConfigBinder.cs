@@ -32,8 +32,9 @@ internal sealed class ConfigBinder(YamlSource source)
 
     private object Section(Type type, YamlMappingNode node, string prefix)
     {
-        var section = Activator.CreateInstance(type)!;
-        var settings = SettingInfo.Of(type);
+        var adapterType = type == typeof(AdapterSection) ? TypeOf(node) : null;
+        var section = adapterType is null ? Activator.CreateInstance(type)! : AdapterSection.OfType(adapterType);
+        var settings = SettingInfo.OfSection(section);
         string? before = null;
         foreach (var (name, value) in node.Children)
         {
@@ -43,7 +44,7 @@ internal sealed class ConfigBinder(YamlSource source)
             {
                 Report(name, full, node.Style == YamlDotNet.Core.Events.MappingStyle.Flow && value is YamlScalarNode { Value: "" or null, Style: ScalarStyle.Plain } && before is not null
                     ? $"there is no such setting. Within braces a comma ends a value; several values are a list in brackets: [{before}, {key}]."
-                    : UnknownSetting.Message(prefix, key, value, settings));
+                    : UnknownSetting.Message(prefix, key, value, settings, adapterType));
                 continue;
             }
 
@@ -51,7 +52,7 @@ internal sealed class ConfigBinder(YamlSource source)
 
             if (Value(setting.Property.PropertyType, value, full, setting.Setting) is { } bound)
             {
-                setting.Property.SetValue(section, bound);
+                setting.Set(section, bound);
                 if (bound is "" && setting.Setting.Required)
                 {
                     Report(value, full, Missing(setting));
@@ -63,7 +64,7 @@ internal sealed class ConfigBinder(YamlSource source)
             }
             else if (IsNull(value) && Nullable(setting))
             {
-                setting.Property.SetValue(section, null);
+                setting.Set(section, null);
             }
         }
 
@@ -74,6 +75,10 @@ internal sealed class ConfigBinder(YamlSource source)
 
         return section;
     }
+
+    // An adapter's type decides which settings the section has.
+    private static string TypeOf(YamlMappingNode node) =>
+        node.Children.TryGetValue(new YamlScalarNode("type"), out var type) && type is YamlScalarNode { Value: { } name } ? name.ToLowerInvariant() : AdapterTypes.Lora;
 
     internal static string Missing(SettingInfo setting) => $"this setting is required. {setting.Setting.Description}";
 
@@ -133,6 +138,12 @@ internal sealed class ConfigBinder(YamlSource source)
         var arguments = type.GetGenericArguments();
         if (arguments.Length == 2)
         {
+            // A list stands for that of the embedding.
+            if (node is YamlSequenceNode && arguments[1] == typeof(IReadOnlyList<int>))
+            {
+                return Value(arguments[1], node, key, setting) is IReadOnlyList<int> tokens ? new Dictionary<string, IReadOnlyList<int>> { ["embed_tokens"] = tokens } : null;
+            }
+
             return node is YamlMappingNode mapping ? Dictionary(arguments[1], mapping, key, setting) : Problem(node, key, $"names with values are expected here, such as `{{ {(arguments[1] == typeof(object) ? "enable_thinking: false" : "q_proj: 8")} }}`.");
         }
 

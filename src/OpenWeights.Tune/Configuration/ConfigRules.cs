@@ -23,6 +23,11 @@ internal static class ConfigRules
             yield return ("evaluation", "early_stopping_patience and keep_best need an eval loss; set data.eval or data.eval_fraction.");
         }
 
+        foreach (var problem in ObjectiveRules.Of(config.Objective))
+        {
+            yield return problem;
+        }
+
         foreach (var problem in DataRules.Of(config.Data))
         {
             yield return problem;
@@ -44,6 +49,11 @@ internal static class ConfigRules
         if (Devices.NameProblem(config.Model.Device) is { } device)
         {
             yield return ("model.device", device);
+        }
+
+        if (config.Training.Optimizer is "lora_fa" or "riemannian_adamw" && config.Adapter is null)
+        {
+            yield return ("training.optimizer", $"{config.Training.Optimizer} updates the matrices of a LoRA adapter, and there is no adapter section; add one, or choose another optimizer.");
         }
 
         if (config.Adapter is not { } adapter)
@@ -70,6 +80,11 @@ internal static class ConfigRules
             yield return ("training.warmup_ratio", "set warmup_ratio or warmup_steps, not both.");
         }
 
+        foreach (var problem in OptimizerRules.Of(training))
+        {
+            yield return problem;
+        }
+
         if (training is { Offload: "activations", Checkpointing: ActivationCheckpointing.None })
         {
             yield return ("training.offload", "offloading activations requires checkpointing; set training.activation_checkpointing to block or selective.");
@@ -83,9 +98,30 @@ internal static class ConfigRules
             yield return ("adapter", "training.trainable and training.first_trained_layer apply to full fine-tuning only; with an adapter use target_modules, layers_to_transform and bias.");
         }
 
-        if (adapter.UseDora && (adapter.InitLoraWeights == "pissa" || adapter.LoraBias))
+        if ((adapter.Own?.TypeName ?? AdapterTypes.Lora) != adapter.Type)
         {
-            yield return ("adapter.use_dora", "use_dora cannot be combined with init_lora_weights: pissa or with lora_bias; choose one of them.");
+            yield return ("adapter.type", $"the type is {adapter.Type}, but the settings are those of {adapter.Own?.TypeName ?? AdapterTypes.Lora}; create the section with AdapterSection.OfType(\"{adapter.Type}\").");
+            yield break;
+        }
+
+        var ownBiases = adapter.Own is { } own ? own.OwnBiases : "lora_only";
+        if (adapter.Bias != "none" && ownBiases is null)
+        {
+            yield return ("adapter.bias", $"{adapter.Type} trains no biases; remove bias, or use another type, such as lora.");
+        }
+        else if (adapter.Bias is not ("none" or "all" or "lora_only") && adapter.Bias != ownBiases)
+        {
+            yield return ("adapter.bias", $"{adapter.Bias} belongs to another type; {adapter.Type} has none, all and {ownBiases}.");
+        }
+
+        if (adapter.UseDora && adapter.LoraBias)
+        {
+            yield return ("adapter.use_dora", "use_dora cannot be combined with lora_bias; choose one of them.");
+        }
+
+        foreach (var problem in AdapterFormRules.Of(adapter))
+        {
+            yield return problem;
         }
 
         if (adapter.LayersToTransform.Count > 0 && adapter.TargetModules is { IsNames: false } pattern && pattern.Values[0] != "all-linear")

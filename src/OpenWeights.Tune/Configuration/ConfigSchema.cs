@@ -39,6 +39,11 @@ public static class ConfigSchema
             }
         }
 
+        if (type == typeof(AdapterSection))
+        {
+            AddOtherTypes(properties);
+        }
+
         var section = new JsonObject { ["type"] = "object", ["additionalProperties"] = false, ["properties"] = properties };
         if (required.Count > 0)
         {
@@ -46,6 +51,28 @@ public static class ConfigSchema
         }
 
         return section;
+    }
+
+    // Settings of the types besides LoRA; several types may have one of the same name with other values and defaults.
+    private static void AddOtherTypes(JsonObject properties)
+    {
+        var lora = properties.Select(static p => p.Key).ToHashSet();
+        var all = AdapterTypes.Others.SelectMany(static t => SettingInfo.Of(t.Value).Select(s => (Type: t.Key, Info: s)));
+        foreach (var setting in all.GroupBy(static s => s.Info.Key).OrderBy(static g => g.Key, StringComparer.Ordinal))
+        {
+            var forms = setting.Select(static s => Value(s.Info.Property.PropertyType, s.Info.Setting, null)).DistinctBy(static v => v.ToJsonString()).ToList();
+            var note = string.Join(" ", setting.GroupBy(static s => s.Info.Setting.Description).Select(static g => $"{string.Join(", ", g.Select(static s => s.Type))}: {g.Key}"));
+            if (lora.Contains(setting.Key))
+            {
+                var own = properties[setting.Key]!;
+                own["description"] = $"{own["description"]} {note}";
+                continue;
+            }
+
+            var value = forms.Count == 1 ? forms[0] : new JsonObject { ["anyOf"] = new JsonArray([.. forms]) };
+            value["description"] = note;
+            properties[setting.Key] = value;
+        }
     }
 
     private static JsonObject Value(Type type, SettingAttribute setting, object? fallback)
@@ -82,7 +109,9 @@ public static class ConfigSchema
     private static JsonObject Collection(Type type, SettingAttribute setting)
     {
         var arguments = type.GetGenericArguments();
-        return arguments.Length == 2
+        return arguments.Length == 2 && arguments[1] == typeof(IReadOnlyList<int>)
+            ? new JsonObject { ["anyOf"] = new JsonArray(Value(arguments[1], setting, null), new JsonObject { ["type"] = "object", ["additionalProperties"] = Value(arguments[1], setting, null) }) }
+            : arguments.Length == 2
             ? new JsonObject { ["type"] = "object", ["additionalProperties"] = Value(arguments[1], setting, null) }
             : new JsonObject { ["anyOf"] = new JsonArray(new JsonObject { ["type"] = "array", ["items"] = Item(arguments[0], setting) }, Item(arguments[0], setting)) };
     }

@@ -34,7 +34,7 @@ public static class ConfigWriter
         TextOrList list => Node(list.Values),
         IDictionary map => new YamlMappingNode(map.Keys.Cast<string>().Select(k => KeyValuePair.Create((YamlNode)Text(k), Node(map[k])))),
         IEnumerable list => new YamlSequenceNode(list.Cast<object>().Select(Node)),
-        _ => new YamlMappingNode(SettingInfo.Of(value.GetType()).Select(s => KeyValuePair.Create((YamlNode)Plain(s.Key), Node(s.Property.GetValue(value))))),
+        _ => new YamlMappingNode(SettingInfo.OfSection(value).Select(s => KeyValuePair.Create((YamlNode)Plain(s.Key), Node(s.Get(value))))),
     };
 
     private static YamlScalarNode Plain(string text) => new(text) { Style = ScalarStyle.Plain };

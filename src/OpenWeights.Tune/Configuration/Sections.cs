@@ -51,22 +51,6 @@ public sealed record QuantizationSection
     public bool DoubleQuant { get; init; } = true;
 }
 
-/// <summary>The objective section.</summary>
-public sealed record ObjectiveSection
-{
-    /// <summary>Objective.</summary>
-    [Setting("Objective: sft, the cross entropy of the trained tokens.", OneOf = ["sft"])]
-    public string Type { get; init; } = "sft";
-
-    /// <summary>Label smoothing.</summary>
-    [Setting("Label smoothing: the fraction of each target's probability spread evenly over the vocabulary.", Min = 0, Max = 0.999)]
-    public double LabelSmoothing { get; init; }
-
-    /// <summary>Weight of the z-loss.</summary>
-    [Setting("Weight of the z-loss, the squared log of the softmax denominator, which keeps logits small; 1e-4 is usual.", Min = 0)]
-    public double ZLoss { get; init; }
-}
-
 /// <summary>The checkpoints section.</summary>
 public sealed record CheckpointSection
 {

@@ -3,7 +3,7 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>Describes a setting and its valid values.</summary>
 /// <param name="description">Description of the setting, for help, messages and the JSON schema.</param>
 [AttributeUsage(AttributeTargets.Property)]
-public sealed class SettingAttribute(string description) : Attribute
+public class SettingAttribute(string description) : Attribute
 {
     /// <summary>Description of the setting.</summary>
     public string Description { get; } = description;
@@ -22,6 +22,9 @@ public sealed class SettingAttribute(string description) : Attribute
 
     /// <summary>Whether the value is a path, in which ~ and ${NAME} are expanded as in a shell.</summary>
     public bool IsPath { get; init; }
+
+    /// <summary>Whether a setting of the adapter section applies to every adapter type; the others are LoRA's.</summary>
+    public bool AllTypes { get; init; }
 
     /// <summary>Whether the setting is required.</summary>
     public bool Required { get; init; }

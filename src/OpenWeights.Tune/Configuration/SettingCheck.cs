@@ -83,9 +83,9 @@ public static class SettingCheck
 
     private static void Section(object section, string prefix, List<ConfigProblem> problems, bool whole)
     {
-        foreach (var setting in SettingInfo.Of(section.GetType()))
+        foreach (var setting in SettingInfo.OfSection(section))
         {
-            var (key, value) = (prefix + setting.Key, setting.Property.GetValue(section));
+            var (key, value) = (prefix + setting.Key, setting.Get(section));
             if (value is null && !ConfigBinder.Nullable(setting))
             {
                 problems.Add(new ConfigProblem("", key, Null));

@@ -22,6 +22,22 @@ public sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttri
         ];
     }
 
+    /// <summary>The settings that a section has, in file order: of an adapter those of its type.</summary>
+    /// <param name="section">The section.</param>
+    internal static IReadOnlyList<SettingInfo> OfSection(object section) =>
+        section is AdapterSection { Own: { } own } ? AdapterTypes.Settings(own.TypeName) : Of(section.GetType());
+
+    /// <summary>Value of the setting in a section.</summary>
+    /// <param name="section">The section.</param>
+    internal object? Get(object section) => Property.GetValue(Owner(section));
+
+    /// <summary>Sets the setting in a section.</summary>
+    /// <param name="section">The section.</param>
+    /// <param name="value">The value.</param>
+    internal void Set(object section, object? value) => Property.SetValue(Owner(section), value);
+
+    private object Owner(object section) => Property.DeclaringType!.IsInstanceOfType(section) ? section : ((AdapterSection)section).Own!;
+
     /// <summary>Whether a type is a section with settings of its own.</summary>
     public static bool IsSection(Type type) => type.IsClass && type != typeof(string) && type.GetProperties().Any(static p => p.GetCustomAttribute<SettingAttribute>() is not null);
 

@@ -27,16 +27,28 @@ public sealed record TrainingSection
     public double LearningRate { get; init; } = 2e-4;
 
     /// <summary>Learning rate schedule.</summary>
-    [Setting("Learning rate schedule after warmup.", OneOf = ["constant", "linear", "cosine", "polynomial", "warmup_stable_decay", "inverse_sqrt"])]
-    public string LrScheduler { get; init; } = "cosine";
+    [Setting(
+        "Learning rate schedule after warmup; by default cosine, and constant for an optimizer that derives the rate itself (schedule_free_adamw, adafactor with relative_step).",
+        OneOf = ["constant", "linear", "cosine", "cosine_with_restarts", "cosine_warmup_with_min_lr", "polynomial", "warmup_stable_decay", "inverse_sqrt"])]
+    public string? LrScheduler { get; init; }
+
+    /// <summary>The learning rate schedule, chosen by the optimizer if it is not set.</summary>
+    public string Schedule => LrScheduler ?? (HasOwnRate ? "constant" : "cosine");
+
+    /// <summary>Whether the optimizer derives the learning rate from the step itself.</summary>
+    public bool HasOwnRate => Optimizer == "schedule_free_adamw" || (Optimizer == "adafactor" && Adafactor.RelativeStep);
 
     /// <summary>Minimum learning rate as a fraction of learning_rate.</summary>
     [Setting("Final learning rate of the schedule, as a fraction of learning_rate.", Min = 0, Max = 1)]
     public double MinLrRatio { get; init; }
 
     /// <summary>Number of cosine cycles.</summary>
-    [Setting("Number of cycles of the cosine schedule, with a warm restart at the start of each.", Min = 1)]
+    [Setting("Number of cycles of cosine and cosine_with_restarts, with a warm restart at the start of each.", Min = 1)]
     public int LrCycles { get; init; } = 1;
+
+    /// <summary>Number of waves of the cosine, lr_num_cycles.</summary>
+    [Setting("Number of waves of a cosine without restarts, which falls and rises in each; transformers' num_cycles. 0.5 falls once.", Min = 0)]
+    public double LrNumCycles { get; init; } = 0.5;
 
     /// <summary>Power of the polynomial schedule.</summary>
     [Setting("Power of the polynomial schedule; 1 is linear.", Min = 0)]
@@ -45,6 +57,30 @@ public sealed record TrainingSection
     /// <summary>Number of decay steps.</summary>
     [Setting("Number of decay steps at the end of warmup_stable_decay; by default a tenth of the run.", Min = 1)]
     public long? LrDecaySteps { get; init; }
+
+    /// <summary>Number of steps at the peak.</summary>
+    [Setting("warmup_stable_decay: number of steps at the peak; by default all that warmup and decay leave.", Min = 0)]
+    public long? LrStableSteps { get; init; }
+
+    /// <summary>Shape of the warmup.</summary>
+    [Setting("warmup_stable_decay: shape of the warmup, which begins at min_lr_ratio.", OneOf = ["linear", "cosine", "1-sqrt"])]
+    public string LrWarmupType { get; init; } = "linear";
+
+    /// <summary>Shape of the decay.</summary>
+    [Setting("warmup_stable_decay: shape of the decay.", OneOf = ["linear", "cosine", "1-sqrt"])]
+    public string LrDecayType { get; init; } = "cosine";
+
+    /// <summary>Time scale of inverse_sqrt.</summary>
+    [Setting("inverse_sqrt: number of steps that the decay is measured in; by default warmup_steps, or 10,000 without warmup.", Min = 1)]
+    public long? LrTimescale { get; init; }
+
+    /// <summary>First learning rate of cosine_warmup_with_min_lr.</summary>
+    [Setting("cosine_warmup_with_min_lr: learning rate of the first step as a fraction of learning_rate; by default one warmup step's.", Min = 0, Max = 1)]
+    public double? WarmupLrRate { get; init; }
+
+    /// <summary>Factors of the learning rate by name pattern.</summary>
+    [Setting("Factors of learning_rate by parameter, such as { lora_B: 16, embed: 0.1 }: a piece of a name, or a regular expression found in it; the first that matches applies.", Min = 0)]
+    public IReadOnlyDictionary<string, double> Rates { get; init; } = new Dictionary<string, double>();
 
     /// <summary>Number of warmup steps.</summary>
     [Setting("Number of warmup steps, in which the learning rate rises linearly from 0; by default 10, and at most a tenth of the run.", Min = 0)]
@@ -55,7 +91,13 @@ public sealed record TrainingSection
     public double? WarmupRatio { get; init; }
 
     /// <summary>Optimizer.</summary>
-    [Setting("Optimizer; adamw_8bit needs a quarter of AdamW's memory for its state, adafactor almost none.", OneOf = ["adamw", "adamw_8bit", "sgd", "lion", "adafactor"])]
+    [Setting(
+        "Optimizer (docs/optimizers.md): _8bit needs a quarter of the memory for its state, adafactor and apollo_adamw almost none; paged_ keeps it in CPU memory if the model is on a GPU; lora_fa and riemannian_adamw are for LoRA.",
+        OneOf =
+        [
+            "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "sgd", "lion", "lion_8bit", "paged_lion", "paged_lion_8bit", "ademamix", "ademamix_8bit", "paged_ademamix", "paged_ademamix_8bit",
+            "adafactor", "adafactor_torch", "muon", "schedule_free_adamw", "galore_adamw", "apollo_adamw", "lora_fa", "riemannian_adamw",
+        ])]
     public string Optimizer { get; init; } = "adamw";
 
     /// <summary>Weight decay.</summary>
@@ -78,6 +120,46 @@ public sealed record TrainingSection
     [Setting("SGD: momentum factor; 0 for none.", Min = 0, Max = 0.9999999)]
     public double Momentum { get; init; }
 
+    /// <summary>Least number of elements for 8-bit state, min_8bit_size.</summary>
+    [Setting("8-bit optimizers: parameters of fewer elements keep float32 state.", Key = "min_8bit_size", Min = 1)]
+    public long Min8bitSize { get; init; } = 4096;
+
+    /// <summary>Matrices that Muon, GaLore and APOLLO update, optim_target_modules.</summary>
+    [Setting("muon, galore_adamw, apollo_adamw: names or patterns of the hidden layers' matrices to update with them; by default all. The rest is updated with AdamW.")]
+    public TextOrList? OptimTargetModules { get; init; }
+
+    /// <summary>Settings of Muon.</summary>
+    [Setting("muon: its settings, with torch's names.")]
+    public MuonSection Muon { get; init; } = new();
+
+    /// <summary>Settings of Adafactor.</summary>
+    [Setting("adafactor and adafactor_torch: their settings, with transformers' names.")]
+    public AdafactorSection Adafactor { get; init; } = new();
+
+    /// <summary>Settings of AdEMAMix.</summary>
+    [Setting("ademamix: its settings, with bitsandbytes' names.")]
+    public AdemamixSection Ademamix { get; init; } = new();
+
+    /// <summary>Settings of schedule-free AdamW.</summary>
+    [Setting("schedule_free_adamw: its settings, with schedulefree's names.")]
+    public ScheduleFreeSection ScheduleFree { get; init; } = new();
+
+    /// <summary>Settings of GaLore.</summary>
+    [Setting("galore_adamw: its settings, with galore-torch's names.")]
+    public GaloreSection Galore { get; init; } = new();
+
+    /// <summary>Settings of APOLLO.</summary>
+    [Setting("apollo_adamw: its settings, with apollo-torch's names.")]
+    public ApolloSection Apollo { get; init; } = new();
+
+    /// <summary>Settings of Riemannian preconditioned LoRA.</summary>
+    [Setting("riemannian_adamw: its settings, with PEFT's names.")]
+    public RiemannianSection Riemannian { get; init; } = new();
+
+    /// <summary>Moving average of the weights.</summary>
+    [Setting("Exponential moving average of the trained weights, which is evaluated and saved; by default none.")]
+    public EmaSection? Ema { get; init; }
+
     /// <summary>How low-precision trained weights are updated.</summary>
     [Setting("How trained bfloat16 weights accumulate small updates: master_weights keeps a float32 copy; stochastic_rounding needs none.", OneOf = ["master_weights", "stochastic_rounding"])]
     public string LowPrecision { get; init; } = "master_weights";
@@ -85,6 +167,10 @@ public sealed record TrainingSection
     /// <summary>Maximum gradient norm.</summary>
     [Setting("Gradient clipping: maximum global gradient norm; 0 for no clipping.", Min = 0)]
     public double MaxGradNorm { get; init; } = 1.0;
+
+    /// <summary>Largest magnitude of a gradient's element.</summary>
+    [Setting("Gradient clipping by value: largest magnitude of an element, before max_grad_norm; 0 for no clipping.", Min = 0)]
+    public double MaxGradValue { get; init; }
 
     /// <summary>Which weights are trained.</summary>
     [Setting("Full fine-tuning: which weights are trained, all or norms_and_biases only.", OneOf = ["all", "norms_and_biases"])]

@@ -20,11 +20,24 @@ internal static class UnknownSetting
     /// <param name="key">The key.</param>
     /// <param name="value">The value given for it.</param>
     /// <param name="settings">The section's settings.</param>
-    internal static string Message(string prefix, string key, YamlNode value, IReadOnlyList<SettingInfo> settings)
+    /// <param name="adapterType">Type of the adapter whose section it is; null for other sections.</param>
+    internal static string Message(string prefix, string key, YamlNode value, IReadOnlyList<SettingInfo> settings, string? adapterType = null)
     {
+        // Other programs' names stand for settings of LoRA.
+        var ofAnother = adapterType is null ? null : AdapterTypes.OfAnotherType(adapterType, key);
+        if (ofAnother is not null && adapterType != AdapterTypes.Lora)
+        {
+            return ofAnother;
+        }
+
         if (ForeignNames.Advice(prefix, key, value) is { } advice)
         {
             return advice;
+        }
+
+        if (ofAnother is not null)
+        {
+            return ofAnother;
         }
 
         if (All.Contains(key) && key.LastIndexOf('.') is > 0 and var dot)

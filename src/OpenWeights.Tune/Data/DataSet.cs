@@ -36,6 +36,10 @@ public sealed class DataSet
     /// <summary>Places of the rows used as a whole, in order; a repeated row occurs as often.</summary>
     internal IEnumerable<string> WholePlaces => _slices.Where(static s => s.IsWhole).Select(static s => s.Store.Place(s.Row));
 
+    /// <summary>Number of rows with a role.</summary>
+    /// <param name="role">The role.</param>
+    public long CountOf(RowRole role) => _slices.LongCount(s => s.Role == role);
+
     /// <summary>Longest row, in tokens.</summary>
     public int LongestRow => Enumerable.Range(0, Rows.Count).Max(Rows.LengthOf);
 

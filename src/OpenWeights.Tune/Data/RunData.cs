@@ -32,22 +32,22 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     /// <param name="tokenizer">Tokenizes rows.</param>
     /// <param name="vocabularySize">Vocabulary size of the model.</param>
     /// <param name="seed">Seed of the run.</param>
-    /// <param name="preferences">Whether rows with preferences are accepted; they are neither packed nor split.</param>
+    /// <param name="kind">The rows that the objective trains on, which are packed only if they are plain; null for whatever the files have.</param>
     /// <param name="room">Context length of the model; null for no limit.</param>
     /// <param name="words">Names of settings in messages; null for those of the YAML file.</param>
     /// <exception cref="ConfigException">A setting is invalid.</exception>
     /// <exception cref="InvalidDataException">A row is invalid, has no trained tokens, or is too long, and that is an error; or there are no rows.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    public static RunData Read(DataSection config, RowTokenizer tokenizer, int vocabularySize, long seed, bool preferences = false, ContextLimit? room = null, SettingNames? words = null)
+    public static RunData Read(DataSection config, RowTokenizer tokenizer, int vocabularySize, long seed, RowKind? kind = RowKind.Plain, ContextLimit? room = null, SettingNames? words = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         SettingCheck.Require(config);
         var cache = new StoreCache(config, tokenizer, vocabularySize);
-        (List<RowSlices> Sets, DataReport Report) OfFiles(IReadOnlyList<DataSource> sources) => Limited([.. sources.Select(cache.Get)], config, preferences, room, words ?? SettingNames.OfConfig);
+        (List<RowSlices> Sets, DataReport Report) OfFiles(IReadOnlyList<DataSource> sources) => Limited([.. sources.Select(cache.Get)], config, kind, room, words ?? SettingNames.OfConfig);
         var (sets, report) = OfFiles(config.Train);
         var arePreferences = sets.Any(static s => s.Count > 0 && s[0].Role != RowRole.Plain);
         DataSet Trained(IReadOnlyList<RowSlices> rows) => new(Mixed(config.Train, rows, seed), config.Packs && !arePreferences ? config.MaxLength : null, report);
-        if (config.EvalFraction > 0 && !arePreferences)
+        if (config.EvalFraction > 0)
         {
             var isHeld = HeldBack(sets, config.EvalFraction, seed);
             var held = Interleaving.InTurn([.. sets.Select(s => s.Where(isHeld))]);
@@ -69,12 +69,12 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
 
     // The rows of each data set within the limits.
     private static (List<RowSlices> Sets, DataReport Report) Limited(
-        IReadOnlyList<(TokenStore Store, string? Cached)> read, DataSection config, bool preferences, ContextLimit? room, SettingNames words)
+        IReadOnlyList<(TokenStore Store, string? Cached)> read, DataSection config, RowKind? kind, ContextLimit? room, SettingNames words)
     {
         var (stores, limit) = (read.Select(static r => r.Store).ToList(), new LengthLimit(config, room, words));
-        if (!preferences)
+        if (kind is { } wanted)
         {
-            stores.ForEach(s => RequirePlain(s, words));
+            stores.ForEach(s => Require(s, wanted, words));
         }
 
         var sets = stores.ConvertAll(limit.Apply);
@@ -125,18 +125,33 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
             : throw new InvalidDataException($"data.eval_fraction leaves no training rows: there are {draws.Length} rows, and too few distinct ones. Lower it, or set data.eval.");
     }
 
-    private static void RequirePlain(TokenStore store, SettingNames words)
+    private static void Require(TokenStore store, RowKind kind, SettingNames words)
     {
         for (var i = 0; i < store.Count; i++)
         {
-            if (store.Entry(i).Role != RowRole.Plain)
+            if (store.Entry(i).Role is var role && KindOf(role) != kind)
             {
-                throw new InvalidDataException(
-                    $"{store.Place(i)}: this row is a preference (a chosen and a rejected answer, or an answer with a label), but the objective sft trains on a single answer. "
-                    + (words["data.train.fields"] is "--field"
-                        ? "Select the preferred answer, such as --field prompt=prompt --field completion=chosen."
-                        : "Select the preferred answer with the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`."));
+                throw new InvalidDataException($"{store.Place(i)}: {Wrong(role, kind, words)}");
             }
         }
     }
+
+    private static RowKind KindOf(RowRole role) => role switch
+    {
+        RowRole.Chosen or RowRole.Rejected => RowKind.Pairs,
+        RowRole.Desired or RowRole.Undesired => RowKind.Labelled,
+        _ => RowKind.Plain,
+    };
+
+    private static string Wrong(RowRole role, RowKind kind, SettingNames words) => (kind, KindOf(role)) switch
+    {
+        (RowKind.Pairs, RowKind.Plain) => "this row has one answer, but the objective trains on pairs. Each row needs a chosen and a rejected answer: {\"prompt\": ..., \"chosen\": ..., \"rejected\": ...}.",
+        (RowKind.Pairs, _) => "this row is an answer with a label, but the objective trains on pairs of a chosen and a rejected answer. Use objective.type kto or bco for labels.",
+        (RowKind.Labelled, RowKind.Plain) => "this row has no label, but the objective trains on desirable and undesirable answers. Each row needs one: {\"prompt\": ..., \"completion\": ..., \"label\": true}.",
+        (RowKind.Labelled, _) => "this row is a pair of answers, but the objective trains on single answers with a label. Use objective.type dpo, orpo or cpo for pairs.",
+        _ => "this row is a preference (a chosen and a rejected answer, or an answer with a label), but the objective sft trains on a single answer. "
+            + (words["data.train.fields"] is "--field"
+                ? "Select the preferred answer, such as --field prompt=prompt --field completion=chosen."
+                : "Select the preferred answer with the data set's fields, such as `fields: { prompt: prompt, completion: chosen }` or `fields: { messages: chosen }`; or train on preferences with objective.type: dpo."),
+    };
 }

@@ -25,9 +25,18 @@ public sealed class PromptCache : IDisposable
     public void Dispose() => Clear();
 
     /// <summary>Takes the cache of the longest common prefix with a prompt, and its length. The last token is never included, because its logits are needed.</summary>
-    internal (DecoderCache Cache, int Known) Take(int[] prompt)
+    /// <param name="prompt">The prompt.</param>
+    /// <param name="adaptedFrom">From which token of it on an adapter with invocation tokens applies; null if it does not.</param>
+    internal (DecoderCache Cache, int Known) Take(int[] prompt, long? adaptedFrom = null)
     {
         var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
+
+        // Where the cache is another's than the base's, it must be adapted from the same token on.
+        if (_cache?.AdaptedFrom?[0] is var held && held != adaptedFrom)
+        {
+            known = (int)Math.Min(known, Math.Min(held ?? long.MaxValue, adaptedFrom ?? long.MaxValue));
+        }
+
         if (_cache is not { } cache || known == 0 || !cache.Truncate(known))
         {
             Clear();

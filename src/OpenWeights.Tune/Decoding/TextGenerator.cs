@@ -59,10 +59,12 @@ public sealed class TextGenerator
     {
         var room = Room(prompts);
         using var nothing = no_grad();
-        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0]) : (new DecoderCache(), 0);
+        var from = _model.Stack.Invocation is { } invocation ? prompts.Select(p => (long?)invocation.Find(p)).ToArray() : null;
+        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0], from?[0]) : (new DecoderCache(), 0);
         var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
+        from = from is null ? null : [.. from.Zip(padding, static (first, empty) => first + empty)];
         var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
         var read = Array.ConvertAll(next, n => new List<int>(n.Take(known)));
         next[0] = next[0][known..];
@@ -87,7 +89,7 @@ public sealed class TextGenerator
                 step = made == 1 ? DecodeStep.Of(_model, prompts.Count) : step;
                 var scores = step is not null && cache.Length > 0 && next[0].Length == 1
                     ? step.Read(Array.ConvertAll(next, static n => n[0]), padding, cache)
-                    : Scores(next, padding, cache);
+                    : Scores(next, padding, from, cache);
                 isWhole = true;
                 var vocabulary = scores.Length / texts.Count;
                 for (var i = 0; i < texts.Count; i++)
@@ -98,7 +100,7 @@ public sealed class TextGenerator
                         texts[i].Close("stop");
                     }
 
-                    texts[i].Fill(room.Tokens - prompts[i].Length);
+                    texts[i].Fill(room.Tokens - prompts[i].Length - VirtualTokens);
                     next[i] = [token];
                 }
             }
@@ -111,6 +113,8 @@ public sealed class TextGenerator
         return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite })];
     }
 
+    private int VirtualTokens => _model.Stack.Virtual?.Count ?? 0;
+
     // Checks the prompts; the largest number of tokens of a text.
     private ContextLimit Room(IReadOnlyList<int[]> prompts)
     {
@@ -120,14 +124,14 @@ public sealed class TextGenerator
             throw new ArgumentException("a prompt is empty; the model needs at least one token to continue from.", nameof(prompts));
         }
 
-        var vocabularySize = _model.Config.VocabularySize;
+        var vocabularySize = _model.VocabularySize;
         if (prompts.SelectMany(static p => p).Where(t => t < 0 || t >= vocabularySize).Select(static t => (int?)t).FirstOrDefault() is { } unknown)
         {
             throw new InvalidDataException($"a prompt has the token {unknown}, and the model knows {vocabularySize} tokens, counted from 0; is the tokenizer the model's own?");
         }
 
         var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
-        if (prompts.FirstOrDefault(p => p.Length >= room.Tokens) is { } full)
+        if (prompts.FirstOrDefault(p => p.Length + VirtualTokens >= room.Tokens) is { } full)
         {
             throw new InvalidDataException($"the prompt has {full.Length} tokens, which fills the context of {room.Tokens} tokens ({room.Reason}); shorten it.");
         }
@@ -136,7 +140,7 @@ public sealed class TextGenerator
     }
 
     // Logits of the next token of each text, [texts, vocabulary].
-    private Span<float> Scores(int[][] next, int[] padding, DecoderCache cache)
+    private Span<float> Scores(int[][] next, int[] padding, long?[]? from, DecoderCache cache)
     {
         using var scope = NewDisposeScope();
         var (batch, tokens, past) = (next.Length, next[0].Length, cache.Length);
@@ -148,6 +152,7 @@ public sealed class TextGenerator
             LongestPosition = past + tokens - 1 - padding.Min(),
             Documents = padding.All(static p => p == 0) ? null : Documents(padding, past + tokens),
             Cache = cache,
+            AdaptedFrom = from,
         });
         var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).cpu().contiguous();
         return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();

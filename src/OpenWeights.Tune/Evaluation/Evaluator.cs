@@ -3,6 +3,7 @@ using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Evaluation;
@@ -44,6 +45,39 @@ public static class Evaluator
             TargetTokens = targets,
         };
     }
+
+    /// <summary>Computes the loss and the metrics of an objective over rows.</summary>
+    /// <param name="objective">The objective; what it keeps for resuming is left as it is.</param>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="rows">The rows, in order.</param>
+    /// <param name="batchSize">Batch size, in rows; a multiple of the rows of an example.</param>
+    /// <param name="step">Number of completed steps, for the result.</param>
+    public static EvaluationMetrics Run(IObjective objective, CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step)
+    {
+        ArgumentNullException.ThrowIfNull(objective);
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(rows);
+        using var nothing = no_grad();
+        var state = objective.State;
+        IReadOnlyList<IReadOnlyList<TokenRow>> batches = [.. rows.Chunk(batchSize)];
+        var units = objective.Begin(model, batches);
+        var loss = 0.0;
+        foreach (var batch in batches)
+        {
+            using var scope = NewDisposeScope();
+            loss += objective.LossSum(model, batch)?.ToDouble() ?? 0;
+        }
+
+        var metrics = objective.End();
+        objective.State = state;
+        return new EvaluationMetrics
+        {
+            Step = step,
+            Loss = loss / units,
+            TargetTokens = rows.Sum(static r => (long)r.CountTargets()),
+            Objective = metrics.Where(static m => m.Key != "num_tokens").ToDictionary(static m => $"eval_{m.Key}", static m => m.Value),
+        };
+    }
 }
 
 /// <summary>Result of an evaluation; one line of metrics.jsonl.</summary>
@@ -53,19 +87,25 @@ public sealed record EvaluationMetrics
     [JsonPropertyName("step")]
     public required long Step { get; init; }
 
-    /// <summary>Mean cross entropy of the target tokens.</summary>
+    /// <summary>The objective's loss; for sft the mean cross entropy of the target tokens.</summary>
     [JsonPropertyName("eval_loss")]
     public required double Loss { get; init; }
 
-    /// <summary>Perplexity, exp(loss).</summary>
+    /// <summary>Perplexity, exp(loss); null for an objective whose loss is no cross entropy.</summary>
     [JsonPropertyName("eval_perplexity")]
-    public required double Perplexity { get; init; }
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Perplexity { get; init; }
 
-    /// <summary>Fraction of target tokens that the model predicts correctly (argmax).</summary>
+    /// <summary>Fraction of target tokens that the model predicts correctly (argmax); null as for the perplexity.</summary>
     [JsonPropertyName("eval_token_accuracy")]
-    public required double TokenAccuracy { get; init; }
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? TokenAccuracy { get; init; }
 
     /// <summary>Number of target tokens.</summary>
     [JsonPropertyName("eval_target_tokens")]
     public required long TargetTokens { get; init; }
+
+    /// <summary>Metrics of the objective besides its loss, by TRL's names after eval_; written beside the others.</summary>
+    [JsonIgnore]
+    public IReadOnlyDictionary<string, double> Objective { get; init; } = new Dictionary<string, double>();
 }

@@ -32,6 +32,11 @@ internal sealed class MergePlan
         _quantized = model?.LinearLayers.Where(static l => l.Layer.Quantized is not null).ToDictionary(static l => $"{l.Name}.weight", static l => l.Layer) ?? [];
         _experts = model?.ExpertMatrices.Where(static m => m.Matrix.Quantized is not null).ToDictionary(static m => m.Name, static m => m.Matrix) ?? [];
         Unties = tied && !adapters.KeepsTie && adapters.ChangedTensors.Any(t => t == names.EmbeddingWeight || t == names.HeadWeight);
+        if (adapters.Unmergeable is { } reason)
+        {
+            throw new InvalidDataException($"{reason}; it cannot be merged. Export it with --format peft.");
+        }
+
         var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == names.HeadWeight)).Order(StringComparer.Ordinal).ToList();
         if (missing.Count > 0)
         {
@@ -68,6 +73,7 @@ internal sealed class MergePlan
             Values = name => Values(name, _weights.GetTensor(name)),
             PartValues = piece => Values(piece.Module, _weights.GetTensor(piece.Module), piece.ModuleFirst, [piece.Count]),
             DType = dtype,
+            NewShape = _adapters.NewShape,
             IsLeftOut = IsCopy,
             Pack = pack,
         };
@@ -79,9 +85,12 @@ internal sealed class MergePlan
         if (Unties)
         {
             var embedding = _weights.GetTensor(_names.EmbeddingWeight);
-            yield return TensorFiles.ToWrite(_weights.StoredName(_names.HeadWeight), dtype(embedding) ?? TensorFiles.ToTorch(embedding), embedding.Shape, () => Values(_names.HeadWeight, embedding));
+            yield return TensorFiles.ToWrite(_weights.StoredName(_names.HeadWeight), dtype(embedding) ?? TensorFiles.ToTorch(embedding), _adapters.NewShape(_names.HeadWeight) ?? embedding.Shape, () => Values(_names.HeadWeight, embedding));
         }
     }
+
+    /// <summary>Number of tokens of the merged model; null for the base's.</summary>
+    internal int? Vocabulary => _adapters.NewShape(_names.EmbeddingWeight) is [var rows, _] ? (int)rows : null;
 
     /// <summary>Whether a tensor is a copy of the tied head, which a checkpoint may have all the same.</summary>
     internal bool IsCopy(string name) => _tied && name == _names.HeadWeight;

@@ -38,6 +38,7 @@ public static class MergedExport
     {
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
+        adapters.RequireNoPrompt("merged");
         using var weights = @base.Folder.OpenWeights();
         var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
         var packing = WeightPackers.Of(quantization) is { } packer ? new PackPlan(packer, weights, @base.Model, dtype ?? ModelLoader.StoredDType(weights)) : null;
@@ -88,7 +89,7 @@ public static class MergedExport
         for (var i = 0; i < ids.Length; i++)
         {
             // Any tokens serve, as long as they are varied.
-            ids[i] = (i * 7919L) % @base.Model.Config.VocabularySize;
+            ids[i] = (i * 7919L) % @base.Model.VocabularySize;
         }
 
         var input = ModelInput.Rows(tensor(ids, [1, tokens], device: @base.Model.Device));
@@ -107,7 +108,7 @@ public static class MergedExport
             }
 
             _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(weights, entry, dtype), packing is null ? null : packing.Pack)], maxShardBytes, metadata: metadata);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, packing?.Config);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary, packing?.Config);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);

@@ -57,8 +57,10 @@ public static class ModelFolderWriter
     /// <param name="unties">Whether embedding and output head are untied, regardless of the source's config.</param>
     /// <param name="turnEnd">A token that ends an answer but may be missing in the source's configs; null for none.</param>
     /// <param name="chatTemplate">A chat template that replaces the source's; null for the source's.</param>
+    /// <param name="vocabulary">Number of tokens of the written weights; null for the source's.</param>
     /// <param name="quantization">quantization_config of the written weights; null for weights in full.</param>
-    internal static void WriteCompanions(ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, JsonObject? quantization = null)
+    internal static void WriteCompanions(
+        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null)
     {
         var config = source.Config.DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
@@ -66,6 +68,11 @@ public static class ModelFolderWriter
         foreach (var name in s_dtypeKeys.Where(name => text?[name] is not null))
         {
             text![name] = dtype.ToString().ToLowerInvariant();
+        }
+
+        if (vocabulary is { } tokens)
+        {
+            (text ?? config)["vocab_size"] = tokens;
         }
 
         // What the source says of its weights is not true of these.

@@ -7,6 +7,12 @@ internal sealed class AttentionSizes
     private const nint BlockScores = 3 << 16;
     private const nint MaxRows = 16 * TileProduct.TileRows;
 
+    /// <summary>Bytes of a block's scores and of their gradients.</summary>
+    internal static long ScoreBytes => 2 * sizeof(float) * (long)BlockScores;
+
+    /// <summary>Bytes of the scores of all queries of a block with a key, and of their gradients.</summary>
+    internal static long BytesOfKey => 2 * sizeof(float) * (long)MaxRows;
+
     /// <param name="problem">The inputs.</param>
     /// <param name="vector">Number of elements of a vector.</param>
     /// <param name="strip">Number of columns of the widest tile.</param>

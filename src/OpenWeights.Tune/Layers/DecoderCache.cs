@@ -5,11 +5,22 @@ public sealed class DecoderCache : IDisposable
 {
     private readonly Dictionary<int, LayerState> _layers = [];
 
-    /// <summary>Number of tokens processed so far.</summary>
+    /// <summary>Number of tokens processed so far, without virtual ones.</summary>
     public int Length { get; private set; }
+
+    /// <summary>Number of virtual tokens ahead of them.</summary>
+    public int Virtual { get; private set; }
+
+    /// <summary>Number of tokens whose state is held.</summary>
+    internal int Held => Length + Virtual;
 
     /// <summary>Largest position processed so far; -1 if there is none.</summary>
     public long LongestPosition { get; private set; } = -1;
+
+    /// <summary>
+    /// From which token of each row on an adapter with invocation tokens applied; null for a row to which it did not. Null if no such adapter was active.
+    /// </summary>
+    public IReadOnlyList<long?>? AdaptedFrom { get; internal set; }
 
     /// <summary>Size of all layers' states in bytes.</summary>
     public long ByteLength => _layers.Values.Sum(static l => l.ByteLength);
@@ -25,7 +36,7 @@ public sealed class DecoderCache : IDisposable
 
     /// <summary>The state of a layer; null if it has none.</summary>
     /// <param name="layer">Index of the layer.</param>
-    internal LayerState? Held(int layer) => _layers.GetValueOrDefault(layer);
+    internal LayerState? StateOf(int layer) => _layers.GetValueOrDefault(layer);
 
     /// <summary>
     /// Truncates the cache to its first tokens, so that decoding can continue from this common prefix. <see cref="LongestPosition"/> does
@@ -38,14 +49,21 @@ public sealed class DecoderCache : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
-        if (length < Length && !_layers.Values.All(state => state.CanTruncate(length)))
+        if (length < Length && !_layers.Values.All(state => state.CanTruncate(length + Virtual)))
         {
             return false;
         }
 
+        if (length == 0)
+        {
+            // The virtual tokens come with the first token again.
+            Dispose();
+            Virtual = 0;
+        }
+
         foreach (var state in _layers.Values.Where(_ => length < Length))
         {
-            state.Truncate(length);
+            state.Truncate(length + Virtual);
         }
 
         Length = length;
@@ -55,8 +73,10 @@ public sealed class DecoderCache : IDisposable
     /// <summary>Advances the length after every layer has processed new tokens.</summary>
     /// <param name="tokens">Number of new tokens.</param>
     /// <param name="longestPosition">Largest position among them.</param>
-    public void Advance(int tokens, long longestPosition)
+    /// <param name="virtualTokens">Number of virtual tokens that came before them.</param>
+    public void Advance(int tokens, long longestPosition, int virtualTokens = 0)
     {
+        Virtual += virtualTokens;
         LongestPosition = longestPosition;
         Length += tokens;
     }

@@ -12,8 +12,27 @@ public interface ILinearAdapter
     /// <param name="output">The layer's own output, [..., out].</param>
     Tensor Apply(LinearLayer layer, Tensor input, Tensor output);
 
+    /// <summary>The whole output, if the adapter computes it without the layer's own; otherwise null.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="input">The layer's input, [..., in].</param>
+    Tensor? Replace(LinearLayer layer, Tensor input) => null;
+
     /// <summary>The low-rank update, if the adapter currently computes only that; otherwise null.</summary>
     internal LowRankUpdate? PlainUpdate => null;
+}
+
+/// <summary>Virtual tokens of an adapter ahead of every text (prompt tuning, prefix tuning).</summary>
+public interface IVirtualTokens
+{
+    /// <summary>Number of virtual tokens.</summary>
+    int Count { get; }
+
+    /// <summary>Their embeddings, [tokens, hidden]; null if only their keys and values matter.</summary>
+    Tensor? Embeddings();
+
+    /// <summary>Their keys and values in a layer, each [heads, tokens, head_dim]; null for those that the layer computes.</summary>
+    /// <param name="layer">Index of the layer.</param>
+    (Tensor Keys, Tensor Values)? KeysAndValues(int layer);
 }
 
 /// <summary>An adapter that changes the output of a token embedding without changing its weight.</summary>

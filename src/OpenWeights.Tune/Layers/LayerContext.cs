@@ -29,6 +29,9 @@ public sealed record LayerContext
     /// <summary>Positions of the tokens, [batch or 1, tokens], int64, for mixers that need them; otherwise null.</summary>
     public Tensor? Positions { get; init; }
 
+    /// <summary>1 for the tokens to which an adapter applies that does not apply to all, [batch, tokens, 1]; null if there is none such.</summary>
+    public Tensor? Adapted { get; init; }
+
     /// <summary>What the layer reads besides the states and other layers do not, [batch, tokens, width]; null for nothing.</summary>
     public Tensor? PerLayerInput { get; init; }
 
@@ -37,6 +40,9 @@ public sealed record LayerContext
 
     /// <summary>Where attention notes its keys and values for later layers; null if none uses them.</summary>
     public LentKeyValues? Lent { get; init; }
+
+    /// <summary>Keys and values of virtual tokens, each [heads, tokens, head_dim], which stand for those of the first tokens; null for none.</summary>
+    internal IReadOnlyList<Tensor>? VirtualKeys { get; init; }
 
     /// <summary>Whether there is a single query at the position of the last key, which attends to all keys.</summary>
     public bool LooksAtAll { get; init; }
@@ -57,24 +63,24 @@ public sealed record LayerContext
     internal LayerContext ForValues => OnlyForGradients ? this with { OnlyForGradients = false } : this;
 
     /// <summary>Tensors shared by layers. Checkpointing saves them to recompute a layer.</summary>
-    internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions];
+    internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions, Adapted];
 
     /// <summary>The tensors that are inputs of this layer alone and may have gradients.</summary>
-    internal IReadOnlyList<Tensor?> Inputs => [PerLayerInput, Borrowed?.Keys, Borrowed?.Values];
+    internal IReadOnlyList<Tensor?> Inputs => [PerLayerInput, Borrowed?.Keys, Borrowed?.Values, VirtualKeys?[0], VirtualKeys?[1]];
 
     /// <summary>A copy with other <see cref="Inputs"/>.</summary>
     /// <param name="inputs">The same number of tensors, in the same order; empty for none.</param>
     internal LayerContext WithInputs(params IReadOnlyList<Tensor?> inputs) =>
         inputs.Count == 0
-            ? this with { PerLayerInput = null, Borrowed = null }
-            : this with { PerLayerInput = inputs[0], Borrowed = inputs[1] is null ? null : new LentKeyValues(inputs[1], inputs[2]) };
+            ? this with { PerLayerInput = null, Borrowed = null, VirtualKeys = null }
+            : this with { PerLayerInput = inputs[0], Borrowed = inputs[1] is null ? null : new LentKeyValues(inputs[1], inputs[2]), VirtualKeys = inputs[3] is null ? null : [inputs[3]!, inputs[4]!] };
 
     /// <summary>A copy with other <see cref="Tensors"/>.</summary>
     /// <param name="tensors">The same number of tensors, in the same order; empty for none.</param>
     internal LayerContext With(params IReadOnlyList<Tensor?> tensors) =>
         tensors.Count == 0
-            ? this with { Cos = null, Sin = null, Mask = null, Documents = null, Positions = null }
-            : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2], Documents = tensors[3], Positions = tensors[4] };
+            ? this with { Cos = null, Sin = null, Mask = null, Documents = null, Positions = null, Adapted = null }
+            : this with { Cos = tensors[0], Sin = tensors[1], Mask = tensors[2], Documents = tensors[3], Positions = tensors[4], Adapted = tensors[5] };
 }
 
 /// <summary>Inputs that a mixer needs in a forward pass. Layers with equal needs share them.</summary>

@@ -65,11 +65,44 @@ public abstract record FeedForwardSettings
     internal abstract LayerPart Make(IWeightSource weights, string name);
 }
 
-/// <summary>What a part of a layer saves for its backward, in elements of the model's dtype per token.</summary>
-/// <param name="Always">Elements saved in any case.</param>
+/// <summary>What a part of a layer saves for its backward, and what that needs besides.</summary>
+/// <param name="Always">What is saved in any case.</param>
 /// <param name="Inputs">Inputs of its linear layers, saved only if backward needs them.</param>
-/// <param name="Mixed">Elements that selective checkpointing saves (<see cref="LayerContext.Saved"/>).</param>
-internal sealed record KeptElements(long Always, IReadOnlyList<KeptInput> Inputs, long Mixed = 0);
+/// <param name="Working">What exists besides at the moments of its backward when that is most; what is saved may be freed by then.</param>
+/// <param name="Mixed">Elements per token, of the model's dtype, that selective checkpointing saves (<see cref="LayerContext.Saved"/>).</param>
+internal sealed record KeptElements(TokenMemory Always, IReadOnlyList<KeptInput> Inputs, IReadOnlyList<TokenMemory> Working, long Mixed = 0);
+
+/// <summary>Memory of tensors that grows with the number of tokens.</summary>
+/// <param name="Own">Elements per token of the model's dtype.</param>
+/// <param name="Floats">Elements per token that are float32 in every model.</param>
+/// <param name="Widened">Elements per token that are copied to float32 if the model has another dtype.</param>
+/// <param name="Limited">Bytes per token of what is computed for a limited number of tokens at a time.</param>
+/// <param name="Limit">The most bytes of that.</param>
+internal readonly record struct TokenMemory(long Own, long Floats = 0, long Widened = 0, long Limited = 0, long Limit = 0)
+{
+    private const long Float32 = 4;
+
+    /// <summary>The sum of two.</summary>
+    public static TokenMemory operator +(TokenMemory one, TokenMemory other) =>
+        new(one.Own + other.Own, one.Floats + other.Floats, one.Widened + other.Widened, one.Limited + other.Limited, one.Limit + other.Limit);
+
+    /// <summary>The difference of two.</summary>
+    public static TokenMemory operator -(TokenMemory one, TokenMemory other) =>
+        new(one.Own - other.Own, one.Floats - other.Floats, one.Widened - other.Widened, one.Limited - other.Limited, one.Limit - other.Limit);
+
+    /// <summary>
+    /// What backward of linear layers with a common input needs: the gradients of the outputs, of the input and of what that was computed from; in
+    /// another dtype than float32 also the sum of the input's gradients, a product, and that product in float32.
+    /// </summary>
+    /// <param name="input">Width of the input.</param>
+    /// <param name="output">Sum of the widths of the outputs.</param>
+    internal static TokenMemory OfLinear(long input, long output) => new(output + (2 * input), Widened: 3 * input / 2);
+
+    /// <summary>The memory in bytes.</summary>
+    /// <param name="tokens">Number of tokens.</param>
+    /// <param name="size">Bytes per element of the model's dtype.</param>
+    internal long Bytes(long tokens, long size) => (tokens * ((Own * size) + (Float32 * (Floats + (size == Float32 ? 0 : Widened))))) + Math.Min(tokens * Limited, Limit);
+}
 
 /// <summary>An input shared by some linear layers.</summary>
 /// <param name="Layers">The layers.</param>

@@ -16,6 +16,7 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     [ComponentName(Name = "bias")]
     private readonly Parameter? _bias;
 
+    private readonly long _outFeatures;
     private readonly WeightSlot _weightSlot;
     private readonly WeightSlot? _biasSlot;
 
@@ -47,7 +48,7 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         _weight = weight;
         _bias = bias;
         Quantized = quantized;
-        OutFeatures = outFeatures;
+        _outFeatures = outFeatures;
         InFeatures = inFeatures;
         _weightSlot = new WeightSlot("weight", _weight);
         _biasSlot = _bias is null ? null : new WeightSlot("bias", _bias);
@@ -60,8 +61,8 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     /// <summary>Whether adapters may target the layer. PEFT refuses or ignores those on layers with whose weight alone transformers computes.</summary>
     public bool TakesAdapters { get; internal set; } = true;
 
-    /// <summary>Number of output features.</summary>
-    public long OutFeatures { get; }
+    /// <summary>Number of output features; an adapter's weight may have more rows than the layer's own.</summary>
+    public long OutFeatures => _weightSlot.Replacement?.size(0) ?? _outFeatures;
 
     /// <summary>Number of input features.</summary>
     public long InFeatures { get; }
@@ -126,7 +127,7 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
         }
 
         using var scope = NewDisposeScope();
-        return Adapter.Apply(this, input, Plain(input, Bias)).MoveToOuterDisposeScope();
+        return (Adapter.Replace(this, input) ?? Adapter.Apply(this, input, Plain(input, Bias))).MoveToOuterDisposeScope();
     }
 
     /// <summary>The output without an adapter.</summary>

@@ -111,7 +111,9 @@ public sealed class PerLayerInputBlock : LayerPart
 
     // The gate and the input; their product is recomputed.
     internal override KeptElements Kept => new(
-        2 * _settings.Width, [new KeptInput(_gate, _settings.HiddenSize, IsMadeAgain: false), new KeptInput(_projection, _settings.Width, IsMadeAgain: true)]);
+        new(2 * _settings.Width),
+        [new KeptInput(_gate, _settings.HiddenSize, IsMadeAgain: false), new KeptInput(_projection, _settings.Width, IsMadeAgain: true)],
+        [TokenMemory.OfLinear(_settings.HiddenSize, _settings.Width)]);
 
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {

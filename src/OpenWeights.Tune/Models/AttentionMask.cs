@@ -8,6 +8,7 @@ internal static class AttentionMask
 {
     // Positions are whole numbers.
     private static readonly Scalar s_one = 1;
+    private static readonly Scalar s_zero = 0;
 
     // Row strides of a bias are a multiple of this; otherwise torch copies it for each layer.
     private const long BiasAlignment = 16;
@@ -28,7 +29,7 @@ internal static class AttentionMask
         }
 
         var queries = input.InputIds.size(1);
-        var past = input.Cache?.Length ?? 0;
+        var past = input.Cache?.Held ?? 0;
         var first = FirstKey(input, window);
         if (input.Documents is null)
         {
@@ -40,6 +41,10 @@ internal static class AttentionMask
         var own = input.Documents.narrow(1, past, queries);
         var keys = input.Documents.narrow(1, first, past + queries - first);
         var same = own.unsqueeze(2).eq(keys.unsqueeze(1)).unsqueeze(1);
+        if (input.VirtualTokens > 0)
+        {
+            same = same.logical_or(keys.lt(s_zero).unsqueeze(1).unsqueeze(1));
+        }
 
         // A padding row that attends to nothing would have a softmax of 0/0: padding attends to padding, and nothing else does.
         return same.logical_and(Band(queries, past, first, window, keys.device)).MoveToOuterDisposeScope();
@@ -49,7 +54,7 @@ internal static class AttentionMask
     private static Tensor InChunks(ModelInput input, int chunk)
     {
         using var scope = NewDisposeScope();
-        var (queries, past, first) = (input.InputIds.size(1), input.Cache?.Length ?? 0, FirstKey(input, chunk));
+        var (queries, past, first) = (input.InputIds.size(1), input.Cache?.Held ?? 0, FirstKey(input, chunk));
         var own = input.PositionIds;
 
         // Each row of a cache is one text, whose positions count up to the last token.
@@ -76,7 +81,7 @@ internal static class AttentionMask
     }
 
     /// <summary>The first key that a batch's first token attends to, which is the first that the cache still holds.</summary>
-    internal static int FirstKey(ModelInput input, int? window) => Math.Max(0, (input.Cache?.Length ?? 0) - (window ?? int.MaxValue) + 1);
+    internal static int FirstKey(ModelInput input, int? window) => Math.Max(0, (input.Cache?.Held ?? 0) - (window ?? int.MaxValue) + 1);
 
     // Causal, and within the window.
     private static Tensor Band(long queries, int past, int first, int? window, Device device)

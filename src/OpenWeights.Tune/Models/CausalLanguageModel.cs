@@ -9,6 +9,10 @@ namespace OpenWeights.Tune.Models;
 /// <summary>A decoder with its output head. Parameters have the names of the checkpoint.</summary>
 public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 {
+    // The layers by name, and those in use if others stand in their place.
+    private readonly ModuleLists _own;
+    private ModuleLists? _used;
+
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name. A tied head is
     // the embedding's parameter without a name of its own.
     private readonly (DecoderStack Stack, LinearLayer Head) _parts;
@@ -25,8 +29,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         var names = config.Names;
         var stack = this.Register(names.Stack, new DecoderStack(config, weights));
         _parts = (stack, config.TiedEmbeddings ? new LinearLayer(stack.Embedding.Weight, null) : this.Register(names.Head, NewHead(weights)));
-        ExpertMatrices = [.. named_modules().Where(static m => m.module is StackedExperts).SelectMany(static m => ((StackedExperts)m.module).Matrices.Select(x => ($"{m.name}.{x.Name}", x)))];
-        LinearLayers = [.. named_modules().Where(static m => m.module is LinearLayer).Select(static m => (m.name, (LinearLayer)m.module))];
+        _own = Listed(named_modules());
     }
 
     /// <summary>Config of the decoder.</summary>
@@ -51,17 +54,22 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     public DecoderStack Stack => _parts.Stack;
 
     /// <summary>All linear layers by name, such as model.layers.0.self_attn.q_proj, including lm_head unless it is tied.</summary>
-    public IReadOnlyList<(string Name, LinearLayer Layer)> LinearLayers { get; }
+    public IReadOnlyList<(string Name, LinearLayer Layer)> LinearLayers => (_used ?? _own).Linear;
 
     /// <summary>The matrices of all mixtures by the name of their parameter, such as model.layers.0.mlp.experts.down_proj.</summary>
-    internal IReadOnlyList<(string Name, ExpertMatrix Matrix)> ExpertMatrices { get; }
+    internal IReadOnlyList<(string Name, ExpertMatrix Matrix)> ExpertMatrices => (_used ?? _own).Experts;
 
     /// <summary>
     /// Modules that an adapter can target, by the names of the reference implementation: <see cref="LinearLayers"/>, the token embedding,
     /// the norms, and lm_head even if it is tied.
     /// </summary>
-    public IReadOnlyList<(string Name, nn.Module Module)> AdaptableModules =>
-        [.. named_modules().Where(static m => m.module is IWeighted { Slots.Count: > 0 }), .. Config.TiedEmbeddings ? [(Config.Names.Head, Head)] : Array.Empty<(string, nn.Module)>()];
+    public IReadOnlyList<(string Name, nn.Module Module)> AdaptableModules => Adaptable(Modules());
+
+    /// <summary>As <see cref="AdaptableModules"/>, of the model's own layers, whatever stands in their place.</summary>
+    internal IReadOnlyList<(string Name, nn.Module Module)> OwnModules => Adaptable(named_modules());
+
+    /// <summary>Number of layers in use.</summary>
+    public int LayerCount => Stack.Layers.Count;
 
     /// <summary>All tensors of a checkpoint by name: the parameters, without quantized ones, and the buffers, which are never trained.</summary>
     internal IEnumerable<(string Name, Tensor Tensor)> StoredTensors =>
@@ -76,6 +84,9 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <summary>All quantized weights.</summary>
     internal IEnumerable<QuantizedWeight> Quantized =>
         LinearLayers.Select(static l => l.Layer.Quantized).OfType<QuantizedWeight>().Concat(ExpertMatrices.SelectMany(static m => m.Matrix.Quantized ?? []));
+
+    /// <summary>Number of tokens that the model knows: the config's, or that of an embedding which an adapter brings.</summary>
+    public int VocabularySize => (int)Stack.Embedding.Weight.size(0);
 
     /// <summary>Device of the weights.</summary>
     public Device Device => Stack.Embedding.Weight.device;
@@ -113,6 +124,45 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         return logits.MoveToOuterDisposeScope();
     }
 
+    /// <summary>Puts layers in the place of the model's own, or, with null, its own back.</summary>
+    /// <param name="replicas">The layers; the caller keeps ownership.</param>
+    internal void Use(LayerReplicas? replicas)
+    {
+        Stack.Replicas = replicas;
+        _used = replicas is null ? null : Listed(Modules());
+    }
+
+    private IReadOnlyList<(string Name, nn.Module Module)> Adaptable(IEnumerable<(string name, nn.Module module)> modules) =>
+        [.. modules.Where(static m => m.module is IWeighted { Slots.Count: > 0 }), .. Config.TiedEmbeddings ? [(Config.Names.Head, Head)] : Array.Empty<(string, nn.Module)>()];
+
+    // All modules, those of the layers in use under the numbers that these have.
+    private IEnumerable<(string Name, nn.Module Module)> Modules()
+    {
+        if (Stack.Replicas is not { } replicas)
+        {
+            return named_modules();
+        }
+
+        var layers = $"{Config.Names.Stack}.{Config.Names.Layers}.";
+        var others = named_modules().ToList();
+        var before = others.FindIndex(m => m.name.StartsWith(layers, StringComparison.Ordinal));
+        return
+        [
+            .. others.Take(before), .. replicas.Layers.SelectMany((layer, i) => layer.named_modules().Select(m => ($"{Config.Names.Layer(i)}.{m.name}", m.module))),
+            .. others.Skip(before).Where(m => !m.name.StartsWith(layers, StringComparison.Ordinal)),
+        ];
+    }
+
+    private static ModuleLists Listed(IEnumerable<(string Name, nn.Module Module)> modules)
+    {
+        var all = modules.ToList();
+        return new ModuleLists(
+            [.. all.Where(static m => m.Module is LinearLayer).Select(static m => (m.Name, (LinearLayer)m.Module))],
+            [.. all.Where(static m => m.Module is StackedExperts).SelectMany(static m => ((StackedExperts)m.Module).Matrices.Select(x => ($"{m.Name}.{x.Name}", x)))]);
+    }
+
     private LinearLayer NewHead(IWeightSource weights) =>
         LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), Config.HeadBias);
+
+    private sealed record ModuleLists(IReadOnlyList<(string Name, LinearLayer Layer)> Linear, IReadOnlyList<(string Name, ExpertMatrix Matrix)> Experts);
 }

@@ -86,6 +86,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
     {
         ArgumentNullException.ThrowIfNull(input1);
         ArgumentNullException.ThrowIfNull(input2);
+        using var adapted = AdaptedTokens.Use(input2.Adapted);
         using var scope = NewDisposeScope();
         if (_more.Streams is not { } streams)
         {

@@ -15,6 +15,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     private readonly Parts _parts;
     private readonly DecoderConfig _config;
     private readonly HashSet<int> _lenders;
+    private readonly List<DecoderLayer> _layers;
 
     /// <summary>Creates the stack described by a config.</summary>
     /// <param name="config">Config of the decoder.</param>
@@ -29,6 +30,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var names = config.Names;
         var embedding = new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
         var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i)))]);
+        _layers = [.. layers];
         _lenders = [.. layers.Select(static l => l.Needs.KeysOf).OfType<int>()];
         _parts = new Parts(
             this.Register(names.Embedding, embedding), this.Register(names.Layers, layers), this.Register(names.FinalNorm, config.Norm.Take(weights, $"{names.Stack}.{names.FinalNorm}", hidden)),
@@ -39,11 +41,20 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>The token embedding.</summary>
     public TokenEmbedding Embedding => _parts.Embedding;
 
-    /// <summary>The layers.</summary>
-    internal ModuleList<DecoderLayer> Layers => _parts.Layers;
+    /// <summary>The layers in use.</summary>
+    internal IReadOnlyList<DecoderLayer> Layers => Replicas?.Layers ?? _layers;
+
+    /// <summary>Layers that stand in the place of the model's own; null for those.</summary>
+    internal LayerReplicas? Replicas { get; set; }
 
     /// <summary>The final norm.</summary>
     internal Norm Norm => _parts.Norm;
+
+    /// <summary>The tokens that switch the adapter on; null if it applies to all tokens.</summary>
+    internal InvocationTokens? Invocation { get; set; }
+
+    /// <summary>Virtual tokens of an adapter ahead of every text; null for none.</summary>
+    public IVirtualTokens? Virtual { get; set; }
 
     /// <summary>Activation checkpointing.</summary>
     public ActivationCheckpointing ActivationCheckpointing { get; set; }
@@ -62,14 +73,22 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         using var scope = NewDisposeScope();
+        var (tokens, begins) = ((int)input.InputIds.size(1), Virtual is not null && input.Cache is not { Length: > 0 });
+        if (Virtual is not null)
+        {
+            RequireWhole(input);
+            input = input.WithVirtual(Virtual.Count);
+        }
+
         var draws = is_grad_enabled() && input.Cache is null;
         if (draws)
         {
             RandomState.Begin(input.InputIds.device);
         }
 
-        var embeddings = Embed(input.InputIds);
+        var embeddings = Begun(Embed(input.InputIds), begins);
         var contexts = Contexts(input, embeddings);
+        var adapted = Invocation?.Mask(input);
         var states = Open(embeddings);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
         if (checkpointing && !states.requires_grad)
@@ -80,7 +99,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         for (var i = 0; i < Layers.Count; i++)
         {
-            var (layer, context) = (Layers[i], contexts.Of(Layers[i], i));
+            var (layer, context) = (Layers[i], contexts.Of(Layers[i], i) with { Adapted = adapted });
             if (checkpointing && !IsKept(i, states.device))
             {
                 states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);
@@ -95,8 +114,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             states = layer.call(states, context);
         }
 
-        input.Cache?.Advance((int)input.InputIds.size(1), input.LongestPosition);
-        return Close(states).MoveToOuterDisposeScope();
+        input.Cache?.Advance(tokens, input.LongestPosition, begins ? Virtual!.Count : 0);
+        var closed = Close(states);
+        return (begins ? closed.narrow(1, Virtual!.Count, tokens).contiguous() : closed).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -108,8 +128,21 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     public bool Continues(DecoderCache cache, long longestPosition)
     {
         ArgumentNullException.ThrowIfNull(cache);
-        return cache.Length == 0 || Layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1) != false);
+        return cache.Length == 0 || Layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1 + cache.Virtual) != false);
     }
+
+    // Documents packed in one row share its virtual tokens, which is exact where every token attends to all before it.
+    private void RequireWhole(ModelInput input)
+    {
+        if (input.DocumentLengths is not null && Layers.Any(static l => l.Needs.SlidingWindow is not null || l.Needs.ChunkSize is not null))
+        {
+            throw new InvalidDataException("data.packing: this family attends within a window, so that virtual tokens need rows of one text each; set data.packing: false.");
+        }
+    }
+
+    // The first tokens are virtual ones with embeddings of their own.
+    private Tensor Begun(Tensor embeddings, bool begins) => !begins || Virtual!.Embeddings() is not { } own ? embeddings
+        : cat([own.to(embeddings.dtype).unsqueeze(0).expand(embeddings.size(0), -1, -1), embeddings.narrow(1, Virtual!.Count, embeddings.size(1) - Virtual!.Count)], 1);
 
     /// <summary>What a forward pass tells the layers; its tensors are in the caller's dispose scope.</summary>
     /// <param name="input">The batch.</param>
@@ -118,6 +151,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     {
         PerLayerInputs = _parts.PerLayerInputs?.Compute(input.InputIds, embeddings),
         Lenders = _lenders,
+        Virtual = input.VirtualTokens > 0 && input.Cache is not { Length: > 0 } ? Virtual : null,
     };
 
     /// <summary>The input of the first layer: the embeddings, or several streams of them, [streams, batch, tokens, hidden].</summary>

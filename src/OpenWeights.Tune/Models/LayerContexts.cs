@@ -16,6 +16,9 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     /// <summary>The layers' own inputs, [batch, tokens, layers, width]; null for none.</summary>
     internal Tensor? PerLayerInputs { get; init; }
 
+    /// <summary>The virtual tokens that the batch begins with; null for none.</summary>
+    internal IVirtualTokens? Virtual { get; init; }
+
     /// <summary>Indices of the layers whose keys and values later layers use.</summary>
     internal IReadOnlySet<int> Lenders { get; init; } = new HashSet<int>();
 
@@ -30,6 +33,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
             State = input.Cache is { } cache && layer is { Mixer: { } mixer, Needs.KeysOf: null } ? cache.Of(number, mixer.Part) : null,
             PerLayerInput = PerLayerInputs?.select(2, number),
             Borrowed = layer.Needs.KeysOf is { } lender ? _lent[lender] : null,
+            VirtualKeys = Virtual?.KeysAndValues(number) is { } given ? [given.Keys, given.Values] : null,
             Lent = Lenders.Contains(number) ? _lent[number] = new LentKeyValues() : null,
         };
     }
@@ -60,7 +64,15 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     }
 
     // Those of the tokens that are read now; input.Documents begins with the tokens of the cache.
-    private Tensor? Documents() => input.Documents?.narrow(1, input.Cache?.Length ?? 0, input.InputIds.size(1));
+    private Tensor? Documents()
+    {
+        if (input is { VirtualTokens: > 0, Documents: not null })
+        {
+            throw new InvalidOperationException("this family carries a state from token to token, so that virtual tokens (prompt_tuning, p_tuning) need rows of one document without padding before it; set data.packing: false, and generate one text at a time.");
+        }
+
+        return input.Documents?.narrow(1, input.Cache?.Held ?? 0, input.InputIds.size(1));
+    }
 
     private Tensor? Mask(MixerNeeds needs)
     {

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models;
@@ -31,11 +32,52 @@ public sealed record ModelInput
     /// <summary>Cached state of earlier tokens, or null.</summary>
     public DecoderCache? Cache { get; init; }
 
+    /// <summary>
+    /// For an adapter with invocation tokens, from which token of each row on it applies, counted from the first token of the cache; null for a row to
+    /// which it does not apply, and null to look for the tokens in the batch.
+    /// </summary>
+    public IReadOnlyList<long?>? AdaptedFrom { get; init; }
+
     /// <summary>Records router logits, or null.</summary>
     public RouterRecord? Routers { get; init; }
 
+    /// <summary>Number of virtual tokens ahead of the text, now or in the cache; they are document -1.</summary>
+    internal int VirtualTokens { get; init; }
+
     /// <summary>Whether a single token follows a cache without padding.</summary>
     internal bool IsSingleStep => Cache is not null && Documents is null && InputIds.size(1) == 1;
+
+    /// <summary>The batch with virtual tokens ahead of each text: before its first tokens, or before those of the cache. In the current dispose scope.</summary>
+    /// <param name="count">Number of virtual tokens.</param>
+    internal ModelInput WithVirtual(int count)
+    {
+        var (isFirst, device) = (Cache is not { Length: > 0 }, InputIds.device);
+        using Scalar shift = count;
+        using Scalar minus = -1;
+        var (ids, positions) = (InputIds, PositionIds.add(shift));
+        if (isFirst)
+        {
+            ids = cat([zeros([ids.size(0), count], int64, device), ids], 1);
+            positions = cat([arange(count, int64, device).unsqueeze(0).expand(positions.size(0), count), positions], 1);
+        }
+
+        return this with
+        {
+            InputIds = ids,
+            PositionIds = positions,
+            LongestPosition = LongestPosition + count,
+            Documents = Documents is null ? null : cat([zeros([Documents.size(0), count], int64, device).add(minus), Documents], 1),
+            DocumentLengths = DocumentLengths is { } lengths && isFirst ? Lengths(lengths, count, (int)InputIds.size(0)) : DocumentLengths,
+            VirtualTokens = count,
+        };
+    }
+
+    // Virtual tokens count to each document, and have the length of the row's first.
+    private static List<long> Lengths(IReadOnlyList<long> lengths, int count, int rows)
+    {
+        var width = lengths.Count / rows;
+        return [.. Enumerable.Range(0, rows).SelectMany(row => Enumerable.Repeat(lengths[row * width], count).Concat(lengths.Skip(row * width).Take(width))).Select(l => l + count)];
+    }
 
     /// <summary>Creates an input of rows with one document each and at most right padding.</summary>
     /// <param name="inputIds">Token ids, [batch, tokens], int64.</param>

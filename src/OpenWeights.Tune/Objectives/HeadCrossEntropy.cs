@@ -85,6 +85,7 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
             if (slope is not null)
             {
                 gradScores = gradScores.mul_(slope);
+                slope.Dispose();
             }
 
             gradScores = gradScores.to(dtype);
@@ -108,7 +109,8 @@ internal sealed class HeadCrossEntropy : CustomFunction<HeadCrossEntropy>
     {
         if (weight.dtype == dtype)
         {
-            return nn.functional.linear(states, weight).to(float32);
+            using var product = nn.functional.linear(states, weight);
+            return product.to(float32);
         }
 
         var scores = empty([states.size(0), weight.size(0)], dtype, states.device);

@@ -1,4 +1,5 @@
-using OpenWeights.Tune.Data.Batches;
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -7,10 +8,31 @@ namespace OpenWeights.Tune.Objectives;
 /// <summary>A training objective.</summary>
 public interface IObjective
 {
+    /// <summary>Whether dropout is on while training. TRL's preference trainers turn it off (disable_dropout).</summary>
+    bool UsesDropout => true;
+
+    /// <summary>What must be kept for resuming, beside the weights; null for nothing.</summary>
+    JsonObject? State
+    {
+        get => null;
+        set
+        {
+        }
+    }
+
     /// <summary>
-    /// The loss summed over the batch's targets, a float32 scalar with a graph. The trainer divides by the number of targets of the whole step.
+    /// Called before the micro-batches of a step, or of an evaluation, with gradients off. Returns the number that the loss sums of its
+    /// micro-batches are divided by, counted over all of them: targets, pairs or rows.
     /// </summary>
     /// <param name="model">The model, with its adapter.</param>
-    /// <param name="batch">A batch with at least one target.</param>
-    Tensor LossSum(CausalLanguageModel model, TokenBatch batch);
+    /// <param name="batches">The rows of each micro-batch.</param>
+    long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches);
+
+    /// <summary>The loss summed over the units of a micro-batch, a float32 scalar with a graph; null if nothing in it is trained.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="rows">The rows of the micro-batch.</param>
+    Tensor? LossSum(CausalLanguageModel model, IReadOnlyList<TokenRow> rows);
+
+    /// <summary>Called after the micro-batches: metrics of the step besides its loss, by TRL's names.</summary>
+    IReadOnlyDictionary<string, double> End() => new Dictionary<string, double>();
 }

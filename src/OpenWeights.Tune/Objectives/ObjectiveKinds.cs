@@ -1,25 +1,39 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Objectives.Preferences;
 
 namespace OpenWeights.Tune.Objectives;
+
+/// <summary>An objective by its config name.</summary>
+/// <param name="Name">The config name.</param>
+/// <param name="Rows">The rows that it trains on.</param>
+/// <param name="NeedsReference">Whether it compares the policy with a reference.</param>
+/// <param name="Create">Creates the objective; the reference is null if it needs none.</param>
+public sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReference, Func<ObjectiveSection, IReferencePolicy?, IObjective> Create)
+{
+    /// <summary>Number of consecutive rows that make an example: 2 for pairs.</summary>
+    public int RowsPerExample => Rows == RowKind.Pairs ? 2 : 1;
+}
 
 /// <summary>The objectives by config name. To add one, add its file and a line here.</summary>
 public static class ObjectiveKinds
 {
-    private static readonly Dictionary<string, Func<ObjectiveSection, IObjective>> s_kinds = new()
-    {
-        ["sft"] = static settings => new SupervisedObjective(settings),
-    };
+    private static readonly ObjectiveKind[] s_kinds =
+    [
+        new("sft", RowKind.Plain, NeedsReference: false, static (settings, _) => new SupervisedObjective(settings)),
+        new("dpo", RowKind.Pairs, NeedsReference: true, static (settings, reference) => new DpoObjective(DpoSettings.Of(settings), reference)),
+        new("orpo", RowKind.Pairs, NeedsReference: false, static (settings, _) => new OrpoObjective(settings.Beta ?? 0.1)),
+        new("cpo", RowKind.Pairs, NeedsReference: false, static (settings, _) => new CpoObjective(CpoSettings.Of(settings))),
+        new("kto", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new KtoObjective(KtoSettings.Of(settings), reference!)),
+        new("bco", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new BcoObjective(settings.Beta ?? 0.1, reference!)),
+    ];
 
     /// <summary>The valid config names.</summary>
-    public static IReadOnlyList<string> Names { get; } = [.. s_kinds.Keys];
+    public static IReadOnlyList<string> Names { get; } = [.. s_kinds.Select(static k => k.Name)];
 
-    /// <summary>Creates the objective named in the settings.</summary>
-    /// <param name="settings">Settings of the objective.</param>
+    /// <summary>The objective of a name.</summary>
+    /// <param name="name">The config name.</param>
     /// <exception cref="ConfigException">The name is unknown.</exception>
-    public static IObjective Create(ObjectiveSection settings)
-    {
-        ArgumentNullException.ThrowIfNull(settings);
-        return s_kinds.TryGetValue(settings.Type, out var create) ? create(settings)
-            : throw new ConfigException([new ConfigProblem("", "objective.type", $"'{settings.Type}' is not an objective; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(settings.Type, Names)}")]);
-    }
+    public static ObjectiveKind Find(string name) => Array.Find(s_kinds, k => k.Name == name)
+        ?? throw new ConfigException([new ConfigProblem("", "objective.type", $"'{name}' is not an objective; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}")]);
 }

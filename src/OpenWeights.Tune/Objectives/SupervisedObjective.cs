@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
@@ -18,7 +19,28 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
     private readonly double _smoothing = settings?.LabelSmoothing ?? 0;
     private readonly double _zLoss = settings?.ZLoss ?? 0;
 
+    // Dynamic fine-tuning (Wu et al., 2025): each token's cross entropy times its probability, without gradient through the latter.
+    private readonly bool _isDynamic = settings?.LossType?.Values is ["dft"];
+
     /// <inheritdoc/>
+    public long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
+    {
+        ArgumentNullException.ThrowIfNull(batches);
+        return batches.Sum(static b => b.Sum(static r => (long)r.CountTargets()));
+    }
+
+    /// <inheritdoc/>
+    public Tensor? LossSum(CausalLanguageModel model, IReadOnlyList<TokenRow> rows)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        using var scope = NewDisposeScope();
+        var batch = TokenBatch.Of(rows, padId: 0, model.Device);
+        return batch.TargetCount == 0 ? null : LossSum(model, batch).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The cross entropy summed over a batch's targets, a float32 scalar with a graph.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="batch">A batch with at least one target.</param>
     public Tensor LossSum(CausalLanguageModel model, TokenBatch batch)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -48,10 +70,16 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
     {
         var (head, config) = (model.Head, model.Config);
         var regularized = _smoothing != 0 || _zLoss != 0;
+        if (_isDynamic)
+        {
+            var logProbs = TokenLogProbs.Of(model, predicting, targets);
+            return logProbs.detach().exp().mul(logProbs).sum().neg();
+        }
+
         if (head.Adapter is not null || head.Bias is not null || (regularized && (config.LogitMultiplier != 1 || config.LogitSoftCap is not null)))
         {
-            return RecomputedHeadLoss.Sum(
-                predicting, targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => OfLogits(model.Logits(states), wanted));
+            return RecomputedHead.Of(
+                predicting, targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => [OfLogits(model.Logits(states), wanted)])[0].sum();
         }
 
         return regularized
@@ -62,13 +90,13 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
     // A head with an adapter or bias uses composed operators.
     private Tensor OfLogits(Tensor logits, Tensor targets)
     {
-        var loss = nn.functional.cross_entropy(logits, targets, reduction: nn.Reduction.Sum, label_smoothing: _smoothing);
+        var loss = nn.functional.cross_entropy(logits, targets, reduction: nn.Reduction.None, label_smoothing: _smoothing);
         if (_zLoss == 0)
         {
             return loss;
         }
 
         using Scalar z = _zLoss;
-        return loss.Plus(logits.logsumexp(1).square().sum().mul(z));
+        return loss.Plus(logits.logsumexp(1).square().mul(z));
     }
 }

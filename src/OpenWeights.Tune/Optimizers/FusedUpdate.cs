@@ -9,13 +9,15 @@ namespace OpenWeights.Tune.Optimizers;
 /// </summary>
 internal abstract unsafe class FusedUpdate
 {
+    /// <summary>Largest number of state tensors.</summary>
+    internal const int MaxStates = 3;
+
     private protected FusedUpdate(ParameterSlot slot, Tensor weight, Tensor gradient)
     {
         Length = weight.numel();
         Weight = (nint)CpuKernel.Pointer(weight);
         Gradient = (nint)CpuKernel.Pointer(gradient);
-        First = slot.StateCount > 0 ? (nint)CpuKernel.Pointer(slot[0]) : 0;
-        Second = slot.StateCount > 1 ? (nint)CpuKernel.Pointer(slot[1]) : 0;
+        States = [.. slot.Stored.Select(static s => (nint)CpuKernel.Pointer(s.Values)), .. Enumerable.Repeat((nint)0, MaxStates - slot.StateCount)];
         Rounded = RoundsItself(slot, weight) ? (nint)CpuKernel.Pointer(slot.Trained.Parameter) : 0;
         Rest = IsSplit(slot, weight) ? (nint)CpuKernel.Pointer(slot.MasterRest!) : 0;
     }
@@ -29,11 +31,8 @@ internal abstract unsafe class FusedUpdate
     /// <summary>Address of the gradients.</summary>
     private protected nint Gradient { get; }
 
-    /// <summary>Address of the first state tensor, or 0.</summary>
-    private protected nint First { get; }
-
-    /// <summary>Address of the second state tensor, or 0.</summary>
-    private protected nint Second { get; }
+    /// <summary>Address of each state tensor, or of its codes; 0 for none.</summary>
+    private protected nint[] States { get; }
 
     /// <summary>Address of a bfloat16 copy to write as well, or 0.</summary>
     private protected nint Rounded { get; }
@@ -48,9 +47,17 @@ internal abstract unsafe class FusedUpdate
         where TRule : struct, IUpdateRule
     {
         var serves = CpuKernel.Serves(weight) && (weight.dtype == float32 || IsSplit(slot, weight)) && CpuKernel.Serves(gradient)
-            && Enumerable.Range(0, slot.StateCount).All(i => CpuKernel.Serves(slot[i]) && slot[i].dtype == float32);
-        return !serves ? null
-            : gradient.dtype == bfloat16 ? new RuleUpdate<TRule, BFloat16Elements>(slot, weight, gradient, rule)
+            && slot.Stored.All(static s => s.Scales is not null || (CpuKernel.Serves(s.Values) && s.Values.dtype == float32));
+        if (!serves)
+        {
+            return null;
+        }
+
+        var (coded, small) = (slot.StateCount > 0 && slot.Stored.All(static s => s.Scales is not null), gradient.dtype == bfloat16);
+        return coded
+            ? small ? new CodedUpdate<TRule, BFloat16Elements>(slot, weight, gradient, rule) : new CodedUpdate<TRule, Float32Elements>(slot, weight, gradient, rule)
+            : slot.Stored.Any(static s => s.Scales is not null) ? null
+            : small ? new RuleUpdate<TRule, BFloat16Elements>(slot, weight, gradient, rule)
             : new RuleUpdate<TRule, Float32Elements>(slot, weight, gradient, rule);
     }
 

@@ -1,4 +1,3 @@
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
@@ -11,6 +10,20 @@ public interface IOptimizer : IDisposable
 
     /// <summary>The state by name, for checkpoints; the optimizer keeps ownership of the tensors.</summary>
     IReadOnlyList<(string Name, Tensor State)> State { get; }
+
+    /// <summary>
+    /// The current values of a parameter as the optimizer updates them, float32, in the caller's dispose scope or owned by the optimizer: for a
+    /// lower-precision parameter with a master copy more exact than the parameter.
+    /// </summary>
+    /// <param name="index">Index of the parameter.</param>
+    Tensor ExactWeight(int index);
+
+    /// <summary>
+    /// The learning rate that the next step is to be given, for optimizers that derive it themselves from the step; others take the
+    /// schedule's.
+    /// </summary>
+    /// <param name="scheduled">Learning rate of the schedule.</param>
+    double NextRate(double scheduled);
 
     /// <summary>Restores a saved state; the parameters must have been restored before.</summary>
     /// <param name="has">Whether a tensor of a given name exists.</param>
@@ -37,11 +50,17 @@ public enum LowPrecision
 /// <param name="LowPrecision">How parameters in lower precision than float32 are updated.</param>
 /// <param name="OnCpu">Whether state and master copies stay in CPU memory and steps are computed there (ZeRO-Offload; Ren et al.,
 /// 2021).</param>
-public readonly record struct OptimizerMemory(LowPrecision LowPrecision, bool OnCpu);
+public readonly record struct OptimizerMemory(LowPrecision LowPrecision, bool OnCpu)
+{
+    /// <summary>
+    /// Parameters of at least this many elements have 8-bit state: a code of the dynamic data type per element and a float32 scale per block of
+    /// 256 (Dettmers et al., 2022; bitsandbytes). 0 for none.
+    /// </summary>
+    public long CodedFrom { get; init; }
 
-/// <summary>A trained parameter.</summary>
-/// <param name="Name">Its name in checkpoints.</param>
-/// <param name="Parameter">The parameter.</param>
-/// <param name="Decays">Whether weight decay applies to it.</param>
-/// <param name="RateFactor">Factor of its learning rate (LoRA+).</param>
-public sealed record TrainedParameter(string Name, Parameter Parameter, bool Decays, double RateFactor = 1);
+    /// <summary>
+    /// Whether the state of parameters on a GPU is in CPU memory, from which a step takes it one parameter at a time, as bitsandbytes' paged
+    /// optimizers do when the GPU's memory is full. On a CPU it changes nothing.
+    /// </summary>
+    public bool IsPaged { get; init; }
+}

@@ -24,7 +24,7 @@ public sealed class Lion : ParameterOptimizer
     /// <param name="weightDecay">Weight decay; multiplied by the learning rate.</param>
     /// <param name="memory">How state is stored.</param>
     public Lion(IEnumerable<TrainedParameter> parameters, double beta1, double beta2, double weightDecay, OptimizerMemory memory = default)
-        : base(parameters, memory, static p => [("exp_avg", p.zeros_like(float32))])
+        : base(parameters, memory, static p => [StateShape.Moment("exp_avg", p)])
     {
         (_weightDecay, _beta1, _beta2) = (weightDecay, beta1, beta2);
         (_decay1, _rest1, _decay2, _rest2) = (Keep(beta1), Keep(1 - beta1), Keep(beta2), Keep(1 - beta2));
@@ -54,7 +54,7 @@ public sealed class Lion : ParameterOptimizer
         private readonly Vector256<float> _decay = Vector256.Create((float)decay);
         private readonly Vector256<float> _rate = Vector256.Create((float)rate);
 
-        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second, ref Vector256<float> third)
         {
             var mean = (first * _decay1) + (gradient * _rest1);
             var up = Vector256.ConditionalSelect(Vector256.LessThan(mean, Vector256<float>.Zero), _rate, Vector256<float>.Zero);

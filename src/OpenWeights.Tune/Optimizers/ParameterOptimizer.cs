@@ -11,15 +11,15 @@ namespace OpenWeights.Tune.Optimizers;
 public abstract class ParameterOptimizer : IOptimizer
 {
     private readonly List<ParameterSlot> _slots;
-    private readonly List<Scalar> _scalars = [];
+    private readonly List<IDisposable> _kept = [];
 
     /// <summary>Creates the optimizer.</summary>
     /// <param name="parameters">Parameters to train.</param>
     /// <param name="memory">How state is stored.</param>
-    /// <param name="states">Creates the state of a parameter, given a tensor of the parameter's shape, on that tensor's device.</param>
+    /// <param name="states">The state tensors of a parameter.</param>
     /// <exception cref="NotSupportedException">Stochastic rounding is requested for a parameter that is neither float32 nor
     /// bfloat16.</exception>
-    protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, OptimizerMemory memory, Func<Tensor, IEnumerable<(string Name, Tensor Tensor)>> states)
+    protected ParameterOptimizer(IEnumerable<TrainedParameter> parameters, OptimizerMemory memory, Func<TrainedParameter, IEnumerable<StateShape>> states)
     {
         ArgumentNullException.ThrowIfNull(parameters);
         ArgumentNullException.ThrowIfNull(states);
@@ -32,7 +32,7 @@ public abstract class ParameterOptimizer : IOptimizer
                 throw new NotSupportedException($"stochastic rounding requires bfloat16, but {trained.Name} is {trained.Parameter.dtype}; set training.low_precision to master_weights.");
             }
 
-            _slots.Add(new ParameterSlot(trained, memory, states));
+            _slots.Add(new ParameterSlot(trained, _slots.Count, memory, states));
         }
     }
 
@@ -40,10 +40,37 @@ public abstract class ParameterOptimizer : IOptimizer
     public long StepCount { get; set; }
 
     /// <inheritdoc/>
-    public IReadOnlyList<(string Name, Tensor State)> State => [.. _slots.SelectMany(static s => s.Named)];
+    public IReadOnlyList<(string Name, Tensor State)> State
+    {
+        get
+        {
+            if (_slots.Find(static s => s.IsPaged) is { } paged)
+            {
+                // The copies to CPU memory may not have ended yet.
+                cuda.synchronize(paged.Trained.Parameter.device);
+            }
+
+            return [.. _slots.SelectMany(static s => s.Named)];
+        }
+    }
+
+    /// <summary>The parameters with their state.</summary>
+    private protected IReadOnlyList<ParameterSlot> Slots => _slots;
 
     /// <inheritdoc/>
-    public void Restore(Func<string, bool> has, Func<string, Tensor> read)
+    public virtual double NextRate(double scheduled) => scheduled;
+
+    /// <inheritdoc/>
+    public Tensor ExactWeight(int index)
+    {
+        using var nothing = no_grad();
+        var slot = _slots[index];
+        var parameter = slot.Trained.Parameter.detach();
+        return slot.MasterRest is { } rest ? SplitFloat.Merge(parameter, rest) : slot.Master ?? parameter.to(float32);
+    }
+
+    /// <inheritdoc/>
+    public virtual void Restore(Func<string, bool> has, Func<string, Tensor> read)
     {
         ArgumentNullException.ThrowIfNull(has);
         ArgumentNullException.ThrowIfNull(read);
@@ -57,6 +84,7 @@ public abstract class ParameterOptimizer : IOptimizer
         StepCount++;
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
+        BeforeStep(learningRate, gradientScale);
         var together = new List<FusedUpdate>();
         foreach (var slot in _slots.Where(static s => s.Trained.Parameter.grad is not null))
         {
@@ -89,9 +117,16 @@ public abstract class ParameterOptimizer : IOptimizer
         {
             _slots.ForEach(static s => s.Dispose());
             _slots.Clear();
-            _scalars.ForEach(static s => s.Dispose());
-            _scalars.Clear();
+            _kept.ForEach(static s => s.Dispose());
+            _kept.Clear();
         }
+    }
+
+    /// <summary>Prepares a step of all parameters; the step count is that of the step.</summary>
+    /// <param name="learningRate">Learning rate of the step.</param>
+    /// <param name="gradientScale">Factor that will be applied to the gradients.</param>
+    protected virtual void BeforeStep(double learningRate, double gradientScale)
+    {
     }
 
     /// <summary>Updates a weight in place from its gradient.</summary>
@@ -113,12 +148,22 @@ public abstract class ParameterOptimizer : IOptimizer
     protected Scalar Keep(double value)
     {
         Scalar scalar = value;
-        _scalars.Add(scalar);
-        return scalar;
+        return Keep(scalar);
     }
 
+    /// <summary>An object that lives as long as the optimizer.</summary>
+    private protected T Keep<T>(T value)
+        where T : IDisposable
+    {
+        _kept.Add(value);
+        return value;
+    }
+
+    /// <summary>Weight decay coefficient of a parameter: 0 if it does not decay.</summary>
+    private protected static double DecayOf(ParameterSlot slot, double weightDecay) => slot.Trained.Decays ? weightDecay : 0;
+
     /// <summary>Weight decay factor of a step: 1 - rate x decay, or 1 if the parameter does not decay.</summary>
-    private protected static double DecayFactor(ParameterSlot slot, double rate, double weightDecay) => slot.Trained.Decays ? 1 - (rate * weightDecay) : 1;
+    private protected static double DecayFactor(ParameterSlot slot, double rate, double weightDecay) => 1 - (rate * DecayOf(slot, weightDecay));
 
     /// <summary>Applies weight decay: weight *= 1 - rate x decay, if the parameter decays.</summary>
     /// <param name="slot">The parameter.</param>
@@ -141,7 +186,7 @@ public abstract class ParameterOptimizer : IOptimizer
     {
         var parameter = slot.Trained.Parameter;
         var weight = slot.Master ?? parameter;
-        return !slot.IsAway && (slot.Master is null || FusedUpdate.RoundsItself(slot, weight)) ? Fused(slot, weight, parameter.grad!, rate) : null;
+        return !slot.IsAway && !slot.IsPaged && (slot.Master is null || FusedUpdate.RoundsItself(slot, weight)) ? Fused(slot, weight, parameter.grad!, rate) : null;
     }
 
     private void Step(ParameterSlot slot, double rate, double gradientScale)
@@ -157,7 +202,9 @@ public abstract class ParameterOptimizer : IOptimizer
         else
         {
             using Scalar scale = gradientScale;
+            slot.Open();
             Update(slot, weight, gradientScale == 1 ? gradient : gradient.mul_(scale), rate);
+            slot.Close();
         }
 
         if (slot.MasterRest is { } rest)

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Kernels;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Optimizers;
@@ -7,17 +6,23 @@ namespace OpenWeights.Tune.Optimizers;
 /// <summary>A trained parameter with its optimizer state.</summary>
 public sealed class ParameterSlot : IDisposable
 {
-    private readonly (string Name, Tensor Tensor)[] _states;
+    // bitsandbytes does not page the state of smaller parameters either.
+    private const long LeastPaged = 100_000;
 
-    internal ParameterSlot(TrainedParameter trained, OptimizerMemory memory, Func<Tensor, IEnumerable<(string Name, Tensor Tensor)>> states)
+    private readonly StoredState[] _states;
+    private Tensor[]? _open;
+
+    internal ParameterSlot(TrainedParameter trained, int index, OptimizerMemory memory, Func<TrainedParameter, IEnumerable<StateShape>> states)
     {
         using var scope = NewDisposeScope();
-        Trained = trained;
+        (Trained, Index) = (trained, index);
         var parameter = trained.Parameter;
-        IsAway = memory.OnCpu && parameter.device_type != DeviceType.CPU;
-        var device = IsAway ? CPU : parameter.device;
-        var like = IsAway ? empty(parameter.shape, parameter.dtype, CPU) : parameter;
-        _states = [.. states(like).Select(static s => (s.Name, s.Tensor.DetachFromDisposeScope()))];
+        var (count, away) = (parameter.numel(), parameter.device_type is not (TorchSharp.DeviceType.CPU or TorchSharp.DeviceType.META));
+        IsAway = memory.OnCpu && away;
+        var home = IsAway ? CPU : parameter.device;
+        var device = memory.IsPaged && away && count >= LeastPaged ? CPU : home;
+        var isCoded = memory.CodedFrom > 0 && count >= memory.CodedFrom;
+        _states = [.. states(trained).Select(s => new StoredState(s, parameter.detach, device, home, isCoded && s.IsMoment))];
         if (memory.LowPrecision != LowPrecision.MasterWeights || parameter.dtype == float32)
         {
             return;
@@ -29,12 +34,15 @@ public sealed class ParameterSlot : IDisposable
         }
         else
         {
-            Master = parameter.detach().to(float32, device, copy: true).DetachFromDisposeScope();
+            Master = parameter.detach().to(float32, home, copy: true).DetachFromDisposeScope();
         }
     }
 
     /// <summary>The parameter.</summary>
     public TrainedParameter Trained { get; }
+
+    /// <summary>Index of the parameter among those of the optimizer.</summary>
+    public int Index { get; }
 
     /// <summary>Whether state and steps are on the CPU while the parameter is on another device.</summary>
     public bool IsAway { get; }
@@ -51,15 +59,15 @@ public sealed class ParameterSlot : IDisposable
     /// <summary>Number of state tensors.</summary>
     public int StateCount => _states.Length;
 
-    /// <summary>A state tensor, in the optimizer's order of creation.</summary>
-    public Tensor this[int index] => _states[index].Tensor;
+    /// <summary>A state tensor during an update, float32, in the optimizer's order.</summary>
+    public Tensor this[int index] => _open is null ? _states[index].Values : _open[index];
 
     /// <summary>The state by name, for checkpoints.</summary>
     public IEnumerable<(string Name, Tensor State)> Named
     {
         get
         {
-            foreach (var (name, tensor) in _states)
+            foreach (var (name, tensor) in _states.SelectMany(static s => s.Named))
             {
                 yield return ($"{Trained.Name}.{name}", tensor);
             }
@@ -76,9 +84,29 @@ public sealed class ParameterSlot : IDisposable
         }
     }
 
+    /// <summary>The states as they are stored.</summary>
+    internal IReadOnlyList<StoredState> Stored => _states;
+
+    /// <summary>Whether some state is stored on another device than it is used.</summary>
+    internal bool IsPaged => Array.Exists(_states, static s => s.IsPaged);
+
     private string MasterName => $"{Trained.Name}.master";
 
     private string RestName => $"{Trained.Name}.master_rest";
+
+    /// <summary>Makes the state's values available, decoded and on their device, in the current dispose scope.</summary>
+    internal void Open() => _open = [.. _states.Select(static s => s.Open())];
+
+    /// <summary>Stores the values that an update changed.</summary>
+    internal void Close()
+    {
+        foreach (var (state, values) in _states.Zip(_open!))
+        {
+            state.Close(values);
+        }
+
+        _open = null;
+    }
 
     /// <summary>
     /// Restores a saved state, whichever way the float32 values were stored. The parameter must have been restored before.
@@ -88,7 +116,7 @@ public sealed class ParameterSlot : IDisposable
     internal void Restore(Func<string, bool> has, Func<string, Tensor> read)
     {
         using var scope = NewDisposeScope();
-        foreach (var (name, tensor) in _states)
+        foreach (var (name, tensor) in _states.SelectMany(static s => s.Named))
         {
             _ = tensor.copy_(read($"{Trained.Name}.{name}"));
         }
@@ -110,7 +138,7 @@ public sealed class ParameterSlot : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        Array.ForEach(_states, static s => s.Tensor.Dispose());
+        Array.ForEach(_states, static s => s.Dispose());
         Master?.Dispose();
         MasterRest?.Dispose();
     }

@@ -20,7 +20,7 @@ public sealed class Sgd : ParameterOptimizer
     /// <param name="weightDecay">Weight decay coefficient.</param>
     /// <param name="memory">How state is stored.</param>
     public Sgd(IEnumerable<TrainedParameter> parameters, double momentum, double weightDecay, OptimizerMemory memory = default)
-        : base(parameters, memory, p => momentum == 0 ? [] : [("momentum_buffer", p.zeros_like(float32))])
+        : base(parameters, memory, p => momentum == 0 ? [] : [StateShape.Moment("momentum_buffer", p)])
     {
         (_momentum, _weightDecay, _keep) = (momentum, weightDecay, Keep(momentum));
     }
@@ -51,7 +51,7 @@ public sealed class Sgd : ParameterOptimizer
         private readonly Vector256<float> _weightDecay = Vector256.Create((float)weightDecay);
         private readonly Vector256<float> _rate = Vector256.Create((float)rate);
 
-        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second)
+        public void Apply(ref Vector256<float> weight, Vector256<float> gradient, ref Vector256<float> first, ref Vector256<float> second, ref Vector256<float> third)
         {
             // Without momentum there is no state; the update is the gradient itself.
             first = (first * _momentum) + gradient + (weight * _weightDecay);

@@ -6,13 +6,14 @@ public static class RateSchedules
 {
     private static readonly IRateSchedule[] s_schedules =
     [
-        new ConstantSchedule(), new LinearSchedule(), new CosineSchedule(), new PolynomialSchedule(), new StableDecaySchedule(), new InverseSquareRootSchedule(),
+        new ConstantSchedule(), new LinearSchedule(), new CosineSchedule(), new RestartSchedule(), new RaisedCosineSchedule(), new PolynomialSchedule(), new StableDecaySchedule(),
+        new InverseSquareRootSchedule(),
     ];
 
     /// <summary>The valid config names.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. s_schedules.Select(static s => s.Name)];
 
-    /// <summary>Learning rate of a step, as computed by transformers' schedulers: linear warmup from 0, then the schedule.</summary>
+    /// <summary>Learning rate of a step, as computed by transformers' schedulers: warmup, linear from 0 unless the schedule has its own, then the schedule.</summary>
     /// <param name="name">Name of the schedule.</param>
     /// <param name="peak">Learning rate after warmup.</param>
     /// <param name="step">The step, from 0.</param>
@@ -23,7 +24,7 @@ public static class RateSchedules
         ArgumentNullException.ThrowIfNull(settings);
         var schedule = Array.Find(s_schedules, s => s.Name == name)
             ?? throw new ArgumentException($"'{name}' is not a schedule; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
-        return step < settings.WarmupSteps ? peak * step / Math.Max(1, settings.WarmupSteps) : peak * schedule.Factor(step, settings);
+        return peak * (step < settings.WarmupSteps ? schedule.Warmup(step, settings) : schedule.Factor(step, settings));
     }
 }
 
@@ -37,4 +38,13 @@ public interface IRateSchedule
     /// <param name="step">The step, from 0, at or after the end of warmup.</param>
     /// <param name="settings">Settings of the schedule.</param>
     double Factor(long step, RateSettings settings);
+
+    /// <summary>Factor of the learning rate during warmup.</summary>
+    /// <param name="step">The step, from 0, before the end of warmup.</param>
+    /// <param name="settings">Settings of the schedule.</param>
+    double Warmup(long step, RateSettings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        return (double)step / Math.Max(1, settings.WarmupSteps);
+    }
 }

@@ -23,6 +23,24 @@ public sealed record RateSettings
     /// <summary>Number of decay steps at the end; null for a tenth of the run.</summary>
     public long? DecaySteps { get; init; }
 
+    /// <summary>Number of waves of a cosine without restarts.</summary>
+    public double Waves { get; init; } = 0.5;
+
+    /// <summary>Number of steps at the peak; null for all that warmup and decay leave.</summary>
+    public long? StableSteps { get; init; }
+
+    /// <summary>Shape of the warmup of warmup_stable_decay: linear, cosine or 1-sqrt.</summary>
+    public string WarmupType { get; init; } = "linear";
+
+    /// <summary>Shape of the decay of warmup_stable_decay: linear, cosine or 1-sqrt.</summary>
+    public string DecayType { get; init; } = "cosine";
+
+    /// <summary>Steps that inverse_sqrt's decay is measured in; null for the warmup's.</summary>
+    public long? Timescale { get; init; }
+
+    /// <summary>First rate of cosine_warmup_with_min_lr as a fraction of the peak; null for one warmup step's.</summary>
+    public double? WarmupRate { get; init; }
+
     /// <summary>The settings of a run.</summary>
     /// <param name="training">The config.</param>
     /// <param name="totalSteps">Number of steps of the run.</param>
@@ -37,6 +55,12 @@ public sealed record RateSettings
             Cycles = training.LrCycles,
             Power = training.LrPower,
             DecaySteps = training.LrDecaySteps,
+            Waves = training.LrNumCycles,
+            StableSteps = training.LrStableSteps,
+            WarmupType = training.LrWarmupType,
+            DecayType = training.LrDecayType,
+            Timescale = training.LrTimescale,
+            WarmupRate = training.WarmupLrRate,
         };
     }
 
@@ -46,7 +70,11 @@ public sealed record RateSettings
 
     /// <summary>Progress after warmup, from 0 to 1, before a step.</summary>
     /// <param name="step">The step, from 0.</param>
-    public double Progress(long step) => Math.Clamp((double)(step - WarmupSteps) / Math.Max(1, TotalSteps - WarmupSteps), 0, 1);
+    public double Progress(long step) => Math.Clamp(Reach(step), 0, 1);
+
+    /// <summary>Progress after warmup, which goes beyond 1 after the last step.</summary>
+    /// <param name="step">The step, from 0.</param>
+    public double Reach(long step) => (double)(step - WarmupSteps) / Math.Max(1, TotalSteps - WarmupSteps);
 
     /// <summary>Scales a factor from [0, 1] to [minimum, 1].</summary>
     public double Lifted(double factor) => MinFactor + ((1 - MinFactor) * factor);

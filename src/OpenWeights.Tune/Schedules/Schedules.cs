@@ -25,7 +25,8 @@ public sealed class LinearSchedule : IRateSchedule
 }
 
 /// <summary>
-/// Cosine decay to the minimum, in one or several cycles (Loshchilov and Hutter, 2017; transformers' cosine_with_restarts).
+/// Cosine decay to the minimum, in half a wave or another number of waves (transformers' cosine and cosine_with_min_lr); with several cycles
+/// as <see cref="RestartSchedule"/>.
 /// </summary>
 public sealed class CosineSchedule : IRateSchedule
 {
@@ -36,8 +37,46 @@ public sealed class CosineSchedule : IRateSchedule
     public double Factor(long step, RateSettings settings)
     {
         ArgumentNullException.ThrowIfNull(settings);
+        return settings.Cycles > 1 ? RestartSchedule.Of(step, settings) : settings.Lifted(0.5 * (1 + Math.Cos(Math.PI * settings.Waves * 2 * settings.Reach(step))));
+    }
+}
+
+/// <summary>Cosine decay to the minimum in cycles, with a warm restart at the start of each (Loshchilov and Hutter, 2017).</summary>
+public sealed class RestartSchedule : IRateSchedule
+{
+    /// <inheritdoc/>
+    public string Name => "cosine_with_restarts";
+
+    /// <inheritdoc/>
+    public double Factor(long step, RateSettings settings) => Of(step, settings);
+
+    internal static double Of(long step, RateSettings settings)
+    {
         var progress = settings.Progress(step);
         return settings.Lifted(progress >= 1 ? 0 : 0.5 * (1 + Math.Cos(Math.PI * (settings.Cycles * progress % 1))));
+    }
+}
+
+/// <summary>Cosine decay to the minimum whose warmup begins above 0 (transformers' cosine_warmup_with_min_lr).</summary>
+public sealed class RaisedCosineSchedule : IRateSchedule
+{
+    /// <inheritdoc/>
+    public string Name => "cosine_warmup_with_min_lr";
+
+    /// <inheritdoc/>
+    public double Factor(long step, RateSettings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        return Math.Max(0, settings.Lifted(0.5 * (1 + Math.Cos(Math.PI * settings.Waves * 2 * settings.Reach(step + 1)))));
+    }
+
+    /// <inheritdoc/>
+    public double Warmup(long step, RateSettings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        return settings.WarmupRate is { } first
+            ? first + ((1 - first) * step / Math.Max(1, settings.WarmupSteps - 1))
+            : (step + 1.0) / Math.Max(1, settings.WarmupSteps);
     }
 }
 
@@ -57,7 +96,7 @@ public sealed class PolynomialSchedule : IRateSchedule
 
 /// <summary>
 /// Inverse square root decay, 1 at the end of warmup (Vaswani et al., 2017; transformers' inverse_sqrt, with a time scale of 10,000 steps
-/// if there is no warmup).
+/// if there is no warmup and none is given).
 /// </summary>
 public sealed class InverseSquareRootSchedule : IRateSchedule
 {
@@ -68,13 +107,14 @@ public sealed class InverseSquareRootSchedule : IRateSchedule
     public double Factor(long step, RateSettings settings)
     {
         ArgumentNullException.ThrowIfNull(settings);
-        var timescale = settings.WarmupSteps > 0 ? settings.WarmupSteps : 10_000;
+        var timescale = settings.Timescale ?? (settings.WarmupSteps > 0 ? settings.WarmupSteps : 10_000);
         return Math.Max(settings.MinFactor, 1 / Math.Sqrt((double)(step - settings.WarmupSteps + timescale) / timescale));
     }
 }
 
 /// <summary>
-/// Warmup, constant rate, and cosine decay to the minimum at the end (Hu et al., 2024; transformers' warmup_stable_decay).
+/// Warmup from the minimum, constant rate, and decay to the minimum (Hu et al., 2024; transformers' warmup_stable_decay): both in the shape of a
+/// line, half a cosine wave or a square root.
 /// </summary>
 public sealed class StableDecaySchedule : IRateSchedule
 {
@@ -86,7 +126,32 @@ public sealed class StableDecaySchedule : IRateSchedule
     {
         ArgumentNullException.ThrowIfNull(settings);
         var decay = settings.DecaySteps ?? Math.Max(1, settings.TotalSteps / 10);
-        var into = step - (settings.TotalSteps - decay);
-        return into <= 0 ? 1 : settings.Lifted(0.5 * (1 + Math.Cos(Math.PI * Math.Min(1, (double)into / decay))));
+        var stable = settings.StableSteps ?? (settings.TotalSteps - settings.WarmupSteps - decay);
+        var into = step - settings.WarmupSteps - stable;
+        if (into <= 0)
+        {
+            return 1;
+        }
+
+        var progress = (double)into / Math.Max(1, decay);
+        return into >= decay ? settings.MinFactor : settings.Lifted(settings.DecayType switch
+        {
+            "linear" => 1 - progress,
+            "1-sqrt" => 1 - Math.Sqrt(progress),
+            _ => 0.5 * (1 + Math.Cos(Math.PI * settings.Waves * 2 * progress)),
+        });
+    }
+
+    /// <inheritdoc/>
+    public double Warmup(long step, RateSettings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        var progress = (double)step / Math.Max(1, settings.WarmupSteps);
+        return settings.Lifted(settings.WarmupType switch
+        {
+            "cosine" => 0.5 * (1 - Math.Cos(Math.PI * progress)),
+            "1-sqrt" => 1 - Math.Sqrt(1 - progress),
+            _ => progress,
+        });
     }
 }

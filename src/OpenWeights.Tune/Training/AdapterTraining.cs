@@ -18,7 +18,9 @@ public sealed class AdapterTraining : ITrainedModel
     /// <param name="adapter">The adapter on it; this object takes ownership.</param>
     /// <param name="rates">Learning rates of its parameters; null if they are all equal.</param>
     /// <param name="decayNormsAndBiases">Whether weight decay also applies to trained norms and biases.</param>
-    public AdapterTraining(LoadedModel @base, PeftAdapter adapter, LoraPlusRates? rates = null, bool decayNormsAndBiases = true)
+    /// <param name="options">What else the optimizer's settings say.</param>
+    /// <exception cref="ConfigException">A pattern of the options matches no parameter.</exception>
+    public AdapterTraining(LoadedModel @base, PeftAdapter adapter, LoraPlusRates? rates = null, bool decayNormsAndBiases = true, AdapterTrainingOptions options = default)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         _base = @base;
@@ -26,17 +28,14 @@ public sealed class AdapterTraining : ITrainedModel
 
         // The trained adapter belongs to this base model, whatever it was initialized from.
         adapter.Fingerprint ??= BaseFingerprint.Of(adapter.Base);
-        Parameters =
-        [
-            .. from part in adapter.Parts
-               from parameter in part.Parameters
-               let decays = decayNormsAndBiases || part is not ReplacedWeight || parameter.Parameter.ndim > 1
-               select new TrainedParameter(parameter.Name, parameter.Parameter, decays, rates?.Factor(part, parameter.Name, parameter.Parameter) ?? 1),
-        ];
+        Parameters = NamedRates.Apply(TrainedParameters.Of(adapter, rates, decayNormsAndBiases, options.FreezesA), options.Rates ?? new Dictionary<string, double>());
     }
 
     /// <inheritdoc/>
     public CausalLanguageModel Model => _base.Model;
+
+    /// <summary>The adapter.</summary>
+    internal PeftAdapter Adapter => _adapter;
 
     /// <inheritdoc/>
     public IReadOnlyList<TrainedParameter> Parameters { get; }
@@ -49,6 +48,12 @@ public sealed class AdapterTraining : ITrainedModel
     {
         set => _adapter.Training = value;
     }
+
+    /// <inheritdoc/>
+    public TorchSharp.torch.Tensor? Penalty() => _adapter.Schedule?.Penalty();
+
+    /// <inheritdoc/>
+    public void Stepped(long step, long steps) => _adapter.Schedule?.Stepped(step, steps);
 
     /// <inheritdoc/>
     public void Save(string folder)
@@ -70,3 +75,8 @@ public sealed class AdapterTraining : ITrainedModel
         _base.Dispose();
     }
 }
+
+/// <summary>How an adapter is trained.</summary>
+/// <param name="FreezesA">Whether the matrices A of low-rank updates are not trained (LoRA-FA).</param>
+/// <param name="Rates">Factors of the learning rate by name pattern; null for none.</param>
+public readonly record struct AdapterTrainingOptions(bool FreezesA, IReadOnlyDictionary<string, double>? Rates);

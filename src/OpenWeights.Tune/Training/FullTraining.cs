@@ -1,4 +1,5 @@
 using OpenWeights.Formats.HuggingFace;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -17,16 +18,13 @@ public sealed class FullTraining : ITrainedModel
     /// <param name="loaded">The model; this object takes ownership.</param>
     /// <param name="decayNormsAndBiases">Whether weight decay also applies to norms and biases.</param>
     /// <param name="trains">Selects the trained weights; null for all. The others have no gradient and no optimizer state.</param>
-    public FullTraining(LoadedModel loaded, bool decayNormsAndBiases, TrainedWeights? trains = null)
+    /// <param name="rates">Factors of the learning rate by name pattern; null for none.</param>
+    /// <exception cref="ConfigException">A pattern matches no parameter.</exception>
+    public FullTraining(LoadedModel loaded, bool decayNormsAndBiases, TrainedWeights? trains = null, IReadOnlyDictionary<string, double>? rates = null)
     {
         ArgumentNullException.ThrowIfNull(loaded);
         _loaded = loaded;
-        Parameters =
-        [
-            .. from weight in loaded.Model.named_parameters()
-               where trains?.Includes(weight.name, weight.parameter.ndim) ?? true
-               select new TrainedParameter(weight.name, weight.parameter, decayNormsAndBiases || weight.parameter.ndim > 1),
-        ];
+        Parameters = NamedRates.Apply(TrainedParameters.Of(loaded.Model, decayNormsAndBiases, trains), rates ?? new Dictionary<string, double>());
         foreach (var trained in Parameters)
         {
             trained.Parameter.requires_grad = true;

@@ -36,6 +36,18 @@ public static class Gradients
     /// <param name="maxNorm">Maximum norm; 0 for no clipping.</param>
     public static double ClipFactor(double norm, double maxNorm) => maxNorm > 0 ? Math.Min(1, maxNorm / (norm + 1e-6)) : 1;
 
+    /// <summary>Limits the magnitude of each element, as PyTorch's clip_grad_value_.</summary>
+    /// <param name="parameters">The trained parameters.</param>
+    /// <param name="largest">The largest magnitude.</param>
+    public static void ClipValues(IReadOnlyList<TrainedParameter> parameters, double largest)
+    {
+        ArgumentNullException.ThrowIfNull(parameters);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        using Scalar least = -largest, most = largest;
+        Of(parameters).ForEach(gradient => _ = gradient.clamp_(least, most));
+    }
+
     /// <summary>Removes all gradients and frees their memory.</summary>
     public static void Drop(IReadOnlyList<TrainedParameter> parameters)
     {

@@ -18,6 +18,16 @@ public interface ITrainedModel : IDisposable
     /// <summary>Turns dropout on or off.</summary>
     bool Training { set; }
 
+    /// <summary>A loss of the parameters themselves, which is added to that of the rows; null for none. In the current dispose scope.</summary>
+    TorchSharp.torch.Tensor? Penalty() => null;
+
+    /// <summary>Called after each step of the optimizer, while the gradients are there.</summary>
+    /// <param name="step">The step, counted from 0.</param>
+    /// <param name="steps">Number of steps of the run.</param>
+    void Stepped(long step, long steps)
+    {
+    }
+
     /// <summary>Saves the trained weights.</summary>
     /// <param name="folder">The folder; created if missing.</param>
     void Save(string folder);

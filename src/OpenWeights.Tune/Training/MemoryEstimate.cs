@@ -2,6 +2,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Torch.Memory;
 
 namespace OpenWeights.Tune.Training;
 
@@ -15,18 +16,16 @@ namespace OpenWeights.Tune.Training;
 /// <param name="Overlap">Gradients that are allocated only while activations are freed, and so do not add to the peak.</param>
 public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
 {
-    // .NET, libtorch and BLAS with their buffers and compiled code, measured after some steps (docs/performance.md).
+    // .NET, libtorch and BLAS with their buffers and compiled code, measured after some steps (docs/performance.md); and what the pool of tensors may hold
+    // beyond its peak.
 #if TORCH_SYSTEM
-    private const long ProgramBytes = 132L << 20;
+    private const long ProgramBytes = (132L << 20) + BlockPool.Slack;
 #else
-    private const long ProgramBytes = 174L << 20;
+    private const long ProgramBytes = (174L << 20) + BlockPool.Slack;
 #endif
 
     // Additional memory of a run: tokenizer and rows, evaluation, metrics.
     private const long RunBytes = 72L << 20;
-
-    // Gradients accumulated over several layers are float32, as are products if the processor has no bfloat16 instructions.
-    private const long PassingSize = 4;
 
     /// <summary>The estimated peak.</summary>
     public long Total => Weights + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
@@ -61,23 +60,43 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
             : embedding.requires_grad && !model.Config.TiedEmbeddings ? embedding.numel() * embedding.element_size() : 0;
     }
 
-    // Activations stored by layers from the first trained one; and the larger of the temporary peaks: a layer's backward, or head and loss.
+    // Activations stored by layers from the first trained one; and the larger of the temporary peaks: a part's backward, when the later parts have
+    // freed theirs, or head and loss.
     // With checkpointing, a layer stores its input (and the output of its attention), and the activations of one layer exist at a time.
     private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing)
     {
         var config = model.Config;
-        var (count, size) = (rows * (long)tokens, model.Stack.Embedding.Weight.element_size());
-        var layers = Enumerable.Range(0, config.LayerCount).Select(i => new LayerMemory(model, i)).ToList();
-        var kept = (model.Stack.Embedding.Weight.requires_grad ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
-        var ofLayer = (count * 3L * config.IntermediateSize * PassingSize) + TurnedWeightBytes(model, count);
+        var (count, size) = (rows * (long)(tokens + (model.Stack.Virtual?.Count ?? 0)), model.Stack.Embedding.Weight.element_size());
+        var layers = Enumerable.Range(0, model.LayerCount).Select(i => new LayerMemory(model, i, count)).ToList();
+        var kept = (model.Stack.Embedding.Weight.requires_grad || model.Stack.Virtual is not null ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
         var ofInputs = config.PerLayerInputs is { } inputs ? 2L * count * inputs.LayerCount * inputs.Width * size : 0;
         if (checkpointing == ActivationCheckpointing.None)
         {
-            return ofInputs + (count * kept.Sum(static l => l.Bytes)) + Math.Max(ofLayer, HeadBytes(model, count));
+            var (stored, most) = (0L, 0L);
+            foreach (var layer in kept)
+            {
+                most = Math.Max(most, stored + layer.Most);
+                stored += layer.Bytes;
+            }
+
+            return ofInputs + Math.Max(most + TurnedWeightBytes(model, count), stored + HeadBytes(model, count));
         }
 
-        var ends = layers.Sum(l => (config.HiddenSize * (config.Streams?.Count ?? 1) * size) + (checkpointing == ActivationCheckpointing.Selective ? l.Mixed : 0));
-        return ofInputs + (count * ends) + Math.Max((count * layers.Max(static l => l.Bytes)) + ofLayer, HeadBytes(model, count));
+        return ofInputs + CheckpointedBytes(layers, checkpointing == ActivationCheckpointing.Selective, TurnedWeightBytes(model, count), HeadBytes(model, count));
+    }
+
+    // A layer's own activations include its input.
+    private static long CheckpointedBytes(IEnumerable<LayerMemory> layers, bool keepsMixed, long ofLayer, long ofHead)
+    {
+        var (ends, most) = (0L, 0L);
+        foreach (var layer in layers)
+        {
+            ends += keepsMixed ? layer.Mixed : 0;
+            most = Math.Max(most, ends + layer.Most + ofLayer);
+            ends += layer.Input;
+        }
+
+        return Math.Max(most, ends + ofHead);
     }
 
     // A weight multiplied in another dtype exists in both during the product; the head's is converted in small parts.
@@ -93,10 +112,9 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var config = model.Config;
         var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.VocabularySize;
         var product = ProductPrecision.Of(model.Stack.Embedding.Weight, count);
-        var ofScore = product == TorchSharp.torch.float32 ? 4 : 8;
 
-        // With a soft cap, its derivative is stored as well.
-        chunk *= config.LogitSoftCap is null ? 1 : 2;
+        // Scores in float32, with a soft cap its derivative, and the scores or their gradient in another dtype.
+        var ofScore = 4 + (config.LogitSoftCap is null ? 0 : 4) + (product == TorchSharp.torch.float32 ? 0 : 2);
 
         // For bfloat16 products oneDNN repacks the weight; the layers' weights are small in comparison and included in the program's bytes.
         var copy = product == TorchSharp.torch.bfloat16 && model.Head.Weight.device.type == TorchSharp.DeviceType.CPU ? 2 * model.Head.Weight.numel() : 0;

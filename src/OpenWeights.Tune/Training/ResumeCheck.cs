@@ -63,9 +63,9 @@ internal static class ResumeCheck
         {
             if (value is not null && SettingInfo.IsSection(value.GetType()))
             {
-                foreach (var setting in SettingInfo.Of(value.GetType()))
+                foreach (var setting in SettingInfo.OfSection(value))
                 {
-                    Add(prefix.Length == 0 ? setting.Key : $"{prefix}.{setting.Key}", setting.Property.GetValue(value));
+                    Add(prefix.Length == 0 ? setting.Key : $"{prefix}.{setting.Key}", setting.Get(value));
                 }
             }
             else if (value is not null)

@@ -230,7 +230,8 @@ public static class RunCheck
         {
             // A plain name is a list of one, so its position has no list index.
             var bare = new[] { ("target_modules", section.TargetModules), ("exclude_modules", section.ExcludeModules) }.Where(static t => t.Item2 is { IsList: false }).Select(static t => $"{t.Item1}.0").ToList();
-            var problems = AdapterTargets.Problems(model, TrainedModel.Settings(section));
+            var settings = TrainedModel.Settings(section);
+            var problems = AdapterKinds.Of(settings).Problems(model, settings);
             var ranksAreWrong = file.Problems.Any(static p => p.Key == "adapter.r" || p.Key.StartsWith("adapter.rank_pattern", StringComparison.Ordinal));
             return problems.Where(p => p.Setting != "init_lora_weights" || !ranksAreWrong).Select(p => file.Problem($"adapter.{(bare.Contains(p.Setting) ? p.Setting[..^2] : p.Setting)}", p.Message));
         }

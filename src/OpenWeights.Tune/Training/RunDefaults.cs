@@ -37,6 +37,7 @@ public static class RunDefaults
                 Training = config.Training with
                 {
                     MicroBatchSize = config.Training.MicroBatchSize ?? rows,
+                    LrScheduler = config.Training.Schedule,
                     WarmupSteps = config.Training.WarmupSteps ?? (config.Training.WarmupRatio is null ? RateSettings.DefaultWarmup(steps) : null),
                 },
             },
@@ -55,7 +56,7 @@ public static class RunDefaults
         return config with
         {
             Data = config.Data with { Packing = config.Data.Packing ?? started.Data.Packing },
-            Training = training with { MicroBatchSize = rows, WarmupSteps = training.WarmupSteps ?? (training.WarmupRatio is null ? started.Training.WarmupSteps : null) },
+            Training = training with { MicroBatchSize = rows, LrScheduler = training.LrScheduler ?? started.Training.LrScheduler, WarmupSteps = training.WarmupSteps ?? (training.WarmupRatio is null ? started.Training.WarmupSteps : null) },
         };
     }
 

@@ -7,6 +7,7 @@ using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using static TorchSharp.torch;
@@ -19,8 +20,10 @@ public sealed class RunDraft
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
         (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
+        var kind = ObjectiveKinds.Find(config.Objective.Type);
         Rows = new BatchSampler(
-            data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs);
+            data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs,
+            kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
     }
 
@@ -69,6 +72,7 @@ public sealed class RunDraft
         TotalSteps = TotalSteps,
         StepsDone = 0,
         Memory = Memory.Estimate,
+        Start = Memory.Start,
         MemoryNeeded = Memory.Needed,
         Room = Memory.Room,
     };
@@ -105,8 +109,9 @@ public sealed class RunDraft
 
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, room: ContextLimit.Of(decoder, config.Model.MaxPositions));
-        foreach (var warning in data.Warnings)
+        var data = RunData.Read(
+            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, ObjectiveKinds.Find(config.Objective.Type).Rows, ContextLimit.Of(decoder, config.Model.MaxPositions));
+        foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);
         }
@@ -114,6 +119,11 @@ public sealed class RunDraft
         if (config.Adapter is not null && !data.Train.Report.IsTokenized && UnknownTurnEnd(tokenizer.Tokenizer, folder) is { } turnEnd)
         {
             listener.Warn(turnEnd);
+        }
+
+        if (PreferenceWatch.Balance(config.Objective, data.Train) is { } balance)
+        {
+            listener.Warn(balance);
         }
 
         (config, data) = RunDefaults.Fit(config, data);
@@ -145,6 +155,10 @@ public sealed class RunDraft
             {
                 listener.Warn(warning);
             }
+        }, () =>
+        {
+            listener.Stage("computing the adapter's start");
+            return new TrainingStartData(Rows, Config.Adapter!.InitSamples, ObjectiveKinds.Create(Config.Objective), Device);
         });
         if (Config.Training.Offload != "none" && Device.type == TorchSharp.DeviceType.CPU)
         {
@@ -166,6 +180,10 @@ public sealed class RunDraft
             throw new ConfigException([problem]);
         }
     }
+
+    // An adapter may bring more tokens than the base has.
+    private static int Vocabulary(AdapterSection? adapter, DecoderConfig decoder) => Math.Max(
+        decoder.VocabularySize, adapter?.Path is { } path ? Adapters.PeftFolder.VocabularySize(path, decoder) : adapter?.VocabSize ?? 0);
 
     // An end-of-turn token that an inference server does not know.
     private static string? UnknownTurnEnd(ITokenizer tokenizer, ModelFolder folder) =>

@@ -3,6 +3,7 @@ using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training.Recording;
 
 namespace OpenWeights.Tune.Training;
@@ -16,6 +17,8 @@ internal sealed class RunEvaluation
     private readonly RunDraft _draft;
     private readonly EvaluationSection _settings;
     private readonly ITrainedModel _trained;
+    private readonly IObjective _objective;
+    private readonly AveragedWeights _averaged;
     private readonly RunFolder _folder;
     private readonly RunRecorder _recorder;
     private readonly IRunListener _listener;
@@ -26,13 +29,15 @@ internal sealed class RunEvaluation
     /// <summary>Creates the evaluation of a run.</summary>
     /// <param name="draft">The run.</param>
     /// <param name="trained">The model.</param>
+    /// <param name="objective">The objective.</param>
+    /// <param name="averaged">The averaged weights, if they are evaluated and saved.</param>
     /// <param name="folder">Folder of the run, for the best weights.</param>
     /// <param name="recorder">Records the results.</param>
     /// <param name="listener">Receives the results.</param>
     /// <param name="reached">State of a resumed run; null for a new one.</param>
-    internal RunEvaluation(RunDraft draft, ITrainedModel trained, RunFolder folder, RunRecorder recorder, IRunListener listener, TrainerState? reached)
+    internal RunEvaluation(RunDraft draft, ITrainedModel trained, IObjective objective, AveragedWeights averaged, RunFolder folder, RunRecorder recorder, IRunListener listener, TrainerState? reached)
     {
-        (_draft, _settings, _trained, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, folder, recorder, listener);
+        (_draft, _settings, _trained, _objective, _averaged, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, objective, averaged, folder, recorder, listener);
         _best = new BestTracker(_settings.EarlyStoppingMinDelta);
         if (reached is not null)
         {
@@ -55,7 +60,11 @@ internal sealed class RunEvaluation
     /// <param name="stop">Skips the answers if cancelled.</param>
     internal void Run(long step, CancellationToken stop)
     {
-        var evaluation = Evaluator.Run(_trained.Model, _draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce, step, CancellationToken.None);
+        using var averaged = _averaged.Use();
+        var (rows, atOnce) = (_draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce);
+        var evaluation = _draft.Config.Objective.Type == "sft"
+            ? Evaluator.Run(_trained.Model, rows, atOnce, step, CancellationToken.None)
+            : Evaluator.Run(_objective, _trained.Model, rows, atOnce * ObjectiveKinds.Find(_draft.Config.Objective.Type).RowsPerExample, step);
         _recorder.Add(evaluation);
         _listener.Evaluated(evaluation);
         _evaluatedStep = step;
@@ -102,12 +111,14 @@ internal sealed class RunEvaluation
     {
         if (_settings is not { KeepBest: true, Result: "best" } || _best.Loss is null || _best.Step == lastStep)
         {
+            _averaged.Put();
             return lastStep;
         }
 
         if (!Directory.Exists(_folder.BestPath))
         {
             _listener.Warn($"{_folder.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
+            _averaged.Put();
             return lastStep;
         }
 

@@ -49,6 +49,9 @@ public sealed record RunPlan
     /// <summary>Estimated memory.</summary>
     public required MemoryEstimate Memory { get; init; }
 
+    /// <summary>What the adapter's start costs before the first step; null for nothing worth a word.</summary>
+    public StartCost? Start { get; init; }
+
     /// <summary>The part of the estimate that is in the compared memory.</summary>
     public long MemoryNeeded { get; init; }
 

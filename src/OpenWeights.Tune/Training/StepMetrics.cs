@@ -13,7 +13,7 @@ public sealed record StepMetrics
     [JsonPropertyName("epoch")]
     public required double Epoch { get; init; }
 
-    /// <summary>Cross entropy per target token, before the update.</summary>
+    /// <summary>The objective's loss before the update; for sft the cross entropy per target token.</summary>
     [JsonPropertyName("loss")]
     [JsonConverter(typeof(FiniteOrNullConverter))]
     public required double Loss { get; init; }
@@ -74,4 +74,8 @@ public sealed record StepMetrics
     [JsonPropertyName("rows")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Rows { get; init; }
+
+    /// <summary>Metrics of the objective besides its loss, by TRL's names; written beside the others.</summary>
+    [JsonIgnore]
+    public IReadOnlyDictionary<string, double> Objective { get; init; } = new Dictionary<string, double>();
 }

@@ -1,6 +1,9 @@
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Quantized;
+using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Adapters.Kinds;
+using OpenWeights.Tune.Adapters.Starts;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -18,8 +21,9 @@ internal static class TrainedModel
     /// <param name="modelPath">Folder of the base model; config.Model.Path may be only a name.</param>
     /// <param name="device">The device.</param>
     /// <param name="warn">Receives warnings about an adapter's file.</param>
+    /// <param name="startData">Reads the training data from which some starts are computed; null where there is none.</param>
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
-    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn)
+    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null)
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
@@ -30,7 +34,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? PeftAdapter.Create(loaded.Model, Settings(section), config.Seed)
+            ? Create(loaded.Model, WithText(Settings(section), modelPath), config, startData)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -52,11 +56,15 @@ internal static class TrainedModel
                 return PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase);
             }
 
-            var settings = Settings(section);
-            AdapterTargets.RequireNames(loaded.Model, settings);
-            settings = ExpertTargeting.Convert(loaded.Model, settings);
-            return PeftAdapter.Attach(loaded.Model, settings, new MetaAdapterWeights(loaded.Model, settings));
+            return PeftAdapter.CreateMeta(loaded.Model, Settings(section));
         });
+    }
+
+    // A start may run the model backward, with the checkpointing of the run.
+    private static PeftAdapter Create(CausalLanguageModel model, AdapterConfig settings, RunConfig config, Func<StartData>? startData)
+    {
+        model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
+        return PeftAdapter.Create(model, settings, config.Seed, settings is LoraConfig lora && LoraStarts.NeedsData(lora.Init) ? startData?.Invoke() : null);
     }
 
     private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, PeftAdapter> put)
@@ -69,7 +77,7 @@ internal static class TrainedModel
 
         var adapter = put(section);
         var rates = section.LoraplusLrRatio == 1 ? null : new LoraPlusRates(section.LoraplusLrRatio, section.LoraplusLrEmbedding, training.LearningRate);
-        return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases);
+        return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases, new AdapterTrainingOptions(training.Optimizer == "lora_fa", training.Rates));
     }
 
     private static FullTraining Full(LoadedModel loaded, TrainingSection training)
@@ -80,7 +88,7 @@ internal static class TrainedModel
             throw new InvalidDataException($"training.first_trained_layer: {NoSuchLayer(training.FirstTrainedLayer, loaded.Model.Config.LayerCount)}");
         }
 
-        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null);
+        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null, training.Rates);
     }
 
     /// <summary>Refuses settings that do not go with a base whose weights are quantized already.</summary>
@@ -109,38 +117,41 @@ internal static class TrainedModel
         : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
 
     /// <summary>Settings of a new adapter.</summary>
-    internal static LoraConfig Settings(AdapterSection section)
+    internal static AdapterConfig Settings(AdapterSection section)
     {
         static TargetModules Targets(TextOrList value) => value.IsNames ? TargetModules.Of(value.Values) : TargetModules.Of(value.Values[0]);
-        return new LoraConfig
+        return ((AdapterConfig?)section.Own ?? Lora(section)) with
         {
-            Rank = section.Rank,
-            Alpha = section.LoraAlpha,
-            Dropout = section.LoraDropout,
             Targets = Targets(section.TargetModules),
-            TargetParameters = section.TargetParameters,
             Excluded = section.ExcludeModules is { } excluded ? Targets(excluded) : null,
             LayersToTransform = section.LayersToTransform,
             LayersPattern = section.LayersPattern?.Values ?? [],
             ModulesToSave = section.ModulesToSave,
             Bias = section.Bias switch
             {
+                "none" => BiasTraining.None,
                 "all" => BiasTraining.All,
-                "lora_only" => BiasTraining.LoraOnly,
-                _ => BiasTraining.None,
+                _ => BiasTraining.LoraOnly,
             },
-            LoraBias = section.LoraBias,
-            UseDora = section.UseDora,
-            EnsureWeightTying = section.EnsureWeightTying,
-            UseRslora = section.UseRslora,
-            Init = section.InitLoraWeights switch
-            {
-                "gaussian" => LoraInit.Gaussian,
-                "pissa" => LoraInit.Pissa,
-                _ => LoraInit.Kaiming,
-            },
-            RankPattern = section.RankPattern,
-            AlphaPattern = section.AlphaPattern,
         };
     }
+
+    // The tokens of the text that a prompt starts with.
+    private static AdapterConfig WithText(AdapterConfig settings, string modelPath) => settings is PromptTuningConfig { PromptTuningInit: "TEXT", PromptTuningInitText: { Length: > 0 } text } prompt
+        ? prompt with { InitTokens = [.. Tokenizer.Load(modelPath).Encode(text, addSpecialTokens: true).Select(static t => (long)t)] }
+        : settings;
+
+    private static LoraConfig Lora(AdapterSection section) => LoraSection.With(new LoraConfig
+    {
+        Rank = section.Rank,
+        Alpha = section.LoraAlpha,
+        Dropout = section.LoraDropout,
+        TargetParameters = section.TargetParameters,
+        LoraBias = section.LoraBias,
+        UseDora = section.UseDora,
+        EnsureWeightTying = section.EnsureWeightTying,
+        UseRslora = section.UseRslora,
+        RankPattern = section.RankPattern,
+        AlphaPattern = section.AlphaPattern,
+    }, section);
 }

@@ -34,7 +34,9 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
-        Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training);
+        var warmup = RateSettings.Of(config.Training, totalSteps).WarmupSteps;
+        Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training with { WarmupSteps = warmup, WarmupRatio = null });
+        Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
         trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
     }
@@ -48,6 +50,12 @@ public sealed class Trainer : IDisposable
     /// <summary>The optimizer; its step count is the number of steps that changed the weights.</summary>
     public IOptimizer Optimizer { get; }
 
+    /// <summary>Moving average of the weights (training.ema); null for none.</summary>
+    public WeightAverage? Ema { get; }
+
+    /// <summary>The averages that are evaluated and saved as the result; null if these are the last weights.</summary>
+    public IAveragedWeights? Average => Ema is null ? Optimizer as IAveragedWeights : _config.Training.Ema!.Result == "averaged" ? Ema : null;
+
     /// <summary>State of the trainer, without evaluations.</summary>
     public TrainerState State
     {
@@ -60,11 +68,13 @@ public sealed class Trainer : IDisposable
             LossScale = _scaler?.Scale,
             LossScaleGoodSteps = _scaler?.GoodSteps ?? 0,
             LossScaleSkipped = _scaler?.Skipped ?? 0,
+            Objective = _objective.State,
         };
         set
         {
             ArgumentNullException.ThrowIfNull(value);
             (StepsDone, Optimizer.StepCount, _spikes.Losses) = (value.Step, value.Updates, value.RecentLosses);
+            _objective.State = value.Objective;
             if (_scaler is not null && value.LossScale is { } scale)
             {
                 (_scaler.Scale, _scaler.GoodSteps, _scaler.Skipped) = (scale, value.LossScaleGoodSteps, value.LossScaleSkipped);
@@ -78,10 +88,11 @@ public sealed class Trainer : IDisposable
     {
         var batch = _rows.Longest();
         RandomState.Seed(_config.Seed, _trained.Model.Device);
-        _trained.Training = true;
+        _trained.Training = _objective.UsesDropout;
         using (NewDisposeScope())
         {
-            _ = Total(Accumulate([batch], Math.Max(1, batch.Sum(static r => (long)r.CountTargets()))));
+            _ = Total(Accumulate([batch], Begin([batch])));
+            _ = _objective.End();
         }
 
         _trained.Training = false;
@@ -98,10 +109,11 @@ public sealed class Trainer : IDisposable
         var started = Stopwatch.GetTimestamp();
         var batch = _rows.Longest();
         RandomState.Seed(_config.Seed, _trained.Model.Device);
-        _trained.Training = true;
+        _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
-        var targets = Math.Max(1, batch.Sum(static r => (long)r.CountTargets()));
-        _ = Measure(Accumulate([batch], targets), targets);
+        var units = Begin([batch]);
+        _ = Measure(Accumulate([batch], units), units);
+        _ = _objective.End();
         _trained.Training = false;
         var rows = Stopwatch.GetElapsedTime(started).TotalSeconds;
         started = Stopwatch.GetTimestamp();
@@ -122,12 +134,13 @@ public sealed class Trainer : IDisposable
 
         // All randomness of a step is derived from seed and step, so that resuming needs no random state.
         RandomState.Seed(unchecked((_config.Seed * 1_000_003) + step), _trained.Model.Device);
-        _trained.Training = true;
+        _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
-        var losses = Accumulate(batches, targets);
+        var units = Begin(batches);
+        var losses = Accumulate(batches, units);
         _trained.Training = false;
         var updating = Stopwatch.GetTimestamp();
-        var (loss, norm) = Measure(losses, targets);
+        var (loss, norm) = Measure(losses, units);
         var finite = double.IsFinite(norm);
         var scale = _scaler?.Scale;
 
@@ -138,12 +151,12 @@ public sealed class Trainer : IDisposable
             throw Failure(loss, norm, step, batches);
         }
 
-        var training = _config.Training;
-        var rate = RateSchedules.Rate(training.LrScheduler, training.LearningRate, step, RateSettings.Of(training, TotalSteps));
+        var rate = Rate(step);
         if (finite)
         {
-            Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / (scale ?? 1));
+            Update(rate, norm, scale ?? 1);
             _scaler?.Succeeded();
+            _trained.Stepped(step, TotalSteps);
         }
         else if (overflowed)
         {
@@ -174,30 +187,68 @@ public sealed class Trainer : IDisposable
             Overflowed = overflowed,
             Spike = spike,
             Rows = !finite || spike ? Names(batches) : null,
+            Objective = _objective.End(),
         };
     }
 
     /// <inheritdoc/>
-    public void Dispose() => Optimizer.Dispose();
-
-    // Gradient of the step's loss: cross entropy summed over the targets of all micro-batches, divided by their number.
-    // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
-    private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long targets)
+    public void Dispose()
     {
-        using Scalar share = (_scaler?.Scale ?? 1) / targets;
+        Ema?.Dispose();
+        Optimizer.Dispose();
+    }
+
+    // The learning rate of a step: the schedule's, unless the optimizer has its own.
+    private double Rate(long step)
+    {
+        var training = _config.Training;
+        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(training.Schedule, training.LearningRate, step, RateSettings.Of(training, TotalSteps)));
+    }
+
+    // Clips the gradients and takes the optimizer's step.
+    private void Update(double rate, double norm, double scale)
+    {
+        var training = _config.Training;
+        if (training.MaxGradValue > 0)
+        {
+            Gradients.ClipValues(_trained.Parameters, training.MaxGradValue * scale);
+            norm = training.MaxGradNorm > 0 ? Unscaled(Gradients.Norm(_trained.Parameters)) : norm;
+        }
+
+        Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / scale);
+        Ema?.Add();
+    }
+
+    // The number that the loss of these micro-batches is divided by.
+    private long Begin(IReadOnlyList<IReadOnlyList<TokenRow>> batches)
+    {
+        using var nothing = no_grad();
+        return Math.Max(1, _objective.Begin(_trained.Model, batches));
+    }
+
+    // Gradient of the step's loss: the losses of all micro-batches, divided by the number of their units (targets, pairs or rows).
+    // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
+    private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long units)
+    {
+        using Scalar share = (_scaler?.Scale ?? 1) / units;
         var losses = new List<Tensor>();
         foreach (var rows in batches)
         {
             using var scope = NewDisposeScope();
-            var batch = TokenBatch.Of(rows, padId: 0, _trained.Model.Device);
-            if (batch.TargetCount == 0)
+            if (_objective.LossSum(_trained.Model, rows) is { } loss)
             {
-                continue;
+                BackwardPass.Run([loss.mul(share)]);
+                losses.Add(loss.detach().MoveToOuterDisposeScope());
             }
+        }
 
-            var loss = _objective.LossSum(_trained.Model, batch);
-            BackwardPass.Run([loss.mul(share)]);
-            losses.Add(loss.detach().MoveToOuterDisposeScope());
+        using (NewDisposeScope())
+        {
+            if (_trained.Penalty() is { } penalty)
+            {
+                using Scalar scale = _scaler?.Scale ?? 1;
+                BackwardPass.Run([penalty.mul(scale)]);
+            }
         }
 
         return losses;
@@ -206,11 +257,11 @@ public sealed class Trainer : IDisposable
     private static double Total(List<Tensor> losses) => losses.Sum(static l => l.ToDouble());
 
     // The step's loss and gradient norm. This is the only synchronization with a GPU.
-    private (double Loss, double Norm) Measure(List<Tensor> losses, long targets)
+    private (double Loss, double Norm) Measure(List<Tensor> losses, long units)
     {
         if (_trained.Model.Device.type == DeviceType.CPU)
         {
-            var loss = Total(losses) / targets;
+            var loss = Total(losses) / units;
             return (loss, double.IsFinite(loss) ? Unscaled(Gradients.Norm(_trained.Parameters)) : double.NaN);
         }
 
@@ -218,7 +269,7 @@ public sealed class Trainer : IDisposable
         var norm = Gradients.NormTensor(_trained.Parameters);
         var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm }]).to(float64).cpu();
         double[] values = [.. MemoryMarshal.Cast<byte, double>(numbers.bytes)];
-        var total = values[..losses.Count].Sum() / targets;
+        var total = values[..losses.Count].Sum() / units;
         return (total, norm is null ? 0 : double.IsFinite(total) ? Unscaled(values[^1]) : double.NaN);
     }
 

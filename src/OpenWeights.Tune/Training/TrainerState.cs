@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 
 namespace OpenWeights.Tune.Training;
@@ -33,6 +34,11 @@ public sealed record TrainerState
     /// <summary>The previous losses, for spike detection.</summary>
     [JsonPropertyName("recent_losses")]
     public IReadOnlyList<double> RecentLosses { get; init; } = [];
+
+    /// <summary>What the objective keeps besides the weights; null for nothing.</summary>
+    [JsonPropertyName("objective")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public JsonObject? Objective { get; init; }
 
     /// <summary>The last step followed by an evaluation.</summary>
     [JsonPropertyName("evaluated_step")]

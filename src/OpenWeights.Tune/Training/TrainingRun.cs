@@ -21,6 +21,9 @@ public sealed class TrainingRun : IDisposable
     private readonly IRunListener _listener;
     private readonly ITrainedModel _trained;
     private readonly Trainer _trainer;
+    private readonly IReferencePolicy? _reference;
+    private readonly IObjective _objective;
+    private readonly PreferenceWatch _watch = new();
 
     /// <summary>Creates a run of a loaded model.</summary>
     /// <param name="draft">The run.</param>
@@ -32,7 +35,10 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(listener);
         (_draft, _config, _trained, _listener, Plan) = (draft, draft.Config, trained, listener, draft.Plan);
-        _trainer = new Trainer(trained, ObjectiveKinds.Create(_config.Objective), draft.Rows, _config, draft.TotalSteps);
+        var kind = ObjectiveKinds.Find(_config.Objective.Type);
+        _reference = kind.NeedsReference ? ReferencePolicies.Create(_config, draft.ModelPath, trained) : null;
+        _objective = kind.Create(_config.Objective, _reference);
+        _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps);
     }
 
     /// <summary>Reads and checks everything that a run needs, without training.</summary>
@@ -119,7 +125,7 @@ public sealed class TrainingRun : IDisposable
         Plan = Plan with { StepsDone = _trainer.StepsDone };
         _listener.Planned(Plan);
         using var recorder = new RunRecorder(folder, Plan);
-        var evaluation = new RunEvaluation(_draft, _trained, folder, recorder, _listener, reached);
+        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), folder, recorder, _listener, reached);
         if (_trainer.StepsDone == 0)
         {
             evaluation.Ask(0, "before training", stop);
@@ -142,6 +148,7 @@ public sealed class TrainingRun : IDisposable
     public void Dispose()
     {
         _trainer.Dispose();
+        _reference?.Dispose();
         _trained.Dispose();
     }
 
@@ -154,7 +161,7 @@ public sealed class TrainingRun : IDisposable
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
-            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer);
+            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema);
             _trainer.State = reached;
         }
         else
@@ -225,6 +232,7 @@ public sealed class TrainingRun : IDisposable
     {
         var step = _trainer.Step();
         recorder.Add(step);
+        _watch.Add(step.Objective);
         _listener.Stepped(step, _trainer.TotalSteps);
         if (step.Overflowed)
         {
@@ -245,7 +253,7 @@ public sealed class TrainingRun : IDisposable
     private void Save(RunFolder folder, RunEvaluation evaluation)
     {
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, evaluation.AddTo(_trainer.State)));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, _trainer.Ema, evaluation.AddTo(_trainer.State)));
         _listener.Checkpointed(step);
     }
 
@@ -255,6 +263,11 @@ public sealed class TrainingRun : IDisposable
         if (_config.Adapter is not null && AdapterEffect.IsNone(AdapterFolder.Open(result.Folder), _trained.Model))
         {
             _listener.Warn($"training had no effect: in {result.Folder} {AdapterEffect.Reason}. Check that training.learning_rate is not 0 and training.warmup_steps is shorter than the run.");
+        }
+
+        foreach (var advice in _watch.Advice())
+        {
+            _listener.Warn(advice);
         }
 
         RunManifest.Add(folder.ManifestPath, result);

@@ -64,6 +64,54 @@ public sealed class LayerOperatorTests
         Gives(nn.functional.layer_norm(Values(1, 3), [2], Values(2, 2), Values(1, 1), 0), -1, 3);
         var lower = tensor(new float[] { 9, 0, 2, 9 }).view(2, 2);
         Gives(linalg.solve_triangular(lower, Values(1, 5).view(2, 1), upper: false, left: true, unitriangular: true).flatten(), 1, 3);
+        var several = tensor(new float[] { 2, 0, 0, 4, 1, 2, 3, 7 }).view(2, 2, 2);
+        Gives(linalg.inv(several).flatten(), 0.5, 0, 0, 0.25, 7, -2, -3, 1);
+    }
+
+    [Test]
+    public void Systems_are_solved_from_both_sides()
+    {
+        var matrix = tensor(new float[] { 2, 1, 0, 4 }).view(2, 2);
+        Gives(linalg.solve(matrix, Values(4, 8).view(2, 1)).flatten(), 1, 2);
+        Gives(linalg.solve(matrix, Values(2, 9).view(1, 2), left: false).flatten(), 1, 2);
+    }
+
+    [Test]
+    public void A_permutation_has_every_number_once_and_follows_its_generator()
+    {
+        using var first = new Generator(7);
+        using var second = new Generator(7);
+        var drawn = randperm(50, generator: first);
+        Assert.That(drawn.dtype, Is.EqualTo(int64));
+        Assert.That(drawn.eq(randperm(50, generator: second)).all().item<bool>());
+        Assert.That(Enumerable.Range(0, 50).Select(i => drawn.narrow(0, i, 1).to(float64).ToDouble()), Is.EquivalentTo(Enumerable.Range(0, 50)));
+        Assert.That(drawn.eq(arange(50, int64)).all().item<bool>(), Is.False);
+    }
+
+    [Test]
+    public void The_inverse_Fourier_transform_of_a_matrix_has_its_waves()
+    {
+        var one = zeros([2, 4], float32);
+        one[1] = Values(0, 1, 0, 0);
+        var made = fft.ifft2(one).view_as_real();
+
+        // exp(2 pi i (row / 2 + column / 4)) / 8
+        Gives(made.select(-1, 0).flatten(), 0.125, 0, -0.125, 0, -0.125, 0, 0.125, 0);
+        Gives(made.select(-1, 1).flatten(), 0, 0.125, 0, -0.125, 0, -0.125, 0, 0.125);
+        Gives(fft.ifft2(one, norm: FFTNormType.Forward).view_as_real().select(-1, 0).flatten(), 1, 0, -1, 0, -1, 0, 1, 0);
+    }
+
+    [Test]
+    public void Decompositions_inverses_and_copied_rows()
+    {
+        var matrix = tensor(new float[] { 3, 1, 4, 2 }).view(2, 2);
+        var (q, r) = linalg.qr(matrix);
+        Gives(q.t().mm(q).flatten(), 1, 0, 0, 1);
+        Gives(q.mm(r).flatten(), 3, 1, 4, 2);
+        Gives(r.tril(-1).flatten(), 0, 0, 0, 0);
+        Gives(linalg.inv(matrix).flatten(), 1, -0.5, -2, 1.5);
+        Gives(matrix.index_copy(0, tensor(new[] { 1L }), Values(8, 9).view(1, 2)).flatten(), 3, 1, 8, 9);
+        Gives(matrix.flatten(), 3, 1, 4, 2);
     }
 
     [Test]

@@ -44,7 +44,7 @@ public sealed class ConvertTests
         Assert.That(config.Data.Train[1].Roles["user"], Is.EqualTo("human"));
         Assert.That((config.Data.MaxLength, config.Data.Packing, config.Data.EvalFraction, config.Data.OverLength), Is.EqualTo((4096, true, 0.1, "drop")));
         Assert.That((config.Training.MicroBatchSize, config.Training.GradientAccumulationSteps, config.Training.Epochs), Is.EqualTo((2, 4, 1.0)));
-        Assert.That((config.Training.Optimizer, config.Training.WarmupRatio, config.Training.WeightDecay), Is.EqualTo(("adamw_8bit", (double?)0.1, 0.0)));
+        Assert.That((config.Training.Optimizer, config.Training.WarmupRatio, config.Training.WeightDecay), Is.EqualTo(("paged_adamw_8bit", (double?)0.1, 0.0)));
         Assert.That(config.Training.Betas, Is.EqualTo(new[] { 0.9, 0.999 }), "Axolotl's own, which its file does not say");
         Assert.That(config.Training.ActivationCheckpointing, Is.EqualTo("block"));
         Assert.That(left, Is.SupersetOf(new[] { "loss_watchdog_threshold", "wandb_name", "flash_attention", "special_tokens.pad_token", "saves_per_epoch" }));

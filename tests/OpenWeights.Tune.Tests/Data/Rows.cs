@@ -17,7 +17,7 @@ internal static class Rows
         section ??= Unpacked;
         return RunData.Read(
             section.Train.Count > 0 ? section : section with { Train = [new DataSource { Path = path }], Packing = false },
-            new RowTokenizer(new CharacterTokenizer(template), trainOn), CharacterTokenizer.Vocabulary, seed: 1, preferences: true);
+            new RowTokenizer(new CharacterTokenizer(template), trainOn), CharacterTokenizer.Vocabulary, seed: 1, kind: null);
     }
 
     internal static RowList Of(TemporaryFolder folder, params string[] json) => Read(folder.Write("rows.jsonl", string.Join('\n', json) + "\n")).Train.Rows;

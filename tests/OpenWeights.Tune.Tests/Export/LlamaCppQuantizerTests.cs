@@ -26,6 +26,13 @@ public sealed class LlamaCppQuantizerTests
     [TestCase("mixtral", "q6_k", 256, 1)]
     [TestCase("qwen2_moe", "q4_k_m", 256, 1)]
     [TestCase("qwen3_moe", "q4_k_m", 32, 5)]
+    [TestCase("gpt_oss", "mxfp4_moe", 64, 2)]
+    [TestCase("gpt_oss", "q4_k_m", 256, 2)]
+    [TestCase("qwen3_moe", "mxfp4_moe", 64, 2)]
+    [TestCase("deepseek_v3", "mxfp4_moe", 64, 2)]
+    [TestCase("deepseek_v3", "q4_k_m", 256, 3)]
+    [TestCase("granitemoe", "q4_k_m", 256, 2)]
+    [TestCase("llama4_text", "q8_0", 64, 4)]
     [TestCase("phi3", "q4_k_m", 256, 4)]
     [TestCase("gemma2", "q4_k_m", 256, 3)]
     public void A_file_has_the_tensors_of_llama_cpps_own_quantiser(string family, string dtype, int hidden, int layers)
@@ -38,6 +45,7 @@ public sealed class LlamaCppQuantizerTests
             "mixtral" => [("num_local_experts", 8)],
             "qwen2_moe" => [("moe_intermediate_size", hidden), ("shared_expert_intermediate_size", hidden)],
             "qwen3_moe" => [("moe_intermediate_size", hidden)],
+            "deepseek_v3" => [("moe_intermediate_size", hidden), ("qk_nope_head_dim", 32), ("kv_lora_rank", 32), ("v_head_dim", 32), ("q_lora_rank", 32)],
             _ => Array.Empty<(string, int)>(),
         })
         {

@@ -1,4 +1,5 @@
 using NUnit.Framework;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers.Mixers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -6,9 +7,22 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Layers;
 
 /// <summary>The gated delta rule against its definition, a token at a time in float64.</summary>
-public sealed class DeltaRuleTests
+/// <param name="byKernel">Whether the kernel of CPUs computes it, or torch's operators.</param>
+/// <param name="isWide">Whether the kernel has the widest vectors that there are.</param>
+[TestFixture(false, false)]
+[TestFixture(true, false, Category = TestDevice.CpuAlone)]
+[TestFixture(true, true, Category = TestDevice.CpuAlone)]
+public sealed class DeltaRuleTests(bool byKernel, bool isWide)
 {
     private const int Configurations = 200;
+
+    private readonly bool _wide = CpuKernel.IsWide;
+
+    [SetUp]
+    public void Choose() => (CpuKernel.Enabled, CpuKernel.IsWide) = (byKernel, isWide && _wide);
+
+    [TearDown]
+    public void Reset() => (CpuKernel.Enabled, CpuKernel.IsWide) = (true, _wide);
 
     [Test]
     public void Outputs_and_gradients_are_those_of_the_rule_token_by_token()
@@ -94,7 +108,7 @@ public sealed class DeltaRuleTests
         internal static Problem Of(Random random, long tokens)
         {
             var problem = new Problem(
-                random.Next(), random.Next(1, 3), tokens, random.Next(1, 4), random.Next(1, 4), random.Next(1, 9), random.Next(1, 9), random.Next(2) == 0,
+                random.Next(), random.Next(1, 3), tokens, random.Next(1, 4), random.Next(1, 4), random.Next(1, random.Next(2) == 0 ? 9 : 40), random.Next(1, random.Next(2) == 0 ? 9 : 40), random.Next(2) == 0,
                 random.Next(3) switch { 0 => 0.05, 1 => 1, _ => 60 }, random.Next(1, 3));
             return random.Next(2) == 0 ? problem : problem with { Documents = Borders(random, problem.Batch, tokens) };
         }

@@ -94,6 +94,55 @@ public sealed class MambaWalkTests
         }
     }
 
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void The_kernel_of_Mamba_2_has_the_outputs_and_gradients_of_torchs_operators_in_float64([Values] bool isWide)
+    {
+        var (random, wide) = (new Random(14), CpuKernel.IsWide);
+        _ = manual_seed(14);
+        try
+        {
+            for (var i = 0; i < 40; i++)
+            {
+                using var scope = NewDisposeScope();
+                var (batch, tokens, groups) = (random.Next(1, 3), random.Next(1, 200), random.Next(1, 4));
+                var settings = new Mamba2Settings
+                {
+                    HiddenSize = 1,
+                    Heads = groups * random.Next(1, 4),
+                    HeadDimension = random.Next(1, 40),
+                    Groups = groups,
+                    StateSize = new Dimension("state", random.Next(1, 40)),
+                    Kernel = new Dimension("kernel", 1),
+                    Limits = new TimeStepLimits(0, double.PositiveInfinity),
+                    Norm = random.Next(2) == 0 ? null : new GatedNormSettings(1e-5, groups, random.Next(2) == 0),
+                };
+                var documents = random.Next(2) == 0 ? null : (arange(batch * tokens).view(batch, tokens) / random.Next(2, 100)).floor().to(int64);
+                Tensor[] inputs = [.. new[] { settings.Inner, settings.Inner + (2 * groups * settings.StateSize.Size), settings.Heads }.Select(w => randn(batch, tokens, w))];
+                Tensor?[] weights = [randn(settings.Heads), randn(settings.Heads), randn(settings.Heads), settings.Norm is null ? null : randn(settings.Inner)];
+                var mix = randn(batch, tokens, settings.Inner);
+                CpuKernel.IsWide = isWide && wide;
+                List<Tensor> Run(ScalarType dtype)
+                {
+                    using var scan = new Mamba2Scan(settings) { Tokens = 100 };
+                    var leaves = inputs.Concat(weights).Select(t => t?.to(dtype).detach().requires_grad_()).ToList();
+                    var output = scan.Run([.. leaves[..3].OfType<Tensor>()], leaves[3..], documents, null);
+                    (output * mix.to(dtype)).sum().backward();
+                    return [output, .. leaves.OfType<Tensor>().Select(static t => t.grad!)];
+                }
+
+                foreach (var (index, (actual, expected)) in Run(float32).Zip(Run(float64)).Index())
+                {
+                    Assert.That(((actual - expected).abs().max() / (1 + expected.abs().max())).ToDouble(), Is.LessThan(5e-5), $"{index} of config {i}: {batch} x {tokens}, {settings}");
+                }
+            }
+        }
+        finally
+        {
+            CpuKernel.IsWide = wide;
+        }
+    }
+
     // h = exp(dt A) h + dt x B, y = h C + D x for each head; then the gate and the norm (Dao and Gu, 2024).
     private static Tensor Defined(Mamba2Settings settings, Tensor[] inputs, Tensor?[] weights, Text text)
     {

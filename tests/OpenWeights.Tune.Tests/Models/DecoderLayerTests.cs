@@ -130,7 +130,7 @@ public sealed class DecoderLayerTests
             RegisterComponents();
         }
 
-        internal override KeptElements Kept => new(16, [new KeptInput([_projection], 16, IsMadeAgain: false)]);
+        internal override KeptElements Kept => new(new TokenMemory(16), [new KeptInput([_projection], 16, IsMadeAgain: false)], [TokenMemory.OfLinear(16, 16)]);
 
         internal override LayerState NewState() => new RunningSum();
 

@@ -18,7 +18,7 @@ public sealed class FusedUpdateTests
 
     [Test]
     public void A_step_in_one_pass_is_the_composition_of_operators(
-        [Values("adamw", "lion", "sgd")] string name, [Values("float32", "bfloat16")] string dtype, [Values(0.0, 0.8)] double momentum)
+        [Values("adamw", "lion", "sgd", "ademamix", "schedule_free_adamw", "lora_fa", "adamw_8bit", "ademamix_8bit")] string name, [Values("float32", "bfloat16")] string dtype, [Values(0.0, 0.8)] double momentum)
     {
         using var scope = NewDisposeScope();
         var (fused, composed) = (Parameters(dtype), Parameters(dtype));
@@ -37,7 +37,8 @@ public sealed class FusedUpdateTests
         }
 
         // A unit in the last place now and then, where torch's operators round a product and a sum at once; a few signs of Lion's turn on it.
-        var turned = name == "lion" ? 40 : 0;
+        // So do codes at their borders.
+        var turned = name == "lion" ? 40 : name.EndsWith("_8bit", StringComparison.Ordinal) ? 20 : 0;
         foreach (var (a, b) in fused.Zip(composed))
         {
             Assert.That(Apart(a.Parameter, b.Parameter, dtype == "float32" ? 1e-6 : 1.0 / 64), Is.LessThanOrEqualTo(turned), a.Name);
@@ -47,7 +48,8 @@ public sealed class FusedUpdateTests
         {
             Assert.That(a.Name, Is.EqualTo(b.Name));
             var ofMaster = a.Name.EndsWith(".master_rest", StringComparison.Ordinal);
-            Assert.That(Apart(Exact(a, fused), Exact(b, composed), 1e-6), Is.LessThanOrEqualTo(ofMaster ? turned : 0), a.Name);
+            var isCode = a.State.dtype == ScalarType.Byte;
+            Assert.That(Apart(Exact(a, fused), Exact(b, composed), isCode ? 0 : 1e-6), Is.LessThanOrEqualTo(ofMaster || isCode ? turned : 0), a.Name);
         }
     }
 

@@ -1,4 +1,6 @@
+using System.Text.Json.Nodes;
 using NUnit.Framework;
+using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Schedules;
 
@@ -15,12 +17,61 @@ public sealed class RateScheduleTests
         new object[] { "cosine", new RateSettings { WarmupSteps = 2, TotalSteps = 10, Cycles = 2 }, new[] { 0.0, 5, 10, 8.53, 5, 1.46, 10, 8.53, 5, 1.46 } },
         new object[] { "polynomial", new RateSettings { WarmupSteps = 2, TotalSteps = 10, Power = 2 }, new[] { 0.0, 5, 10, 7.656, 5.625, 3.906, 2.5, 1.406, 0.625, 0.156 } },
         new object[] { "inverse_sqrt", new RateSettings { WarmupSteps = 2, TotalSteps = 10 }, new[] { 0.0, 5, 10, 8.165, 7.071, 6.325, 5.774, 5.345, 5, 4.714 } },
-        new object[] { "warmup_stable_decay", new RateSettings { WarmupSteps = 2, TotalSteps = 7, DecaySteps = 3, MinFactor = 0.1 }, new[] { 0.0, 5, 10, 10, 10, 7.75, 3.25, 1, 1, 1 } },
+        new object[] { "warmup_stable_decay", new RateSettings { WarmupSteps = 2, TotalSteps = 7, DecaySteps = 3, MinFactor = 0.1 }, new[] { 1.0, 5.5, 10, 10, 10, 7.75, 3.25, 1, 1, 1 } },
     ];
 
     [TestCaseSource(nameof(s_published))]
     public void Rates_are_the_published_ones(string name, RateSettings settings, double[] expected) =>
         Assert.That(expected.Select((_, step) => RateSchedules.Rate(name, 10, step, settings)), Is.EqualTo(expected).Within(0.01));
+
+    private static JsonObject Tables => new Golden("schedules", "adapters2026").Json["schedules"]!.AsObject();
+
+    private static IEnumerable<string> TableNames => SharedFiles.Find("goldens", "adapters2026", "schedules") is null ? [] : Tables.Select(static t => t.Key);
+
+    [TestCaseSource(nameof(TableNames))]
+    public void Rates_are_transformers_beyond_the_last_step_too(string name)
+    {
+        var table = Tables[name]!;
+        var (training, total, peak) = Settings(table);
+        var settings = RateSettings.Of(training, total);
+        var expected = table["lr"]!.AsArray().Select(static r => r!.GetValue<double>()).ToList();
+        Assert.That(expected.Select((_, step) => RateSchedules.Rate(training.Schedule, peak, step, settings)), Is.EqualTo(expected).Within(1e-12));
+    }
+
+    private static (TrainingSection Training, long Total, double Peak) Settings(JsonNode table)
+    {
+        var (arguments, peak) = (table["args"]!, table["base_lr"]!.GetValue<double>());
+        double? Number(string key) => arguments[key]?.GetValue<double>();
+        long? Count(string key) => arguments[key]?.GetValue<long>();
+        var least = Number("min_lr_ratio") ?? Number("min_lr_rate") ?? (Number("min_lr") ?? Number("lr_end") ?? 0) / peak;
+        var restarts = table["function"]!.ToString() == "get_cosine_with_hard_restarts_schedule_with_warmup";
+        var training = new TrainingSection
+        {
+            LearningRate = peak,
+            LrScheduler = table["function"]!.ToString() switch
+            {
+                "get_constant_schedule_with_warmup" => "constant",
+                "get_linear_schedule_with_warmup" => "linear",
+                "get_polynomial_decay_schedule_with_warmup" => "polynomial",
+                "get_inverse_sqrt_schedule" => "inverse_sqrt",
+                "get_wsd_schedule" => "warmup_stable_decay",
+                "get_cosine_with_min_lr_schedule_with_warmup_lr_rate" => "cosine_warmup_with_min_lr",
+                _ => restarts ? "cosine_with_restarts" : "cosine",
+            },
+            WarmupSteps = Count("num_warmup_steps"),
+            MinLrRatio = least,
+            LrCycles = restarts ? (int)(Count("num_cycles") ?? 1) : 1,
+            LrNumCycles = restarts ? 0.5 : Number("num_cycles") ?? 0.5,
+            LrPower = Number("power") ?? 1,
+            LrTimescale = Count("timescale"),
+            WarmupLrRate = Number("warmup_lr_rate"),
+            LrDecaySteps = Count("num_decay_steps"),
+            LrStableSteps = Count("num_stable_steps"),
+            LrWarmupType = arguments["warmup_type"]?.ToString() ?? "linear",
+            LrDecayType = arguments["decay_type"]?.ToString() ?? "cosine",
+        };
+        return (training, Count("num_training_steps") ?? 100, peak);
+    }
 
     [TestCase("linear")]
     [TestCase("cosine")]

@@ -16,6 +16,19 @@ public sealed class ResumeTests
     [TestCase(true, "sgd", false, Category = TestDevice.CpuAlone)]
     [TestCase(true, "lion", false, Category = TestDevice.CpuAlone)]
     [TestCase(false, "adafactor", true, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "adafactor_torch", false, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "lion_8bit", false, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "ademamix", false, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "ademamix_8bit", false, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "paged_adamw_8bit", false)]
+    [TestCase(false, "muon", false)]
+    [TestCase(true, "muon", false, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "schedule_free_adamw", false)]
+    [TestCase(true, "schedule_free_adamw", false, Category = TestDevice.CpuAlone)]
+    [TestCase(false, "galore_adamw", false)]
+    [TestCase(false, "apollo_adamw", false)]
+    [TestCase(true, "lora_fa", false)]
+    [TestCase(true, "riemannian_adamw", false)]
     public void Going_on_gives_the_bytes_of_a_run_that_was_not_stopped(bool adapter, string optimizer, bool packing)
     {
         using var folder = new TemporaryFolder();
@@ -37,6 +50,9 @@ public sealed class ResumeTests
 
     [TestCase("adamw")]
     [TestCase("adafactor", Category = TestDevice.CpuAlone)]
+    [TestCase("schedule_free_adamw", Category = TestDevice.CpuAlone)]
+    [TestCase("ademamix_8bit", Category = TestDevice.CpuAlone)]
+    [TestCase("muon", Category = TestDevice.CpuAlone)]
     public void So_does_a_model_of_bfloat16(string optimizer)
     {
         using var folder = new TemporaryFolder();
@@ -44,6 +60,32 @@ public sealed class ResumeTests
         {
             var config = Config(folder, name, adapter: false, optimizer);
             return config with { Model = config.Model with { Dtype = "bfloat16" } };
+        }
+
+        Assert.That(Run(Named("straight"), new SilentListener(), resume: false), Is.Not.Null);
+        using var stop = new CancellationTokenSource();
+        Assert.That(Run(Named("stopped"), new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null);
+        Assert.That(Run(Named("stopped"), new SilentListener(), resume: true), Is.Not.Null);
+        Assert.That(File.ReadAllBytes(folder.At("stopped", "model", "model.safetensors")), Is.EqualTo(File.ReadAllBytes(folder.At("straight", "model", "model.safetensors"))));
+        Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
+    }
+
+    [TestCase("averaged", "float32")]
+    [TestCase("last", "float32")]
+    [TestCase("averaged", "bfloat16")]
+    public void So_does_a_moving_average_of_the_weights(string result, string dtype)
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Named(string name)
+        {
+            var config = Config(folder, name, adapter: false);
+            return config with
+            {
+                Model = config.Model with { Dtype = dtype },
+                Data = config.Data with { Eval = config.Data.Train },
+                Evaluation = new EvaluationSection { EverySteps = 4 },
+                Training = config.Training with { Ema = new EmaSection { Decay = 0.8, Result = result } },
+            };
         }
 
         Assert.That(Run(Named("straight"), new SilentListener(), resume: false), Is.Not.Null);
@@ -302,7 +344,12 @@ public sealed class ResumeTests
             Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
             Adapter = adapter ? new AdapterSection { Rank = 4, LoraAlpha = 8, LoraDropout = 0.1 } : null,
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = packing, MaxLength = packing ? 32 : 2048 },
-            Training = new TrainingSection { Optimizer = optimizer, Momentum = 0.9, MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2 },
+            Training = new TrainingSection
+            {
+                Optimizer = optimizer, Momentum = 0.9, MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2, Min8bitSize = 512,
+                Galore = new GaloreSection { Rank = 4, UpdateProjGap = 3 }, Apollo = new ApolloSection { Rank = 2, UpdateProjGap = 3, ScaleType = "channel" },
+                Ademamix = new AdemamixSection { TAlpha = 8, TBeta3 = 8 },
+            },
         };
     }
 }

@@ -13,7 +13,7 @@ public static class BlockEncoder
     /// <param name="type">The type.</param>
     public static bool Supports(GgufType type) =>
         type is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0 or GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q4_K or GgufType.Q5_K
-            or GgufType.Q6_K;
+            or GgufType.Q6_K or GgufType.MXFP4;
 
     /// <summary>Encodes whole blocks.</summary>
     /// <param name="type">The type.</param>
@@ -65,6 +65,9 @@ public static class BlockEncoder
                 break;
             case GgufType.Q5_1:
                 EncodeQ5WithMinimum(values, block);
+                break;
+            case GgufType.MXFP4:
+                Mxfp4.Encode(values, block);
                 break;
             case GgufType.Q4_K:
                 GroupEncoder.Q4K.Encode(values, block);

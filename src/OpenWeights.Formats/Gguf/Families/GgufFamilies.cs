@@ -6,9 +6,15 @@ public static class GgufFamilies
     private static readonly GgufFamily[] All =
     [
         // Of families that share an architecture, the first that recognizes a file is used.
-        new MixtralGguf(), new LlamaGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen2MoeGguf(), new Qwen3Gguf(), new Qwen3MoeGguf(), new GemmaGguf(),
+        new MixtralGguf(), new InternLm3Gguf(), new LlamaGguf(), new HeliumGguf(), new MistralGguf(), new Qwen2Gguf(), new Qwen2MoeGguf(), new Qwen3Gguf(), new Qwen3MoeGguf(), new GemmaGguf(),
         new Gemma2Gguf(), new Gemma3Gguf(), new Phi3Gguf(), new GraniteGguf(), new Olmo3Gguf(), new Olmo2Gguf(), new SmolLm3Gguf(),
         new CohereGguf(), new Cohere2Gguf(), new StarCoder2Gguf(), new PhiGguf(), new StableLmGguf(), new ArceeGguf(), new SeedOssGguf(), new Ernie45Gguf(), new NemotronGguf(), new Glm4Gguf(), new HunYuanDenseGguf(), new Exaone4Gguf(), new Ministral3Gguf(),
+        new OlmoeGguf(), new Glm4MoeGguf(), new SolarOpenGguf(), new Dots1Gguf(), new Ernie45MoeGguf(), new MiniMaxM2Gguf(), new AfmoeGguf(), new Hy3Gguf(), new GraniteMoeGguf(), new GraniteMoeSharedGguf(),
+        new HunYuanMoeGguf(), new MellumGguf(), new MiMo2Gguf(), new Llama4Gguf(), new GptOssGguf(), new MiniCpm3Gguf(), new DeepSeekV2Gguf(), new DeepSeekV3Gguf(), new Glm4MoeLiteGguf(), new Mistral4Gguf(),
+        new PhiMoeGguf(),
+        new GlmGguf(), new GptNeoXGguf(), new ApertusGguf(), new Qwen25VisionGguf(), new Qwen3VisionGguf(),
+        new Qwen3NextGguf(), new Qwen35Gguf(), new Qwen35MoeGguf(), new Lfm2Gguf(), new Lfm2MoeGguf(), new GraniteHybridGguf(), new BambaGguf(), new Mamba2Gguf(),
+        new FalconH1Gguf(), new NemotronHGguf(), new NemotronHMoeGguf(), new JambaGguf(), new Gemma3nGguf(), new Gemma4Gguf(),
     ];
 
     /// <summary>The family of Hugging Face's model_type.</summary>

@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using System.Globalization;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Json;
@@ -12,8 +11,12 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// </summary>
 public abstract class GgufFamily
 {
-    private const string LayerPrefix = "model.layers.";
-    private const string BlockPrefix = "blk.";
+    private static readonly string[] s_float32 = [".ssm_conv1d.weight", ".shortconv.conv.weight", ".ssm_a", ".ssm_d"];
+
+    private readonly GgufNames _names;
+
+    /// <summary>A family.</summary>
+    protected GgufFamily() => _names = new GgufNames(this);
 
     /// <summary>Names of the family and defaults of its settings.</summary>
     public abstract FamilyFacts Facts { get; }
@@ -26,11 +29,20 @@ public abstract class GgufFamily
     /// </summary>
     public virtual bool PairsRotaryRows => false;
 
-    /// <summary>Modules, by their names in GGUF, on which llama.cpp fails with a LoRA file.</summary>
+    /// <summary>Modules, by their names in GGUF, to which llama.cpp applies no LoRA file: it ends with an error, or takes no notice.</summary>
     public virtual IReadOnlyList<string> ModulesWithoutLora => [];
 
     /// <summary>Name of the final norm in Hugging Face's checkpoints.</summary>
     public virtual string FinalNorm => "model.norm";
+
+    /// <summary>Name of the token embedding in Hugging Face's checkpoints.</summary>
+    protected virtual string Embedding => "model.embed_tokens";
+
+    /// <summary>Name of the output head in Hugging Face's checkpoints.</summary>
+    protected virtual string Head => "lm_head";
+
+    /// <summary>What the names of the layers' tensors begin with in Hugging Face's checkpoints.</summary>
+    protected virtual string LayerPrefix => "model.layers.";
 
     /// <summary>Whether norms are layer norms, and not RMS norms.</summary>
     public virtual bool HasLayerNorms => false;
@@ -60,27 +72,110 @@ public abstract class GgufFamily
         ("mlp.down_proj", "ffn_down"),
     ];
 
-    /// <summary>Finds the place in GGUF of a checkpoint's tensor.</summary>
+    /// <summary>A layer's tensors that GGUF divides, or has with their dimensions in another order.</summary>
+    public virtual IReadOnlyList<GgufSplit> Splits => [];
+
+    /// <summary>How GGUF divides a checkpoint's tensor; null if it does not.</summary>
     /// <param name="name">Hugging Face's name.</param>
-    /// <param name="place">The place, if there is one.</param>
-    public bool TryToGguf(string name, out GgufPlace place)
+    /// <returns>The rule, and the names of GGUF's tensors.</returns>
+    public (GgufSplit Split, IReadOnlyList<string> Names)? SplitOf(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
-        var (pattern, expert) = GgufPlace.Split(name);
-        var gguf = Outer(name, static m => m.HuggingFace, static m => m.Gguf) ?? Inner(pattern, LayerPrefix, BlockPrefix, static m => m.HuggingFace, static m => m.Gguf);
-        place = new GgufPlace(gguf ?? "", expert);
-        return gguf is not null;
+        return GgufNames.TryLayer(name, LayerPrefix, out var layer, out var tail) && Splits.FirstOrDefault(s => s.Name == tail) is { } split
+            ? (split, [.. split.Pieces.Select(piece => $"{GgufNames.BlockPrefix}{layer}.{piece}")])
+            : null;
     }
 
-    /// <summary>The checkpoint's name of a tensor in GGUF, with a * for the expert number if it contains several experts.</summary>
+    /// <summary>The checkpoint's tensor of which GGUF's is a piece; null if it is none.</summary>
+    /// <param name="gguf">GGUF's name.</param>
+    public (GgufSplit Split, string Name)? PieceOf(string gguf)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        return GgufNames.TryLayer(gguf, GgufNames.BlockPrefix, out var layer, out var tail) && Splits.FirstOrDefault(s => s.Pieces.Contains(tail)) is { } split
+            ? (split, $"{LayerPrefix}{layer}.{split.Name}")
+            : null;
+    }
+
+    /// <summary>A layer's tensors that are neither weight nor bias of a module on both sides, by their whole names there.</summary>
+    public virtual IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => [];
+
+    /// <summary>The modules outside of the layers.</summary>
+    public virtual IReadOnlyList<(string HuggingFace, string Gguf)> OuterModules => [(Embedding, "token_embd"), (FinalNorm, "output_norm"), (Head, "output")];
+
+    /// <summary>Tensors outside of the layers that are neither weight nor bias of a module on both sides, by their whole names there.</summary>
+    public virtual IReadOnlyList<(string HuggingFace, string Gguf)> OuterTensors => [];
+
+    internal string LayerNamePrefix => LayerPrefix;
+
+    /// <summary>The places in GGUF of a checkpoint's tensor, several if llama.cpp has its parts in tensors of their own.</summary>
+    /// <param name="name">Hugging Face's name.</param>
+    public IReadOnlyList<GgufPlace> Places(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        return [.. _names.ToGguf(name)];
+    }
+
+    /// <summary>Finds the place in GGUF of a checkpoint's tensor.</summary>
+    /// <param name="name">Hugging Face's name.</param>
+    /// <param name="place">The place, the first if there are several.</param>
+    public bool TryToGguf(string name, out GgufPlace place)
+    {
+        var places = Places(name);
+        place = places.Count > 0 ? places[0] : default;
+        return places.Count > 0;
+    }
+
+    /// <summary>The checkpoint's name of a tensor in GGUF, with a * for the number if it contains several matrices.</summary>
     /// <param name="name">GGUF's name.</param>
     /// <param name="huggingFace">Hugging Face's name, if there is one.</param>
     public bool TryToHuggingFace(string name, [NotNullWhen(true)] out string? huggingFace)
     {
         ArgumentNullException.ThrowIfNull(name);
-        huggingFace = Outer(name, static m => m.Gguf, static m => m.HuggingFace) ?? Inner(name, BlockPrefix, LayerPrefix, static m => m.Gguf, static m => m.HuggingFace);
+        huggingFace = _names.ToHuggingFace(name);
         return huggingFace is not null;
     }
+
+    /// <summary>How a tensor of a file follows from the checkpoint's.</summary>
+    /// <param name="gguf">GGUF's name.</param>
+    /// <param name="config">The model's config.json.</param>
+    public virtual GgufForm FormOf(string gguf, ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        ArgumentNullException.ThrowIfNull(config);
+        var heads = !PairsRotaryRows ? 0
+            : gguf.Contains(".attn_q.", StringComparison.Ordinal) ? config.Int("num_attention_heads")
+            : gguf.Contains(".attn_k.", StringComparison.Ordinal) ? KeyValueHeads(config)
+            : 0;
+        return heads > 0 ? new GgufForm { Rows = GgufForm.PairedRows(heads, HeadLength(config)) }
+            : NormOffset != 0 && IsNorm(gguf) ? new GgufForm { Offset = NormOffset }
+            : IsRouter(gguf) && gguf.EndsWith(".weight", StringComparison.Ordinal) ? new GgufForm { Shape = GgufShape.Router }
+            : GgufForm.Same;
+    }
+
+    /// <summary>Whether a model has a tensor that other models of the family may have.</summary>
+    /// <param name="gguf">GGUF's name.</param>
+    /// <param name="config">The model's config.json.</param>
+    public virtual bool Has(string gguf, ConfigJson config) => true;
+
+    /// <summary>Tensors that llama.cpp requires but does not use; they are zero where the checkpoint has none.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public virtual IReadOnlyList<(string Name, IReadOnlyList<long> Shape)> UnusedTensors(ConfigJson config) => [];
+
+    /// <summary>Whether a checkpoint's tensor is among the file's settings, and not its tensors.</summary>
+    /// <param name="name">Hugging Face's name.</param>
+    public virtual bool IsSetting(string name) => false;
+
+    /// <summary>Writes the keys that hold values of the checkpoint's tensors.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <param name="values">Reads a tensor; null if there is none of the name.</param>
+    /// <param name="metadata">Destination.</param>
+    public virtual void WriteTensorSettings(ConfigJson config, Func<string, IReadOnlyList<float>?> values, GgufMetadata metadata)
+    {
+    }
+
+    /// <summary>The checkpoint's tensors whose values are among the file's settings.</summary>
+    /// <param name="metadata">The file's keys.</param>
+    public virtual IReadOnlyList<GgufSettingTensor> SettingTensors(GgufMetadata metadata) => [];
 
     /// <summary>Whether a file with the family's architecture is of this family, if several share it.</summary>
     /// <param name="file">The file.</param>
@@ -90,25 +185,20 @@ public abstract class GgufFamily
     /// <param name="config">The model's config.json.</param>
     public virtual bool IsOf70Billion(ConfigJson config) => false;
 
-    /// <summary>The number of heads whose rows are permuted in a tensor; 0 if rows are unchanged.</summary>
-    /// <param name="gguf">The name.</param>
-    /// <param name="heads">The number of query heads.</param>
-    /// <param name="keyValueHeads">The number of key/value heads.</param>
-    public int PairedHeads(string gguf, int heads, int keyValueHeads)
-    {
-        ArgumentNullException.ThrowIfNull(gguf);
-        return !PairsRotaryRows ? 0
-            : gguf.Contains(".attn_q.", StringComparison.Ordinal) ? heads
-            : gguf.Contains(".attn_k.", StringComparison.Ordinal) ? keyValueHeads
-            : 0;
-    }
-
     /// <summary>Whether a tensor of GGUF's name is a norm's weight.</summary>
     /// <param name="gguf">The name.</param>
     public static bool IsNorm(string gguf)
     {
         ArgumentNullException.ThrowIfNull(gguf);
         return gguf.EndsWith("_norm.weight", StringComparison.Ordinal);
+    }
+
+    /// <summary>Whether llama.cpp computes with a tensor only in float32: convolutions and states' decays.</summary>
+    /// <param name="gguf">The name.</param>
+    public static bool IsFloat32(string gguf)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        return IsNorm(gguf) || IsRouter(gguf) || Array.Exists(s_float32, part => gguf.EndsWith(part, StringComparison.Ordinal));
     }
 
     /// <summary>Whether a tensor is a router's weight, which llama.cpp needs in float32.</summary>
@@ -136,24 +226,35 @@ public abstract class GgufFamily
         ArgumentNullException.ThrowIfNull(metadata);
         RequireActivation(config);
         void Add(string key, object value) => metadata.Add($"{Architecture}.{key}", value);
-        var headLength = HeadLength(config);
-        Add("context_length", (uint)Math.Min(longestContext, config.Int("max_position_embeddings", Facts.MaxPositions)));
+        Add("context_length", (uint)Math.Min(longestContext, MaxPositions(config)));
         Add("embedding_length", (uint)config.Int("hidden_size"));
-        Add("block_count", (uint)config.Int("num_hidden_layers"));
-        Add("feed_forward_length", (uint)config.Int("intermediate_size"));
+        Add("block_count", (uint)Layers(config));
+        Add("feed_forward_length", FeedForwardLength(config));
         Add("attention.head_count", (uint)config.Int("num_attention_heads"));
-        Add("attention.head_count_kv", (uint)KeyValueHeads(config));
-        Add(EpsilonKey, (float)config.Number(Facts.NormEpsilonSetting, Facts.NormEpsilon));
-        Add("attention.key_length", (uint)headLength);
-        Add("attention.value_length", (uint)headLength);
+        Add("attention.head_count_kv", KeyValueHeadCount(config));
+        Add(EpsilonKey, (float)NormEpsilon(config));
+        Add("attention.key_length", (uint)KeyLength(config));
+        Add("attention.value_length", (uint)ValueLength(config));
         Add("rope.freq_base", (float)RopeTheta(config));
-        if (Facts.PartialRotation)
+        if (RotatesPart)
         {
             Add("rope.dimension_count", (uint)RotatedLength(config));
         }
 
-        RopeScaling.Write(config, metadata, Architecture, config.Int("max_position_embeddings", Facts.MaxPositions));
+        RopeScaling.Write(config, metadata, Architecture, MaxPositions(config));
     }
+
+    /// <summary>Value of the key feed_forward_length, an array where layers differ.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual object FeedForwardLength(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return (uint)config.Int("intermediate_size");
+    }
+
+    /// <summary>Value of the key attention.head_count_kv, an array where layers differ.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual object KeyValueHeadCount(ConfigJson config) => (uint)KeyValueHeads(config);
 
     /// <summary>Throws if the config has a sliding window, which llama.cpp does not support for the architecture.</summary>
     /// <param name="config">The model's config.json.</param>
@@ -195,6 +296,18 @@ public abstract class GgufFamily
         }
     }
 
+    /// <summary>Throws if there are fewer key/value heads than heads, where llama.cpp requires as many.</summary>
+    /// <param name="config">The model's config.json.</param>
+    /// <exception cref="InvalidDataException">There are fewer.</exception>
+    protected void RequireKeyValueHeads(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        if (KeyValueHeads(config) != config.Int("num_attention_heads"))
+        {
+            throw config.Error("num_key_value_heads", "llama.cpp requires as many as num_attention_heads for this family.");
+        }
+    }
+
     /// <summary>Throws if layer_types differ from the single arrangement that llama.cpp supports.</summary>
     /// <param name="config">The model's config.json.</param>
     /// <param name="slides">Which layers have a window in llama.cpp.</param>
@@ -225,23 +338,24 @@ public abstract class GgufFamily
         ArgumentNullException.ThrowIfNull(file);
         var metadata = file.Metadata;
         int Int(string key) => metadata.Int($"{Architecture}.{key}") ?? throw metadata.Error($"{Architecture}.{key}", "this key is missing.");
-        var heads = Int("attention.head_count");
+        int Largest(string key) => metadata.Ints($"{Architecture}.{key}")?.Max() ?? throw metadata.Error($"{Architecture}.{key}", "this key is missing.");
+        var heads = Largest("attention.head_count");
         var config = new JsonObject
         {
             ["architectures"] = new JsonArray(Facts.ClassName),
-            ["attention_bias"] = file.Contains("blk.0.attn_q.bias"),
+            ["attention_bias"] = file.Tensors.Any(static t => t.Name.EndsWith(".attn_q.bias", StringComparison.Ordinal)),
             ["hidden_act"] = Facts.Activation,
             ["head_dim"] = metadata.Int($"{Architecture}.attention.key_length") ?? Int("embedding_length") / heads,
             ["hidden_size"] = Int("embedding_length"),
-            ["intermediate_size"] = Int("feed_forward_length"),
+            ["intermediate_size"] = Largest("feed_forward_length"),
             ["max_position_embeddings"] = Int("context_length"),
             ["model_type"] = Facts.ModelType,
             ["num_attention_heads"] = heads,
             ["num_hidden_layers"] = Int("block_count"),
-            ["num_key_value_heads"] = metadata.Int($"{Architecture}.attention.head_count_kv") ?? heads,
+            ["num_key_value_heads"] = metadata.Ints($"{Architecture}.attention.head_count_kv")?.Max() ?? heads,
             [Facts.NormEpsilonSetting] = Round(metadata.Number($"{Architecture}.{EpsilonKey}") ?? 1e-5),
             ["rope_theta"] = Round(metadata.Number($"{Architecture}.rope.freq_base") ?? 10000),
-            ["rope_scaling"] = RopeScaling.Read(metadata, Architecture, file),
+            ["rope_scaling"] = ReadRotation(file),
             ["tie_word_embeddings"] = !file.Contains("output.weight"),
             ["vocab_size"] = file.GetTensor("token_embd.weight").Shape[0],
         };
@@ -262,9 +376,28 @@ public abstract class GgufFamily
         return config.Int("head_dim", Facts.HeadDimension ?? (config.Int("hidden_size") / config.Int("num_attention_heads")));
     }
 
+    /// <summary>The epsilon of the norms.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual double NormEpsilon(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Number(Facts.NormEpsilonSetting, Facts.NormEpsilon);
+    }
+
+    /// <summary>Length of a head's keys.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual int KeyLength(ConfigJson config) => HeadLength(config);
+
+    /// <summary>Length of a head's values.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual int ValueLength(ConfigJson config) => HeadLength(config);
+
+    /// <summary>Whether only a part of a head may be rotated.</summary>
+    protected virtual bool RotatesPart => Facts.PartialRotation;
+
     /// <summary>The number of rotated dimensions of a head.</summary>
     /// <param name="config">The model's config.json.</param>
-    protected int RotatedLength(ConfigJson config)
+    protected virtual int RotatedLength(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
         var scaling = config.Object("rope_parameters") ?? config.Object("rope_scaling");
@@ -284,13 +417,37 @@ public abstract class GgufFamily
         return config.Int("num_key_value_heads", Facts.KeyValueHeads ?? config.Int("num_attention_heads"));
     }
 
+    /// <summary>The longest context.</summary>
+    /// <param name="config">The model's config.json.</param>
+    protected virtual int MaxPositions(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("max_position_embeddings", Facts.MaxPositions);
+    }
+
+    /// <summary>The number of layers.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public virtual int Layers(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return config.Int("num_hidden_layers");
+    }
+
     /// <summary>The number of experts of a layer; 0 where the family has none.</summary>
     /// <param name="config">The model's config.json.</param>
     public virtual int Experts(ConfigJson config) => 0;
 
+    /// <summary>The rope_scaling for a file's keys; null for none.</summary>
+    /// <param name="file">The GGUF file.</param>
+    protected virtual JsonObject? ReadRotation(GgufFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        return RopeScaling.Read(file.Metadata, Architecture, file);
+    }
+
     /// <summary>Tensors with the divisors of the rotary frequencies.</summary>
     /// <param name="config">The model's config.json.</param>
-    public IReadOnlyList<(string Name, float[] Divisors)> RotaryTensors(ConfigJson config)
+    public virtual IReadOnlyList<(string Name, float[] Divisors)> RotaryTensors(ConfigJson config)
     {
         ArgumentNullException.ThrowIfNull(config);
         return RopeScaling.Tensors(config, HeadLength(config), Facts.RopeTheta);
@@ -301,55 +458,4 @@ public abstract class GgufFamily
         double.Parse(((float)value).ToString(System.Globalization.CultureInfo.InvariantCulture), System.Globalization.CultureInfo.InvariantCulture);
 
     private string EpsilonKey => HasLayerNorms ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
-
-    // Modules outside of the layers.
-    private string? Outer(string name, Func<(string HuggingFace, string Gguf), string> ours, Func<(string HuggingFace, string Gguf), string> theirs)
-    {
-        foreach (var pair in new[] { ("model.embed_tokens", "token_embd"), (FinalNorm, "output_norm"), ("lm_head", "output") })
-        {
-            if (name.StartsWith(ours(pair), StringComparison.Ordinal) && name[ours(pair).Length..] is ".weight" or ".bias")
-            {
-                return theirs(pair) + name[ours(pair).Length..];
-            }
-        }
-
-        return null;
-    }
-
-    private string? Inner(string name, string from, string to, Func<(string HuggingFace, string Gguf), string> ours, Func<(string HuggingFace, string Gguf), string> theirs)
-    {
-        var dot = name.StartsWith(from, StringComparison.Ordinal) ? name.IndexOf('.', from.Length) : -1;
-        var end = name.LastIndexOf('.');
-        if (dot < 0 || end <= dot || !int.TryParse(name.AsSpan(from.Length, dot - from.Length), out var layer) || name[end..] is not (".weight" or ".bias"))
-        {
-            return null;
-        }
-
-        var module = name[(dot + 1)..end];
-        return Modules.FirstOrDefault(m => ours(m) == module) is { HuggingFace: not null } found ? $"{to}{layer}.{theirs(found)}{name[end..]}" : null;
-    }
-}
-
-/// <summary>The place of a checkpoint's tensor in a GGUF file.</summary>
-/// <param name="Name">The tensor in GGUF.</param>
-/// <param name="Expert">Index of the expert whose matrix it is within the stacked tensor; null for the whole tensor.</param>
-public readonly record struct GgufPlace(string Name, int? Expert)
-{
-    private const string Marker = ".experts.";
-
-    /// <summary>Replaces an expert number in a name by *, and returns the number; the unchanged name if there is none.</summary>
-    /// <param name="name">Hugging Face's name.</param>
-    internal static (string Pattern, int? Expert) Split(string name)
-    {
-        var at = name.IndexOf(Marker, StringComparison.Ordinal) + Marker.Length;
-        var dot = at < Marker.Length ? -1 : name.IndexOf('.', at);
-        return dot > at && int.TryParse(name.AsSpan(at, dot - at), NumberStyles.None, CultureInfo.InvariantCulture, out var expert)
-            ? ($"{name[..at]}*{name[dot..]}", expert)
-            : (name, null);
-    }
-
-    /// <summary>The name of one expert's matrix.</summary>
-    /// <param name="pattern">A name with a *.</param>
-    /// <param name="expert">The expert.</param>
-    internal static string OfExpert(string pattern, int expert) => pattern.Replace("*", expert.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal);
 }

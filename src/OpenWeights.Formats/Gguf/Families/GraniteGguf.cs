@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Granite 3: Llama with multipliers on embeddings, scores, residuals and logits.</summary>
-public sealed class GraniteGguf : GgufFamily
+public class GraniteGguf : GgufFamily
 {
     private static readonly (string HuggingFace, string Gguf)[] Multipliers =
     [
@@ -26,9 +26,24 @@ public sealed class GraniteGguf : GgufFamily
     {
         base.WriteSettings(config, metadata);
         LlamaGguf.WriteLlamaSettings(config, metadata, this);
+        WriteMultipliers(config, metadata, Architecture);
+    }
+
+    /// <summary>Writes the keys of the multipliers.</summary>
+    internal static void WriteMultipliers(ConfigJson config, GgufMetadata metadata, string architecture)
+    {
         foreach (var (key, name) in Multipliers)
         {
-            metadata.Add($"granite.{name}", (float)config.Number(key, 1));
+            metadata.Add($"{architecture}.{name}", (float)config.Number(key, 1));
+        }
+    }
+
+    /// <summary>Adds the multipliers in a file to a config.json.</summary>
+    internal static void ReadMultipliers(GgufFile file, JsonObject config, string architecture)
+    {
+        foreach (var (key, name) in Multipliers)
+        {
+            config[key] = Round(file.Metadata.Number($"{architecture}.{name}") ?? 1);
         }
     }
 
@@ -37,11 +52,7 @@ public sealed class GraniteGguf : GgufFamily
     {
         ArgumentNullException.ThrowIfNull(file);
         var config = base.ReadSettings(file);
-        foreach (var (key, name) in Multipliers)
-        {
-            config[key] = Round(file.Metadata.Number($"granite.{name}") ?? 1);
-        }
-
+        ReadMultipliers(file, config, Architecture);
         config["mlp_bias"] = file.Contains("blk.0.ffn_up.bias");
         return config;
     }

@@ -11,12 +11,22 @@ public static class RopeScaling
     private const string ShortName = "rope_factors_short.weight";
     private const string RuleKey = "openweights.rope_scaling";
 
+    // GPT-OSS is published with bounds between whole dimensions, and llama.cpp's own files of it have them rounded.
+    private const string Unrounded = "gpt-oss";
+
     /// <summary>Whether a tensor contains divisors of rotary frequencies rather than a weight.</summary>
     /// <param name="name">The tensor's name.</param>
     public static bool IsTable(string name) => name is FactorsName or LongName or ShortName;
 
     /// <summary>Base of the rotary frequencies.</summary>
     internal static double Theta(ConfigJson config, double usual) => Scaling(config)?.Number("rope_theta", config.Number("rope_theta", usual)) ?? config.Number("rope_theta", usual);
+
+    /// <summary>Base of the rotary frequencies of layers of one type.</summary>
+    internal static double Theta(ConfigJson config, string layerType, double usual) => Of(config, layerType)?.Number("rope_theta", config.Number("rope_theta", usual)) ?? config.Number("rope_theta", usual);
+
+    /// <summary>The rotary settings of layers of one type; those of all if there is no difference.</summary>
+    internal static ConfigJson? Of(ConfigJson config, string layerType) =>
+        config.Object("rope_parameters") is { } parameters ? parameters.Object(layerType) ?? parameters : config.Object("rope_scaling");
 
     /// <summary>Writes the keys of a scaling type.</summary>
     internal static void Write(ConfigJson config, GgufMetadata metadata, string architecture, int maxPositions)
@@ -27,6 +37,9 @@ public static class RopeScaling
         {
             case "default":
                 break;
+            case "dynamic":
+                // It changes nothing up to the longest context, which the file has.
+                break;
             case "llama3":
                 // llama.cpp uses only the divisors; the parameters of the rule are for our own reader.
                 metadata.Add(RuleKey, scaling!.ToString());
@@ -35,17 +48,26 @@ public static class RopeScaling
                 Add("type", "linear");
                 Add("factor", (float)scaling!.Number("factor"));
                 break;
-            case "yarn" when IsUsualYarn(scaling!):
+            case "yarn" when Rounds(scaling!) || architecture == Unrounded:
+                var original = OriginalContext(config, scaling!, maxPositions);
+                var factor = scaling!.Number("factor", (double)maxPositions / original);
                 Add("type", "yarn");
-                Add("factor", (float)scaling!.Number("factor"));
-                Add("original_context_length", (uint)scaling.Int("original_max_position_embeddings", maxPositions));
+                Add("factor", (float)factor);
+                Add("original_context_length", (uint)original);
                 Add("yarn_beta_fast", (float)scaling.Number("beta_fast", 32));
                 Add("yarn_beta_slow", (float)scaling.Number("beta_slow", 1));
+                YarnFactors.Write(scaling, factor, architecture, metadata);
+                if (!Rounds(scaling))
+                {
+                    // For our own reader, which does not round them either.
+                    metadata.Add(RuleKey, scaling.ToString());
+                }
+
                 break;
-            case "longrope" when architecture == "phi3":
-                var original = OriginalContext(config, scaling!);
-                Add("original_context_length", (uint)original);
-                Add("attn_factor", (float)scaling!.Number("attention_factor", LongRopeScale(LongRopeFactor(config, scaling, (double)maxPositions / original), original)));
+            case "longrope" when architecture is "phi3" or "minicpm3":
+                var trained = OriginalContext(config, scaling!, 4096);
+                Add("original_context_length", (uint)trained);
+                Add("attn_factor", (float)scaling!.Number("attention_factor", LongRopeScale(LongRopeFactor(config, scaling, (double)maxPositions / trained), trained)));
                 break;
             case var kind:
                 throw config.Error("rope_scaling", $"GGUF cannot represent rotary scaling of type '{kind}' with these settings; export a merged folder instead.");
@@ -84,30 +106,48 @@ public static class RopeScaling
         {
             "none" => null,
             "linear" => new JsonObject { ["rope_type"] = "linear", ["factor"] = metadata.Number($"{key}.factor") },
-            "yarn" => new JsonObject
-            {
-                ["rope_type"] = "yarn",
-                ["factor"] = metadata.Number($"{key}.factor"),
-                ["original_max_position_embeddings"] = metadata.Number($"{key}.original_context_length"),
-                ["beta_fast"] = metadata.Number($"{key}.yarn_beta_fast") ?? 32,
-                ["beta_slow"] = metadata.Number($"{key}.yarn_beta_slow") ?? 1,
-            },
+            "yarn" => metadata.Text(RuleKey) is { } rule ? JsonNode.Parse(rule)!.AsObject() : Yarn(metadata, key, architecture),
             _ => throw metadata.Error($"{key}.type", $"rotary scaling of type '{type}' cannot be read."),
         };
     }
 
-    // llama.cpp computes the attention factor itself, and rounds the bounds to whole dimensions.
-    private static bool IsUsualYarn(ConfigJson scaling) =>
-        !scaling.Has("attention_factor") && !(scaling.Number("mscale", 0) != 0 && scaling.Number("mscale_all_dim", 0) != 0) && (!scaling.Has("truncate") || scaling.Flag("truncate"));
+    /// <summary>Whether a config's YaRN has its bounds between whole dimensions, to which llama.cpp rounds them.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public static bool IsRoundedInLlamaCpp(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return Scaling(config) is { } scaling && Kind(scaling) == "yarn" && !Rounds(scaling);
+    }
+
+    private static bool Rounds(ConfigJson scaling) => !scaling.Has("truncate") || scaling.Flag("truncate");
 
     // transformers writes it in both places; if they differ, the outer one takes precedence.
-    private static int OriginalContext(ConfigJson config, ConfigJson scaling) =>
-        config.Has("original_max_position_embeddings") ? config.Int("original_max_position_embeddings") : scaling.Int("original_max_position_embeddings", 4096);
+    private static int OriginalContext(ConfigJson config, ConfigJson scaling, int usual) =>
+        config.Has("original_max_position_embeddings") ? config.Int("original_max_position_embeddings") : scaling.Int("original_max_position_embeddings", usual);
 
     // In transformers 5's form an explicit factor takes precedence over the ratio of the two lengths.
     private static double LongRopeFactor(ConfigJson config, ConfigJson scaling, double ratio) => config.Has("rope_parameters") ? scaling.Number("factor", ratio) : ratio;
 
     private static double LongRopeScale(double factor, int original) => factor <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(factor) / Math.Log(original)));
+
+    private static JsonObject Yarn(GgufMetadata metadata, string key, string architecture)
+    {
+        var rule = new JsonObject
+        {
+            ["rope_type"] = "yarn",
+            ["factor"] = metadata.Number($"{key}.factor"),
+            ["original_max_position_embeddings"] = metadata.Number($"{key}.original_context_length"),
+            ["beta_fast"] = metadata.Number($"{key}.yarn_beta_fast") ?? 32,
+            ["beta_slow"] = metadata.Number($"{key}.yarn_beta_slow") ?? 1,
+        };
+        if (architecture == Unrounded)
+        {
+            rule["truncate"] = false;
+        }
+
+        YarnFactors.Read(metadata, key, architecture, rule);
+        return rule;
+    }
 
     private static JsonObject LongRope(GgufMetadata metadata, string key, GgufFile file)
     {
@@ -169,9 +209,10 @@ public static class RopeScaling
     }
 
     // If layer types have separate settings, those of the full-attention layers are used.
-    private static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") is { } parameters ? parameters.Object("full_attention") ?? parameters : config.Object("rope_scaling");
+    internal static ConfigJson? Scaling(ConfigJson config) => config.Object("rope_parameters") is { } parameters ? parameters.Object("full_attention") ?? parameters : config.Object("rope_scaling");
 
     private static string Kind(ConfigJson? scaling) => (scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default") is var kind && kind == "su" ? "longrope"
+        : kind == "mrope" ? "default" // The parts of a position are equal in texts.
         : kind == "dynamic" && scaling!.Has("alpha") ? "default" // Hunyuan's, which is in the base.
         : kind;
 }

@@ -7,6 +7,15 @@ namespace OpenWeights.Tune.Configuration.Foreign;
 /// <summary>Converts what cannot be mapped name by name: data sets, and settings that depend on each other.</summary>
 internal static class ForeignParts
 {
+    // Classes of torch, bitsandbytes and schedulefree, in small letters unless two have one name.
+    private static readonly Dictionary<string, string> s_optimizers = new()
+    {
+        ["adam"] = "adamw", ["adamw"] = "adamw", ["sgd"] = "sgd", ["lion"] = "lion", ["muon"] = "muon", ["ademamix"] = "ademamix", ["adafactor"] = "adafactor", ["torch.optim.Adafactor"] = "adafactor_torch",
+        ["adamw8bit"] = "adamw_8bit", ["lion8bit"] = "lion_8bit", ["ademamix8bit"] = "ademamix_8bit", ["pagedadamw"] = "paged_adamw", ["pagedadamw32bit"] = "paged_adamw",
+        ["pagedadamw8bit"] = "paged_adamw_8bit", ["pagedlion"] = "paged_lion", ["pagedlion8bit"] = "paged_lion_8bit", ["pagedademamix"] = "paged_ademamix", ["pagedademamix8bit"] = "paged_ademamix_8bit",
+        ["adamwschedulefree"] = "schedule_free_adamw",
+    };
+
     /// <summary>Converts these parts.</summary>
     /// <returns>The keys that were handled; NAME.* for a whole section.</returns>
     internal static HashSet<string> Take(string tool, YamlMappingNode root, string folder, ConvertedConfig result)
@@ -160,7 +169,7 @@ internal static class ForeignParts
 
         var optimizer = root.Get("optimizer")?.Get("_component_").Text() ?? "";
         var name = optimizer[(optimizer.LastIndexOf('.') + 1)..].ToLowerInvariant();
-        Put(result, "training.optimizer", name switch { "adamw" or "adam" or "pagedadamw" => "adamw", "pagedadamw8bit" or "adamw8bit" => "adamw_8bit", "sgd" => "sgd", "lion" => "lion", "adafactor" => "adafactor", _ => null }, optimizer);
+        Put(result, "training.optimizer", s_optimizers.GetValueOrDefault(optimizer) ?? s_optimizers.GetValueOrDefault(name), optimizer);
         if (name.Length > 0 && !result.Has("training.optimizer"))
         {
             result.Leave("optimizer._component_", $"'{optimizer}' has no counterpart here.");

@@ -8,33 +8,40 @@ public sealed class BatchSampler
     private readonly IReadOnlyList<TokenRow> _rows;
     private readonly bool _shuffle;
     private readonly bool _group;
+    private readonly bool _sorts;
+    private readonly int _rowsPerExample;
+    private readonly int _examples;
     private readonly long _seed;
     private readonly int _microBatch;
-    private readonly int _rowsPerStep;
+    private readonly int _examplesPerStep;
     private (long Epoch, int[] Order) _current = (-1, []);
 
     /// <summary>Creates a sampler.</summary>
     /// <param name="rows">All rows.</param>
     /// <param name="shuffle">Whether the rows are shuffled each epoch.</param>
     /// <param name="seed">Seed of the run.</param>
-    /// <param name="microBatch">Rows per micro-batch.</param>
+    /// <param name="microBatch">Examples per micro-batch.</param>
     /// <param name="accumulation">Micro-batches per step.</param>
     /// <param name="groupByLength">Whether rows of similar length are batched together.</param>
-    public BatchSampler(IReadOnlyList<TokenRow> rows, bool shuffle, long seed, int microBatch, int accumulation, bool groupByLength = false)
+    /// <param name="rowsPerExample">Number of consecutive rows that make an example: 2 for pairs.</param>
+    /// <param name="keepsOrder">Whether the rows of a step keep their order, instead of sharing micro-batches with rows of similar length.</param>
+    public BatchSampler(
+        IReadOnlyList<TokenRow> rows, bool shuffle, long seed, int microBatch, int accumulation, bool groupByLength = false, int rowsPerExample = 1, bool keepsOrder = false)
     {
         ArgumentNullException.ThrowIfNull(rows);
-        (_rows, _shuffle, _seed, _microBatch, _rowsPerStep, _group) = (rows, shuffle, seed, microBatch, checked(microBatch * accumulation), groupByLength && shuffle);
-        StepsPerEpoch = (rows.Count + _rowsPerStep - 1) / _rowsPerStep;
+        (_rows, _shuffle, _seed, _microBatch, _examplesPerStep, _group) = (rows, shuffle, seed, microBatch, checked(microBatch * accumulation), groupByLength && shuffle);
+        (_rowsPerExample, _examples, _sorts) = (rowsPerExample, rows.Count / rowsPerExample, !keepsOrder);
+        StepsPerEpoch = (_examples + _examplesPerStep - 1) / _examplesPerStep;
     }
 
     /// <summary>Steps per epoch; the last one may have fewer rows.</summary>
     public long StepsPerEpoch { get; }
 
     /// <summary>The largest possible micro-batch: the longest rows.</summary>
-    public IReadOnlyList<TokenRow> Longest() => [.. Enumerable.Range(0, _rows.Count).OrderByDescending(LengthOf).Take(_microBatch).Select(i => _rows[i])];
+    public IReadOnlyList<TokenRow> Longest() => [.. RowsOf([.. Enumerable.Range(0, _examples).OrderByDescending(LengthOf).Take(_microBatch)])];
 
     /// <summary>The micro-batches of a step, from 0.</summary>
-    public IReadOnlyList<IReadOnlyList<TokenRow>> Of(long step) => [.. Numbers(step).Select(b => b.Select(i => _rows[i]).ToArray())];
+    public IReadOnlyList<IReadOnlyList<TokenRow>> Of(long step) => [.. Numbers(step).Select(b => RowsOf(b).ToArray())];
 
     /// <summary>Fraction of padding in the batches of the first epoch.</summary>
     public double Padding()
@@ -42,29 +49,33 @@ public sealed class BatchSampler
         var (all, tokens) = (0L, 0L);
         foreach (var batch in Enumerable.Range(0, (int)StepsPerEpoch).SelectMany(s => Numbers(s)))
         {
-            all += (long)batch.Length * batch.Max(LengthOf);
-            tokens += batch.Sum(i => (long)LengthOf(i));
+            all += (long)batch.Length * _rowsPerExample * batch.Max(LengthOf);
+            tokens += Numbered(batch).Sum(i => (long)RowList.LengthOf(_rows, i));
         }
 
         return 1 - ((double)tokens / all);
     }
 
-    private int LengthOf(int row) => RowList.LengthOf(_rows, row);
+    private int LengthOf(int example) => Enumerable.Range(example * _rowsPerExample, _rowsPerExample).Max(i => RowList.LengthOf(_rows, i));
 
-    // The order alone determines the rows of a step; within the step, rows of similar length share a micro-batch, which changes no sum.
+    private IEnumerable<int> Numbered(int[] examples) => examples.SelectMany(e => Enumerable.Range(e * _rowsPerExample, _rowsPerExample));
+
+    private IEnumerable<TokenRow> RowsOf(int[] examples) => Numbered(examples).Select(i => _rows[i]);
+
+    // The order alone determines the examples of a step; within the step, examples of similar length share a micro-batch, which changes no sum.
     private IEnumerable<int[]> Numbers(long step)
     {
         var (epoch, position) = Math.DivRem(step, StepsPerEpoch);
         if (_current.Epoch != epoch)
         {
-            _current = (epoch, RowOrder.Of(_rows.Count, _shuffle, _seed, epoch));
+            _current = (epoch, RowOrder.Of(_examples, _shuffle, _seed, epoch));
             if (_group)
             {
                 RowOrder.GroupByLength(_current.Order, LengthOf, _seed, epoch);
             }
         }
 
-        var rows = _current.Order.AsSpan((int)position * _rowsPerStep, Math.Min(_rowsPerStep, _rows.Count - ((int)position * _rowsPerStep))).ToArray();
-        return (rows.Length > _microBatch ? rows.OrderBy(LengthOf) : rows.AsEnumerable()).Chunk(_microBatch);
+        var examples = _current.Order.AsSpan((int)position * _examplesPerStep, Math.Min(_examplesPerStep, _examples - ((int)position * _examplesPerStep))).ToArray();
+        return (_sorts && examples.Length > _microBatch ? examples.OrderBy(LengthOf) : examples.AsEnumerable()).Chunk(_microBatch);
     }
 }

@@ -8,14 +8,19 @@ namespace OpenWeights.Tune.Data.Batches;
 /// <summary>A batch of rows, padded to the longest, with prediction targets. Its tensors are in the caller's dispose scope.</summary>
 public sealed class TokenBatch
 {
-    private TokenBatch(ModelInput input, Tensor sources, Tensor targets, Tensor? realTokens, int tokens)
+    private TokenBatch(IReadOnlyList<TokenRow> rows, ModelInput input, Tensor sources, Tensor targets, Tensor targetRows, Tensor? realTokens, int tokens)
     {
+        Rows = rows;
+        TargetRows = targetRows;
         RealTokens = realTokens;
         Input = input;
         Sources = sources;
         Targets = targets;
         TokenCount = tokens;
     }
+
+    /// <summary>The rows.</summary>
+    public IReadOnlyList<TokenRow> Rows { get; }
 
     /// <summary>The model's input.</summary>
     public ModelInput Input { get; }
@@ -25,6 +30,9 @@ public sealed class TokenBatch
 
     /// <summary>The target token ids, [targets], int64.</summary>
     public Tensor Targets { get; }
+
+    /// <summary>Index of each target's row, [targets], int64.</summary>
+    public Tensor TargetRows { get; }
 
     /// <summary>True for tokens that are not padding, [rows, tokens]; null if there is no padding.</summary>
     public Tensor? RealTokens { get; }
@@ -47,7 +55,7 @@ public sealed class TokenBatch
         var positions = new long[height * width];
         var documents = new long[height * width];
         var lengths = new long[height * width];
-        var (sources, targets) = (new List<long>(), new List<long>());
+        var (sources, targets, targetRows) = (new List<long>(), new List<long>(), new List<long>());
         Array.Fill(ids, padId);
         for (var r = 0; r < height; r++)
         {
@@ -64,6 +72,7 @@ public sealed class TokenBatch
                     {
                         sources.Add(place - 1);
                         targets.Add(row.Labels[start + i]);
+                        targetRows.Add(r);
                     }
                 }
 
@@ -85,6 +94,6 @@ public sealed class TokenBatch
             : ModelInput.Rows(OnDevice(ids, height, width));
         var tokens = rows.Sum(static r => r.Ids.Length);
         var real = tokens == ids.Length ? null : Devices.Send(tensor(Array.ConvertAll(documents, static d => d > 0), [height, width]), device);
-        return new TokenBatch(input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), real, tokens);
+        return new TokenBatch(rows, input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), OnDevice([.. targetRows], targets.Count), real, tokens);
     }
 }

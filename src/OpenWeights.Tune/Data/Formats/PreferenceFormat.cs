@@ -43,10 +43,12 @@ public sealed class PreferenceFormat : IRowFormat
 
     private static JsonNode? Label(JsonObject row) => s_labels.Select(l => row[l]).FirstOrDefault(static l => l is not null);
 
-    private static TokenRow Labelled(DataRow row, RowTokenizer tokenizer)
+    /// <summary>The label of a row with one answer.</summary>
+    /// <exception cref="InvalidDataException">There is none, or it is neither true nor false.</exception>
+    internal static bool IsDesired(DataRow row)
     {
         var label = Label(row.Json) ?? throw row.Error("a preference needs \"chosen\" and \"rejected\", or \"label\"; this row has neither.");
-        var desired = label.GetValueKind() switch
+        return label.GetValueKind() switch
         {
             JsonValueKind.True => true,
             JsonValueKind.False => false,
@@ -57,8 +59,12 @@ public sealed class PreferenceFormat : IRowFormat
                 var other => throw row.Error($"\"label\" is '{other}'; it must be true or false."),
             },
         };
+    }
+
+    private static TokenRow Labelled(DataRow row, RowTokenizer tokenizer)
+    {
         var answer = ChatFormat.List(row.Json) is { } messages ? Whole(row, tokenizer, messages) : Answer(row, tokenizer, row.Json["completion"] ?? throw row.Error("\"completion\" is missing."));
-        return answer with { Role = desired ? RowRole.Desired : RowRole.Undesired };
+        return answer with { Role = IsDesired(row) ? RowRole.Desired : RowRole.Undesired };
     }
 
     private static TokenRow Answer(DataRow row, RowTokenizer tokenizer, JsonNode answer)

@@ -49,13 +49,14 @@ internal sealed class RowSlices : IReadOnlyList<RowSlice>
         _parts?.RemoveRange(count, _parts.Count - count);
     }
 
-    /// <summary>The rows that satisfy a condition.</summary>
+    /// <summary>The rows that satisfy a condition; a pair is kept or left by its chosen answer.</summary>
     internal RowSlices Where(Func<RowSlice, bool> holds)
     {
-        var kept = new RowSlices();
+        var (kept, isKept) = (new RowSlices(), false);
         foreach (var slice in this)
         {
-            if (holds(slice))
+            isKept = slice.Role == RowRole.Rejected ? isKept : holds(slice);
+            if (isKept)
             {
                 kept.Add(slice);
             }

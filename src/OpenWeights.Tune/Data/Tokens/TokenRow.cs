@@ -40,6 +40,19 @@ public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string S
     }
 }
 
+/// <summary>The rows that an objective trains on.</summary>
+public enum RowKind
+{
+    /// <summary>Rows of one text or chat each.</summary>
+    Plain,
+
+    /// <summary>Pairs of a chosen and a rejected answer.</summary>
+    Pairs,
+
+    /// <summary>Single answers with a label, desirable or not.</summary>
+    Labelled,
+}
+
 /// <summary>What a row is used for.</summary>
 public enum RowRole
 {

@@ -49,7 +49,7 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     /// <param name="threads">Number of threads.</param>
     internal void Begin(DecoderCache cache, int[] padding, int threads)
     {
-        (Threads, Past) = (threads, cache.Length);
+        (Threads, Past) = (threads, cache.Held);
         for (var row = 0; row < padding.Length; row++)
         {
             _hidden[row] = padding[row];

@@ -47,7 +47,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
     internal static DecodeStep? Of(CausalLanguageModel model, int rows)
     {
         var embedding = model.Stack.Embedding;
-        if (rows > MaxRows || embedding.Adapter is not null || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian
+        if (rows > MaxRows || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian
             || DecodeProducts.Of(rows, model.DType, model.Head) is not { } head || DecodeNorm.Of(model.Stack.Norm) is not { } norm)
         {
             return null;
@@ -82,7 +82,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
         Span<long> positions = stackalloc long[tokens.Length];
         for (var row = 0; row < tokens.Length; row++)
         {
-            positions[row] = Math.Max(0, cache.Length - padding[row]);
+            positions[row] = Math.Max(0, cache.Held - padding[row]);
         }
 
         _state.Begin(cache, padding, get_num_threads());
@@ -99,7 +99,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
         Embed(tokens);
         DecodeBlock.Normalise(BeforeBlock(0), _state);
         ThreadTeam.Shared.Run(this, _state.Threads);
-        cache.Advance(1, Math.Max(0, cache.Length - padding.Min()));
+        cache.Advance(1, Math.Max(0, cache.Held - padding.Min()));
         GC.KeepAlive(_embeddings);
         return _logits.Span;
     }

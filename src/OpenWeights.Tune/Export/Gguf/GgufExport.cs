@@ -34,6 +34,7 @@ public static class GgufExport
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
+        adapters?.RequireNoPrompt("merged");
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
@@ -57,11 +58,17 @@ public static class GgufExport
         using var none = new CombinedAdapter([]);
         var tied = IsTied(config, family, weights, names);
         var plan = new MergePlan(weights, names, tied, adapters ?? none, model);
+        if (plan.Vocabulary is { } tokens)
+        {
+            throw new InvalidDataException($"the adapter has a vocabulary of {tokens} tokens, and the base's tokenizer does not know the new ones; export with --format merged, add the tokenizer of the adapter's run, and export that model as GGUF.");
+        }
+
         if (!(tied && !plan.Unties) && !family.HasHead)
         {
             throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} uses the embedding as the output head, but {(plan.Unties ? "the adapter changes one of them without the other" : "the model has both")}; export with --format merged or --format peft for another program.");
         }
 
+        family.WriteTensorSettings(config, name => SettingValues(plan, name), metadata);
         using var own = preset.KeepsOwn && GgufFolder.Target(folder.FolderPath) is { } target ? GgufFile.Open(target) : null;
         var written = Tensors(new Source(weights, config, family, plan, tied && !plan.Unties, own, names), preset).ToList();
         planned?.Invoke(Plan(preset, written));
@@ -106,17 +113,24 @@ public static class GgufExport
     private static IEnumerable<(GgufTensorToWrite Tensor, GgufType? Wanted)> Tensors(Source source, GgufPreset preset)
     {
         var (weights, config, family, plan, tied, own, _) = source;
-        var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
-        var facts = new GgufModelFacts(config.Int("num_hidden_layers"), tied && !family.WantsHead, family.Experts(config), family.IsOf70Billion(config));
+        var facts = new GgufModelFacts(family.Layers(config), tied && !family.WantsHead, family.Experts(config), family.IsOf70Billion(config));
         foreach (var (name, divisors) in family.RotaryTensors(config))
         {
             yield return (new GgufTensorToWrite(name, GgufType.F32, [divisors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(divisors))), null);
         }
 
-        foreach (var (name, parts) in Places(source))
+        var places = Places(source).ToList();
+        foreach (var (name, shape) in family.UnusedTensors(config).Where(unused => places.TrueForAll(p => p.Name != unused.Name)))
         {
-            var shape = parts[0].Stored.Shape;
-            IReadOnlyList<long> whole = parts[0].IsExpert ? [parts.Count, .. shape] : IsVector(name, shape) ? [shape[^1]] : shape;
+            var type = preset.TypeOf(name, shape, facts);
+            yield return (new GgufTensorToWrite(name, type, shape, new TensorRows(shape, type, GgufForm.Same).WriteZeros), null);
+        }
+
+        foreach (var (name, parts) in places)
+        {
+            var shape = parts[0].Shape;
+            var form = parts[0].View is null ? family.FormOf(name, config) : GgufForm.Same;
+            IReadOnlyList<long> whole = parts[0].IsStacked ? [parts.Count, .. form.FileShape(shape)] : form.FileShape(shape);
             if (own?.Contains(name) == true && own.GetTensor(name) is var stored && stored.Shape.SequenceEqual(whole) && parts.TrueForAll(p => plan.IsAsStored(p.Name)))
             {
                 yield return (new GgufTensorToWrite(name, stored.Type, whole, stream => Copy(own, stored, stream)), null);
@@ -124,11 +138,7 @@ public static class GgufExport
             }
 
             var type = preset.TypeOf(name, whole, facts);
-            var rows = new TensorRows(shape, type)
-            {
-                PairedHeads = family.PairedHeads(name, heads, keyValueHeads),
-                Offset = GgufFamily.IsNorm(name) ? family.NormOffset : 0,
-            };
+            var rows = new TensorRows(shape, type, form);
             yield return (new GgufTensorToWrite(name, type, whole, stream => parts.ForEach(part => WriteTensor(stream, rows, weights, plan, part))), preset.WantedOf(name, whole, facts));
         }
     }
@@ -136,52 +146,89 @@ public static class GgufExport
     // The checkpoint tensors that make up each tensor of the file: usually one, but the matrices of experts are stacked.
     private static IEnumerable<(string Name, List<Part> Parts)> Places(Source source)
     {
-        var places = new List<(string Name, int Expert, Part Part)>();
+        var places = new List<(string Name, int Number, Part Part)>();
         foreach (var (tensor, entry) in source.Plan.Tensors.Where(static t => !Array.Exists(s_derived, d => t.Name.EndsWith(d, StringComparison.Ordinal))))
         {
             // llama.cpp stacks each matrix of the experts, so the parts that checkpoints usually have are put together in another way.
             var usual = Usual(tensor, source.Names);
             foreach (var stored in source.Family.Facts.Layout?.PartsOf(usual, entry.Shape) ?? [new StoredPart(usual, entry.Shape, 0)])
             {
-                if (!source.Family.TryToGguf(stored.Name, out var place))
+                if (source.Family.IsSetting(stored.Name))
+                {
+                    continue;
+                }
+
+                if (source.Family.SplitOf(stored.Name) is { } split)
+                {
+                    places.AddRange(Pieces(tensor, entry, stored, split, source.Config));
+                    continue;
+                }
+
+                var own = source.Family.Places(stored.Name);
+                if (own.Count == 0)
                 {
                     throw new InvalidDataException($"{entry.FilePath}: llama.cpp's architecture {source.Family.Architecture} has no tensor corresponding to {tensor}.");
                 }
 
-                places.Add((place.Name, place.Expert ?? 0, new Part(tensor, entry, stored, place.Expert is not null)));
+                places.AddRange(own.Where(place => source.Family.Has(place.Name, source.Config)).Select(place => (place.Name, place.Number ?? 0, new Part(tensor, entry, stored, place.Number is not null))));
             }
 
             if (tensor == source.Names.EmbeddingWeight && source.Tied && source.Family.WantsHead)
             {
-                places.Add(("output.weight", 0, new Part(tensor, entry, new StoredPart(tensor, entry.Shape, 0), IsExpert: false)));
+                places.Add(("output.weight", 0, new Part(tensor, entry, new StoredPart(tensor, entry.Shape, 0), IsStacked: false)));
             }
         }
 
         foreach (var place in places.GroupBy(static p => p.Name))
         {
-            var parts = place.OrderBy(static p => p.Expert).ToList();
-            if (parts.Where(static (p, i) => p.Expert != i).Any() || parts.Exists(p => !p.Part.Stored.Shape.SequenceEqual(parts[0].Part.Stored.Shape)))
+            var parts = place.OrderBy(static p => p.Number).ToList();
+            if (parts.Where(static (p, i) => p.Number != i).Any() || parts.Exists(p => !p.Part.Shape.SequenceEqual(parts[0].Part.Shape)))
             {
-                throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the experts of {place.Key} are incomplete or differ in size; check whether a weight file is missing.");
+                throw new InvalidDataException($"{parts[0].Part.Source.FilePath}: the matrices of {place.Key} are incomplete or differ in size; check whether a weight file is missing.");
             }
 
             yield return (place.Key, [.. parts.Select(static p => p.Part)]);
         }
     }
 
-    private static bool IsVector(string name, IReadOnlyList<long> shape) => GgufFamily.IsRouter(name) && shape is [1, _];
+    // A part for each slab of each piece.
+    private static IEnumerable<(string Name, int Number, Part Part)> Pieces(string tensor, TensorEntry entry, StoredPart stored, (GgufSplit Split, IReadOnlyList<string> Names) split, ConfigJson config)
+    {
+        var shapes = split.Split.Shapes(stored.Shape, config);
+        var (views, slabs) = (split.Split.Views(shapes), (int)split.Split.Slabs(shapes));
+        var count = stored.Shape.Aggregate(1L, static (product, size) => product * size) / slabs;
+        foreach (var (name, view) in split.Names.Zip(views))
+        {
+            for (var slab = 0; slab < slabs; slab++)
+            {
+                yield return (name, slab, new Part(tensor, entry, new StoredPart(stored.Name, [count], stored.First + (slab * count)), split.Split.IsStacked) { View = view });
+            }
+        }
+    }
+
+    private static IReadOnlyList<float>? SettingValues(MergePlan plan, string name)
+    {
+        if (plan.Tensors.FirstOrDefault(t => t.Name == name) is not { Source: { } source })
+        {
+            return null;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        return plan.Values(name, source).to(float32).reshape(-1).data<float>().ToArray();
+    }
 
     /// <summary>Whether embedding and output head are tied.</summary>
     internal static bool IsTied(ConfigJson config, GgufFamily family, CheckpointWeights weights, DecoderNames names) =>
         ((config.Has("tie_word_embeddings") ? config.Flag("tie_word_embeddings") : family.Facts.TiedEmbeddings) && !HeadTie.IsBroken(weights, names)) || !weights.TryGetTensor(names.HeadWeight, out _);
 
     /// <summary>Names of the modules of the model that is written: of a multimodal model, of the text model inside.</summary>
-    internal static DecoderNames Names(ModelFolder folder) =>
-        FamilyTable.FindMultimodal(folder.Config) is { } whole ? DecoderNames.Usual with { Stack = whole.Stack, Head = whole.Head } : DecoderNames.Usual;
+    internal static DecoderNames Names(ModelFolder folder) => FamilyRegistry.Read(folder.Config, Path.Combine(folder.FolderPath, ModelFolder.ConfigName)).Names;
 
     /// <summary>The name that a tensor of a text model inside another would have in a text model alone.</summary>
     internal static string Usual(string name, DecoderNames names) =>
-        name.StartsWith($"{names.Stack}.", StringComparison.Ordinal) ? DecoderNames.Usual.Stack + name[names.Stack.Length..]
+        !names.Stack.Contains('.', StringComparison.Ordinal) ? name
+        : name.StartsWith($"{names.Stack}.", StringComparison.Ordinal) ? DecoderNames.Usual.Stack + name[names.Stack.Length..]
         : name.StartsWith($"{names.Head}.", StringComparison.Ordinal) ? DecoderNames.Usual.Head + name[names.Head.Length..]
         : name;
 
@@ -199,6 +246,12 @@ public static class GgufExport
 
     private static void WriteTensor(Stream stream, TensorRows rows, CheckpointWeights weights, MergePlan plan, Part tensor)
     {
+        if (tensor.View is not null)
+        {
+            rows.Write(stream, tensor.View.Gather(Slab(weights, plan, tensor)));
+            return;
+        }
+
         if (plan.IsAsStored(tensor.Name))
         {
             rows.Write(stream, weights, tensor.Source, tensor.Stored.First);
@@ -210,7 +263,28 @@ public static class GgufExport
         rows.Write(stream, plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous());
     }
 
+    private static float[] Slab(CheckpointWeights weights, MergePlan plan, Part tensor)
+    {
+        var values = new float[checked((int)tensor.Stored.Shape[0])];
+        if (plan.IsAsStored(tensor.Name))
+        {
+            TensorRows.Read(weights, tensor.Source, tensor.Stored.First, values);
+            return values;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(plan.Values(tensor.Name, tensor.Source, tensor.Stored.First, tensor.Stored.Shape).contiguous().bytes).CopyTo(values);
+        return values;
+    }
+
     private sealed record Source(CheckpointWeights Weights, ConfigJson Config, GgufFamily Family, MergePlan Plan, bool Tied, GgufFile? Own, DecoderNames Names);
 
-    private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsExpert);
+    private sealed record Part(string Name, TensorEntry Source, StoredPart Stored, bool IsStacked)
+    {
+        // The view of the part that is written, if it is not all of it in its order.
+        internal GgufView? View { get; init; }
+
+        internal IReadOnlyList<long> Shape => View?.Shape ?? Stored.Shape;
+    }
 }

@@ -1,8 +1,10 @@
+using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Export.Gguf;
@@ -43,6 +45,11 @@ public static class GgufLoraExport
             { "general.quantization_version", 2u },
             { "adapter.lora.alpha", (float)alpha },
         };
+        if (adapter.Invocation is { } invocation)
+        {
+            metadata.Add("adapter.alora.invocation_tokens", invocation.Tokens.Select(static t => (uint)t).ToArray());
+        }
+
         GeneralSection.WriteAdapter(folder, metadata);
         var tensors = Tensors(adapter, config, family, alpha).ToList();
         GgufWriter.Write(path, metadata, tensors);
@@ -93,9 +100,11 @@ public static class GgufLoraExport
             {
                 LoraLayer { Magnitude: not null } => "has DoRA magnitudes (use_dora)",
                 LoraLayer { OutputBias: not null } => "has a bias (lora_bias)",
-                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa; --format peft converts it to a plain LoRA)",
+                LoraLayer { HasStart: true } => "is initialized from the base's singular vectors (init_lora_weights: pissa and its like, kasa_config; --format peft converts it to a plain LoRA)",
                 LoraLayer or ExpertLora => null,
+                TrainableTokens => "trains rows of single tokens (trainable_token_indices)",
                 EmbeddingLora => "adapts an embedding",
+                LinearPart or PromptPart or SharedPart => $"is one of {adapter.Config.TypeName}, which it does not know",
                 ReplacedWeight { Slot.Name: "bias" } => "is a trained bias (bias)",
                 _ => "is a complete weight (modules_to_save, or an embedding in the file)",
             };
@@ -115,56 +124,117 @@ public static class GgufLoraExport
 
     private static IEnumerable<GgufTensorToWrite> Tensors(PeftAdapter adapter, ConfigJson config, GgufFamily family, double alpha)
     {
-        var (heads, keyValueHeads) = (config.Int("num_attention_heads"), family.KeyValueHeads(config));
         foreach (var layer in adapter.Layers)
         {
-            var weight = GgufExport.Usual($"{layer.Module}.weight", adapter.Base.Config.Names);
-            var name = PlaceOf(family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight, layer.Module, family).Name;
-            if (family.ModulesWithoutLora.Any(refused => name.Contains($".{refused}.", StringComparison.Ordinal)))
+            foreach (var tensor in OfLayer(layer, adapter.Base.Config.Names, config, family, alpha))
             {
-                throw new InvalidDataException($"llama.cpp ends with an error when it loads a LoRA file with {layer.Module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+                yield return tensor;
             }
-
-            var factor = layer.Scale / (alpha / layer.A.size(0));
-            yield return Tensor($"{name}.lora_a", layer.A.shape, () => layer.A, 1, pairedHeads: 0);
-            yield return Tensor($"{name}.lora_b", layer.B.shape, () => layer.B, factor, family.PairedHeads(name, heads, keyValueHeads));
         }
 
         foreach (var experts in adapter.Parts.OfType<ExpertLora>())
         {
-            foreach (var tensor in OfExperts(experts, GgufExport.Usual(experts.Parameter, adapter.Base.Config.Names), family, alpha))
+            foreach (var tensor in OfExperts(experts, GgufExport.Usual(experts.Parameter, adapter.Base.Config.Names), config, family, alpha))
             {
                 yield return tensor;
             }
         }
     }
 
-    // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
-    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, GgufFamily family, double alpha)
+    // Of a layer whose rows llama.cpp has in several tensors, each gets A, and its own rows of B.
+    private static IEnumerable<GgufTensorToWrite> OfLayer(LoraLayer layer, DecoderNames names, ConfigJson config, GgufFamily family, double alpha)
     {
-        var (count, rank, factor) = ((long)experts.Target.Count, experts.Rank, experts.Scale / (alpha / experts.Rank));
-        var ((input, output), shape) = (experts.Target.UpdateFeatures, new[] { count, experts.Target.OutFeatures, experts.Target.InFeatures });
-        var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? []).Where(part => part.First < shape[1] * shape[2]).ToList();
-        foreach (var part in stored)
+        var weight = GgufExport.Usual($"{layer.Module}.weight", names);
+        var stored = family.Facts.Layout?.PartsOf(weight, [layer.Target.OutFeatures, layer.Target.InFeatures])[0].Name ?? weight;
+        var (rank, factor) = (layer.A.size(0), layer.Scale / (alpha / layer.A.size(0)));
+        long[] ofA = [rank, layer.Target.InFeatures];
+        if (Pieces(stored, family) is not null)
         {
-            var name = PlaceOf(part.Name, experts.Parameter, family).Name;
-            var first = part.First / input;
-            yield return Tensor($"{name}.lora_a", [count, rank, input], () => experts.A.view(count, rank, input), 1, pairedHeads: 0);
-            yield return Tensor(
-                $"{name}.lora_b", [count, part.Shape[0], rank], () => experts.B.view(output, rank, count).permute(2, 0, 1).narrow(1, first, part.Shape[0]), factor, pairedHeads: 0);
+            foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, config, family, layer.Target.OutFeatures, 1))
+            {
+                yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same);
+                yield return Tensor($"{name}.lora_b", [count, rank], () => layer.Up().slice(0, first, first + (step * count), step), factor, GgufForm.Same);
+            }
+
+            yield break;
+        }
+
+        foreach (var name in PlacesOf(stored, layer.Module, family).Select(static place => place.Name).Where(place => family.Has(place, config)))
+        {
+            RequireApplied(name, layer.Module, family);
+            var form = family.FormOf(name, config);
+            yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same with { Columns = form.Columns });
+            yield return Tensor($"{name}.lora_b", [layer.Target.OutFeatures, rank], layer.Up, factor, GgufForm.Same with { Rows = form.Rows, Factors = form.Factors });
         }
     }
 
-    private static GgufPlace PlaceOf(string tensor, string module, GgufFamily family) => family.TryToGguf(tensor, out var place)
-        ? place
+    // llama.cpp has gate and up apart: each gets A of both, and its own rows of B.
+    private static IEnumerable<GgufTensorToWrite> OfExperts(ExpertLora experts, string parameter, ConfigJson config, GgufFamily family, double alpha)
+    {
+        var (target, rank, factor) = (experts.Target, experts.Rank, experts.Scale / (alpha / experts.Rank));
+        var (count, input, output) = ((long)target.Count, target.InFeatures, target.OutFeatures);
+        IReadOnlyList<long> shape = target.IsTransposed ? [count, input, output] : [count, output, input];
+        var stored = (family.Facts.Layout?.PartsOf(parameter, shape) ?? [new StoredPart(parameter, shape, 0)]).Where(part => part.First < input * output).ToList();
+        foreach (var part in stored)
+        {
+            // A part of one expert has its own rows; one of all experts, those of its pieces.
+            var (from, rows) = part.Shape.Count == 2 ? (part.First / input, part.Shape[0]) : (0, output);
+            foreach (var (name, (first, step, features)) in Targets(part.Name, experts.Parameter, config, family, rows, count))
+            {
+                yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, GgufForm.Same);
+                yield return Tensor(
+                    $"{name}.lora_b", [count, features, rank], () => Updates(experts).B.slice(1, from + first, from + first + (step * features), step), factor, GgufForm.Same);
+            }
+        }
+    }
+
+    // A and B of all experts as they multiply states, [experts, rank, in] and [experts, out, rank].
+    private static (Tensor A, Tensor B) Updates(ExpertLora experts)
+    {
+        var (count, (input, output)) = (experts.Target.Count, experts.Target.UpdateFeatures);
+        var (a, b) = (experts.A.view(count, experts.Rank, input), experts.B.view(output, experts.Rank, count));
+        return experts.Target.UpdatesAsStored ? (b.permute(2, 1, 0), a.transpose(1, 2)) : (a, b.permute(2, 0, 1));
+    }
+
+    // The tensors of the file that a checkpoint's tensor is in, and which output features of a matrix in it each has.
+    private static IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> Targets(string stored, string module, ConfigJson config, GgufFamily family, long features, long matrices)
+    {
+        IReadOnlyList<(string Name, (long First, long Step, long Count) Features)> targets = Pieces(stored, family) is { } split
+            ? [.. split.Names.Select((name, piece) => (name, split.Split.OutputFeatures(piece, features)))]
+            : [.. PlacesOf(stored, module, family).Where(place => family.Has(place.Name, config)).Select(place => (place.Name, Rows(family.FormOf(place.Name, config).Rows)))];
+        (long First, long Step, long Count) Rows(IReadOnlyList<int>? rows) => rows is null ? (0, 1, features) : (rows[0], 1, rows.Count / matrices);
+        foreach (var (name, _) in targets)
+        {
+            RequireApplied(name, module, family);
+        }
+
+        return targets;
+    }
+
+    // How the file divides a tensor, unless llama.cpp takes updates of all of it only.
+    private static (GgufSplit Split, IReadOnlyList<string> Names)? Pieces(string stored, GgufFamily family) =>
+        family.TryToGguf(stored, out var place) && IsWithoutLora(place.Name, family) ? null : family.SplitOf(stored);
+
+    private static bool IsWithoutLora(string name, GgufFamily family) => name.Split('.').Intersect(family.ModulesWithoutLora).Any();
+
+    private static void RequireApplied(string name, string module, GgufFamily family)
+    {
+        if (IsWithoutLora(name, family))
+        {
+            throw new InvalidDataException($"llama.cpp cannot apply a LoRA file with {module} for the architecture {family.Architecture}; export with --format gguf, which merges the adapter.");
+        }
+    }
+
+    private static IReadOnlyList<GgufPlace> PlacesOf(string tensor, string module, GgufFamily family) => family.Places(tensor) is { Count: > 0 } places
+        ? places
         : throw new InvalidDataException($"llama.cpp's architecture {family.Architecture} does not support an update of {module}; export with --format gguf, which merges the adapter.");
 
-    private static GgufTensorToWrite Tensor(string name, long[] shape, Func<Tensor> values, double factor, int pairedHeads) => new(name, GgufType.F32, shape, stream =>
+    private static GgufTensorToWrite Tensor(string name, long[] shape, Func<Tensor> values, double factor, GgufForm form) => new(name, GgufType.F32, form.FileShape(shape), stream =>
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         using TorchSharp.Scalar scale = factor;
         var written = values().detach().to(float32, CPU).contiguous();
-        new TensorRows(shape, GgufType.F32) { PairedHeads = pairedHeads }.Write(stream, Math.Abs(factor - 1) < 1e-12 ? written : written.mul(scale));
+        new TensorRows(shape, GgufType.F32, form).Write(stream, Math.Abs(factor - 1) < 1e-12 ? written : written.mul(scale));
     });
 }

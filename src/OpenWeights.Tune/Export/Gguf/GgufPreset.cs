@@ -18,7 +18,11 @@ public sealed record GgufPreset
         new("q4_0", 2, GgufType.Q4_0),
         new("q4_k_m", 15, GgufType.Q4_K),
         new("q6_k", 18, GgufType.Q6_K),
+        new("mxfp4_moe", 38, GgufType.MXFP4),
     ];
+
+    // What llama.cpp's quantizer leaves as it is.
+    private static readonly string[] s_unquantized = ["altup", "laurel", "per_layer_model_proj"];
 
     private readonly IReadOnlyDictionary<string, GgufType>? _own;
 
@@ -84,18 +88,30 @@ public sealed record GgufPreset
     /// <param name="shape">Its shape in GGUF.</param>
     /// <param name="model">Properties of the model.</param>
     internal GgufType? WantedOf(string name, IReadOnlyList<long> shape, GgufModelFacts model) =>
-        shape.Count < 2 || GgufFamily.IsNorm(name) || GgufFamily.IsRouter(name) ? null : Wanted(name, shape[^1], model);
+        shape.Count < 2 || !name.EndsWith(".weight", StringComparison.Ordinal) || GgufFamily.IsFloat32(name) ? null : Wanted(name, shape, model);
 
-    private GgufType Wanted(string name, long rowLength, GgufModelFacts model)
+    private GgufType Wanted(string name, IReadOnlyList<long> shape, GgufModelFacts model)
     {
+        var rowLength = shape[^1];
         if (_own is not null)
         {
             return _own.GetValueOrDefault(name, Body);
         }
 
+        if (Body == GgufType.MXFP4)
+        {
+            // Matrices of experts (and of heads) alone, and the others in eight bits.
+            return shape.Count > 2 && shape[0] > 1 ? GgufType.MXFP4 : GgufType.Q8_0;
+        }
+
         if (Body is not (GgufType.Q4_0 or GgufType.Q4_K or GgufType.Q6_K))
         {
             return Body;
+        }
+
+        if (Array.Exists(s_unquantized, part => name.Contains(part, StringComparison.Ordinal)))
+        {
+            return GgufType.F16;
         }
 
         if (name == "output.weight" || (model.Tied && name == "token_embd.weight"))

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Export.Gguf;
 
 /// <summary>
-/// Writes a matrix a few rows at a time: converted to float32, permuted and shifted as its family requires, then encoded.
+/// Writes a matrix a few rows at a time: converted to float32, brought into the form that its family requires, then encoded.
 /// </summary>
 internal sealed class TensorRows
 {
@@ -16,26 +16,39 @@ internal sealed class TensorRows
     private readonly long _rows;
     private readonly int _rowLength;
     private readonly GgufType _type;
+    private readonly GgufForm _form;
 
-    internal TensorRows(IReadOnlyList<long> shape, GgufType type)
+    internal TensorRows(IReadOnlyList<long> shape, GgufType type, GgufForm form)
     {
-        _rowLength = checked((int)(shape.Count == 1 ? 1 : shape[^1]));
-        _rows = shape.Count == 1 ? shape[0] : shape.Take(shape.Count - 1).Aggregate(1L, static (product, size) => product * size);
-        _type = type;
+        _rowLength = checked((int)(shape.Count < 2 ? 1 : shape[^1]));
+        _rows = shape.Count switch
+        {
+            0 => 1,
+            1 => shape[0],
+            _ => shape.Take(shape.Count - 1).Aggregate(1L, static (product, size) => product * size),
+        };
+        (_type, _form) = (type, form);
     }
-
-    /// <summary>Number of heads whose rows are permuted from split-half to interleaved rotary layout; 0 for none.</summary>
-    internal int PairedHeads { get; init; }
-
-    /// <summary>Offset added to every value.</summary>
-    internal float Offset { get; init; }
 
     /// <summary>Writes a tensor of a checkpoint, or a part of one.</summary>
     /// <param name="stream">Destination.</param>
     /// <param name="source">The checkpoint.</param>
     /// <param name="entry">The tensor.</param>
     /// <param name="first">First element of the part.</param>
-    internal void Write(Stream stream, ITensorSource source, TensorEntry entry, long first)
+    internal void Write(Stream stream, ITensorSource source, TensorEntry entry, long first) =>
+        Write(stream, (firstRow, values) => Read(source, entry, first + (firstRow * _rowLength), values));
+
+    /// <summary>Writes values that are there already.</summary>
+    /// <param name="stream">Destination.</param>
+    /// <param name="all">The values.</param>
+    internal void Write(Stream stream, float[] all) => Write(stream, (firstRow, values) => all.AsSpan(checked((int)(firstRow * _rowLength)), values.Length).CopyTo(values));
+
+    /// <summary>Reads a part of a checkpoint's tensor as float32.</summary>
+    /// <param name="source">The checkpoint.</param>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="first">First element of the part.</param>
+    /// <param name="values">Destination; it is filled.</param>
+    internal static void Read(ITensorSource source, TensorEntry entry, long first, Span<float> values)
     {
         var type = entry.DType switch
         {
@@ -44,12 +57,9 @@ internal sealed class TensorRows
             DType.BF16 => GgufType.BF16,
             _ => throw new InvalidDataException($"{entry.FilePath}: tensor {entry.Name} has the element type {entry.DType}, which cannot be converted to GGUF; convert the model to BF16, F16 or F32 first."),
         };
-        Write(stream, (firstRow, values) =>
-        {
-            var bytes = new byte[type.Bytes(values.Length)];
-            source.CopyTo(entry.Name, type.Bytes(first + (firstRow * _rowLength)), bytes);
-            BlockDecoder.Decode(type, bytes, values);
-        });
+        var bytes = new byte[type.Bytes(values.Length)];
+        source.CopyTo(entry.Name, type.Bytes(first), bytes);
+        BlockDecoder.Decode(type, bytes, values);
     }
 
     /// <summary>Writes a float32 tensor on the CPU.</summary>
@@ -60,41 +70,68 @@ internal sealed class TensorRows
         MemoryMarshal.Cast<byte, float>(part.bytes).CopyTo(values);
     });
 
+    /// <summary>Writes a tensor of zeros.</summary>
+    internal void WriteZeros(Stream stream) => Write(stream, static (_, _) => { });
+
     private void Write(Stream stream, FillRows fill)
     {
-        // A chunk contains whole heads.
-        var unit = PairedHeads > 0 ? _rows / PairedHeads : 1;
-        var chunk = Math.Max(unit, ChunkElements / _rowLength / unit * unit);
-        for (long row = 0; row < _rows; row += chunk)
+        var (rows, chunk) = (_form.Rows?.Count ?? _rows, Math.Max(1, ChunkElements / _rowLength));
+        for (long row = 0; row < rows; row += chunk)
         {
-            var count = (int)Math.Min(chunk, _rows - row);
+            var count = (int)Math.Min(chunk, rows - row);
             var values = new float[count * _rowLength];
-            fill(row, values);
-            if (PairedHeads > 0)
-            {
-                values = Pair(values, (int)unit);
-            }
-
-            if (Offset != 0)
-            {
-                values = Array.ConvertAll(values, v => v + Offset);
-            }
-
+            Fill(fill, row, values);
+            Change(row, values);
             stream.Write(Encode(values, count));
         }
     }
 
-    private float[] Pair(float[] values, int headRows)
+    // Rows that follow each other in the checkpoint too are read at once.
+    private void Fill(FillRows fill, long first, float[] values)
     {
-        var paired = new float[values.Length];
-        for (var row = 0; row < values.Length / _rowLength; row++)
+        if (_form.Rows is not { } order)
         {
-            var (head, inner) = (row / headRows, row % headRows);
-            var from = (head * headRows) + (inner % 2 * headRows / 2) + (inner / 2);
-            values.AsSpan(from * _rowLength, _rowLength).CopyTo(paired.AsSpan(row * _rowLength));
+            fill(first, values);
+            return;
         }
 
-        return paired;
+        var count = values.Length / _rowLength;
+        for (var start = 0; start < count;)
+        {
+            var end = start + 1;
+            while (end < count && order[(int)first + end] == order[(int)first + end - 1] + 1)
+            {
+                end++;
+            }
+
+            fill(order[(int)first + start], values.AsSpan(start * _rowLength, (end - start) * _rowLength));
+            start = end;
+        }
+    }
+
+    private void Change(long first, float[] values)
+    {
+        for (var row = 0; row < values.Length / _rowLength; row++)
+        {
+            var own = values.AsSpan(row * _rowLength, _rowLength);
+            if (_form.Columns is { } columns)
+            {
+                var stored = own.ToArray();
+                for (var i = 0; i < own.Length; i++)
+                {
+                    own[i] = stored[columns[i]];
+                }
+            }
+
+            if (_form.ChangesValues)
+            {
+                var factor = _form.Factor(first + row);
+                foreach (ref var value in own)
+                {
+                    value = _form.IsNegativeExponential ? -MathF.Exp(value) : (value * factor) + _form.Offset;
+                }
+            }
+        }
     }
 
     private byte[] Encode(float[] values, int rows)

@@ -81,13 +81,17 @@ public sealed class LatentAttention : TokenMixer
             var (heads, rank) = ((long)_settings.HeadCount, _settings.QueryRank ?? 0);
             LinearLayer[] first = [_query ?? _queryDown!, _down];
             KeptInput[] ofQueryUp = _queryUp is null ? [] : [new KeptInput([_queryUp], rank, IsMadeAgain: true)];
+            var (widest, expanded) = (Math.Max(_settings.KeyWidth, _settings.ValueWidth), heads * (_settings.PlainWidth + _settings.ValueWidth));
             return new KeptElements(
-                (heads * ((2 * _settings.KeyWidth) + _settings.ValueWidth)) + rank + _settings.LatentWidth,
+                new((heads * 3 * widest) + rank + _settings.LatentWidth),
                 [
                     new KeptInput([_output], heads * _settings.ValueWidth, IsMadeAgain: false), new KeptInput([_up], _settings.LatentWidth, IsMadeAgain: true),
                     .. ofQueryUp, new KeptInput(first, _settings.HiddenSize, IsMadeAgain: true),
                 ],
-                Mixed: heads * _settings.ValueWidth);
+                [
+                    TokenMemory.OfLinear(_settings.HiddenSize, (heads * 3 * widest) + expanded), ScaledDotProductAttention.Working(widest) + new TokenMemory(heads * 4 * widest),
+                ],
+                Mixed: heads * widest);
         }
     }
 

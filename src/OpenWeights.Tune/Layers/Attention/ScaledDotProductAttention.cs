@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -23,6 +24,11 @@ internal sealed class ScaledDotProductAttention : IDisposable
 
     /// <summary>Whether torch's attention is used, with masks from <see cref="AttentionMask.ToBias"/>: GPUs have fused kernels, but none supports soft caps or sinks.</summary>
     internal static bool IsFused(Device device, bool limitsScores) => device.type != DeviceType.CPU && !limitsScores;
+
+    /// <summary>The buffers of the CPU's kernel in backward: keys, values and their gradients of a head, and some scores, for each thread.</summary>
+    /// <param name="width">Head dimension.</param>
+    internal static TokenMemory Working(long width) =>
+        new(0, Floats: get_num_threads() * 5 * width, Limited: get_num_threads() * AttentionSizes.BytesOfKey, Limit: get_num_threads() * AttentionSizes.ScoreBytes);
 
     /// <summary>Computes attention, [batch, heads, queries, width of the values].</summary>
     /// <param name="query">Queries, [batch, heads, queries, head_dim].</param>

@@ -91,9 +91,11 @@ public sealed class SelfAttention : TokenMixer
                 _ => 2 * mixed,
             };
             var norms = (_parts.QueryNorm is null ? 0 : queries) + (_parts.KeyNorm is null ? 0 : keys) + (_parts.ValueNorm is null ? 0 : values);
+            var own = queries + (HasKeys ? keys + values : 0);
             return new KeptElements(
-                queries + (HasKeys ? keys + values : 0) + gates + norms,
+                new(own + gates + norms),
                 [new KeptInput([_parts.Output], mixed, IsMadeAgain: false), new KeptInput(Inputs, Settings.HiddenSize, IsMadeAgain: true)],
+                [TokenMemory.OfLinear(Settings.HiddenSize, own), ScaledDotProductAttention.Working(Settings.HeadDimension) + new TokenMemory(own + mixed)],
                 Mixed: mixed);
         }
     }
@@ -167,6 +169,11 @@ public sealed class SelfAttention : TokenMixer
     private (Tensor Key, Tensor Value) Remembered(Tensor key, Tensor value, LayerContext context)
     {
         key = Rotate(key, _parts.KeyNorm, context);
+        if (context.VirtualKeys is { } given)
+        {
+            (key, value) = (Begun(key, given[0]), Begun(value, given[1]));
+        }
+
         if (context.State is KeyValueState held)
         {
             (key, value) = held.Append(key, value);
@@ -174,6 +181,13 @@ public sealed class SelfAttention : TokenMixer
 
         context.Lent?.Note(key, value);
         return (key, value);
+    }
+
+    // The first tokens are virtual ones, whose keys and values are given.
+    private static Tensor Begun(Tensor own, Tensor given)
+    {
+        var count = given.size(1);
+        return cat([given.to(own.dtype).unsqueeze(0).expand(own.size(0), -1, -1, -1), own.narrow(2, count, own.size(2) - count)], 2);
     }
 
     private static (Tensor First, Tensor? Second, Tensor? Third) Three(Tensor[] parts) => (parts[0], parts[1], parts[2]);

@@ -30,7 +30,7 @@ internal sealed class ExpertBackward
     {
         (_experts, _plan, _scalesInput, _states, _gradient) = (experts, plan, scalesInput, inputs.States, gradient);
         _ordered = inputs.Weights.reshape(-1).index_select(0, plan.Order).unsqueeze(1);
-        var selections = plan.Tokens.numel();
+        var selections = plan.Places.numel();
         _ofStates = wanted[0] || scalesInput ? empty([selections, _states.size(1)], _states.dtype, _states.device) : null;
         _ofWeights = wanted[1] ? empty([selections], float32, _states.device) : null;
         _first = new MatrixGradients(experts.First);
@@ -44,13 +44,13 @@ internal sealed class ExpertBackward
     /// <param name="expert">Index of the expert.</param>
     /// <param name="start">First of its selections.</param>
     /// <param name="count">Number of its selections.</param>
-    /// <param name="first">Output of its first product, [count, features].</param>
+    /// <param name="first">Output of its first product for <see cref="ExpertPlan.Rows"/>, [rows, features]: rows behind the selections have no gradient.</param>
     internal void Add(int expert, long start, long count, Tensor first)
     {
         using var scope = NewDisposeScope();
         using var nothing = no_grad();
-        var (tokens, weight) = (_plan.Tokens.narrow(0, start, count), _ordered.narrow(0, start, count));
-        var given = _gradient.index_select(0, tokens);
+        var weight = _ordered.narrow(0, start, first.size(0));
+        var given = _plan.Rows(_gradient, start, count);
         var settings = _experts.Settings;
         var active = _down.IsWanted || (_ofWeights is not null && !ExpertActivation.IsGated(settings)) ? ExpertActivation.Of(settings, first) : null;
         var ofActive = _experts.Down.InputGradient(expert, given);
@@ -62,7 +62,7 @@ internal sealed class ExpertBackward
                 // The sum of gradient x output is that of the activation's gradient x activation, so the output need not be stored.
                 var share = active is null ? ExpertActivation.UpShare(settings, first, ofFirst) : ofActive.to(float32).mul(active).sum(-1);
                 var bias = _experts.Down.Bias?.detach().select(0, expert).to(float32);
-                _ = _ofWeights.narrow(0, start, count).copy_(bias is null ? share : share.PlusInPlace(given.to(float32).matmul(bias)));
+                _ = _ofWeights.narrow(0, start, count).copy_((bias is null ? share : share.PlusInPlace(given.to(float32).matmul(bias))).narrow(0, 0, count));
             }
 
             ofFirst = ofFirst.mul_(weight);
@@ -74,7 +74,7 @@ internal sealed class ExpertBackward
             _down.Add(expert, given, active);
         }
 
-        var rows = _first.NeedsInput || _scalesInput ? _states.index_select(0, tokens) : null;
+        var rows = _first.NeedsInput || _scalesInput ? _plan.Rows(_states, start, count) : null;
         _first.Add(expert, ofFirst, _scalesInput ? rows!.mul(weight) : rows);
         if (_ofStates is null)
         {
@@ -84,11 +84,11 @@ internal sealed class ExpertBackward
         var ofRows = _experts.First.InputGradient(expert, ofFirst);
         if (_scalesInput)
         {
-            _ = _ofWeights?.narrow(0, start, count).copy_(ofRows.to(float32).mul(rows!).sum(-1));
+            _ = _ofWeights?.narrow(0, start, count).copy_(ofRows.to(float32).mul(rows!).sum(-1).narrow(0, 0, count));
             ofRows = ofRows.mul_(weight);
         }
 
-        _ = _ofStates.narrow(0, start, count).copy_(ofRows);
+        _ = _ofStates.narrow(0, start, count).copy_(ofRows.narrow(0, 0, count));
     }
 
     /// <summary>The gradient of each input of the function; null where there is none.</summary>

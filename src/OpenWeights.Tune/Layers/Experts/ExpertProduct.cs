@@ -64,17 +64,17 @@ internal sealed class ExpertProduct : CustomFunction<ExpertProduct>
         {
             using var scope = NewDisposeScope();
             var ordered = weights.reshape(-1).index_select(0, Plan.Order).unsqueeze(1);
-            var sorted = WantsValues ? empty([Plan.Tokens.numel(), states.size(1)], states.dtype, states.device) : null;
+            var sorted = WantsValues ? empty([Plan.Places.numel(), states.size(1)], states.dtype, states.device) : null;
             foreach (var (expert, start, count) in Plan.Ranges())
             {
                 using var inner = NewDisposeScope();
-                var rows = states.index_select(0, Plan.Tokens.narrow(0, start, count));
-                var weight = ordered.narrow(0, start, count);
+                var rows = Plan.Rows(states, start, count);
+                var weight = ordered.narrow(0, start, rows.size(0));
                 var first = Experts.First.Forward(expert, ScalesInput ? rows.mul_(weight) : rows);
                 if (sorted is not null)
                 {
                     var output = Experts.Down.Forward(expert, ExpertActivation.Of(Experts.Settings, first));
-                    _ = sorted.narrow(0, start, count).copy_(ScalesInput ? output : output.mul_(weight));
+                    _ = sorted.narrow(0, start, count).copy_((ScalesInput ? output : output.mul_(weight)).narrow(0, 0, count));
                 }
 
                 kept?.Add(first.MoveToOtherDisposeScope(scope));

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers.Projections;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers.Experts;
@@ -48,13 +49,34 @@ public sealed class MixtureOfExperts : LayerPart
         {
             long hidden = _settings.Latent?.HiddenSize ?? _settings.Experts.HiddenSize;
             var latent = _latent is null ? 0 : 2 * _settings.Experts.HiddenSize;
-            var shared = _parts.Shared?.Kept ?? new KeptElements(0, []);
+            var shared = _parts.Shared?.Kept ?? new KeptElements(default, [], []);
             return shared with
             {
-                Always = shared.Always + hidden + latent + (_settings.ExpertsPerToken * Experts.First.OutFeatures) + (_parts.SharedGate is null ? 0 : hidden),
+                Always = shared.Always + new TokenMemory(
+                    hidden + latent + (_settings.ExpertsPerToken * Experts.First.OutFeatures) + (_parts.SharedGate is null ? 0 : hidden), Floats: 3 * _settings.Experts.Count, Widened: _settings.Router.InFloat32 && new Projection(_parts.Router.Layer).NeedsInput ? hidden : 0),
                 Inputs = [.. shared.Inputs.Where(i => i.Width != hidden)],
+                Working = [.. shared.Working, .. Working(hidden).Select(w => w - shared.Always)],
             };
         }
+    }
+
+    // While an expert's rows are computed: the gradients of the rows of all selections, and of these rows what each step gives. The busiest expert
+    // has more than its share, about a quarter. When all are: the gradients of all rows, sorted and in the order of the tokens, and of the states.
+    private IReadOnlyList<TokenMemory> Working(long hidden)
+    {
+        var (chosen, experts, own) = ((long)_settings.ExpertsPerToken, _settings.Experts.Count, _settings.Experts);
+        var (narrow, inner, first) = ((long)own.HiddenSize, own.Inner.Size, Experts.First.OutFeatures);
+        var isGated = ExpertActivation.IsGated(own);
+        var ofRow = new TokenMemory(
+            (2 * (narrow + inner + first)) + (isGated ? 0 : own.Clamp is null ? 3 * inner : 8 * inner),
+            Widened: (isGated ? 3 * inner : inner) + (Experts.Matrices.Any(static m => m.Updates.Count > 0) ? first + (2 * narrow) : 0));
+        long OfBusiest(long elements) => elements * Math.Min(4L * experts, 5 * chosen) / (4L * experts);
+        var exact = _settings.Router.InFloat32 ? 2 * hidden : 0;
+        return
+        [
+            new TokenMemory((chosen * narrow) + (2 * hidden) + OfBusiest(ofRow.Own), Widened: OfBusiest(ofRow.Widened)),
+            new TokenMemory((2 * chosen * narrow) + (5 * hidden), Widened: exact),
+        ];
     }
 
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)

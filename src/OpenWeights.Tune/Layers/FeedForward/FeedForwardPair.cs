@@ -65,7 +65,8 @@ public sealed class FeedForwardPair : LayerPart
         get
         {
             var (first, second) = (_first.Part.Kept, _second.Part.Kept);
-            return new KeptElements(first.Always + second.Always + (3L * _hidden), [.. first.Inputs, .. second.Inputs]);
+            return new KeptElements(
+                first.Always + second.Always + new TokenMemory(3L * _hidden), [.. first.Inputs, .. second.Inputs], [.. first.Working.Concat(second.Working).Select(w => w + new TokenMemory(2L * _hidden))]);
         }
     }
 

@@ -43,7 +43,9 @@ public sealed class GatedFeedForward : LayerPart
 
     // Gate and up; their product is recomputed. A sparse gate is kept before and after it is made sparse.
     internal override KeptElements Kept => new(
-        (Settings.GateSparsity > 0 ? 4 : 2) * Settings.Inner.Size, [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)]);
+        new((Settings.GateSparsity > 0 ? 4 : 2) * Settings.Inner.Size),
+        [new KeptInput(_gateAndUp, Settings.HiddenSize, IsMadeAgain: true), new KeptInput(_down, Settings.Inner.Size, IsMadeAgain: true)],
+        [TokenMemory.OfLinear(Settings.Inner.Size, Settings.HiddenSize), TokenMemory.OfLinear(Settings.HiddenSize, 2 * Settings.Inner.Size)]);
 
     /// <summary>Gate and up projections: two, or one if fused.</summary>
     internal LinearLayer[] GateAndUp => _gateAndUp;

@@ -36,7 +36,9 @@ public sealed class PlainFeedForward : LayerPart
 
     // The output of the up projection; its activation is recomputed.
     internal override KeptElements Kept => new(
-        Settings.Inner.Size, [new KeptInput([Up], Settings.HiddenSize, IsMadeAgain: true), new KeptInput([Down], Settings.Inner.Size, IsMadeAgain: true)]);
+        new(Settings.Inner.Size),
+        [new KeptInput([Up], Settings.HiddenSize, IsMadeAgain: true), new KeptInput([Down], Settings.Inner.Size, IsMadeAgain: true)],
+        [TokenMemory.OfLinear(Settings.Inner.Size, Settings.HiddenSize)]);
 
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {

@@ -30,7 +30,8 @@ public sealed class ConvolutionMixer : TokenMixer
         get
         {
             var hidden = (long)_settings.HiddenSize;
-            return new KeptElements(5 * hidden, [new KeptInput([_parts.Output], hidden, IsMadeAgain: false), new KeptInput(_input, hidden, IsMadeAgain: true)]);
+            return new KeptElements(
+                new(5 * hidden), [new KeptInput([_parts.Output], hidden, IsMadeAgain: false), new KeptInput(_input, hidden, IsMadeAgain: true)], [TokenMemory.OfLinear(hidden, hidden)]);
         }
     }
 

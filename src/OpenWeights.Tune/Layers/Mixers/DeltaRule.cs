@@ -24,6 +24,15 @@ internal static class DeltaRule
     internal static (Tensor Output, Tensor? End) Run(DeltaInputs inputs, Tensor? documents, Tensor? start)
     {
         using var scope = NewDisposeScope();
+        var fused = new DeltaRuleProblem(
+            inputs.Query.contiguous(), inputs.Key.contiguous(), inputs.Value.contiguous(), inputs.Decay.contiguous(), inputs.Beta.contiguous(),
+            documents is null ? null : new SpanDocuments(documents, documents.narrow(1, 0, 1)).Continues.to(float32), start?.contiguous());
+        if (fused.IsServed)
+        {
+            var (read, after) = FusedDeltaRule.Of(fused);
+            return (read.MoveToOuterDisposeScope(), after?.MoveToOuterDisposeScope());
+        }
+
         var (output, end) = inputs.Query.size(1) == 1 && start is not null ? Step(inputs, start) : new Chunks(inputs, documents).Run(start);
         return (output.MoveToOuterDisposeScope(), end?.MoveToOuterDisposeScope());
     }

@@ -89,10 +89,15 @@ public sealed class GatedDeltaNet : TokenMixer
             var (mixed, values, steps) = ((2 * _settings.Keys.Size) + _settings.Values.Size, _settings.Values.Size, _decay.Length > 0 ? _settings.Keys.Size : _settings.ValueHeads.Size);
             KeptInput[] inner = [.. _decay.Concat(_gate).Select(layer => new KeptInput([layer], layer.InFeatures, IsMadeAgain: false))];
             return new KeptElements(
-                (2 * mixed) + (3 * values) + (4 * steps) + (3 * _settings.ValueHeads.Size),
-                [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true), .. inner]);
+                new TokenMemory((2 * mixed) + (3 * values), Floats: (2 * steps) + (2 * _settings.ValueHeads.Size)),
+                [new KeptInput([_parts.Output], values, IsMadeAgain: false), new KeptInput(_inputs, _settings.HiddenSize, IsMadeAgain: true), .. inner],
+                [Working(mixed, values, steps), TokenMemory.OfLinear(_settings.HiddenSize, mixed + values + (2 * _settings.ValueHeads.Size))]);
         }
     }
+
+    // The rule's inputs and their gradients, those of queries and keys for each value head, and the matrices at the start of each chunk.
+    private TokenMemory Working(long mixed, long values, long steps) => new(
+        0, Floats: (2 * mixed) + (2 * _settings.ValueHeads.Size * _settings.KeyWidth.Size) + (values * _settings.KeyWidth.Size / DeltaRuleKernel.Chunk) + steps, Widened: mixed + (3 * values / 2));
 
     internal override LayerState NewState() => new DeltaState(_parts.Convolution.Kernel - 1);
 

@@ -22,6 +22,12 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
     private const long CpuScores = 1 << 18;
     private const long GpuScores = 1 << 27;
 
+    /// <summary>What a span's backward needs for gate and norm: some float32 tensors as large as its output.</summary>
+    internal TokenMemory Working => new(0, Limited: 7L * sizeof(float) * settings.Inner, Limit: 7L * sizeof(float) * settings.Inner * SpanTokensOf(1, CpuScores));
+
+    /// <summary>Elements per token of the states before the spans, of one row.</summary>
+    internal long KeptStates => (long)settings.Inner * settings.StateSize.Size / SpanTokensOf(1, CpuScores);
+
     private readonly (Scalar Least, Scalar? Most) _limits = (settings.Limits.Least, double.IsInfinity(settings.Limits.Most) ? null : (Scalar)settings.Limits.Most);
     private readonly Scalar _never = double.NegativeInfinity;
     private readonly Scalar? _epsilon = settings.Norm is null ? null : (Scalar)settings.Norm.Epsilon;
@@ -38,8 +44,10 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
     protected override long SpanTokens(IReadOnlyList<Tensor> inputs)
     {
         var most = inputs[0].device.type == DeviceType.CPU ? CpuScores : GpuScores;
-        return Tokens ?? (Math.Max(1, most / (inputs[0].size(0) * settings.Heads * ChunkTokens * ChunkTokens)) * ChunkTokens);
+        return Tokens ?? SpanTokensOf(inputs[0].size(0), most);
     }
+
+    private long SpanTokensOf(long rows, long most) => Math.Max(1, most / (rows * settings.Heads * ChunkTokens * ChunkTokens)) * ChunkTokens;
 
     // Inputs: gate; x, B and C; Δ. Weights: A_log, dt_bias, D and that of the norm.
     protected override (Tensor Output, Tensor State) Span(IReadOnlyList<Tensor> inputs, IReadOnlyList<Tensor?> weights, SpanDocuments? documents, Tensor? state)
@@ -48,13 +56,23 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
         var wide = given is ScalarType.BFloat16 or ScalarType.Float16 ? float32 : given;
         var (batch, tokens) = (inputs[0].size(0), inputs[0].size(1));
         var groups = (long)settings.Groups * settings.StateSize.Size;
+        var step = nn.functional.softplus(inputs[2].to(wide).add(weights[1]!.to(wide), Scalars.One)).clamp(_limits.Least, _limits.Most);
+        var decay = weights[0]!.to(wide).exp().neg();
+        var skip = weights[2]!.to(wide);
+        var fused = new StateSpaceProblem(
+            inputs[1].contiguous(), step.contiguous(), decay, skip, documents?.Continues.to(float32), state,
+            new StateSpaceSizes(settings.Heads, settings.Groups, settings.HeadDimension, settings.StateSize.Size));
+        if (fused.IsServed)
+        {
+            var (all, after) = FusedStateSpace.Of(fused);
+            return (Gated(all.view(batch, tokens, settings.Inner), inputs[0].to(wide), weights[3]?.to(wide)).to(given), after);
+        }
+
         var parts = inputs[1].to(wide).split([settings.Inner, groups, groups], -1);
         var x = parts[0].reshape(batch, tokens, settings.Heads, settings.HeadDimension);
         Tensor OfGroups(Tensor part) => part.reshape(batch, tokens, settings.Groups, settings.StateSize.Size);
-        var step = nn.functional.softplus(inputs[2].to(wide).add(weights[1]!.to(wide), Scalars.One)).clamp(_limits.Least, _limits.Most);
-        var decay = weights[0]!.to(wide).exp().neg();
         var (output, last) = Scan(x, step, decay, OfGroups(parts[1]), OfGroups(parts[2]), documents, state);
-        output = output.addcmul_(x, weights[2]!.to(wide).unsqueeze(-1), Scalars.One).reshape(batch, tokens, settings.Inner);
+        output = output.addcmul_(x, skip.unsqueeze(-1), Scalars.One).reshape(batch, tokens, settings.Inner);
         return (Gated(output, inputs[0].to(wide), weights[3]?.to(wide)).to(given), last);
     }
 

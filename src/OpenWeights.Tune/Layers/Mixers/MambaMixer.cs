@@ -79,8 +79,9 @@ public sealed class MambaMixer : TokenMixer
         {
             var (inner, selected) = (_settings.Inner.Size, _settings.StepRank.Size + (2 * _settings.StateSize.Size));
             return new KeptElements(
-                (4 * inner) + (2 * selected),
-                [new KeptInput([_input], _settings.HiddenSize, IsMadeAgain: true), new KeptInput([_output], inner, IsMadeAgain: false)]);
+                new((4 * inner) + (2 * selected)),
+                [new KeptInput([_input], _settings.HiddenSize, IsMadeAgain: true), new KeptInput([_output], inner, IsMadeAgain: false)],
+                [new TokenMemory(4 * inner, Floats: 10 * inner, Widened: 3 * inner)]);
         }
     }
 

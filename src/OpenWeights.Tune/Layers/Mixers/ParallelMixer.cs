@@ -32,7 +32,9 @@ public sealed class ParallelMixer : TokenMixer
         get
         {
             var kept = _branches.ConvertAll(static b => b.Mixer.Kept);
-            return new KeptElements(kept.Sum(static k => k.Always), [.. kept.SelectMany(static k => k.Inputs)], kept.Sum(static k => k.Mixed));
+            return new KeptElements(
+                kept.Select(static k => k.Always).Aggregate(static (a, b) => a + b), [.. kept.SelectMany(static k => k.Inputs)], [.. kept.SelectMany(static k => k.Working)],
+                kept.Sum(static k => k.Mixed));
         }
     }
 

@@ -42,6 +42,9 @@ public sealed record RopeConfig
     /// <summary>LongRoPE: factors for longer texts (long_factor).</summary>
     public IReadOnlyList<double> LongFactors { get; init; } = [];
 
+    /// <summary>LongRoPE in Phi-3.5-MoE: factors of cos and sin for texts within the original context and for longer ones (short_mscale, long_mscale).</summary>
+    public (double Short, double Long)? LengthScales { get; init; }
+
     /// <summary>Fraction of a head's dimensions that are rotated, from the first (partial_rotary_factor).</summary>
     public double RotatedShare { get; init; } = 1;
 

@@ -41,8 +41,11 @@ public static class RopeFrequencies
                 break;
         }
 
-        return (Array.ConvertAll(frequencies, f => (float)(rope.IsReversed ? -f : f)), rope.AttentionFactor ?? DefaultScale(rope));
+        return (Array.ConvertAll(frequencies, f => (float)(rope.IsReversed ? -f : f)), LengthScale(rope, sequenceLength) ?? rope.AttentionFactor ?? DefaultScale(rope));
     }
+
+    private static double? LengthScale(RopeConfig rope, long sequenceLength) =>
+        rope.LengthScales is { } scales ? sequenceLength > rope.OriginalMaxPositions ? scales.Long : scales.Short : null;
 
     private static double DefaultScale(RopeConfig rope) => rope.Kind switch
     {

@@ -35,12 +35,18 @@ public sealed class RotaryEmbedding
         ArgumentNullException.ThrowIfNull(positions);
         using var scope = NewDisposeScope();
         var (values, scale) = RopeFrequencies.Compute(_rope, _dimensions, longest);
-        var frequencies = lengths is null || !_rope.DependsOnLength
-            ? Devices.Send(tensor(values, [values.Length]), positions.device)
-            : PerToken(lengths, positions);
+        var perToken = lengths is not null && _rope.DependsOnLength;
+        var frequencies = perToken
+            ? PerToken(lengths!, positions, static computed => computed.Frequencies)
+            : Devices.Send(tensor(values, [values.Length]), positions.device);
         var angles = positions.to(float32).unsqueeze(-1).mul(frequencies).unsqueeze(1);
         var (cos, sin) = (angles.cos(), angles.sin());
-        if (scale != 1)
+        if (perToken && _rope.LengthScales is not null)
+        {
+            var factors = PerToken(lengths!, positions, static computed => [(float)computed.Scale]).unsqueeze(1);
+            (cos, sin) = (cos.mul(factors), sin.mul(factors));
+        }
+        else if (scale != 1)
         {
             using Scalar factor = scale;
             (cos, sin) = (cos.mul(factor), sin.mul(factor));
@@ -105,13 +111,13 @@ public sealed class RotaryEmbedding
         return rotated == states.size(-1) ? pairs : cat([pairs, states.narrow(-1, rotated, states.size(-1) - rotated)], -1);
     }
 
-    // [batch, tokens, rotated dimensions / 2]: one row of frequencies per distinct length, gathered by token.
-    private Tensor PerToken(IReadOnlyList<long> lengths, Tensor positions)
+    // [batch, tokens, values]: one row of values per distinct length, gathered by token.
+    private Tensor PerToken(IReadOnlyList<long> lengths, Tensor positions, Func<(float[] Frequencies, double Scale), float[]> valuesOf)
     {
         var distinct = lengths.Distinct().ToList();
-        var rows = distinct.SelectMany(length => RopeFrequencies.Compute(_rope, _dimensions, length).Frequencies).ToArray();
+        var rows = distinct.SelectMany(length => valuesOf(RopeFrequencies.Compute(_rope, _dimensions, length))).ToArray();
         var places = distinct.Select(static (length, i) => (length, i)).ToDictionary(static p => p.length, static p => (long)p.i);
-        var table = Devices.Send(tensor(rows, [distinct.Count, _dimensions / 2]), positions.device);
+        var table = Devices.Send(tensor(rows, [distinct.Count, rows.Length / distinct.Count]), positions.device);
         var picks = Devices.Send(tensor([.. lengths.Select(l => places[l])], [lengths.Count]), positions.device);
         return table.index_select(0, picks).view(positions.size(0), positions.size(1), -1);
     }

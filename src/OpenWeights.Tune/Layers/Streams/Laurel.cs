@@ -54,7 +54,9 @@ public sealed class Laurel : LayerPart
 
     // The input of its norm.
     internal override KeptElements Kept => new(
-        _settings.HiddenSize, [new KeptInput([_right], _settings.Rank, IsMadeAgain: false), new KeptInput([_left], _settings.HiddenSize, IsMadeAgain: false)]);
+        new(_settings.HiddenSize),
+        [new KeptInput([_right], _settings.Rank, IsMadeAgain: false), new KeptInput([_left], _settings.HiddenSize, IsMadeAgain: false)],
+        [new TokenMemory(_settings.HiddenSize, Widened: _settings.HiddenSize)]);
 
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {

@@ -18,8 +18,8 @@ internal sealed class BlockPool(IPageSource source, long rangeSize)
     private const long HugePage = 1 << 21;
     private const long Step = 64 << 20;
 
-    // Bytes that may be resident beyond the peak in use.
-    private const long Slack = 8 << 20;
+    /// <summary>Bytes that may be resident beyond the peak in use.</summary>
+    internal const long Slack = 8 << 20;
 
     private readonly Lock _gate = new();
     private readonly List<(long Start, long Size)> _free = [];

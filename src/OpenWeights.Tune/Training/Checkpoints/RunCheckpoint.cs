@@ -6,10 +6,11 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Training.Checkpoints;
 
-/// <summary>Contents of a checkpoint: the trained weights, the optimizer's tensors, and state.json.</summary>
+/// <summary>Contents of a checkpoint: the trained weights, the optimizer's tensors, the moving average of the weights if there is one, and state.json.</summary>
 internal static class RunCheckpoint
 {
     private const string OptimizerName = "optimizer.safetensors";
+    private const string AverageName = "average.safetensors";
     private const string StateName = "state.json";
     private const string WeightsName = "weights";
 
@@ -17,12 +18,18 @@ internal static class RunCheckpoint
     /// <param name="folder">Folder of the checkpoint.</param>
     /// <param name="trained">The trained model.</param>
     /// <param name="optimizer">The optimizer.</param>
+    /// <param name="average">Moving average of the weights; null for none.</param>
     /// <param name="state">State of the run.</param>
     /// <exception cref="IOException">A file cannot be written.</exception>
-    internal static void Write(string folder, ITrainedModel trained, IOptimizer optimizer, TrainerState state)
+    internal static void Write(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average, TrainerState state)
     {
         trained.Save(Path.Combine(folder, WeightsName));
         SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), [.. optimizer.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
+        if (average is not null)
+        {
+            SafetensorsWriter.Write(Path.Combine(folder, AverageName), [.. average.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
+        }
+
         AtomicFile.WriteText(Path.Combine(folder, StateName), JsonSerializer.Serialize(state));
     }
 
@@ -30,13 +37,20 @@ internal static class RunCheckpoint
     /// <param name="folder">Folder of the checkpoint.</param>
     /// <param name="trained">The trained model.</param>
     /// <param name="optimizer">The optimizer.</param>
+    /// <param name="average">Moving average of the weights; null for none.</param>
     /// <returns>The state of the run.</returns>
     /// <exception cref="IOException">A file cannot be read.</exception>
-    internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer)
+    internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average)
     {
         trained.Restore(Path.Combine(folder, WeightsName));
         using var tensors = SafetensorsFile.Open(Path.Combine(folder, OptimizerName));
         optimizer.Restore(name => tensors.TryGetTensor(name, out _), name => TensorFiles.Read(tensors, name));
+        if (average is not null)
+        {
+            using var averages = SafetensorsFile.Open(Path.Combine(folder, AverageName));
+            average.Restore(name => TensorFiles.Read(averages, name));
+        }
+
         return JsonSerializer.Deserialize<TrainerState>(File.ReadAllText(Path.Combine(folder, StateName)))!;
     }
 }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Quantized;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -33,10 +34,17 @@ public sealed class RunMemory
         BaseParameters = meta.Model.ParameterCount;
         TrainedParameters = meta.Parameters.Sum(static p => p.Parameter.numel());
         Room = AvailableMemory.Of(device);
+        if (config.Adapter is { Path: null } section && TrainedModel.Settings(section) is LoraConfig lora)
+        {
+            Start = StartCost.Of(meta.Model, lora, Math.Min(section.InitSamples, rows), config.Training);
+        }
     }
 
     /// <summary>The estimated memory.</summary>
     public MemoryEstimate Estimate { get; }
+
+    /// <summary>What the adapter's start costs; null for nothing worth a word.</summary>
+    public StartCost? Start { get; }
 
     /// <summary>The available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; }
@@ -120,7 +128,7 @@ public sealed class RunMemory
 
     // On a GPU, the program itself and offloaded tensors do not use GPU memory.
     private long On(MemoryEstimate estimate, RunConfig config) =>
-        _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" ? estimate.Optimizer : 0);
+        _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" || config.Training.Optimizer.StartsWith("paged_", StringComparison.Ordinal) ? estimate.Optimizer - AverageBytes(config.Training, TrainedParameters) : 0);
 
     /// <summary>Size of an optimizer's state in bytes, from an optimizer on meta tensors.</summary>
     internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training)
@@ -129,7 +137,7 @@ public sealed class RunMemory
         var bytes = 0L;
 
         // Parameters of equal shape have equal state.
-        foreach (var same in parameters.GroupBy(static p => string.Join(',', p.Parameter.shape)))
+        foreach (var same in parameters.GroupBy(p => (string.Join(',', p.Parameter.shape), OptimizerKinds.IsProjected(p, training))))
         {
             using var parameter = new Parameter(empty(same.First().Parameter.shape, float32, META));
             using var optimizer = OptimizerKinds.Create([same.First() with { Parameter = parameter }], training with { Offload = "none" });
@@ -140,8 +148,11 @@ public sealed class RunMemory
             }
         }
 
-        return bytes;
+        return bytes + AverageBytes(training, parameters.Sum(static p => p.Parameter.numel()));
     }
+
+    // The moving average of the weights, float32 on their device.
+    private static long AverageBytes(TrainingSection training, long elements) => training.Ema is null ? 0 : elements * 4;
 
     // A float32 master copy; for bfloat16 on a CPU only its lower half.
     private long MasterBytes(Tensor parameter) => parameter.dtype == float32 ? 0

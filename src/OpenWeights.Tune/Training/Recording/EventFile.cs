@@ -59,9 +59,10 @@ public sealed class EventFile : IDisposable
         ArgumentNullException.ThrowIfNull(line);
         var step = line["step"]?.GetValue<long>() ?? 0;
         var summary = new MemoryStream();
-        foreach (var (key, tag) in s_tags)
+        foreach (var (key, node) in line)
         {
-            if (line[key] is JsonValue number && number.GetValueKind() == JsonValueKind.Number)
+            // Names with a slash are those of an objective, which are TensorBoard's groups already.
+            if (node is JsonValue number && number.GetValueKind() == JsonValueKind.Number && (s_tags.GetValueOrDefault(key) ?? (key.Contains('/', StringComparison.Ordinal) ? key : null)) is { } tag)
             {
                 var value = new MemoryStream();
                 Bytes(value, 1, Encoding.UTF8.GetBytes(tag));

@@ -37,10 +37,17 @@ public sealed class LinesFile : IDisposable
     }
 
     /// <summary>Adds a line.</summary>
+    /// <param name="content">Its values.</param>
+    /// <param name="more">Numbers that are written after them; one that is not finite is written as null.</param>
     /// <returns>The line as written.</returns>
-    public JsonObject Add<T>(T content)
+    public JsonObject Add<T>(T content, IReadOnlyDictionary<string, double>? more = null)
     {
         var line = JsonSerializer.SerializeToNode(content, s_readable)!.AsObject();
+        foreach (var (name, value) in more ?? new Dictionary<string, double>())
+        {
+            line[name] = double.IsFinite(value) ? value : null;
+        }
+
         _stream.Write(Encoding.UTF8.GetBytes(line.ToJsonString(s_readable) + "\n"));
         _stream.Flush();
         return line;

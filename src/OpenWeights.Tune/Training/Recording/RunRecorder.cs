@@ -26,10 +26,18 @@ public sealed class RunRecorder : IDisposable
     }
 
     /// <summary>Records a completed step.</summary>
-    public void Add(StepMetrics metrics) => _events.Add(_metrics.Add(metrics));
+    public void Add(StepMetrics metrics)
+    {
+        ArgumentNullException.ThrowIfNull(metrics);
+        _events.Add(_metrics.Add(metrics, metrics.Objective));
+    }
 
     /// <summary>Records an evaluation.</summary>
-    public void Add(EvaluationMetrics metrics) => _events.Add(_metrics.Add(metrics));
+    public void Add(EvaluationMetrics metrics)
+    {
+        ArgumentNullException.ThrowIfNull(metrics);
+        _events.Add(_metrics.Add(metrics, metrics.Objective));
+    }
 
     /// <summary>Records answers to eval rows.</summary>
     /// <param name="scores">Scores of the answers.</param>

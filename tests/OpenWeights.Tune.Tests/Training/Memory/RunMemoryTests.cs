@@ -25,7 +25,10 @@ public sealed class RunMemoryTests
         yield return Case("nf4, scales as they are", static c => c with { Quantization = new QuantizationSection { DoubleQuant = false, BlockSize = 32 } });
         yield return Case("int8", static c => c with { Quantization = new QuantizationSection { Type = "int8" } });
         yield return Case("checkpointing", static c => c with { Training = c.Training with { ActivationCheckpointing = "block", GradientAccumulationSteps = 2 } });
-        foreach (var optimizer in new[] { "adamw", "adamw_8bit", "sgd", "lion", "adafactor" })
+        yield return Case("LoRA-FA", static c => c with { Training = c.Training with { Optimizer = "lora_fa" } });
+        yield return Case("riemannian", static c => c with { Training = c.Training with { Optimizer = "riemannian_adamw" } });
+        yield return Case("muon of some matrices", static c => Full(c, "muon", "float32") with { Training = c.Training with { Optimizer = "muon", OptimTargetModules = new TextOrList(["mlp"], IsList: true) } });
+        foreach (var optimizer in new[] { "adamw", "adamw_8bit", "sgd", "lion", "lion_8bit", "ademamix", "paged_ademamix_8bit", "adafactor", "adafactor_torch", "muon", "schedule_free_adamw", "galore_adamw", "apollo_adamw" })
         {
             yield return Case($"full {optimizer}", c => Full(c, optimizer, "float32"));
             yield return Case($"full {optimizer} bfloat16", c => Full(c, optimizer, "bfloat16"));

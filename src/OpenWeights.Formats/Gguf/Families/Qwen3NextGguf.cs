@@ -1,0 +1,67 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
+using OpenWeights.Formats.Json;
+
+namespace OpenWeights.Formats.Gguf.Families;
+
+/// <summary>Qwen3-Next.</summary>
+public sealed class Qwen3NextGguf : QwenHybridGguf
+{
+    /// <inheritdoc/>
+    public override FamilyFacts Facts => FamilyTable.Qwen3Next;
+
+    /// <inheritdoc/>
+    public override string Architecture => "qwen3next";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
+    [
+        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        ("linear_attn.in_proj_qkvz", "attn_qkv"),
+        ("linear_attn.in_proj_qkvz", "attn_gate"),
+        ("linear_attn.in_proj_ba", "ssm_ba"),
+        .. QwenExperts.Modules,
+    ];
+
+    /// <summary>The checkpoint has queries, keys, values and gates by heads of keys, the file all queries first, and the gates in a tensor of their own.</summary>
+    /// <inheritdoc/>
+    public override GgufForm FormOf(string gguf, ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var sizes = DeltaSizes.Of(config);
+        var (keys, values) = (sizes.KeyWidth, sizes.Repeats * sizes.ValueWidth);
+        IEnumerable<int> OfHeads(int first, int count) => Enumerable.Range(0, sizes.KeyHeads).SelectMany(head => Enumerable.Range((head * 2 * (keys + values)) + first, count));
+        return GgufNames.Part(gguf) switch
+        {
+            "attn_qkv.weight" => new GgufForm { Rows = [.. OfHeads(0, keys), .. OfHeads(keys, keys), .. OfHeads(2 * keys, values)] },
+            "attn_gate.weight" => new GgufForm { Rows = [.. OfHeads((2 * keys) + values, values)] },
+            _ => base.FormOf(gguf, config),
+        };
+    }
+
+    /// <inheritdoc/>
+    public override int Experts(ConfigJson config) => QwenExperts.Count(config, Facts);
+
+    /// <inheritdoc/>
+    public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
+    {
+        base.WriteSettings(config, metadata);
+        QwenExperts.Write(config, metadata, this);
+        if (!(config.Has("norm_topk_prob") ? config.Flag("norm_topk_prob") : Facts.Experts!.Normalizes))
+        {
+            throw config.Error("norm_topk_prob", "llama.cpp assumes true for this family, so the result would differ from the model.");
+        }
+    }
+
+    /// <inheritdoc/>
+    public override JsonObject ReadSettings(GgufFile file)
+    {
+        var config = base.ReadSettings(file);
+        QwenExperts.Read(file, config, this);
+        config["norm_topk_prob"] = true;
+        return config;
+    }
+
+    /// <inheritdoc/>
+    protected override object FeedForwardLength(ConfigJson config) => QwenExperts.FeedForwardLength(config);
+}

@@ -1,0 +1,110 @@
+using System.Reflection;
+
+namespace OpenWeights.Tune.Configuration;
+
+/// <summary>Checks of the objective section.</summary>
+internal static class ObjectiveRules
+{
+    private static readonly Dictionary<string, string[]> s_losses = new()
+    {
+        ["sft"] = ["nll", "dft"],
+        ["dpo"] = ["sigmoid", "cdpo", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm", "sft"],
+        ["cpo"] = ["sigmoid", "hinge", "ipo", "simpo", "alphapo"],
+        ["kto"] = ["kto", "apo_zero_unpaired"],
+    };
+
+    // Losses of log-ratios that an f-divergence can transform.
+    private static readonly string[] s_divergent = ["sigmoid", "cdpo", "hinge", "ipo", "exo_pair", "robust", "discopop", "sigmoid_norm", "sft"];
+    private static readonly string[] s_smoothed = ["cdpo", "exo_pair", "robust", "aot", "aot_unpaired"];
+    private static readonly string[] s_sorted = ["aot", "aot_unpaired"];
+
+    /// <summary>The names of loss_type for an objective; none if it has only one loss.</summary>
+    internal static IReadOnlyList<string> Losses(string type) => s_losses.GetValueOrDefault(type) ?? [];
+
+    /// <summary>The problems, each with the name of its setting.</summary>
+    internal static IEnumerable<(string Key, string Message)> Of(ObjectiveSection section)
+    {
+        var plain = new ObjectiveSection();
+        foreach (var setting in SettingInfo.Of(typeof(ObjectiveSection)))
+        {
+            if (setting.Property.GetCustomAttribute<UsedByAttribute>() is { } used && !used.Types.Contains(section.Type) && !Same(setting.Property.GetValue(section), setting.Property.GetValue(plain)))
+            {
+                yield return ($"objective.{setting.Key}", $"the objective {section.Type} has no such setting; it belongs to {string.Join(", ", used.Types)}. Remove it, or choose another objective.type.");
+            }
+        }
+
+        var (losses, valid) = (section.LossType?.Values ?? [], Losses(section.Type));
+        foreach (var loss in losses.Where(l => valid.Count > 0 && !valid.Contains(l)))
+        {
+            yield return ("objective.loss_type", $"'{loss}' is not a loss of {section.Type}; valid are {string.Join(", ", valid)}.{Spelling.DidYouMean(loss, valid)}");
+        }
+
+        if (losses.Count > 1 && section.Type != "dpo")
+        {
+            yield return ("objective.loss_type", $"the objective {section.Type} has one loss at a time; only dpo takes a list.");
+        }
+
+        if (section.Type == "dpo")
+        {
+            foreach (var problem in OfDpo(section, losses.Count == 0 ? ["sigmoid"] : losses))
+            {
+                yield return problem;
+            }
+        }
+
+        if (section.Type == "cpo" && section.LabelSmoothing >= 0.5)
+        {
+            yield return ("objective.label_smoothing", $"{section.LabelSmoothing} means that at least half of the labels are wrong; it must be below 0.5.");
+        }
+    }
+
+    /// <summary>Warnings of settings that have no effect.</summary>
+    internal static IEnumerable<string> Warnings(ObjectiveSection section)
+    {
+        var losses = section.LossType?.Values ?? ["sigmoid"];
+        if (section.Type == "dpo" && section.LabelSmoothing > 0 && !losses.Any(s_smoothed.Contains))
+        {
+            yield return $"objective.label_smoothing has no effect on {string.Join(", ", losses)}; the smoothed sigmoid of earlier TRL versions is loss_type: cdpo.";
+        }
+
+        if (section.Type == "cpo" && section.LabelSmoothing > 0 && losses[0] is "hinge" or "ipo")
+        {
+            yield return $"objective.label_smoothing has no effect on {losses[0]}.";
+        }
+
+        if (section.Type == "kto" && section is { DesirableWeight: 0, UndesirableWeight: 0 })
+        {
+            yield return "objective.desirable_weight and undesirable_weight are both 0, so that nothing is trained.";
+        }
+    }
+
+    private static IEnumerable<(string Key, string Message)> OfDpo(ObjectiveSection section, IReadOnlyList<string> losses)
+    {
+        if (section.LossWeights.Count > 0 && section.LossWeights.Count != losses.Count)
+        {
+            yield return ("objective.loss_weights", $"there are {section.LossWeights.Count} weights for {losses.Count} {(losses.Count == 1 ? "loss" : "losses")} in loss_type; give one for each.");
+        }
+
+        if (losses.FirstOrDefault(l => section.FDivergenceType != "reverse_kl" && s_losses["dpo"].Contains(l) && !s_divergent.Contains(l)) is { } plain)
+        {
+            yield return ("objective.f_divergence_type", $"{plain} is defined for reverse_kl only; remove f_divergence_type, or choose another loss_type.");
+        }
+
+        if (losses.Contains("exo_pair") && section.LabelSmoothing == 0)
+        {
+            yield return ("objective.label_smoothing", "exo_pair needs a label_smoothing above 0; its paper recommends 0.001.");
+        }
+
+        if (section.LabelSmoothing >= 0.5)
+        {
+            yield return ("objective.label_smoothing", $"{section.LabelSmoothing} means that at least half of the labels are wrong; it must be below 0.5.");
+        }
+
+        if (section.UseWeighting && losses.FirstOrDefault(l => s_sorted.Contains(l) || l == "sft") is { } unweighted)
+        {
+            yield return ("objective.use_weighting", $"{unweighted} has no loss of each pair that could be weighted; remove use_weighting, or choose another loss_type.");
+        }
+    }
+
+    private static bool Same(object? left, object? right) => left is IReadOnlyList<double> a && right is IReadOnlyList<double> b ? a.SequenceEqual(b) : Equals(left, right);
+}

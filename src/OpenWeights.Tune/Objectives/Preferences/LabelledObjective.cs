@@ -1,0 +1,71 @@
+using System.Text.Json.Nodes;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Objectives.Preferences;
+
+/// <summary>
+/// Base of the objectives that train on single answers, each desirable or not. The loss is a mean over the rows of a step. The reward of an
+/// answer is beta times its log-ratio, policy to reference.
+/// </summary>
+internal abstract class LabelledObjective(double beta, IReferencePolicy reference) : IObjective
+{
+    private long _tokens;
+
+    /// <inheritdoc/>
+    public bool UsesDropout => false;
+
+    /// <inheritdoc/>
+    public virtual JsonObject? State
+    {
+        get => new() { ["num_tokens"] = _tokens };
+        set => _tokens = value?["num_tokens"]?.GetValue<long>() ?? 0;
+    }
+
+    /// <summary>Metrics of the step.</summary>
+    protected MetricMeans Metrics { get; } = new();
+
+    /// <inheritdoc/>
+    public virtual long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
+    {
+        ArgumentNullException.ThrowIfNull(batches);
+        Metrics.Dispose();
+        _tokens += batches.Sum(static b => b.Sum(static r => (long)r.Ids.Length));
+        return batches.Sum(static b => b.Count);
+    }
+
+    /// <inheritdoc/>
+    public Tensor? LossSum(CausalLanguageModel model, IReadOnlyList<TokenRow> rows)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(rows);
+        using var scope = NewDisposeScope();
+        var batch = AnswerBatch.Of(rows, model.Device);
+        var referenced = batch.Sum(batch.Reference(reference, batch.Tokens.Targets.to(float32)));
+        var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true);
+        var logProbs = batch.Sum(scores.LogProbs);
+        var rewards = logProbs.sub(referenced).mul(beta);
+        AnswerMetrics.AddSides(Metrics, batch, scores, logProbs, rewards, RowRole.Desired, RowRole.Undesired);
+        var desired = tensor(rows.Select(static r => r.Role == RowRole.Desired).ToArray(), device: model.Device);
+        return Losses(rewards, desired).sum().to(float32).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public virtual IReadOnlyDictionary<string, double> End()
+    {
+        var means = Metrics.Take();
+        means["num_tokens"] = _tokens;
+        if (means.TryGetValue("rewards/chosen", out var chosen) && means.TryGetValue("rewards/rejected", out var rejected))
+        {
+            means["rewards/margins"] = chosen - rejected;
+        }
+
+        return means;
+    }
+
+    /// <summary>The loss of each row, [rows].</summary>
+    /// <param name="rewards">Rewards, [rows], float64.</param>
+    /// <param name="desired">Whether each answer is desirable, [rows].</param>
+    private protected abstract Tensor Losses(Tensor rewards, Tensor desired);
+}

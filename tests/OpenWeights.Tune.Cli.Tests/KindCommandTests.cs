@@ -1,0 +1,52 @@
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Testing;
+
+namespace OpenWeights.Tune.Cli.Tests;
+
+/// <summary>The commands with an adapter of every kind, as PEFT wrote it.</summary>
+public sealed class KindCommandTests
+{
+    private static IEnumerable<string> Names => SharedFiles.Present(
+        [
+            "kind_ia3", "kind_ln_tuning", "kind_loha", "kind_lokr", "kind_vera", "kind_oft", "kind_boft", "kind_miss", "kind_miss_bat", "kind_prompt_tuning", "kind_p_tuning", "kind_prefix_tuning", "kind_adalora", "kind_delora",
+            "kind_randlora", "kind_c3a", "kind_shira", "kind_hra", "kind_hira", "kind_gralora", "kind_fourierft", "kind_road", "kind_vblora", "kind_waveft",
+        ],
+        "goldens", "adapters2026");
+
+    [TestCaseSource(nameof(Names))]
+    public void It_is_inspected_scored_generated_with_trained_on_and_merged(string name)
+    {
+        var golden = SharedFiles.Require("goldens", "adapters2026", name);
+        var (reference, json) = (Path.Combine(golden, "../llama"), JsonNode.Parse(File.ReadAllText(Path.Combine(golden, "golden.json")))!);
+        var type = JsonNode.Parse(File.ReadAllText(Path.Combine(golden, "adapter_config.json")))!["peft_type"]!.ToString();
+        using var work = new TemporaryFolder();
+        Assert.That(Owt.Run(work.Root, 0, "inspect", golden, "--json").Json[0]["type"]!.ToString(), Is.EqualTo(type));
+
+        string[] rows = [.. json["runs"]!["full"]!["input_ids"]!.AsArray().Select(static r => $"{{\"input_ids\": {r!.ToJsonString()}}}")];
+        File.WriteAllLines(work.At("input.jsonl"), rows);
+        double Score(params string[] arguments) => Owt.Run(work.Root, 0, ["score", "--model", .. arguments, "--input", "input.jsonl"]).Json[0]["sum_logprob"]!.GetValue<double>();
+        var scored = Score(reference, "--adapter", golden);
+        Assert.That(scored, Is.Not.EqualTo(Score(reference)).Within(1e-4));
+
+        File.WriteAllText(work.At("run.yaml"), $$"""
+            model: { path: {{reference}}, device: cpu }
+            output_dir: {{work.At("run")}}
+            adapter: { path: {{golden}} }
+            data: { train: input.jsonl, packing: false }
+            training: { max_steps: 2, learning_rate: 0.001, micro_batch_size: 2 }
+            """);
+        Owt.Run(work.Root, 0, "train", "run.yaml");
+        Assert.That(Owt.Run(work.Root, 0, "inspect", "run/adapter", "--json").Json[0]["type"]!.ToString(), Is.EqualTo(type));
+
+        string[] export = ["export", "--format", "merged", "--model", reference, "--adapter", golden, "--output", "merged"];
+        if (type is "PROMPT_TUNING" or "P_TUNING" or "PREFIX_TUNING")
+        {
+            Assert.That(Owt.Run(work.Root, 1, export).Error, Does.Contain("cannot be merged"));
+            return;
+        }
+
+        Owt.Run(work.Root, 0, export);
+        Assert.That(Score("merged"), Is.EqualTo(scored).Within(1e-4));
+    }
+}
