@@ -1,5 +1,3 @@
-using OpenWeights.Formats.Safetensors;
-
 namespace OpenWeights.Formats.Quantized;
 
 /// <summary>A way of storing quantised weights.</summary>
