@@ -7,6 +7,7 @@ internal sealed class AwqFormat : IQuantizedFormat
 {
     private const string CodesEnd = ".qweight";
     private readonly int? group;
+    private readonly bool hasZeros;
 
     public AwqFormat(QuantizationConfig config)
     {
@@ -17,7 +18,7 @@ internal sealed class AwqFormat : IQuantizedFormat
         }
 
         group = config.Number("group_size") ?? config.Number("q_group_size");
-        var hasZeros = config.Switch("zero_point") ?? true;
+        hasZeros = config.Switch("zero_point") ?? true;
         Description = $"awq: 4 bits, {(group > 0 ? $"groups of {group}" : "a scale for each output")}{(hasZeros ? ", with zeros" : "")}";
         BitsPerWeight = 4 + (group > 0 ? 20.0 / group.Value : 0.01);
     }
@@ -38,7 +39,8 @@ internal sealed class AwqFormat : IQuantizedFormat
     {
         var name = $"{module}.weight";
         _ = files.Take(codes.Name, name);
-        var (scales, zeros) = (files.Take($"{module}.scales", name), files.TakeIfThere($"{module}.qzeros"));
+        var scales = files.Take($"{module}.scales", name);
+        var zeros = hasZeros ? files.Take($"{module}.qzeros", name) : files.TakeIfThere($"{module}.qzeros");
         StoredParts.RequireType(codes, DType.I32, DType.U32);
         StoredParts.RequireType(scales, DType.F16, DType.BF16, DType.F32);
         StoredParts.RequireDimensions(codes, 2);

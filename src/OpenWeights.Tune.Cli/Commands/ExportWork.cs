@@ -128,7 +128,7 @@ internal sealed class ExportWork : IDisposable
             unties = MergedExport.Write(_base!, _adapters!.Active ?? none, _output, dtype, maxShardBytes, card, quantization);
         }
 
-        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)}{(quantization is null or "none" ? "" : $", its linear layers in {quantization}")}");
+        Console.Out.WriteLine($"model written to {ShownPath.Of(_output)}{(quantization is null or "none" ? "" : $", quantized as {quantization}")}");
         TellQuantized(folder, "nf4, nf4_double, int8, fp8 or mxfp4 with --quantization");
         Tell(unties, "both are written, and config.json says tie_word_embeddings: false");
         if (MayVerify())
@@ -245,7 +245,7 @@ internal sealed class ExportWork : IDisposable
 
         if (_quantization is not null)
         {
-            Console.Out.WriteLine($"the base's linear layers have the values after {_quantization} quantization, as in training, not the original ones; without --quantization the adapter is merged into the original weights");
+            Console.Out.WriteLine($"the base's linear layers have the values after {_quantization} quantization, as in training, not the original ones; without --base-quantization the adapter is merged into the original weights");
         }
     }
 

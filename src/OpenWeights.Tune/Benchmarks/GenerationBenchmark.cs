@@ -19,6 +19,7 @@ public static class GenerationBenchmark
     /// <param name="dtype">Data type of its weights.</param>
     /// <param name="device">Its device.</param>
     /// <param name="family">The model_type of its family.</param>
+    /// <param name="quantization">Quantization of the linear layers other than the head; null for none.</param>
     /// <exception cref="InvalidDataException">The sizes are inconsistent.</exception>
     public static CausalLanguageModel RandomModel(ModelShape shape, ScalarType dtype, Device device, string family = "llama", QuantizationSettings? quantization = null)
     {

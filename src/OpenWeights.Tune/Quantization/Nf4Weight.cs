@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -1,5 +1,4 @@
 using OpenWeights.Formats.Quantized;
-using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;

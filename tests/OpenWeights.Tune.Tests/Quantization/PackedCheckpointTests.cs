@@ -278,7 +278,7 @@ public sealed class PackedCheckpointTests
         var stored = Devices.DType(folder.Config["dtype"]!.ToString())!.Value;
         var rounded = tensor(frequencies).to(stored).to(float64);
         var plain = Enumerable.Range(0, frequencies.Length).Select(i => Math.Pow(decoder.Rope.Theta, -2.0 * i / decoder.HeadDimension)).ToArray();
-        JsonArray Factors() => [.. plain.Select((f, i) => (JsonNode)(f / rounded[i].ToDouble()))];
+        JsonArray Factors() => new([.. plain.Select((f, i) => (JsonNode)(f / rounded[i].ToDouble()))]);
         var config = folder.Config.DeepClone().AsObject();
         config["rope_parameters"] = new JsonObject
         {
