@@ -37,11 +37,11 @@ public static class WeightedAdapter
             found.Add(module, Combine(factors, how, arithmetic));
         }
 
-        var first = adapters[0].Adapter.Config;
+        var dropout = (adapters[0].Adapter.Config as LoraConfig)?.Dropout ?? 0;
         var rank = found.Values.Max(static f => (int)f.A.size(0));
         var config = new LoraConfig
         {
-            Rank = rank, Alpha = rank, Dropout = first.Dropout, Targets = TargetModules.Of([.. found.Keys]),
+            Rank = rank, Alpha = rank, Dropout = dropout, Targets = TargetModules.Of([.. found.Keys]),
             RankPattern = found.Where(f => f.Value.A.size(0) != rank).ToDictionary(static f => f.Key, static f => (int)f.Value.A.size(0)),
             AlphaPattern = found.Where(f => f.Value.A.size(0) != rank).ToDictionary(static f => f.Key, static f => (double)f.Value.A.size(0)),
         };

@@ -158,7 +158,7 @@ public sealed class RunDraft
         }, () =>
         {
             listener.Stage("computing the adapter's start");
-            return new TrainingStartData(Rows, Config.Adapter!.InitSamples, ObjectiveKinds.Create(Config.Objective), Device);
+            return new TrainingStartData(Rows, Config.Adapter!.InitSamples, Device);
         });
         if (Config.Training.Offload != "none" && Device.type == TorchSharp.DeviceType.CPU)
         {

@@ -12,17 +12,17 @@ namespace OpenWeights.Tune.Training;
 internal sealed class TrainingStartData : StartData
 {
     private readonly IReadOnlyList<IReadOnlyList<TokenRow>> _batches;
-    private readonly IObjective _objective;
+    // Of preferences too, the gradient is that of the answers' cross entropy.
+    private readonly SupervisedObjective _objective = new();
     private readonly Device _device;
 
     /// <summary>Takes the rows.</summary>
     /// <param name="rows">The run's rows.</param>
     /// <param name="count">Number of rows to take, as far as an epoch has them.</param>
-    /// <param name="objective">The run's objective.</param>
     /// <param name="device">The device.</param>
-    internal TrainingStartData(BatchSampler rows, int count, IObjective objective, Device device)
+    internal TrainingStartData(BatchSampler rows, int count, Device device)
     {
-        (_objective, _device) = (objective, device);
+        _device = device;
         var (batches, taken) = (new List<IReadOnlyList<TokenRow>>(), 0);
         for (var step = 0L; step < rows.StepsPerEpoch && taken < count; step++)
         {
