@@ -71,8 +71,12 @@ internal static class PeftLoraSettings
         {
             json["eva_config"] = new JsonObject
             {
-                ["adjust_scaling_factors"] = config.Eva.AdjustScalingFactors, ["label_mask_value"] = -100, ["rho"] = config.Eva.Rho, ["tau"] = config.Eva.Tau,
-                ["use_label_mask"] = config.Eva.UseLabelMask, ["whiten"] = config.Eva.Whiten,
+                ["adjust_scaling_factors"] = config.Eva.AdjustScalingFactors,
+                ["label_mask_value"] = -100,
+                ["rho"] = config.Eva.Rho,
+                ["tau"] = config.Eva.Tau,
+                ["use_label_mask"] = config.Eva.UseLabelMask,
+                ["whiten"] = config.Eva.Whiten,
             };
         }
 

@@ -11,7 +11,15 @@ internal static class Wavelets
     // Which pairs of roots a symlet takes from outside the unit circle, counted from the largest inside: those of PyWavelets.
     private static readonly Dictionary<int, int[]> s_turned = new()
     {
-        [2] = [], [3] = [], [4] = [0], [5] = [1], [6] = [0, 2], [7] = [2], [8] = [0, 2], [9] = [1, 2], [10] = [0, 2, 4],
+        [2] = [],
+        [3] = [],
+        [4] = [0],
+        [5] = [1],
+        [6] = [0, 2],
+        [7] = [2],
+        [8] = [0, 2],
+        [9] = [1, 2],
+        [10] = [0, 2, 4],
     };
 
     /// <summary>The low-pass filter of the inverse transform.</summary>

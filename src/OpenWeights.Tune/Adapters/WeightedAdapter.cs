@@ -41,7 +41,10 @@ public static class WeightedAdapter
         var rank = found.Values.Max(static f => (int)f.A.size(0));
         var config = new LoraConfig
         {
-            Rank = rank, Alpha = rank, Dropout = dropout, Targets = TargetModules.Of([.. found.Keys]),
+            Rank = rank,
+            Alpha = rank,
+            Dropout = dropout,
+            Targets = TargetModules.Of([.. found.Keys]),
             RankPattern = found.Where(f => f.Value.A.size(0) != rank).ToDictionary(static f => f.Key, static f => (int)f.Value.A.size(0)),
             AlphaPattern = found.Where(f => f.Value.A.size(0) != rank).ToDictionary(static f => f.Key, static f => (double)f.Value.A.size(0)),
         };

@@ -1,4 +1,3 @@
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;

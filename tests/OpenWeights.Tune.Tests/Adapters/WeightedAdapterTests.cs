@@ -6,6 +6,7 @@ using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Adapters;
@@ -29,7 +30,7 @@ public sealed class WeightedAdapterTests
         using var combined = Combine(golden, adapters, name);
         var layer = combined.Layers.Single(static l => l.Module == Module);
         Assert.That(Golden.LargestDifference(layer.Delta(), golden.Tensor($"{name}.delta.{Module}")), Is.LessThan(1e-5 * TestDevice.Slack));
-        Assert.That(combined.Config.Rank, Is.EqualTo(golden.Json["combos"]![name]!["result_r"]!.GetValue<int>()));
+        Assert.That(((LoraConfig)combined.Config).Rank, Is.EqualTo(golden.Json["combos"]![name]!["result_r"]!.GetValue<int>()));
         var expected = golden.Tensor($"{name}.logits");
         var logits = Logits(loaded.Model, golden);
         var (tokens, shown) = (logits.size(1), expected.size(1));

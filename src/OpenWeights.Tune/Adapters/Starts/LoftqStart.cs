@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Quantization;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters.Starts;

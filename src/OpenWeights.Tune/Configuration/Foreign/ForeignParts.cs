@@ -13,9 +13,24 @@ internal static class ForeignParts
     // Classes of torch, bitsandbytes and schedulefree, in small letters unless two have one name.
     private static readonly Dictionary<string, string> s_optimizers = new()
     {
-        ["adam"] = "adamw", ["adamw"] = "adamw", ["sgd"] = "sgd", ["lion"] = "lion", ["muon"] = "muon", ["ademamix"] = "ademamix", ["adafactor"] = "adafactor", ["torch.optim.Adafactor"] = "adafactor_torch",
-        ["adamw8bit"] = "adamw_8bit", ["lion8bit"] = "lion_8bit", ["ademamix8bit"] = "ademamix_8bit", ["pagedadamw"] = "paged_adamw", ["pagedadamw32bit"] = "paged_adamw",
-        ["pagedadamw8bit"] = "paged_adamw_8bit", ["pagedlion"] = "paged_lion", ["pagedlion8bit"] = "paged_lion_8bit", ["pagedademamix"] = "paged_ademamix", ["pagedademamix8bit"] = "paged_ademamix_8bit",
+        ["adam"] = "adamw",
+        ["adamw"] = "adamw",
+        ["sgd"] = "sgd",
+        ["lion"] = "lion",
+        ["muon"] = "muon",
+        ["ademamix"] = "ademamix",
+        ["adafactor"] = "adafactor",
+        ["torch.optim.Adafactor"] = "adafactor_torch",
+        ["adamw8bit"] = "adamw_8bit",
+        ["lion8bit"] = "lion_8bit",
+        ["ademamix8bit"] = "ademamix_8bit",
+        ["pagedadamw"] = "paged_adamw",
+        ["pagedadamw32bit"] = "paged_adamw",
+        ["pagedadamw8bit"] = "paged_adamw_8bit",
+        ["pagedlion"] = "paged_lion",
+        ["pagedlion8bit"] = "paged_lion_8bit",
+        ["pagedademamix"] = "paged_ademamix",
+        ["pagedademamix8bit"] = "paged_ademamix_8bit",
         ["adamwschedulefree"] = "schedule_free_adamw",
     };
 
