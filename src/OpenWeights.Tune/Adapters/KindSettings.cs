@@ -64,6 +64,7 @@ internal static class KindSettings
             : type == typeof(bool) ? settings.Flag(key)
             : type == typeof(string) ? Choice(setting, node, path)
             : type == typeof(TextOrList) ? new TextOrList(settings.Texts(key), settings.IsList(key))
+            : type == typeof(IReadOnlyList<int>) ? settings.Ints(key)
             : type == typeof(IReadOnlyDictionary<string, int>) ? settings.Map(key, static (s, name, value) => s.Int(name, value))
             : type == typeof(IReadOnlyDictionary<string, double>) ? settings.Map(key, static (s, name, value) => s.Number(name, value))
             : throw new NotSupportedException($"{setting.Property.DeclaringType!.Name}.{setting.Property.Name} has a type without a JSON form");
@@ -85,6 +86,7 @@ internal static class KindSettings
         string text when setting.OneOf.Contains("true") && text is "true" or "false" => text == "true",
         string text => text,
         TextOrList list => list.IsList ? new JsonArray([.. list.Values.Select(static v => (JsonNode)v)]) : list.Values[0],
+        IReadOnlyList<int> numbers => new JsonArray([.. numbers.Select(static n => (JsonNode)n)]),
         IReadOnlyDictionary<string, int> map => new JsonObject(map.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)p.Value))),
         IReadOnlyDictionary<string, double> map => new JsonObject(map.Select(static p => KeyValuePair.Create(p.Key, (JsonNode?)PeftConfig.Number(p.Value)))),
         _ => throw new NotSupportedException(string.Create(CultureInfo.InvariantCulture, $"{value} has no JSON form")),

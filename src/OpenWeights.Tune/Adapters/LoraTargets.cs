@@ -68,6 +68,11 @@ internal static class LoraTargets
             yield return (setting, problem);
         }
 
+        if (config.UseDora && WeightTie.Of(model, config).Keeps && adapted.Exists(m => model.Config.Names.IsEmbeddingOrHead(m.Name)))
+        {
+            yield return ("use_dora", $"{model.Config.Names.EmbeddingModule} cannot be adapted with use_dora and ensure_weight_tying; set one of them to false.");
+        }
+
         foreach (var conflict in LoraForms.Conflicts(config, adapted.Exists(m => m.Name == model.Config.Names.Head)))
         {
             yield return conflict;

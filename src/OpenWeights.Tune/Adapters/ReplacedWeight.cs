@@ -30,8 +30,8 @@ public sealed class ReplacedWeight : AdapterPart
     }
 
     /// <summary>The same weight for a second module: an output head that stays tied to the embedding.</summary>
-    internal ReplacedWeight(string module, WeightSlot slot, ReplacedWeight other, bool inFile = true)
-        : this(module, slot, other.Value, $"{module}.{slot.Name}", inFile) => _isOther = true;
+    internal ReplacedWeight(string module, WeightSlot slot, ReplacedWeight other, bool inFile = true, string? fileName = null)
+        : this(module, slot, other.Value, fileName ?? $"{module}.{slot.Name}", inFile) => _isOther = true;
 
     /// <summary>Whether the values are another part's.</summary>
     internal bool IsShared => _isOther;

@@ -40,6 +40,7 @@ internal sealed class WeightTie
         {
             yield return part switch
             {
+                EmbeddingLora { Magnitude: not null } => throw new InvalidDataException($"{names.EmbeddingModule}: use_dora cannot be combined with ensure_weight_tying on an embedding; set one of them to false."),
                 EmbeddingLora embedding => new TiedHeadLora(names.Head, head, embedding),
                 _ => new ReplacedWeight(names.Head, head.Slots[0], (ReplacedWeight)part),
             };

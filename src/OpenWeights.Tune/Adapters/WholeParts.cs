@@ -66,7 +66,7 @@ internal static class WholeParts
                     frozen.Dispose();
                 }
 
-                yield return isShared ? new ReplacedWeight(module.Name, slots[0], embedding!) : new ReplacedWeight(module.Name, slots[0], frozen, file, inFile: !adapted);
+                yield return isShared ? new ReplacedWeight(module.Name, slots[0], embedding!, fileName: file) : new ReplacedWeight(module.Name, slots[0], frozen, file, inFile: !adapted);
             }
             else if (embedding is not null && embedding.Grows)
             {

@@ -27,7 +27,7 @@ internal static class LoraSection
             Kasa = section.KasaConfig is { } kasa ? new KasaSettings { Beta = kasa.Beta, Gamma = kasa.Gamma } : null,
             VocabularySize = section.VocabSize,
             InvocationTokens = section.AloraInvocationTokens,
-            LayerReplication = [.. section.LayerReplication.Select(static r => (r[0], r[1]))],
+            LayerReplication = [.. section.LayerReplication.Where(static r => r is [>= 0, _] && r[1] > r[0]).Select(static r => (r[0], r[1]))],
             TrainableTokens = [.. section.TrainableTokenIndices.Select(static t => new TokenRows(t.Key == Embedding ? null : TargetModules.Of([t.Key]), t.Value))],
         };
     }

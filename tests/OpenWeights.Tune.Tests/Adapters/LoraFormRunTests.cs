@@ -101,7 +101,7 @@ public sealed class LoraFormRunTests
         Assert.That(Golden.LargestDifference(merged.Model.Logits(merged.Model.call(input)), logits), Is.LessThan(1e-4));
         adapter.Enabled = false;
         var plain = loaded.Model.Logits(loaded.Model.call(input));
-        Assert.That(Golden.LargestDifference(plain, logits), Is.GreaterThan(1e-3), "it was trained");
+        Assert.That(Golden.LargestDifference(plain, logits.narrow(2, 0, plain.size(2))), Is.GreaterThan(1e-3), "it was trained");
     }
 
     private static void Stop(StepMetrics metrics, CancellationTokenSource stop)

@@ -59,7 +59,7 @@ public sealed class PeftSettingsTests
     [TestCase("r", "\"4\"", "r: a number is expected, not \"4\"")]
     [TestCase("lora_alpha", "[]", "lora_alpha: a number is expected, not []")]
     [TestCase("bias", "3", "bias: a string is expected, not 3")]
-    [TestCase("kasa_config", """{"beta": 0.0001}""", "kasa_config: the adapter uses")]
+    [TestCase("velora_config", """{"num_groups": 4}""", "velora_config: the adapter uses VeLoRA")]
     public void A_setting_of_the_wrong_type_is_told_by_its_key(string key, string value, string message)
     {
         var config = JsonNode.Parse(Peft21)!.AsObject();

@@ -18,7 +18,7 @@ public sealed class RunCheckTests
     [TestCase("rank_pattern: { q_porj: 8 }", ":3:36: adapter.rank_pattern.q_porj: this matches no layer of the model; did you mean q_proj?")]
     [TestCase("layers_to_transform: [0, 7], target_modules: [q_proj]", ":3:33: adapter.layers_to_transform: the model has no layer 7; its 2 layers are numbered from 0.")]
     [TestCase("init_lora_weights: pissa, r: 400", ":3:31: adapter.init_lora_weights: pissa: rank 400 exceeds the number of singular values of")]
-    [TestCase("use_dora: true, target_modules: [embed_tokens]", "an embedding cannot be adapted with use_dora")]
+    [TestCase("lora_bias: true, target_modules: [embed_tokens]", "an embedding cannot be adapted with lora_bias")]
     public void Modules_are_told_with_line_column_and_the_nearest_name(string adapter, string told)
     {
         using var folder = new TemporaryFolder();
