@@ -7,7 +7,6 @@ using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Training;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Adapters;
@@ -36,7 +35,7 @@ public sealed class LoraFormRunTests
         var straight = Run(work, "straight", section)!;
         using (var stop = new CancellationTokenSource())
         {
-            Assert.That(Run(work, "stopped", section, new SilentListener { OnStep = s => Stop(s, stop) }, stop.Token), Is.Null);
+            Assert.That(Run(work, "stopped", section, new SilentListener { OnStep = s => Stop(s, stop) }, resume: false, stop.Token), Is.Null);
         }
 
         var stopped = Run(work, "stopped", section, resume: true)!;
@@ -112,7 +111,7 @@ public sealed class LoraFormRunTests
         }
     }
 
-    private static string? Run(TemporaryFolder work, string name, string section, SilentListener? listener = null, CancellationToken stop = default, bool resume = false)
+    private static string? Run(TemporaryFolder work, string name, string section, SilentListener? listener = null, bool resume = false, CancellationToken stop = default)
     {
         using var run = TrainingRun.Prepare(Config(work, name, section), listener ?? new SilentListener(), new RunOptions { Resume = resume });
         return run.Run(overwrite: false, "test", stop);

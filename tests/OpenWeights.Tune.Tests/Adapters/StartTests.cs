@@ -3,8 +3,6 @@ using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Adapters.Starts;
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;

@@ -2,7 +2,6 @@ using NUnit.Framework;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Adapters.Kinds;
 using OpenWeights.Tune.Configuration;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Adapters;

@@ -6,7 +6,6 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Adapters.Kinds;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -53,8 +52,6 @@ public sealed class KindRunTests
     };
 
     private static IEnumerable<string> Names => s_kinds.Keys;
-
-    private static IEnumerable<string> Merging => Names.Where(static n => s_kinds[n] is not PromptConfig);
 
     [Test]
     public void Every_kind_of_the_registry_is_tested_here_and_has_a_type_of_the_configuration()

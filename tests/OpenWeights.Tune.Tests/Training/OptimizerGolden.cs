@@ -106,9 +106,14 @@ internal static class OptimizerGolden
                 var rest = Groups(golden)[1]!;
                 var muon = new MuonSection
                 {
-                    Momentum = Number("momentum"), Nesterov = own["nesterov"]!.GetValue<bool>(), NsSteps = (int)Number("ns_steps"), Eps = Number("eps"),
+                    Momentum = Number("momentum"),
+                    Nesterov = own["nesterov"]!.GetValue<bool>(),
+                    NsSteps = (int)Number("ns_steps"),
+                    Eps = Number("eps"),
                     NsCoefficients = [.. own["ns_coefficients"]!.AsArray().Select(static c => c!.GetValue<double>())],
-                    AdjustLrFn = own["adjust_lr_fn"]?.ToString() ?? "original", AdamwLearningRate = Rate(rest), AdamwWeightDecay = rest["weight_decay"]!.GetValue<double>(),
+                    AdjustLrFn = own["adjust_lr_fn"]?.ToString() ?? "original",
+                    AdamwLearningRate = Rate(rest),
+                    AdamwWeightDecay = rest["weight_decay"]!.GetValue<double>(),
                 };
                 betas = [.. rest["betas"]!.AsArray().Select(static b => b!.GetValue<double>())];
                 return training with { Optimizer = "muon", Muon = muon, Betas = betas, Eps = rest["eps"]!.GetValue<double>() };
@@ -117,8 +122,13 @@ internal static class OptimizerGolden
             case "Adafactor":
                 var adafactor = new AdafactorSection
                 {
-                    ClipThreshold = Number("clip_threshold"), DecayRate = Number("decay_rate"), Beta1 = own["beta1"]?.GetValue<double>(), ScaleParameter = own["scale_parameter"]!.GetValue<bool>(),
-                    RelativeStep = own["relative_step"]!.GetValue<bool>(), WarmupInit = own["warmup_init"]!.GetValue<bool>(), Eps = [.. own["eps"]!.AsArray().Select(static e => e!.GetValue<double>())],
+                    ClipThreshold = Number("clip_threshold"),
+                    DecayRate = Number("decay_rate"),
+                    Beta1 = own["beta1"]?.GetValue<double>(),
+                    ScaleParameter = own["scale_parameter"]!.GetValue<bool>(),
+                    RelativeStep = own["relative_step"]!.GetValue<bool>(),
+                    WarmupInit = own["warmup_init"]!.GetValue<bool>(),
+                    Eps = [.. own["eps"]!.AsArray().Select(static e => e!.GetValue<double>())],
                 };
                 return training with { Optimizer = "adafactor", Adafactor = adafactor };
             case "AdEMAMix":

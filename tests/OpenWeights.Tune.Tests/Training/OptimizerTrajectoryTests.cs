@@ -1,9 +1,7 @@
-using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
-using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;

@@ -346,8 +346,16 @@ public sealed class ResumeTests
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = packing, MaxLength = packing ? 32 : 2048 },
             Training = new TrainingSection
             {
-                Optimizer = optimizer, Momentum = 0.9, MaxSteps = 10, WarmupSteps = 2, LearningRate = 5e-3, MicroBatchSize = 2, GradientAccumulationSteps = 2, Min8bitSize = 512,
-                Galore = new GaloreSection { Rank = 4, UpdateProjGap = 3 }, Apollo = new ApolloSection { Rank = 2, UpdateProjGap = 3, ScaleType = "channel" },
+                Optimizer = optimizer,
+                Momentum = 0.9,
+                MaxSteps = 10,
+                WarmupSteps = 2,
+                LearningRate = 5e-3,
+                MicroBatchSize = 2,
+                GradientAccumulationSteps = 2,
+                Min8bitSize = 512,
+                Galore = new GaloreSection { Rank = 4, UpdateProjGap = 3 },
+                Apollo = new ApolloSection { Rank = 2, UpdateProjGap = 3, ScaleType = "channel" },
                 Ademamix = new AdemamixSection { TAlpha = 8, TBeta3 = 8 },
             },
         };

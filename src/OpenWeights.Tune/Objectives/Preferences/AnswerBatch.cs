@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives.Preferences;
