@@ -21,7 +21,7 @@ public sealed class GgufGoldenTests
     // llama.cpp tabulates their activation in half precision.
     private static readonly string[] s_tabulated = ["gpt_neox", "gemma3_whole", "gemma4_text_moe"];
 
-    internal static IEnumerable<string> Written => SharedFiles.Present(
+    private static IEnumerable<string> Written => SharedFiles.Present(
         [
             "apertus", "bamba", "falcon_h1", "gemma3_whole", "gemma4_text_moe", "glm", "gpt_neox", "granitemoehybrid", "granitemoehybrid_dense", "helium", "internlm3", "jamba", "kimi_linear",
             "lfm2", "lfm2_moe", "mamba2", "mistral3_whole", "qwen2_5_vl_whole", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_5_whole", "qwen3_next", "qwen3_vl_whole",

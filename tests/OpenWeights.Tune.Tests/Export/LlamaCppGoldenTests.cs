@@ -48,7 +48,6 @@ public sealed class LlamaCppGoldenTests
     }
 
     [TestCaseSource(nameof(s_models))]
-    [TestCaseSource(typeof(GgufGoldenTests), nameof(GgufGoldenTests.Written))]
     public void The_older_config_is_written_as_the_same_keys(string name)
     {
         using var work = new TemporaryFolder();
