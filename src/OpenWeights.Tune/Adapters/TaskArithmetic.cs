@@ -23,7 +23,7 @@ internal sealed class TaskArithmetic(AdapterCombination how) : IDisposable
         using var scope = NewDisposeScope();
         var kept = stack(tensors.Select(Pruned).ToArray());
         var weighted = stack([.. Enumerable.Range(0, tensors.Count).Select(i => Times(kept.select(0, i), weights[i]))]);
-        return (how.Type.Contains("ties", StringComparison.Ordinal) ? Majority(kept, weighted) : weighted.sum(0)).MoveToOuterDisposeScope();
+        return (how.Type.Contains("ties", StringComparison.Ordinal) ? Majority(kept, weighted) : weighted.sum([0L])).MoveToOuterDisposeScope();
     }
 
     public void Dispose() => _generator.Dispose();
@@ -75,10 +75,10 @@ internal sealed class TaskArithmetic(AdapterCombination how) : IDisposable
     private Tensor Majority(Tensor kept, Tensor weighted)
     {
         var signs = kept.sign();
-        var total = (how.ByFrequency ? signs : kept).sum(0);
+        var total = (how.ByFrequency ? signs : kept).sum([0L]);
         var majority = total.ge(Scalars.Zero).to(float32);
         using Scalar two = 2, minusOne = -1;
         var mask = signs.eq(majority.mul(two).add(minusOne).unsqueeze(0)).to(float32);
-        return weighted.mul(mask).sum(0).div(mask.sum(0).clamp_min(Scalars.One));
+        return weighted.mul(mask).sum([0L]).div(mask.sum([0L]).clamp_min(Scalars.One));
     }
 }

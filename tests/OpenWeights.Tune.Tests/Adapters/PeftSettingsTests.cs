@@ -34,7 +34,7 @@ public sealed class PeftSettingsTests
         {
             try
             {
-                _ = PeftConfig.Read(JsonNode.Parse(File.ReadAllText(file))!.AsObject(), file, out var unknown);
+                _ = Read(JsonNode.Parse(File.ReadAllText(file))!.AsObject(), file, out var unknown);
                 told.AddRange(unknown.Select(u => $"{file}: {u}"));
             }
             catch (InvalidDataException)
@@ -46,6 +46,8 @@ public sealed class PeftSettingsTests
         Assert.That(files, Is.Not.Empty);
         Assert.That(told, Is.Empty);
     }
+
+    private static AdapterConfig Read(JsonObject json, string path, out IReadOnlyList<string> unknown) => AdapterKinds.Of(json, path).Read(json, path, out unknown);
 
     [TestCase("target_modules", "[null]", "target_modules: a string is expected, not null")]
     [TestCase("target_modules", "[3]", "target_modules: a string is expected, not 3")]

@@ -62,7 +62,7 @@ public sealed class SeparateExpertsTests
         }
 
         using var written = SafetensorsFile.Open(work.At("separate", "adapter_model.safetensors"));
-        Assert.That(written.Tensors.Select(static t => t.Name), Has.Some.Contains(".experts.3.down_proj.lora_A.weight"));
+        Assert.That(written.Tensors.Select(static t => t.Name), Has.Some.Contains(".experts.3.up_proj.lora_A.weight"));
         using var read = PeftFolder.Load(loaded.Model, work.At("separate"));
         using var nothing = no_grad();
         using var scope = NewDisposeScope();

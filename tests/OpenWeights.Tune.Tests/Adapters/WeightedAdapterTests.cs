@@ -87,7 +87,7 @@ public sealed class WeightedAdapterTests
         using var adapters = Load(golden, loaded.Model);
         (PeftAdapter, double)[] both = [(adapters["a"], 1), (adapters["c"], 1)];
         Assert.That(() => WeightedAdapter.Create(both, new AdapterCombination("linear")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("adapters of one rank").And.Message.Contains("use cat or svd"));
-        Assert.That(() => WeightedAdapter.Create(both, new AdapterCombination("lineal")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("did you mean linear"));
+        Assert.That(() => WeightedAdapter.Create(both, new AdapterCombination("lineal")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("Did you mean linear?"));
         Assert.That(() => WeightedAdapter.Create(both, new AdapterCombination("cat") { Density = 2 }), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("from 0 to 1"));
     }
 

@@ -77,7 +77,6 @@ public sealed class GgufModelTests
 
     [TestCase("gemma2", "query_pre_attn_scalar")]
     [TestCase("mistral", "sliding_window")]
-    [TestCase("llama_dynamic", "rope_scaling")]
     public void What_llama_cpp_would_compute_otherwise_is_refused(string name, string setting)
     {
         using var source = new TemporaryFolder();

@@ -69,7 +69,7 @@ public sealed class LlamaCppFamilyTests
         GgufFolder.Unpack(_work[$"{name}.gguf"], folder);
         using var loaded = ModelLoader.Load(folder, float32, CPU);
         var difference = expected.Zip(Logits(loaded.Model)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second)));
-        Assert.That(difference, Is.LessThan(1e-5));
+        Assert.That(difference, Is.LessThan(2e-5));
     }
 
     // Of a model and of a LoRA file on it, when first asked for.

@@ -133,7 +133,7 @@ public sealed class MambaWalkTests
 
                 foreach (var (index, (actual, expected)) in Run(float32).Zip(Run(float64)).Index())
                 {
-                    Assert.That(((actual - expected).abs().max() / (1 + expected.abs().max())).ToDouble(), Is.LessThan(1e-4), $"{index} of config {i}: {batch} x {tokens}, {settings}");
+                    Assert.That(((actual - expected).abs().max() / (1 + expected.abs().max())).ToDouble(), Is.LessThan(2e-4), $"{index} of config {i}: {batch} x {tokens}, {settings}");
                 }
             }
         }

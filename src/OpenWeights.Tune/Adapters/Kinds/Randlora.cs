@@ -96,12 +96,13 @@ internal sealed class RandloraKind : ModuleKind<RandloraConfig>
             return Normed(Signs(first ? a : rand([most, count, rank], float32, generator: random), sparsity));
         }
 
-        // PEFT rounds and normalises them in bfloat16: kaiming_uniform_ with a = sqrt 5 of [.., 1, n] is uniform within 1 / sqrt n.
+        // PEFT draws and normalises them in 16 bits: bfloat16 where there is a GPU, else float16. kaiming_uniform_ with a = sqrt 5 of [.., 1, n] is
+        // uniform within 1 / sqrt n.
         var dense = Within([rank, 1, least], 1 / Math.Sqrt(least), random);
         return Normed(first ? dense : cat([.. Enumerable.Range(0, (int)count).Select(_ => Within([most, 1, rank], 1 / Math.Sqrt(rank), random))], 1)).to(float32);
     };
 
-    private static Tensor Within(long[] shape, double bound, Generator random) => empty(shape, float32).uniform_(-bound, bound, random).to(bfloat16);
+    private static Tensor Within(long[] shape, double bound, Generator random) => empty(shape, cuda.is_available() ? bfloat16 : float16).uniform_(-bound, bound, random);
 
     private static Tensor Normed(Tensor bases) => bases.div(bases.std([0, 1, 2]));
 

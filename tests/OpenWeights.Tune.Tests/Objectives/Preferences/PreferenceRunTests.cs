@@ -89,7 +89,7 @@ public sealed class PreferenceRunTests
         var @base = Path.GetFullPath(Path.Combine(golden.Folder, ".."));
         _ = folder.Write("rows.jsonl", string.Join('\n', rows) + "\n");
         var path = folder.Write("train.yaml", $$"""
-            output_dir: out
+            output_dir: '{{folder.Root}}/out'
             model: { path: '{{@base}}/model', dtype: float32, device: '{{TestDevice.Name}}' }
             {{(adapter ? $"adapter: {{ path: '{@base}/policy_adapter', any_base: true }}" : "")}}
             data: { train: rows.jsonl, shuffle: false, packing: false, max_length: 64 }
