@@ -71,7 +71,7 @@ public static class SeparateExperts
     private static Tensor Columns(IEnumerable<Update> same)
     {
         using var scope = NewDisposeScope();
-        var used = same.Select(static u => u.B.abs().amax(0)).Aggregate(static (first, second) => first.maximum(second));
+        var used = same.Select(static u => u.B.abs().amax(0)).Aggregate(static (first, second) => where(first.gt(second), first, second));
         var columns = used.nonzero().view(-1);
 
         // An untrained adapter has no column that is not zero.

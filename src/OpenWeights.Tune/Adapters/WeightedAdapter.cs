@@ -90,7 +90,7 @@ public static class WeightedAdapter
 
         if (how.Decomposes)
         {
-            return Decomposed(arithmetic.Combine([.. factors.Select(static f => Times(f.B.mm(f.A), f.Scale))], weights), how, factors.Max(static f => (int)f.A.size(0)));
+            return Decomposed(arithmetic.Combine([.. factors.Select(static f => Times(f.B.mm(f.A), f.Scale))], [.. factors.Select(static f => f.Weight)]), how, factors.Max(static f => (int)f.A.size(0)));
         }
 
         // Each matrix takes the root of the weight, and A its sign.

@@ -70,13 +70,13 @@ internal sealed class LayerMemory
 
     // An update that is a matrix of the weight's size exists while it is computed.
     private static long OfUpdate(LayerPart part) =>
-        Float32 * part.modules().OfType<LinearLayer>().Select(static l => l.Adapter is LinearPart adapter ? adapter.Working : 0).DefaultIfEmpty().Max();
+        Float32 * part.named_modules().Select(static m => m.module).OfType<LinearLayer>().Select(static l => l.Adapter is LinearPart adapter ? adapter.Working : 0).DefaultIfEmpty().Max();
 
     // What a part stores, besides the residual stream before it, stored by its norm, and the input of a norm after it.
     private long Kept(LayerPart part)
     {
         var kept = part.Kept;
-        var layers = part.modules().OfType<LinearLayer>().ToList();
+        var layers = part.named_modules().Select(static m => m.module).OfType<LinearLayer>().ToList();
         return kept.Always.Bytes(_tokens, _size) + (_tokens * ((_size * kept.Inputs.Sum(OfInput)) + layers.Sum(OfAdapter))) + layers.Sum(static l => l.Adapter is LinearPart adapter ? Float32 * adapter.KeptOnce : 0);
     }
 

@@ -163,7 +163,7 @@ public sealed class Peft2026Tests
         using var loaded = Base(golden);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var ids = ModelInput.Rows(Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!).clamp_max(loaded.Model.Config.VocabularySize - 1));
+        var ids = ModelInput.Rows(Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!).clamp(max: loaded.Model.Config.VocabularySize - 1));
         var plain = loaded.Model.Logits(loaded.Model.call(ids));
         using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
         adapter.Enabled = false;

@@ -177,7 +177,7 @@ public sealed class RunConfigTests
     [TestCase("adapter: { use_dora: true, init_lora_weights: pissa }", "adapter.use_dora")]
     [TestCase("adapter: { target_modules: .*q_proj, layers_to_transform: [1] }", "adapter.layers_to_transform")]
     [TestCase("adapter: { layers_pattern: layers }", "adapter.layers_pattern")]
-    [TestCase("adapter: { init_lora_weights: olorra }", "adapter.init_lora_weights: 'olorra' is not a valid value; valid values are true, gaussian, pissa")]
+    [TestCase("adapter: { init_lora_weights: olorra }", "adapter.init_lora_weights: 'olorra' is not a start; valid are true, gaussian, pissa")]
     [TestCase("adapter: {}\ntraining: { trainable: norms_and_biases }", "adapter: training.trainable")]
     public void Settings_that_do_not_go_together_are_refused_by_name(string settings, string told)
     {

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
@@ -32,7 +33,7 @@ public sealed class LlamaCppGoldenTests
         using var scope = NewDisposeScope();
         var ids = Golden.Ids(golden.Json["runs"]!["full"]!["input_ids"]!).narrow(0, 0, 1);
         var expected = golden.Tensor("full.logits").narrow(0, 0, 1).squeeze(0);
-        int[] tokens = [.. ids.data<long>().Select(static id => (int)id)];
+        int[] tokens = [.. MemoryMarshal.Cast<byte, long>(ids.contiguous().bytes).ToArray().Select(static id => (int)id)];
         using var theirs = new LlamaModel(work["model.gguf"]);
         var logits = theirs.Logits(tokens);
         var actual = tensor(logits.SelectMany(static r => r).ToArray(), [logits.Length, logits[0].Length]);

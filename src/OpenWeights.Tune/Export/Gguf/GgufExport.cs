@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using OpenWeights.Formats.Families;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.Gguf.Families;
@@ -215,7 +216,7 @@ public static class GgufExport
 
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        return plan.Values(name, source).to(float32).reshape(-1).data<float>().ToArray();
+        return MemoryMarshal.Cast<byte, float>(plan.Values(name, source).to(float32).contiguous().cpu().bytes).ToArray();
     }
 
     /// <summary>Whether embedding and output head are tied.</summary>

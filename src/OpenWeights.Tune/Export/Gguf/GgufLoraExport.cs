@@ -153,7 +153,7 @@ public static class GgufLoraExport
             foreach (var (name, (first, step, count)) in Targets(stored, layer.Module, config, family, layer.Target.OutFeatures, 1))
             {
                 yield return Tensor($"{name}.lora_a", ofA, layer.Down, 1, GgufForm.Same);
-                yield return Tensor($"{name}.lora_b", [count, rank], () => layer.Up().slice(0, first, first + (step * count), step), factor, GgufForm.Same);
+                yield return Tensor($"{name}.lora_b", [count, rank], () => Every(layer.Up(), 0, first, step, count), factor, GgufForm.Same);
             }
 
             yield break;
@@ -183,7 +183,7 @@ public static class GgufLoraExport
             {
                 yield return Tensor($"{name}.lora_a", [count, rank, input], () => Updates(experts).A, 1, GgufForm.Same);
                 yield return Tensor(
-                    $"{name}.lora_b", [count, features, rank], () => Updates(experts).B.slice(1, from + first, from + first + (step * features), step), factor, GgufForm.Same);
+                    $"{name}.lora_b", [count, features, rank], () => Every(Updates(experts).B, 1, from + first, step, features), factor, GgufForm.Same);
             }
         }
     }
@@ -216,6 +216,13 @@ public static class GgufLoraExport
         family.TryToGguf(stored, out var place) && IsWithoutLora(place.Name, family) ? null : family.SplitOf(stored);
 
     private static bool IsWithoutLora(string name, GgufFamily family) => name.Split('.').Intersect(family.ModulesWithoutLora).Any();
+
+    // Some rows or columns: every step-th from the first.
+    private static Tensor Every(Tensor matrix, long dimension, long first, long step, long count)
+    {
+        using var places = tensor([.. Enumerable.Range(0, (int)count).Select(i => first + (step * i))], [count], device: matrix.device);
+        return matrix.index_select(dimension, places);
+    }
 
     private static void RequireApplied(string name, string module, GgufFamily family)
     {

@@ -64,7 +64,7 @@ internal static partial class FamilyCases
             """,
         ["phimoe_longrope"] =
             """
-            "model_type": "phimoe", "num_local_experts": 2, "router_jitter_noise": 0.4, "original_max_position_embeddings": 8,
+            "model_type": "phimoe", "num_local_experts": 2, "router_jitter_noise": 0.01, "original_max_position_embeddings": 8,
             "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.2], "long_factor": [1.0, 3.0], "short_mscale": 1.1, "long_mscale": 1.3, "original_max_position_embeddings": 8}
             """,
         ["solar_open"] = """ "model_type": "solar_open", "head_dim": 8, "n_routed_experts": 5, "num_experts_per_tok": 2, "n_shared_experts": 2, "moe_intermediate_size": 12 """,
