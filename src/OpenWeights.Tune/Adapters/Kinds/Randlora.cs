@@ -20,7 +20,7 @@ public sealed record RandloraConfig : AdapterConfig
     public int ProjectionPrngKey { get; init; }
 
     /// <summary>save_projection: whether the file has the bases.</summary>
-    [Setting("Save the bases with the adapter; otherwise they are drawn again from projection_prng_key.")]
+    [Setting("Save the bases with the adapter. Only true is possible here: PEFT's draws of them are not reproduced.")]
     public bool SaveProjection { get; init; } = true;
 
     /// <summary>sparse: whether the bases are of -1, 0 and 1 alone.</summary>
@@ -61,6 +61,11 @@ internal sealed class RandloraKind : ModuleKind<RandloraConfig>
 
     private protected override IEnumerable<AdapterPart> Parts(RandloraConfig config, ModuleSite site)
     {
+        if (!config.SaveProjection)
+        {
+            throw new InvalidDataException("save_projection: false leaves the random bases out of the file, and PEFT's draws of them are not reproduced here; set it to true, or in PEFT save the adapter with save_projection=True.");
+        }
+
         var (layer, (outputs, inputs), rank) = ((LinearLayer)site.Target, site.Largest, (long)config.Rank);
         var (most, least, own) = (Math.Max(outputs, inputs), Math.Min(outputs, inputs), Math.Min(layer.OutFeatures, layer.InFeatures));
         var a = site.Tensors.Shared($"base_model.{A}", config.SaveProjection, config.SaveProjection, Bases(config, most, least, first: true), rank, 1, least);
@@ -96,13 +101,12 @@ internal sealed class RandloraKind : ModuleKind<RandloraConfig>
             return Normed(Signs(first ? a : rand([most, count, rank], float32, generator: random), sparsity));
         }
 
-        // PEFT draws and normalises them in 16 bits: bfloat16 where there is a GPU, else float16. kaiming_uniform_ with a = sqrt 5 of [.., 1, n] is
-        // uniform within 1 / sqrt n.
+        // PEFT normalises them in bfloat16: kaiming_uniform_ with a = sqrt 5 of [.., 1, n] is uniform within 1 / sqrt n.
         var dense = Within([rank, 1, least], 1 / Math.Sqrt(least), random);
         return Normed(first ? dense : cat([.. Enumerable.Range(0, (int)count).Select(_ => Within([most, 1, rank], 1 / Math.Sqrt(rank), random))], 1)).to(float32);
     };
 
-    private static Tensor Within(long[] shape, double bound, Generator random) => empty(shape, cuda.is_available() ? bfloat16 : float16).uniform_(-bound, bound, random);
+    private static Tensor Within(long[] shape, double bound, Generator random) => empty(shape, float32).uniform_(-bound, bound, random).to(bfloat16);
 
     private static Tensor Normed(Tensor bases) => bases.div(bases.std([0, 1, 2]));
 
