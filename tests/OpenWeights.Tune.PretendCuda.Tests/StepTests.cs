@@ -24,7 +24,7 @@ public sealed class StepTests
         yield return new TestCaseData((RunConfig c) => c with { Training = c.Training with { ActivationCheckpointing = "selective", Offload = "activations" } }).SetArgDisplayNames("offloaded activations");
         yield return new TestCaseData((RunConfig c) => c with { Training = c.Training with { Optimizer = "adafactor" } }).SetArgDisplayNames("Adafactor");
         yield return new TestCaseData((RunConfig c) => c with { Training = c.Training with { Optimizer = "adamw_8bit" } }).SetArgDisplayNames("8-bit AdamW");
-        foreach (var optimizer in new[] { "adafactor_torch", "lion_8bit", "ademamix", "muon", "schedule_free_adamw", "paged_adamw", "paged_adamw_8bit" })
+        foreach (var optimizer in new[] { "adafactor_torch", "lion_8bit", "ademamix", "muon", "schedule_free_adamw", "paged_adamw" })
         {
             yield return new TestCaseData((RunConfig c) => c with { Adapter = null, Training = c.Training with { Optimizer = optimizer, Min8bitSize = 1024 } }).SetArgDisplayNames(optimizer);
         }

@@ -244,7 +244,7 @@ public sealed class OptimizerTests
 
         // For LoRA's optimizers the parameter is B.
         private static LowRankPair? Pair(string name) =>
-            name is "lora_fa" or "riemannian_adamw" ? new LowRankPair(new Parameter(randn([Columns, 2 * Columns], float32, TestDevice.Current, generator: new Generator(5, TestDevice.Current))), IsUp: true, Scale: 2) : null;
+            name is "lora_fa" or "riemannian_adamw" ? new LowRankPair(new Parameter(randn([Columns, 2 * Columns], float32, generator: new Generator(5)).to(TestDevice.Current)), IsUp: true, Scale: 2) : null;
 
         internal void Step(float[] gradient, double rate)
         {

@@ -41,7 +41,7 @@ internal sealed class PromptTuningKind : PromptKind<PromptTuningConfig>
         "RANDOM" => Fills.Normal(1),
         "TEXT" when config.InitTokens.Count > 0 => (_, _) => Rows(model, [.. Enumerable.Range(0, config.NumVirtualTokens).Select(i => config.InitTokens[i % config.InitTokens.Count])]),
         "TEXT" => throw new InvalidOperationException("PromptTuningConfig.InitTokens has no tokens of the text"),
-        _ => (_, random) => Rows(model, randint(0, model.Config.VocabularySize, [config.NumVirtualTokens], generator: random)),
+        _ => (_, random) => Rows(model, randint(0L, model.Config.VocabularySize, [(long)config.NumVirtualTokens], generator: random)),
     };
 
     private static Tensor Rows(CausalLanguageModel model, long[] tokens) => Rows(model, tensor(tokens, [tokens.Length]));
