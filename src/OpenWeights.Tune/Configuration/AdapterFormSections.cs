@@ -8,7 +8,7 @@ public sealed record EvaSection
     public double Rho { get; init; } = 2;
 
     /// <summary>Similarity from which a component has settled.</summary>
-    [Setting("Cosine similarity with the batch before from which a component has settled.", Min = 0, Max = 1)]
+    [Setting("Minimum cosine similarity of a component in two consecutive batches for it to count as converged.", Min = 0, Max = 1)]
     public double Tau { get; init; } = 0.99;
 
     /// <summary>Whether only tokens with a label count, use_label_mask.</summary>
@@ -40,7 +40,7 @@ public sealed record LoftqSection
     public int LoftqBits { get; init; } = 4;
 
     /// <summary>Alternations, loftq_iter.</summary>
-    [Setting("How often the weight is quantized and what it lost is fitted, in turn. A base that is quantized already keeps its values.", Min = 1)]
+    [Setting("Number of iterations: each quantizes the weight, and fits A and B to the quantization error. A base that is quantized already keeps its values.", Min = 1)]
     public int LoftqIter { get; init; } = 1;
 }
 
@@ -52,7 +52,7 @@ public sealed record LoraGaSection
     public string Direction { get; init; } = "ArB2r";
 
     /// <summary>Size of A and B.</summary>
-    [Setting("Size of A and B.", OneOf = ["stable", "weight_svd", "gd_scale", "unit"])]
+    [Setting("Scaling of the initial A and B.", OneOf = ["stable", "weight_svd", "gd_scale", "unit"])]
     public string Scale { get; init; } = "stable";
 
     /// <summary>Divisor of the scale stable, stable_gamma.</summary>

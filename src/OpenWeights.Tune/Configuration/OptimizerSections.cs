@@ -20,7 +20,7 @@ public sealed record MuonSection
     public IReadOnlyList<double> NsCoefficients { get; init; } = [3.4445, -4.775, 2.0315];
 
     /// <summary>Least norm.</summary>
-    [Setting("Least norm by which a matrix is divided.", Min = 0)]
+    [Setting("Minimum of the norm that a matrix is divided by.", Min = 0)]
     public double Eps { get; init; } = 1e-7;
 
     /// <summary>Adjustment of the learning rate to a matrix's shape, adjust_lr_fn.</summary>
@@ -64,7 +64,7 @@ public sealed record AdafactorSection
     public double? Beta1 { get; init; }
 
     /// <summary>Epsilons.</summary>
-    [Setting("Two numbers: added to squared gradients (adafactor_torch: least of their mean and root), and least size of a parameter; by default [1e-30, 0.001], for adafactor_torch [1.19e-7, 0.001].", Min = 0)]
+    [Setting("Two numbers: one that is added to squared gradients (adafactor_torch: their minimum), and the minimum size of a parameter; by default [1e-30, 0.001], for adafactor_torch [1.19e-7, 0.001].", Min = 0)]
     public IReadOnlyList<double>? Eps { get; init; }
 }
 
@@ -132,7 +132,7 @@ public sealed record ApolloSection
     public string Proj { get; init; } = "random";
 
     /// <summary>What has a factor of its own, scale_type.</summary>
-    [Setting("What of a matrix has a scaling factor of its own: tensor (the whole), or channel (each row or column).", OneOf = ["tensor", "channel"])]
+    [Setting("What gets its own scaling factor: tensor (each matrix), or channel (each row or column).", OneOf = ["tensor", "channel"])]
     public string ScaleType { get; init; } = "tensor";
 
     /// <summary>Steps between projections, update_proj_gap.</summary>

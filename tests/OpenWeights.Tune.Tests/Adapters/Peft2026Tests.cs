@@ -26,6 +26,9 @@ public sealed class Peft2026Tests
 
     private static IEnumerable<string> Trained => Cases.Where(static n => !n.StartsWith("lora_v4_", StringComparison.Ordinal));
 
+    private static IEnumerable<string> Generated => Trained.Where(static n =>
+        SharedFiles.Find("goldens", Set, n, "golden.json") is not { } file || JsonNode.Parse(File.ReadAllText(file))!["generate"] is JsonObject);
+
     private static IEnumerable<string> Merged => Trained.Where(static n => n is not ("lora_alora" or "lora_layer_replication"));
 
     [TestCaseSource(nameof(Cases))]
@@ -81,16 +84,11 @@ public sealed class Peft2026Tests
         }
     }
 
-    [TestCaseSource(nameof(Trained))]
+    [TestCaseSource(nameof(Generated))]
     public void Greedy_texts_are_PEFTs(string name)
     {
         using var golden = new Golden(name, Set);
-        if (golden.Json["generate"] is not JsonObject generate)
-        {
-            Assert.Ignore("the case has no text");
-            return;
-        }
-
+        var generate = golden.Json["generate"]!;
         using var loaded = Base(golden);
         using var adapter = PeftFolder.Load(loaded.Model, golden.Folder);
         var output = generate["output"]![0]!.AsArray().Select(static t => t!.GetValue<int>()).ToList();

@@ -53,11 +53,6 @@ public sealed class SeparateExpertsTests
         using var work = new TemporaryFolder();
         using (var adapter = PeftFolder.Load(loaded.Model, golden.Folder))
         {
-            if (adapter.Parts.OfType<ExpertLora>().All(static e => e.Parameter.Contains("down_proj", StringComparison.Ordinal)))
-            {
-                Assert.Ignore("gate and up are not adapted, and PEFT reads them only together");
-            }
-
             SeparateExperts.Save(adapter, work.At("separate"), null);
         }
 

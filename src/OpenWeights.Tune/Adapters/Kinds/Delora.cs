@@ -16,7 +16,7 @@ public sealed record DeloraConfig : AdapterConfig
     public int Rank { get; init; } = 8;
 
     /// <summary>delora_lambda: start of the strength, a bound of the update's norm.</summary>
-    [Setting("Start of the trained strength, which bounds the norm of the update.")]
+    [Setting("Initial value of the trained strength, which bounds the norm of the update.")]
     public double DeloraLambda { get; init; } = 15;
 
     /// <summary>module_dropout: dropout probability on the adapter's input while training.</summary>

@@ -39,7 +39,7 @@ public sealed record VbloraConfig : AdapterConfig
     public double InitVectorBankBound { get; init; } = 0.02;
 
     /// <summary>init_logits_std: standard deviation of the logits' start.</summary>
-    [Setting("Standard deviation of the logits' start.", Min = 0)]
+    [Setting("Standard deviation of the initial logits.", Min = 0)]
     public double InitLogitsStd { get; init; } = 0.1;
 }
 

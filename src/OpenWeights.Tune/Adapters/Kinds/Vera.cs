@@ -27,7 +27,7 @@ public sealed record VeraConfig : AdapterConfig
     public double VeraDropout { get; init; }
 
     /// <summary>d_initial: start of the vector d.</summary>
-    [Setting("Start of the vector d.")]
+    [Setting("Initial value of the vector d.")]
     public double DInitial { get; init; } = 0.1;
 
     /// <summary>init_weights: whether the update starts at zero.</summary>

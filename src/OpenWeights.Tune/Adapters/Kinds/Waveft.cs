@@ -19,7 +19,7 @@ public sealed record WaveftConfig : AdapterConfig
     public IReadOnlyDictionary<string, int> NFrequencyPattern { get; init; } = new Dictionary<string, int>();
 
     /// <summary>proportional_parameters: whether larger layers get more coefficients.</summary>
-    [Setting("Share the coefficients of all layers out by their sizes.")]
+    [Setting("Distribute the coefficients over the layers in proportion to their sizes.")]
     public bool ProportionalParameters { get; init; }
 
     /// <summary>scaling: factor of the update.</summary>
