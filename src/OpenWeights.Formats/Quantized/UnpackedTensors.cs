@@ -19,12 +19,18 @@ internal sealed class UnpackedTensors : ITensorSource
     /// <summary>Puts the weights together.</summary>
     /// <param name="stored">The tensors as the files have them.</param>
     /// <param name="format">How weights are packed.</param>
-    /// <exception cref="InvalidDataException">Parts of a weight are missing, or of the wrong type or shape.</exception>
+    /// <exception cref="InvalidDataException">No weight is packed, or parts of a weight are missing, or of the wrong type or shape.</exception>
     public UnpackedTensors(ITensorSource stored, IQuantizedFormat format)
     {
         this.stored = stored;
         var parts = new StoredParts(stored);
         var packed = format.Find(parts).ToDictionary(static tensor => tensor.Parts[0].Name, StringComparer.Ordinal);
+        if (packed.Count == 0)
+        {
+            throw new InvalidDataException(
+                $"{stored.Location}: config.json says that the weights are quantised ({format.Description}), but no weight in the files is packed so: they are stored in full, or another method packed them. Download the checkpoint again, or take the base that is not quantised, with `quantization: {{ type: nf4 }}` to quantise it here.");
+        }
+
         foreach (var entry in stored.Tensors)
         {
             if (packed.TryGetValue(entry.Name, out var tensor))

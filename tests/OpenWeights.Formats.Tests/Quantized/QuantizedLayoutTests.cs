@@ -13,6 +13,23 @@ public sealed class QuantizedLayoutTests
     private const string Weight = "model.layers.0.self_attn.q_proj.weight";
     private const string Module = "model.layers.0.self_attn.q_proj";
 
+    [TestCase("""{"quant_method": "bitsandbytes", "load_in_4bit": true}""", "bitsandbytes")]
+    [TestCase("""{"quant_method": "gptq", "bits": 4, "group_size": 128}""", "gptq")]
+    [TestCase("""{"quant_method": "awq", "bits": 4, "group_size": 128}""", "awq")]
+    [TestCase("""{"quant_method": "fp8"}""", "fp8")]
+    public void A_config_that_names_a_method_beside_weights_in_full_is_refused(string quantization, string method)
+    {
+        using var work = new TemporaryFolder();
+        var source = SharedFiles.Require("goldens", "reference", "llama");
+        var config = JsonNode.Parse(File.ReadAllText(Path.Combine(source, "config.json")))!;
+        config["quantization_config"] = JsonNode.Parse(quantization);
+        _ = work.Write("config.json", config.ToJsonString());
+        File.Copy(Path.Combine(source, "model.safetensors"), work.At("model.safetensors"));
+        Assert.That(
+            () => ModelFolder.Open(work.Root).OpenWeights(),
+            Throws.InstanceOf<InvalidDataException>().With.Message.Contains($"quantised ({method}").And.Message.Contains("no weight in the files is packed so"));
+    }
+
     [TestCase(2, false)]
     [TestCase(3, false)]
     [TestCase(3, true)]
