@@ -25,14 +25,14 @@ internal sealed class ModelSession : IDisposable
         (model, var own) = ModelPath.WithAdapter(model);
         adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
-        Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization));
+        var choices = adapters.Select(AdapterChoice.Parse).ToList();
+        Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization), labels: AdapterChoice.Labels(choices));
         foreach (var warning in Loaded.Warnings)
         {
             Warn(warning);
         }
 
         Adapters = new AdapterSet(Loaded.Model);
-        var choices = adapters.Select(AdapterChoice.Parse).ToList();
         ChatTemplate = NamedTemplates.WithValues(
             choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null), Loaded.Folder.FolderPath, templateValues);
         _tokenizer = new Lazy<Tokenizer>(() => ChatTemplate is { } template ? Tokenizer.Load(model).WithChatTemplate(template) : Tokenizer.Load(model));
@@ -80,6 +80,9 @@ internal sealed class ModelSession : IDisposable
 /// <param name="Weight">Weight of the adapter.</param>
 internal sealed record AdapterChoice(string Folder, double Weight)
 {
+    /// <summary>The head of labels that one of some adapters brings; null for none.</summary>
+    internal static LabelHead? Labels(IEnumerable<AdapterChoice> choices) => choices.Select(static c => LabelFile.Of(c.Folder)).FirstOrDefault(static l => l is not null);
+
     /// <summary>Parses DIR or DIR=NUMBER; an existing folder whose name contains = is a folder.</summary>
     internal static AdapterChoice Parse(string text)
     {

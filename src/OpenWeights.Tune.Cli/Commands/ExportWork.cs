@@ -6,6 +6,7 @@ using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -200,10 +201,10 @@ internal sealed class ExportWork : IDisposable
     private void OpenBase()
     {
         _isMeta = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
-        Use(_isMeta ? ModelLoader.LoadMeta(_modelPath) : Load(), ModelSession.Warn);
+        Use(_isMeta ? ModelLoader.LoadMeta(_modelPath, AdapterChoice.Labels(_choices)) : Load(), ModelSession.Warn);
     }
 
-    private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization));
+    private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization), labels: AdapterChoice.Labels(_choices));
 
     private void Use(LoadedModel loaded, Action<string>? warn)
     {
@@ -296,6 +297,12 @@ internal sealed class ExportWork : IDisposable
     // Base model, base with adapter, and the exported model, which is read with its own tokenizer, template and end tokens.
     private void Compare(Action<ExportComparison> addWritten)
     {
+        // Answers and losses of tokens, which rewards and labels have none of.
+        if (_base?.Model.Config.Labels is not null || LabelHead.Of(ModelFolder.Open(_modelPath).Config, _modelPath) is not null)
+        {
+            return;
+        }
+
         if (ExportComparison.Of(Data, _choices, DataRows) is not { } comparison)
         {
             return;

@@ -141,9 +141,16 @@ public static class PeftFolder
         ArgumentNullException.ThrowIfNull(adapter);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
+        var config = AdapterKinds.Of(adapter.Config).Write(adapter, baseModel);
+        if (adapter.Base.Config.Labels is { } labels)
+        {
+            config["task_type"] = "SEQ_CLS";
+            LabelFile.Write(path, labels);
+        }
+
         AdapterFolder.Write(
             path,
-            AdapterKinds.Of(adapter.Config).Write(adapter, baseModel),
+            config,
             [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(FileName(t.Name), t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
         if (adapter.Schedule is { } schedule)

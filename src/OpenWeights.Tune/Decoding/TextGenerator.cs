@@ -17,11 +17,13 @@ public sealed class TextGenerator
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="options">Settings of the generation.</param>
     /// <exception cref="ArgumentOutOfRangeException">A setting is out of range.</exception>
+    /// <exception cref="InvalidDataException">The model has a head of labels.</exception>
     public TextGenerator(CausalLanguageModel model, GenerationOptions options)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
         options.Require();
+        model.Config.RequireLanguage("generating text");
         _model = model;
         _options = options;
     }

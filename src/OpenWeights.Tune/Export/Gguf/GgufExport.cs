@@ -36,6 +36,11 @@ public static class GgufExport
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
         adapters?.RequireNoPrompt("merged");
+        if (model?.Config.Labels is not null || LabelHead.Of(folder.Config, folder.FolderPath) is not null)
+        {
+            throw new InvalidDataException($"{folder.FolderPath}: llama.cpp does not read the heads of reward models and classifiers of this form; export with --format merged, for transformers and vLLM.");
+        }
+
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
