@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives.Labels;

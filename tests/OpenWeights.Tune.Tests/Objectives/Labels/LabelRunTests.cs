@@ -133,7 +133,7 @@ public sealed class LabelRunTests
         Assert.That(File.ReadAllBytes(folder.At("stopped", file)), Is.EqualTo(File.ReadAllBytes(folder.At("straight", file))));
     }
 
-    [TestCase("type: classification, labels: [a, b]", "the data has the class 'high'")]
+    [TestCase("type: classification, labels: [a, b]", "the data has the class 'low'")]
     [TestCase("type: reward", "one answer")]
     [TestCase("type: classification, labels: [a]", "at least two")]
     [TestCase("type: sft, center_rewards_coefficient: 0.1", "belongs to reward")]
