@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
@@ -27,6 +28,7 @@ internal sealed class ModelSession : IDisposable
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
         Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization), labels: AdapterChoice.Labels(choices));
+        Loaded.Embedding = AdapterChoice.Embedding(choices) ?? Loaded.Embedding;
         foreach (var warning in Loaded.Warnings)
         {
             Warn(warning);
@@ -82,6 +84,10 @@ internal sealed record AdapterChoice(string Folder, double Weight)
 {
     /// <summary>The head of labels that one of some adapters brings; null for none.</summary>
     internal static LabelHead? Labels(IEnumerable<AdapterChoice> choices) => choices.Select(static c => LabelFile.Of(c.Folder)).FirstOrDefault(static l => l is not null);
+
+    /// <summary>How one of some adapters embeds texts; null for adapters of other uses.</summary>
+    internal static EmbeddingSettings? Embedding(IEnumerable<AdapterChoice> choices) =>
+        choices.Select(static c => AdapterFolder.Find(c.Folder) is { } folder ? EmbeddingFiles.Of(folder) : null).FirstOrDefault(static e => e is not null);
 
     /// <summary>Parses DIR or DIR=NUMBER; an existing folder whose name contains = is a folder.</summary>
     internal static AdapterChoice Parse(string text)

@@ -32,7 +32,7 @@ internal static class DataCommand
     internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, RowKind? kind)
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
-        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model)) { Kind = ObjectiveKinds.Find(config.Objective.Type).Rows };
+        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model)) { Kind = ObjectiveKinds.Find(config.Objective.Type).Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
         var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, kind, ContextLimit.Of(decoder, config.Model.MaxPositions));
         return (RunDefaults.Fit(config, data).Data, tokenizer);

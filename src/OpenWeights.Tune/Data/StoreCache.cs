@@ -111,7 +111,7 @@ internal sealed class StoreCache
         string Map(IReadOnlyDictionary<string, string> map) => string.Join(',', map.OrderBy(static p => p.Key, StringComparer.Ordinal).Select(static p => $"{p.Key}={p.Value}"));
         var parts = new List<string>
         {
-            Version, _tokenizerHash.Value, _tokenizer.TrainOn, _tokenizer.Kind is RowKind.Classified or RowKind.Related ? _tokenizer.Kind.ToString()! : "", source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
+            Version, _tokenizerHash.Value, _tokenizer.TrainOn, _tokenizer.Kind is RowKind.Classified or RowKind.Related ? $"{_tokenizer.Kind} {_tokenizer.QueryPrompt}\0{_tokenizer.DocumentPrompt}" : "", source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
             source.Separator is { } separator ? $"separator {separator}" : "", source.Delimiter ?? "",
             source.Limit?.ToString(CultureInfo.InvariantCulture) ?? "all", _vocabularySize.ToString(CultureInfo.InvariantCulture),
         };

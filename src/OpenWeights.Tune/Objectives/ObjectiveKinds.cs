@@ -1,5 +1,7 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Objectives.Embeddings;
 using OpenWeights.Tune.Objectives.Labels;
 using OpenWeights.Tune.Objectives.Preferences;
 
@@ -48,6 +50,7 @@ public static class ObjectiveKinds
         new("bco", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new BcoObjective(settings.Beta ?? 0.1, reference!)),
         new("reward", RowKind.Pairs, NeedsReference: false, static (settings, _) => new RewardObjective(settings.CenterRewardsCoefficient)) { Head = HeadKind.Reward },
         new("classification", RowKind.Classified, NeedsReference: false, static (settings, _) => new ClassificationObjective(settings.LabelSmoothing)) { Head = HeadKind.Labels },
+        new("embedding", RowKind.Related, NeedsReference: false, static (settings, _) => new EmbeddingObjective(settings.Temperature ?? 0.05, settings.Pooling == "mean" ? EmbeddingPooling.Mean : EmbeddingPooling.Last)) { Head = HeadKind.None },
     ];
 
     /// <summary>The valid config names.</summary>

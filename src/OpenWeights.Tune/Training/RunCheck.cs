@@ -182,6 +182,11 @@ public static class RunCheck
 
         using var model = new CausalLanguageModel(decoder, new MetaWeightSource()) { SourceFolder = folder.FolderPath, IsMeta = true };
         problems.AddRange(Trained(file, model));
+        if (EmbeddingChoice.Problem(file.Config, model) is { } oneWay)
+        {
+            problems.Add(file.Problem("objective.attention", oneWay));
+        }
+
         if (file.Config.Model.RouterAuxLoss > 0 && !model.HasRouters)
         {
             problems.Add(file.Problem("model.router_aux_loss", "the model has no mixture of experts, so there are no routers to balance; remove it."));

@@ -112,8 +112,9 @@ public sealed class RunDraft
 
         var kind = ObjectiveKinds.Find(config.Objective.Type);
         _ = LabelHeads.Expected(config, decoder);
+        config = EmbeddingChoice.Complete(config, modelPath);
         listener.Stage("reading the data");
-        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.Rows };
+        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var data = RunData.Read(
             config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, kind.Rows, ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))

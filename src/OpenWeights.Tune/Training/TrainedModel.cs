@@ -28,6 +28,13 @@ internal static class TrainedModel
     {
         var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized, labels);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
+        loaded.Embedding = EmbeddingChoice.Of(config) ?? loaded.Embedding;
+        if (EmbeddingChoice.Problem(config, loaded.Model) is { } oneWay)
+        {
+            loaded.Dispose();
+            throw new InvalidDataException(oneWay);
+        }
+
         loaded.Model.RouterLossWeight = config.Model.RouterAuxLoss ?? loaded.Model.RouterLossWeight;
         foreach (var warning in loaded.Warnings)
         {

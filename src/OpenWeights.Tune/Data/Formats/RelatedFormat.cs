@@ -27,7 +27,7 @@ public sealed class RelatedFormat : IRowFormat
     {
         ArgumentNullException.ThrowIfNull(row);
         ArgumentNullException.ThrowIfNull(tokenizer);
-        var texts = row.Has("anchor_ids") ? Tokenized(row) : Texts(row).Select(t => tokenizer.Whole(t, row.Place)).ToList();
+        var texts = row.Has("anchor_ids") ? Tokenized(row) : Texts(row).Select((t, i) => tokenizer.Whole((i == 0 ? tokenizer.QueryPrompt : tokenizer.DocumentPrompt) + t, row.Place)).ToList();
         if (texts.Exists(static t => t.Length == 0))
         {
             throw row.Error("one of its lists of token ids is empty.");

@@ -47,6 +47,12 @@ public sealed class RowTokenizer
     /// <summary>The rows that the objective trains on; null for whatever the files have.</summary>
     public RowKind? Kind { get; init; }
 
+    /// <summary>Text ahead of each anchor of related texts.</summary>
+    public string QueryPrompt { get; init; } = "";
+
+    /// <summary>Text ahead of each positive and negative of related texts.</summary>
+    public string DocumentPrompt { get; init; } = "";
+
     /// <summary>Whether the model's folder has a tokenizer; tokenized rows need none.</summary>
     public bool HasTokenizer => Folder is null || File.Exists(Path.Combine(Folder, "tokenizer.json")) || File.Exists(Path.Combine(Folder, "tokenizer.model")) || File.Exists(Path.Combine(Folder, "vocab.json"));
 

@@ -64,7 +64,7 @@ public sealed class LabelScorer(CausalLanguageModel model, RowTokenizer tokenize
     public IReadOnlyList<double[]> Scores(IReadOnlyList<int[]> texts)
     {
         ArgumentNullException.ThrowIfNull(texts);
-        Require(texts);
+        TextCheck.Require(texts, model.VocabularySize);
         using var nothing = no_grad();
         var scores = new double[texts.Count][];
 
@@ -92,22 +92,6 @@ public sealed class LabelScorer(CausalLanguageModel model, RowTokenizer tokenize
         var powers = scores.Select(s => Math.Exp(s - largest)).ToArray();
         var sum = powers.Sum();
         return Array.ConvertAll(powers, p => p / sum);
-    }
-
-    private void Require(IReadOnlyList<int[]> texts)
-    {
-        for (var i = 0; i < texts.Count; i++)
-        {
-            if (texts[i].Length == 0)
-            {
-                throw new InvalidDataException($"text {i + 1} has no tokens to score.");
-            }
-
-            if (Array.FindIndex(texts[i], id => id < 0 || id >= model.VocabularySize) is >= 0 and var bad)
-            {
-                throw new InvalidDataException($"text {i + 1}: token id {texts[i][bad]} is not one of the model's {model.VocabularySize} tokens.");
-            }
-        }
     }
 
     private int[] Judged(DataRow row)

@@ -12,6 +12,7 @@ public sealed class LabelConfigTests
 {
     [TestCase("reward", "eval_accuracy", 0.95)]
     [TestCase("classification", "eval_accuracy", 0.9)]
+    [TestCase("embedding", "eval_recall@1", 0.7)]
     public void A_config_improves_its_metric_on_held_back_rows(string name, string metric, double least)
     {
         using var folder = new TemporaryFolder();
