@@ -8,6 +8,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Cli;
 
@@ -19,13 +20,20 @@ internal sealed class ModelSession : IDisposable
 
     private readonly Lazy<Tokenizer> _tokenizer;
 
-    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues)
+    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues, bool isExact = false)
     {
         Devices.UseAllCores();
         (model, var own) = ModelPath.WithAdapter(model);
         adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
-        Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization));
+        var (place, settings) = (Devices.Find(device), QuantizationSettings.Of(quantization));
+        var (exact, rounded) = isExact && dtype == "auto" ? ExactDType.Of(model, place, settings, AvailableMemory.Of(place)) : (null, null);
+        if (rounded is not null)
+        {
+            Warn(rounded);
+        }
+
+        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings);
         foreach (var warning in Loaded.Warnings)
         {
             Warn(warning);

@@ -154,7 +154,7 @@ public sealed class TextGenerator
             Cache = cache,
             AdaptedFrom = from,
         });
-        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).cpu().contiguous();
+        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).to(float32).cpu().contiguous();
         return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();
     }
 
