@@ -119,7 +119,7 @@ internal sealed class RunConsole : IRunListener
     }
 
     // The metrics of preferences that fit into a line.
-    private static string Shown(IReadOnlyDictionary<string, double> metrics) => string.Concat(new[] { ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"), ("kl", "kl") }
+    private static string Shown(IReadOnlyDictionary<string, double> metrics) => string.Concat(new[] { ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"), ("kl", "kl"), ("accuracy", "accuracy"), ("f1", "f1"), ("margin", "margin"), ("recall@1", "recall@1"), ("mrr", "mrr") }
         .Where(m => metrics.ContainsKey(m.Item1)).Select(m => $"  {m.Item2} {Amount.Number(metrics[m.Item1], "F3")}"));
 
     public void Checkpointed(long step) => Line($"step {step}  checkpoint written");

@@ -52,6 +52,11 @@ internal static class ObjectiveRules
             }
         }
 
+        if (section.Type == "classification" && (section.Labels.Count == 1 || section.Labels.Distinct().Count() < section.Labels.Count))
+        {
+            yield return ("objective.labels", section.Labels.Count == 1 ? "there is only one class; classification needs at least two." : "a class is named twice.");
+        }
+
         if (section.Type == "cpo" && section.LabelSmoothing >= 0.5)
         {
             yield return ("objective.label_smoothing", $"{section.LabelSmoothing} means that at least half of the labels are wrong; it must be below 0.5.");
@@ -106,5 +111,10 @@ internal static class ObjectiveRules
         }
     }
 
-    private static bool Same(object? left, object? right) => left is IReadOnlyList<double> a && right is IReadOnlyList<double> b ? a.SequenceEqual(b) : Equals(left, right);
+    private static bool Same(object? left, object? right) => (left, right) switch
+    {
+        (IReadOnlyList<double> a, IReadOnlyList<double> b) => a.SequenceEqual(b),
+        (IReadOnlyList<string> a, IReadOnlyList<string> b) => a.SequenceEqual(b),
+        _ => Equals(left, right),
+    };
 }

@@ -17,11 +17,18 @@ public sealed class TextGenerator
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="options">Settings of the generation.</param>
     /// <exception cref="ArgumentOutOfRangeException">A setting is out of range.</exception>
+    /// <exception cref="InvalidDataException">The model has a head of labels, or attention that looks both ways.</exception>
     public TextGenerator(CausalLanguageModel model, GenerationOptions options)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
         options.Require();
+        model.Config.RequireLanguage("generating text");
+        if (model.Stack.IsBidirectional)
+        {
+            throw new InvalidDataException("this model's attention looks both ways (is_causal: false), as for embeddings; it cannot generate text.");
+        }
+
         _model = model;
         _options = options;
     }

@@ -1,5 +1,8 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Objectives.Embeddings;
+using OpenWeights.Tune.Objectives.Labels;
 using OpenWeights.Tune.Objectives.Preferences;
 
 namespace OpenWeights.Tune.Objectives;
@@ -11,8 +14,27 @@ namespace OpenWeights.Tune.Objectives;
 /// <param name="Create">Creates the objective; the reference is null if it needs none.</param>
 public sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReference, Func<ObjectiveSection, IReferencePolicy?, IObjective> Create)
 {
+    /// <summary>The head that the model has.</summary>
+    public HeadKind Head { get; init; }
+
     /// <summary>Number of consecutive rows that make an example: 2 for pairs.</summary>
     public int RowsPerExample => Rows == RowKind.Pairs ? 2 : 1;
+}
+
+/// <summary>What a model's head computes.</summary>
+public enum HeadKind
+{
+    /// <summary>Logits of the next token.</summary>
+    Vocabulary,
+
+    /// <summary>A reward.</summary>
+    Reward,
+
+    /// <summary>Scores of the labels of the data.</summary>
+    Labels,
+
+    /// <summary>Nothing: hidden states are what is used.</summary>
+    None,
 }
 
 /// <summary>The objectives by config name. To add one, add its file and a line here.</summary>
@@ -26,6 +48,9 @@ public static class ObjectiveKinds
         new("cpo", RowKind.Pairs, NeedsReference: false, static (settings, _) => new CpoObjective(CpoSettings.Of(settings))),
         new("kto", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new KtoObjective(KtoSettings.Of(settings), reference!)),
         new("bco", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new BcoObjective(settings.Beta ?? 0.1, reference!)),
+        new("reward", RowKind.Pairs, NeedsReference: false, static (settings, _) => new RewardObjective(settings.CenterRewardsCoefficient)) { Head = HeadKind.Reward },
+        new("classification", RowKind.Classified, NeedsReference: false, static (settings, _) => new ClassificationObjective(settings.LabelSmoothing)) { Head = HeadKind.Labels },
+        new("embedding", RowKind.Related, NeedsReference: false, static (settings, _) => new EmbeddingObjective(settings.Temperature ?? 0.05, settings.Pooling == "mean" ? EmbeddingPooling.Mean : EmbeddingPooling.Last)) { Head = HeadKind.None },
     ];
 
     /// <summary>The valid config names.</summary>
