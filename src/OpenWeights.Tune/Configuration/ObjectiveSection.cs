@@ -1,10 +1,10 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The objective section: what is trained, with TRL's names.</summary>
-public sealed record ObjectiveSection
+public sealed partial record ObjectiveSection
 {
     /// <summary>Objective.</summary>
-    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco"])]
+    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label; distill, which trains a student to predict what a teacher predicts.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco", "distill"])]
     public string Type { get; init; } = "sft";
 
     /// <summary>Variants of the loss.</summary>
@@ -18,8 +18,8 @@ public sealed record ObjectiveSection
     public IReadOnlyList<double> LossWeights { get; init; } = [];
 
     /// <summary>Strength of the deviation from the reference.</summary>
-    [Setting("How strongly the policy is kept near the reference (dpo, kto, bco), or the scale of rewards (cpo); for orpo the weight of the odds ratio. 0.1 unless given; SimPO uses 2 to 2.5.", Min = 0)]
-    [UsedBy("dpo", "orpo", "cpo", "kto", "bco")]
+    [Setting("How strongly the policy is kept near the reference (dpo, kto, bco), or the scale of rewards (cpo); for orpo the weight of the odds ratio; 0.1 unless given, SimPO uses 2 to 2.5. distill: 0 for the forward divergence KL(teacher || student), 1 for the reverse one, between them the generalised Jensen-Shannon divergence; 0.5 unless given.", Min = 0)]
+    [UsedBy("dpo", "orpo", "cpo", "kto", "bco", "distill")]
     public double? Beta { get; init; }
 
     /// <summary>Label smoothing.</summary>
@@ -33,9 +33,34 @@ public sealed record ObjectiveSection
     public double ZLoss { get; init; }
 
     /// <summary>The reference.</summary>
-    [Setting("What the policy is compared with: start, the model as training begins; base, the model without its adapter; or the folder of a model.")]
+    [Setting("What the policy is compared with: start, the model as training begins; base, the model without its adapter; or the folder of a model.", IsPath = true)]
     [UsedBy("dpo", "kto", "bco")]
     public string Reference { get; init; } = "start";
+
+    /// <summary>Whether there is no reference.</summary>
+    [Setting("dpo: train without a reference, as if it had a log-probability of 0 for every answer.")]
+    [UsedBy("dpo")]
+    public bool ReferenceFree { get; init; }
+
+    /// <summary>Whether the reference's log-probabilities are computed before.</summary>
+    [Setting("Compute the reference's log-probabilities of all rows once, before training, and keep them on disk for later runs; the reference is then not in memory while training.")]
+    [UsedBy("dpo", "kto", "bco")]
+    public bool PrecomputeRefLogProbs { get; init; }
+
+    /// <summary>Whether the reference follows the policy.</summary>
+    [Setting("Let the reference follow the policy (TR-DPO): every ref_model_sync_steps steps it becomes a mixture of both. It begins at the start; with an adapter it is an adapter too.")]
+    [UsedBy("dpo", "kto", "bco")]
+    public bool SyncRefModel { get; init; }
+
+    /// <summary>Share of the policy.</summary>
+    [Setting("sync_ref_model: share of the policy in the mixture.", Min = 0, Max = 1)]
+    [UsedBy("dpo", "kto", "bco")]
+    public double RefModelMixupAlpha { get; init; } = 0.6;
+
+    /// <summary>Steps between mixtures.</summary>
+    [Setting("sync_ref_model: steps between two mixtures.", Min = 1)]
+    [UsedBy("dpo", "kto", "bco")]
+    public long RefModelSyncSteps { get; init; } = 512;
 
     /// <summary>Divergence from the reference.</summary>
     [Setting("dpo: the f-divergence that turns log-ratios into scores.", OneOf = ["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"])]

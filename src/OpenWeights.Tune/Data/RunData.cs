@@ -129,7 +129,7 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     {
         for (var i = 0; i < store.Count; i++)
         {
-            if (store.Entry(i).Role is var role && KindOf(role) != kind)
+            if (store.Entry(i).Role is var role && KindOf(role) is var found && found != kind && (found, kind) != (RowKind.Pairs, RowKind.Labelled))
             {
                 throw new InvalidDataException($"{store.Place(i)}: {Wrong(role, kind, words)}");
             }
@@ -147,8 +147,7 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     {
         (RowKind.Pairs, RowKind.Plain) => "this row has one answer, but the objective trains on pairs. Each row needs a chosen and a rejected answer: {\"prompt\": ..., \"chosen\": ..., \"rejected\": ...}.",
         (RowKind.Pairs, _) => "this row is an answer with a label, but the objective trains on pairs of a chosen and a rejected answer. Use objective.type kto or bco for labels.",
-        (RowKind.Labelled, RowKind.Plain) => "this row has no label, but the objective trains on desirable and undesirable answers. Each row needs one: {\"prompt\": ..., \"completion\": ..., \"label\": true}.",
-        (RowKind.Labelled, _) => "this row is a pair of answers, but the objective trains on single answers with a label. Use objective.type dpo, orpo or cpo for pairs.",
+        (RowKind.Labelled, _) => "this row has no label, but the objective trains on desirable and undesirable answers. Each row needs one, {\"prompt\": ..., \"completion\": ..., \"label\": true}, or is a pair, which counts as two.",
         _ => "this row is a preference (a chosen and a rejected answer, or an answer with a label), but the objective sft trains on a single answer. "
             + (words["data.train.fields"] is "--field"
                 ? "Select the preferred answer, such as --field prompt=prompt --field completion=chosen."

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Objectives.Distillation;
 using OpenWeights.Tune.Objectives.Preferences;
 
 namespace OpenWeights.Tune.Objectives;
@@ -7,10 +8,14 @@ namespace OpenWeights.Tune.Objectives;
 /// <summary>An objective by its config name.</summary>
 /// <param name="Name">The config name.</param>
 /// <param name="Rows">The rows that it trains on.</param>
-/// <param name="NeedsReference">Whether it compares the policy with a reference.</param>
+/// <param name="NeedsReference">Whether it compares the policy with a reference; <see cref="ComparesWithReference"/> has that of a config.</param>
 /// <param name="Create">Creates the objective; the reference is null if it needs none.</param>
 public sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReference, Func<ObjectiveSection, IReferencePolicy?, IObjective> Create)
 {
+    /// <summary>Whether it compares the policy with a reference with some settings.</summary>
+    /// <param name="settings">The settings.</param>
+    public bool ComparesWithReference(ObjectiveSection settings) => NeedsReference && settings?.ReferenceFree != true;
+
     /// <summary>Number of consecutive rows that make an example: 2 for pairs.</summary>
     public int RowsPerExample => Rows == RowKind.Pairs ? 2 : 1;
 }
@@ -26,6 +31,7 @@ public static class ObjectiveKinds
         new("cpo", RowKind.Pairs, NeedsReference: false, static (settings, _) => new CpoObjective(CpoSettings.Of(settings))),
         new("kto", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new KtoObjective(KtoSettings.Of(settings), reference!)),
         new("bco", RowKind.Labelled, NeedsReference: true, static (settings, reference) => new BcoObjective(settings.Beta ?? 0.1, reference!)),
+        new("distill", RowKind.Plain, NeedsReference: true, static (settings, teacher) => new DistillObjective(DistillationSettings.Of(settings), teacher!)),
     ];
 
     /// <summary>The valid config names.</summary>

@@ -25,6 +25,8 @@ public sealed class RunDraft
             data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs,
             kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
+        Compared = kind.ComparesWithReference(config.Objective) ? ComparedModel.Of(config, modelPath) : null;
+        LogProbs = LogProbCache.Of(this, memory.Computed, memory.VocabularySize);
     }
 
     /// <summary>The complete config, including defaults that depend on the data.</summary>
@@ -55,6 +57,12 @@ public sealed class RunDraft
 
     internal long TotalSteps { get; }
 
+    /// <summary>The model that the policy is compared with; null for none.</summary>
+    internal ComparedModel? Compared { get; }
+
+    /// <summary>Log-probabilities that are computed once; null if the run computes them as it trains.</summary>
+    internal LogProbCache? LogProbs { get; }
+
     /// <summary>The plan of the run.</summary>
     public RunPlan Plan => field ??= new()
     {
@@ -73,6 +81,7 @@ public sealed class RunDraft
         StepsDone = 0,
         Memory = Memory.Estimate,
         Start = Memory.Start,
+        LogProbs = LogProbs?.Plan,
         MemoryNeeded = Memory.Needed,
         Room = Memory.Room,
     };
@@ -105,6 +114,11 @@ public sealed class RunDraft
         {
             using var weights = folder.OpenWeights();
             decoder = ModelLoader.Check(folder, weights, out _);
+        }
+
+        if (config.Objective is { Type: "distill" })
+        {
+            VocabularyCheck.Require(modelPath, ComparedModel.Of(config, modelPath).Folder);
         }
 
         listener.Stage("reading the data");

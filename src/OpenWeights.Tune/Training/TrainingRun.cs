@@ -36,7 +36,7 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(listener);
         (_draft, _config, _trained, _listener, Plan) = (draft, draft.Config, trained, listener, draft.Plan);
         var kind = ObjectiveKinds.Find(_config.Objective.Type);
-        _reference = kind.NeedsReference ? ReferencePolicies.Create(_config, draft.ModelPath, trained) : null;
+        _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, listener) : null;
         _objective = kind.Create(_config.Objective, _reference);
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps);
     }
@@ -68,6 +68,10 @@ public sealed class TrainingRun : IDisposable
     public static TrainingRun Prepare(RunDraft draft, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(draft);
+
+        // Before the policy is loaded, so that both are not in memory together; the plan says whether they were there.
+        _ = draft.Plan;
+        draft.LogProbs?.Ensure(listener);
         return new TrainingRun(draft, draft.LoadModel(listener), listener);
     }
 
@@ -152,6 +156,8 @@ public sealed class TrainingRun : IDisposable
         _trained.Dispose();
     }
 
+    private IFollowingReference? Following => _config.Objective.SyncRefModel ? _reference as IFollowingReference : null;
+
     // State of a resumed run; null for a new one.
     private TrainerState? Begin(RunFolder folder, bool resume, bool overwrite, string command)
     {
@@ -161,7 +167,7 @@ public sealed class TrainingRun : IDisposable
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
-            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema);
+            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema, Following);
             _trainer.State = reached;
         }
         else
@@ -231,6 +237,11 @@ public sealed class TrainingRun : IDisposable
     private long Step(RunRecorder recorder)
     {
         var step = _trainer.Step();
+        if (step.Step % _config.Objective.RefModelSyncSteps == 0)
+        {
+            Following?.Follow(_config.Objective.RefModelMixupAlpha);
+        }
+
         recorder.Add(step);
         _watch.Add(step.Objective);
         _listener.Stepped(step, _trainer.TotalSteps);
@@ -253,7 +264,7 @@ public sealed class TrainingRun : IDisposable
     private void Save(RunFolder folder, RunEvaluation evaluation)
     {
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, _trainer.Ema, evaluation.AddTo(_trainer.State)));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
         _listener.Checkpointed(step);
     }
 

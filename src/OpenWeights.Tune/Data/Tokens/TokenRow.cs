@@ -22,6 +22,23 @@ public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string S
     {
     }
 
+    /// <summary>The packed documents as rows of their own, in order.</summary>
+    internal IEnumerable<TokenRow> EachDocument()
+    {
+        if (Documents.Length == 1)
+        {
+            yield return this;
+            yield break;
+        }
+
+        var start = 0;
+        foreach (var length in Documents)
+        {
+            yield return new TokenRow(Ids[start..(start + length)], Labels[start..(start + length)], Source);
+            start += length;
+        }
+    }
+
     /// <summary>Number of target tokens: trained labels that follow another token of their document.</summary>
     public int CountTargets()
     {

@@ -64,6 +64,12 @@ public sealed class RunMemory
     /// <summary>Number of trained parameters.</summary>
     public long TrainedParameters { get; }
 
+    /// <summary>Data type of the computation.</summary>
+    internal ScalarType Computed => _dtype;
+
+    /// <summary>Number of tokens that the model knows.</summary>
+    internal int VocabularySize => _decoder.VocabularySize;
+
     /// <summary>Data type of the base model.</summary>
     public string DType => _dtype.ToString().ToLowerInvariant();
 
