@@ -17,6 +17,11 @@ internal sealed class ConfigPaths(string folder)
             OutputDir = config.OutputDir.Length == 0 ? "" : Path.GetFullPath(config.OutputDir),
             Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = IsOnHub(config.Model.Path) ? config.Model.Path : Input(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
+            Objective = config.Objective with
+            {
+                Samples = config.Objective.Samples is { } samples ? Input(samples) : null,
+                Rewards = [.. config.Objective.Rewards.Select(r => r with { Schema = r.Schema is { } schema ? Input(schema) : null, Assembly = r.Assembly is { } assembly ? Input(assembly) : null })],
+            },
             Data = config.Data with
             {
                 Train = Sources(config.Data.Train),

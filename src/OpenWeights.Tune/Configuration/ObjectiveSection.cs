@@ -1,15 +1,15 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The objective section: what is trained, with TRL's names.</summary>
-public sealed record ObjectiveSection
+public sealed partial record ObjectiveSection
 {
     /// <summary>Objective.</summary>
-    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco"])]
+    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label; grpo and rloo, which train on answers that the model samples, by their rewards.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco", "grpo", "rloo"])]
     public string Type { get; init; } = "sft";
 
     /// <summary>Variants of the loss.</summary>
-    [Setting("Variant of the loss, or a list of them whose weighted sum is trained. sft: nll (default) or dft. dpo: sigmoid (default), cdpo, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sigmoid_norm and sft. cpo: sigmoid (default), hinge, ipo, simpo or alphapo. kto: kto (default) or apo_zero_unpaired.")]
-    [UsedBy("sft", "dpo", "cpo", "kto")]
+    [Setting("Variant of the loss, or a list of them whose weighted sum is trained. sft: nll (default) or dft. dpo: sigmoid (default), cdpo, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sigmoid_norm and sft. cpo: sigmoid (default), hinge, ipo, simpo or alphapo. kto: kto (default) or apo_zero_unpaired. grpo: dapo (default), grpo, bnpo, dr_grpo, cispo, sapo, luspo or vespo.")]
+    [UsedBy("sft", "dpo", "cpo", "kto", "grpo")]
     public TextOrList? LossType { get; init; }
 
     /// <summary>Weights of the variants.</summary>
@@ -18,8 +18,8 @@ public sealed record ObjectiveSection
     public IReadOnlyList<double> LossWeights { get; init; } = [];
 
     /// <summary>Strength of the deviation from the reference.</summary>
-    [Setting("How strongly the policy is kept near the reference (dpo, kto, bco), or the scale of rewards (cpo); for orpo the weight of the odds ratio. 0.1 unless given; SimPO uses 2 to 2.5.", Min = 0)]
-    [UsedBy("dpo", "orpo", "cpo", "kto", "bco")]
+    [Setting("How strongly the policy is kept near the reference (dpo, kto, bco), or the scale of rewards (cpo); for orpo the weight of the odds ratio. 0.1 unless given; SimPO uses 2 to 2.5. Weight of the divergence from the reference: 0 for grpo, which then needs none, and 0.05 for rloo, unless given.", Min = 0)]
+    [UsedBy("dpo", "orpo", "cpo", "kto", "bco", "grpo", "rloo")]
     public double? Beta { get; init; }
 
     /// <summary>Label smoothing.</summary>
@@ -34,7 +34,7 @@ public sealed record ObjectiveSection
 
     /// <summary>The reference.</summary>
     [Setting("What the policy is compared with: start, the model as training begins; base, the model without its adapter; or the folder of a model.")]
-    [UsedBy("dpo", "kto", "bco")]
+    [UsedBy("dpo", "kto", "bco", "grpo", "rloo")]
     public string Reference { get; init; } = "start";
 
     /// <summary>Divergence from the reference.</summary>

@@ -24,6 +24,7 @@ public sealed class TrainingRun : IDisposable
     private readonly IReferencePolicy? _reference;
     private readonly IObjective _objective;
     private readonly PreferenceWatch _watch = new();
+    private readonly RewardWatch _rewardWatch = new();
 
     /// <summary>Creates a run of a loaded model.</summary>
     /// <param name="draft">The run.</param>
@@ -36,8 +37,8 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(listener);
         (_draft, _config, _trained, _listener, Plan) = (draft, draft.Config, trained, listener, draft.Plan);
         var kind = ObjectiveKinds.Find(_config.Objective.Type);
-        _reference = kind.NeedsReference ? ReferencePolicies.Create(_config, draft.ModelPath, trained) : null;
-        _objective = kind.Create(_config.Objective, _reference);
+        _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(_config, draft.ModelPath, trained) : null;
+        _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps);
     }
 
@@ -148,6 +149,7 @@ public sealed class TrainingRun : IDisposable
     public void Dispose()
     {
         _trainer.Dispose();
+        (_objective as IDisposable)?.Dispose();
         _reference?.Dispose();
         _trained.Dispose();
     }
@@ -232,7 +234,13 @@ public sealed class TrainingRun : IDisposable
     {
         var step = _trainer.Step();
         recorder.Add(step);
+        recorder.Add(step.Step, _objective.TakeSamples());
         _watch.Add(step.Objective);
+        foreach (var warning in _objective.TakeWarnings().Concat(_rewardWatch.Add(step.Objective)))
+        {
+            _listener.Warn(warning);
+        }
+
         _listener.Stepped(step, _trainer.TotalSteps);
         if (step.Overflowed)
         {
