@@ -7,6 +7,7 @@ using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -42,7 +43,7 @@ internal static class DataCommand
         var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
-        var (data, rowTokenizer) = Read(config, kind: null);
+        var (data, rowTokenizer) = Read(config, ObjectiveKinds.Find(config.Objective.Type).RowsOf(config.Objective) is RowKind.Prompts ? RowKind.Prompts : null);
         var tokenizer = data.Train.Report.IsTokenized && !rowTokenizer.HasTokenizer ? null : rowTokenizer.Tokenizer as Tokenizer;
         foreach (var warning in data.Warnings)
         {

@@ -11,6 +11,7 @@ internal static class ObjectiveRules
         ["dpo"] = ["sigmoid", "cdpo", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm", "sft"],
         ["cpo"] = ["sigmoid", "hinge", "ipo", "simpo", "alphapo"],
         ["kto"] = ["kto", "apo_zero_unpaired"],
+        ["grpo"] = ["dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"],
     };
 
     // Losses of log-ratios that an f-divergence can transform.
@@ -146,5 +147,6 @@ internal static class ObjectiveRules
         }
     }
 
-    private static bool Same(object? left, object? right) => left is IReadOnlyList<double> a && right is IReadOnlyList<double> b ? a.SequenceEqual(b) : Equals(left, right);
+    private static bool Same(object? left, object? right) => left is System.Collections.ICollection { Count: 0 } && right is System.Collections.ICollection { Count: 0 }
+        || (left is IReadOnlyList<double> a && right is IReadOnlyList<double> b ? a.SequenceEqual(b) : Equals(left, right));
 }

@@ -13,11 +13,6 @@ public sealed partial record ObjectiveSection
     [UsedBy("distill")]
     public string TeacherQuantization { get; init; } = "none";
 
-    /// <summary>Temperature of the logits.</summary>
-    [Setting("distill: divides the logits of teacher and student in the loss.", Min = 0.01)]
-    [UsedBy("distill")]
-    public double Temperature { get; init; } = 1;
-
     /// <summary>Number of the teacher's most likely tokens.</summary>
     [Setting("distill: number of the teacher's most likely tokens that are compared; their log-probabilities are computed once and kept on disk, so that the teacher is not in memory while training. The whole vocabulary unless given.", Min = 1, Max = 65536)]
     [UsedBy("distill")]
@@ -32,4 +27,14 @@ public sealed partial record ObjectiveSection
     [Setting("distill: with teacher_top_k and a beta above 0, whether only the teacher's most likely token (with a beta below 1) and the row's own are compared, as in TRL; if not, all teacher_top_k.")]
     [UsedBy("distill")]
     public bool NarrowTopK { get; init; } = true;
+
+    /// <summary>Share of steps on the student's own samples.</summary>
+    [Setting("distill: share of the steps that train on answers sampled from the student, in the place of the rows' own (on-policy distillation; GKD's lambda): 0 for none, 1 for all.", Min = 0, Max = 1)]
+    [UsedBy("distill")]
+    public double Lmbda { get; init; }
+
+    /// <summary>Temperature of the student's samples.</summary>
+    [Setting("distill: temperature at which the student's answers are sampled.", Min = 0)]
+    [UsedBy("distill")]
+    public double SamplingTemperature { get; init; } = 1;
 }

@@ -122,7 +122,7 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
 
     private void AddTrained(RowSlices kept, RowSlice slice)
     {
-        if (slice.Targets > 0)
+        if (slice.Targets > 0 || slice.Role == RowRole.Prompt)
         {
             kept.Add(slice);
             return;

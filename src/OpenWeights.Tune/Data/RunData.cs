@@ -42,7 +42,7 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     {
         ArgumentNullException.ThrowIfNull(config);
         SettingCheck.Require(config);
-        var cache = new StoreCache(config, tokenizer, vocabularySize);
+        var cache = new StoreCache(config, tokenizer, vocabularySize, promptsAlone: kind == RowKind.Prompts);
         (List<RowSlices> Sets, DataReport Report) OfFiles(IReadOnlyList<DataSource> sources) => Limited([.. sources.Select(cache.Get)], config, kind, room, words ?? SettingNames.OfConfig);
         var (sets, report) = OfFiles(config.Train);
         var arePreferences = sets.Any(static s => s.Count > 0 && s[0].Role != RowRole.Plain);
@@ -140,11 +140,16 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     {
         RowRole.Chosen or RowRole.Rejected => RowKind.Pairs,
         RowRole.Desired or RowRole.Undesired => RowKind.Labelled,
+        RowRole.Prompt => RowKind.Prompts,
+        RowRole.Sampled => RowKind.Samples,
         _ => RowKind.Plain,
     };
 
     private static string Wrong(RowRole role, RowKind kind, SettingNames words) => (kind, KindOf(role)) switch
     {
+        (RowKind.Samples, _) => "this row has no rewards, but the objective trains on recorded samples. Each row needs {\"prompt_ids\": [...], \"completion_ids\": [...], \"group\": 0, \"rewards\": {\"name\": 1.0}}; leave objective.samples out to sample answers to prompts while training.",
+        (_, RowKind.Samples) => "this row is a sampled answer with rewards; set objective.type grpo or rloo, and name the file in objective.samples.",
+        (_, RowKind.Prompts) => "this row is a prompt without an answer; only objective.type grpo and rloo, which sample answers, train on prompts alone.",
         (RowKind.Pairs, RowKind.Plain) => "this row has one answer, but the objective trains on pairs. Each row needs a chosen and a rejected answer: {\"prompt\": ..., \"chosen\": ..., \"rejected\": ...}.",
         (RowKind.Pairs, _) => "this row is an answer with a label, but the objective trains on pairs of a chosen and a rejected answer. Use objective.type kto or bco for labels.",
         (RowKind.Labelled, _) => "this row has no label, but the objective trains on desirable and undesirable answers. Each row needs one, {\"prompt\": ..., \"completion\": ..., \"label\": true}, or is a pair, which counts as two.",

@@ -50,13 +50,13 @@ internal sealed class LogProbCache
     internal static LogProbCache? Of(RunDraft draft, ScalarType dtype, int vocabulary)
     {
         var (config, objective) = (draft.Config, draft.Config.Objective);
-        if (draft.Compared is not { } model || !(objective.Type == "distill" ? objective.TeacherTopK is not null : objective.PrecomputeRefLogProbs))
+        if (draft.Compared is not { } model || !(objective.Type == "distill" ? objective is { TeacherTopK: not null, Lmbda: 0 } : objective.PrecomputeRefLogProbs))
         {
             return null;
         }
 
         var settings = objective.Type == "distill"
-            ? new LogProbSettings(Math.Min(objective.TeacherTopK!.Value, vocabulary), objective.Temperature, vocabulary)
+            ? new LogProbSettings(Math.Min(objective.TeacherTopK!.Value, vocabulary), objective.Temperature ?? 1, vocabulary)
             : new LogProbSettings();
         var tokens = config.Training.RowsAtOnce * draft.Data.Train.LongestRow;
         return new LogProbCache(config, model, new LogProbStoreWriter(Rows(draft), settings), settings, (dtype, draft.Device), tokens);

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Objectives.Stored;
@@ -22,28 +23,35 @@ internal static class ReferencePolicies
             return new StoredReference(stored.Open(), stored.IsTemporary ? stored.Path : null, () => draft.Compared!.Load(dtype, device));
         }
 
-        return (draft.Config.Objective, trained) switch
-        {
-            ({ Type: not "distill", Reference: "base" }, AdapterTraining adapter) => new AdapterOffReference(adapter.Adapter),
-
-            // A new adapter changes nothing at the start.
-            ({ Type: not "distill", Reference: "start" }, AdapterTraining adapter) =>
-                draft.Config is { Adapter.Path: null, Objective.SyncRefModel: false } ? new AdapterOffReference(adapter.Adapter) : new AdapterStartReference(adapter.Adapter),
-            _ => Loaded(draft, trained, listener),
-        };
+        return Live(draft.Config, draft.Compared!, trained, listener);
     }
 
-    private static ModelReference Loaded(RunDraft draft, ITrainedModel trained, IRunListener listener)
+    /// <summary>Creates a reference that computes while training.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="modelPath">Folder of the base model.</param>
+    /// <param name="trained">The model that is trained, before its first step.</param>
+    internal static IReferencePolicy Create(RunConfig config, string modelPath, ITrainedModel trained) => Live(config, ComparedModel.Of(config, modelPath), trained, null);
+
+    private static IReferencePolicy Live(RunConfig config, ComparedModel compared, ITrainedModel trained, IRunListener? listener) => (config.Objective, trained) switch
     {
-        var reference = Load(draft, trained.Model, listener);
-        reference.Followed = draft.Config.Objective.SyncRefModel ? trained.Parameters : [];
+        ({ Type: not "distill", Reference: "base" }, AdapterTraining adapter) => new AdapterOffReference(adapter.Adapter),
+
+        // A new adapter changes nothing at the start.
+        ({ Type: not "distill", Reference: "start" }, AdapterTraining adapter) =>
+            config is { Adapter.Path: null, Objective.SyncRefModel: false } ? new AdapterOffReference(adapter.Adapter) : new AdapterStartReference(adapter.Adapter),
+        _ => Loaded(config, compared, trained, listener),
+    };
+
+    private static ModelReference Loaded(RunConfig config, ComparedModel compared, ITrainedModel trained, IRunListener? listener)
+    {
+        var reference = Load(compared, trained.Model, listener);
+        reference.Followed = config.Objective.SyncRefModel ? trained.Parameters : [];
         return reference;
     }
 
-    private static ModelReference Load(RunDraft draft, CausalLanguageModel policy, IRunListener listener)
+    private static ModelReference Load(ComparedModel compared, CausalLanguageModel policy, IRunListener? listener)
     {
-        var compared = draft.Compared!;
-        listener.Stage($"reading the {(compared.Setting == "objective.teacher" ? "teacher" : "reference")}");
+        listener?.Stage($"reading the {(compared.Setting == "objective.teacher" ? "teacher" : "reference")}");
         var loaded = compared.Load(policy.DType, policy.Device);
         var size = loaded.VocabularySize;
         if (compared.Setting != "objective.teacher" && size != policy.Config.VocabularySize)

@@ -21,7 +21,8 @@ public sealed class RunDraft
     {
         (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
         var kind = ObjectiveKinds.Find(config.Objective.Type);
-        Rows = new BatchSampler(
+        Sampling = SampledRun.Plan(config, data);
+        Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
             data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs,
             kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
@@ -54,6 +55,17 @@ public sealed class RunDraft
     internal Device Device { get; }
 
     internal BatchSampler Rows { get; }
+
+    /// <summary>How sampled answers are shared out among steps; null for an objective without them.</summary>
+    internal SamplingPlan? Sampling { get; }
+
+    /// <summary>What the objective is made from, without its reference.</summary>
+    internal ObjectiveContext ObjectiveContext => new(Config)
+    {
+        Tokenizer = RowTokenizer,
+        EndTokens = RowTokenizer.HasTokenizer ? EndTokens.Of(Folder, RowTokenizer.Tokenizer) : Folder.EosTokenIds,
+        Sampling = Sampling,
+    };
 
     internal long TotalSteps { get; }
 
@@ -124,7 +136,7 @@ public sealed class RunDraft
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath));
         var data = RunData.Read(
-            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, ObjectiveKinds.Find(config.Objective.Type).Rows, ContextLimit.Of(decoder, config.Model.MaxPositions));
+            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, ObjectiveKinds.Find(config.Objective.Type).RowsOf(config.Objective), ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);
@@ -146,7 +158,7 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow, data.Train.Rows.Count, warning => _ = said.Add(warning));
+        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning));
         foreach (var warning in said)
         {
             listener.Warn(warning);

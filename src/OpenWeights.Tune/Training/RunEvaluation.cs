@@ -154,7 +154,7 @@ internal sealed class RunEvaluation
         var places = asked == EvaluationRows.Eval ? null : rows.WholePlaces.Take(MaxAsked + count).ToHashSet();
         var questions = EvaluationGenerations.Read(
             asked == EvaluationRows.Eval ? config.Eval : config.Train, _draft.RowTokenizer, count, EndTokens.Of(_draft.Folder, _draft.RowTokenizer.Tokenizer),
-            _trained.Model.Config.MaxPositions - 1, asked, places);
+            _trained.Model.Config.MaxPositions - 1, asked, places, ObjectiveKinds.Find(_draft.Config.Objective.Type).Rows == RowKind.Prompts);
         if (questions.Count == 0)
         {
             _listener.Warn("no row has a prompt to generate an answer for (evaluation.generate_rows).");

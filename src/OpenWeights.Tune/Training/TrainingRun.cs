@@ -24,6 +24,7 @@ public sealed class TrainingRun : IDisposable
     private readonly IReferencePolicy? _reference;
     private readonly IObjective _objective;
     private readonly PreferenceWatch _watch = new();
+    private readonly RewardWatch _rewardWatch = new();
 
     /// <summary>Creates a run of a loaded model.</summary>
     /// <param name="draft">The run.</param>
@@ -37,7 +38,7 @@ public sealed class TrainingRun : IDisposable
         (_draft, _config, _trained, _listener, Plan) = (draft, draft.Config, trained, listener, draft.Plan);
         var kind = ObjectiveKinds.Find(_config.Objective.Type);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, listener) : null;
-        _objective = kind.Create(_config.Objective, _reference);
+        _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps);
     }
 
@@ -152,6 +153,7 @@ public sealed class TrainingRun : IDisposable
     public void Dispose()
     {
         _trainer.Dispose();
+        (_objective as IDisposable)?.Dispose();
         _reference?.Dispose();
         _trained.Dispose();
     }
@@ -243,7 +245,13 @@ public sealed class TrainingRun : IDisposable
         }
 
         recorder.Add(step);
+        recorder.Add(step.Step, _objective.TakeSamples());
         _watch.Add(step.Objective);
+        foreach (var warning in _objective.TakeWarnings().Concat(_rewardWatch.Add(step.Objective)))
+        {
+            _listener.Warn(warning);
+        }
+
         _listener.Stepped(step, _trainer.TotalSteps);
         if (step.Overflowed)
         {

@@ -1,3 +1,4 @@
+using System.Reflection;
 using YamlDotNet.RepresentationModel;
 
 namespace OpenWeights.Tune.Configuration.Foreign;
@@ -68,7 +69,8 @@ internal static class ForeignObjectives
             Default(root, result, "temperature", "sampling_temperature", "0.9", "default of TRL");
         }
 
-        Copy(root, result, taken, ("alpha", "alpha"), ("ref_model_name_or_path", "reference"));
+        Copy(root, result, taken, ("ref_model_name_or_path", "reference"));
+        Copy(root, result, taken, [.. Own(type).Where(n => !taken.Contains(n)).Select(static n => (n, n))]);
         if (Number(root, "rpo_alpha") is { } weight)
         {
             WithLikelihood(result, [.. root.Get("loss_type").Texts().DefaultIfEmpty("sigmoid")], weight, "rpo_alpha");
@@ -77,6 +79,10 @@ internal static class ForeignObjectives
 
         return taken;
     }
+
+    // Settings of an objective that have TRL's names.
+    private static IEnumerable<string> Own(string type) =>
+        SettingInfo.Of(typeof(ObjectiveSection)).Where(s => s.Property.GetCustomAttribute<UsedByAttribute>()?.Types.Contains(type) == true).Select(static s => s.Key);
 
     private static HashSet<string> LlamaFactory(YamlMappingNode root, ConvertedConfig result)
     {

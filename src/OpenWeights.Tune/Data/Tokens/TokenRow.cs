@@ -16,6 +16,12 @@ public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string S
     /// <summary>What the row is used for.</summary>
     public RowRole Role { get; init; }
 
+    /// <summary>What an objective reads of the row besides its tokens, as JSON: see <see cref="RowFieldNames"/>; null for nothing.</summary>
+    public string? Fields { get; init; }
+
+    /// <summary>The answer that the row is, where it was sampled from a policy; null for others.</summary>
+    public AnswerSample? Sample { get; init; }
+
     /// <summary>Creates a row of one document.</summary>
     public TokenRow(int[] ids, int[] labels, string source)
         : this(ids, labels, [ids.Length], source)
@@ -68,6 +74,12 @@ public enum RowKind
 
     /// <summary>Single answers with a label, desirable or not.</summary>
     Labelled,
+
+    /// <summary>Prompts alone, whose answers are sampled while training.</summary>
+    Prompts,
+
+    /// <summary>Answers that were sampled before, with their rewards, in groups of one prompt.</summary>
+    Samples,
 }
 
 /// <summary>What a row is used for.</summary>
@@ -87,4 +99,10 @@ public enum RowRole
 
     /// <summary>An undesirable answer.</summary>
     Undesired,
+
+    /// <summary>A prompt without an answer.</summary>
+    Prompt,
+
+    /// <summary>An answer sampled from a policy, with its rewards.</summary>
+    Sampled,
 }

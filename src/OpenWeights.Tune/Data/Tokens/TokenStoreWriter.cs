@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 
 namespace OpenWeights.Tune.Data.Tokens;
@@ -12,7 +13,7 @@ namespace OpenWeights.Tune.Data.Tokens;
 internal sealed class TokenStoreWriter(Stream stream)
 {
     /// <summary>First and last bytes of the file; they contain the version of the layout.</summary>
-    internal static ReadOnlySpan<byte> Magic => "OWTROWS2"u8;
+    internal static ReadOnlySpan<byte> Magic => "OWTROWS3"u8;
 
     /// <summary>Number of rows per index block.</summary>
     internal const int BlockRows = 1 << 12;
@@ -39,6 +40,7 @@ internal sealed class TokenStoreWriter(Stream stream)
         }
 
         var ranges = Ranges(row);
+        var fields = row.Fields is null ? [] : Encoding.UTF8.GetBytes(row.Fields);
         _block.Add(new StoredRow
         {
             Offset = _position,
@@ -48,12 +50,17 @@ internal sealed class TokenStoreWriter(Stream stream)
             Targets = row.CountTargets(),
             Ranges = ranges is null ? -1 : ranges.Count / 2,
             TurnEnds = row.TurnEnds.Length,
+            Fields = fields.Length,
             File = file,
             Role = row.Role,
         });
         Write(MemoryMarshal.AsBytes<int>(row.Ids));
         Write(MemoryMarshal.AsBytes(ranges is null ? row.Labels : CollectionsMarshal.AsSpan(ranges)));
         Write(MemoryMarshal.AsBytes<int>(row.TurnEnds));
+        Write(fields);
+
+        // Tokens are read in place, so they are aligned to four bytes.
+        Write(stackalloc byte[(4 - (fields.Length % 4)) % 4]);
         Tokens += row.Ids.Length;
         Count = checked(Count + 1);
         if (_block.Count == BlockRows)

@@ -12,12 +12,16 @@ namespace OpenWeights.Tune.Objectives.Distillation;
 /// Distillation (Hinton et al., 2015; GKD, Agarwal et al., 2024): the student is trained to predict what the teacher predicts, at the trained tokens of
 /// the rows, as TRL's GKDTrainer and DistillationTrainer. The loss is a mean over the tokens of a step. Logits of both exist for a few tokens at a time.
 /// </summary>
-internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher) : IObjective
+/// <param name="settings">The settings.</param>
+/// <param name="teacher">The teacher.</param>
+/// <param name="endTokens">Tokens that end an answer, for metrics; null for unknown.</param>
+/// <param name="samples">Samples the student's own answers; null for the rows' own.</param>
+internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher, IReadOnlyList<int>? endTokens = null, StudentSamples? samples = null) : IObjective
 {
     private readonly MetricMeans _metrics = new();
     private long _tokens;
-    private int _shortest;
-    private int _longest;
+    private Dictionary<string, double> _lengths = [];
+    private bool _isSampled;
 
     /// <inheritdoc/>
     public bool UsesDropout => false;
@@ -30,16 +34,25 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
     }
 
     /// <inheritdoc/>
+    public IReadOnlyList<IReadOnlyList<TokenRow>> Rows(CausalLanguageModel model, long step, BatchSampler rows)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        _isSampled = samples?.Has(step) == true;
+        return _isSampled ? samples!.Of(model, rows.Of(step), step) : rows.Of(step);
+    }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<JsonObject> TakeSamples() => samples?.Take() ?? [];
+
+    /// <inheritdoc/>
     public long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
     {
         ArgumentNullException.ThrowIfNull(batches);
         _metrics.Dispose();
         var documents = batches.SelectMany(static b => b).SelectMany(static r => r.EachDocument()).ToList();
         _tokens += documents.Sum(static d => (long)d.Ids.Length);
-        var targets = documents.ConvertAll(static d => d.CountTargets());
-        (_shortest, _longest) = (targets.Min(), targets.Max());
-        _metrics.Add("completions/mean_length", tensor(targets.ToArray()));
-        return targets.Sum(static t => (long)t);
+        _lengths = AnswerLengths.Of(documents, endTokens ?? []);
+        return documents.Sum(static d => (long)d.CountTargets());
     }
 
     /// <inheritdoc/>
@@ -77,7 +90,17 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
     public IReadOnlyDictionary<string, double> End()
     {
         var means = _metrics.Take();
-        (means["num_tokens"], means["completions/min_length"], means["completions/max_length"]) = (_tokens, _shortest, _longest);
+        means["num_tokens"] = _tokens;
+        if (samples is not null)
+        {
+            means["on_policy"] = _isSampled ? 1 : 0;
+        }
+
+        foreach (var (name, length) in _lengths)
+        {
+            means[name] = length;
+        }
+
         return means;
     }
 
@@ -130,8 +153,11 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
         return teacher.Run(compute);
     }
 
-    private static Tensor Entropy(Tensor logits)
+    // At the temperature of the loss.
+    private Tensor Entropy(Tensor raw)
     {
+        using Scalar inverse = 1 / settings.Temperature;
+        var logits = settings.Temperature == 1 ? raw : raw.mul(inverse);
         var logProbs = logits.sub(logits.logsumexp(1, keepdim: true));
         return logProbs.exp().mul(logProbs).sum([1L]).neg();
     }

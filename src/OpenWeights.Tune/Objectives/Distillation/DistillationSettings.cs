@@ -24,7 +24,7 @@ internal sealed record DistillationSettings
     internal static DistillationSettings Of(ObjectiveSection section) => new()
     {
         Beta = section.Beta ?? 0.5,
-        Temperature = section.Temperature,
+        Temperature = section.Temperature ?? 1,
         Top = section.TeacherTopK ?? 0,
         AddsTail = section.AddTailBucket,
         IsNarrow = section.NarrowTopK,

@@ -31,7 +31,7 @@ public sealed class DistillGoldenTests
         using var batch = new Batch(name);
         var (loss, metrics) = batch.Step([batch.Rows]);
         batch.Compare(loss);
-        foreach (var (metric, value) in batch.Golden.Json["metrics"]!.AsObject().Where(static m => !m.Key.Contains("terminated", StringComparison.Ordinal) && !m.Key.Contains("clipped", StringComparison.Ordinal)))
+        foreach (var (metric, value) in batch.Golden.Json["metrics"]!.AsObject())
         {
             Assert.That(metrics, Contains.Key(metric));
             Assert.That(metrics[metric], Is.EqualTo(value!.GetValue<double>()).Within(2e-5 * Math.Max(1, Math.Abs(value.GetValue<double>())) * TestDevice.Slack), metric);
@@ -167,7 +167,7 @@ public sealed class DistillGoldenTests
 
         internal (double Loss, IReadOnlyDictionary<string, double> Metrics) Step(IReadOnlyList<IReadOnlyList<TokenRow>> batches, IReferencePolicy? teacher = null, DistillationSettings? settings = null)
         {
-            IObjective objective = new DistillObjective(settings ?? Settings, teacher ?? Teacher);
+            IObjective objective = new DistillObjective(settings ?? Settings, teacher ?? Teacher, endTokens: [2]);
             long units;
             using (no_grad())
             {
