@@ -201,5 +201,5 @@ public sealed partial record ObjectiveSection
 
     /// <summary>Micro-batches whose answers are sampled together.</summary>
     /// <param name="training">The training section.</param>
-    public int MicroBatchesTogether(TrainingSection training) => StepsPerGeneration ?? training?.GradientAccumulationSteps ?? 1;
+    public int MicroBatchesTogether(TrainingSection training) => Math.Max(StepsPerGeneration ?? 1, training?.GradientAccumulationSteps ?? 1);
 }

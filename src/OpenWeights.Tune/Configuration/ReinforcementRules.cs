@@ -120,7 +120,7 @@ internal static class ReinforcementRules
     private static IEnumerable<(string Key, string Message)> Sizes(RunConfig config)
     {
         var (section, training) = (config.Objective, config.Training);
-        if (section.StepsPerGeneration is { } steps && steps % training.GradientAccumulationSteps != 0)
+        if (section.StepsPerGeneration is { } steps && steps % training.GradientAccumulationSteps != 0 && training.GradientAccumulationSteps % steps != 0)
         {
             yield return ("objective.steps_per_generation", $"{steps} is not a multiple of training.gradient_accumulation_steps ({training.GradientAccumulationSteps}), so that optimizer steps would mix answers of several generations.");
         }
