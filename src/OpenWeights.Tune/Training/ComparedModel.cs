@@ -4,6 +4,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Quantization;
 using static TorchSharp.torch;
 
@@ -26,19 +27,20 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
     /// <summary>The model of a run.</summary>
     /// <param name="config">The run, whose objective needs one.</param>
     /// <param name="modelPath">Folder of the base model.</param>
+    /// <param name="settingsAlone">Whether its configs are enough, and its weights are not downloaded.</param>
     /// <exception cref="InvalidDataException">It cannot be found.</exception>
     /// <exception cref="IOException">It cannot be read or downloaded.</exception>
-    internal static ComparedModel Of(RunConfig config, string modelPath)
+    internal static ComparedModel Of(RunConfig config, string modelPath, bool settingsAlone = false)
     {
         var objective = config.Objective;
         if (objective.Type == "distill")
         {
-            return Named("objective.teacher", objective.Teacher!) with { Quantization = QuantizationSettings.Of(objective.TeacherQuantization) };
+            return Named("objective.teacher", objective.Teacher!, settingsAlone) with { Quantization = QuantizationSettings.Of(objective.TeacherQuantization) };
         }
 
         return objective.Reference is "base" or "start"
             ? new ComparedModel("objective.reference", modelPath, objective.Reference == "start" ? config.Adapter?.Path : null, TrainedModel.Quantization(config.Quantization), config.Model.KeepsQuantized) { AnyBase = config.Adapter?.AnyBase == true }
-            : Named("objective.reference", objective.Reference);
+            : Named("objective.reference", objective.Reference, settingsAlone);
     }
 
     /// <summary>Loads the model; it is never trained.</summary>
@@ -59,13 +61,23 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
         }
     }
 
-    /// <summary>The model without weights, for its size.</summary>
+    /// <summary>The model of a run if it is in memory while training; null if it is the trained model itself, or computed before.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="modelPath">Folder of the base model.</param>
+    /// <param name="settingsAlone">Whether its configs are enough.</param>
+    internal static ComparedModel? Held(RunConfig config, string modelPath, bool settingsAlone) =>
+        !ObjectiveKinds.Find(config.Objective.Type).ComparesWithReference(config.Objective) || LogProbCache.Serves(config.Objective)
+            || (config is { Adapter: not null, Objective: { Type: not "distill", Reference: "base" or "start" } })
+            ? null : Of(config, modelPath, settingsAlone);
+
+    /// <summary>Bytes of its weights.</summary>
     /// <param name="dtype">Data type of the computation.</param>
     /// <param name="device">The device.</param>
-    internal LoadedModel Shapes(ScalarType dtype, Device device)
+    internal long Bytes(ScalarType dtype, Device device)
     {
         var folder = ModelFolder.Open(Folder);
-        return ModelLoader.Shapes(folder, ModelLoader.ReadConfig(folder), dtype, device, Quantization, KeepsPacked);
+        using var shapes = ModelLoader.Shapes(folder, ModelLoader.ReadConfig(folder), dtype, device, Quantization, KeepsPacked);
+        return shapes.Model.ParameterBytes;
     }
 
     /// <summary>A hash of the model's files: their configs, names and sizes, and evenly spaced parts of their weights.</summary>
@@ -97,9 +109,9 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
     }
 
     // A run that trained an adapter is its base with the adapter.
-    private static ComparedModel Named(string setting, string name)
+    private static ComparedModel Named(string setting, string name, bool settingsAlone)
     {
         var (model, adapter) = ModelPath.WithAdapter(name);
-        return new ComparedModel(setting, ModelPath.Resolve(model), adapter, null, KeepsPacked: true);
+        return new ComparedModel(setting, settingsAlone ? ModelPath.ResolveSettings(model) : ModelPath.Resolve(model), adapter, null, KeepsPacked: true);
     }
 }

@@ -50,7 +50,7 @@ internal sealed class LogProbCache
     internal static LogProbCache? Of(RunDraft draft, ScalarType dtype, int vocabulary)
     {
         var (config, objective) = (draft.Config, draft.Config.Objective);
-        if (draft.Compared is not { } model || !(objective.Type == "distill" ? objective is { TeacherTopK: not null, Lmbda: 0 } : objective.PrecomputeRefLogProbs))
+        if (draft.Compared is not { } model || !Serves(objective))
         {
             return null;
         }
@@ -61,6 +61,10 @@ internal sealed class LogProbCache
         var tokens = config.Training.RowsAtOnce * draft.Data.Train.LongestRow;
         return new LogProbCache(config, model, new LogProbStoreWriter(Rows(draft), settings), settings, (dtype, draft.Device), tokens);
     }
+
+    /// <summary>Whether log-probabilities are computed before training: what is asked about is known, and they never change.</summary>
+    /// <param name="objective">The objective.</param>
+    internal static bool Serves(ObjectiveSection objective) => objective.Type == "distill" ? objective is { TeacherTopK: not null, Lmbda: 0 } : objective.PrecomputeRefLogProbs;
 
     /// <summary>Computes the file if it is not there.</summary>
     /// <param name="listener">Receives the run's events.</param>

@@ -26,8 +26,8 @@ public sealed class RunDraft
             data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs,
             kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
-        Compared = kind.ComparesWithReference(config.Objective) ? ComparedModel.Of(config, modelPath) : null;
-        LogProbs = LogProbCache.Of(this, memory.Computed, memory.VocabularySize);
+        Compared = kind.ComparesWithReference(config.Objective) ? ComparedModel.Of(config, modelPath, options.SettingsAlone) : null;
+        LogProbs = options.SettingsAlone ? null : LogProbCache.Of(this, memory.Computed, memory.VocabularySize);
     }
 
     /// <summary>The complete config, including defaults that depend on the data.</summary>
@@ -130,7 +130,7 @@ public sealed class RunDraft
 
         if (config.Objective is { Type: "distill" })
         {
-            VocabularyCheck.Require(modelPath, ComparedModel.Of(config, modelPath).Folder);
+            VocabularyCheck.Require(modelPath, ComparedModel.Of(config, modelPath, options.SettingsAlone).Folder);
         }
 
         listener.Stage("reading the data");
@@ -158,7 +158,7 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning));
+        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
         foreach (var warning in said)
         {
             listener.Warn(warning);
