@@ -2,7 +2,6 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;

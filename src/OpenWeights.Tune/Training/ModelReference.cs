@@ -1,7 +1,6 @@
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
-using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
 using static TorchSharp.torch;
 

@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Objectives.Distillation;
 /// <param name="teacher">The teacher.</param>
 /// <param name="endTokens">Tokens that end an answer, for metrics; null for unknown.</param>
 /// <param name="samples">Samples the student's own answers; null for the rows' own.</param>
-internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher, IReadOnlyList<int>? endTokens = null, StudentSamples? samples = null) : IObjective
+internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher, IReadOnlyList<int>? endTokens = null, StudentSamples? samples = null) : IObjective, IDisposable
 {
     private readonly MetricMeans _metrics = new();
     private long _tokens;
@@ -103,6 +103,9 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
 
         return means;
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => _metrics.Dispose();
 
     // Divergence, entropy and agreement from the student's logits of some targets, over the whole vocabulary.
     private Func<Tensor, Tensor, IReadOnlyList<Tensor>> OfAll(TokenBatch batch)

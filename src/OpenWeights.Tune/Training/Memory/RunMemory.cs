@@ -136,9 +136,10 @@ public sealed class RunMemory
     private MemoryEstimate Of(ITrainedModel meta, RunConfig config, int longestRow)
     {
         var rows = config.Training.RowsAtOnce * ObjectiveKinds.Find(config.Objective.Type).RowsPerExample;
-        return MemoryEstimate.Of(
+        var estimate = MemoryEstimate.Of(
             meta, longestRow < _longestRow ? rows : Math.Min(rows, _rows), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing,
-            scores: config.Objective.Type == "sft" ? 0 : ScoresOfOtherLosses) with { Compared = _compared };
+            scores: config.Objective.Type == "sft" ? 0 : ScoresOfOtherLosses);
+        return estimate with { Compared = _compared };
     }
 
     /// <summary>The part of an estimate that is in the compared memory.</summary>
