@@ -25,7 +25,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
 #endif
 
     // Additional memory of a run: tokenizer and rows, evaluation, metrics.
-    private const long RunBytes = 72L << 20;
+    private const long RunBytes = 48L << 20;
 
     /// <summary>The estimated peak.</summary>
     public long Total => Weights + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
