@@ -21,6 +21,9 @@ public sealed class AnswerSample
     /// <summary>Log-probabilities by the reference; null without one.</summary>
     public IReadOnlyList<float>? ReferenceLogProbs { get; set; }
 
+    /// <summary>Log-probabilities as the sampler computed them, which differ from those of training by rounding alone; null for a recorded answer.</summary>
+    public IReadOnlyList<float>? SamplingLogProbs { get; init; }
+
     /// <summary>Text of its prompt; null for a recorded answer.</summary>
     public string? PromptText { get; init; }
 

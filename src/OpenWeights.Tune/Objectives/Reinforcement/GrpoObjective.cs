@@ -81,6 +81,7 @@ internal sealed class GrpoObjective : SampledObjective
         }
 
         Observe(answers, ratio, rows.Count);
+        CompareWithSampler(answers);
         Remember(answers);
         return loss.to(float32).MoveToOuterDisposeScope();
     }

@@ -40,6 +40,7 @@ internal sealed class RlooObjective(ObjectiveContext context) : SampledObjective
             _clips.Add(Metrics, answers, answers.OfTargets(ratio.lt(low).logical_and(answers.Advantages.lt(0))), answers.OfTargets(ratio.gt(high).logical_and(answers.Advantages.gt(0))), rows.Count - answers.Rows.Count);
         }
 
+        CompareWithSampler(answers);
         Remember(answers);
         return loss.to(float32).MoveToOuterDisposeScope();
     }

@@ -49,7 +49,7 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
         JudgedAnswer[] answers = [.. asked.Zip(made, (a, g) => Judged(a.Row, g))];
         var rewards = _rewards.Score(answers);
         _metrics["seconds/rewards"] = Stopwatch.GetElapsedTime(started).TotalSeconds;
-        return [.. answers.Select((answer, i) => Row(answer, string.Create(CultureInfo.InvariantCulture, $"{batch}.{asked[i].Group}"), rewards[i]))];
+        return [.. answers.Select((answer, i) => Row(answer, string.Create(CultureInfo.InvariantCulture, $"{batch}.{asked[i].Group}"), rewards[i], made[i].LogProbs))];
     }
 
     /// <inheritdoc/>
@@ -71,6 +71,8 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
                 MinP = settings.MinP ?? 0,
                 RepetitionPenalty = settings.RepetitionPenalty,
                 EndTokens = [.. context.EndTokens, .. settings.StopTokenIds],
+
+                LogProbs = true,
 
                 // Each text has random numbers of its own.
                 Seed = (long)RowHash.Mix((ulong)batch, context.Config.Seed + start),
@@ -102,7 +104,7 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
         };
     }
 
-    private TokenRow Row(JudgedAnswer answer, string group, IReadOnlyDictionary<string, double?> rewards) => SampledRows.Row(
+    private TokenRow Row(JudgedAnswer answer, string group, IReadOnlyDictionary<string, double?> rewards, IReadOnlyList<float> logProbs) => SampledRows.Row(
         [.. answer.PromptIds, .. answer.AnswerIds], answer.AnswerIds.Count, !(answer.IsTruncated && context.Settings.MaskTruncatedCompletions), answer.Place, new AnswerSample
         {
             Group = group,
@@ -112,5 +114,6 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
             PromptText = answer.Prompt,
             AnswerText = answer.Completion,
             Expected = answer.Expected,
+            SamplingLogProbs = logProbs,
         });
 }

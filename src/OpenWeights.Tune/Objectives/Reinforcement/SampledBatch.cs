@@ -38,6 +38,7 @@ internal sealed record SampledBatch(long Index, IReadOnlyList<TokenRow> Rows, IR
             ["advantage"] = sample.Advantage,
             ["logprobs"] = Numbers(sample.LogProbs),
             ["reference"] = Numbers(sample.ReferenceLogProbs),
+            ["sampler"] = Numbers(sample.SamplingLogProbs),
         };
     }
 
@@ -55,6 +56,7 @@ internal sealed record SampledBatch(long Index, IReadOnlyList<TokenRow> Rows, IR
             Advantage = json["advantage"]!.GetValue<double>(),
             LogProbs = Numbers("logprobs"),
             ReferenceLogProbs = Numbers("reference"),
+            SamplingLogProbs = Numbers("sampler"),
         });
     }
 }

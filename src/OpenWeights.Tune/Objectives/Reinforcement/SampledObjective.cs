@@ -3,6 +3,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives.Reinforcement;
@@ -20,6 +21,7 @@ internal abstract class SampledObjective : IObjective, IDisposable
     private bool _isNew;
     private IReadOnlyDictionary<string, double> _known = new Dictionary<string, double>();
     private long _tokens;
+    private readonly List<Tensor> _largestDifferences = [];
     private readonly List<(IReadOnlyList<TokenRow> Rows, Tensor LogProbs)> _unread = [];
 
     /// <summary>Creates the objective.</summary>
@@ -158,8 +160,31 @@ internal abstract class SampledObjective : IObjective, IDisposable
             means.TryAdd(name, value);
         }
 
+        if (_largestDifferences.Count > 0)
+        {
+            means["sampling/sampling_logp_difference/max"] = _largestDifferences.Max(static d => d.ToDouble());
+            _largestDifferences.ForEach(static d => d.Dispose());
+            _largestDifferences.Clear();
+        }
+
         means["num_tokens"] = _tokens;
         return means;
+    }
+
+    /// <summary>Adds how much the sampler's log-probabilities differ from those of training, by TRL's names.</summary>
+    private protected void CompareWithSampler(AnswerTensors answers)
+    {
+        if (answers.Rows.Any(static r => r.Sample!.SamplingLogProbs is null))
+        {
+            return;
+        }
+
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var sampler = tensor(answers.Rows.SelectMany(static r => r.Sample!.SamplingLogProbs!).ToArray(), device: answers.Old.device);
+        var difference = answers.Old.sub(sampler).abs();
+        Metrics.Add("sampling/sampling_logp_difference/mean", difference);
+        _largestDifferences.Add(difference.max().DetachFromDisposeScope());
     }
 
     /// <summary>Keeps the log-probabilities of answers on which the policy has not changed since it sampled them, for the record.</summary>
