@@ -9,6 +9,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Cli;
 
@@ -20,14 +21,21 @@ internal sealed class ModelSession : IDisposable
 
     private readonly Lazy<Tokenizer> _tokenizer;
 
-    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues)
+    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues, bool isExact = false)
     {
         Devices.UseAllCores();
         (model, var own) = ModelPath.WithAdapter(model);
         adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
-        Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization), labels: AdapterChoice.Labels(choices));
+        var (place, settings) = (Devices.Find(device), QuantizationSettings.Of(quantization));
+        var (exact, rounded) = isExact && dtype == "auto" ? ExactDType.Of(model, place, settings, AvailableMemory.Of(place)) : (null, null);
+        if (rounded is not null)
+        {
+            Warn(rounded);
+        }
+
+        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings, labels: AdapterChoice.Labels(choices));
         Loaded.Embedding = AdapterChoice.Embedding(choices) ?? Loaded.Embedding;
         foreach (var warning in Loaded.Warnings)
         {

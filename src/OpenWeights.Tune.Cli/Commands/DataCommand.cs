@@ -43,7 +43,7 @@ internal static class DataCommand
         var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
-        var (data, rowTokenizer) = Read(config, kind: null);
+        var (data, rowTokenizer) = Read(config, ObjectiveKinds.Find(config.Objective.Type).RowsOf(config.Objective) is RowKind.Prompts ? RowKind.Prompts : null);
         var tokenizer = data.Train.Report.IsTokenized && !rowTokenizer.HasTokenizer ? null : rowTokenizer.Tokenizer as Tokenizer;
         foreach (var warning in data.Warnings)
         {

@@ -17,12 +17,12 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class ScoreCommand
 {
     private const long ChunkScores = 1 << 24;
-    private static readonly ModelOptions s_model = new();
+    private static readonly ModelOptions s_model = new(isExact: true);
     private static readonly Option<string[]> s_text = new("--text") { Description = "A text to score; - reads it from stdin. May be repeated.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to score: a JSON list of messages, using the model's chat template; - reads it from stdin.", HelpName = "FILE" };
     private static readonly Option<string?> s_input = new("--input") { Description = "Rows to score, each with \"text\" or \"input_ids\": JSON lines, a JSON array, CSV, Parquet or plain text.", HelpName = "FILE" };
     private static readonly DataOptions s_rows = new();
-    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write the logits of each text, [tokens, vocabulary], as a tensor named by the text's number from 0.", HelpName = "FILE.safetensors" };
+    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write the logits of each text, [tokens, vocabulary], in float32, as a tensor named by the text's number from 0.", HelpName = "FILE.safetensors" };
     private static readonly Option<bool> s_rewards = new("--rewards") { Description = "Print the reward of each text, with a reward model: of a chat or a prompt with its completion, and of both answers of a pair." };
     private static readonly Option<bool> s_labels = new("--labels") { Description = "Print the likeliest class of each text and the probability of each, with a classifier." };
     private static readonly Option<string?> s_embeddings = new Option<string?>("--embeddings") { Description = "Print the vector of each text, with an embedding model; as a query or as a document, which have the prompts of the model.", HelpName = "query|document" }.OnlyFrom("query", "document");
@@ -75,7 +75,7 @@ internal static class ScoreCommand
             JsonLines.Write(new { input_ids = ids, logprobs = new double?[] { null }.Concat(scores.Select(static s => (double?)s)), sum_logprob = scores.Sum() });
             if (wanted is not null)
             {
-                tensors.Add(TensorFiles.ToWrite(tensors.Count.ToString(CultureInfo.InvariantCulture), scope.MoveToOuter(logits)));
+                tensors.Add(TensorFiles.ToWrite(tensors.Count.ToString(CultureInfo.InvariantCulture), scope.MoveToOuter(logits.to(float32))));
             }
         }
 

@@ -130,7 +130,7 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
 
     private void AddTrained(RowSlices kept, RowSlice slice)
     {
-        if (slice.Targets > 0 || slice.Role is RowRole.Classified or RowRole.Related)
+        if (slice.Targets > 0 || slice.Role is RowRole.Classified or RowRole.Related or RowRole.Prompt)
         {
             kept.Add(slice);
             return;

@@ -117,7 +117,7 @@ public sealed class TextGenerator
             memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null);
         }
 
-        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite })];
+        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite, LogProbs = t.LogProbs })];
     }
 
     private int VirtualTokens => _model.Stack.Virtual?.Count ?? 0;
@@ -161,7 +161,7 @@ public sealed class TextGenerator
             Cache = cache,
             AdaptedFrom = from,
         });
-        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).cpu().contiguous();
+        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).to(float32).cpu().contiguous();
         return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();
     }
 
@@ -190,6 +190,7 @@ public sealed class TextGenerator
     private sealed class Text(TokenSampler sampler)
     {
         private readonly List<int> _ids = [];
+        private readonly List<float> _logProbs = [];
 
         internal bool Open { get; private set; } = true;
 
@@ -201,11 +202,18 @@ public sealed class TextGenerator
 
         internal IReadOnlyList<int> Ids => _ids;
 
+        internal IReadOnlyList<float> LogProbs => _logProbs;
+
         internal int Take(Span<float> scores, GenerationOptions options)
         {
             var token = sampler.Next(scores);
             IsFinite &= float.IsFinite(scores[token]);
             _ids.Add(token);
+            if (options.LogProbs)
+            {
+                _logProbs.Add(sampler.LogProb);
+            }
+
             if (options.EndTokens.Contains(token))
             {
                 Close("stop");
@@ -233,6 +241,9 @@ public sealed class TextGenerator
 /// <param name="FinishReason">stop for an end token or stop sequence, length for the maximum length.</param>
 public sealed record GenerationResult(IReadOnlyList<int> OutputIds, string FinishReason)
 {
+    /// <summary>Log-probability of each new token before top-k, top-p and min-p; empty unless the options ask for them.</summary>
+    public IReadOnlyList<float> LogProbs { get; init; } = [];
+
     /// <summary>Whether the text ended because the model's context is full.</summary>
     public bool IsFull { get; init; }
 

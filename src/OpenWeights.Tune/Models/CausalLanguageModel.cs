@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Quantization;
@@ -102,12 +103,12 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// </summary>
     public override Tensor forward(ModelInput input) => Stack.call(input);
 
-    /// <summary>Logits of the next token, [..., vocabulary], in float32; with a head of labels their scores, [..., labels].</summary>
+    /// <summary>Logits of the next token, [..., vocabulary], in float32; with a head of labels their scores, [..., labels]. In float64 for a float64 model.</summary>
     /// <param name="hidden">Hidden states, [..., hidden].</param>
     public Tensor Logits(Tensor hidden)
     {
         using var scope = NewDisposeScope();
-        var logits = Head.call(hidden).to(float32);
+        var logits = Head.call(hidden).Widened();
         if (Config.LogitMultiplier != 1)
         {
             using Scalar multiplier = Config.LogitMultiplier;

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Streams;
 using OpenWeights.Tune.Torch;
@@ -195,7 +196,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         using var scope = NewDisposeScope();
-        return states.mul(ones([1], float32, states.device).mul(multiplier).to(states.dtype)).MoveToOuterDisposeScope();
+        return states.mul(ones([1], WideNumbers.Of(states.dtype), states.device).mul(multiplier).to(states.dtype)).MoveToOuterDisposeScope();
     }
 
     // The CPU's attention can reuse its stored output; the GPU's is torch's own, which cannot.

@@ -71,6 +71,14 @@ public static class RunCheck
                 : file.NotThere("adapter.path", written.Adapter!.Path!);
         }
 
+        foreach (var (key, model, given) in new[] { ("objective.teacher", config.Objective.Teacher, written.Objective.Teacher), ("objective.reference", config.Objective.Reference, written.Objective.Reference) })
+        {
+            if (model is not (null or "" or "start" or "base") && !ModelPath.IsOnHub(model) && !Path.Exists(model))
+            {
+                yield return file.NotThere(key, given!);
+            }
+        }
+
         if (config.Model.Path.Length > 0 && !ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(config.Model.Path))
         {
             var problem = file.NotThere("model.path", written.Model.Path);

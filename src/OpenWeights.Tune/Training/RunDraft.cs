@@ -21,10 +21,13 @@ public sealed class RunDraft
     {
         (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
         var kind = ObjectiveKinds.Find(config.Objective.Type);
-        Rows = new BatchSampler(
+        Sampling = SampledRun.Plan(config, data);
+        Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
             data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs,
             kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
+        Compared = kind.ComparesWithReference(config.Objective) ? ComparedModel.Of(config, modelPath, options.SettingsAlone) : null;
+        LogProbs = options.SettingsAlone ? null : LogProbCache.Of(this, memory.Computed, memory.VocabularySize);
     }
 
     /// <summary>The complete config, including defaults that depend on the data.</summary>
@@ -56,7 +59,24 @@ public sealed class RunDraft
 
     internal BatchSampler Rows { get; }
 
+    /// <summary>How sampled answers are shared out among steps; null for an objective without them.</summary>
+    internal SamplingPlan? Sampling { get; }
+
+    /// <summary>What the objective is made from, without its reference.</summary>
+    internal ObjectiveContext ObjectiveContext => new(Config)
+    {
+        Tokenizer = RowTokenizer,
+        EndTokens = RowTokenizer.HasTokenizer ? EndTokens.Of(Folder, RowTokenizer.Tokenizer) : Folder.EosTokenIds,
+        Sampling = Sampling,
+    };
+
     internal long TotalSteps { get; }
+
+    /// <summary>The model that the policy is compared with; null for none.</summary>
+    internal ComparedModel? Compared { get; }
+
+    /// <summary>Log-probabilities that are computed once; null if the run computes them as it trains.</summary>
+    internal LogProbCache? LogProbs { get; }
 
     /// <summary>The plan of the run.</summary>
     public RunPlan Plan => field ??= new()
@@ -76,6 +96,7 @@ public sealed class RunDraft
         StepsDone = 0,
         Memory = Memory.Estimate,
         Start = Memory.Start,
+        LogProbs = LogProbs?.Plan,
         MemoryNeeded = Memory.Needed,
         Room = Memory.Room,
     };
@@ -113,10 +134,15 @@ public sealed class RunDraft
         var kind = ObjectiveKinds.Find(config.Objective.Type);
         _ = LabelHeads.Expected(config, decoder);
         config = EmbeddingChoice.Complete(config, modelPath);
+        if (config.Objective is { Type: "distill" })
+        {
+            VocabularyCheck.Require(modelPath, ComparedModel.Of(config, modelPath, options.SettingsAlone).Folder);
+        }
+
         listener.Stage("reading the data");
-        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
+        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.RowsOf(config.Objective), QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var data = RunData.Read(
-            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, kind.Rows, ContextLimit.Of(decoder, config.Model.MaxPositions));
+            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, kind.RowsOf(config.Objective), ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);
@@ -145,7 +171,7 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, data.Train.LongestRow, data.Train.Rows.Count, warning => _ = said.Add(warning));
+        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
         foreach (var warning in said)
         {
             listener.Warn(warning);

@@ -121,7 +121,8 @@ internal static class TrainedModel
 
     internal static string NoSuchLayer(int layer, int count) => $"there is no layer {layer}; the model's {count} layers are numbered from 0.";
 
-    private static QuantizationSettings? Quantization(QuantizationSection? section) => section is null ? null
+    /// <summary>Quantization of a config's section; null for none.</summary>
+    internal static QuantizationSettings? Quantization(QuantizationSection? section) => section is null ? null
         : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
 
     /// <summary>Settings of a new adapter on a model, whose head of labels is trained in full.</summary>

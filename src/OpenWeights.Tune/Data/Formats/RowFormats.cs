@@ -10,6 +10,9 @@ public static class RowFormats
     private static readonly IRowFormat[] s_formats =
         [new TokenizedFormat(), new RelatedFormat(), new PreferenceFormat(), new ChatFormat(), new InstructionFormat(), new CompletionFormat(), new TextFormat()];
 
+    // Where answers are sampled, a prompt is enough.
+    private static readonly IRowFormat[] s_withPrompts = [.. s_formats, new PromptFormat()];
+
     private static readonly string[] s_lists = ["messages", "conversations"];
     private static readonly string[] s_known = [.. s_lists, "prompt", "completion", "instruction", "output", "question", "answer", "chosen", "rejected", "anchor", "positive", "text", "input_ids", "label"];
 
@@ -28,7 +31,7 @@ public static class RowFormats
             return new ClassifiedFormat(first.Json["input_ids"] is not null);
         }
 
-        var format = s_formats.FirstOrDefault(f => name == "auto" ? f.Recognizes(first.Json) : f.Name == name);
+        var format = (kind == RowKind.Prompts ? s_withPrompts : s_formats).FirstOrDefault(f => name == "auto" ? f.Recognizes(first.Json) : f.Name == name);
         if (format?.Recognizes(first.Json) != true && first.Json.FirstOrDefault(static p => p.Value is JsonArray { Count: > 0 } list && list[0] is JsonObject row && s_formats.Any(f => f.Recognizes(row))) is { Key: { } key })
         {
             throw first.Error($"the rows are under the key \"{key}\" of one object; write only that list to the file, or each row on its own line (.jsonl).");

@@ -3,6 +3,7 @@ using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 using OpenWeights.Tune.Data.Files;
@@ -100,6 +101,15 @@ internal sealed unsafe class TokenStore
         return new ReadOnlySpan<int>(_start + entry.Offset + (4L * (entry.Tokens + LabelInts(entry))), entry.TurnEnds);
     }
 
+    /// <summary>What a row has besides tokens; null for nothing.</summary>
+    internal string? Fields(int row)
+    {
+        ref readonly var entry = ref Entry(row);
+        var fields = entry.Fields == 0 ? null : Encoding.UTF8.GetString(_start + entry.Offset + (4L * (entry.Tokens + LabelInts(entry) + entry.TurnEnds)), entry.Fields);
+        GC.KeepAlive(this);
+        return fields;
+    }
+
     /// <summary>Number of target tokens in a part of a row.</summary>
     internal int Targets(int row, int start, int length)
     {
@@ -128,6 +138,7 @@ internal sealed unsafe class TokenStore
         var made = new TokenRow(Ids(row).Slice(start, length).ToArray(), labels, Place(row))
         {
             Role = entry.Role,
+            Fields = Fields(row),
             Label = entry.Role == RowRole.Classified ? Facts.Labels[(int)entry.Value] : null,
             Margin = entry.Role == RowRole.Chosen ? entry.Value : 0,
         };
@@ -229,6 +240,9 @@ internal struct StoredRow
 
     /// <summary>Number of turn ends, stored after the ranges.</summary>
     internal int TurnEnds;
+
+    /// <summary>Number of bytes of its fields, stored after the turn ends.</summary>
+    internal int Fields;
 
     /// <summary>Index of its source file in the store's list.</summary>
     internal int File;

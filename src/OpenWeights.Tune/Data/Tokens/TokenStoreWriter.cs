@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 
 namespace OpenWeights.Tune.Data.Tokens;
@@ -43,6 +44,7 @@ internal sealed class TokenStoreWriter(Stream stream)
         }
 
         var (ranges, ends) = (Ranges(row), row.Role == RowRole.Related ? Ends(row.Documents) : row.TurnEnds);
+        var fields = row.Fields is null ? [] : Encoding.UTF8.GetBytes(row.Fields);
         _block.Add(new StoredRow
         {
             Offset = _position,
@@ -52,6 +54,7 @@ internal sealed class TokenStoreWriter(Stream stream)
             Targets = row.CountTargets(),
             Ranges = ranges is null ? -1 : ranges.Count / 2,
             TurnEnds = ends.Length,
+            Fields = fields.Length,
             File = file,
             Role = row.Role,
             Value = row.Label is null ? row.Margin : Number(row.Label),
@@ -59,6 +62,10 @@ internal sealed class TokenStoreWriter(Stream stream)
         Write(MemoryMarshal.AsBytes<int>(row.Ids));
         Write(MemoryMarshal.AsBytes(ranges is null ? row.Labels : CollectionsMarshal.AsSpan(ranges)));
         Write(MemoryMarshal.AsBytes<int>(ends));
+        Write(fields);
+
+        // Tokens are read in place, so they are aligned to four bytes.
+        Write(stackalloc byte[(4 - (fields.Length % 4)) % 4]);
         Tokens += row.Ids.Length;
         Count = checked(Count + 1);
         if (_block.Count == BlockRows)

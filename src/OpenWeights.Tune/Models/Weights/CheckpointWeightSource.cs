@@ -1,4 +1,5 @@
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -19,7 +20,7 @@ internal sealed class CheckpointWeightSource(CheckpointWeights checkpoint, Scala
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) =>
         name == $"{LabelHead.Module}.weight" && !checkpoint.TryGetTensor(name, out _) ? Drawn(shape) : Read(name, dtype);
 
-    public Parameter TakeExact(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, float32);
+    public Parameter TakeExact(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, WideNumbers.Of(dtype));
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input)
     {

@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives.Embeddings;
