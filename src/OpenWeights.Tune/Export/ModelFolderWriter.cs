@@ -59,10 +59,11 @@ public static class ModelFolderWriter
     /// <param name="chatTemplate">A chat template that replaces the source's; null for the source's.</param>
     /// <param name="vocabulary">Number of tokens of the written weights; null for the source's.</param>
     /// <param name="quantization">quantization_config of the written weights; null for weights in full.</param>
+    /// <param name="own">The config.json to begin with; null for the source's.</param>
     internal static void WriteCompanions(
-        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null)
+        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null, JsonObject? own = null)
     {
-        var config = source.Config.DeepClone().AsObject();
+        var config = (own ?? source.Config).DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
         var text = MultimodalFacts.TextKey(config) is { } key && FamilyTable.FindMultimodal(config) is not null ? config[key]!.AsObject() : null;
         foreach (var name in s_dtypeKeys.Where(name => text?[name] is not null))
