@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
@@ -26,6 +27,7 @@ internal sealed class ModelSession : IDisposable
         (model, var own) = ModelPath.WithAdapter(model);
         adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
+        var choices = adapters.Select(AdapterChoice.Parse).ToList();
         var (place, settings) = (Devices.Find(device), QuantizationSettings.Of(quantization));
         var (exact, rounded) = isExact && dtype == "auto" ? ExactDType.Of(model, place, settings, AvailableMemory.Of(place)) : (null, null);
         if (rounded is not null)
@@ -33,14 +35,14 @@ internal sealed class ModelSession : IDisposable
             Warn(rounded);
         }
 
-        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings);
+        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings, labels: AdapterChoice.Labels(choices));
+        Loaded.Embedding = AdapterChoice.Embedding(choices) ?? Loaded.Embedding;
         foreach (var warning in Loaded.Warnings)
         {
             Warn(warning);
         }
 
         Adapters = new AdapterSet(Loaded.Model);
-        var choices = adapters.Select(AdapterChoice.Parse).ToList();
         ChatTemplate = NamedTemplates.WithValues(
             choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null), Loaded.Folder.FolderPath, templateValues);
         _tokenizer = new Lazy<Tokenizer>(() => ChatTemplate is { } template ? Tokenizer.Load(model).WithChatTemplate(template) : Tokenizer.Load(model));
@@ -88,6 +90,13 @@ internal sealed class ModelSession : IDisposable
 /// <param name="Weight">Weight of the adapter.</param>
 internal sealed record AdapterChoice(string Folder, double Weight)
 {
+    /// <summary>The head of labels that one of some adapters brings; null for none.</summary>
+    internal static LabelHead? Labels(IEnumerable<AdapterChoice> choices) => choices.Select(static c => LabelFile.Of(c.Folder)).FirstOrDefault(static l => l is not null);
+
+    /// <summary>How one of some adapters embeds texts; null for adapters of other uses.</summary>
+    internal static EmbeddingSettings? Embedding(IEnumerable<AdapterChoice> choices) =>
+        choices.Select(static c => AdapterFolder.Find(c.Folder) is { } folder ? EmbeddingFiles.Of(folder) : null).FirstOrDefault(static e => e is not null);
+
     /// <summary>Parses DIR or DIR=NUMBER; an existing folder whose name contains = is a folder.</summary>
     internal static AdapterChoice Parse(string text)
     {

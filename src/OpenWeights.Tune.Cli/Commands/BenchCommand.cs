@@ -15,7 +15,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>The command owt bench.</summary>
 internal static class BenchCommand
 {
-    private static readonly Option<string> s_family = new("--family") { Description = "The model's family.", DefaultValueFactory = static _ => "llama" };
+    private static readonly Option<string> s_family = new("--family") { Description = "The model's family, such as llama or qwen3; docs/families.md lists them.", HelpName = "NAME", DefaultValueFactory = static _ => "llama" };
     private static readonly Option<int> s_hidden = CommonOptions.Number("--hidden-size", "Width of the residual stream.", 512, 1);
     private static readonly Option<int> s_layers = CommonOptions.Number("--layers", "Number of layers.", 8, 1);
     private static readonly Option<int> s_heads = CommonOptions.Number("--heads", "Number of query heads.", 8, 1);

@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class InitCommand
 {
     private static readonly ModelShape s_default = new();
-    private static readonly Option<string> s_family = new("--family") { Description = "The model's family.", DefaultValueFactory = static _ => "llama" };
+    private static readonly Option<string> s_family = new("--family") { Description = "The model's family, such as llama or qwen3; docs/families.md lists them.", HelpName = "NAME", DefaultValueFactory = static _ => "llama" };
     private static readonly Option<int> s_hidden = CommonOptions.Number("--hidden-size", "Width of the residual stream.", s_default.HiddenSize, 1);
     private static readonly Option<int> s_intermediate = CommonOptions.Number("--intermediate-size", "Width of the feed-forward hidden layer.", s_default.IntermediateSize, 1);
     private static readonly Option<int> s_layers = CommonOptions.Number("--layers", "Number of layers.", s_default.Layers, 1);

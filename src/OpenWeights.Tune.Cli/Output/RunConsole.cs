@@ -17,6 +17,7 @@ internal sealed class RunConsole : IRunListener
     private const int WideLine = 140;
     private const int WideBar = 40;
     private const int NarrowBar = 20;
+    private const string Reward = "reward";
     private const string Before = "before training";
     private const string After = "after training";
     private readonly IAnsiConsole? _terminal;
@@ -90,7 +91,9 @@ internal sealed class RunConsole : IRunListener
             (_firstStep, _trainingSince) = (metrics.Step, Stopwatch.GetTimestamp());
         }
 
-        var (place, left) = ($"step {metrics.Step}/{totalSteps}  loss {Amount.Number(metrics.Loss, "F4")}{Shown(metrics.Objective)}", Left(metrics.Step, totalSteps));
+        // On a policy's own answers the loss is near 0 whatever is learned.
+        var loss = metrics.Objective.ContainsKey(Reward) ? "" : $"  loss {Amount.Number(metrics.Loss, "F4")}";
+        var (place, left) = ($"step {metrics.Step}/{totalSteps}{loss}{Shown(metrics.Objective)}", Left(metrics.Step, totalSteps));
         var text = $"{place}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  norm {Amount.Number(metrics.GradNorm, "F2")}  "
             + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
         if (_task is not null)
@@ -115,11 +118,11 @@ internal sealed class RunConsole : IRunListener
         var more = metrics is { Perplexity: { } perplexity, TokenAccuracy: { } accuracy }
             ? $"perplexity {Amount.Number(perplexity, "F2")}  token accuracy {Amount.Percent(accuracy)}"
             : Shown(metrics.Objective.ToDictionary(static m => m.Key["eval_".Length..], static m => m.Value)).Trim();
-        Line($"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  {more}");
+        Line(metrics.Objective.ContainsKey($"eval_{Reward}") ? $"step {metrics.Step}  eval {more}" : $"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  {more}");
     }
 
-    // The metrics of preferences that fit into a line.
-    private static string Shown(IReadOnlyDictionary<string, double> metrics) => string.Concat(new[] { ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"), ("kl", "kl") }
+    // The metrics of preferences, of sampled answers, classes and vectors that fit into a line.
+    private static string Shown(IReadOnlyDictionary<string, double> metrics) => string.Concat(new[] { (Reward, "reward"), ("frac_reward_zero_std", "equal"), ("completions/mean_length", "length"), ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"), ("kl", "kl"), ("accuracy", "accuracy"), ("f1", "f1"), ("margin", "margin"), ("recall@1", "recall@1"), ("mrr", "mrr") }
         .Where(m => metrics.ContainsKey(m.Item1)).Select(m => $"  {m.Item2} {Amount.Number(metrics[m.Item1], "F3")}"));
 
     public void Checkpointed(long step) => Line($"step {step}  checkpoint written");
@@ -206,7 +209,7 @@ internal sealed class RunConsole : IRunListener
     {
         var path = Path.Combine(Path.GetDirectoryName(result.Folder)!, "samples.jsonl");
         return File.Exists(path)
-            ? [.. File.ReadLines(path).Select(static l => JsonSerializer.Deserialize<Sample>(l)!).Where(static s => s.When == Before).Select(static s => new Answer(s.Prompt, s.Expected, s.Given))]
+            ? [.. File.ReadLines(path).Where(static l => l.Contains("\"given\":", StringComparison.Ordinal)).Select(static l => JsonSerializer.Deserialize<Sample>(l)!).Where(static s => s.When == Before).Select(static s => new Answer(s.Prompt, s.Expected, s.Given))]
             : null;
     }
 

@@ -106,6 +106,7 @@ internal sealed class ConfigBinder(YamlSource source)
         {
             return node is YamlMappingNode mapping ? Section(wanted, mapping, key + ".")
                 : wanted == typeof(DataSource) && node is YamlScalarNode path ? Source(path, key)
+                : wanted == typeof(RewardSection) && node is YamlScalarNode kind ? Reward(kind, key)
                 : WrongSection(wanted, node, key);
         }
 
@@ -222,6 +223,13 @@ internal sealed class ConfigBinder(YamlSource source)
     {
         var setting = SettingInfo.Of(typeof(DataSource)).First(static s => s.Key == "path").Setting;
         return Scalar(typeof(string), node, key + ".path", setting) is string path ? new DataSource { Path = path } : null;
+    }
+
+    // A kind alone stands for a reward.
+    private RewardSection? Reward(YamlScalarNode node, string key)
+    {
+        var setting = SettingInfo.Of(typeof(RewardSection)).First(static s => s.Key == "type").Setting;
+        return Scalar(typeof(string), node, key + ".type", setting) is string type ? new RewardSection { Type = type } : null;
     }
 
     private TextOrList? Texts(YamlNode node, string key)

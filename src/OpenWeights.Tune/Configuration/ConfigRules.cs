@@ -28,6 +28,11 @@ internal static class ConfigRules
             yield return problem;
         }
 
+        foreach (var problem in ReinforcementRules.Of(config))
+        {
+            yield return problem;
+        }
+
         foreach (var problem in DataRules.Of(config.Data))
         {
             yield return problem;

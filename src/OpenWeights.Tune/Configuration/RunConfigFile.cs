@@ -58,6 +58,7 @@ public static class RunConfigFile
         }
 
         var problems = overrides.Select(source.Override).OfType<ConfigProblem>().ToList();
+        RecordedSamples.AddAsData(source.Root);
         var binder = new ConfigBinder(source);
         var config = binder.Bind<RunConfig>();
         problems.AddRange(binder.Problems);

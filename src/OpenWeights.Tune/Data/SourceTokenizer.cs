@@ -19,6 +19,7 @@ internal sealed class SourceTokenizer
     private readonly RowTokenizer _tokenizer;
     private readonly int _vocabularySize;
     private readonly bool _skipBad;
+    private readonly bool _promptsAlone;
     private readonly FieldMap _fields;
     private readonly List<StoreFile> _files = [];
     private readonly List<string> _badExamples = [];
@@ -27,8 +28,9 @@ internal sealed class SourceTokenizer
     private string? _togetherExample;
     private long _rows;
 
-    internal SourceTokenizer(DataSource source, RowTokenizer tokenizer, int vocabularySize, bool skipBad)
+    internal SourceTokenizer(DataSource source, RowTokenizer tokenizer, int vocabularySize, bool skipBad, bool promptsAlone = false)
     {
+        _promptsAlone = promptsAlone;
         (_source, _tokenizer, _vocabularySize, _skipBad, _fields) = (source, tokenizer, vocabularySize, skipBad, new FieldMap(source));
     }
 
@@ -56,7 +58,7 @@ internal sealed class SourceTokenizer
                 : $"{Name}: this {(_files.Count > 1 ? "data set" : "file")} contains no rows.");
         }
 
-        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings, .. Together()], Tokens = writer.Tokens });
+        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings, .. Together()], Tokens = writer.Tokens, Labels = writer.Labels });
     }
 
     private IEnumerable<string> Together() => _together == 0 ? [] :
@@ -119,7 +121,7 @@ internal sealed class SourceTokenizer
                 continue;
             }
 
-            return RowFormats.Find(_source.Format, row, asRead);
+            return RowFormats.Find(_source.Format, row, asRead, _promptsAlone ? RowKind.Prompts : _tokenizer.Kind);
         }
 
         bad.ForEach(Bad);
@@ -130,14 +132,15 @@ internal sealed class SourceTokenizer
     {
         try
         {
-            var named = _fields.Apply(raw.Parse());
-            var rows = format.Read(named, _tokenizer);
+            var asRead = raw.Parse();
+            var named = _fields.Apply(asRead);
+            var rows = _promptsAlone ? [PromptFormat.Alone(format, named, asRead, _tokenizer)] : format.Read(named, _tokenizer);
             foreach (var row in rows)
             {
                 Check(row);
             }
 
-            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null) { Together = format.Name is "completion" or "preference" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
+            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r))], raw.Place.Number, null) { Together = !_promptsAlone && format.Name is "completion" or "preference" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
         }
         catch (Exception e) when (e is InvalidDataException or ChatTemplateException { Kind: not ChatTemplateErrorKind.Syntax } or InvalidOperationException or ArgumentException or FormatException)
         {

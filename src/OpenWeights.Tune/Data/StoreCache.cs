@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Data;
 internal sealed class StoreCache
 {
     // Incremented whenever the same files would give other rows or another file layout.
-    private const string Version = "rows 5";
+    private const string Version = "rows 7";
     private const long MinBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
     private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);
@@ -25,11 +25,12 @@ internal sealed class StoreCache
     private readonly DataSection _config;
     private readonly RowTokenizer _tokenizer;
     private readonly int _vocabularySize;
+    private readonly bool _promptsAlone;
     private readonly Lazy<string> _tokenizerHash;
 
-    internal StoreCache(DataSection config, RowTokenizer tokenizer, int vocabularySize)
+    internal StoreCache(DataSection config, RowTokenizer tokenizer, int vocabularySize, bool promptsAlone = false)
     {
-        (_config, _tokenizer, _vocabularySize) = (config, tokenizer, vocabularySize);
+        (_config, _tokenizer, _vocabularySize, _promptsAlone) = (config, tokenizer, vocabularySize, promptsAlone);
         _tokenizerHash = new Lazy<string>(() => Hash(s_tokenizerFiles.SelectMany(p => Directory.EnumerateFiles(tokenizer.Folder!, p)).Distinct().Order(StringComparer.Ordinal)));
     }
 
@@ -79,7 +80,7 @@ internal sealed class StoreCache
         return (Existing(path) ?? throw new IOException($"{path}: the token rows that were just written cannot be read."), $"kept in {path}");
     }
 
-    private SourceTokenizer Tokenizer(DataSource source) => new(source, _tokenizer, _vocabularySize, _config.BadRows == "skip");
+    private SourceTokenizer Tokenizer(DataSource source) => new(source, _tokenizer, _vocabularySize, _config.BadRows == "skip", _promptsAlone);
 
     /// <summary>The tokenized rows of a data set in a temporary file that is deleted with the process.</summary>
     internal static TokenStore Temporary(SourceTokenizer rows)
@@ -111,8 +112,8 @@ internal sealed class StoreCache
         string Map(IReadOnlyDictionary<string, string> map) => string.Join(',', map.OrderBy(static p => p.Key, StringComparer.Ordinal).Select(static p => $"{p.Key}={p.Value}"));
         var parts = new List<string>
         {
-            Version, _tokenizerHash.Value, _tokenizer.TrainOn, source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
-            source.Separator is { } separator ? $"separator {separator}" : "", source.Delimiter ?? "",
+            Version, _tokenizerHash.Value, _tokenizer.TrainOn, _tokenizer.Kind is RowKind.Classified or RowKind.Related ? $"{_tokenizer.Kind} {_tokenizer.QueryPrompt}\0{_tokenizer.DocumentPrompt}" : "", source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
+            _promptsAlone ? "prompts" : "", source.Separator is { } separator ? $"separator {separator}" : "", source.Delimiter ?? "",
             source.Limit?.ToString(CultureInfo.InvariantCulture) ?? "all", _vocabularySize.ToString(CultureInfo.InvariantCulture),
         };
 

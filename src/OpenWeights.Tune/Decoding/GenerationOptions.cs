@@ -34,6 +34,9 @@ public sealed record GenerationOptions
     /// <summary>Random seed of the sampling.</summary>
     public long Seed { get; init; } = 42;
 
+    /// <summary>Whether results have the log-probabilities of the sampled tokens.</summary>
+    public bool LogProbs { get; init; }
+
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> EndTokens { get; init; } = [];
 

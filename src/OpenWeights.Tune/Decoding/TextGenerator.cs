@@ -17,11 +17,18 @@ public sealed class TextGenerator
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="options">Settings of the generation.</param>
     /// <exception cref="ArgumentOutOfRangeException">A setting is out of range.</exception>
+    /// <exception cref="InvalidDataException">The model has a head of labels, or attention that looks both ways.</exception>
     public TextGenerator(CausalLanguageModel model, GenerationOptions options)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
         options.Require();
+        model.Config.RequireLanguage("generating text");
+        if (model.Stack.IsBidirectional)
+        {
+            throw new InvalidDataException("this model's attention looks both ways (is_causal: false), as for embeddings; it cannot generate text.");
+        }
+
         _model = model;
         _options = options;
     }
@@ -117,7 +124,7 @@ public sealed class TextGenerator
         // An adapter with invocation tokens shares the states of the base.
         string? Holder() => invocations is null ? adapters?[0] : null;
 
-        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite })];
+        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite, LogProbs = t.LogProbs })];
     }
 
     private int VirtualTokens => _model.Stack.Virtual?.Count ?? 0;
@@ -191,6 +198,7 @@ public sealed class TextGenerator
     private sealed class Text(TokenSampler sampler)
     {
         private readonly List<int> _ids = [];
+        private readonly List<float> _logProbs = [];
 
         internal bool Open { get; private set; } = true;
 
@@ -202,11 +210,18 @@ public sealed class TextGenerator
 
         internal IReadOnlyList<int> Ids => _ids;
 
+        internal IReadOnlyList<float> LogProbs => _logProbs;
+
         internal int Take(Span<float> scores, GenerationOptions options)
         {
             var token = sampler.Next(scores);
             IsFinite &= float.IsFinite(scores[token]);
             _ids.Add(token);
+            if (options.LogProbs)
+            {
+                _logProbs.Add(sampler.LogProb);
+            }
+
             if (options.EndTokens.Contains(token))
             {
                 Close("stop");
@@ -234,6 +249,9 @@ public sealed class TextGenerator
 /// <param name="FinishReason">stop for an end token or stop sequence, length for the maximum length.</param>
 public sealed record GenerationResult(IReadOnlyList<int> OutputIds, string FinishReason)
 {
+    /// <summary>Log-probability of each new token before top-k, top-p and min-p; empty unless the options ask for them.</summary>
+    public IReadOnlyList<float> LogProbs { get; init; } = [];
+
     /// <summary>Whether the text ended because the model's context is full.</summary>
     public bool IsFull { get; init; }
 

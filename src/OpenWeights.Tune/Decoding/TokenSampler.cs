@@ -11,12 +11,16 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
     private readonly HashSet<int> _seen = [.. prompt];
     private ulong _state = unchecked(((ulong)options.Seed * 0x9E3779B97F4A7C15) + ((ulong)text * 0xD1342543DE82EF95));
 
+    /// <summary>Log-probability of the last token before top-k, top-p and min-p, where options ask for it; of greedy decoding at a temperature of 1.</summary>
+    internal float LogProb { get; private set; }
+
     /// <summary>Samples the next token.</summary>
     /// <param name="scores">The logits; they are modified.</param>
     internal int Next(Span<float> scores)
     {
         Penalise(scores);
         var token = Choose(scores);
+        LogProb = options.LogProbs ? LogProbOf(scores, token) : 0;
         _ = _seen.Add(token);
         return token;
     }
@@ -65,6 +69,17 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
         }
 
         return Draw(order.AsSpan(0, count), weights);
+    }
+
+    private float LogProbOf(ReadOnlySpan<float> scores, int token)
+    {
+        var (temperature, best, total) = (options.Temperature == 0 ? 1 : options.Temperature, scores[Best(scores)], 0.0);
+        foreach (var score in scores)
+        {
+            total += Math.Exp((score - best) / temperature);
+        }
+
+        return (float)(((scores[token] - best) / temperature) - Math.Log(total));
     }
 
     // The first of equal logits, as torch's argmax on the CPU.

@@ -38,8 +38,9 @@ public sealed class EvaluationGenerations
     /// <param name="longestPrompt">Maximum length of a prompt, in tokens; rows with longer ones are skipped.</param>
     /// <param name="asked">Which rows they are.</param>
     /// <param name="places">Places of the rows that may be used; null for all.</param>
+    /// <param name="promptsAlone">Whether rows may be prompts without an answer.</param>
     public static EvaluationGenerations Read(
-        IReadOnlyList<DataSource> sources, RowTokenizer rows, int count, IReadOnlyList<int> endTokens, int longestPrompt = int.MaxValue, EvaluationRows asked = EvaluationRows.Eval, IReadOnlySet<string>? places = null)
+        IReadOnlyList<DataSource> sources, RowTokenizer rows, int count, IReadOnlyList<int> endTokens, int longestPrompt = int.MaxValue, EvaluationRows asked = EvaluationRows.Eval, IReadOnlySet<string>? places = null, bool promptsAlone = false)
     {
         ArgumentNullException.ThrowIfNull(sources);
         ArgumentNullException.ThrowIfNull(rows);
@@ -56,7 +57,7 @@ public sealed class EvaluationGenerations
                     return set;
                 }
 
-                format ??= RowFormats.Find(source.Format, row);
+                format ??= RowFormats.Find(source.Format, row, row, promptsAlone ? RowKind.Prompts : null);
                 if (places?.Contains(row.Place) == false)
                 {
                     continue;

@@ -59,7 +59,7 @@ public static class Evaluator
         ArgumentNullException.ThrowIfNull(rows);
         using var nothing = no_grad();
         var state = objective.State;
-        IReadOnlyList<IReadOnlyList<TokenRow>> batches = [.. rows.Chunk(batchSize)];
+        var batches = objective.EvaluationRows(model, rows, batchSize);
         var units = objective.Begin(model, batches);
         var loss = 0.0;
         foreach (var batch in batches)
@@ -74,7 +74,7 @@ public static class Evaluator
         {
             Step = step,
             Loss = loss / units,
-            TargetTokens = rows.Sum(static r => (long)r.CountTargets()),
+            TargetTokens = batches.Sum(static b => b.Sum(static r => (long)r.CountTargets())),
             Objective = metrics.Where(static m => m.Key != "num_tokens").ToDictionary(static m => $"eval_{m.Key}", static m => m.Value),
         };
     }

@@ -60,6 +60,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>Virtual tokens of an adapter ahead of every text; null for none.</summary>
     public IVirtualTokens? Virtual { get; set; }
 
+    /// <summary>Whether texts are embedded with attention that looks both ways; generating text needs a model without.</summary>
+    public bool IsBidirectional { get; set; }
+
     /// <summary>Activation checkpointing.</summary>
     public ActivationCheckpointing ActivationCheckpointing { get; set; }
 

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
@@ -19,6 +20,37 @@ public interface IObjective
         {
         }
     }
+
+    /// <summary>The micro-batches of a step. An objective that samples answers makes them from the rows' prompts.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="step">The step, from 0.</param>
+    /// <param name="rows">Selects the rows of each step.</param>
+    IReadOnlyList<IReadOnlyList<TokenRow>> Rows(CausalLanguageModel model, long step, BatchSampler rows)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        return rows.Of(step);
+    }
+
+    /// <summary>The micro-batches of an evaluation.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="rows">The rows, in order.</param>
+    /// <param name="batchSize">Batch size, in rows.</param>
+    IReadOnlyList<IReadOnlyList<TokenRow>> EvaluationRows(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize) => [.. rows.Chunk(batchSize)];
+
+    /// <summary>The most demanding micro-batch of the run.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="rows">Selects the rows of each step.</param>
+    IReadOnlyList<TokenRow> Longest(CausalLanguageModel model, BatchSampler rows)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        return rows.Longest();
+    }
+
+    /// <summary>Answers sampled since the last call, as lines of samples.jsonl.</summary>
+    IReadOnlyList<JsonObject> TakeSamples() => [];
+
+    /// <summary>What went wrong since the last call without stopping the run.</summary>
+    IReadOnlyList<string> TakeWarnings() => [];
 
     /// <summary>
     /// Called before the micro-batches of a step, or of an evaluation, with gradients off. Returns the number that the loss sums of its

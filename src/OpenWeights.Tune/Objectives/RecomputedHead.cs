@@ -12,27 +12,29 @@ namespace OpenWeights.Tune.Objectives;
 internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
 {
     /// <summary>
-    /// The values of each token, float32 tensors of [tokens]. Only the first has a gradient; in backward, gradients are also accumulated in the
+    /// The values of each token, float32 tensors of [tokens]. Only the first, or the first few, have a gradient; in backward, gradients are also accumulated in the
     /// leaf tensors of the head.
     /// </summary>
     /// <param name="hidden">Hidden states, [tokens, hidden].</param>
     /// <param name="targets">Target ids, [tokens], int64.</param>
     /// <param name="tokensOfChunk">Number of tokens per chunk.</param>
-    /// <param name="values">Computes the values of some tokens; in backward only the first is used.</param>
+    /// <param name="values">Computes the values of some tokens; in backward only those with a gradient are used.</param>
+    /// <param name="differentiable">Number of values that have a gradient.</param>
     /// <param name="adapted">1 for the tokens to which the head's adapter applies and 0 for others, [tokens, 1]; null for all.</param>
-    internal static List<Tensor> Of(Tensor hidden, Tensor targets, long tokensOfChunk, Func<Tensor, Tensor, IReadOnlyList<Tensor>> values, Tensor? adapted = null)
+    internal static List<Tensor> Of(Tensor hidden, Tensor targets, long tokensOfChunk, Func<Tensor, Tensor, IReadOnlyList<Tensor>> values, int differentiable = 1, Tensor? adapted = null)
     {
         // Even if everything before the head is frozen, the head's own leaf tensors need gradients.
         var reached = is_grad_enabled() && !hidden.requires_grad ? hidden.detach().requires_grad_() : hidden;
-        return Record(reached, targets, tokensOfChunk, values, adapted);
+        return Record(reached, targets, tokensOfChunk, values, differentiable, adapted);
     }
 
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (hidden, targets, count, values, adapted) = ((Tensor)inputs[0], (Tensor)inputs[1], (long)inputs[2], (Func<Tensor, Tensor, IReadOnlyList<Tensor>>)inputs[3], (Tensor?)inputs[4]);
+        var (hidden, targets, count, values, adapted) = ((Tensor)inputs[0], (Tensor)inputs[1], (long)inputs[2], (Func<Tensor, Tensor, IReadOnlyList<Tensor>>)inputs[3], (Tensor?)inputs[5]);
         context.save_for_backward([hidden, targets, adapted!]);
         context.save_data("tokens", count);
         context.save_data("values", values);
+        context.save_data("differentiable", inputs[4]);
         context.save_data("random", RandomState.Note(hidden.device));
         var results = new List<Tensor>();
         var start = 0L;
@@ -63,7 +65,7 @@ internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
         ((RandomState)context.get_data("random")).Restore();
         try
         {
-            return [HiddenGradient(context, gradients[0]), null, null, null, null];
+            return [HiddenGradient(context, [.. gradients.Take((int)context.get_data("differentiable"))]), null, null, null, null, null];
         }
         finally
         {
@@ -71,7 +73,7 @@ internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
         }
     }
 
-    private static Tensor HiddenGradient(AutogradContext context, Tensor gradient)
+    private static Tensor HiddenGradient(AutogradContext context, IReadOnlyList<Tensor> gradients)
     {
         using var scope = NewDisposeScope();
         var saved = context.get_saved_variables();
@@ -85,7 +87,7 @@ internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
             using var some = AdaptedTokens.Use(saved[2]?.narrow(0, start, leaf.size(0)));
             using (enable_grad())
             {
-                BackwardPass.Run([values(leaf, wanted)[0]], [gradient.narrow(0, start, leaf.size(0))]);
+                BackwardPass.Run([.. values(leaf, wanted).Take(gradients.Count)], [.. gradients.Select(g => g.narrow(0, start, leaf.size(0)))]);
             }
 
             _ = result.narrow(0, start, leaf.size(0)).copy_(leaf.grad!);

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Objectives;
 /// <param name="LogProbs">Log-probability of each target; it has a graph if gradients are on.</param>
 internal sealed record TokenLogProbs(Tensor LogProbs)
 {
-    /// <summary>Entropy of the prediction of each target, without gradient; null if not asked for.</summary>
+    /// <summary>Entropy of the prediction of each target, with a graph only if asked for; null if not asked for.</summary>
     internal Tensor? Entropy { get; private init; }
 
     /// <summary>Mean of the logits over the vocabulary, without gradient; null if not asked for.</summary>
@@ -32,12 +32,13 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
     /// <param name="observe">Whether to compute the values besides the log-probabilities.</param>
     /// <param name="temperature">Divides the logits.</param>
     /// <param name="routers">Records the routers of a mixture of experts; null for none.</param>
-    internal static TokenLogProbs Of(CausalLanguageModel model, TokenBatch batch, bool observe = false, double temperature = 1, RouterRecord? routers = null)
+    /// <param name="trainsEntropy">Whether the entropy has a graph; observe is on then.</param>
+    internal static TokenLogProbs Of(CausalLanguageModel model, TokenBatch batch, bool observe = false, double temperature = 1, RouterRecord? routers = null, bool trainsEntropy = false)
     {
         using var scope = NewDisposeScope();
         var values = RecomputedHead.Of(
-            Predicting(model, batch, routers), batch.Targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, targets) => Values(model, states, targets, observe, temperature),
-            model.AdaptedHead(batch.Input, batch.Sources));
+            Predicting(model, batch, routers), batch.Targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, targets) => Values(model, states, targets, observe, temperature, trainsEntropy),
+            differentiable: trainsEntropy ? 2 : 1, adapted: model.AdaptedHead(batch.Input, batch.Sources));
         values.ForEach(static v => _ = v.MoveToOuterDisposeScope());
         return new TokenLogProbs(values[0])
         {
@@ -54,7 +55,7 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
     /// <param name="predicting">Hidden states, [targets, hidden].</param>
     internal static Tensor Of(CausalLanguageModel model, TokenBatch batch, Tensor predicting) => RecomputedHead.Of(
         predicting, batch.Targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => Values(model, states, wanted, observe: false, temperature: 1),
-        model.AdaptedHead(batch.Input, batch.Sources))[0];
+        adapted: model.AdaptedHead(batch.Input, batch.Sources))[0];
 
     /// <summary>Sums values of targets over each row, [rows], float64.</summary>
     /// <param name="values">Values of the targets, [targets].</param>
@@ -65,15 +66,18 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
         return zeros([batch.Rows.Count], float64, values.device).index_add_(0, batch.TargetRows, values.to(float64), Scalars.One).MoveToOuterDisposeScope();
     }
 
-    // Hidden states that predict a target, [targets, hidden]; those of all tokens are freed by then.
-    private static Tensor Predicting(CausalLanguageModel model, TokenBatch batch, RouterRecord? routers)
+    /// <summary>Hidden states that predict a target, [targets, hidden]; those of all tokens are freed by then.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="batch">The batch.</param>
+    /// <param name="routers">Records the routers of a mixture of experts; null for none.</param>
+    internal static Tensor Predicting(CausalLanguageModel model, TokenBatch batch, RouterRecord? routers)
     {
         using var scope = NewDisposeScope();
         var hidden = model.call(batch.Input with { Routers = routers });
         return hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources).MoveToOuterDisposeScope();
     }
 
-    private static List<Tensor> Values(CausalLanguageModel model, Tensor states, Tensor targets, bool observe, double temperature)
+    private static List<Tensor> Values(CausalLanguageModel model, Tensor states, Tensor targets, bool observe, double temperature, bool trainsEntropy = false)
     {
         using var scope = NewDisposeScope();
         var raw = model.Logits(states);
@@ -87,8 +91,13 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
         var normalizer = logits.logsumexp(1, keepdim: true);
         List<Tensor> values = [logits.gather(1, targets.unsqueeze(1)).sub(normalizer).squeeze(1)];
 
-        // Backward, which runs with gradients on, needs the first value alone.
-        if (observe && !is_grad_enabled())
+        // Backward, which runs with gradients on, needs those values alone that have one.
+        if (trainsEntropy && is_grad_enabled())
+        {
+            var logProbs = logits.sub(normalizer);
+            values.Add(logProbs.exp().mul(logProbs).sum([1L]).neg());
+        }
+        else if (observe && !is_grad_enabled())
         {
             var logProbs = logits.sub(normalizer);
             using Scalar two = 2;

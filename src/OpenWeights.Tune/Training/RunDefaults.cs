@@ -22,6 +22,11 @@ public static class RunDefaults
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(data);
+        if (SampledRun.Plan(config, data) is { } sampling)
+        {
+            return (OfSamples(config, data, sampling), data);
+        }
+
         var isPacked = data.Train.Report.IsPacked;
         var (rows, packs) = Choices(config, isPacked).FirstOrDefault(c => Steps(config, data.Train, c.Rows, c.Packs) >= WantedSteps);
         if (rows == 0)
@@ -42,6 +47,22 @@ public static class RunDefaults
                 },
             },
             isPacked && !packs ? data with { Train = data.Train.Unpacked() } : data);
+    }
+
+    // Micro-batches of whole groups; rows are not packed.
+    private static RunConfig OfSamples(RunConfig config, RunData data, Objectives.SamplingPlan plan)
+    {
+        var steps = TotalSteps(config.Training, SampledRun.Rows(config, data, plan).StepsPerEpoch);
+        return config with
+        {
+            Data = config.Data with { Packing = false },
+            Training = config.Training with
+            {
+                MicroBatchSize = plan.MicroBatch,
+                LrScheduler = config.Training.Schedule,
+                WarmupSteps = config.Training.WarmupSteps ?? (config.Training.WarmupRatio is null ? RateSettings.DefaultWarmup(steps) : null),
+            },
+        };
     }
 
     /// <summary>Fills in settings omitted by the config of a resumed run with those it was started with.</summary>

@@ -51,6 +51,9 @@ internal sealed class RunEvaluation
     /// <summary>Whether early stopping applies: the eval loss has not decreased for the configured number of evaluations.</summary>
     internal bool StopsEarly => _settings.EarlyStoppingPatience > 0 && _best.WithoutImprovement >= _settings.EarlyStoppingPatience;
 
+    // Sampled answers are compared by their rewards.
+    private bool IsByReward => _draft.Sampling is not null;
+
     /// <summary>Whether an evaluation is due at a step and was not done yet.</summary>
     internal bool IsDue(long step) =>
         _draft.Data.Eval is not null && step > _evaluatedStep && (step == _draft.TotalSteps || (_settings.EverySteps > 0 && step % _settings.EverySteps == 0));
@@ -68,14 +71,16 @@ internal sealed class RunEvaluation
         _recorder.Add(evaluation);
         _listener.Evaluated(evaluation);
         _evaluatedStep = step;
-        if (_best.Sees(step, evaluation.Loss) && _settings.KeepBest)
+        if (_best.Sees(step, evaluation.Objective.TryGetValue("eval_reward", out var reward) ? -reward : evaluation.Loss) && _settings.KeepBest)
         {
             AtomicFolder.Write(_folder.BestPath, _trained.Save, replace: true);
         }
 
         if (StopsEarly)
         {
-            _listener.Warn($"the eval loss has not fallen in {_best.WithoutImprovement} evaluations; the run ends here. It was lowest at step {_best.Step}, {_best.Loss:F4}.");
+            _listener.Warn(IsByReward
+                ? $"the eval reward has not risen in {_best.WithoutImprovement} evaluations; the run ends here. It was highest at step {_best.Step}, {-_best.Loss:F4}."
+                : $"the eval loss has not fallen in {_best.WithoutImprovement} evaluations; the run ends here. It was lowest at step {_best.Step}, {_best.Loss:F4}.");
         }
         else if (step < _draft.TotalSteps)
         {
@@ -95,6 +100,7 @@ internal sealed class RunEvaluation
     {
         BestStep = _best.Loss is null ? null : _best.Step,
         BestLoss = _best.Loss,
+        BestIsReward = IsByReward,
         BestIsKept = _settings.KeepBest,
     };
 
@@ -144,7 +150,7 @@ internal sealed class RunEvaluation
     private EvaluationGenerations? Questions()
     {
         var (count, data, config) = (_settings.GenerateRows, _draft.Data, _draft.Config.Data);
-        if (count == 0 || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
+        if (count == 0 || ObjectiveKinds.Find(_draft.Config.Objective.Type).Head != HeadKind.Vocabulary || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
         {
             return null;
         }
@@ -154,7 +160,7 @@ internal sealed class RunEvaluation
         var places = asked == EvaluationRows.Eval ? null : rows.WholePlaces.Take(MaxAsked + count).ToHashSet();
         var questions = EvaluationGenerations.Read(
             asked == EvaluationRows.Eval ? config.Eval : config.Train, _draft.RowTokenizer, count, EndTokens.Of(_draft.Folder, _draft.RowTokenizer.Tokenizer),
-            _trained.Model.Config.MaxPositions - 1, asked, places);
+            _trained.Model.Config.MaxPositions - 1, asked, places, ObjectiveKinds.Find(_draft.Config.Objective.Type).Rows == RowKind.Prompts);
         if (questions.Count == 0)
         {
             _listener.Warn("no row has a prompt to generate an answer for (evaluation.generate_rows).");

@@ -14,6 +14,9 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
     /// <summary>The lowest eval loss; null if there was no evaluation.</summary>
     public double? BestLoss { get; init; }
 
+    /// <summary>Whether the best step is the one with the highest eval reward, and <see cref="BestLoss"/> is its negative.</summary>
+    public bool BestIsReward { get; init; }
+
     /// <summary>Whether the weights of that step were kept in the run's folder.</summary>
     public bool BestIsKept { get; init; }
 
@@ -35,9 +38,10 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
                 return null;
             }
 
-            var least = string.Create(CultureInfo.InvariantCulture, $"{BestLoss:F4}");
-            return Step == BestStep ? $"the {Name} is that of step {Step} of {LastStep}, where the eval loss was lowest ({least})"
-                : $"the {Name} is that of the last step, {LastStep}; the eval loss was lowest at step {BestStep} ({least}), "
+            var least = string.Create(CultureInfo.InvariantCulture, $"{(BestIsReward ? -BestLoss : BestLoss):F4}");
+            var best = BestIsReward ? "the eval reward was highest" : "the eval loss was lowest";
+            return Step == BestStep ? $"the {Name} is that of step {Step} of {LastStep}, where {best} ({least})"
+                : $"the {Name} is that of the last step, {LastStep}; {best} at step {BestStep} ({least}), "
                     + (BestIsKept ? "whose weights are in best" : "whose weights evaluation.keep_best would have kept");
         }
     }

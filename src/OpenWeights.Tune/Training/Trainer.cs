@@ -86,15 +86,17 @@ public sealed class Trainer : IDisposable
     /// <exception cref="ExternalException">It does not fit into memory.</exception>
     public void Rehearse()
     {
-        var batch = _rows.Longest();
+        var batch = _objective.Longest(_trained.Model, _rows);
         RandomState.Seed(_config.Seed, _trained.Model.Device);
         _trained.Training = _objective.UsesDropout;
+        var state = _objective.State;
         using (NewDisposeScope())
         {
             _ = Total(Accumulate([batch], Begin([batch])));
             _ = _objective.End();
         }
 
+        _objective.State = state;
         _trained.Training = false;
         Gradients.Drop(_trained.Parameters);
     }
@@ -107,7 +109,7 @@ public sealed class Trainer : IDisposable
     internal (double Rows, double Update) Measure()
     {
         var started = Stopwatch.GetTimestamp();
-        var batch = _rows.Longest();
+        var batch = _objective.Longest(_trained.Model, _rows);
         RandomState.Seed(_config.Seed, _trained.Model.Device);
         _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
@@ -129,7 +131,7 @@ public sealed class Trainer : IDisposable
     {
         var started = Stopwatch.GetTimestamp();
         var step = StepsDone;
-        var batches = _rows.Of(step);
+        var batches = _objective.Rows(_trained.Model, step, _rows);
         var targets = batches.Sum(static b => b.Sum(static r => (long)r.CountTargets()));
 
         // All randomness of a step is derived from seed and step, so that resuming needs no random state.

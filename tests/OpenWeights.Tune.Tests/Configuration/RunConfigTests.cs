@@ -164,7 +164,7 @@ public sealed class RunConfigTests
         Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains($"{path}:").And.Message.Contains("not valid YAML"));
     }
 
-    [TestCase("objective: { type: grpo }", "objective.type")]
+    [TestCase("objective: { type: ppo }", "objective.type")]
     public void What_this_version_does_not_implement_is_refused_by_name(string setting, string key)
     {
         using var folder = new TemporaryFolder();

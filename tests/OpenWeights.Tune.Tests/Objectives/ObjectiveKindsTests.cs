@@ -15,7 +15,7 @@ public sealed class ObjectiveKindsTests
     {
         var setting = SettingInfo.Of(typeof(ObjectiveSection)).First(static s => s.Key == "type").Setting;
         Assert.That(ObjectiveKinds.Names, Is.EquivalentTo(setting.OneOf));
-        Assert.That(setting.OneOf.Select(static name => ObjectiveKinds.Find(name).Create(new ObjectiveSection { Type = name }, new NoReference())), Has.None.Null);
+        Assert.That(setting.OneOf.Select(static name => ObjectiveKinds.Find(name).Create(new ObjectiveContext(new RunConfig { Objective = new ObjectiveSection { Type = name } }) { Reference = new NoReference() })), Has.None.Null);
     }
 
     [Test]

@@ -14,6 +14,8 @@ public sealed class BatchSampler
     private readonly long _seed;
     private readonly int _microBatch;
     private readonly int _examplesPerStep;
+    private readonly IReadOnlyList<int[]>? _groups;
+    private readonly int _stepsPerBatch = 1;
     private (long Epoch, int[] Order) _current = (-1, []);
 
     /// <summary>Creates a sampler.</summary>
@@ -34,6 +36,20 @@ public sealed class BatchSampler
         StepsPerEpoch = (_examples + _examplesPerStep - 1) / _examplesPerStep;
     }
 
+    /// <summary>Creates a sampler of batches that several steps share, each of whole groups of rows; what is left at the end of an epoch is not used.</summary>
+    /// <param name="rows">All rows.</param>
+    /// <param name="groups">The rows of each group.</param>
+    /// <param name="shuffle">Whether the groups are shuffled each epoch.</param>
+    /// <param name="seed">Seed of the run.</param>
+    /// <param name="groupsPerBatch">Groups per batch; there are at least as many.</param>
+    /// <param name="stepsPerBatch">Number of consecutive steps that have the same rows.</param>
+    internal BatchSampler(IReadOnlyList<TokenRow> rows, IReadOnlyList<int[]> groups, bool shuffle, long seed, int groupsPerBatch, int stepsPerBatch)
+    {
+        (_rows, _groups, _shuffle, _seed, _microBatch, _examplesPerStep, _stepsPerBatch) = (rows, groups, shuffle, seed, groupsPerBatch, groupsPerBatch, stepsPerBatch);
+        (_rowsPerExample, _examples) = (1, groups.Count);
+        StepsPerEpoch = groups.Count / groupsPerBatch * stepsPerBatch;
+    }
+
     /// <summary>Steps per epoch; the last one may have fewer rows.</summary>
     public long StepsPerEpoch { get; }
 
@@ -49,23 +65,25 @@ public sealed class BatchSampler
         var (all, tokens) = (0L, 0L);
         foreach (var batch in Enumerable.Range(0, (int)StepsPerEpoch).SelectMany(s => Numbers(s)))
         {
-            all += (long)batch.Length * _rowsPerExample * batch.Max(LengthOf);
+            all += (long)(_groups is null ? batch.Length * _rowsPerExample : batch.Sum(e => _groups[e].Length)) * batch.Max(LengthOf);
             tokens += Numbered(batch).Sum(i => (long)RowList.LengthOf(_rows, i));
         }
 
         return 1 - ((double)tokens / all);
     }
 
-    private int LengthOf(int example) => Enumerable.Range(example * _rowsPerExample, _rowsPerExample).Max(i => RowList.LengthOf(_rows, i));
+    private int LengthOf(int example) => RowsOf(example).Max(i => RowList.LengthOf(_rows, i));
 
-    private IEnumerable<int> Numbered(int[] examples) => examples.SelectMany(e => Enumerable.Range(e * _rowsPerExample, _rowsPerExample));
+    private IEnumerable<int> Numbered(int[] examples) => examples.SelectMany(RowsOf);
+
+    private IEnumerable<int> RowsOf(int example) => _groups?[example] ?? Enumerable.Range(example * _rowsPerExample, _rowsPerExample);
 
     private IEnumerable<TokenRow> RowsOf(int[] examples) => Numbered(examples).Select(i => _rows[i]);
 
     // The order alone determines the examples of a step; within the step, examples of similar length share a micro-batch, which changes no sum.
     private IEnumerable<int[]> Numbers(long step)
     {
-        var (epoch, position) = Math.DivRem(step, StepsPerEpoch);
+        var (epoch, position) = Math.DivRem(step / _stepsPerBatch, StepsPerEpoch / _stepsPerBatch);
         if (_current.Epoch != epoch)
         {
             _current = (epoch, RowOrder.Of(_examples, _shuffle, _seed, epoch));

@@ -6,7 +6,8 @@ namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
 /// Tokenized rows: {"input_ids": [...], "labels": [...]}, with labels not shifted, and -100 for tokens that are not trained; pairs
-/// {"prompt_ids", "chosen_ids", "rejected_ids"}, and answers with a label {"prompt_ids", "completion_ids", "label"}, without the prompt's tokens.
+/// {"prompt_ids", "chosen_ids", "rejected_ids"} with an optional "margin", answers with a label {"prompt_ids", "completion_ids", "label"}, and answers sampled from a policy
+/// {"prompt_ids", "completion_ids", "group", "logprobs", "rewards"}; answers are without the prompt's tokens.
 /// </summary>
 public sealed class TokenizedFormat : IRowFormat
 {
@@ -14,7 +15,7 @@ public sealed class TokenizedFormat : IRowFormat
     public string Name => "tokenized";
 
     /// <inheritdoc/>
-    public bool Recognizes(JsonObject row) => row?["input_ids"] is not null || row?["chosen_ids"] is not null || row?["completion_ids"] is not null;
+    public bool Recognizes(JsonObject row) => row?["input_ids"] is not null || row?["chosen_ids"] is not null || row?["prompt_ids"] is not null || (row?["given"] is not null && row["when"] is not null && row["expected"] is not null);
 
     /// <inheritdoc/>
     public IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer)
@@ -22,12 +23,28 @@ public sealed class TokenizedFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(row);
         if (row.Json["input_ids"] is null && row.Json["chosen_ids"] is not null)
         {
-            return [Answer(row, "chosen_ids", RowRole.Chosen), Answer(row, "rejected_ids", RowRole.Rejected)];
+            return [Answer(row, "chosen_ids", RowRole.Chosen) with { Margin = PreferenceFormat.Margin(row) }, Answer(row, "rejected_ids", RowRole.Rejected)];
+        }
+
+        if (row.Json["completion_ids"] is not null && row.Json["rewards"] is not null)
+        {
+            return [Answer(row, "completion_ids", RowRole.Sampled) with { Fields = SampleFields(row) }];
+        }
+
+        // samples.jsonl of a run also has its answers to eval rows.
+        if (row.Json["given"] is not null && row.Json["when"] is not null)
+        {
+            return [];
         }
 
         if (row.Json["input_ids"] is null && row.Json["completion_ids"] is not null)
         {
             return [Answer(row, "completion_ids", PreferenceFormat.IsDesired(row) ? RowRole.Desired : RowRole.Undesired)];
+        }
+
+        if (row.Json["input_ids"] is null && row.Has("prompt_ids"))
+        {
+            throw row.Error("\"prompt_ids\" has no answer beside it; add \"chosen_ids\" and \"rejected_ids\", or \"completion_ids\".");
         }
 
         var ids = row.Ints("input_ids");
@@ -58,6 +75,24 @@ public sealed class TokenizedFormat : IRowFormat
             : new TokenRow([.. prompt, .. answer], [.. Enumerable.Repeat(TokenRow.Ignored, prompt.Length), .. answer], row.Place) { Role = role };
     }
 
+    private static string SampleFields(DataRow row)
+    {
+        var fields = new JsonObject();
+        foreach (var name in new[] { RowFieldNames.Group, RowFieldNames.LogProbs, RowFieldNames.Rewards })
+        {
+            if (row.Json[name] is { } value)
+            {
+                fields[name] = value.DeepClone();
+            }
+        }
+
+        var count = row.Json["completion_ids"] is JsonArray ids ? ids.Count : 0;
+        return fields[RowFieldNames.Group] is null ? throw row.Error("\"group\" is missing; rows of a group are the answers to one prompt.")
+            : fields[RowFieldNames.Rewards] is not JsonObject { Count: > 0 } ? throw row.Error("\"rewards\" must be an object of numbers by name, such as {\"correct\": 1.0}.")
+            : fields[RowFieldNames.LogProbs] is { } numbers && (numbers as JsonArray)?.Count != count ? throw row.Error($"\"logprobs\" must be a list of {count} numbers, one for each token of \"completion_ids\".")
+            : fields.ToJsonString();
+    }
+
     /// <inheritdoc/>
     public (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer)
     {
@@ -65,7 +100,8 @@ public sealed class TokenizedFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(tokenizer);
         if (row.Json["input_ids"] is null)
         {
-            return null;
+            var prompt = row.Has("prompt_ids") && !row.Has("chosen_ids") && !row.Has("completion_ids") ? row.Ints("prompt_ids") : [];
+            return prompt.Length == 0 ? null : (prompt, tokenizer.HasTokenizer ? tokenizer.Tokenizer.Decode(prompt, skipSpecialTokens: true) : "", row.Json["answer"]?.ToString() ?? "");
         }
 
         var made = Read(row, tokenizer)[0];

@@ -3,6 +3,7 @@ using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 using OpenWeights.Tune.Data.Files;
@@ -31,6 +32,9 @@ internal sealed unsafe class TokenStore
 
     /// <summary>Further information in the store.</summary>
     internal StoreFacts Facts { get; }
+
+    /// <summary>Maximum length of each text of a row of related texts, in tokens; null for no limit.</summary>
+    internal int? TextLimit { get; set; }
 
     /// <summary>Opens a store.</summary>
     /// <param name="file">The file; it is closed when nothing reads it any more.</param>
@@ -90,11 +94,20 @@ internal sealed unsafe class TokenStore
         return new ReadOnlySpan<int>(_start + entry.Offset, entry.Tokens);
     }
 
-    /// <summary>The positions where a row may be truncated.</summary>
+    /// <summary>The positions where a row may be truncated; of related texts, where each ends.</summary>
     internal ReadOnlySpan<int> TurnEnds(int row)
     {
         ref readonly var entry = ref Entry(row);
         return new ReadOnlySpan<int>(_start + entry.Offset + (4L * (entry.Tokens + LabelInts(entry))), entry.TurnEnds);
+    }
+
+    /// <summary>What a row has besides tokens; null for nothing.</summary>
+    internal string? Fields(int row)
+    {
+        ref readonly var entry = ref Entry(row);
+        var fields = entry.Fields == 0 ? null : Encoding.UTF8.GetString(_start + entry.Offset + (4L * (entry.Tokens + LabelInts(entry) + entry.TurnEnds)), entry.Fields);
+        GC.KeepAlive(this);
+        return fields;
     }
 
     /// <summary>Number of target tokens in a part of a row.</summary>
@@ -115,11 +128,62 @@ internal sealed unsafe class TokenStore
     internal TokenRow Row(int row, int start, int length)
     {
         ref readonly var entry = ref Entry(row);
+        if (entry.Role == RowRole.Related)
+        {
+            return Related(row);
+        }
+
         var labels = new int[length];
         Labels(row, start, labels);
-        var made = new TokenRow(Ids(row).Slice(start, length).ToArray(), labels, Place(row)) { Role = entry.Role };
+        var made = new TokenRow(Ids(row).Slice(start, length).ToArray(), labels, Place(row))
+        {
+            Role = entry.Role,
+            Fields = Fields(row),
+            Label = entry.Role == RowRole.Classified ? Facts.Labels[(int)entry.Value] : null,
+            Margin = entry.Role == RowRole.Chosen ? entry.Value : 0,
+        };
         GC.KeepAlive(this);
         return made;
+    }
+
+    /// <summary>Length of the longest text of a row of related texts, in tokens.</summary>
+    internal int LongestText(int row)
+    {
+        var (longest, start) = (0, 0);
+        foreach (var end in TurnEnds(row))
+        {
+            (longest, start) = (Math.Max(longest, end - start), end);
+        }
+
+        return longest;
+    }
+
+    /// <summary>Number of tokens by which the texts of a row exceed a limit.</summary>
+    internal int TokensBeyond(int row, int limit)
+    {
+        var (beyond, start) = (0, 0);
+        foreach (var end in TurnEnds(row))
+        {
+            (beyond, start) = (beyond + Math.Max(0, end - start - limit), end);
+        }
+
+        return beyond;
+    }
+
+    // The texts of a row, each cut to the limit.
+    private TokenRow Related(int row)
+    {
+        var (ids, lengths, start) = (new List<int>(), new List<int>(), 0);
+        foreach (var end in TurnEnds(row))
+        {
+            var length = Math.Min(end - start, TextLimit ?? int.MaxValue);
+            ids.AddRange(Ids(row).Slice(start, length));
+            lengths.Add(length);
+            start = end;
+        }
+
+        GC.KeepAlive(this);
+        return new TokenRow([.. ids], [.. ids], [.. lengths], Place(row)) { Role = RowRole.Related };
     }
 
     /// <summary>The labels of a part of a row.</summary>
@@ -177,11 +241,17 @@ internal struct StoredRow
     /// <summary>Number of turn ends, stored after the ranges.</summary>
     internal int TurnEnds;
 
+    /// <summary>Number of bytes of its fields, stored after the turn ends.</summary>
+    internal int Fields;
+
     /// <summary>Index of its source file in the store's list.</summary>
     internal int File;
 
     /// <summary>Its role.</summary>
     internal RowRole Role;
+
+    /// <summary>Of a chosen answer its margin; of a text with a class the index of that class in the store's list; otherwise 0.</summary>
+    internal double Value;
 }
 
 /// <summary>Information about a store besides its rows, stored as JSON.</summary>
@@ -201,6 +271,9 @@ internal sealed record StoreFacts
 
     /// <summary>Total number of tokens.</summary>
     public required long Tokens { get; init; }
+
+    /// <summary>The classes of its rows, in order of their first row; empty for other rows.</summary>
+    public IReadOnlyList<string> Labels { get; init; } = [];
 }
 
 /// <summary>A source file of a store.</summary>
@@ -213,6 +286,12 @@ internal sealed record StoreFile(string Path, string Format, long Rows, RowUnit 
 /// <summary>Hashes of rows, equal for rows with the same tokens and labels, on every machine.</summary>
 internal static class RowHash
 {
+    /// <summary>The hash of a row; rows of other classes, or with other borders between their texts, differ.</summary>
+    internal static ulong Of(TokenRow row) =>
+        row.Label is not null ? Of(row.Ids, [.. row.Labels, .. row.Label.Select(static c => (int)c)])
+        : row.Role == RowRole.Related ? Of(row.Ids, row.Documents)
+        : Of(row.Ids, row.Labels);
+
     internal static ulong Of(ReadOnlySpan<int> ids, ReadOnlySpan<int> labels)
     {
         var both = ArrayPool<int>.Shared.Rent(ids.Length + labels.Length);

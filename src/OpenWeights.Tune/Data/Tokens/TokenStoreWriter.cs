@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 
 namespace OpenWeights.Tune.Data.Tokens;
@@ -12,7 +13,7 @@ namespace OpenWeights.Tune.Data.Tokens;
 internal sealed class TokenStoreWriter(Stream stream)
 {
     /// <summary>First and last bytes of the file; they contain the version of the layout.</summary>
-    internal static ReadOnlySpan<byte> Magic => "OWTROWS2"u8;
+    internal static ReadOnlySpan<byte> Magic => "OWTROWS3"u8;
 
     /// <summary>Number of rows per index block.</summary>
     internal const int BlockRows = 1 << 12;
@@ -22,6 +23,7 @@ internal sealed class TokenStoreWriter(Stream stream)
 
     private readonly List<StoredRow> _block = new(BlockRows);
     private readonly List<long> _blocks = [];
+    private readonly Dictionary<string, int> _labels = [];
     private long _position;
 
     /// <summary>Number of rows so far.</summary>
@@ -29,6 +31,9 @@ internal sealed class TokenStoreWriter(Stream stream)
 
     /// <summary>Number of tokens so far.</summary>
     internal long Tokens { get; private set; }
+
+    /// <summary>The classes of the rows so far, in order of their first row.</summary>
+    internal IReadOnlyList<string> Labels => [.. _labels.Keys];
 
     /// <summary>Adds a row.</summary>
     internal void Add(TokenRow row, ulong hash, int file, long number)
@@ -38,7 +43,8 @@ internal sealed class TokenStoreWriter(Stream stream)
             Write(Magic);
         }
 
-        var ranges = Ranges(row);
+        var (ranges, ends) = (Ranges(row), row.Role == RowRole.Related ? Ends(row.Documents) : row.TurnEnds);
+        var fields = row.Fields is null ? [] : Encoding.UTF8.GetBytes(row.Fields);
         _block.Add(new StoredRow
         {
             Offset = _position,
@@ -47,13 +53,19 @@ internal sealed class TokenStoreWriter(Stream stream)
             Tokens = row.Ids.Length,
             Targets = row.CountTargets(),
             Ranges = ranges is null ? -1 : ranges.Count / 2,
-            TurnEnds = row.TurnEnds.Length,
+            TurnEnds = ends.Length,
+            Fields = fields.Length,
             File = file,
             Role = row.Role,
+            Value = row.Label is null ? row.Margin : Number(row.Label),
         });
         Write(MemoryMarshal.AsBytes<int>(row.Ids));
         Write(MemoryMarshal.AsBytes(ranges is null ? row.Labels : CollectionsMarshal.AsSpan(ranges)));
-        Write(MemoryMarshal.AsBytes<int>(row.TurnEnds));
+        Write(MemoryMarshal.AsBytes<int>(ends));
+        Write(fields);
+
+        // Tokens are read in place, so they are aligned to four bytes.
+        Write(stackalloc byte[(4 - (fields.Length % 4)) % 4]);
         Tokens += row.Ids.Length;
         Count = checked(Count + 1);
         if (_block.Count == BlockRows)
@@ -83,6 +95,24 @@ internal sealed class TokenStoreWriter(Stream stream)
         BinaryPrimitives.WriteInt64LittleEndian(trailer[24..], json.Length);
         Magic.CopyTo(trailer[32..]);
         Write(trailer);
+    }
+
+    // The number of a class.
+    private int Number(string label)
+    {
+        if (!_labels.TryGetValue(label, out var number))
+        {
+            _labels.Add(label, number = _labels.Count);
+        }
+
+        return number;
+    }
+
+    // Where each document ends.
+    private static int[] Ends(int[] lengths)
+    {
+        var end = 0;
+        return Array.ConvertAll(lengths, length => end += length);
     }
 
     private void EndBlock()

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using OpenWeights.Tune.Evaluation;
 
 namespace OpenWeights.Tune.Training.Recording;
@@ -57,6 +58,24 @@ public sealed class RunRecorder : IDisposable
         foreach (var answer in answers)
         {
             _ = _samples.Add(new Sample { Step = scores.Step, When = scores.When, Rows = rows, Prompt = answer.Prompt, Expected = answer.Expected, Given = answer.Given });
+        }
+    }
+
+    /// <summary>Records answers that were sampled for training.</summary>
+    /// <param name="step">The first step that trains on them.</param>
+    /// <param name="samples">The answers, with their rewards.</param>
+    public void Add(long step, IReadOnlyList<JsonObject> samples)
+    {
+        ArgumentNullException.ThrowIfNull(samples);
+        foreach (var sample in samples)
+        {
+            var line = new JsonObject { ["step"] = step };
+            foreach (var (key, value) in sample)
+            {
+                line[key] = value?.DeepClone();
+            }
+
+            _ = _samples.Add(line);
         }
     }
 

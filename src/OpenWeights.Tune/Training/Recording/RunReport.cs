@@ -38,7 +38,8 @@ internal static class RunReport
         page.Append(CultureInfo.InvariantCulture, $"<title>{Html(name)}</title>\n<style>\n{Style}\n</style>\n</head>\n<body>\n<main>\n<h1>{Html(name)}</h1>\n");
         page.Append(CultureInfo.InvariantCulture, $"<div class=\"soft\">{Html(content.State)} · {Html(Path.GetFileName(Path.TrimEndingDirectorySeparator(plan.Config.Model.Path)))} ({Html(plan.ModelType)}, {plan.BaseParameters:N0} parameters) · {(plan.Config.Adapter is { } adapter ? $"{Html(adapter.Type)} of rank {adapter.Rank}, " : "all weights, ")}{plan.TrainedParameters:N0} trained · {Html(plan.DType)} on {Html(plan.Device)}</div>\n");
         page.Append("<div class=\"tiles\">").AppendJoin("", Tiles(content)).Append("</div>\n<div class=\"charts\">").AppendJoin("\n", Charts(content)).Append("</div>\n");
-        page.Append(Samples(content.Samples));
+        page.Append(Samples([.. content.Samples.Where(static s => s["given"] is not null)]));
+        page.Append(SampledTable.Of([.. content.Samples.Where(static s => s["rewards"] is not null)]));
         page.Append("<h2>Data</h2>\n").Append(Data("train", plan.Train, plan.Config.Data.MaxLength)).Append(plan.Eval is null ? "" : Data("eval", plan.Eval, plan.Config.Data.MaxLength));
         page.Append("<h2>What made the run</h2>\n").Append(Folded("Config", content.Config)).Append(Folded("Environment", content.Manifest));
         return page.Append("</main>\n</body>\n</html>\n").ToString();
@@ -56,6 +57,11 @@ internal static class RunReport
         var steps = content.Series("seconds");
         yield return Tile(string.Create(CultureInfo.InvariantCulture, $"{losses[^1].Step:N0} of {content.Plan.TotalSteps:N0}"), "steps");
         yield return Tile($"{SvgChart.Label(losses[0].Value)} → {SvgChart.Label(losses[^1].Value)}", "loss");
+        if (content.Series("reward") is { Count: > 0 } rewards)
+        {
+            yield return Tile($"{SvgChart.Label(rewards[0].Value)} → {SvgChart.Label(rewards[^1].Value)}", "reward");
+        }
+
         if (evals.Count > 0)
         {
             yield return Tile($"{SvgChart.Label(evals[^1].Value)}", "eval loss");
@@ -84,6 +90,11 @@ internal static class RunReport
     {
         IReadOnlyList<(double, double)> spikes = [.. content.Metrics.Where(static l => l["spike"]?.GetValue<bool>() == true).Select(static l => ((double)l["step"]!.GetValue<long>(), l["loss"]!.GetValue<double>()))];
         yield return SvgChart.Of("Loss", new("training", content.Series("loss")), new("eval", content.Series("eval_loss"), Dots: true), new("spikes", spikes, Dots: true));
+        foreach (var chart in SampledTable.Charts(content))
+        {
+            yield return chart;
+        }
+
         yield return SvgChart.Of("Eval token accuracy", new SvgChart.Line("accuracy", content.Series("eval_token_accuracy"), Dots: true));
         yield return SvgChart.Of("Learning rate", new SvgChart.Line("rate", content.Series("learning_rate")));
         yield return SvgChart.Of("Gradient norm before clipping", new SvgChart.Line("norm", content.Series("grad_norm")));

@@ -1,0 +1,24 @@
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Tokens;
+
+namespace OpenWeights.Tune.Objectives;
+
+/// <summary>What an objective is made from.</summary>
+/// <param name="Config">The run; its objective section has the objective's settings.</param>
+public sealed record ObjectiveContext(RunConfig Config)
+{
+    /// <summary>The reference; null if the objective needs none.</summary>
+    public IReferencePolicy? Reference { get; init; }
+
+    /// <summary>Tokenizes rows, and holds the tokenizer; null where rows are tokens alone.</summary>
+    public RowTokenizer? Tokenizer { get; init; }
+
+    /// <summary>Tokens that end an answer.</summary>
+    public IReadOnlyList<int> EndTokens { get; init; } = [];
+
+    /// <summary>How many rows a step has, for objectives that sample answers.</summary>
+    public SamplingPlan? Sampling { get; init; }
+
+    /// <summary>Settings of the objective.</summary>
+    public ObjectiveSection Settings => Config.Objective;
+}
