@@ -190,7 +190,7 @@ public sealed class CombinedAdapter : IDisposable
         _ => null,
     };
 
-    private static TokenEmbedding? TargetEmbedding(AdapterPart part) => (part as EmbeddingLora)?.Target ?? (part as TrainableTokens)?.Embedding;
+    private static TokenEmbedding? TargetEmbedding(AdapterPart part) => (part as EmbeddingLora)?.Target ?? (part as EmbeddingPart)?.Target ?? (part as TrainableTokens)?.Embedding;
 
     private CombinedLayer Mixed(IEnumerable<(AdapterPart Part, double Weight)> parts)
     {

@@ -7,6 +7,7 @@ using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Adapters;
