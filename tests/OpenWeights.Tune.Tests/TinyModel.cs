@@ -10,11 +10,11 @@ internal static class TinyModel
 {
     internal const int Vocabulary = 96;
 
-    internal static string Write(TemporaryFolder folder, string name = "model", bool tied = true, ScalarType dtype = ScalarType.Float32)
+    internal static string Write(TemporaryFolder folder, string name = "model", bool tied = true, ScalarType dtype = ScalarType.Float32, long seed = 7)
     {
         var path = folder.At(name);
         var shape = new ModelShape { HiddenSize = 32, IntermediateSize = 48, Layers = 2, Heads = 4, KeyValueHeads = 2, VocabularySize = Vocabulary, MaxPositions = 128, TiedEmbeddings = tied };
-        NewModel.Write("llama", shape, seed: 7, dtype, path, addTokenizer: null);
+        NewModel.Write("llama", shape, seed, dtype, path, addTokenizer: null);
         return path;
     }
 

@@ -72,6 +72,7 @@ internal static class EstimateCommand
         {
             weights = estimate.Weights,
             adapter = estimate.Adapter,
+            reference = estimate.Compared,
             gradients = estimate.Gradients,
             optimizer = estimate.Optimizer,
             activations = estimate.Activations,
@@ -92,11 +93,14 @@ internal static class EstimateCommand
         var estimate = memory.Estimate;
         foreach (var (name, bytes) in new[]
         {
-            ("weights", estimate.Weights), ("adapter", estimate.Adapter), ("gradients", estimate.Gradients), ("optimizer", estimate.Optimizer),
+            ("weights", estimate.Weights), ("adapter", estimate.Adapter), ("reference", estimate.Compared), ("gradients", estimate.Gradients), ("optimizer", estimate.Optimizer),
             ("activations", estimate.Activations), ("program", estimate.Program), ("peak", estimate.Total),
         })
         {
-            Console.Out.WriteLine($"{name,-12}{Amount.Bytes(bytes),10}");
+            if (bytes > 0 || name != "reference")
+            {
+                Console.Out.WriteLine($"{name,-12}{Amount.Bytes(bytes),10}");
+            }
         }
 
         if (memory.Room is { } room)

@@ -31,6 +31,7 @@ internal static class PlanJson
         {
             ["weights"] = plan.Memory.Weights,
             ["adapter"] = plan.Memory.Adapter,
+            ["reference"] = plan.Memory.Compared,
             ["gradients"] = plan.Memory.Gradients,
             ["optimizer"] = plan.Memory.Optimizer,
             ["activations"] = plan.Memory.Activations,
@@ -39,6 +40,9 @@ internal static class PlanJson
             ["needed"] = plan.MemoryNeeded,
             ["available"] = plan.Room?.Bytes,
         },
+        ["objective"] = plan.Config.Objective.Type,
+        ["stored_log_probabilities"] = plan.LogProbs is { } stored
+            ? new JsonObject { ["path"] = stored.Path, ["rows"] = stored.Rows, ["tokens"] = stored.Targets, ["bytes"] = stored.Bytes, ["is_there"] = stored.IsThere } : null,
         ["output_dir"] = plan.Config.OutputDir,
         ["preview"] = new JsonArray([.. rows.Take(count).Select(static r => (JsonNode)new JsonObject
         {

@@ -33,8 +33,13 @@ internal static class PlanText
             yield return $"start     {start.Text}";
         }
 
+        if (plan.LogProbs is { } known)
+        {
+            yield return $"{(known.OfTeacher ? "teacher   " : "reference ")}log-probabilities of {Amount.Count(known.Targets)} tokens, {Amount.Bytes(known.Bytes)} in {ShownPath.Of(known.Path)}{(known.IsThere ? ", which are there already" : ", computed once before training")}";
+        }
+
         var memory = plan.Memory;
-        yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
+        yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}{(memory.Compared > 0 ? $", {(config.Objective.Type == "distill" ? "teacher" : "reference")} {Amount.Bytes(memory.Compared)}" : "")}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
         if (plan.Room is { } room)
         {
             yield return $"          {Amount.Bytes(room.Bytes)} of {room.Where} are free{(plan.MemoryNeeded == memory.Total ? "" : $", of which the run needs {Amount.Bytes(plan.MemoryNeeded)}")}";

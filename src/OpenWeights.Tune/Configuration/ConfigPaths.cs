@@ -15,10 +15,12 @@ internal sealed class ConfigPaths(string folder)
         return config with
         {
             OutputDir = config.OutputDir.Length == 0 ? "" : Path.GetFullPath(config.OutputDir),
-            Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = IsOnHub(config.Model.Path) ? config.Model.Path : Input(config.Model.Path) },
+            Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = Weights(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
             Objective = config.Objective with
             {
+                Reference = config.Objective.Reference is "start" or "base" ? config.Objective.Reference : Weights(config.Objective.Reference),
+                Teacher = config.Objective.Teacher is { } teacher ? Weights(teacher) : null,
                 Samples = config.Objective.Samples is { } samples ? Input(samples) : null,
                 Rewards = [.. config.Objective.Rewards.Select(r => r with { Schema = r.Schema is { } schema ? Input(schema) : null, Assembly = r.Assembly is { } assembly ? Input(assembly) : null })],
             },
@@ -50,6 +52,8 @@ internal sealed class ConfigPaths(string folder)
         : File.Exists(Path.GetFullPath(template, folder)) ? Path.GetFullPath(template, folder)
         : File.Exists(template) ? Path.GetFullPath(template)
         : template;
+
+    private string Weights(string model) => IsOnHub(model) ? model : Input(model);
 
     private bool IsOnHub(string model) => model.Length > 0 && ModelPath.IsOnHub(model, folder) && !Path.Exists(Path.GetFullPath(model, folder));
 

@@ -53,6 +53,36 @@ internal static class ObjectiveRules
             }
         }
 
+        if (section.Type == "classification" && (section.Labels.Count == 1 || section.Labels.Distinct().Count() < section.Labels.Count))
+        {
+            yield return ("objective.labels", section.Labels.Count == 1 ? "there is only one class; classification needs at least two." : "a class is named twice.");
+        }
+
+        if (section.ReferenceFree && (section.Reference != "start" || section.PrecomputeRefLogProbs || section.SyncRefModel))
+        {
+            yield return ("objective.reference_free", "a run without a reference has no use for reference, precompute_ref_log_probs or sync_ref_model; remove them, or reference_free.");
+        }
+
+        if (section is { SyncRefModel: true, Reference: not "start" })
+        {
+            yield return ("objective.sync_ref_model", $"a reference that follows the policy begins as the policy does; leave out reference: {section.Reference}, or sync_ref_model.");
+        }
+
+        if (section is { SyncRefModel: true, PrecomputeRefLogProbs: true })
+        {
+            yield return ("objective.precompute_ref_log_probs", "the log-probabilities of a reference that follows the policy change while training; leave out precompute_ref_log_probs, or sync_ref_model.");
+        }
+
+        if (section.Type == "distill" && string.IsNullOrEmpty(section.Teacher))
+        {
+            yield return ("objective.teacher", "distill needs a teacher: the folder, GGUF file or Hub name of the model to learn from.");
+        }
+
+        if (section.Type == "distill" && section.Beta > 1)
+        {
+            yield return ("objective.beta", $"{section.Beta} is no divergence; with distill it is 0 (forward) to 1 (reverse).");
+        }
+
         if (section.Type == "cpo" && section.LabelSmoothing >= 0.5)
         {
             yield return ("objective.label_smoothing", $"{section.LabelSmoothing} means that at least half of the labels are wrong; it must be below 0.5.");
@@ -71,6 +101,21 @@ internal static class ObjectiveRules
         if (section.Type == "cpo" && section.LabelSmoothing > 0 && losses[0] is "hinge" or "ipo")
         {
             yield return $"objective.label_smoothing has no effect on {losses[0]}.";
+        }
+
+        if (section is { Type: "distill", TeacherTopK: not null, NarrowTopK: true, Beta: not 0 })
+        {
+            yield return $"objective.teacher_top_k: with a beta of {section.Beta ?? 0.5} only {(section.Beta == 1 ? "the row's own token is" : "the teacher's most likely token and the row's own are")} compared, as in TRL; set beta: 0, or narrow_top_k: false for all {section.TeacherTopK}.";
+        }
+
+        if (section is { SyncRefModel: false } && (section.RefModelMixupAlpha != 0.6 || section.RefModelSyncSteps != 512))
+        {
+            yield return "objective.ref_model_mixup_alpha and ref_model_sync_steps have no effect without sync_ref_model: true.";
+        }
+
+        if (section is { Type: "distill", TeacherTopK: null } && !(section.AddTailBucket && section.NarrowTopK))
+        {
+            yield return "objective.add_tail_bucket and narrow_top_k have no effect without teacher_top_k.";
         }
 
         if (section.Type == "kto" && section is { DesirableWeight: 0, UndesirableWeight: 0 })
@@ -107,6 +152,11 @@ internal static class ObjectiveRules
         }
     }
 
-    private static bool Same(object? left, object? right) => left is System.Collections.ICollection { Count: 0 } && right is System.Collections.ICollection { Count: 0 }
-        || (left is IReadOnlyList<double> a && right is IReadOnlyList<double> b ? a.SequenceEqual(b) : Equals(left, right));
+    private static bool Same(object? left, object? right) => (left, right) switch
+    {
+        (System.Collections.ICollection { Count: 0 }, System.Collections.ICollection { Count: 0 }) => true,
+        (IReadOnlyList<double> a, IReadOnlyList<double> b) => a.SequenceEqual(b),
+        (IReadOnlyList<string> a, IReadOnlyList<string> b) => a.SequenceEqual(b),
+        _ => Equals(left, right),
+    };
 }

@@ -2,7 +2,6 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -47,7 +46,7 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         ArgumentNullException.ThrowIfNull(batch);
         using var scope = NewDisposeScope();
         var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
-        var loss = HeadLoss(model, Predicting(model, batch, routers), batch.Targets);
+        var loss = HeadLoss(model, TokenLogProbs.Predicting(model, batch, routers), batch.Targets);
         if (routers is not null)
         {
             // The trainer divides by the number of targets of the step, so a micro-batch's load balancing loss is weighted by its share of them.
@@ -56,14 +55,6 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         }
 
         return loss.MoveToOuterDisposeScope();
-    }
-
-    // Hidden states that predict a target, [targets, hidden]; those of all tokens are freed by then.
-    private static Tensor Predicting(CausalLanguageModel model, TokenBatch batch, RouterRecord? routers)
-    {
-        using var scope = NewDisposeScope();
-        var hidden = model.call(batch.Input with { Routers = routers });
-        return hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources).MoveToOuterDisposeScope();
     }
 
     private Tensor HeadLoss(CausalLanguageModel model, Tensor predicting, Tensor targets)

@@ -65,8 +65,11 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
         return zeros([batch.Rows.Count], float64, values.device).index_add_(0, batch.TargetRows, values.to(float64), Scalars.One).MoveToOuterDisposeScope();
     }
 
-    // Hidden states that predict a target, [targets, hidden]; those of all tokens are freed by then.
-    private static Tensor Predicting(CausalLanguageModel model, TokenBatch batch, RouterRecord? routers)
+    /// <summary>Hidden states that predict a target, [targets, hidden]; those of all tokens are freed by then.</summary>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="batch">The batch.</param>
+    /// <param name="routers">Records the routers of a mixture of experts; null for none.</param>
+    internal static Tensor Predicting(CausalLanguageModel model, TokenBatch batch, RouterRecord? routers)
     {
         using var scope = NewDisposeScope();
         var hidden = model.call(batch.Input with { Routers = routers });

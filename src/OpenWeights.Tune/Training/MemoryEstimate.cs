@@ -27,8 +27,11 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     // Additional memory of a run: tokenizer and rows, evaluation, metrics.
     private const long RunBytes = 48L << 20;
 
+    /// <summary>Weights of the reference or teacher that is in memory while training.</summary>
+    public long Compared { get; init; }
+
     /// <summary>The estimated peak.</summary>
-    public long Total => Weights + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
+    public long Total => Weights + Compared + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
 
     /// <summary>Estimates the memory of a run.</summary>
     /// <param name="trained">The model with its trained parameters.</param>
@@ -38,14 +41,15 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     /// <param name="accumulates">Whether gradients are accumulated over several micro-batches.</param>
     /// <param name="checkpointing">Activation checkpointing.</param>
     /// <param name="isRun">Whether it is a run with data, evaluation and metrics, or only training steps.</param>
-    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, ActivationCheckpointing checkpointing, bool isRun = true)
+    /// <param name="scores">Number of float32 values of a token and word that the loss holds at once, besides those of cross entropy.</param>
+    public static MemoryEstimate Of(ITrainedModel trained, int rows, int tokens, long optimizerBytes, bool accumulates, ActivationCheckpointing checkpointing, bool isRun = true, int scores = 0)
     {
         ArgumentNullException.ThrowIfNull(trained);
         var model = trained.Model;
         var weights = model.ParameterBytes;
         var adapter = trained.ResultName == "adapter";
         var gradients = trained.Parameters.Sum(static p => p.Parameter.numel() * p.Parameter.element_size());
-        var activations = ActivationBytes(model, adapter, rows, tokens, checkpointing);
+        var activations = ActivationBytes(model, adapter, rows, tokens, checkpointing, scores);
 
         var overlap = accumulates ? 0 : Math.Min(LateGradients(model, adapter, gradients, checkpointing), activations);
         return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes + (isRun ? RunBytes : 0), overlap);
@@ -63,7 +67,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     // Activations stored by layers from the first trained one; and the larger of the temporary peaks: a part's backward, when the later parts have
     // freed theirs, or head and loss.
     // With checkpointing, a layer stores its input (and the output of its attention), and the activations of one layer exist at a time.
-    private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing)
+    private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing, int scores)
     {
         var config = model.Config;
         var (count, size) = (rows * (long)(tokens + (model.Stack.Virtual?.Count ?? 0)), model.Stack.Embedding.Weight.element_size());
@@ -79,10 +83,10 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
                 stored += layer.Bytes;
             }
 
-            return ofInputs + Math.Max(most + TurnedWeightBytes(model, count), stored + HeadBytes(model, count));
+            return ofInputs + Math.Max(most + TurnedWeightBytes(model, count), stored + HeadBytes(model, count, scores));
         }
 
-        return ofInputs + CheckpointedBytes(layers, checkpointing == ActivationCheckpointing.Selective, TurnedWeightBytes(model, count), HeadBytes(model, count));
+        return ofInputs + CheckpointedBytes(layers, checkpointing == ActivationCheckpointing.Selective, TurnedWeightBytes(model, count), HeadBytes(model, count, scores));
     }
 
     // A layer's own activations include its input.
@@ -103,18 +107,18 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     private static long TurnedWeightBytes(CausalLanguageModel model, long count)
     {
         var weight = model.Stack.Embedding.Weight;
-        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(l => l.Name != model.Config.Names.Head).Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
+        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(l => l.Name != model.Config.OutputModule).Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
     }
 
     // The head's logits and their copies, a chunk at a time; the hidden states with their gradient.
-    private static long HeadBytes(CausalLanguageModel model, long count)
+    private static long HeadBytes(CausalLanguageModel model, long count, int scores)
     {
         var config = model.Config;
-        var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.VocabularySize;
+        var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.OutputSize;
         var product = ProductPrecision.Of(model.Stack.Embedding.Weight, count);
 
         // Scores in float32, with a soft cap its derivative, and the scores or their gradient in another dtype.
-        var ofScore = 4 + (config.LogitSoftCap is null ? 0 : 4) + (product == TorchSharp.torch.float32 ? 0 : 2);
+        var ofScore = 4 + (4 * scores) + (config.LogitSoftCap is null ? 0 : 4) + (product == TorchSharp.torch.float32 ? 0 : 2);
 
         // For bfloat16 products oneDNN repacks the weight; the layers' weights are small in comparison and included in the program's bytes.
         var copy = product == TorchSharp.torch.bfloat16 && model.Head.Weight.device.type == TorchSharp.DeviceType.CPU ? 2 * model.Head.Weight.numel() : 0;

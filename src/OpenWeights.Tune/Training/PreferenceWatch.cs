@@ -27,7 +27,7 @@ internal sealed class PreferenceWatch
             return null;
         }
 
-        var (desired, undesired) = (train.CountOf(RowRole.Desired), train.CountOf(RowRole.Undesired));
+        var (desired, undesired) = (train.CountOf(RowRole.Desired) + train.CountOf(RowRole.Chosen), train.CountOf(RowRole.Undesired) + train.CountOf(RowRole.Rejected));
         var ratio = objective.DesirableWeight * desired / (objective.UndesirableWeight * undesired);
         return undesired == 0 || ratio is >= 1 and <= 4.0 / 3 ? null : string.Create(
             CultureInfo.InvariantCulture,

@@ -1,46 +1,66 @@
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
-using OpenWeights.Tune.Torch;
-using static TorchSharp.torch;
+using OpenWeights.Tune.Objectives.Stored;
 
 namespace OpenWeights.Tune.Training;
 
-/// <summary>Finds the reference of a run: objective.reference.</summary>
+/// <summary>Finds the model that a run compares its policy with: objective.reference or objective.teacher.</summary>
 internal static class ReferencePolicies
 {
     /// <summary>Creates the reference.</summary>
+    /// <param name="draft">The run.</param>
+    /// <param name="trained">The model that is trained, before its first step.</param>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <exception cref="InvalidDataException">The reference cannot be loaded, or has another vocabulary.</exception>
+    internal static IReferencePolicy Create(RunDraft draft, ITrainedModel trained, IRunListener listener)
+    {
+        var (dtype, device) = (trained.Model.DType, trained.Model.Device);
+        if (draft.LogProbs is { } stored)
+        {
+            stored.Ensure(listener);
+            return new StoredReference(stored.Open(), stored.IsTemporary ? stored.Path : null, () => draft.Compared!.Load(dtype, device));
+        }
+
+        return Live(draft.Config, draft.Compared!, trained, listener);
+    }
+
+    /// <summary>Creates a reference that computes while training.</summary>
     /// <param name="config">The run.</param>
     /// <param name="modelPath">Folder of the base model.</param>
     /// <param name="trained">The model that is trained, before its first step.</param>
-    /// <exception cref="InvalidDataException">The reference cannot be loaded, or has another vocabulary.</exception>
-    internal static IReferencePolicy Create(RunConfig config, string modelPath, ITrainedModel trained)
-    {
-        var reference = config.Objective.Reference;
-        return (reference, trained) switch
-        {
-            ("base", AdapterTraining adapter) => new AdapterOffReference(adapter.Adapter),
+    internal static IReferencePolicy Create(RunConfig config, string modelPath, ITrainedModel trained) => Live(config, ComparedModel.Of(config, modelPath), trained, null);
 
-            // A new adapter changes nothing at the start.
-            ("start", AdapterTraining adapter) => config.Adapter!.Path is null ? new AdapterOffReference(adapter.Adapter) : new AdapterStartReference(adapter.Adapter),
-            ("base" or "start", _) => Load(modelPath, config, trained.Model),
-            _ => Load(ModelPath.Resolve(reference), config, trained.Model),
-        };
+    private static IReferencePolicy Live(RunConfig config, ComparedModel compared, ITrainedModel trained, IRunListener? listener) => (config.Objective, trained) switch
+    {
+        ({ Type: not "distill", Reference: "base" }, AdapterTraining adapter) => new AdapterOffReference(adapter.Adapter),
+
+        // A new adapter changes nothing at the start.
+        ({ Type: not "distill", Reference: "start" }, AdapterTraining adapter) =>
+            config is { Adapter.Path: null, Objective.SyncRefModel: false } ? new AdapterOffReference(adapter.Adapter) : new AdapterStartReference(adapter.Adapter),
+        _ => Loaded(config, compared, trained, listener),
+    };
+
+    private static ModelReference Loaded(RunConfig config, ComparedModel compared, ITrainedModel trained, IRunListener? listener)
+    {
+        var reference = Load(compared, trained.Model, listener);
+        reference.Followed = config.Objective.SyncRefModel ? trained.Parameters : [];
+        return reference;
     }
 
-    private static ModelReference Load(string path, RunConfig config, CausalLanguageModel policy)
+    private static ModelReference Load(ComparedModel compared, CausalLanguageModel policy, IRunListener? listener)
     {
-        var loaded = ModelLoader.Load(path, Devices.DType(config.Model.Dtype) ?? policy.DType, policy.Device);
-        if (loaded.Model.Config.VocabularySize != policy.Config.VocabularySize)
+        listener?.Stage($"reading the {(compared.Setting == "objective.teacher" ? "teacher" : "reference")}");
+        var loaded = compared.Load(policy.DType, policy.Device);
+        var size = loaded.VocabularySize;
+        if (compared.Setting != "objective.teacher" && size != policy.Config.VocabularySize)
         {
-            var size = loaded.Model.Config.VocabularySize;
             loaded.Dispose();
-            throw new InvalidDataException($"objective.reference: {path} has a vocabulary of {size} tokens, and the trained model one of {policy.Config.VocabularySize}; a reference must have the same.");
+            throw new InvalidDataException($"objective.reference: {compared.Folder} has a vocabulary of {size} tokens, and the trained model one of {policy.Config.VocabularySize}; a reference must have the same.");
         }
 
-        return new ModelReference(loaded);
+        return loaded;
     }
 }
 
@@ -67,60 +87,32 @@ internal sealed class AdapterOffReference(PeftAdapter adapter) : IReferencePolic
     }
 }
 
-/// <summary>Another model, or the same one before training, as reference; its weights are never changed.</summary>
-internal sealed class ModelReference(LoadedModel loaded) : IReferencePolicy
+/// <summary>Log-probabilities of a reference that were computed before; for rows that have none, the model is loaded.</summary>
+/// <param name="store">The log-probabilities; the reference takes ownership.</param>
+/// <param name="temporary">A file to delete at the end; null for none.</param>
+/// <param name="load">Loads the model.</param>
+internal sealed class StoredReference(LogProbStore store, string? temporary, Func<IReferencePolicy> load) : IReferencePolicy
 {
-    /// <inheritdoc/>
-    public T Run<T>(Func<CausalLanguageModel, T> compute) => compute(loaded.Model);
+    private readonly Lazy<IReferencePolicy> _model = new(load);
 
     /// <inheritdoc/>
-    public void Dispose() => loaded.Dispose();
-}
+    LogProbStore IReferencePolicy.Stored => store;
 
-/// <summary>
-/// The adapter's weights at the start as reference, for an adapter that is trained further: they are exchanged with the current ones while the
-/// reference computes.
-/// </summary>
-internal sealed class AdapterStartReference : IReferencePolicy
-{
-    private readonly PeftAdapter _adapter;
-    private readonly List<Tensor> _start;
+    /// <inheritdoc/>
+    public T Run<T>(Func<CausalLanguageModel, T> compute) => _model.Value.Run(compute);
 
-    /// <summary>Keeps a copy of an adapter's weights.</summary>
-    internal AdapterStartReference(PeftAdapter adapter)
+    /// <inheritdoc/>
+    public void Dispose()
     {
-        _adapter = adapter;
-        _start = [.. adapter.Parameters.Select(static p => p.Parameter.detach().clone().DetachFromDisposeScope())];
-    }
-
-    /// <inheritdoc/>
-    public T Run<T>(Func<CausalLanguageModel, T> compute)
-    {
-        Exchange();
-        try
+        store.Dispose();
+        if (temporary is not null)
         {
-            return compute(_adapter.Base);
-        }
-        finally
-        {
-            Exchange();
-        }
-    }
-
-    /// <inheritdoc/>
-    public void Dispose() => _start.ForEach(static t => t.Dispose());
-
-    private void Exchange()
-    {
-        using var nothing = no_grad();
-        foreach (var ((_, parameter), start) in _adapter.Parameters.Zip(_start))
-        {
-            using var current = parameter.detach().clone();
-            _ = parameter.copy_(start);
-            _ = start.copy_(current);
+            File.Delete(temporary);
         }
 
-        // Values computed from other weights are discarded.
-        _adapter.Training = false;
+        if (_model.IsValueCreated)
+        {
+            _model.Value.Dispose();
+        }
     }
 }

@@ -52,6 +52,9 @@ public sealed record RunPlan
     /// <summary>What the adapter's start costs before the first step; null for nothing worth a word.</summary>
     public StartCost? Start { get; init; }
 
+    /// <summary>Log-probabilities of the reference or teacher that are computed once and kept; null for none.</summary>
+    public LogProbPlan? LogProbs { get; init; }
+
     /// <summary>The part of the estimate that is in the compared memory.</summary>
     public long MemoryNeeded { get; init; }
 

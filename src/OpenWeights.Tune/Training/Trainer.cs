@@ -89,12 +89,14 @@ public sealed class Trainer : IDisposable
         var batch = _objective.Longest(_trained.Model, _rows);
         RandomState.Seed(_config.Seed, _trained.Model.Device);
         _trained.Training = _objective.UsesDropout;
+        var state = _objective.State;
         using (NewDisposeScope())
         {
             _ = Total(Accumulate([batch], Begin([batch])));
             _ = _objective.End();
         }
 
+        _objective.State = state;
         _trained.Training = false;
         Gradients.Drop(_trained.Parameters);
     }

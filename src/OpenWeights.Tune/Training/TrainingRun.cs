@@ -37,7 +37,7 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(listener);
         (_draft, _config, _trained, _listener, Plan) = (draft, draft.Config, trained, listener, draft.Plan);
         var kind = ObjectiveKinds.Find(_config.Objective.Type);
-        _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(_config, draft.ModelPath, trained) : null;
+        _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps);
     }
@@ -69,6 +69,10 @@ public sealed class TrainingRun : IDisposable
     public static TrainingRun Prepare(RunDraft draft, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(draft);
+
+        // Before the policy is loaded, so that both are not in memory together; the plan says whether they were there.
+        _ = draft.Plan;
+        draft.LogProbs?.Ensure(listener);
         return new TrainingRun(draft, draft.LoadModel(listener), listener);
     }
 
@@ -154,6 +158,8 @@ public sealed class TrainingRun : IDisposable
         _trained.Dispose();
     }
 
+    private IFollowingReference? Following => _config.Objective.SyncRefModel ? _reference as IFollowingReference : null;
+
     // State of a resumed run; null for a new one.
     private TrainerState? Begin(RunFolder folder, bool resume, bool overwrite, string command)
     {
@@ -163,7 +169,7 @@ public sealed class TrainingRun : IDisposable
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
-            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema);
+            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema, Following);
             _trainer.State = reached;
         }
         else
@@ -233,6 +239,11 @@ public sealed class TrainingRun : IDisposable
     private long Step(RunRecorder recorder)
     {
         var step = _trainer.Step();
+        if (step.Step % _config.Objective.RefModelSyncSteps == 0)
+        {
+            Following?.Follow(_config.Objective.RefModelMixupAlpha);
+        }
+
         recorder.Add(step);
         recorder.Add(step.Step, _objective.TakeSamples());
         _watch.Add(step.Objective);
@@ -261,7 +272,7 @@ public sealed class TrainingRun : IDisposable
     private void Save(RunFolder folder, RunEvaluation evaluation)
     {
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, _trainer.Ema, evaluation.AddTo(_trainer.State)));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
         _listener.Checkpointed(step);
     }
 

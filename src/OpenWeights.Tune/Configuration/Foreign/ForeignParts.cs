@@ -50,6 +50,7 @@ internal static class ForeignParts
             _ => Trl(root, folder, result),
         };
         taken.UnionWith(TemplateVariables(root, result));
+        taken.UnionWith(ForeignObjectives.Take(tool, root, result));
         return taken;
     }
 
@@ -303,7 +304,7 @@ internal static class ForeignParts
         }
 
         Put(result, "data.train_on", IsTrue(root.Get("assistant_only_loss")) ? "assistant" : IsTrue(root.Get("completion_only_loss")) ? "completion" : null, "assistant_only_loss, completion_only_loss");
-        if (root.Get("completion_only_loss").Text() is null && !IsTrue(root.Get("assistant_only_loss")))
+        if (ForeignObjectives.OfTrl(root) is null && root.Get("completion_only_loss").Text() is null && !IsTrue(root.Get("assistant_only_loss")))
         {
             result.Leave("completion_only_loss", "by default TRL trains only the completion of rows with prompt and completion, and the whole of other rows; data.train_on was set to all, so set it to completion if the rows have prompt and completion.");
         }

@@ -48,6 +48,6 @@ internal sealed class AnswerBatch
         }
 
         using var nothing = no_grad();
-        return reference.Run(model => TokenLogProbs.Of(model, Tokens).LogProbs);
+        return reference.Stored?.Find(Tokens.Rows, policy.device)?.LogProbs ?? reference.Run(model => TokenLogProbs.Of(model, Tokens).LogProbs);
     }
 }

@@ -55,7 +55,8 @@ internal sealed class CpoObjective(CpoSettings settings) : PairObjective
         ArgumentNullException.ThrowIfNull(model);
         using var scope = NewDisposeScope();
         var batch = AnswerBatch.Of(rows, model.Device);
-        var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true);
+        var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
+        var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true, routers: routers);
         var logProbs = batch.Sum(scores.LogProbs);
         if (_isSimple || settings.Loss == "ipo")
         {
@@ -75,7 +76,7 @@ internal sealed class CpoObjective(CpoSettings settings) : PairObjective
         }
 
         AnswerMetrics.AddPairs(Metrics, batch, scores, logProbs, transformed.mul(settings.Beta));
-        return loss.to(float32).MoveToOuterDisposeScope();
+        return WithRouters(loss, model, batch, routers).to(float32).MoveToOuterDisposeScope();
     }
 
     private Tensor Losses(Tensor difference)

@@ -29,13 +29,8 @@ internal sealed class DpoObjective(DpoSettings settings, IReferencePolicy? refer
             policySums.index_select(0, chosen), policySums.index_select(0, rejected), referenceSums.index_select(0, chosen), referenceSums.index_select(0, rejected),
             batch.Lengths.index_select(0, chosen), batch.Lengths.index_select(0, rejected));
         var loss = Losses(pairs, batch, scores, settings.UseWeighting ? Confidence(batch, scores, chosen, rejected) : null);
-        if (routers is not null)
-        {
-            loss = loss.add(routers.BalanceLoss(batch.Tokens.RealTokens).mul(model.RouterLossWeight * chosen.size(0)));
-        }
-
         AnswerMetrics.AddPairs(Metrics, batch, scores, policySums, policySums.sub(referenceSums).mul(settings.Pair.Beta));
-        return loss.to(float32).MoveToOuterDisposeScope();
+        return WithRouters(loss, model, batch, routers).to(float32).MoveToOuterDisposeScope();
     }
 
     private Tensor Losses(PairScores pairs, AnswerBatch batch, TokenLogProbs scores, Tensor? confidence)

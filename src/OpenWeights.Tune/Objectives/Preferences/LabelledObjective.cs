@@ -41,14 +41,21 @@ internal abstract class LabelledObjective(double beta, IReferencePolicy referenc
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);
         using var scope = NewDisposeScope();
-        var batch = AnswerBatch.Of(rows, model.Device);
+        var batch = AnswerBatch.Of([.. rows.Select(Unpaired)], model.Device);
+        var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
         var referenced = batch.Sum(batch.Reference(reference, batch.Tokens.Targets.to(float32)));
-        var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true);
+        var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true, routers: routers);
         var logProbs = batch.Sum(scores.LogProbs);
         var rewards = logProbs.sub(referenced).mul(beta);
         AnswerMetrics.AddSides(Metrics, batch, scores, logProbs, rewards, RowRole.Desired, RowRole.Undesired);
-        var desired = tensor(rows.Select(static r => r.Role == RowRole.Desired).ToArray(), device: model.Device);
-        return Losses(rewards, desired).sum().to(float32).MoveToOuterDisposeScope();
+        var desired = tensor(batch.Tokens.Rows.Select(static r => r.Role == RowRole.Desired).ToArray(), device: model.Device);
+        var loss = Losses(rewards, desired).sum();
+        if (routers is not null)
+        {
+            loss = loss.add(routers.BalanceLoss(batch.Tokens.RealTokens).mul(model.RouterLossWeight * rows.Count));
+        }
+
+        return loss.to(float32).MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>
@@ -63,6 +70,14 @@ internal abstract class LabelledObjective(double beta, IReferencePolicy referenc
 
         return means;
     }
+
+    // A pair is two answers with labels.
+    private static TokenRow Unpaired(TokenRow row) => row.Role switch
+    {
+        RowRole.Chosen => row with { Role = RowRole.Desired },
+        RowRole.Rejected => row with { Role = RowRole.Undesired },
+        _ => row,
+    };
 
     /// <summary>The loss of each row, [rows].</summary>
     /// <param name="rewards">Rewards, [rows], float64.</param>

@@ -20,7 +20,8 @@ internal sealed class OrpoObjective(double beta) : PairObjective
 
         // The prompts of chosen answers are trained too.
         var batch = AnswerBatch.Of([.. rows.Select(static r => r.Role == RowRole.Chosen ? r with { Labels = r.Ids } : r)], model.Device);
-        var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true);
+        var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
+        var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true, routers: routers);
         var answers = AnswerTokens(rows, model.Device);
         var lengths = tensor(rows.Select(static r => (double)r.CountTargets()).ToArray(), device: model.Device);
         var means = batch.Sum(scores.LogProbs.mul(answers)).div(lengths);
@@ -33,7 +34,7 @@ internal sealed class OrpoObjective(double beta) : PairObjective
         Metrics.Add("log_odds_chosen", odds);
         AnswerMetrics.AddPairs(Metrics, batch, scores, means, means.mul(beta));
         var likelihood = LikelihoodLoss(batch.OfTargets(scores.LogProbs, RowRole.Chosen));
-        return likelihood.sub(ratio.sum().mul(beta)).to(float32).MoveToOuterDisposeScope();
+        return WithRouters(likelihood.sub(ratio.sum().mul(beta)), model, batch, routers).to(float32).MoveToOuterDisposeScope();
     }
 
     private protected override long CountChosen(TokenRow row) => row.Ids.Length - 1;

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -42,6 +43,7 @@ public abstract class PairObjective : IObjective
         }
 
         Metrics.Dispose();
+        Clear();
         _tokens += rows.Sum(static r => (long)r.Ids.Length);
         return Pairs;
     }
@@ -54,11 +56,27 @@ public abstract class PairObjective : IObjective
     {
         var means = Metrics.Take();
         means["num_tokens"] = _tokens;
+        AddMetrics(means);
         return means;
+    }
+
+    /// <summary>Adds metrics of the step that are no means.</summary>
+    /// <param name="metrics">The means.</param>
+    private protected virtual void AddMetrics(Dictionary<string, double> metrics)
+    {
+    }
+
+    /// <summary>Discards what an interrupted step has collected for <see cref="AddMetrics"/>.</summary>
+    private protected virtual void Clear()
+    {
     }
 
     /// <summary>Number of tokens of a chosen row that the loss of chosen answers counts.</summary>
     private protected virtual long CountChosen(TokenRow row) => row.CountTargets();
+
+    /// <summary>Adds the load balancing loss of a mixture of experts to a micro-batch's loss.</summary>
+    private protected static Tensor WithRouters(Tensor loss, CausalLanguageModel model, AnswerBatch batch, RouterRecord? routers) =>
+        routers is null ? loss : loss.add(routers.BalanceLoss(batch.Tokens.RealTokens).mul(model.RouterLossWeight * batch.Tokens.Rows.Count / 2));
 
     /// <summary>The negative log-likelihood of chosen answers as a mean over the step's tokens, times the number of pairs that the loss is divided by.</summary>
     /// <param name="logProbs">Log-probabilities of this micro-batch's tokens.</param>

@@ -6,10 +6,11 @@ using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Training.Checkpoints;
 
-/// <summary>Contents of a checkpoint: the trained weights, the optimizer's tensors, the moving average of the weights if there is one, and state.json.</summary>
+/// <summary>Contents of a checkpoint: the trained weights, the optimizer's tensors, the moving average of the weights and a reference that follows the policy if there are such, and state.json.</summary>
 internal static class RunCheckpoint
 {
     private const string OptimizerName = "optimizer.safetensors";
+    private const string ReferenceName = "reference.safetensors";
     private const string AverageName = "average.safetensors";
     private const string StateName = "state.json";
     private const string WeightsName = "weights";
@@ -20,14 +21,20 @@ internal static class RunCheckpoint
     /// <param name="optimizer">The optimizer.</param>
     /// <param name="average">Moving average of the weights; null for none.</param>
     /// <param name="state">State of the run.</param>
+    /// <param name="reference">A reference that follows the policy; null for none.</param>
     /// <exception cref="IOException">A file cannot be written.</exception>
-    internal static void Write(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average, TrainerState state)
+    internal static void Write(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average, TrainerState state, IFollowingReference? reference = null)
     {
         trained.Save(Path.Combine(folder, WeightsName));
         SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), [.. optimizer.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
         if (average is not null)
         {
             SafetensorsWriter.Write(Path.Combine(folder, AverageName), [.. average.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
+        }
+
+        if (reference is not null)
+        {
+            SafetensorsWriter.Write(Path.Combine(folder, ReferenceName), [.. reference.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
         }
 
         AtomicFile.WriteText(Path.Combine(folder, StateName), JsonSerializer.Serialize(state));
@@ -38,9 +45,10 @@ internal static class RunCheckpoint
     /// <param name="trained">The trained model.</param>
     /// <param name="optimizer">The optimizer.</param>
     /// <param name="average">Moving average of the weights; null for none.</param>
+    /// <param name="reference">A reference that follows the policy; null for none.</param>
     /// <returns>The state of the run.</returns>
     /// <exception cref="IOException">A file cannot be read.</exception>
-    internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average)
+    internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average, IFollowingReference? reference = null)
     {
         trained.Restore(Path.Combine(folder, WeightsName));
         using var tensors = SafetensorsFile.Open(Path.Combine(folder, OptimizerName));
@@ -49,6 +57,12 @@ internal static class RunCheckpoint
         {
             using var averages = SafetensorsFile.Open(Path.Combine(folder, AverageName));
             average.Restore(name => TensorFiles.Read(averages, name));
+        }
+
+        if (reference is not null)
+        {
+            using var references = SafetensorsFile.Open(Path.Combine(folder, ReferenceName));
+            reference.Restore(name => TensorFiles.Read(references, name));
         }
 
         return JsonSerializer.Deserialize<TrainerState>(File.ReadAllText(Path.Combine(folder, StateName)))!;

@@ -5,6 +5,7 @@ using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -17,6 +18,9 @@ namespace OpenWeights.Tune.Training.Memory;
 /// </summary>
 public sealed class RunMemory
 {
+    // Copies of a chunk of logits that objectives besides cross entropy hold, with what is watched.
+    private const int ScoresOfOtherLosses = 3;
+
     private readonly RunConfig _config;
     private readonly ModelFolder _folder;
     private readonly DecoderConfig _decoder;
@@ -24,9 +28,11 @@ public sealed class RunMemory
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
     private readonly int _rows;
+    private readonly long _compared;
 
-    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null)
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null)
     {
+        _compared = compared?.Bytes(dtype, device) ?? 0;
         (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, device, dtype, longestRow, rows);
         using var meta = CreateMeta(config, warn);
         Estimate = Of(meta, config, longestRow);
@@ -64,6 +70,12 @@ public sealed class RunMemory
     /// <summary>Number of trained parameters.</summary>
     public long TrainedParameters { get; }
 
+    /// <summary>Data type of the computation.</summary>
+    internal ScalarType Computed => _dtype;
+
+    /// <summary>Number of tokens that the model knows.</summary>
+    internal int VocabularySize => _decoder.VocabularySize;
+
     /// <summary>Data type of the base model.</summary>
     public string DType => _dtype.ToString().ToLowerInvariant();
 
@@ -79,8 +91,10 @@ public sealed class RunMemory
         ArgumentNullException.ThrowIfNull(config);
         var folder = ModelFolder.Open(modelPath);
         var device = Torch.Devices.Find(config.Model.Device);
+        var decoder = ModelLoader.ReadConfig(folder);
         return new RunMemory(
-            config, folder, ModelLoader.ReadConfig(folder), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength);
+            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength,
+            compared: ComparedModel.Held(config, modelPath, settingsAlone: true));
     }
 
     /// <summary>The smallest change of settings with which the run fits; null if it already fits, or no known change is enough.</summary>
@@ -120,8 +134,14 @@ public sealed class RunMemory
     private ITrainedModel CreateMeta(RunConfig config, Action<string>? warn = null) => TrainedModel.CreateMeta(config, _folder, _decoder, _dtype, _device, warn);
 
     // A micro-batch has at most as many rows as there are; shorter rows may be split or packed into another number.
-    private MemoryEstimate Of(ITrainedModel meta, RunConfig config, int longestRow) => MemoryEstimate.Of(
-        meta, longestRow < _longestRow ? config.Training.RowsAtOnce : Math.Min(config.Training.RowsAtOnce, _rows), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing);
+    private MemoryEstimate Of(ITrainedModel meta, RunConfig config, int longestRow)
+    {
+        var rows = config.Training.RowsAtOnce * ObjectiveKinds.Find(config.Objective.Type).RowsPerExample;
+        var estimate = MemoryEstimate.Of(
+            meta, longestRow < _longestRow ? rows : Math.Min(rows, _rows), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing,
+            scores: config.Objective.Type == "sft" ? 0 : ScoresOfOtherLosses);
+        return estimate with { Compared = _compared };
+    }
 
     /// <summary>The part of an estimate that is in the compared memory.</summary>
     internal long On(MemoryEstimate estimate) => On(estimate, _config);

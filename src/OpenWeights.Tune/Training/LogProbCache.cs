@@ -1,0 +1,141 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Objectives.Preferences;
+using OpenWeights.Tune.Objectives.Stored;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training;
+
+/// <summary>
+/// Log-probabilities of a reference or teacher that are computed once, before training, and kept in a file by a hash of what they depend on: the
+/// model's weights, the rows, the number of tokens and the temperature. Later runs read the file.
+/// </summary>
+internal sealed class LogProbCache
+{
+    // Incremented whenever the same model and rows would give another file.
+    private const string Version = "log-probabilities 1";
+
+    private readonly ComparedModel _model;
+    private readonly LogProbStoreWriter _writer;
+    private readonly ScalarType _dtype;
+    private readonly Device _device;
+    private readonly int _tokensOfBatch;
+
+    private LogProbCache(RunConfig config, ComparedModel model, LogProbStoreWriter writer, LogProbSettings settings, (ScalarType DType, Device Device) computed, int tokensOfBatch)
+    {
+        (_model, _writer, _dtype, _device, _tokensOfBatch) = (model, writer, computed.DType, computed.Device, tokensOfBatch);
+        IsTemporary = config.Data.Cache == "off";
+        Path = IsTemporary
+            ? System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.logprobs")
+            : System.IO.Path.Combine(config.Data.CacheDir ?? System.IO.Path.Combine(System.IO.Path.GetDirectoryName(StoreCache.DefaultFolder)!, "logprobs"), Key(settings) + ".logprobs");
+    }
+
+    /// <summary>The file.</summary>
+    internal string Path { get; }
+
+    /// <summary>Whether the file is deleted after the run (data.cache: off).</summary>
+    internal bool IsTemporary { get; }
+
+    /// <summary>What the plan says of it.</summary>
+    internal LogProbPlan Plan => new(Path, _model.Setting == "objective.teacher", _writer.Rows, _writer.Targets, _writer.Bytes, File.Exists(Path));
+
+    /// <summary>The file of a run; null if it computes log-probabilities as it trains.</summary>
+    /// <param name="draft">The run.</param>
+    /// <param name="dtype">Data type of the computation.</param>
+    /// <param name="vocabulary">Number of tokens of the trained model.</param>
+    internal static LogProbCache? Of(RunDraft draft, ScalarType dtype, int vocabulary)
+    {
+        var (config, objective) = (draft.Config, draft.Config.Objective);
+        if (draft.Compared is not { } model || !Serves(objective))
+        {
+            return null;
+        }
+
+        var settings = objective.Type == "distill"
+            ? new LogProbSettings(Math.Min(objective.TeacherTopK!.Value, vocabulary), objective.Temperature ?? 1, vocabulary)
+            : new LogProbSettings();
+        var tokens = config.Training.RowsAtOnce * draft.Data.Train.LongestRow;
+        return new LogProbCache(config, model, new LogProbStoreWriter(Rows(draft), settings), settings, (dtype, draft.Device), tokens);
+    }
+
+    /// <summary>Whether log-probabilities are computed before training: what is asked about is known, and they never change.</summary>
+    /// <param name="objective">The objective.</param>
+    internal static bool Serves(ObjectiveSection objective) => objective.Type == "distill" ? objective is { TeacherTopK: not null, Lmbda: 0 } : objective.PrecomputeRefLogProbs;
+
+    /// <summary>Computes the file if it is not there.</summary>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <exception cref="IOException">The file cannot be written.</exception>
+    internal void Ensure(IRunListener listener)
+    {
+        if (File.Exists(Path))
+        {
+            return;
+        }
+
+        listener.Stage(string.Create(CultureInfo.InvariantCulture, $"computing the {(_model.Setting == "objective.teacher" ? "teacher" : "reference")}'s log-probabilities of {_writer.Targets:N0} tokens ({Math.Max(1, _writer.Bytes >> 20):N0} MiB in {Path})"));
+        using var nothing = no_grad();
+        using var model = _model.Load(_dtype, _device);
+        _ = model.Run(m =>
+        {
+            _writer.Write(Path, m, _tokensOfBatch);
+            return true;
+        });
+    }
+
+    /// <summary>Opens the file.</summary>
+    internal LogProbStore Open()
+    {
+        File.SetLastAccessTimeUtc(Path, DateTime.UtcNow);
+        return LogProbStore.Open(Path);
+    }
+
+    // KTO also asks about the prompts of a step with the answers of other rows.
+    private static IEnumerable<IReadOnlyList<TokenRow>> Rows(RunDraft draft)
+    {
+        yield return draft.Data.Train.Documents;
+        if (draft.Data.Eval is { } eval)
+        {
+            yield return eval.Documents;
+        }
+
+        if (draft.Config.Objective is not { Type: "kto", LossType: null or { Values: ["kto"] } })
+        {
+            yield break;
+        }
+
+        for (var step = 0L; step < draft.TotalSteps; step++)
+        {
+            yield return KtoObjective.Mismatched([.. draft.Rows.Of(step).SelectMany(static b => b)]);
+        }
+
+        if (draft.Data.Eval is { } asked)
+        {
+            yield return KtoObjective.Mismatched([.. asked.Rows]);
+        }
+    }
+
+    private string Key(LogProbSettings settings)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hash.AppendData(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{Version}\n{_model.Fingerprint()}\n{settings}\n{_dtype}\n")));
+        foreach (var row in _writer.Hashes)
+        {
+            hash.AppendData(BitConverter.GetBytes(row));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset())[..40];
+    }
+}
+
+/// <summary>Log-probabilities that a run computes once and keeps.</summary>
+/// <param name="Path">The file.</param>
+/// <param name="OfTeacher">Whether they are a teacher's, or a reference's.</param>
+/// <param name="Rows">Number of rows.</param>
+/// <param name="Targets">Number of tokens.</param>
+/// <param name="Bytes">Size of the file.</param>
+/// <param name="IsThere">Whether the file is there already.</param>
+public sealed record LogProbPlan(string Path, bool OfTeacher, int Rows, long Targets, long Bytes, bool IsThere);
