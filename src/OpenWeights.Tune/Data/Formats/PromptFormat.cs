@@ -9,6 +9,9 @@ namespace OpenWeights.Tune.Data.Formats;
 /// </summary>
 public sealed class PromptFormat : IRowFormat
 {
+    // Usual names of the reference answer beside a prompt.
+    private static readonly string[] s_answers = ["answer", "solution", "ground_truth", "completion", "output"];
+
     /// <inheritdoc/>
     public string Name => "prompt";
 
@@ -64,7 +67,6 @@ public sealed class PromptFormat : IRowFormat
         return new TokenRow(found.Prompt, [.. Enumerable.Repeat(TokenRow.Ignored, found.Prompt.Length)], named.Place) { Role = RowRole.Prompt, Fields = fields.ToJsonString() };
     }
 
-    // Usual names of the reference answer beside a prompt.
     private static string Reference(DataRow row) =>
-        new[] { "answer", "solution", "ground_truth", "completion", "output" }.Select(k => row.Json[k] as JsonValue).FirstOrDefault(static v => v is not null)?.ToString() ?? "";
+        s_answers.Select(k => row.Json[k] as JsonValue).FirstOrDefault(static v => v is not null)?.ToString() ?? "";
 }
