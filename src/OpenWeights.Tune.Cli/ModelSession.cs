@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
@@ -8,6 +9,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Cli;
 
@@ -19,20 +21,28 @@ internal sealed class ModelSession : IDisposable
 
     private readonly Lazy<Tokenizer> _tokenizer;
 
-    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues)
+    internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues, bool isExact = false)
     {
         Devices.UseAllCores();
         (model, var own) = ModelPath.WithAdapter(model);
         adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
-        Loaded = ModelLoader.Load(model, Devices.DType(dtype), Devices.Find(device), QuantizationSettings.Of(quantization));
+        var choices = adapters.Select(AdapterChoice.Parse).ToList();
+        var (place, settings) = (Devices.Find(device), QuantizationSettings.Of(quantization));
+        var (exact, rounded) = isExact && dtype == "auto" ? ExactDType.Of(model, place, settings, AvailableMemory.Of(place)) : (null, null);
+        if (rounded is not null)
+        {
+            Warn(rounded);
+        }
+
+        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings, labels: AdapterChoice.Labels(choices));
+        Loaded.Embedding = AdapterChoice.Embedding(choices) ?? Loaded.Embedding;
         foreach (var warning in Loaded.Warnings)
         {
             Warn(warning);
         }
 
         Adapters = new AdapterSet(Loaded.Model);
-        var choices = adapters.Select(AdapterChoice.Parse).ToList();
         ChatTemplate = NamedTemplates.WithValues(
             choices.Select(static c => PeftFolder.ChatTemplate(c.Folder)).FirstOrDefault(static t => t is not null), Loaded.Folder.FolderPath, templateValues);
         _tokenizer = new Lazy<Tokenizer>(() => ChatTemplate is { } template ? Tokenizer.Load(model).WithChatTemplate(template) : Tokenizer.Load(model));
@@ -80,6 +90,13 @@ internal sealed class ModelSession : IDisposable
 /// <param name="Weight">Weight of the adapter.</param>
 internal sealed record AdapterChoice(string Folder, double Weight)
 {
+    /// <summary>The head of labels that one of some adapters brings; null for none.</summary>
+    internal static LabelHead? Labels(IEnumerable<AdapterChoice> choices) => choices.Select(static c => LabelFile.Of(c.Folder)).FirstOrDefault(static l => l is not null);
+
+    /// <summary>How one of some adapters embeds texts; null for adapters of other uses.</summary>
+    internal static EmbeddingSettings? Embedding(IEnumerable<AdapterChoice> choices) =>
+        choices.Select(static c => AdapterFolder.Find(c.Folder) is { } folder ? EmbeddingFiles.Of(folder) : null).FirstOrDefault(static e => e is not null);
+
     /// <summary>Parses DIR or DIR=NUMBER; an existing folder whose name contains = is a folder.</summary>
     internal static AdapterChoice Parse(string text)
     {

@@ -79,16 +79,17 @@ public sealed class AdapterFolder
         && !(File.Exists(Path.Combine(path, ModelFolder.ConfigName)) && CheckpointWeights.ExistIn(path));
 
     /// <summary>Opens the adapter's tensors.</summary>
+    /// <param name="rename">The name of a tensor for its name in the file; null for the same.</param>
     /// <returns>The file; dispose it.</returns>
     /// <exception cref="FileNotFoundException">The folder has no adapter_model.safetensors; the message says what it has
     /// instead.</exception>
     /// <exception cref="InvalidDataException">As <see cref="SafetensorsFile.Open"/>.</exception>
-    public SafetensorsFile OpenWeights()
+    public SafetensorsFile OpenWeights(Func<string, string>? rename = null)
     {
         var path = Path.Combine(FolderPath, WeightsName);
         if (File.Exists(path))
         {
-            return SafetensorsFile.Open(path);
+            return SafetensorsFile.Open(path, rename);
         }
 
         throw new FileNotFoundException(File.Exists(Path.Combine(FolderPath, PickleName))

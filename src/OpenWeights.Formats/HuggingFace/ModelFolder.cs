@@ -144,6 +144,20 @@ public sealed class ModelFolder
         return names;
     }
 
+    /// <summary>Copies the tokenizer and chat template files alone.</summary>
+    /// <param name="destination">An existing folder; files of the same names are replaced.</param>
+    /// <exception cref="IOException">A file could not be read or written; the message names it.</exception>
+    public void CopyTokenizer(string destination)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(destination);
+        foreach (var name in TokenizerFiles)
+        {
+            var target = Path.Combine(destination, name);
+            Directory.CreateDirectory(Path.GetDirectoryName(target)!);
+            AtomicFile.Copy(Path.Combine(FolderPath, name), target);
+        }
+    }
+
     private static bool IsLicense(string name) => LicenseStarts.Any(start => name.StartsWith(start, StringComparison.OrdinalIgnoreCase));
 
     /// <summary>Additional chat templates, which transformers stores in a folder of their own.</summary>

@@ -13,13 +13,13 @@ public sealed class SafetensorsFile : IWeightFile
     private readonly SafeFileHandle file;
     private readonly Dictionary<string, TensorEntry> byName;
 
-    private SafetensorsFile(string path, SafeFileHandle file)
+    private SafetensorsFile(string path, SafeFileHandle file, Func<string, string>? rename)
     {
         this.file = file;
         Location = path;
         var header = SafetensorsHeader.Read(path, file);
         Metadata = header.Metadata;
-        Tensors = header.Tensors;
+        Tensors = rename is null ? header.Tensors : [.. header.Tensors.Select(tensor => tensor.Renamed(rename(tensor.Name)))];
         byName = Tensors.ToDictionary(tensor => tensor.Name, StringComparer.Ordinal);
     }
 
@@ -34,13 +34,14 @@ public sealed class SafetensorsFile : IWeightFile
 
     /// <summary>Opens a file and checks its header, the tensors' places and the file's length.</summary>
     /// <param name="path">The file.</param>
+    /// <param name="rename">The name of a tensor for its name in the file; null for the same.</param>
     /// <returns>The open file; dispose it.</returns>
     /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="InvalidDataException">It is not a whole, valid safetensors file; the message names file and tensor and says
     /// what to do.</exception>
     /// <exception cref="IOException">The disk failed, or another program has the file locked.</exception>
     /// <exception cref="UnauthorizedAccessException">The file may not be read.</exception>
-    public static SafetensorsFile Open(string path)
+    public static SafetensorsFile Open(string path, Func<string, string>? rename = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (Directory.Exists(path))
@@ -56,7 +57,7 @@ public sealed class SafetensorsFile : IWeightFile
         var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
         try
         {
-            return new SafetensorsFile(path, file);
+            return new SafetensorsFile(path, file, rename);
         }
         catch
         {

@@ -37,6 +37,9 @@ public sealed class TensorEntry
     /// <summary>Where the tensor's bytes begin, counted from the file's start.</summary>
     internal long FileOffset { get; }
 
+    /// <summary>The same tensor under another name.</summary>
+    internal TensorEntry Renamed(string name) => new(name, DType, Shape, ByteLength, FilePath, FileOffset) { IsQuantized = IsQuantized };
+
     /// <summary>Name, element type and shape, for messages: <c>lm_head.weight BF16 [512,64]</c>.</summary>
     public override string ToString() => $"{Name} {DType} {Wording.Shape(Shape)}";
 }

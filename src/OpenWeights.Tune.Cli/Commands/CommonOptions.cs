@@ -105,10 +105,16 @@ internal static class CommonOptions
         return false;
     }
 
-    internal static Option<string> DType()
+    internal static Option<string> DType() => DType("auto (the checkpoint's), float32, bfloat16 or float16", "auto", "float32", "bfloat16", "float16");
+
+    /// <summary>The --dtype option of a command whose results are exact numbers.</summary>
+    internal static Option<string> ExactDType() =>
+        DType("auto (float64 on a CPU whose memory has room for it, otherwise the checkpoint's), float64, float32, bfloat16 or float16", "auto", "float64", "float32", "bfloat16", "float16");
+
+    private static Option<string> DType(string description, params string[] choices)
     {
-        var option = new Option<string>("--dtype") { Description = "Data type of the computation: auto (the checkpoint's), float32, bfloat16 or float16.", DefaultValueFactory = static _ => "auto" };
-        _ = option.OnlyFrom("auto", "float32", "bfloat16", "float16");
+        var option = new Option<string>("--dtype") { Description = $"Data type of the computation: {description}.", DefaultValueFactory = static _ => "auto" };
+        _ = option.OnlyFrom(choices);
         return option;
     }
 }

@@ -32,7 +32,7 @@ internal static class DataCommand
     internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, RowKind? kind)
     {
         var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
-        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model));
+        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model)) { Kind = ObjectiveKinds.Find(config.Objective.Type).Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
         var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, kind, ContextLimit.Of(decoder, config.Model.MaxPositions));
         return (RunDefaults.Fit(config, data).Data, tokenizer);
@@ -102,7 +102,7 @@ internal static class DataCommand
             eval_rows = data.Eval?.Report.Used ?? 0,
             eval_rows_in_train = data.Eval?.Report.Leaked ?? 0,
             files = report.Files.Select(static f => new { path = f.Path, format = f.Format, rows = f.Rows }),
-            preview = data.Train.Rows.Take(rows).Select(r => new { source = r.Source, role = r.Role.ToString().ToLowerInvariant(), input_ids = r.Ids, labels = r.Labels, documents = r.Documents, text = preview.Text(r, 0, r.Ids.Length) }),
+            preview = data.Train.Rows.Take(rows).Select(r => new { source = r.Source, role = r.Role.ToString().ToLowerInvariant(), label = r.Label, margin = r.Margin == 0 ? (double?)null : r.Margin, input_ids = r.Ids, labels = r.Labels, documents = r.Documents, text = preview.Text(r, 0, r.Ids.Length) }),
         });
     }
 }

@@ -6,6 +6,7 @@ using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -70,7 +71,13 @@ internal sealed class ExportWork : IDisposable
             }
             else
             {
-                PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath));
+                PeftFolder.Save(adapter, work, ModelPath.NameOf(_base!.Folder.FolderPath), _base.Embedding is not null);
+            }
+
+            if (_base.Embedding is { } embedding)
+            {
+                EmbeddingFiles.Write(work, embedding, _base.Model.Config.HiddenSize);
+                _base.Folder.CopyTokenizer(work);
             }
 
             if (_base.ChatTemplate is { } template)
@@ -79,7 +86,7 @@ internal sealed class ExportWork : IDisposable
             }
         });
         var folder = AdapterFolder.Open(_output);
-        using var written = folder.OpenWeights();
+        using var written = PeftFolder.Weights(folder, _base!.Model.Config.Names);
         using var scope = NewDisposeScope();
         var tensors = PeftFolder.Tensors(adapter);
         foreach (var (name, tensor) in tensors.Where(_ => !SeparatesExperts))
@@ -150,7 +157,7 @@ internal sealed class ExportWork : IDisposable
         else
         {
             OpenBase();
-            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, _base.ChatTemplate, plan => GgufText.Write(plan, folder));
+            unties = GgufExport.Write(folder, _adapters!.Active, _output, preset, _base!.Model, _base.ChatTemplate, plan => GgufText.Write(plan, folder), _base.Embedding);
         }
 
         Console.Out.WriteLine($"model written to {ShownPath.Of(_output)} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
@@ -200,14 +207,15 @@ internal sealed class ExportWork : IDisposable
     private void OpenBase()
     {
         _isMeta = _quantization is null && !_choices.Any(static c => PeftFolder.NeedsBaseValues(c.Folder));
-        Use(_isMeta ? ModelLoader.LoadMeta(_modelPath) : Load(), ModelSession.Warn);
+        Use(_isMeta ? ModelLoader.LoadMeta(_modelPath, AdapterChoice.Labels(_choices)) : Load(), ModelSession.Warn);
     }
 
-    private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization));
+    private LoadedModel Load() => ModelLoader.Load(_modelPath, null, Devices.Find(_device), QuantizationSettings.Of(_quantization), labels: AdapterChoice.Labels(_choices));
 
     private void Use(LoadedModel loaded, Action<string>? warn)
     {
         _base = loaded;
+        loaded.Embedding = AdapterChoice.Embedding(_choices) ?? loaded.Embedding;
         foreach (var warning in warn is null ? [] : loaded.Warnings)
         {
             warn!(warning);
@@ -296,6 +304,12 @@ internal sealed class ExportWork : IDisposable
     // Base model, base with adapter, and the exported model, which is read with its own tokenizer, template and end tokens.
     private void Compare(Action<ExportComparison> addWritten)
     {
+        // Answers and losses of tokens, which rewards, labels and embeddings have none of.
+        if (_base is { Model.Config.Labels: not null } or { Embedding: not null } || LabelHead.Of(ModelFolder.Open(_modelPath).Config, _modelPath) is not null)
+        {
+            return;
+        }
+
         if (ExportComparison.Of(Data, _choices, DataRows) is not { } comparison)
         {
             return;

@@ -111,6 +111,11 @@ internal static class InspectCommand
             ["tokenizer_files"] = Names(folder.TokenizerFiles),
             ["license_files"] = Names(folder.LicenseFiles),
         };
+        if (config.Labels is { } labels)
+        {
+            description["labels"] = Names(labels.Names);
+        }
+
         if (config.IsPart)
         {
             description["text_model"] = config.ModelType;

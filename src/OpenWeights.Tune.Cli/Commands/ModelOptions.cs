@@ -6,14 +6,15 @@ using OpenWeights.Tokenizers.Templates;
 namespace OpenWeights.Tune.Cli.Commands;
 
 /// <summary>Options of commands that load a model and its adapters.</summary>
-internal sealed class ModelOptions
+/// <param name="isExact">Whether results should be exact: --dtype auto is then float64 where that is possible.</param>
+internal sealed class ModelOptions(bool isExact = false)
 {
     private readonly Option<string> _model = CommonOptions.Model();
     private readonly Option<string[]> _adapter = CommonOptions.Adapters();
     private readonly Option<bool> _anyBase = CommonOptions.AnyBase();
     private readonly Option<string?> _quantization = CommonOptions.Quantization();
     private readonly Option<string> _device = CommonOptions.Device();
-    private readonly Option<string> _dtype = CommonOptions.DType();
+    private readonly Option<string> _dtype = isExact ? CommonOptions.ExactDType() : CommonOptions.DType();
     private readonly Option<string?> _templateValues = ChatTemplateKwargs();
 
     /// <summary>Variables for the chat template.</summary>
@@ -49,5 +50,5 @@ internal sealed class ModelOptions
 
     internal ModelSession Open(ParseResult arguments) => new(
         arguments.GetValue(_model)!, arguments.GetValue(_adapter) ?? [], arguments.GetValue(_dtype)!, arguments.GetValue(_device)!, arguments.GetValue(_quantization),
-        arguments.GetValue(_anyBase), Values(arguments.GetValue(_templateValues)));
+        arguments.GetValue(_anyBase), Values(arguments.GetValue(_templateValues)), isExact);
 }

@@ -1,8 +1,10 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Data.Formats;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
@@ -15,23 +17,31 @@ namespace OpenWeights.Tune.Cli.Commands;
 internal static class ScoreCommand
 {
     private const long ChunkScores = 1 << 24;
-    private static readonly ModelOptions s_model = new();
+    private static readonly ModelOptions s_model = new(isExact: true);
     private static readonly Option<string[]> s_text = new("--text") { Description = "A text to score; - reads it from stdin. May be repeated.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to score: a JSON list of messages, using the model's chat template; - reads it from stdin.", HelpName = "FILE" };
     private static readonly Option<string?> s_input = new("--input") { Description = "Rows to score, each with \"text\" or \"input_ids\": JSON lines, a JSON array, CSV, Parquet or plain text.", HelpName = "FILE" };
     private static readonly DataOptions s_rows = new();
-    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write the logits of each text, [tokens, vocabulary], as a tensor named by the text's number from 0.", HelpName = "FILE.safetensors" };
+    private static readonly Option<string?> s_logits = new("--logits") { Description = "Also write the logits of each text, [tokens, vocabulary], in float32, as a tensor named by the text's number from 0.", HelpName = "FILE.safetensors" };
+    private static readonly Option<bool> s_rewards = new("--rewards") { Description = "Print the reward of each text, with a reward model: of a chat or a prompt with its completion, and of both answers of a pair." };
+    private static readonly Option<bool> s_labels = new("--labels") { Description = "Print the likeliest class of each text and the probability of each, with a classifier." };
+    private static readonly Option<string?> s_embeddings = new Option<string?>("--embeddings") { Description = "Print the vector of each text, with an embedding model; as a query or as a document, which have the prompts of the model.", HelpName = "query|document" }.OnlyFrom("query", "document");
     private static readonly Option<bool> s_json = CommonOptions.JsonAnyway();
 
     internal static Command Create()
     {
-        var command = new Command("score", "Prints the log-probability of each token of texts.");
-        s_model.AddTo(command, [s_text, s_messages, s_input, .. s_rows.OfTexts, s_logits, s_json]);
+        var command = new Command("score", "Prints the log-probability of each token of texts, or with a reward model their rewards, with a classifier their classes, or with an embedding model their vectors.");
+        s_model.AddTo(command, [s_text, s_messages, s_input, .. s_rows.OfTexts, s_logits, s_rewards, s_labels, s_embeddings, s_json]);
         command.Validators.Add(static result =>
         {
             if (new[] { result.GetValue(s_text) is { Length: > 0 }, result.GetValue(s_messages) is not null, result.GetValue(s_input) is not null }.Count(static g => g) != 1)
             {
                 result.AddError("give one of --text, --messages and --input.");
+            }
+
+            if (new[] { result.GetValue(s_logits) is not null, result.GetValue(s_rewards), result.GetValue(s_labels), result.GetValue(s_embeddings) is not null }.Count(static g => g) > 1)
+            {
+                result.AddError("give one of --rewards, --labels, --embeddings and --logits.");
             }
         });
         command.SetAction(Run);
@@ -41,6 +51,17 @@ internal static class ScoreCommand
     private static int Run(ParseResult arguments)
     {
         using var session = s_model.Open(arguments);
+        if (arguments.GetValue(s_rewards) || arguments.GetValue(s_labels))
+        {
+            return ScoreLabels.Write(session, Texts(arguments), arguments.GetValue(s_rewards));
+        }
+
+        if (arguments.GetValue(s_embeddings) is { } use)
+        {
+            return ScoreEmbeddings.Write(session, Texts(arguments), use == "query");
+        }
+
+        session.Model.Config.RequireLanguage("a log-probability of tokens");
         using var nothing = no_grad();
         using var kept = NewDisposeScope();
         var wanted = arguments.GetValue(s_logits);
@@ -54,7 +75,7 @@ internal static class ScoreCommand
             JsonLines.Write(new { input_ids = ids, logprobs = new double?[] { null }.Concat(scores.Select(static s => (double?)s)), sum_logprob = scores.Sum() });
             if (wanted is not null)
             {
-                tensors.Add(TensorFiles.ToWrite(tensors.Count.ToString(CultureInfo.InvariantCulture), scope.MoveToOuter(logits)));
+                tensors.Add(TensorFiles.ToWrite(tensors.Count.ToString(CultureInfo.InvariantCulture), scope.MoveToOuter(logits.to(float32))));
             }
         }
 
@@ -64,6 +85,19 @@ internal static class ScoreCommand
         }
 
         return ExitCode.Success;
+    }
+
+    // The rows to judge or classify.
+    private static IEnumerable<DataRow> Texts(ParseResult arguments)
+    {
+        if (arguments.GetValue(s_text) is { Length: > 0 } texts)
+        {
+            return texts.Select(static (text, i) => new DataRow(new JsonObject { ["text"] = InputText.Of(text) }, $"text {i + 1}"));
+        }
+
+        return arguments.GetValue(s_messages) is { } path
+            ? [new DataRow(new JsonObject { ["messages"] = JsonFile.ReadMessages(path) }, path)]
+            : DataFile.ReadNamed(s_rows.Read(arguments, arguments.GetValue(s_input)!));
     }
 
     private static IEnumerable<(int[] Ids, string Place)> Rows(ParseResult arguments, ModelSession session)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Data.Tokens;
@@ -31,8 +32,14 @@ internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool i
     {
         if (row.Documents.Length == 1)
         {
-            output.WriteLine($"  {row.Source} ({row.Ids.Length} tokens, {row.CountTargets()} trained{Role(row.Role)})");
+            output.WriteLine($"  {row.Source} ({row.Ids.Length} tokens, {row.CountTargets()} trained{Role(row)})");
             output.WriteLine($"    {Text(row, 0, row.Ids.Length)}");
+            return;
+        }
+
+        if (row.Role == RowRole.Related)
+        {
+            Texts(row);
             return;
         }
 
@@ -71,5 +78,23 @@ internal sealed class RowPreview(TextWriter output, Tokenizer? tokenizer, bool i
         return text.Append(decoder?.Finish()).Append(trained ? _mark.End : "").Replace("\r", "\\r").Replace("\n", "\\n").ToString();
     }
 
-    private static string Role(RowRole role) => role == RowRole.Plain ? "" : $", {role.ToString().ToLowerInvariant()}";
+    private static string Role(TokenRow row) => row.Role switch
+    {
+        RowRole.Plain => "",
+        RowRole.Classified => $", class {row.Label}",
+        RowRole.Chosen when row.Margin != 0 => string.Create(CultureInfo.InvariantCulture, $", chosen, margin {row.Margin}"),
+        var role => $", {role.ToString().ToLowerInvariant()}",
+    };
+
+    // An anchor, its positive and its negatives.
+    private void Texts(TokenRow row)
+    {
+        output.WriteLine($"  {row.Source} ({row.Ids.Length} tokens)");
+        var start = 0;
+        for (var i = 0; i < row.Documents.Length; i++)
+        {
+            output.WriteLine($"    {(i == 0 ? "anchor" : i == 1 ? "positive" : "negative")} ({row.Documents[i]} tokens): {Text(row, start, row.Documents[i])}");
+            start += row.Documents[i];
+        }
+    }
 }

@@ -121,8 +121,8 @@ internal sealed class RunConsole : IRunListener
         Line(metrics.Objective.ContainsKey($"eval_{Reward}") ? $"step {metrics.Step}  eval {more}" : $"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  {more}");
     }
 
-    // The metrics of preferences and of sampled answers that fit into a line.
-    private static string Shown(IReadOnlyDictionary<string, double> metrics) => string.Concat(new[] { (Reward, "reward"), ("frac_reward_zero_std", "equal"), ("completions/mean_length", "length"), ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"), ("kl", "kl") }
+    // The metrics of preferences, of sampled answers, classes and vectors that fit into a line.
+    private static string Shown(IReadOnlyDictionary<string, double> metrics) => string.Concat(new[] { (Reward, "reward"), ("frac_reward_zero_std", "equal"), ("completions/mean_length", "length"), ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"), ("kl", "kl"), ("accuracy", "accuracy"), ("f1", "f1"), ("margin", "margin"), ("recall@1", "recall@1"), ("mrr", "mrr") }
         .Where(m => metrics.ContainsKey(m.Item1)).Select(m => $"  {m.Item2} {Amount.Number(metrics[m.Item1], "F3")}"));
 
     public void Checkpointed(long step) => Line($"step {step}  checkpoint written");

@@ -37,7 +37,7 @@ public static class AdapterEffect
     /// <param name="model">The base model.</param>
     internal static bool IsNone(Formats.HuggingFace.AdapterFolder folder, CausalLanguageModel model)
     {
-        using var weights = folder.OpenWeights();
+        using var weights = PeftFolder.Weights(folder, model.Config.Names);
         return IsNone(folder, weights, model);
     }
 

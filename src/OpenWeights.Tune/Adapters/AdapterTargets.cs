@@ -140,7 +140,7 @@ internal static class AdapterTargets
         {
             LinearLayer { TakesAdapters: false } => false,
             _ when !config.Takes(module.Module) => false,
-            LinearLayer layer => (config.Adapts(module.Name) && !(config.Targets == TargetModules.AllLinear && (layer.IsRouter || module.Name == model.Config.Names.Head)))
+            LinearLayer layer => (config.Adapts(module.Name) && !(config.Targets == TargetModules.AllLinear && (layer.IsRouter || module.Name == model.Config.OutputModule)))
                 || config.AdaptsParameter($"{module.Name}.weight"),
             TokenEmbedding => config.Targets != TargetModules.AllLinear && config.Adapts(module.Name),
             _ => config.Adapts(module.Name),

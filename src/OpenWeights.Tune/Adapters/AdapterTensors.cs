@@ -1,4 +1,5 @@
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -41,11 +42,11 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
     /// <param name="name">Its name in PEFT's file without the prefix.</param>
     internal virtual IReadOnlyList<long>? StoredShape(string name) => null;
 
-    /// <summary>A tensor, float32 on the model's device and in no dispose scope; the caller takes ownership.</summary>
+    /// <summary>A tensor, float32 (float64 in a float64 model) on the model's device and in no dispose scope; the caller takes ownership.</summary>
     /// <param name="name">Its name in PEFT's file without the prefix.</param>
     /// <param name="fill">Initial values.</param>
     /// <param name="shape">Its shape.</param>
-    internal Tensor Take(string name, Fill fill, params long[] shape) => Take(name, fill, float32, shape);
+    internal Tensor Take(string name, Fill fill, params long[] shape) => Take(name, fill, WideNumbers.Of(Model.DType), shape);
 
     /// <summary>A tensor of a type; see <see cref="Take(string, Fill, long[])"/>.</summary>
     internal abstract Tensor Take(string name, Fill fill, ScalarType type, params long[] shape);
@@ -183,7 +184,7 @@ internal class FileTensors(CausalLanguageModel model, ITensorSource file) : Adap
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         using var random = new Generator(0);
-        return scope.Detach(fill(shape, random).to(Device).contiguous());
+        return scope.Detach(fill(shape, random).to(WideNumbers.Of(Model.DType), Device).contiguous());
     }
 
     // With bias lora_only PEFT trains biases but does not save them; the base model's are used.

@@ -34,7 +34,7 @@ internal sealed class BaseFingerprint
     /// <summary>The fingerprint of a model; null if no values are available.</summary>
     internal static BaseFingerprint? Of(CausalLanguageModel model)
     {
-        var matrices = model.OwnModules.Where(m => m.Module is LinearLayer or TokenEmbedding && m.Name != model.Config.Names.Head).ToList();
+        var matrices = model.OwnModules.Where(m => m.Module is LinearLayer or TokenEmbedding && m.Name != model.Config.OutputModule).ToList();
         var count = Math.Min(Matrices, matrices.Count);
         using var files = Files(model);
         var samples = Enumerable.Range(0, count).Select(i => matrices[count == 1 ? 0 : i * (matrices.Count - 1) / (count - 1)])

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
@@ -199,11 +200,11 @@ public sealed class CombinedAdapter : IDisposable
 
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var sum = own.detach().to(float32, copy: true);
+        var sum = own.detach().to(WideNumbers.Of(own.dtype), copy: true);
         foreach (var (part, weight) in parts)
         {
             using Scalar factor = weight;
-            _ = sum.add_(part.Value.to(float32).sub(own), factor);
+            _ = sum.add_(part.Value.Widened().sub(own), factor);
         }
 
         var value = new Parameter(sum.to(own.dtype), requires_grad: false);

@@ -48,7 +48,7 @@ internal abstract class DeltaPart : LinearPart
             return output.alias().MoveToOuterDisposeScope();
         }
 
-        var states = input.to(float32);
+        var states = input.Widened();
         states = IsTraining && Dropout > 0 ? nn.functional.dropout(states, Dropout, training: true) : states;
         var update = Rows(Product(states));
         return output.Plus(update).to(output.dtype).MoveToOuterDisposeScope();

@@ -46,6 +46,6 @@ internal static class DropoutRules
         using var scope = NewDisposeScope();
         var order = randperm(count);
         var mask = order.lt((Scalar)replaced).to(float32).to(blocks.device).view(count, 1, 1);
-        return blocks.mul(ones_like(mask).sub(mask)).add(Rotations.Identity(count, blocks.size(1), blocks.device).mul(mask)).MoveToOuterDisposeScope();
+        return blocks.mul(ones_like(mask).sub(mask)).add(Rotations.Identity(count, blocks).mul(mask)).MoveToOuterDisposeScope();
     }
 }

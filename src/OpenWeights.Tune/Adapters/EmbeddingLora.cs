@@ -88,12 +88,12 @@ public sealed class EmbeddingLora : AdapterPart, IEmbeddingAdapter
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var squares = zeros([weight.size(1)], float32, weight.device);
+        var squares = zeros([weight.size(1)], A.dtype, weight.device);
         for (long first = 0; first < weight.size(0); first += PartRows)
         {
             using var inner = NewDisposeScope();
             var count = Math.Min(PartRows, weight.size(0) - first);
-            var rows = weight.narrow(0, first, count).to(float32).add(A.narrow(1, first, count).t().mm(B.t()), _scale);
+            var rows = weight.narrow(0, first, count).Widened().add(A.narrow(1, first, count).t().mm(B.t()), _scale);
             _ = squares.add_(rows.square().sum([0L]));
         }
 

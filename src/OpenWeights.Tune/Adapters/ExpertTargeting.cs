@@ -101,7 +101,7 @@ internal static class ExpertTargeting
 
         if (targets.Pattern is null)
         {
-            return [.. model.LinearLayers.Where(l => l.Layer is { IsRouter: false, TakesAdapters: true } && l.Name != model.Config.Names.Head && targets.Matches(l.Name)).Select(static l => Leaf(l.Name)).Concat(experts).Append(Router).Distinct()];
+            return [.. model.LinearLayers.Where(l => l.Layer is { IsRouter: false, TakesAdapters: true } && l.Name != model.Config.OutputModule && targets.Matches(l.Name)).Select(static l => Leaf(l.Name)).Concat(experts).Append(Router).Distinct()];
         }
 
         var found = model.AdaptableModules.Where(m => m.Module is LinearLayer or TokenEmbedding && targets.Matches(m.Name)).Select(static m => Leaf(m.Name)).ToHashSet();

@@ -1,5 +1,6 @@
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Adapters.Starts;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
@@ -53,13 +54,13 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
         }
 
         using var weights = Formats.HuggingFace.ModelFolder.Open(folder).OpenWeights();
-        return weights.TryGetTensor(name, out _) ? TensorFiles.Read(weights, name, float32, model.Device) : null;
+        return weights.TryGetTensor(name, out _) ? TensorFiles.Read(weights, name, WideNumbers.Of(model.DType), model.Device) : null;
     };
 
     private Tensor Read(ITensorSource source, string name)
     {
         using var scope = NewDisposeScope();
-        return scope.Detach(TensorFiles.Read(source, PeftFolder.FileName(name), float32, Device));
+        return scope.Detach(TensorFiles.Read(source, PeftFolder.FileName(name), WideNumbers.Of(Model.DType), Device));
     }
 
     // The adapter was trained over the weight minus the product B0 A0: of the file of its start, or of the same decomposition, where signs do not matter.

@@ -17,7 +17,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required) =>
         IsOfVocabulary(module) && Grown(slot.Own) is { } grown ? Parameter(grown) : base.Whole(fileName, module, slot, required);
 
-    public override Tensor? BeforeTraining(string fileName, WeightSlot slot) => ReferenceEquals(slot, Model.Stack.Embedding.Slots[0]) || ReferenceEquals(slot, Model.Head.Slots[0]) ? Grown(slot.Own) : null;
+    public override Tensor? BeforeTraining(string fileName, WeightSlot slot) => ReferenceEquals(slot, Model.Stack.Embedding.Slots[0]) || (Model.Config.Labels is null && ReferenceEquals(slot, Model.Head.Slots[0])) ? Grown(slot.Own) : null;
 
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
@@ -53,7 +53,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         return scope.Detach(weight.index_select(0, indices).to(float32));
     }
 
-    private bool IsOfVocabulary(nn.Module module) => module is TokenEmbedding || ReferenceEquals(module, Model.Head);
+    private bool IsOfVocabulary(nn.Module module) => module is TokenEmbedding || (Model.Config.Labels is null && ReferenceEquals(module, Model.Head));
 
     // A weight of the vocabulary with rows for new tokens, in no dispose scope; null if the vocabulary does not grow.
     private Tensor? Grown(Tensor? weight)

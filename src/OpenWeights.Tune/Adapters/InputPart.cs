@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -23,9 +24,9 @@ internal abstract class InputPart : LinearPart
     }
 
     /// <summary>The input of the layer, in its own dtype.</summary>
-    private protected Tensor Turned(Tensor input) => Turn(input.to(float32).reshape(-1, input.size(-1))).view(input.shape).to(input.dtype);
+    private protected Tensor Turned(Tensor input) => Turn(input.Widened().reshape(-1, input.size(-1))).view(input.shape).to(input.dtype);
 
-    /// <summary>x Rᵀ, [rows, in], float32.</summary>
+    /// <summary>x Rᵀ, [rows, in], in at least float32.</summary>
     /// <param name="states">x, [rows, in].</param>
     private protected abstract Tensor Turn(Tensor states);
 }

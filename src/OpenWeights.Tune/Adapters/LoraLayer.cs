@@ -68,7 +68,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     /// The plain update s B A, if the adapter currently computes only that: no magnitude, no initialization that changes the weight, no bias, no dropout.
     /// </summary>
     LowRankUpdate? ILinearAdapter.PlainUpdate =>
-        Magnitude is null && _start is null && OutputBias is null && Diagonal is null && _blocks is null && Invocation is null && A.dtype == float32 && !(_training && Dropout > 0)
+        Magnitude is null && _start is null && OutputBias is null && Diagonal is null && _blocks is null && Invocation is null && A.dtype == WideNumbers.Of(A.dtype) && !(_training && Dropout > 0)
             ? new LowRankUpdate(A, B, (float)Scale)
             : null;
 
@@ -255,7 +255,7 @@ public sealed class LoraLayer : AdapterPart, ILinearAdapter
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var norms = empty([layer.OutFeatures], float32, a.device);
+        var norms = empty([layer.OutFeatures], a.dtype, a.device);
         var most = layer.Quantized?.PartRows ?? Math.Max(1, PartElements / layer.InFeatures);
         for (long start = 0; start < layer.OutFeatures; start += most)
         {

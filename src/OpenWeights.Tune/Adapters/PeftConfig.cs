@@ -59,7 +59,9 @@ internal static class PeftConfig
             Excluded = Targets(settings, "exclude_modules"),
             LayersToTransform = settings.Ints("layers_to_transform"),
             LayersPattern = settings.Texts("layers_pattern"),
-            ModulesToSave = settings.Texts("modules_to_save"),
+
+            // For classifiers PEFT adds both names that heads have, of which a decoder has one.
+            ModulesToSave = settings.Text("task_type") == "SEQ_CLS" ? [.. settings.Texts("modules_to_save").Where(static m => m != "classifier").Distinct()] : settings.Texts("modules_to_save"),
             Bias = settings.Text("bias") switch
             {
                 null or "none" => BiasTraining.None,

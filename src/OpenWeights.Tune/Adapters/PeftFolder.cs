@@ -41,7 +41,7 @@ public static class PeftFolder
             warn?.Invoke($"{configPath}: {string.Join(", ", unknown)}: unknown to this version and ignored.");
         }
 
-        using var stored = folder.OpenWeights();
+        using var stored = Weights(folder, model.Config.Names);
         var adapter = kind.Load(model, config, stored, folder.Config.DeepClone().AsObject(), warn);
         try
         {
@@ -108,7 +108,7 @@ public static class PeftFolder
     public static int VocabularySize(string path, DecoderConfig config)
     {
         ArgumentNullException.ThrowIfNull(config);
-        using var weights = AdapterFolder.Open(path).OpenWeights();
+        using var weights = Weights(AdapterFolder.Open(path), config.Names);
         return (int)(LoraFileTensors.Vocabulary(config, weights) ?? config.VocabularySize);
     }
 
@@ -135,16 +135,28 @@ public static class PeftFolder
     /// <param name="adapter">The adapter.</param>
     /// <param name="path">The folder; created if missing.</param>
     /// <param name="baseModel">The base model's folder or Hub name to store in the file if the adapter does not name one.</param>
+    /// <param name="ofFeatures">Whether the adapter is for the model without its head (PEFT's FEATURE_EXTRACTION), whose modules have shorter names.</param>
     /// <exception cref="IOException">The folder cannot be written.</exception>
-    public static void Save(PeftAdapter adapter, string path, string? baseModel)
+    public static void Save(PeftAdapter adapter, string path, string? baseModel, bool ofFeatures = false)
     {
         ArgumentNullException.ThrowIfNull(adapter);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
+        var (config, names) = (AdapterKinds.Of(adapter.Config).Write(adapter, baseModel), adapter.Base.Config.Names);
+        if (adapter.Base.Config.Labels is { } labels)
+        {
+            config["task_type"] = "SEQ_CLS";
+            LabelFile.Write(path, labels);
+        }
+        else if (ofFeatures || IsOfFeatures(config))
+        {
+            config["task_type"] = FeatureNames.TaskType;
+        }
+
         AdapterFolder.Write(
             path,
-            AdapterKinds.Of(adapter.Config).Write(adapter, baseModel),
-            [.. Tensors(adapter).Select(static t => TensorFiles.ToWrite(FileName(t.Name), t.Tensor))],
+            config,
+            [.. Tensors(adapter).Select(t => TensorFiles.ToWrite(IsOfFeatures(config) ? FeatureNames.Short(FileName(t.Name), names) : FileName(t.Name), t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
         if (adapter.Schedule is { } schedule)
         {
@@ -159,7 +171,7 @@ public static class PeftFolder
     public static void Restore(PeftAdapter adapter, string path)
     {
         ArgumentNullException.ThrowIfNull(adapter);
-        using var weights = AdapterFolder.Open(path).OpenWeights();
+        using var weights = Weights(AdapterFolder.Open(path), adapter.Base.Config.Names);
         using var nothing = no_grad();
         foreach (var part in adapter.Parts)
         {
@@ -188,6 +200,19 @@ public static class PeftFolder
 
         return tensors;
     }
+
+    /// <summary>An adapter's tensors by the names that they have for a language model.</summary>
+    /// <param name="folder">The adapter.</param>
+    /// <param name="names">Names of the base model's modules.</param>
+    /// <exception cref="InvalidDataException">The file cannot be read.</exception>
+    public static SafetensorsFile Weights(AdapterFolder folder, DecoderNames names)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(names);
+        return folder.OpenWeights(IsOfFeatures(folder.Config) ? name => FeatureNames.Long(name, names) : null);
+    }
+
+    private static bool IsOfFeatures(JsonObject config) => config["task_type"]?.ToString() == FeatureNames.TaskType;
 
     private static string Named(JsonObject config) => config["base_model_name_or_path"]?.ToString() is { Length: > 0 } name ? $" ({name})" : "";
 

@@ -8,7 +8,9 @@ namespace OpenWeights.Tune.Adapters;
 internal static class Rotations
 {
     /// <summary>Identity matrices, [count, size, size].</summary>
-    internal static Tensor Identity(long count, long size, Device device) => diag_embed(ones([count, size], float32, device));
+    /// <param name="count">Their number.</param>
+    /// <param name="like">Matrices of that size, dtype and device.</param>
+    internal static Tensor Identity(long count, Tensor like) => diag_embed(ones([count, like.size(1)], like.dtype, like.device));
 
     /// <summary>Skew-symmetric matrices from their upper triangles, row by row.</summary>
     /// <param name="triangles">The upper triangles without the diagonal, [blocks, size (size - 1) / 2].</param>
@@ -30,7 +32,7 @@ internal static class Rotations
 
         if (size == 1)
         {
-            return zeros([triangles.size(0), 1, 1], float32, triangles.device).MoveToOuterDisposeScope();
+            return zeros([triangles.size(0), 1, 1], triangles.dtype, triangles.device).MoveToOuterDisposeScope();
         }
 
         var (index, sign) = (tensor(places, [size * size], device: triangles.device), tensor(signs, [size * size], device: triangles.device));
@@ -42,7 +44,7 @@ internal static class Rotations
     internal static Tensor Cayley(Tensor skew)
     {
         using var scope = NewDisposeScope();
-        var identity = Identity(skew.size(0), skew.size(1), skew.device);
+        var identity = Identity(skew.size(0), skew);
 
         // The factors commute: X (I + S) = I - S has the same solution as (I + S) X = I - S.
         return linalg.solve(identity.Plus(skew), identity.sub(skew)).MoveToOuterDisposeScope();
@@ -55,7 +57,7 @@ internal static class Rotations
     {
         using var scope = NewDisposeScope();
         using Scalar two = 2;
-        var sum = Identity(skew.size(0), skew.size(1), skew.device);
+        var sum = Identity(skew.size(0), skew);
         if (terms > 1)
         {
             sum = sum.add(skew, two);

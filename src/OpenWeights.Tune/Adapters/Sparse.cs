@@ -13,7 +13,7 @@ internal static class Sparse
     internal static Tensor Dense(Tensor values, Tensor places, long rows, long columns)
     {
         using var scope = NewDisposeScope();
-        return zeros([rows * columns], float32, values.device).scatter_(0, places, values).view(rows, columns).MoveToOuterDisposeScope();
+        return zeros([rows * columns], values.dtype, values.device).scatter_(0, places, values).view(rows, columns).MoveToOuterDisposeScope();
     }
 
     /// <summary>Places drawn as in PEFT: the first of a permutation of all, from a seed.</summary>

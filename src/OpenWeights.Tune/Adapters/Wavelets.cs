@@ -70,7 +70,7 @@ internal static class Wavelets
         var (count, taps) = (rows.size(0), filter.Length / 2);
         Tensor Phase(int first)
         {
-            var sum = zeros([count + taps - 1, rows.size(1)], float32, rows.device);
+            var sum = zeros([count + taps - 1, rows.size(1)], rows.dtype, rows.device);
             for (var t = 0; t < taps; t++)
             {
                 using Scalar factor = filter[(2 * t) + first];
@@ -88,7 +88,7 @@ internal static class Wavelets
 
     private static Tensor Padded(Tensor rows, long before, long after)
     {
-        Tensor Zeros(long count) => zeros([count, rows.size(1)], float32, rows.device);
+        Tensor Zeros(long count) => zeros([count, rows.size(1)], rows.dtype, rows.device);
         return before + after == 0 ? rows : cat([Zeros(before), rows, Zeros(after)]);
     }
 

@@ -53,6 +53,11 @@ internal static class ObjectiveRules
             }
         }
 
+        if (section.Type == "classification" && (section.Labels.Count == 1 || section.Labels.Distinct().Count() < section.Labels.Count))
+        {
+            yield return ("objective.labels", section.Labels.Count == 1 ? "there is only one class; classification needs at least two." : "a class is named twice.");
+        }
+
         if (section.ReferenceFree && (section.Reference != "start" || section.PrecomputeRefLogProbs || section.SyncRefModel))
         {
             yield return ("objective.reference_free", "a run without a reference has no use for reference, precompute_ref_log_probs or sync_ref_model; remove them, or reference_free.");
@@ -147,6 +152,11 @@ internal static class ObjectiveRules
         }
     }
 
-    private static bool Same(object? left, object? right) => left is System.Collections.ICollection { Count: 0 } && right is System.Collections.ICollection { Count: 0 }
-        || (left is IReadOnlyList<double> a && right is IReadOnlyList<double> b ? a.SequenceEqual(b) : Equals(left, right));
+    private static bool Same(object? left, object? right) => (left, right) switch
+    {
+        (System.Collections.ICollection { Count: 0 }, System.Collections.ICollection { Count: 0 }) => true,
+        (IReadOnlyList<double> a, IReadOnlyList<double> b) => a.SequenceEqual(b),
+        (IReadOnlyList<string> a, IReadOnlyList<string> b) => a.SequenceEqual(b),
+        _ => Equals(left, right),
+    };
 }

@@ -34,8 +34,8 @@ public sealed partial record ObjectiveSection
     public int MaxCompletionLength { get; init; } = 512;
 
     /// <summary>Temperature.</summary>
-    [Setting("grpo and rloo: temperature of the sampling; log-probabilities in the loss are of logits divided by it. distill: divides the logits of teacher and student in the loss. 1 unless given.", Min = 1e-6)]
-    [UsedBy("distill", "grpo", "rloo")]
+    [Setting("grpo and rloo: temperature of the sampling; log-probabilities in the loss are of logits divided by it. distill: divides the logits of teacher and student in the loss. embedding: divides the cosine similarities in the loss; lower pays more attention to the most similar negatives. 1 unless given, 0.05 with embedding.", Min = 1e-6)]
+    [UsedBy("distill", "embedding", "grpo", "rloo")]
     public double? Temperature { get; init; }
 
     /// <summary>Nucleus sampling.</summary>

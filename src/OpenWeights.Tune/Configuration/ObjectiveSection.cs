@@ -4,7 +4,7 @@ namespace OpenWeights.Tune.Configuration;
 public sealed partial record ObjectiveSection
 {
     /// <summary>Objective.</summary>
-    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label; distill, which trains a student to predict what a teacher predicts; grpo and rloo, which train on answers that the model samples, by their rewards.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco", "distill", "grpo", "rloo"])]
+    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label; reward, a reward model from pairs; classification, a classifier of texts; embedding, vectors for search; distill, which trains a student to predict what a teacher predicts; grpo and rloo, which train on answers that the model samples, by their rewards.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco", "reward", "classification", "embedding", "distill", "grpo", "rloo"])]
     public string Type { get; init; } = "sft";
 
     /// <summary>Variants of the loss.</summary>
@@ -23,8 +23,8 @@ public sealed partial record ObjectiveSection
     public double? Beta { get; init; }
 
     /// <summary>Label smoothing.</summary>
-    [Setting("sft: the fraction of each target's probability spread evenly over the vocabulary. dpo and cpo: the probability that a label is wrong, below 0.5; dpo uses it in cdpo, exo_pair, robust, aot and aot_unpaired.", Min = 0, Max = 0.999)]
-    [UsedBy("sft", "dpo", "cpo")]
+    [Setting("sft: the fraction of each target's probability spread evenly over the vocabulary. dpo and cpo: the probability that a label is wrong, below 0.5; dpo uses it in cdpo, exo_pair, robust, aot and aot_unpaired. classification: the fraction of a class's probability spread evenly over all classes.", Min = 0, Max = 0.999)]
+    [UsedBy("sft", "dpo", "cpo", "classification")]
     public double LabelSmoothing { get; init; }
 
     /// <summary>Weight of the z-loss.</summary>
@@ -111,6 +111,36 @@ public sealed partial record ObjectiveSection
     [Setting("kto: weight of undesirable answers.", Min = 0)]
     [UsedBy("kto")]
     public double UndesirableWeight { get; init; } = 1;
+
+    /// <summary>Weight of the term that keeps rewards near zero.</summary>
+    [Setting("reward: weight of the squared sum of a pair's rewards, which keeps rewards near zero; 0.01 is usual, none unless given.", Min = 0)]
+    [UsedBy("reward")]
+    public double? CenterRewardsCoefficient { get; init; }
+
+    /// <summary>Names of the classes.</summary>
+    [Setting("classification: names of the classes in order; left out, those of the model or of the data. Rows name a class by its name or its number.")]
+    [UsedBy("classification")]
+    public IReadOnlyList<string> Labels { get; init; } = [];
+
+    /// <summary>Pooling.</summary>
+    [Setting("embedding: which hidden states become a text's vector: that of the last token, or the mean over all; last unless the model's files say otherwise.", OneOf = ["last", "mean"])]
+    [UsedBy("embedding")]
+    public string? Pooling { get; init; }
+
+    /// <summary>Direction of attention.</summary>
+    [Setting("embedding: causal, or bidirectional, where tokens attend to later ones too (with pooling mean); causal unless the model's files say otherwise.", OneOf = ["causal", "bidirectional"])]
+    [UsedBy("embedding")]
+    public string? Attention { get; init; }
+
+    /// <summary>Prompt of queries.</summary>
+    [Setting("embedding: text ahead of each anchor, such as \"query: \"; saved with the model.")]
+    [UsedBy("embedding")]
+    public string? QueryPrompt { get; init; }
+
+    /// <summary>Prompt of documents.</summary>
+    [Setting("embedding: text ahead of each positive and negative; saved with the model.")]
+    [UsedBy("embedding")]
+    public string? DocumentPrompt { get; init; }
 }
 
 /// <summary>The objectives that use a setting of the objective section.</summary>

@@ -92,18 +92,26 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
     private void Add(RowSlices kept, TokenStore store, int row)
     {
         ref readonly var entry = ref store.Entry(row);
-        if (entry.Tokens <= Longest)
+        var tokens = entry.Role == RowRole.Related ? store.LongestText(row) : entry.Tokens;
+        if (tokens <= Longest)
         {
             AddTrained(kept, new RowSlice(store, row, 0, entry.Tokens));
             return;
         }
 
         _tooLong++;
-        _beyondRoom += entry.Tokens > (room?.Tokens ?? int.MaxValue) ? 1 : 0;
+        _beyondRoom += tokens > (room?.Tokens ?? int.MaxValue) ? 1 : 0;
         switch (config.OverLength)
         {
             case "drop":
                 Dropped++;
+                break;
+            case "truncate" when entry.Role == RowRole.Related:
+                // Each text by itself, as it is read.
+                Truncated++;
+                TruncatedTokens += store.TokensBeyond(row, Longest);
+                store.TextLimit = Longest;
+                kept.Add(new RowSlice(store, row, 0, entry.Tokens));
                 break;
             case "truncate":
                 var length = CutAt(store, row);
@@ -115,14 +123,14 @@ internal sealed class LengthLimit(DataSection config, ContextLimit? room, Settin
                 Divide(kept, store, row);
                 break;
             default:
-                Remember(store.Place(row), entry.Tokens);
+                Remember(store.Place(row), tokens);
                 break;
         }
     }
 
     private void AddTrained(RowSlices kept, RowSlice slice)
     {
-        if (slice.Targets > 0 || slice.Role == RowRole.Prompt)
+        if (slice.Targets > 0 || slice.Role is RowRole.Classified or RowRole.Related or RowRole.Prompt)
         {
             kept.Add(slice);
             return;

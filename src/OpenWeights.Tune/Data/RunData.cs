@@ -10,6 +10,9 @@ namespace OpenWeights.Tune.Data;
 /// <param name="Eval">The eval rows, never packed; null if there are none.</param>
 public sealed record RunData(DataSet Train, DataSet? Eval)
 {
+    /// <summary>The classes of the rows, training rows' first; empty for rows without.</summary>
+    public IReadOnlyList<string> Labels { get; private init; } = [];
+
     /// <summary>Warnings to show before the run.</summary>
     public IEnumerable<string> Warnings
     {
@@ -45,6 +48,7 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
         var cache = new StoreCache(config, tokenizer, vocabularySize, promptsAlone: kind == RowKind.Prompts);
         (List<RowSlices> Sets, DataReport Report) OfFiles(IReadOnlyList<DataSource> sources) => Limited([.. sources.Select(cache.Get)], config, kind, room, words ?? SettingNames.OfConfig);
         var (sets, report) = OfFiles(config.Train);
+        var labels = new List<string>(Classes(sets));
         var arePreferences = sets.Any(static s => s.Count > 0 && s[0].Role != RowRole.Plain);
         DataSet Trained(IReadOnlyList<RowSlices> rows) => new(Mixed(config.Train, rows, seed), config.Packs && !arePreferences ? config.MaxLength : null, report);
         if (config.EvalFraction > 0)
@@ -52,20 +56,23 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
             var isHeld = HeldBack(sets, config.EvalFraction, seed);
             var held = Interleaving.InTurn([.. sets.Select(s => s.Where(isHeld))]);
             var heldReport = report with { Rows = held.Count, Duplicates = 0, Dropped = 0, Truncated = 0, TruncatedTokens = 0, Split = 0, Untrained = 0, BadRows = 0, Cached = [] };
-            return new RunData(Trained([.. sets.Select(s => s.Where(r => !isHeld(r)))]), new DataSet(held, null, heldReport));
+            return new RunData(Trained([.. sets.Select(s => s.Where(r => !isHeld(r)))]), new DataSet(held, null, heldReport)) { Labels = labels };
         }
 
         var train = Trained(sets);
         if (config.Eval.Count == 0)
         {
-            return new RunData(train, null);
+            return new RunData(train, null) { Labels = labels };
         }
 
         var (eval, evalReport) = OfFiles(config.Eval);
         ulong[] known = [.. Hashes(sets)];
         Array.Sort(known);
-        return new RunData(train, new DataSet(Mixed(config.Eval, eval, seed), null, evalReport with { Leaked = Hashes(eval).Count(h => Array.BinarySearch(known, h) >= 0) }));
+        return new RunData(train, new DataSet(Mixed(config.Eval, eval, seed), null, evalReport with { Leaked = Hashes(eval).Count(h => Array.BinarySearch(known, h) >= 0) })) { Labels = [.. labels.Union(Classes(eval))] };
     }
+
+    // The classes of the rows, in order of their first row.
+    private static IEnumerable<string> Classes(IEnumerable<RowSlices> sets) => sets.SelectMany(static s => s.Stores).SelectMany(static s => s.Facts.Labels).Distinct();
 
     // The rows of each data set within the limits.
     private static (List<RowSlices> Sets, DataReport Report) Limited(
@@ -140,6 +147,8 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
     {
         RowRole.Chosen or RowRole.Rejected => RowKind.Pairs,
         RowRole.Desired or RowRole.Undesired => RowKind.Labelled,
+        RowRole.Classified => RowKind.Classified,
+        RowRole.Related => RowKind.Related,
         RowRole.Prompt => RowKind.Prompts,
         RowRole.Sampled => RowKind.Samples,
         _ => RowKind.Plain,
@@ -147,6 +156,10 @@ public sealed record RunData(DataSet Train, DataSet? Eval)
 
     private static string Wrong(RowRole role, RowKind kind, SettingNames words) => (kind, KindOf(role)) switch
     {
+        (RowKind.Classified, _) => "this row has no class, but the objective classification trains on texts with one. Each row needs a label: {\"text\": ..., \"label\": ...}.",
+        (RowKind.Related, _) => "this row has no positive, but the objective embedding trains on texts that belong together. Each row needs an anchor and a positive: {\"anchor\": ..., \"positive\": ..., \"negatives\": [...]}.",
+        (_, RowKind.Classified) => "this row is a text with a class; train on it with objective.type: classification.",
+        (_, RowKind.Related) => "this row has an anchor and a positive; train on it with objective.type: embedding.",
         (RowKind.Samples, _) => "this row has no rewards, but the objective trains on recorded samples. Each row needs {\"prompt_ids\": [...], \"completion_ids\": [...], \"group\": 0, \"rewards\": {\"name\": 1.0}}; leave objective.samples out to sample answers to prompts while training.",
         (_, RowKind.Samples) => "this row is a sampled answer with rewards; set objective.type grpo or rloo, and name the file in objective.samples.",
         (_, RowKind.Prompts) => "this row is a prompt without an answer; only objective.type grpo and rloo, which sample answers, train on prompts alone.",

@@ -58,7 +58,7 @@ internal sealed class SourceTokenizer
                 : $"{Name}: this {(_files.Count > 1 ? "data set" : "file")} contains no rows.");
         }
 
-        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings, .. Together()], Tokens = writer.Tokens });
+        writer.Finish(new StoreFacts { Files = _files, BadRows = _badRows, BadExamples = _badExamples, Warnings = [.. _tokenizer.Warnings, .. Together()], Tokens = writer.Tokens, Labels = writer.Labels });
     }
 
     private IEnumerable<string> Together() => _together == 0 ? [] :
@@ -121,7 +121,7 @@ internal sealed class SourceTokenizer
                 continue;
             }
 
-            return RowFormats.Find(_source.Format, row, asRead, _promptsAlone);
+            return RowFormats.Find(_source.Format, row, asRead, _promptsAlone ? RowKind.Prompts : _tokenizer.Kind);
         }
 
         bad.ForEach(Bad);
@@ -140,7 +140,7 @@ internal sealed class SourceTokenizer
                 Check(row);
             }
 
-            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r.Ids, r.Labels))], raw.Place.Number, null) { Together = !_promptsAlone && format.Name is "completion" or "preference" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
+            return new Made(rows, [.. rows.Select(static r => RowHash.Of(r))], raw.Place.Number, null) { Together = !_promptsAlone && format.Name is "completion" or "preference" && _fields.RunsTogether(named) ? raw.Place.ToString() : null };
         }
         catch (Exception e) when (e is InvalidDataException or ChatTemplateException { Kind: not ChatTemplateErrorKind.Syntax } or InvalidOperationException or ArgumentException or FormatException)
         {

@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Data;
 internal sealed class StoreCache
 {
     // Incremented whenever the same files would give other rows or another file layout.
-    private const string Version = "rows 6";
+    private const string Version = "rows 7";
     private const long MinBytes = 8 << 20;
     private static readonly TimeSpan s_unused = TimeSpan.FromDays(60);
     private static readonly TimeSpan s_forgotten = TimeSpan.FromDays(7);
@@ -112,7 +112,7 @@ internal sealed class StoreCache
         string Map(IReadOnlyDictionary<string, string> map) => string.Join(',', map.OrderBy(static p => p.Key, StringComparer.Ordinal).Select(static p => $"{p.Key}={p.Value}"));
         var parts = new List<string>
         {
-            Version, _tokenizerHash.Value, _tokenizer.TrainOn, source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
+            Version, _tokenizerHash.Value, _tokenizer.TrainOn, _tokenizer.Kind is RowKind.Classified or RowKind.Related ? $"{_tokenizer.Kind} {_tokenizer.QueryPrompt}\0{_tokenizer.DocumentPrompt}" : "", source.Format, source.TextBy, Map(source.Fields), Map(source.Roles), _config.BadRows,
             _promptsAlone ? "prompts" : "", source.Separator is { } separator ? $"separator {separator}" : "", source.Delimiter ?? "",
             source.Limit?.ToString(CultureInfo.InvariantCulture) ?? "all", _vocabularySize.ToString(CultureInfo.InvariantCulture),
         };

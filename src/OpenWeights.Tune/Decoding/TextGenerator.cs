@@ -17,11 +17,18 @@ public sealed class TextGenerator
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="options">Settings of the generation.</param>
     /// <exception cref="ArgumentOutOfRangeException">A setting is out of range.</exception>
+    /// <exception cref="InvalidDataException">The model has a head of labels, or attention that looks both ways.</exception>
     public TextGenerator(CausalLanguageModel model, GenerationOptions options)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
         options.Require();
+        model.Config.RequireLanguage("generating text");
+        if (model.Stack.IsBidirectional)
+        {
+            throw new InvalidDataException("this model's attention looks both ways (is_causal: false), as for embeddings; it cannot generate text.");
+        }
+
         _model = model;
         _options = options;
     }
@@ -154,7 +161,7 @@ public sealed class TextGenerator
             Cache = cache,
             AdaptedFrom = from,
         });
-        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).cpu().contiguous();
+        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).to(float32).cpu().contiguous();
         return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();
     }
 

@@ -18,6 +18,8 @@ internal sealed class MergePlan
     private readonly Dictionary<string, LinearLayer> _quantized;
     private readonly Dictionary<string, ExpertMatrix> _experts;
     private readonly bool _tied;
+    private readonly string? _newHead;
+    private readonly bool _hasLabels;
 
     /// <summary>Creates a plan.</summary>
     /// <param name="weights">Weights of the base model.</param>
@@ -25,19 +27,22 @@ internal sealed class MergePlan
     /// <param name="tied">Whether embedding and output head are tied in the base model.</param>
     /// <param name="adapters">The adapters to merge.</param>
     /// <param name="model">The base model, if it is quantized and its dequantized values are to be used; otherwise null.</param>
+    /// <param name="labels">The labels of the head that the adapters bring or train; null for a language model.</param>
     /// <exception cref="InvalidDataException">An adapter changes a tensor that the base model does not have.</exception>
-    internal MergePlan(CheckpointWeights weights, DecoderNames names, bool tied, CombinedAdapter adapters, CausalLanguageModel? model)
+    internal MergePlan(CheckpointWeights weights, DecoderNames names, bool tied, CombinedAdapter adapters, CausalLanguageModel? model, LabelHead? labels = null)
     {
         (_weights, _names, _tied, _adapters) = (weights, names, tied, adapters);
         _quantized = model?.LinearLayers.Where(static l => l.Layer.Quantized is not null).ToDictionary(static l => $"{l.Name}.weight", static l => l.Layer) ?? [];
         _experts = model?.ExpertMatrices.Where(static m => m.Matrix.Quantized is not null).ToDictionary(static m => m.Name, static m => m.Matrix) ?? [];
         Unties = tied && !adapters.KeepsTie && adapters.ChangedTensors.Any(t => t == names.EmbeddingWeight || t == names.HeadWeight);
+        _hasLabels = labels is not null;
+        _newHead = labels is null || weights.TryGetTensor($"{LabelHead.Module}.weight", out _) ? null : $"{LabelHead.Module}.weight";
         if (adapters.Unmergeable is { } reason)
         {
             throw new InvalidDataException($"{reason}; it cannot be merged. Export it with --format peft.");
         }
 
-        var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == names.HeadWeight)).Order(StringComparer.Ordinal).ToList();
+        var missing = adapters.ChangedTensors.Where(t => !weights.TryGetTensor(t, out _) && !(tied && t == names.HeadWeight) && t != _newHead).Order(StringComparer.Ordinal).ToList();
         if (missing.Count > 0)
         {
             throw new InvalidDataException($"the adapter changes {missing[0]}{(missing.Count > 1 ? $" and {missing.Count - 1} more tensors" : "")}, which the base model does not have; such an adapter (lora_bias) cannot be merged.");
@@ -74,12 +79,19 @@ internal sealed class MergePlan
             PartValues = piece => Values(piece.Module, _weights.GetTensor(piece.Module), piece.ModuleFirst, [piece.Count]),
             DType = dtype,
             NewShape = _adapters.NewShape,
-            IsLeftOut = IsCopy,
+            IsLeftOut = name => IsCopy(name) || (_hasLabels && (name == _names.HeadWeight || name == $"{_names.Head}.bias")),
             Pack = pack,
         };
         foreach (var tensor in writer.Tensors())
         {
             yield return tensor;
+        }
+
+        if (_newHead is { } head && _adapters.ChangedTensors.Contains(head))
+        {
+            // In the type of the embedding; its shape is known once it is read.
+            var like = _weights.GetTensor(_names.EmbeddingWeight);
+            yield return TensorFiles.ToWrite(head, dtype(like) ?? TensorFiles.ToTorch(like), HeadShape(head), () => Head(head));
         }
 
         if (Unties)
@@ -124,6 +136,15 @@ internal sealed class MergePlan
         var values = first / each == (first + count - 1) / each && each < source.ElementCount ? OfExpert(name, source, (int)(first / each)) : Values(name, source);
         var start = values.numel() == each ? first % each : first;
         return values.reshape(-1).narrow(0, start, count).view([.. shape]);
+    }
+
+    // A head of labels that the adapter brings.
+    private Tensor Head(string name) => _adapters.Merged(name, zeros([1], float32));
+
+    private long[] HeadShape(string name)
+    {
+        using var scope = NewDisposeScope();
+        return Head(name).shape;
     }
 
     private Tensor OfExpert(string name, TensorEntry source, int expert)

@@ -40,9 +40,9 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(adapters);
         adapters.RequireNoPrompt("merged");
         using var weights = @base.Folder.OpenWeights();
-        var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model);
+        var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model, @base.Model.Config.Labels);
         var packing = WeightPackers.Of(quantization) is { } packer ? new PackPlan(packer, weights, @base.Model, dtype ?? ModelLoader.StoredDType(weights)) : null;
-        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model), packing);
+        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model), packing, @base.Model.Config.Labels, @base.Embedding);
         return plan.Unties;
     }
 
@@ -72,7 +72,7 @@ public static class MergedExport
         using var none = new CombinedAdapter([]);
         var names = ModelLoader.Names(@base);
         var plan = new MergePlan(weights, names, tied: false, none, null);
-        Write(@base, weights, plan, HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card);
+        Write(@base, weights, plan, HeadTie.IsBroken(weights, names), (null, null), folder, dtype, maxShardBytes, card, embedding: EmbeddingFiles.Find(@base.FolderPath));
     }
 
     /// <summary>Compares the logits of a written model with those of base model and adapters, on sample tokens.</summary>
@@ -98,7 +98,7 @@ public static class MergedExport
         return MergeDifference.Of(expected, actual);
     }
 
-    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null, PackPlan? packing = null) =>
+    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null, PackPlan? packing = null, LabelHead? labels = null, EmbeddingSettings? embedding = null) =>
         AtomicFolder.Write(folder, work =>
         {
             var metadata = new Dictionary<string, string> { ["format"] = "pt" };
@@ -108,7 +108,7 @@ public static class MergedExport
             }
 
             _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(weights, entry, dtype), packing is null ? null : packing.Pack)], maxShardBytes, metadata: metadata);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary, packing?.Config);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary, packing?.Config, labels, embedding);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);

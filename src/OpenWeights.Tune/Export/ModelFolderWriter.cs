@@ -29,7 +29,7 @@ public static class ModelFolderWriter
         _ = Directory.CreateDirectory(folder);
         using var source = loaded.Folder.OpenWeights();
         _ = CheckpointWriter.Write(folder, [.. Tensors(loaded.Model, source)]);
-        WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), EndTokens.OfTurn(loaded), loaded.ChatTemplate);
+        WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), EndTokens.OfTurn(loaded), loaded.ChatTemplate, labels: loaded.Model.Config.Labels, embedding: loaded.Embedding);
     }
 
     // As the source's files have them. Where those store some tensors in a wider type than most, they stay in it.
@@ -44,10 +44,22 @@ public static class ModelFolderWriter
             DType = entry => source.HeldBy(entry.Name).Any(p => parameters.ContainsKey(p.Module)) && !(own == usual && entry.DType == DType.F32 && !entry.IsQuantized) ? own : null,
             NewShape = name => parameters[name].shape,
 
-            // A copy of a tied head would keep the values from before training.
-            IsLeftOut = name => name == model.Config.Names.HeadWeight && !parameters.ContainsKey(name),
+            // A copy of a tied head would keep the values from before training; a head of labels stands in the place of the vocabulary's.
+            IsLeftOut = name => (name == model.Config.Names.HeadWeight || (model.Config.Labels is not null && name == $"{model.Config.Names.Head}.bias")) && !parameters.ContainsKey(name),
         };
         return writer.Tensors().Concat(parameters.Where(p => !source.TryGetTensor(p.Key, out _)).Select(p => TensorFiles.ToWrite(source.StoredName(p.Key), p.Value)));
+    }
+
+    // The files of sentence-transformers; transformers reads the direction of attention from config.json.
+    private static void WriteEmbedding(string folder, EmbeddingSettings embedding, JsonObject config, JsonObject text)
+    {
+        _ = config.Remove(EmbeddingFiles.CausalKey);
+        if (embedding.IsBidirectional)
+        {
+            config[EmbeddingFiles.CausalKey] = false;
+        }
+
+        EmbeddingFiles.Write(folder, embedding, text["hidden_size"]!.GetValue<int>());
     }
 
     /// <summary>Writes config.json with the dtype of the weights, and copies the tokenizer and the other files unchanged.</summary>
@@ -59,8 +71,10 @@ public static class ModelFolderWriter
     /// <param name="chatTemplate">A chat template that replaces the source's; null for the source's.</param>
     /// <param name="vocabulary">Number of tokens of the written weights; null for the source's.</param>
     /// <param name="quantization">quantization_config of the written weights; null for weights in full.</param>
+    /// <param name="labels">The labels of the head; null for a language model.</param>
+    /// <param name="embedding">How the model embeds texts; null for a model of another use.</param>
     internal static void WriteCompanions(
-        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null)
+        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null, LabelHead? labels = null, EmbeddingSettings? embedding = null)
     {
         var config = source.Config.DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
@@ -73,6 +87,12 @@ public static class ModelFolderWriter
         if (vocabulary is { } tokens)
         {
             (text ?? config)["vocab_size"] = tokens;
+        }
+
+        labels?.Write(config);
+        if (embedding is not null)
+        {
+            WriteEmbedding(folder, embedding, config, text ?? config);
         }
 
         // What the source says of its weights is not true of these.

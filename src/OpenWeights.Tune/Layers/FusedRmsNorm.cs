@@ -68,7 +68,7 @@ internal sealed class FusedRmsNorm : CustomFunction<FusedRmsNorm>
 
     private static Tensor Scale(Tensor weight, RmsNormSettings settings)
     {
-        var scale = weight.detach().to(float32);
+        var scale = weight.detach().Widened();
         return settings.AddsOne ? scale.add(Scalars.One, Scalars.One) : scale;
     }
 }

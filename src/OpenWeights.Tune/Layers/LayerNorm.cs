@@ -68,7 +68,7 @@ public sealed class LayerNorm : Norm
             return nn.functional.layer_norm(input, features, scale, bias, settings.Epsilon);
         }
 
-        var states = settings.ScalesBeforeRounding ? input.to(float32) : input;
+        var states = settings.ScalesBeforeRounding ? input.Widened() : input;
         return nn.functional.layer_norm(states, features, eps: settings.Epsilon).mul(scale.to(states.dtype)).to(input.dtype);
     }
 }

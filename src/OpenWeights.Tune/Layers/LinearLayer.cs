@@ -151,7 +151,7 @@ public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
     public Tensor DenseRows(long start, long count)
     {
         using var scope = NewDisposeScope();
-        var rows = _weightSlot.Current is { } weight ? weight.detach().narrow(0, start, count).to(float32) : Quantized!.Rows(start, count, float32);
+        var rows = _weightSlot.Current is { } weight ? weight.detach().narrow(0, start, count).Widened() : Quantized!.Rows(start, count, float32);
         return rows.MoveToOuterDisposeScope();
     }
 

@@ -84,7 +84,7 @@ public sealed class PerLayerInputs
     private static Tensor Times(Tensor states, double factor)
     {
         using Scalar value = factor;
-        return states.mul(ones([1], float32, states.device).mul(value).to(states.dtype));
+        return states.mul(ones([1], WideNumbers.Of(states.dtype), states.device).mul(value).to(states.dtype));
     }
 }
 

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Layers;
 
-/// <summary>RMS normalization (Zhang and Sennrich, 2019), computed in float32 for every dtype of the model.</summary>
+/// <summary>RMS normalization (Zhang and Sennrich, 2019), computed in float32 for every dtype of the model but float64.</summary>
 public sealed class RmsNorm : Norm
 {
     [ComponentName(Name = "weight")]
@@ -75,7 +75,7 @@ public sealed class RmsNorm : Norm
             return FusedRmsNorm.Of(input, weight, _settings).MoveToOuterDisposeScope();
         }
 
-        var states = input.to(float32);
+        var states = input.Widened();
         var inverse = states.mul(states).mean([-1], keepdim: true).add_(_epsilon, Scalars.One).rsqrt_();
         var scaled = states.mul(inverse);
         if (!_settings.ScalesBeforeRounding)
@@ -83,7 +83,7 @@ public sealed class RmsNorm : Norm
             return scaled.to(input.dtype).mul(weight).MoveToOuterDisposeScope();
         }
 
-        var scale = weight.to(float32);
+        var scale = weight.Widened();
         return scaled.mul(_settings.AddsOne ? scale.add(Scalars.One, Scalars.One) : scale).to(input.dtype).MoveToOuterDisposeScope();
     }
 

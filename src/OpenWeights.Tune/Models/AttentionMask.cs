@@ -23,6 +23,11 @@ internal static class AttentionMask
     /// <returns>The mask, [batch or 1, 1, queries, keys], bool, or null. Its first key is <see cref="FirstKey"/>.</returns>
     internal static Tensor? For(ModelInput input, int? window, int? chunk = null)
     {
+        if (input.IsBidirectional)
+        {
+            return BothWays(input, window ?? chunk);
+        }
+
         if (chunk is { } size && (input.Cache is not null || input.Documents is not null || input.InputIds.size(1) > size))
         {
             return InChunks(input, size);
@@ -48,6 +53,25 @@ internal static class AttentionMask
 
         // A padding row that attends to nothing would have a softmax of 0/0: padding attends to padding, and nothing else does.
         return same.logical_and(Band(queries, past, first, window, keys.device)).MoveToOuterDisposeScope();
+    }
+
+    // All tokens of the same document, within a distance of the window, as transformers with is_causal: false.
+    private static Tensor BothWays(ModelInput input, int? window)
+    {
+        using var scope = NewDisposeScope();
+        var (documents, tokens) = (input.Documents ?? throw new InvalidOperationException("attention that looks both ways needs documents, which hide padding."), input.Documents.size(1));
+        var same = documents.unsqueeze(2).eq(documents.unsqueeze(1));
+        if (input.VirtualTokens > 0)
+        {
+            same = same.logical_or(documents.lt(s_zero).unsqueeze(1));
+        }
+
+        if (window is { } width)
+        {
+            same = same.logical_and(ones([tokens, tokens], @bool, documents.device).tril(width).triu(-width));
+        }
+
+        return same.unsqueeze(1).contiguous().MoveToOuterDisposeScope();
     }
 
     // As with a window of the chunk's size, and only between tokens of the same chunk.

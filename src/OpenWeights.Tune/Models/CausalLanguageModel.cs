@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Quantization;
@@ -28,7 +29,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         RouterLossWeight = config.RouterLossWeight;
         var names = config.Names;
         var stack = this.Register(names.Stack, new DecoderStack(config, weights));
-        _parts = (stack, config.TiedEmbeddings ? new LinearLayer(stack.Embedding.Weight, null) : this.Register(names.Head, NewHead(weights)));
+        _parts = (stack, config.Labels is { } labels ? this.Register(LabelHead.Module, NewLabels(weights, labels)) : config.TiedEmbeddings ? new LinearLayer(stack.Embedding.Weight, null) : this.Register(names.Head, NewHead(weights)));
         _own = Listed(named_modules());
     }
 
@@ -102,12 +103,12 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// </summary>
     public override Tensor forward(ModelInput input) => Stack.call(input);
 
-    /// <summary>Logits of the next token, [..., vocabulary], in float32.</summary>
+    /// <summary>Logits of the next token, [..., vocabulary], in float32; with a head of labels their scores, [..., labels]. In float64 for a float64 model.</summary>
     /// <param name="hidden">Hidden states, [..., hidden].</param>
     public Tensor Logits(Tensor hidden)
     {
         using var scope = NewDisposeScope();
-        var logits = Head.call(hidden).to(float32);
+        var logits = Head.call(hidden).Widened();
         if (Config.LogitMultiplier != 1)
         {
             using Scalar multiplier = Config.LogitMultiplier;
@@ -171,6 +172,9 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
     private LinearLayer NewHead(IWeightSource weights) =>
         LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), Config.HeadBias);
+
+    private LinearLayer NewLabels(IWeightSource weights, LabelHead labels) =>
+        LinearLayer.Take(weights, LabelHead.Module, new Dimension("id2label", labels.Names.Count), new Dimension("hidden_size", Config.HiddenSize), hasBias: false);
 
     private sealed record ModuleLists(IReadOnlyList<(string Name, LinearLayer Layer)> Linear, IReadOnlyList<(string Name, ExpertMatrix Matrix)> Experts);
 }

@@ -75,6 +75,34 @@ public sealed record DecoderConfig
     /// <summary>Activation function of the feed-forward blocks.</summary>
     public Activation Activation { get; init; } = Activation.Silu;
 
+    /// <summary>The labels that the model's head has outputs for; null for a language model, whose head has one for each token.</summary>
+    public LabelHead? Labels { get; private init; }
+
+    /// <summary>The output head's module: the vocabulary's, or that of labels.</summary>
+    public string OutputModule => Labels is null ? Names.Head : LabelHead.Module;
+
+    /// <summary>Number of outputs of the head.</summary>
+    public int OutputSize => Labels?.Names.Count ?? VocabularySize;
+
+    /// <summary>The same decoder with a head of labels. Its outputs are the linear layer's alone: no multiplier, soft cap or bias.</summary>
+    /// <param name="labels">The labels; null to leave it as it is.</param>
+    /// <exception cref="InvalidDataException">The decoder is a part of a multimodal model, or has a head of another number of labels.</exception>
+    public DecoderConfig With(LabelHead? labels) => labels is null ? this
+        : Labels is { } own && own.Names.Count != labels.Names.Count ? throw new InvalidDataException($"the model's head has {own.Names.Count} {(own.Names.Count == 1 ? "output" : "labels")} ({string.Join(", ", own.Names.Take(8))}), and {labels.Names.Count} are needed ({string.Join(", ", labels.Names.Take(8))}).")
+        : IsPart ? throw new InvalidDataException($"the text model of a multimodal model ({ModelType}) cannot have a head of labels, which transformers reads in no such model; use a text model.")
+        : this with { Labels = labels with { IsNew = Labels is null && labels.IsNew }, TiedEmbeddings = false, HeadBias = false, LogitMultiplier = 1, LogitSoftCap = null };
+
+    /// <summary>Throws if the model is no language model.</summary>
+    /// <param name="work">What needs one, such as "generating text".</param>
+    /// <exception cref="InvalidDataException">The model has a head of labels.</exception>
+    public void RequireLanguage(string work)
+    {
+        if (Labels is { } labels)
+        {
+            throw new InvalidDataException($"this model has a head of {(labels.Names.Count == 1 ? "rewards" : "labels")} and none of tokens, which {work} needs; use the language model that it was made from{(labels.Names.Count == 1 ? ", or owt score --rewards" : ", or owt score --labels")}.");
+        }
+    }
+
     /// <summary>Whether the output head is tied to the embedding.</summary>
     public bool TiedEmbeddings { get; init; }
 

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Streams;
 using OpenWeights.Tune.Torch;
@@ -55,6 +56,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
     /// <summary>Virtual tokens of an adapter ahead of every text; null for none.</summary>
     public IVirtualTokens? Virtual { get; set; }
+
+    /// <summary>Whether texts are embedded with attention that looks both ways; generating text needs a model without.</summary>
+    public bool IsBidirectional { get; set; }
 
     /// <summary>Activation checkpointing.</summary>
     public ActivationCheckpointing ActivationCheckpointing { get; set; }
@@ -192,7 +196,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         using var scope = NewDisposeScope();
-        return states.mul(ones([1], float32, states.device).mul(multiplier).to(states.dtype)).MoveToOuterDisposeScope();
+        return states.mul(ones([1], WideNumbers.Of(states.dtype), states.device).mul(multiplier).to(states.dtype)).MoveToOuterDisposeScope();
     }
 
     // The CPU's attention can reuse its stored output; the GPU's is torch's own, which cannot.

@@ -41,6 +41,9 @@ public sealed record ModelInput
     /// <summary>Records router logits, or null.</summary>
     public RouterRecord? Routers { get; init; }
 
+    /// <summary>Whether tokens attend to later ones of their document too; <see cref="Documents"/> then hides padding.</summary>
+    internal bool IsBidirectional { get; init; }
+
     /// <summary>Number of virtual tokens ahead of the text, now or in the cache; they are document -1.</summary>
     internal int VirtualTokens { get; init; }
 

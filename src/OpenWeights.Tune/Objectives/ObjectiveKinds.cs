@@ -1,6 +1,9 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives.Distillation;
+using OpenWeights.Tune.Objectives.Embeddings;
+using OpenWeights.Tune.Objectives.Labels;
 using OpenWeights.Tune.Objectives.Preferences;
 using OpenWeights.Tune.Objectives.Reinforcement;
 
@@ -13,6 +16,9 @@ namespace OpenWeights.Tune.Objectives;
 /// <param name="Create">Creates the objective.</param>
 public sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReference, Func<ObjectiveContext, IObjective> Create)
 {
+    /// <summary>The head that the model has.</summary>
+    public HeadKind Head { get; init; }
+
     /// <summary>The rows that it trains on with some settings: recorded samples, or prompts.</summary>
     /// <param name="settings">The settings.</param>
     public RowKind RowsOf(ObjectiveSection settings) => Rows == RowKind.Prompts && settings?.Samples is not null ? RowKind.Samples : Rows;
@@ -23,6 +29,22 @@ public sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReferenc
 
     /// <summary>Number of consecutive rows that make an example: 2 for pairs.</summary>
     public int RowsPerExample => Rows == RowKind.Pairs ? 2 : 1;
+}
+
+/// <summary>What a model's head computes.</summary>
+public enum HeadKind
+{
+    /// <summary>Logits of the next token.</summary>
+    Vocabulary,
+
+    /// <summary>A reward.</summary>
+    Reward,
+
+    /// <summary>Scores of the labels of the data.</summary>
+    Labels,
+
+    /// <summary>Nothing: hidden states are what is used.</summary>
+    None,
 }
 
 /// <summary>The objectives by config name. To add one, add its file and a line here.</summary>
@@ -39,6 +61,9 @@ public static class ObjectiveKinds
         new("grpo", RowKind.Prompts, NeedsReference: true, static c => new GrpoObjective(c)),
         new("rloo", RowKind.Prompts, NeedsReference: true, static c => new RlooObjective(c)),
         new("distill", RowKind.Plain, NeedsReference: true, static c => new DistillObjective(DistillationSettings.Of(c.Settings), c.Reference!, c.EndTokens, c.Settings.Lmbda > 0 ? new StudentSamples(c) : null)),
+        new("reward", RowKind.Pairs, NeedsReference: false, static c => new RewardObjective(c.Settings.CenterRewardsCoefficient)) { Head = HeadKind.Reward },
+        new("classification", RowKind.Classified, NeedsReference: false, static c => new ClassificationObjective(c.Settings.LabelSmoothing)) { Head = HeadKind.Labels },
+        new("embedding", RowKind.Related, NeedsReference: false, static c => new EmbeddingObjective(c.Settings.Temperature ?? 0.05, c.Settings.Pooling == "mean" ? EmbeddingPooling.Mean : EmbeddingPooling.Last)) { Head = HeadKind.None },
     ];
 
     /// <summary>The valid config names.</summary>

@@ -18,6 +18,7 @@ public static class TokenScores
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(batch);
+        model.Config.RequireLanguage("a loss of tokens");
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var hidden = model.call(batch.Input);

@@ -64,7 +64,7 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
             else
             {
                 // Partial sums are accumulated in float32 for every dtype.
-                sum = sum is null ? inner.MoveToOuter(part.to(float32, copy: true)) : sum.PlusInPlace(part.to(float32));
+                sum = sum is null ? inner.MoveToOuter(part.to(WideNumbers.Of(part.dtype), copy: true)) : sum.PlusInPlace(part.Widened());
             }
         }
 
@@ -74,7 +74,7 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
     // The product for the few tokens processed at once during generation, in float32; null if there are more, or not on the CPU.
     private static Tensor? OfFewRows(Tensor rows, QuantizedWeight weight)
     {
-        if (!CpuKernel.Enabled || rows.device.type != TorchSharp.DeviceType.CPU || rows.numel() == 0 || rows.size(0) > FewRowsProduct.MaxRows || weight.Packed is not { } packed || weight.InFeatures % packed.Columns != 0)
+        if (!CpuKernel.Enabled || rows.device.type != TorchSharp.DeviceType.CPU || rows.dtype == float64 || rows.numel() == 0 || rows.size(0) > FewRowsProduct.MaxRows || weight.Packed is not { } packed || weight.InFeatures % packed.Columns != 0)
         {
             return null;
         }

@@ -90,6 +90,7 @@ public static partial class Devices
         "float32" => ScalarType.Float32,
         "bfloat16" => ScalarType.BFloat16,
         "float16" => ScalarType.Float16,
+        "float64" => ScalarType.Float64,
         _ => null,
     };
 

@@ -58,7 +58,13 @@ public sealed class AdapterTraining : ITrainedModel
     /// <inheritdoc/>
     public void Save(string folder)
     {
-        PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath));
+        PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath), _base.Embedding is not null);
+        if (_base.Embedding is { } embedding)
+        {
+            EmbeddingFiles.Write(folder, embedding, Model.Config.HiddenSize);
+            _base.Folder.CopyTokenizer(folder);
+        }
+
         if (_base.ChatTemplate is { } template)
         {
             AtomicFile.WriteText(Path.Combine(folder, PeftFolder.TemplateName), template);

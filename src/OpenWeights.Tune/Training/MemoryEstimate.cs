@@ -107,14 +107,14 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     private static long TurnedWeightBytes(CausalLanguageModel model, long count)
     {
         var weight = model.Stack.Embedding.Weight;
-        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(l => l.Name != model.Config.Names.Head).Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
+        return ProductPrecision.Of(weight, count) == weight.dtype ? 0 : 4 * model.LinearLayers.Where(l => l.Name != model.Config.OutputModule).Max(static l => l.Layer.OutFeatures * l.Layer.InFeatures);
     }
 
     // The head's logits and their copies, a chunk at a time; the hidden states with their gradient.
     private static long HeadBytes(CausalLanguageModel model, long count, int scores)
     {
         var config = model.Config;
-        var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.VocabularySize;
+        var chunk = HeadCrossEntropy.EvenChunk(count, HeadCrossEntropy.RowsOfChunk(model.Head.Weight)) * config.OutputSize;
         var product = ProductPrecision.Of(model.Stack.Embedding.Weight, count);
 
         // Scores in float32, with a soft cap its derivative, and the scores or their gradient in another dtype.

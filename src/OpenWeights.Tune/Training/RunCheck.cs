@@ -178,8 +178,23 @@ public static class RunCheck
         problems.AddRange(Template(file, folder.FolderPath));
 
         using var nothing = no_grad();
+        try
+        {
+            decoder = decoder.With(file.IsWrong("objective.type") ? null : LabelHeads.Expected(file.Config, decoder));
+        }
+        catch (InvalidDataException e)
+        {
+            problems.Add(file.Problem("objective.type", e.Message));
+            return problems;
+        }
+
         using var model = new CausalLanguageModel(decoder, new MetaWeightSource()) { SourceFolder = folder.FolderPath, IsMeta = true };
         problems.AddRange(Trained(file, model));
+        if (EmbeddingChoice.Problem(file.Config, model) is { } oneWay)
+        {
+            problems.Add(file.Problem("objective.attention", oneWay));
+        }
+
         if (file.Config.Model.RouterAuxLoss > 0 && !model.HasRouters)
         {
             problems.Add(file.Problem("model.router_aux_loss", "the model has no mixture of experts, so there are no routers to balance; remove it."));
@@ -238,7 +253,7 @@ public static class RunCheck
         {
             // A plain name is a list of one, so its position has no list index.
             var bare = new[] { ("target_modules", section.TargetModules), ("exclude_modules", section.ExcludeModules) }.Where(static t => t.Item2 is { IsList: false }).Select(static t => $"{t.Item1}.0").ToList();
-            var settings = TrainedModel.Settings(section);
+            var settings = TrainedModel.Settings(section, model.Config);
             var problems = AdapterKinds.Of(settings).Problems(model, settings);
             var ranksAreWrong = file.Problems.Any(static p => p.Key == "adapter.r" || p.Key.StartsWith("adapter.rank_pattern", StringComparison.Ordinal));
             return problems.Where(p => p.Setting != "init_lora_weights" || !ranksAreWrong).Select(p => file.Problem($"adapter.{(bare.Contains(p.Setting) ? p.Setting[..^2] : p.Setting)}", p.Message));

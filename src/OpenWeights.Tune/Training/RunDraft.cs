@@ -47,6 +47,9 @@ public sealed class RunDraft
     /// <summary>Warnings about the adapter that were already given.</summary>
     internal IReadOnlyCollection<string> Said { get; }
 
+    /// <summary>The head of labels that is trained; null for a language model.</summary>
+    internal LabelHead? Labels { get; private init; }
+
     /// <summary>The options that the run was prepared with.</summary>
     internal RunOptions Options { get; }
 
@@ -128,21 +131,31 @@ public sealed class RunDraft
             decoder = ModelLoader.Check(folder, weights, out _);
         }
 
+        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        _ = LabelHeads.Expected(config, decoder);
+        config = EmbeddingChoice.Complete(config, modelPath);
         if (config.Objective is { Type: "distill" })
         {
             VocabularyCheck.Require(modelPath, ComparedModel.Of(config, modelPath, options.SettingsAlone).Folder);
         }
 
         listener.Stage("reading the data");
-        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath));
+        var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.RowsOf(config.Objective), QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var data = RunData.Read(
-            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, ObjectiveKinds.Find(config.Objective.Type).RowsOf(config.Objective), ContextLimit.Of(decoder, config.Model.MaxPositions));
+            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, kind.RowsOf(config.Objective), ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);
         }
 
-        if (config.Adapter is not null && !data.Train.Report.IsTokenized && UnknownTurnEnd(tokenizer.Tokenizer, folder) is { } turnEnd)
+        var labels = LabelHeads.Of(config, folder, decoder, data.Labels, tokenizer);
+        decoder = decoder.With(labels);
+        if (kind.Head == HeadKind.Labels)
+        {
+            config = config with { Objective = config.Objective with { Labels = labels!.Names } };
+        }
+
+        if (kind.Head == HeadKind.Vocabulary && config.Adapter is not null && !data.Train.Report.IsTokenized && UnknownTurnEnd(tokenizer.Tokenizer, folder) is { } turnEnd)
         {
             listener.Warn(turnEnd);
         }
@@ -164,7 +177,7 @@ public sealed class RunDraft
             listener.Warn(warning);
         }
 
-        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said, options);
+        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said, options) { Labels = labels };
     }
 
     /// <summary>Loads the weights and sets up the trained parameters.</summary>
@@ -185,7 +198,7 @@ public sealed class RunDraft
         {
             listener.Stage("computing the adapter's start");
             return new TrainingStartData(Rows, Config.Adapter!.InitSamples, Device);
-        });
+        }, Labels);
         if (Config.Training.Offload != "none" && Device.type == TorchSharp.DeviceType.CPU)
         {
             listener.Warn("training.offload has no effect on the CPU.");

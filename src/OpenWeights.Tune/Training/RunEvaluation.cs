@@ -150,7 +150,7 @@ internal sealed class RunEvaluation
     private EvaluationGenerations? Questions()
     {
         var (count, data, config) = (_settings.GenerateRows, _draft.Data, _draft.Config.Data);
-        if (count == 0 || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
+        if (count == 0 || ObjectiveKinds.Find(_draft.Config.Objective.Type).Head != HeadKind.Vocabulary || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
         {
             return null;
         }

@@ -22,11 +22,19 @@ internal static class TrainedModel
     /// <param name="device">The device.</param>
     /// <param name="warn">Receives warnings about an adapter's file.</param>
     /// <param name="startData">Reads the training data from which some starts are computed; null where there is none.</param>
+    /// <param name="labels">The head of labels that is trained; null for a language model.</param>
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
-    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null)
+    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null, LabelHead? labels = null)
     {
-        var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized);
+        var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized, labels);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
+        loaded.Embedding = EmbeddingChoice.Of(config) ?? loaded.Embedding;
+        if (EmbeddingChoice.Problem(config, loaded.Model) is { } oneWay)
+        {
+            loaded.Dispose();
+            throw new InvalidDataException(oneWay);
+        }
+
         loaded.Model.RouterLossWeight = config.Model.RouterAuxLoss ?? loaded.Model.RouterLossWeight;
         foreach (var warning in loaded.Warnings)
         {
@@ -34,7 +42,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? Create(loaded.Model, WithText(Settings(section), modelPath), config, startData)
+            ? Create(loaded.Model, WithText(Settings(section, loaded.Model.Config), modelPath), config, startData)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -56,7 +64,7 @@ internal static class TrainedModel
                 return PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase);
             }
 
-            return PeftAdapter.CreateMeta(loaded.Model, Settings(section));
+            return PeftAdapter.CreateMeta(loaded.Model, Settings(section, loaded.Model.Config));
         });
     }
 
@@ -116,6 +124,13 @@ internal static class TrainedModel
     /// <summary>Quantization of a config's section; null for none.</summary>
     internal static QuantizationSettings? Quantization(QuantizationSection? section) => section is null ? null
         : new QuantizationSettings(section.Type == "int8" ? QuantizationKind.Int8 : QuantizationKind.Nf4, section.BlockSize, section.DoubleQuant);
+
+    /// <summary>Settings of a new adapter on a model, whose head of labels is trained in full.</summary>
+    internal static AdapterConfig Settings(AdapterSection section, DecoderConfig decoder)
+    {
+        var settings = Settings(section);
+        return decoder.Labels is null || settings.SavesWhole(LabelHead.Module) ? settings : settings with { ModulesToSave = [.. settings.ModulesToSave, LabelHead.Module] };
+    }
 
     /// <summary>Settings of a new adapter.</summary>
     internal static AdapterConfig Settings(AdapterSection section)

@@ -53,7 +53,7 @@ internal static class TrainedParameters
     private static bool IsHidden(CausalLanguageModel model, string name, Parameter parameter)
     {
         var module = name.EndsWith(".weight", StringComparison.Ordinal) ? name[..^".weight".Length] : name;
-        return (parameter.ndim == 2 && !model.Config.Names.IsEmbeddingOrHead(module) && !name.Contains($".{model.Config.Names.Embedding}", StringComparison.Ordinal))
+        return (parameter.ndim == 2 && !model.Config.Names.IsEmbeddingOrHead(module) && module != model.Config.OutputModule && !name.Contains($".{model.Config.Names.Embedding}", StringComparison.Ordinal))
             || (parameter.ndim == 3 && name.Contains(".experts.", StringComparison.Ordinal));
     }
 

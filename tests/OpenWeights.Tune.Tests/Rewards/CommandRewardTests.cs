@@ -1,5 +1,4 @@
 using NUnit.Framework;
-using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Rewards;
 

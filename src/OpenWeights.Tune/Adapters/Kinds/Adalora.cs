@@ -162,7 +162,7 @@ internal sealed class AdaloraPart(ModuleSite site, AdaloraConfig config, Paramet
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        var states = input.to(float32);
+        var states = input.Widened();
         states = IsTraining && config.LoraDropout > 0 ? nn.functional.dropout(states, config.LoraDropout, training: true) : states;
         return output.Plus(nn.functional.linear(nn.functional.linear(states, a.mul(e)), b).mul(_scale)).to(output.dtype).MoveToOuterDisposeScope();
     }
@@ -236,7 +236,7 @@ internal sealed class AdaloraSchedule : IAdapterSchedule
         {
             foreach (var product in new[] { part.A.mm(part.A.t()), part.B.t().mm(part.B) })
             {
-                var norm = product.sub(diag_embed(ones([product.size(0)], float32, product.device))).norm();
+                var norm = product.sub(diag_embed(ones([product.size(0)], product.dtype, product.device))).norm();
                 sum = sum is null ? norm : sum.Plus(norm);
             }
         }

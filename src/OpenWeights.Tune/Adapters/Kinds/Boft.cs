@@ -99,8 +99,8 @@ internal sealed class BoftPart(ModuleSite site, BoftConfig config, Parameter blo
     public override Tensor? Replace(LinearLayer layer, Tensor input)
     {
         using var scope = NewDisposeScope();
-        var scaled = layer.Plain(Turned(input), null).to(float32).mul(scales.view(-1));
-        return (layer.Bias is { } bias ? scaled.Plus(bias.to(float32)) : scaled).to(input.dtype).MoveToOuterDisposeScope();
+        var scaled = layer.Plain(Turned(input), null).Widened().mul(scales.view(-1));
+        return (layer.Bias is { } bias ? scaled.Plus(bias.Widened()) : scaled).to(input.dtype).MoveToOuterDisposeScope();
     }
 
     // x B_{n-1} ... B_0

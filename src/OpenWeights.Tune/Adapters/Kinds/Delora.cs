@@ -76,7 +76,7 @@ internal sealed class DeloraPart(ModuleSite site, double dropout, Parameter a, P
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        var states = input.to(float32);
+        var states = input.Widened();
         states = IsTraining && dropout > 0 ? nn.functional.dropout(states, dropout, training: true) : states;
         var inner = nn.functional.linear(states.mul(norms), a).mul(Scales());
         return output.Plus(nn.functional.linear(inner, b)).to(output.dtype).MoveToOuterDisposeScope();

@@ -89,12 +89,12 @@ internal sealed class GraloraPart(ModuleSite site, GraloraConfig config, (string
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        var states = input.to(float32);
+        var states = input.Widened();
         states = IsTraining && config.GraloraDropout > 0 ? nn.functional.dropout(states, config.GraloraDropout, training: true) : states;
         return output.Plus(Update(states.reshape(-1, Target.InFeatures)).view([.. input.shape[..^1], Target.OutFeatures])).to(output.dtype).MoveToOuterDisposeScope();
     }
 
-    private protected override Tensor MergedWeight(Tensor weight) => weight.Plus(Update(diag_embed(ones([Target.InFeatures], float32, weight.device))).t());
+    private protected override Tensor MergedWeight(Tensor weight) => weight.Plus(Update(diag_embed(ones([Target.InFeatures], weight.dtype, weight.device))).t());
 
     private protected override void Dispose(bool disposing)
     {

@@ -64,7 +64,7 @@ internal sealed class HraPart(ModuleSite site, bool orthogonal, Parameter vector
         using Scalar two = 2;
         using Scalar half = 0.5;
         var rank = vectors.size(1);
-        var identity = diag_embed(ones([rank], float32, vectors.device));
+        var identity = diag_embed(ones([rank], vectors.dtype, vectors.device));
         if (orthogonal)
         {
             return (Orthogonal(), identity.mul(two));

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -63,9 +64,9 @@ internal sealed class Ia3Part(ModuleSite site, Parameter factors, bool isFeedFor
 
     internal override long KeptPerToken => isFeedForward ? Target.InFeatures : Target.OutFeatures;
 
-    public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output) => Replace(layer, input) ?? output.to(float32).mul(factors.view(-1)).to(output.dtype);
+    public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output) => Replace(layer, input) ?? output.Widened().mul(factors.view(-1)).to(output.dtype);
 
-    public override Tensor? Replace(LinearLayer layer, Tensor input) => isFeedForward ? layer.Plain(input.to(float32).mul(factors.view(-1)).to(input.dtype), layer.Bias) : null;
+    public override Tensor? Replace(LinearLayer layer, Tensor input) => isFeedForward ? layer.Plain(input.Widened().mul(factors.view(-1)).to(input.dtype), layer.Bias) : null;
 
     private protected override Tensor MergedWeight(Tensor weight) => weight.mul(factors);
 

@@ -145,7 +145,7 @@ internal sealed class LokrPart(ModuleSite site, LokrConfig config, double scale,
         }
 
         var (first, second) = (First(), Second());
-        var states = input.to(float32).reshape(-1, first.size(1), second.size(1));
+        var states = input.Widened().reshape(-1, first.size(1), second.size(1));
         var update = first.matmul(states.matmul(second.t())).reshape([.. input.shape[..^1], Target.OutFeatures]).mul(_scale);
         if (IsTraining && config.RankDropout > 0)
         {

@@ -67,10 +67,10 @@ internal sealed class MissPart(ModuleSite site, MissConfig config, Parameter blo
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        var (states, rank) = (input.to(float32), block.size(0));
+        var (states, rank) = (input.Widened(), block.size(0));
         if (Target.InFeatures % rank is > 0 and var rest)
         {
-            states = cat([states, zeros([.. states.shape[..^1], rank - rest], float32, states.device)], -1);
+            states = cat([states, zeros([.. states.shape[..^1], rank - rest], states.dtype, states.device)], -1);
         }
 
         states = IsTraining && config.MissDropout > 0 ? nn.functional.dropout(states, config.MissDropout, training: true) : states;

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -46,5 +47,5 @@ internal sealed class PromptTuningKind : PromptKind<PromptTuningConfig>
 
     private static Tensor Rows(CausalLanguageModel model, long[] tokens) => Rows(model, tensor(tokens, [tokens.Length]));
 
-    private static Tensor Rows(CausalLanguageModel model, Tensor tokens) => model.Stack.Embedding.Weight.detach().index_select(0, tokens.to(model.Device)).to(float32);
+    private static Tensor Rows(CausalLanguageModel model, Tensor tokens) => model.Stack.Embedding.Weight.detach().index_select(0, tokens.to(model.Device)).Widened();
 }

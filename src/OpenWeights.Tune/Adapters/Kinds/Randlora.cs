@@ -137,7 +137,7 @@ internal sealed class RandloraPart(ModuleSite site, RandloraConfig config, (Tens
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        var states = input.to(float32);
+        var states = input.Widened();
         states = IsTraining && config.RandloraDropout > 0 ? nn.functional.dropout(states, config.RandloraDropout, training: true) : states;
         var (first, second) = Bases();
         return output.Plus(nn.functional.linear(nn.functional.linear(states, first), second).mul(_scale)).to(output.dtype).MoveToOuterDisposeScope();

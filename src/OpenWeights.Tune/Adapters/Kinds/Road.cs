@@ -59,7 +59,7 @@ internal sealed class RoadPart(ModuleSite site, RoadConfig config, Parameter the
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        return Turn(output.to(float32).reshape(-1, Target.OutFeatures)).view(output.shape).to(output.dtype).MoveToOuterDisposeScope();
+        return Turn(output.Widened().reshape(-1, Target.OutFeatures)).view(output.shape).to(output.dtype).MoveToOuterDisposeScope();
     }
 
     private protected override Tensor MergedWeight(Tensor weight) => Turn(weight.t()).t();

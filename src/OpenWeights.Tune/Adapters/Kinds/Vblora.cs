@@ -88,7 +88,7 @@ internal sealed class VbloraKind : ModuleKind<VbloraConfig>
 
         var sums = shares.sum([-1], keepdim: true);
         var all = cat([shares, ones_like(sums).sub(sums)], -1).log();
-        var logits = full([rows, columns, config.NumVectors], double.NegativeInfinity, float32, device: site.Tensors.Device);
+        var logits = full([rows, columns, config.NumVectors], double.NegativeInfinity, WideNumbers.Of(site.Tensors.Model.DType), device: site.Tensors.Device);
         return scope.Detach(logits.scatter_(2, places.to(int64), all));
     }
 }
@@ -108,7 +108,7 @@ internal sealed class VbloraPart(ModuleSite site, VbloraConfig config, Parameter
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        var states = input.to(float32);
+        var states = input.Widened();
         states = IsTraining && config.VbloraDropout > 0 ? nn.functional.dropout(states, config.VbloraDropout, training: true) : states;
         return output.Plus(nn.functional.linear(nn.functional.linear(states, A()), B())).to(output.dtype).MoveToOuterDisposeScope();
     }

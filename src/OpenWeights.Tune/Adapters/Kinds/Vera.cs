@@ -77,7 +77,7 @@ internal sealed class VeraPart(ModuleSite site, double dropout, (Tensor A, Tenso
     public override Tensor Apply(LinearLayer layer, Tensor input, Tensor output)
     {
         using var scope = NewDisposeScope();
-        var states = input.to(float32);
+        var states = input.Widened();
         states = IsTraining && dropout > 0 ? nn.functional.dropout(states, dropout, training: true) : states;
         var inner = nn.functional.linear(states, A).mul(d);
         return output.Plus(nn.functional.linear(inner, B).mul(b)).to(output.dtype).MoveToOuterDisposeScope();

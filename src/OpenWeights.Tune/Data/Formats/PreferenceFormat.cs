@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Files;
@@ -31,7 +32,7 @@ public sealed class PreferenceFormat : IRowFormat
 
         return
         [
-            Answer(row, tokenizer, chosen) with { Role = RowRole.Chosen },
+            Answer(row, tokenizer, chosen) with { Role = RowRole.Chosen, Margin = Margin(row) },
             Answer(row, tokenizer, rejected) with { Role = RowRole.Rejected },
         ];
     }
@@ -60,6 +61,16 @@ public sealed class PreferenceFormat : IRowFormat
             },
         };
     }
+
+    /// <summary>By how much the chosen answer's reward should exceed the rejected one's; 0 if the row does not say.</summary>
+    /// <exception cref="InvalidDataException">It is not a number.</exception>
+    internal static double Margin(DataRow row) => row.Json["margin"] switch
+    {
+        null => 0,
+        JsonValue value when value.GetValueKind() == JsonValueKind.Number => double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture),
+        JsonValue value when double.TryParse(value.ToString(), NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && double.IsFinite(number) => number,
+        var other => throw row.Error($"\"margin\" is {other.ToJsonString()}; it must be a number."),
+    };
 
     private static TokenRow Labelled(DataRow row, RowTokenizer tokenizer)
     {
@@ -97,6 +108,12 @@ public sealed class PreferenceFormat : IRowFormat
             return tokenizer.Plain(prompt + text, prompt.Length, row.Place);
         }
 
+        // Two whole texts, whose common beginning is the prompt.
+        if (!row.Has("instruction") && !row.Has("question") && CommonStart(row) is { } common)
+        {
+            return tokenizer.Plain(text, common, row.Place);
+        }
+
         if (tokenizer.Chat is null)
         {
             RowHistory.Refuse(row, "the model has no chat template to write its turns with");
@@ -107,6 +124,18 @@ public sealed class PreferenceFormat : IRowFormat
         var turns = RowHistory.Of(row);
         turns.Add((JsonNode)new JsonObject { ["role"] = "user", ["content"] = InstructionFormat.AsQuestion(row) });
         return ChatFormat.Answer(row, tokenizer, turns, Reply());
+    }
+
+    // Up to the first character in which both answers differ, or the space before it, as TRL's extract_prompt; null if they are not two texts.
+    private static int? CommonStart(DataRow row)
+    {
+        if (row.Json["chosen"] is not JsonValue first || row.Json["rejected"] is not JsonValue second || !first.TryGetValue<string>(out var chosen) || !second.TryGetValue<string>(out var rejected))
+        {
+            return null;
+        }
+
+        var common = chosen.AsSpan().CommonPrefixLength(rejected);
+        return common > 0 && chosen[common - 1] == ' ' ? common - 1 : common;
     }
 
     private static TokenRow Whole(DataRow row, RowTokenizer tokenizer, JsonNode answer)

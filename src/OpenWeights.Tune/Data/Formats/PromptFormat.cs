@@ -67,6 +67,5 @@ public sealed class PromptFormat : IRowFormat
         return new TokenRow(found.Prompt, [.. Enumerable.Repeat(TokenRow.Ignored, found.Prompt.Length)], named.Place) { Role = RowRole.Prompt, Fields = fields.ToJsonString() };
     }
 
-    private static string Reference(DataRow row) =>
-        s_answers.Select(k => row.Json[k] as JsonValue).FirstOrDefault(static v => v is not null)?.ToString() ?? "";
+    private static string Reference(DataRow row) => s_answers.Select(k => row.Json[k] as JsonValue).FirstOrDefault(static v => v is not null)?.ToString() ?? "";
 }

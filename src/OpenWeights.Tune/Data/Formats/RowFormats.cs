@@ -8,23 +8,30 @@ namespace OpenWeights.Tune.Data.Formats;
 public static class RowFormats
 {
     private static readonly IRowFormat[] s_formats =
-        [new TokenizedFormat(), new PreferenceFormat(), new ChatFormat(), new InstructionFormat(), new CompletionFormat(), new TextFormat()];
+        [new TokenizedFormat(), new RelatedFormat(), new PreferenceFormat(), new ChatFormat(), new InstructionFormat(), new CompletionFormat(), new TextFormat()];
 
     // Where answers are sampled, a prompt is enough.
     private static readonly IRowFormat[] s_withPrompts = [.. s_formats, new PromptFormat()];
 
     private static readonly string[] s_lists = ["messages", "conversations"];
-    private static readonly string[] s_known = [.. s_lists, "prompt", "completion", "instruction", "output", "question", "answer", "chosen", "rejected", "text", "input_ids", "label"];
+    private static readonly string[] s_known = [.. s_lists, "prompt", "completion", "instruction", "output", "question", "answer", "chosen", "rejected", "anchor", "positive", "text", "input_ids", "label"];
 
     /// <summary>The format of a given name, or for "auto" the one that recognizes a file's first row.</summary>
     /// <exception cref="InvalidDataException">No format recognizes the row.</exception>
     public static IRowFormat Find(string name, DataRow first) => Find(name, first, first);
 
     /// <summary>The same of a row whose fields were given other names.</summary>
-    internal static IRowFormat Find(string name, DataRow first, DataRow asRead, bool promptsAlone = false)
+    internal static IRowFormat Find(string name, DataRow first, DataRow asRead, RowKind? kind = null)
     {
         ArgumentNullException.ThrowIfNull(first);
-        var format = (promptsAlone ? s_withPrompts : s_formats).FirstOrDefault(f => name == "auto" ? f.Recognizes(first.Json) : f.Name == name);
+
+        // Any row with a label is a text with a class if classes are trained.
+        if (kind == RowKind.Classified)
+        {
+            return new ClassifiedFormat(first.Json["input_ids"] is not null);
+        }
+
+        var format = (kind == RowKind.Prompts ? s_withPrompts : s_formats).FirstOrDefault(f => name == "auto" ? f.Recognizes(first.Json) : f.Name == name);
         if (format?.Recognizes(first.Json) != true && first.Json.FirstOrDefault(static p => p.Value is JsonArray { Count: > 0 } list && list[0] is JsonObject row && s_formats.Any(f => f.Recognizes(row))) is { Key: { } key })
         {
             throw first.Error($"the rows are under the key \"{key}\" of one object; write only that list to the file, or each row on its own line (.jsonl).");
@@ -37,7 +44,7 @@ public static class RowFormats
 
         return format ?? throw first.Error(
             $"the format of this row is unknown; its keys are {Keys(asRead)}{(ReferenceEquals(first, asRead) ? "" : $", of which the setting fields makes {Keys(first)} alone")}. Supported are messages or conversations (chat), instruction and output, "
-            + "question and answer, prompt and completion, chosen and rejected, text, and input_ids with labels; use the data set's setting fields to map other names, such as `fields: { prompt: ask, completion: reply }`, or --field prompt=ask --field completion=reply of a command.");
+            + "question and answer, prompt and completion, chosen and rejected, anchor and positive, text, and input_ids with labels; use the data set's setting fields to map other names, such as `fields: { prompt: ask, completion: reply }`, or --field prompt=ask --field completion=reply of a command.");
     }
 
     // A key that a format knows, with a value that none can use.

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>
 /// Tokenized rows: {"input_ids": [...], "labels": [...]}, with labels not shifted, and -100 for tokens that are not trained; pairs
-/// {"prompt_ids", "chosen_ids", "rejected_ids"}, answers with a label {"prompt_ids", "completion_ids", "label"}, and answers sampled from a policy
+/// {"prompt_ids", "chosen_ids", "rejected_ids"} with an optional "margin", answers with a label {"prompt_ids", "completion_ids", "label"}, and answers sampled from a policy
 /// {"prompt_ids", "completion_ids", "group", "logprobs", "rewards"}; answers are without the prompt's tokens.
 /// </summary>
 public sealed class TokenizedFormat : IRowFormat
@@ -23,7 +23,7 @@ public sealed class TokenizedFormat : IRowFormat
         ArgumentNullException.ThrowIfNull(row);
         if (row.Json["input_ids"] is null && row.Json["chosen_ids"] is not null)
         {
-            return [Answer(row, "chosen_ids", RowRole.Chosen), Answer(row, "rejected_ids", RowRole.Rejected)];
+            return [Answer(row, "chosen_ids", RowRole.Chosen) with { Margin = PreferenceFormat.Margin(row) }, Answer(row, "rejected_ids", RowRole.Rejected)];
         }
 
         if (row.Json["completion_ids"] is not null && row.Json["rewards"] is not null)

@@ -12,6 +12,9 @@ internal sealed class RowSlices : IReadOnlyList<RowSlice>
 
     public int Count => _rows.Count;
 
+    /// <summary>The stores of the rows.</summary>
+    internal IReadOnlyList<TokenStore> Stores => _stores;
+
     public RowSlice this[int index]
     {
         get

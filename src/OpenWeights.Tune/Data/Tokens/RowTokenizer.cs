@@ -44,6 +44,15 @@ public sealed class RowTokenizer
     /// <summary>Which tokens are trained: data.train_on.</summary>
     public string TrainOn { get; }
 
+    /// <summary>The rows that the objective trains on; null for whatever the files have.</summary>
+    public RowKind? Kind { get; init; }
+
+    /// <summary>Text ahead of each anchor of related texts.</summary>
+    public string QueryPrompt { get; init; } = "";
+
+    /// <summary>Text ahead of each positive and negative of related texts.</summary>
+    public string DocumentPrompt { get; init; } = "";
+
     /// <summary>Whether the model's folder has a tokenizer; tokenized rows need none.</summary>
     public bool HasTokenizer => Folder is null || File.Exists(Path.Combine(Folder, "tokenizer.json")) || File.Exists(Path.Combine(Folder, "tokenizer.model")) || File.Exists(Path.Combine(Folder, "vocab.json"));
 
@@ -97,6 +106,17 @@ public sealed class RowTokenizer
         }
 
         return new TokenRow(ids, labels, place);
+    }
+
+    /// <summary>Tokenizes a text that a model reads as a whole, to classify or embed it: with the tokenizer's special tokens, and no EOS token of ours.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="place">Position of the text, for messages.</param>
+    /// <exception cref="InvalidDataException">The text has no tokens.</exception>
+    public int[] Whole(string text, string place)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        int[] ids = [.. Tokenizer.EncodeOnce(text).Select(static s => s.Id)];
+        return ids.Length > 0 ? ids : throw new InvalidDataException($"{place}: there is a text without tokens; fill it in, or remove the row.");
     }
 
     private static ITokenizer Load(string folder, string? chatTemplate, string name)

@@ -16,6 +16,12 @@ public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string S
     /// <summary>What the row is used for.</summary>
     public RowRole Role { get; init; }
 
+    /// <summary>Of a chosen answer, by how much its reward should at least exceed the rejected one's; 0 if the data does not say.</summary>
+    public double Margin { get; init; }
+
+    /// <summary>The class of a text, as the data names it; null for other rows.</summary>
+    public string? Label { get; init; }
+
     /// <summary>What an objective reads of the row besides its tokens, as JSON: see <see cref="RowFieldNames"/>; null for nothing.</summary>
     public string? Fields { get; init; }
 
@@ -75,6 +81,12 @@ public enum RowKind
     /// <summary>Single answers with a label, desirable or not.</summary>
     Labelled,
 
+    /// <summary>Texts with the name or number of their class.</summary>
+    Classified,
+
+    /// <summary>Texts that belong together: an anchor, its positive, and negatives.</summary>
+    Related,
+
     /// <summary>Prompts alone, whose answers are sampled while training.</summary>
     Prompts,
 
@@ -99,6 +111,12 @@ public enum RowRole
 
     /// <summary>An undesirable answer.</summary>
     Undesired,
+
+    /// <summary>A text with a class.</summary>
+    Classified,
+
+    /// <summary>An anchor, its positive and its negatives, which are the row's documents in this order.</summary>
+    Related,
 
     /// <summary>A prompt without an answer.</summary>
     Prompt,

@@ -33,6 +33,9 @@ internal sealed unsafe class TokenStore
     /// <summary>Further information in the store.</summary>
     internal StoreFacts Facts { get; }
 
+    /// <summary>Maximum length of each text of a row of related texts, in tokens; null for no limit.</summary>
+    internal int? TextLimit { get; set; }
+
     /// <summary>Opens a store.</summary>
     /// <param name="file">The file; it is closed when nothing reads it any more.</param>
     /// <returns>The store, or null if the file is incomplete.</returns>
@@ -91,7 +94,7 @@ internal sealed unsafe class TokenStore
         return new ReadOnlySpan<int>(_start + entry.Offset, entry.Tokens);
     }
 
-    /// <summary>The positions where a row may be truncated.</summary>
+    /// <summary>The positions where a row may be truncated; of related texts, where each ends.</summary>
     internal ReadOnlySpan<int> TurnEnds(int row)
     {
         ref readonly var entry = ref Entry(row);
@@ -125,11 +128,62 @@ internal sealed unsafe class TokenStore
     internal TokenRow Row(int row, int start, int length)
     {
         ref readonly var entry = ref Entry(row);
+        if (entry.Role == RowRole.Related)
+        {
+            return Related(row);
+        }
+
         var labels = new int[length];
         Labels(row, start, labels);
-        var made = new TokenRow(Ids(row).Slice(start, length).ToArray(), labels, Place(row)) { Role = entry.Role, Fields = Fields(row) };
+        var made = new TokenRow(Ids(row).Slice(start, length).ToArray(), labels, Place(row))
+        {
+            Role = entry.Role,
+            Fields = Fields(row),
+            Label = entry.Role == RowRole.Classified ? Facts.Labels[(int)entry.Value] : null,
+            Margin = entry.Role == RowRole.Chosen ? entry.Value : 0,
+        };
         GC.KeepAlive(this);
         return made;
+    }
+
+    /// <summary>Length of the longest text of a row of related texts, in tokens.</summary>
+    internal int LongestText(int row)
+    {
+        var (longest, start) = (0, 0);
+        foreach (var end in TurnEnds(row))
+        {
+            (longest, start) = (Math.Max(longest, end - start), end);
+        }
+
+        return longest;
+    }
+
+    /// <summary>Number of tokens by which the texts of a row exceed a limit.</summary>
+    internal int TokensBeyond(int row, int limit)
+    {
+        var (beyond, start) = (0, 0);
+        foreach (var end in TurnEnds(row))
+        {
+            (beyond, start) = (beyond + Math.Max(0, end - start - limit), end);
+        }
+
+        return beyond;
+    }
+
+    // The texts of a row, each cut to the limit.
+    private TokenRow Related(int row)
+    {
+        var (ids, lengths, start) = (new List<int>(), new List<int>(), 0);
+        foreach (var end in TurnEnds(row))
+        {
+            var length = Math.Min(end - start, TextLimit ?? int.MaxValue);
+            ids.AddRange(Ids(row).Slice(start, length));
+            lengths.Add(length);
+            start = end;
+        }
+
+        GC.KeepAlive(this);
+        return new TokenRow([.. ids], [.. ids], [.. lengths], Place(row)) { Role = RowRole.Related };
     }
 
     /// <summary>The labels of a part of a row.</summary>
@@ -195,6 +249,9 @@ internal struct StoredRow
 
     /// <summary>Its role.</summary>
     internal RowRole Role;
+
+    /// <summary>Of a chosen answer its margin; of a text with a class the index of that class in the store's list; otherwise 0.</summary>
+    internal double Value;
 }
 
 /// <summary>Information about a store besides its rows, stored as JSON.</summary>
@@ -214,6 +271,9 @@ internal sealed record StoreFacts
 
     /// <summary>Total number of tokens.</summary>
     public required long Tokens { get; init; }
+
+    /// <summary>The classes of its rows, in order of their first row; empty for other rows.</summary>
+    public IReadOnlyList<string> Labels { get; init; } = [];
 }
 
 /// <summary>A source file of a store.</summary>
@@ -226,6 +286,12 @@ internal sealed record StoreFile(string Path, string Format, long Rows, RowUnit 
 /// <summary>Hashes of rows, equal for rows with the same tokens and labels, on every machine.</summary>
 internal static class RowHash
 {
+    /// <summary>The hash of a row; rows of other classes, or with other borders between their texts, differ.</summary>
+    internal static ulong Of(TokenRow row) =>
+        row.Label is not null ? Of(row.Ids, [.. row.Labels, .. row.Label.Select(static c => (int)c)])
+        : row.Role == RowRole.Related ? Of(row.Ids, row.Documents)
+        : Of(row.Ids, row.Labels);
+
     internal static ulong Of(ReadOnlySpan<int> ids, ReadOnlySpan<int> labels)
     {
         var both = ArrayPool<int>.Shared.Rent(ids.Length + labels.Length);

@@ -23,6 +23,7 @@ internal sealed class TokenStoreWriter(Stream stream)
 
     private readonly List<StoredRow> _block = new(BlockRows);
     private readonly List<long> _blocks = [];
+    private readonly Dictionary<string, int> _labels = [];
     private long _position;
 
     /// <summary>Number of rows so far.</summary>
@@ -30,6 +31,9 @@ internal sealed class TokenStoreWriter(Stream stream)
 
     /// <summary>Number of tokens so far.</summary>
     internal long Tokens { get; private set; }
+
+    /// <summary>The classes of the rows so far, in order of their first row.</summary>
+    internal IReadOnlyList<string> Labels => [.. _labels.Keys];
 
     /// <summary>Adds a row.</summary>
     internal void Add(TokenRow row, ulong hash, int file, long number)
@@ -39,7 +43,7 @@ internal sealed class TokenStoreWriter(Stream stream)
             Write(Magic);
         }
 
-        var ranges = Ranges(row);
+        var (ranges, ends) = (Ranges(row), row.Role == RowRole.Related ? Ends(row.Documents) : row.TurnEnds);
         var fields = row.Fields is null ? [] : Encoding.UTF8.GetBytes(row.Fields);
         _block.Add(new StoredRow
         {
@@ -49,14 +53,15 @@ internal sealed class TokenStoreWriter(Stream stream)
             Tokens = row.Ids.Length,
             Targets = row.CountTargets(),
             Ranges = ranges is null ? -1 : ranges.Count / 2,
-            TurnEnds = row.TurnEnds.Length,
+            TurnEnds = ends.Length,
             Fields = fields.Length,
             File = file,
             Role = row.Role,
+            Value = row.Label is null ? row.Margin : Number(row.Label),
         });
         Write(MemoryMarshal.AsBytes<int>(row.Ids));
         Write(MemoryMarshal.AsBytes(ranges is null ? row.Labels : CollectionsMarshal.AsSpan(ranges)));
-        Write(MemoryMarshal.AsBytes<int>(row.TurnEnds));
+        Write(MemoryMarshal.AsBytes<int>(ends));
         Write(fields);
 
         // Tokens are read in place, so they are aligned to four bytes.
@@ -90,6 +95,24 @@ internal sealed class TokenStoreWriter(Stream stream)
         BinaryPrimitives.WriteInt64LittleEndian(trailer[24..], json.Length);
         Magic.CopyTo(trailer[32..]);
         Write(trailer);
+    }
+
+    // The number of a class.
+    private int Number(string label)
+    {
+        if (!_labels.TryGetValue(label, out var number))
+        {
+            _labels.Add(label, number = _labels.Count);
+        }
+
+        return number;
+    }
+
+    // Where each document ends.
+    private static int[] Ends(int[] lengths)
+    {
+        var end = 0;
+        return Array.ConvertAll(lengths, length => end += length);
     }
 
     private void EndBlock()

@@ -27,15 +27,21 @@ public static class GgufExport
     /// <param name="model">The base model, if it is quantized and its dequantized values are to be exported; otherwise null.</param>
     /// <param name="chatTemplate">A chat template that replaces the base model's; null for the base model's.</param>
     /// <param name="planned">Called with the plan before writing; null for none.</param>
+    /// <param name="embedding">How an embedding model makes vectors; null for what the folder says.</param>
     /// <returns>Whether embedding and output head, tied in the base model, were untied.</returns>
     /// <exception cref="InvalidDataException">llama.cpp does not support the model or its tokenizer; the message names the
     /// cause.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
-    public static bool Write(ModelFolder folder, CombinedAdapter? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null, Action<GgufPlan>? planned = null)
+    public static bool Write(ModelFolder folder, CombinedAdapter? adapters, string path, GgufPreset preset, CausalLanguageModel? model = null, string? chatTemplate = null, Action<GgufPlan>? planned = null, EmbeddingSettings? embedding = null)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(preset);
         adapters?.RequireNoPrompt("merged");
+        if (model?.Config.Labels is not null || LabelHead.Of(folder.Config, folder.FolderPath) is not null)
+        {
+            throw new InvalidDataException($"{folder.FolderPath}: llama.cpp does not read the heads of reward models and classifiers of this form; export with --format merged, for transformers and vLLM.");
+        }
+
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
@@ -50,6 +56,11 @@ public static class GgufExport
         metadata.Add("general.quantization_version", 2u);
         GeneralSection.WriteModel(folder, adapters is not null, Parameters(weights), vocabulary.List<string>("tokenizer.ggml.tokens") ?? [], metadata);
         family.WriteSettings(config, metadata);
+        if ((embedding ?? EmbeddingFiles.Find(folder.FolderPath)) is { } vectors)
+        {
+            WritePooling(vectors, family.Architecture, folder, metadata);
+        }
+
         metadata.AddAll(vocabulary);
         if (metadata.Text("tokenizer.ggml.model") == "no_vocab" && !metadata.Contains($"{family.Architecture}.vocab_size"))
         {
@@ -75,6 +86,23 @@ public static class GgufExport
         planned?.Invoke(Plan(preset, written));
         GgufWriter.Write(path, metadata, [.. written.Select(static w => w.Tensor)]);
         return plan.Unties;
+    }
+
+    // llama_pooling_type: 1 is the mean, 3 the last token.
+    private static void WritePooling(EmbeddingSettings vectors, string architecture, ModelFolder folder, GgufMetadata metadata)
+    {
+        if (vectors.IsBidirectional)
+        {
+            var decoder = ModelLoader.ReadConfig(folder);
+            if (Enumerable.Range(0, decoder.LayerCount).Any(i => decoder.LayerSettings(i).Mixer?.Needs is { SlidingWindow: not null } or { ChunkSize: not null }))
+            {
+                throw new InvalidDataException($"{folder.FolderPath}: llama.cpp's {architecture} looks only back within a window of attention, and this embedding model looks both ways; export with --format merged, for sentence-transformers and vLLM.");
+            }
+
+            metadata.Add($"{architecture}.attention.causal", false);
+        }
+
+        metadata.Add($"{architecture}.pooling_type", vectors.Pooling == EmbeddingPooling.Mean ? 1u : 3u);
     }
 
     private static GgufPlan Plan(GgufPreset preset, List<(GgufTensorToWrite Tensor, GgufType? Wanted)> written)

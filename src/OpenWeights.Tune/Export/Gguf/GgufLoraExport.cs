@@ -25,6 +25,11 @@ public static class GgufLoraExport
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(adapter);
+        if (adapter.Base.Config.Labels is not null)
+        {
+            throw new InvalidDataException("llama.cpp does not read the heads of reward models and classifiers of this form; export with --format merged or peft, for transformers and vLLM.");
+        }
+
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
         var config = new ConfigJson(folder.TextConfig, configPath);
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);

@@ -24,7 +24,7 @@ internal sealed class PackPlan
     internal PackPlan(IWeightPacker packer, CheckpointWeights weights, CausalLanguageModel model, ScalarType dtype)
     {
         (_packer, _weights, _dtype) = (packer, weights, dtype);
-        _linear = [.. model.LinearLayers.Where(l => !l.Layer.IsRouter && l.Name != model.Config.Names.Head).Select(static l => $"{l.Name}.weight")];
+        _linear = [.. model.LinearLayers.Where(l => !l.Layer.IsRouter && l.Name != model.Config.OutputModule).Select(static l => $"{l.Name}.weight")];
         _experts = [.. model.ExpertMatrices.Select(static m => m.Name)];
         var others = model.LinearLayers.Select(static l => $"{l.Name}.weight").Where(name => !_linear.Contains(name)).ToHashSet(StringComparer.Ordinal);
         var packs = false;

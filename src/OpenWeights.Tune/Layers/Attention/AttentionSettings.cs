@@ -168,7 +168,7 @@ public sealed record QueryScaling(double Weight, double Length, double Offset)
     {
         using var scope = NewDisposeScope();
         using Scalar offset = Offset, length = Length, weight = Weight;
-        var factors = positions.to(float32).add_(offset, Scalars.One).div_(length).floor_().log1p_().mul_(weight).add_(Scalars.One, Scalars.One);
+        var factors = positions.to(WideNumbers.Of(query.dtype)).add_(offset, Scalars.One).div_(length).floor_().log1p_().mul_(weight).add_(Scalars.One, Scalars.One);
         return query.mul(factors.to(query.dtype).unsqueeze(1).unsqueeze(-1)).MoveToOuterDisposeScope();
     }
 }

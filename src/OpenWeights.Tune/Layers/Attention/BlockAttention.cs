@@ -125,10 +125,10 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         var queries = plan.Queries(block);
         var (weights, limited) = Weights(plan, block, queries, keepsLimited: true);
         var gradient = block.Of(given).reshape(queries.shape);
-        _ = block.Of(gradients.Value).PlusInPlace(weights.to(queries.dtype).transpose(1, 2).bmm(gradient).to(float32));
+        _ = block.Of(gradients.Value).PlusInPlace(weights.to(queries.dtype).transpose(1, 2).bmm(gradient).Widened());
 
         // Gradient of the softmax: p (dp - sum of p dp); of the soft cap: 1 - tanh².
-        var gradScores = gradient.bmm(block.Of(plan.Value).transpose(1, 2)).to(float32);
+        var gradScores = gradient.bmm(block.Of(plan.Value).transpose(1, 2)).Widened();
         plan.AddSinkGradient(block, weights, gradScores);
         if (CpuKernel.Serves(gradScores, weights))
         {
@@ -146,7 +146,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
         }
 
         gradScores = gradScores.to(queries.dtype);
-        _ = block.Of(gradients.Key).PlusInPlace(gradScores.transpose(1, 2).bmm(queries).to(float32));
+        _ = block.Of(gradients.Key).PlusInPlace(gradScores.transpose(1, 2).bmm(queries).Widened());
         var gradQuery = gradScores.bmm(block.Of(plan.Key)).mul_(plan.Settings.Scale);
         _ = block.Of(gradients.Query).copy_(gradQuery.view(block.Batches, block.Heads, plan.Group, block.Count, -1));
     }
@@ -154,7 +154,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
     // Attention weights of a block, in float32, [rows, group x queries, keys], and the tanh of the soft cap.
     private static (Tensor Weights, Tensor? Limited) Weights(Plan plan, Block block, Tensor queries, bool keepsLimited)
     {
-        var scores = queries.bmm(block.Of(plan.Key).transpose(1, 2)).to(float32);
+        var scores = queries.bmm(block.Of(plan.Key).transpose(1, 2)).Widened();
         Tensor? limited = null;
         if (plan.Settings is { InverseCap: { } inverse, Cap: { } cap })
         {
@@ -203,7 +203,7 @@ internal sealed class BlockAttention : CustomFunction<BlockAttention>
             Value = value.reshape(-1, value.size(2), value.size(3)).to(dtype);
             Hidden = mask?.logical_not();
             Settings = settings;
-            Sinks = sinks?.detach().to(float32).view(_keyValueHeads, Group, 1);
+            Sinks = sinks?.detach().Widened().view(_keyValueHeads, Group, 1);
             GradSinks = Sinks?.zeros_like();
         }
 

@@ -19,7 +19,7 @@ internal static class ExpertActivation
     /// <param name="states">Output of the first product, [rows, features].</param>
     /// <param name="gradient">Gradient of the first product's output.</param>
     internal static Tensor UpShare(ExpertSettings settings, Tensor states, Tensor gradient) =>
-        Split(settings, states).Up.to(float32).mul(Split(settings, gradient).Up).sum(-1);
+        Split(settings, states).Up.Widened().mul(Split(settings, gradient).Up).sum(-1);
 
     /// <summary>act(gate) · up, or act(up), [rows, inner].</summary>
     /// <param name="settings">Settings of the experts.</param>

@@ -60,9 +60,9 @@ internal sealed class ExpertBackward
             if (_ofWeights is not null)
             {
                 // The sum of gradient x output is that of the activation's gradient x activation, so the output need not be stored.
-                var share = active is null ? ExpertActivation.UpShare(settings, first, ofFirst) : ofActive.to(float32).mul(active).sum(-1);
-                var bias = _experts.Down.Bias?.detach().select(0, expert).to(float32);
-                _ = _ofWeights.narrow(0, start, count).copy_((bias is null ? share : share.PlusInPlace(given.to(float32).matmul(bias))).narrow(0, 0, count));
+                var share = active is null ? ExpertActivation.UpShare(settings, first, ofFirst) : ofActive.Widened().mul(active).sum(-1);
+                var bias = _experts.Down.Bias?.detach().select(0, expert).Widened();
+                _ = _ofWeights.narrow(0, start, count).copy_((bias is null ? share : share.PlusInPlace(given.Widened().matmul(bias))).narrow(0, 0, count));
             }
 
             ofFirst = ofFirst.mul_(weight);
@@ -84,7 +84,7 @@ internal sealed class ExpertBackward
         var ofRows = _experts.First.InputGradient(expert, ofFirst);
         if (_scalesInput)
         {
-            _ = _ofWeights?.narrow(0, start, count).copy_(ofRows.to(float32).mul(rows!).sum(-1).narrow(0, 0, count));
+            _ = _ofWeights?.narrow(0, start, count).copy_(ofRows.Widened().mul(rows!).sum(-1).narrow(0, 0, count));
             ofRows = ofRows.mul_(weight);
         }
 
@@ -150,7 +150,7 @@ internal sealed class MatrixGradients
             return;
         }
 
-        var (exact, states) = (gradient.to(float32), input!.to(float32));
+        var (exact, states) = (gradient.Widened(), input!.Widened());
         foreach (var (update, (ofA, ofB)) in _matrix.Updates.Zip(_updates))
         {
             var (a, b) = update.Of(_matrix, expert);

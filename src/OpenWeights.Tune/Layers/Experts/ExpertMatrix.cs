@@ -97,8 +97,8 @@ internal sealed class ExpertMatrix : IDisposable
         foreach (var update in Updates)
         {
             var (a, b) = update.Of(this, expert);
-            var exact = output.to(float32);
-            output = exact.addmm_(rows.to(float32).mm(a.t()), b.t(), alpha: update.Scale).to(dtype);
+            var exact = output.Widened();
+            output = exact.addmm_(rows.Widened().mm(a.t()), b.t(), alpha: update.Scale).to(dtype);
         }
 
         return output.to(states.dtype).MoveToOuterDisposeScope();
@@ -116,8 +116,8 @@ internal sealed class ExpertMatrix : IDisposable
         foreach (var update in Updates)
         {
             var (a, b) = update.Of(this, expert);
-            var exact = sum.to(float32);
-            sum = exact.addmm_(given.to(float32).mm(b), a, alpha: update.Scale).to(dtype);
+            var exact = sum.Widened();
+            sum = exact.addmm_(given.Widened().mm(b), a, alpha: update.Scale).to(dtype);
         }
 
         return sum.to(gradient.dtype).MoveToOuterDisposeScope();

@@ -59,8 +59,8 @@ internal sealed class Router
     internal (Tensor Logits, Tensor Weights, Tensor Chosen) Route(Tensor rows, Tensor states)
     {
         rows = _input is null ? rows : Read(states);
-        var logits = _settings.InFloat32 && rows.dtype != float32 ? Exact(rows.to(float32)) : Layer.call(rows);
-        var (weights, chosen) = _settings.Scoring == RouterScoring.SparseMixer ? Mix(logits.to(float32)) : Choose(logits);
+        var logits = _settings.InFloat32 && rows.dtype != WideNumbers.Of(rows.dtype) ? Exact(rows.Widened()) : Layer.call(rows);
+        var (weights, chosen) = _settings.Scoring == RouterScoring.SparseMixer ? Mix(logits.Widened()) : Choose(logits);
         if (_settings.Normalizes)
         {
             weights = weights.div(Sum(weights));
@@ -72,7 +72,7 @@ internal sealed class Router
             weights = weights.mul(scale);
         }
 
-        return (logits, _expertScale is null ? weights : weights.mul(_expertScale.to(float32).index_select(0, chosen.reshape(-1)).view(chosen.shape)), chosen);
+        return (logits, _expertScale is null ? weights : weights.mul(_expertScale.Widened().index_select(0, chosen.reshape(-1)).view(chosen.shape)), chosen);
     }
 
     private Tensor Read(Tensor states)
@@ -84,7 +84,7 @@ internal sealed class Router
 
     private Tensor Exact(Tensor rows)
     {
-        var output = nn.functional.linear(rows, Layer.Weight.to(float32), Layer.Bias?.to(float32));
+        var output = nn.functional.linear(rows, Layer.Weight.Widened(), Layer.Bias?.Widened());
         return Layer.Adapter?.Apply(Layer, rows, output) ?? output;
     }
 
@@ -93,16 +93,16 @@ internal sealed class Router
         if (_settings.Scoring == RouterScoring.SoftmaxOfChosen)
         {
             var (best, experts) = logits.topk(_perToken, -1);
-            return (best.softmax(-1, float32), experts);
+            return (best.softmax(-1, WideNumbers.Of(best.dtype)), experts);
         }
 
-        var scores = _settings.Scoring == RouterScoring.Sigmoid ? logits.to(float32).sigmoid() : logits.softmax(-1, float32);
+        var scores = _settings.Scoring == RouterScoring.Sigmoid ? logits.Widened().sigmoid() : logits.softmax(-1, WideNumbers.Of(logits.dtype));
         if (_correction is null && _settings.Groups is null)
         {
             return scores.topk(_perToken, -1);
         }
 
-        using var choice = Allowed(_correction is null ? scores.detach() : scores.detach().Plus(_correction.to(float32).view(-1)));
+        using var choice = Allowed(_correction is null ? scores.detach() : scores.detach().Plus(_correction.Widened().view(-1)));
         var (_, chosen) = choice.topk(_perToken, -1);
         return (scores.gather(-1, chosen), chosen);
     }
@@ -119,7 +119,7 @@ internal sealed class Router
         var grouped = scores.view(-1, groups.Count, _experts / groups.Count);
         var (best, _) = grouped.topk(groups.Scored, -1);
         var (_, chosen) = best.sum(-1).topk(groups.Chosen, -1);
-        var mask = zeros([scores.size(0), groups.Count], float32, scores.device).scatter_(1, chosen, ones_like(chosen, float32));
+        var mask = zeros([scores.size(0), groups.Count], scores.dtype, scores.device).scatter_(1, chosen, ones_like(chosen, scores.dtype));
         return grouped.mul(mask.unsqueeze(-1)).view(scores.shape).MoveToOuterDisposeScope();
     }
 
@@ -155,7 +155,7 @@ internal sealed class Router
             var distant = most.sub(logits.detach()).div(where(size.gt(most), size, most)).gt(tolerance);
             weights.Add(left.masked_fill(distant, none).softmax(-1).gather(-1, expert));
             chosen.Add(expert);
-            var taken = zeros_like(logits).scatter_(-1, expert, ones_like(expert, float32)).gt(Scalars.Zero);
+            var taken = zeros_like(logits).scatter_(-1, expert, ones_like(expert, logits.dtype)).gt(Scalars.Zero);
             left = left.masked_fill(taken, none);
         }
 

@@ -93,7 +93,7 @@ public sealed class GatedFeedForward : LayerPart
     private Tensor Largest(Tensor gate)
     {
         using var scope = NewDisposeScope();
-        using var share = tensor((2 * Settings.GateSparsity) - 1, float32, gate.device);
+        using var share = tensor((2 * Settings.GateSparsity) - 1, WideNumbers.Of(gate.dtype), gate.device);
         using Scalar width = Math.Sqrt(2);
         var least = gate.mean([-1], keepdim: true).Plus(gate.std([-1], unbiased: false, keepdim: true).mul(share.erfinv().mul(width).to(gate.dtype)));
         return gate.sub(least).relu().MoveToOuterDisposeScope();

@@ -33,19 +33,19 @@ internal sealed class GeluTanh : CustomFunction<GeluTanh>
     private static Tensor InputGradient(Tensor states, Tensor gradient)
     {
         using var scope = NewDisposeScope();
-        var x = states.to(float32);
+        var x = states.Widened();
         var tanh = Tanh(x);
 
         // 0.5 (1 + t) + 0.5 x (1 - t²) sqrt(2/pi) (1 + 3 0.044715 x²)
         var inner = x.mul(x).mul_(s_threeCubic).add_(Scalars.One, Scalars.One).mul_(s_root).mul_(x);
         var slope = tanh.mul(tanh).neg_().add_(Scalars.One, Scalars.One).mul_(inner).add_(tanh, Scalars.One).add_(Scalars.One, Scalars.One).mul_(s_half);
-        return slope.mul_(gradient.to(float32)).to(states.dtype).MoveToOuterDisposeScope();
+        return slope.mul_(gradient.Widened()).to(states.dtype).MoveToOuterDisposeScope();
     }
 
     private static Tensor Forward(Tensor states)
     {
         using var scope = NewDisposeScope();
-        var x = states.to(float32);
+        var x = states.Widened();
         return Tanh(x).add_(Scalars.One, Scalars.One).mul_(x).mul_(s_half).to(states.dtype).MoveToOuterDisposeScope();
     }
 

@@ -150,16 +150,16 @@ public sealed class GatedDeltaNet : TokenMixer
     private (Tensor Decay, Tensor Beta) Steps(Given given)
     {
         using Scalar two = 2.0;
-        var beta = given.Beta.to(float32).sigmoid().unsqueeze(-1);
-        var steps = nn.functional.softplus(given.Decay.to(float32).Plus(_steps.Bias.to(float32))).unflatten(2, [_settings.ValueHeads.Size, -1]);
-        return (steps.mul(_steps.Rate.to(float32).exp().neg().view(-1, 1)), _settings.AllowsNegativeEigenvalues ? beta.mul(two) : beta);
+        var beta = given.Beta.Widened().sigmoid().unsqueeze(-1);
+        var steps = nn.functional.softplus(given.Decay.Widened().Plus(_steps.Bias.Widened())).unflatten(2, [_settings.ValueHeads.Size, -1]);
+        return (steps.mul(_steps.Rate.Widened().exp().neg().view(-1, 1)), _settings.AllowsNegativeEigenvalues ? beta.mul(two) : beta);
     }
 
     // The delta rule's inputs, in float32.
     private DeltaInputs Inputs(Tensor mixed, Tensor decay, Tensor beta)
     {
         var width = _settings.KeyWidth.Size;
-        var parts = mixed.to(float32).split([_settings.Keys.Size, _settings.Keys.Size, _settings.Values.Size], -1);
+        var parts = mixed.Widened().split([_settings.Keys.Size, _settings.Keys.Size, _settings.Values.Size], -1);
         return new DeltaInputs(
             OfLength(parts[0].unflatten(2, [-1, width]).contiguous(), 1 / Math.Sqrt(width)), OfLength(parts[1].unflatten(2, [-1, width]).contiguous(), 1), parts[2].unflatten(2, [_settings.ValueHeads.Size, -1]), decay, beta);
     }
@@ -169,7 +169,7 @@ public sealed class GatedDeltaNet : TokenMixer
     {
         using Scalar weight = length / Math.Sqrt(rows.size(-1));
         using Scalar epsilon = _length.Epsilon;
-        var scale = full([rows.size(-1)], weight, float32, rows.device);
+        var scale = full([rows.size(-1)], weight, rows.dtype, rows.device);
         return FusedRmsNorm.Serves(rows, scale)
             ? FusedRmsNorm.Of(rows, scale, _length)
             : rows.mul(rows.mul(rows).mean([-1], keepdim: true).add(epsilon, Scalars.One).rsqrt().mul(weight));

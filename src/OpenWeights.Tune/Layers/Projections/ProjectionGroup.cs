@@ -127,11 +127,11 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
             return null;
         }
 
-        var inner = empty([states.size(0), a.size(0)], float32, states.device);
+        var inner = empty([states.size(0), a.size(0)], a.dtype, states.device);
         foreach (var (start, count) in Blocks(states))
         {
             using var scope = NewDisposeScope();
-            _ = inner.narrow(0, start, count).addmm_(states.narrow(0, start, count).to(float32), a.t(), beta: 0);
+            _ = inner.narrow(0, start, count).addmm_(states.narrow(0, start, count).Widened(), a.t(), beta: 0);
         }
 
         return inner;
@@ -144,8 +144,8 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
         {
             using var scope = NewDisposeScope();
             var target = output.narrow(0, start, count);
-            var sum = target.to(float32).addmm_(inner.narrow(0, start, count), update.B.detach().t(), alpha: update.Scale);
-            if (output.dtype != float32)
+            var sum = target.Widened().addmm_(inner.narrow(0, start, count), update.B.detach().t(), alpha: update.Scale);
+            if (output.dtype != sum.dtype)
             {
                 _ = target.copy_(sum);
             }
@@ -183,7 +183,7 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
     private static Tensor? UpdateGradients(Tensor gradient, LowRankUpdate update, Tensor inner, Tensor ofInner)
     {
         using var scope = NewDisposeScope();
-        var (exact, b) = (gradient.to(float32), update.B.detach());
+        var (exact, b) = (gradient.Widened(), update.B.detach());
         _ = ofInner.addmm_(exact, b, beta: 0, alpha: update.Scale);
         return update.B.requires_grad ? empty_like(b).addmm_(exact.t(), inner, beta: 0, alpha: update.Scale).MoveToOuterDisposeScope() : null;
     }
@@ -191,11 +191,11 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
     // dA = dhᵀ x of all updates, [sum of ranks, in].
     private static Tensor StackedAGradient(Tensor ofInner, Tensor states)
     {
-        var sum = zeros([ofInner.size(1), states.size(1)], float32, states.device);
+        var sum = zeros([ofInner.size(1), states.size(1)], ofInner.dtype, states.device);
         foreach (var (start, count) in Blocks(states))
         {
             using var scope = NewDisposeScope();
-            _ = sum.addmm_(ofInner.narrow(0, start, count).t(), states.narrow(0, start, count).to(float32));
+            _ = sum.addmm_(ofInner.narrow(0, start, count).t(), states.narrow(0, start, count).Widened());
         }
 
         return sum;
@@ -209,7 +209,7 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
         foreach (var (projection, gradient) in projections.Zip(gradients))
         {
             using var inScope = NewDisposeScope();
-            sum = (sum is null ? projection.InputProduct(gradient) : projection.AddInputProduct(sum.to(float32), gradient)).MoveToOuterDisposeScope();
+            sum = (sum is null ? projection.InputProduct(gradient) : projection.AddInputProduct(sum.Widened(), gradient)).MoveToOuterDisposeScope();
         }
 
         return sum!.to(dtype).MoveToOuterDisposeScope();
@@ -226,7 +226,7 @@ internal sealed class ProjectionGroup : CustomFunction<ProjectionGroup>
     private static IEnumerable<(long Start, long Count)> Blocks(Tensor matrix)
     {
         var rows = matrix.size(0);
-        var size = matrix.dtype == float32 || matrix.device.type != TorchSharp.DeviceType.CPU ? Math.Max(1, rows) : Math.Max(1, BlockElements / matrix.size(1));
+        var size = matrix.dtype == WideNumbers.Of(matrix.dtype) || matrix.device.type != TorchSharp.DeviceType.CPU ? Math.Max(1, rows) : Math.Max(1, BlockElements / matrix.size(1));
         for (long start = 0; start < rows; start += size)
         {
             yield return (start, Math.Min(size, rows - start));
@@ -316,9 +316,9 @@ internal sealed class Projection
         _quantized is null ? gradient.mm(Weight!.detach().to(gradient.dtype)) : QuantizedProduct.Backward(gradient, _quantized);
 
     /// <summary>sum += dy W, in float32; returns the sum.</summary>
-    internal Tensor AddInputProduct(Tensor sum, Tensor gradient) => _quantized is null && gradient.dtype == float32
-        ? sum.addmm_(gradient, Weight!.detach().to(float32))
-        : sum.PlusInPlace(InputProduct(gradient).to(float32));
+    internal Tensor AddInputProduct(Tensor sum, Tensor gradient) => _quantized is null && gradient.dtype == WideNumbers.Of(gradient.dtype)
+        ? sum.addmm_(gradient, Weight!.detach().Widened())
+        : sum.PlusInPlace(InputProduct(gradient).Widened());
 }
 
 /// <summary>A low-rank update s B A x of a layer's output.</summary>

@@ -24,7 +24,7 @@ public sealed class RotaryEmbedding
         _dimensions = (int)(headDimension * rope.RotatedShare);
     }
 
-    /// <summary>The tables for a batch, computed in float32.</summary>
+    /// <summary>The tables for a batch, computed in float32, or in float64 for a float64 model.</summary>
     /// <param name="positions">Positions, [batch, tokens], int64.</param>
     /// <param name="longest">Largest position plus one.</param>
     /// <param name="lengths">Length of each token's text, row by row, if texts are not all treated as the longest; otherwise null.</param>
@@ -39,7 +39,7 @@ public sealed class RotaryEmbedding
         var frequencies = perToken
             ? PerToken(lengths!, positions, static computed => computed.Frequencies)
             : Devices.Send(tensor(values, [values.Length]), positions.device);
-        var angles = positions.to(float32).unsqueeze(-1).mul(frequencies).unsqueeze(1);
+        var angles = positions.to(WideNumbers.Of(dtype)).unsqueeze(-1).mul(frequencies).unsqueeze(1);
         var (cos, sin) = (angles.cos(), angles.sin());
         if (perToken && _rope.LengthScales is not null)
         {

@@ -138,5 +138,5 @@ public sealed class AltUp : nn.Module
         base.Dispose(disposing);
     }
 
-    private Tensor Modalities(Tensor states) => _router.call(_norm.call(states).mul(_inverseWidth)).to(float32).tanh().to(states.dtype);
+    private Tensor Modalities(Tensor states) => _router.call(_norm.call(states).mul(_inverseWidth)).Widened().tanh().to(states.dtype);
 }

@@ -124,7 +124,7 @@ public static class FamilyRegistry
         ArgumentNullException.ThrowIfNull(config);
         var reader = new ConfigReader(config, path);
         QuantizedCheckpoint.Check(reader, config, path);
-        return FamilyTable.FindMultimodal(config) is { } whole ? ReadText(config, whole, reader, path) : ReadOne(reader, path);
+        return (FamilyTable.FindMultimodal(config) is { } whole ? ReadText(config, whole, reader, path) : ReadOne(reader, path)).With(LabelHead.Of(config, path));
     }
 
     private static DecoderConfig ReadText(JsonObject config, MultimodalFacts whole, ConfigReader outer, string path)

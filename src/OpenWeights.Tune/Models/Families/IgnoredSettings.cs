@@ -11,7 +11,7 @@ internal static class IgnoredSettings
         // Description and origin of the model.
         "architectures", "model_type", "auto_map", "custom_pipelines", "transformers_version", "torch_dtype", "dtype", "name_or_path",
         "is_llama_config", "transformers.js_config", "finetuning_task", "task_specific_params", "problem_type", "tokenizer_class", "prefix", "language",
-        "id2label", "label2id", "num_labels", "unsloth_fixed", "unsloth_version", "base_model", "license", "model_name",
+        "id2label", "label2id", "num_labels", "is_causal", "unsloth_fixed", "unsloth_version", "base_model", "license", "model_name",
 
         // How it was trained, or how to load, cache and parallelize it.
         "initializer_range", "use_cache", "cache_implementation", "pretraining_tp", "base_model_tp_plan", "gradient_checkpointing", "low_cpu_mem_usage",

@@ -1,4 +1,5 @@
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -13,9 +14,13 @@ namespace OpenWeights.Tune.Models.Weights;
 /// </summary>
 internal sealed class CheckpointWeightSource(CheckpointWeights checkpoint, ScalarType dtype, Device device, QuantizationSettings? quantization, bool keepsPacked, string head) : IWeightSource
 {
-    public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, dtype);
+    /// <summary>The standard deviation and the seed of a head of labels that the checkpoint does not have.</summary>
+    internal (double Range, long Seed) NewHead { get; init; }
 
-    public Parameter TakeExact(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, float32);
+    public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) =>
+        name == $"{LabelHead.Module}.weight" && !checkpoint.TryGetTensor(name, out _) ? Drawn(shape) : Read(name, dtype);
+
+    public Parameter TakeExact(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, WideNumbers.Of(dtype));
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input)
     {
@@ -50,6 +55,12 @@ internal sealed class CheckpointWeightSource(CheckpointWeights checkpoint, Scala
         }
 
         return found;
+    }
+
+    private Parameter Drawn(ReadOnlySpan<Dimension> shape)
+    {
+        using var source = new RandomWeightSource(NewHead.Seed, NewHead.Range, dtype, device);
+        return source.Take("", InitialWeight.Normal, shape);
     }
 
     private Parameter Read(string name, ScalarType type)

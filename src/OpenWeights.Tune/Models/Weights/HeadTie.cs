@@ -47,7 +47,7 @@ internal static class HeadTie
 
     /// <summary>Whether a model has both although its folder's config ties them.</summary>
     /// <param name="loaded">The model.</param>
-    internal static bool WasBroken(LoadedModel loaded) => !loaded.Model.Config.TiedEmbeddings && ModelLoader.ReadConfig(loaded.Folder).TiedEmbeddings;
+    internal static bool WasBroken(LoadedModel loaded) => loaded.Model.Config is { TiedEmbeddings: false, Labels: null } && ModelLoader.ReadConfig(loaded.Folder).TiedEmbeddings;
 
     private static bool AreSame(ITensorSource weights, string one, string other, long length)
     {

@@ -9,6 +9,8 @@ public sealed class LoadedModel : IDisposable
     {
         Folder = folder;
         Model = model;
+        model.Stack.IsBidirectional = EmbeddingFiles.IsBidirectional(folder.Config);
+        Embedding = EmbeddingFiles.Find(folder.FolderPath);
         Warnings = warnings;
     }
 
@@ -23,6 +25,17 @@ public sealed class LoadedModel : IDisposable
 
     /// <summary>A chat template that replaces the folder's and is saved with the results; null for the folder's.</summary>
     public string? ChatTemplate { get; set; }
+
+    /// <summary>How the model embeds texts, which is saved with the results; null for a model of another use.</summary>
+    public EmbeddingSettings? Embedding
+    {
+        get;
+        set
+        {
+            field = value;
+            Model.Stack.IsBidirectional = value?.IsBidirectional ?? Model.Stack.IsBidirectional;
+        }
+    }
 
     /// <inheritdoc/>
     public void Dispose() => Model.Dispose();

@@ -20,10 +20,11 @@ public static class ModelLoader
     /// loaded.</param>
     /// <param name="keepsPacked">Whether the linear layers of a checkpoint that is quantized already, other than the head, are held as they are
     /// and dequantized in computation; if not, all weights are dequantized to the data type as they are loaded.</param>
+    /// <param name="labels">A head of labels instead of the one over the vocabulary; null for the head that the folder's model has.</param>
     /// <exception cref="InvalidDataException">The config is invalid, or tensors are missing or do not match; the message lists all of
     /// them.</exception>
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
-    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true)
+    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true, LabelHead? labels = null)
     {
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
@@ -32,23 +33,24 @@ public static class ModelLoader
             throw new InvalidDataException($"{folder.FolderPath}: the weights are quantized already ({already}); leave quantization out, or set model.quantized: dequantize to quantize their values anew.");
         }
 
-        var config = Check(folder, weights, out var warnings);
+        var config = Check(folder, weights, out var warnings, labels);
         var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, new CheckpointWeightSource(weights, computed, device, quantization, keepsPacked, config.Names.HeadWeight)) { SourceFolder = folder.FolderPath }, warnings);
+        return new LoadedModel(folder, new CausalLanguageModel(config, Source(weights, config, computed, device, quantization, keepsPacked)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
     /// <summary>
     /// A model with meta weights, after checking the checkpoint against the config: layers and shapes, in almost no memory.
     /// </summary>
     /// <param name="path">The model's folder.</param>
+    /// <param name="labels">As for <see cref="Load"/>.</param>
     /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
-    public static LoadedModel LoadMeta(string path)
+    public static LoadedModel LoadMeta(string path, LabelHead? labels = null)
     {
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
-        var config = Check(folder, weights, out var warnings);
+        var config = Check(folder, weights, out var warnings, labels);
         using var nothing = no_grad();
         return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource()) { SourceFolder = folder.FolderPath, IsMeta = true }, warnings);
     }
@@ -64,7 +66,7 @@ public static class ModelLoader
     {
         using var nothing = no_grad();
         var packed = keepsPacked && quantization is null ? PackedBytes(folder) : null;
-        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization, config.Names.HeadWeight, packed)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
+        return new LoadedModel(folder, new CausalLanguageModel(config, new MetaWeightSource(dtype, device, quantization, $"{config.OutputModule}.weight", packed)) { SourceFolder = folder.FolderPath, IsMeta = true }, []);
     }
 
     /// <summary>Default dtype of a model: that of its weights, or of config.json if there are none.</summary>
@@ -109,18 +111,22 @@ public static class ModelLoader
     /// <param name="folder">The folder.</param>
     /// <param name="weights">Its weights.</param>
     /// <param name="warnings">Receives differences from config.json.</param>
+    /// <param name="labels">As for <see cref="Load"/>.</param>
     /// <exception cref="InvalidDataException">The config is invalid, or the weights do not match it.</exception>
-    internal static DecoderConfig Check(ModelFolder folder, CheckpointWeights weights, out IReadOnlyList<string> warnings)
+    internal static DecoderConfig Check(ModelFolder folder, CheckpointWeights weights, out IReadOnlyList<string> warnings, LabelHead? labels = null)
     {
         // The check makes the model's layers, and is what comes first in whatever reads a model.
         TorchSupplier.Require();
-        var config = ReadConfig(folder);
+        var config = ReadConfig(folder).With(labels);
         var untied = config.TiedEmbeddings && HeadTie.IsBroken(weights, config.Names);
         warnings = untied ? [$"{folder.FolderPath}: {HeadTie.Warning(weights, config.Names)}"] : [];
         config = untied ? config with { TiedEmbeddings = false } : config;
         WeightCheck.Run(weights, config);
         return config;
     }
+
+    private static CheckpointWeightSource Source(CheckpointWeights weights, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization, bool keepsPacked) =>
+        new(weights, dtype, device, quantization, keepsPacked, $"{config.OutputModule}.weight") { NewHead = (config.InitializerRange, config.Labels?.Seed ?? 0) };
 
     /// <summary>The dtype of most bytes of a checkpoint; of a quantized one, of what is stored in full.</summary>
     public static ScalarType StoredDType(ITensorSource weights)

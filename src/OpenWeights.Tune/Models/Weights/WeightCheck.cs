@@ -23,7 +23,12 @@ internal static class WeightCheck
         var problems = new List<string>();
         foreach (var (name, shape) in wanted)
         {
-            if (!checkpoint.TryGetTensor(name, out var entry))
+            if (!checkpoint.TryGetTensor(name, out var entry) && IsNewHead(name, config))
+            {
+                continue;
+            }
+
+            if (entry is null)
             {
                 problems.AddRange(Missing(checkpoint, name, shape));
             }
@@ -38,7 +43,7 @@ internal static class WeightCheck
 
         foreach (var entry in checkpoint.Tensors)
         {
-            var tiedCopy = config.TiedEmbeddings && entry.Name == config.Names.HeadWeight;
+            var tiedCopy = (config.TiedEmbeddings || config.Labels is not null) && (entry.Name == config.Names.HeadWeight || (config.Labels is not null && entry.Name == $"{config.Names.Head}.bias"));
             if (!wanted.ContainsKey(entry.Name) && !tiedCopy && !IsOfPrediction(entry.Name, config) && !unused.Any(u => entry.Name.StartsWith(u, StringComparison.Ordinal)) && !s_derived.Any(d => entry.Name.EndsWith(d, StringComparison.Ordinal)))
             {
                 problems.Add($"unexpected: {Stored(checkpoint, entry.Name)} {Sizes(entry.Shape)}");
@@ -50,6 +55,9 @@ internal static class WeightCheck
             throw new InvalidDataException(Message(checkpoint.Location, problems));
         }
     }
+
+    // A head that the files do not have yet.
+    private static bool IsNewHead(string name, DecoderConfig config) => config.Labels is { IsNew: true } && name == $"{LabelHead.Module}.weight";
 
     // Starts of the names of key and value weights of layers that use another layer's keys and values: published checkpoints have them, and
     // transformers ignores them as well.

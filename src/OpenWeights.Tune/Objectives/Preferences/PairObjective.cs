@@ -43,6 +43,7 @@ public abstract class PairObjective : IObjective
         }
 
         Metrics.Dispose();
+        Clear();
         _tokens += rows.Sum(static r => (long)r.Ids.Length);
         return Pairs;
     }
@@ -55,7 +56,19 @@ public abstract class PairObjective : IObjective
     {
         var means = Metrics.Take();
         means["num_tokens"] = _tokens;
+        AddMetrics(means);
         return means;
+    }
+
+    /// <summary>Adds metrics of the step that are no means.</summary>
+    /// <param name="metrics">The means.</param>
+    private protected virtual void AddMetrics(Dictionary<string, double> metrics)
+    {
+    }
+
+    /// <summary>Discards what an interrupted step has collected for <see cref="AddMetrics"/>.</summary>
+    private protected virtual void Clear()
+    {
     }
 
     /// <summary>Number of tokens of a chosen row that the loss of chosen answers counts.</summary>

@@ -91,8 +91,9 @@ public sealed class RunMemory
         ArgumentNullException.ThrowIfNull(config);
         var folder = ModelFolder.Open(modelPath);
         var device = Torch.Devices.Find(config.Model.Device);
+        var decoder = ModelLoader.ReadConfig(folder);
         return new RunMemory(
-            config, folder, ModelLoader.ReadConfig(folder), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength,
+            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength,
             compared: ComparedModel.Held(config, modelPath, settingsAlone: true));
     }
 

@@ -1,0 +1,180 @@
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Objectives.Embeddings;
+
+/// <summary>
+/// Embeddings: each anchor should be nearer to its positive than to the other texts of the step. Where a step has several micro-batches, the vectors of all are
+/// computed first without a graph, then the loss and its gradient with respect to the vectors, and then each micro-batch once more with its part of that gradient
+/// (GradCache, Gao et al., 2021), so that micro-batches give the gradient of one batch.
+/// </summary>
+/// <param name="temperature">Divides the cosine similarities.</param>
+/// <param name="pooling">Which hidden states become the vector.</param>
+internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling pooling) : IObjective
+{
+    private readonly List<long> _ranks = [];
+    private readonly List<double> _similarities = [];
+    private Ahead? _ahead;
+    private int _next;
+
+    /// <summary>Vectors that are computed twice must be the same.</summary>
+    public bool UsesDropout => false;
+
+    /// <inheritdoc/>
+    public long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(batches);
+        Clear();
+        if (batches.Count > 1)
+        {
+            _ahead = Ahead.Of(batches, rows => Vectors.Of(model, rows, pooling), temperature);
+            Note(_ahead.Loss);
+        }
+
+        return batches.Sum(static b => (long)b.Count);
+    }
+
+    /// <inheritdoc/>
+    public Tensor? LossSum(CausalLanguageModel model, IReadOnlyList<TokenRow> rows)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(rows);
+        using var scope = NewDisposeScope();
+        if (_ahead is not null)
+        {
+            var (loss, ofAnchors, ofOthers) = _ahead.Part(_next++);
+            return is_grad_enabled()
+                ? Vectors.Of(model, rows, pooling).WithGradient(loss, ofAnchors, ofOthers).MoveToOuterDisposeScope()
+                : tensor((float)loss, device: model.Device).MoveToOuterDisposeScope();
+        }
+
+        var vectors = Vectors.Of(model, rows, pooling);
+        var alone = ContrastiveLoss.Of(vectors.Anchors, vectors.Others, Names([rows]), temperature);
+        Note(alone);
+        return vectors.WithGradient(alone.Losses.Sum(), alone.AnchorGradient, alone.CandidateGradient).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public IReadOnlyDictionary<string, double> End()
+    {
+        var metrics = new Dictionary<string, double>();
+        if (_ranks.Count > 0)
+        {
+            metrics["recall@1"] = _ranks.Average(static r => r == 0 ? 1.0 : 0);
+            metrics["mrr"] = _ranks.Average(static r => 1.0 / (r + 1));
+            metrics["similarity/positive"] = _similarities.Average();
+        }
+
+        Clear();
+        return metrics;
+    }
+
+    private static TextNames Names(IEnumerable<IReadOnlyList<TokenRow>> batches)
+    {
+        var names = new TextNames();
+        foreach (var row in batches.SelectMany(static b => b))
+        {
+            names.Add(RelatedTexts.Of(row));
+        }
+
+        return names;
+    }
+
+    private void Note(ContrastiveLoss loss)
+    {
+        _ranks.AddRange(loss.Ranks);
+        _similarities.AddRange(loss.Similarities);
+    }
+
+    private void Clear()
+    {
+        _ahead?.Dispose();
+        (_ahead, _next) = (null, 0);
+        _ranks.Clear();
+        _similarities.Clear();
+    }
+
+    // The vectors of a micro-batch: its anchors, and its positives and then its negatives.
+    private sealed record Vectors(Tensor Anchors, Tensor Others)
+    {
+        internal static Vectors Of(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, EmbeddingPooling pooling)
+        {
+            var texts = rows.Select(RelatedTexts.Of).ToList();
+            return new Vectors(
+                TextEmbeddings.Of(model, [.. texts.Select(static t => t[0])], pooling),
+                TextEmbeddings.Of(model, [.. texts.Select(static t => t[1]), .. texts.SelectMany(static t => t.Skip(2))], pooling));
+        }
+
+        // A scalar with the value of the loss, and its gradient with respect to the vectors.
+        internal Tensor WithGradient(double loss, Tensor ofAnchors, Tensor ofOthers)
+        {
+            var product = Anchors.mul(ofAnchors).sum().add(Others.mul(ofOthers).sum());
+            return product.sub(product.detach()).add((float)loss);
+        }
+    }
+
+    // The loss of a whole step, computed ahead of its micro-batches.
+    private sealed class Ahead : IDisposable
+    {
+        private readonly List<(int Rows, int Negatives)> _sizes = [];
+
+        internal ContrastiveLoss Loss { get; private init; } = null!;
+
+        internal static Ahead Of(IReadOnlyList<IReadOnlyList<TokenRow>> batches, Func<IReadOnlyList<TokenRow>, Vectors> compute, double temperature)
+        {
+            var sizes = batches.Select(static b => (b.Count, b.Sum(static r => r.Documents.Length - 2))).ToList();
+            using var scope = NewDisposeScope();
+            var parts = new List<Vectors>();
+            foreach (var batch in batches)
+            {
+                using var inner = NewDisposeScope();
+                var made = compute(batch);
+                parts.Add(new Vectors(made.Anchors.MoveToOuterDisposeScope(), made.Others.MoveToOuterDisposeScope()));
+            }
+
+            var anchors = cat([.. parts.Select(static p => p.Anchors)]);
+            Tensor[] positives = [.. parts.Zip(sizes, static (p, s) => p.Others.narrow(0, 0, s.Item1))];
+            Tensor[] negatives = [.. parts.Zip(sizes, static (p, s) => p.Others.narrow(0, s.Item1, s.Item2))];
+            var loss = ContrastiveLoss.Of(anchors, cat([.. positives, .. negatives]), Names(batches), temperature);
+            return new Ahead(sizes) { Loss = loss with { AnchorGradient = loss.AnchorGradient.DetachFromDisposeScope(), CandidateGradient = loss.CandidateGradient.DetachFromDisposeScope() } };
+        }
+
+        private Ahead(List<(int Rows, int Negatives)> sizes) => _sizes = sizes;
+
+        // The loss of a micro-batch's rows, and the gradients with respect to its vectors, in the current dispose scope.
+        internal (double Loss, Tensor OfAnchors, Tensor OfOthers) Part(int batch)
+        {
+            var (rows, negatives) = _sizes[batch];
+            var before = _sizes.Take(batch).Sum(static s => s.Rows);
+            var negativesBefore = _sizes.Sum(static s => s.Rows) + _sizes.Take(batch).Sum(static s => s.Negatives);
+            var others = cat([Loss.CandidateGradient.narrow(0, before, rows), Loss.CandidateGradient.narrow(0, negativesBefore, negatives)]);
+            return (Loss.Losses.AsSpan(before, rows).ToArray().Sum(), Loss.AnchorGradient.narrow(0, before, rows), others);
+        }
+
+        public void Dispose()
+        {
+            Loss.AnchorGradient.Dispose();
+            Loss.CandidateGradient.Dispose();
+        }
+    }
+}
+
+/// <summary>The texts of a row of related texts.</summary>
+internal static class RelatedTexts
+{
+    /// <summary>The tokens of the anchor, the positive and the negatives.</summary>
+    /// <param name="row">The row, whose documents they are.</param>
+    internal static IReadOnlyList<int[]> Of(TokenRow row)
+    {
+        var (texts, start) = (new List<int[]>(), 0);
+        foreach (var length in row.Documents)
+        {
+            texts.Add(row.Ids[start..(start + length)]);
+            start += length;
+        }
+
+        return texts;
+    }
+}

@@ -1,0 +1,49 @@
+using System.Runtime.InteropServices;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Models;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Objectives.Embeddings;
+
+/// <summary>Turns texts into vectors of length 1, a batch at a time, without gradients.</summary>
+/// <param name="model">The model, with its adapter.</param>
+/// <param name="settings">How it makes vectors.</param>
+/// <param name="tokenizer">Tokenizes the texts.</param>
+/// <param name="batchSize">Number of texts that the model reads together.</param>
+public sealed class TextEmbedder(CausalLanguageModel model, EmbeddingSettings settings, RowTokenizer tokenizer, int batchSize = 16)
+{
+    /// <summary>The tokens of a query, with its prompt.</summary>
+    /// <param name="text">The text.</param>
+    public int[] EncodeQuery(string text) => Cut(tokenizer.Whole(settings.QueryPrompt + text, "query"));
+
+    /// <summary>The tokens of a document, with its prompt.</summary>
+    /// <param name="text">The text.</param>
+    public int[] EncodeDocument(string text) => Cut(tokenizer.Whole(settings.DocumentPrompt + text, "document"));
+
+    /// <summary>The vectors of texts.</summary>
+    /// <param name="texts">The tokens of each; none may be empty.</param>
+    /// <exception cref="InvalidDataException">A text is empty, or the model does not know one of its tokens.</exception>
+    public IReadOnlyList<float[]> Embed(IReadOnlyList<int[]> texts)
+    {
+        ArgumentNullException.ThrowIfNull(texts);
+        TextCheck.Require(texts, model.VocabularySize);
+        using var nothing = no_grad();
+        var vectors = new float[texts.Count][];
+
+        // Texts of similar length are read together, with little padding.
+        foreach (var batch in Enumerable.Range(0, texts.Count).OrderBy(i => texts[i].Length).Chunk(batchSize))
+        {
+            using var scope = NewDisposeScope();
+            var made = TextEmbeddings.Of(model, [.. batch.Select(i => texts[i])], settings.Pooling).cpu().contiguous();
+            var (flat, width) = (MemoryMarshal.Cast<byte, float>(made.bytes).ToArray(), (int)made.size(1));
+            for (var i = 0; i < batch.Length; i++)
+            {
+                vectors[batch[i]] = flat[(i * width)..((i + 1) * width)];
+            }
+        }
+
+        return vectors;
+    }
+
+    private int[] Cut(int[] ids) => settings.MaxLength is { } most && ids.Length > most ? ids[..most] : ids;
+}
