@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters.Starts;
@@ -34,7 +35,7 @@ internal static class GradientPass
             using var nothing = no_grad();
             using var outer = NewDisposeScope();
             var found = new Dictionary<string, Tensor>();
-            foreach (var same in layers.GroupBy(static l => l.Layer.Weight, ReferenceEqualityComparer.Instance))
+            foreach (var same in layers.GroupBy<(string Name, LinearLayer Layer), Parameter>(static l => l.Layer.Weight, ReferenceEqualityComparer.Instance))
             {
                 foreach (var (name, layer) in same)
                 {

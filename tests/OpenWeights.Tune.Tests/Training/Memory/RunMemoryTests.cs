@@ -56,8 +56,7 @@ public sealed class RunMemoryTests
     }
 
     [TestCase("true", false)]
-    [TestCase("olora", false)]
-    [TestCase("eva", false)]
+    [TestCase("olora", true)]
     [TestCase("corda", true)]
     [TestCase("lora_ga", true)]
     public void A_start_that_takes_more_than_training_is_what_the_run_needs(string start, bool takesMore)
