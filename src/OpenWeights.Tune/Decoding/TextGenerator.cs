@@ -68,7 +68,7 @@ public sealed class TextGenerator
         using var nothing = no_grad();
         var from = _model.Stack.Invocation is { } invocation ? prompts.Select(p => (long?)invocation.Find(p)).ToArray() : null;
         var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0], from?[0]) : (new DecoderCache(), 0);
-        var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
+        var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, _options.FirstText + i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
         from = from is null ? null : [.. from.Zip(padding, static (first, empty) => first + empty)];
