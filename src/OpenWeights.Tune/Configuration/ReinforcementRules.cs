@@ -29,7 +29,7 @@ internal static class ReinforcementRules
             yield break;
         }
 
-        if (data.Train is not [{ Query: null, Weight: 1, Repeat: 1 } only] || only.Path != section.Samples)
+        if (data.Train is not [{ Query: null, Weight: 1, Repeat: 1 } only] || Path.GetFullPath(only.Path) != Path.GetFullPath(section.Samples))
         {
             yield return ("data.train", "objective.samples has the training rows; leave data.train out.");
         }
