@@ -96,7 +96,7 @@ public sealed class RunMemory
         var device = Torch.Devices.Find(config.Model.Device);
         var decoder = ModelLoader.ReadConfig(folder);
         return new RunMemory(
-            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength,
+            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), SampledRun.LongestRow(config, config.Data.MaxLength, decoder),
             compared: ComparedModel.Held(config, modelPath, settingsAlone: true));
     }
 
