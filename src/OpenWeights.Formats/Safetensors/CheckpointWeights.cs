@@ -18,6 +18,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     private readonly StoredTensors held;
     private readonly UnpackedTensors? unpacked;
     private readonly ITensorSource stored;
+    private readonly WeightReading reading;
     private readonly TensorLayout layout;
     private readonly Dictionary<string, TensorEntry> byName = new(StringComparer.Ordinal);
 
@@ -25,6 +26,7 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     {
         Location = folder;
         this.files = files;
+        this.reading = reading;
         HoldsQuantizedValues = files.OfType<SafetensorsFile>().Any(static file => file.Metadata?.ContainsKey(QuantizedValuesKey) == true);
         UnindexedTensors = index is null ? [] : CheckAgainstIndex(index, files);
         held = new StoredTensors(folder, files, UnindexedTensors);
@@ -156,6 +158,20 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// tensor lacks other pieces.</summary>
     /// <param name="storedName">The tensor's name in the files.</param>
     public IReadOnlyList<TensorPiece> HeldBy(string storedName) => layout.Holds(storedName);
+
+    /// <summary>The weights of a model whose layers are copies of this one's, in another order and number. They are read from this one's files.</summary>
+    /// <param name="layers">What the names of the layers' tensors begin with in the modules, such as model.layers.</param>
+    /// <param name="order">For each layer the one of this model that it is a copy of.</param>
+    /// <returns>The weights, valid as long as these are open.</returns>
+    public CheckpointWeights WithLayers(string layers, IReadOnlyList<int> order)
+    {
+        ArgumentNullException.ThrowIfNull(order);
+        var start = $"{layers}.0.";
+        var first = Tensors.Select(static entry => entry.Name).FirstOrDefault(name => name.StartsWith(start, StringComparison.Ordinal))
+            ?? throw new InvalidDataException($"{Location} has no tensors of {layers}.0; is it the right model?");
+        var name = PiecesOf(first)[0].Stored;
+        return new CheckpointWeights(Location, [new CopiedLayers(held, name[..(name.IndexOf(".0.", StringComparison.Ordinal) + 1)], order)], index: null, reading);
+    }
 
     /// <summary>Closes all files; see <see cref="SafetensorsFile.Dispose"/>.</summary>
     public void Dispose() => files.ForEach(file => file.Dispose());

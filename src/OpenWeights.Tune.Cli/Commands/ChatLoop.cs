@@ -210,7 +210,7 @@ internal sealed class ChatLoop : IDisposable
             {
                 count++;
                 return stream.Add(token);
-            }, answer.Token);
+            }, stop: answer.Token);
             ended = made.IsFull ? ", the model's context is full; /reset restarts the conversation" : "";
         }
         catch (OperationCanceledException) when (!Signals.Stop.IsCancellationRequested)

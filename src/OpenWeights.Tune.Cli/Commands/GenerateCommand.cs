@@ -52,7 +52,7 @@ internal static class GenerateCommand
         var answers = prompts.Select(p => new AnswerStream(session.Tokenizer, p.Reader, s_sampling.Stops(arguments), live ? Console.Out : null, s_sampling.ShowsReasoning(arguments))).ToList();
         var generator = new TextGenerator(session.Model, s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer)));
         var started = Stopwatch.GetTimestamp();
-        var generated = generator.Continue([.. prompts.Select(static p => p.Ids)], (i, token) => answers[i].Add(token), Signals.Stop);
+        var generated = generator.Continue([.. prompts.Select(static p => p.Ids)], (i, token) => answers[i].Add(token), stop: Signals.Stop);
         var seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
         for (var i = 0; i < prompts.Count; i++)
         {

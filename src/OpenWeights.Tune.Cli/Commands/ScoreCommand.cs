@@ -134,7 +134,8 @@ internal static class ScoreCommand
         }
 
         var input = tensor(Array.ConvertAll(ids, static i => (long)i), [1, ids.Length], device: model.Device);
-        return model.Logits(model.call(ModelInput.Rows(input))).squeeze(0).cpu();
+        var batch = ModelInput.Rows(input);
+        return model.Logits(model.call(batch), batch).squeeze(0).cpu();
     }
 
     private static double[] LogProbabilities(Tensor logits, int[] ids)

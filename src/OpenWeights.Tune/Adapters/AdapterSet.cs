@@ -3,13 +3,15 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>
-/// Several named adapters on one base model. One of them, a combination, or none is active at a time; switching loads nothing from disk.
+/// Several named adapters on one base model. One of them, a combination, or none is active at a time, or each row of a batch has its own
+/// (<see cref="UseByRow"/>); switching loads nothing from disk, and adapters are loaded and unloaded over the same base.
 /// </summary>
 public sealed class AdapterSet : IDisposable
 {
     private readonly CausalLanguageModel _model;
     private readonly Dictionary<string, PeftAdapter> _adapters = [];
     private CombinedAdapter? _mix;
+    private bool _isByRow;
 
     /// <summary>Creates an empty set.</summary>
     /// <param name="model">The base model; the caller keeps ownership.</param>
@@ -49,8 +51,38 @@ public sealed class AdapterSet : IDisposable
         }
         finally
         {
-            _mix?.Enable(_model);
+            Activate();
         }
+    }
+
+    /// <summary>Removes an adapter and frees it. What is active without it stays active; the base model, if it was part of the active combination.</summary>
+    /// <param name="name">Its name.</param>
+    /// <exception cref="KeyNotFoundException">There is no adapter of that name.</exception>
+    public void Unload(string name)
+    {
+        var adapter = this[name];
+        CombinedAdapter.Disable(_model);
+        if (_mix?.Contains(adapter) == true)
+        {
+            _mix.Dispose();
+            _mix = null;
+        }
+
+        _ = _adapters.Remove(name);
+        adapter.Dispose();
+        Activate();
+    }
+
+    /// <summary>
+    /// Activates all adapters, those of now and those that are loaded later, for batches whose rows name theirs (<see cref="ModelInput.Adapters"/>; PEFT's
+    /// adapter_names); rows without a name are the base model's. An adapter that cannot be used so (<see cref="PeftAdapter.Unmixable"/>) is refused where a
+    /// row names it.
+    /// </summary>
+    public void UseByRow()
+    {
+        Use();
+        _isByRow = true;
+        Activate();
     }
 
     /// <summary>Activates a combination of adapters, replacing what was active.</summary>
@@ -65,8 +97,20 @@ public sealed class AdapterSet : IDisposable
         ]);
         CombinedAdapter.Disable(_model);
         _mix?.Dispose();
-        _mix = mix;
-        mix?.Enable(_model);
+        (_mix, _isByRow) = (mix, false);
+        Activate();
+    }
+
+    private void Activate()
+    {
+        if (_isByRow)
+        {
+            RowAdapters.Enable(_model, _adapters);
+        }
+        else
+        {
+            _mix?.Enable(_model);
+        }
     }
 
     /// <summary>Removes the adapters from the model and frees them.</summary>

@@ -29,9 +29,9 @@ public sealed class CombinedAdapter : IDisposable
             throw new ArgumentException("each adapter may occur only once in a combination, and its weight must be finite", nameof(adapters));
         }
 
-        if (adapters.Count > 1 && adapters.Select(static a => a.Adapter).FirstOrDefault(static a => !a.CanBeCombined) is { } alone)
+        if ((adapters.Count > 1 || adapters.Any(static a => a.Weight != 1)) && adapters.Select(static a => a.Adapter).FirstOrDefault(static a => !a.CanBeCombined) is { } alone)
         {
-            throw new ArgumentException($"{Lonely(alone)} cannot be combined with others", nameof(adapters));
+            throw new ArgumentException($"{Lonely(alone)} cannot be combined with others or weighted", nameof(adapters));
         }
 
         _adapters = adapters;
@@ -40,6 +40,13 @@ public sealed class CombinedAdapter : IDisposable
 
     /// <summary>Tensors of the base model that merging changes.</summary>
     public IReadOnlySet<string> ChangedTensors { get; }
+
+    /// <summary>The base's layers that the adapter stacks (layer_replication); null for the base's own order.</summary>
+    internal IReadOnlyList<int>? LayerOrder => _adapters.Select(static a => a.Adapter.LayerOrder).FirstOrDefault(static order => order is not null);
+
+    /// <summary>Whether an adapter is part of the combination.</summary>
+    /// <param name="adapter">The adapter.</param>
+    internal bool Contains(PeftAdapter adapter) => _adapters.Any(a => ReferenceEquals(a.Adapter, adapter));
 
     /// <summary>Whether embedding and output head that are tied in the base model stay tied.</summary>
     internal bool KeepsTie => _adapters.All(static a => a.Adapter.KeepsTie || !a.Adapter.Parts.Any(p => a.Adapter.Base.Config.Names.IsEmbeddingOrHead(p.Module)));
@@ -52,7 +59,7 @@ public sealed class CombinedAdapter : IDisposable
     internal IReadOnlyList<long>? NewShape(string tensor) =>
         _adapters.SelectMany(static a => a.Adapter.Parts).OfType<ReplacedWeight>().FirstOrDefault(p => p.ChangedTensors.Contains(tensor) && p.Grows)?.Value.shape;
 
-    private static string Lonely(PeftAdapter adapter) => adapter.Unmergeable is null ? "an adapter with a vocabulary of its own" : "an adapter with alora_invocation_tokens or layer_replication";
+    private static string Lonely(PeftAdapter adapter) => adapter.Unmergeable is null && adapter.LayerOrder is null ? "an adapter with a vocabulary of its own" : "an adapter with alora_invocation_tokens or layer_replication";
 
     private bool IsSingle => _adapters is [{ Weight: 1 }];
 
@@ -128,6 +135,7 @@ public sealed class CombinedAdapter : IDisposable
     {
         ArgumentNullException.ThrowIfNull(model);
         model.Stack.Invocation = null;
+        model.Stack.RowAdapters = null;
         model.Use(null);
         model.Stack.Virtual = null;
         foreach (var (_, module) in model.AdaptableModules)
@@ -182,7 +190,7 @@ public sealed class CombinedAdapter : IDisposable
         _ => null,
     };
 
-    private static TokenEmbedding? TargetEmbedding(AdapterPart part) => (part as EmbeddingLora)?.Target ?? (part as TrainableTokens)?.Embedding;
+    private static TokenEmbedding? TargetEmbedding(AdapterPart part) => (part as EmbeddingLora)?.Target ?? (part as EmbeddingPart)?.Target ?? (part as TrainableTokens)?.Embedding;
 
     private CombinedLayer Mixed(IEnumerable<(AdapterPart Part, double Weight)> parts)
     {

@@ -85,6 +85,10 @@ public sealed class ExpertLora : AdapterPart
     /// <param name="weight">The weight.</param>
     internal void Add(double weight) => _target.Updates.Add(_update = new ExpertUpdate(A, B, (float)(weight * Scale)));
 
+    /// <summary>Adds the update to those in use, for the rows that have the adapter.</summary>
+    /// <param name="adapter">Name of the adapter.</param>
+    internal void AddFor(string adapter) => _target.Updates.Add(_update = new ExpertUpdate(A, B, (float)Scale, adapter));
+
     /// <inheritdoc/>
     public override Tensor Merged(string tensor, Tensor weight)
     {

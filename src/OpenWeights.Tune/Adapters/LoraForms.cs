@@ -94,8 +94,7 @@ internal static class LoraForms
 
     /// <summary>Forms that cannot be combined, as in PEFT.</summary>
     /// <param name="config">The settings.</param>
-    /// <param name="head">Whether the output head is adapted.</param>
-    internal static IEnumerable<(string Setting, string Message)> Conflicts(LoraConfig config, bool head)
+    internal static IEnumerable<(string Setting, string Message)> Conflicts(LoraConfig config)
     {
         List<(string Setting, bool IsSet)> forms =
         [
@@ -117,11 +116,6 @@ internal static class LoraForms
         if ((config.BlockDiagonal is not null || config.Kasa is not null) && config.Init is not (LoraInit.Kaiming or LoraInit.Gaussian) && !changes)
         {
             yield return ("init_lora_weights", $"{LoraStarts.Name(config)} cannot be combined with {set[0]}; set it to true.");
-        }
-
-        if (config.InvocationTokens.Count > 0 && head)
-        {
-            yield return ("alora_invocation_tokens", "the output head cannot be adapted for some tokens only; remove it from target_modules.");
         }
 
         if (config.InvocationTokens.Count > 0 && (config.ModulesToSave.Count > 0 || config.Bias != BiasTraining.None || config.TrainableTokens.Count > 0 || config.TargetParameters.Count > 0))

@@ -73,7 +73,7 @@ internal static class LoraTargets
             yield return ("use_dora", $"{model.Config.Names.EmbeddingModule} cannot be adapted with use_dora and ensure_weight_tying; set one of them to false.");
         }
 
-        foreach (var conflict in LoraForms.Conflicts(config, adapted.Exists(m => m.Name == model.Config.Names.Head)))
+        foreach (var conflict in LoraForms.Conflicts(config))
         {
             yield return conflict;
         }

@@ -80,11 +80,16 @@ public sealed class PeftAdapter : IDisposable
 
     /// <summary>Why the adapter cannot be merged; null if it can.</summary>
     internal string? Unmergeable => _invocation is not null ? "alora_invocation_tokens: the adapter applies to some tokens of a text only, so that no weights are equal to it"
-        : _replicas is not null ? "layer_replication: the adapter's layers share the base's weights but not its updates, so that merged they are another model"
         : null;
 
+    /// <summary>Why the adapter cannot be used for single rows of a batch (<see cref="AdapterSet.UseByRow"/>); null if it can.</summary>
+    public string? Unmixable => RowAdapters.Problem(this);
+
+    /// <summary>Index of the model's own layer that each layer in use is a copy of (layer_replication); null if the layers are the model's own.</summary>
+    internal IReadOnlyList<int>? LayerOrder => _replicas?.Order;
+
     /// <summary>Whether the adapter can be summed with others.</summary>
-    internal bool CanBeCombined => Unmergeable is null && !_parts.Exists(static p => p is ReplacedWeight { Grows: true });
+    internal bool CanBeCombined => Unmergeable is null && _replicas is null && !_parts.Exists(static p => p is ReplacedWeight { Grows: true });
 
     /// <summary>Whether embedding and head, tied in the base model, are changed together.</summary>
     internal bool KeepsTie { get; init; }

@@ -220,6 +220,7 @@ public static class PeftFolder
     private static Tensor? Weight(AdapterPart part) => part switch
     {
         EmbeddingLora embedding => embedding.Target.Weight,
+        EmbeddingPart embedding => embedding.Target.Weight,
         LoraLayer layer => layer.Target.Weight,
         LinearPart layer => layer.Target.Weight,
         TiedHeadLora head => head.Target.Weight,

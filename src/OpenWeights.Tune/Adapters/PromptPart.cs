@@ -8,9 +8,9 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>Virtual tokens ahead of every text.</summary>
 /// <param name="model">The model.</param>
 /// <param name="embedding">Embeddings of the virtual tokens, or the encoder's input, [tokens, width].</param>
-/// <param name="encoder">Computes the finished embeddings from the parameters, the first of which is the embedding; null if they are finished.</param>
+/// <param name="encoder">Computes the finished embeddings from the parameters, the first of which is the embedding, with dropout or without; null if they are finished.</param>
 /// <param name="weights">The encoder's further parameters by their names in PEFT's module.</param>
-internal abstract class PromptPart(CausalLanguageModel model, Parameter embedding, Func<IReadOnlyList<Tensor>, Tensor>? encoder, params (string Name, Parameter Parameter)[] weights)
+internal abstract class PromptPart(CausalLanguageModel model, Parameter embedding, Func<IReadOnlyList<Tensor>, bool, Tensor>? encoder, params (string Name, Parameter Parameter)[] weights)
     : AdapterPart("prompt_encoder"), IVirtualTokens
 {
     private readonly (string Name, Parameter Parameter)[] _all = [("embedding.weight", embedding), .. weights];
@@ -51,7 +51,7 @@ internal abstract class PromptPart(CausalLanguageModel model, Parameter embeddin
     internal override IEnumerable<(string Name, Tensor Tensor)> FileTensors()
     {
         using var nothing = no_grad();
-        return [("prompt_embeddings", Compute())];
+        return [("prompt_embeddings", Compute(drops: false))];
     }
 
     internal override void Restore(Func<string, Tensor> read)
@@ -73,7 +73,7 @@ internal abstract class PromptPart(CausalLanguageModel model, Parameter embeddin
         }
 
         // An encoder is not run again for every generated token.
-        return is_grad_enabled() || _training ? Compute() : _kept ??= Compute().DetachFromDisposeScope();
+        return is_grad_enabled() || _training ? Compute(_training) : _kept ??= Compute(drops: false).DetachFromDisposeScope();
     }
 
     private protected override void Dispose(bool disposing)
@@ -88,7 +88,7 @@ internal abstract class PromptPart(CausalLanguageModel model, Parameter embeddin
         }
     }
 
-    private Tensor Compute()
+    private Tensor Compute(bool drops)
     {
         if (encoder is null)
         {
@@ -96,7 +96,7 @@ internal abstract class PromptPart(CausalLanguageModel model, Parameter embeddin
         }
 
         using var scope = NewDisposeScope();
-        return encoder([.. _all.Select(static p => p.Parameter)]).MoveToOuterDisposeScope();
+        return encoder([.. _all.Select(static p => p.Parameter)], drops).MoveToOuterDisposeScope();
     }
 
     private void Forget()
@@ -107,7 +107,7 @@ internal abstract class PromptPart(CausalLanguageModel model, Parameter embeddin
 }
 
 /// <summary>Virtual tokens that are embeddings, which all layers read like those of words.</summary>
-internal sealed class EmbeddingPrompt(CausalLanguageModel model, Parameter embedding, Func<IReadOnlyList<Tensor>, Tensor>? encoder, params (string Name, Parameter Parameter)[] weights)
+internal sealed class EmbeddingPrompt(CausalLanguageModel model, Parameter embedding, Func<IReadOnlyList<Tensor>, bool, Tensor>? encoder, params (string Name, Parameter Parameter)[] weights)
     : PromptPart(model, embedding, encoder, weights)
 {
     public override Tensor? Embeddings() => Finished();
@@ -121,7 +121,7 @@ internal sealed class EmbeddingPrompt(CausalLanguageModel model, Parameter embed
 /// <param name="embedding">The keys and values, or the encoder's input.</param>
 /// <param name="encoder">Computes the keys and values.</param>
 /// <param name="weights">The encoder's further parameters.</param>
-internal sealed class PrefixPrompt(CausalLanguageModel model, int heads, Parameter embedding, Func<IReadOnlyList<Tensor>, Tensor>? encoder, params (string Name, Parameter Parameter)[] weights)
+internal sealed class PrefixPrompt(CausalLanguageModel model, int heads, Parameter embedding, Func<IReadOnlyList<Tensor>, bool, Tensor>? encoder, params (string Name, Parameter Parameter)[] weights)
     : PromptPart(model, embedding, encoder, weights)
 {
     private readonly int _layers = model.Config.LayerCount;

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
 
-/// <summary>Daubechies' wavelets, their symlets, and one level of the inverse transform of a matrix, as PyWavelets has them.</summary>
+/// <summary>Daubechies' wavelets, their symlets and coiflets, and one level of the inverse transform of a matrix, as PyWavelets has them.</summary>
 internal static class Wavelets
 {
     // Which pairs of roots a symlet takes from outside the unit circle, counted from the largest inside: those of PyWavelets.
@@ -23,9 +23,14 @@ internal static class Wavelets
     };
 
     /// <summary>The low-pass filter of the inverse transform.</summary>
-    /// <param name="name">Name of the wavelet: haar, db1 to db10, or sym2 to sym10.</param>
+    /// <param name="name">Name of the wavelet: haar, db1 to db10, sym2 to sym10, or coif1 to coif5.</param>
     internal static double[] LowPass(string name)
     {
+        if (name.StartsWith("coif", StringComparison.Ordinal))
+        {
+            return Coiflets.LowPass(int.Parse(name.AsSpan("coif".Length), System.Globalization.CultureInfo.InvariantCulture));
+        }
+
         var order = name == "haar" ? 1 : int.Parse(name.AsSpan().TrimStart("dbsym"), System.Globalization.CultureInfo.InvariantCulture);
         var turned = name.StartsWith("sym", StringComparison.Ordinal) ? s_turned[order] : [];
 

@@ -4,12 +4,13 @@ namespace OpenWeights.Tune.Decoding;
 
 /// <summary>
 /// Keys and values of the last prompt and answer, so that of the next prompt only the part after the common prefix must be processed. The
-/// cache is valid for one model with one adapter: call <see cref="Clear"/> if either changes.
+/// cache is valid for one model with one adapter: call <see cref="Clear"/> if either changes, but for adapters that are active by row, of which it knows its own.
 /// </summary>
 public sealed class PromptCache : IDisposable
 {
     private DecoderCache? _cache;
     private IReadOnlyList<int> _read = [];
+    private string? _adapter;
 
     /// <summary>Number of cached tokens.</summary>
     public int Length => _read.Count;
@@ -30,8 +31,14 @@ public sealed class PromptCache : IDisposable
     /// <summary>Takes the cache of the longest common prefix with a prompt, and its length. The last token is never included, because its logits are needed.</summary>
     /// <param name="prompt">The prompt.</param>
     /// <param name="adaptedFrom">From which token of it on an adapter with invocation tokens applies; null if it does not.</param>
-    internal (DecoderCache Cache, int Known) Take(int[] prompt, long? adaptedFrom = null)
+    /// <param name="adapter">Name of the adapter, where adapters are active by row; null for the base model, and for one with invocation tokens.</param>
+    internal (DecoderCache Cache, int Known) Take(int[] prompt, long? adaptedFrom = null, string? adapter = null)
     {
+        if (adapter != _adapter)
+        {
+            Clear();
+        }
+
         var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
 
         // Where the cache is another's than the base's, it must be adapted from the same token on.
@@ -50,8 +57,8 @@ public sealed class PromptCache : IDisposable
         return (cache, known);
     }
 
-    /// <summary>Returns a cache with the tokens it holds; it is freed if they are unknown.</summary>
-    internal void Keep(DecoderCache cache, IReadOnlyList<int>? read)
+    /// <summary>Returns a cache with the tokens it holds, and the adapter that computed it; it is freed if they are unknown.</summary>
+    internal void Keep(DecoderCache cache, IReadOnlyList<int>? read, string? adapter = null)
     {
         Clear();
         if (read is null)
@@ -60,7 +67,7 @@ public sealed class PromptCache : IDisposable
         }
         else
         {
-            (_cache, _read) = (cache, read);
+            (_cache, _read, _adapter) = (cache, read, adapter);
         }
     }
 }

@@ -37,37 +37,41 @@ public sealed class TextGenerator
     /// <param name="prompts">Token ids of the prompts; none may be empty.</param>
     /// <param name="accept">Called with the prompt's index and each new token; returns whether to continue that text. Null to always
     /// continue.</param>
+    /// <param name="adapters">Name of each prompt's adapter, null for the base model, where adapters are active by row; null if all prompts are answered
+    /// alike.</param>
     /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">A prompt is empty.</exception>
     /// <exception cref="InvalidDataException">The model has no room for a token after a prompt, or does not know one of its tokens.</exception>
     /// <exception cref="OperationCanceledException">Generation was cancelled.</exception>
-    public IReadOnlyList<GenerationResult> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, CancellationToken stop = default)
+    public IReadOnlyList<GenerationResult> Continue(IReadOnlyList<int[]> prompts, Func<int, int, bool>? accept = null, IReadOnlyList<string?>? adapters = null, CancellationToken stop = default)
     {
         using var memory = new PromptCache();
-        return Continue(prompts, memory, accept, stop);
+        return Continue(prompts, memory, accept, adapters, stop);
     }
 
     /// <summary>Generates after a prompt; only the part after its common prefix with the cached text is processed.</summary>
     /// <param name="prompt">Token ids of the prompt.</param>
     /// <param name="memory">The cache of the same model and adapter; it is updated with this text.</param>
     /// <param name="accept">Called with each new token; returns whether to continue. Null to always continue.</param>
+    /// <param name="adapter">Name of the adapter where adapters are active by row; otherwise null.</param>
     /// <param name="stop">Cancels between tokens.</param>
     /// <exception cref="ArgumentException">The prompt is empty.</exception>
     /// <exception cref="InvalidDataException">The model has no room for a token after it, or does not know one of its tokens.</exception>
     /// <exception cref="OperationCanceledException">Generation was cancelled; the tokens processed so far remain cached.</exception>
-    public GenerationResult Continue(int[] prompt, PromptCache memory, Func<int, bool>? accept = null, CancellationToken stop = default)
+    public GenerationResult Continue(int[] prompt, PromptCache memory, Func<int, bool>? accept = null, string? adapter = null, CancellationToken stop = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
         ArgumentNullException.ThrowIfNull(memory);
-        return Continue([prompt], memory, accept is null ? null : (_, token) => accept(token), stop)[0];
+        return Continue([prompt], memory, accept is null ? null : (_, token) => accept(token), adapter is null ? null : [adapter], stop)[0];
     }
 
-    private List<GenerationResult> Continue(IReadOnlyList<int[]> prompts, PromptCache memory, Func<int, int, bool>? accept, CancellationToken stop)
+    private List<GenerationResult> Continue(IReadOnlyList<int[]> prompts, PromptCache memory, Func<int, int, bool>? accept, IReadOnlyList<string?>? adapters, CancellationToken stop)
     {
         var room = Room(prompts);
         using var nothing = no_grad();
-        var from = _model.Stack.Invocation is { } invocation ? prompts.Select(p => (long?)invocation.Find(p)).ToArray() : null;
-        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0], from?[0]) : (new DecoderCache(), 0);
+        var invocations = _model.Stack.Invocations(adapters, prompts.Count);
+        var from = invocations is null ? null : prompts.Zip(invocations, static (p, own) => own is null ? 0 : (long?)own.Find(p)).ToArray();
+        var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0], from?[0], Holder()) : (new DecoderCache(), 0);
         var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
@@ -96,7 +100,7 @@ public sealed class TextGenerator
                 step = made == 1 ? DecodeStep.Of(_model, prompts.Count) : step;
                 var scores = step is not null && cache.Length > 0 && next[0].Length == 1
                     ? step.Read(Array.ConvertAll(next, static n => n[0]), padding, cache)
-                    : Scores(next, padding, from, cache);
+                    : Scores(next, padding, from, cache, adapters);
                 isWhole = true;
                 var vocabulary = scores.Length / texts.Count;
                 for (var i = 0; i < texts.Count; i++)
@@ -114,8 +118,11 @@ public sealed class TextGenerator
         }
         finally
         {
-            memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null);
+            memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null, Holder());
         }
+
+        // An adapter with invocation tokens shares the states of the base.
+        string? Holder() => invocations is null ? adapters?[0] : null;
 
         return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite, LogProbs = t.LogProbs })];
     }
@@ -147,12 +154,12 @@ public sealed class TextGenerator
     }
 
     // Logits of the next token of each text, [texts, vocabulary].
-    private Span<float> Scores(int[][] next, int[] padding, long?[]? from, DecoderCache cache)
+    private Span<float> Scores(int[][] next, int[] padding, long?[]? from, DecoderCache cache, IReadOnlyList<string?>? adapters)
     {
         using var scope = NewDisposeScope();
         var (batch, tokens, past) = (next.Length, next[0].Length, cache.Length);
         var ids = Devices.Send(tensor([.. next.SelectMany(static n => n).Select(static i => (long)i)], [batch, tokens]), _model.Device);
-        var hidden = _model.call(new ModelInput
+        var input = new ModelInput
         {
             InputIds = ids,
             PositionIds = Positions(padding, past, tokens),
@@ -160,8 +167,9 @@ public sealed class TextGenerator
             Documents = padding.All(static p => p == 0) ? null : Documents(padding, past + tokens),
             Cache = cache,
             AdaptedFrom = from,
-        });
-        var scores = _model.Logits(hidden.narrow(1, tokens - 1, 1)).view(batch, -1).to(float32).cpu().contiguous();
+            Adapters = adapters,
+        };
+        var scores = _model.Logits(_model.call(input).narrow(1, tokens - 1, 1), input).view(batch, -1).to(float32).cpu().contiguous();
         return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();
     }
 

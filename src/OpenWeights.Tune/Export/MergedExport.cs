@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Safetensors;
@@ -39,10 +40,12 @@ public static class MergedExport
         ArgumentNullException.ThrowIfNull(@base);
         ArgumentNullException.ThrowIfNull(adapters);
         adapters.RequireNoPrompt("merged");
-        using var weights = @base.Folder.OpenWeights();
+        using var stored = @base.Folder.OpenWeights();
+        using var replicated = ReplicatedLayers.Of(@base.Folder, stored, adapters);
+        var weights = replicated?.Weights ?? stored;
         var plan = new MergePlan(weights, @base.Model.Config.Names, @base.Model.Config.TiedEmbeddings, adapters, @base.Model, @base.Model.Config.Labels);
         var packing = WeightPackers.Of(quantization) is { } packer ? new PackPlan(packer, weights, @base.Model, dtype ?? ModelLoader.StoredDType(weights)) : null;
-        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model), packing, @base.Model.Config.Labels, @base.Embedding);
+        Write(@base.Folder, weights, plan, plan.Unties || HeadTie.WasBroken(@base), (EndTokens.OfTurn(@base), @base.ChatTemplate), folder, dtype, maxShardBytes, card, QuantizedAs(@base.Model), packing, @base.Model.Config.Labels, @base.Embedding, replicated?.Config);
         return plan.Unties;
     }
 
@@ -98,7 +101,7 @@ public static class MergedExport
         return MergeDifference.Of(expected, actual);
     }
 
-    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null, PackPlan? packing = null, LabelHead? labels = null, EmbeddingSettings? embedding = null) =>
+    private static void Write(ModelFolder @base, CheckpointWeights weights, MergePlan plan, bool unties, (int? TurnEnd, string? Template) chat, string folder, ScalarType? dtype, long maxShardBytes, string? card, string? quantizedAs = null, PackPlan? packing = null, LabelHead? labels = null, EmbeddingSettings? embedding = null, JsonObject? config = null) =>
         AtomicFolder.Write(folder, work =>
         {
             var metadata = new Dictionary<string, string> { ["format"] = "pt" };
@@ -108,7 +111,7 @@ public static class MergedExport
             }
 
             _ = CheckpointWriter.Write(work, [.. plan.ToWrite(entry => Written(weights, entry, dtype), packing is null ? null : packing.Pack)], maxShardBytes, metadata: metadata);
-            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary, packing?.Config, labels, embedding);
+            ModelFolderWriter.WriteCompanions(@base, work, dtype ?? ModelLoader.StoredDType(weights), unties, chat.TurnEnd, chat.Template, plan.Vocabulary, packing?.Config, labels, embedding, config);
             if (card is not null)
             {
                 AtomicFile.WriteText(Path.Combine(work, ModelCard.Name), card);

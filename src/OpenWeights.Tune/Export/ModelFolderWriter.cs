@@ -73,10 +73,11 @@ public static class ModelFolderWriter
     /// <param name="quantization">quantization_config of the written weights; null for weights in full.</param>
     /// <param name="labels">The labels of the head; null for a language model.</param>
     /// <param name="embedding">How the model embeds texts; null for a model of another use.</param>
+    /// <param name="own">The config.json to begin with; null for the source's.</param>
     internal static void WriteCompanions(
-        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null, LabelHead? labels = null, EmbeddingSettings? embedding = null)
+        ModelFolder source, string folder, ScalarType dtype, bool unties, int? turnEnd, string? chatTemplate, int? vocabulary = null, JsonObject? quantization = null, LabelHead? labels = null, EmbeddingSettings? embedding = null, JsonObject? own = null)
     {
-        var config = source.Config.DeepClone().AsObject();
+        var config = (own ?? source.Config).DeepClone().AsObject();
         config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
         var text = MultimodalFacts.TextKey(config) is { } key && FamilyTable.FindMultimodal(config) is not null ? config[key]!.AsObject() : null;
         foreach (var name in s_dtypeKeys.Where(name => text?[name] is not null))

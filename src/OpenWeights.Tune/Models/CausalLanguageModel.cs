@@ -105,9 +105,17 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
     /// <summary>Logits of the next token, [..., vocabulary], in float32; with a head of labels their scores, [..., labels]. In float64 for a float64 model.</summary>
     /// <param name="hidden">Hidden states, [..., hidden].</param>
-    public Tensor Logits(Tensor hidden)
+    /// <param name="input">The batch whose states they are, or those of the last tokens of its rows; needed if the head has adapters by row, or one that
+    /// applies to some tokens only (aLoRA).</param>
+    public Tensor Logits(Tensor hidden, ModelInput? input = null)
     {
+        ArgumentNullException.ThrowIfNull(hidden);
         using var scope = NewDisposeScope();
+        var given = Head.Adapter is null ? null : input;
+        var tokens = given is null ? 0 : hidden.size(1);
+        var adapted = given is null ? null : AdaptedHead(given)?.narrow(1, given.InputIds.size(1) - tokens, tokens);
+        using var some = AdaptedTokens.Use(adapted ?? AdaptedTokens.Current);
+        using var rows = given is null ? null : DecoderStack.Rows(given, tokens, adapted);
         var logits = Head.call(hidden).Widened();
         if (Config.LogitMultiplier != 1)
         {
@@ -124,6 +132,16 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 
         return logits.MoveToOuterDisposeScope();
     }
+
+    /// <summary>The tokens of a batch that was computed to which the head's adapter applies, [batch, tokens, 1], in the current dispose scope; null if it applies to all.</summary>
+    /// <param name="input">The batch.</param>
+    internal Tensor? AdaptedHead(ModelInput input) =>
+        Head.Adapter is null ? null : Stack.Adapted(input, input.Cache is { } cache ? cache.Length - (int)input.InputIds.size(1) : 0);
+
+    /// <summary>Of the tokens of a batch that was computed, those to which the head's adapter applies, [count, 1], in the current dispose scope; null if it applies to all.</summary>
+    /// <param name="input">The batch.</param>
+    /// <param name="picked">The tokens, counted row by row, int64.</param>
+    internal Tensor? AdaptedHead(ModelInput input, Tensor picked) => AdaptedHead(input)?.view(-1, 1).index_select(0, picked);
 
     /// <summary>
     /// Whether a row may hold texts with a common beginning, which is computed once: every layer is attention that looks at all earlier tokens, and

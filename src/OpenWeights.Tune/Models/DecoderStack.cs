@@ -54,6 +54,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>The tokens that switch the adapter on; null if it applies to all tokens.</summary>
     internal InvocationTokens? Invocation { get; set; }
 
+    /// <summary>The adapters that rows of a batch can have; null if none are active by row.</summary>
+    internal IRowAdapters? RowAdapters { get; set; }
+
     /// <summary>Virtual tokens of an adapter ahead of every text; null for none.</summary>
     public IVirtualTokens? Virtual { get; set; }
 
@@ -90,9 +93,10 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             RandomState.Begin(input.InputIds.device);
         }
 
+        var adapted = Adapted(input, input.Cache?.Length ?? 0);
+        using var rows = Rows(input, tokens, adapted);
         var embeddings = Begun(Embed(input.InputIds), begins);
         var contexts = Contexts(input, embeddings);
-        var adapted = Invocation?.Mask(input);
         var states = Open(embeddings);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
         if (checkpointing && !states.requires_grad)
@@ -134,6 +138,40 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         ArgumentNullException.ThrowIfNull(cache);
         return cache.Length == 0 || Layers.All(l => l.Needs.Rope?.AreSame(cache.LongestPosition + 1, longestPosition + 1 + cache.Virtual) != false);
     }
+
+    /// <summary>The tokens of a batch to which an adapter applies, [batch, tokens, 1], in the current dispose scope; null if none applies to some tokens only.</summary>
+    /// <param name="input">The batch.</param>
+    /// <param name="past">Number of tokens in the cache before those of the batch.</param>
+    internal Tensor? Adapted(ModelInput input, int past) => Invocations(input.Adapters, (int)input.InputIds.size(0)) is { } ofRows ? InvocationTokens.Mask(input, ofRows, past) : null;
+
+    /// <summary>The tokens that switch on the adapter of each row; null if all adapters apply to all tokens.</summary>
+    /// <param name="adapters">Name of each row's adapter; null if all rows compute alike.</param>
+    /// <param name="rows">Number of rows.</param>
+    /// <exception cref="InvalidOperationException">No adapters are active by row.</exception>
+    internal IReadOnlyList<InvocationTokens?>? Invocations(IReadOnlyList<string?>? adapters, int rows)
+    {
+        if (adapters is null)
+        {
+            return Invocation is null ? null : [.. Enumerable.Repeat(Invocation, rows)];
+        }
+
+        var chosen = RowAdapters ?? throw new InvalidOperationException("no adapters are active by row; call AdapterSet.UseByRow first");
+        if (adapters.Count != rows)
+        {
+            throw new ArgumentException($"{adapters.Count} adapters are named for a batch of {rows} rows", nameof(adapters));
+        }
+
+        var found = adapters.Select(name => name is null ? null : chosen.InvocationOf(name)).ToList();
+        return found.TrueForAll(static f => f is null) ? null : found;
+    }
+
+    /// <summary>Tells modules which adapter each row of a batch has, until the result is disposed; null if all rows compute alike.</summary>
+    /// <param name="input">The batch.</param>
+    /// <param name="tokens">Number of tokens of a row that the modules see.</param>
+    /// <param name="adapted">What <see cref="Adapted"/> gives for them.</param>
+    internal static AdapterRows? Rows(ModelInput input, long tokens, Tensor? adapted) => input.Adapters is null ? null
+        : is_grad_enabled() ? throw new InvalidOperationException("adapters by row are for a model that is not trained; compute the batch without gradients (torch.no_grad)")
+        : new AdapterRows(input.Adapters, tokens, input.InputIds.device, adapted);
 
     // Documents packed in one row share its virtual tokens, which is exact where every token attends to all before it.
     private void RequireWhole(ModelInput input)

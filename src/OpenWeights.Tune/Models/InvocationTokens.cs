@@ -24,20 +24,21 @@ public sealed class InvocationTokens(IReadOnlyList<int> tokens)
         return found < 0 ? null : found;
     }
 
-    /// <summary>1 for a token of a batch to which the adapter applies and 0 for others, [batch, tokens, 1], float32, in the current dispose scope.</summary>
+    /// <summary>1 for a token of a batch to which its row's adapter applies and 0 for others, [batch, tokens, 1], float32, in the current dispose scope.</summary>
     /// <param name="input">The batch. Where it continues a cache, its <see cref="ModelInput.AdaptedFrom"/> or what the cache knows decides.</param>
-    internal Tensor Mask(ModelInput input)
+    /// <param name="ofRows">The tokens that switch each row's adapter on; null for a row whose adapter applies to all tokens.</param>
+    /// <param name="past">Number of tokens in the cache before those of the batch.</param>
+    internal static Tensor Mask(ModelInput input, IReadOnlyList<InvocationTokens?> ofRows, int past)
     {
         var (batch, width) = ((int)input.InputIds.size(0), (int)input.InputIds.size(1));
-        var past = input.Cache?.Length ?? 0;
         var mask = new float[batch * width];
         if (input.Cache is null && input.AdaptedFrom is null)
         {
-            Mark(mask, Ids(input.InputIds), input.Documents is { } documents ? Ids(documents) : null, width);
+            Mark(mask, Ids(input.InputIds), input.Documents is { } documents ? Ids(documents) : null, width, ofRows);
             return Sent(mask, batch, width, input.InputIds.device);
         }
 
-        var from = input.AdaptedFrom ?? (past > 0 ? input.Cache!.AdaptedFrom : null) ?? [.. Rows(Ids(input.InputIds), width).Select(row => (long?)Find(row) + past)];
+        var from = input.AdaptedFrom ?? (past > 0 ? input.Cache!.AdaptedFrom : null) ?? [.. Rows(Ids(input.InputIds), width).Zip(ofRows, (row, own) => own is null ? 0 : (long?)own.Find(row) + past)];
         for (var i = 0; i < mask.Length; i++)
         {
             mask[i] = from[i / width] is { } first && past + (i % width) >= first ? 1 : 0;
@@ -58,14 +59,14 @@ public sealed class InvocationTokens(IReadOnlyList<int> tokens)
     {
         if (AdaptedTokens.Current is not { } tokens || tokens.numel() != update.numel() / update.size(-1))
         {
-            throw new InvalidOperationException($"{module} does not see every token of a text, so that an adapter with alora_invocation_tokens cannot apply to it; leave it out of target_modules");
+            throw new InvalidOperationException($"{module} does not see every token of a text, so that an adapter with alora_invocation_tokens cannot apply to it; give Logits the batch if it is the output head, and otherwise leave it out of target_modules");
         }
 
         return update.mul(tokens.view([.. update.shape[..^1], 1]));
     }
 
     // Of packed rows each document is a text of its own.
-    private void Mark(float[] mask, int[] ids, int[]? documents, int width)
+    private static void Mark(float[] mask, int[] ids, int[]? documents, int width, IReadOnlyList<InvocationTokens?> ofRows)
     {
         for (var start = 0; start < ids.Length;)
         {
@@ -75,7 +76,8 @@ public sealed class InvocationTokens(IReadOnlyList<int> tokens)
                 end++;
             }
 
-            if (documents?[start] != 0 && Find(ids.AsSpan(start, end - start)) is { } found)
+            var own = ofRows[start / width];
+            if (documents?[start] != 0 && (own is null ? 0 : own.Find(ids.AsSpan(start, end - start))) is { } found)
             {
                 mask.AsSpan((start + found)..end).Fill(1);
             }

@@ -38,6 +38,12 @@ public sealed record ModelInput
     /// </summary>
     public IReadOnlyList<long?>? AdaptedFrom { get; init; }
 
+    /// <summary>
+    /// Name of each row's adapter, for a model whose adapters are active by row (AdapterSet.UseByRow); null for a row of the base model. Null if all rows
+    /// compute alike. Only without gradients.
+    /// </summary>
+    public IReadOnlyList<string?>? Adapters { get; init; }
+
     /// <summary>Records router logits, or null.</summary>
     public RouterRecord? Routers { get; init; }
 

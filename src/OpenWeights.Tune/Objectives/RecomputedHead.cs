@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using static TorchSharp.torch.autograd;
@@ -19,17 +20,18 @@ internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
     /// <param name="tokensOfChunk">Number of tokens per chunk.</param>
     /// <param name="values">Computes the values of some tokens; in backward only those with a gradient are used.</param>
     /// <param name="differentiable">Number of values that have a gradient.</param>
-    internal static List<Tensor> Of(Tensor hidden, Tensor targets, long tokensOfChunk, Func<Tensor, Tensor, IReadOnlyList<Tensor>> values, int differentiable = 1)
+    /// <param name="adapted">1 for the tokens to which the head's adapter applies and 0 for others, [tokens, 1]; null for all.</param>
+    internal static List<Tensor> Of(Tensor hidden, Tensor targets, long tokensOfChunk, Func<Tensor, Tensor, IReadOnlyList<Tensor>> values, int differentiable = 1, Tensor? adapted = null)
     {
         // Even if everything before the head is frozen, the head's own leaf tensors need gradients.
         var reached = is_grad_enabled() && !hidden.requires_grad ? hidden.detach().requires_grad_() : hidden;
-        return Record(reached, targets, tokensOfChunk, values, differentiable);
+        return Record(reached, targets, tokensOfChunk, values, differentiable, adapted);
     }
 
     protected override List<Tensor> Forward(AutogradContext context, object[] inputs)
     {
-        var (hidden, targets, count, values) = ((Tensor)inputs[0], (Tensor)inputs[1], (long)inputs[2], (Func<Tensor, Tensor, IReadOnlyList<Tensor>>)inputs[3]);
-        context.save_for_backward([hidden, targets]);
+        var (hidden, targets, count, values, adapted) = ((Tensor)inputs[0], (Tensor)inputs[1], (long)inputs[2], (Func<Tensor, Tensor, IReadOnlyList<Tensor>>)inputs[3], (Tensor?)inputs[5]);
+        context.save_for_backward([hidden, targets, adapted!]);
         context.save_data("tokens", count);
         context.save_data("values", values);
         context.save_data("differentiable", inputs[4]);
@@ -39,6 +41,7 @@ internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
         foreach (var (states, wanted) in Chunks(hidden, targets, count))
         {
             using var inner = NewDisposeScope();
+            using var some = AdaptedTokens.Use(adapted?.narrow(0, start, states.size(0)));
             var chunk = values(states, wanted);
             while (results.Count < chunk.Count)
             {
@@ -62,7 +65,7 @@ internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
         ((RandomState)context.get_data("random")).Restore();
         try
         {
-            return [HiddenGradient(context, [.. gradients.Take((int)context.get_data("differentiable"))]), null, null, null, null];
+            return [HiddenGradient(context, [.. gradients.Take((int)context.get_data("differentiable"))]), null, null, null, null, null];
         }
         finally
         {
@@ -81,6 +84,7 @@ internal sealed class RecomputedHead : CustomFunction<RecomputedHead>
         {
             using var inner = NewDisposeScope();
             var leaf = states.detach().requires_grad_();
+            using var some = AdaptedTokens.Use(saved[2]?.narrow(0, start, leaf.size(0)));
             using (enable_grad())
             {
                 BackwardPass.Run([.. values(leaf, wanted).Take(gradients.Count)], [.. gradients.Select(g => g.narrow(0, start, leaf.size(0)))]);

@@ -46,7 +46,7 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         ArgumentNullException.ThrowIfNull(batch);
         using var scope = NewDisposeScope();
         var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
-        var loss = HeadLoss(model, TokenLogProbs.Predicting(model, batch, routers), batch.Targets);
+        var loss = HeadLoss(model, batch, TokenLogProbs.Predicting(model, batch, routers));
         if (routers is not null)
         {
             // The trainer divides by the number of targets of the step, so a micro-batch's load balancing loss is weighted by its share of them.
@@ -57,20 +57,21 @@ public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IOb
         return loss.MoveToOuterDisposeScope();
     }
 
-    private Tensor HeadLoss(CausalLanguageModel model, Tensor predicting, Tensor targets)
+    private Tensor HeadLoss(CausalLanguageModel model, TokenBatch batch, Tensor predicting)
     {
-        var (head, config) = (model.Head, model.Config);
+        var (head, config, targets) = (model.Head, model.Config, batch.Targets);
         var regularized = _smoothing != 0 || _zLoss != 0;
         if (_isDynamic)
         {
-            var logProbs = TokenLogProbs.Of(model, predicting, targets);
+            var logProbs = TokenLogProbs.Of(model, batch, predicting);
             return logProbs.detach().exp().mul(logProbs).sum().neg();
         }
 
         if (head.Adapter is not null || head.Bias is not null || (regularized && (config.LogitMultiplier != 1 || config.LogitSoftCap is not null)))
         {
             return RecomputedHead.Of(
-                predicting, targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => [OfLogits(model.Logits(states), wanted)])[0].sum();
+                predicting, targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => [OfLogits(model.Logits(states), wanted)],
+                adapted: model.AdaptedHead(batch.Input, batch.Sources))[0].sum();
         }
 
         return regularized

@@ -38,7 +38,7 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
         using var scope = NewDisposeScope();
         var values = RecomputedHead.Of(
             Predicting(model, batch, routers), batch.Targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, targets) => Values(model, states, targets, observe, temperature, trainsEntropy),
-            differentiable: trainsEntropy ? 2 : 1);
+            differentiable: trainsEntropy ? 2 : 1, adapted: model.AdaptedHead(batch.Input, batch.Sources));
         values.ForEach(static v => _ = v.MoveToOuterDisposeScope());
         return new TokenLogProbs(values[0])
         {
@@ -51,10 +51,11 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
 
     /// <summary>The log-probabilities alone, from hidden states that predict the targets.</summary>
     /// <param name="model">The model.</param>
+    /// <param name="batch">The batch.</param>
     /// <param name="predicting">Hidden states, [targets, hidden].</param>
-    /// <param name="targets">Target ids, [targets].</param>
-    internal static Tensor Of(CausalLanguageModel model, Tensor predicting, Tensor targets) =>
-        RecomputedHead.Of(predicting, targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => Values(model, states, wanted, observe: false, temperature: 1))[0];
+    internal static Tensor Of(CausalLanguageModel model, TokenBatch batch, Tensor predicting) => RecomputedHead.Of(
+        predicting, batch.Targets, HeadCrossEntropy.RowsOfChunk(model.Head.Weight), (states, wanted) => Values(model, states, wanted, observe: false, temperature: 1),
+        adapted: model.AdaptedHead(batch.Input, batch.Sources))[0];
 
     /// <summary>Sums values of targets over each row, [rows], float64.</summary>
     /// <param name="values">Values of the targets, [targets].</param>

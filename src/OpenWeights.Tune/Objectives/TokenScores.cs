@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -23,13 +24,14 @@ public static class TokenScores
         using var scope = NewDisposeScope();
         var hidden = model.call(batch.Input);
         var predicting = hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources);
-        var (loss, correct) = (0.0, 0L);
+        var (loss, correct, adapted) = (0.0, 0L, model.AdaptedHead(batch.Input, batch.Sources));
         var chunk = Math.Max(16, ChunkScores / model.Config.VocabularySize);
         for (long start = 0; start < batch.TargetCount; start += chunk)
         {
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, batch.TargetCount - start);
             var targets = batch.Targets.narrow(0, start, count);
+            using var some = AdaptedTokens.Use(adapted?.narrow(0, start, count));
             var scores = model.Logits(predicting.narrow(0, start, count)).contiguous();
             correct += scores.argmax(1).eq(targets).sum().ToInt64();
             loss += CrossEntropy(scores, targets);

@@ -71,7 +71,7 @@ public sealed class PromptCacheTests
                 }
 
                 return true;
-            }, stop.Token),
+            }, stop: stop.Token),
             Throws.InstanceOf<OperationCanceledException>());
         Assert.That(memory.Length, Is.EqualTo(3 + 3));
         int[] next = [3, 1, 4, .. made, 8];

@@ -37,7 +37,9 @@ public sealed class Float64Tests
         {
             var logits = loaded.Model.Logits(loaded.Model.call(Golden.Input(node)));
             Assert.That(logits.dtype, Is.EqualTo(float64));
-            var slack = Math.Max(1e-4, 4 * golden.Json["float64_max_diff"]!.GetValue<double>());
+
+            // What the reference rounds to float32, the small models with linear attention enlarge most.
+            var slack = Math.Max(1e-4, 6 * golden.Json["float64_max_diff"]!.GetValue<double>());
             Assert.That(Golden.LargestDifference(logits, golden.Tensor($"{run}.logits"), Golden.Ids(node["attention_mask"]!)), Is.LessThan(slack), run);
         }
 

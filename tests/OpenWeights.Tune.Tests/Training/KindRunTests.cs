@@ -27,12 +27,14 @@ public sealed class KindRunTests
         ["vera"] = new VeraConfig { Rank = 8, VeraDropout = 0.1 },
         ["oft"] = new OftConfig { OftBlockSize = 8, ModuleDropout = 0.3 },
         ["oft, constrained"] = new OftConfig { Rank = 4, OftBlockSize = 0, Coft = true, BlockShare = true, UseCayleyNeumann = false, Eps = 0.1 },
+        ["oft, embedding"] = new OftConfig { OftBlockSize = 8, Targets = TargetModules.Of(["embed_tokens", "v_proj"]) },
         ["boft"] = new BoftConfig { BoftBlockSize = 4, BoftNButterflyFactor = 2, BoftDropout = 0.3 },
         ["miss"] = new MissConfig { Rank = 5, MissDropout = 0.1 },
         ["miss, bat"] = new MissConfig { Rank = 8, InitWeights = "bat" },
         ["miss, mini"] = new MissConfig { Rank = 8, MiniR = 4, InitWeights = "mini" },
         ["prompt_tuning"] = new PromptTuningConfig { NumVirtualTokens = 4, PromptTuningInit = "SAMPLE_VOCAB" },
         ["p_tuning"] = new PTuningConfig { NumVirtualTokens = 4, EncoderHiddenSize = 16 },
+        ["p_tuning, LSTM"] = new PTuningConfig { NumVirtualTokens = 4, EncoderHiddenSize = 8, EncoderReparameterizationType = "LSTM", EncoderDropout = 0.1 },
         ["prefix_tuning"] = new PrefixTuningConfig { NumVirtualTokens = 4 },
         ["prefix_tuning, projected"] = new PrefixTuningConfig { NumVirtualTokens = 4, PrefixProjection = true },
         ["adalora"] = new AdaloraConfig { InitR = 4, TargetR = 2, Tinit = 1, Tfinal = 2, TotalStep = 7, LoraDropout = 0.1 },
@@ -44,6 +46,7 @@ public sealed class KindRunTests
         ["hra"] = new HraConfig { Rank = 4 },
         ["hra, orthogonal"] = new HraConfig { Rank = 3, ApplyGramSchmidt = true },
         ["hira"] = new HiraConfig { Rank = 4, HiraDropout = 0.1 },
+        ["hira, embedding"] = new HiraConfig { Rank = 4, InitWeights = "false", Targets = TargetModules.Of(["embed_tokens", "q_proj"]) },
         ["gralora"] = new GraloraConfig { Rank = 4, HybridR = 2, Alpha = 8, GraloraDropout = 0.1 },
         ["fourierft"] = new FourierftConfig { NFrequency = 50, Scaling = 20 },
         ["road"] = new RoadConfig { GroupSize = 8, Variant = "road_4" },
@@ -99,7 +102,8 @@ public sealed class KindRunTests
 
         if (adapter.Config is not PromptConfig)
         {
-            Assert.That(MergedExport.Write(loaded, adapter, folder.At("merged"), null, long.MaxValue), Is.False);
+            var unties = adapter.Parts.Any(static p => p is EmbeddingPart);
+            Assert.That(MergedExport.Write(loaded, adapter, folder.At("merged"), null, long.MaxValue), Is.EqualTo(unties), "embedding and head are tied");
             using var merged = ModelLoader.Load(folder.At("merged"), float32, TestDevice.Current);
             Assert.That(Golden.LargestDifference(merged.Model.Logits(merged.Model.call(ids)), logits), Is.LessThan(5e-5), "merged");
         }

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -26,6 +27,8 @@ public sealed record HiraConfig : AdapterConfig
     public IReadOnlyDictionary<string, int> RankPattern { get; init; } = new Dictionary<string, int>();
 
     internal override IEnumerable<(string Setting, IEnumerable<string> Keys)> Patterns => [("rank_pattern", RankPattern.Keys)];
+
+    internal override bool Takes(nn.Module module) => module is LinearLayer or TokenEmbedding;
 }
 
 /// <summary>HiRA (Huang et al., 2025): W ⊙ (1 + B A), an update of the weight's own rank.</summary>
@@ -37,7 +40,16 @@ internal sealed class HiraKind : ModuleKind<HiraConfig>
 
     private protected override IEnumerable<AdapterPart> Parts(HiraConfig config, ModuleSite site)
     {
-        var (layer, rank) = ((LinearLayer)site.Target, (long)ByModule(config.RankPattern, site.Module, config.Rank));
+        long rank = ByModule(config.RankPattern, site.Module, config.Rank);
+        if (site.Target is TokenEmbedding embedding)
+        {
+            var zero = config.InitWeights == "false" ? Fills.Normal(1) : Fills.Zeros;
+            yield return new HiraEmbedding(
+                site, site.Trained("hira_embedding_A", zero, rank, embedding.Weight.size(0)), site.Trained("hira_embedding_B", Fills.Normal(1), embedding.Weight.size(1), rank));
+            yield break;
+        }
+
+        var layer = (LinearLayer)site.Target;
         var (a, b) = config.InitWeights switch
         {
             "true" => (Fills.Kaiming, Fills.Zeros),
@@ -47,7 +59,7 @@ internal sealed class HiraKind : ModuleKind<HiraConfig>
         yield return new HiraPart(site, config.HiraDropout, site.Trained("hira_A", a, rank, layer.InFeatures), site.Trained("hira_B", b, layer.OutFeatures, rank));
     }
 
-    private protected override bool IsIdle(HiraConfig config, StoredModule stored) => stored.IsZero("hira_A") || stored.IsZero("hira_B");
+    private protected override bool IsIdle(HiraConfig config, StoredModule stored) => stored.IsZero("hira_A") || stored.IsZero("hira_B") || stored.IsZero("hira_embedding_A") || stored.IsZero("hira_embedding_B");
 }
 
 /// <summary>The update of one layer.</summary>
@@ -56,4 +68,15 @@ internal sealed class HiraPart(ModuleSite site, double dropout, Parameter a, Par
     private protected override double Dropout => dropout;
 
     private protected override Tensor Delta(IReadOnlyList<Tensor> own, Func<Tensor> weight) => own[1].mm(own[0]).mul(weight());
+}
+
+/// <summary>The update of an embedding, E ⊙ (1 + (B A)ᵀ), of which only the rows of the given tokens are computed.</summary>
+/// <param name="site">The embedding.</param>
+/// <param name="a">Matrix A, [rank, vocabulary].</param>
+/// <param name="b">Matrix B, [hidden, rank].</param>
+internal sealed class HiraEmbedding(ModuleSite site, Parameter a, Parameter b) : EmbeddingPart(site, ("hira_embedding_A", a), ("hira_embedding_B", b))
+{
+    private protected override Tensor Changed(Tensor states, Tensor ids) => states.addcmul(states, nn.functional.linear(a.t().index_select(0, ids), b), Scalars.One);
+
+    private protected override Tensor MergedWeight(Tensor weight) => weight.addcmul(weight, b.mm(a).t(), Scalars.One);
 }

@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Layers;
-using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -45,6 +44,8 @@ public sealed record OftConfig : AdapterConfig
     /// <summary>num_cayley_neumann_terms: terms of that series.</summary>
     [Setting("Terms of the series.", Min = 1)]
     public int NumCayleyNeumannTerms { get; init; } = 5;
+
+    internal override bool Takes(nn.Module module) => module is LinearLayer or TokenEmbedding;
 }
 
 /// <summary>OFT (Qiu et al., 2023): blocks of a layer's input are rotated; trained are the rotations' skew-symmetric matrices.</summary>
@@ -52,18 +53,22 @@ internal sealed class OftKind : ModuleKind<OftConfig>
 {
     internal override string PeftType => "OFT";
 
-    private protected override string TensorPrefix => "oft_R.";
+    private protected override string TensorPrefix => "oft_";
 
     private protected override IEnumerable<AdapterPart> Parts(OftConfig config, ModuleSite site)
     {
-        var (count, size) = Blocks(config, ((LinearLayer)site.Target).InFeatures);
-        yield return new OftPart(site, config, size, site.Trained("oft_R.weight", config.InitWeights ? Fills.Zeros : Fills.Normal(0.1), config.BlockShare ? 1 : count, size * (size - 1) / 2));
+        var embedding = site.Target as TokenEmbedding;
+        var (count, size) = Blocks(config, embedding?.Weight.size(1) ?? ((LinearLayer)site.Target).InFeatures);
+        var name = embedding is null ? "oft_R.weight" : "oft_embedding_R.weight";
+        var triangles = site.Trained(name, config.InitWeights ? Fills.Zeros : Fills.Normal(0.1), config.BlockShare ? 1 : count, size * (size - 1) / 2);
+        var rotation = new OftRotation(config, size, triangles);
+        yield return embedding is null ? new OftPart(site, rotation, triangles) : new OftEmbedding(site, rotation, triangles);
     }
 
     private protected override (string Setting, string Message)? Problem(OftConfig config, string name, nn.Module module) =>
         (config.Rank == 0) == (config.OftBlockSize == 0) ? ("oft_block_size", "set one of r and oft_block_size, and the other to 0.") : null;
 
-    private protected override bool IsIdle(OftConfig config, StoredModule stored) => stored.IsZero("oft_R.weight");
+    private protected override bool IsIdle(OftConfig config, StoredModule stored) => stored.IsZero("oft_R.weight") || stored.IsZero("oft_embedding_R.weight");
 
     /// <summary>Number and size of a layer's blocks; as in PEFT a number or size that does not divide the inputs becomes the nearest that does.</summary>
     internal static (long Count, long Size) Blocks(OftConfig config, long inputs)
@@ -101,42 +106,17 @@ internal sealed class OftKind : ModuleKind<OftConfig>
 }
 
 /// <summary>The rotation of one layer's input.</summary>
-/// <param name="site">The layer.</param>
-/// <param name="config">The settings.</param>
-/// <param name="size">Size of a block.</param>
-/// <param name="triangles">Upper triangles of the skew-symmetric matrices, [blocks or 1, size (size - 1) / 2].</param>
-internal sealed class OftPart(ModuleSite site, OftConfig config, long size, Parameter triangles) : InputPart(site, ("oft_R.weight", triangles))
+internal sealed class OftPart(ModuleSite site, OftRotation rotation, Parameter triangles) : InputPart(site, ("oft_R.weight", triangles))
 {
-    private protected override Tensor Turn(Tensor states)
-    {
-        if (config.Coft)
-        {
-            // As in PEFT the parameter itself is moved back, before its gradient is computed.
-            using var nothing = no_grad();
-            using var scope = NewDisposeScope();
-            _ = triangles.copy_(Constrained());
-        }
+    private protected override Tensor Turn(Tensor states) => rotation.Turn(states, IsTraining);
 
-        var blocks = Blocks(triangles);
-        return Rotations.Apply(states, IsTraining && config.ModuleDropout > 0 ? DropoutRules.Blocks(blocks, config.ModuleDropout) : blocks);
-    }
+    private protected override Tensor MergedWeight(Tensor weight) => Rotations.Apply(weight, rotation.Merged().transpose(1, 2));
+}
 
-    private protected override Tensor MergedWeight(Tensor weight) => Rotations.Apply(weight, Blocks(config.Coft ? Constrained() : triangles).transpose(1, 2));
+/// <summary>The rotation of what an embedding gives.</summary>
+internal sealed class OftEmbedding(ModuleSite site, OftRotation rotation, Parameter triangles) : EmbeddingPart(site, ("oft_embedding_R.weight", triangles))
+{
+    private protected override Tensor Changed(Tensor states, Tensor ids) => rotation.Turn(states, IsTraining);
 
-    private Tensor Blocks(Tensor from)
-    {
-        var skew = Rotations.Skew(from, size);
-        return config.UseCayleyNeumann ? Rotations.Neumann(skew, config.NumCayleyNeumannTerms) : Rotations.Cayley(skew);
-    }
-
-    // Triangles whose matrix is longer than eps are shortened to it; a matrix has each entry of its triangle twice.
-    private Tensor Constrained()
-    {
-        var most = config.Eps / Math.Sqrt(triangles.size(0));
-        using Scalar both = Math.Sqrt(2);
-        using Scalar limit = most;
-        using Scalar least = 1e-30;
-        var norms = triangles.norm(1, keepdim: true).mul(both);
-        return where(norms.le(limit), triangles, triangles.mul(norms.clamp_min(least).reciprocal().mul(limit)));
-    }
+    private protected override Tensor MergedWeight(Tensor weight) => Rotations.Apply(weight, rotation.Merged());
 }

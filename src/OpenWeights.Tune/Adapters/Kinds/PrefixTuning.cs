@@ -56,7 +56,7 @@ internal sealed class PrefixTuningKind : PromptKind<PrefixTuningConfig>
         var hidden = config.EncoderHiddenSize ?? width;
         return new PrefixPrompt(
             tensors.Model, heads, Take("embedding", Fills.Normal(1), tokens, width),
-            static w => nn.functional.linear(nn.functional.linear(w[0], w[1], w[2]).tanh(), w[3], w[4]),
+            static (w, _) => nn.functional.linear(nn.functional.linear(w[0], w[1], w[2]).tanh(), w[3], w[4]),
             ("transform.0.weight", Take("transform.0", Fills.Kaiming, hidden, width)), ("transform.0.bias", Take("transform.0", Fills.Uniform(1 / Math.Sqrt(width)), hidden)),
             ("transform.2.weight", Take("transform.2", start ?? Fills.Kaiming, all, hidden)), ("transform.2.bias", Take("transform.2", start ?? Fills.Uniform(1 / Math.Sqrt(hidden)), all)));
     }

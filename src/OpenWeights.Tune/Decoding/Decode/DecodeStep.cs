@@ -47,7 +47,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
     internal static DecodeStep? Of(CausalLanguageModel model, int rows)
     {
         var embedding = model.Stack.Embedding;
-        if (rows > MaxRows || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian
+        if (rows > MaxRows || model.Stack.RowAdapters is not null || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian
             || DecodeProducts.Of(rows, model.DType, model.Head) is not { } head || DecodeNorm.Of(model.Stack.Norm) is not { } norm)
         {
             return null;

@@ -43,9 +43,10 @@ public static class GgufExport
         }
 
         var configPath = Path.Combine(folder.FolderPath, ModelFolder.ConfigName);
-        var config = new ConfigJson(folder.TextConfig, configPath);
+        using var stored = folder.OpenWeights();
+        using var replicated = adapters is null ? null : ReplicatedLayers.Of(folder, stored, adapters);
+        var (weights, config) = (replicated?.Weights ?? stored, new ConfigJson(replicated?.TextConfig ?? folder.TextConfig, configPath));
         var family = GgufFamilies.OfModelType(config.Text("model_type"), configPath);
-        using var weights = folder.OpenWeights();
         var metadata = new GgufMetadata(path);
         var vocabulary = new GgufMetadata(path);
         var names = Names(folder);
@@ -81,7 +82,7 @@ public static class GgufExport
         }
 
         family.WriteTensorSettings(config, name => SettingValues(plan, name), metadata);
-        using var own = preset.KeepsOwn && GgufFolder.Target(folder.FolderPath) is { } target ? GgufFile.Open(target) : null;
+        using var own = preset.KeepsOwn && replicated is null && GgufFolder.Target(folder.FolderPath) is { } target ? GgufFile.Open(target) : null;
         var written = Tensors(new Source(weights, config, family, plan, tied && !plan.Unties, own, names), preset).ToList();
         planned?.Invoke(Plan(preset, written));
         GgufWriter.Write(path, metadata, [.. written.Select(static w => w.Tensor)]);

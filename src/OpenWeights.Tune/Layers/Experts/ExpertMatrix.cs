@@ -78,7 +78,8 @@ internal sealed class ExpertMatrix : IDisposable
     /// <summary>An expert's output without autograd, [rows, out], in the states' dtype.</summary>
     /// <param name="expert">Index of the expert.</param>
     /// <param name="states">The states, [rows, in].</param>
-    internal Tensor Forward(int expert, Tensor states)
+    /// <param name="tokens">The token of each row, counted row by row of the batch, int64.</param>
+    internal Tensor Forward(int expert, Tensor states, Tensor tokens)
     {
         using var scope = NewDisposeScope();
         var dtype = ProductPrecision.Of(states, states.size(0));
@@ -96,9 +97,15 @@ internal sealed class ExpertMatrix : IDisposable
 
         foreach (var update in Updates)
         {
+            if (update.Adapter is { } name && AdapterRows.Current?.Names.Contains(name) != true)
+            {
+                continue;
+            }
+
             var (a, b) = update.Of(this, expert);
-            var exact = output.Widened();
-            output = exact.addmm_(rows.Widened().mm(a.t()), b.t(), alpha: update.Scale).to(dtype);
+            var (exact, inner) = (output.Widened(), rows.Widened().mm(a.t()));
+            var share = update.Adapter is null ? null : AdapterRows.Current!.Share(update.Adapter, tokens, inner.dtype);
+            output = exact.addmm_(share is null ? inner : inner.mul(share), b.t(), alpha: update.Scale).to(dtype);
         }
 
         return output.to(states.dtype).MoveToOuterDisposeScope();
@@ -137,7 +144,8 @@ internal sealed class ExpertMatrix : IDisposable
 /// <param name="A">Matrices A, [experts x rank, in], an expert's rows following each other.</param>
 /// <param name="B">Matrices B, [out, rank x experts], an expert's columns as far apart as there are experts.</param>
 /// <param name="Scale">Scaling factor s.</param>
-internal sealed record ExpertUpdate(Tensor A, Tensor B, float Scale)
+/// <param name="Adapter">Name of the adapter, if only its rows have the update (<see cref="AdapterRows"/>); null for all.</param>
+internal sealed record ExpertUpdate(Tensor A, Tensor B, float Scale, string? Adapter = null)
 {
     /// <summary>The update of an expert: A [rank, in] and B [out, rank], float32 views.</summary>
     internal (Tensor A, Tensor B) Of(ExpertMatrix matrix, int expert) => Views(matrix, A.detach(), B.detach(), expert);

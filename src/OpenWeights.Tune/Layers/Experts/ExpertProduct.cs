@@ -69,11 +69,11 @@ internal sealed class ExpertProduct : CustomFunction<ExpertProduct>
             {
                 using var inner = NewDisposeScope();
                 var rows = Plan.Rows(states, start, count);
-                var weight = ordered.narrow(0, start, rows.size(0));
-                var first = Experts.First.Forward(expert, ScalesInput ? rows.mul_(weight) : rows);
+                var (weight, tokens) = (ordered.narrow(0, start, rows.size(0)), Plan.Tokens.narrow(0, start, rows.size(0)));
+                var first = Experts.First.Forward(expert, ScalesInput ? rows.mul_(weight) : rows, tokens);
                 if (sorted is not null)
                 {
-                    var output = Experts.Down.Forward(expert, ExpertActivation.Of(Experts.Settings, first));
+                    var output = Experts.Down.Forward(expert, ExpertActivation.Of(Experts.Settings, first), tokens);
                     _ = sorted.narrow(0, start, count).copy_((ScalesInput ? output : output.mul_(weight)).narrow(0, 0, count));
                 }
 

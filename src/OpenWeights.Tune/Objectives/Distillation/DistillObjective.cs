@@ -73,7 +73,7 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
         // What is compared is found by the number of the target.
         var values = RecomputedHead.Of(
             TokenLogProbs.Predicting(model, batch, routers), arange(batch.TargetCount, int64, device: model.Device), Math.Max(1, HeadCrossEntropy.RowsOfChunk(model.Head.Weight) / 2),
-            (states, numbers) => compared(model.Logits(states), numbers));
+            (states, numbers) => compared(model.Logits(states), numbers), adapted: model.AdaptedHead(batch.Input, batch.Sources));
         var loss = values[0].sum();
         _metrics.Add("entropy", values[1]);
         _metrics.Add("teacher_agreement", values[2]);

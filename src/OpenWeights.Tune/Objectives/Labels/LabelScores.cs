@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -19,7 +20,9 @@ internal static class LabelScores
         var batch = TokenBatch.Of(rows, padId: labels.PadId ?? 0, model.Device);
         var hidden = model.call(batch.Input);
         var last = rows.Select((row, i) => (i * hidden.size(1)) + labels.LastToken(row.Ids)).ToArray();
-        var states = hidden.view(-1, hidden.size(2)).index_select(0, tensor(last, device: model.Device));
+        var picked = tensor(last, device: model.Device);
+        var states = hidden.view(-1, hidden.size(2)).index_select(0, picked);
+        using var some = AdaptedTokens.Use(model.AdaptedHead(batch.Input, picked));
         return model.Logits(states).MoveToOuterDisposeScope();
     }
 }

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -28,12 +29,13 @@ internal sealed record StoredTargets(Tensor LogProbs, Tensor TopIds, Tensor TopL
         var batch = TokenBatch.Of(rows, padId: 0, model.Device);
         var hidden = model.call(batch.Input);
         var predicting = hidden.view(-1, hidden.size(2)).index_select(0, batch.Sources);
-        var (count, chunk) = (batch.TargetCount, Math.Max(16, ChunkScores / model.VocabularySize));
+        var (count, chunk, adapted) = (batch.TargetCount, Math.Max(16, ChunkScores / model.VocabularySize), model.AdaptedHead(batch.Input, batch.Sources));
         var (logProbs, ids, top) = (empty([count], float32), empty([count, settings.Top], int64), empty([count, settings.Top], float32));
         for (long start = 0; start < count; start += chunk)
         {
             using var inner = NewDisposeScope();
             var n = Math.Min(chunk, count - start);
+            using var some = AdaptedTokens.Use(adapted?.narrow(0, start, n));
             var logits = Scaled(model.Logits(predicting.narrow(0, start, n)), settings);
             var normalizer = logits.logsumexp(1, keepdim: true);
             _ = logProbs.narrow(0, start, n).copy_(logits.gather(1, batch.Targets.narrow(0, start, n).unsqueeze(1)).sub(normalizer).squeeze(1));
