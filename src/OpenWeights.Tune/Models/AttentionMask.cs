@@ -46,7 +46,7 @@ internal static class AttentionMask
         var own = input.Documents.narrow(1, past, queries);
         var keys = input.Documents.narrow(1, first, past + queries - first);
         var same = own.unsqueeze(2).eq(keys.unsqueeze(1)).unsqueeze(1);
-        if (input.VirtualTokens > 0)
+        if (input.VirtualTokens > 0 || input.SharesBeginning)
         {
             same = same.logical_or(keys.lt(s_zero).unsqueeze(1).unsqueeze(1));
         }

@@ -143,6 +143,14 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <param name="picked">The tokens, counted row by row, int64.</param>
     internal Tensor? AdaptedHead(ModelInput input, Tensor picked) => AdaptedHead(input)?.view(-1, 1).index_select(0, picked);
 
+    /// <summary>
+    /// Whether a row may hold texts with a common beginning, which is computed once: every layer is attention that looks at all earlier tokens, and
+    /// no adapter adds or looks for tokens.
+    /// </summary>
+    /// <param name="tokens">Length of the row.</param>
+    internal bool CanShareBeginnings(int tokens) => Stack is { Virtual: null, Invocation: null }
+        && Stack.Layers.All(l => l.Needs is { Restarts: false, ChunkSize: null } && (l.Needs.SlidingWindow ?? int.MaxValue) >= tokens);
+
     /// <summary>Puts layers in the place of the model's own, or, with null, its own back.</summary>
     /// <param name="replicas">The layers; the caller keeps ownership.</param>
     internal void Use(LayerReplicas? replicas)

@@ -53,6 +53,9 @@ public sealed record ModelInput
     /// <summary>Number of virtual tokens ahead of the text, now or in the cache; they are document -1.</summary>
     internal int VirtualTokens { get; init; }
 
+    /// <summary>Whether rows are a shared beginning, document -1, and several documents that go on from it and do not attend to each other.</summary>
+    internal bool SharesBeginning { get; init; }
+
     /// <summary>Whether a single token follows a cache without padding.</summary>
     internal bool IsSingleStep => Cache is not null && Documents is null && InputIds.size(1) == 1;
 

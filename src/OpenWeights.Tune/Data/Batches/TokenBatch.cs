@@ -39,6 +39,48 @@ public sealed class TokenBatch
     /// <summary>Number of target tokens.</summary>
     public int TargetCount => (int)Targets.size(0);
 
+    /// <summary>
+    /// Creates a batch of pairs of consecutive rows in which what both begin with is computed once: each pair is one row of the common beginning and
+    /// both ends, which do not attend to each other. Targets are in the order of the rows.
+    /// </summary>
+    /// <param name="rows">The rows, of one document each.</param>
+    /// <param name="padId">Padding token id.</param>
+    /// <param name="device">The device.</param>
+    internal static TokenBatch OfPairs(IReadOnlyList<TokenRow> rows, int padId, Device device)
+    {
+        var layout = new PairLayout(rows);
+        var (height, width) = (rows.Count / 2, layout.Width);
+        var (ids, positions, documents) = (new long[height * width], new long[height * width], new long[height * width]);
+        var (sources, targets, targetRows) = (new List<long>(), new List<long>(), new List<long>());
+        Array.Fill(ids, padId);
+        for (var r = 0; r < rows.Count; r++)
+        {
+            var row = rows[r];
+            for (var i = 0; i < row.Ids.Length; i++)
+            {
+                var place = layout.Place(r, i);
+                (ids[place], positions[place], documents[place]) = (row.Ids[i], i, i < layout.Shared(r) ? -1 : 1 + (r % 2));
+                if (i > 0 && row.Labels[i] != TokenRow.Ignored)
+                {
+                    sources.Add(layout.Place(r, i - 1));
+                    targets.Add(row.Labels[i]);
+                    targetRows.Add(r);
+                }
+            }
+        }
+
+        Tensor OnDevice(long[] values, params long[] shape) => Devices.Send(tensor(values, shape), device);
+        var input = new ModelInput
+        {
+            InputIds = OnDevice(ids, height, width),
+            PositionIds = OnDevice(positions, height, width),
+            LongestPosition = rows.Max(static r => r.Ids.Length) - 1,
+            Documents = OnDevice(documents, height, width),
+            SharesBeginning = true,
+        };
+        return new TokenBatch(rows, input, OnDevice([.. sources], sources.Count), OnDevice([.. targets], targets.Count), OnDevice([.. targetRows], targets.Count), null);
+    }
+
     /// <summary>Creates a batch.</summary>
     /// <param name="rows">The rows.</param>
     /// <param name="padId">Padding token id; no token attends to padding.</param>

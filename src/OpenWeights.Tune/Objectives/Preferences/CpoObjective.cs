@@ -54,8 +54,8 @@ internal sealed class CpoObjective(CpoSettings settings) : PairObjective
     {
         ArgumentNullException.ThrowIfNull(model);
         using var scope = NewDisposeScope();
-        var batch = AnswerBatch.Of(rows, model.Device);
         var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
+        var batch = AnswerBatch.Of(rows, model, shares: routers is null);
         var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true, routers: routers);
         var logProbs = batch.Sum(scores.LogProbs);
         if (_isSimple || settings.Loss == "ipo")

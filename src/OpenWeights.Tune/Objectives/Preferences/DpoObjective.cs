@@ -18,8 +18,8 @@ internal sealed class DpoObjective(DpoSettings settings, IReferencePolicy? refer
     {
         ArgumentNullException.ThrowIfNull(model);
         using var scope = NewDisposeScope();
-        var batch = AnswerBatch.Of(rows, model.Device);
         var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
+        var batch = AnswerBatch.Of(rows, model, shares: routers is null);
         var referenced = batch.Reference(reference, batch.Tokens.Targets.to(float32));
         var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true, routers: routers);
         var weights = settings.LengthAlpha is { } alpha ? LengthWeights(rows, alpha, model.Device) : null;

@@ -72,7 +72,7 @@ internal sealed class KtoObjective(KtoSettings settings, IReferencePolicy refere
         foreach (var rows in batches)
         {
             using var scope = NewDisposeScope();
-            var batch = AnswerBatch.Of([.. mismatched.Skip(start).Take(rows.Count)], model.Device);
+            var batch = AnswerBatch.Of([.. mismatched.Skip(start).Take(rows.Count)], model);
             var policy = TokenLogProbs.Of(model, batch.Tokens).LogProbs;
             sum += policy.to(float64).sub(batch.Reference(_reference, policy)).sum().ToDouble();
             start += rows.Count;

@@ -41,7 +41,7 @@ internal abstract class LabelledObjective(double beta, IReferencePolicy referenc
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);
         using var scope = NewDisposeScope();
-        var batch = AnswerBatch.Of([.. rows.Select(Unpaired)], model.Device);
+        var batch = AnswerBatch.Of([.. rows.Select(Unpaired)], model);
         var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
         var referenced = batch.Sum(batch.Reference(reference, batch.Tokens.Targets.to(float32)));
         var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true, routers: routers);

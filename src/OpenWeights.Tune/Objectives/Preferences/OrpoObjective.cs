@@ -19,8 +19,8 @@ internal sealed class OrpoObjective(double beta) : PairObjective
         using var scope = NewDisposeScope();
 
         // The prompts of chosen answers are trained too.
-        var batch = AnswerBatch.Of([.. rows.Select(static r => r.Role == RowRole.Chosen ? r with { Labels = r.Ids } : r)], model.Device);
         var routers = is_grad_enabled() ? model.NewRouterRecord() : null;
+        var batch = AnswerBatch.Of([.. rows.Select(static r => r.Role == RowRole.Chosen ? r with { Labels = r.Ids } : r)], model, shares: routers is null);
         var scores = TokenLogProbs.Of(model, batch.Tokens, observe: true, routers: routers);
         var answers = AnswerTokens(rows, model.Device);
         var lengths = tensor(rows.Select(static r => (double)r.CountTargets()).ToArray(), device: model.Device);

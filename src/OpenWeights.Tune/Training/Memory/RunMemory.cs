@@ -7,6 +7,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
+using OpenWeights.Tune.Quantization;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -28,11 +29,11 @@ public sealed class RunMemory
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
     private readonly int _rows;
-    private readonly long _compared;
+    private readonly ComparedModel? _compared;
 
     internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null)
     {
-        _compared = compared?.Bytes(dtype, device) ?? 0;
+        _compared = compared;
         (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, device, dtype, longestRow, rows);
         using var meta = CreateMeta(config, warn);
         Estimate = Of(meta, config, longestRow);
@@ -96,7 +97,7 @@ public sealed class RunMemory
         var device = Torch.Devices.Find(config.Model.Device);
         var decoder = ModelLoader.ReadConfig(folder);
         return new RunMemory(
-            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), config.Data.MaxLength,
+            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), SampledRun.LongestRow(config, config.Data.MaxLength, decoder),
             compared: ComparedModel.Held(config, modelPath, settingsAlone: true));
     }
 
@@ -143,7 +144,7 @@ public sealed class RunMemory
         var estimate = MemoryEstimate.Of(
             meta, longestRow < _longestRow ? rows : Math.Min(rows, _rows), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing,
             scores: config.Objective.Type == "sft" ? 0 : ScoresOfOtherLosses);
-        return estimate with { Compared = _compared };
+        return estimate with { Compared = ComparedBytes(config) };
     }
 
     private long Peak(MemoryEstimate estimate, RunConfig config) => Math.Max(On(estimate, config), Start is null ? 0 : OfStart(estimate, Start));
@@ -152,6 +153,10 @@ public sealed class RunMemory
     private long OfStart(MemoryEstimate estimate, StartCost start) =>
         (_device.type == DeviceType.CPU ? estimate.Program : 0) + estimate.Weights + estimate.Compared + estimate.Adapter + start.Bytes
         + (start.HasBackward ? estimate.Activations : start.Rows > 0 ? estimate.Activations / _decoder.LayerCount : 0);
+
+    // Settings of the objective may be among those that are changed to fit.
+    private long ComparedBytes(RunConfig config) => _compared is null || LogProbCache.Serves(config.Objective) ? 0
+        : (config.Objective.Type == "distill" ? _compared with { Quantization = QuantizationSettings.Of(config.Objective.TeacherQuantization) } : _compared).Bytes(_dtype, _device);
 
     /// <summary>The part of an estimate that is in the compared memory.</summary>
     internal long On(MemoryEstimate estimate) => On(estimate, _config);
