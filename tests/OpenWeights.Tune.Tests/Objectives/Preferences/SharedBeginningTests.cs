@@ -5,6 +5,7 @@ using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Objectives.Preferences;
+using OpenWeights.Tune.Tests.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -65,6 +66,22 @@ public sealed class SharedBeginningTests
         Assert.That(Shares(RowsOf(s_pairs[3])), Is.False, "there is nothing to share");
         Assert.That(AnswerBatch.Of(RowsOf(s_pairs[0]), loaded.Model).Tokens.Input.SharesBeginning, Is.False, "not asked for");
         Assert.That(new PairLayout(RowsOf(s_pairs[..3])).Width, Is.EqualTo(15));
+    }
+
+    [TestCaseSource(typeof(Families2026Tests), nameof(Families2026Tests.Cases))]
+    [Category(TestDevice.Parity)]
+    public void Every_family_shares_exactly_or_not_at_all(string name)
+    {
+        using var golden = new Golden(name, Families2026Tests.Set);
+        using var loaded = ModelLoader.Load(golden.Folder, float32, CPU);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var rows = s_pairs.SelectMany(static p => new[] { Row(p.Prompt, p.Chosen, RowRole.Chosen), Row(p.Prompt, p.Rejected, RowRole.Rejected) }).ToList();
+        var difference = Golden.LargestDifference(
+            TokenLogProbs.Of(loaded.Model, TokenBatch.OfPairs(rows, padId: 0, CPU)).LogProbs, TokenLogProbs.Of(loaded.Model, TokenBatch.Of(rows, padId: 0, CPU)).LogProbs);
+
+        // Where it is not allowed it would be another model: a state that is carried on, or a window that counts other tokens.
+        Assert.That(difference, loaded.Model.CanShareBeginnings(new PairLayout(rows).Width) ? Is.LessThan(1e-4) : Is.GreaterThan(1e-4));
     }
 
     private static TokenRow Row(int[] prompt, int[] answer, RowRole role) =>
