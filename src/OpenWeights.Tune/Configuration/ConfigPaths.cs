@@ -22,7 +22,7 @@ internal sealed class ConfigPaths(string folder)
                 Reference = config.Objective.Reference is "start" or "base" ? config.Objective.Reference : Weights(config.Objective.Reference),
                 Teacher = config.Objective.Teacher is { } teacher ? Weights(teacher) : null,
                 Samples = config.Objective.Samples is { } samples ? Input(samples) : null,
-                Rewards = [.. config.Objective.Rewards.Select(r => r with { Schema = r.Schema is { } schema ? Input(schema) : null, Assembly = r.Assembly is { } assembly ? Input(assembly) : null })],
+                Rewards = [.. config.Objective.Rewards.Select(r => r with { Schema = r.Schema is { } schema ? Input(schema) : null, Assembly = r.Assembly is { } assembly ? Input(assembly) : null, Model = r.Model is { Length: > 0 } judge && !IsOnHub(judge) ? Input(judge) : r.Model })],
             },
             Data = config.Data with
             {

@@ -29,7 +29,7 @@ internal static class ReinforcementRules
             yield break;
         }
 
-        if (data.Train is not [{ Query: null, Weight: 1, Repeat: 1 } only] || only.Path != section.Samples)
+        if (data.Train is not [{ Query: null, Weight: 1, Repeat: 1 } only] || Path.GetFullPath(only.Path) != Path.GetFullPath(section.Samples))
         {
             yield return ("data.train", "objective.samples has the training rows; leave data.train out.");
         }
@@ -78,6 +78,11 @@ internal static class ReinforcementRules
 
     private static IEnumerable<(string Key, string Message)> Reward(RewardSection reward)
     {
+        if (reward is { Type: "model", Model: null or "" })
+        {
+            yield return ("model", "a reward model is required: a folder, a run, or a name on the Hub.");
+        }
+
         if (reward is { Type: "class", Assembly: null })
         {
             yield return ("assembly", "the path of a .dll is required, in which the class is.");

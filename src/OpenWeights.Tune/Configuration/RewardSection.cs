@@ -4,7 +4,7 @@ namespace OpenWeights.Tune.Configuration;
 public sealed record RewardSection
 {
     /// <summary>Kind of reward.</summary>
-    [Setting("Kind of reward: exact_match (the answer equals the reference), number (the last number does, as in GSM8K), regex (a pattern occurs), format (the whole answer has a pattern; think tags unless given), length, json_schema (it is JSON of a schema), class (a C# class), or command (a program).", Required = true, OneOf = ["exact_match", "number", "regex", "format", "length", "json_schema", "class", "command"])]
+    [Setting("Kind of reward: exact_match (the answer equals the reference), number (the last number does, as in GSM8K), regex (a pattern occurs), format (the whole answer has a pattern; think tags unless given), length, json_schema (it is JSON of a schema), model (a reward model), class (a C# class), or command (a program).", Required = true, OneOf = ["exact_match", "number", "regex", "format", "length", "json_schema", "model", "class", "command"])]
     public string Type { get; init; } = "";
 
     /// <summary>Its name in metrics.</summary>
@@ -20,7 +20,7 @@ public sealed record RewardSection
     public string? Field { get; init; }
 
     /// <summary>Regular expression.</summary>
-    [Setting("regex and format: a regular expression of .NET. exact_match and number: the part of the answer that is compared, its first group.")]
+    [Setting("regex and format: a regular expression of .NET. exact_match and number: the part of the answer that is compared, its first group; exact_match takes the same part of a reference that has it.")]
     public string? Pattern { get; init; }
 
     /// <summary>Whether case is ignored.</summary>
@@ -42,6 +42,10 @@ public sealed record RewardSection
     /// <summary>JSON schema.</summary>
     [Setting("json_schema: file of the schema; the column schema of the row unless given.", IsPath = true)]
     public string? Schema { get; init; }
+
+    /// <summary>The reward model.</summary>
+    [Setting("model: the reward model (objective.type: reward): a folder, a run that trained one, or a name on the Hub. It reads prompt and answer with its own tokenizer and chat template.")]
+    public string? Model { get; init; }
 
     /// <summary>Assembly of a class.</summary>
     [Setting("class: path of the .dll with the class.", IsPath = true)]

@@ -37,6 +37,9 @@ public sealed record GenerationOptions
     /// <summary>Whether results have the log-probabilities of the sampled tokens.</summary>
     public bool LogProbs { get; init; }
 
+    /// <summary>Number of the first text for its random numbers, where texts are generated in several batches.</summary>
+    public int FirstText { get; init; }
+
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> EndTokens { get; init; } = [];
 

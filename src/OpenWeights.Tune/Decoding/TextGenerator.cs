@@ -72,7 +72,7 @@ public sealed class TextGenerator
         var invocations = _model.Stack.Invocations(adapters, prompts.Count);
         var from = invocations is null ? null : prompts.Zip(invocations, static (p, own) => own is null ? 0 : (long?)own.Find(p)).ToArray();
         var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0], from?[0], Holder()) : (new DecoderCache(), 0);
-        var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, i, p))).ToList();
+        var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, _options.FirstText + i, p))).ToList();
         var width = prompts.Max(static p => p.Length);
         var padding = prompts.Select(p => width - p.Length).ToArray();
         from = from is null ? null : [.. from.Zip(padding, static (first, empty) => first + empty)];

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Rewards;
 
 namespace OpenWeights.Tune.Objectives;
 
@@ -15,6 +16,9 @@ public sealed record ObjectiveContext(RunConfig Config)
 
     /// <summary>Tokens that end an answer.</summary>
     public IReadOnlyList<int> EndTokens { get; init; } = [];
+
+    /// <summary>Loads a reward model; null where there is none.</summary>
+    public Func<RewardSection, IRewardModel>? RewardModel { get; init; }
 
     /// <summary>How many rows a step has, for objectives that sample answers.</summary>
     public SamplingPlan? Sampling { get; init; }

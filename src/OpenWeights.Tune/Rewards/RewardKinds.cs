@@ -5,16 +5,17 @@ namespace OpenWeights.Tune.Rewards;
 /// <summary>The kinds of rewards by config name. To add one, add its file, a line here, and its name to <see cref="RewardSection.Type"/>.</summary>
 public static class RewardKinds
 {
-    private static readonly Dictionary<string, Func<RewardSection, IReward>> s_kinds = new()
+    private static readonly Dictionary<string, Func<RewardSection, Func<RewardSection, IRewardModel>?, IReward>> s_kinds = new()
     {
-        ["exact_match"] = static s => new ExactMatchReward(s),
-        ["number"] = static s => new NumberReward(s),
-        ["regex"] = static s => new RegexReward(s),
-        ["format"] = static s => new FormatReward(s),
-        ["length"] = static s => new LengthReward(s),
-        ["json_schema"] = static s => new JsonSchemaReward(s),
-        ["class"] = ClassReward.Create,
-        ["command"] = static s => new CommandReward(s),
+        ["exact_match"] = static (s, _) => new ExactMatchReward(s),
+        ["number"] = static (s, _) => new NumberReward(s),
+        ["regex"] = static (s, _) => new RegexReward(s),
+        ["format"] = static (s, _) => new FormatReward(s),
+        ["length"] = static (s, _) => new LengthReward(s),
+        ["json_schema"] = static (s, _) => new JsonSchemaReward(s),
+        ["model"] = static (s, load) => new ModelReward((load ?? throw new InvalidOperationException("a reward model is loaded by a run."))(s)),
+        ["class"] = static (s, _) => ClassReward.Create(s),
+        ["command"] = static (s, _) => new CommandReward(s),
     };
 
     /// <summary>The valid config names.</summary>
@@ -22,12 +23,13 @@ public static class RewardKinds
 
     /// <summary>Creates a reward.</summary>
     /// <param name="section">Its settings.</param>
+    /// <param name="load">Loads a reward model; null where there is none.</param>
     /// <exception cref="InvalidDataException">A file of the reward cannot be used.</exception>
     /// <exception cref="IOException">A file of the reward is missing.</exception>
-    public static IReward Create(RewardSection section)
+    public static IReward Create(RewardSection section, Func<RewardSection, IRewardModel>? load = null)
     {
         ArgumentNullException.ThrowIfNull(section);
-        return s_kinds.TryGetValue(section.Type, out var create) ? create(section)
+        return s_kinds.TryGetValue(section.Type, out var create) ? create(section, load)
             : throw new InvalidDataException($"'{section.Type}' is not a reward; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(section.Type, Names)}");
     }
 }

@@ -11,12 +11,13 @@ public sealed class RewardSet : IDisposable
 
     /// <summary>Creates the rewards.</summary>
     /// <param name="sections">Their settings.</param>
+    /// <param name="load">Loads a reward model; null where there is none.</param>
     /// <exception cref="InvalidDataException">A file of a reward cannot be used.</exception>
     /// <exception cref="IOException">A file of a reward is missing.</exception>
-    public static RewardSet Create(IReadOnlyList<RewardSection> sections)
+    public static RewardSet Create(IReadOnlyList<RewardSection> sections, Func<RewardSection, IRewardModel>? load = null)
     {
         ArgumentNullException.ThrowIfNull(sections);
-        return new RewardSet([.. sections.Select(static s => (s.MetricName, RewardKinds.Create(s)))]);
+        return new RewardSet([.. sections.Select(s => (s.MetricName, RewardKinds.Create(s, load)))]);
     }
 
     /// <summary>The rewards of each answer, by name.</summary>

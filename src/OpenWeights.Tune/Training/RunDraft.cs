@@ -68,6 +68,7 @@ public sealed class RunDraft
         Tokenizer = RowTokenizer,
         EndTokens = RowTokenizer.HasTokenizer ? EndTokens.Of(Folder, RowTokenizer.Tokenizer) : Folder.EosTokenIds,
         Sampling = Sampling,
+        RewardModel = section => RewardModel.Load(section, Devices.DType(Config.Model.Dtype), Device),
     };
 
     internal long TotalSteps { get; }
@@ -171,7 +172,7 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
+        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
         foreach (var warning in said)
         {
             listener.Warn(warning);

@@ -32,11 +32,11 @@ internal static class SampledRun
     }
 
     /// <summary>Length of the longest row, with its sampled answer.</summary>
-    internal static int LongestRow(RunConfig config, RunData data, DecoderConfig decoder)
-    {
-        var longest = data.Train.LongestRow;
-        return KindOf(config) != RowKind.Prompts ? longest : Math.Max(longest, Math.Min(longest + config.Objective.MaxCompletionLength, ContextLimit.Of(decoder, config.Model.MaxPositions).Tokens));
-    }
+    /// <param name="config">The run.</param>
+    /// <param name="longest">Length of the longest row of the data.</param>
+    /// <param name="decoder">The model.</param>
+    internal static int LongestRow(RunConfig config, int longest, DecoderConfig decoder) => KindOf(config) != RowKind.Prompts ? longest
+        : Math.Max(longest, Math.Min(longest + config.Objective.MaxCompletionLength, ContextLimit.Of(decoder, config.Model.MaxPositions).Tokens));
 
     private static RowKind KindOf(RunConfig config) => ObjectiveKinds.Find(config.Objective.Type).RowsOf(config.Objective);
 }

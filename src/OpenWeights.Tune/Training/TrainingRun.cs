@@ -99,7 +99,9 @@ public sealed class TrainingRun : IDisposable
         var train = _draft.Data.Train;
         var measured = (double)train.LongestRow * Math.Min(_config.Training.RowsAtOnce, train.Rows.Count);
         var usual = train.Report.Tokens / (1 - Plan.Padding) / Plan.StepsPerEpoch;
-        var seconds = (rows * usual / measured) + update;
+
+        // Of sampled answers, which may all get that long, the time without the sampling itself.
+        var seconds = (_draft.Sampling is { } sampling ? rows * sampling.Accumulation : rows * usual / measured) + update;
         var peak = AvailableMemory.Taken(_draft.Device, Plan.Room) ?? ProcessMemory.Peak;
         return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
     }

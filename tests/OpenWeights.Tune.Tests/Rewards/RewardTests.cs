@@ -25,6 +25,12 @@ public sealed class RewardTests
     public void Exact_match_compares_the_part_that_a_pattern_finds(string answer, string expected, double reward) =>
         Assert.That(Score(new RewardSection { Type = "exact_match", Pattern = "<answer>(.*?)</answer>", IgnoreCase = true }, answer, expected), Is.EqualTo(reward));
 
+    [TestCase("2005-04-03", 1)]
+    [TestCase("2006-03-03", 0)]
+    [TestCase("in 2005", 0)]
+    public void Exact_match_compares_the_same_part_of_a_reference_that_has_it(string answer, double reward) =>
+        Assert.That(Score(new RewardSection { Type = "exact_match", Pattern = "^([0-9]{4})-" }, answer, "2005-03-03"), Is.EqualTo(reward));
+
     [TestCase("So there are 12 eggs left.", "She has 16 - 4 = 12 eggs.\n#### 12", 1)]
     [TestCase("12 eggs, no, 13", "#### 12", 0)]
     [TestCase("#### 1,200 dollars in 3 days", "1200", 1)]

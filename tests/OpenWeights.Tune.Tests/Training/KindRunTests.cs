@@ -278,11 +278,13 @@ public sealed class KindRunTests
         }
 
         var kind = s_kinds[name];
+        var section = AdapterSection.OfType(kind.TypeName) with { Own = kind };
+        section = kind.Targets.Names is { Count: > 0 } targets ? section with { TargetModules = new TextOrList([.. targets], IsList: true) } : section;
         return new RunConfig
         {
             OutputDir = folder.At(output),
             Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name },
-            Adapter = AdapterSection.OfType(kind.TypeName) with { Own = kind },
+            Adapter = section,
             Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
             Training = new TrainingSection { MaxSteps = steps, WarmupSteps = 0, LearningRate = 2e-2, MicroBatchSize = 13 },
         };

@@ -14,10 +14,11 @@ namespace OpenWeights.Tune.Objectives.Reinforcement;
 /// </summary>
 internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, IDisposable
 {
-    // Texts generated at once.
-    private const int TextsAtOnce = 256;
+    // Bounds of the number of texts generated at once, four times a micro-batch: what generation keeps of a token is far less than what training does.
+    private const int FewestTexts = 16;
+    private const int MostTexts = 256;
 
-    private readonly RewardSet _rewards = RewardSet.Create(context.Settings.Rewards);
+    private readonly RewardSet _rewards = RewardSet.Create(context.Settings.Rewards, context.RewardModel);
     private Dictionary<string, double> _metrics = [];
 
     /// <inheritdoc/>
@@ -59,7 +60,7 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
     {
         var settings = context.Settings;
         var (made, start) = (new List<GenerationResult>(), 0);
-        foreach (var chunk in prompts.Chunk(TextsAtOnce))
+        foreach (var chunk in prompts.Chunk(Math.Clamp(4 * context.Sampling!.MicroBatch, FewestTexts, MostTexts)))
         {
             var options = new GenerationOptions
             {
@@ -75,7 +76,8 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
                 LogProbs = true,
 
                 // Each text has random numbers of its own.
-                Seed = (long)RowHash.Mix((ulong)batch, context.Config.Seed + start),
+                Seed = (long)RowHash.Mix((ulong)batch, context.Config.Seed),
+                FirstText = start,
             };
             made.AddRange(new TextGenerator(model, options).Continue(chunk));
             start += chunk.Length;

@@ -8,6 +8,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives.Labels;
 using OpenWeights.Tune.Training;
@@ -80,6 +81,22 @@ public sealed class LabelRunTests
         using var merged = ModelLoader.Load(folder.At("merged"), float32, CPU);
         Assert.That(merged.Model.Config.Labels!.Names, Is.EqualTo(new[] { "LABEL_0" }));
         Assert.That(Rewards(merged), Is.EqualTo(scorer.Rewards).Within(1e-5));
+
+        // As PEFT writes it, an adapter has no names of labels, and the merged model keeps its own.
+        File.Delete(folder.At("out", "adapter", "labels.json"));
+        using var unnamed = ModelLoader.Load(folder.At("model"), float32, CPU, labels: LabelFile.Of(folder.At("out")));
+        using var again = PeftFolder.Load(unnamed.Model, folder.At("out"));
+        Assert.That(Rewards(unnamed), Is.EqualTo(scorer.Rewards).Within(1e-6));
+    }
+
+    [Test]
+    public void A_classifiers_own_names_are_kept_where_an_adapter_has_none()
+    {
+        using var folder = new TemporaryFolder();
+        _ = new Scored(folder, "", "type: classification, labels: [low, high]", ClassRows());
+        using var loaded = ModelLoader.Load(folder.At("out", "model"), float32, CPU, labels: LabelHead.OfCount(2) with { IsNew = true });
+        Assert.That(loaded.Model.Config.Labels!.Names, Is.EqualTo(new[] { "low", "high" }));
+        Assert.That(() => ModelLoader.Load(folder.At("out", "model"), float32, CPU, labels: LabelHead.OfCount(3)), Throws.TypeOf<InvalidDataException>().With.Message.Contains("has 2 labels (low, high), and 3"));
     }
 
     [Test]

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Tests.Rewards;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests.Objectives.Reinforcement;
@@ -115,6 +116,34 @@ public sealed class SampledRunTests
         var listener = new SilentListener();
         _ = Run(Config(folder, "type: grpo, num_generations: 2, max_completion_length: 2, rewards: [ { type: exact_match } ]", "max_steps: 10, micro_batch_size: 2", "run"), listener);
         Assert.That(listener.Warnings, Has.One.Contains("same reward (mean 0)").And.One.Contains("num_generations"));
+    }
+
+    [Test]
+    public void A_reward_model_judges_the_prompt_with_the_answer()
+    {
+        using var folder = new TemporaryFolder();
+        var pairs = Path.Combine(SharedFiles.Root, "datasets", "preferences", "pairs-train.jsonl");
+        var judge = folder.Write("reward.yaml", $$"""
+            output_dir: '{{folder.At("judge")}}'
+            model: { path: '{{s_quickstart}}/base', dtype: float32 }
+            adapter: { type: lora, r: 4 }
+            data: { train: { path: '{{pairs}}', limit: 8 }, max_length: 128 }
+            objective: { type: reward }
+            training: { max_steps: 2, micro_batch_size: 4 }
+            evaluation: { generate_rows: 0 }
+            """);
+        _ = Run(RunConfigFile.Read(judge, []));
+        _ = Run(Config(folder, $"type: grpo, num_generations: 4, rewards: [ {{ type: model, model: '{folder.At("judge")}' }} ]", "max_steps: 1, micro_batch_size: 8", "run"));
+        var section = new RewardSection { Type = "model", Model = folder.At("judge") };
+        using var model = RewardModel.Load(section, TorchSharp.torch.float32, TestDevice.Current);
+        var rows = File.ReadLines(Path.Combine(s_quickstart, "train.jsonl")).Take(2).Select(static l => JsonNode.Parse(l)!.AsObject()).ToList();
+        var samples = Samples(folder, "run");
+        var expected = model.Rewards([.. samples.Select((s, i) => RewardTests.Answer(s["completion"]!.GetValue<string>(), null, rows[i / 4]))]);
+        Assert.That(samples.Select(static s => s["rewards"]!["model"]!.GetValue<double>()), Is.EqualTo(expected).Within(1e-6));
+        Assert.That(expected.Distinct().Count(), Is.GreaterThan(1));
+        Assert.That(
+            () => RewardModel.Load(section with { Model = Path.Combine(s_quickstart, "base") }, TorchSharp.torch.float32, TestDevice.Current),
+            Throws.InstanceOf<InvalidDataException>().With.Message.Contains("this is a language model"));
     }
 
     private static RunConfig Config(TemporaryFolder folder, string objective, string training, string name)
