@@ -14,13 +14,14 @@ namespace OpenWeights.Tune.Tests.Objectives.Preferences;
 /// <summary>Pairs whose common beginning is computed once.</summary>
 public sealed class SharedBeginningTests
 {
-    // Prompt, chosen and rejected answers of different lengths; answers that begin alike; no prompt; and an answer that begins with the other.
+    // Prompt, chosen and rejected answers of different lengths; answers that begin alike; no prompt; an answer that begins with the other; and a long answer before a short one.
     private static readonly (int[] Prompt, int[] Chosen, int[] Rejected)[] s_pairs =
     [
         ([5, 9, 17, 33, 2, 8, 41, 7, 19, 23], [11, 12, 13], [21, 22]),
         ([1, 2, 3, 4, 5, 6], [7, 8, 9, 10], [7, 8, 50, 51, 52]),
         ([60, 61, 62, 63, 64, 65, 66, 67], [30, 31], [30, 31, 32, 33]),
         ([], [70, 71, 72, 73], [74, 75, 76, 77]),
+        ([5, 9, 17, 33, 2, 8, 41, 7, 19, 23], [40, 42, 43, 44, 45, 46, 47, 48, 49, 55, 56, 57], [58, 59, 60]),
     ];
 
     [Test]
