@@ -79,10 +79,30 @@ public static class RunCheck
             }
         }
 
+        foreach (var problem in RewardFiles(file))
+        {
+            yield return problem;
+        }
+
         if (config.Model.Path.Length > 0 && !ModelPath.IsOnHub(config.Model.Path) && !Path.Exists(config.Model.Path))
         {
             var problem = file.NotThere("model.path", written.Model.Path);
             yield return HubName.IsName(written.Model.Path) ? problem with { Message = $"{problem.Message} (To name a model on the Hub, write hub:{written.Model.Path}.)" } : problem;
+        }
+    }
+
+    private static IEnumerable<ConfigProblem> RewardFiles(ConfigFile file)
+    {
+        var (rewards, given) = (file.Config.Objective.Rewards, file.Written.Objective.Rewards);
+        for (var i = 0; i < rewards.Count; i++)
+        {
+            foreach (var (key, path, written) in new[] { ("schema", rewards[i].Schema, given[i].Schema), ("assembly", rewards[i].Assembly, given[i].Assembly), ("model", rewards[i].Model, given[i].Model) })
+            {
+                if (path is { Length: > 0 } && !(key == "model" && ModelPath.IsOnHub(path)) && !Path.Exists(path))
+                {
+                    yield return file.NotThere(string.Create(CultureInfo.InvariantCulture, $"objective.rewards.{i}.{key}"), written!);
+                }
+            }
         }
     }
 

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Export;
 
 /// <summary>
-/// llama.cpp's arithmetic of Gemma 3n's gates in our model, so that their logits can be compared to the last digits: GELU by a table of float16 numbers, and
+/// llama.cpp's arithmetic of Gemma 3n's gates in our model, so that their logits can be compared more closely: GELU by a table of float16 numbers, and
 /// in the sparse layers a standard deviation that divides by one less than the number of gates.
 /// </summary>
 internal static class LlamaCppGates

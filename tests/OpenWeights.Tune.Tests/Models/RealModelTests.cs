@@ -134,8 +134,8 @@ public sealed class RealModelTests
     [Category(TestDevice.CpuAlone)]
     public void In_float16_nothing_of_a_trained_model_overflows_forward_or_backward()
     {
-        const int Scale = 1 << 12;
-        var ids = Ints(_golden["loss"]!["input_ids"]!)[..32];
+        const int Scale = 1 << 6;
+        var ids = Ints(_golden["loss"]!["input_ids"]!)[..16];
         (double Loss, double Norm) Step(ScalarType dtype)
         {
             using var loaded = ModelLoader.Load(_work!["model"], dtype, CPU);

@@ -46,6 +46,17 @@ public sealed class SampledConfigTests
         Assert.That(() => RunConfigFile.Read(path, []), Throws.InstanceOf<ConfigException>().With.Message.Contains(told));
     }
 
+    [TestCase("type: json_schema, schema: absent.json", "objective.rewards.0.schema")]
+    [TestCase("type: class, assembly: absent.dll", "objective.rewards.0.assembly")]
+    [TestCase("type: model, model: ./absent", "objective.rewards.0.model")]
+    public void Files_of_rewards_that_do_not_exist_are_told_before_the_run(string reward, string key)
+    {
+        using var folder = new TemporaryFolder();
+        _ = folder.Write("rows.jsonl", "{}\n");
+        var path = folder.Write("train.yaml", $"output_dir: '{folder.Root}/out'\nmodel: {{ path: '{s_quickstart}/base' }}\ndata: {{ train: rows.jsonl }}\nobjective: {{ type: grpo, rewards: [ {{ {reward} }} ] }}\n");
+        Assert.That(RunCheck.Problems(RunConfigFile.Inspect(path, [])).Select(static p => p.Key), Is.EqualTo(new[] { key }));
+    }
+
     [TestCase("""{"prompt": "One and one is", "solution": "two"}""", "two", "One and one is")]
     [TestCase("""{"prompt": [{"role": "user", "content": "One and one?"}], "answer": "two"}""", "two", "One and one?")]
     [TestCase("""{"question": "One and one?", "answer": "two"}""", "two", "One and one?")]
