@@ -48,4 +48,18 @@ public sealed class KindCommandTests
         Owt.Run(work.Root, 0, export);
         Assert.That(Score("merged"), Is.EqualTo(scored).Within(1e-4));
     }
+
+    [Test]
+    public void An_adapter_of_stacked_experts_is_written_with_one_of_each_where_that_is_asked_for()
+    {
+        var golden = SharedFiles.Require("goldens", "adapters2026", "lora_params_qwen3moe");
+        var reference = Path.Combine(golden, "../qwen3_moe");
+        using var work = new TemporaryFolder();
+        File.WriteAllText(work.At("input.jsonl"), "{\"input_ids\": [5, 6, 7, 8, 9, 10]}");
+        double Score(string adapter) => Owt.Run(work.Root, 0, "score", "--model", reference, "--adapter", adapter, "--input", "input.jsonl").Json[0]["sum_logprob"]!.GetValue<double>();
+        var written = Owt.Run(work.Root, 0, "export", "--format", "peft", "--model", reference, "--adapter", golden, "--experts", "separate", "--output", "apart");
+        Assert.That(written.Output, Does.Contain("an update of each expert"));
+        Assert.That(Owt.Run(work.Root, 0, "inspect", "apart", "--tensors").Output, Does.Contain(".experts.0.down_proj.lora_A.weight").And.Contain(".experts.0.gate_proj.lora_B.weight"));
+        Assert.That(Score("apart"), Is.EqualTo(Score(golden)).Within(1e-5));
+    }
 }

@@ -103,6 +103,11 @@ internal static class EstimateCommand
             }
         }
 
+        if (memory.NeededByStart > estimate.Total)
+        {
+            Console.Out.WriteLine($"{"start",-12}{Amount.Bytes(memory.NeededByStart),10}  before the first step, for {memory.Start!.Name}");
+        }
+
         if (memory.Room is { } room)
         {
             Console.Out.WriteLine($"{"available",-12}{Amount.Bytes(room.Bytes),10}  of {room.Where}");

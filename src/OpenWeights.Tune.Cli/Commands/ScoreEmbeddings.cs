@@ -19,7 +19,7 @@ internal static class ScoreEmbeddings
     {
         var settings = session.Loaded.Embedding ?? throw new InvalidDataException(
             $"{session.Loaded.Folder.FolderPath} is no embedding model: it has no modules.json of sentence-transformers with a transformer, pooling and normalising. objective.type: embedding trains one.");
-        var embedder = new TextEmbedder(session.Model, settings, new RowTokenizer(session.Tokenizer, "all"));
+        var embedder = new TextEmbedder(session.Model, settings, new RowTokenizer(session.Loaded.Folder.FolderPath, "all", session.ChatTemplate));
         foreach (var chunk in rows.Chunk(RowsAtOnce))
         {
             Signals.Stop.ThrowIfCancellationRequested();

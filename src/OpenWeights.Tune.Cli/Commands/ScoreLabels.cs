@@ -17,7 +17,7 @@ internal static class ScoreLabels
     /// <exception cref="InvalidDataException">The model is of another kind, or a row is invalid.</exception>
     internal static int Write(ModelSession session, IEnumerable<DataRow> rows, bool rewards)
     {
-        var tokenizer = new RowTokenizer(session.Tokenizer, "assistant");
+        var tokenizer = new RowTokenizer(session.Loaded.Folder.FolderPath, "assistant", session.ChatTemplate);
         var scorer = new LabelScorer(session.Model, tokenizer);
         if (rewards != scorer.IsReward)
         {

@@ -60,6 +60,11 @@ internal static class TrainCommand
             RunCheck.Require(file);
         }
 
+        foreach (var compared in new[] { config.Objective.Teacher, config.Objective.Reference }.OfType<string>().Where(static m => m is not ("start" or "base") && ModelPath.WouldDownload(m)))
+        {
+            _ = ModelPath.Resolve(compared, new DownloadConsole(), Signals.Stop);
+        }
+
         var options = new RunOptions(resume, IgnoreMemory: arguments.GetValue(s_force));
         if (isDry)
         {

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli.Output;
@@ -12,6 +13,11 @@ internal static class PlanText
         yield return config.Adapter is { } adapter
             ? $"training  {Amount.Count(plan.TrainedParameters)} parameters of an adapter ({(adapter.Path is not null ? $"going on from {ShownPath.Of(adapter.Path)}" : adapter.Own is not null ? adapter.Type : $"r {adapter.Rank}, alpha {Amount.Number(adapter.LoraAlpha, "0.##")}")})"
             : $"training  {(plan.TrainedParameters == plan.BaseParameters ? "all " : "")}{Amount.Count(plan.TrainedParameters)} parameters";
+        if (config.Objective.Type != "sft")
+        {
+            yield return $"objective {Objective(config.Objective)}";
+        }
+
         foreach (var line in DataText.Lines("data", plan.Train, config.Data.MaxLength))
         {
             yield return line;
@@ -55,5 +61,18 @@ internal static class PlanText
         {
             yield return $"warning: training.warmup_steps ({config.Training.WarmupSteps}) extends to the end of the run; the learning rate never reaches {Amount.Number(config.Training.LearningRate, "0.##e0")}.";
         }
+    }
+
+    private static string Objective(ObjectiveSection objective)
+    {
+        var losses = objective.LossType is { } given ? $" ({string.Join(", ", given.Values)})" : "";
+        var compared = objective switch
+        {
+            { Teacher: { } teacher } => $", teacher {ShownPath.Of(teacher)}{(objective.TeacherTopK is { } top ? $", its {top} most likely tokens" : "")}{(objective.Lmbda > 0 ? $", {Amount.Percent(objective.Lmbda)} of the steps on the student's own answers" : "")}",
+            { ReferenceFree: true } => ", without a reference",
+            { Type: "dpo" or "kto" or "bco" } => $", reference {(objective.Reference is "start" or "base" ? objective.Reference : ShownPath.Of(objective.Reference))}{(objective.SyncRefModel ? $", which follows every {objective.RefModelSyncSteps} steps" : "")}",
+            _ => "",
+        };
+        return $"{objective.Type}{losses}{compared}";
     }
 }

@@ -35,7 +35,9 @@ internal sealed class LoraKind : AdapterKind
     {
         using var findings = StartFindings.Measure(model, config, data);
         config = findings?.Config ?? config;
-        return PeftAdapter.Attach(model, config, new FreshWeights(model, config, generator, findings));
+        var adapter = PeftAdapter.Attach(model, config, new FreshWeights(model, config, generator, findings));
+        adapter.Schedule = config.Kasa is { Penalizes: true } kasa ? new KasaPenalty(kasa, adapter.Layers) : null;
+        return adapter;
     }
 
     internal override PeftAdapter Meta(CausalLanguageModel model, AdapterConfig config) => PeftAdapter.Attach(model, (LoraConfig)config, new MetaAdapterWeights(model, (LoraConfig)config));

@@ -42,4 +42,7 @@ public sealed record KasaSettings
 
     /// <summary>gamma: weight of the departure of A and B from orthonormality in the loss.</summary>
     public double Gamma { get; init; } = 1e-3;
+
+    /// <summary>Whether training adds both penalties to the gradients; adapter_config.json does not say it.</summary>
+    public bool Penalizes { get; init; }
 }

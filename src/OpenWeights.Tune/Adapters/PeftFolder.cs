@@ -158,7 +158,7 @@ public static class PeftFolder
             config,
             [.. Tensors(adapter).Select(t => TensorFiles.ToWrite(IsOfFeatures(config) ? FeatureNames.Short(FileName(t.Name), names) : FileName(t.Name), t.Tensor))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
-        if (adapter.Schedule is { } schedule)
+        if (adapter.Schedule is { } schedule && schedule.State().Any())
         {
             SafetensorsWriter.Write(Path.Combine(path, StateName), [.. schedule.State().Select(static t => TensorFiles.ToWrite(t.Name, t.Tensor))], null);
         }
@@ -178,7 +178,7 @@ public static class PeftFolder
             part.Restore(name => TensorFiles.Read(weights, FileName(name)));
         }
 
-        if (adapter.Schedule is { } schedule)
+        if (adapter.Schedule is { } schedule && schedule.State().Any())
         {
             using var state = SafetensorsFile.Open(Path.Combine(AdapterFolder.Open(path).FolderPath, StateName));
             schedule.Restore(name => state.TryGetTensor(name, out _) ? TensorFiles.Read(state, name) : null);

@@ -23,7 +23,7 @@ internal static class Wavelets
     };
 
     /// <summary>The low-pass filter of the inverse transform.</summary>
-    /// <param name="name">Name of the wavelet: haar, db1 to db10, sym2 to sym10, or coif1 to coif5.</param>
+    /// <param name="name">Name of the wavelet: haar, db1 to db10, sym2 to sym10, or coif1 to coif3.</param>
     internal static double[] LowPass(string name)
     {
         if (name.StartsWith("coif", StringComparison.Ordinal))

@@ -84,10 +84,14 @@ public sealed record BlockDiagonalSection
 public sealed record KasaSection
 {
     /// <summary>Weight of the singular values' penalty.</summary>
-    [Setting("Weight of the penalty of the squared singular values; it is kept in the adapter's file, and as in PEFT's Trainer not added to the loss.", Min = 0)]
+    [Setting("Weight of the penalty of the squared singular values, for penalize.", Min = 0)]
     public double Beta { get; init; } = 1e-4;
 
     /// <summary>Weight of the orthogonality penalty.</summary>
-    [Setting("Weight of the penalty of A and B that are not orthonormal; kept likewise.", Min = 0)]
+    [Setting("Weight of the penalty of A and B that are not orthonormal, for penalize.", Min = 0)]
     public double Gamma { get; init; } = 1e-3;
+
+    /// <summary>Whether training adds both penalties.</summary>
+    [Setting("Add both penalties to the gradients, as the paper trains; transformers' Trainer leaves them out unless its loss adds PEFT's LoraModel._get_kasa_loss.")]
+    public bool Penalize { get; init; }
 }

@@ -108,6 +108,11 @@ internal static class ObjectiveRules
             yield return $"objective.teacher_top_k: with a beta of {section.Beta ?? 0.5} only {(section.Beta == 1 ? "the row's own token is" : "the teacher's most likely token and the row's own are")} compared, as in TRL; set beta: 0, or narrow_top_k: false for all {section.TeacherTopK}.";
         }
 
+        if (section is { SyncRefModel: true, Type: "grpo", Beta: null or 0 })
+        {
+            yield return "objective.sync_ref_model has no effect: grpo has no reference without a beta.";
+        }
+
         if (section is { SyncRefModel: false } && (section.RefModelMixupAlpha != 0.6 || section.RefModelSyncSteps != 512))
         {
             yield return "objective.ref_model_mixup_alpha and ref_model_sync_steps have no effect without sync_ref_model: true.";

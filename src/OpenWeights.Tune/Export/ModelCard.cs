@@ -4,6 +4,9 @@ using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
 
 namespace OpenWeights.Tune.Export;
 
@@ -28,7 +31,7 @@ public static partial class ModelCard
             _ = card.Append(CultureInfo.InvariantCulture, $"license: {license}\n");
         }
 
-        _ = card.Append(CultureInfo.InvariantCulture, $"base_model: {PythonJson.Serialize(JsonValue.Create(baseName), indent: null)}\nlibrary_name: transformers\n---\n\n");
+        _ = card.Append(CultureInfo.InvariantCulture, $"base_model: {PythonJson.Serialize(JsonValue.Create(baseName), indent: null)}\n{Use(@base, adapters)}---\n\n");
         _ = card.Append(CultureInfo.InvariantCulture, $"# Model card\n\nCreated with OpenWeights.Tune from the base model `{baseName}`");
         _ = card.Append(adapters.Count switch
         {
@@ -46,6 +49,15 @@ public static partial class ModelCard
         }
 
         return card.ToString();
+    }
+
+    // What the Hub should offer the model for; its own choice for a language model.
+    private static string Use(ModelFolder @base, IReadOnlyList<(string Folder, double Weight)> adapters)
+    {
+        var folders = adapters.Select(static a => AdapterFolder.Find(a.Folder)).OfType<string>().ToList();
+        return folders.Append(@base.FolderPath).Any(static f => EmbeddingFiles.Find(f) is not null) ? "library_name: sentence-transformers\npipeline_tag: sentence-similarity\n"
+            : LabelHead.Of(@base.Config, @base.FolderPath) is not null || folders.Any(static f => LabelFile.Of(f) is not null) ? "library_name: transformers\npipeline_tag: text-classification\n"
+            : "library_name: transformers\n";
     }
 
     // Cards are meant to be shared: of a local path only the last part is kept. Such paths are quoted in the run's config, and

@@ -70,7 +70,8 @@ public abstract record FeedForwardSettings
 /// <param name="Inputs">Inputs of its linear layers, saved only if backward needs them.</param>
 /// <param name="Working">What exists besides at the moments of its backward when that is most; what is saved may be freed by then.</param>
 /// <param name="Mixed">Elements per token, of the model's dtype, that selective checkpointing saves (<see cref="LayerContext.Saved"/>).</param>
-internal sealed record KeptElements(TokenMemory Always, IReadOnlyList<KeptInput> Inputs, IReadOnlyList<TokenMemory> Working, long Mixed = 0);
+/// <param name="OfRows">Further float32 elements per token that are saved, which depend on the number of rows; null for none.</param>
+internal sealed record KeptElements(TokenMemory Always, IReadOnlyList<KeptInput> Inputs, IReadOnlyList<TokenMemory> Working, long Mixed = 0, Func<long, long>? OfRows = null);
 
 /// <summary>Memory of tensors that grows with the number of tokens.</summary>
 /// <param name="Own">Elements per token of the model's dtype.</param>

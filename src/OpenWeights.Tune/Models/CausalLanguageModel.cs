@@ -149,7 +149,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// </summary>
     /// <param name="tokens">Length of the row.</param>
     internal bool CanShareBeginnings(int tokens) => Stack is { Virtual: null, Invocation: null }
-        && Stack.Layers.All(l => l.Needs is { Restarts: false, ChunkSize: null } && (l.Needs.SlidingWindow ?? int.MaxValue) >= tokens);
+        && Stack.Layers.All(l => !l.Needs.Restarts && Math.Min(l.Needs.SlidingWindow ?? int.MaxValue, l.Needs.ChunkSize ?? int.MaxValue) >= tokens);
 
     /// <summary>Puts layers in the place of the model's own, or, with null, its own back.</summary>
     /// <param name="replicas">The layers; the caller keeps ownership.</param>

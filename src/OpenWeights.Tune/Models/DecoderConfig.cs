@@ -90,7 +90,15 @@ public sealed record DecoderConfig
     public DecoderConfig With(LabelHead? labels) => labels is null ? this
         : Labels is { } own && own.Names.Count != labels.Names.Count ? throw new InvalidDataException($"the model's head has {own.Names.Count} {(own.Names.Count == 1 ? "output" : "labels")} ({string.Join(", ", own.Names.Take(8))}), and {labels.Names.Count} are needed ({string.Join(", ", labels.Names.Take(8))}).")
         : IsPart ? throw new InvalidDataException($"the text model of a multimodal model ({ModelType}) cannot have a head of labels, which transformers reads in no such model; use a text model.")
-        : this with { Labels = labels with { IsNew = Labels is null && labels.IsNew }, TiedEmbeddings = false, HeadBias = false, LogitMultiplier = 1, LogitSoftCap = null };
+        : this with
+        {
+            // An adapter of PEFT knows only their number.
+            Labels = Labels is { } named && labels.HasUsualNames ? named with { PadId = labels.PadId ?? named.PadId } : labels with { IsNew = Labels is null && labels.IsNew },
+            TiedEmbeddings = false,
+            HeadBias = false,
+            LogitMultiplier = 1,
+            LogitSoftCap = null,
+        };
 
     /// <summary>Throws if the model is no language model.</summary>
     /// <param name="work">What needs one, such as "generating text".</param>

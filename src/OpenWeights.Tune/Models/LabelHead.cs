@@ -33,6 +33,9 @@ public sealed record LabelHead(IReadOnlyList<string> Names)
     /// <param name="count">Number of labels.</param>
     public static LabelHead OfCount(int count) => new([.. Enumerable.Range(0, count).Select(UsualName)]);
 
+    /// <summary>Whether the labels have the names of labels without one.</summary>
+    internal bool HasUsualNames => Names.Select(static (name, i) => name == UsualName(i)).All(static same => same);
+
     /// <summary>The head that a config.json describes; null for a language model's.</summary>
     /// <param name="config">The config.json.</param>
     /// <param name="path">Its path, for messages.</param>

@@ -99,18 +99,23 @@ internal sealed record TokenLogProbs(Tensor LogProbs)
         }
         else if (observe && !is_grad_enabled())
         {
-            var logProbs = logits.sub(normalizer);
-            using Scalar two = 2;
-            values.AddRange(
-            [
-                logProbs.exp().mul(logProbs).sum([1L]).neg(),
-                raw.mean([1L]),
-                logits.argmax(1).eq(targets).to(float32),
-                logProbs.mul(two).logsumexp(1),
-            ]);
+            values.AddRange(Observed(raw, logits, normalizer, targets));
         }
 
         values.ForEach(static v => _ = v.MoveToOuterDisposeScope());
         return values;
+    }
+
+    // Entropy, mean logit, whether the target is the most likely, and the sum of squared probabilities. The logits are overwritten, so that few
+    // copies of [tokens, vocabulary] exist.
+    private static Tensor[] Observed(Tensor raw, Tensor logits, Tensor normalizer, Tensor targets)
+    {
+        var (mean, correct) = (raw.mean([1L]), logits.argmax(1).eq(targets).to(float32));
+        var logProbs = logits.sub_(normalizer);
+        using Scalar two = 2;
+        using var twice = logProbs.mul(two);
+        var squares = twice.logsumexp(1);
+        using var probabilities = logProbs.exp();
+        return [probabilities.mul_(logProbs).sum([1L]).neg(), mean, correct, squares];
     }
 }

@@ -70,6 +70,9 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
             || (config is { Adapter: not null, Objective: { Type: not "distill", Reference: "base" or "start" } })
             ? null : Of(config, modelPath, settingsAlone);
 
+    /// <summary>Number of tokens that it knows.</summary>
+    internal int VocabularySize => ModelLoader.ReadConfig(ModelFolder.Open(Folder)).VocabularySize;
+
     /// <summary>Bytes of its weights.</summary>
     /// <param name="dtype">Data type of the computation.</param>
     /// <param name="device">The device.</param>

@@ -12,6 +12,7 @@ internal sealed class LayerMemory
 
     private readonly long _size;
     private readonly long _tokens;
+    private readonly long _rows;
     private readonly long _stream;
     private readonly long _before;
     private readonly int _streams;
@@ -21,11 +22,12 @@ internal sealed class LayerMemory
     /// <param name="model">The model, with its adapter.</param>
     /// <param name="index">Index of the layer.</param>
     /// <param name="tokens">Number of tokens.</param>
-    internal LayerMemory(CausalLanguageModel model, int index, long tokens)
+    /// <param name="rows">Number of rows that they are in.</param>
+    internal LayerMemory(CausalLanguageModel model, int index, long tokens, long rows = 1)
     {
         var layer = model.Stack.Layers[index];
         _size = model.Stack.Embedding.Weight.element_size();
-        _tokens = tokens;
+        (_tokens, _rows) = (tokens, rows);
         _stream = tokens * layer.Settings.HiddenSize * _size;
         _streams = model.Config.Streams?.Count ?? 1;
         _before = tokens * layer.KeptOfStreams * _size;
@@ -77,7 +79,7 @@ internal sealed class LayerMemory
     {
         var kept = part.Kept;
         var layers = part.named_modules().Select(static m => m.module).OfType<LinearLayer>().ToList();
-        return kept.Always.Bytes(_tokens, _size) + (_tokens * ((_size * kept.Inputs.Sum(OfInput)) + layers.Sum(OfAdapter))) + layers.Sum(static l => l.Adapter is LinearPart adapter ? Float32 * adapter.KeptOnce : 0);
+        return kept.Always.Bytes(_tokens, _size) + (Float32 * _tokens * (kept.OfRows?.Invoke(_rows) ?? 0)) + (_tokens * ((_size * kept.Inputs.Sum(OfInput)) + layers.Sum(OfAdapter))) + layers.Sum(static l => l.Adapter is LinearPart adapter ? Float32 * adapter.KeptOnce : 0);
     }
 
     // Inputs of linear layers needed for gradients of a weight or adapter; recomputable ones only for layers whose adapter

@@ -56,7 +56,7 @@ internal sealed class LogProbCache
         }
 
         var settings = objective.Type == "distill"
-            ? new LogProbSettings(Math.Min(objective.TeacherTopK!.Value, vocabulary), objective.Temperature ?? 1, vocabulary)
+            ? LogProbSettings.Of(objective.TeacherTopK!.Value, objective.Temperature ?? 1, vocabulary, model.VocabularySize)
             : new LogProbSettings();
         var tokens = config.Training.RowsAtOnce * draft.Data.Train.LongestRow;
         return new LogProbCache(config, model, new LogProbStoreWriter(Rows(draft), settings), settings, (dtype, draft.Device), tokens);

@@ -24,7 +24,7 @@ internal static class LoraSection
             Loftq = new LoftqSettings { Bits = section.LoftqConfig.LoftqBits, Iterations = section.LoftqConfig.LoftqIter },
             LoraGa = new LoraGaSettings { Direction = ga.Direction, Scale = ga.Scale, StableGamma = ga.StableGamma },
             BlockDiagonal = section.UseBdlora is { } blocks ? new BlockDiagonalSettings { OfA = blocks.OfA, OfB = blocks.OfB, Blocks = blocks.Nblocks, MatchStrict = blocks.MatchStrict } : null,
-            Kasa = section.KasaConfig is { } kasa ? new KasaSettings { Beta = kasa.Beta, Gamma = kasa.Gamma } : null,
+            Kasa = section.KasaConfig is { } kasa ? new KasaSettings { Beta = kasa.Beta, Gamma = kasa.Gamma, Penalizes = kasa.Penalize } : null,
             VocabularySize = section.VocabSize,
             InvocationTokens = section.AloraInvocationTokens,
             LayerReplication = [.. section.LayerReplication.Where(static r => r is [>= 0, _] && r[1] > r[0]).Select(static r => (r[0], r[1]))],

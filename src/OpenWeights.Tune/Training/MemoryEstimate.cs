@@ -71,7 +71,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
     {
         var config = model.Config;
         var (count, size) = (rows * (long)(tokens + (model.Stack.Virtual?.Count ?? 0)), model.Stack.Embedding.Weight.element_size());
-        var layers = Enumerable.Range(0, model.LayerCount).Select(i => new LayerMemory(model, i, count)).ToList();
+        var layers = Enumerable.Range(0, model.LayerCount).Select(i => new LayerMemory(model, i, count, rows)).ToList();
         var kept = (model.Stack.Embedding.Weight.requires_grad || model.Stack.Virtual is not null ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
         var ofInputs = config.PerLayerInputs is { } inputs ? 2L * count * inputs.LayerCount * inputs.Width * size : 0;
         if (checkpointing == ActivationCheckpointing.None)

@@ -35,6 +35,9 @@ public sealed record StartCost
     /// <summary>Memory besides the model's and the adapter's, in bytes.</summary>
     public required long Bytes { get; init; }
 
+    /// <summary>Whether it computes gradients, so that activations are kept.</summary>
+    public required bool HasBackward { get; init; }
+
     /// <summary>The cost in words.</summary>
     public string Text
     {
@@ -73,6 +76,7 @@ public sealed record StartCost
         {
             Name = settings.Kasa is not null ? "kasa_config" : LoraStarts.Name(settings),
             Rows = read,
+            HasBackward = settings.Init == LoraInit.LoraGa,
             Steps = passes * read / Math.Max(1, training.RowsAtOnce * training.GradientAccumulationSteps),
             Decompositions = settings.Init == LoraInit.Eva ? 0 : layers.Count * iterations,
             Seconds = settings.Init == LoraInit.Eva ? 0 : DecompositionWork * work / (Speed * Math.Max(1, Environment.ProcessorCount / 2)),

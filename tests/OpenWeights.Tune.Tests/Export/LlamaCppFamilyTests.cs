@@ -23,7 +23,8 @@ public sealed class LlamaCppFamilyTests
     // The delta rule in chunks adds up more rounding.
     private static readonly string[] s_rounding = ["qwen3_next", "qwen3_5", "qwen3_5_irregular", "qwen3_5_moe", "kimi_linear"];
 
-    // llama.cpp's standard deviation divides by one less, which matters for narrow blocks alone, and 25 layers carry that and the table of GELU on.
+    // llama.cpp's standard deviation divides by one less, and 25 layers carry that and the table of GELU on: compared with our model that computes both so,
+    // which brings the difference from 5e-2 to 5e-3 of the largest logit, and no further.
     private const string Deep = "gemma3n_text";
     private readonly Dictionary<string, Answer> _answers = [];
     private TemporaryFolder _work = null!;
@@ -43,7 +44,7 @@ public sealed class LlamaCppFamilyTests
     [TestCaseSource(nameof(Cases))]
     public void A_model_has_our_logits_and_says_what_ours_says_in_llama_cpp(string name)
     {
-        var (expected, greedy, logits, answered) = AnswerOf(name);
+        var (_, expected, greedy, logits, answered) = AnswerOf(name);
         var actual = logits.Select(static r => Array.ConvertAll(r, static v => (double)v)).ToArray();
         var largest = expected.Max(static r => r.Max(Math.Abs));
         var difference = expected.Zip(actual).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second)));
@@ -52,11 +53,11 @@ public sealed class LlamaCppFamilyTests
         // llama.cpp tabulates GELU in half precision.
         Assert.That(actual, Has.Length.EqualTo(s_prompt.Length));
         var model = name.Split(' ')[0];
-        var tolerance = model == Deep ? 6e-2 : s_tabulated.Contains(model) ? 2e-3 : s_rounding.Contains(model) ? 5e-5 : 3e-5;
+        var tolerance = model == Deep ? 1e-2 : s_tabulated.Contains(model) ? 2e-3 : s_rounding.Contains(model) ? 5e-5 : 3e-5;
         Assert.That(difference, Is.LessThan(tolerance * largest));
+        Assert.That(Probabilities(expected).Zip(Probabilities(actual)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second))), Is.LessThan(model == Deep ? 1e-2 : 1e-3));
         if (model != Deep)
         {
-            Assert.That(Probabilities(expected).Zip(Probabilities(actual)).Max(static rows => rows.First.Zip(rows.Second).Max(static v => Math.Abs(v.First - v.Second))), Is.LessThan(1e-3));
             Assert.That(answered, Is.EqualTo(greedy.Take(answered.Count)));
         }
     }
@@ -98,8 +99,13 @@ public sealed class LlamaCppFamilyTests
 
         using var theirs = new LlamaModel(file, lora);
         var options = new GenerationOptions { MaxNewTokens = Greedy };
-        return _answers[name] = new Answer(
-            Logits(loaded.Model), [.. new TextGenerator(loaded.Model, options).Continue([s_prompt])[0].OutputIds], theirs.Logits(s_prompt), theirs.Greedy(s_prompt, Greedy));
+        var (ours, greedy) = (Logits(loaded.Model), new TextGenerator(loaded.Model, options).Continue([s_prompt])[0].OutputIds);
+        if (model == Deep)
+        {
+            LlamaCppGates.Use(loaded.Model);
+        }
+
+        return _answers[name] = new Answer(ours, model == Deep ? Logits(loaded.Model) : ours, [.. greedy], theirs.Logits(s_prompt), theirs.Greedy(s_prompt, Greedy));
     }
 
     private static PeftAdapter Adapter(LoadedModel loaded)
@@ -151,5 +157,6 @@ public sealed class LlamaCppFamilyTests
         return [.. MemoryMarshal.Cast<byte, double>(logits.bytes).ToArray().Chunk(256)];
     }
 
-    private sealed record Answer(double[][] Ours, int[] OurGreedy, float[][] Theirs, IReadOnlyList<int> TheirGreedy);
+    // Expected: ours as llama.cpp computes it.
+    private sealed record Answer(double[][] Ours, double[][] Expected, int[] OurGreedy, float[][] Theirs, IReadOnlyList<int> TheirGreedy);
 }

@@ -28,8 +28,8 @@ public sealed record WaveftConfig : AdapterConfig
 
     /// <summary>wavelet_family: the wavelet.</summary>
     [Setting(
-        "Wavelet: haar, db1 to db10, sym2 to sym10, or coif1 to coif5.",
-        OneOf = ["haar", "db1", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9", "db10", "sym2", "sym3", "sym4", "sym5", "sym6", "sym7", "sym8", "sym9", "sym10", "coif1", "coif2", "coif3", "coif4", "coif5"])]
+        "Wavelet: haar, db1 to db10, sym2 to sym10, or coif1 to coif3.",
+        OneOf = ["haar", "db1", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9", "db10", "sym2", "sym3", "sym4", "sym5", "sym6", "sym7", "sym8", "sym9", "sym10", "coif1", "coif2", "coif3"])]
     public string WaveletFamily { get; init; } = "db1";
 
     /// <summary>use_idwt: whether the coefficients are transformed; otherwise they are entries of the update.</summary>

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters.Starts;
@@ -33,7 +34,20 @@ internal static class GradientPass
 
             using var nothing = no_grad();
             using var outer = NewDisposeScope();
-            return layers.ToDictionary(static l => l.Name, l => outer.Detach((l.Layer.Weight.grad ?? zeros_like(l.Layer.Weight)).to(float32).div(data.Count)));
+            var found = new Dictionary<string, Tensor>();
+            foreach (var same in layers.GroupBy<(string Name, LinearLayer Layer), Parameter>(static l => l.Layer.Weight, ReferenceEqualityComparer.Instance))
+            {
+                foreach (var (name, layer) in same)
+                {
+                    using var inner = NewDisposeScope();
+                    found[name] = outer.Detach((layer.Weight.grad ?? zeros_like(layer.Weight)).to(float32).div(data.Count).MoveToOuterDisposeScope());
+                }
+
+                // There is no second copy of all gradients.
+                same.Key.grad = null;
+            }
+
+            return found;
         }
         finally
         {

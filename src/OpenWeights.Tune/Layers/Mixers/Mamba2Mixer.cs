@@ -62,9 +62,10 @@ public sealed class Mamba2Mixer : TokenMixer
 
     // What the projection gives, of which the convolution reads a part; what that gives; the states before spans of tokens; and the output projection's input.
     internal override KeptElements Kept => new(
-        new(_widths.Sum() + _widths[1] + (_settings.Multipliers.AreOne ? 0 : _widths.Sum()), Floats: _scan.KeptStates),
+        new(_widths.Sum() + _widths[1] + (_settings.Multipliers.AreOne ? 0 : _widths.Sum())),
         [new KeptInput([_input], _settings.HiddenSize, IsMadeAgain: _multiplier is null), new KeptInput([_output], _settings.Inner, IsMadeAgain: false)],
-        [TokenMemory.OfLinear(_settings.HiddenSize, 2 * _widths.Sum()) + _scan.Working]);
+        [TokenMemory.OfLinear(_settings.HiddenSize, 2 * _widths.Sum()) + _scan.Working],
+        OfRows: _scan.KeptStates);
 
     internal override LayerState NewState() => new MambaState(_convolution.Kernel - 1);
 

@@ -23,10 +23,19 @@ internal sealed class Mamba2Scan(Mamba2Settings settings) : SpanScan, IDisposabl
     private const long GpuScores = 1 << 27;
 
     /// <summary>What a span's backward needs for gate and norm: some float32 tensors as large as its output.</summary>
-    internal TokenMemory Working => new(0, Limited: 7L * sizeof(float) * settings.Inner, Limit: 7L * sizeof(float) * settings.Inner * SpanTokensOf(1, CpuScores));
+    /// <remarks>And the states at the start of each chunk, by the kernel.</remarks>
+    internal TokenMemory Working
+    {
+        get
+        {
+            var bytes = sizeof(float) * ((7L * settings.Inner) + (settings.Inner * settings.StateSize.Size / StateSpaceKernel.Chunk));
+            return new(0, Limited: bytes, Limit: bytes * SpanTokensOf(1, CpuScores));
+        }
+    }
 
-    /// <summary>Elements per token of the states before the spans, of one row.</summary>
-    internal long KeptStates => (long)settings.Inner * settings.StateSize.Size / SpanTokensOf(1, CpuScores);
+    /// <summary>Elements per token of the states before the spans, which are the shorter the more rows there are.</summary>
+    /// <param name="rows">Number of rows.</param>
+    internal long KeptStates(long rows) => settings.Inner * settings.StateSize.Size / SpanTokensOf(rows, CpuScores);
 
     private readonly (Scalar Min, Scalar? Max) _limits = (settings.Limits.Min, double.IsInfinity(settings.Limits.Max) ? null : (Scalar)settings.Limits.Max);
     private readonly Scalar _never = double.NegativeInfinity;

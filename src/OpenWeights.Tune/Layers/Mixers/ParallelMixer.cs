@@ -34,7 +34,7 @@ public sealed class ParallelMixer : TokenMixer
             var kept = _branches.ConvertAll(static b => b.Mixer.Kept);
             return new KeptElements(
                 kept.Select(static k => k.Always).Aggregate(static (a, b) => a + b), [.. kept.SelectMany(static k => k.Inputs)], [.. kept.SelectMany(static k => k.Working)],
-                kept.Sum(static k => k.Mixed));
+                kept.Sum(static k => k.Mixed), rows => kept.Sum(k => k.OfRows?.Invoke(rows) ?? 0));
         }
     }
 

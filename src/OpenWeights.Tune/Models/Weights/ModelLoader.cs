@@ -117,7 +117,8 @@ public static class ModelLoader
     {
         // The check makes the model's layers, and is what comes first in whatever reads a model.
         TorchSupplier.Require();
-        var config = ReadConfig(folder).With(labels);
+        var config = ReadConfig(folder);
+        config = config.With(labels is null ? null : labels with { PadId = labels.PadId ?? config.Labels?.PadId ?? LabelHead.Pad(folder.TextConfig) });
         var untied = config.TiedEmbeddings && HeadTie.IsBroken(weights, config.Names);
         warnings = untied ? [$"{folder.FolderPath}: {HeadTie.Warning(weights, config.Names)}"] : [];
         config = untied ? config with { TiedEmbeddings = false } : config;

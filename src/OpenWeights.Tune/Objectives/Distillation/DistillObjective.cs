@@ -132,7 +132,7 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
     private Func<Tensor, Tensor, IReadOnlyList<Tensor>> OfTop(TokenBatch batch, int vocabulary)
     {
         var known = teacher.Stored?.Find(batch.Rows, batch.Targets.device)
-            ?? teacher.Run(model => StoredTargets.Of(model, batch.Rows, new LogProbSettings(settings.Top, settings.Temperature, vocabulary)));
+            ?? teacher.Run(model => StoredTargets.Of(model, batch.Rows, LogProbSettings.Of(settings.Top, settings.Temperature, vocabulary, model.VocabularySize)));
         var best = known.TopIds.select(1, 0);
         var support = TopDivergence.Support(known, batch.Targets, settings);
         _ = (support.Ids.MoveToOuterDisposeScope(), support.LogProbs.MoveToOuterDisposeScope(), support.Repeats.MoveToOuterDisposeScope());

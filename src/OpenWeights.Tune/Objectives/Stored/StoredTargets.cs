@@ -69,6 +69,13 @@ internal sealed record StoredTargets(Tensor LogProbs, Tensor TopIds, Tensor TopL
 /// <param name="Vocabulary">Number of tokens that count: those that teacher and student share.</param>
 internal sealed record LogProbSettings(int Top = 0, double Temperature = 1, long Vocabulary = long.MaxValue)
 {
+    /// <summary>The settings for a student and a teacher; no more tokens are compared than both have.</summary>
+    /// <param name="top">Number of the most likely tokens.</param>
+    /// <param name="temperature">Divides the logits.</param>
+    /// <param name="student">Number of tokens that the student knows.</param>
+    /// <param name="teacher">Number of tokens that the teacher knows.</param>
+    internal static LogProbSettings Of(int top, double temperature, int student, int teacher) => new(Math.Min(top, Math.Min(student, teacher)), temperature, Math.Min(student, teacher));
+
     /// <summary>Bytes of a target in a file.</summary>
     internal int TargetBytes => (2 * sizeof(int) * Top) + sizeof(float);
 }

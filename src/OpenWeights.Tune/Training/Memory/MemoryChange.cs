@@ -19,7 +19,8 @@ public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate
     /// <param name="fit">Returns the estimate for given settings and longest row if it fits.</param>
     internal static MemoryChange? Find(RunConfig config, int longestRow, Func<RunConfig, int, MemoryEstimate?> fit)
     {
-        foreach (var (_, changed, longest, settings) in Candidates(config, longestRow).OrderBy(static c => c.Cost))
+        var candidates = Compared(config).SelectMany(o => Candidates(config with { Objective = o.Objective }, longestRow).Select(c => (Cost: c.Cost + o.Cost, c.Config, c.Longest, Settings: o.Setting is null ? c.Settings : [.. c.Settings, o.Setting])));
+        foreach (var (_, changed, longest, settings) in candidates.OrderBy(static c => c.Cost))
         {
             if (fit(changed, longest) is { } estimate)
             {
@@ -130,6 +131,22 @@ public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate
         if (config.Adapter is not null && config.Quantization is null)
         {
             yield return (200, new QuantizationSection());
+        }
+    }
+
+    // A reference that is computed before training takes no memory while training, and only some time before.
+    private static IEnumerable<(int Cost, ObjectiveSection Objective, string? Setting)> Compared(RunConfig config)
+    {
+        var objective = config.Objective;
+        yield return (0, objective, null);
+        if (objective is { Type: "dpo" or "kto" or "bco", PrecomputeRefLogProbs: false, SyncRefModel: false, ReferenceFree: false })
+        {
+            yield return (3, objective with { PrecomputeRefLogProbs = true }, "objective.precompute_ref_log_probs=true");
+        }
+
+        if (objective is { Type: "distill", TeacherQuantization: "none" })
+        {
+            yield return (100, objective with { TeacherQuantization = "nf4" }, "objective.teacher_quantization=nf4");
         }
     }
 

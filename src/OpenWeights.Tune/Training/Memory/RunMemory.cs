@@ -7,6 +7,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
+using OpenWeights.Tune.Quantization;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -28,11 +29,11 @@ public sealed class RunMemory
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
     private readonly int _rows;
-    private readonly long _compared;
+    private readonly ComparedModel? _compared;
 
     internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null)
     {
-        _compared = compared?.Bytes(dtype, device) ?? 0;
+        _compared = compared;
         (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, device, dtype, longestRow, rows);
         using var meta = CreateMeta(config, warn);
         Estimate = Of(meta, config, longestRow);
@@ -55,8 +56,11 @@ public sealed class RunMemory
     /// <summary>The available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; }
 
-    /// <summary>The part of the estimate that is in this memory.</summary>
-    public long Needed => On(Estimate, _config);
+    /// <summary>What the run needs of this memory at its peak: in training, or before it, where the adapter's start takes more.</summary>
+    public long Needed => Peak(Estimate, _config);
+
+    /// <summary>What the adapter's start needs of this memory, with the model; 0 for none worth a word.</summary>
+    public long NeededByStart => Start is null ? 0 : OfStart(Estimate, Start);
 
     /// <summary>Whether the run fits; true if unknown.</summary>
     public bool Fits => Room is null || Needed <= Room.Bytes * AvailableMemory.Share;
@@ -107,7 +111,7 @@ public sealed class RunMemory
         {
             var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are available, of which it may use {100 * AvailableMemory.Share:F0} %.");
             return what + (Change() is { } change
-                ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(On(change.Estimate))})."
+                ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(Peak(change.Estimate, _config))})."
                 : " A smaller micro-batch, shorter rows, activation_checkpointing and quantization are not enough; use a smaller model, or a machine with more memory.");
         }
     }
@@ -128,7 +132,7 @@ public sealed class RunMemory
 
         using var meta = CreateMeta(config);
         var estimate = Of(meta, config, longestRow);
-        return On(estimate, config) <= Room!.Bytes * AvailableMemory.Share ? estimate : null;
+        return Peak(estimate, config) <= Room!.Bytes * AvailableMemory.Share ? estimate : null;
     }
 
     private ITrainedModel CreateMeta(RunConfig config, Action<string>? warn = null) => TrainedModel.CreateMeta(config, _folder, _decoder, _dtype, _device, warn);
@@ -140,8 +144,19 @@ public sealed class RunMemory
         var estimate = MemoryEstimate.Of(
             meta, longestRow < _longestRow ? rows : Math.Min(rows, _rows), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing,
             scores: config.Objective.Type == "sft" ? 0 : ScoresOfOtherLosses);
-        return estimate with { Compared = _compared };
+        return estimate with { Compared = ComparedBytes(config) };
     }
+
+    private long Peak(MemoryEstimate estimate, RunConfig config) => Math.Max(On(estimate, config), Start is null ? 0 : OfStart(estimate, Start));
+
+    // Before the first step there are no gradients of the adapter and no state of the optimizer; of a pass without gradients one layer's activations exist.
+    private long OfStart(MemoryEstimate estimate, StartCost start) =>
+        (_device.type == DeviceType.CPU ? estimate.Program : 0) + estimate.Weights + estimate.Compared + estimate.Adapter + start.Bytes
+        + (start.HasBackward ? estimate.Activations : start.Rows > 0 ? estimate.Activations / _decoder.LayerCount : 0);
+
+    // Settings of the objective may be among those that are changed to fit.
+    private long ComparedBytes(RunConfig config) => _compared is null || LogProbCache.Serves(config.Objective) ? 0
+        : (config.Objective.Type == "distill" ? _compared with { Quantization = QuantizationSettings.Of(config.Objective.TeacherQuantization) } : _compared).Bytes(_dtype, _device);
 
     /// <summary>The part of an estimate that is in the compared memory.</summary>
     internal long On(MemoryEstimate estimate) => On(estimate, _config);

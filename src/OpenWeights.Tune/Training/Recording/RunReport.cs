@@ -90,7 +90,7 @@ internal static class RunReport
     {
         IReadOnlyList<(double, double)> spikes = [.. content.Metrics.Where(static l => l["spike"]?.GetValue<bool>() == true).Select(static l => ((double)l["step"]!.GetValue<long>(), l["loss"]!.GetValue<double>()))];
         yield return SvgChart.Of("Loss", new("training", content.Series("loss")), new("eval", content.Series("eval_loss"), Dots: true), new("spikes", spikes, Dots: true));
-        foreach (var chart in SampledTable.Charts(content))
+        foreach (var chart in ObjectiveCharts.Of(content).Concat(SampledTable.Charts(content)))
         {
             yield return chart;
         }

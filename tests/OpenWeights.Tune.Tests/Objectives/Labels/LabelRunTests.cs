@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Formats.HuggingFace;
@@ -8,6 +9,8 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Export;
+using OpenWeights.Tune.Init;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives.Labels;
 using OpenWeights.Tune.Training;
@@ -80,6 +83,52 @@ public sealed class LabelRunTests
         using var merged = ModelLoader.Load(folder.At("merged"), float32, CPU);
         Assert.That(merged.Model.Config.Labels!.Names, Is.EqualTo(new[] { "LABEL_0" }));
         Assert.That(Rewards(merged), Is.EqualTo(scorer.Rewards).Within(1e-5));
+
+        // As PEFT writes it, an adapter has no names of labels, and the merged model keeps its own.
+        File.Delete(folder.At("out", "adapter", "labels.json"));
+        using var unnamed = ModelLoader.Load(folder.At("model"), float32, CPU, labels: LabelFile.Of(folder.At("out")));
+        using var again = PeftFolder.Load(unnamed.Model, folder.At("out"));
+        Assert.That(Rewards(unnamed), Is.EqualTo(scorer.Rewards).Within(1e-6));
+    }
+
+    [Test]
+    public void A_classifiers_own_names_are_kept_where_an_adapter_has_none()
+    {
+        using var folder = new TemporaryFolder();
+        _ = new Scored(folder, "", "type: classification, labels: [low, high]", ClassRows());
+        using var loaded = ModelLoader.Load(folder.At("out", "model"), float32, CPU, labels: LabelHead.OfCount(2) with { IsNew = true });
+        Assert.That(loaded.Model.Config.Labels!.Names, Is.EqualTo(new[] { "low", "high" }));
+        Assert.That(() => ModelLoader.Load(folder.At("out", "model"), float32, CPU, labels: LabelHead.OfCount(3)), Throws.TypeOf<InvalidDataException>().With.Message.Contains("has 2 labels (low, high), and 3"));
+    }
+
+    [TestCase("gemma2", false)]
+    [TestCase("gpt_neox", false)]
+    [TestCase("granite", true)]
+    [TestCase("cohere", true)]
+    [TestCase("qwen3_moe", false)]
+    [TestCase("mamba2", true)]
+    public void Every_family_takes_the_head_and_is_read_again(string family, bool tied)
+    {
+        using var folder = new TemporaryFolder();
+        var shape = new ModelShape { HiddenSize = 32, IntermediateSize = 48, Layers = 2, Heads = 4, KeyValueHeads = 2, VocabularySize = TinyModel.Vocabulary, MaxPositions = 128, TiedEmbeddings = tied };
+        NewModel.Write(family, shape, seed: 7, float32, folder.At("model"), addTokenizer: null);
+        using var loaded = ModelLoader.Load(folder.At("model"), float32, CPU, labels: new LabelHead(["low", "high"]) { IsNew = true, Seed = 3, PadId = 2 });
+        var scores = new LabelScorer(loaded.Model, new RowTokenizer(folder.At("model"), "all")).Scores(s_texts);
+        ModelFolderWriter.Write(loaded, folder.At("again"));
+        var config = JsonNode.Parse(File.ReadAllText(folder.At("again", "config.json")))!;
+        Assert.That(config["architectures"]![0]!.ToString(), Does.EndWith("ForSequenceClassification"));
+        Assert.That(config["pad_token_id"]!.GetValue<int>(), Is.EqualTo(2));
+        using var again = ModelLoader.Load(folder.At("again"), float32, CPU);
+        Assert.That(again.Model.Config.Labels!.Names, Is.EqualTo(new[] { "low", "high" }));
+        var read = new LabelScorer(again.Model, new RowTokenizer(folder.At("model"), "all")).Scores(s_texts);
+        Assert.That(read.SelectMany(static s => s), Is.EqualTo(scores.SelectMany(static s => s)).Within(1e-6));
+
+        // The linear layer's own outputs: no multiplier and no soft cap of the family's logits.
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var hidden = loaded.Model.call(ModelInput.Rows(tensor(Array.ConvertAll(s_texts[1], static i => (long)i), [1, 3])));
+        var expected = hidden.select(1, 2).matmul(loaded.Model.Head.Weight.t()).to(float64).contiguous();
+        Assert.That(scores[1], Is.EqualTo(MemoryMarshal.Cast<byte, double>(expected.bytes).ToArray()).Within(1e-5));
     }
 
     [Test]

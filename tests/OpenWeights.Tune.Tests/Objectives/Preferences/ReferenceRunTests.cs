@@ -49,6 +49,7 @@ public sealed class ReferenceRunTests
         var followed = ComparedRun.Run(runs.Config("followed", "type: dpo, sync_ref_model: true, ref_model_sync_steps: 1, ref_model_mixup_alpha: 1", adapter));
         Assert.That(followed.Steps.Select(static s => s.Loss), Is.All.EqualTo(Math.Log(2)).Within(1e-6));
         Assert.That(followed.Steps.Select(static s => s.Objective["rewards/margins"]), Is.All.EqualTo(0).Within(1e-5));
+        Assert.That(File.ReadAllText(runs.At("followed", "report.html")), Does.Contain("Margin of the rewards").And.Contain("Log-probabilities of answers").And.Not.Contain("Agreement with the teacher"));
     }
 
     [TestCase(Adapter)]

@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Training;
@@ -52,6 +53,29 @@ public sealed class RunMemoryTests
             config.Training.Checkpointing);
         Assert.That(told.Memory.Estimate, Is.EqualTo(loaded));
         Assert.That(told.Plan.TrainedParameters, Is.GreaterThan(0));
+    }
+
+    [TestCase("true", false)]
+    [TestCase("olora", true)]
+    [TestCase("corda", true)]
+    [TestCase("lora_ga", true)]
+    public void A_start_that_takes_more_than_training_is_what_the_run_needs(string start, bool takesMore)
+    {
+        using var folder = new TemporaryFolder();
+        var config = Config(folder);
+
+        // One row of few tokens at a time, and layers that are wide beside them.
+        var shape = new ModelShape { HiddenSize = 256, IntermediateSize = 2048, Layers = 4, Heads = 4, KeyValueHeads = 2, VocabularySize = TinyModel.Vocabulary, MaxPositions = 128 };
+        OpenWeights.Tune.Init.NewModel.Write("llama", shape, seed: 7, TorchSharp.torch.ScalarType.Float32, folder.At("wide"), addTokenizer: null);
+        config = config with { Model = config.Model with { Path = folder.At("wide") }, Adapter = config.Adapter! with { InitLoraWeights = start }, Training = config.Training with { MicroBatchSize = 1 } };
+        var memory = RunDraft.Read(config, new SilentListener()).Memory;
+        Assert.That(memory.Needed, takesMore ? Is.GreaterThan(memory.Estimate.Total) : Is.EqualTo(memory.Estimate.Total));
+        if (start == "lora_ga")
+        {
+            // Gradients of all adapted layers, in float32.
+            var adapted = 4L * 4 * ((256 * 256 * 3) + (256 * 2048 * 3));
+            Assert.That(memory.Needed, Is.EqualTo(memory.Estimate.Program + memory.Estimate.Weights + memory.Estimate.Adapter + memory.Estimate.Activations + adapted + (16L * 256 * 2048)));
+        }
     }
 
     [Test]
