@@ -14,7 +14,8 @@ internal static class ForeignObjectives
         ("distill", ["teacher_model_name_or_path", "lmbda", "seq_kd"]),
         ("kto", ["desirable_weight", "undesirable_weight"]),
         ("cpo", ["cpo_alpha", "simpo_gamma"]),
-        ("grpo", ["num_generations", "reward_funcs", "scale_rewards"]),
+        ("rloo", ["normalize_advantages", "reward_clip_range"]),
+        ("grpo", ["num_generations", "max_completion_length", "num_iterations", "steps_per_generation", "reward_funcs", "scale_rewards"]),
         ("reward", ["center_rewards_coefficient"]),
         ("dpo", ["precompute_ref_log_probs", "f_divergence_type", "use_weighting", "ld_alpha", "rpo_alpha", "sync_ref_model", "reference_free", "discopop_tau", "loss_weights", "ref_model_mixup_alpha"]),
     ];
@@ -70,7 +71,7 @@ internal static class ForeignObjectives
         }
 
         Copy(root, result, taken, ("ref_model_name_or_path", "reference"));
-        Copy(root, result, taken, [.. Own(type).Where(n => !taken.Contains(n)).Select(static n => (n, n))]);
+        Copy(root, result, taken, [.. Own(type).Where(n => !taken.Contains(n) && ForeignNames.Find(n) is not { Values.Count: > 0 }).Select(static n => (n, n))]);
         if (Number(root, "rpo_alpha") is { } weight)
         {
             WithLikelihood(result, [.. root.Get("loss_type").Texts().DefaultIfEmpty("sigmoid")], weight, "rpo_alpha");

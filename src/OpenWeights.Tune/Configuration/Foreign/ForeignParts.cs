@@ -10,9 +10,6 @@ internal static class ForeignParts
     // TRL's name, and the one that it had before.
     private static readonly string[] s_maxLengths = ["max_length", "max_seq_length"];
 
-    // Settings of TRL's GRPOConfig and RLOOConfig.
-    private static readonly string[] s_sampled = ["num_generations", "max_completion_length", "reward_funcs", "num_iterations", "steps_per_generation"];
-
     // Classes of torch, bitsandbytes and schedulefree, in small letters unless two have one name.
     private static readonly Dictionary<string, string> s_optimizers = new()
     {
@@ -294,11 +291,8 @@ internal static class ForeignParts
 
         ForeignDataSets.Named(root, "dataset_name", "data.train", result);
 
-        // GRPO and RLOO have scripts of their own; their configs are told by settings that no other has.
-        if (s_sampled.FirstOrDefault(n => root.Get(n) is not null) is { } sampled)
+        if (ForeignObjectives.OfTrl(root) is "grpo" or "rloo")
         {
-            var isRloo = root.Get("normalize_advantages") is not null || root.Get("reward_clip_range") is not null;
-            result.Set("objective.type", isRloo ? "rloo" : "grpo", sampled);
             result.Set("data.over_length", "error", "prompts are not cut");
             return ["use_peft", "dataset_name"];
         }
