@@ -24,6 +24,7 @@ public static partial class torch
     public static Tensor stack(IEnumerable<Tensor> tensors, long dim = 0) => Op.Tensor("aten::stack", (Tensor[])[.. tensors], dim);
     public static Tensor diag_embed(Tensor input, long offset = 0, long dim1 = -2, long dim2 = -1) => Op.Tensor("aten::diag_embed", input, offset, dim1, dim2);
     public static Tensor where(Tensor condition, Tensor x, Tensor y) => Op.Tensor("aten::where.self", condition, x, y);
+    public static Tensor minimum(Tensor input, Tensor other) => Op.Tensor("aten::minimum", input, other);
 
     private sealed class GradMode : IDisposable
     {

@@ -1,18 +1,13 @@
-using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
-using OpenWeights.Formats.Quantized;
 using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using OpenWeights.Tune.Comparison;
-using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models.Weights;
 
 namespace OpenWeights.Tune.Cli.Commands;

@@ -6,12 +6,10 @@ using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
-using OpenWeights.Tune.Comparison;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models.Weights;
 

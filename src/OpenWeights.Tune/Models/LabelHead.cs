@@ -105,7 +105,9 @@ public sealed record LabelHead(IReadOnlyList<string> Names)
     {
         ArgumentNullException.ThrowIfNull(config);
         var architecture = (config["architectures"] as JsonArray)?.FirstOrDefault()?.ToString() ?? "ForCausalLM";
-        var stem = architecture[..Math.Max(0, architecture.IndexOf("For", StringComparison.Ordinal))];
+
+        // The class without Text is that of the multimodal model.
+        var stem = config["model_type"]?.ToString() == "gemma3_text" ? "Gemma3Text" : architecture[..Math.Max(0, architecture.IndexOf("For", StringComparison.Ordinal))];
         config["architectures"] = new JsonArray(stem + Architecture);
         _ = config.Remove("num_labels");
         config["id2label"] = new JsonObject(Names.Select(static (name, i) => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)name)));

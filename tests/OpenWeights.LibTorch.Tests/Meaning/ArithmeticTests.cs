@@ -36,6 +36,8 @@ public sealed class ArithmeticTests
     {
         var y = tensor(new float[] { 2, 2, 8 });
         Gives(_x + y, 0, 3, 12);
+        Gives(minimum(_x, y), -2, 1, 4);
+        Gives(minimum(y, zeros_like(y)), 0, 0, 0);
         Gives(_x - y, -4, -1, -4);
         Gives(_x * y, -4, 2, 32);
         Gives(_x / y, -1, 0.5, 0.5);

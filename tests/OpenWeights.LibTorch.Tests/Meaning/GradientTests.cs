@@ -24,6 +24,7 @@ public sealed class GradientTests
         ["exponentials"] = static x => (x[0].exp() * x[1].tanh() - (x[0] + 2).log() * (x[1] + 2).sqrt()).sum(),
         ["clamp and masks"] = static x => (x[0].clamp_min(-0.53) * x[1].masked_fill(x[1].gt(0.1), 0.5)).sum(),
         ["where"] = static x => where(x[0].gt(x[1]), x[0] * 2, x[1].square()).sum(),
+        ["minimum"] = static x => minimum(x[0] * 2, x[1].square()).sum(),
         ["logsumexp"] = static x => (x[0].logsumexp(1) * x[1].norm(1)).sum(),
         ["in place"] = static x => (x[0] * 1).mul_(x[1]).add_(x[0]).sigmoid().sum(),
     };

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
@@ -85,7 +86,7 @@ public sealed class KasaPenaltyTests
         return adapter;
     }
 
-    private static double[][] Rows(Tensor matrix) => [.. Enumerable.Range(0, (int)matrix.size(0)).Select(i => matrix.detach().select(0, i).to(float64).contiguous().data<double>().ToArray())];
+    private static double[][] Rows(Tensor matrix) => [.. Enumerable.Range(0, (int)matrix.size(0)).Select(i => MemoryMarshal.Cast<byte, double>(matrix.detach().select(0, i).to(float64).contiguous().bytes).ToArray())];
 
     // The Frobenius norm of the rows' products less the identity.
     private static double Departure(double[][] rows) =>

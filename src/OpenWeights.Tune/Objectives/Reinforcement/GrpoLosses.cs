@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using OpenWeights.Tune.Configuration;
 using static TorchSharp.torch;
 
@@ -29,7 +30,7 @@ internal static class GrpoLosses
             case "cispo":
                 return ratio.clamp(max: settings.EpsilonHigh ?? settings.Epsilon).detach().mul(advantages).mul(answers.LogProbs).neg();
             case "sapo":
-                var temperatures = where(advantages.gt(0), full_like(advantages, settings.SapoTemperaturePos), full_like(advantages, settings.SapoTemperatureNeg));
+                var temperatures = where(advantages.gt(0), zeros_like(advantages).add(settings.SapoTemperaturePos), zeros_like(advantages).add(settings.SapoTemperatureNeg));
                 return ratio.sub(1).mul(temperatures).sigmoid().mul(4).div(temperatures).mul(advantages).neg();
             case "vespo":
                 return answers.OfTargets(GammaWeights(settings, answers)).mul(advantages).mul(answers.LogProbs).neg();
@@ -49,9 +50,10 @@ internal static class GrpoLosses
         using var scope = NewDisposeScope();
         var logWeight = answers.Sum(answers.LogProbs.sub(answers.Old).clamp(-LargestLogRatio, LargestLogRatio)).clamp(s_smallestLogWeight, LargestLogRatio);
         var isGood = answers.Advantages.ge(0);
-        Tensor Choose(double good, double bad) => where(isGood, full_like(logWeight, good), full_like(logWeight, bad));
+        Tensor Choose(double good, double bad) => where(isGood, zeros_like(logWeight).add(good), zeros_like(logWeight).add(bad));
         var (power, decay) = (Choose(settings.VespoKPos, settings.VespoKNeg), Choose(Math.Max(1e-4, settings.VespoLambdaPos), Math.Max(1e-4, settings.VespoLambdaNeg)));
-        return decay.add(power.mul(logWeight)).sub(decay.mul(logWeight.exp())).exp().nan_to_num(0, 0, 0).MoveToOuterDisposeScope();
+        var weights = decay.add(power.mul(logWeight)).sub(decay.mul(logWeight.exp())).exp();
+        return weights.masked_fill(weights.isfinite().logical_not(), 0).MoveToOuterDisposeScope();
     }
 
     /// <summary>1 for answers to keep, 0 for bad ones that the policy has moved far away from, [rows].</summary>
@@ -70,7 +72,7 @@ internal static class GrpoLosses
         using var scope = NewDisposeScope();
 
         // torch.quantile's interpolation in float32.
-        float[] sorted = [.. entropies.detach().cpu().data<float>().ToArray().Order()];
+        float[] sorted = [.. MemoryMarshal.Cast<byte, float>(entropies.detach().cpu().bytes).ToArray().Order()];
         var rank = (float)(1 - fraction) * (sorted.Length - 1);
         var (below, above) = (sorted[(int)MathF.Floor(rank)], sorted[(int)MathF.Ceiling(rank)]);
         var part = rank - MathF.Floor(rank);

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
@@ -126,7 +127,7 @@ internal abstract class SampledObjective : IObjective, IDisposable
             using (logProbs)
             {
                 using var read = logProbs.cpu();
-                SetEach(rows, read.data<float>().ToArray(), static (s, values) => s.LogProbs ??= values);
+                SetEach(rows, MemoryMarshal.Cast<byte, float>(read.bytes).ToArray(), static (s, values) => s.LogProbs ??= values);
             }
         }
 
@@ -250,8 +251,8 @@ internal abstract class SampledObjective : IObjective, IDisposable
         foreach (var chunk in rows.Where(r => r.CountTargets() > 0 && lacks(r.Sample!)).Chunk(Plan.MicroBatch))
         {
             using var scope = NewDisposeScope();
-            var values = TokenLogProbs.Of(model, TokenBatch.Of(chunk, padId: 0, model.Device), temperature: Temperature).LogProbs.cpu().data<float>().ToArray();
-            SetEach(chunk, values, set);
+            var values = TokenLogProbs.Of(model, TokenBatch.Of(chunk, padId: 0, model.Device), temperature: Temperature).LogProbs.cpu();
+            SetEach(chunk, MemoryMarshal.Cast<byte, float>(values.bytes).ToArray(), set);
         }
     }
 

@@ -122,7 +122,7 @@ internal sealed class RecordedRun : IDisposable
                 };
                 if (old is not null)
                 {
-                    row["logprobs"] = new JsonArray([.. Enumerable.Range(0, completion.Count).Select(t => (JsonNode)old[i, t].ToSingle())]);
+                    row["logprobs"] = new JsonArray([.. Enumerable.Range(0, completion.Count).Select(t => (JsonNode)old[i][t].ToSingle())]);
                 }
 
                 return row.ToJsonString();
