@@ -1,10 +1,8 @@
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Export;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 using OpenWeights.Tune.Comparison;
