@@ -3,7 +3,6 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models;
-using static TorchSharp.torch;
 using OpenWeights.Tune.Comparison;
 using OpenWeights.Tune.Models.Weights;
 
