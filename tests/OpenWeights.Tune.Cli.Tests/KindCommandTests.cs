@@ -9,7 +9,7 @@ public sealed class KindCommandTests
 {
     private static IEnumerable<string> Names => SharedFiles.Present(
         [
-            "kind_ia3", "kind_vera", "kind_oft", "kind_adalora", "kind_miss_bat", "kind_prompt_tuning", "kind_prefix_tuning",
+            "kind_ia3", "kind_oft", "kind_adalora", "kind_prefix_tuning",
         ],
         "goldens", "adapters2026");
 
