@@ -17,7 +17,7 @@ public sealed class SampledConfigTests
     [Test]
     public void From_a_short_supervised_start_GRPO_answers_most_held_back_rows()
     {
-        // Two thirds of the config's steps, after which four of five are right.
+        // Half of the config's steps.
         using var folder = new TemporaryFolder();
         Run("grpo-sft", $"output_dir={folder.At("start")}", "evaluation.generate_rows=0");
         Run("grpo", $"output_dir={folder.At("run")}", $"adapter.path={folder.At("start")}", "training.max_steps=40", "data.eval.0.limit=100", "evaluation.generate_rows=100");
