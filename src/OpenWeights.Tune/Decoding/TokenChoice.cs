@@ -118,10 +118,14 @@ internal readonly ref struct TokenChoice
 
     private static TokenChoice Cut(int[] tokens, double[] weights, double total, GenerationOptions options)
     {
-        var (sum, count) = (0.0, 0);
-        while (count < weights.Length && (count == 0 || sum < options.TopP * total))
+        var count = weights.Length;
+        if (options.TopP < 1)
         {
-            sum += weights[count++];
+            count = 0;
+            for (var sum = 0.0; count < weights.Length && (count == 0 || sum < options.TopP * total); count++)
+            {
+                sum += weights[count];
+            }
         }
 
         // The most likely token's weight is 1.
@@ -182,17 +186,21 @@ internal readonly ref struct TokenChoice
             }
         }
 
-        var sum = Vector256.Sum(sums);
-        for (; i < scores.Length; i++)
+        // The last ones as vectors too, so that equal scores have equal weights.
+        if (i < scores.Length)
         {
-            var weight = Math.Exp((scores[i] - best) * inverse);
-            sum += weight;
-            if (!weights.IsEmpty)
+            Span<float> last = stackalloc float[Vector128<float>.Count];
+            last.Fill(float.NegativeInfinity);
+            scores[i..].CopyTo(last);
+            var (low, high) = Vector128.Widen(Vector128.Create<float>(last) - Vector128.Create(best));
+            var exponentials = Vector256.Exp(Vector256.Create(low, high) * Vector256.Create(inverse));
+            sums += exponentials;
+            for (var j = i; j < scores.Length && !weights.IsEmpty; j++)
             {
-                weights[i] = weight;
+                weights[j] = exponentials[j - i];
             }
         }
 
-        return sum;
+        return Vector256.Sum(sums);
     }
 }

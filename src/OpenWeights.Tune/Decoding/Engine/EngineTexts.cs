@@ -129,7 +129,7 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
         for (var i = 0; i < reading.Count && left > 0; i++)
         {
             var text = reading[i];
-            if (!_running.Contains(text) || !TryBegin(text))
+            if (!_running.Contains(text) || !TryBegin(text) || text.Unread == 1)
             {
                 continue;
             }
