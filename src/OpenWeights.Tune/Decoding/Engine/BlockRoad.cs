@@ -117,7 +117,7 @@ internal sealed class BlockRoad : ITextRoad
         var input = new ModelInput
         {
             InputIds = tensor([.. text.Tokens[first..last].Select(static t => (long)t)], [1, tokens]),
-            PositionIds = arange(first, last, int64).unsqueeze(0),
+            PositionIds = tensor([.. Enumerable.Range(first, tokens).Select(static p => (long)p)], [1, tokens]),
             LongestPosition = last - 1,
             Cache = cache,
             Adapters = _adapters is null ? null : [text.Request.Adapter],

@@ -36,6 +36,10 @@ internal static class EngineTest
         {
             _ = manual_seed(seed);
             adapter.Layers.ToList().ForEach(static l => l.B.normal_(0, 0.2));
+            foreach (var (_, virtualTokens) in adapter.Parts.OfType<PromptPart>().SelectMany(static p => p.Parameters))
+            {
+                _ = virtualTokens.normal_(0, 1);
+            }
         }
 
         var path = folder.At(name);

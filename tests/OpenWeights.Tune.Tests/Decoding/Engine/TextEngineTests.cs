@@ -62,23 +62,27 @@ public sealed class TextEngineTests
         _ = adapters.Load("a", paths[0]);
         _ = adapters.Load("b", paths[1]);
         _ = adapters.Load("virtual", paths[2]);
-        var options = new GenerationOptions { MaxNewTokens = 10 };
+        var options = new GenerationOptions { MaxNewTokens = 10, LogProbs = true };
         string?[] names = ["a", null, "b", "virtual", "a", null, "b", "virtual"];
         var prompts = EngineTest.Prompts(TinyModel.Vocabulary, 5, 5, 5, 5, 9, 13, 6, 8);
         prompts[1] = prompts[2] = prompts[3] = prompts[0];
-        var expected = new List<IReadOnlyList<int>>();
+        var expected = new List<GenerationResult>();
         foreach (var (prompt, name) in prompts.Zip(names))
         {
             adapters.Use(name is null ? [] : [(name, 1)]);
-            expected.Add(new TextGenerator(loaded.Model, options).Continue([prompt])[0].OutputIds);
+            expected.Add(new TextGenerator(loaded.Model, options).Continue([prompt])[0]);
         }
 
-        Assert.That(expected.Take(4).Select(static e => string.Join(' ', e)), Is.Unique, "each adapter says something else");
+        Assert.That(expected.Take(4).Select(static e => string.Join(' ', e.LogProbs)), Is.Unique, "each adapter says it with other probabilities");
         await using var engine = new TextEngine(loaded.Model, adapters, s_options);
         for (var again = 0; again < 2; again++)
         {
-            var found = await Task.WhenAll(prompts.Select((p, i) => engine.Ids(new TextRequest(p, options) { Adapter = names[i] })));
-            Assert.That(found, Is.EqualTo(expected));
+            var found = await Task.WhenAll(prompts.Select((p, i) => engine.Whole(new TextRequest(p, options) { Adapter = names[i] })));
+            for (var i = 0; i < names.Length; i++)
+            {
+                Assert.That(found[i].Select(static t => t.Token), Is.EqualTo(expected[i].OutputIds), $"prompt {i}");
+                Assert.That(found[i].Select(static t => t.LogProb), Is.EqualTo(expected[i].LogProbs).Within(1e-3), $"prompt {i}");
+            }
         }
     }
 
