@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Decoding.Engine;
 /// <param name="adapters">The adapters that texts can name, active by row; null if texts cannot name any.</param>
 /// <param name="options">Limits.</param>
 /// <param name="metrics">The metrics.</param>
-internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapters, TextEngineOptions options, EngineMetrics metrics) : IScoreTaker
+internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapters, TextEngineOptions options, EngineMetrics metrics) : IScoreTaker, IDisposable
 {
     private readonly EngineRoads _roads = new(model, adapters, options);
 
@@ -58,14 +58,8 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
         Note(_status);
     }
 
-    /// <summary>Ends all texts.</summary>
-    /// <param name="failure">What those who wait for them get.</param>
-    internal void Close(Exception failure)
-    {
-        EndAll("abort", failure);
-        _roads.Dispose();
-        Note(_status);
-    }
+    /// <summary>Frees all states; no text is generated any more.</summary>
+    public void Dispose() => _roads.Dispose();
 
     /// <summary>Ends all texts, and keeps no states of theirs.</summary>
     /// <param name="reason">Why.</param>

@@ -15,6 +15,8 @@ namespace OpenWeights.Tune.Tests.Decoding.Engine;
 /// <summary>Texts of an engine, against the generator of one text; and what happens to those that end before.</summary>
 public sealed class TextEngineTests
 {
+    private const int Endless = 100_000;
+
     private static readonly TextEngineOptions s_options = new() { MaxRows = 4, PromptChunk = 6 };
 
     [TestCaseSource(typeof(FamilyCases), nameof(FamilyCases.Names))]
@@ -24,7 +26,7 @@ public sealed class TextEngineTests
         var options = new GenerationOptions { MaxNewTokens = 9, MaxPositions = 100 };
         var prompts = EngineTest.Prompts(FamilyCases.Vocabulary, 3, 70, 1, 30, 9, 12);
         var expected = prompts.Select(p => new TextGenerator(model, options).Continue([p])[0]).ToList();
-        await using var engine = new TextEngine(model, null, s_options);
+        await using var engine = new TextEngine(model, null, s_options with { MaxPositions = 100 });
         var found = await Task.WhenAll(prompts.Select(p => engine.Whole(new TextRequest(p, options))));
         for (var i = 0; i < prompts.Length; i++)
         {
@@ -131,8 +133,8 @@ public sealed class TextEngineTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
-        var options = new GenerationOptions { MaxNewTokens = 1000, MaxPositions = 2000 };
-        await using var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1, MaxWaiting = 2 });
+        var options = new GenerationOptions { MaxNewTokens = Endless };
+        await using var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1, MaxWaiting = 2, MaxPositions = 2 * Endless });
         using var stop = new CancellationTokenSource();
         var enumerator = engine.GenerateAsync(new TextRequest([1], options)).GetAsyncEnumerator();
         Assert.That(await enumerator.MoveNextAsync(), Is.True);
@@ -240,8 +242,8 @@ public sealed class TextEngineTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
-        var options = new GenerationOptions { MaxNewTokens = 1000, MaxPositions = 2000 };
-        var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1 });
+        var options = new GenerationOptions { MaxNewTokens = Endless };
+        var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1, MaxPositions = 2 * Endless });
         var texts = Enumerable.Range(0, 3).Select(i => engine.Whole(new TextRequest([i], options))).ToList();
         await engine.DisposeAsync();
         foreach (var text in texts)
