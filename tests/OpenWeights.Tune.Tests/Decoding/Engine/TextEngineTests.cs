@@ -104,7 +104,7 @@ public sealed class TextEngineTests
         }
 
         var (ofFirst, ofSecond) = (Alone(first), Alone(second));
-        await using var engine = new TextEngine(loaded.Model, adapters, s_options);
+        await using var engine = new TextEngine(loaded.Model, adapters, s_options with { MaxPositions = 2 * Endless });
         var unknown = await Assert.ThrowsAsync<KeyNotFoundException>(() => engine.Ids(new TextRequest(prompt, options) { Adapter = "own" }));
         Assert.That(unknown!.Message, Does.Contain("own"));
         _ = await engine.RunAsync(() => adapters.Load("own", first));
@@ -118,7 +118,7 @@ public sealed class TextEngineTests
         });
         Assert.That(await engine.Ids(new TextRequest(prompt, options) { Adapter = "own" }), Is.EqualTo(ofSecond));
 
-        var cut = engine.Whole(new TextRequest(prompt, options with { MaxNewTokens = 100 }) { Adapter = "own" });
+        var cut = engine.Whole(new TextRequest(prompt, options with { MaxNewTokens = Endless }) { Adapter = "own" });
         await EngineTest.Until(() => engine.Status.Running == 1 || cut.IsCompleted);
         _ = await engine.RunAsync(() =>
         {
