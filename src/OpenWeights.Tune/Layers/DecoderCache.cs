@@ -4,6 +4,16 @@ namespace OpenWeights.Tune.Layers;
 public sealed class DecoderCache : IDisposable
 {
     private readonly Dictionary<int, LayerState> _layers = [];
+    private readonly Func<int, LayerState>? _make;
+
+    /// <summary>Creates an empty cache, whose layers make their states.</summary>
+    public DecoderCache()
+    {
+    }
+
+    /// <summary>Creates a cache with other states than the layers' own.</summary>
+    /// <param name="make">Gives the state of a layer by its index.</param>
+    internal DecoderCache(Func<int, LayerState> make) => _make = make;
 
     /// <summary>Number of tokens processed so far, without virtual ones.</summary>
     public int Length { get; private set; }
@@ -31,7 +41,7 @@ public sealed class DecoderCache : IDisposable
     public LayerState Of(int layer, TokenMixer mixer)
     {
         ArgumentNullException.ThrowIfNull(mixer);
-        return _layers.TryGetValue(layer, out var state) ? state : _layers[layer] = mixer.NewState();
+        return _layers.TryGetValue(layer, out var state) ? state : _layers[layer] = _make?.Invoke(layer) ?? mixer.NewState();
     }
 
     /// <summary>The state of a layer; null if it has none.</summary>
@@ -49,7 +59,7 @@ public sealed class DecoderCache : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
-        if (length < Length && !_layers.Values.All(state => state.CanTruncate(length + Virtual)))
+        if (!CanTruncate(length))
         {
             return false;
         }
@@ -69,6 +79,10 @@ public sealed class DecoderCache : IDisposable
         Length = length;
         return true;
     }
+
+    /// <summary>Whether <see cref="Truncate"/> is possible.</summary>
+    /// <param name="length">Number of tokens to keep.</param>
+    internal bool CanTruncate(int length) => length >= Length || _layers.Values.All(state => state.CanTruncate(length + Virtual));
 
     /// <summary>Advances the length after every layer has processed new tokens.</summary>
     /// <param name="tokens">Number of new tokens.</param>

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.FeedForward;
 
 namespace OpenWeights.Tune.Decoding.Decode;
@@ -32,7 +31,7 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
             : null;
 
     /// <inheritdoc/>
-    public void Begin(DecodeState state, LayerState? held)
+    public void Begin(DecodeState state, int layer)
     {
         // It has no state.
     }
