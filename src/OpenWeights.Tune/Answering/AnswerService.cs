@@ -59,7 +59,10 @@ public sealed class AnswerService : IAsyncDisposable
     public EmbeddingSettings Embedding => _vectors.Settings;
 
     /// <summary>Number of numbers of a vector.</summary>
-    public int EmbeddingWidth => (int)_loaded.Model.Config.HiddenSize;
+    public int EmbeddingWidth => _loaded.Model.Config.HiddenSize;
+
+    /// <summary>Number of tokens that the model knows.</summary>
+    public int VocabularySize => _loaded.Model.VocabularySize;
 
     /// <summary>The architecture's numbers.</summary>
     public DecoderConfig Config => _loaded.Model.Config;
@@ -99,7 +102,7 @@ public sealed class AnswerService : IAsyncDisposable
     public IAsyncEnumerable<AnswerEvent> AnswerAsync(AnswerRequest request, CancellationToken stop = default) => Prepare(request).GenerateAsync(0, stop);
 
     /// <summary>The vectors of texts.</summary>
-    /// <param name="texts">The tokens of each; none may be empty. <see cref="Tokenizer.Encode(string, bool)"/> of the model makes them.</param>
+    /// <param name="texts">The tokens of each; none may be empty. <see cref="EncodeForEmbedding"/> makes them.</param>
     /// <param name="model">The model's name; null for the base.</param>
     /// <param name="stop">Cancels before the work begins.</param>
     /// <exception cref="AnswerRefusedException">A text is empty or too long, or no model has the name.</exception>
@@ -116,19 +119,28 @@ public sealed class AnswerService : IAsyncDisposable
             }
         }
 
-        if (!served.TryUse())
-        {
-            throw new AnswerRefusedException(RefusalKind.NoSuchModel, $"the model {served.Name} has been unloaded.", "model");
-        }
+        return await UseAsync(served, () => _vectors.Of(texts, served.Adapter, stop)).ConfigureAwait(false);
+    }
 
-        try
-        {
-            return await _vectors.Of(texts, served.Adapter, stop).ConfigureAwait(false);
-        }
-        finally
-        {
-            served.Release();
-        }
+    /// <summary>The tokens of a text for <see cref="EmbedAsync"/>, with the prompt of documents that the model was trained with.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="model">The model.</param>
+    public int[] EncodeForEmbedding(string text, ServedModel model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return _vectors.Encode(text, model.Tokenizer);
+    }
+
+    /// <summary>How likely the model finds each token of a prompt after those before it; nothing is known of the first.</summary>
+    /// <param name="prepared">The prompt.</param>
+    /// <param name="alternatives">Number of likeliest tokens at each place.</param>
+    /// <param name="stop">Cancels before the work begins.</param>
+    public async Task<IReadOnlyList<AnswerToken>> ScoreAsync(PreparedAnswer prepared, int alternatives, CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(prepared);
+        var model = prepared.Model;
+        var scores = await UseAsync(model, () => _engine.RunAsync(() => PromptScores.Of(_loaded.Model, prepared.Tokens, alternatives, model.Adapter), stop)).ConfigureAwait(false);
+        return [.. scores.Select(model.Texts.Of)];
     }
 
     /// <summary>Loads an adapter, to be named by requests.</summary>
@@ -197,6 +209,23 @@ public sealed class AnswerService : IAsyncDisposable
         await _engine.DisposeAsync().ConfigureAwait(false);
         _adapters.Dispose();
         _changes.Dispose();
+    }
+
+    private static async Task<T> UseAsync<T>(ServedModel model, Func<Task<T>> work)
+    {
+        if (!model.TryUse())
+        {
+            throw new AnswerRefusedException(RefusalKind.NoSuchModel, $"the model {model.Name} has been unloaded.", "model");
+        }
+
+        try
+        {
+            return await work().ConfigureAwait(false);
+        }
+        finally
+        {
+            model.Release();
+        }
     }
 
     private bool Load(string key, string folder)

@@ -1,3 +1,5 @@
+using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding.Engine;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -22,6 +24,12 @@ internal sealed class TextVectors
     }
 
     internal EmbeddingSettings Settings { get; }
+
+    internal int[] Encode(string text, Tokenizer tokenizer)
+    {
+        var ids = new RowTokenizer(tokenizer, "all").Whole(Settings.DocumentPrompt + text, "input");
+        return Settings.MaxLength is { } most && ids.Length > most ? ids[..most] : ids;
+    }
 
     internal async Task<IReadOnlyList<float[]>> Of(IReadOnlyList<int[]> texts, string? adapter, CancellationToken stop)
     {
