@@ -1,3 +1,4 @@
+using System.Collections.ObjectModel;
 using System.Globalization;
 
 namespace OpenWeights.Tune.Decoding;
@@ -31,11 +32,29 @@ public sealed record GenerationOptions
     /// </summary>
     public double RepetitionPenalty { get; init; } = 1;
 
+    /// <summary>Presence penalty, as OpenAI's: what is subtracted from the logit of each token that was generated; 0 for none.</summary>
+    public double PresencePenalty { get; init; }
+
+    /// <summary>Frequency penalty, as OpenAI's: what is subtracted from a token's logit for each time that it was generated; 0 for none.</summary>
+    public double FrequencyPenalty { get; init; }
+
+    /// <summary>What is added to the logits of some tokens; negative infinity for tokens that must not come, empty for none.</summary>
+    public IReadOnlyDictionary<int, float> LogitBias { get; init; } = ReadOnlyDictionary<int, float>.Empty;
+
     /// <summary>Random seed of the sampling.</summary>
     public long Seed { get; init; } = 42;
 
-    /// <summary>Whether results have the log-probabilities of the sampled tokens.</summary>
+    /// <summary>
+    /// Whether results have the log-probabilities of the sampled tokens: of the distribution after penalties, biases, a constraint and the temperature (1 where
+    /// decoding is greedy), before top-k, top-p and min-p.
+    /// </summary>
     public bool LogProbs { get; init; }
+
+    /// <summary>
+    /// Number of the most likely tokens that a result of <see cref="Engine.TextEngine"/> has with their log-probabilities, of the same distribution; 0 for
+    /// none. With it, results have the log-probabilities of the sampled tokens too.
+    /// </summary>
+    public int TopLogProbs { get; init; }
 
     /// <summary>Number of the first text for its random numbers, where texts are generated in several batches.</summary>
     public int FirstText { get; init; }
@@ -53,6 +72,10 @@ public sealed record GenerationOptions
         Check(TopP is > 0 and <= 1, TopP, nameof(TopP), "above 0 and at most 1 (all tokens)");
         Check(TopK >= 0, TopK, nameof(TopK), "0 (all tokens) or more");
         Check(MinP is >= 0 and <= 1, MinP, nameof(MinP), "between 0 and 1");
+        Check(double.IsFinite(PresencePenalty), PresencePenalty, nameof(PresencePenalty), "a number");
+        Check(double.IsFinite(FrequencyPenalty), FrequencyPenalty, nameof(FrequencyPenalty), "a number");
+        Check(TopLogProbs >= 0, TopLogProbs, nameof(TopLogProbs), "0 (none) or more");
+        Check(!LogitBias.Values.Any(static b => float.IsNaN(b) || float.IsPositiveInfinity(b)), "not a number, or infinite", nameof(LogitBias), "numbers, or negative infinity for tokens that must not come");
         Check(RepetitionPenalty is > 0 and < double.PositiveInfinity, RepetitionPenalty, nameof(RepetitionPenalty), "above 0");
     }
 

@@ -28,6 +28,11 @@ public sealed class PromptCache : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Clear();
 
+    /// <summary>Number of tokens of a prompt whose states can be taken; 0 if none can.</summary>
+    /// <param name="prompt">The prompt.</param>
+    /// <param name="adaptedFrom">As in <see cref="Take"/>.</param>
+    internal int Usable(int[] prompt, long? adaptedFrom) => Known(prompt, adaptedFrom) is var known && _cache?.CanTruncate(known) == true ? known : 0;
+
     /// <summary>Takes the cache of the longest common prefix with a prompt, and its length. The last token is never included, because its logits are needed.</summary>
     /// <param name="prompt">The prompt.</param>
     /// <param name="adaptedFrom">From which token of it on an adapter with invocation tokens applies; null if it does not.</param>
@@ -39,14 +44,7 @@ public sealed class PromptCache : IDisposable
             Clear();
         }
 
-        var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
-
-        // Where the cache is another's than the base's, it must be adapted from the same token on.
-        if (_cache?.AdaptedFrom?[0] is var held && held != adaptedFrom)
-        {
-            known = (int)Math.Min(known, Math.Min(held ?? long.MaxValue, adaptedFrom ?? long.MaxValue));
-        }
-
+        var known = Known(prompt, adaptedFrom);
         if (_cache is not { } cache || known == 0 || !cache.Truncate(known))
         {
             Clear();
@@ -69,5 +67,18 @@ public sealed class PromptCache : IDisposable
         {
             (_cache, _read, _adapter) = (cache, read, adapter);
         }
+    }
+
+    private int Known(int[] prompt, long? adaptedFrom)
+    {
+        var known = Math.Min(_read.Zip(prompt).TakeWhile(static pair => pair.First == pair.Second).Count(), prompt.Length - 1);
+
+        // Where the cache is another's than the base's, it must be adapted from the same token on.
+        if (_cache?.AdaptedFrom?[0] is var held && held != adaptedFrom)
+        {
+            known = (int)Math.Min(known, Math.Min(held ?? long.MaxValue, adaptedFrom ?? long.MaxValue));
+        }
+
+        return known;
     }
 }

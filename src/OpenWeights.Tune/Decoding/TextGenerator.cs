@@ -23,12 +23,7 @@ public sealed class TextGenerator
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
         options.Require();
-        model.Config.RequireLanguage("generating text");
-        if (model.Stack.IsBidirectional)
-        {
-            throw new InvalidDataException("this model's attention looks both ways (is_causal: false), as for embeddings; it cannot generate text.");
-        }
-
+        TextLimits.RequireGenerating(model);
         _model = model;
         _options = options;
     }
@@ -133,24 +128,13 @@ public sealed class TextGenerator
     private ContextLimit Room(IReadOnlyList<int[]> prompts)
     {
         ArgumentNullException.ThrowIfNull(prompts);
-        if (prompts.Any(static p => p.Length == 0))
+        var limits = new TextLimits(_model.VocabularySize, ContextLimit.Of(_model.Config, _options.MaxPositions));
+        foreach (var prompt in prompts)
         {
-            throw new ArgumentException("a prompt is empty; the model needs at least one token to continue from.", nameof(prompts));
+            limits.Require(prompt, VirtualTokens);
         }
 
-        var vocabularySize = _model.VocabularySize;
-        if (prompts.SelectMany(static p => p).Where(t => t < 0 || t >= vocabularySize).Select(static t => (int?)t).FirstOrDefault() is { } unknown)
-        {
-            throw new InvalidDataException($"a prompt has the token {unknown}, and the model knows {vocabularySize} tokens, counted from 0; is the tokenizer the model's own?");
-        }
-
-        var room = ContextLimit.Of(_model.Config, _options.MaxPositions);
-        if (prompts.FirstOrDefault(p => p.Length + VirtualTokens >= room.Tokens) is { } full)
-        {
-            throw new InvalidDataException($"the prompt has {full.Length} tokens, which fills the context of {room.Tokens} tokens ({room.Reason}); shorten it.");
-        }
-
-        return room;
+        return limits.Context;
     }
 
     // Logits of the next token of each text, [texts, vocabulary].

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using OpenWeights.Tune.Decoding.Engine;
 using OpenWeights.Tune.Kernels;
 
 namespace OpenWeights.Tune.Decoding;
@@ -8,78 +9,84 @@ namespace OpenWeights.Tune.Decoding;
 /// </summary>
 internal sealed class TokenSampler(GenerationOptions options, int text, IEnumerable<int> prompt)
 {
-    private readonly HashSet<int> _seen = [.. prompt];
+    private readonly HashSet<int> _seen = [.. options.RepetitionPenalty == 1 ? Enumerable.Empty<int>() : prompt];
+    private readonly Dictionary<int, int> _counts = [];
     private ulong _state = unchecked(((ulong)options.Seed * 0x9E3779B97F4A7C15) + ((ulong)text * 0xD1342543DE82EF95));
 
-    /// <summary>Log-probability of the last token before top-k, top-p and min-p, where options ask for it; of greedy decoding at a temperature of 1.</summary>
+    /// <summary>Log-probability of the last token (<see cref="GenerationOptions.LogProbs"/>), where options ask for it.</summary>
     internal float LogProb { get; private set; }
+
+    /// <summary>The most likely tokens in the place of the last one, likeliest first, where options ask for them.</summary>
+    internal IReadOnlyList<TokenChance> Alternatives { get; private set; } = [];
 
     /// <summary>Samples the next token.</summary>
     /// <param name="scores">The logits; they are modified.</param>
-    internal int Next(Span<float> scores)
+    /// <param name="constraint">Limits the tokens that can come next; null for all.</param>
+    internal int Next(Span<float> scores, ITokenConstraint? constraint = null)
     {
         Penalise(scores);
-        var token = Choose(scores);
-        LogProb = options.LogProbs ? LogProbOf(scores, token) : 0;
-        _ = _seen.Add(token);
+        constraint?.Restrict(scores);
+        var best = Best(scores);
+        var token = options.Temperature == 0 ? best : Draw(TokenChoice.Of(scores, scores[best], options));
+        if (options.LogProbs || options.TopLogProbs > 0)
+        {
+            Rate(scores, scores[best], token);
+        }
+
+        Remember(token);
+        constraint?.Accept(token);
         return token;
     }
 
     private void Penalise(Span<float> scores)
     {
-        if (options.RepetitionPenalty == 1)
-        {
-            return;
-        }
-
         foreach (var token in _seen)
         {
             scores[token] = (float)(scores[token] < 0 ? scores[token] * options.RepetitionPenalty : scores[token] / options.RepetitionPenalty);
         }
+
+        foreach (var (token, count) in _counts)
+        {
+            scores[token] -= (float)(options.PresencePenalty + (count * options.FrequencyPenalty));
+        }
+
+        foreach (var (token, bias) in options.LogitBias)
+        {
+            scores[token] += bias;
+        }
     }
 
-    private int Choose(ReadOnlySpan<float> scores)
+    private void Remember(int token)
     {
-        if (options.Temperature == 0)
+        if (options.RepetitionPenalty != 1)
         {
-            return Best(scores);
+            _ = _seen.Add(token);
         }
 
-        var order = new int[scores.Length];
-        var weights = new double[scores.Length];
-        var best = scores[Best(scores)];
-        for (var i = 0; i < order.Length; i++)
+        if (options.PresencePenalty != 0 || options.FrequencyPenalty != 0)
         {
-            order[i] = i;
-            weights[i] = Math.Exp((scores[i] - best) / options.Temperature);
+            _counts[token] = _counts.GetValueOrDefault(token) + 1;
         }
+    }
 
-        var count = order.Length;
-        if (options.TopK > 0 || options.TopP < 1 || options.MinP > 0)
+    private void Rate(ReadOnlySpan<float> scores, float best, int token)
+    {
+        var temperature = options.Temperature == 0 ? 1 : options.Temperature;
+        var total = Math.Log(TokenChoice.Total(scores, best, temperature));
+        LogProb = Chance(scores[token]);
+        if (options.TopLogProbs > 0)
         {
-            Array.Sort(order, (a, b) => weights[a] != weights[b] ? weights[b].CompareTo(weights[a]) : a.CompareTo(b));
-            count = options.TopK > 0 ? Math.Min(options.TopK, count) : count;
-            count = Nucleus(order.AsSpan(0, count), weights);
-
-            // The most likely token's weight is 1.
-            while (count > 1 && weights[order[count - 1]] < options.MinP)
+            var likeliest = TokenChoice.Largest(scores, Math.Min(options.TopLogProbs, scores.Length));
+            var chances = new TokenChance[likeliest.Length];
+            for (var i = 0; i < chances.Length; i++)
             {
-                count--;
+                chances[i] = new TokenChance(likeliest[i], Chance(scores[likeliest[i]]));
             }
+
+            Alternatives = chances;
         }
 
-        return Draw(order.AsSpan(0, count), weights);
-    }
-
-    private float LogProbOf(ReadOnlySpan<float> scores, int token)
-    {
-        var (temperature, best, total) = (options.Temperature == 0 ? 1 : options.Temperature, scores[Best(scores)], 0.0);
-        foreach (var score in scores)
-        {
-            total += Math.Exp((score - best) / temperature);
-        }
-
-        return (float)(((scores[token] - best) / temperature) - Math.Log(total));
+        float Chance(float score) => (float)(((score - best) / temperature) - total);
     }
 
     // The first of equal logits, as torch's argmax on the CPU.
@@ -108,42 +115,25 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
         return best;
     }
 
-    private int Nucleus(ReadOnlySpan<int> order, double[] weights)
+    private int Draw(TokenChoice choice)
     {
         var total = 0.0;
-        foreach (var i in order)
+        foreach (var weight in choice.Weights)
         {
-            total += weights[i];
-        }
-
-        var (sum, count) = (0.0, 0);
-        while (count < order.Length && (count == 0 || sum < options.TopP * total))
-        {
-            sum += weights[order[count++]];
-        }
-
-        return count;
-    }
-
-    private int Draw(ReadOnlySpan<int> order, double[] weights)
-    {
-        var total = 0.0;
-        foreach (var i in order)
-        {
-            total += weights[i];
+            total += weight;
         }
 
         var left = NextUniform() * total;
-        foreach (var i in order)
+        for (var i = 0; i < choice.Weights.Length; i++)
         {
-            left -= weights[i];
+            left -= choice.Weights[i];
             if (left < 0)
             {
-                return i;
+                return choice.TokenAt(i);
             }
         }
 
-        return order[^1];
+        return choice.Last;
     }
 
     private double NextUniform()

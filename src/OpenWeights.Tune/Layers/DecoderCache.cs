@@ -49,7 +49,7 @@ public sealed class DecoderCache : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
-        if (length < Length && !_layers.Values.All(state => state.CanTruncate(length + Virtual)))
+        if (!CanTruncate(length))
         {
             return false;
         }
@@ -69,6 +69,10 @@ public sealed class DecoderCache : IDisposable
         Length = length;
         return true;
     }
+
+    /// <summary>Whether <see cref="Truncate"/> is possible.</summary>
+    /// <param name="length">Number of tokens to keep.</param>
+    internal bool CanTruncate(int length) => length >= Length || _layers.Values.All(state => state.CanTruncate(length + Virtual));
 
     /// <summary>Advances the length after every layer has processed new tokens.</summary>
     /// <param name="tokens">Number of new tokens.</param>
