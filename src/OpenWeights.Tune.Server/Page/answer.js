@@ -72,7 +72,8 @@ class AnswerView {
     if (usage?.completion_tokens !== undefined) {
       parts.push(usage.completion_tokens === 1 ? "1 token" : `${usage.completion_tokens} tokens`);
       const seconds = (ended - first) / 1000;
-      if (ended !== null && first !== null && seconds > 0 && usage.completion_tokens > 1) parts.push(`${((usage.completion_tokens - 1) / seconds).toFixed(1)} tokens/s`);
+      const rate = (usage.completion_tokens - 1) / seconds;
+      if (ended !== null && first !== null && rate > 0 && seconds > 0) parts.push(`${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`);
     }
     if (first !== null) parts.push(`first after ${((first - started) / 1000).toFixed(2)} s`);
     if (finish === "length") parts.push("cut at the limit of tokens");

@@ -122,13 +122,14 @@ public sealed class AnswerService : IAsyncDisposable
         return await UseAsync(served, () => _vectors.Of(texts, served.Adapter, stop)).ConfigureAwait(false);
     }
 
-    /// <summary>The tokens of a text for <see cref="EmbedAsync"/>, with the prompt of documents that the model was trained with.</summary>
+    /// <summary>The tokens of a text for <see cref="EmbedAsync"/>, with the prompt of documents, or of queries, that the model was trained with.</summary>
     /// <param name="text">The text.</param>
     /// <param name="model">The model.</param>
-    public int[] EncodeForEmbedding(string text, ServedModel model)
+    /// <param name="isQuery">Whether it is a query.</param>
+    public int[] EncodeForEmbedding(string text, ServedModel model, bool isQuery = false)
     {
         ArgumentNullException.ThrowIfNull(model);
-        return _vectors.Encode(text, model.Tokenizer);
+        return _vectors.Encode(text, model.Tokenizer, isQuery);
     }
 
     /// <summary>How likely the model finds each token of a prompt after those before it; nothing is known of the first.</summary>
