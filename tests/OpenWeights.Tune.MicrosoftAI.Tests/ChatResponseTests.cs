@@ -1,4 +1,3 @@
-using System.ComponentModel;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
 using NUnit.Framework;
@@ -62,7 +61,7 @@ internal sealed class ChatResponseTests
             [new ContentPiece("Let me see."), new ToolCallPiece(0, "a", "add", "{\"left\":2,\"right\":3}"), new ToolCallPiece(1, "b", "add", "{\"left\":20,\"right\":30}")],
             [new ContentPiece("5 and 50.")]);
         var client = scripted.Client().AsBuilder().UseFunctionInvocation().Build();
-        var options = new ChatOptions { Tools = [AIFunctionFactory.Create(([Description("one")] int left, int right) => left + right, "add")] };
+        var options = new ChatOptions { Tools = [AIFunctionFactory.Create((int left, int right) => left + right, "add")] };
 
         var response = isStreamed ? await client.GetStreamingResponseAsync("Add.", options).ToChatResponseAsync() : await client.GetResponseAsync("Add.", options);
 

@@ -72,7 +72,7 @@ internal sealed class ModelTests
         var response = await Client().GetResponseAsync(Question, new ChatOptions { Temperature = 0, MaxOutputTokens = 24 });
 
         Assert.That(response.Text, Is.EqualTo(tokenizer.Decode(expected.OutputIds, skipSpecialTokens: true)));
-        Assert.That(response.Usage!.InputTokenCount, Is.EqualTo(prompt.Count));
+        Assert.That(response.Usage!.InputTokenCount, Is.EqualTo(prompt.Length));
     }
 
     [Test]

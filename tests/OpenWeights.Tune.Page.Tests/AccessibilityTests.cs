@@ -120,7 +120,7 @@ internal sealed class AccessibilityTests(ColorScheme scheme, int width) : PageTe
               - region "Conversation":
                 - article "Message 1 and answers":
                   - paragraph: Go on.
-                  - region "Answer of base":
+                  - group "Answer of base":
                     - heading "base" [level=2]
                     - paragraph: Hello.
                     - button "Copy"
@@ -132,7 +132,8 @@ internal sealed class AccessibilityTests(ColorScheme scheme, int width) : PageTe
                 - button "Edit last message"
                 - button "Export"
                 - button "New conversation"
-                - status: The answer is complete.
+                - paragraph:
+                  - status: The answer is complete.
             """);
         await Expect(TextOf("base")).ToHaveAttributeAsync("aria-live", "polite");
     }

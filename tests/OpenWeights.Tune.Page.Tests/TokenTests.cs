@@ -53,7 +53,9 @@ internal sealed class TokenTests : PageTest
         await Page.Keyboard.PressAsync("ArrowRight");
         await Page.Keyboard.PressAsync("ArrowRight");
         await Expect(Tip.Locator(".chosen")).ToContainTextAsync("5.0 %");
-        await Expect(list.GetByRole(AriaRole.Option, new() { Selected = true })).ToHaveAccessibleNameAsync("case new line, 5.0 %; other tokens: other 4.0 %");
+        var selected = list.GetByRole(AriaRole.Option, new() { Selected = true });
+        await Expect(selected).ToHaveAccessibleNameAsync("case↵");
+        await Expect(selected).ToHaveAccessibleDescriptionAsync("5.0 %; other tokens: other 4.0 %");
         var active = await list.GetAttributeAsync("aria-activedescendant");
         Assert.That(await Tokens.Nth(2).GetAttributeAsync("id"), Is.EqualTo(active));
         await Page.Keyboard.PressAsync("End");

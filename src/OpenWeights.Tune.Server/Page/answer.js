@@ -6,6 +6,7 @@ class AnswerView {
     this.onResults = onResults;
     this.element = document.createElement("section");
     this.element.className = "answer";
+    this.element.setAttribute("role", "group");
     this.element.setAttribute("aria-label", "Answer of " + answer.model);
     const title = document.createElement("h2");
     title.textContent = heading;

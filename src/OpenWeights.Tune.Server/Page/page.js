@@ -92,7 +92,7 @@ const Page = (() => {
   }
 
   function addTurn(text) {
-    const turn = { text, columns: [], element: document.createElement("article"), answers: document.createElement("div") };
+    const turn = { text, columns: [], views: [], element: document.createElement("article"), answers: document.createElement("div") };
     const said = document.createElement("p");
     turn.element.setAttribute("aria-label", "Message " + (turns.length + 1) + " and answers");
     said.className = "user";
@@ -112,6 +112,7 @@ const Page = (() => {
   async function answerTurn(turn, asked) {
     const names = chosenModels();
     turn.columns = names.map(() => []);
+    turn.views = [];
     turn.answers.classList.toggle("two", names.length === 2);
     const columns = names.map(() => turn.answers.appendChild(document.createElement("div")));
     await run(names.map((name, column) => signal => ask(turn, column, columns[column], name, asked, signal)));
@@ -150,7 +151,7 @@ const Page = (() => {
     const answer = Conversation.newAnswer(model);
     turn.columns[column].push(answer);
     const view = new AnswerView(answer, model, results => continueWith(turn, column, place, answer, asked, results));
-    turn.views = [...(turn.views ?? []), view];
+    turn.views.push(view);
     place.append(view.element);
     try {
       for await (const chunk of Server.chat(body, signal)) {
@@ -295,7 +296,7 @@ const Page = (() => {
     by("settings").addEventListener("submit", event => event.preventDefault());
     by("settings").addEventListener("input", event => { if (kept.includes(event.target.id)) sessionStorage.setItem("owt." + event.target.id, event.target.value); });
     by("api-key").addEventListener("change", () => { Server.setKey(by("api-key").value); loadModels(); });
-    by("show-tokens").addEventListener("change", () => turns.forEach(t => t.views?.forEach(v => v.update(by("show-tokens").checked))));
+    by("show-tokens").addEventListener("change", () => turns.forEach(t => t.views.forEach(v => v.update(by("show-tokens").checked))));
     for (const column of [0, 1]) by("model-" + column).addEventListener("change", () => showReport(column));
     for (const [id, action] of Object.entries({ stop, regenerate, edit, export: exportRows, clear })) by(id).addEventListener("click", action);
     by("message").focus();

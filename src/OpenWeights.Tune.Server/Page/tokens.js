@@ -18,7 +18,7 @@ const Tokens = (() => {
   }
 
   const visible = token => written(token).replace(/\n/g, "↵").replace(/\t/g, "→").replace(/^ +| +$/g, s => "␣".repeat(s.length));
-  const spoken = token => written(token).replace(/\n/g, " new line ").trim() || "blank";
+  const spoken = token => written(token).replace(/\n/g, " new line ").replace(/ +/g, " ").trim() || "blank";
   const others = token => (token.top_logprobs ?? []).filter(t => t.token !== token.token || String(t.bytes) !== String(token.bytes));
 
   function view(model) {
@@ -44,7 +44,8 @@ const Tokens = (() => {
       made.setAttribute("role", "option");
       made.setAttribute("aria-selected", "false");
       const rest = others(token).map(t => `${spoken(t)} ${percent(t.logprob)}`).join(", ");
-      made.setAttribute("aria-label", `${spoken(token)}, ${percent(token.logprob)}` + (rest ? `; other tokens: ${rest}` : ""));
+      made.setAttribute("aria-description", percent(token.logprob) + (rest ? `; other tokens: ${rest}` : ""));
+      if (!/[\p{L}\p{N}\p{P}\p{S}]/u.test(written(token))) made.setAttribute("aria-label", spoken(token));
       made.addEventListener("pointerenter", () => show(token, made));
       made.addEventListener("pointerleave", event => { if (event.relatedTarget !== tip) hide(); });
       return made;

@@ -66,7 +66,7 @@ internal abstract class PageTest
     protected ILocator Field(string name) => Page.GetByLabel(name, new() { Exact = true });
 
     /// <summary>The answers of a model, oldest first.</summary>
-    protected ILocator AnswersOf(string model) => Page.GetByRole(AriaRole.Region, new() { Name = "Answer of " + model, Exact = true });
+    protected ILocator AnswersOf(string model) => Page.GetByRole(AriaRole.Group, new() { Name = "Answer of " + model, Exact = true });
 
     protected ILocator TextOf(string model) => AnswersOf(model).Last.Locator(".text");
 
