@@ -41,7 +41,7 @@ public sealed class AnswerService : IAsyncDisposable
         _models = [Base];
         _adapters = new AdapterSet(loaded.Model);
         _adapters.UseByRow();
-        _constraints = new AnswerConstraints();
+        _constraints = new AnswerConstraints(loaded.Model.VocabularySize);
         _engine = new TextEngine(loaded.Model, _adapters, options.Engine with { Model = options.Engine.Model ?? name });
         _vectors = new TextVectors(loaded, _engine);
     }
@@ -122,13 +122,14 @@ public sealed class AnswerService : IAsyncDisposable
         return await UseAsync(served, () => _vectors.Of(texts, served.Adapter, stop)).ConfigureAwait(false);
     }
 
-    /// <summary>The tokens of a text for <see cref="EmbedAsync"/>, with the prompt of documents that the model was trained with.</summary>
+    /// <summary>The tokens of a text for <see cref="EmbedAsync"/>, with the prompt of documents, or of queries, that the model was trained with.</summary>
     /// <param name="text">The text.</param>
     /// <param name="model">The model.</param>
-    public int[] EncodeForEmbedding(string text, ServedModel model)
+    /// <param name="isQuery">Whether it is a query.</param>
+    public int[] EncodeForEmbedding(string text, ServedModel model, bool isQuery = false)
     {
         ArgumentNullException.ThrowIfNull(model);
-        return _vectors.Encode(text, model.Tokenizer);
+        return _vectors.Encode(text, model.Tokenizer, isQuery);
     }
 
     /// <summary>How likely the model finds each token of a prompt after those before it; nothing is known of the first.</summary>
@@ -299,6 +300,6 @@ public sealed class AnswerService : IAsyncDisposable
     {
         MaxNewTokens = Math.Min(request.MaxNewTokens ?? int.MaxValue, Context - prompt),
         MaxPositions = Context,
-        EndTokens = request.IgnoresEnd ? [] : model.EndTokens,
+        EndTokens = request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free } ? [] : model.EndTokens,
     };
 }

@@ -25,9 +25,9 @@ internal sealed class TextVectors
 
     internal EmbeddingSettings Settings { get; }
 
-    internal int[] Encode(string text, Tokenizer tokenizer)
+    internal int[] Encode(string text, Tokenizer tokenizer, bool isQuery)
     {
-        var ids = new RowTokenizer(tokenizer, "all").Whole(Settings.DocumentPrompt + text, "input");
+        var ids = new RowTokenizer(tokenizer, "all").Whole((isQuery ? Settings.QueryPrompt : Settings.DocumentPrompt) + text, "input");
         return Settings.MaxLength is { } most && ids.Length > most ? ids[..most] : ids;
     }
 
