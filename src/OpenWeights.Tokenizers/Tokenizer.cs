@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text;
 using OpenWeights.Tokenizers.Templates;
 
 namespace OpenWeights.Tokenizers;
@@ -197,6 +198,34 @@ public sealed class Tokenizer : ITokenizer
 
     /// <summary>Whether decoding without special tokens leaves the token out.</summary>
     public bool IsSpecial(int id) => _added.Find(id)?.Special ?? false;
+
+    /// <summary>Whether a token was added to the model's own vocabulary: special ones, and texts that are always one token.</summary>
+    /// <param name="id">Its id.</param>
+    public bool IsAdded(int id) => _added.Find(id) is not null;
+
+    /// <summary>
+    /// The bytes that a token adds to a text, between others; they may be a part of a character. Null if no token has the id.
+    /// </summary>
+    /// <param name="id">Its id.</param>
+    public byte[]? BytesOf(int id)
+    {
+        if (DecodedForm(id, skipSpecialTokens: false) is not { } text)
+        {
+            return null;
+        }
+
+        foreach (var decoder in _decoders)
+        {
+            if (decoder.BytesOf(text) is { } bytes)
+            {
+                return bytes;
+            }
+
+            text = decoder.InText(text);
+        }
+
+        return Encoding.UTF8.GetBytes(text);
+    }
 
     /// <summary>The text that the decoders receive for an id; null to skip it.</summary>
     internal string? DecodedForm(int id, bool skipSpecialTokens)

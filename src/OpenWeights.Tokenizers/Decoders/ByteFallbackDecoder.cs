@@ -13,14 +13,19 @@ internal sealed class ByteFallbackDecoder : TokenDecoder
 
     public override DecodeStage Begin(DecodeStage next) => new Stage(next);
 
+    public override byte[]? BytesOf(string token) => Byte(token) is { } value ? [value] : null;
+
+    private static byte? Byte(string token) =>
+        token.Length == 6 && token.StartsWith("<0x", StringComparison.Ordinal) && token[5] == '>'
+            && byte.TryParse(token.AsSpan(3, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value) ? value : null;
+
     private sealed class Stage(DecodeStage next) : WholeTokenStage(next)
     {
         private readonly List<byte> _run = [];
 
         protected override void Token(string token)
         {
-            if (token.Length == 6 && token.StartsWith("<0x", StringComparison.Ordinal) && token[5] == '>'
-                && byte.TryParse(token.AsSpan(3, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value))
+            if (Byte(token) is { } value)
             {
                 _run.Add(value);
                 return;

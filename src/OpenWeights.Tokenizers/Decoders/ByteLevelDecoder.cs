@@ -10,6 +10,12 @@ internal sealed class ByteLevelDecoder : TokenDecoder
 {
     public override DecodeStage Begin(DecodeStage next) => new Stage(next);
 
+    public override byte[] BytesOf(string token)
+    {
+        var values = token.Select(ByteLevelAlphabet.ByteOf).ToArray();
+        return Array.Exists(values, static v => v < 0) ? Encoding.UTF8.GetBytes(token) : [.. values.Select(static v => (byte)v)];
+    }
+
     private sealed class Stage(DecodeStage next) : WholeTokenStage(next)
     {
         private readonly Decoder _decoder = new UTF8Encoding(false, false).GetDecoder();

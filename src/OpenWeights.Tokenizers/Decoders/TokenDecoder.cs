@@ -5,6 +5,12 @@ internal abstract class TokenDecoder
 {
     /// <summary>Creates a stage that passes its output to the next one.</summary>
     public abstract DecodeStage Begin(DecodeStage next);
+
+    /// <summary>What the step makes of a token that is neither the first nor the last of a text.</summary>
+    public virtual string InText(string token) => token;
+
+    /// <summary>The bytes that the step makes of a token; null if it makes text of it.</summary>
+    public virtual byte[]? BytesOf(string token) => null;
 }
 
 /// <summary>
@@ -27,12 +33,16 @@ internal sealed class JoinWithSpaces : TokenDecoder
 {
     public override DecodeStage Begin(DecodeStage next) =>
         new MapDecoder((token, index) => index == 0 ? token : " " + token).Begin(next);
+
+    public override string InText(string token) => " " + token;
 }
 
 /// <summary>A decoder that rewrites every token by itself, given its place among the tokens; null drops it.</summary>
 internal sealed class MapDecoder(Func<string, int, string?> map) : TokenDecoder
 {
     public override DecodeStage Begin(DecodeStage next) => new Stage(map, next);
+
+    public override string InText(string token) => map(token, 1) ?? "";
 
     private sealed class Stage(Func<string, int, string?> map, DecodeStage next) : WholeTokenStage(next)
     {
@@ -75,6 +85,8 @@ internal sealed class FuseDecoder : TokenDecoder
 internal sealed class SuffixDecoder(string suffix) : TokenDecoder
 {
     public override DecodeStage Begin(DecodeStage next) => new Stage(suffix, next);
+
+    public override string InText(string token) => suffix.Length == 0 ? token : token.Replace(suffix, " ", StringComparison.Ordinal);
 
     private sealed class Stage(string suffix, DecodeStage next) : WholeTokenStage(next)
     {

@@ -59,6 +59,12 @@ internal static class Examples
             ("owt chat --model SmolLM2-135M-Instruct --adapter old=runs/a --adapter new=runs/b", "/adapter NAME switches between them"),
             ("owt chat --model mine.gguf --system \"Answer in one sentence.\"", "a GGUF file, with a system message"),
         ],
+        ["serve"] =
+        [
+            ("owt serve --model runs/mine", "the base and the run's adapter, at http://127.0.0.1:8080"),
+            ("owt serve --model SmolLM2-135M-Instruct --adapter old=runs/a --adapter new=runs/b --port 9000", "requests name the base, old or new"),
+            ("owt serve --model mine.gguf --host 0.0.0.0 --api-key-file keys.txt", "for other machines, with a key"),
+        ],
         ["score"] =
         [
             ("owt score --model SmolLM2-135M-Instruct --text \"The sky is blue.\"", "the log-probability of each token"),

@@ -45,6 +45,9 @@ public sealed record AnswerRequest
     /// <summary>Whether the answer goes on at the model's end tokens.</summary>
     public bool IgnoresEnd { get; init; }
 
+    /// <summary>Whether deltas have their tokens even where no log-probabilities are asked for.</summary>
+    public bool TellsTokens { get; init; }
+
     /// <summary>Whether reasoning and calls are separated from the answer; false for the text as the model writes it.</summary>
     public bool IsParsed { get; init; } = true;
 }

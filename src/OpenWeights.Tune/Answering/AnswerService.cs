@@ -41,7 +41,7 @@ public sealed class AnswerService : IAsyncDisposable
         _models = [Base];
         _adapters = new AdapterSet(loaded.Model);
         _adapters.UseByRow();
-        _constraints = new AnswerConstraints();
+        _constraints = new AnswerConstraints(loaded.Model.VocabularySize);
         _engine = new TextEngine(loaded.Model, _adapters, options.Engine with { Model = options.Engine.Model ?? name });
         _vectors = new TextVectors(loaded, _engine);
     }
@@ -300,6 +300,6 @@ public sealed class AnswerService : IAsyncDisposable
     {
         MaxNewTokens = Math.Min(request.MaxNewTokens ?? int.MaxValue, Context - prompt),
         MaxPositions = Context,
-        EndTokens = request.IgnoresEnd ? [] : model.EndTokens,
+        EndTokens = request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free } ? [] : model.EndTokens,
     };
 }

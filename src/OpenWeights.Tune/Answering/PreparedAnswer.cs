@@ -43,7 +43,7 @@ public sealed class PreparedAnswer
 
         try
         {
-            var parts = new AnswerParts(Model, Reader(), _request.Stops, _options.LogProbs);
+            var parts = new AnswerParts(Model, Reader(), _request.Stops, _request.TellsTokens || _options.LogProbs);
             var counts = new Counts();
             string? reason = null;
             await foreach (var token in _engine.GenerateAsync(Text(choice), stop).ConfigureAwait(false))

@@ -70,6 +70,10 @@ public sealed class ServedModel
         }
     }
 
+    /// <summary>The text of one token, and its bytes in UTF-8; a part of a character is U+FFFD in the text.</summary>
+    /// <param name="token">Its id.</param>
+    public (string Text, ReadOnlyMemory<byte> Bytes) TextOf(int token) => Texts.Of(token, 0) is var text ? (text.Text, text.Bytes) : default;
+
     // The messages before an answer that is begun, and its text.
     private static (JsonArray Before, string Begun) Begun(JsonArray messages) =>
         messages.Count > 1 && messages[^1] is JsonObject last && last["role"]?.ToString() == "assistant" && last["tool_calls"] is null && TextOf(last["content"]) is { Length: > 0 } text

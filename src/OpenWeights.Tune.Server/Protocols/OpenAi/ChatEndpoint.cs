@@ -20,7 +20,7 @@ internal sealed class ChatEndpoint(ServerState state, ServerOptions options)
 
     private async Task AnswerAsync(HttpContext context)
     {
-        var fields = await Json.ReadAsync<ChatRequest>(context).ConfigureAwait(false);
+        var fields = await JsonBody.ReadAsync<ChatRequest>(context).ConfigureAwait(false);
         var service = state.Service;
         var model = state.Find(fields.Model);
         var prepared = service.Prepare(Read(fields, model));

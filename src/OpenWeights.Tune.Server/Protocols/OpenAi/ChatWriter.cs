@@ -28,7 +28,7 @@ internal sealed class ChatWriter(AnswerHead head, int choices, bool hasLogProbs,
         }
     }
 
-    public Task WriteAsync(HttpContext context) => Json.WriteAsync(context, head.Chat([.. _collected.Select((c, i) => new ChatChoice(i)
+    public Task WriteAsync(HttpContext context) => JsonBody.WriteAsync(context, head.Chat([.. _collected.Select((c, i) => new ChatChoice(i)
     {
         FinishReason = Numbers.Reason(_finished[i].FinishReason),
         Message = c.Message,

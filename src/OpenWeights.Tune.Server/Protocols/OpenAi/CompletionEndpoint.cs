@@ -17,7 +17,7 @@ internal sealed class CompletionEndpoint(ServerState state, ServerOptions option
 
     private async Task AnswerAsync(HttpContext context)
     {
-        var fields = await Json.ReadAsync<CompletionRequest>(context).ConfigureAwait(false);
+        var fields = await JsonBody.ReadAsync<CompletionRequest>(context).ConfigureAwait(false);
         var service = state.Service;
         var model = state.Find(fields.Model);
         Check(fields);

@@ -29,7 +29,7 @@ internal sealed class CompletionWriter(AnswerHead head, IReadOnlyList<Completion
         }
     }
 
-    public Task WriteAsync(HttpContext context) => Json.WriteAsync(context, head.Completion([.. _texts.Select((t, i) => new CompletionChoice(t.Take(out var logProbs), i)
+    public Task WriteAsync(HttpContext context) => JsonBody.WriteAsync(context, head.Completion([.. _texts.Select((t, i) => new CompletionChoice(t.Take(out var logProbs), i)
     {
         Logprobs = hasLogProbs ? logProbs : null,
         FinishReason = Numbers.Reason(_finished[i].FinishReason),

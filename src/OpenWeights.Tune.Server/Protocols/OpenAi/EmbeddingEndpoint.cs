@@ -19,7 +19,7 @@ internal sealed class EmbeddingEndpoint(ServerState state)
 
     private async Task AnswerAsync(HttpContext context)
     {
-        var fields = await Json.ReadAsync<EmbeddingRequest>(context).ConfigureAwait(false);
+        var fields = await JsonBody.ReadAsync<EmbeddingRequest>(context).ConfigureAwait(false);
         var service = state.Service;
         var model = state.Find(fields.Model);
         var isBase64 = fields.EncodingFormat switch
@@ -37,7 +37,7 @@ internal sealed class EmbeddingEndpoint(ServerState state)
             .Select(p => p.Text is { } text ? service.EncodeForEmbedding(text, model) : [.. p.Tokens!]).ToList();
         var vectors = await service.EmbedAsync(texts, model.Name, context.RequestAborted).ConfigureAwait(false);
         var tokens = texts.Sum(static t => t.Length);
-        await Json.WriteAsync(context, new EmbeddingList(
+        await JsonBody.WriteAsync(context, new EmbeddingList(
             [.. vectors.Select((v, i) => new EmbeddingEntry(isBase64 ? Convert.ToBase64String(MemoryMarshal.AsBytes<float>(v)) : v, i))], model.Name, new EmbeddingUsage(tokens, tokens))
         { Pooling = Pooling(service) }).ConfigureAwait(false);
     }

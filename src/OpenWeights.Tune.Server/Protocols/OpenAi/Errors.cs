@@ -61,7 +61,7 @@ internal static class Errors
     internal static Task WriteAsync(HttpContext context, int status, ErrorFields error)
     {
         context.Response.StatusCode = status;
-        return Json.WriteAsync(context, new ErrorAnswer(error));
+        return JsonBody.WriteAsync(context, new ErrorAnswer(error));
     }
 
     private static int Seconds(TimeSpan time) => Math.Max(1, (int)Math.Ceiling(time.TotalSeconds));

@@ -22,9 +22,9 @@ internal sealed class ModelEndpoints(ServerState state, ServerOptions options)
         _ = routes.MapPost("/v1/unload_lora_adapter", UnloadAsync);
     }
 
-    private Task ListAsync(HttpContext context) => Json.WriteAsync(context, new ModelList([.. state.Service.Models.Select(Entry)]));
+    private Task ListAsync(HttpContext context) => JsonBody.WriteAsync(context, new ModelList([.. state.Service.Models.Select(Entry)]));
 
-    private Task FindAsync(HttpContext context) => Json.WriteAsync(context, Entry(state.Service.Find(context.Request.RouteValues["name"] as string)));
+    private Task FindAsync(HttpContext context) => JsonBody.WriteAsync(context, Entry(state.Service.Find(context.Request.RouteValues["name"] as string)));
 
     // A path of this machine is nobody's business: the root is a name.
     private ModelEntry Entry(ServedModel model) => new(model.Name, model.Created.ToUnixTimeSeconds(), Configuration.ModelPath.NameOf(model.Folder), state.Service.Context)
@@ -35,7 +35,7 @@ internal sealed class ModelEndpoints(ServerState state, ServerOptions options)
 
     private async Task LoadAsync(HttpContext context)
     {
-        var fields = await Json.ReadAsync<AdapterRequest>(context).ConfigureAwait(false);
+        var fields = await JsonBody.ReadAsync<AdapterRequest>(context).ConfigureAwait(false);
         var below = Below();
         var name = Name(fields);
         var folder = below.Find(fields.LoraPath ?? name);
@@ -45,7 +45,7 @@ internal sealed class ModelEndpoints(ServerState state, ServerOptions options)
 
     private async Task UnloadAsync(HttpContext context)
     {
-        var fields = await Json.ReadAsync<AdapterRequest>(context).ConfigureAwait(false);
+        var fields = await JsonBody.ReadAsync<AdapterRequest>(context).ConfigureAwait(false);
         _ = Below();
         await state.Service.UnloadAdapterAsync(Name(fields), context.RequestAborted).ConfigureAwait(false);
         await SayAsync(context, $"Success: LoRA adapter '{fields.LoraName}' removed successfully.").ConfigureAwait(false);

@@ -21,8 +21,12 @@ namespace OpenWeights.Tune.Server.Protocols.OpenAi;
 [JsonSerializable(typeof(ErrorAnswer))]
 internal sealed partial class OpenAiJson : JsonSerializerContext
 {
-    /// <summary>The same, with text as it is where JSON allows it.</summary>
-    internal static OpenAiJson Plain { get; } = new(new JsonSerializerOptions(Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
 
-    internal static JsonTypeInfo<T> Of<T>() => (JsonTypeInfo<T>)Plain.GetTypeInfo(typeof(T))!;
+    internal static JsonTypeInfo<T> Of<T>() => (JsonTypeInfo<T>)Relaxed.Context.GetTypeInfo(typeof(T))!;
+
+    // Text as it is where JSON allows it. A class of its own, since the generated part is initialised first then.
+    private static class Relaxed
+    {
+        internal static readonly OpenAiJson Context = new(new JsonSerializerOptions(OpenAiJson.Default!.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+    }
 }

@@ -16,12 +16,13 @@ public sealed class AnswerReader
     private readonly string[] _marksOfAnswers;
     private readonly StringBuilder _held = new();
     private readonly StringBuilder _header = new();
-    private readonly List<(bool IsReasoning, string Text)> _read = [];
+    private readonly List<AnswerPart> _read = [];
     private string _blank = "";
     private bool _hasAnswer;
     private bool _inHeader;
     private bool _trims;
     private string _channel = "";
+    private string? _recipient;
 
     // Tags in an answer are a part of it.
     private string[] ActiveMarks => _hasAnswer ? _marksOfAnswers : _marks;
@@ -55,7 +56,14 @@ public sealed class AnswerReader
     /// <summary>Adds generated text.</summary>
     /// <param name="text">The text.</param>
     /// <returns>The pieces of reasoning and answer that have become certain, in order.</returns>
-    public IReadOnlyList<(bool IsReasoning, string Text)> Add(string text)
+    public IReadOnlyList<(bool IsReasoning, string Text)> Add(string text) => [.. AddParts(text).Select(static p => (p.IsReasoning, p.Text))];
+
+    /// <summary>Ends the text.</summary>
+    /// <returns>The pieces that were held back.</returns>
+    public IReadOnlyList<(bool IsReasoning, string Text)> Finish() => [.. FinishParts().Select(static p => (p.IsReasoning, p.Text))];
+
+    /// <summary>Adds generated text, as <see cref="Add"/>.</summary>
+    internal IReadOnlyList<AnswerPart> AddParts(string text)
     {
         _read.Clear();
         _ = _held.Append(text);
@@ -76,9 +84,8 @@ public sealed class AnswerReader
         return [.. _read];
     }
 
-    /// <summary>Ends the text.</summary>
-    /// <returns>The pieces that were held back.</returns>
-    public IReadOnlyList<(bool IsReasoning, string Text)> Finish()
+    /// <summary>Ends the text, as <see cref="Finish"/>.</summary>
+    internal IReadOnlyList<AnswerPart> FinishParts()
     {
         _read.Clear();
         if (!IsDone)
@@ -87,7 +94,7 @@ public sealed class AnswerReader
             var rest = _inHeader && !_hasAnswer ? _header.ToString() : _blank;
             if (rest.Length > 0 && !InReasoning)
             {
-                _read.Add((false, rest));
+                _read.Add(new(false, rest, _recipient));
             }
         }
 
@@ -161,9 +168,10 @@ public sealed class AnswerReader
                 var at = header.IndexOf(ReasoningFormat.Channel, StringComparison.Ordinal);
                 _channel = at < 0 ? "" : header[(at + ReasoningFormat.Channel.Length)..].Split(' ', 2)[0].Trim();
                 (_inHeader, InReasoning, _trims) = (false, _channel == "analysis", true);
-                if (_hasAnswer && !InReasoning)
+                _recipient = Recipient(header);
+                if (_hasAnswer && !InReasoning && _recipient is null)
                 {
-                    _read.Add((false, "\n\n"));
+                    _read.Add(new(false, "\n\n", null));
                 }
 
                 _ = _header.Clear();
@@ -187,6 +195,17 @@ public sealed class AnswerReader
         }
     }
 
+    // To whom a message is: "to=functions.name" in its header, before or after the channel; null for the user.
+    private static string? Recipient(string header)
+    {
+        const string to = "to=";
+        var at = header.IndexOf(to, StringComparison.Ordinal);
+        var name = at < 0 ? "" : header[(at + to.Length)..];
+        var end = name.AsSpan().IndexOfAny(" <\n");
+        name = end < 0 ? name : name[..end];
+        return name.Length > 0 ? name : null;
+    }
+
     private void Text(string text)
     {
         if (text.Length == 0)
@@ -200,7 +219,7 @@ public sealed class AnswerReader
         }
         else if (InReasoning)
         {
-            _read.Add((true, text));
+            _read.Add(new(true, text, null));
         }
         else
         {
@@ -213,7 +232,7 @@ public sealed class AnswerReader
             }
 
             (_blank, _trims, _hasAnswer) = ("", false, true);
-            _read.Add((false, text));
+            _read.Add(new(false, text, _recipient));
         }
     }
 
@@ -244,3 +263,9 @@ public sealed class AnswerReader
         return length;
     }).DefaultIfEmpty().Max();
 }
+
+/// <summary>A part of an answer.</summary>
+/// <param name="IsReasoning">Whether it is reasoning.</param>
+/// <param name="Text">The text.</param>
+/// <param name="Recipient">To whom it is, other than the user; null for the user.</param>
+internal readonly record struct AnswerPart(bool IsReasoning, string Text, string? Recipient);

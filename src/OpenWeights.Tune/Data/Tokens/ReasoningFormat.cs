@@ -73,6 +73,9 @@ public sealed partial class ReasoningFormat
     /// <summary>The mark that ends a reasoning.</summary>
     internal string Close => Marks.Close;
 
+    /// <summary>Whether the template has marks around a reasoning.</summary>
+    internal bool HasMarks => _knowsTags;
+
     /// <summary>Whether each message of an assistant stands in a channel: analysis, commentary or final.</summary>
     internal bool HasChannels { get; }
 

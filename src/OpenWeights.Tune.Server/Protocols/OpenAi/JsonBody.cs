@@ -4,7 +4,7 @@ using Microsoft.AspNetCore.Http;
 namespace OpenWeights.Tune.Server.Protocols.OpenAi;
 
 /// <summary>JSON of requests and answers.</summary>
-internal static class Json
+internal static class JsonBody
 {
     internal const string ContentType = "application/json; charset=utf-8";
 

@@ -1,0 +1,133 @@
+using System.Runtime.CompilerServices;
+using OpenWeights.Tokenizers;
+
+namespace OpenWeights.Tune.Decoding.Grammars;
+
+/// <summary>
+/// The bytes of a tokenizer's tokens, as a tree. Made once for a tokenizer and shared by all constraints; safe for use by several threads.
+/// </summary>
+public sealed class TokenVocabulary
+{
+    private static readonly ConditionalWeakTable<Tokenizer, Dictionary<int, TokenVocabulary>> s_known = [];
+
+    private readonly byte[][] _bytes;
+
+    // The tree in the order of a walk: each node's byte and depth, the node after all below it, and its tokens.
+    private readonly byte[] _byte;
+    private readonly int[] _depth;
+    private readonly int[] _after;
+    private readonly int[] _firstToken;
+    private readonly int[] _tokens;
+    private readonly int _deepest;
+
+    private TokenVocabulary(byte[][] bytes)
+    {
+        _bytes = bytes;
+        var order = Enumerable.Range(0, bytes.Length).Where(i => bytes[i].Length > 0).ToArray();
+        Array.Sort(order, (a, b) => bytes[a].AsSpan().SequenceCompareTo(bytes[b]) is not 0 and var by ? by : a.CompareTo(b));
+        var (values, depths, first, open) = (new List<byte>(), new List<int>(), new List<int>(), new List<int>());
+        var after = new List<int>();
+        ReadOnlySpan<byte> last = [];
+        for (var i = 0; i < order.Length; i++)
+        {
+            var token = bytes[order[i]];
+            var common = last.CommonPrefixLength(token);
+            Close(common);
+            for (var at = common; at < token.Length; at++)
+            {
+                open.Add(values.Count);
+                values.Add(token[at]);
+                depths.Add(at);
+                after.Add(0);
+                first.Add(i);
+            }
+
+            last = token;
+        }
+
+        Close(0);
+        (_byte, _depth, _after) = ([.. values], [.. depths], [.. after]);
+
+        // The tokens of a node stand together, and those of the nodes below it come after.
+        _tokens = order;
+        _firstToken = [.. first, order.Length];
+        _deepest = bytes.Max(static b => b.Length);
+
+        void Close(int depth)
+        {
+            for (; open.Count > depth; open.RemoveAt(open.Count - 1))
+            {
+                after[open[^1]] = values.Count;
+            }
+        }
+    }
+
+    /// <summary>Number of tokens.</summary>
+    public int Size => _bytes.Length;
+
+    /// <summary>The vocabulary of a tokenizer.</summary>
+    /// <param name="tokenizer">The tokenizer.</param>
+    /// <param name="vocabularySize">Number of the model's logits; tokens beyond it do not count.</param>
+    public static TokenVocabulary Of(Tokenizer tokenizer, int vocabularySize)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        var known = s_known.GetOrCreateValue(tokenizer);
+        lock (known)
+        {
+            if (!known.TryGetValue(vocabularySize, out var vocabulary))
+            {
+                known[vocabularySize] = vocabulary = new TokenVocabulary([.. Enumerable.Range(0, vocabularySize).Select(i => BytesOf(tokenizer, i))]);
+            }
+
+            return vocabulary;
+        }
+    }
+
+    /// <summary>A vocabulary of tokens without a tokenizer.</summary>
+    /// <param name="tokens">The bytes of each token; none for a token that never stands in a text.</param>
+    internal static TokenVocabulary Of(IEnumerable<byte[]> tokens) => new([.. tokens]);
+
+    /// <summary>The bytes of a token in a grammar.</summary>
+    internal ReadOnlySpan<byte> this[int token] => _bytes[token];
+
+    /// <summary>The tokens that can follow a state, a bit for each.</summary>
+    internal ulong[] Allowed(GrammarStates states, GrammarState state, byte[] classOf)
+    {
+        var mask = new ulong[(_bytes.Length + 63) / 64];
+        var above = new GrammarState[_deepest + 1];
+        above[0] = state;
+        for (var i = 0; i < _byte.Length;)
+        {
+            var (from, number) = (above[_depth[i]], classOf[_byte[i]]);
+            if ((from.Known[number] ? from.Next[number] : states.Next(from, _byte[i])) is not { } to)
+            {
+                i = _after[i];
+                continue;
+            }
+
+            above[_depth[i] + 1] = to;
+            var next = _firstToken[i + 1];
+            for (var at = _firstToken[i]; at < next; at++)
+            {
+                mask[_tokens[at] >> 6] |= 1UL << (_tokens[at] & 63);
+            }
+
+            i++;
+        }
+
+        return mask;
+    }
+
+    // Special tokens are no part of a text; they can stand where a grammar names them. So can others that are written like a mark.
+    private static byte[] BytesOf(Tokenizer tokenizer, int id)
+    {
+        if (tokenizer.BytesOf(id) is not { Length: > 0 } bytes)
+        {
+            return [];
+        }
+
+        var text = tokenizer.IsAdded(id) ? tokenizer.IdToToken(id)! : "";
+        var isMark = tokenizer.IsSpecial(id) || (text.Length > 2 && (text[0], text[^1]) is ('<', '>') or ('[', ']'));
+        return isMark ? [GrammarNode.MarkStart, .. System.Text.Encoding.UTF8.GetBytes(text), GrammarNode.MarkEnd] : bytes;
+    }
+}
