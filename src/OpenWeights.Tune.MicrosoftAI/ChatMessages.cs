@@ -7,6 +7,9 @@ namespace OpenWeights.Tune.MicrosoftAI;
 /// <summary>Messages as chat templates take them.</summary>
 internal static class ChatMessages
 {
+    // Without white space, which would be tokens of the prompt.
+    private static readonly JsonSerializerOptions s_compact = new(AIJsonUtilities.DefaultOptions) { WriteIndented = false };
+
     /// <summary>The messages.</summary>
     /// <param name="messages">The messages; one that has results of several functions becomes several.</param>
     /// <param name="instructions">A system message before them; null for none.</param>
@@ -92,7 +95,7 @@ internal static class ChatMessages
         string text => text,
         JsonElement { ValueKind: JsonValueKind.String } text => text.GetString()!,
         TextContent content => content.Text,
-        _ => JsonSerializer.Serialize(result, AIJsonUtilities.DefaultOptions.GetTypeInfo(result.GetType())),
+        _ => JsonSerializer.Serialize(result, s_compact.GetTypeInfo(result.GetType())),
     };
 
     private static void RequireKnown(ChatMessage message)

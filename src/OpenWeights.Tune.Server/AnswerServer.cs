@@ -130,6 +130,7 @@ public sealed class AnswerServer : IAsyncDisposable
         if (options.HasPage)
         {
             PageEndpoint.Map(routes);
+            new ReportEndpoint(_state).Map(routes);
         }
     }
 

@@ -12,9 +12,7 @@ using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives.Embeddings;
-using OpenWeights.Tune.Tests;
 using OpenWeights.Tune.Torch;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.MicrosoftAI.Tests;
 
@@ -23,7 +21,7 @@ namespace OpenWeights.Tune.MicrosoftAI.Tests;
 internal sealed class ModelTests
 {
     private const string Question = "Give the ISO date of April third, nineteen oh six.";
-    private static readonly string s_base = Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base");
+    private static readonly string s_base = QuickstartAdapter.Base;
     private readonly TemporaryFolder _folder = new();
     private LoadedModel _loaded = null!;
     private AnswerService _service = null!;
@@ -31,22 +29,10 @@ internal sealed class ModelTests
     [OneTimeSetUp]
     public async Task Train_and_load()
     {
-        var config = new RunConfig
-        {
-            OutputDir = _folder.At("run"),
-            Model = new ModelSection { Path = s_base },
-            Adapter = new AdapterSection { Rank = 8, LoraAlpha = 16 },
-            Data = new DataSection { Train = [new DataSource { Path = Path.Combine(SharedFiles.Root, "datasets", "quickstart", "train.jsonl") }] },
-            Training = new TrainingSection { MaxSteps = 6, LearningRate = 2e-2 },
-        };
-        using (var run = TrainingRun.Prepare(config, new SilentListener()))
-        {
-            _ = run.Run(overwrite: false, command: "test", CancellationToken.None);
-        }
-
+        var adapter = QuickstartAdapter.Train(_folder.At("run"));
         _loaded = ModelLoader.Load(ModelPath.Resolve(s_base), dtype: null, Devices.Find("cpu"));
         _service = new AnswerService(_loaded, new AnswerServiceOptions());
-        _ = await _service.LoadAdapterAsync("mine", _folder.At("run", "adapter"));
+        _ = await _service.LoadAdapterAsync("mine", adapter);
     }
 
     [OneTimeTearDown]
@@ -92,10 +78,14 @@ internal sealed class ModelTests
     [Test]
     public async Task The_most_tokens_and_stop_sequences_end_a_response()
     {
-        var whole = await Client().GetResponseAsync(Question, new ChatOptions { Temperature = 0, MaxOutputTokens = 24, AdditionalProperties = new() { ["ignore_eos"] = true } });
-        var cut = await Client().GetResponseAsync(Question, new ChatOptions { Temperature = 0, MaxOutputTokens = 3 });
-        var stop = whole.Text[2..4];
-        var stopped = await Client().GetResponseAsync(Question, new ChatOptions { Temperature = 0, MaxOutputTokens = 24, StopSequences = [stop] });
+        var options = new ChatOptions { Temperature = 1.5f, Seed = 5, MaxOutputTokens = 24, AdditionalProperties = new() { ["ignore_eos"] = true } };
+        var whole = await Client().GetResponseAsync(Question, options);
+        options.MaxOutputTokens = 3;
+        var cut = await Client().GetResponseAsync(Question, options);
+        options.MaxOutputTokens = 24;
+        var stop = whole.Text[4..6];
+        options.StopSequences = [stop];
+        var stopped = await Client().GetResponseAsync(Question, options);
 
         Assert.Multiple(() =>
         {
@@ -109,7 +99,7 @@ internal sealed class ModelTests
     [Test]
     public async Task A_seed_makes_a_sampled_response_again()
     {
-        var options = new ChatOptions { Temperature = 1.5f, MaxOutputTokens = 24, Seed = 5 };
+        var options = new ChatOptions { Temperature = 1.5f, MaxOutputTokens = 24, Seed = 5, AdditionalProperties = new() { ["ignore_eos"] = true } };
         var one = await Client().GetResponseAsync(Question, options);
         var same = await Client().GetResponseAsync(Question, options);
         options.Seed = 6;
@@ -183,6 +173,16 @@ internal sealed class ModelTests
     }
 
     [Test]
+    public async Task A_response_of_a_type_is_json_of_its_schema_whatever_the_model_would_say([Range(1, 5)] int seed)
+    {
+        var options = new ChatOptions { Temperature = 1.5f, Seed = seed };
+        var response = await Client().GetResponseAsync<Day>(Question, options);
+
+        Assert.That(response.TryGetResult(out var day), Is.True, response.Text);
+        Assert.That(Enum.IsDefined(day!.Weekday));
+    }
+
+    [Test]
     public async Task The_sample_answers_line_by_line()
     {
         var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "ChatClient.dll"), s_base, _folder.At("run", "adapter")]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
@@ -205,6 +205,21 @@ internal sealed class ModelTests
 
         Assert.That(page, Does.Contain($"```cs\n{sample}```\n"));
     }
+
+    [Test]
+    public async Task A_real_model_answers_in_json_of_a_type()
+    {
+        using var loaded = ModelLoader.Load(ModelPath.Resolve(SharedFiles.RequireShared("fixtures", "weights", "smollm2-135m-instruct")), dtype: null, Devices.Find("cpu"));
+        await using var service = new AnswerService(loaded, new AnswerServiceOptions());
+        var response = await new OpenWeightsChatClient(service).GetResponseAsync<Town>("What is the capital of France? Answer as JSON with its name and its country.", new ChatOptions { Temperature = 0, MaxOutputTokens = 100 });
+
+        Assert.That(response.TryGetResult(out var town), Is.True, response.Text);
+        Assert.That(town!.Name + town.Country, Does.Contain("Paris").Or.Contain("France"));
+    }
+
+    internal sealed record Town(string Name, string Country);
+
+    internal sealed record Day(DayOfWeek Weekday, bool IsHoliday);
 
     private OpenWeightsChatClient Client() => new(_service);
 }

@@ -126,10 +126,13 @@ public sealed class AnswerService : IAsyncDisposable
     /// <param name="text">The text.</param>
     /// <param name="model">The model.</param>
     /// <param name="isQuery">Whether it is a query.</param>
+    /// <exception cref="AnswerRefusedException">The text is empty.</exception>
     public int[] EncodeForEmbedding(string text, ServedModel model, bool isQuery = false)
     {
         ArgumentNullException.ThrowIfNull(model);
-        return _vectors.Encode(text, model.Tokenizer, isQuery);
+        var tokens = _vectors.Encode(text, model.Tokenizer, isQuery);
+        RequireText(tokens);
+        return tokens;
     }
 
     /// <summary>How likely the model finds each token of a prompt after those before it; nothing is known of the first.</summary>

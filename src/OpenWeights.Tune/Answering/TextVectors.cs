@@ -27,7 +27,8 @@ internal sealed class TextVectors
 
     internal int[] Encode(string text, Tokenizer tokenizer, bool isQuery)
     {
-        var ids = new RowTokenizer(tokenizer, "all").Whole((isQuery ? Settings.QueryPrompt : Settings.DocumentPrompt) + text, "input");
+        var whole = (isQuery ? Settings.QueryPrompt : Settings.DocumentPrompt) + text;
+        var ids = whole.Length == 0 ? [] : new RowTokenizer(tokenizer, "all").Whole(whole, "input");
         return Settings.MaxLength is { } most && ids.Length > most ? ids[..most] : ids;
     }
 

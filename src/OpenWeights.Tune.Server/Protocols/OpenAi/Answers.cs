@@ -141,6 +141,9 @@ internal sealed record ModelEntry(string Id, long Created, string Root, int MaxM
     public string? Parent { get; init; }
 
     public ModelMeta? Meta { get; init; }
+
+    /// <summary>Where this server shows the report of the run that made the model.</summary>
+    public string? Report { get; init; }
 }
 
 /// <summary>Numbers of a model, as llama.cpp has them.</summary>
