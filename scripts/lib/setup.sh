@@ -30,6 +30,32 @@ root_prefix() {
     fi
 }
 
+# apt_install "PACKAGE...": installs packages; where they are not found, after reading the lists of packages anew. What apt-get says is in artifacts/apt.log.
+apt_install() {
+    as_root=$(root_prefix "$1") || exit 1
+    install="$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1"
+    # shellcheck disable=SC2086 # lists of words
+    $install >"$root/artifacts/apt.log" 2>&1 && return 0
+    $as_root apt-get update -qq >>"$root/artifacts/apt.log" 2>&1 || say "apt-get update failed; see artifacts/apt.log"
+    # shellcheck disable=SC2086 # lists of words
+    $install >>"$root/artifacts/apt.log" 2>&1
+}
+
+# Whether there is a browser for the tests of the server's page (they look in the same places).
+has_browser() {
+    [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+        command -v google-chrome >/dev/null 2>&1 || command -v google-chrome-stable >/dev/null 2>&1
+}
+
+# Installs Chromium where that needs no one: else these tests are skipped, and say what they lack.
+install_browser() {
+    has_browser && return 0
+    command -v apt-get >/dev/null 2>&1 && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; } || return 0
+    say "installing with apt-get: chromium (some hundred MB with what it needs), for the tests of the server's page"
+    mkdir -p "$root/artifacts"
+    apt_install "chromium fonts-dejavu-core" || say "apt-get could not install chromium: the tests of the server's page are skipped (see artifacts/apt.log)"
+}
+
 has_libtorch() {
     [ -n "${LIBTORCH:-}" ] || sh "$root/src/OpenWeights.LibTorch/native/build.sh" --find >/dev/null 2>&1
 }
@@ -44,14 +70,8 @@ install_libtorch() {
         [ -n "$blas" ] || [ -n "${LIBTORCH:-}" ] || wanted="$wanted libopenblas0-openmp"
         [ -n "$wanted" ] || return 0
         say "installing with apt-get:$(printf ' %s' $wanted) (about 500 MB with what they need)"
-        as_root=$(root_prefix "$wanted") || exit 1
-        install="$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted"
-        # shellcheck disable=SC2086 # lists of words
-        if ! $install >"$root/artifacts/apt.log" 2>&1; then
-            $as_root apt-get update -qq >>"$root/artifacts/apt.log" 2>&1 || say "apt-get update failed; see artifacts/apt.log"
-            $install >>"$root/artifacts/apt.log" 2>&1 ||
-                fail "apt-get could not install$(printf ' %s' $wanted); the last lines of artifacts/apt.log: $(tail -n 3 "$root/artifacts/apt.log")"
-        fi
+        apt_install "$wanted" ||
+            fail "apt-get could not install$(printf ' %s' $wanted); the last lines of artifacts/apt.log: $(tail -n 3 "$root/artifacts/apt.log")"
     elif [ -n "$wanted" ]; then
         fail "torch runtime 'system' needs$(printf ' %s' $wanted). Install them (or unpack libtorch and set LIBTORCH to its folder), then start again."
     fi
@@ -268,7 +288,7 @@ find_runtime() {
 # Whether anything that the build reads is newer than the stamp of the last one.
 changed_since() {
     [ -f "$1" ] || return 0
-    [ -n "$(find "$root/src" "$root/tests" "$root/build" "$root/Directory.Build.props" "$root/Directory.Build.targets" "$root/Directory.Packages.props" "$root/global.json" "$root/.editorconfig" \
+    [ -n "$(find "$root/src" "$root/tests" "$root/samples" "$root/build" "$root/Directory.Build.props" "$root/Directory.Build.targets" "$root/Directory.Packages.props" "$root/global.json" "$root/.editorconfig" \
         \( -name obj -o -name bin -o -name node_modules \) -prune -o -type f -newer "$1" -print 2>/dev/null | head -n 1)" ]
 }
 

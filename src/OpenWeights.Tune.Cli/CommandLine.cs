@@ -18,6 +18,7 @@ internal static class CommandLine
         ("data", DataCommand.Create),
         ("generate", GenerateCommand.Create),
         ("chat", ChatCommand.Create),
+        ("serve", ServeCommand.Create),
         ("score", ScoreCommand.Create),
         ("evaluate", EvaluateCommand.Create),
         ("tokenize", TokenizeCommand.Create),

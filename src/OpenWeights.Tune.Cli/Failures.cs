@@ -65,6 +65,7 @@ internal static class Failures
         "train" or "estimate" =>
             " Lower training.micro_batch_size and raise training.gradient_accumulation_steps in proportion (also possible with --resume); or set training.activation_checkpointing, or lower data.max_length. `owt estimate` shows what fits.",
         "evaluate" => " Lower --batch-size, or use --quantization nf4.",
+        "serve" => " Lower --context, --cache-mb or --max-batch, or use --quantization nf4.",
         "generate" or "chat" or "score" => " Use shorter or fewer texts, or --quantization nf4.",
         _ => "",
     };

@@ -72,7 +72,8 @@ internal static class ChatCommand
         return ExitCode.Success;
     }
 
-    private static (string Name, string Folder) Named(string text) =>
+    /// <summary>An adapter on the command line: NAME=DIR, or a folder, whose name is then the adapter's.</summary>
+    internal static (string Name, string Folder) Named(string text) =>
         !Path.Exists(text) && text.IndexOf('=', StringComparison.Ordinal) is > 0 and var at
             ? (text[..at], UserPath.Expand(text[(at + 1)..]))
             : (Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(text))), text);

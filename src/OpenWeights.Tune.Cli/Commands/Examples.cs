@@ -59,6 +59,12 @@ internal static class Examples
             ("owt chat --model SmolLM2-135M-Instruct --adapter old=runs/a --adapter new=runs/b", "/adapter NAME switches between them"),
             ("owt chat --model mine.gguf --system \"Answer in one sentence.\"", "a GGUF file, with a system message"),
         ],
+        ["serve"] =
+        [
+            ("owt serve --model runs/mine", "the base and the run's adapter, at http://127.0.0.1:8080"),
+            ("owt serve --model SmolLM2-135M-Instruct --adapter old=runs/a --adapter new=runs/b --port 9000", "requests name the base, old or new"),
+            ("owt serve --model mine.gguf --host 0.0.0.0 --api-key-file keys.txt", "for other machines, with a key"),
+        ],
         ["score"] =
         [
             ("owt score --model SmolLM2-135M-Instruct --text \"The sky is blue.\"", "the log-probability of each token"),
@@ -110,6 +116,11 @@ internal static class Examples
         [
             ("owt bench train --mode lora --rank 16 --seq-len 512 --batch-size 4", "an adapter"),
             ("owt bench train --mode full --dtype bfloat16 --checkpointing", "all weights"),
+        ],
+        ["bench serve"] =
+        [
+            ("owt bench serve --url http://127.0.0.1:8080 --clients 1 4 16", "a running server, of owt or another"),
+            ("owt bench serve --rate 2 --requests 40", "2 requests per second, whether earlier ones are answered or not"),
         ],
         ["bench generate"] =
         [

@@ -22,6 +22,12 @@ public sealed class StopSequences
     /// <summary>Whether a stop sequence was found.</summary>
     public bool Found { get; private set; }
 
+    /// <summary>The stop sequence that was found; null for none.</summary>
+    public string? FoundSequence { get; private set; }
+
+    /// <summary>Number of characters that were passed on.</summary>
+    public int Passed => _passed;
+
     /// <summary>The text before the stop sequence.</summary>
     public string Text => _text.ToString();
 
@@ -34,16 +40,17 @@ public sealed class StopSequences
             return false;
         }
 
+        // What was passed on can be the beginning of no stop sequence.
         _ = _text.Append(more);
-        var text = _text.ToString();
-        var at = _stops.Select(s => text.IndexOf(s, StringComparison.Ordinal)).Where(static i => i >= 0).DefaultIfEmpty(-1).Min();
-        if (at >= 0)
+        var held = _text.ToString(_passed, _text.Length - _passed);
+        var (at, stop) = First(held);
+        if (stop is not null)
         {
-            Found = true;
-            _text.Length = at;
+            (Found, FoundSequence) = (true, stop);
+            _text.Length = _passed + at;
         }
 
-        Pass(Found ? _text.Length : text.Length - Beginning(text));
+        Pass(Found ? _text.Length : _text.Length - Beginning(held));
         return !Found;
     }
 
@@ -54,6 +61,21 @@ public sealed class StopSequences
         {
             Pass(_text.Length);
         }
+    }
+
+    // The stop sequence that begins first in a text, the longest of several there.
+    private (int At, string? Stop) First(string text)
+    {
+        (int At, string? Stop) first = (-1, null);
+        foreach (var stop in _stops)
+        {
+            if (text.IndexOf(stop, StringComparison.Ordinal) is >= 0 and var at && (first.Stop is null || at < first.At || (at == first.At && stop.Length > first.Stop.Length)))
+            {
+                first = (at, stop);
+            }
+        }
+
+        return first;
     }
 
     // Length of the longest suffix of the text that is a prefix of a stop sequence.

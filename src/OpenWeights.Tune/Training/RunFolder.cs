@@ -7,6 +7,7 @@ namespace OpenWeights.Tune.Training;
 /// <summary>The folder of a run: paths of its files, and a lock so that only one run writes to it.</summary>
 public sealed class RunFolder : IDisposable
 {
+    private const string ReportName = "report.html";
     private static readonly string[] s_results = ["adapter", "model"];
     private readonly FileStream _lock;
 
@@ -33,13 +34,31 @@ public sealed class RunFolder : IDisposable
     public string SamplesPath => Path.Combine(FolderPath, "samples.jsonl");
 
     /// <summary>The report.</summary>
-    public string ReportPath => Path.Combine(FolderPath, "report.html");
+    public string ReportPath => Path.Combine(FolderPath, ReportName);
 
     /// <summary>The weights with the lowest eval loss.</summary>
     public string BestPath => Path.Combine(FolderPath, "best");
 
     /// <summary>The manifest: what the run was made from.</summary>
     public string ManifestPath => Path.Combine(FolderPath, RunManifest.Name);
+
+    /// <summary>The report of the run that made an adapter or a model: that of the folder that it lies in, or, for a checkpoint, the one above.</summary>
+    /// <param name="result">The folder of the adapter or model.</param>
+    /// <returns>The path; null where no run made it, or its report is gone.</returns>
+    public static string? ReportOf(string result)
+    {
+        var folder = Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(result)));
+        for (var up = 0; up < 2 && folder is not null; up++, folder = Path.GetDirectoryName(folder))
+        {
+            var report = Path.Combine(folder, ReportName);
+            if (File.Exists(report) && File.Exists(Path.Combine(folder, RunManifest.Name)))
+            {
+                return report;
+            }
+        }
+
+        return null;
+    }
 
     /// <summary>Locks a folder for a run.</summary>
     /// <param name="path">The folder; created if missing.</param>

@@ -49,8 +49,9 @@ public sealed class ChatRenderer
     /// <param name="messages">The messages.</param>
     /// <param name="tools">The tools that the assistant may call, or null.</param>
     /// <param name="addGenerationPrompt">Whether to append the start of the assistant's next turn.</param>
+    /// <param name="values">Values for more variables of the template, such as <c>enable_thinking</c>; null for none.</param>
     /// <exception cref="ChatTemplateException">The template rejects the messages.</exception>
-    public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt) => TemplateFor(tools).Render(Input(messages, tools, addGenerationPrompt));
+    public string Render(JsonArray messages, JsonNode? tools, bool addGenerationPrompt, JsonObject? values = null) => TemplateFor(tools).Render(Input(messages, tools, addGenerationPrompt, values));
 
     /// <summary>
     /// Renders a chat and determines the trained characters: the text of the assistant's turns and their ends, without their headers.
@@ -167,10 +168,10 @@ public sealed class ChatRenderer
         }
     }
 
-    private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt)
+    private ChatTemplateInput Input(JsonArray messages, JsonNode? tools, bool addGenerationPrompt, JsonObject? values = null)
     {
         RequireText(messages);
-        return new() { Messages = Reasoning.Placed(messages), Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens, EndTokens = _endTokens };
+        return new() { Messages = Reasoning.Placed(messages), Tools = tools, AddGenerationPrompt = addGenerationPrompt, SpecialTokens = _specialTokens, EndTokens = _endTokens, Variables = values };
     }
 }
 

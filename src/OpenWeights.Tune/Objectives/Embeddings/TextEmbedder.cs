@@ -23,7 +23,16 @@ public sealed class TextEmbedder(CausalLanguageModel model, EmbeddingSettings se
     /// <summary>The vectors of texts.</summary>
     /// <param name="texts">The tokens of each; none may be empty.</param>
     /// <exception cref="InvalidDataException">A text is empty, or the model does not know one of its tokens.</exception>
-    public IReadOnlyList<float[]> Embed(IReadOnlyList<int[]> texts)
+    public IReadOnlyList<float[]> Embed(IReadOnlyList<int[]> texts) => Embed(model, texts, settings.Pooling, adapter: null, batchSize);
+
+    /// <summary>The vectors of texts.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="texts">The tokens of each; none may be empty.</param>
+    /// <param name="pooling">Which hidden states become the vector.</param>
+    /// <param name="adapter">Name of the adapter of all texts, for a model whose adapters are active by row; null for the model as it is.</param>
+    /// <param name="batchSize">Number of texts that the model reads together.</param>
+    /// <exception cref="InvalidDataException">A text is empty, or the model does not know one of its tokens.</exception>
+    internal static IReadOnlyList<float[]> Embed(CausalLanguageModel model, IReadOnlyList<int[]> texts, EmbeddingPooling pooling, string? adapter, int batchSize)
     {
         ArgumentNullException.ThrowIfNull(texts);
         TextCheck.Require(texts, model.VocabularySize);
@@ -34,7 +43,7 @@ public sealed class TextEmbedder(CausalLanguageModel model, EmbeddingSettings se
         foreach (var batch in Enumerable.Range(0, texts.Count).OrderBy(i => texts[i].Length).Chunk(batchSize))
         {
             using var scope = NewDisposeScope();
-            var made = TextEmbeddings.Of(model, [.. batch.Select(i => texts[i])], settings.Pooling).cpu().contiguous();
+            var made = TextEmbeddings.Of(model, [.. batch.Select(i => texts[i])], pooling, adapter).cpu().contiguous();
             var (flat, width) = (MemoryMarshal.Cast<byte, float>(made.bytes).ToArray(), (int)made.size(1));
             for (var i = 0; i < batch.Length; i++)
             {

@@ -16,11 +16,13 @@ internal static class TextEmbeddings
     /// <param name="model">The model, whose attention looks both ways if its stack says so.</param>
     /// <param name="texts">The tokens of each text.</param>
     /// <param name="pooling">Which hidden states become the vector.</param>
-    internal static Tensor Of(CausalLanguageModel model, IReadOnlyList<int[]> texts, EmbeddingPooling pooling)
+    /// <param name="adapter">Name of the adapter of all texts, for a model whose adapters are active by row; null for the model as it is.</param>
+    internal static Tensor Of(CausalLanguageModel model, IReadOnlyList<int[]> texts, EmbeddingPooling pooling, string? adapter = null)
     {
         using var scope = NewDisposeScope();
         var batch = TokenBatch.Of([.. texts.Select(static ids => new TokenRow(ids, ids, "text"))], padId: 0, model.Device);
-        var hidden = model.call(model.Stack.IsBidirectional ? BothWays(batch) : batch.Input).to(float32);
+        var input = model.Stack.IsBidirectional ? BothWays(batch) : batch.Input;
+        var hidden = model.call(adapter is null ? input : input with { Adapters = [.. texts.Select(_ => adapter)] }).to(float32);
         var pooled = pooling == EmbeddingPooling.Last ? Last(hidden, texts) : Mean(hidden, batch, texts);
         return pooled.div(pooled.norm(1, keepdim: true).clamp_min(s_shortest)).MoveToOuterDisposeScope();
     }

@@ -1,0 +1,46 @@
+using OpenWeights.Tune.Answering;
+
+namespace OpenWeights.Tune.Server.Protocols.OpenAi;
+
+/// <summary>Usage and timings of answers in the protocol's fields.</summary>
+internal static class Numbers
+{
+    private const double Milliseconds = 1000;
+
+    /// <summary>The usage of several answers; a prompt that several answer counts once.</summary>
+    /// <param name="answers">The ends of the answers, all choices of a prompt after each other.</param>
+    /// <param name="choices">Number of choices of a prompt.</param>
+    internal static UsageFields Usage(IReadOnlyList<AnswerFinished> answers, int choices)
+    {
+        var prompts = answers.Where((_, i) => i % choices == 0).ToList();
+        var (prompt, completion, reasoning) = (prompts.Sum(static a => a.Usage.Prompt), answers.Sum(static a => a.Usage.Completion), answers.Sum(static a => a.Usage.Reasoning));
+        return new UsageFields(completion, prompt, prompt + completion)
+        {
+            PromptTokensDetails = new PromptDetails(prompts.Sum(static a => a.Usage.Cached)),
+            CompletionTokensDetails = reasoning > 0 ? new CompletionDetails(reasoning) : null,
+        };
+    }
+
+    /// <summary>The timings of several answers: their tokens, and the longest times, since they are generated together.</summary>
+    internal static TimingFields Timings(IReadOnlyList<AnswerFinished> answers, int choices)
+    {
+        var prompts = answers.Where((_, i) => i % choices == 0).ToList();
+        var cached = prompts.Sum(static a => a.Usage.Cached);
+        var (read, made) = (prompts.Sum(static a => a.Usage.Prompt) - cached, answers.Sum(static a => a.Usage.Completion));
+        var (readMs, madeMs) = (answers.Max(static a => a.Timings.PromptSeconds) * Milliseconds, answers.Max(static a => a.Timings.GenerationSeconds) * Milliseconds);
+        return new TimingFields(cached, read, readMs, Ratio(readMs, read), Ratio(read * Milliseconds, readMs), made, madeMs, Ratio(madeMs, made), Ratio(made * Milliseconds, madeMs));
+    }
+
+    internal static TokenLogProb LogProb(AnswerToken token) => LogProb(token.Chance) with { TopLogprobs = [.. token.Alternatives.Select(LogProb)] };
+
+    private static TokenLogProb LogProb(TokenText token) => new(token.Id, token.Text, [.. token.Bytes.ToArray().Select(static b => (int)b)], token.LogProb);
+
+    internal static string Reason(FinishReason reason) => reason switch
+    {
+        FinishReason.Length => "length",
+        FinishReason.ToolCalls => "tool_calls",
+        _ => "stop",
+    };
+
+    private static double Ratio(double over, double under) => under > 0 ? over / under : 0;
+}

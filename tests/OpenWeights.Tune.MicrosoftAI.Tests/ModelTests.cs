@@ -1,0 +1,225 @@
+using System.Diagnostics;
+using System.Numerics.Tensors;
+using System.Text.Json.Nodes;
+using Microsoft.Extensions.AI;
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Answering;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Objectives.Embeddings;
+using OpenWeights.Tune.Torch;
+
+namespace OpenWeights.Tune.MicrosoftAI.Tests;
+
+/// <summary>The interfaces over a small model, with an adapter that is trained here, beside what the library says without them.</summary>
+[TestFixture]
+internal sealed class ModelTests
+{
+    private const string Question = "Give the ISO date of April third, nineteen oh six.";
+    private static readonly string s_base = QuickstartAdapter.Base;
+    private readonly TemporaryFolder _folder = new();
+    private LoadedModel _loaded = null!;
+    private AnswerService _service = null!;
+
+    [OneTimeSetUp]
+    public async Task Train_and_load()
+    {
+        var adapter = QuickstartAdapter.Train(_folder.At("run"));
+        _loaded = ModelLoader.Load(ModelPath.Resolve(s_base), dtype: null, Devices.Find("cpu"));
+        _service = new AnswerService(_loaded, new AnswerServiceOptions());
+        _ = await _service.LoadAdapterAsync("mine", adapter);
+    }
+
+    [OneTimeTearDown]
+    public async Task Free()
+    {
+        if (_service is not null)
+        {
+            await _service.DisposeAsync();
+        }
+
+        _loaded?.Dispose();
+        _folder.Dispose();
+    }
+
+    [Test]
+    public async Task A_greedy_response_is_what_the_generator_makes_of_the_same_prompt()
+    {
+        var tokenizer = Tokenizer.Load(s_base);
+        var prompt = tokenizer.Encode(new ChatRenderer(tokenizer).Render(new JsonArray(new JsonObject { ["role"] = "user", ["content"] = Question }), tools: null, addGenerationPrompt: true), addSpecialTokens: false);
+        using var alone = ModelLoader.Load(ModelPath.Resolve(s_base), dtype: null, Devices.Find("cpu"));
+        var expected = new TextGenerator(alone.Model, new GenerationOptions { MaxNewTokens = 24, EndTokens = EndTokens.Of(alone.Folder, tokenizer) }).Continue([prompt])[0];
+
+        var response = await Client().GetResponseAsync(Question, new ChatOptions { Temperature = 0, MaxOutputTokens = 24 });
+
+        Assert.That(response.Text, Is.EqualTo(tokenizer.Decode(expected.OutputIds, skipSpecialTokens: true)));
+        Assert.That(response.Usage!.InputTokenCount, Is.EqualTo(prompt.Length));
+    }
+
+    [Test]
+    public async Task A_model_id_names_the_adapter_that_answers()
+    {
+        var greedy = new ChatOptions { Temperature = 0, MaxOutputTokens = 24 };
+        var ofBase = await Client().GetResponseAsync(Question, greedy);
+        var ofAdapter = await new OpenWeightsChatClient(_service, "mine").GetResponseAsync(Question, greedy);
+        greedy.ModelId = "mine";
+
+        Assert.That((await Client().GetResponseAsync(Question, greedy)).Text, Is.EqualTo(ofAdapter.Text));
+        Assert.That(ofAdapter.Text, Is.Not.EqualTo(ofBase.Text));
+        Assert.That((ofBase.ModelId, ofAdapter.ModelId), Is.EqualTo((_service.Base.Name, "mine")));
+        Assert.That(() => Client().GetResponseAsync(Question, new ChatOptions { ModelId = "mien" }), Throws.TypeOf<AnswerRefusedException>().With.Message.Contains("mine"));
+    }
+
+    [Test]
+    public async Task The_most_tokens_and_stop_sequences_end_a_response()
+    {
+        var options = new ChatOptions { Temperature = 1.5f, Seed = 5, MaxOutputTokens = 24, AdditionalProperties = new() { ["ignore_eos"] = true } };
+        var whole = await Client().GetResponseAsync(Question, options);
+        options.MaxOutputTokens = 3;
+        var cut = await Client().GetResponseAsync(Question, options);
+        options.MaxOutputTokens = 24;
+        var stop = whole.Text[4..6];
+        options.StopSequences = [stop];
+        var stopped = await Client().GetResponseAsync(Question, options);
+
+        Assert.Multiple(() =>
+        {
+            Assert.That((whole.FinishReason, whole.Usage!.OutputTokenCount), Is.EqualTo(((ChatFinishReason?)ChatFinishReason.Length, (long?)24)));
+            Assert.That((cut.FinishReason, cut.Usage!.OutputTokenCount), Is.EqualTo(((ChatFinishReason?)ChatFinishReason.Length, (long?)3)));
+            Assert.That(stopped.Text, Is.EqualTo(whole.Text[..whole.Text.IndexOf(stop, StringComparison.Ordinal)]));
+            Assert.That(stopped.FinishReason, Is.EqualTo(ChatFinishReason.Stop));
+        });
+    }
+
+    [Test]
+    public async Task A_seed_makes_a_sampled_response_again()
+    {
+        var options = new ChatOptions { Temperature = 1.5f, MaxOutputTokens = 24, Seed = 5, AdditionalProperties = new() { ["ignore_eos"] = true } };
+        var one = await Client().GetResponseAsync(Question, options);
+        var same = await Client().GetResponseAsync(Question, options);
+        options.Seed = 6;
+        var other = await Client().GetResponseAsync(Question, options);
+
+        Assert.That(same.Text, Is.EqualTo(one.Text));
+        Assert.That(other.Text, Is.Not.EqualTo(one.Text));
+    }
+
+    [Test]
+    public void A_cancelled_response_frees_its_place()
+    {
+        using var stop = new CancellationTokenSource();
+        Assert.That(async () =>
+        {
+            await foreach (var update in Client().GetStreamingResponseAsync(Question, new ChatOptions { MaxOutputTokens = 100_000, AdditionalProperties = new() { ["ignore_eos"] = true } }, stop.Token))
+            {
+                await stop.CancelAsync();
+            }
+        }, Throws.InstanceOf<OperationCanceledException>());
+
+        Assert.That(() => _service.Status.Running, Is.Zero.After(30_000, 20));
+    }
+
+    [Test]
+    public async Task Probabilities_of_tokens_are_in_the_raw_representation()
+    {
+        var options = new ChatOptions { Temperature = 0, MaxOutputTokens = 4, AdditionalProperties = new() { ["top_logprobs"] = 2, ["ignore_eos"] = true } };
+        var updates = await Client().GetStreamingResponseAsync(Question, options).ToListAsync();
+
+        var tokens = updates.Select(static u => u.RawRepresentation).OfType<AnswerDelta>().SelectMany(static d => d.Tokens).ToList();
+        Assert.That(tokens, Has.Count.EqualTo(4));
+        Assert.That(tokens.Select(static t => t.Alternatives.Count), Is.All.EqualTo(2));
+        Assert.That(tokens.Select(static t => t.Chance.Id), Is.EqualTo(tokens.Select(static t => t.Alternatives[0].Id)), "greedy decoding takes the likeliest");
+    }
+
+    [Test]
+    public async Task Vectors_are_those_of_the_embedder()
+    {
+        string[] texts = ["the third of March", "a", "the fifteenth of August, nineteen ninety-five"];
+        using var alone = ModelLoader.Load(ModelPath.Resolve(s_base), dtype: null, Devices.Find("cpu"));
+        var embedder = new TextEmbedder(alone.Model, new EmbeddingSettings { Pooling = EmbeddingPooling.Mean }, new RowTokenizer(Tokenizer.Load(s_base), "all"));
+        var ids = texts.Select(embedder.EncodeDocument).ToList();
+        var expected = embedder.Embed(ids);
+        using var generator = new OpenWeightsEmbeddingGenerator(_service);
+
+        var made = await generator.GenerateAsync(texts);
+
+        Assert.Multiple(() =>
+        {
+            Assert.That(made.Usage!.InputTokenCount, Is.EqualTo(ids.Sum(static i => i.Length)));
+            Assert.That(generator.GetService<EmbeddingGeneratorMetadata>()!.DefaultModelDimensions, Is.EqualTo(made[0].Dimensions));
+            for (var i = 0; i < texts.Length; i++)
+            {
+                Assert.That(TensorPrimitives.CosineSimilarity(made[i].Vector.Span, expected[i]), Is.EqualTo(1).Within(1e-5));
+                Assert.That(TensorPrimitives.Norm(made[i].Vector.Span), Is.EqualTo(1).Within(1e-5));
+            }
+        });
+    }
+
+    [Test]
+    public async Task Vectors_can_be_an_adapters_and_of_no_other_width()
+    {
+        using var generator = new OpenWeightsEmbeddingGenerator(_service);
+        var (ofBase, ofAdapter) = (await generator.GenerateVectorAsync("the third of March"), await generator.GenerateVectorAsync("the third of March", new EmbeddingGenerationOptions { ModelId = "mine" }));
+
+        Assert.That(ofAdapter.ToArray(), Is.Not.EqualTo(ofBase.ToArray()));
+        Assert.That(() => generator.GenerateAsync(["a"], new EmbeddingGenerationOptions { Dimensions = 3 }), Throws.ArgumentException.With.Message.Contains("cannot be shortened"));
+        Assert.That(() => generator.GenerateAsync([""]), Throws.TypeOf<AnswerRefusedException>());
+        Assert.That(await generator.GenerateAsync([]), Is.Empty);
+    }
+
+    [Test]
+    public async Task A_response_of_a_type_is_json_of_its_schema_whatever_the_model_would_say([Range(1, 5)] int seed)
+    {
+        var options = new ChatOptions { Temperature = 1.5f, Seed = seed };
+        var response = await Client().GetResponseAsync<Day>(Question, options);
+
+        Assert.That(response.TryGetResult(out var day), Is.True, response.Text);
+        Assert.That(Enum.IsDefined(day!.Weekday));
+    }
+
+    [Test]
+    public async Task The_sample_answers_line_by_line()
+    {
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "ChatClient.dll"), s_base, _folder.At("run", "adapter")]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        using var process = Process.Start(start)!;
+        var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
+        await process.StandardInput.WriteAsync($"{Question}\n\n");
+        process.StandardInput.Close();
+        await process.WaitForExitAsync();
+
+        var expected = await new OpenWeightsChatClient(_service, "mine").GetResponseAsync(Question, new ChatOptions { Temperature = 0 });
+        Assert.That(process.ExitCode, Is.Zero, await error);
+        Assert.That((await output).TrimEnd(), Is.EqualTo(expected.Text.TrimEnd()));
+    }
+
+    [Test]
+    public void The_page_of_the_library_shows_the_sample()
+    {
+        var page = File.ReadAllText(Path.Combine(SharedFiles.Root, "docs", "library.md")).ReplaceLineEndings("\n");
+        var sample = File.ReadAllText(Path.Combine(SharedFiles.Root, "samples", "chat-client", "Program.cs")).ReplaceLineEndings("\n");
+
+        Assert.That(page, Does.Contain($"```cs\n{sample}```\n"));
+    }
+
+    [Test]
+    public async Task A_real_model_answers_in_json_of_a_type()
+    {
+        using var loaded = ModelLoader.Load(ModelPath.Resolve(SharedFiles.RequireShared("fixtures", "weights", "smollm2-135m-instruct")), dtype: null, Devices.Find("cpu"));
+        await using var service = new AnswerService(loaded, new AnswerServiceOptions());
+        var response = await new OpenWeightsChatClient(service).GetResponseAsync<Town>("What is the capital of France? Answer as JSON with its name and its country.", new ChatOptions { Temperature = 0, MaxOutputTokens = 100 });
+
+        Assert.That(response.TryGetResult(out var town), Is.True, response.Text);
+        Assert.That(town!.Name + town.Country, Does.Contain("Paris").Or.Contain("France"));
+    }
+
+    internal sealed record Town(string Name, string Country);
+
+    internal sealed record Day(DayOfWeek Weekday, bool IsHoliday);
+
+    private OpenWeightsChatClient Client() => new(_service);
+}

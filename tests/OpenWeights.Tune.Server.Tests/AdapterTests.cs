@@ -1,0 +1,130 @@
+using System.Net;
+using System.Text.Json.Nodes;
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Models.Weights;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Server.Tests;
+
+/// <summary>Adapters that come and go while the server runs.</summary>
+[TestFixture]
+public sealed class AdapterTests
+{
+    private TemporaryFolder _folder = null!;
+    private TestServer _server = null!;
+
+    [OneTimeSetUp]
+    public async Task Start()
+    {
+        _folder = new TemporaryFolder();
+        using var loaded = ModelLoader.Load(TestServer.Quickstart, float32, CPU);
+        Write(loaded, "one", 1);
+        Write(loaded, "deep/two", 2);
+        _server = await TestServer.StartAsync(options: new ServerOptions { AdaptersBelow = _folder["adapters"] });
+    }
+
+    [OneTimeTearDown]
+    public async Task Stop()
+    {
+        await _server.DisposeAsync();
+        _folder.Dispose();
+    }
+
+    [Test]
+    public async Task An_adapter_is_loaded_answers_and_is_unloaded()
+    {
+        var before = await Ask("tiny");
+        Assert.That((await Post("/v1/load_lora_adapter", """{"lora_name": "one", "lora_path": "one"}""")).Status, Is.EqualTo(HttpStatusCode.OK));
+        Assert.That((await Post("/v1/load_lora_adapter", """{"lora_name": "second", "lora_path": "deep/two"}""")).Status, Is.EqualTo(HttpStatusCode.OK));
+        var models = await Models();
+        Assert.That(models.Select(static m => m["id"]!.ToString()), Is.EqualTo(new[] { "tiny", "one", "second" }));
+        Assert.That(models.Select(static m => m["parent"]?.ToString()), Is.EqualTo(new[] { null, "tiny", "tiny" }));
+        Assert.That(models.Select(static m => m["root"]!.ToString()), Has.None.Contain("/"), "paths of the machine are not told");
+
+        // Together in one batch each answers as it does alone.
+        var together = await Task.WhenAll(Enumerable.Range(0, 6).Select(i => Ask(new[] { "tiny", "one", "second" }[i % 3])));
+        Assert.That(together[0], Is.EqualTo(before));
+        Assert.That(together[..3].Distinct().Count(), Is.EqualTo(3), "each answers in another way");
+        Assert.That(together[3..], Is.EqualTo(together[..3]));
+        Assert.That(together[1], Is.EqualTo(Alone("one")));
+
+        Assert.That((await Post("/v1/unload_lora_adapter", """{"lora_name": "one"}""")).Status, Is.EqualTo(HttpStatusCode.OK));
+        var (status, gone) = await _server.PostAsync("/v1/chat/completions", """{"model": "one", "messages": [{"role": "user", "content": "five"}]}""");
+        Assert.That(status, Is.EqualTo(HttpStatusCode.NotFound));
+        Assert.That(gone["error"]!["code"]!.ToString(), Is.EqualTo("model_not_found"));
+
+        // Another adapter of the same name is not taken for the first one.
+        Assert.That((await Post("/v1/load_lora_adapter", """{"lora_name": "one", "lora_path": "deep/two"}""")).Status, Is.EqualTo(HttpStatusCode.OK));
+        Assert.That(await Ask("one"), Is.EqualTo(together[2]));
+        Assert.That(await Ask("tiny"), Is.EqualTo(before));
+    }
+
+    [TestCase("""{"lora_name": "x", "lora_path": "../../datasets"}""", HttpStatusCode.BadRequest)]
+    [TestCase("""{"lora_name": "x", "lora_path": "nothing"}""", HttpStatusCode.BadRequest)]
+    [TestCase("""{"lora_name": "x", "lora_path": "deep"}""", HttpStatusCode.BadRequest)]
+    [TestCase("""{"lora_name": "tiny", "lora_path": "one"}""", HttpStatusCode.BadRequest)]
+    [TestCase("""{"lora_path": "one"}""", HttpStatusCode.BadRequest)]
+    [TestCase("""{"lora_name": 5}""", HttpStatusCode.BadRequest)]
+    public async Task A_wrong_adapter_is_refused(string json, HttpStatusCode expected)
+    {
+        using var response = await _server.SendAsync(HttpMethod.Post, "/v1/load_lora_adapter", json);
+        Assert.That(response.StatusCode, Is.EqualTo(expected));
+        Assert.That(await response.Content.ReadAsStringAsync(), Does.Not.Contain(_folder.Root), "paths of the machine are not told");
+    }
+
+    [Test]
+    public async Task The_base_is_not_unloaded_and_an_unknown_name_is_not_there()
+    {
+        Assert.That((await Post("/v1/unload_lora_adapter", """{"lora_name": "tiny"}""")).Status, Is.EqualTo(HttpStatusCode.BadRequest));
+        Assert.That((await Post("/v1/unload_lora_adapter", """{"lora_name": "never"}""")).Status, Is.EqualTo(HttpStatusCode.NotFound));
+    }
+
+    [Test]
+    public async Task Without_a_folder_of_adapters_none_is_loaded()
+    {
+        await using var server = await TestServer.StartAsync();
+        var (status, _) = await server.PostAsync("/v1/load_lora_adapter", """{"lora_name": "one", "lora_path": "one"}""");
+        Assert.That(status, Is.EqualTo(HttpStatusCode.Forbidden));
+    }
+
+    private void Write(LoadedModel loaded, string name, long seed)
+    {
+        using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, Alpha = 64 }, seed);
+        using var nothing = no_grad();
+        foreach (var (_, value) in adapter.Parameters.Where(static p => p.Name.Contains("lora_B", StringComparison.Ordinal)))
+        {
+            _ = value.normal_(0, 0.05);
+        }
+
+        PeftFolder.Save(adapter, _folder.At("adapters", name), baseModel: null);
+    }
+
+    private string Alone(string name)
+    {
+        using var loaded = ModelLoader.Load(TestServer.Quickstart, float32, CPU);
+        using var adapters = new AdapterSet(loaded.Model);
+        _ = adapters.Load(name, _folder.At("adapters", name));
+        adapters.Use((name, 1));
+        var tokenizer = Tokenizers.Tokenizer.Load(TestServer.Quickstart);
+        var prompt = tokenizer.Encode("<|im_start|>user\nfive<|im_end|>\n<|im_start|>assistant\n", addSpecialTokens: false);
+        var made = new Decoding.TextGenerator(loaded.Model, new Decoding.GenerationOptions { MaxNewTokens = 12, EndTokens = Data.Tokens.EndTokens.Of(loaded.Folder, tokenizer) }).Continue([prompt])[0];
+        return tokenizer.Decode(made.OutputIds, skipSpecialTokens: true);
+    }
+
+    private async Task<string> Ask(string model) =>
+        (await _server.AnswerAsync("/v1/chat/completions", $$"""{"model": "{{model}}", "messages": [{"role": "user", "content": "five"}], "temperature": 0, "max_tokens": 12}"""))["choices"]![0]!["message"]!["content"]!.ToString();
+
+    private async Task<IReadOnlyList<JsonObject>> Models()
+    {
+        using var response = await _server.SendAsync(HttpMethod.Get, "/v1/models");
+        return [.. JsonNode.Parse(await response.Content.ReadAsStringAsync())!["data"]!.AsArray().Select(static m => m!.AsObject())];
+    }
+
+    private async Task<(HttpStatusCode Status, string Text)> Post(string path, string json)
+    {
+        using var response = await _server.SendAsync(HttpMethod.Post, path, json);
+        return (response.StatusCode, await response.Content.ReadAsStringAsync());
+    }
+}
