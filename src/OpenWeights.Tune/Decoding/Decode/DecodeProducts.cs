@@ -7,8 +7,9 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <summary>Linear layers with the same input; their outputs are concatenated.</summary>
 internal sealed class DecodeProducts
 {
-    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time.
-    private const long MinPart = 1 << 15;
+    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time. A packed weight takes as much
+    // work as one in full that is some times as large.
+    private const long MinPart = 1 << 14;
     private const int MaxParts = 16;
 
     private readonly DecodeProduct[] _products;
@@ -44,7 +45,11 @@ internal sealed class DecodeProducts
     /// <summary>Number of parts that some of the outputs are split into.</summary>
     /// <param name="columns">Number of outputs.</param>
     /// <param name="threads">Number of threads.</param>
-    internal int Parts(nint columns, int threads) => (int)Math.Clamp(columns * _size / MinPart, 1, MaxParts * threads);
+    internal int Parts(nint columns, int threads)
+    {
+        var parts = Math.Min(columns * _size / MinPart, MaxParts * threads);
+        return parts < threads ? (int)Math.Max(1, parts) : (int)(parts / threads * threads);
+    }
 
     /// <summary>Number of parts that the products A x are split into; 0 for none.</summary>
     internal int InnerParts(int threads) => Rank == 0 ? 0 : Parts(Rank, threads);
