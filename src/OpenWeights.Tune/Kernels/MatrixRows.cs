@@ -141,7 +141,7 @@ internal abstract unsafe class UnpackedRows : MatrixRows
             {
                 var rows = Math.Min(most, last - row);
                 ReadOrdered(row, rows, buffer);
-                RowProduct.Run(new RowMatrix((nint)buffer, Depth, IsHalf: false), 0, rows, ordered, output.From(row - first));
+                RowProduct.Run(new RowMatrix((nint)buffer, Depth, IsHalf: false, InCache: true), 0, rows, ordered, output.From(row - first));
             }
         }
     }

@@ -137,7 +137,8 @@ internal static unsafe class RowProduct
 /// <param name="Start">Address of the first element.</param>
 /// <param name="Depth">Number of elements per row.</param>
 /// <param name="IsHalf">Whether elements are bfloat16 instead of float32.</param>
-internal readonly record struct RowMatrix(nint Start, nint Depth, bool IsHalf)
+/// <param name="InCache">Whether the matrix is in a cache already, so that nothing is fetched ahead.</param>
+internal readonly record struct RowMatrix(nint Start, nint Depth, bool IsHalf, bool InCache = false)
 {
     /// <summary>Bytes per row.</summary>
     internal nint RowBytes => Depth * (IsHalf ? sizeof(ushort) : sizeof(float));

@@ -55,15 +55,16 @@ internal static unsafe class RowTiles
         where TElements : struct, IElements
     {
         var (i, bytes, depth) = ((nint)0, matrix.RowBytes, matrix.Depth);
+        var ahead = matrix.InCache ? 0 : Ahead(bytes, atOnce);
         for (; i <= states.Count - 4; i += 4)
         {
             if (atOnce == 4)
             {
-                FourByFour<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i));
+                FourByFour<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i), i == 0 ? ahead : 0);
             }
             else
             {
-                TwoByFour<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i));
+                TwoByFour<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i), i == 0 ? ahead : 0);
             }
         }
 
@@ -71,12 +72,12 @@ internal static unsafe class RowTiles
         {
             if (atOnce == 4 && i + 1 < states.Count)
             {
-                FourByTwo<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i));
+                FourByTwo<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i), i == 0 ? ahead : 0);
                 i++;
             }
             else if (atOnce == 4)
             {
-                FourByOne<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i));
+                FourByOne<TVectors, TVector, TElements>(row, bytes, depth, states.Down(i), output.Down(i), i == 0 ? ahead : 0);
             }
             else
             {
@@ -86,6 +87,7 @@ internal static unsafe class RowTiles
         }
     }
 
+    [SkipLocalsInit]
     private static void OneByOne<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
@@ -101,10 +103,13 @@ internal static unsafe class RowTiles
             a0 = TVectors.MultiplyAdd(x, a, a0);
         }
 
-        Put<TElements>(TVectors.Sums(a0, a0, a0, a0), row, i, depth, states, output.From(0), 1);
+        var sums = stackalloc float[4];
+        TVectors.Sums(a0, a0, a0, a0).Store(sums);
+        Put<TElements>(sums, new Tile(row, rowBytes, 1, 1), (i, depth), states, output);
     }
 
-    private static void FourByOne<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output)
+    [SkipLocalsInit]
+    private static void FourByOne<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output, nint ahead)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
         where TElements : struct, IElements
@@ -115,7 +120,7 @@ internal static unsafe class RowTiles
         TVector b0 = TVectors.Zero;
         TVector c0 = TVectors.Zero;
         TVector d0 = TVectors.Zero;
-        var (i, ahead) = ((nint)0, Ahead(rowBytes, 4));
+        var i = (nint)0;
         for (; i <= depth - TVectors.Width; i += TVectors.Width)
         {
             Fetch<TElements>(row, i, ahead);
@@ -133,13 +138,16 @@ internal static unsafe class RowTiles
             d0 = TVectors.MultiplyAdd(x, d, d0);
         }
 
-        Put<TElements>(TVectors.Sums(a0, a0, a0, a0), row, i, depth, states, output.From(0), 1);
-        Put<TElements>(TVectors.Sums(b0, b0, b0, b0), second, i, depth, states, output.From(1), 1);
-        Put<TElements>(TVectors.Sums(c0, c0, c0, c0), third, i, depth, states, output.From(2), 1);
-        Put<TElements>(TVectors.Sums(d0, d0, d0, d0), fourth, i, depth, states, output.From(3), 1);
+        var sums = stackalloc float[16];
+        TVectors.Sums(a0, a0, a0, a0).Store(sums);
+        TVectors.Sums(b0, b0, b0, b0).Store(sums + 4);
+        TVectors.Sums(c0, c0, c0, c0).Store(sums + 8);
+        TVectors.Sums(d0, d0, d0, d0).Store(sums + 12);
+        Put<TElements>(sums, new Tile(row, rowBytes, 4, 1), (i, depth), states, output);
     }
 
-    private static void FourByTwo<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output)
+    [SkipLocalsInit]
+    private static void FourByTwo<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output, nint ahead)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
         where TElements : struct, IElements
@@ -150,7 +158,7 @@ internal static unsafe class RowTiles
         TVector b0 = TVectors.Zero, b1 = TVectors.Zero;
         TVector c0 = TVectors.Zero, c1 = TVectors.Zero;
         TVector d0 = TVectors.Zero, d1 = TVectors.Zero;
-        var (i, ahead) = ((nint)0, Ahead(rowBytes, 4));
+        var i = (nint)0;
         for (; i <= depth - TVectors.Width; i += TVectors.Width)
         {
             Fetch<TElements>(row, i, ahead);
@@ -173,13 +181,16 @@ internal static unsafe class RowTiles
             d1 = TVectors.MultiplyAdd(x, d, d1);
         }
 
-        Put<TElements>(TVectors.Sums(a0, a1, a1, a1), row, i, depth, states, output.From(0), 2);
-        Put<TElements>(TVectors.Sums(b0, b1, b1, b1), second, i, depth, states, output.From(1), 2);
-        Put<TElements>(TVectors.Sums(c0, c1, c1, c1), third, i, depth, states, output.From(2), 2);
-        Put<TElements>(TVectors.Sums(d0, d1, d1, d1), fourth, i, depth, states, output.From(3), 2);
+        var sums = stackalloc float[16];
+        TVectors.Sums(a0, a1, a1, a1).Store(sums);
+        TVectors.Sums(b0, b1, b1, b1).Store(sums + 4);
+        TVectors.Sums(c0, c1, c1, c1).Store(sums + 8);
+        TVectors.Sums(d0, d1, d1, d1).Store(sums + 12);
+        Put<TElements>(sums, new Tile(row, rowBytes, 4, 2), (i, depth), states, output);
     }
 
-    private static void TwoByFour<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output)
+    [SkipLocalsInit]
+    private static void TwoByFour<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output, nint ahead)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
         where TElements : struct, IElements
@@ -188,7 +199,7 @@ internal static unsafe class RowTiles
         float* x0 = states[0], x1 = states[1], x2 = states[2], x3 = states[3];
         TVector a0 = TVectors.Zero, a1 = TVectors.Zero, a2 = TVectors.Zero, a3 = TVectors.Zero;
         TVector b0 = TVectors.Zero, b1 = TVectors.Zero, b2 = TVectors.Zero, b3 = TVectors.Zero;
-        var (i, ahead) = ((nint)0, Ahead(rowBytes, 2));
+        var i = (nint)0;
         for (; i <= depth - TVectors.Width; i += TVectors.Width)
         {
             Fetch<TElements>(row, i, ahead);
@@ -209,11 +220,14 @@ internal static unsafe class RowTiles
             b3 = TVectors.MultiplyAdd(x, b, b3);
         }
 
-        Put<TElements>(TVectors.Sums(a0, a1, a2, a3), row, i, depth, states, output.From(0), 4);
-        Put<TElements>(TVectors.Sums(b0, b1, b2, b3), second, i, depth, states, output.From(1), 4);
+        var sums = stackalloc float[8];
+        TVectors.Sums(a0, a1, a2, a3).Store(sums);
+        TVectors.Sums(b0, b1, b2, b3).Store(sums + 4);
+        Put<TElements>(sums, new Tile(row, rowBytes, 2, 4), (i, depth), states, output);
     }
 
-    private static void FourByFour<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output)
+    [SkipLocalsInit]
+    private static void FourByFour<TVectors, TVector, TElements>(byte* row, nint rowBytes, nint depth, in FloatRows states, in FloatRows output, nint ahead)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
         where TElements : struct, IElements
@@ -224,7 +238,7 @@ internal static unsafe class RowTiles
         TVector b0 = TVectors.Zero, b1 = TVectors.Zero, b2 = TVectors.Zero, b3 = TVectors.Zero;
         TVector c0 = TVectors.Zero, c1 = TVectors.Zero, c2 = TVectors.Zero, c3 = TVectors.Zero;
         TVector d0 = TVectors.Zero, d1 = TVectors.Zero, d2 = TVectors.Zero, d3 = TVectors.Zero;
-        var (i, ahead) = ((nint)0, Ahead(rowBytes, 4));
+        var i = (nint)0;
         for (; i <= depth - TVectors.Width; i += TVectors.Width)
         {
             Fetch<TElements>(row, i, ahead);
@@ -257,20 +271,27 @@ internal static unsafe class RowTiles
             d3 = TVectors.MultiplyAdd(x, d, d3);
         }
 
-        Put<TElements>(TVectors.Sums(a0, a1, a2, a3), row, i, depth, states, output.From(0), 4);
-        Put<TElements>(TVectors.Sums(b0, b1, b2, b3), second, i, depth, states, output.From(1), 4);
-        Put<TElements>(TVectors.Sums(c0, c1, c2, c3), third, i, depth, states, output.From(2), 4);
-        Put<TElements>(TVectors.Sums(d0, d1, d2, d3), fourth, i, depth, states, output.From(3), 4);
+        var sums = stackalloc float[16];
+        TVectors.Sums(a0, a1, a2, a3).Store(sums);
+        TVectors.Sums(b0, b1, b2, b3).Store(sums + 4);
+        TVectors.Sums(c0, c1, c2, c3).Store(sums + 8);
+        TVectors.Sums(d0, d1, d2, d3).Store(sums + 12);
+        Put<TElements>(sums, new Tile(row, rowBytes, 4, 4), (i, depth), states, output);
     }
 
-    // The results of a row: its sums, and the products of the elements that filled no vector.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Put<TElements>(Vector128<float> sums, byte* row, nint done, nint depth, in FloatRows states, in FloatRows output, int count)
+    // The results of a tile: its sums, and the products of the elements that filled no vector. It is called when the sums are in memory: those that are still in
+    // registers at a call would be stored at every step of the loop.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void Put<TElements>(float* sums, in Tile tile, (nint Done, nint Depth) columns, in FloatRows states, in FloatRows output)
         where TElements : struct, IElements
     {
-        for (var i = 0; i < count; i++)
+        for (nint row = 0; row < tile.Rows; row++)
         {
-            *output[i] = done < depth ? sums[i] + Rest<TElements>(row, done, depth, states[i]) : sums[i];
+            for (nint i = 0; i < tile.States; i++)
+            {
+                var sum = sums[(4 * row) + i];
+                output[i][row] = columns.Done < columns.Depth ? sum + Rest<TElements>(tile.First + (row * tile.RowBytes), columns.Done, columns.Depth, states[i]) : sum;
+            }
         }
     }
 
@@ -297,7 +318,7 @@ internal static unsafe class RowTiles
         }
     }
 
-    private static nint Ahead(nint rowBytes, int rows) => rows * rowBytes <= FetchedTile ? rows * rowBytes : LookAhead;
+    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? rows * rowBytes : LookAhead;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TVector Load<TVectors, TVector, TElements>(byte* row, nint index)
@@ -305,4 +326,15 @@ internal static unsafe class RowTiles
         where TVector : struct
         where TElements : struct, IElements =>
         TElements.Size == sizeof(ushort) ? TVectors.LoadHalves((ushort*)row + index) : TVectors.Load((float*)row + index);
+
+    private readonly struct Tile(byte* first, nint rowBytes, nint rows, nint states)
+    {
+        internal byte* First => first;
+
+        internal nint RowBytes => rowBytes;
+
+        internal nint Rows => rows;
+
+        internal nint States => states;
+    }
 }

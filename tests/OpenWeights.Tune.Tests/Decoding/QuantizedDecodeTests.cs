@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Decoding.Decode;
 using OpenWeights.Tune.Init;
@@ -27,10 +28,11 @@ public sealed class QuantizedDecodeTests(bool wide, bool looksUp)
     public void Restore() => _width!.Dispose();
 
     [Test]
-    public void Packed_weights_give_the_tokens_of_unpacked_ones([Values("nf4", "int8")] string quantization)
+    public void Packed_weights_give_the_tokens_of_unpacked_ones([Values("nf4", "int8")] string quantization, [Values] bool adapted)
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(Written(folder), float32, CPU, QuantizationSettings.Of(quantization));
+        using var adapter = adapted ? Adapt(loaded.Model) : null;
         Assert.That(DecodeStep.Of(loaded.Model, 2), Is.Not.Null, "packed weights are decoded in steps");
         var found = Texts(loaded.Model);
         CpuKernel.Enabled = false;
@@ -42,6 +44,15 @@ public sealed class QuantizedDecodeTests(bool wide, bool looksUp)
         {
             CpuKernel.Enabled = true;
         }
+    }
+
+    private static PeftAdapter Adapt(CausalLanguageModel model)
+    {
+        var adapter = PeftAdapter.Create(model, new LoraConfig { Rank = 3 }, seed: 1);
+        using var nothing = no_grad();
+        _ = manual_seed(2);
+        adapter.Layers.ToList().ForEach(static l => l.B.normal_(0, 0.1));
+        return adapter;
     }
 
     // As wide as the blocks of NF4 are long.

@@ -6,7 +6,6 @@ using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Decoding.Decode;
 using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Init;
-using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;

@@ -2,7 +2,6 @@ using NUnit.Framework;
 using OpenWeights.Formats.Quantized;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Quantization;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Kernels;

@@ -53,12 +53,13 @@ internal sealed unsafe class DecodeProduct
             return null;
         }
 
-        if (layer.Quantized is { } quantized)
+        // An adapter may bring a weight in full in the place of the quantized one.
+        if (layer.Slots[0].Current is not { } weight)
         {
+            var quantized = layer.Quantized!;
             return dtype is ScalarType.Float32 or ScalarType.BFloat16 && quantized.InMemory is { } rows ? new DecodeProduct(rows, quantized, dtype == ScalarType.BFloat16, layer.Bias, update) : null;
         }
 
-        var weight = layer.Weight;
         return weight.dtype == dtype && CpuKernel.Serves(weight) ? new DecodeProduct(new PlainRows(RowMatrix.Of(weight), (nint)weight.size(0)), weight, dtype == ScalarType.BFloat16, layer.Bias, update) : null;
     }
 

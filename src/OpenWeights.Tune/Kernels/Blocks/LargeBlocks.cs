@@ -48,6 +48,7 @@ internal readonly unsafe struct Q3KBlocks : IBlocks
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Values(byte* block, int line, out Vector512<float> first, out Vector512<float> second) => BlockVectors.Values(Read(block, line), out first, out second);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int Scale(byte* packed, int group)
     {
         var low = group < 8 ? packed[group] & 15 : packed[group - 8] >> 4;

@@ -128,5 +128,6 @@ internal readonly unsafe struct Mxfp4Blocks : IBlocks
     public static void Values(byte* block, int line, out Vector512<float> first, out Vector512<float> second) =>
         BlockVectors.Nibbles(block + 1, Vector512.Create(0f, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12) * Vector512.Create(HalfScale(block[0])), out first, out second);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float HalfScale(byte exponent) => BitConverter.UInt32BitsToSingle(exponent < 2 ? 0x00200000u << exponent : (uint)(exponent - 1) << 23);
 }
