@@ -11,6 +11,9 @@ internal sealed unsafe class CodeRows : UnpackedRows
     private const int ScaleCount = 2048;
     private const nint Line = 32;
 
+    // Bytes that are fetched ahead at least.
+    private const nint LookAhead = 4 << 10;
+
     private readonly PackedRows _source;
     private readonly nint _perRow;
     private readonly nint _scalesPerRow;
@@ -176,7 +179,7 @@ internal sealed unsafe class CodeRows : UnpackedRows
     {
         var (a, b, c, d, bytes, count) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, RowBytes, _scalesPerRow);
         var at = row * count;
-        byte* codes = _source.Codes + (row * bytes), next = codes + (4 * bytes);
+        byte* codes = _source.Codes + (row * bytes), next = codes + Math.Max(LookAhead, 4 * bytes);
         for (nint i = 0; i < count; i++)
         {
             var first = TLines.Meaning(levels, scales[i], Zero(at + i));
@@ -227,7 +230,7 @@ internal sealed unsafe class CodeRows : UnpackedRows
         return Vectors512.MultiplyAdd(y, high, Vectors512.MultiplyAdd(x, low, sum));
     }
 
-    // A part of the next four rows; processors prefetch at most within a page.
+    // A part of following rows; processors prefetch at most within a page.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Fetch<TLines>(byte* place)
         where TLines : struct, ICodeLines

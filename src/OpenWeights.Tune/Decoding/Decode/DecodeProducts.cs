@@ -7,10 +7,10 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <summary>Linear layers with the same input; their outputs are concatenated.</summary>
 internal sealed class DecodeProducts
 {
-    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time. A packed weight takes as much
-    // work as one in full that is some times as large.
-    private const long MinPart = 1 << 14;
-    private const int MaxParts = 16;
+    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time. What is fetched ahead at the end
+    // of a part is another's, so that parts should not be small.
+    private const long MinPart = 1 << 15;
+    private const int MaxParts = 8;
 
     private readonly DecodeProduct[] _products;
     private readonly nint _size;

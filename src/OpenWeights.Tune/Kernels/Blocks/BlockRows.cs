@@ -12,6 +12,9 @@ namespace OpenWeights.Tune.Kernels.Blocks;
 internal sealed unsafe class BlockRows<TBlocks>(nint start, nint depth, nint count) : UnpackedRows
     where TBlocks : struct, IBlocks
 {
+    // Bytes that are fetched ahead at least.
+    private const nint LookAhead = 4 << 10;
+
     private readonly nint _blocks = depth / TBlocks.Length;
 
     /// <inheritdoc/>
@@ -83,7 +86,7 @@ internal sealed unsafe class BlockRows<TBlocks>(nint start, nint depth, nint cou
     private Vector128<float> Four(byte* block, float* state)
     {
         var (a, b, c, d, bytes) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, RowBytes);
-        var next = block + (4 * bytes);
+        var next = block + Math.Max(LookAhead, 4 * bytes);
         for (nint i = 0; i < _blocks; i++)
         {
             for (var line = 0; line < TBlocks.Length / IBlocks.Line; line++)
@@ -121,7 +124,7 @@ internal sealed unsafe class BlockRows<TBlocks>(nint start, nint depth, nint cou
         return Vectors512.Sums(sum, sum, sum, sum)[0];
     }
 
-    // A part of the next four rows; processors prefetch at most within a page.
+    // A part of following rows; processors prefetch at most within a page.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Fetch(byte* place)
     {
