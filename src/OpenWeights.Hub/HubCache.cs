@@ -2,9 +2,9 @@ namespace OpenWeights.Hub;
 
 /// <summary>One repository in the hub's cache, laid out as huggingface_hub does, so that Python's tools and this one share a copy: blobs by
 /// hash, refs from names to commits, and snapshots of links (<see href="https://huggingface.co/docs/huggingface_hub/guides/manage-cache"/>).</summary>
-internal sealed class HubCache(string cacheFolder, string name)
+internal sealed class HubCache(string cacheFolder, string name, HubKind kind = HubKind.Model)
 {
-    private readonly string root = Path.Combine(cacheFolder, "models--" + name.Replace("/", "--", StringComparison.Ordinal));
+    private readonly string root = Path.Combine(cacheFolder, kind.Plural() + "--" + name.Replace("/", "--", StringComparison.Ordinal));
 
     public string Snapshot(string commit) => Path.Combine(root, "snapshots", commit);
 

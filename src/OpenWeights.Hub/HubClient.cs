@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Http.Headers;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -22,13 +23,13 @@ internal sealed class HubClient : IDisposable
         http.DefaultRequestHeaders.UserAgent.ParseAdd("openweights-tune/0.1");
     }
 
-    public async Task<HubRevision> Find(string name, string revision, CancellationToken stop)
+    public async Task<HubRevision> Find(string name, string revision, HubKind kind, CancellationToken stop)
     {
-        var address = new Uri(settings.Endpoint, $"/api/models/{name}/revision/{Uri.EscapeDataString(revision)}?blobs=true");
+        var address = new Uri(settings.Endpoint, $"/api/{kind.Plural()}/{name}/revision/{Uri.EscapeDataString(revision)}?blobs=true");
         return await Try(name, async () =>
         {
             using var response = await Send(name, address, null, stop).ConfigureAwait(false);
-            return Read(name, await ReadAll(response, stop).ConfigureAwait(false), address);
+            return Read(name, await ReadAll(response, stop).ConfigureAwait(false), address) with { Kind = kind };
         }, stop).ConfigureAwait(false);
     }
 
@@ -106,6 +107,49 @@ internal sealed class HubClient : IDisposable
         throw new InvalidDataException($"{name}: the server redirects without end; check HF_ENDPOINT");
     }
 
+    /// <summary>Sends a request that writes, and returns its answer.</summary>
+    /// <param name="name">The repository.</param>
+    /// <param name="request">The request.</param>
+    /// <param name="withToken">Whether the token goes along if the address is the Hub's.</param>
+    /// <param name="stop">Stops it.</param>
+    /// <param name="isFine">Which statuses besides success are no failure; null for none.</param>
+    public async Task<HttpResponseMessage> Exchange(string name, HttpRequestMessage request, bool withToken, CancellationToken stop, Func<HttpStatusCode, bool>? isFine = null)
+    {
+        var address = request.RequestUri!;
+        if (withToken && settings.Token is { } token && address.Host == settings.Endpoint.Host && address.Port == settings.Endpoint.Port)
+        {
+            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
+        }
+
+        var response = await http.SendAsync(request, stop).ConfigureAwait(false);
+        answered = true;
+        if (response.IsSuccessStatusCode || isFine?.Invoke(response.StatusCode) == true)
+        {
+            return response;
+        }
+
+        using (response)
+        {
+            var text = await response.Content.ReadAsStringAsync(stop).ConfigureAwait(false);
+            throw (int)response.StatusCode is 401 or 403 ? new HubRefusedException($"the token that is set (HF_TOKEN) may not write to {name} on {settings.Endpoint.Host}; use one that may")
+                : (int)response.StatusCode is 400 or 413 or 422 ? new InvalidDataException($"{name}: the Hub refuses: {Said(text) ?? response.ReasonPhrase}")
+                : Refusal(name, response);
+        }
+    }
+
+    // The Hub's own words, such as that a card's licence is none.
+    private static string? Said(string text)
+    {
+        try
+        {
+            return (JsonNode.Parse(text) as JsonObject)?["error"]?.ToString();
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>Reads some bytes; fails if none arrive for too long.</summary>
     public async Task<int> ReadSome(Stream stream, Memory<byte> buffer, CancellationToken stop)
     {
@@ -155,7 +199,7 @@ internal sealed class HubClient : IDisposable
             401 or 403 when code == "GatedRepo" => new HubRefusedException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
             404 when code == "RevisionNotFound" => new InvalidDataException($"{name} has no such revision; {page}/commits lists those it has"),
             404 when code == "EntryNotFound" => new InvalidDataException($"{name}: a file was removed from the Hub after it was listed; try again"),
-            401 or 403 or 404 => new HubRefusedException($"there is no model {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
+            401 or 403 or 404 => new HubRefusedException($"there is no repository {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
             429 or 408 or >= 500 => new HubBusyException($"{name}: the server keeps answering {(int)response.StatusCode} ({response.ReasonPhrase}); try again later", Wait(response)),
             var status => new InvalidDataException($"{name}: the server refuses with {status} ({response.ReasonPhrase})"),
         };
@@ -221,7 +265,11 @@ public sealed class HubRefusedException(string message) : UnauthorizedAccessExce
 /// <param name="Commit">The commit's hash.</param>
 /// <param name="License">The licence named in its model card; null for none.</param>
 /// <param name="Files">Its files.</param>
-public sealed record HubRevision(string Name, string Commit, string? License, IReadOnlyList<HubFile> Files);
+public sealed record HubRevision(string Name, string Commit, string? License, IReadOnlyList<HubFile> Files)
+{
+    /// <summary>What it holds.</summary>
+    public HubKind Kind { get; init; }
+}
 
 /// <summary>A file of a repository.</summary>
 /// <param name="Path">Its path in the repository, with slashes.</param>

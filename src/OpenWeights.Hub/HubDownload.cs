@@ -14,30 +14,61 @@ public static class HubDownload
     /// <exception cref="InvalidDataException">There is no such revision, a file's name would lead out of the folder, or a file arrived damaged.</exception>
     /// <exception cref="HubRefusedException">The model is gated, private or not there; the message says what to do.</exception>
     /// <exception cref="IOException">The Hub cannot be reached or is too busy, or the disk cannot be written.</exception>
-    public static async Task<string> Fetch(HubSettings settings, string name, string revision, HubFilter filter, IHubListener? listener, CancellationToken stop)
+    public static Task<string> Fetch(HubSettings settings, string name, string revision, HubFilter filter, IHubListener? listener, CancellationToken stop) =>
+        Fetch(settings, HubKind.Model, name, revision, filter, listener, stop);
+
+    /// <summary>The files of a repository.</summary>
+    /// <param name="settings">How the Hub is reached.</param>
+    /// <param name="kind">What the repository holds.</param>
+    /// <param name="name">ORG/NAME.</param>
+    /// <param name="revision">A branch, tag or commit.</param>
+    /// <param name="stop">Stops the request.</param>
+    /// <exception cref="InvalidDataException">There is no such revision.</exception>
+    /// <exception cref="HubRefusedException">The repository is gated, private or not there; the message says what to do.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached or is too busy.</exception>
+    public static async Task<HubRevision> List(HubSettings settings, HubKind kind, string name, string revision, CancellationToken stop)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        using var client = new HubClient(settings);
+        return await client.Find(name, revision, kind, stop).ConfigureAwait(false);
+    }
+
+    /// <summary>Downloads the files of a repository that are not in the cache yet.</summary>
+    /// <param name="settings">How the Hub is reached.</param>
+    /// <param name="kind">What the repository holds.</param>
+    /// <param name="name">ORG/NAME.</param>
+    /// <param name="revision">A branch, tag or commit.</param>
+    /// <param name="filter">Which files to download.</param>
+    /// <param name="listener">Receives the progress; null for none.</param>
+    /// <param name="stop">Stops the download. The next call goes on from the parts that have arrived.</param>
+    /// <returns>The folder with the files.</returns>
+    /// <exception cref="InvalidDataException">There is no such revision, a file's name would lead out of the folder, or a file arrived damaged.</exception>
+    /// <exception cref="HubRefusedException">The repository is gated, private or not there; the message says what to do.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached or is too busy, or the disk cannot be written.</exception>
+    public static async Task<string> Fetch(HubSettings settings, HubKind kind, string name, string revision, HubFilter filter, IHubListener? listener, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(filter);
         ArgumentException.ThrowIfNullOrEmpty(revision);
         if (!HubName.IsName(name))
         {
-            throw new InvalidDataException($"{HubName.Quote(name)} is not a model's name on the Hub; write ORG/NAME");
+            throw new InvalidDataException($"{HubName.Quote(name)} is not a {kind.Words()}'s name on the Hub; write ORG/NAME");
         }
 
         if (settings.Offline)
         {
-            return Find(settings, name, revision) ?? throw new IOException($"{name} ({revision}) is not in {settings.CacheFolder}, and HF_HUB_OFFLINE is set; unset it to download the model");
+            return Find(settings, name, revision, kind) ?? throw new IOException($"{name} ({revision}) is not in {settings.CacheFolder}, and HF_HUB_OFFLINE is set; unset it to download the {kind.Words()}");
         }
 
         using var client = new HubClient(settings);
-        var found = await client.Find(name, revision, stop).ConfigureAwait(false);
+        var found = await client.Find(name, revision, kind, stop).ConfigureAwait(false);
         var files = found.Files.Where(file => filter.Takes(file.Path)).ToList();
         if (files.Count == 0)
         {
             throw new InvalidDataException($"{name}: none of its {found.Files.Count} files matches; change --include and --exclude");
         }
 
-        var cache = new HubCache(settings.CacheFolder, name);
+        var cache = new HubCache(settings.CacheFolder, name, kind);
         cache.MakeFolders();
         listener?.Found(found, files, files.Where(file => !File.Exists(cache.Blob(file.Hash))).Sum(static file => file.Size));
         var counter = new Counter(listener, files.Sum(static file => file.Size));
@@ -59,14 +90,15 @@ public static class HubDownload
         return cache.Snapshot(found.Commit);
     }
 
-    /// <summary>The folder of a model in the cache; null if it is not there.</summary>
+    /// <summary>The folder of a repository in the cache; null if it is not there.</summary>
     /// <param name="settings">Where the cache is.</param>
     /// <param name="name">ORG/NAME.</param>
     /// <param name="revision">A branch, tag or commit.</param>
-    public static string? Find(HubSettings settings, string name, string revision)
+    /// <param name="kind">What the repository holds.</param>
+    public static string? Find(HubSettings settings, string name, string revision, HubKind kind = HubKind.Model)
     {
         ArgumentNullException.ThrowIfNull(settings);
-        var cache = new HubCache(settings.CacheFolder, name);
+        var cache = new HubCache(settings.CacheFolder, name, kind);
         return cache.Commit(revision) is { } commit ? cache.Snapshot(commit) : null;
     }
 

@@ -26,8 +26,10 @@ internal static class CommandLine
         ("export", ExportCommand.Create),
         ("inspect", InspectCommand.Create),
         ("download", DownloadCommand.Create),
+        ("push", PushCommand.Create),
         ("init", InitCommand.Create),
         ("bench", BenchCommand.Create),
+        ("recipes", RecipesCommand.Create),
         ("doctor", DoctorCommand.Create),
     ];
 

@@ -9,6 +9,7 @@ using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training;
 using OpenWeights.Tune.Training.Memory;
 
 namespace OpenWeights.Tune.Cli;
@@ -20,6 +21,7 @@ internal sealed class ModelSession : IDisposable
     internal const string NotFinite = "what the model computes is not finite numbers: its files are damaged, or it overflows in its dtype (--dtype float32).";
 
     private readonly Lazy<Tokenizer> _tokenizer;
+    private readonly IReadOnlyList<AdapterChoice> _choices;
 
     internal ModelSession(string model, IReadOnlyList<string> adapters, string dtype, string device, string? quantization, bool anyBase, JsonObject templateValues, bool isExact = false)
     {
@@ -28,6 +30,7 @@ internal sealed class ModelSession : IDisposable
         adapters = own is null ? adapters : [own, .. adapters];
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
+        model = NewTokens.FolderFor(model, choices.Select(static c => c.Folder));
         var (place, settings) = (Devices.Find(device), QuantizationSettings.Of(quantization));
         var (exact, rounded) = isExact && dtype == "auto" ? ExactDType.Of(model, place, settings, AvailableMemory.Of(place)) : (null, null);
         if (rounded is not null)
@@ -60,8 +63,27 @@ internal sealed class ModelSession : IDisposable
             }
         }
 
-        Adapters.Use([.. choices.Select(static c => (c.Folder, c.Weight))]);
+        _choices = choices;
+        Use();
     }
+
+    /// <summary>Runs work with the base model alone, and then again with the adapters.</summary>
+    /// <returns>Both results; that of the base is null where there is no adapter, or it is not wanted.</returns>
+    internal (T? Base, T Result) BesideBase<T>(bool wantsBase, Func<T> work)
+        where T : class
+    {
+        if (!wantsBase || _choices.Count == 0)
+        {
+            return (null, work());
+        }
+
+        Adapters.Use();
+        var own = work();
+        Use();
+        return (own, work());
+    }
+
+    private void Use() => Adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);
 
     /// <summary>The chat template of an adapter, or one with the given variables; null for the model's.</summary>
     internal string? ChatTemplate { get; }

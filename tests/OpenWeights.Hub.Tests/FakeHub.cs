@@ -8,7 +8,7 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Hub.Tests;
 
 /// <summary>A server that answers as the Hub does for one model, and misbehaves when told to. Its files lie on another host name.</summary>
-internal sealed class FakeHub : IDisposable
+internal sealed partial class FakeHub : IDisposable
 {
     internal const string Commit = "0123456789abcdef0123456789abcdef01234567";
     private readonly HttpListener _listener = new();
@@ -124,7 +124,15 @@ internal sealed class FakeHub : IDisposable
     private void Behave(HttpListenerContext context, string path)
     {
         const string resolve = $"/org/tiny/resolve/{Commit}/";
-        if (path == "/api/models/org/tiny/revision/main")
+        if (context.Request.HttpMethod != "GET")
+        {
+            Receive(context, path);
+        }
+        else if (DataSet(path) is { } data)
+        {
+            Send(context, data);
+        }
+        else if (path == "/api/models/org/tiny/revision/main")
         {
             Send(context, Encoding.UTF8.GetBytes(Listing().ToJsonString()));
         }

@@ -32,6 +32,7 @@ public sealed class JsonOutputTests
         Check("export", work, 0, "export", "--format", "merged", "--model", "run", "--output", "merged", "--json");
         Check("export", work, 0, "export", "--format", "peft", "--model", "run", "--data", "rows.jsonl", "--output", "peft", "--json");
         Check("init", work, 0, "init", "--hidden-size", "16", "--layers", "1", "--vocab-size", "32", "--output", "tiny", "--json");
+        Check("recipes", work, 0, "recipes", "list", "--json");
         Check("doctor", work, 0, "doctor", "--json");
         Check("convert", work, 0, "convert", Path.Combine(SharedFiles.Root, "tests", "fixtures", "foreign", "trl.yaml"), "--json");
     }
@@ -50,6 +51,9 @@ public sealed class JsonOutputTests
             Assert.That(docs, Does.Contain($"owt {command.Name}"), command.Name);
         }
     }
+
+    /// <summary>What the schema says is wrong with a document.</summary>
+    internal static IEnumerable<string> ProblemsOf(JsonObject document, string definition) => Problems(document, Definition(definition), "");
 
     private static void Check(string definition, Workspace work, int code, params string[] arguments)
     {

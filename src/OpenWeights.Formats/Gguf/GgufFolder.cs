@@ -94,7 +94,8 @@ public static class GgufFolder
         Save(PointerName, new JsonObject { ["file"] = path });
     }
 
-    private static string CacheRoot()
+    /// <summary>The folder of what the program keeps for its user.</summary>
+    internal static string CacheRoot()
     {
         var cache = Environment.GetEnvironmentVariable("XDG_CACHE_HOME");
         var root = !string.IsNullOrEmpty(cache) ? cache

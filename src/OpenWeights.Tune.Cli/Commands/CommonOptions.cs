@@ -38,9 +38,9 @@ internal static class CommonOptions
 
     /// <summary>The full path of --output. Existing files are never overwritten.</summary>
     /// <exception cref="ConfigException">The path exists.</exception>
-    internal static string NewOutput(string output) => !Path.Exists(output)
+    internal static string NewOutput(string output, string option = "--output") => !Path.Exists(output)
         ? Path.GetFullPath(output)
-        : throw new ConfigException([new ConfigProblem("", "--output", $"{output} already exists; choose another --output, or remove it.")]);
+        : throw new ConfigException([new ConfigProblem("", option, $"{output} already exists; choose another {option}, or remove it.")]);
 
     /// <summary>The --json option of a command that always prints JSON.</summary>
     internal static Option<bool> JsonAnyway() => new("--json") { Description = "Print JSON (always on for this command)." };

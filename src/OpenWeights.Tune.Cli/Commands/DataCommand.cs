@@ -31,10 +31,10 @@ internal static class DataCommand
     /// <summary>Reads and checks the data of a run, without its model.</summary>
     internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, RowKind? kind)
     {
-        var model = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
+        var model = NewTokens.Folder(config.Model, ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop));
         var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model)) { Kind = ObjectiveKinds.Find(config.Objective.Type).Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
-        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize, config.Seed, kind, ContextLimit.Of(decoder, config.Model.MaxPositions));
+        var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize + config.Model.NewTokens.Count, config.Seed, kind, ContextLimit.Of(decoder, config.Model.MaxPositions));
         return (RunDefaults.Fit(config, data).Data, tokenizer);
     }
 

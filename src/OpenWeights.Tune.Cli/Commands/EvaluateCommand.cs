@@ -4,6 +4,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Evaluation.Tasks;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -11,8 +12,17 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>The command owt evaluate.</summary>
 internal static class EvaluateCommand
 {
+    private const string UsualMetrics = "exact_match,bleu,chrf,rouge1,rougeL";
+
     private static readonly ModelOptions s_model = new();
-    private static readonly Option<string> s_data = new("--data") { Description = "Rows to evaluate on.", HelpName = "FILE", Required = true };
+    private static readonly Option<string?> s_data = new("--data") { Description = "Rows to evaluate on.", HelpName = "FILE" };
+    private static readonly Option<string?> s_tasks = new("--tasks") { Description = "Tasks to evaluate on: a YAML file that lists them, or a data file of questions (multiple choice, exact match, or GSM8K's).", HelpName = "FILE" };
+    private static readonly Option<bool> s_generate = new("--generate") { Description = "Generate answers to the rows of --data, greedily, and compare them with those of the rows." };
+    private static readonly Option<string> s_metrics = new("--metrics") { Description = $"Metrics of generated answers, with commas between them: {string.Join(", ", AnswerMetric.All.Select(static m => m.Name))}.", HelpName = "NAMES", DefaultValueFactory = static _ => UsualMetrics };
+    private static readonly Option<bool> s_stemmer = new("--stemmer") { Description = "Compare the stems of words (Porter) in ROUGE." };
+    private static readonly Option<int> s_maxNewTokens = CommonOptions.Number("--max-new-tokens", "Maximum length of a generated answer to a row of --data, in tokens.", 128, 1);
+    private static readonly Option<string?> s_samples = new("--samples") { Description = "Also write each question with the answer of each model, as JSON lines.", HelpName = "FILE" };
+    private static readonly Option<bool> s_noBase = new("--no-base") { Description = "With --tasks or --generate and an adapter: leave the base model out, which is otherwise evaluated beside it." };
     private static readonly DataOptions s_rows = new();
     private static readonly Option<string> s_trainOn = new("--train-on") { Description = "Which tokens count: assistant, final (without reasoning), reasoning (with all of it), completion or all.", DefaultValueFactory = static _ => "assistant" };
     private static readonly Option<int?> s_maxLength = CommonOptions.Number<int>("--max-length", "Maximum row length, in tokens; by default the model's context length.", 2);
@@ -39,15 +49,51 @@ internal static class EvaluateCommand
         _ = s_overLength.OnlyFrom("error", "drop", "truncate", "split");
         _ = s_badRows.OnlyFrom("error", "skip");
         _ = s_untrained.OnlyFrom("error", "drop");
-        var command = new Command("evaluate", "Computes loss, perplexity and token accuracy on rows.");
-        s_model.AddTo(command, [s_data, .. s_rows.All, s_trainOn, s_maxLength, s_overLength, s_maxPositions, s_badRows, s_untrained, s_batch, s_json]);
+        var command = new Command("evaluate", "Computes loss, perplexity and token accuracy on rows, or scores of generated answers, or of tasks.");
+        s_model.AddTo(command, [s_data, .. s_rows.All, s_generate, s_metrics, s_stemmer, s_maxNewTokens, s_tasks, s_samples, s_noBase, s_trainOn, s_maxLength, s_overLength, s_maxPositions, s_badRows, s_untrained, s_batch, s_json]);
+        command.Validators.Add(static result =>
+        {
+            if (result.GetValue(s_data) is null == result.GetValue(s_tasks) is null)
+            {
+                result.AddError("give one of --data and --tasks.");
+            }
+            else if (result.GetValue(s_tasks) is not null && result.GetValue(s_generate))
+            {
+                result.AddError("--generate requires --data; the tasks of --tasks say themselves what is generated.");
+            }
+            else if (result.GetValue(s_samples) is not null && result.GetValue(s_tasks) is null && !result.GetValue(s_generate))
+            {
+                result.AddError("--samples requires --tasks or --generate.");
+            }
+
+            var known = AnswerMetric.All.Select(static m => m.Name).ToList();
+            foreach (var name in Split(result.GetValue(s_metrics) ?? UsualMetrics).Where(n => !known.Contains(n)))
+            {
+                result.AddError($"--metrics: '{name}' is not a metric; metrics are {string.Join(", ", known)}.{Spelling.DidYouMean(name, known)}");
+            }
+        });
         command.SetAction(Run);
         return command;
     }
 
     private static int Run(ParseResult arguments)
     {
+        var samples = arguments.GetValue(s_samples) is { } path ? CommonOptions.NewOutput(path, "--samples") : null;
+        if (arguments.GetValue(s_tasks) is { } tasks)
+        {
+            var list = TaskFile.Read(tasks);
+            using var asked = s_model.Open(arguments);
+            return new EvaluateTasks(asked, arguments.GetValue(s_batch), !arguments.GetValue(s_noBase), samples).Run(list, arguments.GetValue(s_json));
+        }
+
         using var session = s_model.Open(arguments);
+        if (arguments.GetValue(s_generate))
+        {
+            var chosen = Split(arguments.GetValue(s_metrics)!).Distinct().Select(static n => AnswerMetric.All.First(m => m.Name == n)).ToList();
+            return new EvaluateAnswers(session, chosen, arguments.GetValue(s_stemmer), !arguments.GetValue(s_noBase), samples)
+                .Run(s_rows.Read(arguments, arguments.GetValue(s_data)!), arguments.GetValue(s_maxNewTokens), arguments.GetValue(s_json));
+        }
+
         var section = new DataSection { Train = [s_rows.Read(arguments, arguments.GetValue(s_data)!)], Packing = false, MaxLength = arguments.GetValue(s_maxLength) ?? int.MaxValue, OverLength = arguments.GetValue(s_overLength)!, BadRows = arguments.GetValue(s_badRows)!, UntrainedRows = arguments.GetValue(s_untrained)! };
         var rows = RunData.Read(
             section,
@@ -92,4 +138,6 @@ internal static class EvaluateCommand
         Console.Out.WriteLine($"tokens          {Amount.Count(rows.Report.Tokens)}, {Amount.Count(metrics.TargetTokens)} of them predicted, in {Amount.Count(rows.Report.Rows)} rows");
         return ExitCode.Success;
     }
+
+    private static string[] Split(string names) => names.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
 }

@@ -51,6 +51,7 @@ internal static class Examples
         [
             ("owt generate --model runs/mine --message \"What is our return policy?\"", "answer a question, through the chat template"),
             ("owt generate --model SmolLM2-135M-Instruct --adapter runs/mine --messages chat.json --temperature 0.7 --json", "answer a conversation with sampling; JSON"),
+            ("owt generate --model runs/mine --input questions.jsonl --output answers.jsonl --batch-size 16", "answer the rows of a file; --resume continues"),
             ("owt generate --model SmolLM2-135M-Instruct --prompt \"Once upon a time\"", "continue a text as it is"),
         ],
         ["chat"] =
@@ -75,6 +76,8 @@ internal static class Examples
             ("owt evaluate --model SmolLM2-135M-Instruct --adapter runs/mine --data eval.jsonl", "loss, perplexity and token accuracy"),
             ("owt evaluate --model runs/mine --data eval.csv --field prompt=question --field completion=answer --separator \" \"", "columns of other names, with a space between prompt and completion"),
             ("owt evaluate --model runs/mine --data eval.jsonl --over-length truncate --json", "truncate long rows; JSON"),
+            ("owt evaluate --model runs/mine --data eval.jsonl --generate --metrics exact_match,rougeL --samples answers.jsonl", "generated answers, the base model's beside them"),
+            ("owt evaluate --model runs/mine --tasks tasks.yaml", "multiple choice and other tasks, with standard errors"),
         ],
         ["tokenize"] =
         [
@@ -101,6 +104,11 @@ internal static class Examples
         [
             ("owt download HuggingFaceTB/SmolLM2-135M-Instruct", "prints the folder"),
             ("owt download HuggingFaceTB/SmolLM2-135M-Instruct --revision main --include \"*.json\"", "some files of a revision"),
+        ],
+        ["push"] =
+        [
+            ("owt push runs/mine --repo me/mine", "show what would be uploaded: files and model card"),
+            ("owt push mine.gguf --repo me/mine-gguf --yes", "upload; HF_TOKEN is a token that may write"),
         ],
         ["init"] =
         [
@@ -136,6 +144,23 @@ internal static class Examples
         [
             ("owt bench data --tokenizer SmolLM2-135M-Instruct --input rows.jsonl", "from a file to token rows"),
             ("owt bench data --tokenizer tokenizer.json --input texts.txt --format text", "plain text"),
+        ],
+        ["recipes"] =
+        [
+            ("owt recipes list", "configs for common models, with the memory that each needs"),
+            ("owt recipes copy qwen3-0.6b-lora --output mine.yaml", "a file of your own to change and train"),
+        ],
+        ["recipes list"] =
+        [
+            ("owt recipes list --json", "the same for scripts"),
+        ],
+        ["recipes show"] =
+        [
+            ("owt recipes show qwen3-0.6b-lora", "print the config"),
+        ],
+        ["recipes copy"] =
+        [
+            ("owt recipes copy qwen3-0.6b-lora --output mine.yaml", "a file of your own to change and train"),
         ],
         ["doctor"] =
         [

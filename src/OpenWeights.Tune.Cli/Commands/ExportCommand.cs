@@ -19,7 +19,7 @@ internal static class ExportCommand
     private static readonly Option<string[]> s_adapter = CommonOptions.Adapters("Folder of the adapter. merged and gguf: DIR=0.7 scales it, several are summed, and without one the base model is exported.");
     private static readonly Option<string> s_output = new("--output") { Description = "Folder or GGUF file to write; it must not exist.", HelpName = "PATH", Required = true };
     private static readonly Option<string> s_experts = new("--experts") { Description = "peft: how an adapter of a mixture's experts is written. stacked: as PEFT 0.21 does; separate: with an update of each expert, as earlier PEFT, for servers that read only that.", DefaultValueFactory = static _ => "stacked" };
-    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q4_0, q4_k_m, q6_k or mxfp4_moe. Left out, the base's own." };
+    private static readonly Option<string?> s_dtype = new("--dtype") { Description = "merged: f32, f16 or bf16; gguf: these, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_0, q3_k_m, q2_k or mxfp4_moe. Left out, the base's own." };
     private static readonly Option<string> s_maxShardSize = new("--max-shard-size") { Description = "merged: maximum size of a weight file, such as 5GB or 500MB.", DefaultValueFactory = static _ => "5GB" };
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = new("--quantization") { Description = "merged: write the linear layers quantized: nf4, nf4_double or int8 (bitsandbytes), fp8 (blocks of 128 x 128), or mxfp4 (the experts of gpt_oss); none, the default, in --dtype." };

@@ -9,6 +9,7 @@ using OpenWeights.Tune.Export.Gguf;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training;
 using static TorchSharp.torch;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models.Weights;
@@ -32,7 +33,7 @@ internal sealed partial class ExportWork : IDisposable
 
     internal ExportWork(string model, IReadOnlyList<AdapterChoice> adapters, string? quantization, string output, bool? verify, string device, bool anyBase)
     {
-        _modelPath = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
+        _modelPath = NewTokens.FolderFor(ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop), adapters.Select(static c => c.Folder));
         _choices = adapters;
         _quantization = quantization is "none" ? null : quantization;
         _output = output;
@@ -161,6 +162,7 @@ internal sealed partial class ExportWork : IDisposable
         Console.Out.WriteLine($"model written to {ShownPath.Of(_output)} ({preset.Name}, {Amount.Bytes(new FileInfo(_output).Length)})");
         TellQuantized(folder, "another type with --dtype");
         Tell(unties, "both are written");
+        WriteModelfile(folder);
         if (!MayVerify())
         {
             return;
@@ -177,6 +179,26 @@ internal sealed partial class ExportWork : IDisposable
         {
             Directory.Delete(unpacked, recursive: true);
         }
+    }
+
+    // Beside the file, with its name, for `ollama create`.
+    private void WriteModelfile(ModelFolder folder)
+    {
+        var path = Path.ChangeExtension(_output, ".Modelfile");
+        if (!OpenWeights.Tokenizers.Tokenizer.IsIn(folder.FolderPath))
+        {
+            return;
+        }
+
+        if (File.Exists(path))
+        {
+            Console.Out.WriteLine($"{ShownPath.Of(path)} exists already and was left as it is");
+            return;
+        }
+
+        var (text, about) = OllamaModelfile.Write(folder, Path.GetFileName(_output), _base?.ChatTemplate);
+        AtomicFile.WriteText(path, text);
+        Console.Out.WriteLine($"Modelfile for Ollama written to {ShownPath.Of(path)}: ollama create NAME -f {ShownPath.Of(path)}. {about}");
     }
 
     internal void GgufLora()

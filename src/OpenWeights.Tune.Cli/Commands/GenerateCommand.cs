@@ -5,6 +5,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -17,24 +18,33 @@ internal static class GenerateCommand
     private static readonly Option<string?> s_system = new("--system") { Description = "System message before each --message.", HelpName = "TEXT" };
     private static readonly Option<string?> s_messages = new("--messages") { Description = "A conversation to answer: a JSON list of messages, using the model's chat template; - reads it from stdin.", HelpName = "FILE" };
     private static readonly Option<string[]> s_prompt = new("--prompt") { Description = "A text to continue, without the chat template; - reads it from stdin. Several are continued as a batch.", HelpName = "TEXT" };
+    private static readonly Option<string?> s_input = new("--input") { Description = "Rows to answer: chats, instructions or prompts, as JSON lines, a JSON array, CSV or Parquet. Requires --output.", HelpName = "FILE" };
+    private static readonly Option<string?> s_output = new("--output") { Description = "File for the answers to --input, as JSON lines.", HelpName = "FILE" };
+    private static readonly Option<bool> s_resume = new("--resume") { Description = "Continue an --output that was begun with the same rows and settings." };
+    private static readonly Option<int> s_batch = CommonOptions.Number("--batch-size", "Number of rows of --input that are answered at once.", 8, 1);
+    private static readonly DataOptions s_rows = new();
     private static readonly SamplingOptions s_sampling = new(128, 0);
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
     internal static Command Create()
     {
         var command = new Command("generate", "Answers messages, or continues texts.");
-        s_model.AddTo(command, s_message, s_system, s_messages, s_prompt, s_json);
+        s_model.AddTo(command, [s_message, s_system, s_messages, s_prompt, s_input, s_output, s_resume, s_batch, .. s_rows.All, s_json]);
         s_sampling.AddTo(command);
         command.Validators.Add(static result =>
         {
-            var given = new[] { result.GetValue(s_message) is { Length: > 0 }, result.GetValue(s_messages) is not null, result.GetValue(s_prompt) is { Length: > 0 } };
+            var given = new[] { result.GetValue(s_message) is { Length: > 0 }, result.GetValue(s_messages) is not null, result.GetValue(s_prompt) is { Length: > 0 }, result.GetValue(s_input) is not null };
             if (given.Count(static g => g) != 1)
             {
-                result.AddError("give one of --message, --messages and --prompt.");
+                result.AddError("give one of --message, --messages, --prompt and --input.");
+            }
+            else if (given[3] != result.GetValue(s_output) is not null)
+            {
+                result.AddError("--input and --output require each other.");
             }
             else if (!given[0] && result.GetValue(s_system) is not null)
             {
-                result.AddError($"--system requires --message; {(given[1] ? "put a system message for --messages first in its list" : "--prompt uses no messages")}.");
+                result.AddError($"--system requires --message; {(given[1] ? "put a system message for --messages first in its list" : given[3] ? "a row of --input has its own" : "--prompt uses no messages")}.");
             }
         });
         command.SetAction(Run);
@@ -43,6 +53,11 @@ internal static class GenerateCommand
 
     private static int Run(ParseResult arguments)
     {
+        if (arguments.GetValue(s_input) is { } input)
+        {
+            return Answer(arguments, input);
+        }
+
         using var session = s_model.Open(arguments);
         var prompts = Prompts(arguments, session);
         var json = arguments.GetValue(s_json);
@@ -89,6 +104,29 @@ internal static class GenerateCommand
         }
 
         var tokens = generated.Sum(static g => g.OutputIds.Count);
+        Console.Error.WriteLine($"{Amount.Count(tokens)} token{(tokens == 1 ? "" : "s")} in {Amount.Number(seconds, "F1")} s, {Amount.Number(tokens / Math.Max(seconds, 1e-9), "F1")} tokens/s");
+        return ExitCode.Success;
+    }
+
+    private static int Answer(ParseResult arguments, string input)
+    {
+        var output = arguments.GetValue(s_resume) ? Path.GetFullPath(arguments.GetValue(s_output)!) : CommonOptions.NewOutput(arguments.GetValue(s_output)!);
+        using var session = s_model.Open(arguments);
+        var rows = new FileAnswers(s_rows.Read(arguments, input), new RowTokenizer(session.Loaded.Folder.FolderPath, "assistant", session.ChatTemplate));
+        var options = s_sampling.Read(arguments, EndTokens.Of(session.Loaded.Folder, session.Tokenizer));
+        var started = Stopwatch.GetTimestamp();
+        var tokens = rows.Write(
+            session.Model, output, options, s_sampling.Stops(arguments), arguments.GetValue(s_batch), done => Console.Error.WriteLine($"{Amount.Count(done)} of {Amount.Count(rows.Count)} rows answered"), Signals.Stop);
+        var seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
+        if (arguments.GetValue(s_json))
+        {
+            JsonLines.Write(new { output, rows = rows.Count, tokens });
+        }
+        else
+        {
+            Console.Out.WriteLine(ShownPath.Of(output));
+        }
+
         Console.Error.WriteLine($"{Amount.Count(tokens)} token{(tokens == 1 ? "" : "s")} in {Amount.Number(seconds, "F1")} s, {Amount.Number(tokens / Math.Max(seconds, 1e-9), "F1")} tokens/s");
         return ExitCode.Success;
     }

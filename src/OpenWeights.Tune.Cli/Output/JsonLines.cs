@@ -27,5 +27,8 @@ internal static class JsonLines
         }
     }
 
-    internal static void Write<T>(T value) => Console.Out.WriteLine(JsonSerializer.Serialize(value, s_options));
+    internal static void Write<T>(T value) => Console.Out.WriteLine(Of(value));
+
+    /// <summary>A value as a line of JSON.</summary>
+    internal static string Of<T>(T value) => JsonSerializer.Serialize(value, s_options);
 }

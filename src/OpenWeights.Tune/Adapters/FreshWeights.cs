@@ -15,7 +15,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     public override Parameter? Frozen(string fileName, WeightSlot slot) => Grown(slot.Own) is { } grown ? Parameter(grown, trained: false) : null;
 
     public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required) =>
-        IsOfVocabulary(module) && Grown(slot.Own) is { } grown ? Parameter(grown) : base.Whole(fileName, module, slot, required);
+        IsOfVocabulary(module) && (Grown(slot.Own) ?? (slot.Own is { } own ? config.NewRows?.On(own) : null)) is { } grown ? Parameter(grown) : base.Whole(fileName, module, slot, required);
 
     public override Tensor? BeforeTraining(string fileName, WeightSlot slot) => ReferenceEquals(slot, Model.Stack.Embedding.Slots[0]) || (Model.Config.Labels is null && ReferenceEquals(slot, Model.Head.Slots[0])) ? Grown(slot.Own) : null;
 
@@ -50,6 +50,11 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         using var scope = NewDisposeScope();
         var indices = tensor([.. tokens.Select(static t => (long)t)], [tokens.Count]).to(Device);
         var weight = module is LinearLayer layer ? layer.DenseRows(0, layer.OutFeatures) : ((TokenEmbedding)module).Weight.detach();
+        if (config.NewRows is { } rows)
+        {
+            return rows.Of(weight, tokens);
+        }
+
         return scope.Detach(weight.index_select(0, indices).to(float32));
     }
 
@@ -61,6 +66,11 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         if (weight is null || config.VocabularySize is not { } tokens || tokens <= weight.size(0))
         {
             return null;
+        }
+
+        if (config.NewRows is { } rows)
+        {
+            return rows.On(weight);
         }
 
         using var nothing = no_grad();

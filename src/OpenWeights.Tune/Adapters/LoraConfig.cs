@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Models.Weights;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Adapters;
@@ -62,6 +63,9 @@ public sealed record LoraConfig : AdapterConfig
 
     /// <summary>Number of tokens of a model whose vocabulary grows with a new adapter; null for the base's.</summary>
     public int? VocabularySize { get; init; }
+
+    /// <summary>Rows of new tokens of a new adapter; null for none.</summary>
+    internal NewRows? NewRows { get; init; }
 
     /// <summary>layer_replication: ranges of the base's layers, first and end, that make up the model; empty for the base's own layers.</summary>
     public IReadOnlyList<(int First, int End)> LayerReplication { get; init; } = [];

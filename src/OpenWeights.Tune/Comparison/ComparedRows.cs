@@ -66,7 +66,7 @@ public sealed class ComparedRows
         }
 
         // Which rows were held out depends on their tokens.
-        var folder = ModelFolder.Open(ModelPath.Resolve(config.Model.Path));
+        var folder = ModelFolder.Open(NewTokens.Folder(config.Model, ModelPath.Resolve(config.Model.Path)));
         var template = config.Model.ChatTemplate is { } named ? NamedTemplates.Find(named, folder.FolderPath) : null;
         var data = RunData.Read(config.Data, new RowTokenizer(folder.FolderPath, config.Data.TrainOn, template, NamedTemplates.NameOf(config, folder.FolderPath)), ModelLoader.ReadConfig(folder).VocabularySize, config.Seed);
         return new ComparedRows(Take(config.Data.Train, count, data.Eval!.WholePlaces.Take(MaxLooked).ToHashSet()), "held-out rows of the run", config.Data.TrainOn, maxNewTokens);

@@ -107,6 +107,7 @@ internal sealed class ConfigBinder(YamlSource source)
             return node is YamlMappingNode mapping ? Section(wanted, mapping, key + ".")
                 : wanted == typeof(DataSource) && node is YamlScalarNode path ? Source(path, key)
                 : wanted == typeof(RewardSection) && node is YamlScalarNode kind ? Reward(kind, key)
+                : wanted == typeof(NewTokenSection) && node is YamlScalarNode { Value.Length: > 0 } token ? new NewTokenSection { Token = token.Value }
                 : WrongSection(wanted, node, key);
         }
 

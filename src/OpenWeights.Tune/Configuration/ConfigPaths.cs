@@ -11,7 +11,7 @@ internal sealed class ConfigPaths(string folder)
     /// <summary>The config with absolute paths.</summary>
     internal RunConfig Resolve(RunConfig config)
     {
-        IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => s with { Path = Input(s.Path) })];
+        IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => HubDataPath.Is(s.Path) ? s : s with { Path = Input(s.Path) })];
         return config with
         {
             OutputDir = config.OutputDir.Length == 0 ? "" : Path.GetFullPath(config.OutputDir),

@@ -38,6 +38,16 @@ internal static class ConfigRules
             yield return problem;
         }
 
+        foreach (var problem in config.Mlflow is { } mlflow ? MlflowSection.Problems(mlflow) : [])
+        {
+            yield return problem;
+        }
+
+        if (config.Model.NewTokens.GroupBy(static t => t.Token).FirstOrDefault(static g => g.Count() > 1) is { Key: var twice })
+        {
+            yield return ("model.new_tokens", $"'{twice}' is named twice.");
+        }
+
         if (config.Quantization is { } quantization)
         {
             if (config.Adapter is null)

@@ -116,8 +116,8 @@ public static class ConfigSchema
             : new JsonObject { ["anyOf"] = new JsonArray(new JsonObject { ["type"] = "array", ["items"] = Item(arguments[0], setting) }, Item(arguments[0], setting)) };
     }
 
-    // A single value stands for a list of one, a path for a data set, and a kind for a reward.
-    private static JsonObject Item(Type type, SettingAttribute setting) => type == typeof(DataSource) || type == typeof(RewardSection)
+    // A single value stands for a list of one, a path for a data set, a kind for a reward, and a text for a new token.
+    private static JsonObject Item(Type type, SettingAttribute setting) => type == typeof(DataSource) || type == typeof(RewardSection) || type == typeof(NewTokenSection)
         ? new JsonObject { ["anyOf"] = new JsonArray(Value(type, setting, null), new JsonObject { ["type"] = "string" }) }
         : Value(type, setting, null);
 

@@ -23,6 +23,19 @@ internal static class DataRules
                 yield return (key + ".path", "this setting is required: a file, a folder, a glob pattern, or a query.");
             }
 
+            if (HubDataPath.Problem(source.Path) is { } name)
+            {
+                yield return (key + ".path", name);
+            }
+            else if (!HubDataPath.Is(source.Path) && (source.Split ?? source.Config) is not null)
+            {
+                yield return ($"{key}.{(source.Split is null ? "config" : "split")}", "this setting is for a data set of the Hub; write its path as hub://ORG/NAME, or remove the setting.");
+            }
+            else if (HubDataPath.Is(source.Path) && source.Split is null && list == "data.eval")
+            {
+                yield return (key + ".split", "name the split to evaluate on, such as test; left out, it is train.");
+            }
+
             if (source.Delimiter is { Length: not 1 })
             {
                 yield return (key + ".delimiter", $"'{source.Delimiter}' is not a single character; use one such as \";\" or \"\\t\".");

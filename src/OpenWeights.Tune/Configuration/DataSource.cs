@@ -4,8 +4,16 @@ namespace OpenWeights.Tune.Configuration;
 public sealed record DataSource
 {
     /// <summary>Path of the data.</summary>
-    [Setting("A file, a folder of files, or a glob pattern such as data/*.jsonl. JSON lines, a JSON array of objects, CSV, TSV, Parquet or plain text, optionally compressed with gzip or zstd.", IsPath = true)]
+    [Setting("A file, a folder of files, a glob pattern such as data/*.jsonl, or hub://ORG/NAME for a data set of the Hugging Face Hub. JSON lines, a JSON array of objects, CSV, TSV, Parquet or plain text, optionally compressed with gzip or zstd.", IsPath = true)]
     public string Path { get; init; } = "";
+
+    /// <summary>Split of a data set of the Hub.</summary>
+    [Setting("hub://: the split, such as train, validation or test; by default train.")]
+    public string? Split { get; init; }
+
+    /// <summary>Config of a data set of the Hub.</summary>
+    [Setting("hub://: the config (subset) of a data set that has several.")]
+    public string? Config { get; init; }
 
     /// <summary>Row format.</summary>
     [Setting("Row format; auto detects it from the first row of each file.", OneOf = ["auto", "chat", "instruction", "completion", "text", "preference", "tokenized"])]

@@ -210,6 +210,7 @@ public static class ModelPath
     public static string NameOf(string folder)
     {
         const string prefix = "models--";
+        folder = ModelOverlay.Target(folder) ?? folder;
         var parts = Path.GetFullPath(folder).Split(Path.DirectorySeparatorChar);
         return parts is [.., var repository, "snapshots", _] && repository.StartsWith(prefix, StringComparison.Ordinal)
             ? repository[prefix.Length..].Replace("--", "/", StringComparison.Ordinal)

@@ -42,4 +42,8 @@ public sealed record RunConfig
     /// <summary>Evaluation during training.</summary>
     [Setting("Evaluation during training, on data.eval.")]
     public EvaluationSection Evaluation { get; init; } = new();
+
+    /// <summary>Recording by an MLflow server; null for none.</summary>
+    [Setting("Record the run by an MLflow server too; without this section it is recorded in its folder only.")]
+    public MlflowSection? Mlflow { get; init; }
 }

@@ -22,6 +22,10 @@ public sealed record ModelSection
     [Setting("Chat template that replaces the model's own: chatml or another built-in name, the name of one of the model's templates, or a file. It is saved with the result.", IsPath = true)]
     public string? ChatTemplate { get; init; }
 
+    /// <summary>Tokens that are added.</summary>
+    [Setting("Tokens that are added to the tokenizer and the model, such as [<tool>, { token: <end>, words: the end of a call }]. With a LoRA adapter their rows are trained (trainable_token_indices), or embedding and head whole by modules_to_save.")]
+    public IReadOnlyList<NewTokenSection> NewTokens { get; init; } = [];
+
     /// <summary>Device.</summary>
     [Setting("Device: auto (a GPU if there is one, otherwise the CPU), cpu, cuda or cuda:N.")]
     public string Device { get; init; } = "auto";

@@ -172,6 +172,10 @@ public sealed record TrainingSection
     [Setting("Gradient clipping by value: largest magnitude of an element, before max_grad_norm; 0 for no clipping.", Min = 0)]
     public double MaxGradValue { get; init; }
 
+    /// <summary>Strength of the noise on embeddings.</summary>
+    [Setting("NEFTune: strength of the noise that is added to the embeddings in training, uniform within this / sqrt(tokens x hidden size); 5 to 15 are usual, 0 for none.", Min = 0)]
+    public double NeftuneNoiseAlpha { get; init; }
+
     /// <summary>Which weights are trained.</summary>
     [Setting("Full fine-tuning: which weights are trained, all or norms_and_biases only.", OneOf = ["all", "norms_and_biases"])]
     public string Trainable { get; init; } = "all";

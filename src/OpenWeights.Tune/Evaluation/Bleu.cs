@@ -23,22 +23,32 @@ public static partial class Bleu
             throw new ArgumentException($"{given.Count} texts, but {expected.Count} references; there must be one per text.");
         }
 
-        var (shared, all) = (new long[LongestRun], new long[LongestRun]);
-        var (givenWords, expectedWords) = (0L, 0L);
-        for (var i = 0; i < given.Count; i++)
+        return Score(CorpusSums.Of(given.Select((text, i) => Counts(text, expected[i])), CountsLength));
+    }
+
+    /// <summary>Number of values of <see cref="Counts"/>.</summary>
+    internal const int CountsLength = (2 * LongestRun) + 2;
+
+    /// <summary>What a text adds to the score of a corpus: matching n-grams and all n-grams of each length, and the words of the text and of its reference.</summary>
+    /// <param name="given">The text.</param>
+    /// <param name="expected">Its reference.</param>
+    internal static long[] Counts(string given, string expected)
+    {
+        var (text, reference) = (Words(given), Words(expected));
+        var counts = new long[CountsLength];
+        for (var n = 1; n <= LongestRun; n++)
         {
-            var (text, reference) = (Words(given[i]), Words(expected[i]));
-            givenWords += text.Length;
-            expectedWords += reference.Length;
-            for (var n = 1; n <= LongestRun; n++)
-            {
-                shared[n - 1] += NGrams.Shared(NGrams.Count(text, n), NGrams.Count(reference, n));
-                all[n - 1] += Math.Max(0, text.Length - n + 1);
-            }
+            counts[n - 1] = NGrams.Shared(NGrams.Count(text, n), NGrams.Count(reference, n));
+            counts[LongestRun + n - 1] = Math.Max(0, text.Length - n + 1);
         }
 
-        return Score(shared, all, givenWords, expectedWords);
+        (counts[^2], counts[^1]) = (text.Length, reference.Length);
+        return counts;
     }
+
+    /// <summary>The score of a corpus from the sum of its texts' counts.</summary>
+    /// <param name="sums">The sum of what <see cref="Counts"/> gives.</param>
+    internal static double Score(long[] sums) => Score(sums[..LongestRun], sums[LongestRun..(2 * LongestRun)], sums[^2], sums[^1]);
 
     /// <summary>Splits a text into words as mteval-v13a does.</summary>
     /// <param name="text">The text.</param>

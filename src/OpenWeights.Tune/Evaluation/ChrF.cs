@@ -24,19 +24,35 @@ public static class ChrF
             throw new ArgumentException($"{given.Count} texts, but {expected.Count} references; there must be one per text.");
         }
 
-        var (inGiven, inExpected, shared) = (new long[LongestRun], new long[LongestRun], new long[LongestRun]);
-        for (var i = 0; i < given.Count; i++)
+        return Score(CorpusSums.Of(given.Select((text, i) => Counts(text, expected[i])), CountsLength));
+    }
+
+    /// <summary>Number of values of <see cref="Counts"/>.</summary>
+    internal const int CountsLength = 3 * LongestRun;
+
+    /// <summary>What a text adds to the score of a corpus: n-grams of each length of the text, of its reference, and those that match.</summary>
+    /// <param name="given">The text.</param>
+    /// <param name="expected">Its reference.</param>
+    internal static long[] Counts(string given, string expected)
+    {
+        var (text, reference) = (Characters(given), Characters(expected));
+        var counts = new long[CountsLength];
+        for (var n = 1; n <= LongestRun; n++)
         {
-            var (text, reference) = (Characters(given[i]), Characters(expected[i]));
-            for (var n = 1; n <= LongestRun; n++)
-            {
-                // An order counts only if the reference is long enough to have n-grams of it.
-                inGiven[n - 1] += reference.Length >= n ? Math.Max(0, text.Length - n + 1) : 0;
-                inExpected[n - 1] += Math.Max(0, reference.Length - n + 1);
-                shared[n - 1] += NGrams.Shared(NGrams.Count(text, n), NGrams.Count(reference, n));
-            }
+            // An order counts only if the reference is long enough to have n-grams of it.
+            counts[n - 1] = reference.Length >= n ? Math.Max(0, text.Length - n + 1) : 0;
+            counts[LongestRun + n - 1] = Math.Max(0, reference.Length - n + 1);
+            counts[(2 * LongestRun) + n - 1] = NGrams.Shared(NGrams.Count(text, n), NGrams.Count(reference, n));
         }
 
+        return counts;
+    }
+
+    /// <summary>The score of a corpus from the sum of its texts' counts.</summary>
+    /// <param name="sums">The sum of what <see cref="Counts"/> gives.</param>
+    internal static double Score(long[] sums)
+    {
+        var (inGiven, inExpected, shared) = (sums[..LongestRun], sums[LongestRun..(2 * LongestRun)], sums[(2 * LongestRun)..]);
         var orders = Enumerable.Range(0, LongestRun).Where(n => inGiven[n] > 0 && inExpected[n] > 0).ToList();
         if (orders.Count == 0)
         {

@@ -29,8 +29,10 @@ public static class ModelFolderWriter
         _ = Directory.CreateDirectory(folder);
         using var source = loaded.Folder.OpenWeights();
         _ = CheckpointWriter.Write(folder, [.. Tensors(loaded.Model, source)]);
-        WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), EndTokens.OfTurn(loaded), loaded.ChatTemplate, labels: loaded.Model.Config.Labels, embedding: loaded.Embedding);
+        WriteCompanions(loaded.Folder, folder, loaded.Model.DType, HeadTie.WasBroken(loaded), EndTokens.OfTurn(loaded), loaded.ChatTemplate, Grown(loaded), labels: loaded.Model.Config.Labels, embedding: loaded.Embedding);
     }
+
+    private static int? Grown(LoadedModel loaded) => ModelLoader.ReadConfig(loaded.Folder).VocabularySize is var own && own < loaded.Model.Config.VocabularySize ? loaded.Model.Config.VocabularySize : null;
 
     // As the source's files have them. Where those store some tensors in a wider type than most, they stay in it.
     private static IEnumerable<TensorToWrite> Tensors(CausalLanguageModel model, CheckpointWeights source)

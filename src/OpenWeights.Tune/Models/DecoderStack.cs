@@ -72,6 +72,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>Whether the activations stored by checkpointing are offloaded to CPU memory.</summary>
     public bool OffloadsActivations { get; set; }
 
+    /// <summary>NEFTune (Jain et al., 2023): strength alpha of the noise on the embeddings where gradients are computed; 0 for none.</summary>
+    public double EmbeddingNoise { get; set; }
+
     /// <summary>Computes hidden states after the final norm, [batch, tokens, hidden], from token ids.</summary>
     /// <exception cref="InvalidOperationException">The text cannot continue its cache: see <see cref="Continues"/>.</exception>
     public override Tensor forward(ModelInput input)
@@ -98,7 +101,7 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         var adapted = Adapted(input, input.Cache?.Length ?? 0);
         using var rows = Rows(input, tokens, adapted);
-        var embeddings = Begun(Embed(input.InputIds), begins);
+        var embeddings = Begun(draws ? Noisy(Embed(input.InputIds)) : Embed(input.InputIds), begins);
         var contexts = Contexts(input, embeddings);
         var states = Open(embeddings);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
@@ -221,6 +224,20 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         return Multiplied(Embedding.call(ids));
+    }
+
+    /// <summary>Embeddings with noise, as transformers and TRL add it: uniform within alpha / sqrt(tokens x hidden), padding counted.</summary>
+    /// <param name="states">The embeddings.</param>
+    internal Tensor Noisy(Tensor states)
+    {
+        if (EmbeddingNoise == 0)
+        {
+            return states;
+        }
+
+        using var scope = NewDisposeScope();
+        var most = EmbeddingNoise / Math.Sqrt(states.size(1) * states.size(2));
+        return states.add(zeros_like(states).uniform_(-most, most)).MoveToOuterDisposeScope();
     }
 
     private Tensor Multiplied(Tensor states)

@@ -1,4 +1,5 @@
 using OpenWeights.Formats.Files;
+using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
@@ -62,6 +63,12 @@ public sealed class AdapterTraining : ITrainedModel
         if (_base.Embedding is { } embedding)
         {
             EmbeddingFiles.Write(folder, embedding, Model.Config.HiddenSize);
+            _base.Folder.CopyTokenizer(folder);
+        }
+
+        // With the tokenizer, PEFT's AutoPeftModel gives the base the rows that the adapter needs.
+        if (ModelOverlay.Target(_base.Folder.FolderPath) is not null)
+        {
             _base.Folder.CopyTokenizer(folder);
         }
 

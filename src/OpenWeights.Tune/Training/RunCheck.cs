@@ -110,14 +110,14 @@ public static class RunCheck
     {
         try
         {
-            _ = DataPaths.Expand(path);
+            _ = HubDataPath.Is(path) ? [] : DataPaths.Expand(path);
             return null;
         }
         catch (FileNotFoundException)
         {
             var problem = file.NotThere(key, written);
             return HubName.IsName(written) && Path.GetExtension(written).Length == 0
-                ? problem with { Message = $"{problem.Message} (Data sets of the Hugging Face Hub are not downloaded; get the files, Parquet or JSON lines, and name them here.)" }
+                ? problem with { Message = $"{problem.Message} (To name a data set of the Hugging Face Hub, write hub://{written}.)" }
                 : problem;
         }
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)

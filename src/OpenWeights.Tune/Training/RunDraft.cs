@@ -122,7 +122,8 @@ public sealed class RunDraft
             config = RunDefaults.Continue(config, started);
         }
 
-        var modelPath = Configuration.ModelPath.Resolve(config.Model.Path);
+        var modelPath = NewTokens.Folder(config.Model, Configuration.ModelPath.Resolve(config.Model.Path));
+        config = NewTokens.Complete(config, modelPath);
         var folder = ModelFolder.Open(modelPath);
         var decoder = ModelLoader.ReadConfig(folder);
         TrainedModel.CheckQuantized(config, folder);
@@ -143,7 +144,7 @@ public sealed class RunDraft
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.RowsOf(config.Objective), QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var data = RunData.Read(
-            config.Data, tokenizer, Vocabulary(config.Adapter, decoder), config.Seed, kind.RowsOf(config.Objective), ContextLimit.Of(decoder, config.Model.MaxPositions));
+            config.Data, tokenizer, Math.Max(Vocabulary(config.Adapter, decoder), NewTokens.Rows(config.Model, modelPath)?.Vocabulary ?? 0), config.Seed, kind.RowsOf(config.Objective), ContextLimit.Of(decoder, config.Model.MaxPositions));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);

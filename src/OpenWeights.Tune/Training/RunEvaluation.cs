@@ -24,6 +24,7 @@ internal sealed class RunEvaluation
     private readonly IRunListener _listener;
     private readonly EvaluationGenerations? _questions;
     private readonly BestTracker _best;
+    private readonly OverfitWatch _overfit;
     private long _evaluatedStep;
 
     /// <summary>Creates the evaluation of a run.</summary>
@@ -45,8 +46,17 @@ internal sealed class RunEvaluation
             _best.Restore(reached);
         }
 
+        _overfit = new OverfitWatch(_settings.KeepBest);
+        if (reached is not null)
+        {
+            _overfit.Restore(recorder.Metrics);
+        }
+
         _questions = Questions();
     }
+
+    /// <summary>Takes a completed step.</summary>
+    internal void Stepped(StepMetrics step) => _overfit.Stepped(step.Loss);
 
     /// <summary>Whether early stopping applies: the eval loss has not decreased for the configured number of evaluations.</summary>
     internal bool StopsEarly => _settings.EarlyStoppingPatience > 0 && _best.WithoutImprovement >= _settings.EarlyStoppingPatience;
@@ -71,6 +81,11 @@ internal sealed class RunEvaluation
         _recorder.Add(evaluation);
         _listener.Evaluated(evaluation);
         _evaluatedStep = step;
+        if (!IsByReward && _overfit.Evaluated(step, evaluation.Loss) is { } warning)
+        {
+            _listener.Warn(warning);
+        }
+
         if (_best.Sees(step, evaluation.Objective.TryGetValue("eval_reward", out var reward) ? -reward : evaluation.Loss) && _settings.KeepBest)
         {
             AtomicFolder.Write(_folder.BestPath, _trained.Save, replace: true);

@@ -1,5 +1,6 @@
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Training.Checkpoints;
+using OpenWeights.Tune.Training.Recording.Mlflow;
 
 namespace OpenWeights.Tune.Training;
 
@@ -18,7 +19,7 @@ internal static class RunFolderContents
     /// <summary>Names of the folders that a new run replaces.</summary>
     internal static readonly string[] Folders = ["adapter", "model", "best", Checkpoints];
 
-    private static readonly string[] s_files = [Config, RunManifest.Name, "metrics.jsonl", "samples.jsonl", "report.html"];
+    private static readonly string[] s_files = [Config, RunManifest.Name, "metrics.jsonl", "samples.jsonl", "report.html", MlflowRecorder.StateName];
 
     /// <summary>
     /// The first file or folder that a run would overwrite although no run wrote it; null if there is none. A run's manifest, or its

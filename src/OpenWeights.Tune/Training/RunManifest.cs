@@ -44,7 +44,7 @@ internal static class RunManifest
             ["os"] = RuntimeInformation.OSDescription,
             ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
             ["model"] = Hashes([Path.Combine(model.FolderPath, ModelFolder.ConfigName), .. weights.FilePaths]),
-            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(static s => DataPaths.Expand(s.Path)).Distinct()]),
+            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(Data.Formats.DataFile.Stored).Distinct()]),
             ["compared"] = Hashes(Compared(config, model.FolderPath)),
             ["config"] = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(ConfigWriter.Write(config)))),
         };

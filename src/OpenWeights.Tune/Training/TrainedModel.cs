@@ -26,7 +26,8 @@ internal static class TrainedModel
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
     internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null, LabelHead? labels = null)
     {
-        var loaded = ModelLoader.Load(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized, labels);
+        var rows = NewTokens.Rows(config.Model, modelPath);
+        var loaded = ModelLoader.LoadGrown(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized, labels, config.Adapter is null ? rows : null);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
         loaded.Embedding = EmbeddingChoice.Of(config) ?? loaded.Embedding;
         if (EmbeddingChoice.Problem(config, loaded.Model) is { } oneWay)
@@ -42,7 +43,7 @@ internal static class TrainedModel
         }
 
         return On(loaded, config, section => section.Path is null
-            ? Create(loaded.Model, WithText(Settings(section, loaded.Model.Config), modelPath), config, startData)
+            ? Create(loaded.Model, WithRows(WithText(Settings(section, loaded.Model.Config), modelPath), rows), config, startData)
             : PeftFolder.Load(loaded.Model, section.Path, warn, section.AnyBase));
     }
 
@@ -156,6 +157,8 @@ internal static class TrainedModel
     private static AdapterConfig WithText(AdapterConfig settings, string modelPath) => settings is PromptTuningConfig { PromptTuningInit: "TEXT", PromptTuningInitText: { Length: > 0 } text } prompt
         ? prompt with { InitTokens = [.. Tokenizer.Load(modelPath).Encode(text, addSpecialTokens: true).Select(static t => (long)t)] }
         : settings;
+
+    private static AdapterConfig WithRows(AdapterConfig settings, NewRows? rows) => rows is null || settings is not LoraConfig lora ? settings : lora with { NewRows = rows };
 
     private static LoraConfig Lora(AdapterSection section) => LoraSection.With(new LoraConfig
     {

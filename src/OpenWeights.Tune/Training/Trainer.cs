@@ -139,7 +139,9 @@ public sealed class Trainer : IDisposable
         _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
         var units = Begin(batches);
+        _trained.Model.Stack.EmbeddingNoise = _config.Training.NeftuneNoiseAlpha;
         var losses = Accumulate(batches, units);
+        _trained.Model.Stack.EmbeddingNoise = 0;
         _trained.Training = false;
         var updating = Stopwatch.GetTimestamp();
         var (loss, norm) = Measure(losses, units);

@@ -8,6 +8,7 @@ using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Checkpoints;
 using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Training.Recording;
+using OpenWeights.Tune.Training.Recording.Mlflow;
 
 namespace OpenWeights.Tune.Training;
 
@@ -131,7 +132,8 @@ public sealed class TrainingRun : IDisposable
         var reached = Begin(folder, resume, overwrite, command);
         Plan = Plan with { StepsDone = _trainer.StepsDone };
         _listener.Planned(Plan);
-        using var recorder = new RunRecorder(folder, Plan);
+        using var mlflow = MlflowRecorder.Of(_config, folder, reached is not null, _listener.Warn);
+        using var recorder = new RunRecorder(folder, Plan, mlflow);
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), folder, recorder, _listener, reached);
         if (_trainer.StepsDone == 0)
         {
@@ -141,12 +143,14 @@ public sealed class TrainingRun : IDisposable
         if (!Loop(folder, recorder, evaluation, stop))
         {
             recorder.Report($"stopped after {_trainer.StepsDone} steps");
+            mlflow?.End("KILLED", []);
             return null;
         }
 
         var result = evaluation.Choose(_trainer.StepsDone);
         evaluation.Ask(_trainer.StepsDone, "after training", stop);
         Write(result, folder, recorder);
+        mlflow?.End("FINISHED", Artifacts(folder, result));
         Result = result;
         return result.Folder;
     }
@@ -158,6 +162,15 @@ public sealed class TrainingRun : IDisposable
         (_objective as IDisposable)?.Dispose();
         _reference?.Dispose();
         _trained.Dispose();
+    }
+
+    // What an MLflow server gets of the run's files.
+    private List<(string Name, string Path)> Artifacts(RunFolder folder, RunResult result)
+    {
+        var wanted = _config.Mlflow?.Artifacts ?? "none";
+        string[] report = wanted == "none" ? [] : [folder.ConfigPath, folder.ManifestPath, folder.ReportPath];
+        var whole = wanted == "result" ? Directory.EnumerateFiles(result.Folder, "*", SearchOption.AllDirectories) : [];
+        return [.. report.Concat(whole).Select(path => (Path.GetRelativePath(folder.FolderPath, path).Replace('\\', '/'), path))];
     }
 
     private IFollowingReference? Following => _config.Objective.SyncRefModel ? _reference as IFollowingReference : null;
@@ -220,7 +233,7 @@ public sealed class TrainingRun : IDisposable
                 return false;
             }
 
-            var step = Step(recorder);
+            var step = Step(recorder, evaluation);
             if (!stop.IsCancellationRequested && evaluation.IsDue(step))
             {
                 evaluation.Run(step, stop);
@@ -238,7 +251,7 @@ public sealed class TrainingRun : IDisposable
         return true;
     }
 
-    private long Step(RunRecorder recorder)
+    private long Step(RunRecorder recorder, RunEvaluation evaluation)
     {
         var step = _trainer.Step();
         if (step.Step % _config.Objective.RefModelSyncSteps == 0)
@@ -248,6 +261,7 @@ public sealed class TrainingRun : IDisposable
 
         recorder.Add(step);
         recorder.Add(step.Step, _objective.TakeSamples());
+        evaluation.Stepped(step);
         _watch.Add(step.Objective);
         foreach (var warning in _objective.TakeWarnings().Concat(_rewardWatch.Add(step.Objective)))
         {

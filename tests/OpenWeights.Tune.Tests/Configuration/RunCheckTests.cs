@@ -64,7 +64,7 @@ public sealed class RunCheckTests
         Assert.That(problems.Single().Message, Does.Contain(told));
     }
 
-    [TestCase("tatsu-lab/alpaca", "Data sets of the Hugging Face Hub are not downloaded; get the files")]
+    [TestCase("tatsu-lab/alpaca", "To name a data set of the Hugging Face Hub, write hub://tatsu-lab/alpaca")]
     [TestCase("\u201crows.jsonl\u201d", "Its quotation marks are typographic ones")]
     public void Rows_that_are_nowhere_are_told_with_what_was_meant(string train, string told)
     {

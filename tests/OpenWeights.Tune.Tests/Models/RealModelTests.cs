@@ -11,6 +11,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Evaluation.Tasks;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
@@ -149,6 +150,28 @@ public sealed class RealModelTests
         Assert.That(Golden.LargestDifference(logprobs, TensorFiles.Read(_tensors!, "perplexity.logprobs")), Is.LessThan(2e-4 * TestDevice.Slack));
         var perplexity = Math.Exp(-logprobs.mean().ToDouble());
         Assert.That(perplexity, Is.EqualTo(expected["perplexity"]!.GetValue<double>()).Within(1e-3).Percent);
+    }
+
+    [Test]
+    public void Multiple_choice_has_the_log_likelihoods_and_accuracies_of_EleutherAIs_harness()
+    {
+        var golden = JsonNode.Parse(File.ReadAllText(SharedFiles.Require("fixtures", "benchmark", "golden.json")))!;
+        var task = TaskFile.Read(SharedFiles.Require("fixtures", "benchmark", "questions.jsonl")).Single();
+        var runner = new TaskRunner(task, _tokenizer, [2]);
+        var result = runner.Run(Model, batchSize: 16, CancellationToken.None);
+        Assert.That(result.Answers, Has.Count.EqualTo(24));
+        foreach (var (row, answer) in golden["rows"]!.AsArray().Zip(result.Answers))
+        {
+            double[] expected = [.. row!["loglikelihood"]!.AsArray().Select(static v => v!.GetValue<double>())];
+            Assert.That(answer.LogLikelihoods, Is.EqualTo(expected).Within(5e-4 * TestDevice.Slack), answer.Prompt);
+            Assert.That((answer.Scores["acc"], answer.Scores["acc_norm"]), Is.EqualTo((row["acc"]!.GetValue<double>(), row["acc_norm"]!.GetValue<double>())), answer.Prompt);
+        }
+
+        foreach (var metric in new[] { "acc", "acc_norm" })
+        {
+            Assert.That(result.Of(metric).Value, Is.EqualTo(golden[metric]!.GetValue<double>()));
+            Assert.That(result.Of(metric).StandardError, Is.EqualTo(golden[$"{metric}_stderr"]!.GetValue<double>()).Within(1e-12));
+        }
     }
 
     // As on a GPU without bfloat16: float16 weights, float32 trained ones, and a scaled loss.

@@ -70,6 +70,26 @@ public sealed class ResumeTests
         Assert.That(Numbers(folder.At("stopped", "metrics.jsonl")), Is.EqualTo(Numbers(folder.At("straight", "metrics.jsonl"))));
     }
 
+    [Test]
+    public void So_does_noise_on_the_embeddings()
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Named(string name, double alpha)
+        {
+            var config = Config(folder, name, adapter: true, "adamw");
+            return config with { Training = config.Training with { NeftuneNoiseAlpha = alpha } };
+        }
+
+        Assert.That(Run(Named("straight", 5), new SilentListener(), resume: false), Is.Not.Null);
+        using var stop = new CancellationTokenSource();
+        Assert.That(Run(Named("stopped", 5), new SilentListener { OnStep = s => StopAt(s, 5, stop) }, resume: false, stop.Token), Is.Null);
+        Assert.That(Run(Named("stopped", 5), new SilentListener(), resume: true), Is.Not.Null);
+        var straight = File.ReadAllBytes(folder.At("straight", "adapter", "adapter_model.safetensors"));
+        Assert.That(File.ReadAllBytes(folder.At("stopped", "adapter", "adapter_model.safetensors")), Is.EqualTo(straight));
+        Assert.That(Run(Named("without", 0), new SilentListener(), resume: false), Is.Not.Null);
+        Assert.That(File.ReadAllBytes(folder.At("without", "adapter", "adapter_model.safetensors")), Is.Not.EqualTo(straight));
+    }
+
     [TestCase("averaged", "float32")]
     [TestCase("last", "float32")]
     [TestCase("averaged", "bfloat16")]

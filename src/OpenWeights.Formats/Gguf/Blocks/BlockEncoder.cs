@@ -12,8 +12,8 @@ public static class BlockEncoder
     /// <summary>Whether values can be written in this type (others can only be read).</summary>
     /// <param name="type">The type.</param>
     public static bool Supports(GgufType type) =>
-        type is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0 or GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q4_K or GgufType.Q5_K
-            or GgufType.Q6_K or GgufType.MXFP4;
+        type is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0 or GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q2_K or GgufType.Q3_K
+            or GgufType.Q4_K or GgufType.Q5_K or GgufType.Q6_K or GgufType.MXFP4;
 
     /// <summary>Encodes whole blocks.</summary>
     /// <param name="type">The type.</param>
@@ -68,6 +68,12 @@ public static class BlockEncoder
                 break;
             case GgufType.MXFP4:
                 Mxfp4.Encode(values, block);
+                break;
+            case GgufType.Q2_K:
+                Q2KEncoder.Encode(values, block);
+                break;
+            case GgufType.Q3_K:
+                Q3KEncoder.Encode(values, block);
                 break;
             case GgufType.Q4_K:
                 GroupEncoder.Q4K.Encode(values, block);

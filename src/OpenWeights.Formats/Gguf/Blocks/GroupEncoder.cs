@@ -112,53 +112,11 @@ internal sealed class GroupEncoder
         }
     }
 
-    /// <summary>ggml's <c>make_qkx2_quants</c> with steps of 0.1.</summary>
     private float FindScale(ReadOnlySpan<float> values, Span<byte> levels, out float minimum)
     {
         Span<float> weights = stackalloc float[GroupLength];
         Weigh(values, weights);
-        var (least, most, weight, weighted) = (values[0], values[0], weights[0], weights[0] * values[0]);
-        for (var i = 1; i < values.Length; i++)
-        {
-            least = values[i] < least ? values[i] : least;
-            most = values[i] > most ? values[i] : most;
-            weight += weights[i];
-            weighted += weights[i] * values[i];
-        }
-
-        least = least > 0 ? 0 : least;
-        minimum = -least;
-        if (most == least)
-        {
-            levels.Clear();
-            return 0;
-        }
-
-        var inverse = highest / (most - least);
-        var scale = 1 / inverse;
-        Quantise(values, inverse, least, levels);
-        var bestError = Error(values, weights, levels, scale, least);
-        Span<byte> tried = stackalloc byte[GroupLength];
-        for (var step = 0; step <= steps; step++)
-        {
-            // As in ggml, a better minimum is where the next steps start from.
-            Quantise(values, (firstStep + (0.1f * step) + highest) / (most - least), least, tried);
-            var (newScale, newLeast) = Solve(values, weights, tried, weight, weighted);
-            if (float.IsNaN(newScale))
-            {
-                continue;
-            }
-
-            var error = Error(values, weights, tried, newScale, newLeast);
-            if (error < bestError)
-            {
-                tried.CopyTo(levels);
-                (bestError, scale, least) = (error, newScale, newLeast);
-            }
-        }
-
-        minimum = -least;
-        return scale;
+        return new ScaleSearch(highest, firstStep, steps, Absolute: false).Find(values, weights, levels, out minimum);
     }
 
     private static void Weigh(ReadOnlySpan<float> values, Span<float> weights)
@@ -174,46 +132,5 @@ internal sealed class GroupEncoder
         {
             weights[i] = mean + Math.Abs(values[i]);
         }
-    }
-
-    private void Quantise(ReadOnlySpan<float> values, float inverse, float least, Span<byte> levels)
-    {
-        for (var i = 0; i < values.Length; i++)
-        {
-            levels[i] = (byte)Math.Clamp(Rounding.Nearest(inverse * (values[i] - least)), 0, highest);
-        }
-    }
-
-    private static float Error(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, ReadOnlySpan<byte> levels, float scale, float least)
-    {
-        var error = 0f;
-        for (var i = 0; i < values.Length; i++)
-        {
-            var difference = (scale * levels[i]) + least - values[i];
-            error += weights[i] * (difference * difference);
-        }
-
-        return error;
-    }
-
-    /// <summary>The scale and minimum of least squares for given levels; not-a-number where there are none.</summary>
-    private static (float Scale, float Least) Solve(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, ReadOnlySpan<byte> levels, float weight, float weighted)
-    {
-        var (sum, squares, products) = (0f, 0f, 0f);
-        for (var i = 0; i < values.Length; i++)
-        {
-            sum += weights[i] * levels[i];
-            squares += weights[i] * levels[i] * levels[i];
-            products += weights[i] * levels[i] * values[i];
-        }
-
-        var determinant = (weight * squares) - (sum * sum);
-        if (!(determinant > 0))
-        {
-            return (float.NaN, 0);
-        }
-
-        var least = ((squares * weighted) - (sum * products)) / determinant;
-        return least > 0 ? (products / squares, 0) : (((weight * products) - (weighted * sum)) / determinant, least);
     }
 }

@@ -78,4 +78,19 @@ public abstract partial class GgufFamily
             throw config.Error(setting, $"llama.cpp computes {activation} for this family and not {given}, so the result would differ from the model.");
         }
     }
+
+    /// <summary>Number of query heads of the first layer that share a key, as the file tells it; 0 for a layer without keys.</summary>
+    /// <param name="config">The model's config.json.</param>
+    public int QueriesPerKey(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var heads = !config.Has("num_attention_heads") ? 0 : config.Int("num_attention_heads");
+        var keys = heads == 0 ? 0 : KeyValueHeadCount(config) switch
+        {
+            uint same => (int)same,
+            IReadOnlyList<uint> { Count: > 0 } each => (int)each[0],
+            _ => 0,
+        };
+        return keys == 0 ? 0 : heads / keys;
+    }
 }

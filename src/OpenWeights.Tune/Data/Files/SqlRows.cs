@@ -11,19 +11,19 @@ internal static class SqlRows
 {
     /// <summary>The rows of a Parquet file.</summary>
     /// <exception cref="InvalidDataException">The file cannot be read.</exception>
-    internal static IEnumerable<RawRow> ReadParquet(string path) => Rows(Parquet(SqlText.QuotePath(path)), null, path);
+    internal static IEnumerable<RawRow> ReadParquet(string path) => Rows(Parquet(SqlText.QuotePath(path)), null, [], path);
 
     /// <summary>The rows of a query. If a path is given, the table <c>data</c> contains its rows.</summary>
     /// <exception cref="InvalidDataException">The query is invalid, or a file cannot be read.</exception>
-    internal static IEnumerable<RawRow> Read(string query, string? path) =>
-        Rows($"query({SqlText.Quote(query)})", path, path is null ? "query" : $"query of {path}");
+    internal static IEnumerable<RawRow> Read(string query, string? path, IReadOnlyList<string> files) =>
+        Rows($"query({SqlText.Quote(query)})", path, files, path is null ? "query" : $"query of {path}");
 
-    private static IEnumerable<RawRow> Rows(string from, string? data, string place)
+    private static IEnumerable<RawRow> Rows(string from, string? data, IReadOnlyList<string> files, string place)
     {
         using var database = new SqlDatabase(place);
         if (data is not null)
         {
-            database.Execute($"CREATE TEMP VIEW data AS {Table(data, database)}");
+            database.Execute($"CREATE TEMP VIEW data AS {Table(data, files, database)}");
         }
 
         var number = 0L;
@@ -33,9 +33,8 @@ internal static class SqlRows
         }
     }
 
-    private static string Table(string path, SqlDatabase database)
+    private static string Table(string path, IReadOnlyList<string> files, SqlDatabase database)
     {
-        var files = DataPaths.Expand(path);
         var list = $"[{string.Join(", ", files.Select(SqlText.QuotePath))}]";
         var packed = Decompression.Kind(files[0]) switch { "none" => "compression = 'uncompressed'", var kind => $"compression = '{kind}'" };
         return Path.GetExtension(Decompression.NameWithin(files[0])).ToLowerInvariant() switch

@@ -143,7 +143,7 @@ public static class GgufExport
     private static IEnumerable<(GgufTensorToWrite Tensor, GgufType? Wanted)> Tensors(Source source, GgufPreset preset)
     {
         var (weights, config, family, plan, tied, own, _) = source;
-        var facts = new GgufModelFacts(family.Layers(config), tied && !family.WantsHead, family.Experts(config), family.IsOf70Billion(config));
+        var facts = new GgufModelFacts(family.Layers(config), tied && !family.WantsHead, family.Experts(config), family.IsOf70Billion(config), family.QueriesPerKey(config));
         foreach (var (name, divisors) in family.RotaryTensors(config))
         {
             yield return (new GgufTensorToWrite(name, GgufType.F32, [divisors.Length], stream => stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(divisors))), null);

@@ -21,7 +21,7 @@ public sealed record GgufPlan(GgufPreset Preset, long Bytes, IReadOnlyList<GgufF
             var fallen = Fallbacks.Sum(static f => f.Bytes);
             return Preset.KeepsOwn || 2 * fallen <= MatrixBytes || Fallbacks.Count == 0 ? null
                 : Fallbacks.All(static f => f.Got is GgufType.F16) ? "f16"
-                : Preset.Body == GgufType.Q4_K ? "q4_0" : "q8_0";
+                : Preset.Body is GgufType.Q2_K or GgufType.Q3_K or GgufType.Q4_K ? "q4_0" : "q8_0";
         }
     }
 }
@@ -44,4 +44,5 @@ public sealed record GgufFallback(GgufType Wanted, GgufType Got, int Tensors, lo
 /// <param name="Tied">Whether embedding and output head are tied.</param>
 /// <param name="Experts">Number of experts per layer; 0 for none.</param>
 /// <param name="IsOf70Billion">Whether llama.cpp treats it as a 70B model.</param>
-public sealed record GgufModelFacts(int Layers, bool Tied, int Experts = 0, bool IsOf70Billion = false);
+/// <param name="QueriesPerKey">Number of query heads that share a key.</param>
+public sealed record GgufModelFacts(int Layers, bool Tied, int Experts = 0, bool IsOf70Billion = false, int QueriesPerKey = 1);

@@ -17,6 +17,10 @@ public sealed record GgufPreset
         new("q8_0", 7, GgufType.Q8_0),
         new("q4_0", 2, GgufType.Q4_0),
         new("q4_k_m", 15, GgufType.Q4_K),
+        new("q2_k", 10, GgufType.Q2_K),
+        new("q3_k_m", 12, GgufType.Q3_K),
+        new("q5_k_s", 16, GgufType.Q5_K),
+        new("q5_k_m", 17, GgufType.Q5_K),
         new("q6_k", 18, GgufType.Q6_K),
         new("mxfp4_moe", 38, GgufType.MXFP4),
     ];
@@ -104,7 +108,7 @@ public sealed record GgufPreset
             return shape.Count > 2 && shape[0] > 1 ? GgufType.MXFP4 : GgufType.Q8_0;
         }
 
-        if (Body is not (GgufType.Q4_0 or GgufType.Q4_K or GgufType.Q6_K))
+        if (Body is GgufType.F32 or GgufType.F16 or GgufType.BF16 or GgufType.Q8_0)
         {
             return Body;
         }
@@ -129,12 +133,33 @@ public sealed record GgufPreset
         {
             // In models of eight experts these tensors are shared by all, and small compared with the experts.
             "attn_k" or "attn_v" or "attn_qkv" when model.Experts == 8 => GgufType.Q8_0,
-            "attn_output" when Body == GgufType.Q4_K && model.Experts == 8 => GgufType.Q5_K,
-            "attn_v" or "attn_qkv" or "ffn_down" or "ffn_down_exps" or "ffn_down_shexp" when Body == GgufType.Q4_K && DeservesMore(layer, model.Layers) => GgufType.Q6_K,
-            "attn_v" or "attn_qkv" when Body == GgufType.Q4_K && model.IsOf70Billion => GgufType.Q5_K,
+            "attn_v" or "attn_qkv" => OfValues(layer, model),
+            "ffn_down" or "ffn_down_exps" or "ffn_down_shexp" => OfDown(layer, model),
+            "attn_output" when model.Experts == 8 => Body is GgufType.Q2_K or GgufType.Q3_K or GgufType.Q4_K ? GgufType.Q5_K : Body,
+            "attn_output" => Body switch { GgufType.Q2_K => GgufType.Q3_K, GgufType.Q3_K => GgufType.Q4_K, _ => Body },
             _ => Body,
         };
     }
+
+    private GgufType OfValues(int layer, GgufModelFacts model)
+    {
+        var type = Name switch
+        {
+            "q2_k" => model.QueriesPerKey >= 4 ? GgufType.Q4_K : GgufType.Q3_K,
+            "q3_k_m" => layer < 2 ? GgufType.Q5_K : GgufType.Q4_K,
+            "q4_k_m" or "q5_k_m" when DeservesMore(layer, model.Layers) => GgufType.Q6_K,
+            _ => Body,
+        };
+        return model.IsOf70Billion && (type is GgufType.Q3_K or GgufType.Q4_K) ? GgufType.Q5_K : type;
+    }
+
+    private GgufType OfDown(int layer, GgufModelFacts model) => Name switch
+    {
+        "q2_k" => GgufType.Q3_K,
+        "q3_k_m" => layer < model.Layers / 16 ? GgufType.Q5_K : GgufType.Q4_K,
+        "q4_k_m" or "q5_k_m" when DeservesMore(layer, model.Layers) => GgufType.Q6_K,
+        _ => Body,
+    };
 
     // llama.cpp's use_more_bits: the first and last eighth of the layers, and every third layer between.
     private static bool DeservesMore(int layer, int layers) => layer < layers / 8 || layer >= 7 * layers / 8 || (layer - (layers / 8)) % 3 == 2;
@@ -151,6 +176,7 @@ public sealed record GgufPreset
         {
             type = type switch
             {
+                GgufType.Q2_K or GgufType.Q3_K => GgufType.Q4_0,
                 GgufType.Q4_K => GgufType.Q5_0,
                 GgufType.Q5_K => GgufType.Q5_1,
                 GgufType.Q6_K => GgufType.Q8_0,

@@ -27,7 +27,19 @@ public static class ModelLoader
     /// <exception cref="InvalidDataException">The config is invalid, or tensors are missing or do not match; the message lists all of
     /// them.</exception>
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
-    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true, LabelHead? labels = null, bool keepsBlocks = false)
+    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true, LabelHead? labels = null, bool keepsBlocks = false) =>
+        LoadGrown(path, dtype, device, quantization, keepsPacked, labels, rows: null, keepsBlocks);
+
+    /// <summary>Loads a model with rows for new tokens.</summary>
+    /// <param name="path">The model's folder.</param>
+    /// <param name="dtype">As for the other.</param>
+    /// <param name="device">The device.</param>
+    /// <param name="quantization">As for the other.</param>
+    /// <param name="keepsPacked">As for the other.</param>
+    /// <param name="labels">As for the other.</param>
+    /// <param name="rows">The rows; null for none.</param>
+    /// <param name="keepsBlocks">As for the other.</param>
+    internal static LoadedModel LoadGrown(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization, bool keepsPacked, LabelHead? labels, NewRows? rows, bool keepsBlocks = false)
     {
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
@@ -40,7 +52,10 @@ public static class ModelLoader
         var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, Source(weights, config, computed, device, quantization, keepsPacked, keepsBlocks)) { SourceFolder = folder.FolderPath }, warnings);
+        var source = Source(weights, config, computed, device, quantization, keepsPacked, keepsBlocks);
+        var model = rows is null ? new CausalLanguageModel(config, source) { SourceFolder = folder.FolderPath }
+            : new CausalLanguageModel(config with { VocabularySize = Math.Max(config.VocabularySize, rows.Vocabulary) }, new GrownWeightSource(source, config, rows)) { SourceFolder = folder.FolderPath };
+        return new LoadedModel(folder, model, warnings);
     }
 
     /// <summary>

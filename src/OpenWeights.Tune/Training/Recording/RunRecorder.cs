@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Training.Recording.Mlflow;
 
 namespace OpenWeights.Tune.Training.Recording;
 
@@ -11,33 +12,46 @@ public sealed class RunRecorder : IDisposable
     private readonly LinesFile _metrics;
     private readonly LinesFile _samples;
     private readonly EventFile _events;
+    private readonly MlflowRecorder? _mlflow;
 
     /// <summary>Opens the files of a run.</summary>
     /// <param name="folder">The run's folder.</param>
     /// <param name="plan">The plan of the run.</param>
     /// <exception cref="IOException">A file cannot be written.</exception>
     public RunRecorder(RunFolder folder, RunPlan plan)
+        : this(folder, plan, null)
+    {
+    }
+
+    /// <summary>Opens the files of a run that may be recorded by an MLflow server too.</summary>
+    /// <param name="folder">The run's folder.</param>
+    /// <param name="plan">The plan of the run.</param>
+    /// <param name="mlflow">Sends the metrics to the server; null for none. The caller keeps ownership.</param>
+    internal RunRecorder(RunFolder folder, RunPlan plan, MlflowRecorder? mlflow)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(plan);
-        (_folder, _plan) = (folder, plan);
+        (_folder, _plan, _mlflow) = (folder, plan, mlflow);
         _metrics = new LinesFile(folder.MetricsPath, plan.StepsDone);
         _samples = new LinesFile(folder.SamplesPath, plan.StepsDone);
         _events = new EventFile(folder.FolderPath, _metrics.Read());
     }
 
+    /// <summary>The lines of metrics.jsonl so far.</summary>
+    internal IReadOnlyList<JsonObject> Metrics => _metrics.Read();
+
     /// <summary>Records a completed step.</summary>
     public void Add(StepMetrics metrics)
     {
         ArgumentNullException.ThrowIfNull(metrics);
-        _events.Add(_metrics.Add(metrics, metrics.Objective));
+        Tell(_metrics.Add(metrics, metrics.Objective));
     }
 
     /// <summary>Records an evaluation.</summary>
     public void Add(EvaluationMetrics metrics)
     {
         ArgumentNullException.ThrowIfNull(metrics);
-        _events.Add(_metrics.Add(metrics, metrics.Objective));
+        Tell(_metrics.Add(metrics, metrics.Objective));
     }
 
     /// <summary>Records answers to eval rows.</summary>
@@ -51,7 +65,7 @@ public sealed class RunRecorder : IDisposable
         // Keys eval_... of metrics.jsonl refer only to rows that are not trained on.
         if (scores.Asked != EvaluationRows.Trained)
         {
-            _events.Add(_metrics.Add(scores));
+            Tell(_metrics.Add(scores));
         }
 
         var rows = scores.Asked switch { EvaluationRows.Trained => "train", EvaluationRows.HeldBack => "held_back", _ => "eval" };
@@ -77,6 +91,13 @@ public sealed class RunRecorder : IDisposable
 
             _ = _samples.Add(line);
         }
+    }
+
+    private void Tell(JsonObject line)
+    {
+        _events.Add(line);
+        _mlflow?.Add(line);
+        _mlflow?.Tell();
     }
 
     /// <summary>Writes the report.</summary>
