@@ -46,7 +46,13 @@ public sealed class TextEngineTests
         var prompts = EngineTest.Prompts(TinyModel.Vocabulary, 5, 8, 2, 11, 20, 3, 7);
         var options = prompts.Select((_, i) => new GenerationOptions
         {
-            MaxNewTokens = 12 + i, Temperature = 0.5 + (0.2 * i), Seed = i, TopK = i % 2 * 10, TopP = i % 3 == 0 ? 0.8 : 1, MinP = i % 4 == 1 ? 0.05 : 0, RepetitionPenalty = i == 6 ? 1.3 : 1,
+            MaxNewTokens = 12 + i,
+            Temperature = 0.5 + (0.2 * i),
+            Seed = i,
+            TopK = i % 2 * 10,
+            TopP = i % 3 == 0 ? 0.8 : 1,
+            MinP = i % 4 == 1 ? 0.05 : 0,
+            RepetitionPenalty = i == 6 ? 1.3 : 1,
         }).ToList();
         var expected = prompts.Select((p, i) => new TextGenerator(loaded.Model, options[i]).Continue([p])[0].OutputIds).ToList();
         await using var engine = new TextEngine(loaded.Model, null, s_options);
