@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text.Json.Nodes;
 using NUnit.Framework;
+using OpenWeights.Formats.Gguf;
 using OpenWeights.Testing;
 
 namespace OpenWeights.Tune.Server.Tests;
@@ -24,6 +25,7 @@ public sealed class RecordedTests
         ["embeddings where they are off"] = 200,
     };
 
+    private TemporaryFolder? _folder;
     private TestServer _open = null!;
     private TestServer _closed = null!;
 
@@ -35,7 +37,7 @@ public sealed class RecordedTests
     public async Task Start()
     {
         _ = SharedFiles.RequireShared("fixtures", "serving", File);
-        var model = SharedFiles.RequireShared("fixtures", "weights", "smollm2-135m-instruct");
+        var model = Model(SharedFiles.RequireShared("fixtures", "weights", "smollm2-135m-instruct"));
         var engine = new Decoding.Engine.TextEngineOptions { MaxPositions = 512 };
         _open = await TestServer.StartAsync(model, name: "smollm2", engine: engine);
         _closed = await TestServer.StartAsync(model, new ServerOptions { ApiKeys = ["secret"] }, "smollm2", engine);
@@ -49,6 +51,8 @@ public sealed class RecordedTests
             await _open.DisposeAsync();
             await _closed.DisposeAsync();
         }
+
+        _folder?.Dispose();
     }
 
     [TestCaseSource(nameof(Exchanges))]
@@ -75,6 +79,23 @@ public sealed class RecordedTests
             Assert.That(error["type"]!.ToString(), Is.Not.Empty);
             Assert.That(error.AsObject().ContainsKey("param") && error.AsObject().ContainsKey("code"));
         }
+    }
+
+    // The file is stored in parts.
+    private string Model(string parts)
+    {
+        _folder = new TemporaryFolder();
+        using (var whole = System.IO.File.Create(_folder["model.gguf"]))
+        {
+            foreach (var part in Directory.GetFiles(parts, "model-q4_1.gguf.part*").Order(StringComparer.Ordinal))
+            {
+                using var stream = System.IO.File.OpenRead(part);
+                stream.CopyTo(whole);
+            }
+        }
+
+        GgufFolder.Unpack(_folder["model.gguf"], _folder.Folder("model"));
+        return _folder["model"];
     }
 
     private static void RequireShape(string answer, JsonNode recorded, string note)

@@ -191,7 +191,7 @@ public sealed class SafetyTests
         await drained;
         Assert.That(text, Does.EndWith("data: [DONE]\n\n"));
         Assert.That(text, Does.Contain("\"finish_reason\":\"length\""));
-        Assert.ThrowsAsync<HttpRequestException>(() => server.SendAsync(HttpMethod.Get, "/v1/models"));
+        _ = await Assert.ThrowsAsync<HttpRequestException>(() => server.SendAsync(HttpMethod.Get, "/v1/models"));
     }
 
     [TestCase("../outside")]

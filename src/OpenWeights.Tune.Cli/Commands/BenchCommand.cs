@@ -79,7 +79,7 @@ internal static class BenchCommand
         _ = s_format.OnlyFrom("auto", "chat", "instruction", "completion", "text", "preference", "tokenized");
         var data = new Command("data", "Measures tokenizing a file of rows; prints JSON.") { s_tokenizer, s_input, s_format, Json };
         data.SetAction(RunData);
-        return new Command("bench", "Measures the speed of training, generation, loading weights and tokenization on this machine.") { train, BenchGenerateCommand.Create(), load, data };
+        return new Command("bench", "Measures the speed of training, generation, loading weights and tokenization on this machine.") { train, BenchGenerateCommand.Create(), BenchServeCommand.Create(), load, data };
     }
 
     internal static ModelShape Shape(ParseResult arguments, int maxPositions) => new()

@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tune.Benchmarks;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -16,6 +17,7 @@ internal static class BenchGenerateCommand
     private static readonly Option<int> s_prompt = CommonOptions.Number("--prompt-len", "Prompt length in tokens.", 256, 1);
     private static readonly Option<int> s_new = CommonOptions.Number("--new-tokens", "Number of tokens to generate after each prompt.", 64, 2);
     private static readonly Option<int[]> s_batches = new("--batch-size") { Description = "Batch size; several values are measured one after the other.", DefaultValueFactory = static _ => [1, 8], AllowMultipleArgumentsPerToken = true };
+    private static readonly Option<int[]> s_clients = new("--clients") { Description = "Instead of batches: number of clients of an engine, each of which asks for one text after the other; several values are measured one after the other.", DefaultValueFactory = static _ => [], AllowMultipleArgumentsPerToken = true };
     private static readonly Option<int> s_repetitions = CommonOptions.Number("--steps", "Number of measurements, after one warmup.", 3, 1);
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
     private static readonly Option<string> s_device = CommonOptions.Device();
@@ -23,16 +25,20 @@ internal static class BenchGenerateCommand
     internal static Command Create()
     {
         _ = s_dtype.OnlyFrom("float32", "bfloat16");
-        s_batches.Validators.Add(static result =>
+        foreach (var numbers in new[] { s_batches, s_clients })
         {
-            if (CommonOptions.AreNumbers<int>(result) && (result.GetValueOrDefault<int[]>() ?? []).Any(static b => b < 1))
+            numbers.Validators.Add(result =>
             {
-                result.AddError("--batch-size must be at least 1.");
-            }
-        });
+                if (CommonOptions.AreNumbers<int>(result) && (result.GetValueOrDefault<int[]>() ?? []).Any(static b => b < 1))
+                {
+                    result.AddError($"{numbers.Name} must be at least 1.");
+                }
+            });
+        }
+
         var command = new Command("generate", "Measures prompt processing and decoding with a model of random weights, or with a given one; prints a line of JSON per batch size.") { s_model };
         BenchCommand.ShapeOptions.ForEach(command.Options.Add);
-        foreach (var option in new Option[] { s_prompt, s_new, s_batches, s_repetitions, s_dtype, s_device, BenchCommand.Json })
+        foreach (var option in new Option[] { s_prompt, s_new, s_batches, s_clients, s_repetitions, s_dtype, s_device, BenchCommand.Json })
         {
             command.Options.Add(option);
         }
@@ -48,6 +54,13 @@ internal static class BenchGenerateCommand
         var (dtype, device) = (Devices.DType(arguments.GetValue(s_dtype)!) ?? float32, Devices.Find(arguments.GetValue(s_device)!));
         using var loaded = arguments.GetValue(s_model) is { } path ? ModelLoader.Load(ModelPath.Resolve(path, new DownloadConsole(), Signals.Stop), dtype, device) : null;
         using var random = loaded is null ? GenerationBenchmark.RandomModel(BenchCommand.Shape(arguments, prompt + made), dtype, device, BenchCommand.Family(arguments)) : null;
+        var clients = arguments.GetValue(s_clients)!;
+        if (clients.Length > 0)
+        {
+            Ask(loaded?.Model ?? random!, clients, new GenerationBenchmarkOptions { BatchSize = 1, PromptLength = prompt, NewTokens = made, Repetitions = arguments.GetValue(s_repetitions) });
+            return ExitCode.Success;
+        }
+
         foreach (var batch in arguments.GetValue(s_batches)!)
         {
             var options = new GenerationBenchmarkOptions { BatchSize = batch, PromptLength = prompt, NewTokens = made, Repetitions = arguments.GetValue(s_repetitions) };
@@ -64,5 +77,21 @@ internal static class BenchGenerateCommand
         }
 
         return ExitCode.Success;
+    }
+
+    private static void Ask(CausalLanguageModel model, int[] clients, GenerationBenchmarkOptions options)
+    {
+        foreach (var count in clients)
+        {
+            var result = EngineBenchmark.RunAsync(model, options with { BatchSize = count }).GetAwaiter().GetResult();
+            JsonLines.Write(new JsonObject
+            {
+                ["clients"] = count,
+                ["tokens_per_second"] = Math.Round(result.TokensPerSecond, 1),
+                ["first_token_seconds"] = Math.Round(result.FirstTokenSeconds, 4),
+                ["longest_first_token_seconds"] = Math.Round(result.LongestFirstTokenSeconds, 4),
+                ["mean_rows"] = Math.Round(result.MeanRows, 2),
+            });
+        }
     }
 }

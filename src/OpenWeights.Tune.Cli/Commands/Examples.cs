@@ -117,6 +117,11 @@ internal static class Examples
             ("owt bench train --mode lora --rank 16 --seq-len 512 --batch-size 4", "an adapter"),
             ("owt bench train --mode full --dtype bfloat16 --checkpointing", "all weights"),
         ],
+        ["bench serve"] =
+        [
+            ("owt bench serve --url http://127.0.0.1:8080 --clients 1 4 16", "a running server, of owt or another"),
+            ("owt bench serve --rate 2 --requests 40", "2 requests per second, whether earlier ones are answered or not"),
+        ],
         ["bench generate"] =
         [
             ("owt bench generate --model SmolLM2-135M-Instruct --dtype bfloat16", "a model"),

@@ -16,14 +16,12 @@ internal sealed class MetricsPage : IDisposable
     private const int MostSeconds = 10;
 
     private readonly PrometheusExporter _exporter = new();
-    private readonly BaseExportingMetricReader _reader;
     private readonly MeterProvider _provider;
     private readonly Lock _lock = new();
 
     internal MetricsPage()
     {
-        _reader = new BaseExportingMetricReader(_exporter) { TemporalityPreference = MetricReaderTemporalityPreference.Cumulative };
-        _provider = Sdk.CreateMeterProviderBuilder().AddMeter(Meter).AddReader(_reader).Build();
+        _provider = Sdk.CreateMeterProviderBuilder().AddMeter(Meter).AddReader(new BaseExportingMetricReader(_exporter)).Build();
     }
 
     internal void Map(IEndpointRouteBuilder routes) => routes.MapGet("/metrics", AnswerAsync);
@@ -40,7 +38,7 @@ internal sealed class MetricsPage : IDisposable
     {
         lock (_lock)
         {
-            _ = _reader.Collect(MostSeconds * 1000);
+            _ = _exporter.Collect?.Invoke(MostSeconds * 1000);
             return _exporter.Text;
         }
     }

@@ -7,8 +7,11 @@ namespace OpenWeights.Tune.Server.Metrics;
 
 /// <summary>Writes metrics in Prometheus' text form, with vLLM's names: vllm.request_success becomes vllm:request_success_total.</summary>
 [ExportModes(ExportModes.Pull)]
-internal sealed class PrometheusExporter : BaseExporter<Metric>
+internal sealed class PrometheusExporter : BaseExporter<Metric>, IPullMetricExporter
 {
+    /// <inheritdoc/>
+    public Func<int, bool>? Collect { get; set; }
+
     /// <summary>What was exported last.</summary>
     internal string Text { get; private set; } = "";
 

@@ -28,6 +28,9 @@ public sealed class AdapterSet : IDisposable
     /// <summary>The active adapter or combination; null if the base model is unmodified.</summary>
     public CombinedAdapter? Active => _mix;
 
+    /// <summary>Whether each row of a batch has its own adapter.</summary>
+    internal bool IsByRow => _isByRow;
+
     /// <summary>Loads an adapter from a PEFT folder. It is inactive until it is used; what is active stays active.</summary>
     /// <param name="name">A name for the adapter.</param>
     /// <param name="path">The folder.</param>

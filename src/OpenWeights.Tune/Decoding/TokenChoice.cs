@@ -6,6 +6,9 @@ namespace OpenWeights.Tune.Decoding;
 /// <summary>The tokens that can be drawn, with their weights: all in order of their ids, or the likeliest ones, likeliest first.</summary>
 internal readonly ref struct TokenChoice
 {
+    // Logarithm of weights that are 0 beside 1.
+    private const double Smallest = -700;
+
     private readonly int[]? _tokens;
 
     private TokenChoice(int[]? tokens, ReadOnlySpan<double> weights)
@@ -27,16 +30,18 @@ internal readonly ref struct TokenChoice
     /// <param name="scores">The logits.</param>
     /// <param name="best">The largest of them.</param>
     /// <param name="options">Settings of the generation, with a temperature above 0.</param>
-    internal static TokenChoice Of(ReadOnlySpan<float> scores, float best, GenerationOptions options)
+    /// <param name="weights">Room for the weights of all tokens, made where it is too small; the result is valid until it is used again.</param>
+    internal static TokenChoice Of(ReadOnlySpan<float> scores, float best, GenerationOptions options, ref double[] weights)
     {
-        if (options is { TopK: <= 0, TopP: >= 1, MinP: <= 0 })
+        if (options.TopK > 0 && options.TopK < scores.Length)
         {
-            var all = new double[scores.Length];
-            _ = Exponentials(scores, best, options.Temperature, all);
-            return new TokenChoice(null, all);
+            return OfLargest(scores, best, options);
         }
 
-        return options.TopK > 0 && options.TopK < scores.Length ? OfLargest(scores, best, options) : OfWeights(scores, best, options);
+        weights = weights.Length < scores.Length ? new double[scores.Length] : weights;
+        var all = weights.AsSpan(0, scores.Length);
+        var total = Exponentials(scores, best, options.Temperature, all);
+        return options is { TopP: >= 1, MinP: <= 0 } ? new TokenChoice(null, all) : OfWeights(all, total, options);
     }
 
     /// <summary>The sum of all weights.</summary>
@@ -91,11 +96,9 @@ internal readonly ref struct TokenChoice
     }
 
     // Tokens so unlikely that all of them together are outside of the nucleus need no order.
-    private static TokenChoice OfWeights(ReadOnlySpan<float> scores, float best, GenerationOptions options)
+    private static TokenChoice OfWeights(ReadOnlySpan<double> all, double total, GenerationOptions options)
     {
-        var all = new double[scores.Length];
-        var total = Exponentials(scores, best, options.Temperature, all);
-        var least = Math.Max(options.TopP < 1 ? 0.5 * (1 - options.TopP) * total / scores.Length : 0, 0.5 * options.MinP);
+        var least = Math.Max(options.TopP < 1 ? 0.5 * (1 - options.TopP) * total / all.Length : 0, 0.5 * options.MinP);
         var (tokens, keys) = (new List<int>(), new List<double>());
         for (var i = 0; i < all.Length; i++)
         {
@@ -118,10 +121,14 @@ internal readonly ref struct TokenChoice
 
     private static TokenChoice Cut(int[] tokens, double[] weights, double total, GenerationOptions options)
     {
-        var (sum, count) = (0.0, 0);
-        while (count < weights.Length && (count == 0 || sum < options.TopP * total))
+        var count = weights.Length;
+        if (options.TopP < 1)
         {
-            sum += weights[count++];
+            count = 0;
+            for (var sum = 0.0; count < weights.Length && (count == 0 || sum < options.TopP * total); count++)
+            {
+                sum += weights[count];
+            }
         }
 
         // The most likely token's weight is 1.
@@ -174,7 +181,7 @@ internal readonly ref struct TokenChoice
         {
             var score = Vector128.LoadUnsafe(ref first, (nuint)i);
             var (low, high) = Vector128.Widen(score - Vector128.Create(best));
-            var exponentials = Vector256.Exp(Vector256.Create(low, high) * Vector256.Create(inverse));
+            var exponentials = Exponentials(Vector256.Create(low, high) * Vector256.Create(inverse));
             sums += exponentials;
             if (!weights.IsEmpty)
             {
@@ -182,17 +189,28 @@ internal readonly ref struct TokenChoice
             }
         }
 
-        var sum = Vector256.Sum(sums);
-        for (; i < scores.Length; i++)
+        // The last ones as vectors too, so that equal scores have equal weights.
+        if (i < scores.Length)
         {
-            var weight = Math.Exp((scores[i] - best) * inverse);
-            sum += weight;
-            if (!weights.IsEmpty)
+            Span<float> last = stackalloc float[Vector128<float>.Count];
+            last.Fill(float.NegativeInfinity);
+            scores[i..].CopyTo(last);
+            var (low, high) = Vector128.Widen(Vector128.Create<float>(last) - Vector128.Create(best));
+            var exponentials = Exponentials(Vector256.Create(low, high) * Vector256.Create(inverse));
+            sums += exponentials;
+            for (var j = i; j < scores.Length && !weights.IsEmpty; j++)
             {
-                weights[i] = weight;
+                weights[j] = exponentials[j - i];
             }
         }
 
-        return sum;
+        return Vector256.Sum(sums);
+    }
+
+    // Vector256.Exp computes all of a vector in another way if one number is that small, so that equal numbers would have unequal results.
+    private static Vector256<double> Exponentials(Vector256<double> values)
+    {
+        var least = Vector256.Create(Smallest);
+        return Vector256.ConditionalSelect(Vector256.LessThan(values, least), Vector256<double>.Zero, Vector256.Exp(Vector256.Max(values, least)));
     }
 }

@@ -11,6 +11,7 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
 {
     private readonly HashSet<int> _seen = [.. options.RepetitionPenalty == 1 ? Enumerable.Empty<int>() : prompt];
     private readonly Dictionary<int, int> _counts = [];
+    private double[] _weights = [];
     private ulong _state = unchecked(((ulong)options.Seed * 0x9E3779B97F4A7C15) + ((ulong)text * 0xD1342543DE82EF95));
 
     /// <summary>Log-probability of the last token (<see cref="GenerationOptions.LogProbs"/>), where options ask for it.</summary>
@@ -27,7 +28,7 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
         Penalise(scores);
         constraint?.Restrict(scores);
         var best = Best(scores);
-        var token = options.Temperature == 0 ? best : Draw(TokenChoice.Of(scores, scores[best], options));
+        var token = options.Temperature == 0 ? best : Draw(TokenChoice.Of(scores, scores[best], options, ref _weights));
         if (options.LogProbs || options.TopLogProbs > 0)
         {
             Rate(scores, scores[best], token);

@@ -4,6 +4,16 @@ namespace OpenWeights.Tune.Layers;
 public sealed class DecoderCache : IDisposable
 {
     private readonly Dictionary<int, LayerState> _layers = [];
+    private readonly Func<int, LayerState>? _make;
+
+    /// <summary>Creates an empty cache, whose layers make their states.</summary>
+    public DecoderCache()
+    {
+    }
+
+    /// <summary>Creates a cache with other states than the layers' own.</summary>
+    /// <param name="make">Gives the state of a layer by its index.</param>
+    internal DecoderCache(Func<int, LayerState> make) => _make = make;
 
     /// <summary>Number of tokens processed so far, without virtual ones.</summary>
     public int Length { get; private set; }
@@ -31,7 +41,7 @@ public sealed class DecoderCache : IDisposable
     public LayerState Of(int layer, TokenMixer mixer)
     {
         ArgumentNullException.ThrowIfNull(mixer);
-        return _layers.TryGetValue(layer, out var state) ? state : _layers[layer] = mixer.NewState();
+        return _layers.TryGetValue(layer, out var state) ? state : _layers[layer] = _make?.Invoke(layer) ?? mixer.NewState();
     }
 
     /// <summary>The state of a layer; null if it has none.</summary>

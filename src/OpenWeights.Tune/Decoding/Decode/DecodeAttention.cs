@@ -19,6 +19,7 @@ internal sealed unsafe class DecodeAttention(
     private readonly float? _cap = (float?)settings.ScoreSoftCap;
     private readonly nint _allWidth = (settings.HeadCount + (2 * settings.KeyValueHeadCount)) * settings.HeadDimension;
     private CacheSlot _slot;
+    private DecodeLayerPlace _place;
 
     /// <inheritdoc/>
     public int Stages => 5;
@@ -58,9 +59,16 @@ internal sealed unsafe class DecodeAttention(
         && !(settings is { NormalizesRotated: true, Rope.Interleaved: true, QueryKeyNorm: not QueryKeyNorm.None });
 
     /// <inheritdoc/>
-    public void Begin(DecodeState state, LayerState? held)
+    public void Begin(DecodeState state, int layer)
     {
-        _slot = ((KeyValueState)held!).Reserve();
+        if (state.Tables is { } tables)
+        {
+            _place = tables.Layer(layer);
+            state.WantScores(_shape.Heads, tables.Longest + 1);
+            return;
+        }
+
+        _slot = ((KeyValueState)state.Cache!.StateOf(layer)!).Reserve();
         state.WantScores(_shape.Heads, _slot.Seen + 1);
     }
 
@@ -147,9 +155,9 @@ internal sealed unsafe class DecodeAttention(
 
             for (nint head = 0; head < _shape.KeyValueHeads; head++)
             {
-                var place = (((row * _shape.KeyValueHeads) + head) * _slot.Capacity) + _slot.Start + _slot.Seen;
-                DecodeMath.Write(each + queries + (head * _shape.Width), _shape.Width, (void*)Matrix(_slot.Keys, state.Half).From(place).Start, state.Half);
-                DecodeMath.Write(each + queries + keys + (head * _shape.Width), _shape.Width, (void*)Matrix(_slot.Values, state.Half).From(place).Start, state.Half);
+                var (key, value, _) = Places(state, row, head, Seen(state, row));
+                DecodeMath.Write(each + queries + (head * _shape.Width), _shape.Width, (void*)key.Start, state.Half);
+                DecodeMath.Write(each + queries + keys + (head * _shape.Width), _shape.Width, (void*)value.Start, state.Half);
             }
         }
     }
@@ -159,25 +167,77 @@ internal sealed unsafe class DecodeAttention(
     {
         var count = state.RowCount * _shape.Heads / parts;
         var (row, head) = ((nint)part * count / _shape.Heads, (nint)part * count % _shape.Heads);
-        var hidden = state.Hidden(row, _slot);
-        if (settings.ChunkSize is { } chunk)
+        var (first, end) = (FirstKey(state, row), Seen(state, row) + 1);
+        var keys = end - first;
+        var queries = new FloatRows((nint)(Heads(state)[row] + (head * _shape.Width)), _shape.Width, count);
+        var scores = state.Scores(row, head, (_shape.Heads, count, keys));
+        for (nint token = first, tokens; token < end; token += tokens)
         {
-            // Tokens of earlier chunks.
-            hidden = Math.Max(hidden, _slot.Seen - (nint)(state.Position(row) % chunk));
+            (var matrix, _, tokens) = Places(state, row, head / Group, token);
+            tokens = Math.Min(tokens, end - token);
+            RowProduct.Run(matrix, 0, tokens, queries, scores.From(token - first));
         }
 
-        var (place, keys) = ((((row * _shape.KeyValueHeads) + (head / Group)) * _slot.Capacity) + _slot.Start + hidden, _slot.Seen + 1 - hidden);
-        var scores = state.Scores(row, head, (_shape.Heads, count, keys));
-        RowProduct.Run(Matrix(_slot.Keys, state.Half).From(place), 0, keys, new FloatRows((nint)(Heads(state)[row] + (head * _shape.Width)), _shape.Width, count), scores);
-        var values = Matrix(_slot.Values, state.Half).From(place);
+        var factors = stackalloc float[(int)count];
         for (nint i = 0; i < count; i++)
         {
-            var mixed = Mixed(state)[row] + ((head + i) * _shape.Width);
-            var factor = (float)(1 / Exponentials(scores[i], keys, head + i));
-            RowProduct.WeightedSum(values, keys, scores[i], mixed);
-            RowSoftmax.Scale(mixed, _shape.Width, factor);
-            DecodeMath.Round(mixed, _shape.Width, state.Half);
+            factors[i] = (float)(1 / Exponentials(scores[i], keys, head + i));
         }
+
+        var mixed = new FloatRows((nint)(Mixed(state)[row] + (head * _shape.Width)), _shape.Width, count);
+        for (nint token = first, tokens; token < end; token += tokens)
+        {
+            (_, var matrix, tokens) = Places(state, row, head / Group, token);
+            tokens = Math.Min(tokens, end - token);
+            Add(matrix, tokens, scores.From(token - first), mixed, isFirst: token == first);
+        }
+
+        for (nint i = 0; i < count; i++)
+        {
+            RowSoftmax.Scale(mixed[i], _shape.Width, factors[i]);
+            DecodeMath.Round(mixed[i], _shape.Width, state.Half);
+        }
+    }
+
+    // Adds the weighted sums of some values to those of earlier ones.
+    private void Add(RowMatrix values, nint tokens, in FloatRows weights, in FloatRows sums, bool isFirst)
+    {
+        var part = stackalloc float[isFirst ? 0 : (int)_shape.Width];
+        for (nint i = 0; i < sums.Count; i++)
+        {
+            RowProduct.WeightedSum(values, tokens, weights[i], isFirst ? sums[i] : part);
+            if (!isFirst)
+            {
+                DecodeMath.Add(sums[i], part, 1, _shape.Width, half: false);
+            }
+        }
+    }
+
+    // Number of a row's earlier tokens.
+    private nint Seen(DecodeState state, nint row) => state.Tables is { } tables ? tables.Length(row) : _slot.Seen;
+
+    // The first of a row's tokens that are attended to.
+    private nint FirstKey(DecodeState state, nint row)
+    {
+        var seen = Seen(state, row);
+        var first = state.Tables is null ? state.Hidden(row, _slot) : settings.Window is { } window ? Math.Max(0, seen + 1 - window) : 0;
+
+        // Tokens of earlier chunks are not.
+        return settings.ChunkSize is { } chunk ? Math.Max(first, seen - (nint)(state.Position(row) % chunk)) : first;
+    }
+
+    // Keys and values of a row's head from a token on, and how many tokens follow each other there.
+    private (RowMatrix Keys, RowMatrix Values, nint Tokens) Places(DecodeState state, nint row, nint head, nint token)
+    {
+        if (state.Tables is { } tables)
+        {
+            var (block, within) = (tables.Block(row, token), token % tables.BlockTokens);
+            var place = (head * tables.BlockTokens) + within;
+            return (Matrix(block + _place.Keys, state.Half).From(place), Matrix(block + _place.Values, state.Half).From(place), tables.BlockTokens - within);
+        }
+
+        var slot = (((row * _shape.KeyValueHeads) + head) * _slot.Capacity) + _slot.Start + token;
+        return (Matrix(_slot.Keys, state.Half).From(slot), Matrix(_slot.Values, state.Half).From(slot), _slot.Seen + 1 - token);
     }
 
     private static float Factor(QueryScaling scaling, long position) =>

@@ -57,8 +57,7 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
 
     /// <summary>Starts a step with one token per row.</summary>
     /// <param name="state">Buffers of the step.</param>
-    /// <param name="cache">The cache.</param>
-    internal void Begin(DecodeState state, DecoderCache cache) => part.Begin(state, cache.StateOf(layer));
+    internal void Begin(DecodeState state) => part.Begin(state, layer);
 
     /// <summary>Work of a single thread after a stage.</summary>
     internal void Finish(int stage, DecodeState state)

@@ -32,7 +32,7 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
             : null;
 
     /// <inheritdoc/>
-    public void Begin(DecodeState state, LayerState? held)
+    public void Begin(DecodeState state, int layer)
     {
         // It has no state.
     }

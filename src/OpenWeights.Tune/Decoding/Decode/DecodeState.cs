@@ -17,10 +17,11 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     private readonly DecodeBuffer _aside = new(rows * hiddenSize);
     private readonly DecodeBuffer[] _work = [.. widths.Select(width => new DecodeBuffer(rows * width))];
     private readonly long[] _hidden = new long[rows];
+    private readonly long[] _positions = new long[rows];
     private DecodeBuffer _scores = new(0);
 
-    /// <summary>Number of rows.</summary>
-    internal nint RowCount => rows;
+    /// <summary>Number of rows of this step.</summary>
+    internal nint RowCount { get; private set; }
 
     /// <summary>Whether the model is in bfloat16.</summary>
     internal bool Half => half;
@@ -40,29 +41,51 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     /// <summary>Output of the first of two parallel parts.</summary>
     internal FloatRows Aside => Of(_aside);
 
-    /// <summary>Number of tokens in the cache before this step.</summary>
-    internal int Past { get; private set; }
+    /// <summary>The cache whose tokens precede those of all rows; null if each row has its own.</summary>
+    internal DecoderCache? Cache { get; private set; }
 
-    /// <summary>Starts a step with one token per row.</summary>
+    /// <summary>Where the tokens of rows are that have their own; null if all are in one cache.</summary>
+    internal DecodeTables? Tables { get; private set; }
+
+    /// <summary>Number of tokens in the cache before this step.</summary>
+    private int Past => Cache!.Held;
+
+    /// <summary>Positions of the rows' tokens.</summary>
+    internal ReadOnlySpan<long> Positions => _positions.AsSpan(0, (int)RowCount);
+
+    /// <summary>Starts a step with one token per row, whose rows are in one cache.</summary>
     /// <param name="cache">The cache.</param>
     /// <param name="padding">Number of padding tokens at the start of each row.</param>
     /// <param name="threads">Number of threads.</param>
     internal void Begin(DecoderCache cache, int[] padding, int threads)
     {
-        (Threads, Past) = (threads, cache.Held);
+        (Threads, Cache, Tables, RowCount) = (threads, cache, null, padding.Length);
         for (var row = 0; row < padding.Length; row++)
         {
             _hidden[row] = padding[row];
+            _positions[row] = Math.Max(0, Past - padding[row]);
+        }
+    }
+
+    /// <summary>Starts a step with one token per row, whose rows are independent.</summary>
+    /// <param name="tables">Where their tokens are.</param>
+    /// <param name="threads">Number of threads.</param>
+    internal void Begin(DecodeTables tables, int threads)
+    {
+        (Threads, Cache, Tables, RowCount) = (threads, null, tables, tables.Count);
+        for (var row = 0; row < tables.Count; row++)
+        {
+            _positions[row] = tables.Length(row);
         }
     }
 
     /// <summary>Position of a row's token.</summary>
-    internal long Position(nint row) => Math.Max(0, Past - _hidden[row]);
+    internal long Position(nint row) => _positions[row];
 
     /// <summary>A work buffer, valid within a part.</summary>
     /// <param name="number">Index of the buffer.</param>
     /// <param name="width">Width of its rows.</param>
-    internal FloatRows Work(int number, nint width) => new((nint)_work[number].Start, width, rows);
+    internal FloatRows Work(int number, nint width) => new((nint)_work[number].Start, width, RowCount);
 
     /// <summary>Makes the buffer of attention scores large enough.</summary>
     /// <param name="heads">Number of query heads.</param>
@@ -85,5 +108,5 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     internal FloatRows Scores(nint row, nint head, (nint Heads, nint Count, nint Keys) sizes) =>
         new((nint)(_scores.Start + (((row * sizes.Heads) + head) * (_scores.Count / (rows * sizes.Heads)))), sizes.Keys, sizes.Count);
 
-    private FloatRows Of(DecodeBuffer numbers) => new((nint)numbers.Start, numbers.Count / rows, rows);
+    private FloatRows Of(DecodeBuffer numbers) => new((nint)numbers.Start, numbers.Count / rows, RowCount);
 }

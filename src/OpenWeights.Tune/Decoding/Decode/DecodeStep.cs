@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
@@ -22,13 +23,14 @@ internal sealed unsafe class DecodeStep : IStagedWork
     private readonly DecodeProducts _head;
     private readonly DecodeState _state;
     private readonly IReadOnlyList<DecodeRope> _ropes;
+    private readonly IReadOnlyList<DecodeProducts> _products;
     private readonly Tensor _embeddings;
     private readonly RowMatrix _embedding;
     private readonly DecodeBuffer _logits;
 
     private DecodeStep(CausalLanguageModel model, nint rows, IReadOnlyList<DecodeBlock> blocks, DecodePlan plan, DecodeNorm norm, DecodeProducts head)
     {
-        (_model, _blocks, _ropes, _norm, _head) = (model, blocks, [.. plan.Ropes], norm, head);
+        (_model, _blocks, _ropes, _products, _norm, _head) = (model, blocks, [.. plan.Ropes], plan.AllProducts, norm, head);
         _stages = [.. blocks.SelectMany(static (block, i) => Enumerable.Range(0, block.Part.Stages).Select(stage => (i, stage)))];
         _embeddings = model.Stack.Embedding.Weight;
         _embedding = RowMatrix.Of(_embeddings);
@@ -48,12 +50,17 @@ internal sealed unsafe class DecodeStep : IStagedWork
     {
         var embedding = model.Stack.Embedding;
         if (rows > MaxRows || model.Stack.RowAdapters is not null || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian
-            || DecodeProducts.Of(rows, model.DType, model.Head) is not { } head || DecodeNorm.Of(model.Stack.Norm) is not { } norm)
+            || DecodeNorm.Of(model.Stack.Norm) is not { } norm)
         {
             return null;
         }
 
         var (plan, blocks) = (new DecodePlan(rows, model.DType), new List<DecodeBlock>());
+        if (plan.Products(model.Head) is not { } head)
+        {
+            return null;
+        }
+
         for (var i = 0; i < model.Stack.Layers.Count; i++)
         {
             if (DecodeBlock.Of(model.Stack.Layers[i], i, plan) is not { } layer)
@@ -72,6 +79,41 @@ internal sealed unsafe class DecodeStep : IStagedWork
 
     private FloatRows Logits => new((nint)_logits.Start, _head.Columns, _state.RowCount);
 
+    /// <summary>Makes an adapter known that rows can have; false if it is more than low-rank updates of these layers.</summary>
+    /// <param name="adapter">The adapter.</param>
+    internal bool TryKnow(PeftAdapter adapter)
+    {
+        var updates = adapter.Layers.Select(static l => (l.Target, Update: ((ILinearAdapter)l).PlainUpdate)).ToList();
+        var layers = _products.SelectMany(static p => p.Layers).ToHashSet();
+        if (updates.Count != adapter.Parts.Count || !updates.TrueForAll(u => u.Update is { } update && CpuKernel.Serves(update.A, update.B) && layers.Contains(u.Target)))
+        {
+            return false;
+        }
+
+        foreach (var products in _products)
+        {
+            products.Know(adapter, layer => updates.Find(u => ReferenceEquals(u.Target, layer)).Update);
+        }
+
+        return true;
+    }
+
+    /// <summary>Processes one token of each of some independent texts.</summary>
+    /// <param name="tokens">The tokens.</param>
+    /// <param name="tables">Where keys and values of the texts are; those of the tokens are written there.</param>
+    /// <param name="groups">Rows that have adapters.</param>
+    /// <returns>Logits of the next token, [texts, vocabulary]; valid until the next call.</returns>
+    internal Span<float> Read(ReadOnlySpan<int> tokens, DecodeTables tables, IReadOnlyList<DecodeGroup> groups)
+    {
+        foreach (var products in _products)
+        {
+            products.Use(groups);
+        }
+
+        _state.Begin(tables, get_num_threads());
+        return Run(tokens);
+    }
+
     /// <summary>Processes one token of each text.</summary>
     /// <param name="tokens">The tokens.</param>
     /// <param name="padding">Number of padding tokens at the start of each text.</param>
@@ -79,29 +121,29 @@ internal sealed unsafe class DecodeStep : IStagedWork
     /// <returns>Logits of the next token, [texts, vocabulary]; valid until the next call.</returns>
     internal Span<float> Read(ReadOnlySpan<int> tokens, int[] padding, DecoderCache cache)
     {
-        Span<long> positions = stackalloc long[tokens.Length];
-        for (var row = 0; row < tokens.Length; row++)
-        {
-            positions[row] = Math.Max(0, cache.Held - padding[row]);
-        }
-
         _state.Begin(cache, padding, get_num_threads());
+        var logits = Run(tokens);
+        cache.Advance(1, Math.Max(0, cache.Held - padding.Min()));
+        return logits;
+    }
+
+    private Span<float> Run(ReadOnlySpan<int> tokens)
+    {
         foreach (var rope in _ropes)
         {
-            rope.Begin(positions, _state.Half);
+            rope.Begin(_state.Positions, _state.Half);
         }
 
         foreach (var block in _blocks)
         {
-            block.Begin(_state, cache);
+            block.Begin(_state);
         }
 
         Embed(tokens);
         DecodeBlock.Normalise(BeforeBlock(0), _state);
         ThreadTeam.Shared.Run(this, _state.Threads);
-        cache.Advance(1, Math.Max(0, cache.Held - padding.Min()));
         GC.KeepAlive(_embeddings);
-        return _logits.Span;
+        return _logits.Span[..(int)(tokens.Length * _head.Columns)];
     }
 
     /// <inheritdoc/>

@@ -20,8 +20,8 @@ internal interface IDecodePart
 
     /// <summary>Starts a step with one token per row.</summary>
     /// <param name="state">Buffers of the step.</param>
-    /// <param name="held">The layer's cached state; null for a feed-forward.</param>
-    void Begin(DecodeState state, LayerState? held);
+    /// <param name="layer">Index of the layer.</param>
+    void Begin(DecodeState state, int layer);
 
     /// <summary>Number of parts that a stage is split into.</summary>
     int Parts(int stage, DecodeState state);
@@ -39,6 +39,10 @@ internal interface IDecodePart
 internal sealed class DecodePlan(nint rows, ScalarType dtype)
 {
     private readonly List<(RopeConfig Rope, int Width, DecodeRope Made)> _ropes = [];
+    private readonly List<DecodeProducts> _products = [];
+
+    /// <summary>The products of all layers.</summary>
+    internal IReadOnlyList<DecodeProducts> AllProducts => _products;
 
     /// <summary>The rotary tables of all layers.</summary>
     internal IEnumerable<DecodeRope> Ropes => _ropes.Select(static r => r.Made);
@@ -53,7 +57,16 @@ internal sealed class DecodePlan(nint rows, ScalarType dtype)
     };
 
     /// <summary>Builds the products of layers; null if one is not supported.</summary>
-    internal DecodeProducts? Products(params IEnumerable<LinearLayer> layers) => DecodeProducts.Of(rows, dtype, layers);
+    internal DecodeProducts? Products(params IEnumerable<LinearLayer> layers)
+    {
+        var made = DecodeProducts.Of(rows, dtype, layers);
+        if (made is not null)
+        {
+            _products.Add(made);
+        }
+
+        return made;
+    }
 
     /// <summary>The rotary table of some settings, shared by layers with the same settings; null without rotary embedding.</summary>
     internal DecodeRope? Rope(RopeConfig? rope, int width)

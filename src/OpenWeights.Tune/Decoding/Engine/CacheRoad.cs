@@ -86,7 +86,7 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
         var input = new ModelInput
         {
             InputIds = Devices.Send(tensor([.. text.Tokens[first..last].Select(static t => (long)t)], [1, tokens]), model.Device),
-            PositionIds = arange(first, last, int64, model.Device).unsqueeze(0),
+            PositionIds = Devices.Send(tensor([.. Enumerable.Range(first, tokens).Select(static p => (long)p)], [1, tokens]), model.Device),
             LongestPosition = last - 1,
             Cache = held.Cache,
             AdaptedFrom = held.From,

@@ -16,7 +16,7 @@ internal sealed class EngineLoop
     private readonly AdapterSet? _adapters;
     private readonly TextEngineOptions _options;
     private readonly EngineMetrics _metrics;
-    private readonly EngineTexts _texts;
+    private readonly EngineTexts? _texts;
     private bool _isDraining;
     private bool _isStopping;
     private volatile Known _known;
@@ -31,6 +31,8 @@ internal sealed class EngineLoop
         new Thread(Run) { IsBackground = true, Name = "OpenWeights.Tune texts" }.Start();
     }
 
+    private EngineTexts Texts => _texts!;
+
     /// <summary>What the engine does now, and what it did so far.</summary>
     internal EngineStatus Status
     {
@@ -38,7 +40,7 @@ internal sealed class EngineLoop
         {
             lock (_gate)
             {
-                return _texts.Status with { Waiting = _waiting.Count };
+                return (_texts?.Status ?? new EngineStatus()) with { Waiting = _waiting.Count };
             }
         }
     }
@@ -64,13 +66,13 @@ internal sealed class EngineLoop
             RequireOpen();
             if (_isDraining)
             {
-                throw new EngineBusyException("the engine finishes its texts and takes no more.", _texts.WaitFor(_waiting.Count), isDraining: true);
+                throw new EngineBusyException("the engine finishes its texts and takes no more.", Texts.WaitFor(_waiting.Count), isDraining: true);
             }
 
             // A text that can begin at once does not wait.
-            if (_waiting.Count >= _options.MaxWaiting + Math.Max(0, _options.MaxRows - _texts.Count))
+            if (_waiting.Count >= _options.MaxWaiting + Math.Max(0, _options.MaxRows - Texts.Count))
             {
-                throw new EngineBusyException($"{_waiting.Count} texts wait already, and no more may; try again later.", _texts.WaitFor(_waiting.Count), isDraining: false);
+                throw new EngineBusyException($"{_waiting.Count} texts wait already, and no more may; try again later.", Texts.WaitFor(_waiting.Count), isDraining: false);
             }
 
             _ = _waiting.AddLast(text);
@@ -163,7 +165,14 @@ internal sealed class EngineLoop
                 work();
             }
 
-            _texts.Step(Waiting, Return);
+            try
+            {
+                Texts.Step(Waiting, Return);
+            }
+            catch (Exception failure)
+            {
+                Texts.EndAll("error", failure);
+            }
         }
 
         Close();
@@ -174,7 +183,7 @@ internal sealed class EngineLoop
     {
         lock (_gate)
         {
-            while (!_isStopping && _works.Count == 0 && _waiting.Count == 0 && _texts.Count == 0)
+            while (!_isStopping && _works.Count == 0 && _waiting.Count == 0 && Texts.Count == 0)
             {
                 if (_isDraining)
                 {
@@ -219,14 +228,21 @@ internal sealed class EngineLoop
         }
     }
 
+    // Other work may have changed the adapters, and which of them are active.
     private void Renew()
     {
-        _adapters?.UseByRow();
-        _known = Look();
-        _texts.Renew();
+        var found = Look();
+        if (_adapters is null || (_adapters.IsByRow && found.Loaded.SequenceEqual(_known.Loaded)))
+        {
+            return;
+        }
+
+        _adapters.UseByRow();
+        _known = found;
+        Texts.Renew();
     }
 
-    private Known Look() => new(_model.VocabularySize, _adapters is null ? [] : [.. _adapters.Names]);
+    private Known Look() => new(_model.VocabularySize, _adapters is null ? [] : [.. _adapters.Names.Select(name => (name, _adapters[name]))]);
 
     private void Close()
     {
@@ -246,7 +262,7 @@ internal sealed class EngineLoop
             _ = text.Output.Writer.TryComplete(Disposed());
         }
 
-        _texts.Close(Disposed());
+        Texts.Close(Disposed());
         _metrics.Dispose();
         _ = _drained.TrySetResult();
         _ = _ended.TrySetResult();
@@ -256,5 +272,8 @@ internal sealed class EngineLoop
 
     private static ObjectDisposedException Disposed() => new(nameof(TextEngine));
 
-    private sealed record Known(int VocabularySize, IReadOnlyList<string> Adapters);
+    private sealed record Known(int VocabularySize, IReadOnlyList<(string Name, PeftAdapter Adapter)> Loaded)
+    {
+        internal IReadOnlyList<string> Adapters { get; } = [.. Loaded.Select(static l => l.Name)];
+    }
 }

@@ -62,13 +62,20 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
     /// <param name="failure">What those who wait for them get.</param>
     internal void Close(Exception failure)
     {
-        foreach (var text in _running.ToList())
-        {
-            End(text, "abort", failure);
-        }
-
+        EndAll("abort", failure);
         _roads.Dispose();
         Note(_status);
+    }
+
+    /// <summary>Ends all texts, and keeps no states of theirs.</summary>
+    /// <param name="reason">Why.</param>
+    /// <param name="failure">What those who wait for them get.</param>
+    internal void EndAll(string reason, Exception failure)
+    {
+        foreach (var text in _running.ToList())
+        {
+            End(text, reason, failure, isWhole: false);
+        }
     }
 
     public void Take(EngineText text, Span<float> scores)
@@ -129,7 +136,7 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
         for (var i = 0; i < reading.Count && left > 0; i++)
         {
             var text = reading[i];
-            if (!_running.Contains(text) || !TryBegin(text))
+            if (!_running.Contains(text) || !TryBegin(text) || text.Unread == 1)
             {
                 continue;
             }
@@ -238,7 +245,7 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
     private void Leave(EngineText text)
     {
         text.Road!.End(text, isWhole: true);
-        (text.HasBegun, text.Read) = (false, 0);
+        (text.HasBegun, text.Read, text.Road) = (false, 0, null);
         _ = _running.Remove(text);
         _status = _status with { Preemptions = _status.Preemptions + 1 };
     }

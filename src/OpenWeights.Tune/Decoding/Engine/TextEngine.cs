@@ -52,7 +52,10 @@ public sealed class TextEngine : IAsyncDisposable
         return Tokens(request, stop);
     }
 
-    /// <summary>Runs other work with the model between two steps, such as loading or unloading adapters or computing embeddings.</summary>
+    /// <summary>
+    /// Runs other work with the model between two steps, such as loading or unloading adapters or computing embeddings. It leaves the model as it is, but for the
+    /// adapters of the set: texts of one that is unloaded end with an exception.
+    /// </summary>
     /// <typeparam name="T">Type of the result.</typeparam>
     /// <param name="work">The work. Tensors that it returns must not belong to a dispose scope of its own.</param>
     /// <param name="stop">Cancels before the work begins.</param>

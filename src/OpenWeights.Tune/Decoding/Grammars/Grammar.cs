@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+
 namespace OpenWeights.Tune.Decoding.Grammars;
 
 /// <summary>
@@ -11,6 +13,7 @@ public sealed class Grammar
 
     private readonly Lock _lock = new();
     private readonly RuleNetwork _network;
+    private readonly ConcurrentDictionary<string, Grammar> _larger = new(StringComparer.Ordinal);
     private GrammarStates _states;
 
     /// <summary>Compiles a grammar.</summary>
@@ -36,6 +39,11 @@ public sealed class Grammar
             return states.Next(states.First, System.Text.Encoding.UTF8.GetBytes(text)) is { Ends: true };
         }
     }
+
+    /// <summary>A grammar with this one as a part; the same is made once.</summary>
+    /// <param name="key">What tells it from others of this grammar.</param>
+    /// <param name="make">Makes its expression of this one's.</param>
+    internal Grammar Larger(string key, Func<GrammarNode, GrammarNode> make) => _larger.GetOrAdd(key, _ => new Grammar(make(Root)));
 
     /// <summary>The states for a new text.</summary>
     internal GrammarStates States()

@@ -11,15 +11,21 @@ internal sealed class GrammarStates
     private const int MostPlaces = 4096;
     private const int MostMasks = 512;
 
+    // The place of a call that is not known.
+    private const int Unknown = 1;
+
     private readonly RuleNetwork _network;
     private readonly Dictionary<(int Return, int Parent), int> _calls = [];
-    private readonly List<(int Return, int Parent)> _stack = [(-1, -1)];
+    private readonly List<(int Return, int Parent)> _stack = [(-1, -1), (-1, -1)];
     private readonly Dictionary<PlacesKey, GrammarState> _states = [];
     private readonly Queue<GrammarState> _masked = [];
+    private readonly Dictionary<int, RuleMask> _ofNodes = [];
     private readonly HashSet<long> _seen = [];
     private readonly Stack<long> _left = [];
     private readonly List<long> _places = [];
+    private TokenVocabulary? _vocabulary;
     private bool _ends;
+    private bool _leaves;
 
     /// <summary>Creates the states of a grammar.</summary>
     internal GrammarStates(RuleNetwork network)
@@ -74,9 +80,32 @@ internal sealed class GrammarStates
             _masked.Dequeue().Mask = null;
         }
 
+        if (_vocabulary != vocabulary || _ofNodes.Count > MostMasks)
+        {
+            _ofNodes.Clear();
+            _vocabulary = vocabulary;
+        }
+
+        // What a token does within the rule of a place is the same whatever called the rule, and most tokens stay within it.
+        var masks = state.Places.Select(p => OfNode((int)(p >> 32), vocabulary)).Distinct().ToList();
         _masked.Enqueue(state);
         state.MaskedFor = vocabulary;
-        return state.Mask = vocabulary.Allowed(this, state, _network.ClassOf);
+        return state.Mask = vocabulary.Together(this, state, masks);
+    }
+
+    /// <summary>Class of a byte.</summary>
+    internal byte ClassOf(byte value) => _network.ClassOf[value];
+
+    private RuleMask OfNode(int node, TokenVocabulary vocabulary)
+    {
+        if (!_ofNodes.TryGetValue(node, out var mask))
+        {
+            Begin();
+            _places.Add(((long)node << 32) | Unknown);
+            _ofNodes[node] = mask = vocabulary.Within(this, Made());
+        }
+
+        return mask;
     }
 
     private GrammarState? Step(GrammarState state, byte number)
@@ -94,14 +123,14 @@ internal sealed class GrammarStates
             }
         }
 
-        return _places.Count == 0 && !_ends ? null : Made();
+        return _places.Count == 0 && !_ends && !_leaves ? null : Made();
     }
 
     private void Begin()
     {
         _seen.Clear();
         _places.Clear();
-        _ends = false;
+        (_ends, _leaves) = (false, false);
     }
 
     // Adds a place, and those that follow it without a byte.
@@ -122,6 +151,10 @@ internal sealed class GrammarStates
                 if (above == 0)
                 {
                     _ends = true;
+                }
+                else if (above == Unknown)
+                {
+                    _leaves = true;
                 }
                 else
                 {
@@ -165,18 +198,18 @@ internal sealed class GrammarStates
     private GrammarState Made()
     {
         _places.Sort();
-        var key = new PlacesKey([.. _places], _ends);
+        var key = new PlacesKey([.. _places], _ends, _leaves);
         if (!_states.TryGetValue(key, out var state))
         {
-            _states[key] = state = new GrammarState(key.Places, _ends, _network.Classes);
+            _states[key] = state = new GrammarState(key.Places, _ends, _leaves, _network.Classes);
         }
 
         return state;
     }
 
-    private readonly record struct PlacesKey(long[] Places, bool Ends)
+    private readonly record struct PlacesKey(long[] Places, bool Ends, bool Leaves)
     {
-        public bool Equals(PlacesKey other) => Ends == other.Ends && Places.AsSpan().SequenceEqual(other.Places);
+        public bool Equals(PlacesKey other) => Ends == other.Ends && Leaves == other.Leaves && Places.AsSpan().SequenceEqual(other.Places);
 
         public override int GetHashCode()
         {
@@ -190,13 +223,17 @@ internal sealed class GrammarStates
 /// <summary>A state of a text.</summary>
 /// <param name="places">Nodes (the upper half of each number) with the calls above them (the lower half).</param>
 /// <param name="ends">Whether the text may end.</param>
+/// <param name="leaves">Whether a rule may end whose caller is not known.</param>
 /// <param name="classes">Number of classes of bytes.</param>
-internal sealed class GrammarState(long[] places, bool ends, int classes)
+internal sealed class GrammarState(long[] places, bool ends, bool leaves, int classes)
 {
     internal long[] Places => places;
 
     /// <summary>Whether the text may end.</summary>
     internal bool Ends => ends;
+
+    /// <summary>Whether a rule may end whose caller is not known, so that what follows is not known either.</summary>
+    internal bool Leaves => leaves;
 
     /// <summary>Whether the text can go on.</summary>
     internal bool GoesOn => places.Length > 0;
@@ -210,3 +247,8 @@ internal sealed class GrammarState(long[] places, bool ends, int classes)
 
     internal TokenVocabulary? MaskedFor { get; set; }
 }
+
+/// <summary>What tokens do within a rule.</summary>
+/// <param name="Allowed">The tokens that can follow, a bit for each.</param>
+/// <param name="Leaving">Places in the tree of tokens after which the rule may have ended, so that what is below them depends on its caller.</param>
+internal sealed record RuleMask(ulong[] Allowed, int[] Leaving);

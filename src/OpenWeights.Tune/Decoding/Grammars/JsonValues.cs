@@ -75,8 +75,13 @@ internal static class JsonValues
         return least == 0 ? GrammarNode.Maybe(some) : some;
     }
 
-    private static GrammarNode Around(string open, GrammarNode inside, string close) =>
-        GrammarNode.Row(GrammarNode.Of(open), Space, inside, Space, GrammarNode.Of(close));
+    // White space stands once where there is nothing inside.
+    private static GrammarNode Around(string open, GrammarNode inside, string close) => GrammarNode.Row(GrammarNode.Of(open), Space, inside switch
+    {
+        GrammarNode.Sequence { Parts.Count: 0 } => GrammarNode.Of(close),
+        GrammarNode.Repeat { Least: 0, Most: 1 } maybe => GrammarNode.AnyOf(GrammarNode.Of(close), GrammarNode.Row(maybe.Part, Space, GrammarNode.Of(close))),
+        _ => GrammarNode.Row(inside, Space, GrammarNode.Of(close)),
+    });
 
     private static GrammarNode WholeNumber() => GrammarNode.Row(
         GrammarNode.Maybe(GrammarNode.Of("-")),

@@ -68,23 +68,23 @@ internal static class SchemaObjects
             after[i] = GrammarRule.Of(path, members[i].Required ? with : GrammarNode.AnyOf(with, after[i + 1]));
         }
 
+        // The first that is written is a required one, or stands before all of them.
         var starts = new List<GrammarNode>();
-        for (var i = 0; i <= members.Count; i++)
+        for (var i = 0; i < members.Count; i++)
         {
-            if (i == members.Count)
-            {
-                starts.Add(other is null ? GrammarNode.Empty : GrammarNode.Maybe(GrammarNode.Row(other, after[i])));
-                break;
-            }
-
             starts.Add(GrammarNode.Row(members[i].Member, after[i + 1]));
             if (members[i].Required)
             {
-                break;
+                return GrammarNode.AnyOf(starts);
             }
         }
 
-        return GrammarNode.AnyOf(starts);
+        if (other is not null)
+        {
+            starts.Add(GrammarNode.Row(other, after[^1]));
+        }
+
+        return GrammarNode.Maybe(GrammarNode.AnyOf(starts));
     }
 
     private static GrammarNode Elements(List<GrammarNode> first, GrammarNode other, int least, int? most)

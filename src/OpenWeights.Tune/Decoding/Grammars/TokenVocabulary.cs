@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using OpenWeights.Tokenizers;
 
 namespace OpenWeights.Tune.Decoding.Grammars;
@@ -16,6 +17,7 @@ public sealed class TokenVocabulary
     private readonly byte[] _byte;
     private readonly int[] _depth;
     private readonly int[] _after;
+    private readonly int[] _above;
     private readonly int[] _firstToken;
     private readonly int[] _tokens;
     private readonly int _deepest;
@@ -26,7 +28,7 @@ public sealed class TokenVocabulary
         var order = Enumerable.Range(0, bytes.Length).Where(i => bytes[i].Length > 0).ToArray();
         Array.Sort(order, (a, b) => bytes[a].AsSpan().SequenceCompareTo(bytes[b]) is not 0 and var by ? by : a.CompareTo(b));
         var (values, depths, first, open) = (new List<byte>(), new List<int>(), new List<int>(), new List<int>());
-        var after = new List<int>();
+        var (after, above) = (new List<int>(), new List<int>());
         ReadOnlySpan<byte> last = [];
         for (var i = 0; i < order.Length; i++)
         {
@@ -35,6 +37,7 @@ public sealed class TokenVocabulary
             Close(common);
             for (var at = common; at < token.Length; at++)
             {
+                above.Add(open.Count > 0 ? open[^1] : -1);
                 open.Add(values.Count);
                 values.Add(token[at]);
                 depths.Add(at);
@@ -46,7 +49,7 @@ public sealed class TokenVocabulary
         }
 
         Close(0);
-        (_byte, _depth, _after) = ([.. values], [.. depths], [.. after]);
+        (_byte, _depth, _after, _above) = ([.. values], [.. depths], [.. after], [.. above]);
 
         // The tokens of a node stand together, and those of the nodes below it come after.
         _tokens = order;
@@ -90,32 +93,78 @@ public sealed class TokenVocabulary
     /// <summary>The bytes of a token in a grammar.</summary>
     internal ReadOnlySpan<byte> this[int token] => _bytes[token];
 
+    /// <summary>What tokens do within a rule.</summary>
+    /// <param name="states">The grammar's states.</param>
+    /// <param name="state">A state in the rule, whose caller is not known.</param>
+    internal RuleMask Within(GrammarStates states, GrammarState state)
+    {
+        var (mask, leaving) = (new ulong[(_bytes.Length + 63) / 64], new List<int>());
+        var open = new GrammarState[_deepest + 1];
+        open[0] = state;
+        Walk(states, open, 0, _byte.Length, mask, leaving);
+        return new RuleMask(mask, [.. leaving]);
+    }
+
     /// <summary>The tokens that can follow a state, a bit for each.</summary>
-    internal ulong[] Allowed(GrammarStates states, GrammarState state, byte[] classOf)
+    /// <param name="states">The grammar's states.</param>
+    /// <param name="state">The state.</param>
+    /// <param name="rules">What tokens do within the rules of its places.</param>
+    internal ulong[] Together(GrammarStates states, GrammarState state, IReadOnlyList<RuleMask> rules)
     {
         var mask = new ulong[(_bytes.Length + 63) / 64];
-        var above = new GrammarState[_deepest + 1];
-        above[0] = state;
-        for (var i = 0; i < _byte.Length;)
+        foreach (var rule in rules)
         {
-            var (from, number) = (above[_depth[i]], classOf[_byte[i]]);
-            if ((from.Known[number] ? from.Next[number] : states.Next(from, _byte[i])) is not { } to)
+            for (var word = 0; word < mask.Length; word++)
+            {
+                mask[word] |= rule.Allowed[word];
+            }
+        }
+
+        var (open, done) = (new GrammarState[_deepest + 1], 0);
+        foreach (var node in rules.SelectMany(static r => r.Leaving).Order())
+        {
+            if (node >= done)
+            {
+                open[_depth[node] + 1] = At(states, state, node);
+                done = _after[node];
+                Walk(states, open, node + 1, done, mask, null);
+            }
+        }
+
+        return mask;
+    }
+
+    // The state after the bytes that lead to a node.
+    private GrammarState At(GrammarStates states, GrammarState state, int node)
+    {
+        var from = _above[node] < 0 ? state : At(states, state, _above[node]);
+        return states.Next(from, _byte[node]) ?? throw new InvalidOperationException("a rule has no place for bytes that it was found to read");
+    }
+
+    private void Walk(GrammarStates states, GrammarState[] open, int from, int to, ulong[] mask, List<int>? leaving)
+    {
+        for (var i = from; i < to;)
+        {
+            var (state, number) = (open[_depth[i]], states.ClassOf(_byte[i]));
+            if ((state.Known[number] ? state.Next[number] : states.Next(state, _byte[i])) is not { } next)
             {
                 i = _after[i];
                 continue;
             }
 
-            above[_depth[i] + 1] = to;
-            var next = _firstToken[i + 1];
-            for (var at = _firstToken[i]; at < next; at++)
+            open[_depth[i] + 1] = next;
+            for (var at = _firstToken[i]; at < _firstToken[i + 1]; at++)
             {
                 mask[_tokens[at] >> 6] |= 1UL << (_tokens[at] & 63);
             }
 
+            if (next.Leaves && _after[i] > i + 1)
+            {
+                leaving?.Add(i);
+            }
+
             i++;
         }
-
-        return mask;
     }
 
     // Special tokens are no part of a text; they can stand where a grammar names them. So can others that are written like a mark.
@@ -127,7 +176,8 @@ public sealed class TokenVocabulary
         }
 
         var text = tokenizer.IsAdded(id) ? tokenizer.IdToToken(id)! : "";
-        var isMark = tokenizer.IsSpecial(id) || (text.Length > 2 && (text[0], text[^1]) is ('<', '>') or ('[', ']'));
-        return isMark ? [GrammarNode.MarkStart, .. System.Text.Encoding.UTF8.GetBytes(text), GrammarNode.MarkEnd] : bytes;
+        var isNamed = id == tokenizer.UnknownToken || id == tokenizer.BosToken || id == tokenizer.EosToken || id == tokenizer.PadToken;
+        var isMark = isNamed || tokenizer.IsSpecial(id) || (text.Length > 2 && (text[0], text[^1]) is ('<', '>') or ('[', ']'));
+        return isMark ? [GrammarNode.MarkStart, .. Encoding.UTF8.GetBytes(tokenizer.IdToToken(id)!), GrammarNode.MarkEnd] : bytes;
     }
 }

@@ -174,7 +174,7 @@ public sealed class SelfAttention : TokenMixer
             (key, value) = (Begun(key, given[0]), Begun(value, given[1]));
         }
 
-        if (context.State is KeyValueState held)
+        if (context.State is IKeyValues held)
         {
             (key, value) = held.Append(key, value);
         }

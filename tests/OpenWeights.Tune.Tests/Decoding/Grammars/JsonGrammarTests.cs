@@ -183,7 +183,7 @@ public sealed class JsonGrammarTests
         Assert.Multiple(() =>
         {
             Assert.That(grammar.Matches("{\n    \"a\": 1\n}"), Is.True);
-            Assert.That(grammar.Matches("{" + new string(' ', 3) + "}"), Is.False);
+            Assert.That(grammar.Matches("{" + new string(' ', 2) + "}"), Is.False);
             Assert.That(grammar.Matches("{\n\n}"), Is.False);
             Assert.That(grammar.Matches("{\n" + new string(' ', 100) + "}"), Is.False);
             Assert.That(grammar.Matches("{} "), Is.False);
