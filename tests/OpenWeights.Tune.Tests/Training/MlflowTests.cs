@@ -118,7 +118,7 @@ public sealed class MlflowTests
         {
             for (var step = 1; step <= 1500; step++)
             {
-                recorder.Add(new JsonObject { ["step"] = step, ["loss"] = step == 3 ? null : 1.0 / step, ["logps/chosen!"] = -step, ["rows"] = "a text" });
+                recorder.Add(new JsonObject { ["step"] = (long)step, ["loss"] = step == 3 ? null : 1.0 / step, ["logps/chosen!"] = -1.0 * step, ["rows"] = "a text" });
             }
 
             // The end gives a server that is away no more time than one round of attempts.
