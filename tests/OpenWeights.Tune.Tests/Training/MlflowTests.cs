@@ -13,7 +13,11 @@ public sealed class MlflowTests
 {
     private static readonly MlflowSettings s_hurried = new(new Uri("http://127.0.0.1:9"))
     {
-        FirstWait = TimeSpan.FromMilliseconds(1), Pause = TimeSpan.FromMilliseconds(20), Collect = TimeSpan.FromMilliseconds(1), Timeout = TimeSpan.FromSeconds(20), EndWait = TimeSpan.FromSeconds(60),
+        FirstWait = TimeSpan.FromMilliseconds(1),
+        Pause = TimeSpan.FromMilliseconds(20),
+        Collect = TimeSpan.FromMilliseconds(1),
+        Timeout = TimeSpan.FromSeconds(20),
+        EndWait = TimeSpan.FromSeconds(60),
     };
 
     [Test]
