@@ -115,7 +115,10 @@ public sealed class HubUpload : IDisposable
     {
         var body = new JsonObject
         {
-            ["operation"] = "upload", ["transfers"] = new JsonArray("basic", "multipart"), ["hash_algo"] = "sha256", ["ref"] = new JsonObject { ["name"] = revision },
+            ["operation"] = "upload",
+            ["transfers"] = new JsonArray("basic", "multipart"),
+            ["hash_algo"] = "sha256",
+            ["ref"] = new JsonObject { ["name"] = revision },
             ["objects"] = new JsonArray([.. files.Select(static f => (JsonNode)new JsonObject { ["oid"] = f.Hash, ["size"] = f.File.Length })]),
         };
         var answer = await Json($"/{name}.git/info/lfs/objects/batch", body, stop, LfsType).ConfigureAwait(false);

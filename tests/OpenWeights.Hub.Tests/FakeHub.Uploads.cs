@@ -43,7 +43,9 @@ internal sealed partial class FakeHub
                 ["sha"] = CommitOf(revision),
                 ["siblings"] = new JsonArray([.. files.Select(f => (JsonNode)new JsonObject
                 {
-                    ["rfilename"] = f.Key[(revision.Length + 1)..], ["size"] = f.Value.Length, ["blobId"] = GitHash(f.Value),
+                    ["rfilename"] = f.Key[(revision.Length + 1)..],
+                    ["size"] = f.Value.Length,
+                    ["blobId"] = GitHash(f.Value),
                     ["lfs"] = f.Value.Length > 100 ? new JsonObject { ["sha256"] = Sha256(f.Value), ["size"] = f.Value.Length } : null,
                 })]),
             }.ToJsonString());
@@ -97,7 +99,9 @@ internal sealed partial class FakeHub
                 {
                     ["files"] = new JsonArray([.. Json()["files"]!.AsArray().Select(static f => (JsonNode)new JsonObject
                     {
-                        ["path"] = f!["path"]!.ToString(), ["uploadMode"] = f["size"]!.GetValue<long>() > 100 ? "lfs" : "regular", ["shouldIgnore"] = f["path"]!.ToString().EndsWith(".tmp", StringComparison.Ordinal),
+                        ["path"] = f!["path"]!.ToString(),
+                        ["uploadMode"] = f["size"]!.GetValue<long>() > 100 ? "lfs" : "regular",
+                        ["shouldIgnore"] = f["path"]!.ToString().EndsWith(".tmp", StringComparison.Ordinal),
                     })]),
                 });
                 break;

@@ -44,7 +44,10 @@ internal sealed class EvaluateAnswers(ModelSession session, IReadOnlyList<Answer
         {
             var sample = new Dictionary<string, object?>
             {
-                ["prompt"] = answers[i].Prompt, ["expected"] = answers[i].Expected, ["given"] = answers[i].Given, ["scores"] = each.ToDictionary(static m => m.Name, m => m.Values[i]),
+                ["prompt"] = answers[i].Prompt,
+                ["expected"] = answers[i].Expected,
+                ["given"] = answers[i].Given,
+                ["scores"] = each.ToDictionary(static m => m.Name, m => m.Values[i]),
             };
             if (own is not null)
             {

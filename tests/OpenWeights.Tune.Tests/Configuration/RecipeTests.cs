@@ -51,7 +51,13 @@ public sealed class RecipeTests
         string[] keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"];
         var config = new JsonObject(keys.Zip(shape).Select(static p => KeyValuePair.Create(p.First, (JsonNode?)p.Second)))
         {
-            ["model_type"] = family, ["tie_word_embeddings"] = tied, ["max_position_embeddings"] = 8192, ["rms_norm_eps"] = 1e-5, ["rope_theta"] = 1e6, ["torch_dtype"] = "bfloat16", ["hidden_act"] = "silu",
+            ["model_type"] = family,
+            ["tie_word_embeddings"] = tied,
+            ["max_position_embeddings"] = 8192,
+            ["rms_norm_eps"] = 1e-5,
+            ["rope_theta"] = 1e6,
+            ["torch_dtype"] = "bfloat16",
+            ["hidden_act"] = "silu",
         };
         if (family == "gemma3_text")
         {

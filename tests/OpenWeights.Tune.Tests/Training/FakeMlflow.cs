@@ -150,9 +150,8 @@ internal sealed partial class FakeMlflow : IDisposable
         {
             var (key, value) = (setting!["key"]!.ToString(), setting["value"]!.ToString());
             Require(Name().IsMatch(key), $"Invalid value \"{key}\" for parameter 'name' supplied.");
-            Require(value.Length <= 6000, "a value is too long");
             Require(!run.Params.TryGetValue(key, out var old) || old == value, "Changing param values is not allowed.");
-            run.Params[key] = value;
+            run.Params[key] = value.Length <= 6000 ? value : value[..6000];
         }
 
         foreach (var metric in metrics)

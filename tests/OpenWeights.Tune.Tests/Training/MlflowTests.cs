@@ -13,7 +13,11 @@ public sealed class MlflowTests
 {
     private static readonly MlflowSettings s_hurried = new(new Uri("http://127.0.0.1:9"))
     {
-        FirstWait = TimeSpan.FromMilliseconds(1), Pause = TimeSpan.FromMilliseconds(20), Collect = TimeSpan.FromMilliseconds(1), Timeout = TimeSpan.FromSeconds(20), EndWait = TimeSpan.FromSeconds(60),
+        FirstWait = TimeSpan.FromMilliseconds(1),
+        Pause = TimeSpan.FromMilliseconds(20),
+        Collect = TimeSpan.FromMilliseconds(1),
+        Timeout = TimeSpan.FromSeconds(20),
+        EndWait = TimeSpan.FromSeconds(60),
     };
 
     [Test]
@@ -118,7 +122,7 @@ public sealed class MlflowTests
         {
             for (var step = 1; step <= 1500; step++)
             {
-                recorder.Add(new JsonObject { ["step"] = step, ["loss"] = step == 3 ? null : 1.0 / step, ["logps/chosen!"] = -step, ["rows"] = "a text" });
+                recorder.Add(new JsonObject { ["step"] = (long)step, ["loss"] = step == 3 ? null : 1.0 / step, ["logps/chosen!"] = -1.0 * step, ["rows"] = "a text" });
             }
 
             // The end gives a server that is away no more time than one round of attempts.

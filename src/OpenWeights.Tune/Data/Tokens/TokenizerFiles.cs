@@ -82,7 +82,12 @@ internal static class TokenizerFiles
 
     private static JsonObject Entry(NewTokenSection token) => new()
     {
-        ["content"] = token.Token, ["single_word"] = false, ["lstrip"] = false, ["rstrip"] = false, ["normalized"] = !token.Special, ["special"] = token.Special,
+        ["content"] = token.Token,
+        ["single_word"] = false,
+        ["lstrip"] = false,
+        ["rstrip"] = false,
+        ["normalized"] = !token.Special,
+        ["special"] = token.Special,
     };
 
     private static JsonObject? Read(string folder, string name) => Path.Combine(folder, name) is var path && File.Exists(path) ? JsonFile.ReadObject(path) : null;

@@ -96,7 +96,10 @@ public static class OllamaModelfile
         {
             var text = template.Render(new ChatTemplateInput
             {
-                Messages = messages.DeepClone().AsArray(), AddGenerationPrompt = true, SpecialTokens = tokenizer.SpecialTokens, Now = new DateTimeOffset(year, 3, 4, 5, 6, 7, TimeSpan.Zero),
+                Messages = messages.DeepClone().AsArray(),
+                AddGenerationPrompt = true,
+                SpecialTokens = tokenizer.SpecialTokens,
+                Now = new DateTimeOffset(year, 3, 4, 5, 6, 7, TimeSpan.Zero),
             });
 
             // Ollama puts a BOS token before the text where the file says so.

@@ -49,7 +49,10 @@ internal sealed class MlflowRun(RunConfig config, string statePath, bool isResum
         _experiment = await Experiment(client, stop).ConfigureAwait(false);
         var created = await client.Post("runs/create", new JsonObject
         {
-            ["experiment_id"] = _experiment, ["run_name"] = _section.RunName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(config.OutputDir)), ["start_time"] = Now(), ["tags"] = Tags(),
+            ["experiment_id"] = _experiment,
+            ["run_name"] = _section.RunName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(config.OutputDir)),
+            ["start_time"] = Now(),
+            ["tags"] = Tags(),
         }, stop).ConfigureAwait(false);
         Take(created["run"]!["info"]!.AsObject());
         Remember(client.Server, _sent);
