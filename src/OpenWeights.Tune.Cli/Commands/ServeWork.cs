@@ -86,7 +86,7 @@ internal sealed class ServeWork(ServerOptions options, ServedFiles files, TextWr
         Devices.UseAllCores();
         var (path, own) = ModelPath.WithAdapter(files.Model);
         adapters = own is null ? files.Adapters : [(Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(files.Model))), own), .. files.Adapters];
-        var loaded = ModelLoader.Load(ModelPath.Resolve(path, new DownloadConsole(), stop), Devices.DType(files.DType), Devices.Find(files.Device), QuantizationSettings.Of(files.Quantization));
+        var loaded = ModelLoader.Load(ModelPath.Resolve(path, new DownloadConsole(), stop), Devices.DType(files.DType), Devices.Find(files.Device), QuantizationSettings.Of(files.Quantization), keepsBlocks: files.Quantization is null);
         foreach (var warning in loaded.Warnings)
         {
             ModelSession.Warn(warning);
