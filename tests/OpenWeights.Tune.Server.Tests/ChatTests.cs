@@ -174,6 +174,52 @@ public sealed class ChatTests
         Assert.That(Content(answer), Is.AnyOf("yes", "no"));
     }
 
+    private const string Tools = """
+        "tools": [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["city", "days"], "additionalProperties": false}}},
+                  {"type": "function", "function": {"name": "get_time"}}]
+        """;
+
+    [TestCase("\"required\"")]
+    [TestCase("{\"type\": \"function\", \"function\": {\"name\": \"get_weather\"}}")]
+    public async Task A_call_that_is_required_comes_whatever_the_model_would_say(string choice)
+    {
+        foreach (var isStream in new[] { false, true })
+        {
+            var request = Ask("five", $"{Tools}, \"tool_choice\": {choice}, \"parallel_tool_calls\": false, \"temperature\": 1, \"seed\": 5, \"max_tokens\": 150, \"stream\": {(isStream ? "true" : "false")}");
+            var (calls, reason) = isStream ? Streamed(await _server.StreamAsync(Path, request)) : Whole(await _server.AnswerAsync(Path, request));
+            Assert.That(reason, Is.EqualTo("tool_calls"));
+            Assert.That(calls, Has.Count.EqualTo(1));
+            Assert.That(calls[0].Id, Is.Not.Empty);
+            Assert.That(calls[0].Name, choice == "\"required\"" ? Is.AnyOf("get_weather", "get_time") : Is.EqualTo("get_weather"));
+            if (calls[0].Name == "get_weather")
+            {
+                var arguments = JsonNode.Parse(calls[0].Arguments)!;
+                Assert.That(arguments["city"]!.ToString(), Is.AnyOf("Paris", "Rome"));
+                Assert.That((int)arguments["days"]!, Is.InRange(1, 9));
+            }
+        }
+
+        static (List<(string Id, string Name, string Arguments)> Calls, string Reason) Whole(JsonObject answer)
+        {
+            var choice = answer["choices"]![0]!;
+            Assert.That(choice["message"]!["content"], Is.Null);
+            return ([.. choice["message"]!["tool_calls"]!.AsArray().Select(static c => (c!["id"]!.ToString(), c["function"]!["name"]!.ToString(), c["function"]!["arguments"]!.ToString()))], choice["finish_reason"]!.ToString());
+        }
+
+        static (List<(string Id, string Name, string Arguments)> Calls, string Reason) Streamed(IReadOnlyList<JsonObject> events)
+        {
+            var calls = events.SelectMany(static e => Delta(e)["tool_calls"]?.AsArray() ?? []).GroupBy(static c => (int)c!["index"]!);
+            return ([.. calls.Select(static c => (c.First()!["id"]!.ToString(), c.First()!["function"]!["name"]!.ToString(), string.Concat(c.Select(static p => p!["function"]!["arguments"]!.ToString()))))], events[^1]["choices"]![0]!["finish_reason"]!.ToString());
+        }
+    }
+
+    [Test]
+    public async Task Tools_that_may_not_be_called_are_not()
+    {
+        var answer = await _server.AnswerAsync(Path, Ask("five", $"{Tools}, \"tool_choice\": \"none\", \"temperature\": 0, \"max_tokens\": 8"));
+        Assert.That(Content(answer), Is.EqualTo(Greedy("five", 8)));
+    }
+
     [TestCase("{\"messages\": [", null)]
     [TestCase("[]", null)]
     [TestCase("", null)]

@@ -120,6 +120,38 @@ public sealed class ClientTests
     }
 
     [Test]
+    public async Task OpenAIs_client_calls_a_tool_and_answers_with_its_result()
+    {
+        var tool = OpenAI.Chat.ChatTool.CreateFunctionTool("get_day", "The day of a month", BinaryData.FromString("""{"type": "object", "properties": {"month": {"enum": ["January", "May"]}}, "required": ["month"], "additionalProperties": false}"""));
+        var options = new ChatCompletionOptions { MaxOutputTokenCount = 80, Tools = { tool }, ToolChoice = ChatToolChoice.CreateRequiredChoice(), AllowParallelToolCalls = false };
+        List<ChatMessage> messages = [ChatMessage.CreateUserMessage("five")];
+        ChatCompletion called = await Chat.CompleteChatAsync(messages, options);
+        Assert.That(called.FinishReason, Is.EqualTo(OpenAI.Chat.ChatFinishReason.ToolCalls));
+        Assert.That(called.ToolCalls[0].FunctionName, Is.EqualTo("get_day"));
+        messages.AddRange([ChatMessage.CreateAssistantMessage(called), ChatMessage.CreateToolMessage(called.ToolCalls[0].Id, "5")]);
+        ChatCompletion answered = await Chat.CompleteChatAsync(messages, new ChatCompletionOptions { MaxOutputTokenCount = 8 });
+        Assert.That(answered.ToolCalls, Is.Empty);
+        Assert.That(answered.Usage.InputTokenCount, Is.GreaterThan(called.Usage.OutputTokenCount));
+    }
+
+    [Test]
+    public async Task Microsofts_chat_client_calls_functions_by_itself()
+    {
+        var months = new List<string>();
+        using var chat = Chat.AsIChatClient().AsBuilder().UseFunctionInvocation(configure: static c => c.MaximumIterationsPerRequest = 1).Build();
+        var options = new ChatOptions
+        {
+            MaxOutputTokens = 80,
+            ToolMode = ChatToolMode.RequireAny,
+            AllowMultipleToolCalls = false,
+            Tools = [AIFunctionFactory.Create((Kind kind) => { months.Add($"{kind}"); return 5; }, "count_of")],
+        };
+        _ = await chat.GetResponseAsync("five", options);
+        Assert.That(months, Is.Not.Empty);
+        Assert.That(months, Is.All.AnyOf("Odd", "Even"));
+    }
+
+    [Test]
     public async Task Microsofts_embedding_generator_gets_vectors()
     {
         using var generator = _client.GetEmbeddingClient("tiny").AsIEmbeddingGenerator();

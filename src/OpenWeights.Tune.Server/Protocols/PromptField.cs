@@ -39,7 +39,7 @@ internal static class PromptField
     {
         JsonValueKind.Number when part.TryGetInt32(out var token) && token >= 0 => [token],
         JsonValueKind.String => index == 0 ? tokenizer.EncodePrompt(part.GetString()!) : tokenizer.Encode(part.GetString()!, addSpecialTokens: false),
-        _ => throw new RequestException($"Invalid type for '{place}[{index}]': it must be the number of a token.", place),
+        _ => throw new RequestException($"Invalid type for '{place}[{index}]': it must be the number of a token.", $"{place}[{index}]"),
     };
 }
 

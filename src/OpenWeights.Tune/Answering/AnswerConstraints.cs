@@ -8,33 +8,41 @@ namespace OpenWeights.Tune.Answering;
 internal sealed class AnswerConstraints(int vocabularySize)
 {
     /// <summary>What makes the constraint of each answer to a request; it gives null where nothing is limited.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="request">The request.</param>
+    /// <param name="prompt">The prompt; null for tokens.</param>
     /// <exception cref="AnswerRefusedException">The format cannot be enforced; the message says why.</exception>
-    internal Func<ITokenConstraint?> Of(ServedModel model, AnswerRequest request)
+    internal Func<ITokenConstraint?> Of(ServedModel model, AnswerRequest request, string? prompt)
     {
-        if (GrammarOf(request.Format) is not { } grammar)
-        {
-            return static () => null;
-        }
-
-        var vocabulary = TokenVocabulary.Of(model.Tokenizer, vocabularySize);
-        return () => new GrammarConstraint(grammar, vocabulary, model.EndTokens);
-    }
-
-    private static Grammar? GrammarOf(AnswerFormat format)
-    {
+        var isCall = request is { Messages: not null, ToolChoice.Kind: ToolChoiceKind.Required };
         try
         {
-            return format.Kind switch
+            if ((isCall ? Calls(model, request, prompt!) : Content(model, request, prompt ?? "")) is not { } grammar)
             {
-                AnswerFormatKind.JsonObject => JsonGrammar.Object(),
-                AnswerFormatKind.JsonSchema => JsonGrammar.Of(format.Schema),
-                AnswerFormatKind.Grammar => GbnfGrammar.Parse(format.Grammar ?? ""),
-                _ => null,
-            };
+                return static () => null;
+            }
+
+            var vocabulary = TokenVocabulary.Of(model.Tokenizer, vocabularySize);
+            return () => new GrammarConstraint(grammar, vocabulary, model.EndTokens);
         }
         catch (GrammarException e)
         {
-            throw new AnswerRefusedException(RefusalKind.Invalid, e.Message, format.Kind == AnswerFormatKind.Grammar ? "grammar" : "response_format");
+            throw new AnswerRefusedException(RefusalKind.Invalid, e.Message, isCall ? "tools" : request.Format.Kind == AnswerFormatKind.Grammar ? "grammar" : "response_format");
         }
+    }
+
+    private static Grammar Calls(ServedModel model, AnswerRequest request, string prompt) => AnswerGrammar.OfCalls(
+        ToolCallGrammar.Of(model.CallFormat, request.Tools, request.ToolChoice.Name, request.ParallelToolCalls), model.Renderer!.Reasoning, prompt);
+
+    private static Grammar? Content(ServedModel model, AnswerRequest request, string prompt)
+    {
+        var content = request.Format.Kind switch
+        {
+            AnswerFormatKind.JsonObject => JsonGrammar.Object(),
+            AnswerFormatKind.JsonSchema => JsonGrammar.Of(request.Format.Schema),
+            AnswerFormatKind.Grammar => GbnfGrammar.Parse(request.Format.Grammar ?? ""),
+            _ => null,
+        };
+        return content is null ? null : AnswerGrammar.OfContent(content, request.Messages is null ? null : model.Renderer?.Reasoning, prompt);
     }
 }

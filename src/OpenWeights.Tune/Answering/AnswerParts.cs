@@ -1,5 +1,4 @@
 using OpenWeights.Tokenizers;
-using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Decoding.Engine;
 
@@ -13,7 +12,8 @@ internal sealed class AnswerParts
 {
     private readonly ServedModel _model;
     private readonly StreamingDecoder _decoder;
-    private readonly AnswerReader? _reader;
+    private readonly AnswerParser? _parser;
+    private readonly bool _endsAtCall;
     private readonly StopSequences _stops;
     private readonly StringWriter _passed = new();
     private readonly bool _tellsTokens;
@@ -23,21 +23,26 @@ internal sealed class AnswerParts
     private int _content;
     private int _told;
 
-    internal AnswerParts(ServedModel model, AnswerReader? reader, IReadOnlyList<string> stops, bool tellsTokens)
+    /// <summary>Creates the parts of one answer.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="parser">Separates reasoning, content and calls; null for a text that is no answer of a chat.</param>
+    /// <param name="request">Stop texts, and whether one call is all.</param>
+    /// <param name="tellsTokens">Whether deltas have their tokens.</param>
+    internal AnswerParts(ServedModel model, AnswerParser? parser, AnswerRequest request, bool tellsTokens)
     {
-        (_model, _reader, _tellsTokens) = (model, reader, tellsTokens);
+        (_model, _parser, _endsAtCall, _tellsTokens) = (model, parser, !request.ParallelToolCalls, tellsTokens);
         _decoder = model.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
-        _stops = new StopSequences(stops, _passed);
+        _stops = new StopSequences(request.Stops, _passed);
     }
 
     /// <summary>The stop text that was found; null for none.</summary>
     internal string? Stop => _stops.FoundSequence;
 
     /// <summary>Whether the answer is complete.</summary>
-    internal bool IsDone => _stops.Found || _reader is { IsDone: true };
+    internal bool IsDone => _stops.Found || _parser is { IsDone: true } || (_endsAtCall && HasCalls);
 
     /// <summary>Whether the last token was reasoning.</summary>
-    internal bool InReasoning => _reader is { InReasoning: true };
+    internal bool InReasoning => _parser is { InReasoning: true };
 
     /// <summary>Whether the answer calls a tool.</summary>
     internal bool HasCalls { get; private set; }
@@ -57,7 +62,7 @@ internal sealed class AnswerParts
             return Rest([]);
         }
 
-        var deltas = Deltas([.. Parse(_decoder.Finish()), .. _reader is null ? [] : Pieces(_reader.Finish())], null);
+        var deltas = Deltas([.. Parse(_decoder.Finish()), .. _parser?.Finish() ?? []], null);
         _stops.Finish("");
         if (Taken() is { Length: > 0 } held)
         {
@@ -80,20 +85,22 @@ internal sealed class AnswerParts
     }
 
     private string TextOf(int token) =>
-        _reader is not null && _model.Tokenizer.IsSpecial(token) && _model.Tokenizer.Decode([token], skipSpecialTokens: false) is var special && _reader.Reads(special)
+        _parser is not null && _model.Tokenizer.IsSpecial(token) && _model.Tokenizer.Decode([token], skipSpecialTokens: false) is var special && _parser.Reads(special)
             ? special
             : _decoder.Add(token);
 
-    private IReadOnlyList<AnswerPiece> Parse(string text) => _reader is null ? text.Length == 0 ? [] : [new ContentPiece(text)] : Pieces(_reader.Add(text));
-
-    private static List<AnswerPiece> Pieces(IReadOnlyList<(bool IsReasoning, string Text)> parts) =>
-        [.. parts.Where(static p => p.Text.Length > 0).Select(static p => p.IsReasoning ? (AnswerPiece)new ReasoningPiece(p.Text) : new ContentPiece(p.Text))];
+    private IReadOnlyList<AnswerPiece> Parse(string text) => _parser is not null ? _parser.Add(text) : text.Length == 0 ? [] : [new ContentPiece(text)];
 
     private List<AnswerDelta> Deltas(IReadOnlyList<AnswerPiece> pieces, AnswerToken? token)
     {
         List<AnswerPiece> passed = [];
         foreach (var piece in pieces)
         {
+            if (_endsAtCall && HasCalls)
+            {
+                break;
+            }
+
             if (piece is ContentPiece content)
             {
                 _content += content.Text.Length;

@@ -90,7 +90,7 @@ public sealed class AnswerService : IAsyncDisposable
         var model = Find(request.Model);
         var (prompt, tokens) = PromptOf(model, request);
         RequireRoom(model, tokens);
-        return new PreparedAnswer(_engine, model, request, prompt, tokens, OptionsOf(model, request, tokens.Count), _constraints.Of(model, request));
+        return new PreparedAnswer(_engine, model, request, prompt, tokens, OptionsOf(model, request, tokens.Count), _constraints.Of(model, request, prompt));
     }
 
     /// <summary>Answers a request.</summary>
@@ -303,6 +303,6 @@ public sealed class AnswerService : IAsyncDisposable
     {
         MaxNewTokens = Math.Min(request.MaxNewTokens ?? int.MaxValue, Context - prompt),
         MaxPositions = Context,
-        EndTokens = request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free } ? [] : model.EndTokens,
+        EndTokens = request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free, ToolChoice.Kind: not ToolChoiceKind.Required } ? [] : model.EndTokens,
     };
 }

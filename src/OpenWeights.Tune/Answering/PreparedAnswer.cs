@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
-using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Decoding.Engine;
 
@@ -43,7 +42,7 @@ public sealed class PreparedAnswer
 
         try
         {
-            var parts = new AnswerParts(Model, Reader(), _request.Stops, _request.TellsTokens || _options.LogProbs);
+            var parts = new AnswerParts(Model, Parser(), _request, _request.TellsTokens || _options.LogProbs);
             var counts = new Counts();
             string? reason = null;
             await foreach (var token in _engine.GenerateAsync(Text(choice), stop).ConfigureAwait(false))
@@ -81,8 +80,9 @@ public sealed class PreparedAnswer
     // The token that ends an answer has no text of it.
     private bool IsEnd(GeneratedToken token) => token.FinishReason == "stop" && _options.EndTokens.Contains(token.Token);
 
-    private AnswerReader? Reader() =>
-        _request is { IsParsed: true, Messages: not null } && Model.Renderer is { } renderer ? new AnswerReader(renderer.Reasoning, Prompt!) : null;
+    private AnswerParser? Parser() => _request is { IsParsed: true, Messages: not null } && Model.Renderer is { } renderer
+        ? new AnswerParser(renderer.Reasoning, _request is { Tools: { Count: > 0 }, ToolChoice.Kind: not ToolChoiceKind.None } ? Model.CallFormat : null, Prompt!, _request.Tools)
+        : null;
 
     private TextRequest Text(int choice) => new(Tokens, _options with { FirstText = choice }) { Adapter = Model.Adapter, Constraint = _constraint() };
 

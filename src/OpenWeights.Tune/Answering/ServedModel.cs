@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tokenizers.Templates;
+using OpenWeights.Tune.Answering.ToolCalls;
 using OpenWeights.Tune.Data.Tokens;
 
 namespace OpenWeights.Tune.Answering;
@@ -10,6 +11,7 @@ public sealed class ServedModel
 {
     private readonly Lock _lock = new();
     private readonly TaskCompletionSource _isFree = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly bool _knowsTools;
     private int _uses;
     private bool _isClosed;
 
@@ -17,6 +19,9 @@ public sealed class ServedModel
     {
         (Name, Folder, Parent, Adapter, Tokenizer, EndTokens) = (name, folder, parent, adapter, tokenizer, endTokens);
         Renderer = tokenizer.ChatTemplateText is null ? null : new ChatRenderer(tokenizer, endTokens);
+        var template = tokenizer.ChatTemplateFor(withTools: true) ?? tokenizer.ChatTemplateText ?? "";
+        _knowsTools = template.Contains("tools", StringComparison.Ordinal);
+        CallFormat = ToolCallFormats.Of(template) ?? ToolCallFormats.Named(ToolMessages.Format)!;
         Texts = new TokenTexts(tokenizer);
     }
 
@@ -46,6 +51,9 @@ public sealed class ServedModel
 
     internal TokenTexts Texts { get; }
 
+    /// <summary>How its answers write calls of tools.</summary>
+    internal IToolCallFormat CallFormat { get; }
+
     /// <summary>The prompt of a chat.</summary>
     /// <param name="messages">The messages; where the last is the assistant's, the prompt ends with what it has said, for the model to go on.</param>
     /// <param name="tools">Tools that the model may call; null for none.</param>
@@ -59,10 +67,10 @@ public sealed class ServedModel
             throw new AnswerRefusedException(RefusalKind.Invalid, $"the model {Name} has no chat template, which messages need; use /v1/completions with a prompt.", "messages");
         }
 
-        var (before, begun) = Begun(messages);
+        var (before, begun) = Begun(_knowsTools ? messages : ToolMessages.Plain(messages, tools));
         try
         {
-            return Renderer.Render(before, tools is { Count: > 0 } ? tools.DeepClone() : null, addGenerationPrompt: true, values) + begun;
+            return Renderer.Render(before, _knowsTools && tools is { Count: > 0 } ? tools.DeepClone() : null, addGenerationPrompt: true, values) + begun;
         }
         catch (Exception e) when (e is ChatTemplateException or InvalidDataException)
         {

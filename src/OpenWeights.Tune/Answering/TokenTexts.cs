@@ -1,23 +1,24 @@
 using System.Text;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Decoding.Engine;
+using OpenWeights.Tune.Decoding.Grammars;
 
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>Texts of single tokens.</summary>
 /// <param name="tokenizer">The tokenizer.</param>
-/// <param name="bytesOf">The bytes of each token in UTF-8; null for those that decoding a token alone gives.</param>
-internal sealed class TokenTexts(Tokenizer tokenizer, Func<int, ReadOnlyMemory<byte>>? bytesOf = null)
+internal sealed class TokenTexts(Tokenizer tokenizer)
 {
+    private const char NoCharacter = '\uFFFD';
+
     internal TokenText Of(int id, float logProb)
     {
-        if (bytesOf is { } bytes && bytes(id) is { Length: > 0 } known)
-        {
-            return new TokenText(id, Encoding.UTF8.GetString(known.Span), known, logProb);
-        }
-
         var text = tokenizer.Decode([id], skipSpecialTokens: false);
-        return new TokenText(id, text, Encoding.UTF8.GetBytes(text), logProb);
+
+        // What is no text by itself is told by its bytes.
+        return text.Contains(NoCharacter, StringComparison.Ordinal) && id < tokenizer.VocabularySize && TokenVocabulary.Of(tokenizer, tokenizer.VocabularySize)[id].ToArray() is { Length: > 0 } bytes
+            ? new TokenText(id, Encoding.UTF8.GetString(bytes), bytes, logProb)
+            : new TokenText(id, text, Encoding.UTF8.GetBytes(text), logProb);
     }
 
     internal AnswerToken Of(GeneratedToken token) =>

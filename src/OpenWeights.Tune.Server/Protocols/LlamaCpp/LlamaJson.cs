@@ -32,18 +32,10 @@ internal sealed partial class LlamaJson : JsonSerializerContext
         internal static readonly LlamaJson Context = new(new JsonSerializerOptions(LlamaJson.Default!.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
     }
 
-    internal static async Task<T> ReadAsync<T>(HttpContext context)
-        where T : class =>
-        await JsonSerializer.DeserializeAsync(context.Request.Body, Of<T>(), context.RequestAborted).ConfigureAwait(false)
-            ?? throw new RequestException("The request's body must be a JSON object.", null);
+    internal static Task<T> ReadAsync<T>(HttpContext context)
+        where T : class => JsonBody.ReadAsync(context, Of<T>());
 
-    internal static async Task WriteAsync<T>(HttpContext context, T answer)
-    {
-        context.Response.ContentType = JsonBody.ContentType;
-        var bytes = JsonSerializer.SerializeToUtf8Bytes(answer, Of<T>());
-        context.Response.ContentLength = bytes.Length;
-        await context.Response.Body.WriteAsync(bytes, context.RequestAborted).ConfigureAwait(false);
-    }
+    internal static Task WriteAsync<T>(HttpContext context, T answer) => JsonBody.WriteAsync(context, answer, Of<T>());
 }
 
 /// <summary>A request of /tokenize: llama.cpp's content, or vLLM's prompt or messages.</summary>

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using OpenWeights.Tune.Answering;
 using OpenWeights.Tune.Decoding.Engine;
@@ -18,7 +17,6 @@ internal static class Errors
         AnswerRefusedException e => Refused(e),
         EngineBusyException { IsDraining: true } e => (503, new ErrorFields("The server is shutting down.", "unavailable_error"), e.RetryAfter),
         EngineBusyException e => (429, new ErrorFields($"Too many requests are waiting; try again in {Seconds(e.RetryAfter)} s.", "rate_limit_error") { Code = "rate_limit_exceeded" }, e.RetryAfter),
-        JsonException e => (400, new ErrorFields(OfJson(e, out var param), RequestException.Invalid) { Param = param }, null),
         BadHttpRequestException { StatusCode: 413 } => (413, new ErrorFields("The request is larger than this server takes (--max-request-size).", RequestException.Invalid) { Code = "request_too_large" }, null),
         BadHttpRequestException e => (e.StatusCode, new ErrorFields(e.Message, RequestException.Invalid), null),
         InvalidDataException e => (400, new ErrorFields(e.Message, RequestException.Invalid), null),
@@ -72,17 +70,4 @@ internal static class Errors
         RefusalKind.TooLong => (400, new ErrorFields(e.Message, "exceed_context_size_error") { Param = e.Parameter, Code = "context_length_exceeded", NPromptTokens = e.PromptTokens, NCtx = e.ContextTokens }, null),
         _ => (400, new ErrorFields(e.Message, RequestException.Invalid) { Param = e.Parameter }, null),
     };
-
-    // The path says where a value of a wrong type stands: $.messages[0].
-    private static string OfJson(JsonException e, out string? param)
-    {
-        param = e.Path is { Length: > 2 } path && path.StartsWith("$.", StringComparison.Ordinal) ? path[2..] : null;
-        return param is null || e.InnerException is JsonException
-            ? $"The request's body is not valid JSON: {Detail(e)}"
-            : $"Invalid type for '{param}'.";
-    }
-
-    private static string Detail(JsonException e) => e.LineNumber is { } line
-        ? $"line {line + 1}, byte {e.BytePositionInLine + 1}."
-        : "it is empty or cut off.";
 }

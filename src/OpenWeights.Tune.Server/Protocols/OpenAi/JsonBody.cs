@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
 
 namespace OpenWeights.Tune.Server.Protocols.OpenAi;
@@ -8,19 +9,55 @@ internal static class JsonBody
 {
     internal const string ContentType = "application/json; charset=utf-8";
 
-    /// <summary>Reads a request's body.</summary>
-    /// <exception cref="RequestException">It is not a JSON object.</exception>
-    /// <exception cref="JsonException">It is not valid JSON, or a value has a wrong type.</exception>
-    internal static async Task<T> ReadAsync<T>(HttpContext context)
-        where T : class =>
-        await JsonSerializer.DeserializeAsync(context.Request.Body, OpenAiJson.Of<T>(), context.RequestAborted).ConfigureAwait(false)
-            ?? throw new RequestException("The request's body must be a JSON object.", null);
+    private static readonly JsonDocumentOptions s_options = new() { AllowDuplicateProperties = false };
 
-    internal static async Task WriteAsync<T>(HttpContext context, T answer)
+    /// <summary>Reads a request's body in OpenAI's fields.</summary>
+    /// <exception cref="RequestException">It is no JSON object, or a value has a wrong type.</exception>
+    internal static Task<T> ReadAsync<T>(HttpContext context)
+        where T : class => ReadAsync(context, OpenAiJson.Of<T>());
+
+    /// <summary>Reads a request's body.</summary>
+    /// <exception cref="RequestException">It is no JSON object, or a value has a wrong type.</exception>
+    internal static async Task<T> ReadAsync<T>(HttpContext context, JsonTypeInfo<T> type)
+        where T : class
+    {
+        using var document = await ParseAsync(context).ConfigureAwait(false);
+        if (document.RootElement.ValueKind != JsonValueKind.Object)
+        {
+            throw new RequestException("The request's body must be a JSON object.", null);
+        }
+
+        try
+        {
+            return document.Deserialize(type)!;
+        }
+        catch (JsonException e)
+        {
+            // The path says where the value stands: $.messages[0].
+            var place = e.Path is { Length: > 2 } path ? path[2..] : null;
+            throw new RequestException($"Invalid type for '{place}'.", place);
+        }
+    }
+
+    internal static Task WriteAsync<T>(HttpContext context, T answer) => WriteAsync(context, answer, OpenAiJson.Of<T>());
+
+    internal static async Task WriteAsync<T>(HttpContext context, T answer, JsonTypeInfo<T> type)
     {
         context.Response.ContentType = ContentType;
-        var bytes = JsonSerializer.SerializeToUtf8Bytes(answer, OpenAiJson.Of<T>());
+        var bytes = JsonSerializer.SerializeToUtf8Bytes(answer, type);
         context.Response.ContentLength = bytes.Length;
         await context.Response.Body.WriteAsync(bytes, context.RequestAborted).ConfigureAwait(false);
+    }
+
+    private static async Task<JsonDocument> ParseAsync(HttpContext context)
+    {
+        try
+        {
+            return await JsonDocument.ParseAsync(context.Request.Body, s_options, context.RequestAborted).ConfigureAwait(false);
+        }
+        catch (JsonException e)
+        {
+            throw new RequestException($"The request's body is not valid JSON{(e.LineNumber is { } line ? $" at line {line + 1}, byte {e.BytePositionInLine + 1}" : "")}.", null);
+        }
     }
 }

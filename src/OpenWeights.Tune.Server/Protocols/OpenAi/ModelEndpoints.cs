@@ -40,7 +40,16 @@ internal sealed class ModelEndpoints(ServerState state, ServerOptions options)
         var below = Below();
         var name = Name(fields);
         var folder = below.Find(fields.LoraPath ?? name);
-        _ = await state.Service.LoadAdapterAsync(name, folder, context.RequestAborted).ConfigureAwait(false);
+        try
+        {
+            _ = await state.Service.LoadAdapterAsync(name, folder, context.RequestAborted).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or UnauthorizedAccessException)
+        {
+            // A path of this machine is nobody's business.
+            throw new RequestException(e.Message.Replace(Path.GetFullPath(options.AdaptersBelow!) + Path.DirectorySeparatorChar, "", StringComparison.Ordinal), "lora_path");
+        }
+
         await SayAsync(context, $"Success: LoRA adapter '{name}' added successfully.").ConfigureAwait(false);
     }
 
