@@ -13,12 +13,23 @@ public sealed class ChatTests
 {
     private const string Path = "/v1/chat/completions";
     private TestServer _server = null!;
+    private TestServer _long = null!;
 
     [OneTimeSetUp]
-    public async Task Start() => _server = await TestServer.StartAsync();
+    public async Task Start()
+    {
+        _server = await TestServer.StartAsync();
+
+        // Tools take more than the model's context.
+        _long = await TestServer.StartAsync(engine: new Decoding.Engine.TextEngineOptions { MaxPositions = 2048 });
+    }
 
     [OneTimeTearDown]
-    public async Task Stop() => await _server.DisposeAsync();
+    public async Task Stop()
+    {
+        await _server.DisposeAsync();
+        await _long.DisposeAsync();
+    }
 
     [TestCase("January 5")]
     [TestCase("five")]
@@ -186,7 +197,7 @@ public sealed class ChatTests
         foreach (var isStream in new[] { false, true })
         {
             var request = Ask("five", $"{Tools}, \"tool_choice\": {choice}, \"parallel_tool_calls\": false, \"temperature\": 1, \"seed\": 5, \"max_tokens\": 150, \"stream\": {(isStream ? "true" : "false")}");
-            var (calls, reason) = isStream ? Streamed(await _server.StreamAsync(Path, request)) : Whole(await _server.AnswerAsync(Path, request));
+            var (calls, reason) = isStream ? Streamed(await _long.StreamAsync(Path, request)) : Whole(await _long.AnswerAsync(Path, request));
             Assert.That(reason, Is.EqualTo("tool_calls"));
             Assert.That(calls, Has.Count.EqualTo(1));
             Assert.That(calls[0].Id, Is.Not.Empty);

@@ -19,7 +19,7 @@ public sealed class ClientTests
     [OneTimeSetUp]
     public async Task Start()
     {
-        _server = await TestServer.StartAsync();
+        _server = await TestServer.StartAsync(engine: new Decoding.Engine.TextEngineOptions { MaxPositions = 2048 });
         _client = new OpenAIClient(new ApiKeyCredential("any"), new OpenAIClientOptions { Endpoint = new Uri(_server.Address, "/v1"), RetryPolicy = new System.ClientModel.Primitives.ClientRetryPolicy(0) });
     }
 

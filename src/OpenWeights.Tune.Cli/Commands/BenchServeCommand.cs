@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>The command owt bench serve.</summary>
 internal static class BenchServeCommand
 {
-    private static readonly Option<Uri> s_url = new("--url") { Description = "The server: owt serve, llama.cpp's, or another of OpenAI's protocol.", HelpName = "URL", DefaultValueFactory = static _ => new Uri("http://127.0.0.1:8080") };
+    private static readonly Option<string> s_url = new("--url") { Description = "The server: owt serve, llama.cpp's, or another of OpenAI's protocol.", HelpName = "URL", DefaultValueFactory = static _ => "http://127.0.0.1:8080" };
     private static readonly Option<string?> s_model = new("--model-name") { Description = "Name of the model in the requests.", HelpName = "NAME" };
     private static readonly Option<string?> s_key = new("--api-key") { Description = "The server's key.", HelpName = "KEY" };
     private static readonly Option<int[]> s_clients = new("--clients") { Description = "Number of clients that ask again as soon as they have their answer; several values are measured one after the other.", DefaultValueFactory = static _ => [1, 4, 16], AllowMultipleArgumentsPerToken = true };
@@ -23,6 +23,11 @@ internal static class BenchServeCommand
         };
         command.Validators.Add(static result =>
         {
+            if (!Uri.TryCreate(result.GetValue(s_url), UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
+            {
+                result.AddError("--url must be the address of a server, such as http://127.0.0.1:8080.");
+            }
+
             if ((result.GetValue(s_clients) ?? []).Any(static c => c < 1) || (result.GetValue(s_rates) ?? []).Any(static r => !(r > 0)))
             {
                 result.AddError("--clients must be at least 1, and --rate above 0.");
@@ -34,7 +39,7 @@ internal static class BenchServeCommand
 
     private static int Run(ParseResult arguments)
     {
-        using var benchmark = new ServerBenchmark(new ServerBenchmarkSettings(arguments.GetValue(s_url)!, arguments.GetValue(s_new)) { Model = arguments.GetValue(s_model), ApiKey = arguments.GetValue(s_key) });
+        using var benchmark = new ServerBenchmark(new ServerBenchmarkSettings(new Uri(arguments.GetValue(s_url)!), arguments.GetValue(s_new)) { Model = arguments.GetValue(s_model), ApiKey = arguments.GetValue(s_key) });
         var requests = arguments.GetValue(s_requests);
         try
         {
@@ -55,7 +60,7 @@ internal static class BenchServeCommand
         }
         catch (HttpRequestException e)
         {
-            throw new IOException($"{arguments.GetValue(s_url)} cannot be measured: {e.Message}", e);
+            throw new IOException($"{arguments.GetValue(s_url)} cannot be measured: {e.Message} Start it with `owt serve`.", e);
         }
 
         return ExitCode.Success;

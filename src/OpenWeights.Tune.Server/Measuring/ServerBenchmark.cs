@@ -64,10 +64,12 @@ public sealed class ServerBenchmark(ServerBenchmarkSettings settings) : IDisposa
     /// <inheritdoc/>
     public void Dispose() => _client.Dispose();
 
+    private string Root => settings.Address.ToString().TrimEnd('/') is var address && address.EndsWith("/v1", StringComparison.Ordinal) ? address[..^3] : address;
+
     private async Task<Answered> AskAsync(CancellationToken stop)
     {
         var started = Stopwatch.GetTimestamp();
-        using var request = new HttpRequestMessage(HttpMethod.Post, $"{settings.Address.ToString().TrimEnd('/')}/v1/chat/completions") { Content = new StringContent(Body(), Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(HttpMethod.Post, $"{Root}/v1/chat/completions") { Content = new StringContent(Body(), Encoding.UTF8, "application/json") };
         if (settings.ApiKey is { } key)
         {
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", key);

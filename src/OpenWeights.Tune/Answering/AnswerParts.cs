@@ -14,6 +14,7 @@ internal sealed class AnswerParts
     private readonly StreamingDecoder _decoder;
     private readonly AnswerParser? _parser;
     private readonly bool _endsAtCall;
+    private readonly bool _isCalls;
     private readonly StopSequences _stops;
     private readonly StringWriter _passed = new();
     private readonly bool _tellsTokens;
@@ -31,6 +32,7 @@ internal sealed class AnswerParts
     internal AnswerParts(ServedModel model, AnswerParser? parser, AnswerRequest request, bool tellsTokens)
     {
         (_model, _parser, _endsAtCall, _tellsTokens) = (model, parser, !request.ParallelToolCalls, tellsTokens);
+        _isCalls = parser is not null && request.ToolChoice.Kind == ToolChoiceKind.Required;
         _decoder = model.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
         _stops = new StopSequences(request.Stops, _passed);
     }
@@ -99,6 +101,12 @@ internal sealed class AnswerParts
             if (_endsAtCall && HasCalls)
             {
                 break;
+            }
+
+            if (piece is ContentPiece && _isCalls)
+            {
+                // An answer that must be calls has no other text, but the beginning of a call that was cut off.
+                continue;
             }
 
             if (piece is ContentPiece content)
