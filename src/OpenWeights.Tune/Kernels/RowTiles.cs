@@ -11,9 +11,10 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static unsafe class RowTiles
 {
-    // What follows is fetched while a tile is computed: the next tile, or, of longer ones, as many bytes ahead in each row.
+    // What follows is fetched while a tile is computed: as many bytes ahead, or, where tiles are longer, as many in each row.
     private const nint FetchedTile = 24 << 10;
-    private const nint LookAhead = 2 << 10;
+    private const nint LookAhead = 16 << 10;
+    private const nint LookAheadInRow = 4 << 10;
 
     /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
@@ -136,6 +137,12 @@ internal static unsafe class RowTiles
             b0 = TVectors.MultiplyAdd(x, b, b0);
             c0 = TVectors.MultiplyAdd(x, c, c0);
             d0 = TVectors.MultiplyAdd(x, d, d0);
+        }
+
+        if (i == depth)
+        {
+            TVectors.Sums(a0, b0, c0, d0).Store(output[0]);
+            return;
         }
 
         var sums = stackalloc float[16];
@@ -318,7 +325,7 @@ internal static unsafe class RowTiles
         }
     }
 
-    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? rows * rowBytes : LookAhead;
+    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? Math.Max(LookAhead, rows * rowBytes) : LookAheadInRow;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TVector Load<TVectors, TVector, TElements>(byte* row, nint index)
