@@ -11,10 +11,9 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static unsafe class RowTiles
 {
-    // What follows is fetched while a tile is computed: as many bytes ahead, or, where tiles are longer, as many in each row.
+    // What follows is fetched while a tile is computed: the next tile, or at least as many bytes ahead; of longer tiles as many in each row.
     private const nint FetchedTile = 24 << 10;
-    private const nint LookAhead = 16 << 10;
-    private const nint LookAheadInRow = 4 << 10;
+    private const nint LookAhead = 4 << 10;
 
     /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
@@ -325,7 +324,7 @@ internal static unsafe class RowTiles
         }
     }
 
-    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? Math.Max(LookAhead, rows * rowBytes) : LookAheadInRow;
+    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? Math.Max(LookAhead, rows * rowBytes) : LookAhead;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TVector Load<TVectors, TVector, TElements>(byte* row, nint index)
