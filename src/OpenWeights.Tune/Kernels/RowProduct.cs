@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
@@ -10,6 +11,10 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static unsafe class RowProduct
 {
+    // Bytes.
+    private const nint CacheLine = 64;
+    private const nint LookAhead = 4096;
+
     /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
     /// <param name="first">First row.</param>
@@ -85,6 +90,7 @@ internal static unsafe class RowProduct
             for (nint row = 0; row < count; row++)
             {
                 var (weight, place) = (TVectors.Create(weights[row]), (row * depth) + column);
+                Fetch<TElements>(rows, place, 4 * TVectors.Width);
                 s0 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place), s0);
                 s1 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + TVectors.Width), s1);
                 s2 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + (2 * TVectors.Width)), s2);
@@ -117,6 +123,18 @@ internal static unsafe class RowProduct
             }
 
             output[column] = sum;
+        }
+    }
+
+    // Rows that follow, in the columns of a step.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Fetch<TElements>(void* rows, nint index, nint count)
+        where TElements : struct, IElements
+    {
+        var place = (byte*)rows + (index * TElements.Size) + LookAhead;
+        for (nint i = 0; Sse.IsSupported && i < count * TElements.Size; i += CacheLine)
+        {
+            Sse.Prefetch0(place + i);
         }
     }
 

@@ -11,9 +11,9 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static unsafe class RowTiles
 {
-    // What follows is fetched while a tile is computed: the next tile, or, of longer ones, as many bytes ahead in each row.
+    // What follows is fetched while a tile is computed: the next tile, or at least as many bytes ahead; of longer tiles as many in each row.
     private const nint FetchedTile = 24 << 10;
-    private const nint LookAhead = 2 << 10;
+    private const nint LookAhead = 4 << 10;
 
     /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
@@ -136,6 +136,12 @@ internal static unsafe class RowTiles
             b0 = TVectors.MultiplyAdd(x, b, b0);
             c0 = TVectors.MultiplyAdd(x, c, c0);
             d0 = TVectors.MultiplyAdd(x, d, d0);
+        }
+
+        if (i == depth)
+        {
+            TVectors.Sums(a0, b0, c0, d0).Store(output[0]);
+            return;
         }
 
         var sums = stackalloc float[16];
@@ -318,7 +324,7 @@ internal static unsafe class RowTiles
         }
     }
 
-    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? rows * rowBytes : LookAhead;
+    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? Math.Max(LookAhead, rows * rowBytes) : LookAhead;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TVector Load<TVectors, TVector, TElements>(byte* row, nint index)
