@@ -3,7 +3,6 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Data.Formats;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;

@@ -16,6 +16,8 @@ namespace OpenWeights.Tune.Export;
 /// <param name="License">The licence that the card states; null if none is known.</param>
 public sealed record HubPush(string Kind, IReadOnlyList<HubUploadFile> Files, string Card, string? License)
 {
+    private static readonly string[] s_settings = ["peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "target_parameters", "modules_to_save", "trainable_token_indices"];
+
     /// <summary>Finds what a path is, and writes its card unless it has one.</summary>
     /// <param name="path">A run's folder, an adapter's or a model's, or a GGUF file.</param>
     /// <param name="repository">ORG/NAME.</param>
@@ -129,7 +131,7 @@ public sealed record HubPush(string Kind, IReadOnlyList<HubUploadFile> Files, st
         }
 
         _ = card.Append("\n## Adapter\n\n");
-        foreach (var key in new[] { "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "target_parameters", "modules_to_save", "trainable_token_indices" }.Where(k => config[k] is not null and not JsonArray { Count: 0 }))
+        foreach (var key in s_settings.Where(k => config[k] is not null and not JsonArray { Count: 0 }))
         {
             _ = card.Append(CultureInfo.InvariantCulture, $"- {key}: {config[key]!.ToJsonString()}\n");
         }

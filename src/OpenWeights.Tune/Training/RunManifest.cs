@@ -6,8 +6,7 @@ using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Files;
-using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Data.Formats;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 
@@ -44,7 +43,7 @@ internal static class RunManifest
             ["os"] = RuntimeInformation.OSDescription,
             ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
             ["model"] = Hashes([Path.Combine(model.FolderPath, ModelFolder.ConfigName), .. weights.FilePaths]),
-            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(Data.Formats.DataFile.Stored).Distinct()]),
+            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(DataFile.Stored).Distinct()]),
             ["compared"] = Hashes(Compared(config, model.FolderPath)),
             ["config"] = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(ConfigWriter.Write(config)))),
         };

@@ -1,7 +1,6 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Quantization;
 using TorchSharp.Modules;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
