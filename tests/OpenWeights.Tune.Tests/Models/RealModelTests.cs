@@ -31,6 +31,7 @@ public sealed class RealModelTests
 
     private TemporaryFolder? _work;
     private LoadedModel? _loaded;
+    private LoadedModel? _packed;
     private Tokenizer _tokenizer = null!;
     private JsonObject _golden = null!;
     private SafetensorsFile? _tensors;
@@ -60,6 +61,7 @@ public sealed class RealModelTests
 
         GgufFolder.Unpack(_work["model.gguf"], _work.Folder("model"));
         _loaded = ModelLoader.Load(_work["model"], float32, TestDevice.Current);
+        _packed = TestDevice.Current.type == DeviceType.CPU ? ModelLoader.Load(_work["model"], float32, CPU, keepsBlocks: true) : null;
         _tokenizer = Tokenizer.Load(_work["model"]);
     }
 
@@ -68,6 +70,7 @@ public sealed class RealModelTests
     {
         _tensors?.Dispose();
         _loaded?.Dispose();
+        _packed?.Dispose();
         _work?.Dispose();
     }
 
@@ -98,6 +101,25 @@ public sealed class RealModelTests
         var prompt = Prompt(name);
         var generated = new TextGenerator(Model, new GenerationOptions { MaxNewTokens = 32, EndTokens = [2] }).Continue([Ints(prompt["input_ids"]!)])[0];
         Assert.That(_tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true), Is.EqualTo(prompt["greedy_text_skip_special"]!.ToString()));
+    }
+
+    [TestCaseSource(nameof(s_prompts))]
+    [Category(TestDevice.CpuAlone)]
+    public void Packed_weights_give_the_references_greedy_texts_as_well(string name)
+    {
+        var prompt = Prompt(name);
+        var generated = new TextGenerator(_packed!.Model, new GenerationOptions { MaxNewTokens = 32, EndTokens = [2] }).Continue([Ints(prompt["input_ids"]!)])[0];
+        Assert.That(_tokenizer.Decode(generated.OutputIds, skipSpecialTokens: true), Is.EqualTo(prompt["greedy_text_skip_special"]!.ToString()));
+    }
+
+    [Test]
+    [Category(TestDevice.CpuAlone)]
+    public void Packed_weights_take_the_bytes_of_the_file()
+    {
+        var model = _packed!.Model;
+        Assert.That(model.ParameterCount, Is.EqualTo(Model.ParameterCount));
+        Assert.That(model.ParameterBytes, Is.LessThan(new FileInfo(_work!["model.gguf"]).Length));
+        Assert.That(model.HeldBlocks.Select(static held => held.Type), Is.EqualTo(new[] { "Q4_1", "Q8_0" }));
     }
 
     [Test]
