@@ -41,5 +41,5 @@ internal sealed class MoreOptions(AdditionalPropertiesDictionary? properties)
 
     private object? Value(string name) => properties?.GetValueOrDefault(name);
 
-    private ArgumentException Wrong(string name, string wanted) => new($"AdditionalProperties: {name} is {Value(name)}; it must be {wanted}.", nameof(properties));
+    private ArgumentException Wrong(string name, string wanted) => new($"AdditionalProperties: {name} is {Value(name)}; it must be {wanted}.");
 }

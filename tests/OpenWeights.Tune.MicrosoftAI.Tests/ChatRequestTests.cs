@@ -42,8 +42,18 @@ internal sealed class ChatRequestTests
         {
             Assert.That(request.Options, Is.EqualTo(new GenerationOptions
             {
-                Temperature = 0.7, TopP = 0.9, TopK = 40, MinP = 0.05, Seed = 11, PresencePenalty = 0.1, FrequencyPenalty = 0.2, RepetitionPenalty = 1.1, LogProbs = true, TopLogProbs = 3,
-                LogitBias = request.Options.LogitBias, EndTokens = request.Options.EndTokens,
+                Temperature = 0.7,
+                TopP = 0.9,
+                TopK = 40,
+                MinP = 0.05,
+                Seed = 11,
+                PresencePenalty = 0.1,
+                FrequencyPenalty = 0.2,
+                RepetitionPenalty = 1.1,
+                LogProbs = true,
+                TopLogProbs = 3,
+                LogitBias = request.Options.LogitBias,
+                EndTokens = request.Options.EndTokens,
             }));
             Assert.That((request.Model, request.MaxNewTokens, request.IgnoresEnd, request.ParallelToolCalls), Is.EqualTo(("mine", (int?)99, true, false)));
             Assert.That(request.Stops, Is.EqualTo(new[] { "###", "END" }));

@@ -3,16 +3,20 @@ using System.Numerics.Tensors;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.AI;
 using NUnit.Framework;
+using OpenWeights.Formats.Gguf;
 using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Answering;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives.Embeddings;
 using OpenWeights.Tune.Torch;
+using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.MicrosoftAI.Tests;
 
@@ -50,49 +54,39 @@ internal sealed class ModelTests
     [Test]
     public async Task A_greedy_response_is_what_the_generator_makes_of_the_same_prompt()
     {
-        var tokenizer = Tokenizer.Load(s_base);
-        var prompt = tokenizer.Encode(new ChatRenderer(tokenizer).Render(new JsonArray(new JsonObject { ["role"] = "user", ["content"] = Question }), tools: null, addGenerationPrompt: true), addSpecialTokens: false);
-        using var alone = ModelLoader.Load(ModelPath.Resolve(s_base), dtype: null, Devices.Find("cpu"));
-        var expected = new TextGenerator(alone.Model, new GenerationOptions { MaxNewTokens = 24, EndTokens = EndTokens.Of(alone.Folder, tokenizer) }).Continue([prompt])[0];
-
         var response = await Client().GetResponseAsync(Question, new ChatOptions { Temperature = 0, MaxOutputTokens = 24 });
 
-        Assert.That(response.Text, Is.EqualTo(tokenizer.Decode(expected.OutputIds, skipSpecialTokens: true)));
-        Assert.That(response.Usage!.InputTokenCount, Is.EqualTo(prompt.Length));
+        Assert.That(response.Text, Is.EqualTo(Alone(null, 24)));
     }
 
     [Test]
     public async Task A_model_id_names_the_adapter_that_answers()
     {
-        var greedy = new ChatOptions { Temperature = 0, MaxOutputTokens = 24 };
-        var ofBase = await Client().GetResponseAsync(Question, greedy);
-        var ofAdapter = await new OpenWeightsChatClient(_service, "mine").GetResponseAsync(Question, greedy);
+        var greedy = new ChatOptions { Temperature = 0, MaxOutputTokens = 24, AdditionalProperties = new() { ["top_logprobs"] = 0 } };
+        var ofBase = await Client().GetStreamingResponseAsync(Question, greedy).ToListAsync();
+        var ofAdapter = await new OpenWeightsChatClient(_service, "mine").GetStreamingResponseAsync(Question, greedy).ToListAsync();
         greedy.ModelId = "mine";
 
-        Assert.That((await Client().GetResponseAsync(Question, greedy)).Text, Is.EqualTo(ofAdapter.Text));
-        Assert.That(ofAdapter.Text, Is.Not.EqualTo(ofBase.Text));
-        Assert.That((ofBase.ModelId, ofAdapter.ModelId), Is.EqualTo((_service.Base.Name, "mine")));
+        Assert.That((await Client().GetResponseAsync(Question, greedy)).Text, Is.EqualTo(ofAdapter.ToChatResponse().Text));
+        Assert.That(ofAdapter.ToChatResponse().Text, Is.EqualTo(Alone("mine", 24)));
+        Assert.That(FirstLogProb(ofAdapter), Is.Not.EqualTo(FirstLogProb(ofBase)), "the adapter changes how likely a token is");
+        Assert.That((ofBase[0].ModelId, ofAdapter[0].ModelId), Is.EqualTo((_service.Base.Name, "mine")));
         Assert.That(() => Client().GetResponseAsync(Question, new ChatOptions { ModelId = "mien" }), Throws.TypeOf<AnswerRefusedException>().With.Message.Contains("mine"));
     }
 
     [Test]
     public async Task The_most_tokens_and_stop_sequences_end_a_response()
     {
-        var options = new ChatOptions { Temperature = 1.5f, Seed = 5, MaxOutputTokens = 24, AdditionalProperties = new() { ["ignore_eos"] = true } };
-        var whole = await Client().GetResponseAsync(Question, options);
-        options.MaxOutputTokens = 3;
-        var cut = await Client().GetResponseAsync(Question, options);
-        options.MaxOutputTokens = 24;
-        var stop = whole.Text[4..6];
-        options.StopSequences = [stop];
-        var stopped = await Client().GetResponseAsync(Question, options);
+        const string Number = "Write four hundred and forty in digits.";
+        var whole = await Client().GetResponseAsync(Number, new ChatOptions { Temperature = 0 });
+        var cut = await Client().GetResponseAsync(Number, new ChatOptions { Temperature = 0, MaxOutputTokens = 1 });
+        var stopped = await Client().GetResponseAsync(Number, new ChatOptions { Temperature = 0, StopSequences = ["0"] });
 
         Assert.Multiple(() =>
         {
-            Assert.That((whole.FinishReason, whole.Usage!.OutputTokenCount), Is.EqualTo(((ChatFinishReason?)ChatFinishReason.Length, (long?)24)));
-            Assert.That((cut.FinishReason, cut.Usage!.OutputTokenCount), Is.EqualTo(((ChatFinishReason?)ChatFinishReason.Length, (long?)3)));
-            Assert.That(stopped.Text, Is.EqualTo(whole.Text[..whole.Text.IndexOf(stop, StringComparison.Ordinal)]));
-            Assert.That(stopped.FinishReason, Is.EqualTo(ChatFinishReason.Stop));
+            Assert.That((whole.Text, whole.FinishReason), Is.EqualTo(("440", (ChatFinishReason?)ChatFinishReason.Stop)));
+            Assert.That((cut.FinishReason, cut.Usage!.OutputTokenCount), Is.EqualTo(((ChatFinishReason?)ChatFinishReason.Length, (long?)1)));
+            Assert.That((stopped.Text, stopped.FinishReason), Is.EqualTo(("44", (ChatFinishReason?)ChatFinishReason.Stop)));
         });
     }
 
@@ -185,16 +179,21 @@ internal sealed class ModelTests
     [Test]
     public async Task The_sample_answers_line_by_line()
     {
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "ChatClient.dll"), s_base, _folder.At("run", "adapter")]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        var path = RandomModel(9);
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "ChatClient.dll"), path]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, StandardOutputEncoding = System.Text.Encoding.UTF8 };
         using var process = Process.Start(start)!;
         var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
         await process.StandardInput.WriteAsync($"{Question}\n\n");
         process.StandardInput.Close();
         await process.WaitForExitAsync();
 
-        var expected = await new OpenWeightsChatClient(_service, "mine").GetResponseAsync(Question, new ChatOptions { Temperature = 0 });
+        using var loaded = ModelLoader.Load(ModelPath.Resolve(path), dtype: null, Devices.Find("cpu"));
+        await using var service = new AnswerService(loaded, new AnswerServiceOptions());
+        var now = AIFunctionFactory.Create(() => DateTime.Now.ToString("f"), "now", "The date and time now.");
+        var expected = await new OpenWeightsChatClient(service).GetResponseAsync(Question, new ChatOptions { Temperature = 0, Tools = [now] });
         Assert.That(process.ExitCode, Is.Zero, await error);
-        Assert.That((await output).TrimEnd(), Is.EqualTo(expected.Text.TrimEnd()));
+        Assert.That(await output, Is.EqualTo(expected.Text + Environment.NewLine));
+        Assert.That(expected.Text, Is.Not.Empty);
     }
 
     [Test]
@@ -207,9 +206,37 @@ internal sealed class ModelTests
     }
 
     [Test]
+    public async Task A_function_that_is_required_is_called_whatever_the_model_would_say([Range(1, 3)] int seed)
+    {
+        using var loaded = ModelLoader.Load(ModelPath.Resolve(RandomModel(seed)), dtype: null, Devices.Find("cpu"));
+        await using var service = new AnswerService(loaded, new AnswerServiceOptions());
+        List<DayOfWeek> called = [];
+        var function = AIFunctionFactory.Create((DayOfWeek day, bool isShort) => { called.Add(day); return isShort ? "short" : "long"; }, "open", "Opens a shop on a day.");
+        var client = new OpenWeightsChatClient(service).AsBuilder().UseFunctionInvocation().Build();
+        var options = new ChatOptions { Tools = [function], ToolMode = ChatToolMode.RequireSpecific("open"), AllowMultipleToolCalls = false, Seed = seed, MaxOutputTokens = 200 };
+
+        var response = await client.GetResponseAsync("Open it.", options);
+
+        Assert.That(called, Has.Count.EqualTo(1), () => $"{response.FinishReason}: {response.Text}");
+        Assert.That(Enum.IsDefined(called[0]));
+        Assert.That(response.Messages.Take(3).Select(static m => m.Role), Is.EqualTo(new[] { ChatRole.Assistant, ChatRole.Tool, ChatRole.Assistant }));
+        Assert.That(response.Messages[1].Contents.OfType<FunctionResultContent>().Single().Result?.ToString(), Is.AnyOf("short", "long"));
+    }
+
+    [Test]
     public async Task A_real_model_answers_in_json_of_a_type()
     {
-        using var loaded = ModelLoader.Load(ModelPath.Resolve(SharedFiles.RequireShared("fixtures", "weights", "smollm2-135m-instruct")), dtype: null, Devices.Find("cpu"));
+        var parts = Directory.GetFiles(SharedFiles.RequireShared("fixtures", "weights", "smollm2-135m-instruct"), "model-q4_1.gguf.part*").Order(StringComparer.Ordinal);
+        await using (var whole = File.Create(_folder.At("smollm2.gguf")))
+        {
+            foreach (var part in parts)
+            {
+                await whole.WriteAsync(await File.ReadAllBytesAsync(part));
+            }
+        }
+
+        GgufFolder.Unpack(_folder.At("smollm2.gguf"), _folder.Folder("smollm2"));
+        using var loaded = ModelLoader.Load(ModelPath.Resolve(_folder.At("smollm2")), dtype: null, Devices.Find("cpu"));
         await using var service = new AnswerService(loaded, new AnswerServiceOptions());
         var response = await new OpenWeightsChatClient(service).GetResponseAsync<Town>("What is the capital of France? Answer as JSON with its name and its country.", new ChatOptions { Temperature = 0, MaxOutputTokens = 100 });
 
@@ -220,6 +247,40 @@ internal sealed class ModelTests
     internal sealed record Town(string Name, string Country);
 
     internal sealed record Day(DayOfWeek Weekday, bool IsHoliday);
+
+    // The greedy answer to the question by the library's generator, with the adapter if one is named.
+    private string Alone(string? adapter, int tokens)
+    {
+        var tokenizer = Tokenizer.Load(s_base);
+        var prompt = tokenizer.Encode(new ChatRenderer(tokenizer).Render(new JsonArray(new JsonObject { ["role"] = "user", ["content"] = Question }), tools: null, addGenerationPrompt: true), addSpecialTokens: false);
+        using var alone = ModelLoader.Load(ModelPath.Resolve(s_base), dtype: null, Devices.Find("cpu"));
+        using var adapters = new AdapterSet(alone.Model);
+        if (adapter is not null)
+        {
+            _ = adapters.Load(adapter, _folder.At("run", "adapter"));
+            adapters.Use((adapter, 1));
+        }
+
+        var made = new TextGenerator(alone.Model, new GenerationOptions { MaxNewTokens = tokens, EndTokens = EndTokens.Of(alone.Folder, tokenizer) }).Continue([prompt])[0];
+        return tokenizer.Decode(made.OutputIds, skipSpecialTokens: true);
+    }
+
+    // A model that knows nothing, with the quickstart's tokenizer and room for tools in its prompt.
+    private string RandomModel(int seed)
+    {
+        var path = _folder.At($"random {seed}");
+        var shape = new ModelShape { HiddenSize = 32, IntermediateSize = 48, Layers = 2, Heads = 4, KeyValueHeads = 2, VocabularySize = 512, MaxPositions = 2048, TiedEmbeddings = true };
+        NewModel.Write("llama", shape, seed, ScalarType.Float32, path, addTokenizer: null);
+        foreach (var name in new[] { "tokenizer.json", "tokenizer_config.json" })
+        {
+            File.Copy(Path.Combine(s_base, name), Path.Combine(path, name));
+        }
+
+        return path;
+    }
+
+    private static float FirstLogProb(List<ChatResponseUpdate> updates) =>
+        updates.Select(static u => u.RawRepresentation).OfType<AnswerDelta>().First(static d => d.Tokens.Count > 0).Tokens[0].Chance.LogProb;
 
     private OpenWeightsChatClient Client() => new(_service);
 }

@@ -14,7 +14,7 @@ internal static class QuickstartAdapter
     /// <param name="run">The run's folder.</param>
     /// <param name="rows">The rows to train on; null for the quickstart's.</param>
     /// <param name="steps">Number of steps.</param>
-    internal static string Train(string run, string? rows = null, int steps = 6)
+    internal static string Train(string run, string? rows = null, int steps = 12)
     {
         var config = new RunConfig
         {
@@ -22,7 +22,7 @@ internal static class QuickstartAdapter
             Model = new ModelSection { Path = Base },
             Adapter = new AdapterSection { Rank = 8, LoraAlpha = 16 },
             Data = new DataSection { Train = [new DataSource { Path = rows ?? Path.Combine(SharedFiles.Root, "datasets", "quickstart", "train.jsonl") }] },
-            Training = new TrainingSection { MaxSteps = steps, LearningRate = 2e-2 },
+            Training = new TrainingSection { MaxSteps = steps, LearningRate = 2e-3 },
         };
         using var prepared = TrainingRun.Prepare(config, new SilentListener());
         _ = prepared.Run(overwrite: false, command: "test", CancellationToken.None);

@@ -17,7 +17,7 @@ namespace OpenWeights.Tune.Page.Tests;
 [TestFixture]
 internal sealed class EndToEndTests
 {
-    private const string Question = "Give the ISO date of April third, nineteen oh six.";
+    private const string Question = "Write four hundred and forty in digits.";
 
     [Test]
     public async Task Base_and_adapter_answer_beside_each_other_and_the_conversation_can_be_trained_on()
@@ -56,6 +56,7 @@ internal sealed class EndToEndTests
         var path = folder.At("conversation.jsonl");
         await download.SaveAsAsync(path);
         var rows = (await File.ReadAllLinesAsync(path)).Select(static l => JsonNode.Parse(l)!["messages"]![1]!["content"]!.GetValue<string>()).ToList();
+        Assert.That(rows[0], Is.EqualTo("440"));
         Assert.That(rows, Is.EqualTo(new[] { await Greedy(service, "base"), await Greedy(service, "mine") }));
         _ = QuickstartAdapter.Train(folder.At("again"), path, steps: 1);
 
