@@ -174,10 +174,10 @@ public sealed class RealModelTests
         Assert.That(half.Norm, Is.EqualTo(exact.Norm).Within(3).Percent);
     }
 
-    // The loss on the test rows is 1.458 before and was measured as 0.926 after; what is asked for leaves room for another order of the rows.
+    // The loss on the test rows is 1.410 before and was measured as 1.013 after; what is asked for leaves room for another order of the rows.
     [Test]
     [Category(TestDevice.CpuAlone)]
-    public void Thirty_steps_of_LoRA_on_sums_bring_the_loss_on_rows_not_trained_on_from_one_and_a_half_below_one()
+    public void Twelve_steps_of_LoRA_on_sums_bring_the_loss_on_rows_not_trained_on_from_1_4_below_1_1()
     {
         DataSource Rows(string name, int count) => new() { Path = SharedFiles.Require("fixtures", "datasets", name), Limit = count };
         double Loss(string name, TrainingSection training)
@@ -188,7 +188,7 @@ public sealed class RealModelTests
                 OutputDir = _work!.At(name),
                 Model = new ModelSection { Path = _work["model"], Dtype = "float32", Device = TestDevice.Name },
                 Adapter = new AdapterSection { Rank = 16, LoraAlpha = 32 },
-                Data = new DataSection { Train = [Rows("gsm8k-train-head.jsonl", 400)], Eval = [Rows("gsm8k-test.jsonl", 50)], Packing = false },
+                Data = new DataSection { Train = [Rows("gsm8k-train-head.jsonl", 400)], Eval = [Rows("gsm8k-test.jsonl", 20)], Packing = false },
                 Training = training with { MicroBatchSize = 4 },
                 Evaluation = new EvaluationSection { EverySteps = 0, GenerateRows = 0 },
                 Checkpoint = new CheckpointSection { EverySteps = 0 },
@@ -198,8 +198,8 @@ public sealed class RealModelTests
             return listener.Evaluations.Single().Loss;
         }
 
-        Assert.That(Loss("before", new TrainingSection { MaxSteps = 1, LearningRate = 0 }), Is.EqualTo(1.458).Within(0.001));
-        Assert.That(Loss("after", new TrainingSection { MaxSteps = 30, LearningRate = 1e-3, LrScheduler = "cosine", WarmupSteps = 3 }), Is.LessThan(1.0).And.GreaterThan(0.5));
+        Assert.That(Loss("before", new TrainingSection { MaxSteps = 1, LearningRate = 0 }), Is.EqualTo(1.410).Within(0.001));
+        Assert.That(Loss("after", new TrainingSection { MaxSteps = 12, LearningRate = 1e-3, LrScheduler = "cosine", WarmupSteps = 3 }), Is.LessThan(1.1).And.GreaterThan(0.5));
     }
 
     private static int[] Ints(JsonNode list) => [.. list.AsArray().Select(static v => v!.GetValue<int>())];
