@@ -35,7 +35,12 @@ internal sealed class ModelSession : IDisposable
             Warn(rounded);
         }
 
-        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings, labels: AdapterChoice.Labels(choices));
+        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings, labels: AdapterChoice.Labels(choices), keepsBlocks: quantization is null && !isExact);
+        if (Loaded.Model.HeldBlocks is { Count: > 0 } held)
+        {
+            Console.Error.WriteLine($"note: weights stay packed as the file has them ({string.Join(", ", held.Select(static h => $"{Amount.Count(h.Bytes >> 20)} MiB of {h.Type}"))}); --quantization none unpacks them.");
+        }
+
         Loaded.Embedding = AdapterChoice.Embedding(choices) ?? Loaded.Embedding;
         foreach (var warning in Loaded.Warnings)
         {

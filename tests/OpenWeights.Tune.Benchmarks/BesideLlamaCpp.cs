@@ -4,10 +4,20 @@ using OpenWeights.LlamaCpp;
 
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>llama.cpp's generation beside ours: llama-cpp OURS MODEL.gguf PROMPT NEW THREADS, where OURS is what <c>owt bench generate</c> printed.</summary>
+/// <summary>
+/// llama.cpp's generation beside ours: llama-cpp NAME OURS MODEL.gguf PROMPT NEW THREADS, where OURS is what <c>owt bench generate</c> printed; and
+/// llama-cpp-medians FILE, the table of such lines.
+/// </summary>
 internal static class BesideLlamaCpp
 {
-    /// <summary>Measures each batch size of ours in llama.cpp too, and prints a JSON line with both and their quotient.</summary>
+    private const string Batch = "batch_size";
+    private const string OurPrompt = "prompt_tokens_per_second";
+    private const string OurDecode = "decode_tokens_per_second";
+    private const string TheirPrompt = "llama_cpp_prompt";
+    private const string TheirDecode = "llama_cpp_decode";
+    private const string Memory = "peak_memory_bytes";
+
+    /// <summary>Measures each batch size of ours in llama.cpp too, and prints a JSON line with both.</summary>
     /// <param name="arguments">The words behind <c>llama-cpp</c>.</param>
     /// <returns>0, or 1 where llama.cpp cannot be loaded.</returns>
     internal static int Run(string[] arguments)
@@ -19,28 +29,38 @@ internal static class BesideLlamaCpp
         }
 
         int Number(int i) => int.Parse(arguments[i], CultureInfo.InvariantCulture);
-        foreach (var ours in File.ReadLines(arguments[0]).Select(static l => JsonNode.Parse(l)!))
+        foreach (var ours in File.ReadLines(arguments[1]).Select(static l => JsonNode.Parse(l)!.AsObject()))
         {
-            var theirs = LlamaTimings.Measure(arguments[1], Number(2), Number(3), Number(4), ours["batch_size"]!.GetValue<int>());
-            Console.WriteLine(Line(Path.GetFileNameWithoutExtension(arguments[1]), ours, theirs).ToJsonString());
+            var theirs = LlamaTimings.Measure(arguments[2], Number(3), Number(4), Number(5), ours[Batch]!.GetValue<int>());
+            ours["name"] = arguments[0];
+            ours[TheirPrompt] = Math.Round(theirs.PromptTokensPerSecond, 1);
+            ours[TheirDecode] = Math.Round(theirs.DecodeTokensPerSecond, 1);
+            Console.WriteLine(ours.ToJsonString());
         }
 
         return 0;
     }
 
-    private static JsonObject Line(string dtype, JsonNode ours, LlamaTimings theirs)
+    /// <summary>Prints a table of medians of lines that <see cref="Run"/> printed.</summary>
+    /// <param name="path">The file with the lines.</param>
+    internal static int Medians(string path)
     {
-        var (prompt, decode) = (ours["prompt_tokens_per_second"]!.GetValue<double>(), ours["decode_tokens_per_second"]!.GetValue<double>());
-        return new JsonObject
+        Console.WriteLine("| weights | texts | prompt, tokens/s | llama.cpp | ours / theirs | decode, tokens/s | llama.cpp | ours / theirs | peak, MB |");
+        Console.WriteLine("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+        foreach (var row in File.ReadLines(path).Select(static l => JsonNode.Parse(l)!).GroupBy(static l => (Name: l["name"]!.GetValue<string>(), Batch: l[Batch]!.GetValue<int>())))
         {
-            ["dtype"] = dtype,
-            ["batch_size"] = theirs.BatchSize,
-            ["prompt_tokens_per_second"] = prompt,
-            ["llama_cpp_prompt"] = Math.Round(theirs.PromptTokensPerSecond, 1),
-            ["prompt_times_llama_cpp"] = Math.Round(theirs.PromptTokensPerSecond / prompt, 2),
-            ["decode_tokens_per_second"] = decode,
-            ["llama_cpp_decode"] = Math.Round(theirs.DecodeTokensPerSecond, 1),
-            ["decode_times_llama_cpp"] = Math.Round(theirs.DecodeTokensPerSecond / decode, 2),
-        };
+            var numbers = new[] { OurPrompt, TheirPrompt, OurDecode, TheirDecode, Memory }.Select(key => Median(row.Select(l => l[key]!.GetValue<double>()))).ToList();
+            Console.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"| {row.Key.Name} | {row.Key.Batch} | {numbers[0]:F0} | {numbers[1]:F0} | {numbers[0] / numbers[1]:F2} | {numbers[2]:F1} | {numbers[3]:F1} | {numbers[2] / numbers[3]:F2} | {numbers[4] / 1e6:F0} |"));
+        }
+
+        return 0;
+    }
+
+    private static double Median(IEnumerable<double> values)
+    {
+        var sorted = values.Order().ToList();
+        return (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]) / 2;
     }
 }

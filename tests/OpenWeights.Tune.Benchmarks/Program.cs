@@ -11,6 +11,11 @@ if (args is ["llama-cpp", .. var rest])
     return BesideLlamaCpp.Run(rest);
 }
 
+if (args is ["llama-cpp-medians", var measured])
+{
+    return BesideLlamaCpp.Medians(measured);
+}
+
 // In this process: torch's native part and its environment are set up here, and a process of BenchmarkDotNet's making would lack them.
 var config = DefaultConfig.Instance
     .AddJob(Job.ShortRun.WithIterationTime(Perfolizer.Horology.TimeInterval.FromMilliseconds(100)).WithToolchain(InProcessEmitToolchain.Instance))

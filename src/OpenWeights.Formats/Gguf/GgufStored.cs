@@ -89,6 +89,32 @@ internal sealed class GgufStored
         }
     }
 
+    /// <summary>The tensor as the file has it; null for what is no matrix of one quantised type whose values are the checkpoint's.</summary>
+    internal GgufMatrix? Matrix()
+    {
+        var type = _parts.Count == 0 ? GgufType.F32 : _parts[0].Tensor.Type;
+        return Entry.Shape.Count == 2 && GgufPieces.IsQuantized(type) && _parts.All(part => part.Tensor.Type == type && !part.Form.ChangesValues && part.Form.Columns is null && part.RowLength == Entry.Shape[1])
+            ? new GgufMatrix(type, Entry.Shape[0], Entry.Shape[1], CopyBlocks)
+            : null;
+    }
+
+    private void CopyBlocks(long firstRow, Memory<byte> blocks)
+    {
+        var tensor = _parts[0].Tensor;
+        var rowBytes = checked((int)tensor.Type.Bytes(tensor.RowLength));
+        if (_places is null)
+        {
+            _file!.ReadBytes(tensor, (_parts[0].FirstRow + firstRow) * rowBytes, blocks.Span);
+            return;
+        }
+
+        for (var done = 0; done < blocks.Length; done += rowBytes)
+        {
+            var (part, row) = _places[firstRow + (done / rowBytes)];
+            _file!.ReadBytes(_parts[part].Tensor, row * rowBytes, blocks.Span.Slice(done, rowBytes));
+        }
+    }
+
     private static (int Part, long Row)[]? Places(string name, IReadOnlyList<GgufPart> parts, long rows, GgufFile file)
     {
         if (parts.Count == 1 && parts[0].Form.Rows is null)

@@ -106,6 +106,10 @@ public sealed class GgufWeights : IWeightFile
         byName[name].CopyTo(offset, destination);
     }
 
+    /// <summary>A tensor's blocks as the file has them; null for one that is stored in full, or is not a matrix of the checkpoint as it is.</summary>
+    /// <param name="name">The tensor's name in the checkpoint.</param>
+    public GgufMatrix? MatrixOf(string name) => composed.ContainsKey(name) ? null : byName.GetValueOrDefault(name)?.Matrix();
+
     /// <summary>Closes the file.</summary>
     public void Dispose() => file.Dispose();
 

@@ -150,6 +150,10 @@ public sealed class CheckpointWeights : ITensorSource, IDisposable
     /// <param name="storedName">The name under which it is stored (<see cref="PiecesOf"/>).</param>
     public PackedTensor? PackedOf(string storedName) => unpacked?.Find(storedName);
 
+    /// <summary>The blocks of a GGUF file that a tensor is stored as, or a part of; null if it is stored otherwise.</summary>
+    /// <param name="storedName">The name under which it is stored (<see cref="PiecesOf"/>).</param>
+    public GgufMatrix? BlocksOf(string storedName) => files.OfType<GgufWeights>().Select(file => file.MatrixOf(storedName)).FirstOrDefault(static matrix => matrix is not null);
+
     /// <summary>The name that a tensor which is not there would have in the files; of one that is stored in pieces, a description.</summary>
     /// <param name="name">The tensor's name in the model.</param>
     public string StoredName(string name) => Names.Description(name);

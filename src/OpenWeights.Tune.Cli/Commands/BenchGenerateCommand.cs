@@ -5,6 +5,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
+using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
@@ -20,6 +21,7 @@ internal static class BenchGenerateCommand
     private static readonly Option<int[]> s_clients = new("--clients") { Description = "Instead of batches: number of clients of an engine, each of which asks for one text after the other; several values are measured one after the other.", DefaultValueFactory = static _ => [], AllowMultipleArgumentsPerToken = true };
     private static readonly Option<int> s_repetitions = CommonOptions.Number("--steps", "Number of measurements, after one warmup.", 3, 1);
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string> s_device = CommonOptions.Device();
 
     internal static Command Create()
@@ -38,7 +40,7 @@ internal static class BenchGenerateCommand
 
         var command = new Command("generate", "Measures prompt processing and decoding with a model of random weights, or with a given one; prints a line of JSON per batch size.") { s_model };
         BenchCommand.ShapeOptions.ForEach(command.Options.Add);
-        foreach (var option in new Option[] { s_prompt, s_new, s_batches, s_clients, s_repetitions, s_dtype, s_device, BenchCommand.Json })
+        foreach (var option in new Option[] { s_prompt, s_new, s_batches, s_clients, s_repetitions, s_dtype, s_quantization, s_device, BenchCommand.Json })
         {
             command.Options.Add(option);
         }
@@ -52,8 +54,9 @@ internal static class BenchGenerateCommand
         Devices.UseAllCores();
         var (prompt, made) = (arguments.GetValue(s_prompt), arguments.GetValue(s_new));
         var (dtype, device) = (Devices.DType(arguments.GetValue(s_dtype)!) ?? float32, Devices.Find(arguments.GetValue(s_device)!));
-        using var loaded = arguments.GetValue(s_model) is { } path ? ModelLoader.Load(ModelPath.Resolve(path, new DownloadConsole(), Signals.Stop), dtype, device) : null;
-        using var random = loaded is null ? GenerationBenchmark.RandomModel(BenchCommand.Shape(arguments, prompt + made), dtype, device, BenchCommand.Family(arguments)) : null;
+        var settings = QuantizationSettings.Of(arguments.GetValue(s_quantization));
+        using var loaded = arguments.GetValue(s_model) is { } path ? ModelLoader.Load(ModelPath.Resolve(path, new DownloadConsole(), Signals.Stop), dtype, device, settings, keepsBlocks: arguments.GetValue(s_quantization) is null) : null;
+        using var random = loaded is null ? GenerationBenchmark.RandomModel(BenchCommand.Shape(arguments, prompt + made), dtype, device, BenchCommand.Family(arguments), settings) : null;
         var clients = arguments.GetValue(s_clients)!;
         if (clients.Length > 0)
         {

@@ -31,7 +31,7 @@ internal static class CommonOptions
 
     internal static Option<string?> Quantization()
     {
-        var option = new Option<string?>("--quantization") { Description = "Quantize the linear layers: none, nf4 or int8. An adapter works best with the quantization it was trained with." };
+        var option = new Option<string?>("--quantization") { Description = "Quantize the linear layers: none, nf4 or int8. An adapter works best with the quantization it was trained with. Left out, the weights of a GGUF file stay packed as they are on a CPU; none unpacks them." };
         _ = option.OnlyFrom("none", "nf4", "int8");
         return option;
     }

@@ -16,7 +16,6 @@ internal sealed class AnswerParts
     private readonly bool _endsAtCall;
     private readonly bool _isCalls;
     private readonly StopSequences _stops;
-    private readonly StringWriter _passed = new();
     private readonly bool _tellsTokens;
 
     // Tokens that were not told yet, with the number of characters of content up to their end.
@@ -34,7 +33,7 @@ internal sealed class AnswerParts
         (_model, _parser, _endsAtCall, _tellsTokens) = (model, parser, !request.ParallelToolCalls, tellsTokens);
         _isCalls = parser is not null && request.ToolChoice.Kind == ToolChoiceKind.Required;
         _decoder = model.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
-        _stops = new StopSequences(request.Stops, _passed);
+        _stops = new StopSequences(request.Stops, output: null);
     }
 
     /// <summary>The stop text that was found; null for none.</summary>
@@ -66,7 +65,7 @@ internal sealed class AnswerParts
 
         var deltas = Deltas([.. Parse(_decoder.Finish()), .. _parser?.Finish() ?? []], null);
         _stops.Finish("");
-        if (Taken() is { Length: > 0 } held)
+        if (_stops.Take() is { Length: > 0 } held)
         {
             deltas.Add(new AnswerDelta(new ContentPiece(held), []));
         }
@@ -113,7 +112,7 @@ internal sealed class AnswerParts
             {
                 _content += content.Text.Length;
                 _ = _stops.Add(content.Text);
-                if (Taken() is { Length: > 0 } text)
+                if (_stops.Take() is { Length: > 0 } text)
                 {
                     passed.Add(new ContentPiece(text));
                 }
@@ -155,12 +154,5 @@ internal sealed class AnswerParts
         }
 
         return told;
-    }
-
-    private string Taken()
-    {
-        var text = _passed.ToString();
-        _ = _passed.GetStringBuilder().Clear();
-        return text;
     }
 }

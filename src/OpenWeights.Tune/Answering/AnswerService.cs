@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;

@@ -20,7 +20,7 @@ public static class EngineBenchmark
         var clients = options.BatchSize;
         await using var engine = new TextEngine(model, null, new TextEngineOptions { MaxRows = clients, MaxPositions = options.PromptLength + options.NewTokens + 1 });
         var firsts = new List<double>();
-        await Ask(engine, model, (-1, Math.Min(options.NewTokens, 4)), options, []).ConfigureAwait(false);
+        await Ask(engine, model, (-1, options.NewTokens), options, []).ConfigureAwait(false);
         var start = Stopwatch.GetTimestamp();
         await Task.WhenAll(Enumerable.Range(0, clients).Select(async client =>
         {

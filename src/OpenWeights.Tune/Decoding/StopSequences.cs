@@ -9,6 +9,7 @@ public sealed class StopSequences
     private readonly TextWriter? _output;
     private readonly StringBuilder _text = new();
     private int _passed;
+    private int _taken;
 
     /// <summary>Creates the filter.</summary>
     /// <param name="stops">The stop sequences; empty ones are ignored.</param>
@@ -52,6 +53,14 @@ public sealed class StopSequences
 
         Pass(Found ? _text.Length : _text.Length - Beginning(held));
         return !Found;
+    }
+
+    /// <summary>Takes the text that was passed on since the last time.</summary>
+    public string Take()
+    {
+        var text = _text.ToString(_taken, _passed - _taken);
+        _taken = _passed;
+        return text;
     }
 
     /// <summary>Adds the last of the text and emits what was held back.</summary>

@@ -20,6 +20,9 @@ internal static unsafe class CpuKernel
     /// </summary>
     internal static bool IsWide { get; set; } = Avx512F.IsSupported && Avx512BW.IsSupported;
 
+    /// <summary>Whether to use the instructions that look numbers up in tables. Without them codes are looked up one by one.</summary>
+    internal static bool LooksUp { get; set; } = Avx2.IsSupported;
+
     /// <summary>Whether a tensor's memory can be used directly: contiguous float32 or bfloat16 on the CPU.</summary>
     internal static bool Serves(Tensor tensor) => ServesRows(tensor) && tensor.is_contiguous();
 

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace OpenWeights.Tune.Kernels;
 
 /// <summary>Vector operations of one width; kernels are written once for all widths.</summary>
@@ -53,6 +55,9 @@ internal unsafe interface IVectors<TVector>
     static abstract TVector Where(byte* shown, TVector values);
 
     static abstract float Sum(TVector values);
+
+    /// <summary>The sums of four vectors.</summary>
+    static abstract Vector128<float> Sums(TVector first, TVector second, TVector third, TVector fourth);
 
     static abstract float Largest(TVector values);
 }

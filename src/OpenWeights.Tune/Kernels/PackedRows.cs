@@ -1,4 +1,6 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace OpenWeights.Tune.Kernels;
 
@@ -97,12 +99,27 @@ internal readonly unsafe struct PackedScaleRows
 
                 break;
             default:
-                for (nint i = 0; i < count; i++)
-                {
-                    to[i] = (Table[((byte*)Values)[first + i]] * Outer[(first + i) / OuterBlock]) + Offset;
-                }
-
+                Nested(first, count, to);
                 break;
+        }
+    }
+
+    // Scales that have scales, as far as they share one.
+    private void Nested(nint first, nint count, float* to)
+    {
+        for (var (done, outer) = ((nint)0, first / OuterBlock); done < count; outer++)
+        {
+            var (end, scale) = (Math.Min(count, ((outer + 1) * OuterBlock) - first), Outer[outer]);
+            for (; CpuKernel.LooksUp && done <= end - 8; done += 8)
+            {
+                var found = Avx2.GatherVector256(Table, Avx2.ConvertToVector256Int32((byte*)Values + first + done), sizeof(float));
+                ((found * scale) + Vector256.Create(Offset)).Store(to + done);
+            }
+
+            for (; done < end; done++)
+            {
+                to[done] = (Table[((byte*)Values)[first + done]] * scale) + Offset;
+            }
         }
     }
 }

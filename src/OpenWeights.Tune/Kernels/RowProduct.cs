@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Kernels;
@@ -11,10 +10,6 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static unsafe class RowProduct
 {
-    // Bytes.
-    private const nint CacheLine = 64;
-    private const nint LookAhead = 4096;
-
     /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
     /// <param name="first">First row.</param>
@@ -56,137 +51,11 @@ internal static unsafe class RowProduct
     {
         if (matrix.IsHalf)
         {
-            Run<TVectors, TVector, BFloat16Elements>(matrix, first, last, states, output);
+            RowTiles.Run<TVectors, TVector, BFloat16Elements>(matrix, first, last, states, output);
         }
         else
         {
-            Run<TVectors, TVector, Float32Elements>(matrix, first, last, states, output);
-        }
-    }
-
-    private static void Run<TVectors, TVector, TElements>(RowMatrix matrix, nint first, nint last, in FloatRows states, in FloatRows output)
-        where TVectors : struct, IVectors<TVector>
-        where TVector : struct
-        where TElements : struct, IElements
-    {
-        for (var row = first; row < last; row++)
-        {
-            var numbers = (void*)matrix.From(row).Start;
-            var (place, i) = (row - first, (nint)0);
-            for (; i <= states.Count - 4; i += 4)
-            {
-                Four<TVectors, TVector, TElements>(numbers, matrix.Depth, states.Down(i), output.Down(i).From(place));
-            }
-
-            for (; i <= states.Count - 2; i += 2)
-            {
-                Two<TVectors, TVector, TElements>(numbers, matrix.Depth, states.Down(i), output.Down(i).From(place));
-            }
-
-            if (i < states.Count)
-            {
-                output[i][place] = One<TVectors, TVector, TElements>(numbers, matrix.Depth, states[i]);
-            }
-        }
-    }
-
-    // Four independent sums per vector, to hide the latency of additions.
-    private static float One<TVectors, TVector, TElements>(void* row, nint depth, float* x)
-        where TVectors : struct, IVectors<TVector>
-        where TVector : struct
-        where TElements : struct, IElements
-    {
-        var (s0, s1, s2, s3, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
-        for (; i <= depth - (4 * width); i += 4 * width)
-        {
-            Ahead<TElements>(row, i, 4 * width);
-            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), Load<TVectors, TVector, TElements>(row, i), s0);
-            s1 = TVectors.MultiplyAdd(TVectors.Load(x + i + width), Load<TVectors, TVector, TElements>(row, i + width), s1);
-            s2 = TVectors.MultiplyAdd(TVectors.Load(x + i + (2 * width)), Load<TVectors, TVector, TElements>(row, i + (2 * width)), s2);
-            s3 = TVectors.MultiplyAdd(TVectors.Load(x + i + (3 * width)), Load<TVectors, TVector, TElements>(row, i + (3 * width)), s3);
-        }
-
-        for (; i <= depth - width; i += width)
-        {
-            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), Load<TVectors, TVector, TElements>(row, i), s0);
-        }
-
-        return TVectors.Sum(TVectors.Add(TVectors.Add(s0, s1), TVectors.Add(s2, s3))) + Rest<TElements>(row, i, depth, x);
-    }
-
-    private static void Two<TVectors, TVector, TElements>(void* row, nint depth, in FloatRows states, in FloatRows output)
-        where TVectors : struct, IVectors<TVector>
-        where TVector : struct
-        where TElements : struct, IElements
-    {
-        float* x = states[0], y = states[1];
-        var (s0, s1, t0, t1, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
-        for (; i <= depth - (2 * width); i += 2 * width)
-        {
-            Ahead<TElements>(row, i, 2 * width);
-            var (even, odd) = (Load<TVectors, TVector, TElements>(row, i), Load<TVectors, TVector, TElements>(row, i + width));
-            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), even, s0);
-            t0 = TVectors.MultiplyAdd(TVectors.Load(y + i), even, t0);
-            s1 = TVectors.MultiplyAdd(TVectors.Load(x + i + width), odd, s1);
-            t1 = TVectors.MultiplyAdd(TVectors.Load(y + i + width), odd, t1);
-        }
-
-        for (; i <= depth - width; i += width)
-        {
-            var numbers = Load<TVectors, TVector, TElements>(row, i);
-            s0 = TVectors.MultiplyAdd(TVectors.Load(x + i), numbers, s0);
-            t0 = TVectors.MultiplyAdd(TVectors.Load(y + i), numbers, t0);
-        }
-
-        *output[0] = TVectors.Sum(TVectors.Add(s0, s1)) + Rest<TElements>(row, i, depth, x);
-        *output[1] = TVectors.Sum(TVectors.Add(t0, t1)) + Rest<TElements>(row, i, depth, y);
-    }
-
-    private static void Four<TVectors, TVector, TElements>(void* row, nint depth, in FloatRows states, in FloatRows output)
-        where TVectors : struct, IVectors<TVector>
-        where TVector : struct
-        where TElements : struct, IElements
-    {
-        float* x0 = states[0], x1 = states[1], x2 = states[2], x3 = states[3];
-        var (s0, s1, s2, s3, i, width) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero, (nint)0, (nint)TVectors.Width);
-        for (; i <= depth - width; i += width)
-        {
-            Ahead<TElements>(row, i, width);
-            var numbers = Load<TVectors, TVector, TElements>(row, i);
-            s0 = TVectors.MultiplyAdd(TVectors.Load(x0 + i), numbers, s0);
-            s1 = TVectors.MultiplyAdd(TVectors.Load(x1 + i), numbers, s1);
-            s2 = TVectors.MultiplyAdd(TVectors.Load(x2 + i), numbers, s2);
-            s3 = TVectors.MultiplyAdd(TVectors.Load(x3 + i), numbers, s3);
-        }
-
-        *output[0] = TVectors.Sum(s0) + Rest<TElements>(row, i, depth, x0);
-        *output[1] = TVectors.Sum(s1) + Rest<TElements>(row, i, depth, x1);
-        *output[2] = TVectors.Sum(s2) + Rest<TElements>(row, i, depth, x2);
-        *output[3] = TVectors.Sum(s3) + Rest<TElements>(row, i, depth, x3);
-    }
-
-    // Prefetches memory; processors prefetch at most within a page.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Ahead<TElements>(void* row, nint index, nint count)
-        where TElements : struct, IElements
-    {
-        if (!Sse.IsSupported)
-        {
-            return;
-        }
-
-        var place = (byte*)row + (index * TElements.Size) + LookAhead;
-        var bytes = count * TElements.Size;
-        Sse.Prefetch0(place);
-        if (bytes > CacheLine)
-        {
-            Sse.Prefetch0(place + CacheLine);
-        }
-
-        if (bytes > 2 * CacheLine)
-        {
-            Sse.Prefetch0(place + (2 * CacheLine));
-            Sse.Prefetch0(place + (3 * CacheLine));
+            RowTiles.Run<TVectors, TVector, Float32Elements>(matrix, first, last, states, output);
         }
     }
 
@@ -251,20 +120,6 @@ internal static unsafe class RowProduct
         }
     }
 
-    // Elements that do not fill a vector.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Rest<TElements>(void* row, nint done, nint depth, float* x)
-        where TElements : struct, IElements
-    {
-        var sum = 0f;
-        for (var i = done; i < depth; i++)
-        {
-            sum += x[i] * Number<TElements>(row, i);
-        }
-
-        return sum;
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TVector Load<TVectors, TVector, TElements>(void* rows, nint index)
         where TVectors : struct, IVectors<TVector>
@@ -282,7 +137,8 @@ internal static unsafe class RowProduct
 /// <param name="Start">Address of the first element.</param>
 /// <param name="Depth">Number of elements per row.</param>
 /// <param name="IsHalf">Whether elements are bfloat16 instead of float32.</param>
-internal readonly record struct RowMatrix(nint Start, nint Depth, bool IsHalf)
+/// <param name="InCache">Whether the matrix is in a cache already, so that nothing is fetched ahead.</param>
+internal readonly record struct RowMatrix(nint Start, nint Depth, bool IsHalf, bool InCache = false)
 {
     /// <summary>Bytes per row.</summary>
     internal nint RowBytes => Depth * (IsHalf ? sizeof(ushort) : sizeof(float));

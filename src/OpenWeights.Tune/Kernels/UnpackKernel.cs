@@ -109,7 +109,7 @@ internal static unsafe class UnpackKernel
         }
 
         var block = source.Scales.BlockColumns;
-        var isQuick = source.Bits == 4 && Avx2.IsSupported && (block % Width == 0 || end - begin <= block);
+        var isQuick = source.Bits == 4 && CpuKernel.LooksUp && (block % Width == 0 || end - begin <= block);
         for (var start = begin; start < end; start += block)
         {
             var (index, count) = ((start - begin) / block, Math.Min(block, end - start));
@@ -238,7 +238,7 @@ internal static unsafe class UnpackKernel
     private static void Bytes(in PackedRows source, byte* codes, nint count, float* levels)
     {
         var i = (nint)0;
-        if (Avx2.IsSupported)
+        if (CpuKernel.LooksUp)
         {
             for (; i <= count - 8; i += 8)
             {

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace OpenWeights.Tune.Kernels;
 
@@ -66,6 +67,18 @@ internal readonly unsafe struct Vectors256 : IVectors<Vector256<float>>
         Vector256.ConditionalSelect(Vector256.Equals(Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(ulong*)shown).AsByte()).ToVector256Unsafe()).AsInt32(), Vector256<int>.Zero).AsSingle(), Vector256.Create(float.NegativeInfinity), values);
 
     public static float Sum(Vector256<float> values) => Vector256.Sum(values);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Sums(Vector256<float> first, Vector256<float> second, Vector256<float> third, Vector256<float> fourth)
+    {
+        var (a, b, c, d) = (Half(first), Half(second), Half(third), Half(fourth));
+        return Sse3.IsSupported
+            ? Sse3.HorizontalAdd(Sse3.HorizontalAdd(a, b), Sse3.HorizontalAdd(c, d))
+            : Vector128.Create(Vector128.Sum(a), Vector128.Sum(b), Vector128.Sum(c), Vector128.Sum(d));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> Half(Vector256<float> values) => values.GetLower() + values.GetUpper();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Largest(Vector256<float> values)

@@ -68,6 +68,13 @@ internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
     public static float Sum(Vector512<float> values) => Vector512.Sum(values);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Sums(Vector512<float> first, Vector512<float> second, Vector512<float> third, Vector512<float> fourth) =>
+        Vectors256.Sums(Half(first), Half(second), Half(third), Half(fourth));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> Half(Vector512<float> values) => values.GetLower() + values.GetUpper();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Largest(Vector512<float> values)
     {
         return Vectors256.Largest(Vectors256.Larger(values.GetLower(), values.GetUpper()));

@@ -26,6 +26,15 @@ public interface IWeightSource
     /// <param name="input">Number of input features.</param>
     QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input) => null;
 
+    /// <summary>The quantized weight of the token embedding, if the source has one; otherwise null, and <see cref="Take"/> provides it.</summary>
+    /// <param name="name">Name in the checkpoint, such as model.embed_tokens.weight.</param>
+    /// <param name="vocabulary">Number of tokens.</param>
+    /// <param name="hidden">Width of their states.</param>
+    QuantizedWeight? TakeQuantizedEmbedding(string name, Dimension vocabulary, Dimension hidden) => null;
+
+    /// <summary>Data type of what is computed with a quantized embedding.</summary>
+    TorchSharp.torch.ScalarType DType => TorchSharp.torch.ScalarType.Float32;
+
     /// <summary>Quantized weights of a stack of linear layers, if the source quantizes this one; otherwise null, and <see cref="Take"/> provides it.</summary>
     /// <param name="name">Name in the checkpoint, such as model.layers.0.mlp.experts.down_proj.</param>
     /// <param name="count">Number of layers.</param>

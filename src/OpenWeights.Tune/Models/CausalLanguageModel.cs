@@ -29,7 +29,7 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         RouterLossWeight = config.RouterLossWeight;
         var names = config.Names;
         var stack = this.Register(names.Stack, new DecoderStack(config, weights));
-        _parts = (stack, config.Labels is { } labels ? this.Register(LabelHead.Module, NewLabels(weights, labels)) : config.TiedEmbeddings ? new LinearLayer(stack.Embedding.Weight, null) : this.Register(names.Head, NewHead(weights)));
+        _parts = (stack, config.Labels is { } labels ? this.Register(LabelHead.Module, NewLabels(weights, labels)) : config.TiedEmbeddings ? TiedHead(stack.Embedding) : this.Register(names.Head, NewHead(weights)));
         _own = Listed(named_modules());
     }
 
@@ -82,18 +82,22 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <summary>Size of all parameters in memory, in bytes.</summary>
     public long ParameterBytes => parameters().Sum(static p => p.numel() * p.element_size()) + Quantized.Sum(static w => w.ByteLength);
 
+    /// <summary>The types in which weights of a GGUF file are held, with their bytes, those with most first.</summary>
+    public IReadOnlyList<(string Type, long Bytes)> HeldBlocks =>
+        [.. Quantized.SelectMany(static w => w.Pieces).OfType<GgufWeight>().GroupBy(static w => w.Type).Select(static g => (g.Key.ToString(), g.Sum(static w => w.ByteLength))).OrderByDescending(static h => h.Item2)];
+
     /// <summary>All quantized weights.</summary>
     internal IEnumerable<QuantizedWeight> Quantized =>
-        LinearLayers.Select(static l => l.Layer.Quantized).OfType<QuantizedWeight>().Concat(ExpertMatrices.SelectMany(static m => m.Matrix.Quantized ?? []));
+        LinearLayers.Select(static l => l.Layer.Quantized).Append(Stack.Embedding.Quantized).OfType<QuantizedWeight>().Concat(ExpertMatrices.SelectMany(static m => m.Matrix.Quantized ?? []));
 
     /// <summary>Number of tokens that the model knows: the config's, or that of an embedding which an adapter brings.</summary>
-    public int VocabularySize => (int)Stack.Embedding.Weight.size(0);
+    public int VocabularySize => (int)Stack.Embedding.Count;
 
     /// <summary>Device of the weights.</summary>
-    public Device Device => Stack.Embedding.Weight.device;
+    public Device Device => Stack.Embedding.Device;
 
     /// <summary>Data type of the weights.</summary>
-    public ScalarType DType => Stack.Embedding.Weight.dtype;
+    public ScalarType DType => Stack.Embedding.DType;
 
     /// <summary>A record for the router logits of a training pass; null if there is no load balancing loss.</summary>
     internal RouterRecord? NewRouterRecord() => RouterLossWeight > 0 && Config.RoutedExperts is { } chosen ? new RouterRecord(chosen) : null;
@@ -187,6 +191,9 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
             [.. all.Where(static m => m.Module is LinearLayer).Select(static m => (m.Name, (LinearLayer)m.Module))],
             [.. all.Where(static m => m.Module is StackedExperts).SelectMany(static m => ((StackedExperts)m.Module).Matrices.Select(x => ($"{m.Name}.{x.Name}", x)))]);
     }
+
+    private static LinearLayer TiedHead(TokenEmbedding embedding) =>
+        embedding.Quantized is { } quantized ? new LinearLayer(quantized, null) : new LinearLayer(embedding.Weight, null);
 
     private LinearLayer NewHead(IWeightSource weights) =>
         LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), Config.HeadBias);

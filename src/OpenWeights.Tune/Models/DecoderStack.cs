@@ -29,7 +29,10 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var hidden = new Dimension("hidden_size", config.HiddenSize);
         _config = config;
         var names = config.Names;
-        var embedding = new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, new Dimension("vocab_size", config.VocabularySize), hidden));
+        var vocabulary = new Dimension("vocab_size", config.VocabularySize);
+        var embedding = weights.TakeQuantizedEmbedding(names.EmbeddingWeight, vocabulary, hidden) is { } quantized
+            ? new TokenEmbedding(quantized, weights.DType)
+            : new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, vocabulary, hidden));
         var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i)))]);
         _layers = [.. layers];
         _lenders = [.. layers.Select(static l => l.Needs.KeysOf).OfType<int>()];

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Quantization;
@@ -14,6 +15,15 @@ internal sealed class JoinedWeight : QuantizedWeight
 
     /// <inheritdoc/>
     public override long ByteLength => _pieces.Sum(static piece => piece.ByteLength);
+
+    /// <inheritdoc/>
+    internal override IReadOnlyList<QuantizedWeight> Pieces => _pieces;
+
+    private protected override MatrixRows? RowsInMemory()
+    {
+        List<MatrixRows> rows = [.. _pieces.Select(static piece => piece.InMemory).OfType<MatrixRows>()];
+        return rows.Count == _pieces.Count ? new StackedRows(rows) : null;
+    }
 
     /// <inheritdoc/>
     public override Tensor Rows(long start, long count, ScalarType dtype)

@@ -77,24 +77,19 @@ internal sealed class PackedCodes : IDisposable
         return _codes.device.type == DeviceType.CPU ? ReadByKernel(first, rows, dtype) : ReadByOperators(first, rows, dtype);
     }
 
-    /// <summary>Uses the rows in memory; only on a CPU.</summary>
-    /// <param name="use">Called with the rows.</param>
-    internal unsafe void Use(Action<PackedRows> use)
+    /// <summary>The rows in memory, valid as long as this is referenced; only on a CPU.</summary>
+    internal unsafe PackedRows InMemory() => new()
     {
-        use(new PackedRows
-        {
-            Codes = (byte*)CpuKernel.Pointer(_codes),
-            RowBytes = (nint)_rowBytes,
-            Columns = (nint)Columns,
-            Bits = _bits,
-            Levels = (float*)CpuKernel.Pointer(_levels),
-            AreSigned = AreSigned,
-            Scales = Scales.InMemory(),
-            Zeros = _zeros is null ? null : (byte*)CpuKernel.Pointer(_zeros),
-            Groups = _groups is null ? null : (int*)CpuKernel.Pointer(_groups),
-        });
-        GC.KeepAlive(this);
-    }
+        Codes = (byte*)CpuKernel.Pointer(_codes),
+        RowBytes = (nint)_rowBytes,
+        Columns = (nint)Columns,
+        Bits = _bits,
+        Levels = (float*)CpuKernel.Pointer(_levels),
+        AreSigned = AreSigned,
+        Scales = Scales.InMemory(),
+        Zeros = _zeros is null ? null : (byte*)CpuKernel.Pointer(_zeros),
+        Groups = _groups is null ? null : (int*)CpuKernel.Pointer(_groups),
+    };
 
     /// <summary>As <see cref="Read"/>, by torch's operators.</summary>
     internal Tensor ReadByOperators(long first, long rows, ScalarType dtype)
@@ -127,8 +122,8 @@ internal sealed class PackedCodes : IDisposable
         var isHalf = dtype == ScalarType.BFloat16;
         var values = empty([rows, Columns], isHalf ? dtype : float32);
         var place = (nint)CpuKernel.Pointer(values);
-        Use(source => UnpackKernel.Run(source, (nint)first, (nint)rows, (void*)place, isHalf));
-        GC.KeepAlive(values);
+        UnpackKernel.Run(InMemory(), (nint)first, (nint)rows, (void*)place, isHalf);
+        GC.KeepAlive((this, values));
         return values.to(dtype).MoveToOuterDisposeScope();
     }
 

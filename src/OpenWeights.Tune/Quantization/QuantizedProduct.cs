@@ -8,6 +8,9 @@ namespace OpenWeights.Tune.Quantization;
 /// <summary>x Wᵀ with a quantized W. W is dequantized a few rows at a time, in forward and again in backward, and never stored.</summary>
 internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
 {
+    // Up to this number of rows the weight is multiplied as it is unpacked; with more, BLAS multiplies larger unpacked parts.
+    private const long MaxRows = 16;
+
     /// <summary>Computes the product.</summary>
     /// <param name="input">The input, [..., in].</param>
     /// <param name="weight">The weight, [out, in].</param>
@@ -74,16 +77,16 @@ internal sealed class QuantizedProduct : CustomFunction<QuantizedProduct>
     // The product for the few tokens processed at once during generation, in float32; null if there are more, or not on the CPU.
     private static Tensor? OfFewRows(Tensor rows, QuantizedWeight weight)
     {
-        if (!CpuKernel.Enabled || rows.device.type != TorchSharp.DeviceType.CPU || rows.dtype == float64 || rows.numel() == 0 || rows.size(0) > FewRowsProduct.MaxRows || weight.Packed is not { } packed || weight.InFeatures % packed.Columns != 0)
+        if (rows.device.type != TorchSharp.DeviceType.CPU || rows.dtype == float64 || rows.numel() == 0 || rows.size(0) > MaxRows || weight.InMemory is not { } matrix)
         {
             return null;
         }
 
         var states = rows.detach().to(float32).contiguous();
         var sums = empty([rows.size(0), weight.OutFeatures], float32);
-        var (vectors, output, perRow) = (FloatRows.Of(states), FloatRows.Of(sums), (nint)(weight.InFeatures / packed.Columns));
-        packed.Use(matrix => PackedRowProduct.Run(matrix, perRow, vectors, output));
-        GC.KeepAlive((states, sums));
+        var (vectors, output) = (FloatRows.Of(states), FloatRows.Of(sums));
+        CpuKernel.Run(output.Stride, matrix.Depth, (first, last) => matrix.Multiply((nint)first, (nint)last, vectors, output.From((nint)first)));
+        GC.KeepAlive((states, sums, weight));
         return sums;
     }
 

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Quantization;
@@ -7,6 +8,8 @@ public abstract class QuantizedWeight : IDisposable
 {
     // Number of values dequantized at once: 16 MiB as float32.
     private const long PartElements = 1 << 22;
+
+    private MatrixRows? _rows;
 
     private protected QuantizedWeight(long outFeatures, long inFeatures, long grain)
     {
@@ -28,11 +31,20 @@ public abstract class QuantizedWeight : IDisposable
     /// <summary>Size of all stored tensors, in bytes.</summary>
     public abstract long ByteLength { get; }
 
+    /// <summary>The weights that it consists of: itself, or those that lie one below the other in it.</summary>
+    internal virtual IReadOnlyList<QuantizedWeight> Pieces => [this];
+
     /// <summary>Best number of rows to dequantize at once; a requested range must start at a multiple of it.</summary>
     internal long PartRows { get; }
 
     /// <summary>The codes; null for a weight that has none of its own.</summary>
     internal virtual PackedCodes? Packed => null;
+
+    /// <summary>The rows in memory, valid as long as the weight is; null if they cannot be multiplied there, as on another device than the CPU.</summary>
+    internal MatrixRows? InMemory => BitConverter.IsLittleEndian && CpuKernel.Enabled ? _rows ??= RowsInMemory() : null;
+
+    private protected virtual MatrixRows? RowsInMemory() =>
+        Packed is { } packed && packed.Codes.device.type == TorchSharp.DeviceType.CPU && InFeatures % packed.Columns == 0 ? new CodeRows(packed.InMemory(), (nint)InFeatures, (nint)OutFeatures) : null;
 
     /// <summary>Dequantizes some rows, [count, in].</summary>
     /// <param name="start">The first row.</param>

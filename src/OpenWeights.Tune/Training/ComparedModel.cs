@@ -87,9 +87,7 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
     internal string Fingerprint()
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        using var weights = ModelFolder.Open(Folder).OpenWeights();
-        string[] ofAdapter = Adapter is { } adapter ? Directory.GetFiles(AdapterFolder.Find(adapter) ?? adapter, "adapter_*") : [];
-        IEnumerable<string> files = [Path.Combine(Folder, ModelFolder.ConfigName), .. weights.FilePaths, .. ofAdapter.Order(StringComparer.Ordinal)];
+        IEnumerable<string> files = [.. ModelFiles(Folder), .. AdapterFiles(Adapter)];
         hash.AppendData(System.Text.Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{Quantization} {KeepsPacked}\n")));
         foreach (var file in files)
         {
@@ -98,6 +96,17 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
+
+    /// <summary>Files of a model's config and weights.</summary>
+    internal static IReadOnlyList<string> ModelFiles(string folder)
+    {
+        using var weights = ModelFolder.Open(folder).OpenWeights();
+        return [.. ((string[])[Path.Combine(folder, ModelFolder.ConfigName)]).Where(File.Exists), .. weights.FilePaths];
+    }
+
+    /// <summary>Files of an adapter; none for null.</summary>
+    internal static IReadOnlyList<string> AdapterFiles(string? adapter) =>
+        adapter is null ? [] : [.. Directory.GetFiles(AdapterFolder.Find(adapter) ?? adapter, "adapter_*").Order(StringComparer.Ordinal)];
 
     private static void Add(IncrementalHash hash, string path)
     {

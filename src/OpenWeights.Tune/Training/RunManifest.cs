@@ -7,6 +7,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Training;
@@ -43,6 +44,7 @@ internal static class RunManifest
             ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
             ["model"] = Hashes([Path.Combine(model.FolderPath, ModelFolder.ConfigName), .. weights.FilePaths]),
             ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(static s => DataPaths.Expand(s.Path)).Distinct()]),
+            ["compared"] = Hashes(Compared(config, model.FolderPath)),
             ["config"] = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(ConfigWriter.Write(config)))),
         };
         if (changed is not null && File.Exists(path))
@@ -56,7 +58,8 @@ internal static class RunManifest
     // Entries about completed steps are kept.
     private static void Compare(JsonObject before, JsonObject now, Action<string> changed)
     {
-        foreach (var (key, what) in new[] { ("model", "the base model's files"), ("data", "the data") })
+        foreach (var (key, what, uses) in new[]
+            { ("model", "the base model's files", "base weights"), ("data", "the data", "rows"), ("compared", "the files of the teacher, reference or reward model", "teachers or judges") })
         {
             var (old, current) = (before[key] as JsonObject, (JsonObject)now[key]!);
             static List<string> Values(JsonObject files) => [.. files.Select(static f => f.Value!.ToString()).Order(StringComparer.Ordinal)];
@@ -65,7 +68,7 @@ internal static class RunManifest
             {
                 var names = current.Where(f => !first.Any(o => JsonNode.DeepEquals(o.Value, f.Value))).Concat(first.Where(o => !current.Any(f => JsonNode.DeepEquals(o.Value, f.Value))))
                     .Select(static f => Path.GetFileName(f.Key)).Distinct();
-                changed($"{what} ({string.Join(", ", names)}) changed since the run was started; the remaining steps use other {(key == "model" ? "base weights" : "rows")} than the completed ones.");
+                changed($"{what} ({string.Join(", ", names)}) changed since the run was started; the remaining steps use other {uses} than the completed ones.");
                 now[$"{key}_at_start"] = first.DeepClone();
             }
         }
@@ -105,6 +108,27 @@ internal static class RunManifest
             BestStep = result["best_step"]?.GetValue<long>(),
             BestLoss = result["best_eval_loss"]?.GetValue<double>(),
         };
+    }
+
+    // Files of the models besides the trained one: the teacher or reference, and reward models.
+    private static List<string> Compared(RunConfig config, string modelPath)
+    {
+        var objective = config.Objective;
+        var folders = new List<(string Model, string? Adapter)>();
+        if (ObjectiveKinds.Find(objective.Type).ComparesWithReference(objective))
+        {
+            var compared = ComparedModel.Of(config, modelPath);
+            folders.Add((compared.Folder == modelPath ? "" : compared.Folder, compared.Adapter));
+        }
+
+        foreach (var reward in objective.Rewards.Where(static r => r.Model is not null))
+        {
+            var (model, adapter) = ModelPath.WithAdapter(reward.Model!);
+            folders.Add((ModelPath.Resolve(model), adapter));
+        }
+
+        return [.. folders.Where(static f => f.Model.Length > 0).SelectMany(static f => ComparedModel.ModelFiles(f.Model)),
+            .. folders.SelectMany(static f => ComparedModel.AdapterFiles(f.Adapter))];
     }
 
     private static JsonObject Hashes(IEnumerable<string> paths)

@@ -20,7 +20,7 @@ public sealed class RowProductTests(bool wide)
 
     [Test]
     public void Products_are_those_of_float64(
-        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(1, 2, 3, 4, 7, 8)] int rows, [Values(1, 5, 16, 24, 131, 512)] int depth)
+        [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(1, 2, 3, 4, 7, 8, 16)] int rows, [Values(1, 5, 16, 24, 131, 512)] int depth)
     {
         using var scope = NewDisposeScope();
         _ = manual_seed(rows + depth);
@@ -30,6 +30,22 @@ public sealed class RowProductTests(bool wide)
         var exact = states.to(float64).mm(matrix.to(float64).t().narrow(1, 3, 33));
         Assert.That(Golden.LargestDifference(output.narrow(1, 2, 33), exact), Is.LessThan(1e-6 * Math.Sqrt(depth)));
         Assert.That(output.narrow(1, 0, 2).abs().sum().ToDouble() + output.narrow(1, 35, 5).abs().sum().ToDouble(), Is.Zero, "what lies beside it is left alone");
+    }
+
+    [Test]
+    public void A_result_does_not_depend_on_what_is_computed_beside_it([Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(5, 64, 131)] int depth)
+    {
+        using var scope = NewDisposeScope();
+        _ = manual_seed(depth);
+        var (matrix, states, together) = (randn([19, depth]).to(dtype), randn([16, depth]), zeros([16, 19]));
+        RowProduct.Run(RowMatrix.Of(matrix), 0, 19, FloatRows.Of(states), FloatRows.Of(together));
+        for (var count = 1; count < 8; count++)
+        {
+            var (some, own) = (states.narrow(0, 5, count).contiguous(), zeros([count, 19]));
+            RowProduct.Run(RowMatrix.Of(matrix), 0, 6, FloatRows.Of(some), FloatRows.Of(own));
+            RowProduct.Run(RowMatrix.Of(matrix), 6, 19, FloatRows.Of(some), FloatRows.Of(own).From(6));
+            Assert.That(own.eq(together.narrow(0, 5, count)).all().item<bool>(), $"{count} vectors");
+        }
     }
 
     [Test]

@@ -5,9 +5,9 @@ namespace OpenWeights.Tune.Tests.Kernels;
 /// <summary>Makes kernels use vectors of one width, and afterwards what they used before. Wide ones only where the processor has them.</summary>
 internal sealed class VectorWidth : IDisposable
 {
-    private readonly bool _before = CpuKernel.IsWide;
+    private readonly (bool Wide, bool LooksUp) _before = (CpuKernel.IsWide, CpuKernel.LooksUp);
 
-    internal VectorWidth(bool wide) => CpuKernel.IsWide = wide && _before;
+    internal VectorWidth(bool wide, bool looksUp = true) => (CpuKernel.IsWide, CpuKernel.LooksUp) = (wide && _before.Wide, looksUp && _before.LooksUp);
 
-    public void Dispose() => CpuKernel.IsWide = _before;
+    public void Dispose() => (CpuKernel.IsWide, CpuKernel.LooksUp) = _before;
 }

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Kernels;
-using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
 
 namespace OpenWeights.Tune.Decoding.Decode;

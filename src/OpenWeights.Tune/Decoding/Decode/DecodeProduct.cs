@@ -14,19 +14,19 @@ internal sealed unsafe class DecodeProduct
     // Number of outputs computed at once, so that they are still in the L1 cache when they are rounded.
     private const int Block = 256;
 
-    private readonly Tensor[] _held;
-    private readonly RowMatrix _weight;
+    private readonly object[] _held;
+    private readonly MatrixRows _weight;
+    private readonly bool _isHalf;
     private readonly DecodeBuffer? _bias;
     private readonly RowMatrix _down;
     private readonly RowMatrix _up;
     private readonly float _scale;
 
-    private DecodeProduct(Tensor weight, Tensor? bias, LowRankUpdate? update)
+    private DecodeProduct(MatrixRows weight, object held, bool isHalf, Tensor? bias, LowRankUpdate? update)
     {
-        _weight = RowMatrix.Of(weight);
-        Columns = (nint)weight.size(0);
+        (_weight, _isHalf, Columns) = (weight, isHalf, weight.Count);
         _bias = bias is null ? null : DecodeBuffer.Of(bias);
-        _held = update is null ? [weight] : [weight, update.A, update.B];
+        _held = update is null ? [held] : [held, update.A, update.B];
         if (update is not null)
         {
             (_down, _up, _scale, Rank) = (RowMatrix.Of(update.A), RowMatrix.Of(update.B), update.Scale, (nint)update.A.size(0));
@@ -43,17 +43,24 @@ internal sealed unsafe class DecodeProduct
     internal nint RowBytes => _weight.RowBytes;
 
     /// <summary>
-    /// Builds the product of a layer; null if it is not supported: quantized, of another dtype, or with another adapter than LoRA.
+    /// Builds the product of a layer; null if it is not supported: of another dtype, not on the CPU, or with another adapter than LoRA.
     /// </summary>
     internal static DecodeProduct? Of(LinearLayer layer, ScalarType dtype)
     {
-        if (layer.Quantized is not null || layer.Weight.dtype != dtype || !CpuKernel.Serves(layer.Weight) || !Projection.Serves(layer))
+        var update = layer.Adapter?.PlainUpdate;
+        if (!Projection.Serves(layer) || (update is not null && !CpuKernel.Serves(update.A, update.B)))
         {
             return null;
         }
 
-        var update = layer.Adapter?.PlainUpdate;
-        return update is not null && !CpuKernel.Serves(update.A, update.B) ? null : new DecodeProduct(layer.Weight, layer.Bias, update);
+        // An adapter may bring a weight in full in the place of the quantized one.
+        if (layer.Slots[0].Current is not { } weight)
+        {
+            var quantized = layer.Quantized!;
+            return dtype is ScalarType.Float32 or ScalarType.BFloat16 && quantized.InMemory is { } rows ? new DecodeProduct(rows, quantized, dtype == ScalarType.BFloat16, layer.Bias, update) : null;
+        }
+
+        return weight.dtype == dtype && CpuKernel.Serves(weight) ? new DecodeProduct(new PlainRows(RowMatrix.Of(weight), (nint)weight.size(0)), weight, dtype == ScalarType.BFloat16, layer.Bias, update) : null;
     }
 
     /// <summary>Computes some rows of A x, for <see cref="Run"/>.</summary>
@@ -76,7 +83,7 @@ internal sealed unsafe class DecodeProduct
         for (var start = first; start < last; start += Block)
         {
             var end = Math.Min(last, start + Block);
-            RowProduct.Run(_weight, start, end, states, output.From(start));
+            _weight.Multiply(start, end, states, output.From(start));
             if (Rank > 0)
             {
                 RowProduct.Run(_up, start, end, inner, update);
@@ -94,22 +101,22 @@ internal sealed unsafe class DecodeProduct
 
     private void Complete(float* sums, float* bias, float* update, nint count)
     {
-        if (!_weight.IsHalf && bias is null && update is null)
+        if (!_isHalf && bias is null && update is null)
         {
             return;
         }
 
         for (nint i = 0; i < count; i += Lanes.Width)
         {
-            var sum = DecodeMath.Round(Lanes.Read<Float32Elements>(sums, i, count), _weight.IsHalf);
+            var sum = DecodeMath.Round(Lanes.Read<Float32Elements>(sums, i, count), _isHalf);
             if (bias is not null)
             {
-                sum = DecodeMath.Round(sum + Lanes.Read<Float32Elements>(bias, i, count), _weight.IsHalf);
+                sum = DecodeMath.Round(sum + Lanes.Read<Float32Elements>(bias, i, count), _isHalf);
             }
 
             if (update is not null)
             {
-                sum = DecodeMath.Round(sum + (Vector256.Create(_scale) * Lanes.Read<Float32Elements>(update, i, count)), _weight.IsHalf);
+                sum = DecodeMath.Round(sum + (Vector256.Create(_scale) * Lanes.Read<Float32Elements>(update, i, count)), _isHalf);
             }
 
             Lanes.Write<Float32Elements>(sums, i, count, sum);

@@ -8,9 +8,10 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <summary>Linear layers with the same input; their outputs are concatenated. Rows can have low-rank updates of their own.</summary>
 internal sealed class DecodeProducts
 {
-    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time.
+    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time. What is fetched ahead at the end
+    // of a part is another's, so that parts should not be small.
     private const long MinPart = 1 << 15;
-    private const int MaxParts = 16;
+    private const int MaxParts = 8;
 
     private readonly IReadOnlyList<LinearLayer> _layers;
     private readonly DecodeProduct[] _products;
@@ -82,7 +83,11 @@ internal sealed class DecodeProducts
     /// <summary>Number of parts that some of the outputs are split into.</summary>
     /// <param name="columns">Number of outputs.</param>
     /// <param name="threads">Number of threads.</param>
-    internal int Parts(nint columns, int threads) => (int)Math.Clamp(columns * _size / MinPart, 1, MaxParts * threads);
+    internal int Parts(nint columns, int threads)
+    {
+        var parts = Math.Min(columns * _size / MinPart, MaxParts * threads);
+        return parts < threads ? (int)Math.Max(1, parts) : (int)(parts / threads * threads);
+    }
 
     /// <summary>Number of parts that the products A x are split into; 0 for none.</summary>
     internal int InnerParts(int threads) => AllRanks is 0 ? 0 : Parts(AllRanks, threads);

@@ -24,19 +24,19 @@ internal sealed unsafe class DecodeStep : IStagedWork
     private readonly DecodeState _state;
     private readonly IReadOnlyList<DecodeRope> _ropes;
     private readonly IReadOnlyList<DecodeProducts> _products;
-    private readonly Tensor _embeddings;
-    private readonly RowMatrix _embedding;
+    private readonly object _embeddings;
+    private readonly MatrixRows _embedding;
     private readonly DecodeBuffer _logits;
 
     private DecodeStep(CausalLanguageModel model, nint rows, IReadOnlyList<DecodeBlock> blocks, DecodePlan plan, DecodeNorm norm, DecodeProducts head)
     {
         (_model, _blocks, _ropes, _products, _norm, _head) = (model, blocks, [.. plan.Ropes], plan.AllProducts, norm, head);
         _stages = [.. blocks.SelectMany(static (block, i) => Enumerable.Range(0, block.Part.Stages).Select(stage => (i, stage)))];
-        _embeddings = model.Stack.Embedding.Weight;
-        _embedding = RowMatrix.Of(_embeddings);
+        var embedding = model.Stack.Embedding;
+        (_embeddings, _embedding) = ((object?)embedding.Slots[0].Current ?? embedding.Quantized!, embedding.InMemory!);
         var works = blocks.Select(static b => b.Part.Widths).ToList();
         _state = new DecodeState(
-            rows, _embedding.IsHalf, model.Config.HiddenSize, Enumerable.Range(0, works.Max(static w => w.Count)).Select(i => works.Where(w => i < w.Count).Max(w => w[i])));
+            rows, model.DType == ScalarType.BFloat16, model.Config.HiddenSize, Enumerable.Range(0, works.Max(static w => w.Count)).Select(i => works.Where(w => i < w.Count).Max(w => w[i])));
         _logits = new DecodeBuffer(rows * head.Columns);
     }
 
@@ -49,7 +49,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
     internal static DecodeStep? Of(CausalLanguageModel model, int rows)
     {
         var embedding = model.Stack.Embedding;
-        if (rows > MaxRows || model.Stack.RowAdapters is not null || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || !CpuKernel.Serves(embedding.Weight) || !BitConverter.IsLittleEndian
+        if (rows > MaxRows || model.Stack.RowAdapters is not null || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || model.DType is not (ScalarType.Float32 or ScalarType.BFloat16) || embedding.InMemory is null || !BitConverter.IsLittleEndian
             || DecodeNorm.Of(model.Stack.Norm) is not { } norm)
         {
             return null;
@@ -201,7 +201,8 @@ internal sealed unsafe class DecodeStep : IStagedWork
         var multiplier = DecodeMath.Round((float)config.EmbeddingMultiplier, _state.Half && config.RoundsEmbeddingMultiplier);
         for (var row = 0; row < tokens.Length; row++)
         {
-            DecodeMath.Read((void*)_embedding.From(tokens[row]).Start, states.Stride, states[row], _state.Half);
+            _embedding.Read(tokens[row], 1, states[row]);
+            DecodeMath.Round(states[row], states.Stride, _state.Half);
             if (multiplier != 1)
             {
                 DecodeMath.Multiply(states[row], states.Stride, multiplier, _state.Half);

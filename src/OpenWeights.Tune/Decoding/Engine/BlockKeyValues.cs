@@ -5,12 +5,11 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Engine;
 
-/// <summary>Keys and values of one layer for one text, in blocks, for the model's own forward.</summary>
+/// <summary>Keys and values of one layer in blocks, for the model's own forward: of one text, or of the first tokens of several.</summary>
 /// <param name="pool">The memory of blocks.</param>
 /// <param name="layer">Index of the layer.</param>
-/// <param name="blocks">The blocks of the text, with room for the tokens that are read.</param>
-/// <param name="past">Number of earlier tokens.</param>
-internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IReadOnlyList<nint> blocks, int past) : LayerState, IKeyValues
+/// <param name="parts">The texts, in the order in which their tokens come.</param>
+internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IReadOnlyList<BlockPart> parts) : LayerState, IKeyValues
 {
     private readonly AttentionSettings _settings = pool.Layer(layer);
 
@@ -39,25 +38,32 @@ internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IRea
         using (var scope = NewDisposeScope())
         {
             var from = states.contiguous();
-            Copy((nint)CpuKernel.Pointer(from), tokens, past, tokens, place, writes: true);
+            var start = (nint)CpuKernel.Pointer(from);
+            foreach (var part in parts)
+            {
+                Copy(start, tokens, (part.Blocks, part.Past, part.Tokens), place, writes: true);
+                start += part.Tokens * RowBytes;
+            }
+
             GC.KeepAlive(from);
         }
 
         // A layer with a window attends to no earlier ones.
-        var kept = Math.Min(past, (_settings.Window ?? int.MaxValue) - 1);
+        var kept = Math.Min(parts[0].Past, (_settings.Window ?? int.MaxValue) - 1);
         if (kept == 0)
         {
             return states;
         }
 
         var all = empty([1, _settings.KeyValueHeadCount, kept + tokens, _settings.HeadDimension], states.dtype);
-        Copy((nint)CpuKernel.Pointer(all), kept + tokens, past - kept, kept + tokens, place, writes: false);
+        Copy((nint)CpuKernel.Pointer(all), kept + tokens, (parts[0].Blocks, parts[0].Past - kept, kept + tokens), place, writes: false);
         return all;
     }
 
-    // Copies tokens from or to a tensor, [1, heads, tokens, head_dim].
-    private void Copy(nint tensor, int width, int first, int count, nint place, bool writes)
+    // Copies tokens of a text from or to a tensor, [1, heads, width, head_dim], from an address in its first head on.
+    private void Copy(nint tensor, int width, (IReadOnlyList<nint> Blocks, int First, int Count) text, nint place, bool writes)
     {
+        var (blocks, first, count) = text;
         for (nint head = 0; head < _settings.KeyValueHeadCount; head++)
         {
             for (int done = 0, run; done < count; done += run)
@@ -71,3 +77,9 @@ internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IRea
         }
     }
 }
+
+/// <summary>Tokens of a text that are read.</summary>
+/// <param name="Blocks">The text's blocks, with room for them.</param>
+/// <param name="Past">Number of earlier tokens; 0 for all texts if there are several.</param>
+/// <param name="Tokens">Number of tokens.</param>
+internal readonly record struct BlockPart(IReadOnlyList<nint> Blocks, int Past, int Tokens);

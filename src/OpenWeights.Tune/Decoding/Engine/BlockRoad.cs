@@ -105,35 +105,61 @@ internal sealed class BlockRoad : ITextRoad
 
     public bool TryReserve(EngineText text, int tokens) => _held[text].TryReserve(text.Read + tokens, TryTake);
 
+    public bool ReadsTogether(EngineText text) => text.Read == 0;
+
     public Span<float> Read(EngineText text, int tokens)
     {
-        var held = _held[text];
+        tokens = Math.Min(tokens, text.Unread);
+        return Read([text], tokens, wantsScores: tokens == text.Unread);
+    }
+
+    public void ReadTogether(IReadOnlyList<EngineText> texts, IScoreTaker taker)
+    {
+        var scores = Read(texts, null, wantsScores: true);
+        var vocabulary = scores.Length / texts.Count;
+        for (var i = 0; i < texts.Count; i++)
+        {
+            taker.Take(texts[i], scores.Slice(i * vocabulary, vocabulary));
+        }
+    }
+
+    // Reads some tokens of a text, or several texts whole, one after the other in one row; the logits after the last token of each.
+    private Span<float> Read(IReadOnlyList<EngineText> texts, int? tokens, bool wantsScores)
+    {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        tokens = Math.Min(tokens, text.Unread);
-        var (first, last) = (text.Read, text.Read + tokens);
-        using var cache = new DecoderCache(layer => new BlockKeyValues(_pool, layer, held.Blocks, first));
-        cache.Advance(first, first - 1);
+        var parts = texts.Select(t => new BlockPart(_held[t].Blocks, t.Read, tokens ?? t.Unread)).ToList();
+        var count = parts.Sum(static p => p.Tokens);
+        using var cache = new DecoderCache(layer => new BlockKeyValues(_pool, layer, parts));
+        cache.Advance(parts[0].Past, parts[0].Past - 1);
         var input = new ModelInput
         {
-            InputIds = tensor([.. text.Tokens[first..last].Select(static t => (long)t)], [1, tokens]),
-            PositionIds = tensor([.. Enumerable.Range(first, tokens).Select(static p => (long)p)], [1, tokens]),
-            LongestPosition = last - 1,
+            InputIds = tensor([.. texts.Zip(parts).SelectMany(static t => t.First.Tokens.GetRange(t.Second.Past, t.Second.Tokens)).Select(static t => (long)t)], [1, count]),
+            PositionIds = tensor([.. parts.SelectMany(static p => Enumerable.Range(p.Past, p.Tokens)).Select(static p => (long)p)], [1, count]),
+            LongestPosition = parts.Max(static p => p.Past + p.Tokens - 1),
+            Documents = parts.Count == 1 ? null : tensor([.. parts.SelectMany(static (p, i) => Enumerable.Repeat((long)i + 1, p.Tokens))], [1, count]),
             Cache = cache,
-            Adapters = _adapters is null ? null : [text.Request.Adapter],
+            Adapters = _adapters is null ? null : [texts[0].Request.Adapter],
         };
         var states = _model.call(input);
-        text.Read = last;
-        held.Note(text.Tokens, last);
-        if (text.Unread > 0)
+        var (lasts, end) = (new long[parts.Count], 0);
+        for (var i = 0; i < parts.Count; i++)
+        {
+            end += parts[i].Tokens;
+            lasts[i] = end - 1;
+            texts[i].Read += parts[i].Tokens;
+            _held[texts[i]].Note(texts[i].Tokens, texts[i].Read);
+        }
+
+        if (!wantsScores)
         {
             return [];
         }
 
-        var scores = _model.Logits(states.narrow(1, tokens - 1, 1), input).view(-1).to(float32).contiguous();
-        _scores = _scores.Length == scores.numel() ? _scores : new float[scores.numel()];
+        var scores = _model.Logits(states.index_select(1, tensor(lasts)), input).to(float32).contiguous();
+        _scores = _scores.Length >= scores.numel() ? _scores : new float[scores.numel()];
         MemoryMarshal.Cast<byte, float>(scores.bytes).CopyTo(_scores);
-        return _scores;
+        return _scores.AsSpan(0, (int)scores.numel());
     }
 
     public void Step(IReadOnlyList<EngineText> texts, IScoreTaker taker)

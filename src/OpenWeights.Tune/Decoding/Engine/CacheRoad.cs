@@ -110,6 +110,10 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
         return _scores;
     }
 
+    public bool ReadsTogether(EngineText text) => false;
+
+    public void ReadTogether(IReadOnlyList<EngineText> texts, IScoreTaker taker) => throw new NotSupportedException();
+
     public void Step(IReadOnlyList<EngineText> texts, IScoreTaker taker)
     {
         foreach (var text in texts)

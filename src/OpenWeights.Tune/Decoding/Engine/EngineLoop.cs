@@ -5,7 +5,7 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Decoding.Engine;
 
 /// <summary>The thread of an engine, its queue of texts, and work that others ask for.</summary>
-internal sealed class EngineLoop
+internal sealed class EngineLoop : IDisposable
 {
     private readonly object _gate = new();
     private readonly LinkedList<EngineText> _waiting = [];
@@ -51,8 +51,8 @@ internal sealed class EngineLoop
     {
         request.Options.Require();
         var known = _known;
-        var positions = Math.Min(request.Options.MaxPositions ?? int.MaxValue, _options.MaxPositions ?? int.MaxValue);
-        var limits = new TextLimits(known.VocabularySize, ContextLimit.Of(_model.Config, positions == int.MaxValue ? null : positions));
+        var context = ContextLimit.Of(_model.Config, _options.MaxPositions);
+        var limits = new TextLimits(known.VocabularySize, request.Options.MaxPositions < context.Tokens ? ContextLimit.Of(_model.Config, request.Options.MaxPositions) : context);
         limits.Require(request.Prompt, 0);
         limits.Require(request.Options.LogitBias);
         if (request.Adapter is { } name && !known.Adapters.Contains(name))
@@ -154,6 +154,13 @@ internal sealed class EngineLoop
         }
 
         return _ended.Task;
+    }
+
+    /// <summary>Frees what the thread used, at its end.</summary>
+    public void Dispose()
+    {
+        _texts?.Dispose();
+        _metrics.Dispose();
     }
 
     private void Run()
@@ -262,8 +269,8 @@ internal sealed class EngineLoop
             _ = text.Output.Writer.TryComplete(Disposed());
         }
 
-        Texts.Close(Disposed());
-        _metrics.Dispose();
+        Texts.EndAll("abort", Disposed());
+        Dispose();
         _ = _drained.TrySetResult();
         _ = _ended.TrySetResult();
     }

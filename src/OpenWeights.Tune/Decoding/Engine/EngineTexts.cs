@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Decoding.Engine;
 /// <param name="adapters">The adapters that texts can name, active by row; null if texts cannot name any.</param>
 /// <param name="options">Limits.</param>
 /// <param name="metrics">The metrics.</param>
-internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapters, TextEngineOptions options, EngineMetrics metrics) : IScoreTaker
+internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapters, TextEngineOptions options, EngineMetrics metrics) : IScoreTaker, IDisposable
 {
     private readonly EngineRoads _roads = new(model, adapters, options);
 
@@ -58,14 +58,8 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
         Note(_status);
     }
 
-    /// <summary>Ends all texts.</summary>
-    /// <param name="failure">What those who wait for them get.</param>
-    internal void Close(Exception failure)
-    {
-        EndAll("abort", failure);
-        _roads.Dispose();
-        Note(_status);
-    }
+    /// <summary>Frees all states; no text is generated any more.</summary>
+    public void Dispose() => _roads.Dispose();
 
     /// <summary>Ends all texts, and keeps no states of theirs.</summary>
     /// <param name="reason">Why.</param>
@@ -133,6 +127,7 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
     {
         var reading = _running.FindAll(static t => !t.HasBegun || t.Unread > 1);
         var left = options.PromptChunk;
+        var whole = new List<EngineText>();
         for (var i = 0; i < reading.Count && left > 0; i++)
         {
             var text = reading[i];
@@ -141,22 +136,54 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
                 continue;
             }
 
-            // The texts behind the first one get their part, so that short prompts do not wait for a long one.
-            var tokens = Math.Min(text.Unread, i == reading.Count - 1 ? left : Math.Max(left / 2, 1));
+            // The texts behind a long one get their part, so that they do not wait for it.
+            var tokens = Math.Min(text.Unread, i == reading.Count - 1 || text.Unread <= left ? left : Math.Max(left / 2, 1));
             if (!Reserve(text, tokens, goBack))
             {
                 continue;
             }
 
             left -= tokens;
-            Attempt(text, () =>
+            if (tokens == text.Unread && text.Road!.ReadsTogether(text))
             {
-                var scores = text.Road!.Read(text, tokens);
-                if (!scores.IsEmpty)
-                {
-                    Take(text, scores);
-                }
-            });
+                whole.Add(text);
+            }
+            else
+            {
+                Read(text, tokens);
+            }
+        }
+
+        ReadWhole(whole);
+    }
+
+    private void Read(EngineText text, int tokens) => Attempt(text, () =>
+    {
+        var scores = text.Road!.Read(text, tokens);
+        if (!scores.IsEmpty)
+        {
+            Take(text, scores);
+        }
+    });
+
+    // Short prompts are read together, so that weights are read once for all of them.
+    private void ReadWhole(List<EngineText> texts)
+    {
+        foreach (var same in texts.Where(_running.Contains).GroupBy(static t => (t.Road, t.Adapter)).Select(static g => g.ToList()).ToList())
+        {
+            try
+            {
+                same[0].Road!.ReadTogether(same, this);
+            }
+            catch (Exception) when (same.Count > 1)
+            {
+                // One by one it shows which of them fails.
+                same.FindAll(t => _running.Contains(t) && t.Read == 0).ForEach(t => Read(t, t.Unread));
+            }
+            catch (Exception failure)
+            {
+                Fail(same[0], failure);
+            }
         }
     }
 

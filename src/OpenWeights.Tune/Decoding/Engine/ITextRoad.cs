@@ -35,6 +35,15 @@ internal interface ITextRoad : IDisposable
     /// <returns>The logits of the next token, valid until the next call; empty if tokens of the text remain unread.</returns>
     Span<float> Read(EngineText text, int tokens);
 
+    /// <summary>Whether a text that has begun can be read together with others.</summary>
+    /// <param name="text">The text.</param>
+    bool ReadsTogether(EngineText text);
+
+    /// <summary>Reads some texts of one adapter whole (<see cref="ReadsTogether"/>).</summary>
+    /// <param name="texts">The texts.</param>
+    /// <param name="taker">Takes the logits of each, in order.</param>
+    void ReadTogether(IReadOnlyList<EngineText> texts, IScoreTaker taker);
+
     /// <summary>Reads one token of each of some texts, all but whose last tokens are read.</summary>
     /// <param name="texts">The texts.</param>
     /// <param name="taker">Takes the logits of each, in order.</param>

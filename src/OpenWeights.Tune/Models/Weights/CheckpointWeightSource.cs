@@ -17,13 +17,23 @@ internal sealed class CheckpointWeightSource(CheckpointWeights checkpoint, Scala
     /// <summary>The standard deviation and the seed of a head of labels that the checkpoint does not have.</summary>
     internal (double Range, long Seed) NewHead { get; init; }
 
+    /// <summary>Whether the matrices of a GGUF file, embedding and head included, are held as they are.</summary>
+    internal bool KeepsBlocks { get; init; }
+
     public Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) =>
         name == $"{LabelHead.Module}.weight" && !checkpoint.TryGetTensor(name, out _) ? Drawn(shape) : Read(name, dtype);
+
+    public ScalarType DType => dtype;
 
     public Parameter TakeExact(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape) => Read(name, WideNumbers.Of(dtype));
 
     public QuantizedWeight? TakeQuantized(string name, Dimension output, Dimension input)
     {
+        if (KeepsBlocks && quantization is null && PackedReading.Blocks(checkpoint, name) is { } blocks)
+        {
+            return blocks;
+        }
+
         if (name == head)
         {
             return null;
@@ -39,11 +49,15 @@ internal sealed class CheckpointWeightSource(CheckpointWeights checkpoint, Scala
         return quantization.Quantize(weight);
     }
 
+    public QuantizedWeight? TakeQuantizedEmbedding(string name, Dimension vocabulary, Dimension hidden) =>
+        KeepsBlocks && quantization is null ? PackedReading.Blocks(checkpoint, name) : null;
+
     public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed)
     {
         if (quantization is null)
         {
-            return keepsPacked ? PackedReading.Stack(checkpoint, name, count.Size, isTransposed, device) : null;
+            return KeepsBlocks && !isTransposed && PackedReading.BlockStack(checkpoint, name, count.Size) is { } blocks ? blocks
+                : keepsPacked ? PackedReading.Stack(checkpoint, name, count.Size, isTransposed, device) : null;
         }
 
         var found = new QuantizedWeight[count.Size];

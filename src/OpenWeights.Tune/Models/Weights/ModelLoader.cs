@@ -2,6 +2,7 @@ using OpenWeights.Formats.Families;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Quantized;
 using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -21,10 +22,12 @@ public static class ModelLoader
     /// <param name="keepsPacked">Whether the linear layers of a checkpoint that is quantized already, other than the head, are held as they are
     /// and dequantized in computation; if not, all weights are dequantized to the data type as they are loaded.</param>
     /// <param name="labels">A head of labels instead of the one over the vocabulary; null for the head that the folder's model has.</param>
+    /// <param name="keepsBlocks">Whether the matrices of a GGUF file that are in blocks of few bits, embedding and head included, are held as they are, on a
+    /// CPU and without <paramref name="quantization"/>. Such a model is for inference and for adapters on its linear layers.</param>
     /// <exception cref="InvalidDataException">The config is invalid, or tensors are missing or do not match; the message lists all of
     /// them.</exception>
     /// <exception cref="IOException">The folder or a file is missing or cannot be read.</exception>
-    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true, LabelHead? labels = null)
+    public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true, LabelHead? labels = null, bool keepsBlocks = false)
     {
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
@@ -37,7 +40,7 @@ public static class ModelLoader
         var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
         Devices.ChooseProducts(device, computed);
         using var nothing = no_grad();
-        return new LoadedModel(folder, new CausalLanguageModel(config, Source(weights, config, computed, device, quantization, keepsPacked)) { SourceFolder = folder.FolderPath }, warnings);
+        return new LoadedModel(folder, new CausalLanguageModel(config, Source(weights, config, computed, device, quantization, keepsPacked, keepsBlocks)) { SourceFolder = folder.FolderPath }, warnings);
     }
 
     /// <summary>
@@ -126,8 +129,8 @@ public static class ModelLoader
         return config;
     }
 
-    private static CheckpointWeightSource Source(CheckpointWeights weights, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization, bool keepsPacked) =>
-        new(weights, dtype, device, quantization, keepsPacked, $"{config.OutputModule}.weight") { NewHead = (config.InitializerRange, config.Labels?.Seed ?? 0) };
+    private static CheckpointWeightSource Source(CheckpointWeights weights, DecoderConfig config, ScalarType dtype, Device device, QuantizationSettings? quantization, bool keepsPacked, bool keepsBlocks) =>
+        new(weights, dtype, device, quantization, keepsPacked, $"{config.OutputModule}.weight") { KeepsBlocks = keepsBlocks && CpuKernel.Enabled && device.type == TorchSharp.DeviceType.CPU && dtype is ScalarType.Float32 or ScalarType.BFloat16, NewHead = (config.InitializerRange, config.Labels?.Seed ?? 0) };
 
     /// <summary>The dtype of most bytes of a checkpoint; of a quantized one, of what is stored in full.</summary>
     public static ScalarType StoredDType(ITensorSource weights)

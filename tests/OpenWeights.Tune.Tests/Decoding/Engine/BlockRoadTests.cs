@@ -168,6 +168,41 @@ public sealed class BlockRoadTests
     }
 
     [Test]
+    public async Task Short_prompts_are_read_in_one_go([Values] bool half)
+    {
+        using var folder = new TemporaryFolder();
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), half ? bfloat16 : float32, CPU);
+        using var adapters = new AdapterSet(loaded.Model);
+        var path = EngineTest.WriteAdapter(folder, loaded.Model, "a", 1);
+        _ = adapters.Load("a", path);
+        var prompts = EngineTest.Prompts(TinyModel.Vocabulary, 9, 20, 3, 2, 40, 11, 7, 15);
+        await using var engine = new TextEngine(loaded.Model, adapters, s_options with { PromptChunk = 200 });
+
+        // All are there before the first begins.
+        var begun = new TaskCompletionSource();
+        var work = engine.RunAsync(() =>
+        {
+            begun.Task.Wait();
+            return true;
+        });
+        string?[] names = [null, "a"];
+        var asked = prompts.Select((p, i) => engine.Ids(new TextRequest(p, s_answer) { Adapter = names[i % 2] })).ToList();
+        begun.SetResult();
+        _ = await work;
+        var found = await Task.WhenAll(asked);
+        for (var i = 0; i < prompts.Length; i++)
+        {
+            Assert.That(found[i], Is.EqualTo(await engine.RunAsync(() => Alone(prompts[i], names[i % 2]))), $"prompt {i}");
+        }
+
+        IReadOnlyList<int> Alone(int[] prompt, string? name)
+        {
+            adapters.Use(name is null ? [] : [(name, 1)]);
+            return new TextGenerator(loaded.Model, s_answer).Continue([prompt])[0].OutputIds;
+        }
+    }
+
+    [Test]
     public async Task In_bfloat16_texts_are_what_the_generator_says_to_each_prompt_alone()
     {
         using var folder = new TemporaryFolder();

@@ -1,9 +1,7 @@
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
-using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Decoding.Engine;
 using OpenWeights.Tune.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Decoding.Engine;

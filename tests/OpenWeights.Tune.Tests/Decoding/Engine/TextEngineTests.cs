@@ -15,16 +15,18 @@ namespace OpenWeights.Tune.Tests.Decoding.Engine;
 /// <summary>Texts of an engine, against the generator of one text; and what happens to those that end before.</summary>
 public sealed class TextEngineTests
 {
+    private const int Endless = 100_000;
+
     private static readonly TextEngineOptions s_options = new() { MaxRows = 4, PromptChunk = 6 };
 
-    [TestCaseSource(typeof(FamilyCases), nameof(FamilyCases.Names))]
-    public async Task Texts_are_what_the_generator_says_to_each_prompt_alone(string name)
+    [Test]
+    public async Task Texts_are_what_the_generator_says_to_each_prompt_alone([ValueSource(typeof(FamilyCases), nameof(FamilyCases.Names))] string name, [Values(6, 60)] int chunk)
     {
         using var model = FamilyCases.Make(name);
         var options = new GenerationOptions { MaxNewTokens = 9, MaxPositions = 100 };
-        var prompts = EngineTest.Prompts(FamilyCases.Vocabulary, 3, 70, 1, 30, 9, 12);
+        var prompts = EngineTest.Prompts(FamilyCases.Vocabulary, 3, 30, 1, 9, 70, 12);
         var expected = prompts.Select(p => new TextGenerator(model, options).Continue([p])[0]).ToList();
-        await using var engine = new TextEngine(model, null, s_options);
+        await using var engine = new TextEngine(model, null, s_options with { MaxPositions = 100, PromptChunk = chunk });
         var found = await Task.WhenAll(prompts.Select(p => engine.Whole(new TextRequest(p, options))));
         for (var i = 0; i < prompts.Length; i++)
         {
@@ -33,7 +35,7 @@ public sealed class TextEngineTests
         }
 
         // Once more, from the states that are kept.
-        Assert.That(await engine.Ids(new TextRequest(prompts[1], options)), Is.EqualTo(expected[1].OutputIds));
+        Assert.That(await engine.Ids(new TextRequest(prompts[4], options)), Is.EqualTo(expected[4].OutputIds));
     }
 
     [Test]
@@ -44,7 +46,13 @@ public sealed class TextEngineTests
         var prompts = EngineTest.Prompts(TinyModel.Vocabulary, 5, 8, 2, 11, 20, 3, 7);
         var options = prompts.Select((_, i) => new GenerationOptions
         {
-            MaxNewTokens = 12 + i, Temperature = 0.5 + (0.2 * i), Seed = i, TopK = i % 2 * 10, TopP = i % 3 == 0 ? 0.8 : 1, MinP = i % 4 == 1 ? 0.05 : 0, RepetitionPenalty = i == 6 ? 1.3 : 1,
+            MaxNewTokens = 12 + i,
+            Temperature = 0.5 + (0.2 * i),
+            Seed = i,
+            TopK = i % 2 * 10,
+            TopP = i % 3 == 0 ? 0.8 : 1,
+            MinP = i % 4 == 1 ? 0.05 : 0,
+            RepetitionPenalty = i == 6 ? 1.3 : 1,
         }).ToList();
         var expected = prompts.Select((p, i) => new TextGenerator(loaded.Model, options[i]).Continue([p])[0].OutputIds).ToList();
         await using var engine = new TextEngine(loaded.Model, null, s_options);
@@ -102,7 +110,7 @@ public sealed class TextEngineTests
         }
 
         var (ofFirst, ofSecond) = (Alone(first), Alone(second));
-        await using var engine = new TextEngine(loaded.Model, adapters, s_options);
+        await using var engine = new TextEngine(loaded.Model, adapters, s_options with { MaxPositions = 2 * Endless });
         var unknown = await Assert.ThrowsAsync<KeyNotFoundException>(() => engine.Ids(new TextRequest(prompt, options) { Adapter = "own" }));
         Assert.That(unknown!.Message, Does.Contain("own"));
         _ = await engine.RunAsync(() => adapters.Load("own", first));
@@ -116,7 +124,7 @@ public sealed class TextEngineTests
         });
         Assert.That(await engine.Ids(new TextRequest(prompt, options) { Adapter = "own" }), Is.EqualTo(ofSecond));
 
-        var cut = engine.Whole(new TextRequest(prompt, options with { MaxNewTokens = 100 }) { Adapter = "own" });
+        var cut = engine.Whole(new TextRequest(prompt, options with { MaxNewTokens = Endless }) { Adapter = "own" });
         await EngineTest.Until(() => engine.Status.Running == 1 || cut.IsCompleted);
         _ = await engine.RunAsync(() =>
         {
@@ -131,8 +139,8 @@ public sealed class TextEngineTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
-        var options = new GenerationOptions { MaxNewTokens = 1000, MaxPositions = 2000 };
-        await using var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1, MaxWaiting = 2 });
+        var options = new GenerationOptions { MaxNewTokens = Endless };
+        await using var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1, MaxWaiting = 2, MaxPositions = 2 * Endless });
         using var stop = new CancellationTokenSource();
         var enumerator = engine.GenerateAsync(new TextRequest([1], options)).GetAsyncEnumerator();
         Assert.That(await enumerator.MoveNextAsync(), Is.True);
@@ -240,8 +248,8 @@ public sealed class TextEngineTests
     {
         using var folder = new TemporaryFolder();
         using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
-        var options = new GenerationOptions { MaxNewTokens = 1000, MaxPositions = 2000 };
-        var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1 });
+        var options = new GenerationOptions { MaxNewTokens = Endless };
+        var engine = new TextEngine(loaded.Model, null, s_options with { MaxRows = 1, MaxPositions = 2 * Endless });
         var texts = Enumerable.Range(0, 3).Select(i => engine.Whole(new TextRequest([i], options))).ToList();
         await engine.DisposeAsync();
         foreach (var text in texts)

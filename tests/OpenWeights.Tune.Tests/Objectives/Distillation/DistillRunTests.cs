@@ -89,7 +89,29 @@ public sealed class DistillRunTests
             Throws.InstanceOf<InvalidDataException>().With.Message.Contains("another vocabulary").And.Message.Contains("300 tokens, and the student 256"));
     }
 
-    private static RunPlan Run(TemporaryFolder folder, Golden golden, string objective, IReadOnlyList<string> rows, string training, string? teacher = null)
+    [Test]
+    public void A_teacher_that_changed_before_the_run_goes_on_is_told()
+    {
+        using var golden = new Golden("gkd_beta0_t1", Set);
+        using var folder = new TemporaryFolder();
+        var teacher = Directory.CreateDirectory(folder.At("teacher")).FullName;
+        foreach (var file in Directory.GetFiles(Path.Combine(golden.Folder, "..", "teacher")))
+        {
+            File.Copy(file, Path.Combine(teacher, Path.GetFileName(file)));
+        }
+
+        List<string> rows = [.. Rows(golden.Json["batch"]!)];
+        Run(folder, golden, "beta: 0", rows, "max_steps: 1, micro_batch_size: 4", teacher);
+        var listener = new SilentListener();
+        Run(folder, golden, "beta: 0", rows, "max_steps: 2, micro_batch_size: 4", teacher, listener);
+        Assert.That(listener.Warnings, Has.None.Contains("changed since the run was started"));
+        var config = Path.Combine(teacher, "config.json");
+        File.WriteAllText(config, File.ReadAllText(config) + " ");
+        Run(folder, golden, "beta: 0", rows, "max_steps: 3, micro_batch_size: 4", teacher, listener);
+        Assert.That(listener.Warnings, Has.One.Contains("the files of the teacher, reference or reward model (config.json) changed since the run was started"));
+    }
+
+    private static RunPlan Run(TemporaryFolder folder, Golden golden, string objective, IReadOnlyList<string> rows, string training, string? teacher = null, SilentListener? goesOn = null)
     {
         var @base = Path.GetFullPath(Path.Combine(golden.Folder, ".."));
         _ = folder.Write("rows.jsonl", string.Join('\n', rows) + "\n");
@@ -102,9 +124,9 @@ public sealed class DistillRunTests
             training: { {{training}}, learning_rate: 1.0e-3, lr_scheduler: constant, warmup_steps: 0, betas: [0.9, 0.999], eps: 1.0e-8, weight_decay: 0.01, max_grad_norm: 1.0 }
             evaluation: { generate_rows: 0 }
             """);
-        using var run = TrainingRun.Prepare(RunConfigFile.Read(path, []), new SilentListener(), new RunOptions { IgnoreMemory = true });
+        using var run = TrainingRun.Prepare(RunConfigFile.Read(path, []), goesOn ?? new SilentListener(), new RunOptions { IgnoreMemory = true, Resume = goesOn is not null });
         var plan = run.Plan;
-        _ = run.Run(overwrite: true, "test", CancellationToken.None);
+        _ = run.Run(overwrite: goesOn is null, "test", CancellationToken.None);
         return plan;
     }
 

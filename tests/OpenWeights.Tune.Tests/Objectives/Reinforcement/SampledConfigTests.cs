@@ -15,16 +15,19 @@ public sealed class SampledConfigTests
     private static readonly string s_quickstart = Path.Combine(SharedFiles.Root, "datasets", "quickstart");
 
     [Test]
-    public void From_a_short_supervised_start_GRPO_answers_most_held_back_rows()
+    public void From_a_short_supervised_start_GRPO_and_RLOO_answer_more_held_back_rows_right()
     {
-        // Half of the config's steps.
         using var folder = new TemporaryFolder();
         Run("grpo-sft", $"output_dir={folder.At("start")}", "evaluation.generate_rows=0");
-        Run("grpo", $"output_dir={folder.At("run")}", $"adapter.path={folder.At("start")}", "training.max_steps=40", "data.eval.0.limit=100", "evaluation.generate_rows=100");
-        var exact = File.ReadLines(folder.At("run", "metrics.jsonl")).Select(static l => JsonNode.Parse(l)!["eval_exact_match"]?.GetValue<double>()).OfType<double>().ToList();
-        TestContext.Out.WriteLine($"exactly right: {string.Join(", ", exact)}");
-        Assert.That(exact[0], Is.LessThan(0.3));
-        Assert.That(exact[^1], Is.GreaterThan(0.45));
+        foreach (var objective in new[] { "grpo", "rloo" })
+        {
+            // Half of the config's steps.
+            Run(objective, $"output_dir={folder.At(objective)}", $"adapter.path={folder.At("start")}", "training.max_steps=40", "data.eval.0.limit=100", "evaluation.generate_rows=100");
+            var exact = File.ReadLines(folder.At(objective, "metrics.jsonl")).Select(static l => JsonNode.Parse(l)!["eval_exact_match"]?.GetValue<double>()).OfType<double>().ToList();
+            TestContext.Out.WriteLine($"{objective}, exactly right: {string.Join(", ", exact)}");
+            Assert.That(exact[0], Is.LessThan(0.3), objective);
+            Assert.That(exact[^1], Is.GreaterThan(0.45), objective);
+        }
     }
 
     [TestCase("type: grpo, rewards: exact_match, num_generations: 3", "objective.num_generations: 8 answers are sampled together")]
