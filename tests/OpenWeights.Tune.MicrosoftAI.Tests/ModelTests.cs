@@ -217,7 +217,7 @@ internal sealed class ModelTests
 
         var response = await client.GetResponseAsync("Open it.", options);
 
-        Assert.That(called, Has.Count.EqualTo(1), () => $"{response.FinishReason}: {response.Text}");
+        Assert.That(called, Has.Count.EqualTo(1), () => System.Text.Json.JsonSerializer.Serialize(response.Messages, AIJsonUtilities.DefaultOptions));
         Assert.That(Enum.IsDefined(called[0]));
         Assert.That(response.Messages.Take(3).Select(static m => m.Role), Is.EqualTo(new[] { ChatRole.Assistant, ChatRole.Tool, ChatRole.Assistant }));
         Assert.That(response.Messages[1].Contents.OfType<FunctionResultContent>().Single().Result?.ToString(), Is.AnyOf("short", "long"));
@@ -269,7 +269,7 @@ internal sealed class ModelTests
     private string RandomModel(int seed)
     {
         var path = _folder.At($"random {seed}");
-        var shape = new ModelShape { HiddenSize = 32, IntermediateSize = 48, Layers = 2, Heads = 4, KeyValueHeads = 2, VocabularySize = 512, MaxPositions = 2048, TiedEmbeddings = true };
+        var shape = new ModelShape { HiddenSize = 32, IntermediateSize = 48, Layers = 2, Heads = 4, KeyValueHeads = 2, VocabularySize = 512, MaxPositions = 2048, TiedEmbeddings = true, EosToken = 2 };
         NewModel.Write("llama", shape, seed, ScalarType.Float32, path, addTokenizer: null);
         foreach (var name in new[] { "tokenizer.json", "tokenizer_config.json" })
         {
