@@ -9,10 +9,12 @@ namespace OpenWeights.Tune.Server;
 /// <param name="state">The service.</param>
 internal sealed class HealthEndpoint(ServerState state)
 {
+    private static readonly string[] s_methods = ["GET", "HEAD"];
+
     internal void Map(IEndpointRouteBuilder routes)
     {
-        _ = routes.MapGet("/health", AnswerAsync);
-        _ = routes.MapGet("/v1/health", AnswerAsync);
+        _ = routes.MapMethods("/health", s_methods, AnswerAsync);
+        _ = routes.MapMethods("/v1/health", s_methods, AnswerAsync);
     }
 
     private async Task AnswerAsync(HttpContext context)

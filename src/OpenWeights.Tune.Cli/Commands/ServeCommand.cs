@@ -19,7 +19,7 @@ internal static class ServeCommand
     private static readonly Option<string?> s_below = new("--adapters-below") { Description = "Allow requests to load and unload adapters: the folders below this one.", HelpName = "DIR" };
     private static readonly Option<string[]> s_cors = new("--cors") { Description = "An origin of web pages that may use the server, such as https://example.org; * for all. May be repeated.", HelpName = "ORIGIN" };
     private static readonly Option<int> s_batch = CommonOptions.Number("--max-batch", "Maximum number of answers that are generated at a time.", 16, 1);
-    private static readonly Option<int> s_waiting = CommonOptions.Number("--max-waiting", "Maximum number of requests that wait; more are refused (429).", 256, 0);
+    private static readonly Option<int> s_waiting = CommonOptions.Number("--max-waiting", "Maximum number of answers that wait; more are refused (429).", 256, 0);
     private static readonly Option<int?> s_context = CommonOptions.Number<int>("--context", "Maximum number of tokens of a prompt and its answer; default: the model's.", 2);
     private static readonly Option<double?> s_cache = CommonOptions.Number<double>("--cache-mb", "Memory of keys and values, in MiB; default: a quarter of what is free.", 1);
     private static readonly Option<int> s_choices = CommonOptions.Number("--max-choices", "Maximum number of choices of a request.", 32, 1);
@@ -64,7 +64,9 @@ internal static class ServeCommand
         CorsOrigins = arguments.GetValue(s_cors) ?? [],
         AdaptersBelow = arguments.GetValue(s_below) is { } folder ? Path.GetFullPath(folder) : null,
         MaxRequestBytes = (long)(arguments.GetValue(s_size) * BytesOfMegabyte),
-        MaxChoices = arguments.GetValue(s_choices),
+
+        // More could never be taken at once.
+        MaxChoices = Math.Min(arguments.GetValue(s_choices), arguments.GetValue(s_batch) + arguments.GetValue(s_waiting)),
         Timeout = TimeSpan.FromSeconds(arguments.GetValue(s_timeout)),
         HasPage = !arguments.GetValue(s_noPage),
     };
@@ -91,6 +93,11 @@ internal static class ServeCommand
         if (file is null)
         {
             return [];
+        }
+
+        if (!File.Exists(file))
+        {
+            throw new InvalidDataException($"{file} does not exist; --api-key-file names a file with a key on each line.");
         }
 
         string[] keys = [.. File.ReadAllLines(file).Select(static l => l.Trim()).Where(static l => l.Length > 0)];

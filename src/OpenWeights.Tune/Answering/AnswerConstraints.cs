@@ -32,7 +32,7 @@ internal sealed class AnswerConstraints(int vocabularySize)
     }
 
     private static Grammar Calls(ServedModel model, AnswerRequest request, string prompt) => AnswerGrammar.OfCalls(
-        ToolCallGrammar.Of(model.CallFormat, request.Tools, request.ToolChoice.Name, request.ParallelToolCalls), model.Renderer!.Reasoning, prompt);
+        ToolCallGrammar.Of(model.CallFormat, request.Tools, request.ToolChoice.Name, !request.CallsOnce), model.Renderer!.Reasoning, prompt);
 
     private static Grammar? Content(ServedModel model, AnswerRequest request, string prompt)
     {

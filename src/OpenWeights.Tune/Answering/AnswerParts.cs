@@ -30,7 +30,7 @@ internal sealed class AnswerParts
     /// <param name="tellsTokens">Whether deltas have their tokens.</param>
     internal AnswerParts(ServedModel model, AnswerParser? parser, AnswerRequest request, bool tellsTokens)
     {
-        (_model, _parser, _endsAtCall, _tellsTokens) = (model, parser, !request.ParallelToolCalls, tellsTokens);
+        (_model, _parser, _endsAtCall, _tellsTokens) = (model, parser, request.CallsOnce, tellsTokens);
         _isCalls = parser is not null && request.ToolChoice.Kind == ToolChoiceKind.Required;
         _decoder = model.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
         _stops = new StopSequences(request.Stops, output: null);

@@ -24,7 +24,7 @@ public sealed record AnswerRequest
     /// <summary>Which tools are called.</summary>
     public ToolChoice ToolChoice { get; init; } = ToolChoice.Auto;
 
-    /// <summary>Whether an answer may call several tools.</summary>
+    /// <summary>Whether an answer may call several tools; where <see cref="ToolChoice"/> names a function, it is called once.</summary>
     public bool ParallelToolCalls { get; init; } = true;
 
     /// <summary>Values for variables of the chat template, such as <c>enable_thinking</c>; null for none.</summary>
@@ -36,7 +36,7 @@ public sealed record AnswerRequest
     /// <summary>Settings of the generation. End tokens, and the largest number of positions, are the model's own; see <see cref="IgnoresEnd"/> and <see cref="MaxNewTokens"/>.</summary>
     public GenerationOptions Options { get; init; } = new();
 
-    /// <summary>Maximum number of tokens of the answer; null for as many as the context has room for.</summary>
+    /// <summary>Maximum number of tokens of the answer; null for as many as the context has room for, 0 to read the prompt alone.</summary>
     public int? MaxNewTokens { get; init; }
 
     /// <summary>Texts that end the answer and are no part of it.</summary>
@@ -50,6 +50,9 @@ public sealed record AnswerRequest
 
     /// <summary>Whether reasoning and calls are separated from the answer; false for the text as the model writes it.</summary>
     public bool IsParsed { get; init; } = true;
+
+    /// <summary>Whether an answer ends with its first call.</summary>
+    internal bool CallsOnce => !ParallelToolCalls || ToolChoice.Name is not null;
 }
 
 /// <summary>Which tools an answer calls.</summary>

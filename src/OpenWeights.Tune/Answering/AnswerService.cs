@@ -300,7 +300,7 @@ public sealed class AnswerService : IAsyncDisposable
 
     private GenerationOptions OptionsOf(ServedModel model, AnswerRequest request, int prompt) => request.Options with
     {
-        MaxNewTokens = Math.Min(request.MaxNewTokens ?? int.MaxValue, Context - prompt),
+        MaxNewTokens = Math.Min(Math.Max(request.MaxNewTokens ?? int.MaxValue, 1), Context - prompt),
         MaxPositions = Context,
         EndTokens = request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free, ToolChoice.Kind: not ToolChoiceKind.Required } ? [] : model.EndTokens,
     };

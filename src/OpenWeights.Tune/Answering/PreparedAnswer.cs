@@ -47,6 +47,14 @@ public sealed class PreparedAnswer
             string? reason = null;
             await foreach (var token in _engine.GenerateAsync(Text(choice), stop).ConfigureAwait(false))
             {
+                if (_request.MaxNewTokens == 0)
+                {
+                    // The engine reads a prompt to make a token after it.
+                    counts.Read(token);
+                    reason = "length";
+                    break;
+                }
+
                 counts.Add(token, parts.InReasoning);
                 reason = token.FinishReason;
                 if (!IsEnd(token))
@@ -105,6 +113,8 @@ public sealed class PreparedAnswer
             _reasoning += isReasoning ? 1 : 0;
             _cached = token.CachedTokens;
         }
+
+        internal void Read(GeneratedToken token) => (_first, _last, _cached) = (Stopwatch.GetTimestamp(), Stopwatch.GetTimestamp(), token.CachedTokens);
 
         internal AnswerUsage Usage(int prompt) => new(prompt, _tokens, _cached, _reasoning);
 

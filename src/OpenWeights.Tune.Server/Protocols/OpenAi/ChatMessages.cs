@@ -156,10 +156,13 @@ internal static class ChatMessages
 
     private static string Part(JsonNode? part, string place) => part switch
     {
-        JsonObject { } known when known["type"]?.ToString() is "text" or "refusal" or "input_text" or "output_text" && (known["text"] ?? known["refusal"]) is JsonValue value && value.TryGetValue<string>(out var text) => text,
+        JsonObject { } known when IsText(known) => (known["text"] ?? known["refusal"]) is JsonValue value && value.TryGetValue<string>(out var text) ? text
+            : throw new RequestException($"Invalid type for '{place}.text': it must be a text.", $"{place}.text"),
         JsonObject { } other when other["type"] is { } type => throw new RequestException($"'{place}' is of type '{type}', and this model reads only text.", place),
         _ => throw new RequestException($"Invalid type for '{place}': expected an object with type and text.", place),
     };
+
+    private static bool IsText(JsonObject part) => part["type"]?.ToString() is "text" or "refusal" or "input_text" or "output_text";
 
     // Templates take the arguments as an object, and the protocol has them as text.
     private static void ReadCalls(JsonObject message, string place)
@@ -177,7 +180,7 @@ internal static class ChatMessages
 
         for (var i = 0; i < calls.Count; i++)
         {
-            if (calls[i]?["function"] is not JsonObject function || function["name"] is not JsonValue name || !name.TryGetValue<string>(out _))
+            if (calls[i] is not JsonObject { } call || call["function"] is not JsonObject function || function["name"] is not JsonValue name || !name.TryGetValue<string>(out _))
             {
                 throw new RequestException($"Missing required parameter: '{place}.tool_calls[{i}].function.name'.", $"{place}.tool_calls[{i}].function");
             }

@@ -32,7 +32,7 @@ internal sealed class CompletionEndpoint(ServerState state, ServerOptions option
         var isStream = fields.Stream == true;
         ChatEndpoint.RequireStream(fields, isStream);
         var prepared = prompts.Select(p => service.Prepare(Sampling.With(
-            new AnswerRequest { Model = model.Name, Text = p.Text, Tokens = p.Tokens }, fields, model.Tokenizer, alternatives, fields.MaxTokens is null && fields.NPredict is null ? UsualTokens : null))).ToList();
+            new AnswerRequest { Model = model.Name, Text = p.Text, Tokens = p.Tokens }, fields, model.Tokenizer, alternatives, fields.MaxTokens is 0 ? 0 : fields.MaxTokens is null && fields.NPredict is null ? UsualTokens : null))).ToList();
         var echoes = new List<CompletionEcho>();
         foreach (var one in prepared)
         {

@@ -17,7 +17,7 @@ internal static class Errors
         AnswerRefusedException e => Refused(e),
         EngineBusyException { IsDraining: true } e => (503, new ErrorFields("The server is shutting down.", "unavailable_error"), e.RetryAfter),
         EngineBusyException e => (429, new ErrorFields($"Too many requests are waiting; try again in {Seconds(e.RetryAfter)} s.", "rate_limit_error") { Code = "rate_limit_exceeded" }, e.RetryAfter),
-        BadHttpRequestException { StatusCode: 413 } => (413, new ErrorFields("The request is larger than this server takes (--max-request-size).", RequestException.Invalid) { Code = "request_too_large" }, null),
+        BadHttpRequestException { StatusCode: 413 } => (413, new ErrorFields("The request is larger than this server takes (--max-request-mb).", RequestException.Invalid) { Code = "request_too_large" }, null),
         BadHttpRequestException e => (e.StatusCode, new ErrorFields(e.Message, RequestException.Invalid), null),
         InvalidDataException e => (400, new ErrorFields(e.Message, RequestException.Invalid), null),
         TimeoutException e => (504, new ErrorFields(e.Message, "timeout_error") { Code = "timeout" }, null),

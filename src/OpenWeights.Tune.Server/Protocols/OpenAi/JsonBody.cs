@@ -22,6 +22,7 @@ internal static class JsonBody
         where T : class
     {
         using var document = await ParseAsync(context).ConfigureAwait(false);
+        RequireText(document.RootElement, "");
         if (document.RootElement.ValueKind != JsonValueKind.Object)
         {
             throw new RequestException("The request's body must be a JSON object.", null);
@@ -47,6 +48,57 @@ internal static class JsonBody
         var bytes = JsonSerializer.SerializeToUtf8Bytes(answer, type);
         context.Response.ContentLength = bytes.Length;
         await context.Response.Body.WriteAsync(bytes, context.RequestAborted).ConfigureAwait(false);
+    }
+
+    // JSON can escape halves of characters, and bytes that are no UTF-8 are read as they are; neither is text.
+    private static void RequireText(JsonElement value, string place)
+    {
+        switch (value.ValueKind)
+        {
+            case JsonValueKind.String:
+                try
+                {
+                    _ = value.GetString();
+                }
+                catch (InvalidOperationException)
+                {
+                    throw new RequestException($"Invalid value for '{place}': its text is not valid Unicode (half of a character, or bytes that are not UTF-8).", place);
+                }
+
+                break;
+            case JsonValueKind.Array:
+                var index = 0;
+                foreach (var element in value.EnumerateArray())
+                {
+                    if (element.ValueKind is JsonValueKind.String or JsonValueKind.Array or JsonValueKind.Object)
+                    {
+                        RequireText(element, $"{place}[{index}]");
+                    }
+
+                    index++;
+                }
+
+                break;
+            case JsonValueKind.Object:
+                foreach (var property in value.EnumerateObject())
+                {
+                    RequireText(property.Value, place.Length == 0 ? NameOf(property, place) : $"{place}.{NameOf(property, place)}");
+                }
+
+                break;
+        }
+    }
+
+    private static string NameOf(JsonProperty property, string place)
+    {
+        try
+        {
+            return property.Name;
+        }
+        catch (InvalidOperationException)
+        {
+            throw new RequestException($"A name in {(place.Length == 0 ? "the request" : $"'{place}'")} is not valid Unicode.", place.Length == 0 ? null : place);
+        }
     }
 
     private static async Task<JsonDocument> ParseAsync(HttpContext context)

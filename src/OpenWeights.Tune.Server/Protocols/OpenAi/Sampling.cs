@@ -57,7 +57,7 @@ internal static class Sampling
 
     private static int? Limit(SamplingFields fields) => fields.MaxTokens is { } most
         ? (int)Between(most, 1, int.MaxValue, "max_tokens")!
-        : fields.NPredict is > 0 and var tokens ? tokens : null;
+        : fields.NPredict is >= 0 and var tokens ? tokens : null;
 
     private static IReadOnlyList<string> Stops(JsonElement? stop)
     {

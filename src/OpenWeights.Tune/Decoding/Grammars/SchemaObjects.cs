@@ -30,6 +30,11 @@ internal static class SchemaObjects
             other = GrammarRule.Of($"{path}/additionalProperties", GrammarNode.Row(key, JsonValues.Colon, reader.Read(others, $"{path}/additionalProperties")));
         }
 
+        if (least > most || (names.Count == 0 && other is null && least > 0))
+        {
+            return GrammarNode.Nothing;
+        }
+
         return JsonValues.Braces(names.Count == 0
             ? other is null ? GrammarNode.Empty : JsonValues.List(other, least, most)
             : Members([.. names.Select(n => (Member(n), required.Contains(n)))], other, path));
@@ -54,7 +59,7 @@ internal static class SchemaObjects
         var others = map.TryGetPropertyValue(restKeyword, out var said) ? said : first.Count == 0 || least > first.Count;
         var isNone = others is JsonValue flag && flag.GetValueKind() == JsonValueKind.False;
         var other = GrammarRule.Of($"{path}/{restKeyword}", isNone ? GrammarNode.Nothing : reader.Read(others, $"{path}/{restKeyword}"));
-        return least > most ? GrammarNode.Nothing : JsonValues.Brackets(Elements(first, other, least, isNone ? Math.Min(most ?? int.MaxValue, first.Count) : most));
+        return least > most || (isNone && least > first.Count) ? GrammarNode.Nothing : JsonValues.Brackets(Elements(first, other, least, isNone ? Math.Min(most ?? int.MaxValue, first.Count) : most));
     }
 
     private static GrammarNode Members(List<(GrammarNode Member, bool Required)> members, GrammarNode? other, string path)

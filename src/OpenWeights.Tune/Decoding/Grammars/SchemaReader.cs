@@ -8,10 +8,15 @@ internal sealed class SchemaReader
 {
     private const int MostNested = 200;
 
+    // Schemas of a few lines that refer to each other can stand for very large ones.
+    private const int MostParts = 20_000;
+
     private readonly JsonNode? _root;
     private readonly Dictionary<string, GrammarRule> _byPlace = new(StringComparer.Ordinal);
     private readonly Dictionary<string, GrammarRule> _byText = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, JsonObject> _flat = new(StringComparer.Ordinal);
     private int _nested;
+    private int _parts;
 
     /// <summary>Creates a reader.</summary>
     /// <param name="root">The schema, to which its references refer.</param>
@@ -35,6 +40,7 @@ internal sealed class SchemaReader
             throw SchemaKeywords.Error(path, "is nested too deeply");
         }
 
+        Count(path);
         SchemaKeywords.RequireSupported(map, path);
         var read = ReadMap(map, path);
         _nested--;
@@ -153,6 +159,7 @@ internal sealed class SchemaReader
             throw SchemaKeywords.Error(path, "refers to itself without end");
         }
 
+        Count(path);
         SchemaKeywords.RequireSupported(map, path);
         var own = map.DeepClone().AsObject();
         _ = own.Remove("$ref");
@@ -163,7 +170,12 @@ internal sealed class SchemaReader
         if (map.ContainsKey("$ref"))
         {
             var place = Reference(map, path);
-            flat = SchemaMerger.Merge(Flat(Find(place, path), place, depth + 1), flat, path);
+            if (!_flat.TryGetValue(place, out var referred))
+            {
+                _flat[place] = referred = Flat(Find(place, path), place, depth + 1);
+            }
+
+            flat = SchemaMerger.Merge(referred, flat, path);
         }
 
         if (map["allOf"] is { } all)
@@ -176,6 +188,14 @@ internal sealed class SchemaReader
         }
 
         return flat;
+    }
+
+    private void Count(string path)
+    {
+        if (++_parts > MostParts)
+        {
+            throw SchemaKeywords.Error(path, $"makes the whole schema larger than the {MostParts} parts that can be enforced; refer to parts that repeat by \"$ref\", and leave out \"allOf\" of many of them");
+        }
     }
 
     private static string Reference(JsonObject map, string path)
