@@ -196,7 +196,7 @@ public sealed class ChatTests
     {
         foreach (var isStream in new[] { false, true })
         {
-            var request = Ask("five", $"{Tools}, \"tool_choice\": {choice}, \"parallel_tool_calls\": false, \"temperature\": 1, \"seed\": 5, \"max_tokens\": 150, \"stream\": {(isStream ? "true" : "false")}");
+            var request = Ask("five", $"{Tools}, \"tool_choice\": {choice}, \"parallel_tool_calls\": false, \"temperature\": 1, \"seed\": 5, \"max_tokens\": 600, \"stream\": {(isStream ? "true" : "false")}");
             var (calls, reason) = isStream ? Streamed(await _long.StreamAsync(Path, request)) : Whole(await _long.AnswerAsync(Path, request));
             Assert.That(reason, Is.EqualTo("tool_calls"));
             Assert.That(calls, Has.Count.EqualTo(1));

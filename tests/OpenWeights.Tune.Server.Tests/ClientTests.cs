@@ -60,7 +60,7 @@ public sealed class ClientTests
     public async Task OpenAIs_client_gets_answers_of_a_schema()
     {
         var schema = BinaryData.FromString("""{"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["n"], "additionalProperties": false}""");
-        var options = new ChatCompletionOptions { MaxOutputTokenCount = 60, ResponseFormat = OpenAI.Chat.ChatResponseFormat.CreateJsonSchemaFormat("number", schema, jsonSchemaIsStrict: true) };
+        var options = new ChatCompletionOptions { Temperature = 0, MaxOutputTokenCount = 200, ResponseFormat = OpenAI.Chat.ChatResponseFormat.CreateJsonSchemaFormat("number", schema, jsonSchemaIsStrict: true) };
         var answer = await Chat.CompleteChatAsync([ChatMessage.CreateUserMessage("five")], options);
         Assert.That(JsonDocument.Parse(answer.Value.Content[0].Text).RootElement.GetProperty("n").GetInt32(), Is.InRange(1, 9));
     }
@@ -115,7 +115,7 @@ public sealed class ClientTests
         var streamed = await chat.GetStreamingResponseAsync("January 5", options).ToChatResponseAsync();
         Assert.That(streamed.Text, Is.Not.Empty.And.EqualTo(whole.Text));
         Assert.That(whole.Usage!.OutputTokenCount, Is.GreaterThan(0));
-        var typed = await chat.GetResponseAsync<Answer>("five", new ChatOptions { MaxOutputTokens = 120 });
+        var typed = await chat.GetResponseAsync<Answer>("five", new ChatOptions { Temperature = 0, MaxOutputTokens = 400 });
         Assert.That(Enum.IsDefined(typed.Result.Kind));
     }
 
@@ -123,7 +123,7 @@ public sealed class ClientTests
     public async Task OpenAIs_client_calls_a_tool_and_answers_with_its_result()
     {
         var tool = OpenAI.Chat.ChatTool.CreateFunctionTool("get_day", "The day of a month", BinaryData.FromString("""{"type": "object", "properties": {"month": {"enum": ["January", "May"]}}, "required": ["month"], "additionalProperties": false}"""));
-        var options = new ChatCompletionOptions { MaxOutputTokenCount = 80, Tools = { tool }, ToolChoice = ChatToolChoice.CreateRequiredChoice(), AllowParallelToolCalls = false };
+        var options = new ChatCompletionOptions { Temperature = 0, MaxOutputTokenCount = 300, Tools = { tool }, ToolChoice = ChatToolChoice.CreateRequiredChoice(), AllowParallelToolCalls = false };
         List<ChatMessage> messages = [ChatMessage.CreateUserMessage("five")];
         ChatCompletion called = await Chat.CompleteChatAsync(messages, options);
         Assert.That(called.FinishReason, Is.EqualTo(OpenAI.Chat.ChatFinishReason.ToolCalls));
@@ -141,7 +141,8 @@ public sealed class ClientTests
         using var chat = Chat.AsIChatClient().AsBuilder().UseFunctionInvocation(configure: static c => c.MaximumIterationsPerRequest = 1).Build();
         var options = new ChatOptions
         {
-            MaxOutputTokens = 80,
+            Temperature = 0,
+            MaxOutputTokens = 300,
             ToolMode = ChatToolMode.RequireAny,
             AllowMultipleToolCalls = false,
             Tools = [AIFunctionFactory.Create((Kind kind) => { months.Add($"{kind}"); return 5; }, "count_of")],

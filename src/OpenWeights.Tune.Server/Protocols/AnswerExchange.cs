@@ -47,15 +47,18 @@ internal static class AnswerExchange
     private static async Task StreamAsync(HttpContext context, IAsyncEnumerator<(int Index, AnswerEvent Event)> events, IAnswerWriter writer)
     {
         // What is refused at once is refused with its status; after that the stream has begun.
-        var next = events.MoveNextAsync();
-        var isThere = next.IsCompleted && await next.ConfigureAwait(false);
-        var isAhead = next.IsCompleted;
+        var next = events.MoveNextAsync().AsTask();
+        if (next.IsFaulted || next.IsCanceled)
+        {
+            _ = await next.ConfigureAwait(false);
+        }
+
         var stream = EventStream.Begin(context);
         await writer.BeginAsync(stream).ConfigureAwait(false);
-        while (isAhead ? isThere : await stream.NextAsync(next).ConfigureAwait(false))
+        while (await stream.NextAsync(next).ConfigureAwait(false))
         {
             await writer.WriteAsync(stream, events.Current.Index, events.Current.Event).ConfigureAwait(false);
-            (isAhead, next) = (false, events.MoveNextAsync());
+            next = events.MoveNextAsync().AsTask();
         }
 
         await writer.EndAsync(stream).ConfigureAwait(false);

@@ -46,25 +46,33 @@ internal sealed class EventStream
     }
 
     /// <summary>Awaits the next item. While none comes, comments show that the server is there, and find out whether the client is.</summary>
-    internal async ValueTask<bool> NextAsync(ValueTask<bool> next)
+    internal async Task<bool> NextAsync(Task<bool> next)
     {
-        if (next.IsCompleted)
-        {
-            return await next.ConfigureAwait(false);
-        }
-
-        var task = next.AsTask();
         while (true)
         {
             try
             {
-                return await task.WaitAsync(s_silence).ConfigureAwait(false);
+                return await next.WaitAsync(s_silence).ConfigureAwait(false);
             }
-            catch (TimeoutException) when (!task.IsCompleted)
+            catch (TimeoutException) when (!next.IsCompleted)
             {
-                _context.Response.BodyWriter.Write(": waiting\n\n"u8);
-                await FlushAsync().ConfigureAwait(false);
+                await PingAsync(next).ConfigureAwait(false);
             }
+        }
+    }
+
+    private async Task PingAsync(Task next)
+    {
+        try
+        {
+            _context.Response.BodyWriter.Write(": waiting\n\n"u8);
+            await FlushAsync().ConfigureAwait(false);
+        }
+        catch
+        {
+            // Items that are awaited cannot be disposed of before the next one has come, or not.
+            await next.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            throw;
         }
     }
 

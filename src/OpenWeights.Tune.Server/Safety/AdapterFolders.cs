@@ -1,3 +1,4 @@
+using System.Buffers;
 using OpenWeights.Tune.Server.Protocols.OpenAi;
 
 namespace OpenWeights.Tune.Server.Safety;
@@ -6,6 +7,9 @@ namespace OpenWeights.Tune.Server.Safety;
 /// <param name="root">The folder.</param>
 internal sealed class AdapterFolders(string root)
 {
+    private static readonly SearchValues<char> s_forbidden = SearchValues.Create("\\:\0*?\"<>|");
+    private static readonly EnumerationOptions s_all = new() { RecurseSubdirectories = true, AttributesToSkip = 0, MaxRecursionDepth = 8 };
+
     private readonly string _root = Path.GetFullPath(root);
 
     /// <summary>The folder with a name below the root.</summary>
@@ -14,7 +18,7 @@ internal sealed class AdapterFolders(string root)
     internal string Find(string name)
     {
         var parts = name.Split('/');
-        if (parts.Any(static p => p is "" or "." or ".." || p.IndexOfAny(s_forbidden) >= 0))
+        if (parts.Any(static p => p is "" or "." or ".." || p.AsSpan().ContainsAny(s_forbidden)))
         {
             throw Refused(name, "it must be the name of a folder, or names with / between them");
         }
@@ -32,9 +36,6 @@ internal sealed class AdapterFolders(string root)
             ? throw Refused(name, "it has links in it")
             : path;
     }
-
-    private static readonly char[] s_forbidden = ['\\', ':', '\0', '*', '?', '"', '<', '>', '|'];
-    private static readonly EnumerationOptions s_all = new() { RecurseSubdirectories = true, AttributesToSkip = 0, MaxRecursionDepth = 8 };
 
     private static RequestException Refused(string name, string reason) => new($"Invalid 'lora_path' '{(name.Length > 100 ? name[..100] + "..." : name)}': {reason}.", "lora_path");
 }

@@ -26,7 +26,7 @@ internal sealed record ChatChoice(int Index)
 /// <summary>A whole message.</summary>
 internal sealed record ChatMessage
 {
-    public string Role => "assistant";
+    public string Role { get; } = "assistant";
 
     [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
     public string? Content { get; init; }
@@ -44,10 +44,10 @@ internal abstract record ChatDelta;
 /// <summary>The beginning of a message.</summary>
 internal sealed record FirstDelta : ChatDelta
 {
-    public string Role => "assistant";
+    public string Role { get; } = "assistant";
 
     [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
-    public string? Content => null;
+    public string? Content { get; }
 }
 
 /// <summary>More text, or calls of tools; nothing at the end.</summary>
@@ -126,15 +126,15 @@ internal sealed record TimingFields(int CacheN, int PromptN, double PromptMs, do
 /// <summary>The models.</summary>
 internal sealed record ModelList(IReadOnlyList<ModelEntry> Data)
 {
-    public string Object => "list";
+    public string Object { get; } = "list";
 }
 
 /// <summary>A model: the base, or an adapter on it.</summary>
 internal sealed record ModelEntry(string Id, long Created, string Root, int MaxModelLen)
 {
-    public string Object => "model";
+    public string Object { get; } = "model";
 
-    public string OwnedBy => "openweights-tune";
+    public string OwnedBy { get; } = "openweights-tune";
 
     /// <summary>Name of the base model of an adapter.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
@@ -152,7 +152,7 @@ internal sealed record ModelMeta(int NVocab, int NCtx, int NCtxTrain, int NEmbd,
 /// <summary>Vectors.</summary>
 internal sealed record EmbeddingList(IReadOnlyList<EmbeddingEntry> Data, string Model, EmbeddingUsage Usage)
 {
-    public string Object => "list";
+    public string Object { get; } = "list";
 
     /// <summary>Which hidden states the vectors are: mean or last.</summary>
     public required string Pooling { get; init; }
@@ -161,7 +161,7 @@ internal sealed record EmbeddingList(IReadOnlyList<EmbeddingEntry> Data, string 
 /// <summary>A vector: numbers, or the base64 of little-endian float32.</summary>
 internal sealed record EmbeddingEntry(object Embedding, int Index)
 {
-    public string Object => "embedding";
+    public string Object { get; } = "embedding";
 }
 
 /// <summary>Numbers of tokens of embeddings.</summary>
