@@ -178,6 +178,12 @@ public sealed class TokenVocabulary
         var text = tokenizer.IsAdded(id) ? tokenizer.IdToToken(id)! : "";
         var isNamed = id == tokenizer.UnknownToken || id == tokenizer.BosToken || id == tokenizer.EosToken || id == tokenizer.PadToken;
         var isMark = isNamed || tokenizer.IsSpecial(id) || (text.Length > 2 && (text[0], text[^1]) is ('<', '>') or ('[', ']'));
-        return isMark ? [GrammarNode.MarkStart, .. Encoding.UTF8.GetBytes(tokenizer.IdToToken(id)!), GrammarNode.MarkEnd] : bytes;
+        if (isMark)
+        {
+            return [GrammarNode.MarkStart, .. Encoding.UTF8.GetBytes(tokenizer.IdToToken(id)!), GrammarNode.MarkEnd];
+        }
+
+        // A vocabulary of bytes has tokens for these two as well, which no text has: they are not to be taken for the ends of a mark.
+        return bytes.AsSpan().ContainsAny(GrammarNode.MarkStart, GrammarNode.MarkEnd) ? [] : bytes;
     }
 }
