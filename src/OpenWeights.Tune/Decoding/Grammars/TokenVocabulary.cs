@@ -178,6 +178,8 @@ public sealed class TokenVocabulary
         var text = tokenizer.IsAdded(id) ? tokenizer.IdToToken(id)! : "";
         var isNamed = id == tokenizer.UnknownToken || id == tokenizer.BosToken || id == tokenizer.EosToken || id == tokenizer.PadToken;
         var isMark = isNamed || tokenizer.IsSpecial(id) || (text.Length > 2 && (text[0], text[^1]) is ('<', '>') or ('[', ']'));
-        return isMark ? [GrammarNode.MarkStart, .. Encoding.UTF8.GetBytes(tokenizer.IdToToken(id)!), GrammarNode.MarkEnd] : bytes;
+        // A token of bytes that no text in UTF-8 has must not stand for the edge of a mark.
+        return isMark ? [GrammarNode.MarkStart, .. Encoding.UTF8.GetBytes(tokenizer.IdToToken(id)!), GrammarNode.MarkEnd]
+            : bytes.AsSpan().ContainsAny(GrammarNode.MarkStart, GrammarNode.MarkEnd) ? [] : bytes;
     }
 }
