@@ -1,7 +1,6 @@
 using System.Text;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Decoding.Engine;
-using OpenWeights.Tune.Decoding.Grammars;
 
 namespace OpenWeights.Tune.Answering;
 
@@ -16,7 +15,7 @@ internal sealed class TokenTexts(Tokenizer tokenizer)
         var text = tokenizer.Decode([id], skipSpecialTokens: false);
 
         // What is no text by itself is told by its bytes.
-        return text.Contains(NoCharacter, StringComparison.Ordinal) && id < tokenizer.VocabularySize && TokenVocabulary.Of(tokenizer, tokenizer.VocabularySize)[id].ToArray() is { Length: > 0 } bytes
+        return text.Contains(NoCharacter, StringComparison.Ordinal) && tokenizer.BytesOf(id) is { Length: > 0 } bytes
             ? new TokenText(id, Encoding.UTF8.GetString(bytes), bytes, logProb)
             : new TokenText(id, text, Encoding.UTF8.GetBytes(text), logProb);
     }
