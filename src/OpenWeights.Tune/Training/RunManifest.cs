@@ -7,7 +7,6 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Json;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Files;
-using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 

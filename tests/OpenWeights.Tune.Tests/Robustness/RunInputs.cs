@@ -2,12 +2,10 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.HuggingFace;
-using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Formats;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Training;
 using OpenWeights.Tune.Training.Checkpoints;
@@ -184,6 +182,7 @@ internal sealed class AdapterInputs : FuzzedReader
     {
         _model.Dispose();
         _folder.Dispose();
+        base.Dispose();
     }
 }
 

@@ -42,7 +42,7 @@ public sealed class StrangerTests
     public void A_folder_from_elsewhere_cannot_point_to_a_GGUF_file()
     {
         using var folder = new TemporaryFolder();
-        File.WriteAllBytes(folder["secret.gguf"], new GgufInputs().Good);
+        File.WriteAllBytes(folder["secret.gguf"], GgufInputs.Good);
         _ = folder.Write("model/gguf.json", $$"""{"file": "{{folder["secret.gguf"].Replace('\\', '/')}}"}""");
 
         Refuses<InvalidDataException>(() => CheckpointWeights.Open(folder["model"]).Dispose(), "give the GGUF file itself");

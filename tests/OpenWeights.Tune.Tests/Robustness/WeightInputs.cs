@@ -49,7 +49,7 @@ internal sealed class GgufInputs : FuzzedReader
     public override int Usual => 300;
 
     /// <summary>A good file.</summary>
-    public byte[] Good => [.. s_fields.SelectMany(static f => f)];
+    public static byte[] Good => [.. s_fields.SelectMany(static f => f)];
 
     public override byte[] Make(Mutation random)
     {
