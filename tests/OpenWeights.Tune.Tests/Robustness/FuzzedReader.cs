@@ -12,6 +12,9 @@ internal abstract class FuzzedReader : IDisposable
     /// <summary>How many inputs a plain run of the tests reads.</summary>
     public virtual int Usual => 1000;
 
+    /// <summary>Whether the reader takes what it can from any input and refuses none.</summary>
+    public virtual bool TakesAll => false;
+
     /// <summary>Makes an input; the same for the same state of the random numbers.</summary>
     public abstract byte[] Make(Mutation random);
 

@@ -236,6 +236,8 @@ internal sealed class MetricsInputs : FuzzedReader
 
     public override string Name => "events";
 
+    public override bool TakesAll => true;
+
     public override byte[] Make(Mutation random) => random.Utf8(string.Concat(s_lines.Select(line => (random.OneIn(2) ? line : JsonMutation.Change(random, line)) + "\n")));
 
     public override void Read(byte[] input, string folder)
