@@ -32,6 +32,17 @@ internal sealed class GgufCursor(Stream stream, string path)
         return span;
     }
 
+    /// <summary>Reads bytes straight into their place.</summary>
+    public void Fill(Span<byte> destination)
+    {
+        if (destination.Length > Left)
+        {
+            throw Error("the file ends within its header");
+        }
+
+        stream.ReadExactly(destination);
+    }
+
     public uint UInt32() => BinaryPrimitives.ReadUInt32LittleEndian(Take(4));
 
     public ulong UInt64() => BinaryPrimitives.ReadUInt64LittleEndian(Take(8));

@@ -1,6 +1,8 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Files;
 using OpenWeights.Formats.Gguf.Families;
@@ -19,6 +21,9 @@ public static class GgufFolder
     public const string PointerName = "gguf.json";
 
     private const string Version = "3";
+
+    // Folders outside the cache that this process wrote itself: their pointers may be followed.
+    private static readonly ConcurrentDictionary<string, bool> Unpacked = new(StringComparer.Ordinal);
 
     private static readonly string[] EndNames = ["eos", "eot", "eom"];
 
@@ -67,14 +72,30 @@ public static class GgufFolder
     {
         using var file = GgufFile.Open(path);
         Write(file, GgufFamilies.Of(file).ReadSettings(file), Path.GetFullPath(path), folder);
+        Unpacked[FullPath(folder)] = true;
     }
 
-    /// <summary>The GGUF file that a folder points to; null if it points to none.</summary>
+    /// <summary>The GGUF file that a folder points to; null if it points to none. Only folders that this program wrote into its cache, or in
+    /// this process, are followed: the pointer in a folder from elsewhere could name any file of the machine.</summary>
     /// <param name="folder">The folder.</param>
+    /// <exception cref="InvalidDataException">The pointer names no file, or is in a folder that the program did not write.</exception>
     public static string? Target(string folder)
     {
         var pointer = Path.Combine(folder, PointerName);
-        return File.Exists(pointer) ? JsonFile.ReadObject(pointer)["file"]?.GetValue<string>() : null;
+        if (!File.Exists(pointer))
+        {
+            return null;
+        }
+
+        var full = FullPath(folder);
+        if (!Unpacked.ContainsKey(full) && !full.StartsWith(FullPath(Path.Combine(CacheRoot(), "gguf")) + Path.DirectorySeparatorChar, StringComparison.Ordinal))
+        {
+            throw new InvalidDataException($"{pointer} names a GGUF file, which is only followed in the program's own cache; give the GGUF file itself as the model");
+        }
+
+        return JsonFile.ReadObject(pointer)["file"] is JsonValue file && file.GetValueKind() == JsonValueKind.String
+            ? file.GetValue<string>()
+            : throw new InvalidDataException($"{pointer} does not name a file; delete the folder, which is written again");
     }
 
     private static void Write(GgufFile file, JsonObject config, string path, string folder)
@@ -93,6 +114,8 @@ public static class GgufFolder
         GgufTokenizer.Write(metadata, folder);
         Save(PointerName, new JsonObject { ["file"] = path });
     }
+
+    private static string FullPath(string folder) => Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
 
     /// <summary>The folder of what the program keeps for its user.</summary>
     internal static string CacheRoot()

@@ -88,7 +88,7 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
     /// <exception cref="InvalidDataException">The value is something else.</exception>
     public IReadOnlyList<int>? Ints(string key) => Find(key) switch
     {
-        uint[] values => Array.ConvertAll(values, static value => checked((int)value)),
+        uint[] values => Array.ConvertAll(values, value => value <= int.MaxValue ? (int)value : throw Wrong(key, "whole numbers", values)),
         int[] values => values,
         _ => Int(key) is { } one ? [one] : null,
     };

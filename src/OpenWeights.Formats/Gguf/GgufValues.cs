@@ -74,15 +74,44 @@ internal static class GgufValues
             throw cursor.Error($"the key {Wording.Quote(key)} holds arrays of arrays, which cannot be read");
         }
 
-        // Each element has at least a byte, a text its length.
-        var count = cursor.Count(element == GgufValueType.String ? 8 : 1, $"the array {Wording.Quote(key)}");
-        var array = Array.CreateInstance(Types[(int)element], count);
-        for (var i = 0; i < count; i++)
+        return ReadArray(cursor, element, $"the array {Wording.Quote(key)}");
+    }
+
+    private static Array ReadArray(GgufCursor cursor, GgufValueType element, string what) => element switch
+    {
+        GgufValueType.UInt8 => Plain<byte>(cursor, what),
+        GgufValueType.Int8 => Plain<sbyte>(cursor, what),
+        GgufValueType.UInt16 => Plain<ushort>(cursor, what),
+        GgufValueType.Int16 => Plain<short>(cursor, what),
+        GgufValueType.UInt32 => Plain<uint>(cursor, what),
+        GgufValueType.Int32 => Plain<int>(cursor, what),
+        GgufValueType.Float32 => Plain<float>(cursor, what),
+        GgufValueType.Bool => Array.ConvertAll(Plain<byte>(cursor, what), static value => value != 0),
+        GgufValueType.UInt64 => Plain<ulong>(cursor, what),
+        GgufValueType.Int64 => Plain<long>(cursor, what),
+        GgufValueType.Float64 => Plain<double>(cursor, what),
+        _ => Texts(cursor, what),
+    };
+
+    /// <summary>Numbers as they lie in the file: all systems that .NET runs on here are little-endian, as the format is.</summary>
+    private static T[] Plain<T>(GgufCursor cursor, string what)
+        where T : unmanaged
+    {
+        var values = new T[cursor.Count(System.Runtime.CompilerServices.Unsafe.SizeOf<T>(), what)];
+        cursor.Fill(MemoryMarshal.AsBytes(values.AsSpan()));
+        return values;
+    }
+
+    // Each text has at least its length.
+    private static string[] Texts(GgufCursor cursor, string what)
+    {
+        var texts = new string[cursor.Count(8, what)];
+        for (var i = 0; i < texts.Length; i++)
         {
-            array.SetValue(ReadBare(cursor, element), i);
+            texts[i] = cursor.Text();
         }
 
-        return array;
+        return texts;
     }
 
     private static GgufValueType ReadType(GgufCursor cursor, string key)

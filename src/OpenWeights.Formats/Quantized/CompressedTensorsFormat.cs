@@ -29,11 +29,11 @@ internal sealed class CompressedTensorsFormat : IQuantizedFormat
             throw config.Unsupported("sparse or Marlin's layout of compressed-tensors");
         }
 
-        bits = [.. groups.Select(static weights => weights["num_bits"]?.GetValue<int>() ?? 8).Distinct()];
+        bits = [.. groups.Select(weights => Number(weights, "num_bits") ?? 8).Distinct()];
         needsZeros = groups.Length > 0 && Array.TrueForAll(groups, static weights => weights["symmetric"] is JsonValue value && value.TryGetValue<bool>(out var isSymmetric) && !isSymmetric);
-        block = groups.Select(static weights => weights["block_structure"] as JsonArray).FirstOrDefault(static structure => structure is { Count: 2 }) is { } found ? (found[0]!.GetValue<long>(), found[1]!.GetValue<long>()) : null;
-        Description = $"compressed-tensors: {string.Join("; ", groups.Select(static weights => Describe(weights)).Distinct())} ({format})";
-        BitsPerWeight = bits.DefaultIfEmpty(8).Max() + groups.Select(static weights => weights["group_size"]?.GetValue<int>() is > 0 and { } size ? 16.0 / size : 0).DefaultIfEmpty(0).Max();
+        block = groups.Select(static weights => weights["block_structure"] as JsonArray).FirstOrDefault(static structure => structure is { Count: 2 }) is [JsonValue high, JsonValue wide] && high.TryGetValue<int>(out var rows) && wide.TryGetValue<int>(out var columns) ? (rows, columns) : null;
+        Description = $"compressed-tensors: {string.Join("; ", groups.Select(Describe).Distinct())} ({format})";
+        BitsPerWeight = bits.DefaultIfEmpty(8).Max() + groups.Select(weights => Number(weights, "group_size") is > 0 and { } size ? 16.0 / size : 0).DefaultIfEmpty(0).Max();
     }
 
     public string Description { get; }
@@ -67,8 +67,15 @@ internal sealed class CompressedTensorsFormat : IQuantizedFormat
         return found;
     }
 
-    private static string Describe(JsonObject weights) =>
-        $"{weights["num_bits"]}-bit {(weights["type"]?.ToString() == "float" ? "floats" : "integers")}, {(weights["group_size"]?.GetValue<int>() is > 0 and { } size ? $"groups of {size}" : $"a scale for each {weights["strategy"]}")}{(weights["symmetric"]?.GetValue<bool>() == false ? ", with zeros" : "")}";
+    private int? Number(JsonObject weights, string key) => weights[key] switch
+    {
+        null => null,
+        JsonValue value when value.TryGetValue<int>(out var number) => number,
+        var other => throw config.Unsupported($"{key} of {other.ToJsonString()}"),
+    };
+
+    private string Describe(JsonObject weights) =>
+        $"{weights["num_bits"]}-bit {(weights["type"]?.ToString() == "float" ? "floats" : "integers")}, {(Number(weights, "group_size") is > 0 and { } size ? $"groups of {size}" : $"a scale for each {weights["strategy"]}")}{(weights["symmetric"]?.GetValueKind() == System.Text.Json.JsonValueKind.False ? ", with zeros" : "")}";
 
     // NVFP4 has a scale in E4M3 for 16 weights, and one for all that divides; MXFP4 a power of two for 32.
     private static PackedTensor FourBitFloats(StoredParts files, TensorEntry codes, string module)

@@ -62,6 +62,11 @@ internal static class AddedTokenReader
     /// <summary>Reads the flags of a token.</summary>
     public static AddedToken ReadToken(JsonSection element, string content, int id)
     {
+        if (id > Vocabulary.LargestId)
+        {
+            throw element.Error($"the id {id} is not in 0..{Vocabulary.LargestId}.");
+        }
+
         var special = element["special"].Flag(false);
         return new AddedToken(content, id)
         {

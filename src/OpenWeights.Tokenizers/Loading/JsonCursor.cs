@@ -26,6 +26,9 @@ internal ref struct JsonCursor
     /// <summary>The place of the next byte.</summary>
     public int At { get; private set; }
 
+    /// <summary>The length of the text.</summary>
+    public readonly int Length => _json.Length;
+
     /// <summary>The next byte that is no white space, which is not taken; 0 at the end.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public byte Peek()

@@ -95,9 +95,11 @@ internal static class SentencePieceLoader
     private static PairTable MakePairs(SentencePieceModel model, Vocabulary vocabulary)
     {
         var merges = new List<(int Left, int Right, int Merged)>();
+        // Where no piece has a length, no cut can leave a piece of it; else a long piece would take the square of its length.
+        var lengths = Pieces(model, PieceType.Normal).Select(static p => p.Piece.Text.Length).ToHashSet();
         foreach (var (piece, id) in Pieces(model, PieceType.Normal))
         {
-            for (var cut = 1; cut < piece.Text.Length; cut++)
+            foreach (var cut in CutsOf(piece.Text.Length, lengths))
             {
                 if (char.IsLowSurrogate(piece.Text[cut]))
                 {
@@ -123,6 +125,13 @@ internal static class SentencePieceLoader
 
         return pairs.Complete([.. merges.Select(m => ranks[model.Pieces[m.Merged].Score])]);
     }
+
+    /// <summary>The places at which a text falls into two parts whose lengths are among some, in order.</summary>
+    /// <param name="length">The text's length.</param>
+    /// <param name="lengths">The lengths.</param>
+    internal static IEnumerable<int> CutsOf(int length, HashSet<int> lengths) => lengths.Count < length
+        ? lengths.Where(cut => cut > 0 && cut < length && lengths.Contains(length - cut)).Order()
+        : Enumerable.Range(1, Math.Max(0, length - 1)).Where(cut => lengths.Contains(cut) && lengths.Contains(length - cut));
 
     private static TokenizerParts MakeUnigram(string file, SentencePieceModel model, Vocabulary vocabulary, TokenizerSettings settings)
     {

@@ -8,6 +8,7 @@ internal static class SettingsReader
     private const string Config = "tokenizer_config.json";
     private const string SpecialMap = "special_tokens_map.json";
     private const string TemplateJson = "chat_template.json";
+    private const int MostExtraIds = 10_000;
 
     /// <summary>Reads a folder's files; absent ones leave the settings empty.</summary>
     public static TokenizerSettings Read(string folder)
@@ -31,10 +32,14 @@ internal static class SettingsReader
             AddBosToken = config?["add_bos_token"].FlagOrNull(),
             AddEosToken = config?["add_eos_token"].FlagOrNull(),
             AddPrefixSpace = config?["add_prefix_space"].FlagOrNull(),
-            ExtraIds = config?["extra_ids"] is { IsNull: false } extra ? extra.Count() : null,
+            ExtraIds = config?["extra_ids"] is { IsNull: false } extra ? ExtraIds(extra) : null,
             Legacy = config?["legacy"].FlagOrNull(),
         };
     }
+
+    // Each of them becomes a token, so that a number of the file decides how much memory is taken.
+    private static int ExtraIds(JsonSection section) =>
+        section.Count() is <= MostExtraIds and var count ? count : throw section.Error($"there cannot be more than {MostExtraIds} extra ids.");
 
     private static JsonSection? ReadObject(string folder, string name)
     {
@@ -133,9 +138,12 @@ internal static class SettingsReader
         }
 
         return [.. ids.Members().Where(m => m.Key.Length > 0)
-            .Select(m => new AddedToken(m.Key, m.Value.Count()) { Special = special.Contains(m.Key), Normalized = !special.Contains(m.Key) })
+            .Select(m => new AddedToken(m.Key, Id(m.Value)) { Special = special.Contains(m.Key), Normalized = !special.Contains(m.Key) })
             .OrderBy(t => t.Id)];
     }
+
+    private static int Id(JsonSection value) =>
+        value.Count() is <= Vocabulary.LargestId and var id ? id : throw value.Error($"the id is not in 0..{Vocabulary.LargestId}.");
 
     private static string? ContentOf(JsonSection value) => value.IsString ? value.Text() : value.IsObject && value["content"].IsString ? value["content"].Text() : null;
 

@@ -28,6 +28,11 @@ internal static class TiktokenLoader
         var vocabulary = new Vocabulary(tokens.Count, bytes.Length);
         foreach (var (token, rank) in tokens)
         {
+            if (rank > Vocabulary.LargestIdIn(bytes.Length))
+            {
+                throw new InvalidDataException($"{file}: the rank {rank} leaves more holes than a file of {bytes.Length} bytes can have.");
+            }
+
             if (vocabulary.TryAdd(Encoding.UTF8.GetBytes(string.Concat(token.Select(ByteLevelAlphabet.CharacterOf))), rank) is { } problem)
             {
                 throw new InvalidDataException($"{file}: {problem}.");
@@ -107,9 +112,10 @@ internal static class TiktokenLoader
 
         var pairs = new PairTable(tokens.Count * 2);
         var ranks = new List<int>(tokens.Count * 2);
+        var lengths = tokens.Select(static t => t.Token.Length).ToHashSet();
         foreach (var (token, rank) in tokens)
         {
-            for (var cut = 1; cut < token.Length; cut++)
+            foreach (var cut in SentencePieceLoader.CutsOf(token.Length, lengths))
             {
                 if (byBytes.Find(token.AsSpan(0, cut)) is >= 0 and var left && byBytes.Find(token.AsSpan(cut)) is >= 0 and var right)
                 {

@@ -16,7 +16,8 @@ internal static class VocabularyReader
             throw error("must be an object of tokens and their ids.");
         }
 
-        var vocabulary = new Vocabulary(1 << 15, 1 << 18);
+        var vocabulary = Empty(cursor);
+        var largest = Tokenizers.Vocabulary.LargestIdIn(cursor.Length);
         for (var isFirst = true; cursor.Next('}', ref isFirst);)
         {
             var token = cursor.TakeString();
@@ -24,6 +25,11 @@ internal static class VocabularyReader
             if (!cursor.TryTakeInteger(out var id))
             {
                 throw error($"the id of the token {Tokenizers.Vocabulary.Show(token)} must be a whole number.");
+            }
+
+            if (id > largest)
+            {
+                throw error($"the id {id} of the token {Tokenizers.Vocabulary.Show(token)} leaves more holes than a vocabulary in a file of {cursor.Length} bytes can have.");
             }
 
             if (vocabulary.TryAdd(token, id) is { } problem)
@@ -35,6 +41,9 @@ internal static class VocabularyReader
         return vocabulary;
     }
 
+    // A token takes at least a dozen bytes of the file or so.
+    private static Vocabulary Empty(JsonCursor cursor) => new(Math.Min(1 << 15, cursor.Length / 16), Math.Min(1 << 18, cursor.Length));
+
     /// <summary>Reads an array of tokens and scores; a token's id is its place.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static (Vocabulary Vocabulary, double[] Scores) ReadScored(ref JsonCursor cursor, Func<string, InvalidDataException> error)
@@ -44,7 +53,7 @@ internal static class VocabularyReader
             throw error("must be an array of [token, score] pairs.");
         }
 
-        var vocabulary = new Vocabulary(1 << 15, 1 << 18);
+        var vocabulary = Empty(cursor);
         var scores = new List<double>();
         for (var isFirst = true; cursor.Next(']', ref isFirst);)
         {

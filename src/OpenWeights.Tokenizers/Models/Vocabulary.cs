@@ -11,6 +11,9 @@ internal sealed class Vocabulary
     /// <summary>Ids beyond this are a broken file rather than a large vocabulary.</summary>
     public const int LargestId = (1 << 24) - 1;
 
+    // Ids up to this need no file of a certain length.
+    private const int FreeIds = 1 << 18;
+
     private byte[] _bytes;
     private int _byteCount;
     private Span[] _spans;
@@ -36,6 +39,10 @@ internal sealed class Vocabulary
         public uint Hash;
         public int IdPlusOne;
     }
+
+    /// <summary>The largest id that a file of a length can have: the table of ids stays within a multiple of the file.</summary>
+    /// <param name="fileLength">The file's length in bytes.</param>
+    public static int LargestIdIn(long fileLength) => (int)Math.Min(LargestId, FreeIds + (fileLength / 4));
 
     /// <summary>Number of tokens.</summary>
     public int Count { get; private set; }

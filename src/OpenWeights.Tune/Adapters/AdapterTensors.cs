@@ -107,9 +107,17 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
     /// <param name="shape">Its shape.</param>
     internal Tensor Meta(params long[] shape) => Meta(float32, shape);
 
+    // More than any memory has; torch counts in 64 bits.
+    private const double MostValues = 1e15;
+
     /// <inheritdoc cref="Meta(long[])"/>
     protected Tensor Meta(ScalarType type, long[] shape)
     {
+        if (Array.Exists(shape, static size => size < 0) || shape.Aggregate(1.0, static (product, size) => product * size) > MostValues)
+        {
+            throw new InvalidDataException($"the adapter's settings ask for a tensor of shape [{string.Join(", ", shape)}], which is impossible; correct the ranks and sizes in its adapter_config.json");
+        }
+
         using var scope = NewDisposeScope();
         return scope.Detach(MetaWeightSource.Zeros(type, Device, shape));
     }

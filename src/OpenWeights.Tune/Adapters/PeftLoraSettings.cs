@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Adapters.Starts;
 
@@ -161,6 +160,9 @@ internal static class PeftLoraSettings
         _ => [new TokenRows(null, settings.Ints("trainable_token_indices"))],
     };
 
+    // More copies than any model has are a number that was made up.
+    private const int MostLayers = 10_000;
+
     private static IReadOnlyList<(int First, int End)> Replication(JsonObject json, string path)
     {
         if (json["layer_replication"] is not { } node)
@@ -168,9 +170,9 @@ internal static class PeftLoraSettings
             return [];
         }
 
-        var ranges = (node as JsonArray)?.Select(static r => r as JsonArray).Select(static r => r is [{ } first, { } end] && first.GetValueKind() == JsonValueKind.Number && end.GetValueKind() == JsonValueKind.Number
-            ? (First: first.GetValue<int>(), End: end.GetValue<int>()) : ((int First, int End)?)null).ToList();
-        return ranges is { Count: > 0 } && ranges.TrueForAll(static r => r is { First: >= 0 } range && range.End > range.First)
+        var ranges = (node as JsonArray)?.Select(static r => r as JsonArray).Select(static r => r is [JsonValue first, JsonValue end] && first.TryGetValue<int>(out var from) && end.TryGetValue<int>(out var to)
+            ? (First: from, End: to) : ((int First, int End)?)null).ToList();
+        return ranges is { Count: > 0 } && ranges.TrueForAll(static r => r is { First: >= 0 } range && range.End > range.First) && ranges.Sum(static r => (long)r!.Value.End - r.Value.First) <= MostLayers
             ? [.. ranges.Select(static r => r!.Value)]
             : throw new InvalidDataException($"{path}: layer_replication: a list of ranges [first layer, end] is expected, such as [[0, 4], [2, 5]], not {node.ToJsonString()}.");
     }

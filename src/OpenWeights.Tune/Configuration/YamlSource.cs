@@ -68,8 +68,14 @@ internal sealed class YamlSource
     {
         try
         {
+            var hidden = YamlVariables.Hide(text);
+            if (YamlLimits.Problem(hidden) is { } problem)
+            {
+                throw new ConfigException([new ConfigProblem(string.Create(CultureInfo.InvariantCulture, $"{path}:{problem.Line}:{problem.Column}"), "", problem.Message)]);
+            }
+
             var stream = new YamlStream();
-            stream.Load(new StringReader(YamlVariables.Hide(text)));
+            stream.Load(new StringReader(hidden));
             if (stream.Documents.Count > 1)
             {
                 var second = stream.Documents[1].RootNode.Start;
@@ -85,9 +91,9 @@ internal sealed class YamlSource
             var message = (e.InnerException?.Message ?? e.Message).TrimEnd('.');
             throw Invalid(path, message.StartsWith("Duplicate", StringComparison.Ordinal) ? "" : text, (e.Start.Line, e.Start.Column), $"this is not valid YAML: {message}.");
         }
-        catch (InvalidOperationException)
+        catch (Exception e) when (e is InvalidOperationException or ArgumentException)
         {
-            // YamlDotNet's scanner throws this for some unclosed brackets, without a position.
+            // YamlDotNet throws these without a position for some unclosed brackets, and for an alias where none can stand.
             throw Invalid(path, text, (1, 1), "this is not valid YAML; check for an unclosed bracket or quote.");
         }
     }

@@ -98,15 +98,32 @@ internal static class RunManifest
     internal static RunResult? Result(string folder)
     {
         var path = Path.Combine(folder, Name);
-        if (!File.Exists(path) || JsonFile.ReadObject(path)["result"] is not JsonObject result || Path.Combine(folder, result["folder"]!.ToString()) is var place && !Directory.Exists(place))
+        if (!File.Exists(path) || JsonFile.ReadObject(path)["result"] is not JsonObject result)
         {
             return null;
         }
 
-        return new RunResult(place, result["step"]!.GetValue<long>(), result["last_step"]!.GetValue<long>())
+        T? Number<T>(string key)
+            where T : struct => result[key] switch
+            {
+                null => null,
+                JsonValue value when value.TryGetValue<T>(out var number) => number,
+                var other => throw new InvalidDataException($"{path}: result.{key}: a number is expected, not {other.ToJsonString()}."),
+            };
+        long Step(string key) => Number<long>(key) ?? throw new InvalidDataException($"{path}: result.{key}: this number is missing.");
+
+        // A name with a path in it could lead to any folder of the machine.
+        var name = result["folder"]?.ToString() ?? "";
+        if (name.Length == 0 || name is "." or ".." || name.AsSpan().IndexOfAny("/\\:\0") >= 0)
         {
-            BestStep = result["best_step"]?.GetValue<long>(),
-            BestLoss = result["best_eval_loss"]?.GetValue<double>(),
+            throw new InvalidDataException($"{path}: result.folder: the name of a folder within the run's is expected, not {name}.");
+        }
+
+        var place = Path.Combine(folder, name);
+        return !Directory.Exists(place) ? null : new RunResult(place, Step("step"), Step("last_step"))
+        {
+            BestStep = Number<long>("best_step"),
+            BestLoss = Number<double>("best_eval_loss"),
         };
     }
 

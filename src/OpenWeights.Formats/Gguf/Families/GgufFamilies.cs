@@ -33,7 +33,28 @@ public static class GgufFamilies
     {
         ArgumentNullException.ThrowIfNull(file);
         var architecture = file.Metadata.Text("general.architecture");
+        RequireSizes(file, architecture ?? "");
+        RequireSizes(file, architecture ?? "");
         return Array.Find(All, family => family.Architecture == architecture && family.IsOf(file))
             ?? throw file.Metadata.Error("general.architecture", $"'{architecture}' cannot be read; {string.Join(", ", All.Select(static f => f.Architecture).Distinct())} can.");
+    }
+
+    // These decide how much is made, or divide others; each layer has a tensor.
+    private static void RequireSizes(GgufFile file, string architecture)
+    {
+        var metadata = file.Metadata;
+        void Require(string key, Func<IReadOnlyList<int>, bool> holds, string wanted)
+        {
+            if (metadata.Ints($"{architecture}.{key}") is { } numbers && !(numbers.Count > 0 && holds(numbers)))
+            {
+                throw metadata.Error($"{architecture}.{key}", $"{wanted} is expected; {Wording.DamagedAdvice}");
+            }
+        }
+
+        Require("block_count", numbers => numbers[0] >= 0 && numbers[0] <= file.Tensors.Count, "a number of layers that each have a tensor");
+        Require("attention.head_count", static numbers => numbers.Max() > 0, "a number above zero");
+        Require("feed_forward_length", static numbers => numbers.Max() >= 0, "a number");
+        Require("embedding_length", static numbers => numbers[0] > 0, "a number above zero");
+        Require("attention.head_count_kv", static numbers => numbers.Min() >= 0, "a number for each layer");
     }
 }

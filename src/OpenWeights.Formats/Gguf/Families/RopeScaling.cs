@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json.Nodes;
 using OpenWeights.Formats.Json;
 
@@ -106,7 +107,7 @@ public static class RopeScaling
         {
             "none" => null,
             "linear" => new JsonObject { ["rope_type"] = "linear", ["factor"] = metadata.Number($"{key}.factor") },
-            "yarn" => metadata.Text(RuleKey) is { } rule ? JsonNode.Parse(rule)!.AsObject() : Yarn(metadata, key, architecture),
+            "yarn" => metadata.Text(RuleKey) is { } rule ? JsonFile.ParseObject(Encoding.UTF8.GetBytes(rule), $"{metadata.Location}: {RuleKey}") : Yarn(metadata, key, architecture),
             _ => throw metadata.Error($"{key}.type", $"rotary scaling of type '{type}' cannot be read."),
         };
     }
@@ -170,7 +171,7 @@ public static class RopeScaling
     {
         var divisors = Divisors(file, FactorsName);
         var rule = metadata.Text(RuleKey) is { } text
-            ? JsonNode.Parse(text)!.AsObject()
+            ? JsonFile.ParseObject(Encoding.UTF8.GetBytes(text), $"{metadata.Location}: {RuleKey}")
             : new JsonObject
             {
                 ["rope_type"] = "llama3",

@@ -52,7 +52,7 @@ internal static class CommonSettings
             ModelType = facts.ModelType,
             HiddenSize = hidden,
             IntermediateSize = innerWidth ?? config.Int("intermediate_size"),
-            LayerCount = config.Int("num_hidden_layers"),
+            LayerCount = config.Layers(),
             HeadCount = heads,
             KeyValueHeadCount = keyValueHeads,
             HeadDimension = width,

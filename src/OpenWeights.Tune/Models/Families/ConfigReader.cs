@@ -7,6 +7,8 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>Reads settings of a config.json; error messages name the setting, its value and what is expected.</summary>
 public sealed class ConfigReader
 {
+    private const int MostLayers = 10_000;
+
     private readonly JsonObject _json;
     private readonly string _path;
     private readonly HashSet<string> _read = [];
@@ -43,6 +45,10 @@ public sealed class ConfigReader
             ? (int)value
             : throw Error(key, FormattableString.Invariant($"a whole number above zero is expected, not {value}."));
     }
+
+    /// <summary>The number of layers. It decides how many objects are made before a tensor is looked at, so it has a largest value.</summary>
+    public int Layers(int? fallback = null) =>
+        Int("num_hidden_layers", fallback) is <= MostLayers and var layers ? layers : throw Error("num_hidden_layers", $"no model has more than {MostLayers} layers.");
 
     /// <summary>A positive integer, or null if the setting is null; the fallback if it is absent.</summary>
     public int? OptionalInt(string key, int? fallback = null) => Has(key) ? Int(key) : Mentions(key) ? null : fallback;

@@ -46,7 +46,7 @@ public sealed class Mamba2Family : IModelFamily
             Limits = config.TimeStepLimits("time_step_limit"),
             Norm = new GatedNormSettings(epsilon, groups, GateFirst: true),
         };
-        var layers = config.Int("num_hidden_layers", 64);
+        var layers = config.Layers(64);
         _ = config.Has("max_position_embeddings");
         return new DecoderConfig
         {

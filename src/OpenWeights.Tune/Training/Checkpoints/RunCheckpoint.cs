@@ -1,5 +1,6 @@
 using System.Text.Json;
 using OpenWeights.Formats.Files;
+using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Torch;
@@ -47,6 +48,7 @@ internal static class RunCheckpoint
     /// <param name="average">Moving average of the weights; null for none.</param>
     /// <param name="reference">A reference that follows the policy; null for none.</param>
     /// <returns>The state of the run.</returns>
+    /// <exception cref="InvalidDataException">A file is damaged.</exception>
     /// <exception cref="IOException">A file cannot be read.</exception>
     internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average, IFollowingReference? reference = null)
     {
@@ -65,6 +67,23 @@ internal static class RunCheckpoint
             reference.Restore(name => TensorFiles.Read(references, name));
         }
 
-        return JsonSerializer.Deserialize<TrainerState>(File.ReadAllText(Path.Combine(folder, StateName)))!;
+        return ReadState(folder);
+    }
+
+    /// <summary>Reads the state of the run alone.</summary>
+    /// <param name="folder">Folder of the checkpoint.</param>
+    /// <exception cref="InvalidDataException">state.json is damaged.</exception>
+    /// <exception cref="IOException">The file cannot be read.</exception>
+    internal static TrainerState ReadState(string folder)
+    {
+        var path = Path.Combine(folder, StateName);
+        try
+        {
+            return JsonSerializer.Deserialize<TrainerState>(JsonFile.ReadObject(path))!;
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw new InvalidDataException($"{path} is not the state of a run: {e.Message} Delete this checkpoint to go on from an earlier one.", e);
+        }
     }
 }

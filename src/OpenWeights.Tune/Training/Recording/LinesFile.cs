@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Unicode;
 
 namespace OpenWeights.Tune.Training.Recording;
 
@@ -26,11 +27,15 @@ public sealed class LinesFile : IDisposable
     /// <summary>All lines of the run so far, read from the file so that a long run does not keep them in memory.</summary>
     public IReadOnlyList<JsonObject> Read()
     {
-        using var reader = new StreamReader(new FileStream(_stream.Name, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+        using var stream = new FileStream(_stream.Name, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        using var reader = new StreamReader(stream);
         var lines = new List<JsonObject>();
         while (reader.ReadLine() is { } line)
         {
-            lines.Add(JsonNode.Parse(line)!.AsObject());
+            if (Parse(Encoding.UTF8.GetBytes(line)) is { } read)
+            {
+                lines.Add(read);
+            }
         }
 
         return lines;
@@ -59,25 +64,44 @@ public sealed class LinesFile : IDisposable
     // Length of the lines of completed steps. Lines written after training are written again.
     private static long Keep(string path, long stepsDone)
     {
-        var kept = 0L;
-        foreach (var line in File.ReadAllText(path).Split('\n')[..^1])
+        ReadOnlySpan<byte> bytes = File.ReadAllBytes(path);
+        var kept = 0;
+        while (bytes[kept..].IndexOf((byte)'\n') is >= 0 and var end)
         {
-            try
-            {
-                if (JsonNode.Parse(line) is not JsonObject read || read["step"]?.GetValue<long>() is not { } step || step > stepsDone
-                    || read["when"]?.GetValue<string>() == "after training")
-                {
-                    break;
-                }
-            }
-            catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException)
+            var isDone = Parse(bytes.Slice(kept, end)) is { } read && read["step"] is JsonValue step && step.TryGetValue<long>(out var number) && number <= stepsDone
+                && read["when"]?.ToString() != "after training";
+            if (!isDone)
             {
                 break;
             }
 
-            kept += Encoding.UTF8.GetByteCount(line) + 1;
+            kept += end + 1;
         }
 
         return kept;
+    }
+
+    // Null for a line that is none, such as one that was cut off when the program was killed.
+    private static JsonObject? Parse(ReadOnlySpan<byte> line)
+    {
+        try
+        {
+            if (!Utf8.IsValid(line) || JsonNode.Parse(line, documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) is not JsonObject read)
+            {
+                return null;
+            }
+
+            // Half of an escaped surrogate pair is JSON, but no text: it is met here, and not where the text is used.
+            foreach (var (_, value) in read)
+            {
+                _ = value is JsonValue text && text.GetValueKind() == JsonValueKind.String ? text.GetValue<string>() : null;
+            }
+
+            return read;
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            return null;
+        }
     }
 }
