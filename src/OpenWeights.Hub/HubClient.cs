@@ -199,7 +199,7 @@ internal sealed class HubClient : IDisposable
             401 or 403 when code == "GatedRepo" => new HubRefusedException($"{name} is gated: ask for access on {page} and accept its licence; {login}"),
             404 when code == "RevisionNotFound" => new InvalidDataException($"{name} has no such revision; {page}/commits lists those it has"),
             404 when code == "EntryNotFound" => new InvalidDataException($"{name}: a file was removed from the Hub after it was listed; try again"),
-            401 or 403 or 404 => new HubRefusedException($"there is no repository {name} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
+            401 or 403 or 404 => new HubRefusedException($"there is no {(name.StartsWith("datasets/", StringComparison.Ordinal) ? $"data set {name["datasets/".Length..]}" : $"model {name}")} on {settings.Endpoint.Host}, or it is private; check the name, or {login}"),
             429 or 408 or >= 500 => new HubBusyException($"{name}: the server keeps answering {(int)response.StatusCode} ({response.ReasonPhrase}); try again later", Wait(response)),
             var status => new InvalidDataException($"{name}: the server refuses with {status} ({response.ReasonPhrase})"),
         };

@@ -66,8 +66,8 @@ public sealed class NewcomerTests
         Assert.That(error, Does.Contain("command line: --prompt: a text is empty").And.Not.Contain("Parameter"));
     }
 
-    [TestCase("generate --model m --message a --prompt b", "give one of --message, --messages and --prompt.")]
-    [TestCase("generate --model m", "give one of --message, --messages and --prompt.")]
+    [TestCase("generate --model m --message a --prompt b", "give one of --message, --messages, --prompt and --input.")]
+    [TestCase("generate --model m", "give one of --message, --messages, --prompt and --input.")]
     [TestCase("generate --model m --prompt b --system s", "--system requires --message")]
     [TestCase("generate --model m --message a --chat-template-kwargs [1]", "--chat-template-kwargs must be a JSON object")]
     [TestCase("generate --model m --message a --chat-template-kwargs {\"messages\":1}", "'messages' is the chat's own")]

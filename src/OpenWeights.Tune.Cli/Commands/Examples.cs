@@ -50,7 +50,6 @@ internal static class Examples
         ["generate"] =
         [
             ("owt generate --model runs/mine --message \"What is our return policy?\"", "answer a question, through the chat template"),
-            ("owt generate --model SmolLM2-135M-Instruct --adapter runs/mine --messages chat.json --temperature 0.7 --json", "answer a conversation with sampling; JSON"),
             ("owt generate --model runs/mine --input questions.jsonl --output answers.jsonl --batch-size 16", "answer the rows of a file; --resume continues"),
             ("owt generate --model SmolLM2-135M-Instruct --prompt \"Once upon a time\"", "continue a text as it is"),
         ],
