@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.RegularExpressions;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Layers;
 using static TorchSharp.torch;
@@ -60,7 +59,7 @@ public abstract record AdapterConfig : AdapterTypeSettings
         var lists = LayersPattern.Count == 0 ? [@"[^.]*"] : LayersPattern;
         foreach (var list in lists)
         {
-            if (Regex.Match(module, $@"\A.*?\.(?:{list})\.(\d+)\.", RegexOptions.None, TargetModules.Patience) is { Success: true } found)
+            if (TargetModules.Match(module, list, $@"\A.*?\.(?:{list})\.(\d+)\.") is { Success: true } found)
             {
                 return int.Parse(found.Groups[^1].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture);
             }

@@ -33,7 +33,7 @@ public sealed class TargetModules
 
     /// <summary>Whether a module is selected.</summary>
     /// <param name="module">Name of the module, such as model.layers.0.self_attn.q_proj.</param>
-    /// <exception cref="ArgumentException">The pattern is not a valid regular expression.</exception>
+    /// <exception cref="InvalidDataException">The pattern is not a valid regular expression, or takes too long.</exception>
     public bool Matches(string module)
     {
         ArgumentNullException.ThrowIfNull(module);
@@ -42,7 +42,24 @@ public sealed class TargetModules
             return Names.Any(name => module == name || module.EndsWith("." + name, StringComparison.Ordinal));
         }
 
-        return Pattern is null || Regex.IsMatch(module, $@"\A(?:{Pattern})\z", RegexOptions.None, Patience);
+        return Pattern is null || Match(module, Pattern, $@"\A(?:{Pattern})\z").Success;
+    }
+
+    /// <summary>Matches a module's name with a pattern of an adapter's settings, which may come from anyone.</summary>
+    /// <param name="module">The name.</param>
+    /// <param name="given">The pattern as the settings have it, for messages.</param>
+    /// <param name="pattern">The whole pattern.</param>
+    /// <exception cref="InvalidDataException">It is no pattern, or takes too long to match.</exception>
+    internal static Match Match(string module, string given, string pattern)
+    {
+        try
+        {
+            return Regex.Match(module, pattern, RegexOptions.None, Patience);
+        }
+        catch (Exception e) when (e is RegexParseException or RegexMatchTimeoutException)
+        {
+            throw new InvalidDataException($"the pattern '{given}' of the adapter's settings {(e is RegexParseException ? $"cannot be read: {e.Message}" : $"takes more than {Patience.TotalSeconds} seconds to match {module}")}; write a simpler one, or the names of the modules", e);
+        }
     }
 
     /// <summary>The value of the first key that matches a module's name: PEFT matches `(.*\.)?(key)$` from the start of the name.</summary>
@@ -50,7 +67,7 @@ public sealed class TargetModules
     {
         foreach (var (key, found) in patterns)
         {
-            if (Regex.IsMatch(module, $@"\A(?:.*\.)?(?:{key})\z", RegexOptions.None, Patience))
+            if (Match(module, key, $@"\A(?:.*\.)?(?:{key})\z").Success)
             {
                 value = found;
                 return true;

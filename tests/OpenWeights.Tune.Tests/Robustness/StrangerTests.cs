@@ -7,6 +7,7 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tokenizers.Templates;
+using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Training;
@@ -240,6 +241,11 @@ public sealed class StrangerTests
 
         Assert.That(folder.Names, Is.EqualTo(new[] { "config.json", "model.py" }));
     }
+
+    [TestCase("[", "cannot be read")]
+    [TestCase("(((a+)+)+)+$", "takes more than")]
+    public void A_pattern_of_an_adapter_that_is_none_or_never_ends_is_refused(string pattern, string says) =>
+        Refuses<InvalidDataException>(() => TargetModules.Of(pattern).Matches(new string('a', 40) + "!"), says);
 
     [Test]
     public void Names_of_chat_templates_are_never_paths()
