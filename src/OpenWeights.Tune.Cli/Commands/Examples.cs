@@ -73,8 +73,6 @@ internal static class Examples
         ["evaluate"] =
         [
             ("owt evaluate --model SmolLM2-135M-Instruct --adapter runs/mine --data eval.jsonl", "loss, perplexity and token accuracy"),
-            ("owt evaluate --model runs/mine --data eval.csv --field prompt=question --field completion=answer --separator \" \"", "columns of other names, with a space between prompt and completion"),
-            ("owt evaluate --model runs/mine --data eval.jsonl --over-length truncate --json", "truncate long rows; JSON"),
             ("owt evaluate --model runs/mine --data eval.jsonl --generate --metrics exact_match,rougeL --samples answers.jsonl", "generated answers, the base model's beside them"),
             ("owt evaluate --model runs/mine --tasks tasks.yaml", "multiple choice and other tasks, with standard errors"),
         ],
@@ -151,15 +149,18 @@ internal static class Examples
         ],
         ["recipes list"] =
         [
+            ("owt recipes list", "the name of each, what it is for, and its memory"),
             ("owt recipes list --json", "the same for scripts"),
         ],
         ["recipes show"] =
         [
             ("owt recipes show qwen3-0.6b-lora", "print the config"),
+            ("owt recipes show llama-3.1-8b-qlora", "one for a larger model, in four bits"),
         ],
         ["recipes copy"] =
         [
             ("owt recipes copy qwen3-0.6b-lora --output mine.yaml", "a file of your own to change and train"),
+            ("owt recipes copy qwen3-0.6b-lora", "the same in qwen3-0.6b-lora.yaml"),
         ],
         ["doctor"] =
         [

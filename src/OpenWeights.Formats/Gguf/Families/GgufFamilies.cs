@@ -34,7 +34,6 @@ public static class GgufFamilies
         ArgumentNullException.ThrowIfNull(file);
         var architecture = file.Metadata.Text("general.architecture");
         RequireSizes(file, architecture ?? "");
-        RequireSizes(file, architecture ?? "");
         return Array.Find(All, family => family.Architecture == architecture && family.IsOf(file))
             ?? throw file.Metadata.Error("general.architecture", $"'{architecture}' cannot be read; {string.Join(", ", All.Select(static f => f.Architecture).Distinct())} can.");
     }
@@ -52,7 +51,9 @@ public static class GgufFamilies
         }
 
         Require("block_count", numbers => numbers[0] >= 0 && numbers[0] <= file.Tensors.Count, "a number of layers that each have a tensor");
-        Require("attention.head_count", static numbers => numbers.Max() > 0, "a number above zero");
+
+        // Models of state spaces alone say that they have no heads.
+        Require("attention.head_count", numbers => numbers.Max() > 0 || architecture.StartsWith("mamba", StringComparison.Ordinal), "a number above zero");
         Require("feed_forward_length", static numbers => numbers.Max() >= 0, "a number");
         Require("embedding_length", static numbers => numbers[0] > 0, "a number above zero");
         Require("attention.head_count_kv", static numbers => numbers.Min() >= 0, "a number for each layer");

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 public sealed record AdaloraConfig : AdapterConfig
 {
     /// <summary>init_r: rank at the start.</summary>
-    [Setting("Rank of every module at the start.", Min = 1)]
+    [Setting("Rank of every module at the start.", Min = 1, Max = 65536)]
     public int InitR { get; init; } = 12;
 
     /// <summary>target_r: mean rank at the end.</summary>
