@@ -23,7 +23,7 @@ internal static class BenchServeCommand
         };
         command.Validators.Add(static result =>
         {
-            if (!Uri.TryCreate(result.GetValue(s_url), UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
+            if (result.GetResult(s_url) is { Implicit: false } && (!Uri.TryCreate(result.GetValue(s_url), UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https")))
             {
                 result.AddError("--url must be the address of a server, such as http://127.0.0.1:8080.");
             }

@@ -125,7 +125,7 @@ internal static class Examples
         ["bench serve"] =
         [
             ("owt bench serve --url http://127.0.0.1:8080 --clients 1 4 16", "a running server, of owt or another"),
-            ("owt bench serve --rate 2 --requests 40", "2 requests per second, whether earlier ones are answered or not"),
+            ("owt bench serve --url http://127.0.0.1:8080 --rate 2 --requests 40", "2 requests per second, whether earlier ones are answered or not"),
         ],
         ["bench generate"] =
         [

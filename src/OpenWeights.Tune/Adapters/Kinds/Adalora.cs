@@ -138,6 +138,7 @@ internal sealed class AdaloraKind : ModuleKind<AdaloraConfig>
 internal sealed class AdaloraPart(ModuleSite site, AdaloraConfig config, Parameter a, Parameter e, Parameter b) : LinearPart(site, ("lora_A", a), ("lora_E", e), ("lora_B", b))
 {
     private readonly Scalar _scale = (config.LoraAlpha > 0 ? config.LoraAlpha : config.InitR) / (config.InitR + 1e-5);
+    private IReadOnlyList<bool>? _kept;
 
     /// <summary>A, [r, in].</summary>
     internal Parameter A => a;
@@ -148,8 +149,12 @@ internal sealed class AdaloraPart(ModuleSite site, AdaloraConfig config, Paramet
     /// <summary>B, [out, r].</summary>
     internal Parameter B => b;
 
-    /// <summary>Which ranks are kept.</summary>
-    internal IReadOnlyList<bool> Kept { get; set; } = [.. Enumerable.Repeat(true, (int)a.size(0))];
+    /// <summary>Which ranks are kept; made on first use, since settings of a file can claim any rank until its tensors are checked.</summary>
+    internal IReadOnlyList<bool> Kept
+    {
+        get => _kept ??= [.. Enumerable.Repeat(true, (int)a.size(0))];
+        set => _kept = value;
+    }
 
     /// <summary>Whether ranks may be taken away; the schedule then keeps what must be restored.</summary>
     internal bool IsScheduled { get; set; }
