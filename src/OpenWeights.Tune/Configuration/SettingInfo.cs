@@ -70,6 +70,6 @@ public sealed class SettingNames(IReadOnlyDictionary<string, string> names)
 /// <param name="IsList">Whether the file gave a list.</param>
 public sealed record TextOrList(IReadOnlyList<string> Values, bool IsList)
 {
-    /// <summary>Whether the values are module names rather than a pattern: a list, or a single plain name.</summary>
-    internal bool IsNames => IsList || Values[0].All(static c => char.IsAsciiLetterOrDigit(c) || c == '_');
+    /// <summary>Whether the values are module names rather than a pattern: a list, a single plain name, or none.</summary>
+    internal bool IsNames => IsList || Values.Count == 0 || Values[0].All(static c => char.IsAsciiLetterOrDigit(c) || c == '_');
 }
