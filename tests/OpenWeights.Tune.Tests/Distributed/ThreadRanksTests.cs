@@ -1,4 +1,5 @@
 using NUnit.Framework;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Distributed;
