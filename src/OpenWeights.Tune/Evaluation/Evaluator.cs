@@ -20,10 +20,10 @@ public static class Evaluator
     /// <param name="stop">Cancels between batches.</param>
     /// <exception cref="OperationCanceledException">Evaluation was cancelled.</exception>
     public static EvaluationMetrics Run(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, CancellationToken stop) =>
-        Run(model, rows, batchSize, step, stop, RankGroup.Alone);
+        Run(model, rows, batchSize, step, RankGroup.Alone, stop);
 
     /// <summary>The same with the rows dealt out to several ranks, which all get the result.</summary>
-    internal static EvaluationMetrics Run(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, CancellationToken stop, RankGroup ranks)
+    internal static EvaluationMetrics Run(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, RankGroup ranks, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);

@@ -77,7 +77,7 @@ internal sealed class RunEvaluation
         using var averaged = _averaged.Use();
         var (rows, atOnce) = (_draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce);
         var evaluation = _draft.Config.Objective.Type == "sft"
-            ? Evaluator.Run(_trained.Model, rows, atOnce, step, CancellationToken.None, _draft.Ranks)
+            ? Evaluator.Run(_trained.Model, rows, atOnce, step, _draft.Ranks, CancellationToken.None)
             : Evaluator.Run(_objective, _trained.Model, rows, atOnce * ObjectiveKinds.Find(_draft.Config.Objective.Type).RowsPerExample, step, _draft.Ranks);
         _recorder?.Add(evaluation);
         _listener.Evaluated(evaluation);

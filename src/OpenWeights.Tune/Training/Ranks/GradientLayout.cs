@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Optimizers;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Ranks;
 

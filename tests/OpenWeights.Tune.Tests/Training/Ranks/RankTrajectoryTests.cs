@@ -41,17 +41,6 @@ public sealed class RankTrajectoryTests
     }
 
     [Test]
-    public void A_rank_without_targets_takes_part()
-    {
-        using var folder = new TemporaryFolder();
-
-        // Of four micro-batches of two rows, only the two longest have targets.
-        var path = folder.Write("some.jsonl", string.Concat(Enumerable.Range(0, 16).Select(static i => $$"""{"input_ids": [{{string.Join(", ", Enumerable.Range(1, 5 + (i % 8)))}}], "labels": [{{string.Join(", ", Enumerable.Range(1, 5 + (i % 8)).Select(t => i % 8 >= 4 ? t : -100))}}]}""" + "\n")));
-        RunConfig Config(string name) => RankRun.Config(folder, name) is var c ? c with { Data = c.Data with { Train = [new DataSource { Path = path }], Shuffle = false } } : c;
-        Same(RankRun.Of(4, Config("of4")), RankRun.Of(1, Config("one")));
-    }
-
-    [Test]
     public void Evaluations_and_the_best_step_are_those_of_one_rank()
     {
         using var folder = new TemporaryFolder();
