@@ -47,6 +47,11 @@ public sealed class TrainingRun : IDisposable
         var kind = ObjectiveKinds.Find(_config.Objective.Type);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
+        if (!_ranks.IsAlone && _objective is IRankedObjective ranked)
+        {
+            ranked.Join(_ranks, trained.Model.Device);
+        }
+
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps, _ranks);
     }
 
@@ -254,7 +259,11 @@ public sealed class TrainingRun : IDisposable
         }
 
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
-        _ = Loop(null, null, evaluation, stop);
+        if (Loop(null, null, evaluation, stop))
+        {
+            evaluation.FollowChoice();
+        }
+
         return null;
     }
 
