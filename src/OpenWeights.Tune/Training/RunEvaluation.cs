@@ -53,8 +53,7 @@ internal sealed class RunEvaluation
             _overfit.Restore(recorder.Metrics);
         }
 
-        // One rank generates answers.
-        _questions = draft.Ranks.IsFirst ? Questions() : null;
+        _questions = Questions();
     }
 
     /// <summary>Takes a completed step.</summary>
@@ -113,16 +112,26 @@ internal sealed class RunEvaluation
 
     /// <summary>Selects the weights of the result: the last ones, or the best ones, which are loaded into the model.</summary>
     /// <param name="lastStep">Number of completed steps.</param>
-    internal RunResult Choose(long lastStep) => new(_folder!.ResultPath(_trained.ResultName), ChooseStep(lastStep), lastStep)
+    internal RunResult Choose(long lastStep)
     {
-        BestStep = _best.Loss is null ? null : _best.Step,
-        BestLoss = _best.Loss,
-        BestIsReward = IsByReward,
-        BestIsKept = _settings.KeepBest,
-    };
+        var step = ChooseStep(lastStep);
+        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        return new(_folder!.ResultPath(_trained.ResultName), step, lastStep)
+        {
+            BestStep = _best.Loss is null ? null : _best.Step,
+            BestLoss = _best.Loss,
+            BestIsReward = IsByReward,
+            BestIsKept = _settings.KeepBest,
+        };
+    }
 
     /// <summary>Takes part in <see cref="Choose"/> on a rank that is not the first.</summary>
-    internal void FollowChoice() => PutAverage(false);
+    internal void FollowChoice()
+    {
+        PutAverage(false);
+        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        _trained.Training = false;
+    }
 
     /// <summary>A trainer's state, extended for a checkpoint.</summary>
     internal TrainerState AddTo(TrainerState state) => state with
@@ -166,11 +175,11 @@ internal sealed class RunEvaluation
 
     private void Ask(EvaluationGenerations? questions, long step, string when, CancellationToken stop)
     {
-        if (questions is { Count: > 0 } && !stop.IsCancellationRequested)
+        if (questions is { Count: > 0 } && !_draft.Ranks.Any(stop.IsCancellationRequested, _trained.Model.Device))
         {
-            var answers = questions.Generate(_trained.Model, _settings.MaxNewTokens, CancellationToken.None);
+            var answers = questions.Generate(_draft.Ranks, _trained.Model, _settings.MaxNewTokens);
             var scores = AnswerScores.Of(step, when, answers, questions.Rows);
-            _recorder!.Add(scores, answers);
+            _recorder?.Add(scores, answers);
             _listener.Answered(scores, answers);
         }
     }

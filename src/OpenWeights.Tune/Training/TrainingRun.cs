@@ -97,7 +97,10 @@ public sealed class TrainingRun : IDisposable
     /// <summary>The model, with its adapter.</summary>
     public CausalLanguageModel Model => _trained.Model;
 
-    /// <summary>Result of the run; null before its end.</summary>
+    /// <summary>Whether the run was stopped before its end.</summary>
+    public bool IsStopped { get; private set; }
+
+    /// <summary>Result of the run; null before its end, and on a rank that is not the first.</summary>
     public RunResult? Result { get; private set; }
 
     /// <summary>Called after each step, on every rank; null for nothing.</summary>
@@ -259,9 +262,15 @@ public sealed class TrainingRun : IDisposable
         }
 
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
+        if (_trainer.StepsDone == 0)
+        {
+            evaluation.Ask(0, "before training", stop);
+        }
+
         if (Loop(null, null, evaluation, stop))
         {
             evaluation.FollowChoice();
+            evaluation.Ask(_trainer.StepsDone, "after training", stop);
         }
 
         return null;
@@ -293,6 +302,7 @@ public sealed class TrainingRun : IDisposable
                     Save(folder, evaluation);
                 }
 
+                IsStopped = true;
                 return false;
             }
 

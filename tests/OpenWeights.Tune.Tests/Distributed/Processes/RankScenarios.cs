@@ -35,6 +35,9 @@ internal static class RankScenarios
                 Pending(group);
                 Say(group, "operations that overlap gave what they are defined as");
                 break;
+            case "train":
+                RankTraining.Run(group);
+                break;
             case "bench":
                 Bench(group);
                 break;
