@@ -125,6 +125,7 @@ public sealed class RunDraft
         if (!options.Ranks.IsAlone)
         {
             RankRules.Require(config);
+            RunAgreement.OnConfig(options.Ranks, config);
             listener = options.Ranks.IsFirst ? listener : SilentRank.Instance;
         }
 
@@ -193,7 +194,13 @@ public sealed class RunDraft
             listener.Warn(warning);
         }
 
-        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said, options) { Labels = labels };
+        var draft = new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said, options) { Labels = labels };
+        if (!options.SettingsAlone)
+        {
+            RunAgreement.OnInputs(draft);
+        }
+
+        return draft;
     }
 
     /// <summary>Loads the weights and sets up the trained parameters.</summary>

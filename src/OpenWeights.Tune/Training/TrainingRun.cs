@@ -47,6 +47,11 @@ public sealed class TrainingRun : IDisposable
         var kind = ObjectiveKinds.Find(_config.Objective.Type);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
+        if (!_ranks.IsAlone && _objective is IRankedObjective ranked)
+        {
+            ranked.Join(_ranks, trained.Model.Device);
+        }
+
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps, _ranks);
     }
 
@@ -92,7 +97,10 @@ public sealed class TrainingRun : IDisposable
     /// <summary>The model, with its adapter.</summary>
     public CausalLanguageModel Model => _trained.Model;
 
-    /// <summary>Result of the run; null before its end.</summary>
+    /// <summary>Whether the run was stopped before its end.</summary>
+    public bool IsStopped { get; private set; }
+
+    /// <summary>Result of the run; null before its end, and on a rank that is not the first.</summary>
     public RunResult? Result { get; private set; }
 
     /// <summary>Called after each step, on every rank; null for nothing.</summary>
@@ -254,7 +262,17 @@ public sealed class TrainingRun : IDisposable
         }
 
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
-        _ = Loop(null, null, evaluation, stop);
+        if (_trainer.StepsDone == 0)
+        {
+            evaluation.Ask(0, "before training", stop);
+        }
+
+        if (Loop(null, null, evaluation, stop))
+        {
+            evaluation.FollowChoice();
+            evaluation.Ask(_trainer.StepsDone, "after training", stop);
+        }
+
         return null;
     }
 
@@ -284,6 +302,7 @@ public sealed class TrainingRun : IDisposable
                     Save(folder, evaluation);
                 }
 
+                IsStopped = true;
                 return false;
             }
 
