@@ -48,6 +48,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>The layers in use.</summary>
     internal IReadOnlyList<DecoderLayer> Layers => Replicas?.Layers ?? _layers;
 
+    /// <summary>The devices of a model that is on several; null for one.</summary>
+    internal LayerPlacement? Placement { get; set; }
+
     /// <summary>Layers that stand in the place of the model's own; null for those.</summary>
     internal LayerReplicas? Replicas { get; set; }
 
@@ -114,6 +117,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         for (var i = 0; i < Layers.Count; i++)
         {
             var (layer, context) = (Layers[i], contexts.Of(Layers[i], i) with { Adapted = adapted });
+            if (Placement is { } placement)
+            {
+                (states, context) = (states.to(placement.Of(i)), contexts.On(placement.Of(i), context));
+            }
+
             if (checkpointing && !IsKept(i, states.device))
             {
                 states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);
@@ -190,14 +198,14 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
     // The first tokens are virtual ones with embeddings of their own.
     private Tensor Begun(Tensor embeddings, bool begins) => !begins || Virtual!.Embeddings() is not { } own ? embeddings
-        : cat([own.to(embeddings.dtype).unsqueeze(0).expand(embeddings.size(0), -1, -1), embeddings.narrow(1, Virtual!.Count, embeddings.size(1) - Virtual!.Count)], 1);
+        : cat([own.to(embeddings.dtype).to(embeddings.device).unsqueeze(0).expand(embeddings.size(0), -1, -1), embeddings.narrow(1, Virtual!.Count, embeddings.size(1) - Virtual!.Count)], 1);
 
     /// <summary>What a forward pass tells the layers; its tensors are in the caller's dispose scope.</summary>
     /// <param name="input">The batch.</param>
     /// <param name="embeddings">Its embeddings.</param>
     internal LayerContexts Contexts(ModelInput input, Tensor embeddings) => new(input, embeddings.dtype)
     {
-        PerLayerInputs = _parts.PerLayerInputs?.Compute(input.InputIds, embeddings),
+        PerLayerInputs = _parts.PerLayerInputs?.Compute(AtFirst(input.InputIds), embeddings),
         Lenders = _lenders,
         Virtual = input.VirtualTokens > 0 && input.Cache is not { Length: > 0 } ? Virtual : null,
     };
@@ -211,12 +219,19 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     internal Tensor Close(Tensor states)
     {
         using var scope = NewDisposeScope();
-        return Norm.call(_parts.Streams?.Close(states) ?? states).MoveToOuterDisposeScope();
+        return Norm.call(AtLast(_parts.Streams?.Close(AtFirst(states)) ?? states)).MoveToOuterDisposeScope();
     }
 
     /// <summary>The embeddings, [batch, tokens, hidden].</summary>
     internal Tensor Embed(Tensor ids)
     {
+        if (Placement is not null)
+        {
+            using var outer = NewDisposeScope();
+            var states = Multiplied(Embedding.call(ids.to(Embedding.Device)));
+            return AtFirst(_config.NormalizesEmbedding ? Norm.call(AtLast(states)) : states).MoveToOuterDisposeScope();
+        }
+
         if (_config.NormalizesEmbedding)
         {
             using var inner = NewDisposeScope();
@@ -225,6 +240,10 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         return Multiplied(Embedding.call(ids));
     }
+
+    private Tensor AtFirst(Tensor states) => Placement is null ? states : states.to(Placement.First);
+
+    private Tensor AtLast(Tensor states) => Placement is null ? states : states.to(Placement.Last);
 
     /// <summary>Embeddings with noise, as transformers and TRL add it: uniform within alpha / sqrt(tokens x hidden), padding counted.</summary>
     /// <param name="states">The embeddings.</param>

@@ -17,9 +17,9 @@ namespace OpenWeights.Tune.Training;
 /// <summary>A run before its weights are loaded: its complete settings, its rows, and its estimated memory.</summary>
 public sealed class RunDraft
 {
-    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
+    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
-        (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
+        (Config, ModelPath, Folder, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, tokenizer, data, memory, said, options);
         var kind = ObjectiveKinds.Find(config.Objective.Type);
         Sampling = SampledRun.Plan(config, data);
         Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
@@ -55,7 +55,11 @@ public sealed class RunDraft
 
     internal ModelFolder Folder { get; }
 
-    internal Device Device { get; }
+    /// <summary>The devices of the model.</summary>
+    internal ModelDevices ModelDevices => Memory.Devices;
+
+    /// <summary>Device of batches and losses.</summary>
+    internal Device Device => ModelDevices.Last;
 
     internal BatchSampler Rows { get; }
 
@@ -116,7 +120,7 @@ public sealed class RunDraft
         SettingCheck.Require(config);
 
         // A missing GPU is reported immediately; otherwise torch, which takes time to load, is first used after the data is read.
-        var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
+        var devices = config.Model.Device.Is("auto") || config.Model.Device.Is("cpu") ? null : Devices.Find(config.Model.Device.Values);
         if (options.Resume && RunFolder.StartedWith(config.OutputDir) is { } started)
         {
             config = RunDefaults.Continue(config, started);
@@ -169,17 +173,18 @@ public sealed class RunDraft
 
         (config, data) = RunDefaults.Fit(config, data);
         Devices.UseAllCores();
-        device ??= Devices.Find(config.Model.Device);
+        devices ??= Devices.Find(config.Model.Device.Values);
+        var device = devices[^1];
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
+        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
         foreach (var warning in said)
         {
             listener.Warn(warning);
         }
 
-        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said, options) { Labels = labels };
+        return new RunDraft(config, modelPath, folder, tokenizer, data, memory, said, options) { Labels = labels };
     }
 
     /// <summary>Loads the weights and sets up the trained parameters.</summary>
@@ -190,7 +195,7 @@ public sealed class RunDraft
     {
         ArgumentNullException.ThrowIfNull(listener);
         listener.Stage("reading the model");
-        var trained = TrainedModel.Load(Config, ModelPath, Device, warning =>
+        var trained = TrainedModel.Load(Config, ModelPath, ModelDevices, warning =>
         {
             if (!Said.Contains(warning))
             {

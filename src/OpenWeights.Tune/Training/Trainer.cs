@@ -271,7 +271,7 @@ public sealed class Trainer : IDisposable
 
         using var scope = NewDisposeScope();
         var norm = Gradients.NormTensor(_trained.Parameters);
-        var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm }]).to(float64).cpu();
+        var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm.to(_trained.Model.Device) }]).to(float64).cpu();
         double[] values = [.. MemoryMarshal.Cast<byte, double>(numbers.bytes)];
         var total = values[..losses.Count].Sum() / units;
         return (total, norm is null ? 0 : double.IsFinite(total) ? Unscaled(values[^1]) : double.NaN);

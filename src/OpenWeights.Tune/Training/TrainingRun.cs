@@ -103,7 +103,7 @@ public sealed class TrainingRun : IDisposable
 
         // Of sampled answers, which may all get that long, the time without the sampling itself.
         var seconds = (_draft.Sampling is { } sampling ? rows * sampling.Accumulation : rows * usual / measured) + update;
-        var peak = AvailableMemory.Taken(_draft.Device, Plan.Room) ?? ProcessMemory.Peak;
+        var peak = AvailableMemory.Taken(_draft.ModelDevices.All, Plan.Room) ?? ProcessMemory.Peak;
         return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
     }
 
