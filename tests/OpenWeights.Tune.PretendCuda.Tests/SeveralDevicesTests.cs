@@ -8,6 +8,7 @@ using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Tests;
 using OpenWeights.Tune.Training;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.PretendCuda.Tests;

@@ -7,6 +7,7 @@ using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Tests.Models.Families;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

@@ -52,7 +52,7 @@ internal static class CommonOptions
     internal static Option<string> Device(bool isOne = true)
     {
         var option = new Option<string>("--device") { Description = isOne ? "Device: auto, cpu, cuda or cuda:N." : "Device: auto, cpu, cuda or cuda:N; or several GPUs over which the layers are spread: cuda:0,cuda:1.", DefaultValueFactory = static _ => "auto" };
-        option.Validators.Add(static result =>
+        option.Validators.Add(result =>
         {
             if ((isOne ? Devices.NameProblem(result.GetValueOrDefault<string>() ?? "") : Devices.NameProblem((result.GetValueOrDefault<string>() ?? "").Split(','))) is { } problem)
             {

@@ -113,6 +113,30 @@ public sealed class RunMemory
             compared: ComparedModel.Held(config, modelPath, settingsAlone: true));
     }
 
+    /// <summary>The memory of one of several ranks for each kind of sharing (parallel.shard), each with the run's micro-batches.</summary>
+    /// <param name="ranks">Number of ranks.</param>
+    /// <param name="onGpu">Whether the ranks are GPUs, whatever this machine has: without the program, and with whole master copies.</param>
+    public IReadOnlyList<RankMemory> OfRanks(int ranks, bool onGpu)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(ranks, 1);
+        using var meta = CreateMeta(_config);
+        var trained = LayerBytes.Sum(_decoder, meta.Parameters.Select(static p => (p.Name, p.Parameter.numel())));
+        var compared = Estimate.Compared;
+        return
+        [
+            .. RankMemory.Shards.Select(shard =>
+            {
+                // Layers are recomputed where gradients or weights are shared out.
+                var checkpointing = shard is "gradients" or "parameters" && _config.Training.Checkpointing == ActivationCheckpointing.None ? ActivationCheckpointing.Block : _config.Training.Checkpointing;
+                var costs = CostsOf(meta, _config, _longestRow, checkpointing, onGpu);
+                return RankMemory.Of(shard, ranks, costs, trained, _config.Training.GradientAccumulationSteps) with
+                {
+                    Other = compared + (onGpu || _device.type != DeviceType.CPU ? 0 : Estimate.Program),
+                };
+            }),
+        ];
+    }
+
     /// <summary>The smallest change of settings with which the run fits; null if it already fits, or no known change is enough.</summary>
     public MemoryChange? Change() => Fits ? null : MemoryChange.Find(_config, _longestRow, Fit);
 
@@ -176,8 +200,8 @@ public sealed class RunMemory
     }
 
     // What a run holds by layers.
-    private RunCosts CostsOf(ITrainedModel meta, RunConfig config, int longestRow, ActivationCheckpointing checkpointing) => RunCosts.Of(
-        meta, parameters => OptimizerBytes(parameters, config.Training) - OffloadedBytes(config, parameters),
+    private RunCosts CostsOf(ITrainedModel meta, RunConfig config, int longestRow, ActivationCheckpointing checkpointing, bool onGpu = false) => RunCosts.Of(
+        meta, parameters => OptimizerBytes(parameters, config.Training, onGpu) - OffloadedBytes(config, parameters),
         MemoryEstimate.ActivationsOf(meta.Model, meta.ResultName == "adapter", Rows(config, longestRow), longestRow, checkpointing, Scores(config)));
 
     private DeviceLoads? LoadsOf(ITrainedModel meta, RunConfig config, int longestRow)
@@ -217,7 +241,7 @@ public sealed class RunMemory
         _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" || config.Training.Optimizer.StartsWith("paged_", StringComparison.Ordinal) ? estimate.Optimizer - AverageBytes(config.Training, TrainedParameters) : 0);
 
     /// <summary>Size of an optimizer's state in bytes, from an optimizer on meta tensors.</summary>
-    internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training)
+    internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training, bool onGpu = false)
     {
         using var scope = NewDisposeScope();
         var bytes = 0L;
@@ -230,7 +254,7 @@ public sealed class RunMemory
             bytes += same.Count() * optimizer.State.Sum(static s => s.State.numel() * s.State.element_size());
             if (training.LowPrecision == "master_weights")
             {
-                bytes += same.Sum(p => p.Parameter.numel() * MasterBytes(p.Parameter));
+                bytes += same.Sum(p => p.Parameter.numel() * MasterBytes(p.Parameter, onGpu));
             }
         }
 
@@ -241,6 +265,6 @@ public sealed class RunMemory
     private static long AverageBytes(TrainingSection training, long elements) => training.Ema is null ? 0 : elements * 4;
 
     // A float32 master copy; for bfloat16 on a CPU only its lower half.
-    private long MasterBytes(Tensor parameter) => parameter.dtype == float32 ? 0
-        : parameter.dtype == bfloat16 && _device.type == DeviceType.CPU ? 2 : 4;
+    private long MasterBytes(Tensor parameter, bool onGpu) => parameter.dtype == float32 ? 0
+        : !onGpu && parameter.dtype == bfloat16 && _device.type == DeviceType.CPU ? 2 : 4;
 }
