@@ -1,6 +1,7 @@
 using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
 
@@ -65,6 +66,7 @@ internal static class TrainCommand
             _ = ModelPath.Resolve(compared, new DownloadConsole(), Signals.Stop);
         }
 
+        HubData.Download(config.Data, new DownloadConsole(), Signals.Stop);
         var options = new RunOptions(resume, IgnoreMemory: arguments.GetValue(s_force));
         if (isDry)
         {
