@@ -73,7 +73,7 @@ public sealed class SeveralDevicesTests
             foreach (var (name, values) in ofOne)
             {
                 using var scope = NewDisposeScope();
-                Assert.That(ofTwo[name].to(float64).sub(values.to(float64)).abs().max().ToDouble(), Is.LessThan(1e-6), name);
+                Assert.That(ofTwo[name].to(float64).sub(values.to(float64)).norm().ToDouble(), Is.LessThan(1e-5), name);
             }
         }
     }

@@ -100,6 +100,7 @@ public static class AdapterEffect
             return false;
         }
 
+        model.Stack.LayerWeights?.Show(module);
         using Scalar none = 0;
         var device = model.DeviceOf(module);
         var norms = LoraLayer.RowNorms(layer, zeros([1, layer.InFeatures], float32, device), zeros([layer.OutFeatures, 1], float32, device), none);

@@ -78,6 +78,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>Called in a backward pass with the index of each layer whose gradients are complete; null for none.</summary>
     internal Action<int>? LayerPassed { get; set; }
 
+    /// <summary>What becomes of weights and gradients that ranks share out; null where this process has all of them.</summary>
+    internal ILayerWeights? LayerWeights { get; set; }
+
     /// <summary>NEFTune (Jain et al., 2023): strength alpha of the noise on the embeddings where gradients are computed; 0 for none.</summary>
     public double EmbeddingNoise { get; set; }
 
@@ -111,6 +114,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var contexts = Contexts(input, embeddings);
         var states = Open(embeddings);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
+        if (LayerWeights is not null && draws && !checkpointing)
+        {
+            throw new InvalidOperationException("weights that ranks share out are trained with activation checkpointing; set training.activation_checkpointing: block");
+        }
+
         if (checkpointing && !states.requires_grad)
         {
             // With a frozen embedding the input of the first layer has no gradient, but recomputed layers must still take part in backward.
@@ -130,9 +138,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
                 states = LayerGate.Run(states, i, passed);
             }
 
-            if (checkpointing && !IsKept(i, states.device))
+            if (checkpointing && (LayerWeights is not null || !IsKept(i, states.device)))
             {
-                states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);
+                states = CheckpointedLayer.Run(states, layer, context, new LayerCheckpoint(KeepsAttention(states.device), OffloadsActivations) { Index = i, Weights = LayerWeights });
                 continue;
             }
 
@@ -141,7 +149,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
                 RandomState.Begin(states.device);
             }
 
+            LayerWeights?.Enter(i, isBackward: false);
             states = layer.call(states, context);
+            LayerWeights?.Leave(i, isBackward: false, returns: false);
         }
 
         input.Cache?.Advance(tokens, input.LongestPosition, begins ? Virtual!.Count : 0);

@@ -130,6 +130,11 @@ public sealed class RunDraft
         {
             RankRules.Require(config);
             listener = options.Ranks.IsFirst ? listener : SilentRank.Instance;
+            if (config.Parallel.Shard is "gradients" or "parameters" && config.Training.Checkpointing == ActivationCheckpointing.None)
+            {
+                listener.Warn($"parallel.shard: {config.Parallel.Shard} computes each layer again in the backward pass; training.activation_checkpointing is block.");
+                config = config with { Training = config.Training with { ActivationCheckpointing = "block" } };
+            }
         }
 
         // A missing GPU is reported immediately; otherwise torch, which takes time to load, is first used after the data is read.

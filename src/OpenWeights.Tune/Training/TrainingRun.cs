@@ -170,7 +170,7 @@ public sealed class TrainingRun : IDisposable
 
         var result = evaluation.Choose(_trainer.StepsDone);
         evaluation.Ask(_trainer.StepsDone, "after training", stop);
-        Write(result, folder, recorder);
+        _trainer.Shards.Lead(() => Write(result, folder, recorder));
         mlflow?.End("FINISHED", Artifacts(folder, result));
         Result = result;
         return result.Folder;
@@ -254,7 +254,11 @@ public sealed class TrainingRun : IDisposable
         }
 
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
-        _ = Loop(null, null, evaluation, stop);
+        if (Loop(null, null, evaluation, stop))
+        {
+            _trainer.Shards.Follow();
+        }
+
         return null;
     }
 
@@ -347,12 +351,13 @@ public sealed class TrainingRun : IDisposable
     {
         if (folder is null)
         {
+            _trainer.Shards.Follow();
             _trainer.Shards.FollowState();
             return;
         }
 
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards.State(), _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards, _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
         _listener.Checkpointed(step);
     }
 

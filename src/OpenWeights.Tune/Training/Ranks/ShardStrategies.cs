@@ -16,6 +16,8 @@ internal static class ShardStrategies
     {
         (true, _) => new WholeModel(trained.Model, trained.Parameters, OptimizerKinds.Create(trained.Parameters, training)),
         (_, "none") => new ReplicatedModel(trained, ranks, config.Parallel, OptimizerKinds.Create(trained.Parameters, training)),
+        (_, "gradients") => new ShardedModel(trained, ranks, training, sharesWeights: false),
+        (_, "parameters") => new ShardedModel(trained, ranks, training, sharesWeights: true),
         var (_, shard) => throw new ConfigException([new ConfigProblem("", "parallel.shard", $"{shard} is not possible yet; set it to none.")]),
     };
 }
