@@ -107,7 +107,7 @@ public sealed class GgufFileTests
         }
     }
 
-    [TestCase(20, "IQ4_NL")]
+    [TestCase(23, "IQ4_XS")]
     [TestCase(16, "IQ2_XXS")]
     [TestCase(77, "77")]
     public void A_type_that_cannot_be_read_is_named(int type, string name)
