@@ -33,7 +33,12 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var embedding = weights.TakeQuantizedEmbedding(names.EmbeddingWeight, vocabulary, hidden) is { } quantized
             ? new TokenEmbedding(quantized, weights.DType)
             : new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, vocabulary, hidden));
-        var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i)))]);
+        var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i =>
+        {
+            var layer = new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i));
+            weights.Made(layer);
+            return layer;
+        })]);
         _layers = [.. layers];
         _lenders = [.. layers.Select(static l => l.Needs.KeysOf).OfType<int>()];
         _parts = new Parts(

@@ -18,4 +18,12 @@ internal interface ILayerWeights
     /// <param name="name">Its name, such as model.layers.3.mlp.up_proj.weight; null for none any more.</param>
     /// <param name="writes">Whether its values are changed.</param>
     void Show(string? name, bool writes = false);
+
+    /// <summary>Takes a layer whose weights were just read; afterwards they are there only while they are asked for.</summary>
+    /// <param name="layer">The layer.</param>
+    void Made(DecoderLayer layer);
+
+    /// <summary>Takes the model of the layers.</summary>
+    /// <param name="model">The model.</param>
+    void Complete(CausalLanguageModel model);
 }

@@ -214,7 +214,7 @@ public sealed class RunDraft
     {
         ArgumentNullException.ThrowIfNull(listener);
         listener.Stage("reading the model");
-        var trained = TrainedModel.Load(Config, ModelPath, ModelDevices, warning =>
+        var trained = TrainedModel.Load(Config, ModelPath, ModelDevices with { Weights = Ranks.IsAlone || Config.Parallel.Shard != "parameters" ? null : new SharedWeights(Ranks) }, warning =>
         {
             if (!Said.Contains(warning))
             {

@@ -8,6 +8,9 @@ namespace OpenWeights.Tune.Models.Weights;
 /// <param name="Counts">Number of layers of each; null to divide them by the bytes of their weights and the devices' free memory.</param>
 internal sealed record ModelDevices(IReadOnlyList<Device> All, IReadOnlyList<int>? Counts = null)
 {
+    /// <summary>What becomes of the layers' weights as they are read; null where this process has all of them.</summary>
+    internal ILayerWeights? Weights { get; init; }
+
     /// <summary>Device of batches and losses.</summary>
     internal Device Last => All[^1];
 

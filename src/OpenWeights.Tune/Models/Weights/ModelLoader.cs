@@ -67,9 +67,15 @@ public static class ModelLoader
         using var nothing = no_grad();
         var placement = devices.Place(config, () => Shapes(folder, config, computed, devices.Last, quantization, keepsPacked).Model);
         IWeightSource[] sources = [.. devices.All.Select(device => Source(weights, config, computed, device, quantization, keepsPacked, keepsBlocks))];
-        var source = placement is null ? sources[0] : new PlacedWeightSource(sources, placement);
+        var source = placement is not null ? new PlacedWeightSource(sources, placement) : devices.Weights is { } sharing ? new SharingWeightSource(sources[0], sharing) : sources[0];
         var model = rows is null ? new CausalLanguageModel(config, source) { SourceFolder = folder.FolderPath, Placement = placement }
             : new CausalLanguageModel(config with { VocabularySize = Math.Max(config.VocabularySize, rows.Vocabulary) }, new GrownWeightSource(source, config, rows)) { SourceFolder = folder.FolderPath, Placement = placement };
+        if (devices.Weights is { } shared)
+        {
+            shared.Complete(model);
+            model.Stack.LayerWeights = shared;
+        }
+
         return new LoadedModel(folder, model, warnings);
     }
 

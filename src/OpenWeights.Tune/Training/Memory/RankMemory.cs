@@ -28,27 +28,26 @@ public sealed record RankMemory(string Shard, long Weights, long Gradients, long
     /// <param name="batches">Micro-batches of a rank in a step.</param>
     internal static RankMemory Of(string shard, int ranks, RunCosts costs, Models.LayerBytes trained, int batches)
     {
-        // Gradients are summed in float32.
-        var (weights, sums, isShared) = (costs.Weights.Plus(costs.Adapter), trained.Times(sizeof(float)), ranks > 1);
+        // Gradients are summed in float32. Embedding, head and the adapter's weights are whole on every rank.
+        var (weights, sums, isShared) = (costs.Weights, trained.Times(sizeof(float)), ranks > 1);
         long Part(long bytes) => (bytes + ranks - 1) / ranks;
-        long Others(double bytes) => (long)(bytes * (ranks - 1) / ranks);
-        var largest = weights.Layers.Max();
-        var ends = weights.First + weights.Last;
+        var (layers, ends) = ((double)weights.Layers.Sum(), weights.First + weights.Last);
+        var (ofLayers, ofEnds) = ((double)sums.Layers.Sum(), sums.First + sums.Last);
 
-        // Trained weights travel in their own type once a step, from the ranks that update them.
-        var updated = costs.Weights.Total == 0 ? 0 : costs.Adapter.Total > 0 ? costs.Adapter.Total : costs.Gradients.Total;
+        // Trained weights travel in their own type once a step, from the ranks that update them, unless they are gathered anyway.
+        var updated = costs.Gradients;
         return new RankMemory(
             shard,
-            shard == "parameters" && isShared ? Part(weights.Total) + ends + (2 * largest) : weights.Total,
-            shard is "none" or "optimizer" || !isShared ? costs.Gradients.Total : Part(sums.Total) + Math.Max(Math.Max(sums.First, sums.Last), sums.Layers.Max()),
+            costs.Adapter.Total + (shard == "parameters" && isShared ? Part((long)layers) + ends + (2 * weights.Layers.Max()) : weights.Total),
+            shard is "none" or "optimizer" || !isShared ? costs.Gradients.Total : Part(sums.Total) + Math.Max(ofEnds, sums.Layers.Max()),
             shard == "none" ? costs.Optimizer.Total : Part(costs.Optimizer.Total),
             costs.Activations.Total, 0,
-            Others(shard switch
+            (long)((ranks - 1.0) / ranks * (shard switch
             {
                 "none" => 2.0 * sums.Total,
-                "optimizer" => sums.Total + updated,
-                "gradients" => ((double)batches * sums.Total) + updated,
-                _ => batches * (sums.Total + (2.0 * weights.Layers.Sum()) + ends),
-            }));
+                "optimizer" => sums.Total + updated.Total,
+                "gradients" => (batches * ofLayers) + ofEnds + updated.Total,
+                _ => (batches * (ofLayers + (2 * layers))) + ofEnds + (costs.Adapter.Total > 0 ? updated.Total : updated.First + updated.Last),
+            })));
     }
 }

@@ -65,6 +65,16 @@ internal static class RankRules
             yield return Problem("adapter", $"it adds a loss of its own weights, whose gradients ranks with parallel.shard: {shard} do not have; choose another kind");
         }
 
+        if (shard == "parameters" && config.Adapter is { LayerReplication.Count: > 0 })
+        {
+            yield return Problem("adapter.layer_replication", "layers that are used several times cannot be shared out with parallel.shard: parameters; remove the setting");
+        }
+
+        if (shard == "parameters" && config.Adapter is { InitLoraWeights: "eva" or "corda" or "lora_ga" })
+        {
+            yield return Problem("adapter.init_lora_weights", "it measures the whole model, of which ranks with parallel.shard: parameters have parts; choose another start");
+        }
+
         if (shard == "parameters" && config.Data.Eval.Count > 0 && config.Evaluation.GenerateRows > 0)
         {
             yield return Problem("evaluation.generate_rows", "one rank generates answers, and with parallel.shard: parameters it has a part of the weights; set it to 0");

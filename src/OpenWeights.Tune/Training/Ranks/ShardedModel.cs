@@ -5,7 +5,7 @@ using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Optimizers;
-using OpenWeights.Tune.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Ranks;
@@ -35,6 +35,7 @@ internal sealed class ShardedModel : IShardStrategy, ILayerWeights
     {
         (_model, _parameters, _ranks) = (trained.Model, trained.Parameters, ranks);
         _weights = sharesWeights ? _model.Stack.LayerWeights as SharedWeights ?? new SharedWeights(_model, ranks) : null;
+        _weights?.Show(null);
         var places = _parameters.Select((p, i) => (Index: i, Trained: p)).GroupBy(p => (GradientLayout.LayerOf(p.Trained.Name, _model.Config), p.Trained.Parameter.dtype));
         _units = [];
         _ofLayers = [.. Enumerable.Range(0, _model.LayerCount).Select(static _ => new List<UnitGradients>())];
@@ -98,6 +99,12 @@ internal sealed class ShardedModel : IShardStrategy, ILayerWeights
 
     /// <inheritdoc/>
     public void Show(string? name, bool writes = false) => _weights?.Show(name, writes);
+
+    /// <inheritdoc/>
+    public void Made(DecoderLayer layer) => throw new NotSupportedException("the layers are made already");
+
+    /// <inheritdoc/>
+    public void Complete(CausalLanguageModel model) => throw new NotSupportedException("the model is complete already");
 
     /// <inheritdoc/>
     public void Lead(Action work)
@@ -173,13 +180,7 @@ internal sealed class ShardedModel : IShardStrategy, ILayerWeights
     public IReadOnlyList<TensorToWrite> State() => _optimizer.Saved(_parameters.ToDictionary(static p => p.Name, static p => p.Parameter.shape));
 
     /// <inheritdoc/>
-    public void FollowState()
-    {
-        foreach (var tensor in State())
-        {
-            tensor.WriteBytes(Stream.Null);
-        }
-    }
+    public void FollowState() => SafetensorsWriter.Drop(State());
 
     /// <inheritdoc/>
     public void Dispose()

@@ -1,6 +1,6 @@
 using OpenWeights.Tune.Distributed;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Quantization;
 using static TorchSharp.torch;
@@ -21,20 +21,27 @@ internal sealed class SharedWeights : ILayerWeights, IDisposable
     private bool _isWritten;
     private bool _leads;
 
+    private CausalLanguageModel? _model;
+
+    /// <summary>Shares out the layers that it is told of.</summary>
+    /// <param name="ranks">The ranks.</param>
+    internal SharedWeights(RankGroup ranks) => _ranks = ranks;
+
     /// <summary>Shares out the layers of a model.</summary>
     /// <param name="model">The model.</param>
     /// <param name="ranks">The ranks.</param>
     internal SharedWeights(CausalLanguageModel model, RankGroup ranks)
+        : this(ranks)
     {
-        (_ranks, Model) = (ranks, model);
         foreach (var layer in model.Stack.Layers)
         {
-            Add(layer);
+            Made(layer);
         }
+
+        Complete(model);
     }
 
-    /// <summary>The model.</summary>
-    internal CausalLanguageModel Model { get; }
+    private CausalLanguageModel Model => _model ?? throw new InvalidOperationException("the model is not complete");
 
     /// <summary>Called with the index of a layer after its backward pass; null for nothing.</summary>
     internal Action<int>? Passed { get; set; }
@@ -117,6 +124,9 @@ internal sealed class SharedWeights : ILayerWeights, IDisposable
         }
     }
 
+    /// <inheritdoc/>
+    public void Complete(CausalLanguageModel model) => _model = model;
+
     /// <summary>Does work of the first rank alone that reads weights, and what the others must do beside it.</summary>
     /// <param name="work">The work.</param>
     internal void Lead(Action work)
@@ -162,7 +172,8 @@ internal sealed class SharedWeights : ILayerWeights, IDisposable
     /// <inheritdoc/>
     public void Dispose() => _layers.ForEach(static l => l.Flats.ForEach(static f => f.Dispose()));
 
-    private void Add(DecoderLayer layer)
+    /// <inheritdoc/>
+    public void Made(DecoderLayer layer)
     {
         var modules = layer.named_modules().Select(static m => m.module).ToList();
         QuantizedWeight[] quantized =

@@ -168,7 +168,7 @@ internal sealed class UnitGradients : IDisposable
         var values = _weights is null ? whole.Parameter.detach().view(-1).narrow(0, piece.Start, piece.Count) : _weights.Part.narrow(0, piece.Place, piece.Count);
         var parameter = new Parameter(values.alias(), requires_grad: true);
         _ = parameter.DetachFromDisposeScope();
-        var trained = whole with { Name = $"{whole.Name}[{piece.Start}..{piece.Start + piece.Count}]", Parameter = parameter, WholeCount = whole.Parameter.numel(), IsHiddenMatrix = whole.IsHiddenMatrix };
+        var trained = whole with { Name = $"{whole.Name}[{piece.Start}..{piece.Start + piece.Count}]", Parameter = parameter, Elements = whole.Parameter.numel(), IsHiddenMatrix = whole.IsHiddenMatrix };
         return new TrainedPiece(trained, index, whole.Name, piece.Start, piece.Count, piece.Place);
     }
 }
