@@ -106,7 +106,7 @@ public static partial class Devices
         {
             var known = CudaDriver.Read(Math.Max(0, gpu.index));
             throw new InvalidDataException(
-                $"{gpu}{(known is null ? "" : string.Create(CultureInfo.InvariantCulture, $" ({known.Name}, compute capability {known.Major}.{known.Minor})"))}: this torch has no kernels for it; use a torch built for it (see GPU in the README), or the device cpu.", e);
+                $"{gpu}{(known is null ? "" : string.Create(CultureInfo.InvariantCulture, $" ({known.Name}, compute capability {known.Major}.{known.Minor})"))}: this torch has no kernels for it; use a torch built for it (see docs/gpu.md), or the device cpu.", e);
         }
     }
 
