@@ -38,6 +38,11 @@ internal static class RankExchanges
         return own.Concat(Enumerable.Repeat((items.FirstOrDefault()!, false), items.Count == 0 ? 0 : ((items.Count + ranks.Size - 1) / ranks.Size) - own.Count));
     }
 
+    /// <summary>The consecutive items of a list that this rank makes, where their results are joined afterwards.</summary>
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="count">Number of items.</param>
+    internal static Range PartOf(this RankGroup ranks, int count) => (int)((long)count * ranks.Rank / ranks.Size)..(int)((long)count * (ranks.Rank + 1) / ranks.Size);
+
     /// <summary>Numbers of all ranks, in the order of ranks; as many of each.</summary>
     /// <param name="ranks">The ranks.</param>
     /// <param name="values">This rank's numbers.</param>

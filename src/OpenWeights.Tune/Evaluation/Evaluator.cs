@@ -83,10 +83,17 @@ public static class Evaluator
         var batches = objective.EvaluationRows(model, rows, batchSize);
         var units = objective.Begin(model, batches);
         var loss = 0.0;
-        foreach (var (_, batch) in ranks.Share(batches))
+        foreach (var (batch, isOwn) in model.Stack.LayerWeights is null ? ranks.Share(batches).Select(static b => (b.Item, true)) : ranks.ShareEvenly(batches))
         {
             using var scope = NewDisposeScope();
-            loss += objective.LossSum(model, batch)?.ToDouble() ?? 0;
+            if (isOwn)
+            {
+                loss += objective.LossSum(model, batch)?.ToDouble() ?? 0;
+            }
+            else
+            {
+                MetricMeans.Without(() => objective.LossSum(model, batch));
+            }
         }
 
         loss = ranks.Add([loss], model.Device)[0];

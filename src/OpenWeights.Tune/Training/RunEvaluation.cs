@@ -2,6 +2,7 @@ using System.Globalization;
 using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training.Recording;
@@ -120,6 +121,9 @@ internal sealed class RunEvaluation
         BestIsKept = _settings.KeepBest,
     };
 
+    /// <summary>Takes part in <see cref="Choose"/> on a rank that is not the first.</summary>
+    internal void FollowChoice() => PutAverage(false);
+
     /// <summary>A trainer's state, extended for a checkpoint.</summary>
     internal TrainerState AddTo(TrainerState state) => state with
     {
@@ -131,24 +135,33 @@ internal sealed class RunEvaluation
 
     private long ChooseStep(long lastStep)
     {
-        if (_settings is not { KeepBest: true, Result: "best" } || _best.Loss is null || _best.Step == lastStep)
+        var wantsBest = _settings is { KeepBest: true, Result: "best" } && _best.Loss is not null && _best.Step != lastStep;
+        var hasBest = wantsBest && Directory.Exists(_folder!.BestPath);
+        PutAverage(!hasBest);
+        if (!hasBest)
         {
-            _averaged.Put();
+            if (wantsBest)
+            {
+                _listener.Warn($"{_folder!.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
+            }
+
             return lastStep;
         }
 
-        if (!Directory.Exists(_folder!.BestPath))
-        {
-            _listener.Warn($"{_folder.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
-            _averaged.Put();
-            return lastStep;
-        }
-
-        _trained.Restore(_folder.BestPath);
+        _trained.Restore(_folder!.BestPath);
 
         // Values computed from the previous weights are discarded.
         _trained.Training = false;
         return _best.Step;
+    }
+
+    // Of several ranks, all may be needed for averages, and the first says whether they are wanted.
+    private void PutAverage(bool wanted)
+    {
+        if (_draft.Ranks.Gather([wanted ? 1 : 0], _trained.Model.Device)[0][0] > 0)
+        {
+            _averaged.Put();
+        }
     }
 
     private void Ask(EvaluationGenerations? questions, long step, string when, CancellationToken stop)

@@ -311,10 +311,15 @@ public sealed class Trainer : IDisposable
 
         using var scope = NewDisposeScope();
         using Scalar nothing = 0;
-        if (_objective.LossSum(_trained.Model, rows) is { } loss)
+        var state = _objective.State;
+        MetricMeans.Without(() =>
         {
-            BackwardPass.Run([loss.mul(nothing)]);
-        }
+            if (_objective.LossSum(_trained.Model, rows) is { } loss)
+            {
+                BackwardPass.Run([loss.mul(nothing)]);
+            }
+        });
+        _objective.State = state;
     }
 
     private void Penalize()

@@ -47,6 +47,11 @@ public sealed class TrainingRun : IDisposable
         var kind = ObjectiveKinds.Find(_config.Objective.Type);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
+        if (!_ranks.IsAlone && _objective is IRankedObjective ranked)
+        {
+            ranked.Join(_ranks, trained.Model.Device);
+        }
+
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps, _ranks);
     }
 
@@ -256,6 +261,7 @@ public sealed class TrainingRun : IDisposable
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
         if (Loop(null, null, evaluation, stop))
         {
+            evaluation.FollowChoice();
             _trainer.Shards.Follow();
         }
 

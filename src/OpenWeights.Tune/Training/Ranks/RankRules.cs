@@ -16,12 +16,8 @@ internal static class RankRules
     internal static IEnumerable<ConfigProblem> Of(RunConfig config)
     {
         static ConfigProblem Problem(string key, string message) => new("", key, message);
-        if (config.Parallel.Shard is "optimizer")
-        {
-            yield return Problem("parallel.shard", $"{config.Parallel.Shard} is not possible yet; set it to none.");
-        }
-
-        if (config.Parallel.Shard is "gradients" or "parameters")
+        var (shard, training) = (config.Parallel.Shard, config.Training);
+        if (shard is "gradients" or "parameters")
         {
             foreach (var problem in OfShards(config))
             {
@@ -34,9 +30,24 @@ internal static class RankRules
             yield return Problem("model.device", "each of several ranks has one device; name one, or share out the weights over the ranks with parallel.shard: parameters.");
         }
 
-        if (config.Objective.Type != "sft")
+        if (shard != "none" && training.LowPrecision == "stochastic_rounding")
         {
-            yield return Problem("objective.type", $"{config.Objective.Type} is not possible yet with several ranks; train it with one.");
+            yield return Problem("training.low_precision", $"stochastic_rounding draws a random number for each element of a whole parameter, and parallel.shard: {shard} divides parameters; use master_weights, or parallel.shard: none.");
+        }
+
+        if (shard != "none" && training.Optimizer == "apollo_adamw")
+        {
+            yield return Problem("parallel.shard", $"{shard} does not go with apollo_adamw, whose random projections are those of all parameters together; use another optimizer, or parallel.shard: none.");
+        }
+
+        if (shard != "none" && config.Adapter is { Type: "adalora" })
+        {
+            yield return Problem("parallel.shard", $"{shard} does not go with adalora, which judges its ranks by whole gradients; use parallel.shard: none.");
+        }
+
+        if (config.Objective.Type == "bco")
+        {
+            yield return Problem("objective.type", "bco shifts the rewards of a micro-batch by the mean of all before it, which ranks that compute at the same time do not have; train with one rank, or use kto.");
         }
     }
 
@@ -50,17 +61,17 @@ internal static class RankRules
             yield return Problem("training.optimizer", $"{training.Optimizer} needs whole matrices, of which ranks with parallel.shard: {shard} have parts; choose one of {string.Join(", ", s_elementwise)}");
         }
 
+        if (config.Objective.Type is not ("sft" or "dpo" or "cpo" or "orpo"))
+        {
+            yield return Problem("objective.type", $"ranks with parallel.shard: {shard} compute as many passes of the model as each other, which {config.Objective.Type} does not promise; sft, dpo, cpo and orpo do");
+        }
+
         if (training.Ema is not null)
         {
             yield return Problem("training.ema", $"ranks with parallel.shard: {shard} have parts of the weights, and no average of them; remove the section");
         }
 
-        if (training.LowPrecision == "stochastic_rounding")
-        {
-            yield return Problem("training.low_precision", "ranks would round at random each in their own way; set it to master_weights");
-        }
-
-        if (config.Adapter is { Type: "adalora" } or { KasaConfig: not null })
+        if (config.Adapter is { KasaConfig: not null })
         {
             yield return Problem("adapter", $"it adds a loss of its own weights, whose gradients ranks with parallel.shard: {shard} do not have; choose another kind");
         }
@@ -90,6 +101,10 @@ internal static class RankRules
             yield return Problem("training.trainable", "parallel.shard: parameters shares out layers that are trained whole or not at all; train all, or set it to gradients");
         }
     }
+
+    /// <summary>Whether an optimizer updates matrices as wholes, so that ranks cannot have pieces of them.</summary>
+    /// <param name="optimizer">Its config name.</param>
+    internal static bool NeedsWholeMatrices(string optimizer) => optimizer is "adafactor" or "adafactor_torch" or "muon" or "galore_adamw" or "lora_fa" or "riemannian_adamw";
 
     /// <summary>Throws if several ranks cannot do a run.</summary>
     /// <param name="config">The run.</param>

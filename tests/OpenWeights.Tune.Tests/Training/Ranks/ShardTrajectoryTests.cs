@@ -41,6 +41,37 @@ public sealed class ShardTrajectoryTests
     }
 
     [Test]
+    public void Preferences_and_their_metrics_are_those_of_one_process([Values("dpo", "orpo")] string type, [Values("gradients", "parameters")] string shard, [Values] bool adapter)
+    {
+        using var folder = new TemporaryFolder();
+        _ = folder.Write("pairs.jsonl", string.Concat(Enumerable.Range(0, 11).Select(static i => $$"""{"prompt_ids": [1, {{i}}, 4], "chosen_ids": [{{i + 3}}, 5, 7], "rejected_ids": [{{i + 9}}, 8]}""" + "\n")));
+        RunConfig Config(string name)
+        {
+            var config = Checkpointed(RankRun.Config(folder, name));
+            return config with
+            {
+                Adapter = adapter ? config.Adapter : null,
+                Data = new DataSection { Train = [new DataSource { Path = folder.At("pairs.jsonl") }], Eval = [new DataSource { Path = folder.At("pairs.jsonl") }], Packing = false },
+                Objective = config.Objective with { Type = type },
+                Evaluation = new EvaluationSection { EverySteps = 5, GenerateRows = 0 },
+                Training = config.Training with { MicroBatchSize = 1, MaxSteps = 10 },
+            };
+        }
+
+        var (one, four) = (RankRun.Of(1, Config("one")), RankRun.Of(4, Shared(Config("of4"), shard)));
+        Same(four, one);
+        Assert.That(four.Evaluations.Select(static e => e.Loss), Is.EqualTo(one.Evaluations.Select(static e => e.Loss)).Within(1e-5));
+        foreach (var (step, expected) in four.Steps.Zip(one.Steps))
+        {
+            Assert.That(step.Objective.Keys, Is.EquivalentTo(expected.Objective.Keys));
+            foreach (var (key, value) in expected.Objective)
+            {
+                Assert.That(step.Objective[key], Is.EqualTo(value).Within(Math.Max(1e-5, 1e-4 * Math.Abs(value))), $"{key} of step {step.Step}");
+            }
+        }
+    }
+
+    [Test]
     public void A_stopped_run_goes_on_with_other_ranks_and_other_sharing([Values("full", "full, 8-bit state", "lora")] string name)
     {
         using var folder = new TemporaryFolder();
