@@ -130,8 +130,8 @@ public sealed class ShardTrajectoryTests
 
     private static void Same(RankRun several, RankRun one, double tolerance = 1e-5)
     {
-        Assert.That(several.Losses, Is.EqualTo(one.Losses).Within(1e-3).Percent, "losses");
-        Assert.That(several.Norms, Is.EqualTo(one.Norms).Within(2e-3).Percent, "gradient norms");
+        Assert.That(several.Losses, Is.EqualTo(one.Losses).Within(100 * tolerance).Percent, "losses");
+        Assert.That(several.Norms, Is.EqualTo(one.Norms).Within(200 * tolerance).Percent, "gradient norms");
         var (weights, expected) = (several.Weights(), one.Weights());
         Assert.That(weights.Keys, Is.EqualTo(expected.Keys));
         foreach (var (name, values) in expected)
