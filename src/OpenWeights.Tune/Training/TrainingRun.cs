@@ -126,7 +126,7 @@ public sealed class TrainingRun : IDisposable
 
         // Of sampled answers, which may all get that long, the time without the sampling itself.
         var seconds = (_draft.Sampling is { } sampling ? rows * sampling.Accumulation : rows * usual / measured) + update;
-        var peak = AvailableMemory.Taken(_draft.Device, Plan.Room) ?? ProcessMemory.Peak;
+        var peak = AvailableMemory.Taken(_draft.ModelDevices.All, Plan.Room) ?? ProcessMemory.Peak;
         return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
     }
 
@@ -178,7 +178,7 @@ public sealed class TrainingRun : IDisposable
 
         var result = evaluation.Choose(_trainer.StepsDone);
         evaluation.Ask(_trainer.StepsDone, "after training", stop);
-        Write(result, folder, recorder);
+        _trainer.Shards.Lead(() => Write(result, folder, recorder));
         mlflow?.End("FINISHED", Artifacts(folder, result));
         Result = result;
         return result.Folder;
@@ -271,6 +271,7 @@ public sealed class TrainingRun : IDisposable
         {
             evaluation.FollowChoice();
             evaluation.Ask(_trainer.StepsDone, "after training", stop);
+            _trainer.Shards.Follow();
         }
 
         return null;
@@ -366,12 +367,13 @@ public sealed class TrainingRun : IDisposable
     {
         if (folder is null)
         {
+            _trainer.Shards.Follow();
             _trainer.Shards.FollowState();
             return;
         }
 
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards.State(), _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards, _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
         _listener.Checkpointed(step);
     }
 
