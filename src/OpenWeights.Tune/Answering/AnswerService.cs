@@ -63,6 +63,9 @@ public sealed class AnswerService : IAsyncDisposable
     /// <summary>Number of tokens that the model knows.</summary>
     public int VocabularySize => _loaded.Model.VocabularySize;
 
+    /// <summary>Number of answers that can be generated or wait at a time.</summary>
+    public int MostAnswers => _options.Engine.MaxRows + _options.Engine.MaxWaiting;
+
     /// <summary>The architecture's numbers.</summary>
     public DecoderConfig Config => _loaded.Model.Config;
 
@@ -254,6 +257,13 @@ public sealed class AnswerService : IAsyncDisposable
         var place = _loaded.Folder.FolderPath;
         var valued = NamedTemplates.WithValues(template, place, _options.TemplateValues ?? []);
         var tokenizer = Tokenizer.Load(place);
+        if (adapter is not null && AdapterTokenizer.FolderOf(folder, tokenizer.VocabularySize) is { } own)
+        {
+            // Its own tokens are those of its texts; the rows of them are in the adapter.
+            valued ??= tokenizer.ChatTemplateText;
+            tokenizer = Tokenizer.Load(own);
+        }
+
         tokenizer = valued is null ? tokenizer : tokenizer.WithChatTemplate(valued);
         return new ServedModel(name, folder, parent, adapter, tokenizer, EndTokens.Of(_loaded.Folder, tokenizer));
     }
@@ -302,6 +312,10 @@ public sealed class AnswerService : IAsyncDisposable
     {
         MaxNewTokens = Math.Min(Math.Max(request.MaxNewTokens ?? int.MaxValue, 1), Context - prompt),
         MaxPositions = Context,
-        EndTokens = request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free, ToolChoice.Kind: not ToolChoiceKind.Required } ? [] : model.EndTokens,
+        EndTokens = IgnoresEnd(request) ? [] : model.EndTokens,
+        LogitBias = IgnoresEnd(request) ? new Dictionary<int, float>([.. request.Options.LogitBias.Where(b => !model.EndTokens.Contains(b.Key)), .. model.EndTokens.Select(static t => KeyValuePair.Create(t, float.NegativeInfinity))]) : request.Options.LogitBias,
     };
+
+    // What is enforced has an end.
+    private static bool IgnoresEnd(AnswerRequest request) => request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free } && !(request.Messages is not null && request.ToolChoice.Kind == ToolChoiceKind.Required);
 }

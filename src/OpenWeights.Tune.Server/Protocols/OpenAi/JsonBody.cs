@@ -111,5 +111,10 @@ internal static class JsonBody
         {
             throw new RequestException($"The request's body is not valid JSON{(e.LineNumber is { } line ? $" at line {line + 1}, byte {e.BytePositionInLine + 1}" : "")}.", null);
         }
+        catch (InvalidOperationException)
+        {
+            // Names are compared with each other while they are read.
+            throw new RequestException("A name in the request is not valid Unicode (half of a character, or bytes that are not UTF-8).", null);
+        }
     }
 }
