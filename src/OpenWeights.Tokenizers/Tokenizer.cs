@@ -105,6 +105,22 @@ public sealed class Tokenizer : ITokenizer
         return Encode(_pipeline, text, addSpecialTokens);
     }
 
+    /// <summary>Whether a text has more tokens than some number, without those that are put around it; it is encoded no further than needed to tell.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="most">The number.</param>
+    public bool HasMoreThan(string text, int most)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        ArgumentOutOfRangeException.ThrowIfNegative(most);
+        var state = Rent();
+        state.Most = most;
+        EncodeText(_pipeline, text, state, withRanges: false);
+        var hasMore = state.IsFull;
+        state.Most = int.MaxValue;
+        Return(state, text.Length);
+        return hasMore;
+    }
+
     /// <summary>Encodes a text in which special tokens are text like any other, as Hugging Face's <c>split_special_tokens</c> has it.</summary>
     /// <param name="text">The text.</param>
     /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>

@@ -15,6 +15,12 @@ namespace OpenWeights.Tune.Answering;
 /// </summary>
 public sealed class AnswerService : IAsyncDisposable
 {
+    // A prompt of more contexts than that is not counted.
+    private const int MostContexts = 8;
+
+    // Bytes of a character, which can be a token each.
+    private const int MostBytes = 4;
+
     private readonly LoadedModel _loaded;
     private readonly AnswerServiceOptions _options;
     private readonly AdapterSet _adapters;
@@ -268,15 +274,32 @@ public sealed class AnswerService : IAsyncDisposable
         return new ServedModel(name, folder, parent, adapter, tokenizer, EndTokens.Of(_loaded.Folder, tokenizer));
     }
 
-    private static (string? Text, IReadOnlyList<int> Tokens) PromptOf(ServedModel model, AnswerRequest request)
+    // A prompt of megabytes is refused before its tokens take as much memory again.
+    private void RequireNotEndless(ServedModel model, string text)
+    {
+        var most = Context > int.MaxValue / MostContexts ? int.MaxValue : Context * MostContexts;
+        if (text.Length > Context && text.Length > most / MostBytes && model.Tokenizer.HasMoreThan(text, most))
+        {
+            throw TooLong($"the prompt has more than {most} tokens, which exceeds the available context size ({Context} tokens, with at least one for the answer); shorten it.", most + 1, "messages");
+        }
+    }
+
+    private (string? Text, IReadOnlyList<int> Tokens) PromptOf(ServedModel model, AnswerRequest request)
     {
         if (request.Messages is { } messages)
         {
             var text = model.Render(messages, request.ToolChoice.Kind == ToolChoiceKind.None ? null : request.Tools, request.TemplateValues);
+            RequireNotEndless(model, text);
             return (text, model.Tokenizer.Encode(text, addSpecialTokens: false));
         }
 
-        return request.Text is { } given ? (given, model.Tokenizer.EncodePrompt(given)) : (null, request.Tokens!);
+        if (request.Text is not { } given)
+        {
+            return (null, request.Tokens!);
+        }
+
+        RequireNotEndless(model, given);
+        return (given, model.Tokenizer.EncodePrompt(given));
     }
 
     private void RequireRoom(ServedModel model, IReadOnlyList<int> tokens)
