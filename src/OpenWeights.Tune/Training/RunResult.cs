@@ -1,4 +1,5 @@
 using System.Globalization;
+using OpenWeights.Tune.Distributed;
 
 namespace OpenWeights.Tune.Training;
 
@@ -59,7 +60,17 @@ public sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, doubl
 /// <param name="IgnoreMemory">Whether a run that does not fit into the available memory is tried anyway; otherwise it is refused before its weights are
 /// loaded.</param>
 /// <param name="SettingsAlone">Whether the model's config and tokenizer are enough, and its weights may be missing.</param>
-public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory = false, bool SettingsAlone = false);
+public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory = false, bool SettingsAlone = false)
+{
+    private readonly RankGroup? _ranks;
+
+    /// <summary>The ranks of the run; one process by default.</summary>
+    internal RankGroup Ranks
+    {
+        get => _ranks ?? RankGroup.Alone;
+        init => _ranks = value;
+    }
+}
 
 /// <summary>Thrown if a run cannot continue.</summary>
 public sealed class TrainingFailedException : Exception
