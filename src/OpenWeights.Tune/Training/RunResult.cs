@@ -20,6 +20,9 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
     /// <summary>Whether the weights of that step were kept in the run's folder.</summary>
     public bool BestIsKept { get; init; }
 
+    /// <summary>Warnings of the run; those of a run with a listener of its own went there.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
+
     /// <summary>adapter or model.</summary>
     public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Folder));
 
@@ -59,7 +62,11 @@ public sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, doubl
 /// <param name="IgnoreMemory">Whether a run that does not fit into the available memory is tried anyway; otherwise it is refused before its weights are
 /// loaded.</param>
 /// <param name="SettingsAlone">Whether the model's config and tokenizer are enough, and its weights may be missing.</param>
-public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory = false, bool SettingsAlone = false);
+public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory = false, bool SettingsAlone = false)
+{
+    /// <summary>Bytes of the model that are in memory already.</summary>
+    internal long Held { get; init; }
+}
 
 /// <summary>Thrown if a run cannot continue.</summary>
 public sealed class TrainingFailedException : Exception

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Schedules;
@@ -21,6 +22,7 @@ public sealed class Trainer : IDisposable
     private readonly RunConfig _config;
     private readonly SpikeDetector _spikes = new();
     private readonly LossScaler? _scaler;
+    private readonly IRateSchedule _schedule;
 
     /// <summary>Creates a trainer.</summary>
     /// <param name="trained">The model with its trained parameters.</param>
@@ -33,8 +35,9 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
+        _schedule = RateSchedules.Of(config.Training);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
-        var warmup = RateSettings.Of(config.Training, totalSteps).WarmupSteps;
+        var warmup = RunRates.Of(config.Training, totalSteps).WarmupSteps;
         Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training with { WarmupSteps = warmup, WarmupRatio = null });
         Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
@@ -206,7 +209,7 @@ public sealed class Trainer : IDisposable
     private double Rate(long step)
     {
         var training = _config.Training;
-        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(training.Schedule, training.LearningRate, step, RateSettings.Of(training, TotalSteps)));
+        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(_schedule, training.LearningRate, step, RunRates.Of(training, TotalSteps)));
     }
 
     // Clips the gradients and takes the optimizer's step.
