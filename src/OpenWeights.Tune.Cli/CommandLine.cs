@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using OpenWeights.Tune.Cli.Commands;
 using OpenWeights.Tune.Cli.Completion;
+using OpenWeights.Tune.Distributed;
 
 namespace OpenWeights.Tune.Cli;
 
@@ -13,6 +14,7 @@ internal static class CommandLine
     private static readonly List<(string Name, Func<Command> Create)> s_commands =
     [
         ("train", TrainCommand.Create),
+        ("launch", LaunchCommand.Create),
         ("validate", ValidateCommand.Create),
         ("convert", ConvertCommand.Create),
         ("estimate", EstimateCommand.Create),
@@ -34,6 +36,9 @@ internal static class CommandLine
         ("doctor", DoctorCommand.Create),
         ("completion", CompletionCommand.Create),
     ];
+
+    /// <summary>Names of the commands.</summary>
+    internal static IEnumerable<string> Commands => s_commands.Select(static c => c.Name);
 
     /// <summary>Runs the program and returns its exit code.</summary>
     internal static int Run(string[] arguments)
@@ -69,14 +74,19 @@ internal static class CommandLine
         }
 
         using var signals = new Signals();
+        RankStart.EndsLate = static sentence =>
+        {
+            Console.Error.WriteLine($"error: {sentence}");
+            ProcessEnd.AtOnce(ExitCode.Failed);
+        };
         var code = Failures.Report(
             () => result.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }),
             result.GetValue(Verbose),
             result.CommandResult.Command.Name);
-        if (signals.HasCome)
+        if (Signals.HasCome || (code != ExitCode.Success && RankStart.HasJoined))
         {
             // Everything is saved. Cancelled work may still be running on other threads, and another signal may arrive while the program
-            // ends.
+            // ends; a transfer to another rank may never end.
             ProcessEnd.AtOnce(code);
         }
 

@@ -64,6 +64,14 @@ public sealed class MalformedFileTests
         Assert.That(() => Tokenizer.Load(file), Throws.TypeOf<InvalidDataException>().With.Message.StartsWith(file + ": ").And.Message.Contains(message));
     }
 
+    [Test]
+    public void An_added_token_that_is_listed_twice_is_one_token()
+    {
+        using var folder = new TestFolder();
+        var file = folder.Write("tokenizer.json", SmallTokenizers.Changed("bytes", JsonNode.Parse("""{"added_tokens": [{"id": 0, "content": "<|end|>", "special": false}, {"id": 0, "content": "<|end|>", "special": true}]}""")!.AsObject()).ToJsonString());
+        Assert.That(Tokenizer.Load(file).Encode("<|end|>", addSpecialTokens: false), Is.EqualTo(new[] { 0 }));
+    }
+
     [TestCase("", "the file is empty")]
     [TestCase("{", "line 1")]
     [TestCase("{\"version\": \"1.0\",\n \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\" 0}}}", "line 2")]

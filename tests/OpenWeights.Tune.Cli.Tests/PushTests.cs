@@ -28,7 +28,9 @@ public sealed class PushTests
             evaluation: { generate_rows: 4, max_new_tokens: 8 }
             checkpoint: { every_steps: 0 }
             """);
-        var preview = Owt.RunInShell(work.Root, shell, 0, "data", "preview", "train.yaml", "--json").Json.Single();
+        var previewed = Owt.RunInShell(work.Root, shell, 0, "data", "preview", "train.yaml", "--json");
+        Assert.That(previewed.Error, Does.Match("org/rows at [0-9a-f]{12}: 2 files, .* to download"), "a download shows how far it is");
+        var preview = previewed.Json.Single();
         Assert.That(preview["rows"]!.GetValue<int>(), Is.EqualTo(60), preview.ToJsonString());
         Owt.RunInShell(work.Root, shell, 0, "train", "train.yaml");
         Assert.That(hub.Requests.Count(static r => r.Path.EndsWith("train-00000.jsonl", StringComparison.Ordinal)), Is.EqualTo(1), "it is in the cache then");
@@ -44,6 +46,28 @@ public sealed class PushTests
         Assert.That(hub.Committed.Keys, Is.SupersetOf(new[] { "README.md", "adapter_config.json", "adapter_model.safetensors" }));
         Assert.That(hub.Committed["adapter_model.safetensors"], Is.EqualTo(File.ReadAllBytes(work.At("run", "adapter", "adapter_model.safetensors"))));
         Assert.That(Encoding.UTF8.GetString(hub.Committed["README.md"]), Does.StartWith("---\n").And.Contains("library_name: peft"));
+    }
+
+    [Test]
+    public void A_merged_model_and_a_GGUF_file_are_pushed_with_their_cards()
+    {
+        using var work = new TemporaryFolder();
+        using var hub = new FakeHub();
+        var shell = $"exec env HF_ENDPOINT={hub.Endpoint} HF_HUB_CACHE='{work.At("cache")}' HF_TOKEN={hub.Writer} \"$@\"";
+        var @base = Path.Combine(s_quickstart, "base");
+        Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", @base, "--output", "merged");
+        Owt.Run(work.Root, 0, "export", "--format", "gguf", "--dtype", "q8_0", "--model", @base, "--output", "tiny.gguf");
+
+        Owt.RunInShell(work.Root, shell, 0, "push", "merged", "--repo", "me/mine", "--yes");
+        Assert.That(hub.Committed["model.safetensors"], Is.EqualTo(File.ReadAllBytes(work.At("merged", "model.safetensors"))));
+        Assert.That(hub.Committed.Keys, Is.SupersetOf(new[] { "config.json", "tokenizer.json", "README.md" }));
+        Assert.That(Encoding.UTF8.GetString(hub.Committed["README.md"]), Does.StartWith("---\n").And.Not.Contain(work.Root));
+
+        var pushed = Owt.RunInShell(work.Root, shell, 0, "push", "tiny.gguf", "--repo", "me/mine", "--public", "--yes", "--json").Json.Single();
+        Assert.That(pushed["kind"]!.ToString(), Is.EqualTo("gguf"));
+        Assert.That(hub.Committed["tiny.gguf"], Is.EqualTo(File.ReadAllBytes(work.At("tiny.gguf"))));
+        Assert.That(Encoding.UTF8.GetString(hub.Committed["README.md"]), Does.Contain("library_name: gguf").And.Not.Contain(work.Root));
+        Assert.That(hub.Created["me/mine"], Is.True, "private: it was made by the first push");
     }
 
     [Test]

@@ -56,20 +56,23 @@ public sealed record GgufForm
     /// <param name="rotated">Rows of a head that are rotated, the first ones; null for all.</param>
     public static IReadOnlyList<int> PairedRows(int heads, int headRows, int? rotated = null)
     {
-        var (rows, turned) = (new int[heads * headRows], rotated ?? headRows);
-        for (var row = 0; row < rows.Length; row++)
+        var turned = rotated ?? headRows;
+        return Order((long)heads * headRows, row =>
         {
             var (head, inner) = Math.DivRem(row, headRows);
-            rows[row] = (head * headRows) + (inner < turned ? (inner % 2 * (turned / 2)) + (inner / 2) : inner);
-        }
-
-        return rows;
+            return ((long)head * headRows) + (inner < turned ? (inner % 2 * (turned / 2)) + (inner / 2) : inner);
+        });
     }
 
     /// <summary>Adjacent rows.</summary>
     /// <param name="first">The first.</param>
     /// <param name="count">Their number.</param>
-    public static IReadOnlyList<int> Range(int first, int count) => [.. Enumerable.Range(first, count)];
+    public static IReadOnlyList<int> Range(int first, int count) => Order(count, row => (long)first + row);
+
+    /// <summary>An order of rows or columns, computed as it is read.</summary>
+    /// <param name="count">Its length.</param>
+    /// <param name="of">The checkpoint's row for each of the file's.</param>
+    internal static IReadOnlyList<int> Order(long count, Func<int, long> of) => new ComputedList<int>(count, row => of(row) is var own && own is >= 0 and <= int.MaxValue ? (int)own : -1);
 }
 
 /// <summary>Dimensions of a tensor in a GGUF file that differ from the checkpoint's; the order of the elements is the same.</summary>

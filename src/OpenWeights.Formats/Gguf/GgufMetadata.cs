@@ -70,7 +70,7 @@ public sealed class GgufMetadata : IEnumerable<KeyValuePair<string, object>>
     {
         null => null,
         string or bool or Array => throw Wrong(key, "a number", Find(key)!),
-        var value => Convert.ToDouble(value, CultureInfo.InvariantCulture),
+        var value => Convert.ToDouble(value, CultureInfo.InvariantCulture) is var number && double.IsFinite(number) ? number : throw Wrong(key, "a finite number", value),
     };
 
     /// <summary>A whole number; null if absent.</summary>

@@ -40,6 +40,9 @@ public enum GgufType
     /// <summary>6 bits for 256 values, each 16 of them with an 8-bit scale.</summary>
     Q6_K = 14,
 
+    /// <summary>4 bits for values that lie closer together near zero, and a scale for 32 of them.</summary>
+    IQ4_NL = 20,
+
     /// <summary>bfloat16: the upper half of a single-precision float.</summary>
     BF16 = 30,
 
@@ -56,7 +59,7 @@ public static class GgufTypeExtensions
     public static int BlockLength(this GgufType type) => type switch
     {
         GgufType.F32 or GgufType.F16 or GgufType.BF16 => 1,
-        GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q8_0 or GgufType.MXFP4 => 32,
+        GgufType.Q4_0 or GgufType.Q4_1 or GgufType.Q5_0 or GgufType.Q5_1 or GgufType.Q8_0 or GgufType.IQ4_NL or GgufType.MXFP4 => 32,
         GgufType.Q2_K or GgufType.Q3_K or GgufType.Q4_K or GgufType.Q5_K or GgufType.Q6_K => 256,
         _ => throw Unknown(type),
     };
@@ -68,7 +71,7 @@ public static class GgufTypeExtensions
     {
         GgufType.F32 => 4,
         GgufType.F16 or GgufType.BF16 => 2,
-        GgufType.Q4_0 => 18,
+        GgufType.Q4_0 or GgufType.IQ4_NL => 18,
         GgufType.Q4_1 => 20,
         GgufType.Q5_0 => 22,
         GgufType.Q5_1 => 24,
@@ -97,7 +100,6 @@ public static class GgufTypeExtensions
         17 => "IQ2_XS",
         18 => "IQ3_XXS",
         19 => "IQ1_S",
-        20 => "IQ4_NL",
         21 => "IQ3_S",
         22 => "IQ2_S",
         23 => "IQ4_XS",

@@ -21,7 +21,12 @@ internal static class AddedTokenReader
             }
 
             CheckId(element["id"], token, vocabulary, ids, ref next);
-            ids[token.Content] = token.Id;
+            if (!ids.TryAdd(token.Content, token.Id))
+            {
+                // The reference takes the flags that come last.
+                _ = tokens.RemoveAll(t => t.Content == token.Content);
+            }
+
             tokens.Add(token);
         }
 

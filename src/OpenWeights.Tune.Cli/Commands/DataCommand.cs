@@ -4,6 +4,7 @@ using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
+using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -31,6 +32,7 @@ internal static class DataCommand
     /// <summary>Reads and checks the data of a run, without its model.</summary>
     internal static (RunData Data, RowTokenizer Tokenizer) Read(RunConfig config, RowKind? kind)
     {
+        HubData.Download(config.Data, new DownloadConsole(), Signals.Stop);
         var model = NewTokens.Folder(config.Model, ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop));
         var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model)) { Kind = ObjectiveKinds.Of(config.Objective).Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));

@@ -1,6 +1,8 @@
 using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
 
@@ -34,6 +36,7 @@ internal static class TrainCommand
 
     private static int Run(ParseResult arguments)
     {
+        RankStart.Prepare();
         TorchSupplier.Current.LoadAhead();
         var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         var config = file.Config;
@@ -65,6 +68,7 @@ internal static class TrainCommand
             _ = ModelPath.Resolve(compared, new DownloadConsole(), Signals.Stop);
         }
 
+        HubData.Download(config.Data, new DownloadConsole(), Signals.Stop);
         var options = new RunOptions(resume, IgnoreMemory: arguments.GetValue(s_force));
         if (isDry)
         {

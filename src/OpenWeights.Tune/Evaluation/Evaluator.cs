@@ -1,6 +1,7 @@
 using System.Text.Json.Serialization;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using TorchSharp;
@@ -18,14 +19,19 @@ public static class Evaluator
     /// <param name="step">Number of completed steps, for the result.</param>
     /// <param name="stop">Cancels between batches.</param>
     /// <exception cref="OperationCanceledException">Evaluation was cancelled.</exception>
-    public static EvaluationMetrics Run(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, CancellationToken stop)
+    public static EvaluationMetrics Run(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, CancellationToken stop) =>
+        Run(model, rows, batchSize, step, RankGroup.Alone, stop);
+
+    /// <summary>The same with the rows dealt out to several ranks, which all get the result.</summary>
+    internal static EvaluationMetrics Run(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, RankGroup ranks, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);
         var (loss, correct, targets) = (0.0, 0L, 0L);
 
         // Rows of similar length are batched together to reduce padding; the sums do not depend on the order.
-        foreach (var chunk in Enumerable.Range(0, rows.Count).OrderBy(i => RowList.LengthOf(rows, i)).Chunk(batchSize))
+        int[][] chunks = [.. Enumerable.Range(0, rows.Count).OrderBy(i => RowList.LengthOf(rows, i)).Chunk(batchSize)];
+        foreach (var (_, chunk) in ranks.Share(chunks))
         {
             stop.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
@@ -34,6 +40,12 @@ public static class Evaluator
             loss += batchLoss;
             correct += batchCorrect;
             targets += batch.TargetCount;
+        }
+
+        if (!ranks.IsAlone)
+        {
+            var sums = ranks.Add([loss, correct, targets], model.Device);
+            (loss, correct, targets) = (sums[0], (long)sums[1], (long)sums[2]);
         }
 
         return new EvaluationMetrics
@@ -52,7 +64,11 @@ public static class Evaluator
     /// <param name="rows">The rows, in order.</param>
     /// <param name="batchSize">Batch size, in rows; a multiple of the rows of an example.</param>
     /// <param name="step">Number of completed steps, for the result.</param>
-    public static EvaluationMetrics Run(IObjective objective, CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step)
+    public static EvaluationMetrics Run(IObjective objective, CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step) =>
+        Run(objective, model, rows, batchSize, step, RankGroup.Alone);
+
+    /// <summary>The same with the micro-batches dealt out to the ranks of the objective, which all get the result.</summary>
+    internal static EvaluationMetrics Run(IObjective objective, CausalLanguageModel model, IReadOnlyList<TokenRow> rows, int batchSize, long step, RankGroup ranks)
     {
         ArgumentNullException.ThrowIfNull(objective);
         ArgumentNullException.ThrowIfNull(model);
@@ -62,11 +78,13 @@ public static class Evaluator
         var batches = objective.EvaluationRows(model, rows, batchSize);
         var units = objective.Begin(model, batches);
         var loss = 0.0;
-        foreach (var batch in batches)
+        foreach (var (_, batch) in ranks.Share(batches))
         {
             using var scope = NewDisposeScope();
             loss += objective.LossSum(model, batch)?.ToDouble() ?? 0;
         }
+
+        loss = ranks.Add([loss], model.Device)[0];
 
         var metrics = objective.End();
         objective.State = state;

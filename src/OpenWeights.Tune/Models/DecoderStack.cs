@@ -72,6 +72,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     /// <summary>Whether the activations stored by checkpointing are offloaded to CPU memory.</summary>
     public bool OffloadsActivations { get; set; }
 
+    /// <summary>Called in a backward pass with the index of each layer whose gradients are complete; null for none.</summary>
+    internal Action<int>? LayerPassed { get; set; }
+
     /// <summary>NEFTune (Jain et al., 2023): strength alpha of the noise on the embeddings where gradients are computed; 0 for none.</summary>
     public double EmbeddingNoise { get; set; }
 
@@ -114,6 +117,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         for (var i = 0; i < Layers.Count; i++)
         {
             var (layer, context) = (Layers[i], contexts.Of(Layers[i], i) with { Adapted = adapted });
+            if (draws && LayerPassed is { } passed && states.requires_grad)
+            {
+                states = LayerGate.Run(states, i, passed);
+            }
+
             if (checkpointing && !IsKept(i, states.device))
             {
                 states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);

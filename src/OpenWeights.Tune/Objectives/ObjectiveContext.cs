@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Rewards;
 
 namespace OpenWeights.Tune.Objectives;
@@ -22,6 +23,9 @@ public sealed record ObjectiveContext(RunConfig Config)
 
     /// <summary>How many rows a step has, for objectives that sample answers.</summary>
     public SamplingPlan? Sampling { get; init; }
+
+    /// <summary>The ranks that compute the run.</summary>
+    internal RankGroup Ranks { get; init; } = RankGroup.Alone;
 
     /// <summary>Settings of the objective.</summary>
     public ObjectiveSection Settings => Config.Objective;

@@ -99,6 +99,7 @@ public sealed class GgufWeight : QuantizedWeight
         GgufType.Q4_K => Of<Q4KBlocks>(),
         GgufType.Q5_K => Of<Q5KBlocks>(),
         GgufType.Q6_K => Of<Q6KBlocks>(),
+        GgufType.IQ4_NL => Of<Iq4NlBlocks>(),
         _ => Of<Mxfp4Blocks>(),
     };
 

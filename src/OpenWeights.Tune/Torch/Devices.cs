@@ -79,7 +79,7 @@ public static partial class Devices
         {
             var known = CudaDriver.Read(Math.Max(0, gpu.index));
             throw new InvalidDataException(
-                $"{gpu}{(known is null ? "" : string.Create(CultureInfo.InvariantCulture, $" ({known.Name}, compute capability {known.Major}.{known.Minor})"))}: this torch has no kernels for it; use a torch built for it (see GPU in the README), or the device cpu.", e);
+                $"{gpu}{(known is null ? "" : string.Create(CultureInfo.InvariantCulture, $" ({known.Name}, compute capability {known.Major}.{known.Minor})"))}: this torch has no kernels for it; use a torch built for it (see docs/gpu.md), or the device cpu.", e);
         }
     }
 
@@ -141,12 +141,17 @@ public static partial class Devices
 
     /// <summary>Lets torch use all cores, unless OMP_NUM_THREADS is set; libtorch may start with one thread.</summary>
     /// <exception cref="TorchUnavailableException">Torch cannot be used here.</exception>
-    public static void UseAllCores()
+    public static void UseAllCores() => UseAllCores(processes: 1);
+
+    /// <summary>Gives torch's CPU operations this process's share of the cores, unless OMP_NUM_THREADS says how many threads they have.</summary>
+    /// <param name="processes">Number of processes that compute on this machine.</param>
+    internal static void UseAllCores(int processes)
     {
         TorchSupplier.Require();
-        if (string.IsNullOrEmpty(Environment.GetEnvironmentVariable("OMP_NUM_THREADS")) && get_num_threads() < Environment.ProcessorCount)
+        var threads = Math.Max(1, Environment.ProcessorCount / processes);
+        if (string.IsNullOrEmpty(Environment.GetEnvironmentVariable("OMP_NUM_THREADS")) && (processes == 1 ? get_num_threads() < threads : get_num_threads() != threads))
         {
-            set_num_threads(Environment.ProcessorCount);
+            set_num_threads(threads);
         }
     }
 

@@ -8,7 +8,7 @@ internal static class ResumeCheck
     // Settings that change neither the order of the data nor the computation of the remaining steps.
     private static readonly string[] s_free =
     [
-        "output_dir", "checkpoint", "evaluation", "model.device", "data.cache", "data.cache_dir",
+        "output_dir", "checkpoint", "evaluation", "parallel", "model.device", "data.cache", "data.cache_dir",
         "training.activation_checkpointing", "training.offload", "training.worst_batch_first", "training.non_finite",
     ];
 
@@ -20,7 +20,7 @@ internal static class ResumeCheck
 
     /// <summary>Reports differences, and throws if a setting differs that may not.</summary>
     /// <exception cref="ConfigException">A setting differs that completed steps depend on.</exception>
-    internal static void Run(string startedWith, RunConfig config, Action<string> warn)
+    internal static void Run(string startedWith, RunConfig config, Action<string> warn, (int Before, int Now)? ranks = null)
     {
         if (!File.Exists(startedWith))
         {
@@ -29,15 +29,17 @@ internal static class ResumeCheck
 
         var started = RunConfigFile.Read(startedWith, []);
         var (before, now) = (Settings(started), Settings(config));
-        var (rowsBefore, rowsNow) = (RowsOfStep(started), RowsOfStep(config));
+        var (ranksBefore, ranksNow) = ranks ?? (1, 1);
+        var (rowsBefore, rowsNow) = (RowsOfStep(started) * ranksBefore, RowsOfStep(config) * ranksNow);
         var different = before.Keys.Union(now.Keys).Where(k => before.GetValueOrDefault(k) != now.GetValueOrDefault(k) && !StartsWithAny(k, s_free)).ToList();
         string Change(string key) => $"{before.GetValueOrDefault(key) ?? "(left out)"} when the run was started, {now.GetValueOrDefault(key) ?? "(left out)"} now";
         var refused = different.Where(k => !StartsWithAny(k, s_told) && !s_ofStep.Contains(k)).Select(k => new ConfigProblem(startedWith, k, Change(k) + "; a run cannot be resumed with another value.")).ToList();
         if (rowsBefore != rowsNow)
         {
             // Each setting may differ; the problem is their product.
-            var key = different.First(s_ofStep.Contains);
-            refused.Add(new ConfigProblem(startedWith, key, $"{Change(key)}; the number of rows per step must stay {rowsBefore}, but training.micro_batch_size x training.gradient_accumulation_steps is now {rowsNow}."));
+            var key = different.Find(s_ofStep.Contains) ?? s_ofStep[0];
+            var product = ranksBefore == 1 && ranksNow == 1 ? "training.micro_batch_size x training.gradient_accumulation_steps is" : $"training.micro_batch_size x training.gradient_accumulation_steps x {ranksNow} ranks ({ranksBefore} when the run was started) is";
+            refused.Add(new ConfigProblem(startedWith, key, $"{(different.Contains(key) ? $"{Change(key)}; " : "")}the number of rows per step must stay {rowsBefore}, but {product} now {rowsNow}."));
         }
 
         if (refused.Count > 0)

@@ -17,24 +17,25 @@ public static class RunDefaults
     /// <summary>Chooses packing, micro-batch size and warmup if the config does not set them.</summary>
     /// <param name="config">The run.</param>
     /// <param name="data">Its rows, packed unless the config disables it.</param>
+    /// <param name="ranks">Number of ranks.</param>
     /// <returns>The run with all settings chosen, and its rows accordingly.</returns>
-    public static (RunConfig Config, RunData Data) Fit(RunConfig config, RunData data)
+    public static (RunConfig Config, RunData Data) Fit(RunConfig config, RunData data, int ranks = 1)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(data);
-        if (SampledRun.Plan(config, data) is { } sampling)
+        if (SampledRun.Plan(config, data, ranks) is { } sampling)
         {
             return (OfSamples(config, data, sampling), data);
         }
 
         var isPacked = data.Train.Report.IsPacked;
-        var (rows, packs) = Choices(config, isPacked).FirstOrDefault(c => Steps(config, data.Train, c.Rows, c.Packs) >= WantedSteps);
+        var (rows, packs) = Choices(config, isPacked).FirstOrDefault(c => Steps(config, data.Train, c.Rows * ranks, c.Packs) >= WantedSteps);
         if (rows == 0)
         {
             (rows, packs) = Choices(config, isPacked).Last();
         }
 
-        var steps = Steps(config, data.Train, rows, packs);
+        var steps = Steps(config, data.Train, rows * ranks, packs);
         return (
             config with
             {
@@ -65,15 +66,26 @@ public static class RunDefaults
         };
     }
 
-    /// <summary>Fills in settings omitted by the config of a resumed run with those it was started with.</summary>
+    /// <summary>
+    /// Fills in settings omitted by the config of a resumed run with those it was started with. A config that has not changed keeps the rows of its steps with
+    /// another number of ranks.
+    /// </summary>
     /// <param name="config">The config.</param>
     /// <param name="started">The complete config that the run was started with.</param>
-    internal static RunConfig Continue(RunConfig config, RunConfig started)
+    /// <param name="ranks">Number of ranks that the run was started with, and now.</param>
+    internal static RunConfig Continue(RunConfig config, RunConfig started, (int Before, int Now) ranks)
     {
         var training = config.Training;
-        var ofStep = (long)started.Training.RowsAtOnce * started.Training.GradientAccumulationSteps;
-        var rows = training.MicroBatchSize
-            ?? (ofStep % training.GradientAccumulationSteps == 0 ? (int)(ofStep / training.GradientAccumulationSteps) : started.Training.RowsAtOnce);
+        var ofStep = (long)started.Training.RowsAtOnce * started.Training.GradientAccumulationSteps * ranks.Before;
+        if (ranks.Before != ranks.Now && ofStep % ranks.Now == 0 && (training.MicroBatchSize ?? started.Training.RowsAtOnce) == started.Training.RowsAtOnce && training.GradientAccumulationSteps == started.Training.GradientAccumulationSteps)
+        {
+            var (ofRank, most) = (ofStep / ranks.Now, (int)Math.Min(started.Training.RowsAtOnce, ofStep / ranks.Now));
+            var size = Enumerable.Range(0, most).Select(i => most - i).First(n => ofRank % n == 0);
+            training = training with { MicroBatchSize = size, GradientAccumulationSteps = (int)(ofRank / size) };
+        }
+
+        var accumulation = training.GradientAccumulationSteps * ranks.Now;
+        var rows = training.MicroBatchSize ?? (ofStep % accumulation == 0 ? (int)(ofStep / accumulation) : started.Training.RowsAtOnce);
         return config with
         {
             Data = config.Data with { Packing = config.Data.Packing ?? started.Data.Packing },
@@ -94,7 +106,7 @@ public static class RunDefaults
             return null;
         }
 
-        var ofStep = training.RowsAtOnce * training.GradientAccumulationSteps;
+        var ofStep = training.RowsAtOnce * training.GradientAccumulationSteps * plan.Ranks;
         var epochs = Math.Ceiling(training.Epochs * WantedSteps / plan.TotalSteps);
         List<string> changes =
         [

@@ -5,6 +5,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
@@ -12,6 +13,7 @@ using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Schedules;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
+using OpenWeights.Tune.Training.Ranks;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
@@ -23,9 +25,10 @@ public sealed class RunDraft
     {
         (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
         var kind = ObjectiveKinds.Of(config.Objective);
-        Sampling = SampledRun.Plan(config, data);
+        var accumulation = checked(config.Training.GradientAccumulationSteps * options.Ranks.Size);
+        Sampling = SampledRun.Plan(config, data, options.Ranks.Size);
         Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
-            data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, config.Training.GradientAccumulationSteps, config.Data.GroupByLength && !config.Data.Packs,
+            data.Train.Rows, config.Data.Shuffle, config.Seed, config.Training.RowsAtOnce, accumulation, config.Data.GroupByLength && !config.Data.Packs,
             kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
         Compared = kind.ComparesWithReference(config.Objective) ? ComparedModel.Of(config, modelPath, options.SettingsAlone) : null;
@@ -55,6 +58,9 @@ public sealed class RunDraft
     /// <summary>The options that the run was prepared with.</summary>
     internal RunOptions Options { get; }
 
+    /// <summary>The ranks of the run.</summary>
+    internal RankGroup Ranks => Options.Ranks;
+
     internal ModelFolder Folder { get; }
 
     internal Device Device { get; }
@@ -70,6 +76,7 @@ public sealed class RunDraft
         Tokenizer = RowTokenizer,
         EndTokens = RowTokenizer.HasTokenizer ? EndTokens.Of(Folder, RowTokenizer.Tokenizer) : Folder.EosTokenIds,
         Sampling = Sampling,
+        Ranks = Ranks,
         RewardModel = section => RewardModel.Load(section, Devices.DType(Config.Model.Dtype), Device),
     };
 
@@ -97,6 +104,7 @@ public sealed class RunDraft
         StepsPerEpoch = Rows.StepsPerEpoch,
         TotalSteps = TotalSteps,
         StepsDone = 0,
+        Ranks = Ranks.Size,
         Memory = Memory.Estimate,
         Start = Memory.Start,
         LogProbs = LogProbs?.Plan,
@@ -116,6 +124,11 @@ public sealed class RunDraft
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(listener);
         SettingCheck.Require(config);
+        if (!options.Ranks.IsAlone)
+        {
+            RankRules.Require(config);
+            listener = options.Ranks.IsFirst ? listener : SilentRank.Instance;
+        }
 
         // Classes of the user's are found, or not, before anything is read.
         (_, _, _) = (ObjectiveKinds.Of(config.Objective), RateSchedules.Of(config.Training), AnswerMetric.Of(config.Evaluation));
@@ -124,7 +137,7 @@ public sealed class RunDraft
         var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
         if (options.Resume && RunFolder.StartedWith(config.OutputDir) is { } started)
         {
-            config = RunDefaults.Continue(config, started);
+            config = RunDefaults.Continue(config, started, (RunManifest.Ranks(config.OutputDir), options.Ranks.Size));
         }
 
         var modelPath = NewTokens.Folder(config.Model, Configuration.ModelPath.Resolve(config.Model.Path));
@@ -148,8 +161,9 @@ public sealed class RunDraft
 
         listener.Stage("reading the data");
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.RowsOf(config.Objective), QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
-        var data = RunData.Read(
-            config.Data, tokenizer, Math.Max(Vocabulary(config.Adapter, decoder), NewTokens.Rows(config.Model, modelPath)?.Vocabulary ?? 0), config.Seed, kind.RowsOf(config.Objective), ContextLimit.Of(decoder, config.Model.MaxPositions));
+        var (read, vocabulary) = (config, Math.Max(Vocabulary(config.Adapter, decoder), NewTokens.Rows(config.Model, modelPath)?.Vocabulary ?? 0));
+        var limit = ContextLimit.Of(decoder, config.Model.MaxPositions);
+        var data = options.Ranks.OncePerHost(() => RunData.Read(read.Data, tokenizer, vocabulary, read.Seed, kind.RowsOf(read.Objective), limit));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);
@@ -172,8 +186,8 @@ public sealed class RunDraft
             listener.Warn(balance);
         }
 
-        (config, data) = RunDefaults.Fit(config, data);
-        Devices.UseAllCores();
+        (config, data) = RunDefaults.Fit(config, data, options.Ranks.Size);
+        Devices.UseAllCores(options.Ranks.OnThisHost());
         device ??= Devices.Find(config.Model.Device);
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);

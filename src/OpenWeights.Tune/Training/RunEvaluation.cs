@@ -19,8 +19,8 @@ internal sealed class RunEvaluation
     private readonly ITrainedModel _trained;
     private readonly IObjective _objective;
     private readonly AveragedWeights _averaged;
-    private readonly RunFolder _folder;
-    private readonly RunRecorder _recorder;
+    private readonly RunFolder? _folder;
+    private readonly RunRecorder? _recorder;
     private readonly IRunListener _listener;
     private readonly EvaluationGenerations? _questions;
     private readonly IReadOnlyList<AnswerMetric> _metrics;
@@ -33,11 +33,11 @@ internal sealed class RunEvaluation
     /// <param name="trained">The model.</param>
     /// <param name="objective">The objective.</param>
     /// <param name="averaged">The averaged weights, if they are evaluated and saved.</param>
-    /// <param name="folder">Folder of the run, for the best weights.</param>
-    /// <param name="recorder">Records the results.</param>
+    /// <param name="folder">Folder of the run, for the best weights; null on a rank that is not the first.</param>
+    /// <param name="recorder">Records the results; null on a rank that is not the first.</param>
     /// <param name="listener">Receives the results.</param>
     /// <param name="reached">State of a resumed run; null for a new one.</param>
-    internal RunEvaluation(RunDraft draft, ITrainedModel trained, IObjective objective, AveragedWeights averaged, RunFolder folder, RunRecorder recorder, IRunListener listener, TrainerState? reached)
+    internal RunEvaluation(RunDraft draft, ITrainedModel trained, IObjective objective, AveragedWeights averaged, RunFolder? folder, RunRecorder? recorder, IRunListener listener, TrainerState? reached)
     {
         (_draft, _settings, _trained, _objective, _averaged, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, objective, averaged, folder, recorder, listener);
         _best = new BestTracker(_settings.EarlyStoppingMinDelta);
@@ -48,12 +48,13 @@ internal sealed class RunEvaluation
         }
 
         _overfit = new OverfitWatch(_settings.KeepBest);
-        if (reached is not null)
+        if (reached is not null && recorder is not null)
         {
             _overfit.Restore(recorder.Metrics);
         }
 
-        _questions = Questions();
+        // One rank generates answers.
+        _questions = draft.Ranks.IsFirst ? Questions() : null;
         _metrics = AnswerMetric.Of(_settings);
     }
 
@@ -78,9 +79,9 @@ internal sealed class RunEvaluation
         using var averaged = _averaged.Use();
         var (rows, atOnce) = (_draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce);
         var evaluation = _draft.Config.Objective.Type == "sft"
-            ? Evaluator.Run(_trained.Model, rows, atOnce, step, CancellationToken.None)
-            : Evaluator.Run(_objective, _trained.Model, rows, atOnce * ObjectiveKinds.Of(_draft.Config.Objective).RowsPerExample, step);
-        _recorder.Add(evaluation);
+            ? Evaluator.Run(_trained.Model, rows, atOnce, step, _draft.Ranks, CancellationToken.None)
+            : Evaluator.Run(_objective, _trained.Model, rows, atOnce * ObjectiveKinds.Of(_draft.Config.Objective).RowsPerExample, step, _draft.Ranks);
+        _recorder?.Add(evaluation);
         _listener.Evaluated(evaluation);
         _evaluatedStep = step;
         if (!IsByReward && _overfit.Evaluated(step, evaluation.Loss) is { } warning)
@@ -88,7 +89,7 @@ internal sealed class RunEvaluation
             _listener.Warn(warning);
         }
 
-        if (_best.Sees(step, evaluation.Objective.TryGetValue("eval_reward", out var reward) ? -reward : evaluation.Loss) && _settings.KeepBest)
+        if (_best.Sees(step, evaluation.Objective.TryGetValue("eval_reward", out var reward) ? -reward : evaluation.Loss) && _settings.KeepBest && _folder is not null)
         {
             AtomicFolder.Write(_folder.BestPath, _trained.Save, replace: true);
         }
@@ -113,7 +114,7 @@ internal sealed class RunEvaluation
 
     /// <summary>Selects the weights of the result: the last ones, or the best ones, which are loaded into the model.</summary>
     /// <param name="lastStep">Number of completed steps.</param>
-    internal RunResult Choose(long lastStep) => new(_folder.ResultPath(_trained.ResultName), ChooseStep(lastStep), lastStep)
+    internal RunResult Choose(long lastStep) => new(_folder!.ResultPath(_trained.ResultName), ChooseStep(lastStep), lastStep)
     {
         BestStep = _best.Loss is null ? null : _best.Step,
         BestLoss = _best.Loss,
@@ -138,7 +139,7 @@ internal sealed class RunEvaluation
             return lastStep;
         }
 
-        if (!Directory.Exists(_folder.BestPath))
+        if (!Directory.Exists(_folder!.BestPath))
         {
             _listener.Warn($"{_folder.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
             _averaged.Put();
@@ -158,7 +159,7 @@ internal sealed class RunEvaluation
         {
             var answers = questions.Generate(_trained.Model, _settings.MaxNewTokens, CancellationToken.None);
             var scores = AnswerScores.Of(step, when, answers, questions.Rows, _metrics);
-            _recorder.Add(scores, answers);
+            _recorder!.Add(scores, answers);
             _listener.Answered(scores, answers);
         }
     }

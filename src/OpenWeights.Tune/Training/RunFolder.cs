@@ -60,6 +60,10 @@ public sealed class RunFolder : IDisposable
         return null;
     }
 
+    /// <summary>The checkpoints in a run's folder, which another process holds.</summary>
+    /// <param name="path">The folder.</param>
+    internal static CheckpointStore CheckpointsOf(string path) => new(Path.Combine(path, RunFolderContents.Checkpoints));
+
     /// <summary>Locks a folder for a run.</summary>
     /// <param name="path">The folder; created if missing.</param>
     /// <exception cref="IOException">Another run is writing to the folder, or it cannot be created.</exception>
@@ -136,7 +140,8 @@ public sealed class RunFolder : IDisposable
             return null;
         }
 
-        ResumeCheck.Run(Path.Combine(config.OutputDir, RunFolderContents.Config), RunDefaults.Continue(config, started), static _ => { });
+        var ranks = RunManifest.Ranks(config.OutputDir);
+        ResumeCheck.Run(Path.Combine(config.OutputDir, RunFolderContents.Config), RunDefaults.Continue(config, started, (ranks, ranks)), static _ => { }, (ranks, ranks));
         if (config.Evaluation != started.Evaluation)
         {
             return null;

@@ -27,7 +27,8 @@ internal static class RunManifest
     /// <param name="model">Folder of the base model.</param>
     /// <param name="command">The command that started the run.</param>
     /// <param name="changed">Receives what changed since the run was started, for a resumed run; null for a new run.</param>
-    internal static void Write(string path, RunConfig config, ModelFolder model, string command, Action<string>? changed)
+    /// <param name="ranks">Number of ranks that compute the run.</param>
+    internal static void Write(string path, RunConfig config, ModelFolder model, string command, Action<string>? changed, int ranks = 1)
     {
         using var weights = model.OpenWeights();
         var manifest = new JsonObject
@@ -39,6 +40,7 @@ internal static class RunManifest
             ["torch_runtime"] = TorchSupplier.Current.Name,
             ["torch_version"] = TorchSupplier.Current.Version,
             ["torch_threads"] = TorchSharp.torch.get_num_threads(),
+            ["ranks"] = ranks,
             ["dotnet"] = RuntimeInformation.FrameworkDescription,
             ["os"] = RuntimeInformation.OSDescription,
             ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
@@ -53,6 +55,14 @@ internal static class RunManifest
         }
 
         AtomicFile.WriteText(path, PythonJson.Serialize(manifest, indent: 2, sortKeys: false, ensureAscii: false) + "\n");
+    }
+
+    /// <summary>Number of ranks that a run was last computed with; 1 if there is no manifest.</summary>
+    /// <param name="folder">Folder of the run.</param>
+    internal static int Ranks(string folder)
+    {
+        var path = Path.Combine(folder, Name);
+        return File.Exists(path) && JsonFile.ReadObject(path)["ranks"] is JsonValue ranks && ranks.TryGetValue<int>(out var count) ? Math.Max(1, count) : 1;
     }
 
     // Entries about completed steps are kept.

@@ -60,4 +60,7 @@ public sealed record RunPlan
 
     /// <summary>Available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; init; }
+
+    /// <summary>Number of ranks that compute the run.</summary>
+    public int Ranks { get; init; } = 1;
 }

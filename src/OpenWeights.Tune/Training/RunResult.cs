@@ -1,4 +1,5 @@
 using System.Globalization;
+using OpenWeights.Tune.Distributed;
 
 namespace OpenWeights.Tune.Training;
 
@@ -66,6 +67,15 @@ public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory 
 {
     /// <summary>Bytes of the model that are in memory already.</summary>
     internal long Held { get; init; }
+
+    private readonly RankGroup? _ranks;
+
+    /// <summary>The ranks of the run; one process by default.</summary>
+    internal RankGroup Ranks
+    {
+        get => _ranks ?? RankGroup.Alone;
+        init => _ranks = value;
+    }
 }
 
 /// <summary>Thrown if a run cannot continue.</summary>

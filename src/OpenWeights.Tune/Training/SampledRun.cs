@@ -13,10 +13,10 @@ internal static class SampledRun
 {
     /// <summary>How answers are shared out among steps; null for an objective without them.</summary>
     /// <exception cref="InvalidDataException">Recorded groups have different sizes, or do not fit into a step.</exception>
-    internal static SamplingPlan? Plan(RunConfig config, RunData data) => KindOf(config) switch
+    internal static SamplingPlan? Plan(RunConfig config, RunData data, int ranks = 1) => KindOf(config) switch
     {
-        RowKind.Prompts => SamplingPlan.Of(config),
-        RowKind.Samples => SamplingPlan.Of(config, SampledRows.Groups(data.Train.Rows)[0].Length),
+        RowKind.Prompts => SamplingPlan.Of(config, ranks: ranks),
+        RowKind.Samples => SamplingPlan.Of(config, SampledRows.Groups(data.Train.Rows)[0].Length, ranks),
         _ => null,
     };
 

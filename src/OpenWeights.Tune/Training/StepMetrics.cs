@@ -47,6 +47,11 @@ public sealed record StepMetrics
     [JsonIgnore]
     public double UpdateSeconds { get; init; }
 
+    /// <summary>Several ranks: the part of the duration in which the first rank did nothing but wait for others and exchange numbers with them; null for one process.</summary>
+    [JsonPropertyName("communication_seconds")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? CommunicationSeconds { get; init; }
+
     /// <summary>Peak memory of the process so far.</summary>
     [JsonPropertyName("peak_memory_bytes")]
     public required long PeakMemoryBytes { get; init; }

@@ -3,11 +3,13 @@ using System.Runtime.InteropServices;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Schedules;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Ranks;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -23,6 +25,8 @@ public sealed class Trainer : IDisposable
     private readonly SpikeDetector _spikes = new();
     private readonly LossScaler? _scaler;
     private readonly IRateSchedule _schedule;
+    private readonly RankGroup _ranks;
+    private readonly IShardStrategy _shards;
 
     /// <summary>Creates a trainer.</summary>
     /// <param name="trained">The model with its trained parameters.</param>
@@ -31,14 +35,27 @@ public sealed class Trainer : IDisposable
     /// <param name="config">Settings of the run.</param>
     /// <param name="totalSteps">Number of steps of the run, for the schedule.</param>
     public Trainer(ITrainedModel trained, IObjective objective, BatchSampler rows, RunConfig config, long totalSteps)
+        : this(trained, objective, rows, config, totalSteps, RankGroup.Alone)
+    {
+    }
+
+    /// <summary>Creates the trainer of one of several ranks, which computes its share of the micro-batches of each step.</summary>
+    /// <param name="trained">The model with its trained parameters, which become those of the first rank.</param>
+    /// <param name="objective">The objective to minimize.</param>
+    /// <param name="rows">Selects the rows of each step, of all ranks together.</param>
+    /// <param name="config">Settings of the run.</param>
+    /// <param name="totalSteps">Number of steps of the run, for the schedule.</param>
+    /// <param name="ranks">The ranks.</param>
+    internal Trainer(ITrainedModel trained, IObjective objective, BatchSampler rows, RunConfig config, long totalSteps, RankGroup ranks)
     {
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(config);
-        (_trained, _objective, _rows, _config, TotalSteps) = (trained, objective, rows, config, totalSteps);
+        (_trained, _objective, _rows, _config, TotalSteps, _ranks) = (trained, objective, rows, config, totalSteps, ranks);
         _schedule = RateSchedules.Of(config.Training);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
         var warmup = RunRates.Of(config.Training, totalSteps).WarmupSteps;
-        Optimizer = OptimizerKinds.Create(trained.Parameters, config.Training with { WarmupSteps = warmup, WarmupRatio = null });
+        ranks.TakeFromFirst(trained.Parameters.Select(static p => p.Parameter));
+        _shards = ShardStrategies.Create(trained, config, config.Training with { WarmupSteps = warmup, WarmupRatio = null }, ranks);
         Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
         trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
@@ -51,7 +68,10 @@ public sealed class Trainer : IDisposable
     public long StepsDone { get; private set; }
 
     /// <summary>The optimizer; its step count is the number of steps that changed the weights.</summary>
-    public IOptimizer Optimizer { get; }
+    public IOptimizer Optimizer => _shards.Optimizer;
+
+    /// <summary>What becomes of gradients, optimizer state and weights.</summary>
+    internal IShardStrategy Shards => _shards;
 
     /// <summary>Moving average of the weights (training.ema); null for none.</summary>
     public WeightAverage? Ema { get; }
@@ -95,7 +115,8 @@ public sealed class Trainer : IDisposable
         var state = _objective.State;
         using (NewDisposeScope())
         {
-            _ = Total(Accumulate([batch], Begin([batch])));
+            var units = Begin([batch]);
+            _ = Accumulate([(0, batch)], units, 0).Sum(static l => l.ToDouble());
             _ = _objective.End();
         }
 
@@ -117,7 +138,7 @@ public sealed class Trainer : IDisposable
         _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
         var units = Begin([batch]);
-        _ = Measure(Accumulate([batch], units), units);
+        _ = Measure(Accumulate([(0, batch)], units, 0), units);
         _ = _objective.End();
         _trained.Training = false;
         var rows = Stopwatch.GetElapsedTime(started).TotalSeconds;
@@ -137,15 +158,17 @@ public sealed class Trainer : IDisposable
         var batches = _objective.Rows(_trained.Model, step, _rows);
         var targets = batches.Sum(static b => b.Sum(static r => (long)r.CountTargets()));
 
-        // All randomness of a step is derived from seed and step, so that resuming needs no random state.
-        RandomState.Seed(unchecked((_config.Seed * 1_000_003) + step), _trained.Model.Device);
+        // All randomness is derived from seed, step and micro-batch, so that resuming needs no random state, and ranks draw what one process draws.
+        var seed = unchecked((_config.Seed * 1_000_003) + step);
+        RandomState.Seed(seed, _trained.Model.Device);
         _trained.Training = _objective.UsesDropout;
         using var scope = NewDisposeScope();
         var units = Begin(batches);
         _trained.Model.Stack.EmbeddingNoise = _config.Training.NeftuneNoiseAlpha;
-        var losses = Accumulate(batches, units);
+        var losses = Accumulate([.. _ranks.Share(batches)], units, seed, _shards);
         _trained.Model.Stack.EmbeddingNoise = 0;
         _trained.Training = false;
+        _shards.Accumulated();
         var updating = Stopwatch.GetTimestamp();
         var (loss, norm) = Measure(losses, units);
         var finite = double.IsFinite(norm);
@@ -161,6 +184,7 @@ public sealed class Trainer : IDisposable
         var rate = Rate(step);
         if (finite)
         {
+            RandomState.Seed(SeedOf(seed, batches.Count), _trained.Model.Device);
             Update(rate, norm, scale ?? 1);
             _scaler?.Succeeded();
             _trained.Stepped(step, TotalSteps);
@@ -171,7 +195,7 @@ public sealed class Trainer : IDisposable
         }
 
         var updated = Stopwatch.GetElapsedTime(updating).TotalSeconds;
-        Gradients.Drop(_trained.Parameters);
+        _shards.Drop();
         StepsDone++;
         var spike = finite && _spikes.Sees(loss);
         var seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
@@ -188,6 +212,7 @@ public sealed class Trainer : IDisposable
             TokensPerSecond = tokens / seconds,
             Seconds = seconds,
             UpdateSeconds = updated,
+            CommunicationSeconds = _ranks.IsAlone ? null : _shards.TakeExposedSeconds(),
             PeakMemoryBytes = ProcessMemory.Peak,
             Skipped = !finite,
             LossScale = scale,
@@ -202,7 +227,7 @@ public sealed class Trainer : IDisposable
     public void Dispose()
     {
         Ema?.Dispose();
-        Optimizer.Dispose();
+        _shards.Dispose();
     }
 
     // The learning rate of a step: the schedule's, unless the optimizer has its own.
@@ -218,11 +243,11 @@ public sealed class Trainer : IDisposable
         var training = _config.Training;
         if (training.MaxGradValue > 0)
         {
-            Gradients.ClipValues(_trained.Parameters, training.MaxGradValue * scale);
-            norm = training.MaxGradNorm > 0 ? Unscaled(Gradients.Norm(_trained.Parameters)) : norm;
+            var limited = _shards.ClipValues(training.MaxGradValue * scale, training.MaxGradNorm > 0);
+            norm = training.MaxGradNorm > 0 ? Unscaled(limited) : norm;
         }
 
-        Optimizer.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / scale);
+        _shards.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / scale);
         Ema?.Add();
     }
 
@@ -233,15 +258,28 @@ public sealed class Trainer : IDisposable
         return Math.Max(1, _objective.Begin(_trained.Model, batches));
     }
 
-    // Gradient of the step's loss: the losses of all micro-batches, divided by the number of their units (targets, pairs or rows).
+    // Gradient of the step's loss: the losses of some micro-batches, divided by the number of units (targets, pairs or rows) of all.
     // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
-    private List<Tensor> Accumulate(IReadOnlyList<IReadOnlyList<TokenRow>> batches, long units)
+    private List<Tensor> Accumulate(IReadOnlyList<(int Number, IReadOnlyList<TokenRow> Rows)> batches, long units, long seed, IShardStrategy? shards = null)
     {
         using Scalar share = (_scaler?.Scale ?? 1) / units;
         var losses = new List<Tensor>();
-        foreach (var rows in batches)
+
+        // Of several ranks, one adds the penalty, before its last micro-batch, after which gradients are sent.
+        if (!_ranks.IsAlone && _ranks.IsFirst)
         {
+            Penalize();
+        }
+
+        foreach (var (number, rows) in batches)
+        {
+            if (number > 0)
+            {
+                RandomState.Seed(SeedOf(seed, number), _trained.Model.Device);
+            }
+
             using var scope = NewDisposeScope();
+            shards?.Accumulating(isLast: number == batches[^1].Number);
             if (_objective.LossSum(_trained.Model, rows) is { } loss)
             {
                 BackwardPass.Run([loss.mul(share)]);
@@ -249,35 +287,32 @@ public sealed class Trainer : IDisposable
             }
         }
 
-        using (NewDisposeScope())
+        if (_ranks.IsAlone)
         {
-            if (_trained.Penalty() is { } penalty)
-            {
-                using Scalar scale = _scaler?.Scale ?? 1;
-                BackwardPass.Run([penalty.mul(scale)]);
-            }
+            Penalize();
         }
 
         return losses;
     }
 
-    private static double Total(List<Tensor> losses) => losses.Sum(static l => l.ToDouble());
+    private void Penalize()
+    {
+        using var scope = NewDisposeScope();
+        if (_trained.Penalty() is { } penalty)
+        {
+            using Scalar scale = _scaler?.Scale ?? 1;
+            BackwardPass.Run([penalty.mul(scale)]);
+        }
+    }
 
-    // The step's loss and gradient norm. This is the only synchronization with a GPU.
+    // The seed of a micro-batch, and, after the last one, that of the update; the first has the step's.
+    private static long SeedOf(long step, int number) => (long)(RowHash.Mix((ulong)number, step) >> 1);
+
+    // The step's loss and gradient norm.
     private (double Loss, double Norm) Measure(List<Tensor> losses, long units)
     {
-        if (_trained.Model.Device.type == DeviceType.CPU)
-        {
-            var loss = Total(losses) / units;
-            return (loss, double.IsFinite(loss) ? Unscaled(Gradients.Norm(_trained.Parameters)) : double.NaN);
-        }
-
-        using var scope = NewDisposeScope();
-        var norm = Gradients.NormTensor(_trained.Parameters);
-        var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm }]).to(float64).cpu();
-        double[] values = [.. MemoryMarshal.Cast<byte, double>(numbers.bytes)];
-        var total = values[..losses.Count].Sum() / units;
-        return (total, norm is null ? 0 : double.IsFinite(total) ? Unscaled(values[^1]) : double.NaN);
+        var (loss, norm) = _shards.Measure(losses);
+        return (loss / units, Unscaled(norm));
     }
 
     private double Unscaled(double norm) => norm / (_scaler?.Scale ?? 1);

@@ -2,11 +2,13 @@ using OpenWeights.Formats.Files;
 using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Checkpoints;
 using OpenWeights.Tune.Training.Memory;
+using OpenWeights.Tune.Training.Ranks;
 using OpenWeights.Tune.Training.Recording;
 using OpenWeights.Tune.Training.Recording.Mlflow;
 
@@ -17,6 +19,10 @@ public sealed class TrainingRun : IDisposable
 {
     private const double LongMeasurement = 20;
 
+    // How the first rank begins the run, if not at a checkpoint's step.
+    private const long Finished = -2;
+    private const long AtStart = -1;
+
     private readonly RunDraft _draft;
     private readonly RunConfig _config;
     private readonly IRunListener _listener;
@@ -24,6 +30,7 @@ public sealed class TrainingRun : IDisposable
     private readonly Trainer _trainer;
     private readonly IReferencePolicy? _reference;
     private readonly IObjective _objective;
+    private readonly RankGroup _ranks;
     private readonly PreferenceWatch _watch = new();
     private readonly RewardWatch _rewardWatch = new();
 
@@ -36,11 +43,11 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(draft);
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(listener);
-        (_draft, _config, _trained, _listener, Plan) = (draft, draft.Config, trained, listener, draft.Plan);
+        (_draft, _config, _trained, _listener, Plan, _ranks) = (draft, draft.Config, trained, draft.Ranks.IsFirst ? listener : SilentRank.Instance, draft.Plan, draft.Ranks);
         var kind = ObjectiveKinds.Of(_config.Objective);
-        _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, listener) : null;
+        _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
-        _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps);
+        _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps, _ranks);
     }
 
     /// <summary>Reads and checks everything that a run needs, without training.</summary>
@@ -81,7 +88,12 @@ public sealed class TrainingRun : IDisposable
     {
         // Before the policy is loaded, so that both are not in memory together; the plan says whether they were there.
         _ = draft.Plan;
-        draft.LogProbs?.Ensure(listener);
+        listener = draft.Ranks.IsFirst ? listener : SilentRank.Instance;
+        _ = draft.Ranks.OncePerHost(() =>
+        {
+            draft.LogProbs?.Ensure(listener);
+            return true;
+        });
         return new TrainingRun(draft, load(), listener);
     }
 
@@ -90,6 +102,9 @@ public sealed class TrainingRun : IDisposable
 
     /// <summary>Result of the run; null before its end.</summary>
     public RunResult? Result { get; private set; }
+
+    /// <summary>Called after each step, on every rank; null for nothing.</summary>
+    internal Action<long>? Stepped { get; set; }
 
     /// <summary>The plan of the run.</summary>
     public RunPlan Plan { get; private set; }
@@ -128,11 +143,17 @@ public sealed class TrainingRun : IDisposable
     /// <exception cref="IOException">The folder cannot be written.</exception>
     public string? Run(bool overwrite, string command, CancellationToken stop)
     {
+        if (!_ranks.IsFirst)
+        {
+            return Follow(stop);
+        }
+
         var resume = _draft.Options.Resume;
         using var folder = RunFolder.Take(_config.OutputDir);
         if (resume && RunFolder.Finished(_config, Plan.TotalSteps) is { } finished)
         {
             _listener.Warn($"{finished.NothingToDo}, or overwrite the run to start over.");
+            _ = Begins(Finished);
             Result = finished;
             return finished.Folder;
         }
@@ -191,7 +212,8 @@ public sealed class TrainingRun : IDisposable
         TrainerState? reached = null;
         if (resume && folder.Checkpoints.Newest(_listener.Warn) is { } newest)
         {
-            ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn);
+            ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn, (RunManifest.Ranks(folder.FolderPath), _ranks.Size));
+            _ = Begins(newest.Step);
             reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema, Following);
             _trainer.State = reached;
         }
@@ -205,16 +227,47 @@ public sealed class TrainingRun : IDisposable
             // An unfinished run without a complete checkpoint has nothing to lose.
             RunFolder.RequireFree(_config, resume: false, overwrite || (resume && !folder.HasResult));
             folder.StartAnew(_listener.Warn);
+            _ = Begins(AtStart);
         }
 
         // The manifest identifies the folder as that of a run, so it comes first.
-        RunManifest.Write(folder.ManifestPath, _config, _draft.Folder, command, reached is null ? null : _listener.Warn);
+        RunManifest.Write(folder.ManifestPath, _config, _draft.Folder, command, reached is null ? null : _listener.Warn, _ranks.Size);
         AtomicFile.WriteText(folder.ConfigPath, ConfigWriter.Write(_config));
         return reached;
     }
 
-    // False if the run was stopped.
-    private bool Loop(RunFolder folder, RunRecorder recorder, RunEvaluation evaluation, CancellationToken stop)
+    // Tells the other ranks how the run begins, or is told so.
+    private long Begins(long step) => (long)_ranks.Gather([step], _trained.Model.Device)[0][0];
+
+    // The run on a rank that is not the first: it computes its share, and writes nothing.
+    private string? Follow(CancellationToken stop)
+    {
+        var step = Begins(AtStart);
+        if (step == Finished)
+        {
+            return null;
+        }
+
+        TrainerState? reached = null;
+        if (step != AtStart)
+        {
+            var folder = RunFolder.CheckpointsOf(_config.OutputDir).PathOf(step);
+            if (!Directory.Exists(folder))
+            {
+                throw new IOException($"{folder} is not on this machine; to resume a run, output_dir must be a folder that all machines see.");
+            }
+
+            reached = RunCheckpoint.Restore(folder, _trained, _trainer.Optimizer, _trainer.Ema, Following);
+            _trainer.State = reached;
+        }
+
+        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
+        _ = Loop(null, null, evaluation, stop);
+        return null;
+    }
+
+    // False if the run was stopped. All ranks stop after the same step.
+    private bool Loop(RunFolder? folder, RunRecorder? recorder, RunEvaluation evaluation, CancellationToken stop)
     {
         var saved = _trainer.StepsDone;
         if (_config.Training.WorstBatchFirst == true && saved < _trainer.TotalSteps)
@@ -229,9 +282,10 @@ public sealed class TrainingRun : IDisposable
             evaluation.Run(saved, stop);
         }
 
+        var stops = _ranks.Any(stop.IsCancellationRequested, _trained.Model.Device);
         while (_trainer.StepsDone < _trainer.TotalSteps && !evaluation.StopsEarly)
         {
-            if (stop.IsCancellationRequested)
+            if (stops)
             {
                 if (_trainer.StepsDone > saved || saved == 0)
                 {
@@ -242,16 +296,18 @@ public sealed class TrainingRun : IDisposable
             }
 
             var step = Step(recorder, evaluation);
-            if (!stop.IsCancellationRequested && evaluation.IsDue(step))
+            stops = _ranks.Any(stop.IsCancellationRequested, _trained.Model.Device);
+            if (!stops && evaluation.IsDue(step))
             {
                 evaluation.Run(step, stop);
+                stops = _ranks.Any(stop.IsCancellationRequested, _trained.Model.Device);
             }
 
             var (every, last) = (_config.Checkpoint.EverySteps, step == _trainer.TotalSteps || evaluation.StopsEarly);
             if (every > 0 && (last || step % every == 0))
             {
                 Save(folder, evaluation);
-                recorder.Report($"running, {step} steps done");
+                recorder?.Report($"running, {step} steps done");
                 saved = step;
             }
         }
@@ -259,7 +315,7 @@ public sealed class TrainingRun : IDisposable
         return true;
     }
 
-    private long Step(RunRecorder recorder, RunEvaluation evaluation)
+    private long Step(RunRecorder? recorder, RunEvaluation evaluation)
     {
         var step = _trainer.Step();
         if (step.Step % _config.Objective.RefModelSyncSteps == 0)
@@ -267,8 +323,9 @@ public sealed class TrainingRun : IDisposable
             Following?.Follow(_config.Objective.RefModelMixupAlpha);
         }
 
-        recorder.Add(step);
-        recorder.Add(step.Step, _objective.TakeSamples());
+        recorder?.Add(step);
+        var samples = _objective.TakeSamples();
+        recorder?.Add(step.Step, samples);
         evaluation.Stepped(step);
         _watch.Add(step.Objective);
         foreach (var warning in _objective.TakeWarnings().Concat(_rewardWatch.Add(step.Objective)))
@@ -277,6 +334,7 @@ public sealed class TrainingRun : IDisposable
         }
 
         _listener.Stepped(step, _trainer.TotalSteps);
+        Stepped?.Invoke(step.Step);
         if (step.Overflowed)
         {
             _listener.Warn($"step {step.Step} was skipped: its gradients overflow in float16 at loss scale {step.LossScale}, which is halved.");
@@ -293,10 +351,16 @@ public sealed class TrainingRun : IDisposable
         return step.Step;
     }
 
-    private void Save(RunFolder folder, RunEvaluation evaluation)
+    private void Save(RunFolder? folder, RunEvaluation evaluation)
     {
+        if (folder is null)
+        {
+            _trainer.Shards.FollowState();
+            return;
+        }
+
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Optimizer, _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards.State(), _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
         _listener.Checkpointed(step);
     }
 

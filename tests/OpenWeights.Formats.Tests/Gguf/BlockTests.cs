@@ -48,6 +48,7 @@ public sealed unsafe class BlockTests
     [TestCase(GgufType.Q4_K, "dequantize_row_q4_K")]
     [TestCase(GgufType.Q5_K, "dequantize_row_q5_K")]
     [TestCase(GgufType.Q6_K, "dequantize_row_q6_K")]
+    [TestCase(GgufType.IQ4_NL, "dequantize_row_iq4_nl")]
     [TestCase(GgufType.F16, "ggml_fp16_to_fp32_row")]
     [TestCase(GgufType.BF16, "ggml_bf16_to_fp32_row")]
     public void Any_bytes_decode_as_ggml_decodes_them(GgufType type, string name)

@@ -43,6 +43,21 @@ public sealed class GgufFileTests
         Assert.That(bytes, Is.EqualTo(new byte[] { 34, 35, 36, 37 }));
     }
 
+    [TestCase(float.NaN)]
+    [TestCase(float.NegativeInfinity)]
+    public void A_setting_that_is_no_finite_number_is_refused(float value) =>
+        Assert.That(() => new GgufMetadata("x.gguf") { { "llama.rope.freq_base", value } }.Number("llama.rope.freq_base"), Throws.TypeOf<InvalidDataException>().With.Message.Contains("x.gguf: llama.rope.freq_base: a finite number is expected"));
+
+    [Test]
+    public void An_order_of_rows_takes_no_memory_however_many_heads_a_file_claims()
+    {
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        var rows = GgufForm.PairedRows(1 << 30, 1 << 20);
+        Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.LessThan(10_000));
+        Assert.That(rows, Has.Count.EqualTo(int.MaxValue));
+        Assert.That(GgufForm.PairedRows(2, 4).ToArray(), Is.EqualTo(new[] { 0, 2, 1, 3, 4, 6, 5, 7 }));
+    }
+
     [Test]
     public void A_tensors_writer_is_held_to_its_size()
     {
@@ -92,7 +107,7 @@ public sealed class GgufFileTests
         }
     }
 
-    [TestCase(20, "IQ4_NL")]
+    [TestCase(23, "IQ4_XS")]
     [TestCase(16, "IQ2_XXS")]
     [TestCase(77, "77")]
     public void A_type_that_cannot_be_read_is_named(int type, string name)

@@ -34,6 +34,7 @@ public sealed class BlockProductTests(bool wide)
         [GgufType.Q4_K] = [0, 2],
         [GgufType.Q5_K] = [0, 2],
         [GgufType.Q6_K] = [208],
+        [GgufType.IQ4_NL] = [0],
         [GgufType.MXFP4] = [],
     };
 

@@ -52,5 +52,18 @@ public sealed class FuzzTests
         TestContext.Out.WriteLine($"{reader.Name}: {count} inputs from {first}: {run.Refused} refused, {count - run.Refused} read; at most {run.Most:N0} bytes allocated beyond twice an input");
     }
 
+    // Numbers of inputs that once met a fault, of the hundreds of thousands that scripts/fuzz has read.
+    [TestCase("adapter", 10443)]
+    [TestCase("gguf", 115978)]
+    [TestCase("template", 429191)]
+    [TestCase("tokenizer.json", 100207)]
+    public void An_input_that_once_met_a_fault_is_read_or_refused(string name, int number)
+    {
+        using var reader = FuzzedReader.All.Select(static make => make()).Single(r => r.Name == name);
+        var run = new FuzzRun(reader);
+        run.Go(number, 1);
+        Assert.That(run.Faults, Is.Empty);
+    }
+
     private static int? Setting(string name) => int.TryParse(Environment.GetEnvironmentVariable(name), NumberStyles.None, CultureInfo.InvariantCulture, out var value) ? value : null;
 }

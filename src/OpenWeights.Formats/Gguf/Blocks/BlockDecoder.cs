@@ -51,6 +51,9 @@ public static class BlockDecoder
             case GgufType.Q5_1:
                 DecodeNibbles(block[8..], BinaryPrimitives.ReadUInt32LittleEndian(block[4..]), HalfAt(block, 0), 0, HalfAt(block, 2), values);
                 break;
+            case GgufType.IQ4_NL:
+                Iq4Nl.Decode(block, values);
+                break;
             case GgufType.MXFP4:
                 Mxfp4.Decode(block, values);
                 break;

@@ -110,8 +110,8 @@ public sealed class FalconH1Gguf : GgufFamily
     private static GgufForm InputForm(ConfigJson config)
     {
         var (sizes, factors, all) = (Sizes(config), config.Numbers("ssm_multipliers") ?? [1, 1, 1, 1, 1], config.Number("ssm_in_multiplier", 1));
-        var states = sizes.Groups!.Value * sizes.State;
-        int[] lengths = [sizes.Inner, sizes.Inner, states, states, sizes.Steps];
-        return new GgufForm { Factors = [.. lengths.SelectMany((length, i) => Enumerable.Repeat((float)(factors[i] * all), length))] };
+        var states = (long)sizes.Groups!.Value * sizes.State;
+        long[] ends = [sizes.Inner, 2L * sizes.Inner, (2L * sizes.Inner) + states, 2 * (sizes.Inner + states), (2 * (sizes.Inner + states)) + sizes.Steps];
+        return new GgufForm { Factors = new ComputedList<float>(ends[^1], row => (float)(factors[Array.FindIndex(ends, end => row < end)] * all)) };
     }
 }

@@ -59,8 +59,8 @@ public sealed class GptNeoXGguf : GgufFamily
         }
 
         var (heads, length) = (config.Int("num_attention_heads"), HeadLength(config));
-        var rows = Enumerable.Range(0, 3).SelectMany(kind => Enumerable.Range(0, heads).SelectMany(head => Enumerable.Range(((head * 3) + kind) * length, length)));
-        return new GgufForm { Rows = [.. rows] };
+        var size = (long)heads * length;
+        return new GgufForm { Rows = GgufForm.Order(3 * size, row => (((row % size / length * 3) + (row / size)) * length) + (row % length)) };
     }
 
     /// <inheritdoc/>

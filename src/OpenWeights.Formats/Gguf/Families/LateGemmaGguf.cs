@@ -46,7 +46,7 @@ public abstract class LateGemmaGguf : GgufFamily
         }
 
         var (own, all) = (config.Int("vocab_size_per_layer_input", 262144), config.Int("vocab_size"));
-        return own == all ? GgufForm.Same : new GgufForm { Rows = [.. Enumerable.Range(0, all).Select(token => token < own ? token : 0)] };
+        return own == all ? GgufForm.Same : new GgufForm { Rows = GgufForm.Order(all, token => token < own ? token : 0) };
     }
 
     /// <summary>Writes the keys that both have.</summary>

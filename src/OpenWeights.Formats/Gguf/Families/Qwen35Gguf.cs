@@ -31,13 +31,13 @@ public class Qwen35Gguf : QwenHybridGguf
     {
         ArgumentNullException.ThrowIfNull(config);
         var (form, sizes) = (base.FormOf(gguf, config), DeltaSizes.Of(config));
-        var keys = 2 * sizes.KeyHeads * sizes.KeyWidth;
+        var keys = 2L * sizes.KeyHeads * sizes.KeyWidth;
         return GgufNames.Part(gguf) switch
         {
-            "attn_qkv.weight" or "ssm_conv1d.weight" => form with { Rows = [.. Enumerable.Range(0, keys), .. Values(sizes, keys, sizes.ValueWidth)] },
-            "attn_gate.weight" => form with { Rows = [.. Values(sizes, 0, sizes.ValueWidth)] },
-            "ssm_beta.weight" or "ssm_alpha.weight" or "ssm_a" or "ssm_dt.bias" => form with { Rows = [.. Values(sizes, 0, 1)] },
-            "ssm_out.weight" => form with { Columns = [.. Values(sizes, 0, sizes.ValueWidth)] },
+            "attn_qkv.weight" or "ssm_conv1d.weight" => form with { Rows = Values(sizes, keys, sizes.ValueWidth) },
+            "attn_gate.weight" => form with { Rows = Values(sizes, 0, sizes.ValueWidth) },
+            "ssm_beta.weight" or "ssm_alpha.weight" or "ssm_a" or "ssm_dt.bias" => form with { Rows = Values(sizes, 0, 1) },
+            "ssm_out.weight" => form with { Columns = Values(sizes, 0, sizes.ValueWidth) },
             _ => form,
         };
     }
@@ -51,9 +51,13 @@ public class Qwen35Gguf : QwenHybridGguf
         metadata.Add($"{Architecture}.rope.dimension_sections", RotarySections.Of(config, RotatedLength(config) / 2));
     }
 
-    // The checkpoint's place for each of the file's, of values by heads.
-    private static IEnumerable<int> Values(DeltaSizes sizes, int first, int width) => Enumerable.Range(0, sizes.ValueHeads).SelectMany(head =>
-        Enumerable.Range(first + (((head % sizes.KeyHeads * sizes.Repeats) + (head / sizes.KeyHeads)) * width), width));
+    // The checkpoint's place for each of the file's, of values by heads, which come after the first rows.
+    private static IReadOnlyList<int> Values(DeltaSizes sizes, long first, int width) => GgufForm.Order(first + ((long)sizes.ValueHeads * width), row =>
+    {
+        var (head, inner) = Math.DivRem(row - first, Math.Max(1, width));
+        var keyHeads = Math.Max(1, sizes.KeyHeads);
+        return row < first ? row : first + ((((head % keyHeads) * sizes.Repeats) + (head / keyHeads)) * (long)width) + inner;
+    });
 }
 
 /// <summary>Qwen 3.5's text models with experts.</summary>

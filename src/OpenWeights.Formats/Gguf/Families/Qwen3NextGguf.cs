@@ -29,12 +29,13 @@ public sealed class Qwen3NextGguf : QwenHybridGguf
     {
         ArgumentNullException.ThrowIfNull(config);
         var sizes = DeltaSizes.Of(config);
-        var (keys, values) = (sizes.KeyWidth, sizes.Repeats * sizes.ValueWidth);
-        IEnumerable<int> OfHeads(int first, int count) => Enumerable.Range(0, sizes.KeyHeads).SelectMany(head => Enumerable.Range((head * 2 * (keys + values)) + first, count));
+        var (keys, values) = ((long)sizes.KeyWidth, (long)sizes.Repeats * sizes.ValueWidth);
+        long OfHeads(long row, long first, long count) => (row / count * 2 * (keys + values)) + first + (row % count);
+        var (allKeys, allValues) = (sizes.KeyHeads * keys, sizes.KeyHeads * values);
         return GgufNames.Part(gguf) switch
         {
-            "attn_qkv.weight" => new GgufForm { Rows = [.. OfHeads(0, keys), .. OfHeads(keys, keys), .. OfHeads(2 * keys, values)] },
-            "attn_gate.weight" => new GgufForm { Rows = [.. OfHeads((2 * keys) + values, values)] },
+            "attn_qkv.weight" => new GgufForm { Rows = GgufForm.Order((2 * allKeys) + allValues, row => row < allKeys ? OfHeads(row, 0, keys) : row < 2 * allKeys ? OfHeads(row - allKeys, keys, keys) : OfHeads(row - (2 * allKeys), 2 * keys, values)) },
+            "attn_gate.weight" => new GgufForm { Rows = GgufForm.Order(allValues, row => OfHeads(row, (2 * keys) + values, values)) },
             _ => base.FormOf(gguf, config),
         };
     }

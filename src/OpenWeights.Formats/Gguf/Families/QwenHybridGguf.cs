@@ -101,7 +101,7 @@ public abstract class QwenHybridGguf : GgufFamily
 internal sealed record DeltaSizes(int KeyHeads, int ValueHeads, int KeyWidth, int ValueWidth, int Kernel)
 {
     /// <summary>Heads of values that share a head of keys.</summary>
-    internal int Repeats => ValueHeads / KeyHeads;
+    internal int Repeats => KeyHeads == 0 ? 0 : ValueHeads / KeyHeads;
 
     internal static DeltaSizes Of(ConfigJson config) => new(
         config.Int("linear_num_key_heads", 16), config.Int("linear_num_value_heads", 32), config.Int("linear_key_head_dim", 128), config.Int("linear_value_head_dim", 128), config.Int("linear_conv_kernel_dim", 4));

@@ -149,10 +149,10 @@ internal static class RenderLimits
     public const long Steps = 5_000_000;
 
     /// <summary>Characters (UTF-16) copied, counting every intermediate string.</summary>
-    public const long CopiedCharacters = 400_000_000;
+    public const long CopiedCharacters = 200_000_000;
 
     /// <summary>The longest string.</summary>
-    public const int TextLength = 1 << 26;
+    public const int TextLength = 1 << 25;
 
     /// <summary>Macros and recursive loops inside each other.</summary>
     public const int CallDepth = 200;

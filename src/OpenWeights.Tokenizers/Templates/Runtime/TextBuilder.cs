@@ -10,6 +10,8 @@ internal sealed class TextBuilder(RenderState state)
     // Shorter strings are copied when something is appended to them.
     private const int LongText = 256;
 
+    private const int RunCharacters = 12;
+
     private readonly StringBuilder text = new();
     private readonly List<MarkRun> runs = [];
 
@@ -146,6 +148,8 @@ internal sealed class TextBuilder(RenderState state)
         }
         else
         {
+            // A run takes the memory of several characters.
+            state.CountText(RunCharacters, text.Length);
             runs.Add(new MarkRun(text.Length, mark));
         }
     }

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Configuration;
 namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>Data sets of the Hugging Face Hub by name (hub://ORG/NAME, or hub://ORG/NAME@REVISION), downloaded into the Hub's own cache.</summary>
-internal static class HubData
+public static class HubData
 {
     private const string Card = "README.md";
     private const string MainRevision = "main";
@@ -15,28 +15,45 @@ internal static class HubData
 
     private static readonly ConcurrentDictionary<(string Path, string? Config, string Split), IReadOnlyList<string>> s_known = new();
 
-    /// <summary>The files of a split, downloaded where they are not in the cache. A data set is looked up once while the program runs.</summary>
-    /// <param name="source">The data set.</param>
+    /// <summary>Downloads what a run reads of data sets of the Hub, where it is not in the cache.</summary>
+    /// <param name="data">The data section of the run.</param>
+    /// <param name="listener">Receives the progress; null for none.</param>
+    /// <param name="stop">Ends the download; what has arrived is kept.</param>
     /// <exception cref="InvalidDataException">There is no such data set, config or split; the message names those that there are.</exception>
     /// <exception cref="IOException">The Hub cannot be reached, and the data set is not in the cache.</exception>
-    internal static IReadOnlyList<string> Files(DataSource source)
+    public static void Download(DataSection data, IHubListener? listener, CancellationToken stop)
+    {
+        ArgumentNullException.ThrowIfNull(data);
+        foreach (var source in data.Train.Concat(data.Eval).Where(static s => HubDataPath.Is(s.Path)))
+        {
+            _ = Files(source, listener, stop);
+        }
+    }
+
+    /// <summary>The files of a split, downloaded where they are not in the cache. A data set is looked up once while the program runs.</summary>
+    /// <param name="source">The data set.</param>
+    /// <param name="listener">Receives the progress of a download; null for none.</param>
+    /// <param name="stop">Ends a download.</param>
+    /// <exception cref="InvalidDataException">There is no such data set, config or split; the message names those that there are.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached, and the data set is not in the cache.</exception>
+    internal static IReadOnlyList<string> Files(DataSource source, IHubListener? listener = null, CancellationToken stop = default)
     {
         var key = (source.Path, source.Config, source.Split ?? HubSplits.Usual);
-        return s_known.TryGetValue(key, out var known) && known.All(File.Exists) ? known : s_known[key] = Fetch(HubSettings.FromEnvironment(), source, CancellationToken.None);
+        return s_known.TryGetValue(key, out var known) && known.All(File.Exists) ? known : s_known[key] = Fetch(HubSettings.FromEnvironment(), source, listener, stop);
     }
 
     /// <summary>The files of a split, with given settings.</summary>
-    internal static IReadOnlyList<string> Fetch(HubSettings settings, DataSource source, CancellationToken stop)
+    internal static IReadOnlyList<string> Fetch(HubSettings settings, DataSource source, IHubListener? listener, CancellationToken stop)
     {
         var (name, revision) = HubDataPath.Split(source.Path);
         try
         {
-            return Fetch(settings, source, name, revision, stop);
+            return Fetch(settings, source, name, revision, listener, stop);
         }
         catch (IOException e) when (e is not FileNotFoundException && !settings.Offline && HubDownload.Find(settings, name, revision, HubKind.DataSet) is not null)
         {
             // What is in the cache serves where the Hub is away, if it has all of the split.
-            return Fetch(settings with { Offline = true }, source, name, revision, stop);
+            return Fetch(settings with { Offline = true }, source, name, revision, listener, stop);
         }
         catch (HubRefusedException e)
         {
@@ -44,10 +61,10 @@ internal static class HubData
         }
     }
 
-    private static IReadOnlyList<string> Fetch(HubSettings settings, DataSource source, string name, string revision, CancellationToken stop)
+    private static IReadOnlyList<string> Fetch(HubSettings settings, DataSource source, string name, string revision, IHubListener? listener, CancellationToken stop)
     {
         var listed = Listed(settings, name, revision, stop);
-        var card = listed.Contains(Card) ? File.ReadAllText(Path.Combine(Folder(settings, name, revision, [Card], stop), Card)) : "";
+        var card = listed.Contains(Card) ? File.ReadAllText(Path.Combine(Folder(settings, name, revision, [Card], null, stop), Card)) : "";
         var chosen = HubSplits.Choose(source, card, listed);
         if (chosen.Count == 0 && revision == MainRevision)
         {
@@ -61,7 +78,7 @@ internal static class HubData
             throw new InvalidDataException($"{source.Path}: the data set has no files of Parquet, JSON or CSV.");
         }
 
-        var folder = Folder(settings, name, revision, chosen, stop);
+        var folder = Folder(settings, name, revision, chosen, listener, stop);
         List<string> files = [.. chosen.Select(file => Path.Combine(folder, file.Replace('/', Path.DirectorySeparatorChar)))];
         return files.TrueForAll(File.Exists) ? files : throw new IOException($"{source.Path}: the cache has not all files of the split, and the Hub is not asked; unset HF_HUB_OFFLINE, or try again.");
     }
@@ -77,7 +94,7 @@ internal static class HubData
         return [.. Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Select(file => Path.GetRelativePath(folder, file).Replace('\\', '/'))];
     }
 
-    private static string Folder(HubSettings settings, string name, string revision, IReadOnlyList<string> files, CancellationToken stop) => settings.Offline
+    private static string Folder(HubSettings settings, string name, string revision, IReadOnlyList<string> files, IHubListener? listener, CancellationToken stop) => settings.Offline
         ? HubDownload.Find(settings, name, revision, HubKind.DataSet)!
-        : HubDownload.Fetch(settings, HubKind.DataSet, name, revision, new HubFilter(files, []), null, stop).GetAwaiter().GetResult();
+        : HubDownload.Fetch(settings, HubKind.DataSet, name, revision, new HubFilter(files, []), listener, stop).GetAwaiter().GetResult();
 }

@@ -106,6 +106,29 @@ internal readonly unsafe struct Q80Blocks : IBlocks
     }
 }
 
+/// <summary>IQ4_NL: 4 bits for values that lie closer together near zero, and a scale.</summary>
+internal readonly unsafe struct Iq4NlBlocks : IBlocks
+{
+    // What is added to the values so that they are not negative.
+    private const float Raised = 127;
+
+    public static int Length => 32;
+
+    public static int Bytes => 18;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static BlockLine Read(byte* block, int line)
+    {
+        var (pairs, scale) = (Vector128.Load(block + 2), BlockVectors.Half(block));
+        var raised = Vector128.Create((byte)0, 23, 44, 62, 78, 92, 105, 117, 128, 140, 152, 165, 180, 196, 216, 240);
+        return new BlockLine(Vector128.Shuffle(raised, BlockVectors.Low(pairs)), Vector128.Shuffle(raised, BlockVectors.High(pairs)), scale, -Raised * scale);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Values(byte* block, int line, out Vector512<float> first, out Vector512<float> second) =>
+        BlockVectors.Nibbles(block + 2, Vector512.Create(-127f, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113) * Vector512.Create(BlockVectors.Half(block)), out first, out second);
+}
+
 /// <summary>MXFP4: floats of 4 bits and a power of two.</summary>
 internal readonly unsafe struct Mxfp4Blocks : IBlocks
 {

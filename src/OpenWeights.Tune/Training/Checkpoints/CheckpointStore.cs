@@ -75,7 +75,9 @@ public sealed class CheckpointStore
         }
     }
 
-    private string PathOf(long step) => Path.Combine(_folder, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{step:D8}"));
+    /// <summary>Folder of the checkpoint after a number of steps.</summary>
+    /// <param name="step">Number of completed steps.</param>
+    internal string PathOf(long step) => Path.Combine(_folder, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{step:D8}"));
 
     private IEnumerable<long> Steps() => Directory.EnumerateDirectories(_folder)
         .Select(static path => Path.GetFileName(path))

@@ -19,15 +19,15 @@ internal static class RunCheckpoint
     /// <summary>Writes a checkpoint's files.</summary>
     /// <param name="folder">Folder of the checkpoint.</param>
     /// <param name="trained">The trained model.</param>
-    /// <param name="optimizer">The optimizer.</param>
+    /// <param name="optimizer">The optimizer's state.</param>
     /// <param name="average">Moving average of the weights; null for none.</param>
     /// <param name="state">State of the run.</param>
     /// <param name="reference">A reference that follows the policy; null for none.</param>
     /// <exception cref="IOException">A file cannot be written.</exception>
-    internal static void Write(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average, TrainerState state, IFollowingReference? reference = null)
+    internal static void Write(string folder, ITrainedModel trained, IReadOnlyList<TensorToWrite> optimizer, WeightAverage? average, TrainerState state, IFollowingReference? reference = null)
     {
         trained.Save(Path.Combine(folder, WeightsName));
-        SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), [.. optimizer.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
+        SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), optimizer);
         if (average is not null)
         {
             SafetensorsWriter.Write(Path.Combine(folder, AverageName), [.. average.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
