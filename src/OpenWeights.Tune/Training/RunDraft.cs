@@ -6,9 +6,11 @@ using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Schedules;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Training.Ranks;
@@ -22,7 +24,7 @@ public sealed class RunDraft
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
         (Config, ModelPath, Folder, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, tokenizer, data, memory, said, options);
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         var accumulation = checked(config.Training.GradientAccumulationSteps * options.Ranks.Size);
         Sampling = SampledRun.Plan(config, data, options.Ranks.Size);
         Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
@@ -138,6 +140,9 @@ public sealed class RunDraft
             }
         }
 
+        // Classes of the user's are found, or not, before anything is read.
+        (_, _, _) = (ObjectiveKinds.Of(config.Objective), RateSchedules.Of(config.Training), AnswerMetric.Of(config.Evaluation));
+
         // A missing GPU is reported immediately; otherwise torch, which takes time to load, is first used after the data is read.
         var devices = config.Model.Device.Is("auto") || config.Model.Device.Is("cpu") ? null : Devices.Find(config.Model.Device.Values);
         if (options.Resume && RunFolder.StartedWith(config.OutputDir) is { } started)
@@ -156,7 +161,7 @@ public sealed class RunDraft
             decoder = ModelLoader.Check(folder, weights, out _);
         }
 
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         _ = LabelHeads.Expected(config, decoder);
         config = EmbeddingChoice.Complete(config, modelPath);
         if (config.Objective is { Type: "distill" })
@@ -198,7 +203,7 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
+        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone)) { Held = options.Held };
         foreach (var warning in said)
         {
             listener.Warn(warning);
