@@ -30,6 +30,17 @@ public static unsafe class LibTorchRuntime
         _ = NativeMethods.Version();
     }
 
+    /// <summary>Address of a tensor's first element, on whatever device it is. The tensor must stay referenced while it is used.</summary>
+    /// <param name="tensor">The tensor.</param>
+    public static nint Data(TorchSharp.torch.Tensor tensor)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        nint data;
+        NativeMethods.Check(NativeMethods.owt_data(tensor.Handle, &data));
+        GC.KeepAlive(tensor);
+        return data;
+    }
+
     /// <summary>Starts loading libtorch on another thread, so that it is ready at first use. A failure is reported at first use.</summary>
     public static void LoadAhead() => new Thread(static () =>
     {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using OpenWeights.Tune.Cli.Commands;
 
 namespace OpenWeights.Tune.Cli;
 
@@ -104,7 +105,7 @@ internal static class CommandErrors
         }
 
         var (names, wrong) = (Names(command), false);
-        foreach (var token in unmatched.Concat(given.Children.OfType<ArgumentResult>().SelectMany(static a => a.Tokens).Select(static t => t.Value)).Where(IsOption).Distinct())
+        foreach (var token in unmatched.Concat(given.Children.OfType<ArgumentResult>().Where(static a => a.Argument != LaunchCommand.Started).SelectMany(static a => a.Tokens).Select(static t => t.Value)).Where(IsOption).Distinct())
         {
             wrong = true;
             yield return $"{token}: {Called(given)} has no such option.{Instead(command, Spelling.DidYouMean(token.Split('=')[0], names))}";

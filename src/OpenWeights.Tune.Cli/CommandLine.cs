@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using OpenWeights.Tune.Cli.Commands;
+using OpenWeights.Tune.Distributed;
 
 namespace OpenWeights.Tune.Cli;
 
@@ -12,6 +13,7 @@ internal static class CommandLine
     private static readonly List<(string Name, Func<Command> Create)> s_commands =
     [
         ("train", TrainCommand.Create),
+        ("launch", LaunchCommand.Create),
         ("validate", ValidateCommand.Create),
         ("convert", ConvertCommand.Create),
         ("estimate", EstimateCommand.Create),
@@ -32,6 +34,9 @@ internal static class CommandLine
         ("recipes", RecipesCommand.Create),
         ("doctor", DoctorCommand.Create),
     ];
+
+    /// <summary>Names of the commands.</summary>
+    internal static IEnumerable<string> Commands => s_commands.Select(static c => c.Name);
 
     /// <summary>Runs the program and returns its exit code.</summary>
     internal static int Run(string[] arguments)
@@ -62,14 +67,19 @@ internal static class CommandLine
         }
 
         using var signals = new Signals();
+        RankStart.EndsLate = static sentence =>
+        {
+            Console.Error.WriteLine($"error: {sentence}");
+            ProcessEnd.AtOnce(ExitCode.Failed);
+        };
         var code = Failures.Report(
             () => result.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }),
             result.GetValue(Verbose),
             result.CommandResult.Command.Name);
-        if (signals.HasCome)
+        if (Signals.HasCome || (code != ExitCode.Success && RankStart.HasJoined))
         {
             // Everything is saved. Cancelled work may still be running on other threads, and another signal may arrive while the program
-            // ends.
+            // ends; a transfer to another rank may never end.
             ProcessEnd.AtOnce(code);
         }
 

@@ -8,8 +8,8 @@ namespace OpenWeights.Tune.Cli;
 internal sealed class Signals : IDisposable
 {
     private static readonly CancellationTokenSource s_stop = new();
+    private static int s_received;
     private readonly PosixSignalRegistration[] _registrations;
-    private int _received;
 
     internal Signals()
     {
@@ -21,7 +21,16 @@ internal sealed class Signals : IDisposable
     internal static CancellationToken Stop => s_stop.Token;
 
     /// <summary>Whether a signal was received.</summary>
-    internal bool HasCome => Volatile.Read(ref _received) > 0;
+    internal static bool HasCome => Received > 0;
+
+    /// <summary>Number of signals received.</summary>
+    internal static int Received => Volatile.Read(ref s_received);
+
+    /// <summary>Whether the last was SIGTERM.</summary>
+    internal static bool IsTerminating { get; private set; }
+
+    /// <summary>Whether a second signal does not stop this program at once: it is passed on to others, for which this program waits.</summary>
+    internal static bool IsPassedOn { get; set; }
 
     /// <summary>Message shown after the first signal: what the program does next.</summary>
     internal static string Answer { get; set; } = "stopping";
@@ -45,8 +54,14 @@ internal sealed class Signals : IDisposable
             return;
         }
 
-        if (Interlocked.Increment(ref _received) > 1)
+        IsTerminating = context.Signal == PosixSignal.SIGTERM;
+        if (Interlocked.Increment(ref s_received) > 1)
         {
+            if (IsPassedOn)
+            {
+                return;
+            }
+
             Console.Error.WriteLine("stopped at once.");
             ProcessEnd.AtOnce(ExitCode.Stopped);
         }

@@ -21,6 +21,12 @@ internal static class Examples
             ("owt train mine.yaml training.max_steps=20 output_dir=runs/try", "override settings of the file"),
             ("owt train mine.yaml --resume", "continue after Ctrl-C or a crash"),
         ],
+        ["launch"] =
+        [
+            ("owt launch -- train mine.yaml", "one rank for each NVIDIA GPU of this machine"),
+            ("owt launch --ranks 2 -- train mine.yaml --resume", "two ranks, which share the cores where there is no GPU"),
+            ("owt launch --ranks 4 --nnodes 2 --node-rank 0 --master node0:29500 -- train mine.yaml", "on the first of two machines; with --node-rank 1 on the other"),
+        ],
         ["validate"] =
         [
             ("owt validate mine.yaml", "list all problems, with line, column and suggestions"),

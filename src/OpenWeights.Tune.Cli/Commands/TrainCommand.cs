@@ -2,6 +2,7 @@ using System.CommandLine;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
 
@@ -35,6 +36,7 @@ internal static class TrainCommand
 
     private static int Run(ParseResult arguments)
     {
+        RankStart.Prepare();
         TorchSupplier.Current.LoadAhead();
         var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         var config = file.Config;

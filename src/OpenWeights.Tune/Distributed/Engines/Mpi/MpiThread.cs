@@ -1,0 +1,174 @@
+using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
+
+namespace OpenWeights.Tune.Distributed.Engines.Mpi;
+
+/// <summary>
+/// The one thread that calls MPI. It starts operations in the order in which they were given, several at a time, and looks after them while
+/// the others compute: at first again and again, then with pauses, since the cores are needed.
+/// </summary>
+internal sealed partial class MpiThread : IDisposable
+{
+    // A message within a machine takes some microseconds; a pause of 50 us takes about 100.
+    private const int Looks = 64;
+    private const uint PauseMicroseconds = 50;
+    private const int Tags = 15000;
+
+    private readonly BlockingCollection<MpiPending> _given = [];
+    private readonly Thread _thread;
+    private readonly MpiLibrary _mpi;
+    private readonly TaskCompletionSource _started = new();
+    private Exception? _failure;
+    private volatile bool _isGivenUp;
+
+    internal MpiThread(MpiLibrary mpi)
+    {
+        _mpi = mpi;
+        _thread = new Thread(Run) { IsBackground = true, Name = "mpi" };
+        _thread.Start();
+        _started.Task.Wait();
+        if (_failure is { } failure)
+        {
+            throw new RankFailedException($"{mpi.Name} does not start: {failure.Message}.", failure);
+        }
+    }
+
+    internal int Rank { get; private set; }
+
+    internal int Size { get; private set; }
+
+    internal void Give(MpiPending pending) => _given.Add(pending);
+
+    /// <summary>Ends MPI together with the other ranks; after a failure, without them.</summary>
+    internal void End(bool hasFailed)
+    {
+        _isGivenUp = hasFailed;
+        _given.CompleteAdding();
+        if (!hasFailed)
+        {
+            _ = _thread.Join(TimeSpan.FromSeconds(30));
+        }
+    }
+
+    public void Dispose()
+    {
+        if (!_thread.IsAlive)
+        {
+            _given.Dispose();
+        }
+    }
+
+    private void Run()
+    {
+        try
+        {
+            _mpi.Initialize();
+            (Rank, Size) = (_mpi.Rank, _mpi.Size);
+        }
+        catch (Exception e) when (e is MpiException or RankFailedException)
+        {
+            _failure = e;
+            return;
+        }
+        finally
+        {
+            _started.SetResult();
+        }
+
+        var (active, tag, idle) = (new List<MpiPending>(), 0, 0);
+        while (!_isGivenUp && Take(active, out var given))
+        {
+            if (given is not null)
+            {
+                active.Add(given);
+                Try(given, () => given.Operation.Begin(tag));
+                tag = (tag + 2) % (2 * Tags);
+                idle = 0;
+            }
+
+            var changed = false;
+            for (var i = 0; i < active.Count; i++)
+            {
+                var pending = active[i];
+                Try(pending, () => changed |= pending.Operation.Advance());
+                if (pending.IsOver || pending.Operation.IsDone)
+                {
+                    active.RemoveAt(i--);
+                    pending.Operation.Free();
+                    pending.Complete(null);
+                    changed = true;
+                }
+            }
+
+            idle = changed ? 0 : idle + 1;
+            if (idle > Looks)
+            {
+                _ = usleep(PauseMicroseconds);
+            }
+            else if (idle > 0)
+            {
+                _ = Thread.Yield();
+            }
+        }
+
+        if (!_isGivenUp)
+        {
+            _mpi.End();
+        }
+    }
+
+    // The next operation; waits for one where none is active. False when there will be none.
+    private bool Take(List<MpiPending> active, out MpiPending? given)
+    {
+        if (active.Count > 0)
+        {
+            _ = _given.TryTake(out given);
+            return true;
+        }
+
+        return _given.TryTake(out given, Timeout.Infinite);
+    }
+
+    private static void Try(MpiPending pending, Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (MpiException e)
+        {
+            pending.Complete(e);
+        }
+    }
+
+    [LibraryImport("libc")]
+    private static partial int usleep(uint microseconds);
+}
+
+/// <summary>An operation given to MPI's thread.</summary>
+internal sealed class MpiPending(MpiOperation operation)
+{
+    private readonly TaskCompletionSource<MpiException?> _end = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    internal MpiOperation Operation => operation;
+
+    /// <summary>Whether it is complete or has failed.</summary>
+    internal bool IsOver => _end.Task.IsCompleted;
+
+    /// <summary>MPI's error, if it failed.</summary>
+    internal MpiException? Failure => _end.Task.Result;
+
+    internal bool Wait(TimeSpan limit, CancellationToken cancelled)
+    {
+        try
+        {
+            return _end.Task.Wait(limit, cancelled);
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
+        }
+    }
+
+    internal void Complete(MpiException? failure) => _ = _end.TrySetResult(failure);
+}

@@ -1,0 +1,56 @@
+using OpenWeights.Tune.Distributed;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Distributed.Processes;
+
+/// <summary>What may go wrong with one rank while the others go on.</summary>
+internal static class RankFaults
+{
+    internal static void Run(RankGroup group, string scenario)
+    {
+        // The last rank is the one that fails, unless the first is asked for.
+        var isOdd = group.Rank == (scenario.EndsWith("-first", StringComparison.Ordinal) ? 0 : group.Size - 1);
+        var values = ones(1000, float32);
+        group.Collectives.BeginAllReduceSum(values).Wait();
+        RankScenarios.Say(group, $"process {Environment.ProcessId} is ready");
+        switch (scenario.Replace("-first", "", StringComparison.Ordinal))
+        {
+            case "compute":
+                // Until the test does something to one of them.
+                while (true)
+                {
+                    group.Collectives.BeginAllReduceSum(values.fill_(1)).Wait();
+                    Thread.Sleep(5);
+                }
+
+            case "throw":
+                if (isOdd)
+                {
+                    group.Channel.Fail("its file rows.jsonl is not there");
+                    throw new RankFailedException(group.Channel.Failure!);
+                }
+
+                break;
+            case "differ":
+                RankAgreement.Require(group, "the config", isOdd ? "lr: 2" : "lr: 1");
+                break;
+            case "other-operation":
+                _ = isOdd ? group.Channel.Exchange("hello")[0] : null;
+                break;
+            case "sleep":
+                Thread.Sleep(isOdd ? Timeout.Infinite : 0);
+                break;
+            case "leave":
+                if (isOdd)
+                {
+                    return;
+                }
+
+                break;
+            default:
+                throw new ArgumentException($"there is no scenario {scenario}", nameof(scenario));
+        }
+
+        group.Collectives.BeginAllReduceSum(values).Wait();
+    }
+}
