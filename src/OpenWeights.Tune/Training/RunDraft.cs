@@ -6,9 +6,11 @@ using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Schedules;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Training.Ranks;
@@ -22,7 +24,7 @@ public sealed class RunDraft
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
         (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         var accumulation = checked(config.Training.GradientAccumulationSteps * options.Ranks.Size);
         Sampling = SampledRun.Plan(config, data, options.Ranks.Size);
         Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
@@ -128,6 +130,9 @@ public sealed class RunDraft
             listener = options.Ranks.IsFirst ? listener : SilentRank.Instance;
         }
 
+        // Classes of the user's are found, or not, before anything is read.
+        (_, _, _) = (ObjectiveKinds.Of(config.Objective), RateSchedules.Of(config.Training), AnswerMetric.Of(config.Evaluation));
+
         // A missing GPU is reported immediately; otherwise torch, which takes time to load, is first used after the data is read.
         var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
         if (options.Resume && RunFolder.StartedWith(config.OutputDir) is { } started)
@@ -146,7 +151,7 @@ public sealed class RunDraft
             decoder = ModelLoader.Check(folder, weights, out _);
         }
 
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         _ = LabelHeads.Expected(config, decoder);
         config = EmbeddingChoice.Complete(config, modelPath);
         if (config.Objective is { Type: "distill" })
@@ -187,7 +192,7 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
+        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone)) { Held = options.Held };
         foreach (var warning in said)
         {
             listener.Warn(warning);

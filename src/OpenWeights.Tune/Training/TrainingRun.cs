@@ -44,7 +44,7 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(listener);
         (_draft, _config, _trained, _listener, Plan, _ranks) = (draft, draft.Config, trained, draft.Ranks.IsFirst ? listener : SilentRank.Instance, draft.Plan, draft.Ranks);
-        var kind = ObjectiveKinds.Find(_config.Objective.Type);
+        var kind = ObjectiveKinds.Of(_config.Objective);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps, _ranks);
@@ -77,7 +77,15 @@ public sealed class TrainingRun : IDisposable
     public static TrainingRun Prepare(RunDraft draft, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(draft);
+        return Prepare(draft, listener, () => draft.LoadModel(listener));
+    }
 
+    /// <summary>Takes the model of a prepared run from where it is.</summary>
+    /// <param name="draft">The run.</param>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <param name="load">Loads the model.</param>
+    internal static TrainingRun Prepare(RunDraft draft, IRunListener listener, Func<ITrainedModel> load)
+    {
         // Before the policy is loaded, so that both are not in memory together; the plan says whether they were there.
         _ = draft.Plan;
         listener = draft.Ranks.IsFirst ? listener : SilentRank.Instance;
@@ -86,7 +94,7 @@ public sealed class TrainingRun : IDisposable
             draft.LogProbs?.Ensure(listener);
             return true;
         });
-        return new TrainingRun(draft, draft.LoadModel(listener), listener);
+        return new TrainingRun(draft, load(), listener);
     }
 
     /// <summary>The model, with its adapter.</summary>
