@@ -32,6 +32,15 @@ internal static class RankExchanges
     internal static IEnumerable<(int Number, T Item)> Share<T>(this RankGroup ranks, IReadOnlyList<T> items) =>
         Enumerable.Range(0, items.Count).Where(i => ranks.Owns(i)).Select(i => (i, items[i]));
 
+    /// <summary>As <see cref="Share"/>, but every rank has as many: one that would have less has some of another's again.</summary>
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="items">The items.</param>
+    internal static IEnumerable<(T Item, bool IsOwn)> ShareEvenly<T>(this RankGroup ranks, IReadOnlyList<T> items)
+    {
+        var own = ranks.Share(items).Select(static i => (i.Item, true)).ToList();
+        return own.Concat(Enumerable.Repeat((items.FirstOrDefault()!, false), items.Count == 0 ? 0 : ((items.Count + ranks.Size - 1) / ranks.Size) - own.Count));
+    }
+
     /// <summary>The consecutive items of a list that this rank makes, where their results are joined afterwards.</summary>
     /// <param name="ranks">The ranks.</param>
     /// <param name="count">Number of items.</param>

@@ -59,7 +59,7 @@ public sealed class EvaluationGenerations
                     return set;
                 }
 
-                format ??= RowFormats.Find(source.Format, row, row, promptsAlone ? RowKind.Prompts : null);
+                format ??= RowFormats.Of(source, row, row, promptsAlone ? RowKind.Prompts : null);
                 if (places?.Contains(row.Place) == false)
                 {
                     continue;

@@ -10,6 +10,9 @@ namespace OpenWeights.Tune.Objectives;
 internal sealed class MetricMeans : IDisposable
 {
     private readonly Dictionary<string, (List<Tensor> Sums, double Count)> _sums = [];
+    [ThreadStatic]
+    private static bool t_isOff;
+
     private RankGroup _ranks = RankGroup.Alone;
     private Device _device = CPU;
 
@@ -18,13 +21,28 @@ internal sealed class MetricMeans : IDisposable
     /// <param name="device">Device of the model.</param>
     internal void Join(RankGroup ranks, Device device) => (_ranks, _device) = (ranks, device);
 
+    /// <summary>Computes what does not count: nothing that this thread adds meanwhile is taken.</summary>
+    /// <param name="work">The work.</param>
+    internal static void Without(Action work)
+    {
+        t_isOff = true;
+        try
+        {
+            work();
+        }
+        finally
+        {
+            t_isOff = false;
+        }
+    }
+
     /// <summary>Adds to a mean.</summary>
     /// <param name="name">Name of the metric.</param>
     /// <param name="values">Values to average, of any shape.</param>
     internal void Add(string name, Tensor values)
     {
         using var scope = NewDisposeScope();
-        if (values.numel() == 0)
+        if (t_isOff || values.numel() == 0)
         {
             return;
         }

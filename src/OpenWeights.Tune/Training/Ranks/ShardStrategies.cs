@@ -22,7 +22,8 @@ internal static class ShardStrategies
             (_, "none") => new ReplicatedModel(trained, ranks, config.Parallel, Of(trained.Parameters)),
             (_, "optimizer") when RankRules.NeedsWholeMatrices(training.Optimizer) => new OwnedParameters(trained, ranks, config.Parallel, Of),
             (_, "optimizer") => new OptimizerShards(trained, ranks, config.Parallel, Of),
-            var (_, shard) => throw new ConfigException([new ConfigProblem("", "parallel.shard", $"{shard} is not possible yet; set it to optimizer or none.")]),
+            (_, "gradients") => new ShardedModel(trained, ranks, training, sharesWeights: false),
+            _ => new ShardedModel(trained, ranks, training, sharesWeights: true),
         };
     }
 }
