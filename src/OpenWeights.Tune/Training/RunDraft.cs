@@ -197,7 +197,7 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
+        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone), options.Ranks.Size);
         foreach (var warning in said)
         {
             listener.Warn(warning);
