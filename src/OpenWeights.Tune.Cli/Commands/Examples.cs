@@ -169,6 +169,11 @@ internal static class Examples
             ("owt recipes copy qwen3-0.6b-lora --output mine.yaml", "a file of your own to change and train"),
             ("owt recipes copy qwen3-0.6b-lora", "the same in qwen3-0.6b-lora.yaml"),
         ],
+        ["completion"] =
+        [
+            ("owt completion bash", "for the shell at hand: eval \"$(owt completion bash)\""),
+            ("owt completion fish", "for every shell: into ~/.config/fish/completions/owt.fish"),
+        ],
         ["doctor"] =
         [
             ("owt doctor", "which torch is used, and how fast it is"),

@@ -134,14 +134,14 @@ internal sealed class RunConsole : IRunListener
     {
         if (_json)
         {
-            JsonLines.Write(scores);
+            JsonLines.Write(Reported(scores));
         }
 
         if (scores.When is Before or After)
         {
             _answers[scores.When] = answers;
             _asked = scores.Asked;
-            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} {(scores.Asked == EvaluationRows.Trained ? "" : "eval ")}answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}");
+            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} {(scores.Asked == EvaluationRows.Trained ? "" : "eval ")}answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}{string.Concat(scores.Metrics.Select(static m => $", {m.Key} {Amount.Number(m.Value, "F3")}"))}");
             return;
         }
 
@@ -149,6 +149,17 @@ internal sealed class RunConsole : IRunListener
         {
             Line($"  {AnswerText.Line(answer.Prompt)} -> {AnswerText.Line(answer.Given)}{(answer.IsExact ? "" : $"  (expected {AnswerText.Line(answer.Expected)})")}");
         }
+    }
+
+    private static JsonObject Reported(AnswerScores scores)
+    {
+        var line = JsonSerializer.SerializeToNode(scores)!.AsObject();
+        foreach (var (name, value) in scores.Metrics)
+        {
+            line[$"eval_{name}"] = double.IsFinite(value) ? value : null;
+        }
+
+        return line;
     }
 
     /// <summary>Reports in JSON that the run was stopped.</summary>

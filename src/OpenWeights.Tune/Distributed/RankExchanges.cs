@@ -6,6 +6,9 @@ namespace OpenWeights.Tune.Distributed;
 /// <summary>What ranks tell each other besides gradients and weights. Every rank calls the same members in the same order, and all get the same answers.</summary>
 internal static class RankExchanges
 {
+    private const string Busy = "busy";
+    private static readonly TimeSpan s_slice = TimeSpan.FromSeconds(20);
+
     /// <summary>
     /// The rank that computes an item of a list: items are dealt out forwards and backwards in turn, so that ranks get as much of a list that is
     /// ordered by size.
@@ -146,14 +149,19 @@ internal static class RankExchanges
         }
 
         var hosts = ranks.Channel.Hosts;
-        if (!hosts.Take(ranks.Rank).Contains(hosts[ranks.Rank]))
+        var isFirst = !hosts.Take(ranks.Rank).Contains(hosts[ranks.Rank]);
+        var task = isFirst ? Task.Run(work) : null;
+        do
         {
-            var made = work();
-            ranks.Meet();
-            return made;
+            // The others know that it goes on, however long it takes.
+            _ = task is null || Task.WaitAny([task], s_slice) >= 0;
+            if (task?.IsFaulted == true)
+            {
+                break;
+            }
         }
+        while (ranks.Channel.Exchange(task?.IsCompleted == false ? Busy : "").Contains(Busy));
 
-        ranks.Meet();
-        return work();
+        return task is null ? work() : task.GetAwaiter().GetResult();
     }
 }

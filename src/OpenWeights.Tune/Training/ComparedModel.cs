@@ -66,7 +66,7 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
     /// <param name="modelPath">Folder of the base model.</param>
     /// <param name="settingsAlone">Whether its configs are enough.</param>
     internal static ComparedModel? Held(RunConfig config, string modelPath, bool settingsAlone) =>
-        !ObjectiveKinds.Find(config.Objective.Type).ComparesWithReference(config.Objective) || LogProbCache.Serves(config.Objective)
+        !ObjectiveKinds.Of(config.Objective).ComparesWithReference(config.Objective) || LogProbCache.Serves(config.Objective)
             || (config is { Adapter: not null, Objective: { Type: not "distill", Reference: "base" or "start" } })
             ? null : Of(config, modelPath, settingsAlone);
 

@@ -31,6 +31,9 @@ public sealed class FullTraining : ITrainedModel
         }
     }
 
+    /// <summary>Whether the model stays with the caller.</summary>
+    internal bool LeavesModel { get; init; }
+
     /// <inheritdoc/>
     public CausalLanguageModel Model => _loaded.Model;
 
@@ -65,5 +68,11 @@ public sealed class FullTraining : ITrainedModel
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _loaded.Dispose();
+    public void Dispose()
+    {
+        if (!LeavesModel)
+        {
+            _loaded.Dispose();
+        }
+    }
 }

@@ -6,9 +6,11 @@ using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Schedules;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Training.Ranks;
@@ -22,7 +24,7 @@ public sealed class RunDraft
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
         (Config, ModelPath, Folder, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, tokenizer, data, memory, said, options);
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         var accumulation = checked(config.Training.GradientAccumulationSteps * options.Ranks.Size);
         Sampling = SampledRun.Plan(config, data, options.Ranks.Size);
         Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
@@ -129,6 +131,7 @@ public sealed class RunDraft
         if (!options.Ranks.IsAlone)
         {
             RankRules.Require(config);
+            RunAgreement.OnConfig(options.Ranks, config);
             listener = options.Ranks.IsFirst ? listener : SilentRank.Instance;
             if (config.Parallel.Shard is "gradients" or "parameters" && config.Training.Checkpointing == ActivationCheckpointing.None)
             {
@@ -136,6 +139,9 @@ public sealed class RunDraft
                 config = config with { Training = config.Training with { ActivationCheckpointing = "block" } };
             }
         }
+
+        // Classes of the user's are found, or not, before anything is read.
+        (_, _, _) = (ObjectiveKinds.Of(config.Objective), RateSchedules.Of(config.Training), AnswerMetric.Of(config.Evaluation));
 
         // A missing GPU is reported immediately; otherwise torch, which takes time to load, is first used after the data is read.
         var devices = config.Model.Device.Is("auto") || config.Model.Device.Is("cpu") ? null : Devices.Find(config.Model.Device.Values);
@@ -155,7 +161,7 @@ public sealed class RunDraft
             decoder = ModelLoader.Check(folder, weights, out _);
         }
 
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         _ = LabelHeads.Expected(config, decoder);
         config = EmbeddingChoice.Complete(config, modelPath);
         if (config.Objective is { Type: "distill" })
@@ -197,13 +203,19 @@ public sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone), options.Ranks.Size);
+        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone), options.Ranks.Size) { Held = options.Held };
         foreach (var warning in said)
         {
             listener.Warn(warning);
         }
 
-        return new RunDraft(config, modelPath, folder, tokenizer, data, memory, said, options) { Labels = labels };
+        var draft = new RunDraft(config, modelPath, folder, tokenizer, data, memory, said, options) { Labels = labels };
+        if (!options.SettingsAlone)
+        {
+            RunAgreement.OnInputs(draft);
+        }
+
+        return draft;
     }
 
     /// <summary>Loads the weights and sets up the trained parameters.</summary>

@@ -4,6 +4,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Schedules;
@@ -23,6 +24,7 @@ public sealed class Trainer : IDisposable
     private readonly RunConfig _config;
     private readonly SpikeDetector _spikes = new();
     private readonly LossScaler? _scaler;
+    private readonly IRateSchedule _schedule;
     private readonly RankGroup _ranks;
     private readonly IShardStrategy _shards;
 
@@ -49,8 +51,9 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps, _ranks) = (trained, objective, rows, config, totalSteps, ranks);
+        _schedule = RateSchedules.Of(config.Training);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
-        var warmup = RateSettings.Of(config.Training, totalSteps).WarmupSteps;
+        var warmup = RunRates.Of(config.Training, totalSteps).WarmupSteps;
         ranks.TakeFromFirst(trained.Parameters.Where(p => trained.Model.Stack.LayerWeights is null || trained.ResultName == "adapter").Select(static p => p.Parameter));
         _shards = ShardStrategies.Create(trained, config, config.Training with { WarmupSteps = warmup, WarmupRatio = null }, ranks);
         Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
@@ -231,7 +234,7 @@ public sealed class Trainer : IDisposable
     private double Rate(long step)
     {
         var training = _config.Training;
-        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(training.Schedule, training.LearningRate, step, RateSettings.Of(training, TotalSteps)));
+        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(_schedule, training.LearningRate, step, RunRates.Of(training, TotalSteps)));
     }
 
     // Clips the gradients and takes the optimizer's step.

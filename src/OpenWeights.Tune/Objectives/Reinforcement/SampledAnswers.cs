@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Rewards;
 

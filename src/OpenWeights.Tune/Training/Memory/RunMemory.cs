@@ -62,6 +62,9 @@ public sealed class RunMemory
     /// <summary>The available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; }
 
+    /// <summary>Bytes of the model that are in memory already, and are not in the available memory.</summary>
+    internal long Held { get; init; }
+
     /// <summary>What the run needs of this memory at its peak: in training, or before it, where the adapter's start takes more.</summary>
     public long Needed => Rank?.Total ?? Peak(Estimate, _config);
 
@@ -198,7 +201,7 @@ public sealed class RunMemory
     // A micro-batch has at most as many rows as there are; shorter rows may be split or packed into another number.
     private int Rows(RunConfig config, int longestRow)
     {
-        var rows = config.Training.RowsAtOnce * ObjectiveKinds.Find(config.Objective.Type).RowsPerExample;
+        var rows = config.Training.RowsAtOnce * ObjectiveKinds.Of(config.Objective).RowsPerExample;
         return longestRow < _longestRow ? rows : Math.Min(rows, _rows);
     }
 
@@ -234,7 +237,7 @@ public sealed class RunMemory
         _device.type != DeviceType.CPU && (config.Training.Offload == "optimizer" || config.Training.Optimizer.StartsWith("paged_", StringComparison.Ordinal))
             ? OptimizerBytes(parameters, config.Training) - AverageBytes(config.Training, parameters.Sum(static p => p.Parameter.numel())) : 0;
 
-    private long Peak(MemoryEstimate estimate, RunConfig config) => Math.Max(On(estimate, config), Start is null ? 0 : OfStart(estimate, Start));
+    private long Peak(MemoryEstimate estimate, RunConfig config) => Math.Max(On(estimate, config), Start is null ? 0 : OfStart(estimate, Start)) - Held;
 
     // Before the first step there are no gradients of the adapter and no state of the optimizer; of a pass without gradients one layer's activations exist.
     private long OfStart(MemoryEstimate estimate, StartCost start) =>

@@ -1,6 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Training.Ranks;
 
@@ -12,13 +13,11 @@ public sealed class OptimizerShardTests
     {
         ["lora"] = static c => c,
         ["full"] = static c => c with { Adapter = null },
-        ["full, 8-bit"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "adamw_8bit", Min8bitSize = 1024 } },
         ["full, clipped by value, checkpointed"] = static c => c with { Adapter = null, Training = c.Training with { MaxGradValue = 0.002, ActivationCheckpointing = "block" } },
         ["lion"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "lion", LearningRate = 1e-4 } },
         ["sgd"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "sgd", Momentum = 0.9 } },
         ["schedule-free"] = static c => c with { Training = c.Training with { Optimizer = "schedule_free_adamw" } },
         ["ema"] = static c => c with { Training = c.Training with { Ema = new EmaSection { Decay = 0.9 } } },
-        ["muon"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "muon", LearningRate = 1e-3 } },
         ["adafactor"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "adafactor_torch", LearningRate = 1e-3 } },
         ["riemannian"] = static c => c with { Training = c.Training with { Optimizer = "riemannian_adamw", LearningRate = 1e-4 } },
     };
@@ -39,10 +38,7 @@ public sealed class OptimizerShardTests
             foreach (var (key, values) in expected)
             {
                 Assert.That(state[key], Has.Length.EqualTo(values.Length), key);
-                if (!name.Contains("8-bit", StringComparison.Ordinal))
-                {
-                    Assert.That(state[key], Is.EqualTo(values).Within(1e-5), key);
-                }
+                Assert.That(state[key], Is.EqualTo(values).Within(1e-5), key);
             }
         }
     }
@@ -60,14 +56,16 @@ public sealed class OptimizerShardTests
         (resumed with { Steps = [.. stopped.Steps, .. resumed.Steps] }).RequireSame(whole);
     }
 
-    [Test]
-    public void Bfloat16_weights_with_their_exact_copies_are_shared_out()
+    // Rounding grows in these, so that one process has other digits; but ranks that share out the state have the same gradients as ranks that do not.
+    [TestCase("adamw", ScalarType.BFloat16)]
+    [TestCase("adamw_8bit", ScalarType.Float32)]
+    [TestCase("adamw_8bit", ScalarType.BFloat16)]
+    [TestCase("muon", ScalarType.Float32)]
+    public void Shared_state_gives_the_bits_of_whole_state(string optimizer, ScalarType dtype)
     {
         using var folder = new TemporaryFolder();
-        _ = TinyModel.Write(folder, dtype: TorchSharp.torch.ScalarType.BFloat16);
-        RunConfig Run(string name, string shard) => Config(folder, name) with { Adapter = null, Parallel = new ParallelSection { Shard = shard, BucketMib = 0.005 } };
-
-        // The same gradients, so the same bits.
+        _ = TinyModel.Write(folder, dtype: dtype);
+        RunConfig Run(string name, string shard) => Config(folder, name) is var config ? config with { Adapter = null, Parallel = new ParallelSection { Shard = shard, BucketMib = 0.005 }, Training = config.Training with { Optimizer = optimizer, Min8bitSize = 1024, LearningRate = 1e-3 } } : config;
         var (all, parts) = (RankRun.Of(2, Run("all", "none")), RankRun.Of(2, Run("parts", "optimizer")));
         Assert.That(parts.Losses, Is.EqualTo(all.Losses));
         Assert.That(File.ReadAllBytes(folder.At("parts", "model", "model.safetensors")), Is.EqualTo(File.ReadAllBytes(folder.At("all", "model", "model.safetensors"))));

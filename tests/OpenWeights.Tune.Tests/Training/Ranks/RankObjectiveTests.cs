@@ -21,9 +21,9 @@ public sealed class RankObjectiveTests
         ["classification"] = ("classes", new ObjectiveSection { Type = "classification" }),
         ["embedding"] = ("texts", new ObjectiveSection { Type = "embedding", Temperature = 0.5 }),
         ["distill"] = ("rows", new ObjectiveSection { Type = "distill", Teacher = "teacher" }),
-        ["grpo"] = ("prompts", new ObjectiveSection { Type = "grpo", NumGenerations = 4, MaxCompletionLength = 6, Beta = 0.05, Rewards = [s_short] }),
-        ["grpo in two passes"] = ("prompts", new ObjectiveSection { Type = "grpo", NumGenerations = 4, MaxCompletionLength = 6, NumIterations = 2, EntropyCoef = 0.01, Rewards = [s_short] }),
-        ["rloo"] = ("prompts", new ObjectiveSection { Type = "rloo", NumGenerations = 4, MaxCompletionLength = 6, Beta = 0.05, Rewards = [s_short] }),
+        ["grpo"] = ("prompts", new ObjectiveSection { Type = "grpo", NumGenerations = 2, MaxCompletionLength = 6, Beta = 0.05, Rewards = [s_short] }),
+        ["grpo in two passes"] = ("prompts", new ObjectiveSection { Type = "grpo", NumGenerations = 2, MaxCompletionLength = 6, NumIterations = 2, EntropyCoef = 0.01, Rewards = [s_short] }),
+        ["rloo"] = ("prompts", new ObjectiveSection { Type = "rloo", NumGenerations = 2, MaxCompletionLength = 6, Beta = 0.05, Rewards = [s_short] }),
     };
 
     public static IEnumerable<string> Objectives => s_objectives.Keys;
