@@ -66,7 +66,7 @@ public sealed class RunMemory
     internal long Held { get; init; }
 
     /// <summary>What the run needs of this memory at its peak: in training, or before it, where the adapter's start takes more.</summary>
-    public long Needed => Rank?.Total ?? Peak(Estimate, _config);
+    public long Needed => Rank is { } rank ? rank.Total - Held : Peak(Estimate, _config);
 
     /// <summary>The memory of this rank, where several share out more than rows; otherwise null.</summary>
     public RankMemory? Rank { get; }
