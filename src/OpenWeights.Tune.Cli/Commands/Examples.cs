@@ -41,6 +41,7 @@ internal static class Examples
         ["estimate"] =
         [
             ("owt estimate mine.yaml", "memory of a run, by part"),
+            ("owt estimate mine.yaml --ranks 4 --device-memory 24GB", "each of four GPUs, for each kind of parallel.shard"),
             ("owt estimate mine.yaml training.micro_batch_size=1 --json", "override a setting; JSON for scripts"),
         ],
         ["data"] =

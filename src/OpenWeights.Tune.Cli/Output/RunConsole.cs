@@ -95,7 +95,7 @@ internal sealed class RunConsole : IRunListener
         var loss = metrics.Objective.ContainsKey(Reward) ? "" : $"  loss {Amount.Number(metrics.Loss, "F4")}";
         var (place, left) = ($"step {metrics.Step}/{totalSteps}{loss}{Shown(metrics.Objective)}", Left(metrics.Step, totalSteps));
         var text = $"{place}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  norm {Amount.Number(metrics.GradNorm, "F2")}  "
-            + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
+            + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}{Waiting(metrics)}";
         if (_task is not null)
         {
             _task.Value = metrics.Step;
@@ -107,6 +107,9 @@ internal sealed class RunConsole : IRunListener
             Line(text);
         }
     }
+
+    // Of several ranks, how much of the time nothing was computed.
+    private static string Waiting(StepMetrics metrics) => metrics.CommunicationSeconds is { } seconds ? $"  {Amount.Percent(seconds / metrics.Seconds)} of the time communication" : "";
 
     public void Evaluated(EvaluationMetrics metrics)
     {

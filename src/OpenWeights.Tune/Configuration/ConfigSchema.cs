@@ -95,6 +95,10 @@ public static class ConfigSchema
         {
             value["default"] = JsonValue.Create(fallback);
         }
+        else if (fallback is TextOrList { IsList: false } text)
+        {
+            value["default"] = text.Values[0];
+        }
 
         return value;
     }

@@ -60,8 +60,11 @@ public sealed class FullTraining : ITrainedModel
         foreach (var trained in Parameters)
         {
             using var scope = NewDisposeScope();
+            Model.Stack.LayerWeights?.Show(trained.Name, writes: true);
             _ = trained.Parameter.copy_(TensorFiles.Read(weights, trained.Name));
         }
+
+        Model.Stack.LayerWeights?.Show(null);
     }
 
     /// <inheritdoc/>

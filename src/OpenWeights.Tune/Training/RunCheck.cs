@@ -159,7 +159,7 @@ public static class RunCheck
         string? problem = null;
         try
         {
-            _ = file.Config.Model.Device is "auto" or "cpu" || file.IsWrong("model.device") ? null : Devices.Find(file.Config.Model.Device);
+            _ = file.Config.Model.Device.Is("auto") || file.Config.Model.Device.Is("cpu") || file.IsWrong("model.device") ? null : Devices.Find(file.Config.Model.Device.Values);
         }
         catch (InvalidDataException e)
         {

@@ -2,6 +2,7 @@ using System.Globalization;
 using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training.Recording;
@@ -53,8 +54,7 @@ internal sealed class RunEvaluation
             _overfit.Restore(recorder.Metrics);
         }
 
-        // One rank generates answers.
-        _questions = draft.Ranks.IsFirst ? Questions() : null;
+        _questions = Questions();
         _metrics = AnswerMetric.Of(_settings);
     }
 
@@ -114,13 +114,26 @@ internal sealed class RunEvaluation
 
     /// <summary>Selects the weights of the result: the last ones, or the best ones, which are loaded into the model.</summary>
     /// <param name="lastStep">Number of completed steps.</param>
-    internal RunResult Choose(long lastStep) => new(_folder!.ResultPath(_trained.ResultName), ChooseStep(lastStep), lastStep)
+    internal RunResult Choose(long lastStep)
     {
-        BestStep = _best.Loss is null ? null : _best.Step,
-        BestLoss = _best.Loss,
-        BestIsReward = IsByReward,
-        BestIsKept = _settings.KeepBest,
-    };
+        var step = ChooseStep(lastStep);
+        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        return new(_folder!.ResultPath(_trained.ResultName), step, lastStep)
+        {
+            BestStep = _best.Loss is null ? null : _best.Step,
+            BestLoss = _best.Loss,
+            BestIsReward = IsByReward,
+            BestIsKept = _settings.KeepBest,
+        };
+    }
+
+    /// <summary>Takes part in <see cref="Choose"/> on a rank that is not the first.</summary>
+    internal void FollowChoice()
+    {
+        PutAverage(false);
+        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        _trained.Training = false;
+    }
 
     /// <summary>A trainer's state, extended for a checkpoint.</summary>
     internal TrainerState AddTo(TrainerState state) => state with
@@ -133,33 +146,42 @@ internal sealed class RunEvaluation
 
     private long ChooseStep(long lastStep)
     {
-        if (_settings is not { KeepBest: true, Result: "best" } || _best.Loss is null || _best.Step == lastStep)
+        var wantsBest = _settings is { KeepBest: true, Result: "best" } && _best.Loss is not null && _best.Step != lastStep;
+        var hasBest = wantsBest && Directory.Exists(_folder!.BestPath);
+        PutAverage(!hasBest);
+        if (!hasBest)
         {
-            _averaged.Put();
+            if (wantsBest)
+            {
+                _listener.Warn($"{_folder!.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
+            }
+
             return lastStep;
         }
 
-        if (!Directory.Exists(_folder!.BestPath))
-        {
-            _listener.Warn($"{_folder.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
-            _averaged.Put();
-            return lastStep;
-        }
-
-        _trained.Restore(_folder.BestPath);
+        _trained.Restore(_folder!.BestPath);
 
         // Values computed from the previous weights are discarded.
         _trained.Training = false;
         return _best.Step;
     }
 
+    // Of several ranks, all may be needed for averages, and the first says whether they are wanted.
+    private void PutAverage(bool wanted)
+    {
+        if (_draft.Ranks.Gather([wanted ? 1 : 0], _trained.Model.Device)[0][0] > 0)
+        {
+            _averaged.Put();
+        }
+    }
+
     private void Ask(EvaluationGenerations? questions, long step, string when, CancellationToken stop)
     {
-        if (questions is { Count: > 0 } && !stop.IsCancellationRequested)
+        if (questions is { Count: > 0 } && !_draft.Ranks.Any(stop.IsCancellationRequested, _trained.Model.Device))
         {
-            var answers = questions.Generate(_trained.Model, _settings.MaxNewTokens, CancellationToken.None);
+            var answers = questions.Generate(_draft.Ranks, _trained.Model, _settings.MaxNewTokens);
             var scores = AnswerScores.Of(step, when, answers, questions.Rows, _metrics);
-            _recorder!.Add(scores, answers);
+            _recorder?.Add(scores, answers);
             _listener.Answered(scores, answers);
         }
     }

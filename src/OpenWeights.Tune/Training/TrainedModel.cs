@@ -19,15 +19,15 @@ internal static class TrainedModel
     /// <summary>Loads the model of a run.</summary>
     /// <param name="config">The run.</param>
     /// <param name="modelPath">Folder of the base model; config.Model.Path may be only a name.</param>
-    /// <param name="device">The device.</param>
+    /// <param name="devices">The device, or several.</param>
     /// <param name="warn">Receives warnings about an adapter's file.</param>
     /// <param name="startData">Reads the training data from which some starts are computed; null where there is none.</param>
     /// <param name="labels">The head of labels that is trained; null for a language model.</param>
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
-    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null, LabelHead? labels = null)
+    internal static ITrainedModel Load(RunConfig config, string modelPath, ModelDevices devices, Action<string> warn, Func<StartData>? startData = null, LabelHead? labels = null)
     {
         var rows = NewTokens.Rows(config.Model, modelPath);
-        var loaded = ModelLoader.LoadGrown(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized, labels, config.Adapter is null ? rows : null);
+        var loaded = ModelLoader.LoadGrown(modelPath, Devices.DType(config.Model.Dtype), devices, Quantization(config.Quantization), config.Model.KeepsQuantized, labels, config.Adapter is null ? rows : null);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
         loaded.Embedding = EmbeddingChoice.Of(config) ?? loaded.Embedding;
         if (EmbeddingChoice.Problem(config, loaded.Model) is { } oneWay)
@@ -94,6 +94,11 @@ internal static class TrainedModel
     private static PeftAdapter Create(CausalLanguageModel model, AdapterConfig settings, RunConfig config, Func<StartData>? startData)
     {
         model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
+        if (model.Placement is not null && settings is LoraConfig start && LoraStarts.NeedsData(start.Init))
+        {
+            throw new InvalidDataException($"adapter.init_lora_weights: {LoraStarts.Name(start)} measures the model on one device, and model.device names several; name one, or use another start.");
+        }
+
         return PeftAdapter.Create(model, settings, config.Seed, settings is LoraConfig lora && LoraStarts.NeedsData(lora.Init) ? startData?.Invoke() : null);
     }
 

@@ -54,7 +54,7 @@ public sealed class Trainer : IDisposable
         _schedule = RateSchedules.Of(config.Training);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
         var warmup = RunRates.Of(config.Training, totalSteps).WarmupSteps;
-        ranks.TakeFromFirst(trained.Parameters.Select(static p => p.Parameter));
+        ranks.TakeFromFirst(trained.Parameters.Where(p => trained.Model.Stack.LayerWeights is null || trained.ResultName == "adapter").Select(static p => p.Parameter));
         _shards = ShardStrategies.Create(trained, config, config.Training with { WarmupSteps = warmup, WarmupRatio = null }, ranks);
         Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
@@ -122,7 +122,7 @@ public sealed class Trainer : IDisposable
 
         _objective.State = state;
         _trained.Training = false;
-        Gradients.Drop(_trained.Parameters);
+        _shards.Drop();
     }
 
     /// <summary>
@@ -165,7 +165,7 @@ public sealed class Trainer : IDisposable
         using var scope = NewDisposeScope();
         var units = Begin(batches);
         _trained.Model.Stack.EmbeddingNoise = _config.Training.NeftuneNoiseAlpha;
-        var losses = Accumulate([.. _ranks.Share(batches)], units, seed, _shards);
+        var losses = Accumulate([.. _ranks.Share(batches)], units, seed, _shards, batches);
         _trained.Model.Stack.EmbeddingNoise = 0;
         _trained.Training = false;
         _shards.Accumulated();
@@ -260,7 +260,7 @@ public sealed class Trainer : IDisposable
 
     // Gradient of the step's loss: the losses of some micro-batches, divided by the number of units (targets, pairs or rows) of all.
     // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
-    private List<Tensor> Accumulate(IReadOnlyList<(int Number, IReadOnlyList<TokenRow> Rows)> batches, long units, long seed, IShardStrategy? shards = null)
+    private List<Tensor> Accumulate(IReadOnlyList<(int Number, IReadOnlyList<TokenRow> Rows)> batches, long units, long seed, IShardStrategy? shards = null, IReadOnlyList<IReadOnlyList<TokenRow>>? all = null)
     {
         using Scalar share = (_scaler?.Scale ?? 1) / units;
         var losses = new List<Tensor>();
@@ -285,6 +285,15 @@ public sealed class Trainer : IDisposable
                 BackwardPass.Run([loss.mul(share)]);
                 losses.Add(loss.detach().MoveToOuterDisposeScope());
             }
+            else
+            {
+                Fill(shards, all);
+            }
+        }
+
+        for (var round = batches.Count; shards?.NeedsEqualRounds == true && round < (all!.Count + _ranks.Size - 1) / _ranks.Size; round++)
+        {
+            Fill(shards, all);
         }
 
         if (_ranks.IsAlone)
@@ -293,6 +302,27 @@ public sealed class Trainer : IDisposable
         }
 
         return losses;
+    }
+
+    // The passes of a micro-batch that this rank does not have, so that it takes part in what the others send meanwhile.
+    private void Fill(IShardStrategy? shards, IReadOnlyList<IReadOnlyList<TokenRow>>? all)
+    {
+        if (shards?.NeedsEqualRounds != true || all?.FirstOrDefault(static b => b.Any(static r => r.CountTargets() > 0)) is not { } rows)
+        {
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        using Scalar nothing = 0;
+        var state = _objective.State;
+        MetricMeans.Without(() =>
+        {
+            if (_objective.LossSum(_trained.Model, rows) is { } loss)
+            {
+                BackwardPass.Run([loss.mul(nothing)]);
+            }
+        });
+        _objective.State = state;
     }
 
     private void Penalize()
