@@ -9,10 +9,12 @@
 #   --new-tokens N                            tokens of an answer (64)
 #   --quantization nf4|int8                   as owt serve has it
 #   --llama-server PROGRAM --gguf FILE        llama.cpp's server with the same model as a GGUF file, measured in the same way beside it
+#   --llama-library --gguf FILE               llama.cpp's library beside it: the same number of chats in one batch, without a server; what its server could
+#                                             reach at most
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 owt=${OWT:-$here/owt}
-model='' dtypes=auto clients='1 4 16' rates='' requests=4 tokens=64 quantization='' llama='' gguf='' server=''
+model='' dtypes=auto clients='1 4 16' rates='' requests=4 tokens=64 quantization='' llama='' library=false gguf='' server=''
 
 fail() {
     echo "error: $*" >&2
@@ -22,6 +24,7 @@ fail() {
 while [ $# -gt 0 ]; do
     case $1 in
     --help | -h) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0" && exit 0 ;;
+    --llama-library) library=true ;;
     --model | --dtypes | --clients | --rates | --requests | --new-tokens | --quantization | --llama-server | --gguf)
         [ $# -ge 2 ] || fail "$1 needs a value"
         case $1 in
@@ -43,6 +46,15 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$model" ] || fail "scripts/bench serve needs --model DIR_OR_FILE"
 [ -z "$llama" ] || [ -n "$gguf" ] || fail "--llama-server needs --gguf FILE, the same model for it"
+if $library; then
+    [ -n "$gguf" ] && [ -z "$rates" ] || fail "--llama-library needs --gguf FILE, the same model for it, and numbers of clients"
+    # shellcheck source=scripts/lib/setup.sh
+    . "$here/lib/setup.sh"
+    root=$(dirname "$here")
+    require_dotnet
+    choose_runtime
+    build tests/OpenWeights.Tune.Benchmarks/OpenWeights.Tune.Benchmarks.csproj benchmarks
+fi
 
 work=$(mktemp -d)
 end() {
@@ -59,6 +71,7 @@ measure() {
     else
         "$owt" bench serve --url "$2" --clients $clients --requests "$requests" --new-tokens "$tokens"
     fi | while IFS= read -r line; do
+        printf '%s\n' "$line" >>"$work/lines"
         of() { printf %s "$line" | sed -n "s/.*\"$1\":\([0-9.eE+-]*\).*/\1/p"; }
         load=$(of clients)
         [ -n "$load" ] || load="$(of rate)/s"
@@ -85,6 +98,11 @@ for dtype in $dtypes; do
     done
     measure "owt, $dtype${quantization:+, $quantization}" "$(sed -n 's/^serving .* at //p' "$work/out")"
     end
+    if $library; then
+        dotnet "$root/tests/OpenWeights.Tune.Benchmarks/bin/$runtime/Release/net10.0/OpenWeights.Tune.Benchmarks.dll" \
+            llama-cpp-serve "$work/lines" "$gguf" "$requests" "$tokens" "$(nproc 2>/dev/null || echo 2)"
+    fi
+    rm -f "$work/lines"
 done
 if [ -n "$llama" ]; then
     port=$((20000 + $$ % 20000))

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Answering;
 using OpenWeights.Tune.Server.Protocols.OpenAi;
+using OpenWeights.Tune.Server.Safety;
 
 namespace OpenWeights.Tune.Server;
 
@@ -10,6 +11,9 @@ internal sealed class ServerState(ServerOptions options, Action<Exception>? repo
 {
     private volatile AnswerService? _service;
     private volatile bool _isDraining;
+
+    /// <summary>Tickets of reports.</summary>
+    internal ReportTickets Tickets { get; } = new();
 
     /// <summary>Whether no new requests are taken.</summary>
     internal bool IsDraining

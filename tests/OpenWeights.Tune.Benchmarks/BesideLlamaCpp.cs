@@ -41,6 +41,33 @@ internal static class BesideLlamaCpp
         return 0;
     }
 
+    /// <summary>
+    /// Measures each number of clients of ours in llama.cpp's library too, and prints lines of a table with both: OURS MODEL.gguf REQUESTS NEW THREADS, where
+    /// OURS is what <c>owt bench serve</c> printed.
+    /// </summary>
+    /// <param name="arguments">The words behind <c>llama-cpp-serve</c>.</param>
+    /// <returns>0, or 1 where llama.cpp cannot be loaded.</returns>
+    internal static int Serve(string[] arguments)
+    {
+        if (LlamaLibrary.Problem is { } problem)
+        {
+            Console.Error.WriteLine($"error: llama.cpp is not here: {problem}");
+            return 1;
+        }
+
+        int Number(int i) => int.Parse(arguments[i], CultureInfo.InvariantCulture);
+        var name = Path.GetFileName(arguments[1]);
+        foreach (var ours in File.ReadLines(arguments[0]).Select(static l => JsonNode.Parse(l)!))
+        {
+            var clients = ours["clients"]!.GetValue<int>();
+            var theirs = LlamaServing.Measure(arguments[1], clients, Number(2), Number(3), Number(4));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| llama.cpp's library without HTTP, {name} | {clients} | {theirs.TokensPerSecond:F1} | {theirs.FirstTokenMedian:F3} | | {theirs.AnswerMedian:F2} |"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| owt / llama.cpp's library | {clients} | {ours["tokens_per_second"]!.GetValue<double>() / theirs.TokensPerSecond:F2} | | | |"));
+        }
+
+        return 0;
+    }
+
     /// <summary>Prints a table of medians of lines that <see cref="Run"/> printed.</summary>
     /// <param name="path">The file with the lines.</param>
     internal static int Medians(string path)

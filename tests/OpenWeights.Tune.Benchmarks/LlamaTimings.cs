@@ -107,7 +107,8 @@ internal sealed record LlamaTimings(int BatchSize, double PromptTokensPerSecond,
         }
     }
 
-    private static int Most(ReadOnlySpan<float> logits)
+    /// <summary>The token with the largest logit.</summary>
+    internal static int Most(ReadOnlySpan<float> logits)
     {
         var most = 0;
         for (var i = 1; i < logits.Length; i++)

@@ -11,6 +11,11 @@ if (args is ["llama-cpp", .. var rest])
     return BesideLlamaCpp.Run(rest);
 }
 
+if (args is ["llama-cpp-serve", .. var served])
+{
+    return BesideLlamaCpp.Serve(served);
+}
+
 if (args is ["llama-cpp-medians", var measured])
 {
     return BesideLlamaCpp.Medians(measured);

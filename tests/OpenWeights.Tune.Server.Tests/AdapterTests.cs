@@ -62,6 +62,45 @@ public sealed class AdapterTests
         Assert.That(await Ask("tiny"), Is.EqualTo(before));
     }
 
+    [Test]
+    public async Task With_a_key_the_list_of_models_has_links_to_reports_that_need_none()
+    {
+        const string page = "<!doctype html><title>run</title>";
+        using var folder = new TemporaryFolder();
+        using (var loaded = ModelLoader.Load(TestServer.Quickstart, float32, CPU))
+        {
+            foreach (var name in new[] { "a b", "other" })
+            {
+                using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 2, Alpha = 2 }, 1);
+                PeftFolder.Save(adapter, folder.At("runs", name, "adapter"), baseModel: null);
+                File.WriteAllText(folder.At("runs", name, "report.html"), page);
+                File.WriteAllText(folder.At("runs", name, "manifest.json"), "{}");
+            }
+        }
+
+        await using var server = await TestServer.StartAsync(options: new ServerOptions { AdaptersBelow = folder["runs"], ApiKeys = ["secret"] });
+        foreach (var name in new[] { "a b", "other" })
+        {
+            Assert.That((await server.SendAsync(HttpMethod.Post, "/v1/load_lora_adapter", $$"""{"lora_name": "{{name}}", "lora_path": "{{name}}/adapter"}""", "secret")).StatusCode, Is.EqualTo(HttpStatusCode.OK));
+        }
+
+        using var list = await server.SendAsync(HttpMethod.Get, "/v1/models", key: "secret");
+        var links = JsonNode.Parse(await list.Content.ReadAsStringAsync())!["data"]!.AsArray().Select(static m => m!["report"]?.ToString()).OfType<string>().ToList();
+        Assert.That(links, Has.Count.EqualTo(2));
+        foreach (var link in links)
+        {
+            using var report = await server.SendAsync(HttpMethod.Get, link);
+            Assert.That(await report.Content.ReadAsStringAsync(), Is.EqualTo(page), link);
+        }
+
+        var (path, ticket) = (links[1][..links[1].IndexOf('?', StringComparison.Ordinal)], links[0][links[0].IndexOf('?', StringComparison.Ordinal)..]);
+        foreach (var wrong in new[] { path, path + ticket, path + "?ticket=", "/v1/models" + ticket })
+        {
+            using var refused = await server.SendAsync(HttpMethod.Get, wrong);
+            Assert.That(refused.StatusCode, Is.EqualTo(HttpStatusCode.Unauthorized), wrong);
+        }
+    }
+
     [TestCase("""{"lora_name": "x", "lora_path": "../../datasets"}""", HttpStatusCode.BadRequest)]
     [TestCase("""{"lora_name": "x", "lora_path": "nothing"}""", HttpStatusCode.BadRequest)]
     [TestCase("""{"lora_name": "x", "lora_path": "deep"}""", HttpStatusCode.BadRequest)]

@@ -170,8 +170,8 @@ public sealed class SafetyTests
     [Test]
     public async Task More_waiting_requests_than_allowed_are_told_when_to_come_back()
     {
-        await using var server = await TestServer.StartAsync(engine: new Decoding.Engine.TextEngineOptions { MaxRows = 1, MaxWaiting = 0 });
-        const string endless = """{"messages": [{"role": "user", "content": "five"}], "max_tokens": 200, "ignore_eos": true, "stream": true}""";
+        await using var server = await TestServer.StartAsync(engine: new Decoding.Engine.TextEngineOptions { MaxRows = 1, MaxWaiting = 0, MaxPositions = 1 << 16 });
+        const string endless = """{"messages": [{"role": "user", "content": "five"}], "max_tokens": 60000, "ignore_eos": true, "stream": true}""";
         using var first = await server.SendAsync(HttpMethod.Post, "/v1/chat/completions", endless);
         using var reader = new StreamReader(await first.Content.ReadAsStreamAsync());
         for (var i = 0; i < 5; i++)

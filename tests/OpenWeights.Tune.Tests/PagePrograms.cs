@@ -4,7 +4,6 @@ using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Training;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests;

@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using OpenWeights.Tune.Answering;
+using OpenWeights.Tune.Server.Safety;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Server.Page;
@@ -13,11 +14,12 @@ internal sealed class ReportEndpoint(ServerState state)
     // A report is a file that somebody may have given along with an adapter: it runs nothing, and asks nobody.
     private const string Policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox";
 
-    /// <summary>The path at which a model's report is shown; null where there is none, and where a key is wanted, which a link does not carry.</summary>
-    internal static string? Link(ServedModel model, ServerOptions options) =>
-        options is { HasPage: true, ApiKeys.Count: 0 } && RunFolder.ReportOf(model.Folder) is not null ? "/reports/" + Uri.EscapeDataString(model.Name) : null;
+    /// <summary>The path at which a model's report is shown, with a ticket where a key is wanted; null where there is none.</summary>
+    internal static string? Link(ServedModel model, ServerOptions options, ReportTickets tickets) => options.HasPage && RunFolder.ReportOf(model.Folder) is not null
+        ? $"{ReportTickets.Path}/{Uri.EscapeDataString(model.Name)}{(options.ApiKeys.Count > 0 ? tickets.Query(model.Name) : "")}"
+        : null;
 
-    internal void Map(IEndpointRouteBuilder routes) => routes.MapGet("/reports/{name}", AnswerAsync);
+    internal void Map(IEndpointRouteBuilder routes) => routes.MapGet(ReportTickets.Path + "/{name}", AnswerAsync);
 
     private async Task AnswerAsync(HttpContext context)
     {

@@ -30,7 +30,7 @@ internal sealed class Guard(ServerState state, ServerOptions options)
             return;
         }
 
-        if (!IsOpen(context.Request.Path) && !_keys.Allows(context.Request))
+        if (!IsOpen(context.Request.Path) && !_keys.Allows(context.Request) && !state.Tickets.Allows(context.Request))
         {
             response.Headers.WWWAuthenticate = "Bearer";
             await Errors.WriteAsync(context, StatusCodes.Status401Unauthorized, new ErrorFields("Invalid API key: send it as 'Authorization: Bearer KEY'.", "authentication_error") { Code = "invalid_api_key" }).ConfigureAwait(false);

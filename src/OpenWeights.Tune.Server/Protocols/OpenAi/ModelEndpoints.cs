@@ -30,7 +30,7 @@ internal sealed class ModelEndpoints(ServerState state, ServerOptions options)
     private ModelEntry Entry(ServedModel model) => new(model.Name, model.Created.ToUnixTimeSeconds(), Configuration.ModelPath.NameOf(model.Folder), state.Service.Context)
     {
         Parent = model.Parent,
-        Report = Page.ReportEndpoint.Link(model, options),
+        Report = Page.ReportEndpoint.Link(model, options, state.Tickets),
         Meta = new ModelMeta(state.Service.VocabularySize, state.Service.Context, state.Service.Config.ContextLength, state.Service.EmbeddingWidth, EmbeddingEndpoint.Pooling(state.Service)),
     };
 
