@@ -9,20 +9,30 @@ namespace OpenWeights.Tokenizers;
 /// </summary>
 public sealed class StreamingDecoder
 {
+    // What stands before text that goes on: nothing that a decoder changes.
+    private const string Before = "a";
+
     private readonly Tokenizer _tokenizer;
     private readonly bool _skipSpecialTokens;
     private readonly Sink _sink = new();
     private readonly DecodeStage _first;
     private bool _isFinished;
 
-    internal StreamingDecoder(Tokenizer tokenizer, IReadOnlyList<TokenDecoder> decoders, bool skipSpecialTokens)
+    internal StreamingDecoder(Tokenizer tokenizer, IReadOnlyList<TokenDecoder> decoders, bool skipSpecialTokens, bool goesOn)
     {
         _tokenizer = tokenizer;
         _skipSpecialTokens = skipSpecialTokens;
-        _first = _sink;
-        for (var i = decoders.Count - 1; i >= 0; i--)
+        _first = Begin(decoders);
+        if (!goesOn)
         {
-            _first = decoders[i].Begin(_first);
+            return;
+        }
+
+        _first.Push(Before, endsToken: true);
+        if (_sink.Take() != Before)
+        {
+            // One that gives text only at the end has no middle.
+            _first = Begin(decoders);
         }
     }
 
@@ -54,6 +64,17 @@ public sealed class StreamingDecoder
         {
             _first.Push(token, endsToken: true);
         }
+    }
+
+    private DecodeStage Begin(IReadOnlyList<TokenDecoder> decoders)
+    {
+        DecodeStage first = _sink;
+        for (var i = decoders.Count - 1; i >= 0; i--)
+        {
+            first = decoders[i].Begin(first);
+        }
+
+        return first;
     }
 
     private void ThrowIfFinished()

@@ -18,6 +18,7 @@ public sealed class Tokenizer : ITokenizer
     private readonly TokenModel _model;
     private readonly AddedVocabulary _added;
     private readonly EncodePipeline _pipeline;
+    private readonly Lazy<EncodePipeline> _plainPipeline;
     private readonly PostProcessor _postProcessor;
     private readonly IReadOnlyList<TokenDecoder> _decoders;
     private readonly ConcurrentBag<EncodeState> _states = [];
@@ -29,6 +30,7 @@ public sealed class Tokenizer : ITokenizer
         _model = parts.Model;
         _added = new AddedVocabulary(parts.AddedTokens, parts.Normalizers);
         _pipeline = new EncodePipeline(parts, _added);
+        _plainPipeline = new Lazy<EncodePipeline>(() => new EncodePipeline(parts, new AddedVocabulary(parts.AddedTokens.Where(static t => !t.Special), parts.Normalizers)));
         _postProcessor = parts.PostProcessor;
         _decoders = parts.Decoders ?? [new JoinWithSpaces()];
         _settings = settings;
@@ -100,12 +102,32 @@ public sealed class Tokenizer : ITokenizer
     /// <returns>The ids.</returns>
     public int[] Encode(ReadOnlySpan<char> text, bool addSpecialTokens)
     {
+        return Encode(_pipeline, text, addSpecialTokens);
+    }
+
+    /// <summary>Whether a text has more tokens than some number, without those that are put around it; it is encoded no further than needed to tell.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="most">The number.</param>
+    public bool HasMoreThan(string text, int most)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        ArgumentOutOfRangeException.ThrowIfNegative(most);
         var state = Rent();
-        EncodeText(text, state, withRanges: false);
-        var ids = new int[CountWith(state.Output.Count, addSpecialTokens)];
-        Assemble(state.Output.Ids, addSpecialTokens, ids);
+        state.Most = most;
+        EncodeText(_pipeline, text, state, withRanges: false);
+        var hasMore = state.IsFull;
+        state.Most = int.MaxValue;
         Return(state, text.Length);
-        return ids;
+        return hasMore;
+    }
+
+    /// <summary>Encodes a text in which special tokens are text like any other, as Hugging Face's <c>split_special_tokens</c> has it.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addSpecialTokens">As in <see cref="Encode(ReadOnlySpan{char}, bool)"/>.</param>
+    public int[] EncodePlain(string text, bool addSpecialTokens)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return Encode(_plainPipeline.Value, text, addSpecialTokens);
     }
 
     /// <inheritdoc cref="Encode(ReadOnlySpan{char}, bool)"/>
@@ -127,7 +149,7 @@ public sealed class Tokenizer : ITokenizer
     public IReadOnlyList<TokenSpan> EncodeWithOffsets(ReadOnlySpan<char> text, bool addSpecialTokens, bool trimOffsets = false)
     {
         var state = Rent();
-        EncodeText(text, state, withRanges: true);
+        EncodeText(_pipeline, text, state, withRanges: true);
         var own = new TokenSpan[state.Output.Count];
         for (var i = 0; i < own.Length; i++)
         {
@@ -184,7 +206,11 @@ public sealed class Tokenizer : ITokenizer
 
     /// <summary>Begins to decode tokens as they come.</summary>
     /// <param name="skipSpecialTokens">Whether to leave special tokens out.</param>
-    public StreamingDecoder CreateStreamingDecoder(bool skipSpecialTokens) => new(this, _decoders, skipSpecialTokens);
+    public StreamingDecoder CreateStreamingDecoder(bool skipSpecialTokens) => new(this, _decoders, skipSpecialTokens, goesOn: false);
+
+    /// <summary>Begins to decode tokens that go on from other text, so that a space before the first word stays.</summary>
+    /// <param name="skipSpecialTokens">Whether to leave special tokens out.</param>
+    public StreamingDecoder CreateContinuedDecoder(bool skipSpecialTokens) => new(this, _decoders, skipSpecialTokens, goesOn: true);
 
     /// <summary>The id of a token as the vocabulary spells it (<c>Ġthe</c>, <c>▁the</c>), or null.</summary>
     public int? TokenToId(string token)
@@ -234,10 +260,20 @@ public sealed class Tokenizer : ITokenizer
         return token is null || (skipSpecialTokens && _added.IsLeftOut(token)) ? null : token;
     }
 
-    private void EncodeText(ReadOnlySpan<char> text, EncodeState state, bool withRanges)
+    private int[] Encode(EncodePipeline pipeline, ReadOnlySpan<char> text, bool addSpecialTokens)
+    {
+        var state = Rent();
+        EncodeText(pipeline, text, state, withRanges: false);
+        var ids = new int[CountWith(state.Output.Count, addSpecialTokens)];
+        Assemble(state.Output.Ids, addSpecialTokens, ids);
+        Return(state, text.Length);
+        return ids;
+    }
+
+    private static void EncodeText(EncodePipeline pipeline, ReadOnlySpan<char> text, EncodeState state, bool withRanges)
     {
         state.Output.Clear(withRanges);
-        _pipeline.Encode(WellFormedText.Of(text), state);
+        pipeline.Encode(WellFormedText.Of(text), state);
     }
 
     private int CountWith(int tokens, bool addSpecialTokens) =>

@@ -23,6 +23,9 @@ internal sealed class ServerState(ServerOptions options, Action<Exception>? repo
     internal AnswerService Service => _isDraining ? throw Unavailable("The server is shutting down.")
         : _service ?? throw Unavailable("Loading model");
 
+    /// <summary>Maximum number of choices of a request; more than there are places could never be answered.</summary>
+    internal int MaxChoices => Math.Min(options.MaxChoices, Service.MostAnswers);
+
     internal void Serve(AnswerService service) => _service = service;
 
     /// <summary>

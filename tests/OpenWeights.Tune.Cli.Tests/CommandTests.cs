@@ -144,6 +144,17 @@ public sealed class CommandTests
     }
 
     [Test]
+    public void A_server_does_not_start_without_the_keys_that_were_named()
+    {
+        using var work = new TemporaryFolder();
+        var model = Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base");
+        Assert.That(Owt.Run(work.Root, 2, "serve", "--model", model, "--api-key-file", "nothing.txt").Error, Does.Contain("nothing.txt does not exist").And.Contains("a key on each line"));
+        File.WriteAllText(work.At("empty.txt"), "\n  \n");
+        Assert.That(Owt.Run(work.Root, 2, "serve", "--model", model, "--api-key-file", "empty.txt").Error, Does.Contain("empty.txt has no key"));
+        Assert.That(Owt.Run(work.Root, 1, "serve", "--model", model, "--host", "0.0.0.0").Error, Does.Contain("--api-key-file"));
+    }
+
+    [Test]
     public void An_adapter_is_described_with_what_servers_do_not_take()
     {
         var dora = Owt.Run(".", 0, "inspect", SharedFiles.Require("goldens", "reference", "lora_dora")).Output;

@@ -83,6 +83,76 @@ public sealed class AdapterTests
     }
 
     [Test]
+    public async Task An_adapter_with_more_tokens_has_its_own_tokenizer()
+    {
+        const string word = "<|new|>";
+        var (small, large) = TokenizerFiles(word);
+        using var folder = new TemporaryFolder();
+        foreach (var file in Directory.EnumerateFiles(TestServer.Quickstart))
+        {
+            File.Copy(file, Path.Combine(folder.Folder("base"), Path.GetFileName(file)));
+        }
+
+        File.WriteAllText(folder.At("base", "tokenizer.json"), small);
+        File.WriteAllText(_folder.At("adapters", "one", "tokenizer.json"), large);
+        try
+        {
+            await using var server = await TestServer.StartAsync(folder["base"], new ServerOptions { AdaptersBelow = _folder["adapters"] });
+            foreach (var name in new[] { "one", "deep/two" })
+            {
+                using var loaded = await server.SendAsync(HttpMethod.Post, "/v1/load_lora_adapter", $$"""{"lora_name": "{{name}}"}""");
+                Assert.That(loaded.StatusCode, Is.EqualTo(HttpStatusCode.OK));
+            }
+
+            Assert.That(await Tokens("one"), Is.EqualTo(new[] { 511 }));
+            Assert.That(await Tokens("tiny"), Has.Length.GreaterThan(1));
+            Assert.That(await Tokens("deep/two"), Is.EqualTo(await Tokens("tiny")));
+
+            // It reads and writes the token.
+            var answer = await server.AnswerAsync("/v1/chat/completions", $$"""{"model": "one", "messages": [{"role": "user", "content": "{{word}}"}], "logit_bias": {"511": 100}, "temperature": 0, "max_tokens": 2}""");
+            Assert.That(answer["choices"]![0]!["message"]!["content"]!.ToString(), Is.EqualTo(word + word));
+            var prompt = (await server.AnswerAsync("/apply-template", $$"""{"model": "one", "messages": [{"role": "user", "content": "{{word}}"}]}"""))["prompt"]!.ToString();
+            Assert.That(prompt, Is.EqualTo($"<|im_start|>user\n{word}<|im_end|>\n<|im_start|>assistant\n"), "the base's template");
+
+            async Task<int[]> Tokens(string model) => [.. (await server.AnswerAsync("/tokenize", $$"""{"model": "{{model}}", "content": "{{word}}"}"""))["tokens"]!.AsArray().Select(static t => (int)t!)];
+        }
+        finally
+        {
+            File.Delete(_folder.At("adapters", "one", "tokenizer.json"));
+        }
+    }
+
+    [Test]
+    public async Task An_adapter_with_a_vocabulary_of_its_own_is_refused_and_told_what_to_do()
+    {
+        using (var loaded = ModelLoader.Load(TestServer.Quickstart, float32, CPU))
+        {
+            using var adapter = PeftAdapter.Create(loaded.Model, new LoraConfig { Rank = 4, Alpha = 8, VocabularySize = 520 }, 3);
+            PeftFolder.Save(adapter, _folder.At("adapters", "grown"), baseModel: null);
+        }
+
+        var (status, text) = await Post("/v1/load_lora_adapter", """{"lora_name": "grown"}""");
+        Assert.That(status, Is.EqualTo(HttpStatusCode.BadRequest), text);
+        Assert.That(text, Does.Contain("vocabulary").And.Contain("owt export"));
+        Assert.That((await Models()).Select(static m => m["id"]!.ToString()), Has.None.EqualTo("grown"));
+    }
+
+    // The quickstart's tokenizer without its last word, and with another one in its place.
+    private static (string Small, string Large) TokenizerFiles(string word)
+    {
+        var tokenizer = JsonNode.Parse(File.ReadAllText(Path.Combine(TestServer.Quickstart, "tokenizer.json")))!;
+        var model = tokenizer["model"]!;
+        var last = model["vocab"]!.AsObject().Single(static v => (int)v.Value! == 511).Key;
+        _ = model["vocab"]!.AsObject().Remove(last);
+        var merges = model["merges"]!.AsArray();
+        var made = merges.Single(m => (m is JsonArray pair ? string.Concat(pair.Select(static p => p!.ToString())) : m!.ToString().Replace(" ", "", StringComparison.Ordinal)) == last);
+        _ = merges.Remove(made);
+        var small = tokenizer.ToJsonString();
+        tokenizer["added_tokens"]!.AsArray().Add(new JsonObject { ["id"] = 511, ["content"] = word, ["single_word"] = false, ["lstrip"] = false, ["rstrip"] = false, ["normalized"] = false, ["special"] = false });
+        return (small, tokenizer.ToJsonString());
+    }
+
+    [Test]
     public async Task Without_a_folder_of_adapters_none_is_loaded()
     {
         await using var server = await TestServer.StartAsync();

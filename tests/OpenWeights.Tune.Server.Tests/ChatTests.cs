@@ -225,6 +225,16 @@ public sealed class ChatTests
     }
 
     [Test]
+    public async Task A_named_function_is_called_once_even_where_several_calls_may_be([Values] bool isStream)
+    {
+        var request = Ask("five", $"{Tools}, \"tool_choice\": {{\"type\": \"function\", \"function\": {{\"name\": \"get_weather\"}}}}, \"parallel_tool_calls\": true, \"temperature\": 1, \"seed\": 6, \"max_tokens\": 1500, \"stream\": {(isStream ? "true" : "false")}");
+        var calls = isStream
+            ? [.. (await _long.StreamAsync(Path, request)).SelectMany(static e => Delta(e)["tool_calls"]?.AsArray() ?? []).Select(static c => (int)c!["index"]!).Distinct()]
+            : (await _long.AnswerAsync(Path, request))["choices"]![0]!["message"]!["tool_calls"]!.AsArray().Select(static (_, i) => i).ToList();
+        Assert.That(calls, Is.EqualTo(new[] { 0 }));
+    }
+
+    [Test]
     public async Task Tools_that_may_not_be_called_are_not()
     {
         var answer = await _server.AnswerAsync(Path, Ask("five", $"{Tools}, \"tool_choice\": \"none\", \"temperature\": 0, \"max_tokens\": 8"));
@@ -241,6 +251,7 @@ public sealed class ChatTests
     [TestCase("{\"messages\": [{}]}", "messages[0].role")]
     [TestCase("{\"messages\": [{\"role\": 123}]}", "messages[0].role")]
     [TestCase("{\"messages\": [{\"role\": \"user\"}]}", "messages[0].content")]
+    [TestCase("{\"messages\": [{\"role\": \"usr\", \"content\": \"x\"}]}", "messages[0].role")]
     [TestCase("{\"messages\": [{\"role\": \"user\", \"content\": 5}]}", "messages[0].content")]
     [TestCase("{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\", \"image_url\": {\"url\": \"file:///etc/passwd\"}}]}]}", "messages[0].content[0]")]
     [TestCase("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}, {\"role\": \"assistant\", \"content\": \"c\"}]}", "messages")]
@@ -254,7 +265,7 @@ public sealed class ChatTests
     [TestCase("{\"n\": 100000}", "n")]
     [TestCase("{\"max_tokens\": 0}", "max_tokens")]
     [TestCase("{\"max_tokens\": 1.5}", "max_tokens")]
-    [TestCase("{\"max_completion_tokens\": -1}", "max_completion_tokens")]
+    [TestCase("{\"max_completion_tokens\": -2}", "max_completion_tokens")]
     [TestCase("{\"presence_penalty\": 2.5}", "presence_penalty")]
     [TestCase("{\"frequency_penalty\": -2.5}", "frequency_penalty")]
     [TestCase("{\"repetition_penalty\": 0}", "repetition_penalty")]

@@ -114,6 +114,45 @@ public sealed class SafetyTests
         Assert.That(JsonNode.Parse(await path.Content.ReadAsStringAsync())!["error"]!["message"]!.ToString(), Is.Not.Empty);
     }
 
+    [TestCase("{\"messages\": [{\"role\": \"user\", \"content\": \"\\ud800\"}]}", "messages[0].content")]
+    [TestCase("{\"messages\": [{\"role\": \"user\", \"content\": \"hi\", \"x\\udc00\": 1}]}", null)]
+    [TestCase("{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"stop\": [\"\\udfff\"]}", "stop[0]")]
+    [TestCase("{\"messages\": [{\"role\": \"user\", \"content\": \"\u00ff\"}]}", "messages[0].content")]
+    public async Task A_text_that_is_no_Unicode_is_refused(string json, string? param)
+    {
+        await using var server = await TestServer.StartAsync();
+
+        // Latin-1 is UTF-8 but for the last one's letter.
+        using var response = await server.SendAsync(HttpMethod.Post, "/v1/chat/completions", change: r => r.Content = new ByteArrayContent(Encoding.Latin1.GetBytes(json)));
+        Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.BadRequest));
+        var error = JsonNode.Parse(await response.Content.ReadAsStringAsync())!["error"]!;
+        Assert.That(error["param"]?.ToString(), Is.EqualTo(param));
+        Assert.That(error["message"]!.ToString(), Does.Contain("Unicode"));
+        Assert.That(server.Failures, Is.Empty);
+    }
+
+    [Test]
+    public async Task More_choices_than_there_are_places_are_refused([Values("/v1/chat/completions", "/v1/completions", "/completion")] string path)
+    {
+        await using var server = await TestServer.StartAsync(engine: new Decoding.Engine.TextEngineOptions { MaxRows = 2, MaxWaiting = 1 });
+        var prompt = path.Contains("chat", StringComparison.Ordinal) ? "\"messages\": [{\"role\": \"user\", \"content\": \"five\"}]" : "\"prompt\": \"five\"";
+        var (status, answer) = await server.PostAsync(path, $"{{{prompt}, \"n\": 4, \"max_tokens\": 2}}");
+        Assert.That(status, Is.EqualTo(HttpStatusCode.BadRequest));
+        Assert.That(answer["error"]!["param"]!.ToString(), Is.EqualTo("n"));
+        using var possible = await server.SendAsync(HttpMethod.Post, path, $"{{{prompt}, \"n\": 3, \"max_tokens\": 2}}");
+        Assert.That(possible.StatusCode, Is.EqualTo(HttpStatusCode.OK));
+    }
+
+    [TestCase("/health")]
+    [TestCase("/v1/health")]
+    public async Task Health_is_asked_for_without_a_body_too(string path)
+    {
+        await using var server = await TestServer.StartAsync(options: new ServerOptions { ApiKeys = ["k"] });
+        using var response = await server.SendAsync(HttpMethod.Head, path);
+        Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.OK));
+        Assert.That(await response.Content.ReadAsByteArrayAsync(), Is.Empty);
+    }
+
     [Test]
     public async Task Before_the_model_is_loaded_health_says_so()
     {

@@ -18,6 +18,11 @@ internal sealed class EncodePipeline(TokenizerParts parts, AddedVocabulary added
 
         foreach (var part in added.InText.In(text))
         {
+            if (state.IsFull)
+            {
+                return;
+            }
+
             if (part.Token is { } token)
             {
                 state.Output.Add(token.Id, part.Start, part.End);
@@ -67,7 +72,7 @@ internal sealed class EncodePipeline(TokenizerParts parts, AddedVocabulary added
         if (_plan.Tiling is { } tiling)
         {
             var text = source.Chars[start..end];
-            for (var at = 0; at < text.Length;)
+            for (var at = 0; at < text.Length && !state.IsFull;)
             {
                 var next = tiling.End(text, at);
                 EncodePiece(source, start + at, start + next, state);
@@ -86,6 +91,11 @@ internal sealed class EncodePipeline(TokenizerParts parts, AddedVocabulary added
             var cut = pieces.Text.AsSource();
             foreach (var piece in pieces.Pieces)
             {
+                if (state.IsFull)
+                {
+                    return;
+                }
+
                 EncodePiece(cut, piece.Start, piece.Start + piece.Length, state);
             }
         }

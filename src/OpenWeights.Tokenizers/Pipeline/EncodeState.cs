@@ -10,6 +10,12 @@ internal sealed class EncodeState
     /// <summary>The tokens so far.</summary>
     public TokenOutput Output { get; private set; } = new();
 
+    /// <summary>Number of tokens after which the rest of the text is left.</summary>
+    public int Most { get; set; } = int.MaxValue;
+
+    /// <summary>Whether there are more tokens than are wanted.</summary>
+    public bool IsFull => Output.Count > Most;
+
     /// <summary>Words that the model has seen.</summary>
     public WordCache Words { get; } = new();
 

@@ -29,6 +29,7 @@ internal static class ServeCommand
     private static readonly Option<bool> s_anyBase = CommonOptions.AnyBase();
     private static readonly Option<string?> s_quantization = CommonOptions.Quantization();
     private static readonly Option<string?> s_values = ModelOptions.ChatTemplateKwargs();
+    private static readonly Option<string?> s_template = new("--chat-template") { Description = "Chat template in place of the model's: a file, chatml, llama3, gemma, mistral, phi3, zephyr or alpaca; default: the model's, or chatml for a model without one.", HelpName = "NAME|FILE" };
     private static readonly Option<string> s_device = CommonOptions.Device();
     private static readonly Option<string> s_dtype = CommonOptions.DType();
 
@@ -37,7 +38,7 @@ internal static class ServeCommand
         var command = new Command("serve", "Serves a model and its adapters in OpenAI's protocol, with a page to chat with.")
         {
             s_model, s_adapters, s_name, s_host, s_port, s_keys, s_keyFile, s_below, s_cors, s_context, s_batch, s_waiting, s_cache, s_choices, s_size, s_timeout, s_noPage,
-            s_values, s_device, s_dtype, s_quantization, s_anyBase,
+            s_template, s_values, s_device, s_dtype, s_quantization, s_anyBase,
         };
         command.SetAction(Run);
         return command;
@@ -64,9 +65,7 @@ internal static class ServeCommand
         CorsOrigins = arguments.GetValue(s_cors) ?? [],
         AdaptersBelow = arguments.GetValue(s_below) is { } folder ? Path.GetFullPath(folder) : null,
         MaxRequestBytes = (long)(arguments.GetValue(s_size) * BytesOfMegabyte),
-
-        // More could never be taken at once.
-        MaxChoices = Math.Min(arguments.GetValue(s_choices), arguments.GetValue(s_batch) + arguments.GetValue(s_waiting)),
+        MaxChoices = arguments.GetValue(s_choices),
         Timeout = TimeSpan.FromSeconds(arguments.GetValue(s_timeout)),
         HasPage = !arguments.GetValue(s_noPage),
     };
@@ -78,6 +77,7 @@ internal static class ServeCommand
         Device = arguments.GetValue(s_device)!,
         Quantization = arguments.GetValue(s_quantization),
         AnyBase = arguments.GetValue(s_anyBase),
+        ChatTemplate = arguments.GetValue(s_template),
         TemplateValues = ModelOptions.Values(arguments.GetValue(s_values)),
         Engine = new()
         {

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
+using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Answering;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
@@ -28,6 +29,9 @@ internal sealed record ServedFiles(string Model, IReadOnlyList<(string Name, str
 
     public bool AnyBase { get; init; }
 
+    /// <summary>Name or file of a chat template; null for the model's own.</summary>
+    public string? ChatTemplate { get; init; }
+
     public required JsonObject TemplateValues { get; init; }
 
     public required TextEngineOptions Engine { get; init; }
@@ -51,6 +55,7 @@ internal sealed class ServeWork(ServerOptions options, ServedFiles files, TextWr
             var service = new AnswerService(loaded, new AnswerServiceOptions
             {
                 Name = files.Name,
+                ChatTemplate = Template(loaded),
                 TemplateValues = files.TemplateValues,
                 Engine = files.Engine,
                 AllowsAnyBase = files.AnyBase,
@@ -94,6 +99,30 @@ internal sealed class ServeWork(ServerOptions options, ServedFiles files, TextWr
 
         loaded.Embedding = adapters.Select(static a => EmbeddingFiles.Of(a.Folder)).FirstOrDefault(static e => e is not null) ?? loaded.Embedding;
         return loaded;
+    }
+
+    private string? Template(LoadedModel loaded)
+    {
+        var folder = loaded.Folder.FolderPath;
+        if (files.ChatTemplate is { } wanted)
+        {
+            try
+            {
+                return NamedTemplates.Find(wanted, folder);
+            }
+            catch (ConfigException e)
+            {
+                throw new ConfigException([.. e.Problems.Select(static p => p with { Place = "command line", Key = "--chat-template" })]);
+            }
+        }
+
+        if (loaded.ChatTemplate is not null || Tokenizer.Load(folder).ChatTemplateText is not null)
+        {
+            return null;
+        }
+
+        ModelSession.Warn("the model has no chat template; chats are written in ChatML, which it may not know. --chat-template names another.");
+        return NamedTemplates.Find("chatml", folder);
     }
 
     private async Task LoadAdaptersAsync(AnswerService service, IReadOnlyList<(string Name, string Folder)> adapters, CancellationToken stop)

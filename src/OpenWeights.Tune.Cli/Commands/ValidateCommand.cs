@@ -17,6 +17,8 @@ internal static class ValidateCommand
 
     private static readonly Option<bool> s_schema = new("--schema") { Description = "Print the JSON schema of the file, for editors." };
 
+    private static readonly Option<bool> s_reference = new("--reference") { Description = "Print every setting as a page of Markdown." };
+
     private const string Unread = "Its rows and memory were not checked, because that needs the model's config and tokenizer.";
 
     // Sections that do not affect the rows: if they are invalid, rows can still be checked.
@@ -27,12 +29,12 @@ internal static class ValidateCommand
 
     internal static Command Create()
     {
-        var command = new Command("validate", "Lists all problems of a YAML file.") { s_config, s_overrides, s_schema, s_json };
+        var command = new Command("validate", "Lists all problems of a YAML file.") { s_config, s_overrides, s_schema, s_reference, s_json };
         command.Validators.Add(static result =>
         {
-            if (result.GetValue(s_config) is null && !result.GetValue(s_schema))
+            if (result.GetValue(s_config) is null && !result.GetValue(s_schema) && !result.GetValue(s_reference))
             {
-                result.AddError("give a CONFIG.yaml, or --schema.");
+                result.AddError("give a CONFIG.yaml, --schema, or --reference.");
             }
         });
         command.SetAction(Run);
@@ -44,6 +46,12 @@ internal static class ValidateCommand
         if (arguments.GetValue(s_schema))
         {
             Console.Out.Write(ConfigSchema.Write());
+            return ExitCode.Success;
+        }
+
+        if (arguments.GetValue(s_reference))
+        {
+            Console.Out.Write(SettingsReference.Write());
             return ExitCode.Success;
         }
 
@@ -104,7 +112,7 @@ internal static class ValidateCommand
     {
         var skipping = config with { Data = config.Data with { BadRows = "skip" } };
         var draft = findings.Problems.Count == 0 ? RunDraft.Read(skipping, findings, new RunOptions(SettingsAlone: true)) : null;
-        var data = draft?.Data ?? DataCommand.Read(skipping, ObjectiveKinds.Find(skipping.Objective.Type).RowsOf(skipping.Objective)).Data;
+        var data = draft?.Data ?? DataCommand.Read(skipping, ObjectiveKinds.Of(skipping.Objective).RowsOf(skipping.Objective)).Data;
         var reports = new[] { data.Train.Report, data.Eval?.Report }.OfType<DataReport>().ToList();
         var bad = config.Data.BadRows == "error" ? reports.Sum(static r => r.BadRows) : 0;
         if (bad > 0)

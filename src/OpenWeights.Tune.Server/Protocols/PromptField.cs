@@ -1,11 +1,12 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Server.Protocols.OpenAi;
 
 namespace OpenWeights.Tune.Server.Protocols;
 
-/// <summary>Reads prompts: a text, tokens, texts and tokens mixed, or a list of these.</summary>
+/// <summary>Reads prompts: a text, tokens, texts and tokens mixed, or a list of these. A text can also be written as llama.cpp has it, in an object.</summary>
 internal static class PromptField
 {
     /// <summary>The prompts: each a text or tokens.</summary>
@@ -32,8 +33,27 @@ internal static class PromptField
     {
         JsonValueKind.String => new Prompt(prompt.GetString(), null),
         JsonValueKind.Array => new Prompt(null, [.. prompt.EnumerateArray().SelectMany((p, i) => Tokens(p, i, place, tokenizer))]),
+        JsonValueKind.Object => new Prompt(Text(prompt, place), null),
         _ => throw new RequestException($"Invalid type for '{place}': it must be a text or a list of tokens.", place),
     };
+
+    // {"prompt_string": "text"}, or {"content": [{"type": "text", "text": "text"}]}.
+    private static string Text(JsonElement prompt, string place)
+    {
+        if (prompt.TryGetProperty("multimodal_data", out var data) && data is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() > 0)
+        {
+            throw new RequestException($"'{place}' has multimodal_data, and this model reads only text.", place);
+        }
+
+        if (prompt.TryGetProperty("prompt_string", out var text) && text.ValueKind == JsonValueKind.String)
+        {
+            return text.GetString()!;
+        }
+
+        return prompt.TryGetProperty("content", out var parts) && parts.ValueKind == JsonValueKind.Array
+            ? string.Concat(parts.EnumerateArray().Select((p, i) => ChatMessages.Part(JsonNode.Parse(p.GetRawText()), $"{place}.content[{i}]")))
+            : throw new RequestException($"Invalid type for '{place}': it must be a text, a list of tokens, or an object with a prompt_string or with content in parts.", place);
+    }
 
     private static IEnumerable<int> Tokens(JsonElement part, int index, string place, Tokenizer tokenizer) => part.ValueKind switch
     {

@@ -13,6 +13,7 @@ internal sealed class Guard(ServerState state, ServerOptions options)
 
     private readonly ApiKeyCheck _keys = new(options.ApiKeys);
     private readonly OriginCheck _origins = new(options);
+    private readonly LargeRequests _large = new();
 
     internal async Task PassAsync(HttpContext context, RequestDelegate next)
     {
@@ -61,6 +62,10 @@ internal sealed class Guard(ServerState state, ServerOptions options)
             }
 
             await Errors.WriteAsync(context, failure).ConfigureAwait(false);
+        }
+        finally
+        {
+            _large.Note(context.Request);
         }
     }
 

@@ -31,8 +31,9 @@ internal sealed class AnswerConstraints(int vocabularySize)
         }
     }
 
-    private static Grammar Calls(ServedModel model, AnswerRequest request, string prompt) => AnswerGrammar.OfCalls(
-        ToolCallGrammar.Of(model.CallFormat, request.Tools, request.ToolChoice.Name, !request.CallsOnce), model.Renderer!.Reasoning, prompt);
+    private static Grammar Calls(ServedModel model, AnswerRequest request, string prompt) => AnswerGrammar.OfCalls(Calls(model, request), model.Renderer!.Reasoning, prompt);
+
+    private static Grammar Calls(ServedModel model, AnswerRequest request) => ToolCallGrammar.Of(model.CallFormat, request.Tools, request.ToolChoice.Name, !request.CallsOnce);
 
     private static Grammar? Content(ServedModel model, AnswerRequest request, string prompt)
     {
@@ -43,6 +44,8 @@ internal sealed class AnswerConstraints(int vocabularySize)
             AnswerFormatKind.Grammar => GbnfGrammar.Parse(request.Format.Grammar ?? ""),
             _ => null,
         };
-        return content is null ? null : AnswerGrammar.OfContent(content, request.Messages is null ? null : model.Renderer?.Reasoning, prompt);
+        return content is null ? null
+            : request is { Messages: not null, Tools.Count: > 0, ToolChoice.Kind: ToolChoiceKind.Auto } ? AnswerGrammar.OfEither(content, Calls(model, request), model.Renderer!.Reasoning, prompt)
+            : AnswerGrammar.OfContent(content, request.Messages is null ? null : model.Renderer?.Reasoning, prompt);
     }
 }

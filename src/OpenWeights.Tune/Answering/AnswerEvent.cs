@@ -1,7 +1,17 @@
 namespace OpenWeights.Tune.Answering;
 
-/// <summary>What happens while an answer is generated: any number of <see cref="AnswerDelta"/>, then one <see cref="AnswerFinished"/>.</summary>
+/// <summary>
+/// What happens while an answer is generated: <see cref="AnswerProgress"/> where it was asked for, any number of <see cref="AnswerDelta"/>, then one
+/// <see cref="AnswerFinished"/>.
+/// </summary>
 public abstract record AnswerEvent;
+
+/// <summary>More of the prompt is read.</summary>
+/// <param name="Prompt">Tokens of the prompt.</param>
+/// <param name="Cached">Tokens of it that were computed for an earlier text.</param>
+/// <param name="Read">Tokens of it that are read by now.</param>
+/// <param name="Seconds">How long ago the answer was asked for.</param>
+public sealed record AnswerProgress(int Prompt, int Cached, int Read, double Seconds) : AnswerEvent;
 
 /// <summary>More of the answer.</summary>
 /// <param name="Piece">The piece; its text may be empty where only tokens are told.</param>

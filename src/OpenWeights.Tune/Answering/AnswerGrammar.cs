@@ -18,6 +18,22 @@ public static class AnswerGrammar
     /// <param name="prompt">The prompt, which may begin a reasoning.</param>
     public static Grammar OfCalls(Grammar calls, ReasoningFormat? reasoning, string prompt) => Of(calls, reasoning, prompt, isContent: false);
 
+    /// <summary>The grammar of an answer that is calls of tools, or content that keeps to another grammar.</summary>
+    /// <param name="content">The grammar of the content.</param>
+    /// <param name="calls">The grammar of the calls.</param>
+    /// <param name="reasoning">How the template writes reasoning.</param>
+    /// <param name="prompt">The prompt, which may begin a reasoning.</param>
+    public static Grammar OfEither(Grammar content, Grammar calls, ReasoningFormat? reasoning, string prompt)
+    {
+        ArgumentNullException.ThrowIfNull(content);
+        ArgumentNullException.ThrowIfNull(calls);
+        ArgumentNullException.ThrowIfNull(prompt);
+
+        // Content and calls are messages of different channels, where there are channels and none has begun.
+        var hasMessages = reasoning is { HasChannels: true } && !prompt.EndsWith(ReasoningFormat.BodyStart, StringComparison.Ordinal);
+        return Of(new Grammar(GrammarNode.AnyOf(hasMessages ? Message(content.Root) : content.Root, calls.Root)), reasoning, prompt, isContent: false);
+    }
+
     private static Grammar Of(Grammar grammar, ReasoningFormat? reasoning, string prompt, bool isContent)
     {
         ArgumentNullException.ThrowIfNull(grammar);
@@ -40,10 +56,14 @@ public static class AnswerGrammar
     // The analysis, and then a message of the channel final, or one to a tool.
     private static GrammarNode InChannels(GrammarNode root, bool isContent)
     {
-        var (channel, start) = (GrammarNode.Mark(ReasoningFormat.Channel), GrammarNode.Mark(ReasoningFormat.BodyStart));
-        var analysis = GrammarNode.Row(channel, GrammarNode.Of("analysis"), start, GrammarNode.Until(ReasoningFormat.MessageEnd), GrammarNode.Mark(ReasoningFormat.MessageStart), GrammarNode.Of("assistant"));
-        return GrammarNode.Row(GrammarNode.Maybe(analysis), isContent ? GrammarNode.Row(channel, GrammarNode.Of("final"), start, root) : root);
+        var analysis = GrammarNode.Row(
+            GrammarNode.Mark(ReasoningFormat.Channel), GrammarNode.Of("analysis"), GrammarNode.Mark(ReasoningFormat.BodyStart),
+            GrammarNode.Until(ReasoningFormat.MessageEnd), GrammarNode.Mark(ReasoningFormat.MessageStart), GrammarNode.Of("assistant"));
+        return GrammarNode.Row(GrammarNode.Maybe(analysis), isContent ? Message(root) : root);
     }
+
+    private static GrammarNode Message(GrammarNode content) =>
+        GrammarNode.Row(GrammarNode.Mark(ReasoningFormat.Channel), GrammarNode.Of("final"), GrammarNode.Mark(ReasoningFormat.BodyStart), content);
 
     private static GrammarNode AfterMarks(GrammarNode root, ReasoningFormat reasoning, bool isOpen)
     {

@@ -32,7 +32,7 @@ internal sealed class AnswerParts
     {
         (_model, _parser, _endsAtCall, _tellsTokens) = (model, parser, request.CallsOnce, tellsTokens);
         _isCalls = parser is not null && request.ToolChoice.Kind == ToolChoiceKind.Required;
-        _decoder = model.Tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
+        _decoder = model.Tokenizer.CreateContinuedDecoder(skipSpecialTokens: true);
         _stops = new StopSequences(request.Stops, output: null);
     }
 
@@ -67,7 +67,7 @@ internal sealed class AnswerParts
         _stops.Finish("");
         if (_stops.Take() is { Length: > 0 } held)
         {
-            deltas.Add(new AnswerDelta(new ContentPiece(held), []));
+            deltas.Add(new AnswerDelta(new ContentPiece(held), Told(_stops.Passed)));
         }
 
         return Rest(deltas);

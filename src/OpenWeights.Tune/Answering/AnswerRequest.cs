@@ -42,11 +42,14 @@ public sealed record AnswerRequest
     /// <summary>Texts that end the answer and are no part of it.</summary>
     public IReadOnlyList<string> Stops { get; init; } = [];
 
-    /// <summary>Whether the answer goes on at the model's end tokens.</summary>
+    /// <summary>Whether the model's end tokens never come, so that the answer has as many tokens as it may; not where a format or a call is enforced, which have an end.</summary>
     public bool IgnoresEnd { get; init; }
 
     /// <summary>Whether deltas have their tokens even where no log-probabilities are asked for.</summary>
     public bool TellsTokens { get; init; }
+
+    /// <summary>Whether it is told how much of the prompt is read.</summary>
+    public bool TellsProgress { get; init; }
 
     /// <summary>Whether reasoning and calls are separated from the answer; false for the text as the model writes it.</summary>
     public bool IsParsed { get; init; } = true;

@@ -15,6 +15,12 @@ namespace OpenWeights.Tune.Answering;
 /// </summary>
 public sealed class AnswerService : IAsyncDisposable
 {
+    // A prompt of more contexts than that is not counted.
+    private const int MostContexts = 8;
+
+    // Bytes of a character, which can be a token each.
+    private const int MostBytes = 4;
+
     private readonly LoadedModel _loaded;
     private readonly AnswerServiceOptions _options;
     private readonly AdapterSet _adapters;
@@ -62,6 +68,9 @@ public sealed class AnswerService : IAsyncDisposable
 
     /// <summary>Number of tokens that the model knows.</summary>
     public int VocabularySize => _loaded.Model.VocabularySize;
+
+    /// <summary>Number of answers that can be generated or wait at a time.</summary>
+    public int MostAnswers => _options.Engine.MaxRows + _options.Engine.MaxWaiting;
 
     /// <summary>The architecture's numbers.</summary>
     public DecoderConfig Config => _loaded.Model.Config;
@@ -254,19 +263,43 @@ public sealed class AnswerService : IAsyncDisposable
         var place = _loaded.Folder.FolderPath;
         var valued = NamedTemplates.WithValues(template, place, _options.TemplateValues ?? []);
         var tokenizer = Tokenizer.Load(place);
+        if (adapter is not null && AdapterTokenizer.FolderOf(folder, tokenizer.VocabularySize) is { } own)
+        {
+            // Its own tokens are those of its texts; the rows of them are in the adapter.
+            valued ??= tokenizer.ChatTemplateText;
+            tokenizer = Tokenizer.Load(own);
+        }
+
         tokenizer = valued is null ? tokenizer : tokenizer.WithChatTemplate(valued);
         return new ServedModel(name, folder, parent, adapter, tokenizer, EndTokens.Of(_loaded.Folder, tokenizer));
     }
 
-    private static (string? Text, IReadOnlyList<int> Tokens) PromptOf(ServedModel model, AnswerRequest request)
+    // A prompt of megabytes is refused before its tokens take as much memory again.
+    private void RequireNotEndless(ServedModel model, string text)
+    {
+        var most = Context > int.MaxValue / MostContexts ? int.MaxValue : Context * MostContexts;
+        if (text.Length > Context && text.Length > most / MostBytes && model.Tokenizer.HasMoreThan(text, most))
+        {
+            throw TooLong($"the prompt has more than {most} tokens, which exceeds the available context size ({Context} tokens, with at least one for the answer); shorten it.", most + 1, "messages");
+        }
+    }
+
+    private (string? Text, IReadOnlyList<int> Tokens) PromptOf(ServedModel model, AnswerRequest request)
     {
         if (request.Messages is { } messages)
         {
             var text = model.Render(messages, request.ToolChoice.Kind == ToolChoiceKind.None ? null : request.Tools, request.TemplateValues);
+            RequireNotEndless(model, text);
             return (text, model.Tokenizer.Encode(text, addSpecialTokens: false));
         }
 
-        return request.Text is { } given ? (given, model.Tokenizer.EncodePrompt(given)) : (null, request.Tokens!);
+        if (request.Text is not { } given)
+        {
+            return (null, request.Tokens!);
+        }
+
+        RequireNotEndless(model, given);
+        return (given, model.Tokenizer.EncodePrompt(given));
     }
 
     private void RequireRoom(ServedModel model, IReadOnlyList<int> tokens)
@@ -302,6 +335,10 @@ public sealed class AnswerService : IAsyncDisposable
     {
         MaxNewTokens = Math.Min(Math.Max(request.MaxNewTokens ?? int.MaxValue, 1), Context - prompt),
         MaxPositions = Context,
-        EndTokens = request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free, ToolChoice.Kind: not ToolChoiceKind.Required } ? [] : model.EndTokens,
+        EndTokens = IgnoresEnd(request) ? [] : model.EndTokens,
+        LogitBias = IgnoresEnd(request) ? new Dictionary<int, float>([.. request.Options.LogitBias.Where(b => !model.EndTokens.Contains(b.Key)), .. model.EndTokens.Select(static t => KeyValuePair.Create(t, float.NegativeInfinity))]) : request.Options.LogitBias,
     };
+
+    // What is enforced has an end.
+    private static bool IgnoresEnd(AnswerRequest request) => request is { IgnoresEnd: true, Format.Kind: AnswerFormatKind.Free } && !(request.Messages is not null && request.ToolChoice.Kind == ToolChoiceKind.Required);
 }

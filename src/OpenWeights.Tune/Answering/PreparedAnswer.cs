@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
+using System.Threading.Channels;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Decoding.Engine;
 
@@ -27,13 +28,56 @@ public sealed class PreparedAnswer
     /// <summary>The prompt's tokens.</summary>
     public IReadOnlyList<int> Tokens { get; }
 
+    /// <summary>What is added to the logits of tokens; negative infinity for tokens that cannot come.</summary>
+    public IReadOnlyDictionary<int, float> LogitBias => _options.LogitBias;
+
     /// <summary>Generates an answer.</summary>
     /// <param name="choice">Which of several answers to the request it is, counted from 0; each has random numbers of its own.</param>
     /// <param name="stop">Ends it and frees its place.</param>
     /// <returns>The events; the last is an <see cref="AnswerFinished"/>.</returns>
     /// <exception cref="EngineBusyException">Too many requests wait, or the engine is draining.</exception>
     /// <exception cref="AnswerRefusedException">The model was unloaded meanwhile.</exception>
-    public async IAsyncEnumerable<AnswerEvent> GenerateAsync(int choice = 0, [EnumeratorCancellation] CancellationToken stop = default)
+    public IAsyncEnumerable<AnswerEvent> GenerateAsync(int choice = 0, CancellationToken stop = default) => _request.TellsProgress ? EventsWithProgress(choice, stop) : Events(Text(choice), stop);
+
+    // The engine tells of its progress before it gives the first token.
+    private async IAsyncEnumerable<AnswerEvent> EventsWithProgress(int choice, [EnumeratorCancellation] CancellationToken stop)
+    {
+        var (started, events) = (Stopwatch.GetTimestamp(), Channel.CreateUnbounded<AnswerEvent>());
+        using var over = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        var text = Text(choice) with { Progress = (read, cached) => events.Writer.TryWrite(new AnswerProgress(Tokens.Count, cached, read, Stopwatch.GetElapsedTime(started).TotalSeconds)) };
+        var pump = Pump(Events(text, over.Token), events.Writer);
+        try
+        {
+            await foreach (var happened in events.Reader.ReadAllAsync(stop).ConfigureAwait(false))
+            {
+                yield return happened;
+            }
+        }
+        finally
+        {
+            await over.CancelAsync().ConfigureAwait(false);
+            await pump.ConfigureAwait(false);
+        }
+    }
+
+    private static async Task Pump(IAsyncEnumerable<AnswerEvent> events, ChannelWriter<AnswerEvent> writer)
+    {
+        try
+        {
+            await foreach (var happened in events.ConfigureAwait(false))
+            {
+                _ = writer.TryWrite(happened);
+            }
+
+            _ = writer.TryComplete();
+        }
+        catch (Exception failure)
+        {
+            _ = writer.TryComplete(failure);
+        }
+    }
+
+    private async IAsyncEnumerable<AnswerEvent> Events(TextRequest text, [EnumeratorCancellation] CancellationToken stop)
     {
         if (!Model.TryUse())
         {
@@ -45,7 +89,7 @@ public sealed class PreparedAnswer
             var parts = new AnswerParts(Model, Parser(), _request, _request.TellsTokens || _options.LogProbs);
             var counts = new Counts();
             string? reason = null;
-            await foreach (var token in _engine.GenerateAsync(Text(choice), stop).ConfigureAwait(false))
+            await foreach (var token in _engine.GenerateAsync(text, stop).ConfigureAwait(false))
             {
                 if (_request.MaxNewTokens == 0)
                 {

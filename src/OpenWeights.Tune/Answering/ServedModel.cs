@@ -58,19 +58,21 @@ public sealed class ServedModel
     /// <param name="messages">The messages; where the last is the assistant's, the prompt ends with what it has said, for the model to go on.</param>
     /// <param name="tools">Tools that the model may call; null for none.</param>
     /// <param name="values">Values for the template's variables; null for none.</param>
+    /// <param name="beginsAnswer">Whether the prompt ends with the beginning of an answer.</param>
     /// <exception cref="AnswerRefusedException">There is no template, or it refuses the messages.</exception>
-    public string Render(JsonArray messages, JsonArray? tools, JsonObject? values)
+    public string Render(JsonArray messages, JsonArray? tools, JsonObject? values, bool beginsAnswer = true)
     {
         ArgumentNullException.ThrowIfNull(messages);
         if (Renderer is null)
         {
-            throw new AnswerRefusedException(RefusalKind.Invalid, $"the model {Name} has no chat template, which messages need; use /v1/completions with a prompt.", "messages");
+            throw new AnswerRefusedException(RefusalKind.Invalid, $"the model {Name} has no chat template, which messages need; serve it with --chat-template NAME (chatml and others), or use /v1/completions with a prompt.", "messages");
         }
 
-        var (before, begun) = Begun(_knowsTools ? messages : ToolMessages.Plain(messages, tools));
+        var known = _knowsTools ? messages : ToolMessages.Plain(messages, tools);
+        var (before, begun) = beginsAnswer ? Begun(known) : (known, "");
         try
         {
-            return Renderer.Render(before, _knowsTools && tools is { Count: > 0 } ? tools.DeepClone() : null, addGenerationPrompt: true, values) + begun;
+            return Renderer.Render(before, _knowsTools && tools is { Count: > 0 } ? tools.DeepClone() : null, beginsAnswer, values) + begun;
         }
         catch (Exception e) when (e is ChatTemplateException or InvalidDataException)
         {

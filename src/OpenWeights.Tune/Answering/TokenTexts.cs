@@ -8,16 +8,11 @@ namespace OpenWeights.Tune.Answering;
 /// <param name="tokenizer">The tokenizer.</param>
 internal sealed class TokenTexts(Tokenizer tokenizer)
 {
-    private const char NoCharacter = '\uFFFD';
-
     internal TokenText Of(int id, float logProb)
     {
-        var text = tokenizer.Decode([id], skipSpecialTokens: false);
-
-        // What is no text by itself is told by its bytes.
-        return text.Contains(NoCharacter, StringComparison.Ordinal) && tokenizer.BytesOf(id) is { Length: > 0 } bytes
-            ? new TokenText(id, Encoding.UTF8.GetString(bytes), bytes, logProb)
-            : new TokenText(id, text, Encoding.UTF8.GetBytes(text), logProb);
+        // As it is between others: by itself, many tokenizers leave out the space before a word.
+        var bytes = tokenizer.BytesOf(id) ?? [];
+        return new TokenText(id, Encoding.UTF8.GetString(bytes), bytes, logProb);
     }
 
     internal AnswerToken Of(GeneratedToken token) =>

@@ -67,7 +67,7 @@ internal static class UnknownSetting
 
         return settings.Count <= FewSettings
             ? $"unknown setting; valid settings here are {string.Join(", ", settings.Select(static s => s.Key))}."
-            : "unknown setting; see docs/configuration.md for all settings, or use the schema of `owt validate --schema` in an editor.";
+            : "unknown setting; see docs/settings.md for all settings, or use the schema of `owt validate --schema` in an editor.";
     }
 
     // Empty or white-space texts are not visible without quotes.

@@ -56,6 +56,9 @@ public sealed record GenerationOptions
     /// </summary>
     public int TopLogProbs { get; init; }
 
+    /// <summary>Whether log-probabilities are those of the draw itself: after top-k, top-p and min-p, and of the likeliest token alone where decoding is greedy.</summary>
+    public bool LogProbsOfDraw { get; init; }
+
     /// <summary>Number of the first text for its random numbers, where texts are generated in several batches.</summary>
     public int FirstText { get; init; }
 

@@ -28,10 +28,23 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
         Penalise(scores);
         constraint?.Restrict(scores);
         var best = Best(scores);
-        var token = options.Temperature == 0 ? best : Draw(TokenChoice.Of(scores, scores[best], options, ref _weights));
+        if (constraint is not null && float.IsNegativeInfinity(scores[best]))
+        {
+            throw new InvalidDataException("no token can come next: the biases exclude every one that the text's format allows.");
+        }
+
+        var choice = options.Temperature == 0 ? default : TokenChoice.Of(scores, scores[best], options, ref _weights);
+        var token = options.Temperature == 0 ? best : Draw(choice);
         if (options.LogProbs || options.TopLogProbs > 0)
         {
-            Rate(scores, scores[best], token);
+            if (options.LogProbsOfDraw)
+            {
+                RateDraw(scores, choice, best, token);
+            }
+            else
+            {
+                Rate(scores, scores[best], token);
+            }
         }
 
         Remember(token);
@@ -88,6 +101,32 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
         }
 
         float Chance(float score) => (float)(((score - best) / temperature) - total);
+    }
+
+    // How likely tokens are to be drawn: those that are cut off never are.
+    private void RateDraw(ReadOnlySpan<float> scores, TokenChoice choice, int best, int token)
+    {
+        var chances = new Dictionary<int, float>();
+        if (options.Temperature == 0)
+        {
+            chances[best] = 0;
+        }
+        else
+        {
+            var total = 0.0;
+            foreach (var weight in choice.Weights)
+            {
+                total += weight;
+            }
+
+            for (var i = 0; i < choice.Weights.Length; i++)
+            {
+                chances[choice.TokenAt(i)] = (float)Math.Log(choice.Weights[i] / total);
+            }
+        }
+
+        LogProb = chances[token];
+        Alternatives = [.. TokenChoice.Largest(scores, Math.Min(options.TopLogProbs, scores.Length)).Select(t => new TokenChance(t, chances.GetValueOrDefault(t, float.NegativeInfinity)))];
     }
 
     // The first of equal logits, as torch's argmax on the CPU.

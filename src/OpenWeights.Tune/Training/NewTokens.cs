@@ -33,16 +33,14 @@ public static class NewTokens
             return modelPath;
         }
 
-        foreach (var folder in adapters.Select(AdapterFolder.Find).OfType<string>().Where(static f => File.Exists(Path.Combine(f, "tokenizer.json"))))
+        var size = Tokenizer.Load(modelPath).VocabularySize;
+        if (adapters.Select(a => AdapterTokenizer.FolderOf(a, size)).OfType<string>().FirstOrDefault() is not { } folder)
         {
-            if (Tokenizer.Load(folder).VocabularySize > Tokenizer.Load(modelPath).VocabularySize)
-            {
-                string[] names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
-                return ModelOverlay.Write(modelPath, names.Where(n => File.Exists(Path.Combine(folder, n))).ToDictionary(static n => n, n => File.ReadAllText(Path.Combine(folder, n))));
-            }
+            return modelPath;
         }
 
-        return modelPath;
+        string[] names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+        return ModelOverlay.Write(modelPath, names.Where(n => File.Exists(Path.Combine(folder, n))).ToDictionary(static n => n, n => File.ReadAllText(Path.Combine(folder, n))));
     }
 
     /// <summary>A run's config whose adapter has the tokens, and trains their rows unless it trains embedding and head whole.</summary>

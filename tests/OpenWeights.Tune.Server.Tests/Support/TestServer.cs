@@ -35,13 +35,13 @@ internal sealed class TestServer : IAsyncDisposable
     /// <summary>Unexpected failures so far.</summary>
     internal IReadOnlyList<Exception> Failures => _failures;
 
-    internal static async Task<TestServer> StartAsync(string? model = null, ServerOptions? options = null, string? name = null, TextEngineOptions? engine = null)
+    internal static async Task<TestServer> StartAsync(string? model = null, ServerOptions? options = null, string? name = null, TextEngineOptions? engine = null, string? chatTemplate = null)
     {
         var server = new TestServer((options ?? new ServerOptions()) with { Port = 0 });
         await server.Server.StartAsync();
         server.Client = new HttpClient { BaseAddress = server.Server.Address, Timeout = TimeSpan.FromMinutes(5) };
         server.Loaded = ModelLoader.Load(model ?? Quickstart, float32, CPU);
-        server.Service = new AnswerService(server.Loaded, new AnswerServiceOptions { Name = name ?? "tiny", Engine = engine ?? new TextEngineOptions() });
+        server.Service = new AnswerService(server.Loaded, new AnswerServiceOptions { Name = name ?? "tiny", Engine = engine ?? new TextEngineOptions(), ChatTemplate = chatTemplate });
         server.Server.Serve(server.Service);
         return server;
     }

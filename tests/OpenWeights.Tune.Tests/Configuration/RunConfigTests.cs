@@ -227,4 +227,11 @@ public sealed class RunConfigTests
         var path = Path.Combine(SharedFiles.Root, "configs", "train.schema.json");
         Assert.That(File.ReadAllText(path), Is.EqualTo(ConfigSchema.Write()), "write it again with: owt validate --schema > configs/train.schema.json");
     }
+
+    [Test]
+    public void The_page_of_all_settings_is_the_programs()
+    {
+        var path = Path.Combine(SharedFiles.Root, "docs", "settings.md");
+        Assert.That(File.ReadAllText(path).ReplaceLineEndings("\n"), Is.EqualTo(SettingsReference.Write()), "write it again with: owt validate --reference > docs/settings.md");
+    }
 }

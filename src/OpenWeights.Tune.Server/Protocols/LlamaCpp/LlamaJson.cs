@@ -1,5 +1,6 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
@@ -18,7 +19,8 @@ namespace OpenWeights.Tune.Server.Protocols.LlamaCpp;
 [JsonSerializable(typeof(ContentAnswer))]
 [JsonSerializable(typeof(PromptAnswer))]
 [JsonSerializable(typeof(NativeAnswer))]
-[JsonSerializable(typeof(IReadOnlyList<NativeAnswer>))]
+[JsonSerializable(typeof(JsonNode))]
+[JsonSerializable(typeof(IReadOnlyList<JsonNode>))]
 [JsonSerializable(typeof(int[]))]
 [JsonSerializable(typeof(string))]
 internal sealed partial class LlamaJson : JsonSerializerContext
@@ -43,7 +45,8 @@ internal sealed class TokenizeRequest
 {
     public string? Model { get; init; }
 
-    public string? Content { get; init; }
+    /// <summary>A text, or texts and tokens mixed.</summary>
+    public JsonElement? Content { get; init; }
 
     public bool? AddSpecial { get; init; }
 
@@ -78,6 +81,8 @@ internal sealed class TemplateRequest
     public JsonElement? ChatTemplateKwargs { get; init; }
 
     public string? ReasoningEffort { get; init; }
+
+    public bool? AddGenerationPrompt { get; init; }
 }
 
 /// <summary>Tokens.</summary>

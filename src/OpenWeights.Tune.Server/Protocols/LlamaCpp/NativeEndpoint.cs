@@ -25,11 +25,19 @@ internal sealed class NativeEndpoint(ServerState state, ServerOptions options)
         var service = state.Service;
         var model = state.Find(fields.Model);
         int? most = Sampling.Between(fields.NProbs, 0, MostAlternatives, "n_probs") is > 0 and var wanted ? (int)wanted : null;
-        var prompts = PromptField.Read(fields.Prompt, "prompt", model.Tokenizer, options.MaxChoices);
-        var requests = prompts.Select(p => Sampling.With(new AnswerRequest { Model = model.Name, Text = p.Text, Tokens = p.Tokens, TellsTokens = true }, fields, model.Tokenizer, most, null)).ToList();
+        var choices = fields.NCmpl is { } wantedChoices ? (int)Sampling.Between(wantedChoices, 1, state.MaxChoices, "n_cmpl")! : Sampling.Choices(fields, state.MaxChoices);
+        var prompts = PromptField.Read(fields.Prompt, "prompt", model.Tokenizer, state.MaxChoices);
+        if (prompts.Count * choices > state.MaxChoices)
+        {
+            throw new RequestException($"Invalid 'n_cmpl': {prompts.Count} prompts with {choices} choices each are more than the {state.MaxChoices} that this server allows.", "n_cmpl");
+        }
+
+        var requests = prompts.Select(p => OfDraw(Sampling.With(
+            new AnswerRequest { Model = model.Name, Text = p.Text, Tokens = p.Tokens, TellsTokens = true }, fields, model.Tokenizer, most, fields.MaxTokens is 0 ? 0 : Sampling.Limit(fields)), fields)).ToList();
         var prepared = requests.Select(service.Prepare).ToList();
-        var isList = fields.Prompt is { ValueKind: System.Text.Json.JsonValueKind.Array } list && prompts.Count == list.GetArrayLength() && prompts.Count > 1;
-        var writer = new NativeWriter(prepared, requests[0], isList, most is not null, fields.ReturnTokens == true, fields.Stream == true);
-        await AnswerExchange.AnswerAsync(context, AnswerRun.Of(prepared, 1), options.Timeout, writer, fields.Stream == true).ConfigureAwait(false);
+        var writer = new NativeWriter(prepared, requests[0], fields, choices);
+        await AnswerExchange.AnswerAsync(context, AnswerRun.Of(prepared, choices), options.Timeout, writer, fields.Stream == true).ConfigureAwait(false);
     }
+
+    private static AnswerRequest OfDraw(AnswerRequest request, NativeRequest fields) => request with { Options = request.Options with { LogProbsOfDraw = fields.PostSamplingProbs == true } };
 }

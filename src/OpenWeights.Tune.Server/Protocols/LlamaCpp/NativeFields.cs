@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using OpenWeights.Tune.Server.Protocols.OpenAi;
 
 namespace OpenWeights.Tune.Server.Protocols.LlamaCpp;
@@ -11,6 +12,15 @@ internal sealed class NativeRequest : SamplingFields
     public int? NProbs { get; init; }
 
     public bool? ReturnTokens { get; init; }
+
+    /// <summary>llama.cpp's name of n.</summary>
+    public int? NCmpl { get; init; }
+
+    /// <summary>Whether n_probs are those of the draw, after top-k, top-p and min-p.</summary>
+    public bool? PostSamplingProbs { get; init; }
+
+    /// <summary>The fields of the answer that are wanted, with / before those within others; empty for all.</summary>
+    public string[]? ResponseFields { get; init; }
 }
 
 /// <summary>An answer of /completion, or a piece of one.</summary>
@@ -35,12 +45,36 @@ internal sealed record NativeAnswer(int Index, string Content, IReadOnlyList<int
 
     public int? TokensCached { get; init; }
 
-    public IReadOnlyList<TokenLogProb>? CompletionProbabilities { get; init; }
+    public IReadOnlyList<NativeToken>? CompletionProbabilities { get; init; }
 
     public NativeSettings? GenerationSettings { get; init; }
+
+    public PromptProgress? PromptProgress { get; init; }
 
     public TimingFields? Timings { get; init; }
 }
 
+/// <summary>A token with its log-probability, or the probability of the draw.</summary>
+internal sealed record NativeToken(int Id, string Token, IReadOnlyList<int> Bytes)
+{
+    public float? Logprob { get; init; }
+
+    public IReadOnlyList<NativeToken>? TopLogprobs { get; init; }
+
+    public float? Prob { get; init; }
+
+    public IReadOnlyList<NativeToken>? TopProbs { get; init; }
+}
+
+/// <summary>What is added to a token's logit; null for a token that cannot come.</summary>
+internal sealed record NativeBias(int Token)
+{
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
+    public float? Bias { get; init; }
+}
+
 /// <summary>Settings that an answer was generated with.</summary>
-internal sealed record NativeSettings(long Seed, double Temperature, int TopK, double TopP, double MinP, double RepeatPenalty, double PresencePenalty, double FrequencyPenalty, int NPredict, int MaxTokens, IReadOnlyList<string> Stop, bool IgnoreEos, bool Stream, int NProbs);
+internal sealed record NativeSettings(long Seed, double Temperature, int TopK, double TopP, double MinP, double RepeatPenalty, double PresencePenalty, double FrequencyPenalty, int NPredict, int MaxTokens, IReadOnlyList<string> Stop, bool IgnoreEos, bool Stream, int NProbs)
+{
+    public required IReadOnlyList<NativeBias> LogitBias { get; init; }
+}

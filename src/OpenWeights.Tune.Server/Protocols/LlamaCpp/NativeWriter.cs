@@ -1,4 +1,6 @@
 using System.Text;
+using System.Text.Json;
+using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
 using OpenWeights.Tune.Answering;
 using OpenWeights.Tune.Server.Protocols.OpenAi;
@@ -10,23 +12,19 @@ internal sealed class NativeWriter : IAnswerWriter
 {
     private readonly IReadOnlyList<PreparedAnswer> _prepared;
     private readonly AnswerRequest _request;
-    private readonly bool _isList;
-    private readonly bool _hasProbabilities;
-    private readonly bool _hasTokens;
-    private readonly bool _isStream;
+    private readonly NativeRequest _fields;
+    private readonly int _choices;
     private readonly Text[] _texts;
 
     /// <summary>Creates a writer.</summary>
     /// <param name="prepared">The prompts.</param>
     /// <param name="request">The request of the first, for its settings.</param>
-    /// <param name="isList">Whether the answer is a list.</param>
-    /// <param name="hasProbabilities">Whether probabilities were asked for.</param>
-    /// <param name="hasTokens">Whether tokens were asked for.</param>
-    /// <param name="isStream">Whether the answer is streamed.</param>
-    internal NativeWriter(IReadOnlyList<PreparedAnswer> prepared, AnswerRequest request, bool isList, bool hasProbabilities, bool hasTokens, bool isStream)
+    /// <param name="fields">What was asked for.</param>
+    /// <param name="choices">Number of answers to each prompt.</param>
+    internal NativeWriter(IReadOnlyList<PreparedAnswer> prepared, AnswerRequest request, NativeRequest fields, int choices)
     {
-        (_prepared, _request, _isList, _hasProbabilities, _hasTokens, _isStream) = (prepared, request, isList, hasProbabilities, hasTokens, isStream);
-        _texts = [.. prepared.Select(static _ => new Text())];
+        (_prepared, _request, _fields, _choices) = (prepared, request, fields, choices);
+        _texts = [.. Enumerable.Range(0, prepared.Count * choices).Select(static _ => new Text())];
     }
 
     public void Collect(int index, AnswerEvent happened)
@@ -45,8 +43,8 @@ internal sealed class NativeWriter : IAnswerWriter
 
     public Task WriteAsync(HttpContext context)
     {
-        IReadOnlyList<NativeAnswer> answers = [.. _texts.Select((t, i) => End(i, t.Content.ToString(), _hasTokens ? Ids(t.Tokens) : [], t.Tokens))];
-        return _isList ? LlamaJson.WriteAsync(context, answers) : LlamaJson.WriteAsync(context, answers[0]);
+        IReadOnlyList<JsonNode> answers = [.. _texts.Select((t, i) => Wanted(End(i, t.Content.ToString(), _fields.ReturnTokens == true ? Ids(t.Tokens) : [], t.Tokens)))];
+        return answers.Count > 1 ? LlamaJson.WriteAsync(context, answers) : LlamaJson.WriteAsync(context, answers[0]);
     }
 
     public Task BeginAsync(EventStream stream) => Task.CompletedTask;
@@ -58,9 +56,13 @@ internal sealed class NativeWriter : IAnswerWriter
         {
             await stream.WriteAsync(new NativeAnswer(index, content.Text, Ids(delta.Tokens), false) { CompletionProbabilities = Probabilities(delta.Tokens) }, LlamaJson.Of<NativeAnswer>()).ConfigureAwait(false);
         }
+        else if (happened is AnswerProgress progress)
+        {
+            await stream.WriteAsync(new NativeAnswer(index, "", [], false) { PromptProgress = Numbers.Progress(progress) }, LlamaJson.Of<NativeAnswer>()).ConfigureAwait(false);
+        }
         else if (happened is AnswerFinished)
         {
-            await stream.WriteAsync(End(index, "", [], null), LlamaJson.Of<NativeAnswer>()).ConfigureAwait(false);
+            await stream.WriteAsync(Wanted(End(index, "", [], null)), LlamaJson.Of<JsonNode>()).ConfigureAwait(false);
         }
     }
 
@@ -68,9 +70,30 @@ internal sealed class NativeWriter : IAnswerWriter
 
     public Task FailAsync(HttpContext context, Exception failure) => Errors.FailAsync(context, failure);
 
+    private JsonNode Wanted(NativeAnswer answer)
+    {
+        var all = JsonSerializer.SerializeToNode(answer, LlamaJson.Of<NativeAnswer>())!;
+        if (_fields.ResponseFields is not { Length: > 0 } names)
+        {
+            return all;
+        }
+
+        var wanted = new JsonObject();
+        foreach (var name in names.Distinct())
+        {
+            var field = name.Split('/').Aggregate((JsonNode?)all, static (at, part) => (at as JsonObject)?[part]);
+            if (field is not null)
+            {
+                wanted[name] = field.DeepClone();
+            }
+        }
+
+        return wanted;
+    }
+
     private NativeAnswer End(int index, string content, IReadOnlyList<int> ids, IReadOnlyList<AnswerToken>? tokens)
     {
-        var (text, prepared) = (_texts[index], _prepared[index]);
+        var (text, prepared) = (_texts[index], _prepared[index / _choices]);
         var end = text.End!;
         var options = _request.Options;
         var most = _request.MaxNewTokens ?? -1;
@@ -87,12 +110,23 @@ internal sealed class NativeWriter : IAnswerWriter
             TokensCached = end.Usage.Cached,
             CompletionProbabilities = tokens is null ? null : Probabilities(tokens),
             GenerationSettings = new NativeSettings(
-                options.Seed, options.Temperature, options.TopK, options.TopP, options.MinP, options.RepetitionPenalty, options.PresencePenalty, options.FrequencyPenalty, most, most, _request.Stops, _request.IgnoresEnd, _isStream, options.TopLogProbs),
+                options.Seed, options.Temperature, options.TopK, options.TopP, options.MinP, options.RepetitionPenalty, options.PresencePenalty, options.FrequencyPenalty, most, most, _request.Stops, _request.IgnoresEnd, _fields.Stream == true, options.TopLogProbs)
+            { LogitBias = [.. prepared.LogitBias.OrderBy(static b => b.Key).Select(static b => new NativeBias(b.Key) { Bias = float.IsInfinity(b.Value) ? null : b.Value })] },
             Timings = Numbers.Timings([end], 1),
         };
     }
 
-    private List<TokenLogProb>? Probabilities(IReadOnlyList<AnswerToken> tokens) => _hasProbabilities ? [.. tokens.Select(Numbers.LogProb)] : null;
+    private List<NativeToken>? Probabilities(IReadOnlyList<AnswerToken> tokens) => _fields.NProbs is > 0
+        ? [.. tokens.Select(t => Token(t.Chance, [.. t.Alternatives.Select(a => Token(a, null))]))]
+        : null;
+
+    private NativeToken Token(TokenText token, IReadOnlyList<NativeToken>? top)
+    {
+        var known = new NativeToken(token.Id, token.Text, Numbers.Bytes(token));
+        return _fields.PostSamplingProbs == true
+            ? known with { Prob = MathF.Exp(token.LogProb), TopProbs = top }
+            : known with { Logprob = Numbers.LogProb(token.LogProb), TopLogprobs = top };
+    }
 
     private static List<int> Ids(IReadOnlyList<AnswerToken> tokens) => [.. tokens.Select(static t => t.Chance.Id)];
 

@@ -8,6 +8,8 @@ internal sealed record ChatAnswer(IReadOnlyList<ChatChoice> Choices, long Create
     public UsageFields? Usage { get; init; }
 
     public TimingFields? Timings { get; init; }
+
+    public PromptProgress? PromptProgress { get; init; }
 }
 
 /// <summary>One of an answer's choices.</summary>
@@ -85,6 +87,8 @@ internal sealed record TokenLogProb(int Id, string Token, IReadOnlyList<int> Byt
 /// <summary>An answer of /v1/completions, or a chunk of one.</summary>
 internal sealed record CompletionAnswer(IReadOnlyList<CompletionChoice> Choices, long Created, string Model, string SystemFingerprint, string Object, string Id)
 {
+    public PromptProgress? PromptProgress { get; init; }
+
     public UsageFields? Usage { get; init; }
 
     public TimingFields? Timings { get; init; }
@@ -122,6 +126,9 @@ internal sealed record CompletionDetails(int ReasoningTokens);
 
 /// <summary>How long an answer took, as llama.cpp has it.</summary>
 internal sealed record TimingFields(int CacheN, int PromptN, double PromptMs, double PromptPerTokenMs, double PromptPerSecond, int PredictedN, double PredictedMs, double PredictedPerTokenMs, double PredictedPerSecond);
+
+/// <summary>How much of a prompt is read, as llama.cpp has it: all of it, what was read for an earlier request, and what is read by now.</summary>
+internal sealed record PromptProgress(int Total, int Cache, int Processed, double TimeMs);
 
 /// <summary>The models.</summary>
 internal sealed record ModelList(IReadOnlyList<ModelEntry> Data)

@@ -24,7 +24,7 @@ internal sealed class ChatEndpoint(ServerState state, ServerOptions options)
         var service = state.Service;
         var model = state.Find(fields.Model);
         var prepared = service.Prepare(Read(fields, model));
-        var choices = Sampling.Choices(fields, options.MaxChoices);
+        var choices = Sampling.Choices(fields, state.MaxChoices);
         var isStream = fields.Stream == true;
         RequireStream(fields, isStream);
         var writer = new ChatWriter(AnswerHead.New("chatcmpl", model.Name, isStream), choices, fields.Logprobs == true, fields.StreamOptions?.IncludeUsage == true);
@@ -55,7 +55,7 @@ internal sealed class ChatEndpoint(ServerState state, ServerOptions options)
             ParallelToolCalls = fields.ParallelToolCalls ?? true,
             TemplateValues = ChatMessages.Values(fields.ChatTemplateKwargs, fields.ReasoningEffort),
         };
-        var most = (int?)Sampling.Between(fields.MaxCompletionTokens, 1, int.MaxValue, "max_completion_tokens");
+        var most = fields.MaxCompletionTokens is { } given ? Sampling.Limit(given, "max_completion_tokens") : Sampling.Limit(fields);
         return Sampling.With(request, fields, model.Tokenizer, Alternatives(fields), most);
     }
 

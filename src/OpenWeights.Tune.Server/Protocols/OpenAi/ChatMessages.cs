@@ -8,6 +8,7 @@ namespace OpenWeights.Tune.Server.Protocols.OpenAi;
 /// <summary>Messages, tools and values of a chat's request, checked and as chat templates take them.</summary>
 internal static class ChatMessages
 {
+    private static readonly string[] s_roles = ["system", "developer", "user", "assistant", "tool", "function"];
     private static readonly string[] s_efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
     /// <summary>The messages.</summary>
@@ -31,8 +32,7 @@ internal static class ChatMessages
             throw new RequestException("Invalid 'messages': empty array. Expected an array with minimum length 1.", "messages");
         }
 
-        var keepsDeveloper = template?.Contains("developer", StringComparison.Ordinal) == true;
-        JsonArray messages = [.. field.EnumerateArray().Select((m, i) => Message(m, $"messages[{i}]", isLast: i == field.GetArrayLength() - 1, keepsDeveloper))];
+        JsonArray messages = [.. field.EnumerateArray().Select((m, i) => Message(m, i, isLast: i == field.GetArrayLength() - 1, template ?? ""))];
         if (messages.Count > 1 && Role(messages[^1]) == "assistant" && Role(messages[^2]) == "assistant")
         {
             throw new RequestException("Invalid 'messages': the last two are both the assistant's; the last one is continued, so put the beginning into one message.", "messages");
@@ -119,8 +119,9 @@ internal static class ChatMessages
         return values.Count == 0 ? null : values;
     }
 
-    private static JsonObject Message(JsonElement given, string place, bool isLast, bool keepsDeveloper)
+    private static JsonObject Message(JsonElement given, int index, bool isLast, string template)
     {
+        var place = $"messages[{index}]";
         if (given.ValueKind != JsonValueKind.Object)
         {
             throw new RequestException($"Invalid type for '{place}': expected an object, but got {Kind(given)} instead.", place);
@@ -133,14 +134,16 @@ internal static class ChatMessages
             JsonValue value when value.TryGetValue<string>(out var text) && text.Length > 0 => text,
             _ => throw new RequestException($"Invalid type for '{place}.role': it must be a text.", $"{place}.role"),
         };
-        if (role == "developer" && !keepsDeveloper)
+        if (!template.Contains(role, StringComparison.Ordinal))
         {
-            // OpenAI's newer word for it, which most templates do not know.
-            message["role"] = "system";
+            // Some models have roles of their own, such as for documents; a template leaves others out, or puts in a role that the model has never seen.
+            message["role"] = s_roles.Contains(role)
+                ? role == "developer" ? "system" : role
+                : throw new RequestException($"Invalid value: '{role}'. Supported values are: {string.Join(", ", s_roles.Select(static r => $"'{r}'"))}.", $"{place}.role");
         }
 
         message["content"] = Content(message, role, $"{place}.content", isLast);
-        ReadCalls(message, place);
+        ReadCalls(message, place, $"message {index} (role: {role})");
         return message;
     }
 
@@ -154,7 +157,9 @@ internal static class ChatMessages
         var other => throw new RequestException($"Invalid type for '{place}': expected a text or an array of parts, but got {other.GetValueKind()} instead.", place),
     };
 
-    private static string Part(JsonNode? part, string place) => part switch
+    /// <summary>The text of a part of a message.</summary>
+    /// <exception cref="RequestException">It is no text.</exception>
+    internal static string Part(JsonNode? part, string place) => part switch
     {
         JsonObject { } known when IsText(known) => (known["text"] ?? known["refusal"]) is JsonValue value && value.TryGetValue<string>(out var text) ? text
             : throw new RequestException($"Invalid type for '{place}.text': it must be a text.", $"{place}.text"),
@@ -165,7 +170,7 @@ internal static class ChatMessages
     private static bool IsText(JsonObject part) => part["type"]?.ToString() is "text" or "refusal" or "input_text" or "output_text";
 
     // Templates take the arguments as an object, and the protocol has them as text.
-    private static void ReadCalls(JsonObject message, string place)
+    private static void ReadCalls(JsonObject message, string place, string named)
     {
         if (message["tool_calls"] is not { } field)
         {
@@ -185,22 +190,22 @@ internal static class ChatMessages
                 throw new RequestException($"Missing required parameter: '{place}.tool_calls[{i}].function.name'.", $"{place}.tool_calls[{i}].function");
             }
 
-            if (function["arguments"] is JsonValue value && value.TryGetValue<string>(out var text) && ObjectOf(text) is { } arguments)
+            if (function["arguments"] is JsonValue value && value.TryGetValue<string>(out var text))
             {
-                function["arguments"] = arguments;
+                function["arguments"] = Arguments(text, $"{place}.tool_calls[{i}].function.arguments", named);
             }
         }
     }
 
-    private static JsonObject? ObjectOf(string text)
+    private static JsonNode? Arguments(string text, string place, string named)
     {
         try
         {
-            return string.IsNullOrWhiteSpace(text) ? [] : JsonNode.Parse(text) as JsonObject;
+            return string.IsNullOrWhiteSpace(text) ? new JsonObject() : JsonNode.Parse(text) is JsonObject arguments ? arguments : text;
         }
         catch (JsonException)
         {
-            return null;
+            throw new RequestException($"Invalid '{place}': {named} calls a tool with arguments that are not JSON.", place);
         }
     }
 

@@ -50,6 +50,10 @@ internal sealed class ChatWriter(AnswerHead head, int choices, bool hasLogProbs,
         {
             await Chunk(stream, new ChatChoice(index) { Delta = Delta(delta.Piece), Logprobs = hasLogProbs && delta.Piece is ContentPiece ? new ChatLogProbs([.. delta.Tokens.Select(Numbers.LogProb)]) : null }, null).ConfigureAwait(false);
         }
+        else if (happened is AnswerProgress progress)
+        {
+            await stream.WriteAsync(head.Chat([new ChatChoice(index) { Delta = new NextDelta() }]) with { PromptProgress = Numbers.Progress(progress) }, OpenAiJson.Of<ChatAnswer>()).ConfigureAwait(false);
+        }
         else if (happened is AnswerFinished end)
         {
             _finished[index] = end;
@@ -75,7 +79,8 @@ internal sealed class ChatWriter(AnswerHead head, int choices, bool hasLogProbs,
 
     private static NextDelta Delta(AnswerPiece piece) => piece switch
     {
-        ContentPiece content => new NextDelta { Content = content.Text },
+        // Tokens that are left at the end have no text.
+        ContentPiece content => new NextDelta { Content = content.Text.Length > 0 ? content.Text : null },
         ReasoningPiece reasoning => new NextDelta { ReasoningContent = reasoning.Text },
         ToolCallPiece call => new NextDelta { ToolCalls = [new ToolCall(new FunctionCall(call.Name, call.Arguments)) { Index = call.Index, Id = call.Id, Type = call.Id is null ? null : "function" }] },
         _ => new NextDelta(),

@@ -21,18 +21,18 @@ internal sealed class CompletionEndpoint(ServerState state, ServerOptions option
         var service = state.Service;
         var model = state.Find(fields.Model);
         Check(fields);
-        var choices = Sampling.Choices(fields, options.MaxChoices);
+        var choices = Sampling.Choices(fields, state.MaxChoices);
         var alternatives = (int?)Sampling.Between(fields.Logprobs, 0, MostAlternatives, "logprobs");
-        var prompts = PromptField.Read(fields.Prompt, "prompt", model.Tokenizer, options.MaxChoices);
-        if (prompts.Count * choices > options.MaxChoices)
+        var prompts = PromptField.Read(fields.Prompt, "prompt", model.Tokenizer, state.MaxChoices);
+        if (prompts.Count * choices > state.MaxChoices)
         {
-            throw new RequestException($"Invalid 'n': {prompts.Count} prompts with {choices} choices each are more than the {options.MaxChoices} that this server allows.", "n");
+            throw new RequestException($"Invalid 'n': {prompts.Count} prompts with {choices} choices each are more than the {state.MaxChoices} that this server allows.", "n");
         }
 
         var isStream = fields.Stream == true;
         ChatEndpoint.RequireStream(fields, isStream);
         var prepared = prompts.Select(p => service.Prepare(Sampling.With(
-            new AnswerRequest { Model = model.Name, Text = p.Text, Tokens = p.Tokens }, fields, model.Tokenizer, alternatives, fields.MaxTokens is 0 ? 0 : fields.MaxTokens is null && fields.NPredict is null ? UsualTokens : null))).ToList();
+            new AnswerRequest { Model = model.Name, Text = p.Text, Tokens = p.Tokens }, fields, model.Tokenizer, alternatives, Limit(fields)))).ToList();
         var echoes = new List<CompletionEcho>();
         foreach (var one in prepared)
         {
@@ -42,6 +42,13 @@ internal sealed class CompletionEndpoint(ServerState state, ServerOptions option
         var writer = new CompletionWriter(AnswerHead.New("cmpl", model.Name, isStream), echoes, choices, alternatives is not null, fields.StreamOptions?.IncludeUsage == true);
         await AnswerExchange.AnswerAsync(context, AnswerRun.Of(prepared, choices), options.Timeout, writer, isStream).ConfigureAwait(false);
     }
+
+    private static int? Limit(CompletionRequest fields) => fields switch
+    {
+        { MaxTokens: 0 } => 0,
+        { MaxTokens: null, NPredict: null } => UsualTokens,
+        _ => Sampling.Limit(fields),
+    };
 
     private static void Check(CompletionRequest fields)
     {

@@ -54,6 +54,10 @@ internal sealed class CompletionWriter(AnswerHead head, IReadOnlyList<Completion
             _texts[index].Add(delta);
             await Chunk(stream, Next(index), null).ConfigureAwait(false);
         }
+        else if (happened is AnswerProgress progress)
+        {
+            await stream.WriteAsync(head.Completion([new CompletionChoice("", index)]) with { PromptProgress = Numbers.Progress(progress) }, OpenAiJson.Of<CompletionAnswer>()).ConfigureAwait(false);
+        }
         else if (happened is AnswerFinished end)
         {
             _finished[index] = end;
@@ -94,10 +98,15 @@ internal sealed class CompletionLines
 {
     private readonly StringBuilder _text = new();
     private readonly List<(AnswerToken Token, bool HasLogProb)> _tokens = [];
+
+    // Tokens can end within a character, which begins where the first of them does.
+    private readonly Decoder _characters = Encoding.UTF8.GetDecoder();
+    private readonly string _echo;
     private int _offset;
 
     internal CompletionLines(CompletionEcho echo)
     {
+        _echo = echo.Text;
         _ = _text.Append(echo.Text);
         _tokens.AddRange(echo.Tokens);
     }
@@ -121,12 +130,12 @@ internal sealed class CompletionLines
         foreach (var (token, _) in _tokens)
         {
             offsets.Add(_offset);
-            _offset += token.Chance.Text.Length;
+            _offset += Characters(token.Chance);
         }
 
         logProbs = new CompletionLogProbs(
             [.. _tokens.Select(static t => t.Token.Chance.Text)],
-            [.. _tokens.Select(static t => t.HasLogProb ? t.Token.Chance.LogProb : (float?)null)],
+            [.. _tokens.Select(static t => t.HasLogProb ? Numbers.LogProb(t.Token.Chance.LogProb) : (float?)null)],
             [.. _tokens.Select(static t => t.HasLogProb ? Alternatives(t.Token) : null)],
             offsets)
         { Content = [.. _tokens.Where(static t => t.HasLogProb).Select(static t => Numbers.LogProb(t.Token))] };
@@ -136,13 +145,26 @@ internal sealed class CompletionLines
         return text;
     }
 
+    // Number of characters of the text that end with a token.
+    private int Characters(TokenText token)
+    {
+        // The tokenizer puts tokens before a text, and others a space before its first word, which are not in it.
+        if (_offset < _echo.Length && string.CompareOrdinal(_echo, _offset, token.Text, 0, token.Text.Length) != 0 && !token.Text.Contains('\uFFFD', StringComparison.Ordinal))
+        {
+            var word = token.Text.AsSpan().TrimStart();
+            return _echo.AsSpan(_offset).StartsWith(word) ? word.Length : 0;
+        }
+
+        return _characters.GetChars(token.Bytes.Span, new char[token.Bytes.Length + 1], flush: false);
+    }
+
     // As OpenAI has it, the token itself is there too, likely or not.
     private static Dictionary<string, float> Alternatives(AnswerToken token)
     {
         var alternatives = new Dictionary<string, float>();
         foreach (var chance in token.Alternatives.Append(token.Chance))
         {
-            _ = alternatives.TryAdd(chance.Text, chance.LogProb);
+            _ = alternatives.TryAdd(chance.Text, Numbers.LogProb(chance.LogProb));
         }
 
         return alternatives;

@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
+using System.Text.Unicode;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
 
@@ -55,17 +57,8 @@ internal static class JsonBody
     {
         switch (value.ValueKind)
         {
-            case JsonValueKind.String:
-                try
-                {
-                    _ = value.GetString();
-                }
-                catch (InvalidOperationException)
-                {
-                    throw new RequestException($"Invalid value for '{place}': its text is not valid Unicode (half of a character, or bytes that are not UTF-8).", place);
-                }
-
-                break;
+            case JsonValueKind.String when !IsText(value):
+                throw new RequestException($"Invalid value for '{place}': its text is not valid Unicode (half of a character, or bytes that are not UTF-8).", place);
             case JsonValueKind.Array:
                 var index = 0;
                 foreach (var element in value.EnumerateArray())
@@ -86,6 +79,26 @@ internal static class JsonBody
                 }
 
                 break;
+        }
+    }
+
+    // Only escapes need the text itself.
+    private static bool IsText(JsonElement value)
+    {
+        var bytes = JsonMarshal.GetRawUtf8Value(value);
+        if (bytes.IndexOf("\\u"u8) < 0)
+        {
+            return Utf8.IsValid(bytes);
+        }
+
+        try
+        {
+            _ = value.GetString();
+            return true;
+        }
+        catch (InvalidOperationException)
+        {
+            return false;
         }
     }
 
@@ -110,6 +123,11 @@ internal static class JsonBody
         catch (JsonException e)
         {
             throw new RequestException($"The request's body is not valid JSON{(e.LineNumber is { } line ? $" at line {line + 1}, byte {e.BytePositionInLine + 1}" : "")}.", null);
+        }
+        catch (InvalidOperationException)
+        {
+            // Names are compared with each other while they are read.
+            throw new RequestException("A name in the request is not valid Unicode (half of a character, or bytes that are not UTF-8).", null);
         }
     }
 }

@@ -7,6 +7,9 @@ internal static class Numbers
 {
     private const double Milliseconds = 1000;
 
+    // What OpenAI gives for tokens that cannot come; JSON has no infinity.
+    private const float LeastLogProb = -9999;
+
     /// <summary>The usage of several answers; a prompt that several answer counts once.</summary>
     /// <param name="answers">The ends of the answers, all choices of a prompt after each other.</param>
     /// <param name="choices">Number of choices of a prompt.</param>
@@ -31,9 +34,15 @@ internal static class Numbers
         return new TimingFields(cached, read, readMs, Ratio(readMs, read), Ratio(read * Milliseconds, readMs), made, madeMs, Ratio(madeMs, made), Ratio(made * Milliseconds, madeMs));
     }
 
+    internal static PromptProgress Progress(AnswerProgress progress) => new(progress.Prompt, progress.Cached, progress.Read, progress.Seconds * Milliseconds);
+
     internal static TokenLogProb LogProb(AnswerToken token) => LogProb(token.Chance) with { TopLogprobs = [.. token.Alternatives.Select(LogProb)] };
 
-    private static TokenLogProb LogProb(TokenText token) => new(token.Id, token.Text, [.. token.Bytes.ToArray().Select(static b => (int)b)], token.LogProb);
+    internal static float LogProb(float value) => Math.Max(value, LeastLogProb);
+
+    internal static int[] Bytes(TokenText token) => [.. token.Bytes.ToArray().Select(static b => (int)b)];
+
+    private static TokenLogProb LogProb(TokenText token) => new(token.Id, token.Text, Bytes(token), LogProb(token.LogProb));
 
     internal static string Reason(FinishReason reason) => reason switch
     {

@@ -13,21 +13,25 @@ internal static class Sampling
     private const int MostStops = 16;
     private const double MostBias = 100;
 
+    // llama.cpp's word for as many as the context has room for.
+    private const int NoLimit = -1;
+
     /// <summary>The request with the fields.</summary>
     /// <param name="request">What else there is of the request.</param>
     /// <param name="fields">The fields.</param>
     /// <param name="tokenizer">The model's tokenizer, for biases of texts.</param>
     /// <param name="topLogProbs">Number of alternatives of each token; null for no log-probabilities.</param>
-    /// <param name="maxTokens">Maximum number of tokens of the answer; null for what the fields say.</param>
+    /// <param name="maxTokens">Maximum number of tokens of the answer; null for as many as the context has room for.</param>
     /// <exception cref="RequestException">A field is out of range.</exception>
     internal static AnswerRequest With(AnswerRequest request, SamplingFields fields, Tokenizer tokenizer, int? topLogProbs, int? maxTokens)
     {
         var topP = Between(fields.TopP, 0, 1, "top_p") ?? 1;
         return request with
         {
-            MaxNewTokens = maxTokens ?? Limit(fields),
+            MaxNewTokens = maxTokens,
             Stops = Stops(fields.Stop),
             IgnoresEnd = fields.IgnoreEos == true,
+            TellsProgress = fields is { ReturnProgress: true, Stream: true },
             Format = FormatOf(fields),
             Options = new GenerationOptions
             {
@@ -55,9 +59,11 @@ internal static class Sampling
     /// <summary>The number of choices.</summary>
     internal static int Choices(SamplingFields fields, int most) => (int)(Between(fields.N, 1, most, "n") ?? 1);
 
-    private static int? Limit(SamplingFields fields) => fields.MaxTokens is { } most
-        ? (int)Between(most, 1, int.MaxValue, "max_tokens")!
-        : fields.NPredict is >= 0 and var tokens ? tokens : null;
+    /// <summary>The maximum number of tokens that the fields say; null for no limit.</summary>
+    internal static int? Limit(SamplingFields fields) => fields.MaxTokens is { } most ? Limit(most, "max_tokens") : fields.NPredict is >= 0 and var tokens ? tokens : null;
+
+    /// <summary>A maximum number of tokens; null for no limit.</summary>
+    internal static int? Limit(int most, string name) => most == NoLimit ? null : (int)Between(most, 1, int.MaxValue, name)!;
 
     private static IReadOnlyList<string> Stops(JsonElement? stop)
     {

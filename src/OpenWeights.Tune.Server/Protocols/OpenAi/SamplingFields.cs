@@ -44,6 +44,9 @@ internal abstract class SamplingFields
 
     public bool? IgnoreEos { get; init; }
 
+    /// <summary>Whether a stream tells how much of the prompt is read, as llama.cpp has it.</summary>
+    public bool? ReturnProgress { get; init; }
+
     public ResponseFormat? ResponseFormat { get; init; }
 
     /// <summary>llama.cpp's short form of a response_format.</summary>

@@ -11,6 +11,7 @@ internal sealed class EngineText(TextRequest request, TextLimits limits, long ad
 {
     private readonly TokenSampler _sampler = new(request.Options, request.Options.FirstText, request.Prompt);
     private volatile bool _hasLeft;
+    private int _told = -1;
 
     /// <summary>What was asked for.</summary>
     internal TextRequest Request => request;
@@ -69,6 +70,16 @@ internal sealed class EngineText(TextRequest request, TextLimits limits, long ad
 
     /// <summary>Timestamp of its last token.</summary>
     internal long Last { get; set; }
+
+    /// <summary>Tells how much of the prompt is read, where that is more than before.</summary>
+    internal void TellProgress()
+    {
+        if (request.Progress is { } progress && Made == 0 && Read > _told)
+        {
+            _told = Read;
+            progress(Read, CachedTokens);
+        }
+    }
 
     /// <summary>Chooses the next token, and passes it on.</summary>
     /// <param name="scores">The logits; they are modified.</param>

@@ -75,6 +75,7 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
     public void Take(EngineText text, Span<float> scores)
     {
         string? reason;
+        text.TellProgress();
         try
         {
             reason = text.Take(scores);
@@ -164,6 +165,10 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
         {
             Take(text, scores);
         }
+        else
+        {
+            text.TellProgress();
+        }
     });
 
     // Short prompts are read together, so that weights are read once for all of them.
@@ -208,6 +213,7 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
             {
                 (text.IsKnown, text.CachedTokens) = (true, text.Read);
                 _status = _status with { PromptTokens = _status.PromptTokens + text.Tokens.Count, CachedPromptTokens = _status.CachedPromptTokens + text.Read };
+                text.TellProgress();
             }
         });
         return text.HasBegun;

@@ -10,6 +10,9 @@ public sealed record TextRequest(IReadOnlyList<int> Prompt, GenerationOptions Op
 
     /// <summary>What limits the tokens that can come next, such as a grammar; null for nothing. It belongs to this text alone.</summary>
     public ITokenConstraint? Constraint { get; init; }
+
+    /// <summary>Told, on the engine's thread, how many tokens of the prompt are read and how many of these were held already; null for nobody.</summary>
+    public Action<int, int>? Progress { get; init; }
 }
 
 /// <summary>A generated token.</summary>

@@ -92,7 +92,7 @@ internal static class SchemaKeywords
     internal static string Quoted(string text) => JsonSerializer.Serialize(text, s_plain);
 
     /// <summary>An error at a place of a schema.</summary>
-    internal static GrammarException Error(string path, string what) => new($"the JSON schema at {path} {what}.");
+    internal static GrammarException Error(string path, string what) => new($"the JSON schema{(path == "#" ? "" : $" at {path}")} {what}.");
 
     private static string Type(JsonNode? node, string path) =>
         node is JsonValue value && value.GetValueKind() == JsonValueKind.String && Types.Contains(value.GetValue<string>())

@@ -12,6 +12,9 @@ namespace OpenWeights.Tune.Objectives.Embeddings;
 /// <param name="batchSize">Number of texts that the model reads together.</param>
 public sealed class TextEmbedder(CausalLanguageModel model, EmbeddingSettings settings, RowTokenizer tokenizer, int batchSize = 16)
 {
+    // Memory grows with the tokens that are read together, padding with them.
+    private const int TokensAtOnce = 2048;
+
     /// <summary>The tokens of a query, with its prompt.</summary>
     /// <param name="text">The text.</param>
     public int[] EncodeQuery(string text) => Cut(tokenizer.Whole(settings.QueryPrompt + text, "query"));
@@ -39,19 +42,42 @@ public sealed class TextEmbedder(CausalLanguageModel model, EmbeddingSettings se
         using var nothing = no_grad();
         var vectors = new float[texts.Count][];
 
-        // Texts of similar length are read together, with little padding.
-        foreach (var batch in Enumerable.Range(0, texts.Count).OrderBy(i => texts[i].Length).Chunk(batchSize))
+        foreach (var batch in Batches(texts, batchSize))
         {
             using var scope = NewDisposeScope();
-            var made = TextEmbeddings.Of(model, [.. batch.Select(i => texts[i])], pooling, adapter).cpu().contiguous();
+            var made = batch is [var alone] && TextParts.Suit(model, texts[alone].Length, adapter)
+                ? TextParts.Of(model, texts[alone], pooling, adapter)
+                : TextEmbeddings.Of(model, [.. batch.Select(i => texts[i])], pooling, adapter);
+            made = made.cpu().contiguous();
             var (flat, width) = (MemoryMarshal.Cast<byte, float>(made.bytes).ToArray(), (int)made.size(1));
-            for (var i = 0; i < batch.Length; i++)
+            for (var i = 0; i < batch.Count; i++)
             {
                 vectors[batch[i]] = flat[(i * width)..((i + 1) * width)];
             }
         }
 
         return vectors;
+    }
+
+    // Texts of similar length are read together, with little padding.
+    private static IEnumerable<List<int>> Batches(IReadOnlyList<int[]> texts, int most)
+    {
+        var batch = new List<int>();
+        foreach (var i in Enumerable.Range(0, texts.Count).OrderBy(i => texts[i].Length))
+        {
+            if (batch.Count == most || (batch.Count > 0 && (batch.Count + 1) * texts[i].Length > TokensAtOnce))
+            {
+                yield return batch;
+                batch = [];
+            }
+
+            batch.Add(i);
+        }
+
+        if (batch.Count > 0)
+        {
+            yield return batch;
+        }
     }
 
     private int[] Cut(int[] ids) => settings.MaxLength is { } most && ids.Length > most ? ids[..most] : ids;

@@ -24,8 +24,11 @@ internal static class TextEmbeddings
         var input = model.Stack.IsBidirectional ? BothWays(batch) : batch.Input;
         var hidden = model.call(adapter is null ? input : input with { Adapters = [.. texts.Select(_ => adapter)] }).to(float32);
         var pooled = pooling == EmbeddingPooling.Last ? Last(hidden, texts) : Mean(hidden, batch, texts);
-        return pooled.div(pooled.norm(1, keepdim: true).clamp_min(s_shortest)).MoveToOuterDisposeScope();
+        return Normal(pooled).MoveToOuterDisposeScope();
     }
+
+    /// <summary>Vectors of length 1.</summary>
+    internal static Tensor Normal(Tensor vectors) => vectors.div(vectors.norm(1, keepdim: true).clamp_min(s_shortest));
 
     // Padding is hidden by the documents, since no causal mask hides it.
     private static ModelInput BothWays(TokenBatch batch) => batch.Input with

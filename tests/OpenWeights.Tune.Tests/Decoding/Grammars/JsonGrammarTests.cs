@@ -172,6 +172,42 @@ public sealed class JsonGrammarTests
     public void What_cannot_be_enforced_is_refused_by_name(string schema, string named) =>
         Assert.That(() => JsonGrammar.Of(Parse(schema)), Throws.TypeOf<GrammarException>().With.Message.Contains(named));
 
+    [TestCase("""{"enum":[]}""")]
+    [TestCase("""false""")]
+    [TestCase("""{"allOf":[{"type":"string"},{"type":"integer"}]}""")]
+    [TestCase("""{"type":"integer","minimum":5,"maximum":3}""")]
+    [TestCase("""{"type":"array","minItems":3,"maxItems":2}""")]
+    [TestCase("""{"type":"string","minLength":3,"maxLength":2}""")]
+    [TestCase("""{"type":"object","properties":{"a":false},"required":["a"]}""")]
+    [TestCase("""{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}""")]
+    [TestCase("""{"const":5,"type":"string"}""")]
+    public void A_schema_that_no_value_satisfies_is_refused(string schema) =>
+        Assert.That(() => JsonGrammar.Of(Parse(schema)), Throws.TypeOf<GrammarException>().With.Message.Contains("no text can satisfy"));
+
+    // Each definition is twice the one before: read anew for each reference, they would be a billion parts.
+    [TestCase("allOf")]
+    [TestCase("properties")]
+    public void Definitions_that_refer_to_each_other_are_read_once(string kind)
+    {
+        var definitions = new JsonObject { ["a0"] = Parse("""{"type":"object","properties":{"x":{"const":1}},"required":["x"],"additionalProperties":false}""") };
+        for (var i = 1; i <= 30; i++)
+        {
+            var before = $$"""{"$ref":"#/$defs/a{{i - 1}}"}""";
+            definitions[$"a{i}"] = Parse(kind == "allOf" ? $$"""{"allOf":[{{before}},{{before}}]}""" : $$"""{"type":"object","properties":{"l":{{before}},"r":{{before}}}}""");
+        }
+
+        var grammar = JsonGrammar.Of(new JsonObject { ["$defs"] = definitions, ["$ref"] = "#/$defs/a30" });
+        Assert.That(grammar.Matches(kind == "allOf" ? """{"x":1}""" : """{"l":{"r":{}}}"""), Is.True);
+        Assert.That(grammar.Matches("""{"x":2}"""), Is.False);
+    }
+
+    [Test]
+    public void More_parts_than_can_be_enforced_are_refused()
+    {
+        var many = new JsonObject { ["allOf"] = new JsonArray([.. Enumerable.Range(0, 21_000).Select(static i => (JsonNode)new JsonObject { ["minProperties"] = 1, ["title"] = $"{i}" })]) };
+        Assert.That(() => JsonGrammar.Of(many), Throws.TypeOf<GrammarException>().With.Message.Contains("20000 parts"));
+    }
+
     [Test]
     public void Descriptions_change_nothing() => Assert.That(
         JsonGrammar.Of(Parse("""{"$schema":"https://json-schema.org/draft/2020-12/schema","$id":"x","title":"t","description":"d","default":1,"examples":[2],"deprecated":true,"x-y":1,"type":"integer"}""")).Matches("7"), Is.True);

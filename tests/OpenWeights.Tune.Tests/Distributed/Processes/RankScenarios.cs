@@ -40,6 +40,9 @@ internal static class RankScenarios
                 Streams(group);
                 Say(group, "operations and the GPU's other work waited for each other");
                 break;
+            case "train":
+                RankTraining.Run(group);
+                break;
             case "bench":
                 Bench(group);
                 break;

@@ -68,6 +68,27 @@ public sealed class EmbeddingObjectiveTests
     }
 
     [Test]
+    public void A_long_text_that_is_read_in_parts_has_the_vector_of_the_whole([Values] EmbeddingPooling pooling)
+    {
+        using var folder = new TemporaryFolder();
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), float32, CPU);
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var random = new Random(5);
+        int[][] texts = [[5, 6], [.. Enumerable.Range(0, 700).Select(_ => random.Next(3, 60))], [.. Enumerable.Range(0, 257).Select(_ => random.Next(3, 60))]];
+        Assert.That(texts.Select(t => TextParts.Suit(loaded.Model, t.Length, null)), Is.EqualTo(new[] { false, true, true }));
+        var vectors = TextEmbedder.Embed(loaded.Model, texts, pooling, adapter: null, batchSize: 16);
+        for (var i = 0; i < texts.Length; i++)
+        {
+            Assert.That(Golden.LargestDifference(tensor(vectors[i]), TextEmbeddings.Of(loaded.Model, [texts[i]], pooling).select(0, 0)), Is.LessThan(1e-5));
+            Assert.That(Golden.LargestDifference(TextParts.Of(loaded.Model, texts[i], pooling, null).select(0, 0), tensor(vectors[i])), Is.LessThan(1e-5));
+        }
+
+        loaded.Model.Stack.IsBidirectional = true;
+        Assert.That(TextParts.Suit(loaded.Model, 700, null), Is.False, "each token needs all others");
+    }
+
+    [Test]
     public void Looking_both_ways_shows_each_token_all_of_its_own_text_within_the_window()
     {
         using var scope = NewDisposeScope();
