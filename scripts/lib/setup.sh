@@ -56,6 +56,18 @@ install_browser() {
     apt_install "chromium fonts-dejavu-core" || say "apt-get could not install chromium: the tests of the server's page are skipped (see artifacts/apt.log)"
 }
 
+# Installs two MPIs where that needs no one: else the tests of ranks that are processes are skipped, and say what they lack.
+install_mpi() {
+    wanted=
+    command -v mpirun.openmpi >/dev/null 2>&1 || wanted="openmpi-bin"
+    command -v mpirun.mpich >/dev/null 2>&1 || wanted="$wanted mpich"
+    [ -n "$wanted" ] || return 0
+    command -v apt-get >/dev/null 2>&1 && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; } || return 0
+    say "installing with apt-get:$(printf ' %s' $wanted), for the tests of several ranks"
+    mkdir -p "$root/artifacts"
+    apt_install "$wanted" || say "apt-get could not install$(printf ' %s' $wanted): the tests of ranks under MPI are skipped (see artifacts/apt.log)"
+}
+
 has_libtorch() {
     [ -n "${LIBTORCH:-}" ] || sh "$root/src/OpenWeights.LibTorch/native/build.sh" --find >/dev/null 2>&1
 }

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using NUnit.Framework;
+using OpenWeights.Testing;
 using OpenWeights.Tune.Tests.Distributed.Processes;
 
 namespace OpenWeights.Tune.Tests.Distributed;

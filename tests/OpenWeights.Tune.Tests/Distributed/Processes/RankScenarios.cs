@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Distributed.Engines.Mpi;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Distributed.Processes;
