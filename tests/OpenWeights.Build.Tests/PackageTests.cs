@@ -125,6 +125,20 @@ public sealed class PackageTests
         Assert.That(File.Exists(_folder.At("adapter", "adapter_config.json")));
     }
 
+    [Test]
+    public void The_sample_of_one_file_trains_with_the_packages()
+    {
+        _ = Settings(alone: false);
+        // The packages that were made here, and the libtorch that is restored for this checkout: TorchSharp-cpu is that one, for every platform.
+        var sample = File.ReadAllText(Path.Combine(SharedFiles.Root, "samples", "file-based", "app.cs"));
+        var app = sample.Replace("@*-*", $"@{Version}", StringComparison.Ordinal)
+            .Replace($"TorchSharp-cpu@{Packages.TorchSharpVersion}", $"libtorch-cpu-{_platform}@{Packages.LibTorchVersion}", StringComparison.Ordinal);
+        Assert.That(app.Split('\n').Count(static l => l.StartsWith("#:package", StringComparison.Ordinal) && (l.Contains(Version, StringComparison.Ordinal) || l.Contains("libtorch", StringComparison.Ordinal))), Is.EqualTo(2), app);
+        var (succeeded, output) = Dotnet("run", _folder.Write("file/app.cs", app), "--", Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base"));
+        Assert.That(succeeded, output);
+        Assert.That(output, Does.Contain("after 20 steps: The rake"));
+    }
+
     // As on a machine where nothing was restored before.
     private (string Name, string Value)[] Bare =>
     [
