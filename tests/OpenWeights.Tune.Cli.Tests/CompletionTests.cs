@@ -24,7 +24,7 @@ public sealed class CompletionTests
     [TestCase("owt train ", new string[0])]
     [TestCase("owt train conf", new string[0])]
     [TestCase("owt nonsense ", new string[0])]
-    public void The_last_word_of_a_line_becomes(string line, params string[] words) => Assert.That(Of(line), Is.EqualTo(words));
+    public void The_last_word_of_a_line_becomes(string line, params string[] words) => Assert.That(Of(line), Is.EquivalentTo(words));
 
     [Test]
     public void Every_command_and_every_option_is_offered()
@@ -33,7 +33,7 @@ public sealed class CompletionTests
         Assert.That(Of("owt "), Is.EqualTo(root.Subcommands.Select(static c => c.Name)));
         foreach (var command in root.Subcommands.Where(static c => c.Subcommands.Count == 0))
         {
-            Assert.That(Of($"owt {command.Name} --"), Is.SupersetOf(command.Options.Select(static o => o.Name)).And.Contain("--help"), command.Name);
+            Assert.That(Of($"owt {command.Name} --"), Is.SupersetOf(command.Options.Where(static o => !o.Hidden).Select(static o => o.Name)).And.Contain("--help"), command.Name);
         }
     }
 

@@ -91,7 +91,7 @@ internal static class Completions
         }
 
         return open is not null ? Values(open)
-            : command.Subcommands.Count > 0 ? command.Subcommands.Where(static c => !c.Hidden).Select(static c => (c.Name, c.Description ?? ""))
+            : command.Subcommands.Count > 0 ? given > 0 ? [] : command.Subcommands.Where(static c => !c.Hidden).Select(static c => (c.Name, c.Description ?? ""))
             : Arguments(command, given, word);
     }
 

@@ -38,7 +38,7 @@ internal static class RankExchanges
     internal static IEnumerable<(T Item, bool IsOwn)> ShareEvenly<T>(this RankGroup ranks, IReadOnlyList<T> items)
     {
         var own = ranks.Share(items).Select(static i => (i.Item, true)).ToList();
-        return own.Concat(Enumerable.Repeat((items.FirstOrDefault()!, false), items.Count == 0 ? 0 : ((items.Count + ranks.Size - 1) / ranks.Size) - own.Count));
+        return items.Count == 0 ? own : own.Concat(Enumerable.Repeat((items[0], false), ((items.Count + ranks.Size - 1) / ranks.Size) - own.Count));
     }
 
     /// <summary>The consecutive items of a list that this rank makes, where their results are joined afterwards.</summary>

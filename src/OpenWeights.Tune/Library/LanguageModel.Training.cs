@@ -171,7 +171,7 @@ public sealed partial class LanguageModel
 
         var stack = _loaded.Model.Stack;
         (stack.ActivationCheckpointing, stack.OffloadsActivations) = (ActivationCheckpointing.None, false);
-        _loaded.Model.eval();
+        _loaded.Model.train(false);
         if (_adapter is null)
         {
             foreach (var parameter in _loaded.Model.parameters())

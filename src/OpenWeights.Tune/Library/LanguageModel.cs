@@ -59,7 +59,7 @@ public sealed partial class LanguageModel : IDisposable
         Devices.UseAllCores();
         var path = ModelPath.Resolve(named);
         path = adapter is null ? path : NewTokens.FolderFor(path, [adapter]);
-        var loaded = ModelLoader.Load(path, Devices.DType(section.Dtype), Devices.Find(section.Device), TrainedModel.Quantization(quantization), section.KeepsQuantized);
+        var loaded = ModelLoader.LoadOnto(path, Devices.DType(section.Dtype), Devices.Find(section.Device.Values), TrainedModel.Quantization(quantization), section.KeepsQuantized);
         try
         {
             var made = new LanguageModel(loaded, path, section with { Path = path }, quantization);

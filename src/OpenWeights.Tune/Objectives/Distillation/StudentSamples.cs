@@ -1,7 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
-using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
 

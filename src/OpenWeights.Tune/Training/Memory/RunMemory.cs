@@ -27,19 +27,22 @@ public sealed class RunMemory
     private readonly DecoderConfig _decoder;
     private readonly Device _device;
     private readonly IReadOnlyList<Device> _devices;
+    private readonly int _ranks;
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
     private readonly int _rows;
     private readonly ComparedModel? _compared;
 
-    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, IReadOnlyList<Device> devices, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null)
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, IReadOnlyList<Device> devices, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null, int ranks = 1)
     {
+        _ranks = ranks;
         _compared = compared;
         (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, devices[^1], dtype, longestRow, rows);
         _devices = devices;
         using var meta = CreateMeta(config, warn);
         Estimate = Of(meta, config, longestRow);
         Loads = LoadsOf(meta, config, longestRow);
+        Rank = RankOf(meta, config, longestRow);
         ModelType = decoder.ModelType;
         BaseParameters = meta.Model.ParameterCount;
         TrainedParameters = meta.Parameters.Sum(static p => p.Parameter.numel());
@@ -63,7 +66,10 @@ public sealed class RunMemory
     internal long Held { get; init; }
 
     /// <summary>What the run needs of this memory at its peak: in training, or before it, where the adapter's start takes more.</summary>
-    public long Needed => Peak(Estimate, _config);
+    public long Needed => Rank is { } rank ? rank.Total - Held : Peak(Estimate, _config);
+
+    /// <summary>The memory of this rank, where several share out more than rows; otherwise null.</summary>
+    public RankMemory? Rank { get; }
 
     /// <summary>What the adapter's start needs of this memory, with the model; 0 for none worth a word.</summary>
     public long NeededByStart => Start is null ? 0 : OfStart(Estimate, Start);
@@ -123,21 +129,22 @@ public sealed class RunMemory
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(ranks, 1);
         using var meta = CreateMeta(_config);
+        return [.. RankMemory.Shards.Select(shard => RankOf(meta, _config, _longestRow, shard, ranks, onGpu))];
+    }
+
+    private RankMemory? RankOf(ITrainedModel meta, RunConfig config, int longestRow) =>
+        _ranks > 1 && config.Parallel.Shard != "none" ? RankOf(meta, config, longestRow, config.Parallel.Shard, _ranks, onGpu: false) : null;
+
+    private RankMemory RankOf(ITrainedModel meta, RunConfig config, int longestRow, string shard, int ranks, bool onGpu)
+    {
+        // Layers are recomputed where gradients or weights are shared out.
+        var checkpointing = shard is "gradients" or "parameters" && config.Training.Checkpointing == ActivationCheckpointing.None ? ActivationCheckpointing.Block : config.Training.Checkpointing;
+        var costs = CostsOf(meta, config, longestRow, checkpointing, onGpu);
         var trained = LayerBytes.Sum(_decoder, meta.Parameters.Select(static p => (p.Name, p.Parameter.numel())));
-        var compared = Estimate.Compared;
-        return
-        [
-            .. RankMemory.Shards.Select(shard =>
-            {
-                // Layers are recomputed where gradients or weights are shared out.
-                var checkpointing = shard is "gradients" or "parameters" && _config.Training.Checkpointing == ActivationCheckpointing.None ? ActivationCheckpointing.Block : _config.Training.Checkpointing;
-                var costs = CostsOf(meta, _config, _longestRow, checkpointing, onGpu);
-                return RankMemory.Of(shard, ranks, costs, trained, _config.Training.GradientAccumulationSteps) with
-                {
-                    Other = compared + (onGpu || _device.type != DeviceType.CPU ? 0 : Estimate.Program),
-                };
-            }),
-        ];
+        return RankMemory.Of(shard, ranks, costs, trained, config.Training.GradientAccumulationSteps) with
+        {
+            Other = ComparedBytes(config) + (onGpu || _device.type != DeviceType.CPU ? 0 : Estimate.Program),
+        };
     }
 
     /// <summary>The smallest change of settings with which the run fits; null if it already fits, or no known change is enough.</summary>
@@ -179,6 +186,11 @@ public sealed class RunMemory
         if (LoadsOf(meta, config, longestRow) is { } loads)
         {
             return loads.Fit ? estimate : null;
+        }
+
+        if (RankOf(meta, config, longestRow) is { } rank)
+        {
+            return rank.FitsInto(Room!.Bytes) ? estimate : null;
         }
 
         return Peak(estimate, config) <= Room!.Bytes * AvailableMemory.Share ? estimate : null;

@@ -1,5 +1,4 @@
 using OpenWeights.Tune.Distributed;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Ranks;
