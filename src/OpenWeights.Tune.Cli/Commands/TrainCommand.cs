@@ -46,7 +46,7 @@ internal static class TrainCommand
             return Train(arguments, file, null);
         }
 
-        using var ranks = RunRanks.Join(file.Config.Model.Device);
+        using var ranks = RunRanks.Join(file.Config.Model.Device.Values[0]);
         return ranks.Guard(() => Train(arguments, file, ranks));
     }
 
