@@ -2,7 +2,6 @@ using NUnit.Framework;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
-using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
