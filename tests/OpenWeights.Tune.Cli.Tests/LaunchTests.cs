@@ -59,7 +59,7 @@ public sealed class LaunchTests
     [TestCase("mpirun (Open MPI) 4.1.4\n", MpiKind.OpenMpi, 4)]
     [TestCase("mpirun (Open MPI) 5.0.11\n", MpiKind.OpenMpi, 5)]
     [TestCase("HYDRA build details:\n    Version:                                 4.0.2\n", MpiKind.Hydra, 4)]
-    [TestCase("Intel(R) MPI Library for Linux* OS, Version 2021.13 Build 20240701", MpiKind.Hydra, 2021)]
+    [TestCase("Intel(R) MPI Library for Linux* OS, Version 2021.13 Build 20240701", MpiKind.Intel, 2021)]
     public void An_mpirun_is_known_by_its_version(string version, object kind, int major)
     {
         var found = MpiStarter.Parse("mpirun", version)!;

@@ -111,6 +111,12 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
                 (code, failed) = (first, DateTime.UtcNow);
             }
 
+            if (failed is null && plan.ByMpi && HasError)
+            {
+                // The exit code is mpirun's, once it has ended.
+                failed = DateTime.UtcNow;
+            }
+
             if (failed is { } since && asked is null && DateTime.UtcNow - since > s_byThemselves)
             {
                 asked = DateTime.UtcNow;
@@ -125,7 +131,18 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
             Thread.Sleep(s_look);
         }
 
-        return code != 0 ? code : processes.Select(static p => p.ExitCode ?? 0).FirstOrDefault(static c => c != 0);
+        return code != 0 ? code : asked is not null ? ExitCode.Failed : processes.Select(static p => p.ExitCode ?? 0).FirstOrDefault(static c => c != 0);
+    }
+
+    private bool HasError
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _errors.Count > 0;
+            }
+        }
     }
 
     private void Send(List<RankProcess> processes, int signal) =>

@@ -38,7 +38,8 @@ internal sealed partial record MpiStarter(string Path, MpiKind Kind, int Major)
     internal static MpiStarter? Parse(string path, string version)
     {
         var kind = version.Contains("Open MPI", StringComparison.Ordinal) || version.Contains("OpenRTE", StringComparison.Ordinal) || version.Contains("PRTE", StringComparison.OrdinalIgnoreCase) ? MpiKind.OpenMpi
-            : version.Contains("HYDRA", StringComparison.OrdinalIgnoreCase) || version.Contains("Intel(R) MPI", StringComparison.Ordinal) ? MpiKind.Hydra
+            : version.Contains("Intel(R) MPI", StringComparison.Ordinal) ? MpiKind.Intel
+            : version.Contains("HYDRA", StringComparison.OrdinalIgnoreCase) ? MpiKind.Hydra
             : (MpiKind?)null;
         return kind is { } found ? new MpiStarter(path, found, MajorNumber().Match(version) is { Success: true } number ? int.Parse(number.Groups[1].ValueSpan, System.Globalization.CultureInfo.InvariantCulture) : 0) : null;
     }
@@ -69,7 +70,13 @@ internal sealed partial record MpiStarter(string Path, MpiKind Kind, int Major)
             : [.. usual, "-H", plan.Hosts, .. variables.Where(IsPassed).Order(StringComparer.Ordinal).SelectMany(static name => new[] { "-x", name })];
     }
 
-    private static IEnumerable<string> OfHydra(LaunchPlan plan) => plan.Hosts is null ? ["-prepend-rank"] : ["-prepend-rank", "-hosts", plan.Hosts];
+    // MPICH's would kill all ranks as soon as one has died, before they have said which it was.
+    private IEnumerable<string> OfHydra(LaunchPlan plan) =>
+    [
+        "-prepend-rank",
+        .. Kind == MpiKind.Hydra ? ["-disable-auto-cleanup"] : Array.Empty<string>(),
+        .. plan.Hosts is null ? Array.Empty<string>() : ["-hosts", plan.Hosts],
+    ];
 
     private static bool IsPassed(string name) => s_passed.Contains(name) || name.StartsWith("OWT_", StringComparison.Ordinal) || name.StartsWith("HF_", StringComparison.Ordinal);
 
@@ -107,6 +114,9 @@ internal enum MpiKind
     /// <summary>Open MPI's.</summary>
     OpenMpi,
 
-    /// <summary>Hydra: MPICH's and Intel MPI's.</summary>
+    /// <summary>Hydra, MPICH's.</summary>
     Hydra,
+
+    /// <summary>Intel MPI's.</summary>
+    Intel,
 }

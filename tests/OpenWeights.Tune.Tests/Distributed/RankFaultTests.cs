@@ -24,8 +24,8 @@ public sealed partial class RankFaultTests
         Assert.That(kill(ids[victim], Kill), Is.Zero);
         RequireEnd(processes, watch);
 
-        // Open MPI's and MPICH's mpirun may be faster, and end the other ranks themselves.
-        Assert.That(processes.Output, engine == "nccl" ? Does.Contain(Named(victim, "ended without a word")) : Does.Contain(Named(victim, "ended without a word")).Or.Contain("KILLED BY SIGNAL: 9").Or.Contain("exited on signal 9"));
+        // Open MPI's mpirun may be faster, and end the other ranks itself.
+        Assert.That(processes.Output, engine == "openmpi" ? Does.Contain(Named(victim, "ended without a word")).Or.Contain("exited on signal 9") : Does.Contain(Named(victim, "ended without a word")));
     }
 
     [Test]
@@ -51,8 +51,8 @@ public sealed partial class RankFaultTests
     [TestCase("throw-first", "rank 0 ({0}) failed: its file rows.jsonl is not there")]
     [TestCase("differ", "the config is not the same on all ranks: lr: 1 on ranks 0, 1 ({0}); lr: 2 on rank 2 ({0}).")]
     [TestCase("other-operation", "ranks must do the same, but rank 0 ({0}) began all-reduce of 1000 Float32 as operation ")]
-    [TestCase("leave", "rank 2 ({0}) ended its run, while rank 0 ({0}) waits for it in operation ")]
-    [TestCase("leave-first", "rank 0 ({0}) ended its run, while rank 1 ({0}) waits for it in operation ")]
+    [TestCase("leave", "rank 2 ({0}) ended its run, while rank ")]
+    [TestCase("leave-first", "rank 0 ({0}) ended its run, while rank ")]
     [TestCase("sleep", "rank 2 ({0}) did not come to operation ")]
     [TestCase("sleep-first", "rank 0 ({0}) did not come to operation ")]
     public void A_rank_that_fails_or_does_something_else_is_named_by_all_others(string scenario, string sentence)

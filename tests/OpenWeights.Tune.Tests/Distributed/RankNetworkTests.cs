@@ -40,7 +40,6 @@ public sealed class RankNetworkTests
     }
 
     [Test]
-    [Order(1)]
     public void Ranks_of_two_networks_come_together()
     {
         using var processes = Start("collectives");
@@ -49,7 +48,6 @@ public sealed class RankNetworkTests
     }
 
     [Test]
-    [Order(2)]
     public void A_line_that_breaks_ends_the_ranks_on_both_sides()
     {
         using var processes = Start("compute");

@@ -47,7 +47,7 @@ internal sealed partial class RankProcesses : IDisposable
     /// <param name="variables">Variables of their environment.</param>
     internal static RankProcesses Start(string mpi, int ranks, string scenario, params (string Name, string Value)[] variables)
     {
-        string[] options = mpi == "openmpi" ? ["--oversubscribe", "--bind-to", "none", "-n", $"{ranks}"] : ["-n", $"{ranks}"];
+        string[] options = mpi == "openmpi" ? ["--oversubscribe", "--bind-to", "none", "-n", $"{ranks}"] : ["-disable-auto-cleanup", "-n", $"{ranks}"];
         return new RankProcesses([Info([Mpirun(mpi), .. options], scenario, [.. variables, ("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])]);
     }
 

@@ -41,7 +41,7 @@ internal sealed unsafe class MpiEngine : ICollectives
     internal static MpiEngine Start(RankEnvironment environment, RankActivity activity, RankLimits limits)
     {
         var mpi = MpiLibrary.Load(Environment.GetEnvironmentVariable);
-        var thread = new MpiThread(mpi);
+        var thread = new MpiThread(mpi, limits.Start);
         if (thread.Size != environment.Size || thread.Rank != environment.Rank)
         {
             thread.End(new CancellationToken(canceled: true));

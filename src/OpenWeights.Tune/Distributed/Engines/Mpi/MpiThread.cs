@@ -21,12 +21,16 @@ internal sealed partial class MpiThread : IDisposable
     private Exception? _failure;
     private volatile bool _isGivenUp;
 
-    internal MpiThread(MpiLibrary mpi)
+    internal MpiThread(MpiLibrary mpi, TimeSpan limit)
     {
         _mpi = mpi;
         _thread = new Thread(Run) { IsBackground = true, Name = "mpi" };
         _thread.Start();
-        _started.Task.Wait();
+        if (!_started.Task.Wait(limit))
+        {
+            throw new RankFailedException($"{mpi.Name} does not start for {limit.TotalSeconds:0} s: another rank did not come that far, or the network does not let MPI pass ({RankLimits.StartVariable} is the limit in seconds).");
+        }
+
         if (_failure is { } failure)
         {
             throw new RankFailedException($"{mpi.Name} does not start: {failure.Message}.", failure);
